@@ -1,0 +1,1 @@
+"""Reading recordings, finding duplicates among them, and synthesising the demo corpus."""

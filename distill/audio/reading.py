@@ -1,0 +1,265 @@
+"""One audio file to mono 16-bit samples at the corpus sample rate, or one clear reason why not.
+
+Files are decoded in small blocks, so memory follows what a file holds and not what its header claims. Nothing is
+trimmed or normalised; whatever had to be changed or looks wrong is in `Recording.warnings`.
+
+Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
+"""
+
+import codecs
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import soxr
+from numpy.typing import NDArray
+
+from distill.errors import AudioError
+
+# fmt: off
+SUPPORTED_SUFFIXES = frozenset({
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64",
+    ".wav", ".wave",
+})
+# fmt: on
+
+SILENT_PEAK = 1e-4  # -80 dBFS
+SHORT_SECONDS = 0.05
+LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
+
+# FLAC's usual block: when decoding fails inside a block, libsndfile drops what it had of the block asked for.
+_BLOCK_FRAMES = 4096
+_CANCELLED = 0.1  # mono power against that of uncorrelated channels: 10 dB less
+_MISSING = 0.02  # share of the announced duration that may be missing without a word: MP3 headers estimate it
+_NEARLY_NOTHING = 0.01
+_LONGEST_LIBSNDFILE_PATH = 1000  # it refuses longer ones, but reads from a descriptor
+# What writers to a pipe leave where the size belongs.
+_UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile says about 2^63 for a stream of unknown length
+_LARGEST_PEAK = 1e30  # resampling beyond it would overflow
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A decoded recording: `pcm` `[N]` at the corpus rate, and what its file said."""
+
+    pcm: NDArray[np.int16]
+    source_sample_rate: int
+    source_channels: int
+    seconds: float  # of pcm
+    warnings: tuple[str, ...]
+
+
+class _Stream(sf.SoundFile):  # type: ignore[misc]
+    """A sound file read once, front to back: seeking after each block fails on damaged files and is slow in MP3."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@dataclass
+class _Levels:
+    """What was seen while decoding."""
+
+    frames: int = 0
+    peak: float = 0.0
+    not_finite: int = 0
+    mono_power: float = 0.0
+    channel_power: float = 0.0
+    failure: str = ""
+
+    def add(self, block: F32, mono: F32) -> None:
+        self.frames += len(block)
+        self.not_finite += int(np.count_nonzero(~np.isfinite(block)))
+        self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
+        self.mono_power += float(np.square(mono, dtype=np.float64).sum())
+        self.channel_power += float(np.square(block, dtype=np.float64).sum())
+
+    def cancelled(self, channels: int) -> bool:
+        """Whether the channels are so out of phase that their mean has lost most of the sound."""
+        return channels > 1 and self.mono_power < _CANCELLED * self.channel_power / channels**2
+
+
+def read_recording(path: Path, sample_rate: int) -> Recording:
+    """Decode `path`, mix it down to mono by the mean of its channels and resample it (soxr HQ) to `sample_rate`.
+
+    Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
+    """
+    head = _first_bytes(path)
+    with _opened(path, head) as stream:
+        rate, channels = int(stream.samplerate), int(stream.channels)
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise AudioError(f"has a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used")
+        if channels > MOST_CHANNELS:
+            raise AudioError(f"has {channels} channels; at most {MOST_CHANNELS} can be used")
+        levels = _Levels()
+        parts = list(_resampled(_mono_blocks(stream, levels), rate, sample_rate))
+        announced = _announced_frames(stream)
+    _reject_unusable(path, levels, rate, channels, announced)
+    warnings = []
+    if channels > 1 and levels.cancelled(channels):
+        warnings.append("its channels nearly cancel out when mixed to mono")
+    if _falls_short(levels.frames, announced, rate) or levels.failure:
+        warnings.append(_shortfall(levels, rate, announced))
+    if levels.peak > 1.0:
+        warnings.append(f"peak {levels.peak:.3g} is above full scale; scaled to 1.0")
+    pcm = _to_int16(parts)
+    if len(pcm) < SHORT_SECONDS * sample_rate:
+        warnings.append(f"very short: {_duration(len(pcm) / sample_rate)}")
+    return Recording(pcm, rate, channels, len(pcm) / sample_rate, tuple(warnings))
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The first bytes of a regular file; anything else at `path` is an AudioError (a pipe is never opened)."""
+    try:
+        if not path.is_file():
+            dangling = path.is_symlink() and not path.exists()
+            raise AudioError("is a link that leads nowhere" if dangling else "is not a regular file")
+        with path.open("rb") as stream:
+            head = stream.read(512)
+    except PermissionError as error:
+        raise AudioError("cannot be read: permission denied") from error
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise AudioError("is empty (0 bytes)")
+    return head
+
+
+def _opened(path: Path, head: bytes) -> _Stream:
+    if text := _as_text(head):
+        raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
+    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    try:
+        if len(name) <= _LONGEST_LIBSNDFILE_PATH:
+            return _Stream(name)
+        return _Stream(os.open(path, os.O_RDONLY), closefd=True)
+    except sf.LibsndfileError as error:
+        raise AudioError(_unreadable(path, error)) from error
+    except (OSError, sf.SoundFileError) as error:
+        raise AudioError(f"cannot be opened: {error}") from error
+
+
+def _as_text(head: bytes) -> str:
+    """`head` as text, "" if it is not; NIST Sphere is the one audio format that begins with text."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut off at the end is no error
+    except UnicodeDecodeError:
+        return ""
+    printable = all(character.isprintable() or character in "\t\n\r" for character in text)
+    return text if printable and not head.startswith(b"NIST_1A") else ""
+
+
+def _unreadable(path: Path, error: sf.LibsndfileError) -> str:
+    if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
+        return f"is not audio in a known format (suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes)"
+    return f"cannot be decoded: {_short(error)}"
+
+
+def _short(error: sf.LibsndfileError) -> str:
+    """libsndfile's message without what the reader knows already."""
+    return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
+
+
+def _mono_blocks(stream: _Stream, levels: _Levels) -> Iterator[F32]:
+    """Mono blocks `[n]` up to the end of the file or the first error, which is kept in `levels.failure`."""
+    while True:
+        try:
+            block: F32 = stream.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)  # [n, C]
+        except sf.LibsndfileError as error:
+            levels.failure = _short(error)
+            return
+        if not len(block):
+            return
+        with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
+            mono = sum(block.T) / np.float32(block.shape[1])  # by columns: six times faster than mean(axis=1)
+            levels.add(block, mono)
+        yield mono
+
+
+def _resampled(blocks: Iterator[F32], rate: int, sample_rate: int) -> Iterator[F32]:
+    if rate == sample_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+
+
+def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, announced: int | None) -> None:
+    held, size = levels.frames / rate, path.stat().st_size
+    if announced is not None and _falls_short(levels.frames, announced, rate):
+        promised = announced / rate
+        if held < min(1.0, _NEARLY_NOTHING * promised):
+            raise AudioError(f"announces {_duration(promised)} but holds {_duration(held)} ({size} bytes)")
+    if not levels.frames:
+        cause = f": {levels.failure}" if levels.failure else ""
+        raise AudioError(f"holds no samples ({size} bytes){cause}")
+    if levels.not_finite:
+        total = levels.frames * channels
+        raise AudioError(f"holds {levels.not_finite} samples of {total} that are not numbers (NaN or infinite)")
+    if levels.peak > _LARGEST_PEAK:
+        raise AudioError(f"has a peak of {levels.peak:.3g}, too large for any scale")
+    if levels.peak < SILENT_PEAK:
+        why = "its channels cancel out when mixed to mono" if levels.cancelled(channels) else "is silent"
+        peak = f"{20 * np.log10(levels.peak):.0f} dBFS" if levels.peak else "0"
+        raise AudioError(f"{why} (peak {peak})")
+
+
+def _announced_frames(stream: _Stream) -> int | None:
+    """Frames that the header promises, None where it does not say.
+
+    For uncompressed formats libsndfile replaces the promise by what the file can hold and tells only its log.
+    """
+    frames, log = int(stream.frames), str(stream.extra_info)
+    if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
+        return int(found[1])
+    if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
+        size, held = int(found[1]), int(found[2])
+        if any(size in sizes for sizes in _UNKNOWN_SIZES):
+            return None
+        return round(frames * size / held) if frames else _frames_in(size, log)
+    if stream.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
+        return _frames_in(int(found[1]) - 24, log)  # the size counts the chunk's own header
+    return frames if frames < _UNKNOWN_FRAMES else None
+
+
+def _frames_in(size: int, log: str) -> int | None:
+    found = re.search(r"Block Align *: ([1-9]\d*)", log)
+    return size // int(found[1]) if found else None
+
+
+def _falls_short(frames: int, announced: int | None, rate: int) -> bool:
+    return announced is not None and announced - frames > max(_MISSING * announced, SHORT_SECONDS * rate)
+
+
+def _shortfall(levels: _Levels, rate: int, announced: int | None) -> str:
+    decoded, cause = _duration(levels.frames / rate), f" ({levels.failure})" if levels.failure else ""
+    if announced is not None and _falls_short(levels.frames, announced, rate):
+        return f"incomplete: {decoded} decoded, {_duration(announced / rate)} announced{cause}"
+    return f"decoding stopped after {decoded}{cause}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def _to_int16(parts: list[F32]) -> NDArray[np.int16]:
+    """16-bit samples `[N]`; exact for 16-bit sources. A peak above full scale scales the whole recording down."""
+    peak = max((float(np.abs(part).max(initial=0.0)) for part in parts), default=0.0)
+    scale = np.float32(32768 / max(1.0, peak))
+    pcm = np.empty(sum(len(part) for part in parts), dtype=np.int16)
+    start = 0
+    for part in parts:
+        pcm[start : start + len(part)] = np.clip(np.rint(part * scale), -32768, 32767)
+        start += len(part)
+    return pcm

@@ -1,0 +1,237 @@
+"""The `.distill` model file: one safetensors file with the codec, the prior and all that is known about them.
+
+The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadata never chooses code: a fixed table
+says which class a `model_type` or `architecture` is, and every number in it is checked before anything is built.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from distill.errors import ArtifactError
+from distill.files import canonical_json, write_bytes
+from distill.models.prior import CodePrior
+from distill.models.spectral import SpectrogramConfig
+from distill.models.vqvae import VQVAE, VQVAEArchitecture
+from distill.params import Settings
+from distill.weights import tensors_sha256, weights_sha256
+
+FORMAT = "distill_model"
+VERSION = (2, 0)
+MAX_METADATA_BYTES = 1 << 20
+CODEC_PREFIX, PRIOR_PREFIX = "codec.", "prior."
+
+
+class CodecShape(Settings):
+    """`vqvae_config`: what, with the spectrogram, decides the shape of the codec's tensors."""
+
+    codebook_size: int
+    num_quantizers: int
+    latent_size: int
+    hidden_size: int
+    num_layers: int
+
+
+class PriorShape(Settings):
+    """`prior_config`: what decides the shape of the prior's tensors."""
+
+    architecture: Literal["flat"]
+    codebook_size: int
+    seq_len: int
+    num_quantizers: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_special_tokens: int
+
+
+class PriorMetadata(Settings):
+    """How the prior was trained. `training_date` is None where equal inputs must give an equal file."""
+
+    epochs_trained: int
+    final_perplexity: float
+    best_perplexity: float
+    training_date: str | None = None
+
+
+class Provenance(Settings):
+    """Where a model comes from. Fingerprints are tags of the MLflow runs; ids and times would make equal runs differ."""
+
+    data_sha256: str = ""
+    code_sha256: str = ""
+    params_sha256: str = ""
+    codec_fingerprint: str = ""
+    prior_fingerprint: str = ""
+    dvc_rev: str | None = None
+    mlflow_run_ids: list[str] = []
+
+
+class BundleMetadata(Settings):
+    """The JSON of a `.distill` file."""
+
+    format: Literal["distill_model"] = "distill_model"
+    version: list[int] = list(VERSION)
+    required_features: list[str] = []
+    model_type: Literal["vqvae"] = "vqvae"
+    has_prior: bool
+    vqvae_config: CodecShape
+    spectrogram_config: SpectrogramConfig
+    training_config: dict[str, Any] = {}
+    codebook_health_snapshot: dict[str, dict[str, float]] = {}
+    loss_curve_history: dict[str, list[float]] = {}
+    prior_config: PriorShape | None = None
+    prior_metadata: PriorMetadata | None = None
+    codebook_size: int
+    seq_len: int | None = None
+    num_quantizers: int
+    metadata: dict[str, Any] = {}
+    provenance: Provenance = Provenance()
+    payload_sha256: str = ""
+    codec_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model: networks in eval mode on the CPU, and the metadata they came with."""
+
+    codec: VQVAE
+    prior: CodePrior | None
+    metadata: BundleMetadata
+
+
+def codec_shape(codec: VQVAE) -> CodecShape:
+    """The `vqvae_config` of a codec."""
+    return CodecShape(**codec.architecture.model_dump(exclude={"spectrogram"}))
+
+
+def prior_shape(prior: CodePrior) -> PriorShape:
+    """The `prior_config` of a prior."""
+    return PriorShape(
+        architecture="flat",
+        codebook_size=prior.codebook_size,
+        seq_len=prior.seq_len,
+        num_quantizers=prior.num_quantizers,
+        hidden_size=prior.hidden_size,
+        num_layers=prior.num_layers,
+        num_heads=prior.num_heads,
+        num_special_tokens=prior.head.out_features - prior.codebook_size,
+    )
+
+
+def build_codec(shape: CodecShape, spectrogram: SpectrogramConfig) -> VQVAE:
+    """An empty codec of that shape."""
+    return VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape.model_dump()))
+
+
+def build_prior(shape: PriorShape) -> CodePrior:
+    """An empty prior of that shape."""
+    return CodePrior(**shape.model_dump(exclude={"architecture"}), dropout=0.0)
+
+
+def save_bundle(path: Path, codec: VQVAE, prior: CodePrior | None, metadata: BundleMetadata) -> BundleMetadata:
+    """Write a model file atomically; hashes are filled in. Returns the metadata as written."""
+    tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
+    if prior is not None:
+        tensors |= {PRIOR_PREFIX + key: value for key, value in prior.state_dict().items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    written = metadata.model_copy(
+        update={"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
+    )
+    write_bytes(path, save(tensors, {"distill": canonical_json(written.model_dump(mode="json"))}))
+    return written
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and check a model file. Raises ArtifactError that says what is wrong with it."""
+    metadata = read_metadata(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path}: expected a Distill model, found a damaged file ({error}); get it again"
+        ) from error
+    found = tensors_sha256(tensors)
+    if found != metadata.payload_sha256:
+        raise ArtifactError(
+            f"{path}: expected weights with SHA-256 {metadata.payload_sha256[:12]}…, found {found[:12]}…: "
+            "the file was changed after it was written; get it again"
+        )
+    codec = _filled(build_codec(metadata.vqvae_config, metadata.spectrogram_config), tensors, CODEC_PREFIX, path)
+    prior = None
+    if metadata.prior_config is not None:
+        prior = _filled(build_prior(metadata.prior_config), tensors, PRIOR_PREFIX, path)
+    return Bundle(codec, prior, metadata)
+
+
+def read_metadata(path: Path) -> BundleMetadata:
+    """Read and check the metadata alone. Raises ArtifactError."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(8)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: expected a Distill model, found no such file") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: expected a Distill model, found a file that cannot be read ({error})") from error
+    header = int.from_bytes(head, "little")
+    if len(head) < 8 or header > min(MAX_METADATA_BYTES, size):
+        raise ArtifactError(
+            f"{path}: expected a Distill model (a safetensors file), found another format or a version 1 file; "
+            "make it again with `dvc repro`"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            values = json.loads((file.metadata() or {})["distill"])
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path}: expected a Distill model, found a file without its metadata ({type(error).__name__}: {error})"
+        ) from error
+    _check_version(path, values)
+    try:
+        return BundleMetadata.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(
+            f"{path}: expected valid metadata, found {key}: {first['msg']}; get the file again"
+        ) from error
+
+
+def _check_version(path: Path, values: Any) -> None:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: expected a Distill model, found metadata of another kind of file")
+    version = values.get("version")
+    if not isinstance(version, list) or not version or version[0] != VERSION[0]:
+        raise ArtifactError(
+            f"{path}: expected format version {VERSION[0]}, found {version!r}; "
+            "make the model again, or use the version of Distill that wrote it"
+        )
+    features = values.get("required_features")
+    if features:
+        raise ArtifactError(f"{path}: needs {features!r}, which this version of Distill lacks; upgrade Distill")
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def _filled(module: M, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> M:
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ArtifactError(f"{path}: expected finite weights, found others in {prefix}{key}; train again")
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(
+            f"{path}: expected the tensors that its metadata describes, found others: {reason}"
+        ) from error
+    return module.eval()

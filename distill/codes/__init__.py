@@ -1,0 +1,1 @@
+"""Codes on disk, their order as tokens, and which recordings are held out."""

@@ -1,0 +1,149 @@
+"""Codes of a corpus on disk: uint16 shards, an index of who is where, and the geometry they were made with."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from distill.codes.split import Side
+from distill.errors import ArtifactError
+from distill.files import atomic_path, read_json, write_json
+from distill.params import Settings
+from distill.shards import ShardReader, ShardWriter
+
+Codes = NDArray[np.int64]
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("recording_id", pa.string()),
+        ("view", pa.int32()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("frames", pa.int64()),
+        ("group", pa.string()),
+    ]
+)
+SPLIT_SCHEMA = pa.schema([("recording_id", pa.string()), ("group", pa.string()), ("side", pa.string())])
+
+
+class CodesConfig(Settings):
+    """What the codes mean: their ranges, their rate and the codec that made them."""
+
+    codebook_size: int
+    num_quantizers: int
+    frame_rate: float
+    codec_sha256: str
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """Where one coded view of a recording lies. View 0 is the recording as it is."""
+
+    recording_id: str
+    view: int
+    shard: str
+    offset: int
+    frames: int
+    group: str
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """The side of one recording."""
+
+    recording_id: str
+    group: str
+    side: Side
+
+
+class CodesWriter:
+    """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last."""
+
+    def __init__(self, folder: Path, config: CodesConfig) -> None:
+        self._folder, self._config = folder, config
+        self._shards = ShardWriter(folder, "codes")
+        self._rows: list[IndexRow] = []
+
+    def append(self, recording_id: str, view: int, group: str, codes: Codes) -> None:
+        """Add one coded view `[F, Q]`."""
+        shard, offset = self._shards.append(codes.astype(np.uint16))
+        self._rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
+
+    def close(self) -> None:
+        """Write what is left, then the geometry, then the index."""
+        self._shards.close()
+        write_json(self._folder / "config.json", self._config.model_dump())
+        write_table(self._folder / "index.parquet", self._rows, INDEX_SCHEMA)
+
+
+class CodesReader:
+    """Reads what a `CodesWriter` wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
+        self.rows = [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA)]
+        self._shards = ShardReader(folder, "codes")
+
+    def codes(self, row: IndexRow) -> Codes:
+        """Codes `[F, Q]` of one row."""
+        return self._shards.read(row.shard, row.offset, row.frames).astype(np.int64)
+
+
+def read_index(folder: Path) -> list[IndexRow]:
+    """The index alone."""
+    return [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA)]
+
+
+def codes_by_side(reader: CodesReader, split: Path) -> tuple[dict[str, Codes], dict[str, Codes]]:
+    """Codes `[F, Q]` of every recording as it is, by recording id: (training side, held-out side)."""
+    sides = {row.recording_id: row.side for row in read_split(split)}
+    missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
+    if missing:
+        raise ArtifactError(
+            f"{split}: expected a side for every recording, found none for {len(missing)} of them "
+            f"(such as {missing[0]}); run `dvc repro` again"
+        )
+    found: dict[Side, dict[str, Codes]] = {"train": {}, "val": {}}
+    for row in reader.rows:
+        if row.view == 0:
+            found[sides[row.recording_id]][row.recording_id] = reader.codes(row)
+    return found["train"], found["val"]
+
+
+def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
+    """Write `split.parquet`."""
+    write_table(path, rows, SPLIT_SCHEMA)
+
+
+def read_split(path: Path) -> list[SplitRow]:
+    """Read `split.parquet`."""
+    return [SplitRow(**row) for row in read_table(path, SPLIT_SCHEMA)]
+
+
+def write_table(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
+    """Write dataclass instances or dicts as parquet, atomically; equal rows give equal bytes."""
+    records = [row if isinstance(row, dict) else vars(row) for row in rows]
+    table = pa.Table.from_pylist(records, schema=schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Rows of a parquet file with exactly the columns of `schema`. Raises ArtifactError."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: expected a table, found no such file; run `dvc repro` to make it") from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArtifactError(f"{path}: expected a parquet table, found {error}; run `dvc repro` again") from error
+    if not table.schema.equals(schema):
+        raise ArtifactError(
+            f"{path}: expected columns {', '.join(schema.names)}, found {', '.join(table.schema.names)}; run `dvc repro` again"
+        )
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

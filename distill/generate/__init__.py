@@ -1,0 +1,1 @@
+"""Sampling from a bundle, and how new what it made is."""

@@ -1,0 +1,96 @@
+"""How much of a sound stands in the training recordings already, judged by what held-out recordings score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.codes.store import Codes
+
+Verdict = Literal["new", "close", "copy"]
+
+_GAP = np.uint16(65535)  # stands between recordings; no codebook reaches it
+
+
+@dataclass(frozen=True)
+class Match:
+    """The best alignment of a sound with a training recording.
+
+    `agreement` is the share of the sound's codes that the recording has at the same place; `copied_frames` the longest
+    run of frames in which at least half of the levels, the first among them, agree.
+    """
+
+    recording_id: str
+    agreement: float
+    copied_frames: int
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """A match, and where it stands among the held-out recordings' own matches."""
+
+    match: Match
+    percentile: float  # share of held-out recordings that agree less with the training side than this sound does
+    verdict: Verdict
+
+
+class NoveltyIndex:
+    """Codes of all training recordings, to be searched by alignment."""
+
+    def __init__(self, recordings: Sequence[tuple[str, Codes]], longest_query: int) -> None:
+        levels = recordings[0][1].shape[1]
+        gap = np.full((longest_query, levels), _GAP)
+        parts: list[NDArray[np.uint16]] = [gap]
+        self._ids: list[str] = []
+        self._starts: list[int] = []
+        position = longest_query
+        for recording_id, codes in recordings:
+            self._ids.append(recording_id)
+            self._starts.append(position)
+            parts += [codes.astype(np.uint16), gap]
+            position += len(codes) + longest_query
+        self._longest = longest_query
+        self._codes = np.concatenate(parts)
+
+    def match(self, codes: Codes) -> Match:
+        """Search for `[F, Q]`. Raises ValueError when it is longer than `longest_query`."""
+        frames, levels = codes.shape
+        if frames > self._longest:
+            raise ValueError(f"expected at most {self._longest} frames, found {frames}")
+        lags = len(self._codes) - frames + 1
+        agreeing = np.zeros(lags, dtype=np.int32)
+        run, longest = np.zeros(lags, dtype=np.int32), np.zeros(lags, dtype=np.int32)
+        for frame in range(frames):
+            equal = self._codes[frame : frame + lags] == codes[frame].astype(np.uint16)
+            count = equal.sum(axis=1, dtype=np.int32)
+            agreeing += count
+            run = np.where(equal[:, 0] & (2 * count >= levels), run + 1, 0)
+            np.maximum(longest, run, out=longest)
+        best = int(agreeing.argmax())
+        return Match(self._recording_at(best, frames), float(agreeing[best]) / (frames * levels), int(longest.max()))
+
+    def _recording_at(self, lag: int, frames: int) -> str:
+        # The recording that begins last before the aligned stretch ends is the only one that the stretch can touch.
+        index = int(np.searchsorted(self._starts, lag + frames - 1, side="right")) - 1
+        return self._ids[max(0, index)]
+
+
+class Calibration:
+    """Verdicts from the matches of held-out recordings, which are new by construction."""
+
+    def __init__(self, held_out: Sequence[Match]) -> None:
+        self._agreements = np.sort([match.agreement for match in held_out])
+        self.close_above = float(np.quantile(self._agreements, 0.95))
+        self.copy_above = (1.0 + self.close_above) / 2
+
+    def judge(self, match: Match) -> Novelty:
+        """`copy` above the middle between 1 and what 95 % of held-out recordings stay below, `close` above the latter."""
+        below = float(np.searchsorted(self._agreements, match.agreement, side="left")) / len(self._agreements)
+        verdict: Verdict = "new"
+        if match.agreement > self.copy_above:
+            verdict = "copy"
+        elif match.agreement > self.close_above:
+            verdict = "close"
+        return Novelty(match, below, verdict)

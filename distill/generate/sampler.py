@@ -1,0 +1,79 @@
+"""Sampling codes from a prior: cached, batched, from a seed, with sounds that end by themselves or at a given length."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill.codes.sequences import begin_token, end_token
+from distill.codes.store import Codes
+from distill.models.prior import CodePrior, KeyValueCache
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw: `temperature` flattens or sharpens, `top_k` (0 = all) and `top_p` cut the unlikely tail."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@torch.inference_mode()
+def sample_codes(
+    prior: CodePrior,
+    count: int,
+    max_frames: int,
+    seed: int,
+    sampling: Sampling,
+    natural_ending: bool = True,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Codes]:
+    """Draw `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`.
+
+    With `natural_ending` a sequence stops where the prior puts its end mark, else each has `max_frames` frames. The
+    result is a function of the arguments: sequences are drawn together, from one generator. Beyond `seq_len` the prior
+    goes on from the last half of what it has seen.
+    """
+    levels, size = prior.num_quantizers, prior.codebook_size
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    tokens = torch.full((count, 1 + max_frames * levels), begin_token(size))
+    lengths = torch.full((count,), max_frames)
+    cache, seen = KeyValueCache(prior, count), 0
+    for position in range(max_frames * levels):
+        if cache.length == prior.seq_len:
+            cache, seen = KeyValueCache(prior, count), position + 1 - prior.seq_len // 2
+            seen += -seen % levels  # windows start at a frame, as in training
+        logits = prior(tokens[:, seen : position + 1].to(prior.head.weight.device), cache)[:, -1].float().cpu()
+        seen = position + 1
+        logits[:, begin_token(size)] = -torch.inf
+        may_end = natural_ending and position % levels == 0 and position > 0
+        if not may_end:
+            logits[:, end_token(size)] = -torch.inf
+        drawn = draw(logits, sampling, generator)
+        ended = (drawn == end_token(size)) & (lengths == max_frames)
+        lengths[ended] = position // levels
+        done = int((lengths < max_frames).sum())
+        if done == count:
+            break
+        if progress is not None and position % levels == 0:
+            progress(position // levels, max_frames, f"frames, {done} of {count} sounds ended")
+        tokens[:, position + 1] = torch.where(drawn >= size, 0, drawn)
+    codes = tokens[:, 1:].reshape(count, max_frames, levels).numpy()
+    return [codes[row, : int(lengths[row])].copy() for row in range(count)]
+
+
+def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+    """One token of each row of `[B, V]`."""
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[1]:
+        least = logits.topk(sampling.top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.top_p < 1.0:
+        ordered, order = logits.sort(descending=True)
+        shares = ordered.softmax(dim=-1)
+        # A token stays while those before it hold less than top_p, so that at least one always does.
+        dropped = shares.cumsum(dim=-1) - shares >= sampling.top_p
+        logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]

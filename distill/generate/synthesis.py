@@ -1,0 +1,57 @@
+"""From a bundle and a seed to finished sounds: codes, waveform, clean ends, sane peak."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.bundle import Bundle
+from distill.codes.store import Codes
+from distill.errors import ArtifactError
+from distill.generate.sampler import Sampling, sample_codes
+from distill.models.vqvae import VQVAE
+
+FADE_SECONDS = 0.005
+PEAK = 0.98
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A generated sound: its codes `[F, Q]` and its samples `[N]` in [-1, 1]."""
+
+    codes: Codes
+    samples: NDArray[np.float32]
+
+
+def generate_sounds(
+    bundle: Bundle,
+    count: int,
+    max_seconds: float,
+    seed: int,
+    sampling: Sampling,
+    natural_ending: bool = True,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Sound]:
+    """Draw `count` sounds. Raises ArtifactError when the bundle has no prior."""
+    if bundle.prior is None:
+        raise ArtifactError(
+            "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
+        )
+    frames = max(1, math.ceil(max_seconds * bundle.codec.spectrogram.frame_rate))
+    codes = sample_codes(bundle.prior, count, frames, seed, sampling, natural_ending, progress)
+    return [Sound(one, decode_sound(bundle.codec, one)) for one in codes]
+
+
+def decode_sound(codec: VQVAE, codes: Codes) -> NDArray[np.float32]:
+    """Codes `[F, Q]` to samples `[F * samples_per_frame]` that start and end at zero and do not clip."""
+    samples: NDArray[np.float32] = codec.decode(torch.from_numpy(codes)[None])[0].numpy()
+    fade = min(int(FADE_SECONDS * codec.spectrogram.sample_rate), len(samples) // 2)
+    ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
+    samples = samples.copy()
+    samples[:fade] *= ramp
+    samples[len(samples) - fade :] *= ramp[::-1]
+    peak = float(np.abs(samples).max(initial=0.0))
+    return samples * np.float32(PEAK / peak) if peak > PEAK else samples

@@ -1,0 +1,103 @@
+"""Spectrograms and their inverse as pure modules, framed so that long sounds can be processed in chunks exactly."""
+
+import math
+from typing import Annotated, cast
+
+import torch
+import torchaudio
+from pydantic import Field
+from torch import Tensor, nn
+
+from distill.params import Settings
+
+LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
+
+
+class SpectrogramConfig(Settings):
+    """Geometry of the codec's frames. `stack` spectrogram frames make one code frame."""
+
+    sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
+    n_fft: Annotated[int, Field(ge=64, le=8192)]
+    hop_length: Annotated[int, Field(ge=16, le=4096)]
+    n_mels: Annotated[int, Field(ge=8, le=512)]
+    stack: Annotated[int, Field(ge=1, le=8)]
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples that one code frame stands for."""
+        return self.hop_length * self.stack
+
+    @property
+    def frame_rate(self) -> float:
+        """Code frames per second."""
+        return self.sample_rate / self.samples_per_frame
+
+    @property
+    def margin(self) -> int:
+        """Samples that the analysis window reaches beyond each end of its hop."""
+        return (self.n_fft - self.hop_length) // 2
+
+    def frames_for(self, samples: int) -> int:
+        """Code frames that cover `samples` samples; at least one."""
+        return max(1, math.ceil(samples / self.samples_per_frame))
+
+
+def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
+    """Frames of about 10.7 ms, two to a code frame: 46.9 code frames a second at 24 and 48 kHz."""
+    hop_length = int(2 ** round(math.log2(sample_rate * 0.0107)))
+    n_fft = 4 * hop_length
+    return SpectrogramConfig(
+        sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=min(100, n_fft // 8), stack=2
+    )
+
+
+def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Triangular mel filters `[n_fft // 2 + 1, n_mels]`, HTK scale, from 0 Hz to half the sample rate."""
+    bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
+    return cast(Tensor, bank)
+
+
+class LogMel(nn.Module):
+    """Waveform to log10 mel amplitudes."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
+        self.register_buffer("bank", bank, persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """`[B, margin + N + margin]` samples, N a multiple of the hop, to `[B, N / hop_length, n_mels]`."""
+        window = cast(Tensor, self.window)
+        spectrum = torch.stft(
+            audio, self.config.n_fft, self.config.hop_length, window=window, center=False, return_complex=True
+        )
+        mel = spectrum.abs().transpose(1, 2) @ cast(Tensor, self.bank)
+        return mel.clamp_min(LOG_FLOOR).log10()
+
+
+class InverseSTFT(nn.Module):
+    """Overlap-add of windowed inverse transforms; the window's sum of squares is divided out at the edges, too."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        """Complex `[B, T, n_fft // 2 + 1]` to samples `[B, T * hop_length]`."""
+        window = cast(Tensor, self.window)
+        frames = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * window
+        audio = self._overlap_add(frames)
+        squares = (window * window).expand(1, frames.shape[1], -1)
+        return audio / self._overlap_add(squares).clamp_min(1e-4)
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        batch, count, size = frames.shape
+        hop, margin = self.config.hop_length, self.config.margin
+        parts = frames.reshape(batch, count, size // hop, hop)
+        total = frames.new_zeros(batch, count + size // hop - 1, hop)
+        for part in range(size // hop):
+            total = total + nn.functional.pad(parts[:, :, part], (0, 0, part, size // hop - 1 - part))
+        return total.reshape(batch, -1)[:, margin : margin + count * hop]

@@ -1,0 +1,75 @@
+"""What a training stage leaves on disk: weights, what they mean, and the history of their training."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+from torch import nn
+
+import distill
+from distill.errors import ArtifactError
+from distill.files import atomic_folder, canonical_json, read_json, sha256_files, sha256_text, write_bytes, write_json
+from distill.params import Settings
+from distill.weights import save_weights
+
+CODE_FOLDERS = ("models", "codes", "training")
+WEIGHTS = "model.safetensors"
+
+C = TypeVar("C", bound=Settings)
+
+
+def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of all that decides a stage's result: inputs by hash, settings, and the code that trains."""
+    package = Path(distill.__file__).parent
+    code = sha256_files((file for folder in CODE_FOLDERS for file in (package / folder).glob("*.py")), package)
+    return sha256_text(
+        canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings), "code": code})
+    )
+
+
+def save_artifact(
+    folder: Path,
+    model: nn.Module,
+    config: Settings,
+    history: Sequence[Mapping[str, float]],
+    write_previews: Callable[[Path], None] | None = None,
+) -> None:
+    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, and `previews/`.
+
+    The folder appears whole or not at all.
+    """
+    with atomic_folder(folder) as temporary:
+        save_weights(temporary / WEIGHTS, model)
+        write_json(temporary / "config.json", config.model_dump(mode="json"))
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in history]), temporary / "history.parquet")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_bytes(temporary / "history.csv", text.getvalue().encode())
+        if write_previews is not None:
+            write_previews(temporary / "previews")
+
+
+def load_config(folder: Path, kind: type[C]) -> C:
+    """Read a folder's `config.json`. Raises ArtifactError."""
+    path = folder / "config.json"
+    try:
+        return kind.model_validate(read_json(path, "the settings of a trained model"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(
+            f"{path}: expected valid settings, found {key}: {first['msg']}; run `dvc repro` again"
+        ) from error
+
+
+def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
+    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`."""
+    table = pq.read_table(folder / "history.parquet", columns=["train_loss", "val_loss"])
+    return {f"{name}/{column}": table[column].to_pylist() for column in table.column_names}

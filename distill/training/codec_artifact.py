@@ -1,0 +1,28 @@
+"""`artifacts/vqvae`: a trained codec on disk."""
+
+from pathlib import Path
+
+from distill.models.vqvae import VQVAE, VQVAEArchitecture
+from distill.params import Settings, VQVAEConfig
+from distill.training.artifacts import WEIGHTS, load_config
+from distill.weights import load_weights
+
+
+class CodecArtifact(Settings):
+    """`artifacts/vqvae/config.json`."""
+
+    architecture: VQVAEArchitecture
+    training: VQVAEConfig
+    recordings: int
+    best_epoch: int
+    epochs_trained: int
+    codebook_health: dict[str, dict[str, float]]
+    corpus_sha256: str
+    codec_sha256: str
+    fingerprint: str
+
+
+def load_codec(folder: Path) -> tuple[VQVAE, CodecArtifact]:
+    """Read `artifacts/vqvae`, on the CPU, in eval mode. Raises ArtifactError."""
+    config = load_config(folder, CodecArtifact)
+    return load_weights(folder / WEIGHTS, VQVAE(config.architecture)), config

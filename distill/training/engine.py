@@ -1,0 +1,296 @@
+"""The one training loop: steps, schedule, best weights, exact resume, interruption. What is trained is the task's affair.
+
+Randomness is a function of (seed, epoch, step), so a run that goes on from any step ends with the same bytes as one
+that never stopped.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import lightning_fabric
+import torch
+from torch import Tensor, nn
+
+from distill.errors import DistillError
+from distill.training.checkpoints import Checkpoint, CheckpointStore, optimizer_tensors, restore_optimizer
+from distill.training.interruption import Interruption
+
+MAX_SKIPPED_IN_A_ROW = 10
+MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
+CHECKPOINT_SECONDS = 10.0
+
+B = TypeVar("B")
+
+
+class Task(Protocol[B]):
+    """What the loop needs to know about the thing it trains. `B` is a batch, already on the right device."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The network to train."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch: the same in every epoch."""
+
+    def batches(self, epoch: int, skip: int) -> Iterable[B]:
+        """The batches of an epoch, in an order that is a function of the epoch alone, from batch number `skip` on."""
+
+    def losses(self, model: nn.Module, batch: B) -> dict[str, Tensor]:
+        """Scalars of one batch; "train_loss" is what is minimised."""
+
+    def validate(self) -> dict[str, float]:
+        """Scalars on held-out recordings, in eval mode and without gradients; "val_loss" decides which epoch is best."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Numbers of the loop that codec and prior share."""
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    gradient_clip: float
+    warmup_steps: int
+    patience: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step, for whoever watches."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    learning_rate: float
+    step_time_s: float
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch, for whoever watches. `metrics` are means of the step losses and what `validate` returned."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+    learning_rate: float
+    epoch_time_s: float
+    elapsed_seconds: float
+    best_loss: float
+    is_best: bool
+
+
+@dataclass
+class FitResult:
+    """What a run leaves behind. `best_tensors` is the model's state dict of the best epoch; epochs count from 0."""
+
+    best_tensors: dict[str, Tensor]
+    best_epoch: int
+    best_loss: float
+    history: list[dict[str, float]]
+    skipped_steps: int
+    cancelled: bool
+
+
+@dataclass
+class _State:
+    step: int = 0  # optimiser steps begun since the start of training
+    best_epoch: int = -1
+    best_loss: float | None = None
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    counted_steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def derive_seed(*parts: int) -> int:
+    """A 63-bit seed from small integers, well mixed (SplitMix64 finaliser, Steele et al. 2014)."""
+    mixed = 0
+    for part in parts:
+        mixed = (mixed + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        mixed ^= mixed >> 31
+    return mixed >> 1
+
+
+def learning_rate_at(step: int, total_steps: int, settings: FitSettings) -> float:
+    """Linear warm-up, then a cosine down to 5 % of the peak."""
+    warmup = min(settings.warmup_steps, max(1, total_steps // 10))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    share = MIN_RATE_SHARE + (1 - MIN_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+    return settings.learning_rate * share
+
+
+class Fit(Generic[B]):
+    """One run of a task. `run()` trains to the end, from a checkpoint if the store has one."""
+
+    def __init__(
+        self,
+        task: Task[B],
+        settings: FitSettings,
+        fabric: lightning_fabric.Fabric,
+        store: CheckpointStore | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        interruption: Interruption | None = None,
+        cancel_event: threading.Event | None = None,
+    ) -> None:
+        self.task, self.settings, self.fabric, self.store = task, settings, fabric, store
+        self.on_step, self.on_epoch = on_step, on_epoch
+        self.interruption, self.cancel_event = interruption, cancel_event
+        self.model = task.model
+        optimizer = torch.optim.AdamW(
+            _decay_groups(task.model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas
+        )
+        self.wrapped, self.optimizer = fabric.setup(task.model, optimizer)
+        self.state = _State()
+        self.best_tensors: dict[str, Tensor] = {}
+        self.total_steps = settings.epochs * task.steps_per_epoch
+        self._started = self._saved = time.monotonic()
+
+    def run(self) -> FitResult:
+        """Train; leaves the best weights in the model. Raises Interrupted after saving, DistillError when it diverges."""
+        self._restore()
+        cancelled = False
+        with torch.random.fork_rng(devices=[]):
+            while len(self.state.history) < self.settings.epochs and not cancelled and not self._out_of_patience():
+                cancelled = self._epoch()
+        if self.state.best_loss is None:
+            self._validate(time.monotonic())
+        self.model.load_state_dict(self.best_tensors)
+        state = self.state
+        assert state.best_loss is not None
+        return FitResult(
+            self.best_tensors, state.best_epoch, state.best_loss, state.history, state.skipped_steps, cancelled
+        )
+
+    def _epoch(self) -> bool:
+        """One epoch, or the rest of one. True when cancelled."""
+        began = time.monotonic()
+        epoch = len(self.state.history)
+        done = self.state.step - epoch * self.task.steps_per_epoch
+        for batch in self.task.batches(epoch, done):
+            self._train_step(epoch, batch)
+            if self.cancel_event is not None and self.cancel_event.is_set():
+                return True
+            if self.interruption is not None and self.interruption.signal is not None:
+                self._save()
+                self.interruption.check(
+                    f"training is saved after step {self.state.step} of {self.total_steps}; run the same command to go on"
+                )
+        self._validate(began)
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self._save()
+        return False
+
+    def _train_step(self, epoch: int, batch: B) -> None:
+        began = time.monotonic()
+        rate = learning_rate_at(self.state.step, self.total_steps, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(derive_seed(self.settings.seed, 1, self.state.step))
+        self.model.train()
+        losses = self.task.losses(self.wrapped, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(losses["train_loss"])
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.optimizer, max_norm=self.settings.gradient_clip, error_if_nonfinite=False
+        )
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        values["gradient_norm"] = float(norm) if norm is not None else 0.0
+        self.state.step += 1
+        if all(math.isfinite(value) for value in values.values()):
+            self.optimizer.step()
+            self.state.skipped_in_a_row = 0
+            self.state.counted_steps += 1
+            for name, value in values.items():
+                self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+        else:
+            self._skip(values)
+        if self.on_step is not None:
+            self.on_step(Step(epoch, self.state.step, self.total_steps, rate, time.monotonic() - began, values))
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self._save()
+
+    def _skip(self, values: Mapping[str, float]) -> None:
+        self.state.skipped_steps += 1
+        self.state.skipped_in_a_row += 1
+        if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            found = ", ".join(f"{name} {value}" for name, value in values.items())
+            raise DistillError(
+                f"training stopped at step {self.state.step}: expected finite losses, found {found} "
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row; lower learning_rate or gradient_clip and run again"
+            )
+
+    def _validate(self, began: float) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            measured = self.task.validate()
+        state = self.state
+        epoch = len(state.history)
+        if not math.isfinite(measured["val_loss"]):
+            raise DistillError(
+                f"training stopped after epoch {epoch}: expected a finite held-out loss, found {measured['val_loss']}; "
+                "lower learning_rate and run again"
+            )
+        means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
+        state.sums, state.counted_steps = {}, 0
+        metrics = {**means, **measured}
+        is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
+        if is_best:
+            state.best_epoch, state.best_loss = epoch, measured["val_loss"]
+            self.best_tensors = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+            if self.store is not None:
+                self.store.save("best", Checkpoint(self.best_tensors, {"epoch": epoch, "loss": state.best_loss}))
+        rate = learning_rate_at(max(0, state.step - 1), self.total_steps, self.settings)
+        row: dict[str, float] = {"epoch": epoch, "learning_rate": rate, **metrics}
+        state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
+        if self.on_epoch is not None:
+            now = time.monotonic()
+            best_loss = measured["val_loss"] if state.best_loss is None else state.best_loss
+            self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, best_loss, is_best))
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.settings.patience < len(self.state.history) - self.state.best_epoch
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self.store is None:
+            return
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer)
+        self.store.save("last", Checkpoint(tensors, vars(self.state)))
+
+    def _restore(self) -> None:
+        last = self.store.load("last") if self.store is not None else None
+        if self.store is None or last is None:
+            return
+        self.model.load_state_dict(_under("model.", last.tensors))
+        restore_optimizer(self.optimizer, last.tensors)
+        best = self.store.load("best")
+        values: dict[str, Any] = dict(last.values)
+        self.state = _State(**values)
+        if best is not None:
+            self.best_tensors = best.tensors
+            self.state.best_epoch, self.state.best_loss = best.values["epoch"], best.values["loss"]
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay acts on matrices and kernels, not on biases, norms and scales."""
+    matrices = [value for value in model.parameters() if value.requires_grad and value.ndim > 1]
+    others = [value for value in model.parameters() if value.requires_grad and value.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

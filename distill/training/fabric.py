@@ -1,0 +1,23 @@
+"""Device and precision, decided in one place."""
+
+import logging
+
+import lightning_fabric
+import torch
+
+from distill.errors import ParamsError
+from distill.execution import Execution
+
+
+def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
+    """Lightning Fabric for the device and precision asked for. Raises ParamsError when the machine lacks them."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
+    has_cuda = torch.cuda.is_available()
+    if execution.device == "cuda" and not has_cuda:
+        raise ParamsError("DISTILL_DEVICE: expected a CUDA device, found none on this computer; use auto or cpu")
+    on_gpu = has_cuda and execution.device != "cpu"
+    fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
+    bf16 = execution.precision == "bf16" or (execution.precision == "auto" and fast_bf16)
+    return lightning_fabric.Fabric(
+        accelerator="cuda" if on_gpu else "cpu", devices=1, precision="bf16-mixed" if bf16 else "32-true"
+    )

@@ -1,0 +1,60 @@
+"""What people see of prior training: the progress line, the warning, the artefact, the figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.bundle import prior_shape
+from distill.codes.store import CodesConfig
+from distill.console import ProgressReport
+from distill.params import PriorConfig
+from distill.training.artifacts import save_artifact
+from distill.training.events import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
+from distill.training.prior import PriorTraining
+from distill.training.prior_artifact import PriorArtifact
+
+Event = PriorStepMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent
+
+
+def show_prior_progress(progress: ProgressReport) -> Callable[[Event], None]:
+    """A callback that moves the progress line and says once when the prior memorises."""
+    text, warned = "", False
+
+    def show(event: Event) -> None:
+        nonlocal text, warned
+        if isinstance(event, PriorStepMetrics):
+            progress(event.step, event.total_steps, text or f"loss {event.train_loss:.3f}")
+        elif isinstance(event, PriorEpochMetrics):
+            text = (
+                f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held-out perplexity {event.val_perplexity:.1f} "
+                f"(best {event.best_perplexity:.1f})"
+            )
+            if event.is_memorizing and not warned:
+                warned = True
+                progress.say(f"warning: {event.memorization_message}")
+        else:
+            progress.say(f"{event.epochs_trained} epochs, best held-out perplexity {event.best_perplexity:.1f}")
+
+    return show
+
+
+def save_prior(
+    folder: Path, training: PriorTraining, config: PriorConfig, codes: CodesConfig, recordings: int, fingerprint: str
+) -> dict[str, float]:
+    """Write `artifacts/prior`. Returns the figures that compare runs."""
+    fit, best = training.fit, training.fit.history[training.fit.best_epoch]
+    artifact = PriorArtifact(
+        shape=prior_shape(training.model),
+        training=config,
+        recordings=recordings,
+        best_epoch=fit.best_epoch,
+        epochs_trained=len(fit.history),
+        final_perplexity=training.complete.final_perplexity,
+        best_perplexity=training.complete.best_perplexity,
+        val_bits_per_second=best["val_bits_per_second"],
+        codec_sha256=codes.codec_sha256,
+        fingerprint=fingerprint,
+    )
+    save_artifact(folder, training.model, artifact, fit.history)
+    figures = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
+    counts = {"best_epoch": fit.best_epoch, "epochs_trained": len(fit.history), "skipped_steps": fit.skipped_steps}
+    return {**figures, **counts, "is_memorizing": float(training.complete.was_memorizing)}

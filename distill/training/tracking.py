@@ -1,0 +1,177 @@
+"""MLflow beside training: one run a stage, and never a reason for training to stop."""
+
+import logging
+import math
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distill.errors import Interrupted
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "distill"
+FLUSH_SECONDS = 5.0
+MAX_PARAM_LENGTH = 500
+
+# No telemetry, and a server that is down is given up after seconds instead of minutes.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+T = TypeVar("T")
+
+
+def tracking_uri(root: Path) -> str:
+    """The store: MLFLOW_TRACKING_URI if set, else a SQLite file in the repository (MLflow refuses plain folders)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+@contextmanager
+def tracked(root: Path, stage: str, fingerprint: str, params: Mapping[str, Any]) -> Iterator["Tracker"]:
+    """A run around the work of a stage: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise."""
+    tracker = Tracker(root, stage, fingerprint)
+    tracker.start(params)
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.finish("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.finish()
+
+
+class Tracker:
+    """One MLflow run. The first failure is a warning with its cause; from then on nothing is sent any more."""
+
+    def __init__(self, root: Path, stage: str, fingerprint: str) -> None:
+        self.root, self.stage, self.fingerprint = root, stage, fingerprint
+        self._client: Any = None
+        self._run_id = ""
+        self._pending: list[tuple[str, float, int, int]] = []
+        self._flushed = time.monotonic()
+        self.failed = False
+
+    def start(self, params: Mapping[str, Any]) -> None:
+        """Begin a run with the stage's tags and resolved parameters."""
+
+        def begin() -> None:
+            self._connect()
+            experiment = self._experiment()
+            run = self._client.create_run(experiment, tags=self._tags(), run_name=self.stage)
+            self._run_id = run.info.run_id
+            for key, value in params.items():
+                self._client.log_param(self._run_id, key, str(value)[:MAX_PARAM_LENGTH])
+
+        self._guarded(begin)
+
+    def resume_latest(self) -> None:
+        """Take up the newest run with this stage and fingerprint, so that what is made later lands beside it."""
+
+        def find() -> None:
+            self._connect()
+            query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"
+            runs = self._client.search_runs([self._experiment()], query, max_results=1)
+            if runs:
+                self._run_id = runs[0].info.run_id
+            else:
+                self.failed = True
+                logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
+
+        self._guarded(find)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Note metrics; they are sent in batches every few seconds. Values that are not finite are left out."""
+        now = int(time.time() * 1000)
+        self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is pending."""
+
+        def send() -> None:
+            from mlflow.entities import Metric
+
+            for start in range(0, len(pending), 1000):
+                batch = [Metric(*values) for values in pending[start : start + 1000]]
+                self._client.log_batch(self._run_id, metrics=batch)
+
+        pending, self._pending = self._pending, []
+        self._flushed = time.monotonic()
+        if pending:
+            self._guarded(send)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Copy a file or a folder to the run."""
+
+        def copy() -> None:
+            if path.is_dir():
+                self._client.log_artifacts(self._run_id, str(path), folder or None)
+            else:
+                self._client.log_artifact(self._run_id, str(path), folder or None)
+
+        self._guarded(copy)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self.flush()
+        self._guarded(lambda: self._client.set_terminated(self._run_id, status=status))
+
+    def _connect(self) -> None:
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=tracking_uri(self.root))
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        local = "MLFLOW_TRACKING_URI" not in os.environ
+        location = (self.root.resolve() / "mlruns").as_uri() if local else None
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+
+    def _tags(self) -> dict[str, str]:
+        tags = {
+            "dvc.stage": self.stage,
+            "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+            "dvc.baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV") or _git_revision(self.root),
+            "distill.fingerprint": self.fingerprint,
+        }
+        return {key: value for key, value in tags.items() if value}
+
+    def _guarded(self, action: Callable[[], T]) -> T | None:
+        if self.failed:
+            return None
+        try:
+            return action()
+        except Exception as error:  # whatever a tracking server does, training goes on
+            self.failed = True
+            reason = " ".join(str(error).split())[:300]
+            logger.warning(
+                "MLflow tracking stopped at %s (%s: %s); training goes on without it",
+                tracking_uri(self.root),
+                type(error).__name__,
+                reason,
+            )
+            return None
+
+
+def _git_revision(root: Path) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

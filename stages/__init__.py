@@ -1,0 +1,18 @@
+"""One module a DVC stage: reads params and artefacts, calls the library, writes artefacts and metrics."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("pydantic") is None:
+    # `dvc repro` without an activated environment runs the system's python: hand over to the one that `make setup` made.
+    _python = Path(".venv", "Scripts" if os.name == "nt" else "bin", "python").absolute()
+    if _python.exists() and Path(sys.executable).absolute() != _python:
+        os.execv(_python, [str(_python), *sys.orig_argv[1:]])
+    print(
+        f"{sys.executable}: expected Distill's dependencies, found none of them; run `make setup`, "
+        "then `. .venv/bin/activate`",
+        file=sys.stderr,
+    )
+    raise SystemExit(2)

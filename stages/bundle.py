@@ -1,0 +1,22 @@
+"""Stage `bundle`: codec and prior to one model file."""
+
+from collections.abc import Mapping
+
+from distill.params import Params
+from distill.training.bundling import bundle_artifacts
+from stages.running import PRIOR, VQVAE, bundle_path, run_stage, write_metrics
+
+
+def main(params: Params) -> Mapping[str, float]:
+    path = bundle_path(params)
+    metadata = bundle_artifacts(path, VQVAE, PRIOR)
+    version = ".".join(str(part) for part in metadata.version)
+    write_metrics(
+        "bundle",
+        {"bytes": path.stat().st_size, "format_version": version, "payload_sha256": metadata.payload_sha256},
+    )
+    return {}
+
+
+if __name__ == "__main__":
+    run_stage("bundle", main)

@@ -1,0 +1,69 @@
+"""What every stage does around its work: settings, paths, errors in one sentence, a note of what ran."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from distill.errors import DistillError
+from distill.files import write_json
+from distill.params import Params, load_params
+
+ROOT = Path()
+PARAMS = Path("params.yaml")
+CORPUS = Path("artifacts/corpus")
+VQVAE = Path("artifacts/vqvae")
+CODES = Path("artifacts/codes")
+SPLIT = Path("artifacts/split/split.parquet")
+PRIOR = Path("artifacts/prior")
+AUDITION = Path("artifacts/audition")
+METRICS = Path("metrics")
+STATE = Path(".distill")
+RUN_LOG = STATE / "stages.jsonl"
+
+
+def bundle_path(params: Params) -> Path:
+    """The model file."""
+    return Path("models") / f"{params.bundle.name}.distill"
+
+
+def checkpoints(fingerprint: str) -> Path:
+    """Where a training run keeps its resume state: outside what DVC deletes and caches."""
+    return STATE / "checkpoints" / fingerprint[:24]
+
+
+def write_metrics(stage: str, values: Mapping[str, object]) -> None:
+    """Write `metrics/<stage>.json`."""
+    write_json(METRICS / f"{stage}.json", dict(values))
+
+
+def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
+    """Run a stage and exit: 0 done, 2 wrong input, 130 or 143 interrupted and saved. `body` returns figures of speed.
+
+    Defects of ours keep their traceback and exit 1.
+    """
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    began = time.time()
+    figures: Mapping[str, float] = {}
+    status = 1
+    try:
+        figures = body(load_params(PARAMS))
+        status = 0
+    except DistillError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
+        status = 130
+    finally:
+        entry = {"stage": name, "started": began, "seconds": time.time() - began, "exit": status, "figures": figures}
+        STATE.mkdir(exist_ok=True)
+        with RUN_LOG.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+    sys.exit(status)

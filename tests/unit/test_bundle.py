@@ -1,0 +1,136 @@
+"""The model file: round trip, determinism, and a sentence for every way it can be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from distill.bundle import BundleMetadata, PriorMetadata, codec_shape, load_bundle, prior_shape, save_bundle
+from distill.errors import ArtifactError
+from distill.models.prior import CodePrior
+from distill.models.spectral import spectrogram_config_for
+from distill.models.vqvae import VQVAE, VQVAEArchitecture
+
+
+def networks() -> tuple[VQVAE, CodePrior]:
+    torch.manual_seed(0)
+    spectrogram = spectrogram_config_for(16_000)
+    codec = VQVAE(
+        VQVAEArchitecture(
+            spectrogram=spectrogram, codebook_size=8, num_quantizers=2, latent_size=8, hidden_size=16, num_layers=1
+        )
+    )
+    codec.quantizer.fit(torch.randn(50, 8), torch.Generator().manual_seed(0))
+    return codec.eval(), CodePrior(8, 20, 2, 16, 1, 2, 0.0, num_special_tokens=2).eval()
+
+
+def write(path: Path) -> BundleMetadata:
+    codec, prior = networks()
+    metadata = BundleMetadata(
+        has_prior=True,
+        vqvae_config=codec_shape(codec),
+        spectrogram_config=codec.spectrogram,
+        prior_config=prior_shape(prior),
+        prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
+        codebook_size=8,
+        seq_len=20,
+        num_quantizers=2,
+    )
+    return save_bundle(path, codec, prior, metadata)
+
+
+def rewritten(path: Path, **changes: Any) -> Path:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["distill"])
+    save_file(load_file(path), path, {"distill": json.dumps({**values, **changes})})
+    return path
+
+
+def test_a_round_trip_keeps_every_bit(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write(path)
+    bundle = load_bundle(path)
+    codec, prior = networks()
+    assert bundle.metadata == metadata
+    assert bundle.prior is not None
+    for loaded, built in ((bundle.codec, codec), (bundle.prior, prior)):
+        state = loaded.state_dict()
+        assert state.keys() == built.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in built.state_dict().items())
+    assert not bundle.codec.training
+
+
+def test_equal_models_give_equal_files_with_one_metadata_key(tmp_path: Path) -> None:
+    write(tmp_path / "a.distill")
+    write(tmp_path / "b.distill")
+    data = (tmp_path / "a.distill").read_bytes()
+    assert data == (tmp_path / "b.distill").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert list(header["__metadata__"]) == ["distill"]
+    text = header["__metadata__"]["distill"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
+    codec, _ = networks()
+    metadata = BundleMetadata(
+        has_prior=False,
+        vqvae_config=codec_shape(codec),
+        spectrogram_config=codec.spectrogram,
+        codebook_size=8,
+        num_quantizers=2,
+    )
+    save_bundle(tmp_path / "a.distill", codec, None, metadata)
+    assert load_bundle(tmp_path / "a.distill").prior is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": [1, 0]}, r"expected format version 2, found \[1, 0\]"),
+        ({"version": None}, "expected format version 2, found None"),
+        ({"format": "other"}, "found metadata of another kind of file"),
+        ({"required_features": ["telepathy"]}, r"needs \['telepathy'\], which this version of Distill lacks; upgrade"),
+        ({"payload_sha256": "00"}, "expected weights with SHA-256 00…, found .*changed after it was written"),
+        ({"codebook_size": "many"}, "expected valid metadata, found codebook_size"),
+        ({"surprise": 1}, "expected valid metadata, found surprise"),
+    ],
+)
+def test_wrong_metadata_is_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write(tmp_path / "a.distill")
+    with pytest.raises(ArtifactError, match=message) as caught:
+        load_bundle(rewritten(tmp_path / "a.distill", **changes))
+    assert "a.distill" in str(caught.value)
+
+
+def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
+    metadata = write(tmp_path / "a.distill")
+    wider = {**metadata.vqvae_config.model_dump(), "hidden_size": 32}
+    with pytest.raises(ArtifactError, match="expected the tensors that its metadata describes, found others"):
+        load_bundle(rewritten(tmp_path / "a.distill", vqvae_config=wider))
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\x80\x04pickle" * 40, b"RIFF....WAVE" * 10, b"\xff" * 64])
+def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.distill"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"a\.distill: expected a Distill model"):
+        load_bundle(path)
+
+
+def test_truncation_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    write(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match="expected a Distill model"):
+        load_bundle(path)
+
+
+def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="expected a Distill model, found no such file"):
+        load_bundle(tmp_path / "none.distill")

@@ -1,0 +1,131 @@
+"""Settings: what is refused and how it is said, and what tiers fill in."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import ParamsError
+from distill.params import (
+    TIERS,
+    Params,
+    PriorParams,
+    SplitParams,
+    get_adaptive_prior_config,
+    get_adaptive_vqvae_config,
+    load_params,
+    tier_for,
+    validated,
+)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"prior": {"epoch": 3}}, "prior.epoch: expected a known key, found an unknown one; did you mean prior.epochs?"),
+        ({"tire": "small"}, "tire: expected a known key, found an unknown one; did you mean tier?"),
+        ({"prior": {"zzz": 1}}, "prior.zzz: expected a known key, found an unknown one; prior knows architecture,"),
+        ({"prior": {"epochs": -3}}, "prior.epochs: expected greater than or equal to 1 or auto, found -3"),
+        ({"prior": {"epochs": "many"}}, "prior.epochs: expected integer or auto, found 'many'"),
+        ({"prior": {"epochs": 2.5}}, "prior.epochs: expected integer or auto, found 2.5"),
+        ({"prior": {"dropout": True}}, "prior.dropout: expected number or auto, found True"),
+        ({"prior": {"architecture": "deep"}}, "prior.architecture: expected 'flat', found 'deep'"),
+        ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
+        ({"tier": "huge"}, "tier: expected 'small', 'medium' or 'large' or auto, found 'huge'"),
+        ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),
+        ({"corpus": {"path": "x", "max_rejected": -1}}, "corpus.max_rejected: expected greater than or equal to 0"),
+        ({"corpus": {}}, "corpus.path: expected a value, found none; add it"),
+        ({"bundle": {"name": "../escape"}}, "bundle.name: expected match pattern"),
+        ({"vqvae": {"learning_rate": float("nan")}}, "vqvae.learning_rate: expected"),
+    ],
+)
+def test_refusals_name_file_key_expectation_and_finding(section: dict[str, object], message: str) -> None:
+    values = {"corpus": {"path": "x"}, **section}
+    with pytest.raises(ParamsError) as caught:
+        validated(Params, values, "params.yaml")
+    assert str(caught.value).startswith(f"params.yaml: {message}")
+
+
+def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml: expected a settings file, found none; run from the repository"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_broken_yaml_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="expected YAML, found a syntax error") as caught:
+        load_params(written(tmp_path, "corpus: [1,\nprior:"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"expected sections such as `corpus:` and `prior:`, found \[1\]"):
+        load_params(written(tmp_path, "[1]"))
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="the key 'seed' stands twice"):
+        load_params(written(tmp_path, "seed: 1\ncorpus: {path: x}\nseed: 2\n"))
+
+
+def test_exponents_without_a_dot_are_numbers(tmp_path: Path) -> None:
+    params = load_params(written(tmp_path, "corpus: {path: x}\nprior: {learning_rate: 1e-3}\n"))
+    assert params.prior.learning_rate == 1e-3
+
+
+def test_the_committed_settings_are_valid_and_complete() -> None:
+    path = Path(__file__).parents[2] / "params.yaml"
+    params = load_params(path)
+    values = yaml.safe_load(path.read_text())
+    for name, section in values.items():
+        if isinstance(section, dict):
+            assert set(section) == set(type(getattr(params, name)).model_fields), name
+
+
+@pytest.mark.parametrize(
+    ("recordings", "tier", "codebook", "hidden", "fraction", "batch"),
+    [
+        (5, "small", 64, 128, 0.5, 6),
+        (9, "small", 64, 128, 0.5, 11),
+        (20, "small", 64, 128, 0.3, 25),
+        (21, "medium", 128, 256, 0.3, 26),
+        (100, "medium", 128, 256, 0.2, 32),
+        (101, "large", 256, 512, 0.2, 32),
+        (200, "large", 256, 512, 0.1, 32),
+        (100_000, "large", 256, 512, 0.1, 32),
+    ],
+)
+def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction: float, batch: int) -> None:
+    prior, vqvae = get_adaptive_prior_config(recordings), get_adaptive_vqvae_config(recordings)
+    assert tier_for(recordings).name == tier
+    assert (vqvae.codebook_size, prior.hidden_size, prior.val_fraction, prior.batch_size) == (
+        codebook,
+        hidden,
+        fraction,
+        batch,
+    )
+
+
+def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
+    assert tier_for(5, "large").name == "large"
+    prior = PriorParams(epochs=3).resolve(5, "large", SplitParams(val_fraction=0.4))
+    assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ParamsError, match=r"prior\.num_heads: expected a divisor of hidden_size 128, found 3"):
+        PriorParams(num_heads=3).resolve(5)
+
+
+@given(st.integers(1, 10**6))
+def test_every_count_has_a_tier_and_a_batch(recordings: int) -> None:
+    config = get_adaptive_prior_config(recordings)
+    assert tier_for(recordings) in TIERS
+    assert 1 <= config.batch_size <= 32

@@ -1,0 +1,181 @@
+"""The loop: exact resume, best weights, patience, cancel, interruption, non-finite losses, on a task small enough to see through."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill.errors import ArtifactError, DistillError, Interrupted, ParamsError
+from distill.execution import Execution
+from distill.training import engine
+from distill.training.checkpoints import CheckpointStore
+from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step, derive_seed, learning_rate_at
+from distill.training.fabric import make_fabric
+from distill.training.interruption import Interruption, catch_interruption
+
+FABRIC = make_fabric(Execution("cpu", "fp32"))
+
+
+class Line:
+    """Fits a line with dropout, so that a lost random state shows."""
+
+    def __init__(self, poison: frozenset[int] = frozenset()) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.steps_per_epoch = 4
+        self.poison, self.count = poison, 0
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+        for step in range(skip, self.steps_per_epoch):
+            yield torch.randn(5, 3, generator=torch.Generator().manual_seed(derive_seed(epoch, step)))
+
+    def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        self.count += 1
+        loss = (model(batch)[:, 0] - batch.sum(dim=1)).square().mean()
+        return {"train_loss": loss * torch.nan if self.count in self.poison else loss}
+
+    def validate(self) -> dict[str, float]:
+        probe = torch.ones(1, 3)
+        with torch.no_grad():
+            return {"val_loss": float((self.model(probe) - 3).abs())}
+
+
+def settings(**changes: Any) -> FitSettings:
+    values = {"epochs": 6, "learning_rate": 0.05, "weight_decay": 0.01, "betas": (0.9, 0.99), "gradient_clip": 1.0}
+    return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, **changes})
+
+
+def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]]]:
+    weights = [float(v) for _, t in sorted(result.best_tensors.items()) for v in t.flatten()]
+    return weights, [list(row.items()) for row in result.history]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4, 5, 17, 23])
+def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
+    expected = Fit(Line(), settings(), FABRIC).run()
+    store, interruption = CheckpointStore(tmp_path / "run"), Interruption()
+
+    def stop(step: Step) -> None:
+        if step.step == stop_at:
+            interruption.signal = signal.SIGINT
+
+    with pytest.raises(Interrupted, match=f"saved after step {stop_at} of 24") as caught:
+        Fit(Line(), settings(), FABRIC, store, on_step=stop, interruption=interruption).run()
+    assert caught.value.exit_code == 130
+    again = Fit(Line(), settings(), FABRIC, store).run()
+    assert whole(again) == whole(expected)
+    assert again.best_epoch == expected.best_epoch
+
+
+@pytest.mark.parametrize("kill_at", [2, 9, 22])
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    expected = Fit(Line(), settings(), FABRIC).run()
+    store = CheckpointStore(tmp_path / "run")
+
+    def kill(step: Step) -> None:
+        if step.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        Fit(Line(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Fit(Line(), settings(), FABRIC, store).run()) == whole(expected)
+
+
+def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
+    task = Line()
+    result = Fit(task, settings(epochs=12, learning_rate=0.3), FABRIC).run()
+    losses = [row["val_loss"] for row in result.history]
+    assert result.best_epoch == losses.index(min(losses))
+    assert task.model.eval() and task.validate()["val_loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_patience_ends_training_early() -> None:
+    result = Fit(Line(), settings(epochs=500, learning_rate=0.5, patience=3), FABRIC).run()
+    assert len(result.history) < 500
+    assert len(result.history) == result.best_epoch + 4
+
+
+def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
+    cancel, seen = threading.Event(), []
+
+    def watch(step: Step) -> None:
+        seen.append(step.step)
+        if step.step == 10:
+            cancel.set()
+
+    result = Fit(Line(), settings(), FABRIC, on_step=watch, cancel_event=cancel).run()
+    assert seen[-1] == 10
+    assert result.cancelled
+    assert len(result.history) == 2
+    assert result.best_tensors
+
+
+def test_cancel_before_the_first_epoch_still_gives_weights() -> None:
+    cancel = threading.Event()
+    cancel.set()
+    assert Fit(Line(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
+
+
+def test_non_finite_losses_are_skipped_and_counted() -> None:
+    result = Fit(Line(frozenset({2, 3, 9})), settings(), FABRIC).run()
+    assert result.skipped_steps == 3
+    assert all(torch.isfinite(value).all() for value in result.best_tensors.values())
+
+
+def test_ten_non_finite_losses_in_a_row_stop_with_a_sentence() -> None:
+    with pytest.raises(DistillError, match=r"step 14: expected finite losses, found train_loss nan.* 10 steps in a row; lower"):
+        Fit(Line(frozenset(range(5, 40))), settings(), FABRIC).run()
+
+
+def test_epochs_report_means_of_their_steps() -> None:
+    steps: list[Step] = []
+    epochs: list[Epoch] = []
+    Fit(Line(), settings(epochs=2), FABRIC, on_step=steps.append, on_epoch=epochs.append).run()
+    mean = sum(step.losses["train_loss"] for step in steps[:4]) / 4
+    assert epochs[0].metrics["train_loss"] == pytest.approx(mean)
+    assert [epoch.epoch for epoch in epochs] == [0, 1]
+    assert [step.step for step in steps] == list(range(1, 9))
+
+
+def test_the_schedule_warms_up_and_ends_at_a_twentieth() -> None:
+    rates = [learning_rate_at(step, 100, settings(warmup_steps=10, learning_rate=1.0)) for step in range(101)]
+    assert rates[:10] == sorted(rates[:10])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(0.05)
+
+
+def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(ArtifactError, match=r"last\.safetensors: expected a checkpoint .* delete .*run to start"):
+        Fit(Line(), settings(), FABRIC, store).run()
+
+
+def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with catch_interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="interrupted by SIGTERM: all is saved") as caught:
+            interruption.check("all is saved")
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this computer has a CUDA device")
+def test_a_missing_gpu_is_a_sentence() -> None:
+    with pytest.raises(ParamsError, match="DISTILL_DEVICE: expected a CUDA device, found none on this computer"):
+        make_fabric(Execution("cuda"))
+
+
+def test_seeds_differ_in_every_part() -> None:
+    seeds = {derive_seed(a, b, c) for a in range(8) for b in range(8) for c in range(8)}
+    assert len(seeds) == 512
+    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,73 @@
+"""MLflow: what arrives when it works, and that nothing breaks when it does not."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.errors import Interrupted
+from distill.training.tracking import Tracker, tracked
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
+
+
+def client(root: Path) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+
+
+@pytest.fixture(autouse=True)
+def local_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_run_holds_tags_params_metrics_and_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "loud-bell")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc123")
+    file = tmp_path / "note.txt"
+    file.write_text("hello")
+    with tracked(tmp_path, "train_prior", "f00d", {"epochs": 3}) as tracker:
+        tracker.metrics({"val_loss": 2.0, "broken": float("nan")}, 0)
+        tracker.metrics({"val_loss": 1.0}, 1)
+        tracker.artifact(file, "checkpoint")
+    store = client(tmp_path)
+    (run,) = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"epochs": "3"}
+    assert run.data.metrics == {"val_loss": 1.0}
+    expected = {"dvc.stage": "train_prior", "dvc.exp_name": "loud-bell", "dvc.baseline_rev": "abc123"}
+    assert {**expected, "distill.fingerprint": "f00d"}.items() <= run.data.tags.items()
+    assert [m.value for m in store.get_metric_history(run.info.run_id, "val_loss")] == [2.0, 1.0]
+    assert [f.path for f in store.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/note.txt"]
+    later = Tracker(tmp_path, "train_prior", "f00d")
+    later.resume_latest()
+    later.metrics({"audition/new": 4.0}, 0)
+    later.flush()
+    assert store.get_run(run.info.run_id).data.metrics["audition/new"] == 4.0
+
+
+def test_an_interrupted_run_is_marked_killed(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), tracked(tmp_path, "train_vqvae", "cafe", {}):
+        raise Interrupted("interrupted by SIGINT")
+    store = client(tmp_path)
+    (run,) = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
+    assert run.info.status == "KILLED"
+
+
+def test_a_broken_store_is_one_warning_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database, and long enough to be read as one " * 20)
+    reached = False
+    with caplog.at_level(logging.WARNING), tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
+        tracker.metrics({"loss": 1.0}, 0)
+        tracker.artifact(tmp_path)
+        reached = True
+    assert reached
+    warnings = [record.getMessage() for record in caplog.records if record.name == "distill.training.tracking"]
+    assert len(warnings) == 1
+    assert "MLflow tracking stopped at sqlite:///" in warnings[0]
+    assert "training goes on without it" in warnings[0]
