@@ -3,20 +3,23 @@
 import time
 from collections.abc import Mapping
 
+from distill.audio.corpus import load_corpus
 from distill.bundle import load_bundle
 from distill.codes.store import CodesReader, codes_by_side
 from distill.files import atomic_folder
 from distill.generate.audition import audition
 from distill.params import Params
 from distill.training.tracking import Tracker
-from stages.running import AUDITION, CODES, ROOT, SPLIT, bundle_path, run_stage, write_metrics
+from stages.running import AUDITION, CODES, CORPUS, ROOT, SPLIT, bundle_path, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
     bundle = load_bundle(bundle_path(params))
     training, held_out = codes_by_side(CodesReader(CODES), SPLIT)
     with atomic_folder(AUDITION) as folder:
-        report = audition(bundle, training, held_out, params.audition, params.seed, folder, time.monotonic)
+        report = audition(
+            bundle, load_corpus(CORPUS), training, held_out, params.audition, params.seed, folder, time.monotonic
+        )
     write_metrics("audition", report.metrics())
     speed = report.seconds / report.generation_seconds
     tracker = Tracker(ROOT, "train_prior", bundle.metadata.provenance.prior_fingerprint)

@@ -98,9 +98,8 @@ def _scanned(folder: Path) -> Scan:
         supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
         others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
         what = f"no audio in it, only {others}" if others else "an empty folder"
-        unread = (
-            f" ({len(found.skipped)} folders below it were not read: {found.skipped[0][1]})" if found.skipped else ""
-        )
+        skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:_LISTED])
+        unread = f" (folders not entered: {skipped})" if skipped else ""
         raise AudioError(
             f"{folder}: expected audio files ({supported}), found {what}{unread}; put recordings there or check corpus.path"
         )

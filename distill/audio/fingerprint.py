@@ -31,6 +31,8 @@ QUANTISATION_MARGIN_DB = 6.0
 
 MINIMUM_LOUD_FRAMES = 16
 MINIMUM_OVERLAP = 0.8
+# On 365 one-shots, loops and spoken digits: 18 kinds of changed copy have an error rate of 0.07 in the median and 0.18
+# at the 95th percentile; the closest two of 62 124 pairs of different recordings, takes of one word, have 0.26.
 MAXIMUM_ERROR_RATE = 0.22
 
 _BAND_ORDERS = 6

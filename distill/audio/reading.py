@@ -178,7 +178,8 @@ def _mono_blocks(stream: _Stream, levels: _Levels) -> Iterator[F32]:
         if not len(block):
             return
         with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
-            mono = sum(block.T) / np.float32(block.shape[1])  # by columns: six times faster than mean(axis=1)
+            # By columns: six times faster than mean(axis=1).
+            mono: F32 = np.asarray(sum(block.T) / np.float32(block.shape[1]), dtype=np.float32)
             levels.add(block, mono)
         yield mono
 

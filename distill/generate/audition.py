@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.audio.corpus import Corpus
 from distill.audio.pictures import write_spectrograms
 from distill.audio.writing import write_audio
 from distill.bundle import Bundle
 from distill.codes.store import Codes
+from distill.encoding import waveform
 from distill.files import write_json
 from distill.generate.distance import KernelDistance, kernel_distance, sound_statistics
 from distill.generate.novelty import Calibration, Novelty, NoveltyIndex
@@ -17,6 +19,7 @@ from distill.generate.sampler import Sampling
 from distill.generate.synthesis import Sound, decode_sound, generate_sounds
 from distill.params import AuditionParams
 
+MAX_NEAREST_SECONDS = 8.0
 MAX_COMPARED = 200  # recordings of each side that distance and calibration look at
 
 
@@ -60,6 +63,7 @@ class AuditionReport:
 
 def audition(
     bundle: Bundle,
+    corpus: Corpus,
     training: Mapping[str, Codes],
     held_out: Mapping[str, Codes],
     params: AuditionParams,
@@ -67,7 +71,10 @@ def audition(
     output: Path,
     clock: Callable[[], float],
 ) -> AuditionReport:
-    """Generate from the bundle alone, compare with the coded recordings, and write sounds, pictures, page and report."""
+    """Generate from the bundle alone, compare with the coded recordings, and write sounds, pictures, page and report.
+
+    `training` and `held_out` are codes `[F, Q]` by recording id; the corpus gives the nearest recordings their sound.
+    """
     began = clock()
     sampling = Sampling(params.temperature, params.top_k, params.top_p)
     sounds = generate_sounds(bundle, params.count, params.max_seconds, seed, sampling)
@@ -79,7 +86,7 @@ def audition(
     novelties = [calibration.judge(index.match(sound.codes)) for sound in sounds]
     report = _report(bundle, sounds, novelties, calibration, training, held_out, seed, generation_seconds)
     rows = [
-        _write_sound(bundle, output, number, sound, novelty, training)
+        _write_sound(output, number, sound, novelty, corpus)
         for number, (sound, novelty) in enumerate(zip(sounds, novelties, strict=True))
     ]
     write_json(output / "report.json", {**report.metrics(), "seed": seed, "generated": rows})
@@ -87,25 +94,27 @@ def audition(
     return report
 
 
-def _write_sound(
-    bundle: Bundle, output: Path, number: int, sound: Sound, novelty: Novelty, training: Mapping[str, Codes]
-) -> dict[str, Any]:
-    config = bundle.codec.spectrogram
-    nearest = decode_sound(bundle.codec, training[novelty.match.recording_id])
+def _write_sound(output: Path, number: int, sound: Sound, novelty: Novelty, corpus: Corpus) -> dict[str, Any]:
+    rate, match = corpus.sample_rate, novelty.match
+    frame = len(sound.samples) // len(sound.codes)
+    entry = next(entry for entry in corpus.entries if entry.recording_id == match.recording_id)
+    # Of a long recording, the part that the sound was aligned with.
+    start = max(0, match.offset * frame) if entry.samples > MAX_NEAREST_SECONDS * rate else 0
+    nearest = waveform(corpus, entry, start, min(entry.samples - start, int(MAX_NEAREST_SECONDS * rate))).numpy()
     name = f"sound_{number:03d}"
-    write_audio(output / f"{name}.wav", sound.samples, config.sample_rate)
-    write_audio(output / f"{name}_nearest.wav", nearest, config.sample_rate)
-    titles = (f"generated {number}", f"nearest training recording {novelty.match.recording_id}, as coded")
-    pictures = [(titles[0], sound.samples), (titles[1], nearest)]
-    write_spectrograms(output / f"{name}.png", pictures, config.sample_rate)
+    write_audio(output / f"{name}.wav", sound.samples, rate)
+    write_audio(output / f"{name}_nearest.wav", nearest, rate)
+    pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", nearest)]
+    write_spectrograms(output / f"{name}.png", pictures, rate)
     return {
         "file": f"{name}.wav",
         "nearest_file": f"{name}_nearest.wav",
         "picture": f"{name}.png",
-        "seconds": len(sound.samples) / config.sample_rate,
-        "nearest_recording": novelty.match.recording_id,
-        "agreement": novelty.match.agreement,
-        "copied_seconds": novelty.match.copied_frames / config.frame_rate,
+        "seconds": len(sound.samples) / rate,
+        "nearest_recording": match.recording_id,
+        "nearest_path": entry.path,
+        "agreement": match.agreement,
+        "copied_seconds": match.copied_frames * frame / rate,
         "percentile": novelty.percentile,
         "verdict": novelty.verdict,
     }

@@ -18,11 +18,13 @@ _GAP = np.uint16(65535)  # stands between recordings; no codebook reaches it
 class Match:
     """The best alignment of a sound with a training recording.
 
-    `agreement` is the share of the sound's codes that the recording has at the same place; `copied_frames` the longest
-    run of frames in which at least half of the levels, the first among them, agree.
+    The sound's frame 0 lies at the recording's frame `offset`, which may be negative. `agreement` is the share of the
+    sound's codes that the recording has at the same place; `copied_frames` the longest run of frames, in any recording,
+    in which at least half of the levels, the first among them, agree.
     """
 
     recording_id: str
+    offset: int
     agreement: float
     copied_frames: int
 
@@ -69,12 +71,10 @@ class NoveltyIndex:
             run = np.where(equal[:, 0] & (2 * count >= levels), run + 1, 0)
             np.maximum(longest, run, out=longest)
         best = int(agreeing.argmax())
-        return Match(self._recording_at(best, frames), float(agreeing[best]) / (frames * levels), int(longest.max()))
-
-    def _recording_at(self, lag: int, frames: int) -> str:
         # The recording that begins last before the aligned stretch ends is the only one that the stretch can touch.
-        index = int(np.searchsorted(self._starts, lag + frames - 1, side="right")) - 1
-        return self._ids[max(0, index)]
+        index = max(0, int(np.searchsorted(self._starts, best + frames - 1, side="right")) - 1)
+        agreement = float(agreeing[best]) / (frames * levels)
+        return Match(self._ids[index], best - self._starts[index], agreement, int(longest.max()))
 
 
 class Calibration:

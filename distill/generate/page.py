@@ -27,15 +27,15 @@ def _section(number: int, row: Mapping[str, Any]) -> str:
     verdict = str(row["verdict"])
     details = (
         f"{row['seconds']:.2f} s; {row['agreement']:.0%} of its codes stand at the same place in the nearest training "
-        f"recording (more than {row['percentile']:.0%} of held-out recordings); longest copied run "
-        f"{row['copied_seconds']:.2f} s"
+        f"recording, more than for {row['percentile']:.0%} of the held-out recordings; longest copied run "
+        f"{row['copied_seconds']:.2f} s."
     )
     return f"""<section>
 <h2>Sound {number} <span class="verdict {escape(verdict)}">{escape(VERDICTS[verdict])}</span></h2>
 <p>{escape(details)}</p>
 <div class="players">
 <label>generated <audio controls preload="none" src="{escape(row["file"])}"></audio></label>
-<label>nearest in training, as coded <audio controls preload="none" src="{escape(row["nearest_file"])}"></audio></label>
+<label>nearest in training: {escape(str(row["nearest_path"]))} <audio controls preload="none" src="{escape(row["nearest_file"])}"></audio></label>
 </div>
 <img loading="lazy" src="{escape(row["picture"])}" alt="spectrograms of sound {number} and of the nearest training recording">
 </section>"""

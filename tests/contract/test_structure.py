@@ -83,7 +83,11 @@ def closure(path: Path) -> set[str]:
 
 
 def layer(path: str) -> int:
-    matches = [n for n, members in enumerate(LAYERS) if any(path == m or (m[-1] == "/" and path.startswith(m)) for m in members)]
+    matches = [
+        n
+        for n, members in enumerate(LAYERS)
+        if any(path == m or (m[-1] == "/" and path.startswith(m)) for m in members)
+    ]
     assert len(matches) == 1, f"{path} belongs to {len(matches)} layers"
     return matches[0]
 

@@ -30,7 +30,10 @@ def written(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"prior": {"epoch": 3}}, "prior.epoch: expected a known key, found an unknown one; did you mean prior.epochs?"),
+        (
+            {"prior": {"epoch": 3}},
+            "prior.epoch: expected a known key, found an unknown one; did you mean prior.epochs?",
+        ),
         ({"tire": "small"}, "tire: expected a known key, found an unknown one; did you mean tier?"),
         ({"prior": {"zzz": 1}}, "prior.zzz: expected a known key, found an unknown one; prior knows architecture,"),
         ({"prior": {"epochs": -3}}, "prior.epochs: expected greater than or equal to 1 or auto, found -3"),
@@ -55,7 +58,9 @@ def test_refusals_name_file_key_expectation_and_finding(section: dict[str, objec
 
 
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"params\.yaml: expected a settings file, found none; run from the repository"):
+    with pytest.raises(
+        ParamsError, match=r"params\.yaml: expected a settings file, found none; run from the repository"
+    ):
         load_params(tmp_path / "params.yaml")
 
 

@@ -172,10 +172,10 @@ def test_absurdly_large_samples(tmp_path: Path) -> None:
 
 def test_text_and_noise_are_not_audio(tmp_path: Path) -> None:
     for suffix in (".wav", ".mp3"):
-        (tmp_path / f"a{suffix}").write_text("Grüße! Notes on the session\nand more\n")
+        (tmp_path / f"a{suffix}").write_text("Grüße! Notes on the mixing\nand more\n")
         assert (
             reason(tmp_path / f"a{suffix}")
-            == "is text, not audio: it begins with 'Grüße! Notes on the session and more'"
+            == "is text, not audio: it begins with 'Grüße! Notes on the mixing and more'"
         )
     (tmp_path / "b.wav").write_bytes(np.random.default_rng(0).bytes(3000))
     assert reason(tmp_path / "b.wav") == "is not audio in a known format (suffix .wav, 3000 bytes)"

@@ -8,7 +8,14 @@ from distill.models.prior import CodePrior, KeyValueCache
 
 def prior(seed: int = 0, **changes: int) -> CodePrior:
     torch.manual_seed(seed)
-    sizes = {"codebook_size": 16, "seq_len": 24, "num_quantizers": 3, "hidden_size": 32, "num_layers": 3, "num_heads": 4}
+    sizes = {
+        "codebook_size": 16,
+        "seq_len": 24,
+        "num_quantizers": 3,
+        "hidden_size": 32,
+        "num_layers": 3,
+        "num_heads": 4,
+    }
     return CodePrior(**{**sizes, **changes}).eval()
 
 

@@ -129,7 +129,9 @@ def test_non_finite_losses_are_skipped_and_counted() -> None:
 
 
 def test_ten_non_finite_losses_in_a_row_stop_with_a_sentence() -> None:
-    with pytest.raises(DistillError, match=r"step 14: expected finite losses, found train_loss nan.* 10 steps in a row; lower"):
+    with pytest.raises(
+        DistillError, match=r"step 14: expected finite losses, found train_loss nan.* 10 steps in a row; lower"
+    ):
         Fit(Line(frozenset(range(5, 40))), settings(), FABRIC).run()
 
 

@@ -1,0 +1,456 @@
+"""A folder to a corpus: what ends in the manifest, what stops the work, and that nothing is left half-written."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+from numpy.typing import NDArray
+
+from distill.audio.corpus import IngestReport, ingest, load_corpus
+from distill.audio.manifest import ManifestRow, read_manifest
+from distill.audio.reading import read_recording
+from distill.audio.scanning import printable, scan
+from distill.errors import ArtifactError, AudioError
+from distill.shards import ShardWriter
+
+RATE = 24000
+RECORDINGS = Path(__file__).parents[4] / "shared" / "audio"
+COLUMNS = {
+    "recording_id": "string", "path": "string", "status": "string", "reason": "string", "sha256": "string",
+    "pcm_sha256": "string", "duplicate_of": "string", "group": "string", "sample_rate": "int32", "channels": "int32",
+    "seconds": "double", "frames_in_shard": "int64", "shard": "string", "offset": "int64", "label": "string",
+}  # fmt: skip
+
+
+def pluck(seed: int, seconds: float = 0.6) -> NDArray[np.float32]:
+    random = np.random.default_rng(seed)
+    t = np.arange(round(seconds * RATE)) / RATE
+    hz, decay = random.uniform(100, 500), random.uniform(5, 20)
+    tones = sum(np.sin(2 * np.pi * hz * k * t) * np.exp(-decay * k**0.5 * t) / k for k in range(1, 12))
+    noise = random.standard_normal(len(t)) * np.exp(-t * random.uniform(10, 60))
+    return np.asarray(0.2 * tones + 0.1 * noise, dtype=np.float32).clip(-1, 1)
+
+
+def write(path: Path, seed: int, gain: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, gain * pluck(seed), RATE)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four sounds in two folders and at the top."""
+    write(tmp_path / "in" / "b.wav", 0)
+    write(tmp_path / "in" / "drums" / "kick.flac", 1)
+    write(tmp_path / "in" / "drums" / "low" / "tom.aiff", 2)
+    write(tmp_path / "in" / "a.wav", 3)
+    return tmp_path / "in"
+
+
+def run(folder: Path, max_rejected: float = 0.5, workers: int = 2, output: str = "out") -> IngestReport:
+    return ingest(folder, folder.parent / output, RATE, max_rejected, workers)
+
+
+def rows(folder: Path, output: str = "out") -> dict[str, ManifestRow]:
+    return {row.path: row for row in read_manifest(folder.parent / output / "manifest.parquet")}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def refusal(folder: Path, max_rejected: float = 0.5) -> str:
+    """The message of a failed ingest, after checking that nothing was left behind."""
+    before = set(folder.parent.iterdir())
+    with pytest.raises(AudioError) as caught:
+        run(folder, max_rejected)
+    assert set(folder.parent.iterdir()) == before
+    return str(caught.value)
+
+
+def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    report = ingest(folder, folder.parent / "out", RATE, 0.5, 2, lambda *call: calls.append(call))
+    assert report == IngestReport(4, 0, 0, 0, 0, 0, pytest.approx(2.4), 4, RATE)
+    assert calls == [(1, 4, "a.wav"), (2, 4, "b.wav"), (3, 4, "drums/kick.flac"), (4, 4, "drums/low/tom.aiff")]
+    table = pq.read_table(folder.parent / "out" / "manifest.parquet")
+    assert {field.name: str(field.type) for field in table.schema} == COLUMNS
+    assert table.schema.names == list(COLUMNS)
+    found = rows(folder)
+    assert list(found) == sorted(found)
+    assert [row.label for row in found.values()] == ["", "", "drums", "drums/low"]
+    kick = found["drums/kick.flac"]
+    assert kick.recording_id == hashlib.sha256(b"drums/kick.flac").hexdigest()[:16]
+    assert kick.sha256 == hashlib.sha256((folder / "drums" / "kick.flac").read_bytes()).hexdigest()
+    assert (kick.status, kick.reason, kick.duplicate_of) == ("used", "", "")
+    assert (kick.sample_rate, kick.channels, kick.seconds, kick.frames_in_shard) == (RATE, 1, 0.6, 14400)
+    assert kick.group == kick.pcm_sha256[:16]
+    assert sorted(contents(folder.parent / "out")) == ["manifest.parquet", "pcm-00000.safetensors", "report.json"]
+
+
+def test_samples_come_back_by_slices(folder: Path) -> None:
+    run(folder)
+    corpus = load_corpus(folder.parent / "out")
+    assert corpus.sample_rate == RATE
+    assert [entry.path for entry in corpus.entries] == ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
+    for entry in corpus.entries:
+        whole = read_recording(folder / entry.path, RATE).pcm
+        assert entry.samples == len(whole)
+        np.testing.assert_array_equal(corpus.pcm(entry), whole)
+        np.testing.assert_array_equal(corpus.pcm(entry, 100), whole[100:])
+        np.testing.assert_array_equal(corpus.pcm(entry, 14300, 100), whole[14300:])
+        assert corpus.pcm(entry, 5, 0).shape == (0,)
+        with pytest.raises(ValueError, match="samples 14300 to 14401 asked for, it has 14400"):
+            corpus.pcm(entry, 14300, 101)
+
+
+def test_equal_input_gives_equal_bytes_whatever_the_workers_and_the_place(folder: Path) -> None:
+    write(folder / "copy.wav", 0)
+    write(folder / "quiet.wav", 1, 0.3)
+    (folder / "broken.wav").write_text("no sound")
+    run(folder, workers=1, output="one")
+    run(folder, workers=2, output="two")
+    run(folder, workers=7, output="seven")
+    elsewhere = folder.parent / "elsewhere" / "music"
+    elsewhere.mkdir(parents=True)
+    for path in sorted(folder.rglob("*"), reverse=True):  # other creation order
+        if path.is_file():
+            (elsewhere / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, elsewhere / path.relative_to(folder))
+    run(elsewhere)
+    expected = contents(folder.parent / "one")
+    assert contents(folder.parent / "two") == expected
+    assert contents(folder.parent / "seven") == expected
+    assert contents(elsewhere.parent / "out") == expected
+    assert str(folder.parent) not in (folder.parent / "one" / "report.json").read_text()
+
+
+def test_exact_copies_are_kept_once(folder: Path) -> None:
+    shutil.copyfile(folder / "a.wav", folder / "same bytes.wav")
+    sf.write(folder / "same samples.flac", sf.read(folder / "a.wav", dtype="int16")[0], RATE)
+    report = run(folder)
+    assert (report.used, report.warned, report.duplicates, report.near_duplicates, report.groups) == (4, 2, 2, 0, 4)
+    assert report.seconds == pytest.approx(2.4)
+    found = rows(folder)
+    for name in ("same bytes.wav", "same samples.flac"):
+        copy, original = found[name], found["a.wav"]
+        assert (copy.status, copy.reason) == ("warned", "exact copy of a.wav")
+        assert copy.duplicate_of == original.recording_id
+        assert (copy.group, copy.shard, copy.offset) == (original.group, original.shard, original.offset)
+    assert len(load_corpus(folder.parent / "out").entries) == 4
+    assert (folder.parent / "out" / "pcm-00000.safetensors").stat().st_size < 4 * 14400 * 2 + 200
+
+
+def test_near_duplicates_are_kept_and_share_a_group_that_names_do_not_move(folder: Path) -> None:
+    write(folder / "quiet.wav", 3, 0.3)
+    report = run(folder)
+    assert (report.used, report.warned, report.duplicates, report.near_duplicates, report.groups) == (4, 1, 0, 1, 4)
+    found = rows(folder)
+    assert (found["quiet.wav"].status, found["quiet.wav"].reason) == ("warned", "near-duplicate of a.wav")
+    group = found["quiet.wav"].group
+    assert found["a.wav"].group == group == min(found[name].pcm_sha256[:16] for name in ("a.wav", "quiet.wav"))
+    assert found["a.wav"].status == "used"
+    written = json.loads((folder.parent / "out" / "report.json").read_text())
+    assert written["groups"] == [{"group": group, "paths": ["a.wav", "quiet.wav"]}]
+    (folder / "a.wav").rename(folder / "z.wav")
+    run(folder, output="renamed")
+    moved = rows(folder, "renamed")
+    assert moved["quiet.wav"].group == moved["z.wav"].group == group
+    assert moved["z.wav"].reason == "near-duplicate of quiet.wav"
+
+
+def test_report_lists_what_was_not_taken(folder: Path) -> None:
+    (folder / "broken.wav").write_text("no sound")
+    (folder / "notes.txt").write_text("x")
+    (folder / "README").write_text("x")
+    (folder / ".hidden.wav").write_text("x")
+    (folder / ".git").mkdir()
+    write(folder / ".git" / "inside.wav", 8)
+    sf.write(folder / "tick.wav", pluck(9)[:480], RATE)
+    report = run(folder)
+    assert (report.used, report.warned, report.rejected, report.ignored) == (4, 1, 1, 4)
+    written = json.loads((folder.parent / "out" / "report.json").read_text())
+    assert written["counts"] == {
+        "audio_files": 6, "used": 4, "warned": 1, "rejected": 1, "duplicates": 0, "near_duplicates": 0, "groups": 5,
+        "ignored": 4,
+    }  # fmt: skip
+    said = "is text, not audio: it begins with 'no sound'"
+    assert written["rejected"] == [{"path": "broken.wav", "reason": said}]
+    assert written["warned"] == [{"path": "tick.wav", "reason": "very short: 0.020 s"}]
+    assert written["ignored_by_suffix"] == {"(hidden)": 2, "(no suffix)": 1, ".txt": 1}
+    assert written["durations"] == {"min": 0.02, "median": 0.6, "max": 0.6}
+    assert written["sample_rate"] == RATE
+    broken = rows(folder)["broken.wav"]
+    assert (broken.status, broken.reason, broken.pcm_sha256, broken.group, broken.shard) == (
+        "rejected",
+        said,
+        "",
+        "",
+        "",
+    )
+    assert (broken.frames_in_shard, broken.seconds) == (0, 0.0)
+    assert broken.sha256 == hashlib.sha256(b"no sound").hexdigest()
+
+
+def test_no_folder_a_file_an_empty_folder(tmp_path: Path) -> None:
+    missing = tmp_path / "in"
+    assert refusal(missing) == f"{missing}: expected a folder of recordings, found nothing there; check corpus.path"
+    missing.write_text("x")
+    assert refusal(missing) == (
+        f"{missing}: expected a folder of recordings, found a file; give the folder that holds it"
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert re.fullmatch(
+        re.escape(f"{empty}: expected audio files (") + r"\.aif, .*\.wave\), "
+        r"found an empty folder; put recordings there or check corpus\.path",
+        refusal(empty),
+    )
+
+
+def test_no_audio_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.txt", "b.TXT", "deep/c.mid", ".DS_Store"):
+        (tmp_path / "in" / name).write_text("x")
+    assert "), found no audio in it, only 1 (hidden), 1 .mid, 2 .txt; put" in refusal(tmp_path / "in")
+
+
+def test_every_file_corrupt(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(23):
+        (tmp_path / "in" / f"{index:02d}.wav").write_bytes(b"\x00\x01\x02" * (index + 5))
+    lines = refusal(tmp_path / "in", max_rejected=1.0).split("\n")
+    assert lines[0] == (
+        f"{tmp_path / 'in'}: expected at least 2 usable recordings, found none among 23 audio files; "
+        "replace or repair these files:"
+    )
+    assert lines[1] == "  00.wav: is not audio in a known format (suffix .wav, 15 bytes)"
+    assert len(lines) == 22
+    assert lines[-1] == "  and 3 more"
+
+
+def test_every_file_silent(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "b.wav"):
+        sf.write(tmp_path / "in" / name, np.zeros(RATE), RATE)
+    said = refusal(tmp_path / "in")
+    assert "found none among 2 audio files; replace or repair these files:\n  a.wav: is silent (peak 0)\n" in said
+
+
+def test_too_many_rejected(folder: Path) -> None:
+    for index in range(3):
+        (folder / f"broken {index}.mp3").write_bytes(b"")
+    assert run(folder, max_rejected=3 / 7, output="enough").rejected == 3
+    assert refusal(folder, max_rejected=0.4) == (
+        f"{folder}: expected at most 40% of the audio files to be unusable, found 3 of 7; "
+        "remove or repair these files, or raise corpus.max_rejected:\n"
+        "  broken 0.mp3: is empty (0 bytes)\n  broken 1.mp3: is empty (0 bytes)\n  broken 2.mp3: is empty (0 bytes)"
+    )
+
+
+def test_one_usable_recording_and_many_copies_of_one(tmp_path: Path) -> None:
+    rest = "at least 2 are needed so that one can be held out, 5 or more recommended"
+    write(tmp_path / "in" / "a.wav", 0)
+    assert refusal(tmp_path / "in") == f"{tmp_path / 'in'}: found 1 usable recording; {rest}"
+    (tmp_path / "in" / "b.wav").write_bytes(b"")
+    assert refusal(tmp_path / "in") == f"{tmp_path / 'in'}: found 1 usable recording; {rest}"
+    write(tmp_path / "in" / "c.wav", 0)
+    write(tmp_path / "in" / "d.wav", 0, 0.3)
+    assert refusal(tmp_path / "in") == (
+        f"{tmp_path / 'in'}: found 3 usable recordings that are all copies of one sound; {rest}"
+    )
+
+
+def test_two_recordings_are_enough(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.wav", 0)
+    write(tmp_path / "in" / "b.wav", 1)
+    report = run(tmp_path / "in")
+    assert (report.used, report.groups) == (2, 2)
+
+
+def test_a_failure_leaves_the_corpus_of_before(folder: Path) -> None:
+    run(folder)
+    before = contents(folder.parent / "out")
+    for path in folder.rglob("*.*"):
+        path.write_bytes(b"")
+    with pytest.raises(AudioError):
+        run(folder)
+    assert contents(folder.parent / "out") == before
+    assert {path.name for path in folder.parent.iterdir()} == {"in", "out"}
+
+
+def test_an_interruption_leaves_nothing(folder: Path) -> None:
+    def stop(done: int, total: int, path: str) -> None:  # noqa: ARG001 - the signature of progress
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(folder, folder.parent / "out", RATE, 0.5, 2, stop)
+    assert [path.name for path in folder.parent.iterdir()] == ["in"]
+
+
+def test_bad_files_among_good_ones_end_as_rows(folder: Path) -> None:
+    sf.write(folder / "nan.wav", np.full(4800, np.nan), RATE, subtype="FLOAT")
+    sf.write(folder / "nothing.wav", np.zeros(0), RATE)
+    (folder / "dangling.wav").symlink_to("nowhere")
+    (folder / "circle.wav").symlink_to("circle.wav")
+    (folder / "folder.wav").mkdir()
+    write(folder / "folder.wav" / "inside.wav", 5)
+    header = bytearray((folder / "a.wav").read_bytes()[:1024])
+    header[40:44] = (7 * 3600 * RATE * 2).to_bytes(4, "little")
+    (folder / "long.wav").write_bytes(header)
+    run(folder, max_rejected=0.8)
+    found = rows(folder)
+    assert {path: row.reason for path, row in found.items() if row.status == "rejected"} == {
+        "nan.wav": "holds 4800 samples of 4800 that are not numbers (NaN or infinite)",
+        "nothing.wav": "holds no samples (44 bytes)",
+        "dangling.wav": "is a link that leads nowhere",
+        "circle.wav": "is a link that leads nowhere",
+        "long.wav": "announces 7.0 h but holds 0.020 s (1024 bytes)",
+    }
+    assert found["folder.wav/inside.wav"].status == "used"
+    assert (found["dangling.wav"].sha256, found["dangling.wav"].label) == ("", "")
+
+
+def test_links_are_followed_once_and_loops_are_noted(folder: Path) -> None:
+    (folder / "drums" / "again").symlink_to("..")
+    (folder / "a folder").symlink_to("drums")  # sorts before the real one
+    outside = folder.parent / "outside"
+    write(outside / "far.wav", 6)
+    (outside / "back").symlink_to("../in")
+    (folder / "linked").symlink_to(outside)
+    (folder / "link to a.wav").symlink_to("a.wav")
+    report = run(folder)
+    found = rows(folder)
+    assert list(found) == [
+        "a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff", "link to a.wav", "linked/far.wav"
+    ]  # fmt: skip
+    assert found["link to a.wav"].reason == "exact copy of a.wav"
+    assert report.duplicates == 1
+    written = json.loads((folder.parent / "out" / "report.json").read_text())
+    assert written["skipped_folders"] == [
+        {"path": "a folder", "reason": "leads to the same folder as drums, which was read once"},
+        {"path": "drums/again", "reason": "leads to the same folder as the folder itself, which was read once"},
+        {"path": "linked/back", "reason": "leads to the same folder as the folder itself, which was read once"},
+    ]
+
+
+def test_unreadable_folders_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if Path(path).name in ("low", "secret"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr("distill.audio.scanning.os.scandir", scandir)
+    run(folder)
+    written = json.loads((folder.parent / "out" / "report.json").read_text())
+    assert written["skipped_folders"] == [{"path": "drums/low", "reason": "cannot be read: Permission denied"}]
+    secret = folder.parent / "secret"
+    secret.mkdir()
+    assert refusal(secret) == f"{secret}: expected a folder that can be read, found: Permission denied"
+    only = folder.parent / "only"
+    (only / "secret").mkdir(parents=True)
+    assert "found an empty folder (folders not entered: secret cannot be read: Permission denied); put" in refusal(only)
+
+
+def test_names_that_are_not_utf8_or_very_long(folder: Path) -> None:
+    try:
+        for name in (b"caf\xe9.wav", b"caf\\xe9.wav", b"line\nbreak.wav", "naïve 🥁.wav".encode()):
+            write(folder / os.fsdecode(b"x.wav"), len(name) + name[3]).rename(folder / os.fsdecode(name))
+    except OSError:
+        pytest.skip("this file system refuses names that are not UTF-8")
+    write(folder / "x.wav", 90).rename(folder / ("n" * 251 + ".wav"))
+    (folder / os.fsdecode(b"kl\xe4nge")).mkdir()
+    (folder / os.fsdecode(b"kl\xe4nge/broken.wav")).write_bytes(b"")
+    run(folder)
+    found = rows(folder)
+    extra = {r"caf\xe9.wav", r"caf\\xe9.wav", r"line\u00000abreak.wav", "naïve 🥁.wav", "n" * 251 + ".wav"}
+    assert extra <= {path for path, row in found.items() if row.status != "rejected"}
+    assert found[r"kl\xe4nge/broken.wav"].label == r"kl\xe4nge"
+    assert found[r"caf\xe9.wav"].recording_id == hashlib.sha256(b"caf\xe9.wav").hexdigest()[:16]
+    for row in found.values():
+        row.path.encode("utf-8")
+    assert len({row.recording_id for row in found.values()}) == len(found)
+    json.loads((folder.parent / "out" / "report.json").read_text(encoding="utf-8"))
+
+
+def test_printable_names_stay_different() -> None:
+    names = ["a", "\\", "\\\\", "\\x80", "\udc80", "\n", "\\u00000a", "\x80", "é", "\u2028"]
+    shown = [printable(name) for name in names]
+    assert len(set(shown)) == len(names)
+    assert not any("\n" in name for name in shown)
+    assert shown[0] == "a"
+    assert shown[8] == "é"
+
+
+def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
+    for name in ("a.WAV", "b.Flac", "c.wav.bak"):
+        (tmp_path / name).write_bytes(b"")
+    found = scan(tmp_path)
+    assert [file.path for file in found.audio] == ["a.WAV", "b.Flac"]
+    assert found.ignored == {".bak": 1}
+
+
+def test_large_corpora_spread_over_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.audio.corpus.ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
+    run(folder)
+    assert sorted({row.shard for row in rows(folder).values()}) == ["pcm-00000.safetensors", "pcm-00001.safetensors"]
+    corpus = load_corpus(folder.parent / "out")
+    for entry in corpus.entries:
+        np.testing.assert_array_equal(corpus.pcm(entry), read_recording(folder / entry.path, RATE).pcm)
+
+
+def test_a_missing_or_damaged_corpus_says_so(folder: Path) -> None:
+    output = folder.parent / "out"
+    with pytest.raises(ArtifactError, match=r"expected the manifest of a corpus, found no such file; run `dvc repro`"):
+        load_corpus(output)
+    run(folder)
+    manifest = (output / "manifest.parquet").read_bytes()
+    (output / "manifest.parquet").write_bytes(manifest[: len(manifest) // 2])
+    with pytest.raises(ArtifactError, match="found a damaged file"):
+        load_corpus(output)
+    (output / "manifest.parquet").write_bytes(manifest)
+    pq.write_table(pq.read_table(output / "manifest.parquet").drop_columns(["group"]), output / "manifest.parquet")
+    with pytest.raises(ArtifactError, match=r"expected the columns recording_id, .* found recording_id"):
+        load_corpus(output)
+    (output / "manifest.parquet").write_bytes(manifest)
+    (output / "report.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="expected a corpus sample rate, found none"):
+        load_corpus(output)
+    (output / "report.json").unlink()
+    with pytest.raises(ArtifactError, match="expected the report of a corpus, found no such file"):
+        load_corpus(output)
+    run(folder)
+    corpus = load_corpus(output)
+    (output / "pcm-00000.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ArtifactError, match="expected rows 0 to 14400 of pcm"):
+        corpus.pcm(corpus.entries[0])
+
+
+def test_reading_a_folder_needs_no_torch() -> None:
+    code = "import sys, distill.audio.corpus; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs the recordings in ../shared/audio")
+def test_real_recordings(tmp_path: Path) -> None:
+    drums = tmp_path / "in"
+    drums.mkdir()
+    for path in sorted((RECORDINGS / "sonic").glob("drum_*.flac")):
+        shutil.copyfile(path, drums / path.name)
+    report = run(drums)
+    assert (report.rejected, report.duplicates, report.near_duplicates) == (0, 0, 1)
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["warned"] == [{"path": "drum_cymbal_soft.flac", "reason": "near-duplicate of drum_cymbal_hard.flac"}]
