@@ -64,7 +64,8 @@ class Tracker:
         def begin() -> None:
             self._connect()
             experiment = self._experiment()
-            run = self._client.create_run(experiment, tags=self._tags(), run_name=self.stage)
+            name = " ".join(part for part in (self.stage, os.environ.get("DVC_EXP_NAME")) if part)
+            run = self._client.create_run(experiment, tags=self._tags(), run_name=name)
             self._run_id = run.info.run_id
             for key, value in params.items():
                 self._client.log_param(self._run_id, key, str(value)[:MAX_PARAM_LENGTH])
@@ -139,7 +140,9 @@ class Tracker:
             return str(found.experiment_id)
         local = "MLFLOW_TRACKING_URI" not in os.environ
         location = (self.root.resolve() / "mlruns").as_uri() if local else None
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+        # Without the tag the UI takes the experiment for one of language models and hides the runs behind "Evaluations".
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
 
     def _tags(self) -> dict[str, str]:
         tags = {

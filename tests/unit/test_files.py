@@ -14,9 +14,14 @@ from distill.shards import ShardReader, ShardWriter
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "file.json"
     write_json(target, {"a": 1})
-    with pytest.raises(RuntimeError, match="half"), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("half")
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
     assert read_json(target, "a test") == {"a": 1}
 
@@ -25,9 +30,14 @@ def test_a_failed_folder_leaves_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with atomic_folder(target) as folder:
         (folder / "one").write_text("1")
-    with pytest.raises(RuntimeError, match="half"), atomic_folder(target) as folder:
-        (folder / "two").write_text("2")
-        raise RuntimeError("half")
+
+    def write_half() -> None:
+        with atomic_folder(target) as folder:
+            (folder / "two").write_text("2")
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        write_half()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/one"]
 
 
@@ -62,7 +72,7 @@ def test_a_range_beyond_the_shard_is_an_error(tmp_path: Path) -> None:
     shard, offset = writer.append(np.zeros(4, dtype=np.int16))
     writer.close()
     reader = ShardReader(tmp_path, "pcm")
-    with pytest.raises(ArtifactError, match="expected rows 0 to 5 of pcm, found .*out of bounds"):
+    with pytest.raises(ArtifactError, match=r"expected rows 0 to 5 of pcm, found .*out of bounds"):
         reader.read(shard, offset, 5)
     with pytest.raises(ArtifactError, match=r"pcm-00009\.safetensors: expected rows 0 to 1 of pcm, found"):
         reader.read("pcm-00009.safetensors", 0, 1)

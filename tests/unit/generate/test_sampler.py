@@ -61,7 +61,7 @@ def test_sounds_end_where_the_prior_says_so(prior: CodePrior) -> None:
 
 
 def test_an_eager_end_still_leaves_one_frame(prior: CodePrior) -> None:
-    def end_at_once(module: CodePrior, args: object, logits: torch.Tensor) -> torch.Tensor:
+    def end_at_once(_: CodePrior, __: object, logits: torch.Tensor) -> torch.Tensor:
         logits = logits.clone()
         logits[..., end_token(SIZE)] = 1e9
         return logits

@@ -92,7 +92,8 @@ def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
     result = Fit(task, settings(epochs=12, learning_rate=0.3), FABRIC).run()
     losses = [row["val_loss"] for row in result.history]
     assert result.best_epoch == losses.index(min(losses))
-    assert task.model.eval() and task.validate()["val_loss"] == pytest.approx(min(losses), abs=1e-6)
+    task.model.eval()
+    assert task.validate()["val_loss"] == pytest.approx(min(losses), abs=1e-6)
 
 
 def test_patience_ends_training_early() -> None:

@@ -57,9 +57,7 @@ def test_an_interrupted_run_is_marked_killed(tmp_path: Path) -> None:
     assert run.info.status == "KILLED"
 
 
-def test_a_broken_store_is_one_warning_and_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_store_is_one_warning_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database, and long enough to be read as one " * 20)
     reached = False
     with caplog.at_level(logging.WARNING), tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:

@@ -1,0 +1,141 @@
+"""The pipeline as people run it: real DVC, real files. Tests share one finished project and run in order of need."""
+
+import json
+import sys
+import time
+
+import soundfile
+from pipeline.project import Project, executed, hashes
+
+from distill.audio.manifest import read_manifest
+from distill.bundle import load_bundle
+from distill.codes.store import CodesReader, read_split
+
+AFTER_PRIOR = ["train_prior", "bundle", "audition"]
+ALL = ["ingest", "train_vqvae", "encode_codes", "split", *AFTER_PRIOR]
+
+
+def test_the_first_run_leaves_every_artefact(finished: Project) -> None:
+    folder = finished.folder
+    rows = read_manifest(folder / "artifacts/corpus/manifest.parquet")
+    assert [row.status for row in rows] == ["used"] * 8
+    codes = CodesReader(folder / "artifacts/codes")
+    assert len(codes.rows) == 8
+    for row in codes.rows:
+        assert codes.codes(row).shape == (row.frames, 2)
+        assert codes.codes(row).max() < 16
+    assert {row.side for row in read_split(folder / "artifacts/split/split.parquet")} == {"train", "val"}
+    bundle = load_bundle(folder / "models/tiny.distill")
+    assert bundle.prior is not None
+    assert bundle.metadata.codec_sha256 == codes.config.codec_sha256
+    report = json.loads((folder / "artifacts/audition/report.json").read_text())
+    for row in report["generated"]:
+        samples, rate = soundfile.read(folder / "artifacts/audition" / row["file"])
+        assert rate == 24_000
+        assert abs(samples).max() <= 1
+        assert row["verdict"] in {"new", "close", "copy"}
+        assert (folder / "artifacts/audition" / row["picture"]).stat().st_size > 1000
+    page = (folder / "artifacts/audition/index.html").read_text()
+    assert page.count("<audio") == 2 * len(report["generated"])
+
+
+def test_the_split_is_the_codecs_own(finished: Project) -> None:
+    """Previews show held-out recordings only, and those are the prior's held-out ones."""
+    split = {row.recording_id: row.side for row in read_split(finished.folder / "artifacts/split/split.parquet")}
+    config = json.loads((finished.folder / "artifacts/vqvae/config.json").read_text())
+    assert config["recordings"] == len(split)
+    assert len(list((finished.folder / "artifacts/vqvae/previews").glob("*_original.wav"))) == min(
+        4, sum(side == "val" for side in split.values())
+    )
+
+
+def test_a_second_run_does_nothing_in_under_five_seconds(finished: Project) -> None:
+    began = time.monotonic()
+    done = finished.dvc("repro")
+    assert time.monotonic() - began < 5
+    assert done.returncode == 0
+    assert executed(done) == []
+
+
+def test_execution_settings_rerun_nothing(finished: Project) -> None:
+    assert executed(finished.dvc("repro", DISTILL_PRECISION="fp32", DISTILL_WORKERS="1")) == []
+
+
+def test_runs_are_in_mlflow_with_curves_and_sounds(finished: Project) -> None:
+    script = """
+import json, sys
+from mlflow.tracking import MlflowClient
+client = MlflowClient(tracking_uri="sqlite:///mlflow.db")
+runs = client.search_runs([client.get_experiment_by_name("distill").experiment_id])
+out = {}
+for run in runs:
+    stage = run.data.tags["dvc.stage"]
+    out[stage] = {
+        "status": run.info.status,
+        "curve": [m.value for m in client.get_metric_history(run.info.run_id, "val_loss")],
+        "metrics": sorted(run.data.metrics),
+        "params": run.data.params,
+        "artifacts": [f.path for f in client.list_artifacts(run.info.run_id)],
+    }
+print(json.dumps([len(runs), out]))
+"""
+    done = finished.run(sys.executable, "-W", "ignore", "-c", script)
+    assert done.returncode == 0, done.stderr
+    count, runs = json.loads(done.stdout.splitlines()[-1])
+    assert count == 2
+    assert set(runs) == {"train_vqvae", "train_prior"}
+    for run in runs.values():
+        assert run["status"] == "FINISHED"
+        assert len(run["curve"]) == 2
+        assert "checkpoint" in run["artifacts"]
+    assert {"val_perplexity", "val_bits_per_second", "train_loss", "audition/mean_agreement"} <= set(
+        runs["train_prior"]["metrics"]
+    )
+    assert "audition" in runs["train_prior"]["artifacts"]
+    assert "codebook/level_0/utilization" in runs["train_vqvae"]["metrics"]
+    assert "previews" in runs["train_vqvae"]["artifacts"]
+    assert runs["train_prior"]["params"]["hidden_size"] == "16"
+
+
+def test_a_forced_second_run_gives_the_same_bytes(finished: Project) -> None:
+    before = hashes(finished.folder)
+    done = finished.dvc("repro", "--force")
+    assert executed(done) == ALL, done.stdout + done.stderr
+    assert hashes(finished.folder) == before
+
+
+def test_a_changed_parameter_reruns_what_depends_on_it(finished: Project) -> None:
+    before = hashes(finished.folder)
+    done = finished.dvc("exp", "run", "-S", "prior.epochs=1", "--name", "short")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert executed(done) == AFTER_PRIOR
+    after = hashes(finished.folder)
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert all(name.startswith(("artifacts/prior", "artifacts/audition", "models", "metrics")) for name in changed)
+    finished.set(prior={"epochs": 2})
+    back = finished.dvc("repro")
+    assert executed(back) == []  # DVC remembers the first run
+    assert hashes(finished.folder) == before
+
+
+def test_plots_draw(finished: Project) -> None:
+    done = finished.dvc("plots", "show", "--out", "plots")
+    assert done.returncode == 0, done.stderr
+    page = (finished.folder / "plots/index.html").read_text()
+    assert "val_perplexity" in page
+
+
+def test_the_command_line_uses_the_model(finished: Project) -> None:
+    model = "models/tiny.distill"
+    done = finished.run(sys.executable, "-m", "distill", "inspect", model, "--json")
+    assert json.loads(done.stdout)["has_prior"] is True
+    arguments = ("generate", model, "-n", "2", "--seconds", "0.3", "--seed", "5", "--json", "--out")
+    outputs = []
+    for name in ("one", "two"):
+        done = finished.run(sys.executable, "-m", "distill", *arguments, name)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert [row["seconds"] for row in answer["sounds"]] == [0.3, 0.3]
+        outputs.append([(finished.folder / row["file"]).read_bytes() for row in answer["sounds"]])
+    assert outputs[0] == outputs[1]
+    assert outputs[0][0] != outputs[0][1]
