@@ -13,10 +13,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from distill.audio.scanning import unhashable
 from distill.errors import AudioError, DistillError
 from distill.files import read_json
 from distill.params import Params, load_params
 from stages.running import AUDITION, METRICS, PARAMS, RUN_LOG, bundle_path
+
+LISTED = 10
 
 
 def main(arguments: list[str]) -> int:
@@ -30,6 +33,7 @@ def main(arguments: list[str]) -> int:
                 f"{PARAMS}: corpus.path: expected a folder of recordings, found {found} at {corpus}; "
                 "set it to the folder with your sounds"
             )
+        _refuse_unhashable(corpus)
     except DistillError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -44,6 +48,18 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _refuse_unhashable(corpus: Path) -> None:
+    """DVC hashes the folder before the first stage runs, and its own words for what it cannot hash help nobody."""
+    entries = unhashable(corpus)
+    if entries:
+        shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:LISTED])
+        more = f"; and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+        raise AudioError(
+            f"{PARAMS}: corpus.path: expected entries that DVC can hash, found {len(entries)} others in {corpus} "
+            f"({shown}{more}); rename or remove them"
+        )
 
 
 def _dvc_repro(arguments: list[str]) -> int:

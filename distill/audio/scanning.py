@@ -63,6 +63,31 @@ def scan(folder: Path) -> Scan:
     )
 
 
+def unhashable(folder: Path) -> list[tuple[str, str]]:
+    """(entry, reason) of everything below `folder` that DVC stops at when it hashes the folder, though `scan` would not.
+
+    Names that are not UTF-8, links that lead nowhere, entries that are no files, files that cannot be read.
+    """
+    found = []
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)  # noqa: PTH118 - names may hold bytes that are not UTF-8
+            reason = _unhashable_reason(path, name)
+            if reason:
+                found.append((printable(os.path.relpath(path, folder)), reason))
+    return sorted(found)
+
+
+def _unhashable_reason(path: str, name: str) -> str:
+    if name != name.encode("utf-8", "replace").decode("utf-8"):
+        return "its name is not UTF-8"
+    if not os.path.exists(path):  # noqa: PTH110
+        return "a link that leads nowhere"
+    if not os.path.isdir(path) and not os.path.isfile(path):  # noqa: PTH112, PTH113
+        return "neither a file nor a folder"
+    return "" if os.access(path, os.R_OK) else "no permission to read it"
+
+
 def printable(name: str) -> str:
     """`name` with whatever cannot be printed or encoded as UTF-8 escaped by backslashes; unequal names stay unequal."""
     return "".join(map(_printable_character, name))

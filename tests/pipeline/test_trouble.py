@@ -36,6 +36,20 @@ def test_a_missing_folder_names_the_setting(project: Project) -> None:
     )
 
 
+def test_what_dvc_cannot_hash_is_listed(project: Project) -> None:
+    sounds = project.folder / "sounds"
+    write_sounds(sounds, 2)
+    (sounds / "nowhere.wav").symlink_to("missing.wav")
+    os.mkfifo(sounds / "pipe.wav")
+    Path(os.fsdecode(os.fsencode(sounds) + b"/caf\xe9.wav")).touch()
+    done = project.run(*REPRO)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "params.yaml: corpus.path: expected entries that DVC can hash, found 3 others in sounds (caf\\xe9.wav: its name is "
+        "not UTF-8; nowhere.wav: a link that leads nowhere; pipe.wav: neither a file nor a folder); rename or remove them"
+    )
+
+
 def test_a_wrong_key_names_file_key_and_the_nearest(project: Project) -> None:
     project.set(prior={"epoch": 3})
     write_sounds(project.folder / "sounds", 2)
