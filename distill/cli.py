@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from distill.audio.writing import AudioFormat
-from distill.errors import DistillError, ParamsError
+from distill.errors import DistillError, ParamsError, environment_error
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -115,6 +115,12 @@ def main() -> None:
     except DistillError as error:
         print(f"distill: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        known = environment_error(error)
+        if known is None:
+            raise
+        print(f"distill: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("distill: interrupted", file=sys.stderr)
         sys.exit(130)

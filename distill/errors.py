@@ -1,5 +1,7 @@
 """Errors meant for the user: one sentence with where, what was expected, what was found and what to do."""
 
+import errno
+
 
 class DistillError(Exception):
     """Root of every error that the user can act on. Commands print it on stderr and exit with `exit_code`."""
@@ -17,6 +19,23 @@ class AudioError(DistillError):
 
 class ArtifactError(DistillError):
     """A file that Distill wrote earlier (corpus, codes, checkpoint, model) is missing, damaged or of another version."""
+
+
+def environment_error(error: OSError) -> DistillError | None:
+    """The sentence for an error of the disk or its permissions that the user can mend; None for any other."""
+    remedies = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some space",
+        errno.EROFS: "choose a place that can be written to",
+        errno.EACCES: "give yourself the permission",
+        errno.EPERM: "give yourself the permission",
+    }
+    if error.errno not in remedies:
+        return None
+    return DistillError(
+        f"{error.filename or 'the disk'}: expected to read and write there, found: {error.strerror}; "
+        f"{remedies[error.errno]} and run again"
+    )
 
 
 class Interrupted(DistillError):

@@ -91,7 +91,7 @@ def _summary(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     stages = ", ".join(f"{name} {times[name]:.0f} s" for name in names if name in times) or "none, all up to date"
     table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
-    usable = ingest["used"] + ingest["warned"]
+    usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
     table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s")
     held_out = (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "

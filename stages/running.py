@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill.errors import DistillError
+from distill.errors import DistillError, environment_error
 from distill.files import write_json
 from distill.params import Params, load_params
 
@@ -58,6 +58,12 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     except DistillError as error:
         print(f"{name}: {error}", file=sys.stderr)
         status = error.exit_code
+    except OSError as error:
+        known = environment_error(error)
+        if known is None:
+            raise
+        print(f"{name}: {known}", file=sys.stderr)
+        status = known.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130

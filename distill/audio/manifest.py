@@ -3,15 +3,14 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill.errors import ArtifactError
-from distill.files import write_bytes
+from distill.tables import read_table, write_table
 
 Status = Literal["used", "warned", "rejected"]
 
@@ -53,29 +52,12 @@ def recording_id(relative: str) -> str:
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
     """Write `rows` to `path` atomically; equal rows give equal bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA), sink)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    write_table(path, rows, SCHEMA)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Read what `write_manifest` wrote. Raises ArtifactError if it is missing, damaged or of another layout."""
-    if not path.is_file():
-        raise ArtifactError(
-            f"{path}: expected the manifest of a corpus, found no such file; run `dvc repro` to make it"
-        )
-    try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(
-            f"{path}: expected the manifest of a corpus, found a damaged file ({error}); run `dvc repro` again"
-        ) from error
-    if not table.schema.equals(SCHEMA):
-        raise ArtifactError(
-            f"{path}: expected the columns {', '.join(SCHEMA.names)}, found {', '.join(table.schema.names)}; "
-            "run `dvc repro` again"
-        )
-    rows = [ManifestRow(**row) for row in table.to_pylist()]
+    rows = [ManifestRow(**row) for row in read_table(path, SCHEMA, "the manifest of a corpus")]
     if unknown := {row.status for row in rows} - set(get_args(Status)):
         raise ArtifactError(
             f"{path}: expected status used, warned or rejected, found {sorted(unknown)}; run `dvc repro` again"

@@ -3,18 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from distill.codes.split import Side
 from distill.errors import ArtifactError
-from distill.files import atomic_path, read_json, write_json
+from distill.files import read_json, write_json
 from distill.params import Settings
 from distill.shards import ShardReader, ShardWriter
+from distill.tables import read_table, write_table
 
 Codes = NDArray[np.int64]
 
@@ -86,7 +85,7 @@ class CodesReader:
 
     def __init__(self, folder: Path) -> None:
         self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
-        self.rows = [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA)]
+        self.rows = read_index(folder)
         self._shards = ShardReader(folder, "codes")
 
     def codes(self, row: IndexRow) -> Codes:
@@ -96,7 +95,7 @@ class CodesReader:
 
 def read_index(folder: Path) -> list[IndexRow]:
     """The index alone."""
-    return [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA)]
+    return [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA, "the index of codes")]
 
 
 def codes_by_side(reader: CodesReader, split: Path) -> tuple[dict[str, Codes], dict[str, Codes]]:
@@ -122,28 +121,4 @@ def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
 
 def read_split(path: Path) -> list[SplitRow]:
     """Read `split.parquet`."""
-    return [SplitRow(**row) for row in read_table(path, SPLIT_SCHEMA)]
-
-
-def write_table(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
-    """Write dataclass instances or dicts as parquet, atomically; equal rows give equal bytes."""
-    records = [row if isinstance(row, dict) else vars(row) for row in rows]
-    table = pa.Table.from_pylist(records, schema=schema)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
-
-
-def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Rows of a parquet file with exactly the columns of `schema`. Raises ArtifactError."""
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: expected a table, found no such file; run `dvc repro` to make it") from error
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ArtifactError(f"{path}: expected a parquet table, found {error}; run `dvc repro` again") from error
-    if not table.schema.equals(schema):
-        raise ArtifactError(
-            f"{path}: expected columns {', '.join(schema.names)}, found {', '.join(table.schema.names)}; run `dvc repro` again"
-        )
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return [SplitRow(**row) for row in read_table(path, SPLIT_SCHEMA, "the split")]

@@ -52,3 +52,15 @@ def test_settings_named_with_a_section_exist() -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, key in re.findall(r"`(corpus|vqvae|split|prior|bundle|audition)\.(\w+)", README):
         assert key in values[section], f"{section}.{key}"
+
+
+def test_the_tier_table_is_that_of_the_code() -> None:
+    from distill.params import TIERS
+
+    for tier in TIERS:
+        vqvae = [str(tier.vqvae[key]) for key in ("epochs", "learning_rate", "dropout", "ema_decay")]
+        prior = [str(tier.prior[key]) for key in ("hidden_size", "num_layers", "num_heads", "dropout")]
+        course = [str(tier.prior[key]) for key in ("epochs", "learning_rate")]
+        recordings = f"up to {tier.max_recordings}" if tier.max_recordings else "more"
+        cells = [tier.name, recordings, str(tier.vqvae["codebook_size"]), *map(" / ".join, (vqvae, prior, course))]
+        assert f"| {' | '.join(cells)} |" in README

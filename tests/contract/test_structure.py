@@ -14,7 +14,7 @@ STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bund
 LAYERS = (
     ("distill/__init__.py", "distill/errors.py"),
     ("distill/files.py", "distill/params.py", "distill/execution.py", "distill/console.py"),
-    ("distill/shards.py",),
+    ("distill/shards.py", "distill/tables.py"),
     ("distill/audio/",),
     ("distill/codes/",),
     ("distill/models/",),

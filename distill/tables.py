@@ -1,0 +1,36 @@
+"""Tables on disk: dataclass instances to parquet with a fixed schema, and back."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.errors import ArtifactError
+from distill.files import atomic_path
+
+
+def write_table(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
+    """Write dataclass instances as a parquet file with the columns of `schema`, atomically; equal rows give equal bytes."""
+    table = pa.Table.from_pylist([vars(row) for row in rows], schema=schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: Path, schema: pa.Schema, what: str) -> list[dict[str, Any]]:
+    """Rows of a parquet file with exactly the columns of `schema`. `what` names it in the ArtifactError for any other file."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: expected {what}, found no such file; run `dvc repro` to make it") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(
+            f"{path}: expected {what}, found a damaged file ({error}); run `dvc repro` again"
+        ) from error
+    if not table.schema.equals(schema):
+        raise ArtifactError(
+            f"{path}: expected {what} with the columns {', '.join(schema.names)}, found {', '.join(table.schema.names)}; run `dvc repro` again"
+        )
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
