@@ -13,7 +13,7 @@ export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup repro test check lint ui lock clean
+.PHONY: help setup repro test check lint bench ui lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ lint: $(STAMP)
 	@$(BIN)/mypy
 
 check: lint test ## lint, format check, types and tests
+
+bench: repro ## measure the codec beside one without a network, on the current corpus
+	@$(BIN)/python -m benchmarks
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}

@@ -423,7 +423,9 @@ def test_a_missing_or_damaged_corpus_says_so(folder: Path) -> None:
         load_corpus(output)
     (output / "manifest.parquet").write_bytes(manifest)
     pq.write_table(pq.read_table(output / "manifest.parquet").drop_columns(["group"]), output / "manifest.parquet")
-    with pytest.raises(ArtifactError, match=r"expected the manifest of a corpus with the columns recording_id, .* found recording_id"):
+    with pytest.raises(
+        ArtifactError, match=r"expected the manifest of a corpus with the columns recording_id, .* found recording_id"
+    ):
         load_corpus(output)
     (output / "manifest.parquet").write_bytes(manifest)
     (output / "report.json").write_text("{}")
