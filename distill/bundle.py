@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
 from distill.models.prior import CodePrior
@@ -29,27 +30,49 @@ MAX_METADATA_BYTES = 1 << 20
 CODEC_PREFIX, PRIOR_PREFIX = "codec.", "prior."
 
 
+Size = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
 class CodecShape(Settings):
     """`vqvae_config`: what, with the spectrogram, decides the shape of the codec's tensors."""
 
-    codebook_size: int
-    num_quantizers: int
-    latent_size: int
-    hidden_size: int
-    num_layers: int
+    codebook_size: Annotated[int, Field(ge=2, le=65_536)]
+    num_quantizers: Annotated[int, Field(ge=1, le=16)]
+    latent_size: Annotated[int, Field(ge=2, le=1024)]
+    hidden_size: Annotated[int, Field(ge=8, le=4096)]
+    num_layers: Annotated[int, Field(ge=1, le=64)]
 
 
 class PriorShape(Settings):
     """`prior_config`: what decides the shape of the prior's tensors."""
 
     architecture: Literal["flat"]
-    codebook_size: int
-    seq_len: int
-    num_quantizers: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    num_special_tokens: int
+    codebook_size: Annotated[int, Field(ge=2, le=65_536)]
+    seq_len: Size
+    num_quantizers: Annotated[int, Field(ge=1, le=16)]
+    hidden_size: Annotated[int, Field(ge=8, le=8192)]
+    num_layers: Annotated[int, Field(ge=1, le=128)]
+    num_heads: Annotated[int, Field(ge=1, le=128)]
+    num_special_tokens: Annotated[int, Field(ge=NUM_SPECIAL_TOKENS, le=NUM_SPECIAL_TOKENS)]
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.hidden_size % self.num_heads or self.seq_len % self.num_quantizers:
+            raise ValueError("expected num_heads to divide hidden_size and num_quantizers to divide seq_len")
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """At least so many weights has a prior of this shape."""
+        return self.hidden_size * (2 * self.codebook_size + self.seq_len + 12 * self.num_layers * self.hidden_size)
+
+
+class LevelHealth(Settings):
+    """Use of one codebook on held-out sound."""
+
+    utilization: float
+    perplexity: float
+    dead_codes: float
 
 
 class PriorMetadata(Settings):
@@ -84,7 +107,7 @@ class BundleMetadata(Settings):
     vqvae_config: CodecShape
     spectrogram_config: SpectrogramConfig
     training_config: dict[str, Any] = {}
-    codebook_health_snapshot: dict[str, dict[str, float]] = {}
+    codebook_health_snapshot: dict[str, LevelHealth] = {}
     loss_curve_history: dict[str, list[float]] = {}
     prior_config: PriorShape | None = None
     prior_metadata: PriorMetadata | None = None
@@ -95,6 +118,22 @@ class BundleMetadata(Settings):
     provenance: Provenance = Provenance()
     payload_sha256: str = ""
     codec_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        codec, prior = self.vqvae_config, self.prior_config
+        shapes = {(self.codebook_size, self.num_quantizers), (codec.codebook_size, codec.num_quantizers)}
+        if prior is not None:
+            shapes.add((prior.codebook_size, prior.num_quantizers))
+        if len(shapes) > 1:
+            raise ValueError("expected codec, prior and file to name the same codebook_size and num_quantizers")
+        if self.has_prior != (prior is not None):
+            raise ValueError("expected prior_config exactly where has_prior is true")
+        if prior is not None and self.seq_len != prior.seq_len:
+            raise ValueError("expected seq_len to be that of prior_config")
+        if codec.latent_size > self.spectrogram_config.n_mels * self.spectrogram_config.stack:
+            raise ValueError("expected latent_size to be no larger than the features of a frame")
+        return self
 
 
 @dataclass(frozen=True)
@@ -121,7 +160,7 @@ def prior_shape(prior: CodePrior) -> PriorShape:
         hidden_size=prior.hidden_size,
         num_layers=prior.num_layers,
         num_heads=prior.num_heads,
-        num_special_tokens=prior.head.out_features - prior.codebook_size,
+        num_special_tokens=NUM_SPECIAL_TOKENS,
     )
 
 
@@ -167,6 +206,10 @@ def load_bundle(path: Path) -> Bundle:
     codec = _filled(build_codec(metadata.vqvae_config, metadata.spectrogram_config), tensors, CODEC_PREFIX, path)
     prior = None
     if metadata.prior_config is not None:
+        if 4 * metadata.prior_config.parameters > path.stat().st_size:
+            raise ArtifactError(
+                f"{path}: expected the weights of its prior_config, found too small a file; get it again"
+            )
         prior = _filled(build_prior(metadata.prior_config), tensors, PRIOR_PREFIX, path)
     return Bundle(codec, prior, metadata)
 
@@ -189,7 +232,7 @@ def read_metadata(path: Path) -> BundleMetadata:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            values = json.loads((file.metadata() or {})["distill"])
+            values = json.loads((file.metadata() or {})["distill"], parse_constant=_refuse_constant)
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{path}: expected a Distill model, found a file without its metadata ({type(error).__name__}: {error})"
@@ -203,6 +246,10 @@ def read_metadata(path: Path) -> BundleMetadata:
         raise ArtifactError(
             f"{path}: expected valid metadata, found {key}: {first['msg']}; get the file again"
         ) from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _check_version(path: Path, values: Any) -> None:

@@ -33,6 +33,7 @@ def demo(
     """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
     from distill.audio.synthesis import write_demo
 
+    _make_folder("DIR", folder)
     paths = write_demo(folder, seed)
     if as_json:
         _print_json({"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]})
@@ -80,7 +81,7 @@ def generate(
     from distill.generate.sampler import Sampling
     from distill.generate.synthesis import generate_sounds
 
-    _writable_folder(out)
+    _make_folder("--out", out)
     bundle = load_bundle(model)
     seed = secrets.randbelow(2**31) if seed is None else seed
     rate = bundle.codec.spectrogram.sample_rate
@@ -96,10 +97,9 @@ def generate(
         )
     rows = []
     for number, sound in enumerate(sounds):
-        samples = sound.samples if seconds is None else sound.samples[: max(1, round(seconds * rate))]
         path = out / f"{model.stem}_{seed}_{number:03d}.{kind}"
-        write_audio(path, samples, rate, kind)
-        rows.append({"file": str(path), "seconds": len(samples) / rate})
+        write_audio(path, sound.samples, rate, kind)
+        rows.append({"file": str(path), "seconds": len(sound.samples) / rate})
     if as_json:
         _print_json({"model": str(model), "seed": seed, "sample_rate": rate, "sounds": rows})
     else:
@@ -133,11 +133,11 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _writable_folder(folder: Path) -> None:
+def _make_folder(flag: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ParamsError(f"--out {folder}: expected a folder to write to, found {error.strerror or error}") from error
+        raise ParamsError(f"{flag} {folder}: expected a folder to write to, found {error.strerror or error}") from error
 
 
 def _print_json(value: Any) -> None:

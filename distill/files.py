@@ -1,5 +1,6 @@
 """Atomic writes, canonical JSON and hashes: the one door through which Distill puts files on disk."""
 
+import glob
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -94,6 +96,26 @@ def sha256_files(paths: Iterable[Path], root: Path) -> str:
 def sha256_text(text: str) -> str:
     """Hex SHA-256 of `text` in UTF-8."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files beside `path` that a killed process left: those whose process is no more."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _fsync(path: Path) -> None:

@@ -219,10 +219,7 @@ class PriorParams(Settings):
         }
         values = _fill(self, defaults)
         if values["hidden_size"] % values["num_heads"]:
-            raise ParamsError(
-                f"prior.num_heads: expected a divisor of hidden_size {values['hidden_size']}, "
-                f"found {values['num_heads']}; change one of the two"
-            )
+            raise ParamsError(_indivisible(values["hidden_size"], values["num_heads"]))
         return PriorConfig(**values)
 
 
@@ -278,12 +275,16 @@ def load_params(path: Path) -> Params:
         raise ParamsError(f"{path}: expected a UTF-8 settings file, found one that cannot be read ({error})") from error
     try:
         values = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ParamsError(f"{path}: expected YAML, found a syntax error: {reason}") from error
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {_shown(values)}")
-    return validated(Params, values, str(path))
+    params = validated(Params, values, str(path))
+    prior = params.prior
+    if isinstance(prior.hidden_size, int) and isinstance(prior.num_heads, int) and prior.hidden_size % prior.num_heads:
+        raise ParamsError(f"{path}: {_indivisible(prior.hidden_size, prior.num_heads)}")
+    return params
 
 
 S = TypeVar("S", bound=Settings)
@@ -309,6 +310,10 @@ def validated(kind: type[S], values: dict[str, Any], where: str) -> S:
         )
         expected = _expectation(first["msg"]) + (" or auto" if takes_auto else "")
         raise ParamsError(f"{where}: {key}: expected {expected}, found {_shown(first['input'])}") from error
+
+
+def _indivisible(hidden_size: int, num_heads: int) -> str:
+    return f"prior.num_heads: expected a divisor of hidden_size {hidden_size}, found {num_heads}; change one of the two"
 
 
 def _fill(section: Settings, defaults: dict[str, int | float]) -> dict[str, Any]:

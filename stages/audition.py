@@ -10,7 +10,7 @@ from distill.files import atomic_folder
 from distill.generate.audition import audition
 from distill.params import Params
 from distill.training.tracking import Tracker
-from stages.running import AUDITION, CODES, CORPUS, ROOT, SPLIT, bundle_path, run_stage, write_metrics
+from stages.running import AUDITION, CODES, CORPUS, SPLIT, bundle_path, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
@@ -22,7 +22,7 @@ def main(params: Params) -> Mapping[str, float]:
         )
     write_metrics("audition", report.metrics())
     speed = report.seconds / report.generation_seconds
-    tracker = Tracker(ROOT, "train_prior", bundle.metadata.provenance.prior_fingerprint)
+    tracker = Tracker(tracking_root(), "train_prior", bundle.metadata.provenance.prior_fingerprint)
     tracker.resume_latest()
     figures = {**report.metrics(), "times_real_time": speed}
     tracker.metrics({f"audition/{name}": value for name, value in figures.items()}, 0)

@@ -1,23 +1,18 @@
-"""`make repro`: check the settings, run `dvc repro`, and say in a few lines what came out."""
+"""`make repro`: check the settings and the corpus folder, run `dvc repro`, sum up."""
 
-import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-import yaml
-from rich.console import Console
-from rich.table import Table
 
 from distill.audio.scanning import unhashable
 from distill.errors import AudioError, DistillError
-from distill.files import read_json
-from distill.params import Params, load_params
-from stages.running import AUDITION, METRICS, PARAMS, RUN_LOG, bundle_path
+from distill.params import load_params
+from stages.running import PARAMS
+from stages.summary import run_log, summarise
 
 LISTED = 10
 
@@ -39,11 +34,11 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     began = time.time()
     status = _dvc_repro(arguments)
-    ran = [entry for entry in _run_log() if entry["started"] >= began]
+    ran = [entry for entry in run_log() if entry["started"] >= began]
     if status != 0:
         return next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), 1)
     try:
-        _summary(params, ran, time.time() - began)
+        summarise(params, ran, time.time() - began)
     except DistillError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -63,53 +58,19 @@ def _refuse_unhashable(corpus: Path) -> None:
 
 
 def _dvc_repro(arguments: list[str]) -> int:
-    """DVC waits for the stage that Ctrl-C reached; so do we, or its last words would come after our exit."""
+    """Ctrl-C and SIGTERM go on to DVC and its stage as Ctrl-C, the one that DVC waits for; so its last words are heard."""
+    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], start_new_session=os.name != "nt")
 
-    def wait(_: int, __: FrameType | None) -> None:
-        return
+    def forward(_: int, __: FrameType | None) -> None:
+        if os.name != "nt":
+            os.killpg(process.pid, signal.SIGINT)
 
-    previous = signal.signal(signal.SIGINT, wait)
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return subprocess.run([sys.executable, "-m", "dvc", "repro", *arguments], check=False).returncode
+        return process.wait()
     finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _run_log() -> list[dict[str, Any]]:
-    if not RUN_LOG.exists():
-        return []
-    return [json.loads(line) for line in RUN_LOG.read_text(encoding="utf-8").splitlines()]
-
-
-def _summary(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
-    names = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    times = {entry["stage"]: entry["seconds"] for entry in ran}
-    codec, prior, audition, ingest = (
-        read_json(METRICS / f"{stage}.json", "the metrics of a finished stage")
-        for stage in ("train_vqvae", "train_prior", "audition", "ingest")
-    )
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    stages = ", ".join(f"{name} {times[name]:.0f} s" for name in names if name in times) or "none, all up to date"
-    table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
-    usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
-    table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s")
-    held_out = (
-        f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
-        f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
-    )
-    table.add_row("held-out sound", held_out)
-    levels = sorted(key for key in codec if key.endswith("/utilization"))
-    table.add_row("codewords used", ", ".join(f"level {n} {codec[key]:.0%}" for n, key in enumerate(levels)))
-    verdicts = (
-        f"{audition['sounds']} sounds: {audition['new']} new, {audition['close']} close, {audition['copies']} copies"
-    )
-    table.add_row("generated", verdicts)
-    table.add_row("model", str(bundle_path(params)))
-    table.add_row("listen", f"open {AUDITION / 'index.html'} in a browser")
-    table.add_row("compare runs", "make ui, then http://127.0.0.1:5000")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print()
-    console.print(table)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,20 @@
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill.errors import DistillError, environment_error
+from distill.errors import DistillError, Interrupted, environment_error
 from distill.files import write_json
 from distill.params import Params, load_params
 
-ROOT = Path()
 PARAMS = Path("params.yaml")
 CORPUS = Path("artifacts/corpus")
 VQVAE = Path("artifacts/vqvae")
@@ -24,6 +25,7 @@ PRIOR = Path("artifacts/prior")
 AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
 STATE = Path(".distill")
+CHECKPOINTS = STATE / "checkpoints"  # outside what DVC deletes and caches
 RUN_LOG = STATE / "stages.jsonl"
 
 
@@ -32,9 +34,11 @@ def bundle_path(params: Params) -> Path:
     return Path("models") / f"{params.bundle.name}.distill"
 
 
-def checkpoints(fingerprint: str) -> Path:
-    """Where a training run keeps its resume state: outside what DVC deletes and caches."""
-    return STATE / "checkpoints" / fingerprint[:24]
+def tracking_root() -> Path:
+    """Where MLflow's store is: the repository, also for queued experiments, which DVC runs in a copy below it."""
+    here = Path.cwd()
+    below = next((parent for parent in here.parents if (parent.name, parent.parent.name) == ("tmp", ".dvc")), None)
+    return here if below is None else below.parent.parent
 
 
 def write_metrics(stage: str, values: Mapping[str, object]) -> None:
@@ -49,6 +53,7 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     """
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    signal.signal(signal.SIGTERM, _terminate)
     began = time.time()
     figures: Mapping[str, float] = {}
     status = 1
@@ -68,8 +73,19 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130
     finally:
-        entry = {"stage": name, "started": began, "seconds": time.time() - began, "exit": status, "figures": figures}
+        _log_run({"stage": name, "started": began, "seconds": time.time() - began, "exit": status, **figures})
+    sys.exit(status)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Interrupted("interrupted by SIGTERM; nothing half-written was kept", 128 + signal.SIGTERM)
+
+
+def _log_run(entry: Mapping[str, object]) -> None:
+    """For the summary of `make repro`; a stage that did its work does not fail for want of this line."""
+    try:
         STATE.mkdir(exist_ok=True)
         with RUN_LOG.open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
-    sys.exit(status)
+    except OSError as error:
+        print(f"{RUN_LOG}: not written ({error.strerror})", file=sys.stderr)

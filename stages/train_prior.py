@@ -6,15 +6,15 @@ from distill.codes.store import CodesReader, codes_by_side
 from distill.console import ProgressReport
 from distill.execution import execution_from_environment
 from distill.files import sha256_file, sha256_files
-from distill.params import Params
-from distill.training.artifacts import fingerprint
+from distill.params import Params, tier_for
+from distill.training.artifacts import checkpoint_key, fingerprint
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.interruption import catch_interruption
 from distill.training.prior import fit_prior
 from distill.training.prior_report import save_prior, show_prior_progress
 from distill.training.tracking import tracked
-from stages.running import CODES, PRIOR, ROOT, SPLIT, checkpoints, run_stage, write_metrics
+from stages.running import CHECKPOINTS, CODES, PRIOR, SPLIT, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
@@ -23,13 +23,13 @@ def main(params: Params) -> Mapping[str, float]:
     train, held_out = codes_by_side(reader, SPLIT)
     recordings = len(train) + len(held_out)
     config = params.prior.resolve(recordings, params.tier, params.split)
-    settings = {**config.model_dump(), "seed": params.seed}
+    settings = {**config.model_dump(), "seed": params.seed, "tier": tier_for(recordings, params.tier).name}
     inputs = {"codes": sha256_files(CODES.iterdir(), CODES), "split": sha256_file(SPLIT)}
     mark = fingerprint("train_prior", inputs, settings)
-    store = CheckpointStore(checkpoints(mark))
+    store = CheckpointStore(CHECKPOINTS / checkpoint_key(mark))
     with (
         catch_interruption() as interruption,
-        tracked(ROOT, "train_prior", mark, {**settings, "recordings": recordings}) as tracker,
+        tracked(tracking_root(), "train_prior", mark, {**settings, "recordings": recordings}) as tracker,
         ProgressReport("prior") as progress,
     ):
         training = fit_prior(
@@ -40,7 +40,7 @@ def main(params: Params) -> Mapping[str, float]:
             params.seed,
             fabric,
             store,
-            show_prior_progress(progress),
+            show_prior_progress(progress, tracker),
             tracker.metrics,
             interruption,
         )

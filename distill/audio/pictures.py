@@ -41,7 +41,7 @@ def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float3
         ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20) if tick <= frequencies[-1]]
         axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_ylim(0, frequencies[-1])
-        axis.set_title(title, fontsize=8, loc="left")
+        axis.set_title(title, fontsize=8, loc="left", parse_math=False)
         axis.set_ylabel("kHz", fontsize=8)
         axis.tick_params(labelsize=7)
     axes[-1].set_xlabel("seconds", fontsize=8)

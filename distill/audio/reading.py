@@ -110,6 +110,8 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     if levels.peak > 1.0:
         warnings.append(f"peak {levels.peak:.3g} is above full scale; scaled to 1.0")
     pcm = _to_int16(parts)
+    if np.abs(pcm.astype(np.int32)).max(initial=0) < SILENT_PEAK * 32768:
+        raise AudioError(f"holds no sound at {sample_rate} Hz: {levels.frames} samples at {rate} Hz leave silence")
     if len(pcm) < SHORT_SECONDS * sample_rate:
         warnings.append(f"very short: {_duration(len(pcm) / sample_rate)}")
     return Recording(pcm, rate, channels, len(pcm) / sample_rate, tuple(warnings))

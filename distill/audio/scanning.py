@@ -66,7 +66,7 @@ def scan(folder: Path) -> Scan:
 def unhashable(folder: Path) -> list[tuple[str, str]]:
     """(entry, reason) of everything below `folder` that DVC stops at when it hashes the folder, though `scan` would not.
 
-    Names that are not UTF-8, links that lead nowhere, entries that are no files, files that cannot be read.
+    Names that are not UTF-8, links to folders or to nowhere, entries that are no files, files that cannot be read.
     """
     found = []
     for place, folders, files in os.walk(folder):
@@ -83,7 +83,9 @@ def _unhashable_reason(path: str, name: str) -> str:
         return "its name is not UTF-8"
     if not os.path.exists(path):  # noqa: PTH110
         return "a link that leads nowhere"
-    if not os.path.isdir(path) and not os.path.isfile(path):  # noqa: PTH112, PTH113
+    if os.path.isdir(path):  # noqa: PTH112
+        return "a link to a folder, behind which DVC sees no change" if os.path.islink(path) else ""  # noqa: PTH114
+    if not os.path.isfile(path):  # noqa: PTH113
         return "neither a file nor a folder"
     return "" if os.access(path, os.R_OK) else "no permission to read it"
 

@@ -7,6 +7,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from distill.errors import AudioError
 from distill.files import atomic_path
 
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
@@ -20,7 +21,13 @@ _FORMATS: dict[str, tuple[str, str]] = {
 
 
 def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
-    """Write mono samples `[N]` in [-1, 1]; what lies beyond is clipped."""
+    """Write mono samples `[N]` in [-1, 1]; what lies beyond is clipped. Raises AudioError."""
     container, subtype = _FORMATS[kind]
-    with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples.clip(-1.0, 1.0), sample_rate, format=container, subtype=subtype)
+    try:
+        with atomic_path(path) as temporary:
+            soundfile.write(temporary, samples.clip(-1.0, 1.0), sample_rate, format=container, subtype=subtype)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} "
+            "choose another format or folder, or free some space"
+        ) from error

@@ -16,7 +16,7 @@ from distill.generate.distance import KernelDistance, kernel_distance, sound_sta
 from distill.generate.novelty import Calibration, Novelty, NoveltyIndex
 from distill.generate.page import write_page
 from distill.generate.sampler import Sampling
-from distill.generate.synthesis import Sound, decode_sound, generate_sounds
+from distill.generate.synthesis import Sound, decode_sound, frames_for_seconds, generate_sounds
 from distill.params import AuditionParams
 
 MAX_NEAREST_SECONDS = 8.0
@@ -79,12 +79,12 @@ def audition(
     sampling = Sampling(params.temperature, params.top_k, params.top_p)
     sounds = generate_sounds(bundle, params.count, params.max_seconds, seed, sampling)
     generation_seconds = clock() - began
-    longest = round(params.max_seconds * bundle.codec.spectrogram.frame_rate)
+    longest = frames_for_seconds(bundle.codec, params.max_seconds)
     compared = [codes[:longest] for codes in _some(held_out)]
-    index = NoveltyIndex(list(training.items()), max(longest, 1))
+    index = NoveltyIndex(list(training.items()), longest)
     calibration = Calibration([index.match(codes) for codes in compared])
     novelties = [calibration.judge(index.match(sound.codes)) for sound in sounds]
-    report = _report(bundle, sounds, novelties, calibration, training, held_out, seed, generation_seconds)
+    report = _report(bundle, sounds, novelties, calibration, training, held_out, longest, seed, generation_seconds)
     rows = [
         _write_sound(output, number, sound, novelty, corpus)
         for number, (sound, novelty) in enumerate(zip(sounds, novelties, strict=True))
@@ -127,6 +127,7 @@ def _report(
     calibration: Calibration,
     training: Mapping[str, Codes],
     held_out: Mapping[str, Codes],
+    longest: int,
     seed: int,
     generation_seconds: float,
 ) -> AuditionReport:
@@ -138,8 +139,8 @@ def _report(
         [sound_statistics(samples, config) for samples in side]
         for side in (
             [sound.samples for sound in sounds],
-            [decode_sound(bundle.codec, codes) for codes in _some(held_out)],
-            [decode_sound(bundle.codec, codes) for codes in _some(training)],
+            [decode_sound(bundle.codec, codes[:longest]) for codes in _some(held_out)],
+            [decode_sound(bundle.codec, codes[:longest]) for codes in _some(training)],
         )
     )
     return AuditionReport(

@@ -43,10 +43,10 @@ def kernel_distance(
 ) -> KernelDistance | None:
     """MMD² with a Gaussian kernel whose bandwidth is the median distance among held-out sounds (Gretton et al. 2012, eq. 3).
 
-    The null band draws as many training recordings as there are generated sounds. None when either side has fewer
-    than two sounds.
+    The null band draws as many training recordings as there are generated sounds, or half of them where they are fewer
+    than twice that. None when any side has too few sounds.
     """
-    count = min(len(generated), len(training))
+    count = min(len(generated), len(training) // 2)
     if min(len(generated), len(held_out), count) < 2:
         return None
     reference = np.stack(held_out)

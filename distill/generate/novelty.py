@@ -11,6 +11,7 @@ from distill.codes.store import Codes
 
 Verdict = Literal["new", "close", "copy"]
 
+SURELY_COPIED = 0.95
 _GAP = np.uint16(65535)  # stands between recordings; no codebook reaches it
 
 
@@ -83,13 +84,14 @@ class Calibration:
     def __init__(self, held_out: Sequence[Match]) -> None:
         self._agreements = np.sort([match.agreement for match in held_out])
         self.close_above = float(np.quantile(self._agreements, 0.95))
-        self.copy_above = (1.0 + self.close_above) / 2
+        # Where held-out one-shots are themselves found whole in the training side, a whole match still is a copy.
+        self.copy_from = min((1.0 + self.close_above) / 2, SURELY_COPIED)
 
     def judge(self, match: Match) -> Novelty:
-        """`copy` above the middle between 1 and what 95 % of held-out recordings stay below, `close` above the latter."""
+        """`copy` from the middle between 1 and what 95 % of held-out recordings stay below, `close` above the latter."""
         below = float(np.searchsorted(self._agreements, match.agreement, side="left")) / len(self._agreements)
         verdict: Verdict = "new"
-        if match.agreement > self.copy_above:
+        if match.agreement >= self.copy_from:
             verdict = "copy"
         elif match.agreement > self.close_above:
             verdict = "close"

@@ -13,7 +13,9 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.sampler import Sampling, sample_codes
 from distill.models.vqvae import VQVAE
+from distill.seeds import derive_seed
 
+BATCH = 64
 FADE_SECONDS = 0.005
 PEAK = 0.98
 
@@ -26,6 +28,11 @@ class Sound:
     samples: NDArray[np.float32]
 
 
+def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
+    """The frames that cover `seconds`, at least one."""
+    return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
+
+
 def generate_sounds(
     bundle: Bundle,
     count: int,
@@ -35,22 +42,30 @@ def generate_sounds(
     natural_ending: bool = True,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Sound]:
-    """Draw `count` sounds. Raises ArtifactError when the bundle has no prior."""
+    """Draw `count` sounds that end by themselves within `max_seconds`, or are `max_seconds` long to the sample.
+
+    Sounds are drawn `BATCH` at a time, each batch from a seed of its own. Raises ArtifactError when the bundle has no
+    prior.
+    """
     if bundle.prior is None:
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    frames = max(1, math.ceil(max_seconds * bundle.codec.spectrogram.frame_rate))
-    codes = sample_codes(bundle.prior, count, frames, seed, sampling, natural_ending, progress)
-    return [Sound(one, decode_sound(bundle.codec, one)) for one in codes]
+    frames = frames_for_seconds(bundle.codec, max_seconds)
+    samples = None if natural_ending else max(1, round(max_seconds * bundle.codec.spectrogram.sample_rate))
+    sounds = []
+    for first in range(0, count, BATCH):
+        size, batch_seed = min(BATCH, count - first), derive_seed(seed, first)
+        codes = sample_codes(bundle.prior, size, frames, batch_seed, sampling, natural_ending, progress)
+        sounds += [Sound(one, decode_sound(bundle.codec, one, samples)) for one in codes]
+    return sounds
 
 
-def decode_sound(codec: VQVAE, codes: Codes) -> NDArray[np.float32]:
-    """Codes `[F, Q]` to samples `[F * samples_per_frame]` that start and end at zero and do not clip."""
-    samples: NDArray[np.float32] = codec.decode(torch.from_numpy(codes)[None])[0].numpy()
+def decode_sound(codec: VQVAE, codes: Codes, length: int | None = None) -> NDArray[np.float32]:
+    """Codes `[F, Q]` to samples that start and end at zero and do not clip: all of them, or the first `length`."""
+    samples: NDArray[np.float32] = codec.decode(torch.from_numpy(codes)[None])[0, :length].numpy().copy()
     fade = min(int(FADE_SECONDS * codec.spectrogram.sample_rate), len(samples) // 2)
     ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-    samples = samples.copy()
     samples[:fade] *= ramp
     samples[len(samples) - fade :] *= ramp[::-1]
     peak = float(np.abs(samples).max(initial=0.0))

@@ -1,11 +1,11 @@
 """Spectrograms and their inverse as pure modules, framed so that long sounds can be processed in chunks exactly."""
 
 import math
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
 import torch
 import torchaudio
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.params import Settings
@@ -21,6 +21,12 @@ class SpectrogramConfig(Settings):
     hop_length: Annotated[int, Field(ge=16, le=4096)]
     n_mels: Annotated[int, Field(ge=8, le=512)]
     stack: Annotated[int, Field(ge=1, le=8)]
+
+    @model_validator(mode="after")
+    def _hops_fill_the_window(self) -> Self:
+        if self.n_fft != 4 * self.hop_length:
+            raise ValueError(f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}")
+        return self
 
     @property
     def samples_per_frame(self) -> int:

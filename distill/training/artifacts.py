@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -17,19 +18,22 @@ from distill.files import atomic_folder, canonical_json, read_json, sha256_files
 from distill.params import Settings
 from distill.weights import save_weights
 
-CODE_FOLDERS = ("models", "codes", "training")
+MAX_CURVE_POINTS = 1000
 WEIGHTS = "model.safetensors"
 
 C = TypeVar("C", bound=Settings)
 
 
 def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of all that decides a stage's result: inputs by hash, settings, and the code that trains."""
+    """Hex SHA-256 of what decides a stage's result: its inputs by hash, and its settings."""
+    return sha256_text(canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings)}))
+
+
+def checkpoint_key(mark: str) -> str:
+    """Name of the resume state of the run with this fingerprint; other code or another torch does not go on with it."""
     package = Path(distill.__file__).parent
-    code = sha256_files((file for folder in CODE_FOLDERS for file in (package / folder).glob("*.py")), package)
-    return sha256_text(
-        canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings), "code": code})
-    )
+    code = sha256_files(package.rglob("*.py"), package)
+    return sha256_text(canonical_json({"fingerprint": mark, "code": code, "torch": torch.__version__}))[:24]
 
 
 def save_artifact(
@@ -70,6 +74,7 @@ def load_config(folder: Path, kind: type[C]) -> C:
 
 
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
-    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`."""
+    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`; of long trainings 1000 points."""
     table = pq.read_table(folder / "history.parquet", columns=["train_loss", "val_loss"])
-    return {f"{name}/{column}": table[column].to_pylist() for column in table.column_names}
+    stride = -(-len(table) // MAX_CURVE_POINTS)
+    return {f"{name}/{column}": table[column].to_pylist()[::stride] for column in table.column_names}

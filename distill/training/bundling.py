@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import distill
-from distill.bundle import BundleMetadata, PriorMetadata, Provenance, codec_shape, save_bundle
+from distill.bundle import BundleMetadata, LevelHealth, PriorMetadata, Provenance, codec_shape, save_bundle
 from distill.errors import ArtifactError
 from distill.files import canonical_json, sha256_files, sha256_text
 from distill.training.artifacts import loss_curves
@@ -27,7 +27,9 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path) -> BundleMetadata:
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         training_config=settings,
-        codebook_health_snapshot=codec_config.codebook_health,
+        codebook_health_snapshot={
+            level: LevelHealth(**values) for level, values in codec_config.codebook_health.items()
+        },
         loss_curve_history=curves,
         prior_config=prior_config.shape,
         prior_metadata=PriorMetadata(
@@ -41,7 +43,6 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path) -> BundleMetadata:
         metadata={
             "recordings": prior_config.recordings,
             "val_bits_per_second": prior_config.val_bits_per_second,
-            "written_by": f"distill {distill.__version__}",
         },
         provenance=Provenance(
             data_sha256=codec_config.corpus_sha256,

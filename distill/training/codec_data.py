@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.encoding import waveform
-from distill.training.engine import derive_seed
+from distill.seeds import derive_seed
 
 GAIN_RANGE = (0.5, 1.2)
 

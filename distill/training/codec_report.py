@@ -14,35 +14,43 @@ from distill.params import VQVAEConfig
 from distill.training.artifacts import save_artifact
 from distill.training.codec_artifact import CodecArtifact
 from distill.training.events import VQEpochMetrics, VQStepMetrics
-from distill.training.vqvae import CodecTraining
+from distill.training.tracking import Tracker
+from distill.training.vqvae import CodecTraining, utilization_warnings
 from distill.weights import weights_sha256
 
 PREVIEWS = 4
 PREVIEW_SECONDS = 5.0
 
 
-def show_codec_progress(progress: ProgressReport) -> Callable[[VQStepMetrics | VQEpochMetrics], None]:
-    """A callback that moves the progress line and, at the end of training, says which codebooks are little used."""
+def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[VQStepMetrics | VQEpochMetrics], None]:
+    """A callback that moves the progress line and sends every tenth step to MLflow."""
     text = ""
 
     def show(event: VQStepMetrics | VQEpochMetrics) -> None:
         nonlocal text
         if isinstance(event, VQStepMetrics):
             progress(event.step, event.total_steps, text or f"loss {event.train_loss:.3f}")
+            tracker.step({"train_loss": event.train_loss, "recon_loss": event.recon_loss}, event.step)
             return
         used = " ".join(f"{values['utilization']:.0%}" for values in event.codebook_health.values())
         text = f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held out {event.val_loss:.3f}, codewords used {used}"
-        if event.epoch + 1 == event.total_epochs:
-            for warning in event.utilization_warnings:
-                progress.say(f"warning: {warning}")
 
     return show
 
 
 def save_codec(
-    folder: Path, corpus: Corpus, training: CodecTraining, config: VQVAEConfig, corpus_sha256: str, fingerprint: str
+    folder: Path,
+    corpus: Corpus,
+    training: CodecTraining,
+    config: VQVAEConfig,
+    corpus_sha256: str,
+    fingerprint: str,
+    progress: ProgressReport,
 ) -> dict[str, float]:
-    """Write `artifacts/vqvae` with previews of held-out recordings. Returns the figures that compare runs."""
+    """Write `artifacts/vqvae` with previews of held-out recordings, and warn of codebooks little used there.
+
+    Returns the figures that compare runs.
+    """
     fit, best = training.fit, training.fit.history[training.fit.best_epoch]
     artifact = CodecArtifact(
         architecture=training.model.architecture,
@@ -55,6 +63,8 @@ def save_codec(
         codec_sha256=weights_sha256(training.model),
         fingerprint=fingerprint,
     )
+    for warning in utilization_warnings(training.codebook_health):
+        progress.say(f"warning: {warning}")
     save_artifact(
         folder, training.model, artifact, fit.history, lambda target: _write_previews(target, corpus, training)
     )

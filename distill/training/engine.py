@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import DistillError
+from distill.seeds import derive_seed
 from distill.training.checkpoints import Checkpoint, CheckpointStore, optimizer_tensors, restore_optimizer
 from distill.training.interruption import Interruption
 
@@ -108,17 +109,6 @@ class _State:
     counted_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-def derive_seed(*parts: int) -> int:
-    """A 63-bit seed from small integers, well mixed (SplitMix64 finaliser, Steele et al. 2014)."""
-    mixed = 0
-    for part in parts:
-        mixed = (mixed + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 31
-    return mixed >> 1
 
 
 def learning_rate_at(step: int, total_steps: int, settings: FitSettings) -> float:
@@ -244,6 +234,13 @@ class Fit(Generic[B]):
                 "lower learning_rate and run again"
             )
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
+        if not means and not state.history:
+            raise DistillError(
+                "training stopped after its first epoch: expected finite losses, found none in the whole epoch; "
+                "lower learning_rate or gradient_clip and run again"
+            )
+        if not means:  # an epoch of which every step was skipped: the figures of the one before stand
+            means = {name: value for name, value in state.history[-1].items() if name not in measured}
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
         is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
@@ -253,7 +250,7 @@ class Fit(Generic[B]):
             if self.store is not None:
                 self.store.save("best", Checkpoint(self.best_tensors, {"epoch": epoch, "loss": state.best_loss}))
         rate = learning_rate_at(max(0, state.step - 1), self.total_steps, self.settings)
-        row: dict[str, float] = {"epoch": epoch, "learning_rate": rate, **metrics}
+        row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
         if self.on_epoch is not None:
             now = time.monotonic()

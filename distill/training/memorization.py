@@ -12,9 +12,12 @@ class MemorizationCheck(NamedTuple):
     memorization_message: str
 
 
-def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_count: int) -> MemorizationCheck:
-    """Compare held-out perplexity with the tier's warning level: 2, 3 or 5 for small, medium or large corpora."""
-    threshold = tier_for(dataset_file_count).prior["memorization_perplexity"]
+def check_memorization(
+    val_perplexity: float, codebook_size: int, dataset_file_count: int, threshold: float | None = None
+) -> MemorizationCheck:
+    """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 for small, medium or large corpora."""
+    if threshold is None:
+        threshold = tier_for(dataset_file_count).prior["memorization_perplexity"]
     if val_perplexity >= threshold:
         return MemorizationCheck(False, "")
     return MemorizationCheck(

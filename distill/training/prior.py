@@ -22,8 +22,9 @@ from distill.codes.sequences import (
 from distill.codes.store import Codes, CodesConfig
 from distill.models.prior import CodePrior
 from distill.params import PriorConfig
+from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
-from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step, derive_seed
+from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step
 from distill.training.events import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
 from distill.training.interruption import Interruption
 from distill.training.memorization import MemorizationCheck, check_memorization
@@ -191,7 +192,8 @@ class _Watcher:
         self.callback, self.on_metrics = callback, on_metrics
 
     def check(self, perplexity: float) -> MemorizationCheck:
-        return check_memorization(perplexity, self.codes.codebook_size, self.recordings)
+        threshold = self.config.memorization_perplexity
+        return check_memorization(perplexity, self.codes.codebook_size, self.recordings, threshold)
 
     def step(self, step: Step) -> None:
         if self.callback is not None:

@@ -11,18 +11,20 @@ from distill.training.artifacts import save_artifact
 from distill.training.events import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
 from distill.training.prior import PriorTraining
 from distill.training.prior_artifact import PriorArtifact
+from distill.training.tracking import Tracker
 
 Event = PriorStepMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent
 
 
-def show_prior_progress(progress: ProgressReport) -> Callable[[Event], None]:
-    """A callback that moves the progress line and says once when the prior memorises."""
+def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[Event], None]:
+    """A callback that moves the progress line, sends every tenth step to MLflow and says once when the prior memorises."""
     text, warned = "", False
 
     def show(event: Event) -> None:
         nonlocal text, warned
         if isinstance(event, PriorStepMetrics):
             progress(event.step, event.total_steps, text or f"loss {event.train_loss:.3f}")
+            tracker.step({"train_loss": event.train_loss}, event.step)
         elif isinstance(event, PriorEpochMetrics):
             text = (
                 f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held-out perplexity {event.val_perplexity:.1f} "

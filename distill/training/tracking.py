@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "distill"
 FLUSH_SECONDS = 5.0
+STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
 
 # No telemetry, and a server that is down is given up after seconds instead of minutes.
@@ -59,10 +60,15 @@ class Tracker:
         self.failed = False
 
     def start(self, params: Mapping[str, Any]) -> None:
-        """Begin a run with the stage's tags and resolved parameters."""
+        """Begin a run with the stage's tags and resolved parameters, or go on with the one that was interrupted."""
 
         def begin() -> None:
             self._connect()
+            unfinished = self._latest_run()
+            if unfinished is not None and unfinished.info.status != "FINISHED":
+                self._run_id = unfinished.info.run_id
+                self._client.update_run(self._run_id, status="RUNNING")
+                return
             experiment = self._experiment()
             name = " ".join(part for part in (self.stage, os.environ.get("DVC_EXP_NAME")) if part)
             run = self._client.create_run(experiment, tags=self._tags(), run_name=name)
@@ -77,10 +83,9 @@ class Tracker:
 
         def find() -> None:
             self._connect()
-            query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"
-            runs = self._client.search_runs([self._experiment()], query, max_results=1)
-            if runs:
-                self._run_id = runs[0].info.run_id
+            run = self._latest_run()
+            if run is not None:
+                self._run_id = run.info.run_id
             else:
                 self.failed = True
                 logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
@@ -93,6 +98,11 @@ class Tracker:
         self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
+
+    def step(self, values: Mapping[str, float], step: int) -> None:
+        """Note the losses of a step, every tenth, as curves of their own under `step/`."""
+        if step % STEPS_BETWEEN_POINTS == 0:
+            self.metrics({f"step/{name}": value for name, value in values.items()}, step)
 
     def flush(self) -> None:
         """Send what is pending."""
@@ -133,6 +143,11 @@ class Tracker:
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=tracking_uri(self.root))
+
+    def _latest_run(self) -> Any:
+        query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"
+        runs = self._client.search_runs([self._experiment()], query, max_results=1)
+        return runs[0] if runs else None
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

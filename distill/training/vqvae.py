@@ -12,18 +12,21 @@ from torch import Tensor, nn
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codes.split import split_groups
 from distill.encoding import waveform
+from distill.errors import ParamsError
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture, VQVAEOutput
 from distill.params import VQVAEConfig
+from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
 from distill.training.codec_data import CropSampler, fixed_pieces
-from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step, derive_seed
+from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step
 from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
 from distill.training.interruption import Interruption
 from distill.training.losses import REPORT_WINDOWS, TRAINING_WINDOWS, MultiScaleMelLoss
 
 MAX_VAL_PIECES = 64
-MAX_FIT_FRAMES = 30_000
+MAX_FIT_FRAMES = 30_000  # of stacked log-mel, for principal components and k-means
+MIN_PIECE_FRAMES = 256
 LOW_UTILIZATION = 0.30
 BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
@@ -82,9 +85,16 @@ def train_vqvae(
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int) -> VQVAE:
-    """A codec with weights drawn from `seed`, not yet fitted to any sound."""
+    """A codec with weights drawn from `seed`, not yet fitted to any sound. Raises ParamsError."""
+    spectrogram = spectrogram_config_for(sample_rate)
+    features = spectrogram.n_mels * spectrogram.stack
+    if config.latent_size > features:
+        raise ParamsError(
+            f"vqvae.latent_size: expected at most {features}, the features of a frame at {sample_rate} Hz, "
+            f"found {config.latent_size}"
+        )
     architecture = VQVAEArchitecture(
-        spectrogram=spectrogram_config_for(sample_rate),
+        spectrogram=spectrogram,
         codebook_size=config.codebook_size,
         num_quantizers=config.num_quantizers,
         latent_size=config.latent_size,
@@ -112,10 +122,17 @@ def _corpus_features(
 ) -> Tensor:
     """Stacked log-mel frames `[n, stack * n_mels]`, two views a recording: as it is, and shifted with another gain."""
     config = model.spectrogram
-    longest = MAX_FIT_FRAMES * config.samples_per_frame
+    # Of a large corpus a random part: pieces of random recordings, until there are frames enough.
+    piece = max(MIN_PIECE_FRAMES, MAX_FIT_FRAMES // len(entries)) * config.samples_per_frame
     kept: list[Tensor] = []
-    for entry in entries:
-        audio = waveform(corpus, entry, 0, min(entry.samples, longest))
+    frames_kept = 0
+    for index in torch.randperm(len(entries), generator=generator).tolist():
+        if frames_kept >= MAX_FIT_FRAMES:
+            break
+        entry = entries[index]
+        length = min(entry.samples, piece)
+        start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
+        audio = waveform(corpus, entry, start, length)
         for view in range(2):
             shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator)) if view else 0
             gain = 10 ** (float(torch.rand(1, generator=generator)) * 0.5 - 0.4) if view else 1.0
@@ -123,10 +140,8 @@ def _corpus_features(
             padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
             padded[config.margin + shift : config.margin + shift + len(audio)] = audio * gain
             kept.append(model.features(padded[None])[0])
-    features = torch.cat(kept)
-    if len(features) > MAX_FIT_FRAMES:
-        features = features[torch.randperm(len(features), generator=generator)[:MAX_FIT_FRAMES]]
-    return features
+            frames_kept += frames
+    return torch.cat(kept)
 
 
 class _CodecTask:
@@ -148,8 +163,10 @@ class _CodecTask:
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
-        self.loss = fabric.to_device(MultiScaleMelLoss(corpus.sample_rate, TRAINING_WINDOWS))
-        self.report = fabric.to_device(MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS))
+        self.loss = MultiScaleMelLoss(corpus.sample_rate, TRAINING_WINDOWS)
+        self.report = MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS)
+        fabric.to_device(self.loss)
+        fabric.to_device(self.report)
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
         return (self.fabric.to_device(batch) for batch in self.sampler.batches(epoch, skip))

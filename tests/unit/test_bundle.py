@@ -98,6 +98,9 @@ def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
         ({"required_features": ["telepathy"]}, r"needs \['telepathy'\], which this version of Distill lacks; upgrade"),
         ({"payload_sha256": "00"}, "expected weights with SHA-256 00…, found .*changed after it was written"),
         ({"codebook_size": "many"}, "expected valid metadata, found codebook_size"),
+        ({"num_quantizers": 3}, "expected codec, prior and file to name the same codebook_size and num_quantizers"),
+        ({"has_prior": False}, "expected prior_config exactly where has_prior is true"),
+        ({"seq_len": 21}, "expected seq_len to be that of prior_config"),
         ({"surprise": 1}, "expected valid metadata, found surprise"),
     ],
 )
@@ -113,6 +116,28 @@ def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
     wider = {**metadata.vqvae_config.model_dump(), "hidden_size": 32}
     with pytest.raises(ArtifactError, match="expected the tensors that its metadata describes, found others"):
         load_bundle(rewritten(tmp_path / "a.distill", vqvae_config=wider))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": 0}, "greater than or equal to 1"),
+        ({"num_heads": 3}, "expected num_heads to divide hidden_size"),
+        ({"seq_len": -2}, "greater than or equal to 1"),
+        ({"seq_len": 10**13}, "less than or equal to"),
+        ({"seq_len": 10**6}, "found too small a file"),
+        ({"num_special_tokens": 0}, "greater than or equal to 2"),
+        ({"architecture": "os.system"}, "Input should be 'flat'"),
+    ],
+)
+def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    metadata = write(tmp_path / "a.distill")
+    assert metadata.prior_config is not None
+    shape = {**metadata.prior_config.model_dump(), **changes}
+    with pytest.raises(ArtifactError, match=message):
+        load_bundle(rewritten(tmp_path / "a.distill", prior_config=shape, seq_len=shape["seq_len"]))
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\x80\x04pickle" * 40, b"RIFF....WAVE" * 10, b"\xff" * 64])

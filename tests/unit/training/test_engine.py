@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from distill.errors import ArtifactError, DistillError, Interrupted, ParamsError
 from distill.execution import Execution
+from distill.seeds import derive_seed
 from distill.training import engine
 from distill.training.checkpoints import CheckpointStore
-from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step, derive_seed, learning_rate_at
+from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step, learning_rate_at
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, catch_interruption
 
@@ -134,6 +135,11 @@ def test_ten_non_finite_losses_in_a_row_stop_with_a_sentence() -> None:
         DistillError, match=r"step 14: expected finite losses, found train_loss nan.* 10 steps in a row; lower"
     ):
         Fit(Line(frozenset(range(5, 40))), settings(), FABRIC).run()
+
+
+def test_a_first_epoch_without_a_finite_loss_stops_with_a_sentence() -> None:
+    with pytest.raises(DistillError, match="first epoch: expected finite losses, found none in the whole epoch; lower"):
+        Fit(Line(frozenset(range(1, 5))), settings(), FABRIC).run()
 
 
 def test_epochs_report_means_of_their_steps() -> None:

@@ -1,0 +1,55 @@
+"""What came out of a run, in a few lines."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from distill.files import read_json
+from distill.params import Params
+from stages.running import AUDITION, METRICS, RUN_LOG, bundle_path
+
+
+def run_log() -> list[dict[str, Any]]:
+    """Every stage that ran; a line cut short by a crash is passed over."""
+    entries = []
+    for line in RUN_LOG.read_text(encoding="utf-8").splitlines() if RUN_LOG.exists() else []:
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
+    return entries
+
+
+def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
+    """Print the stages that ran and the figures that people ask for first. Raises ArtifactError."""
+    names = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    times = {entry["stage"]: entry["seconds"] for entry in ran}
+    codec, prior, audition, ingest = (
+        read_json(METRICS / f"{stage}.json", "the metrics of a finished stage")
+        for stage in ("train_vqvae", "train_prior", "audition", "ingest")
+    )
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    stages = ", ".join(f"{name} {times[name]:.0f} s" for name in names if name in times) or "none, all up to date"
+    table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
+    usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
+    table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s")
+    held_out = (
+        f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
+        f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
+    )
+    table.add_row("held-out sound", held_out)
+    levels = sorted(key for key in codec if key.endswith("/utilization"))
+    table.add_row("codewords used", ", ".join(f"level {n} {codec[key]:.0%}" for n, key in enumerate(levels)))
+    verdicts = (
+        f"{audition['sounds']} sounds: {audition['new']} new, {audition['close']} close, {audition['copies']} copies"
+    )
+    table.add_row("generated", verdicts)
+    table.add_row("model", str(bundle_path(params)))
+    table.add_row("listen", f"open {AUDITION / 'index.html'} in a browser")
+    table.add_row("compare runs", "make ui, then http://127.0.0.1:5000")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print()
+    console.print(table)
