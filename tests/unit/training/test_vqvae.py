@@ -22,7 +22,14 @@ from distill.training.vqvae import codebook_health, utilization_warnings
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 CONFIG = VQVAEParams(
-    epochs=6, codebook_size=16, num_quantizers=2, hidden_size=32, num_layers=2, latent_size=16, crop_seconds=0.25
+    epochs=12,
+    learning_rate=3e-3,
+    codebook_size=16,
+    num_quantizers=2,
+    hidden_size=32,
+    num_layers=2,
+    latent_size=16,
+    crop_seconds=0.25,
 ).resolve(8)
 
 
@@ -52,7 +59,7 @@ def test_training_beats_its_start_and_reports_what_the_design_names(corpus: Corp
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
     assert epochs[-1].val_recon_loss < 0.8 * epochs[0].val_recon_loss
-    assert [event.epoch for event in epochs] == list(range(6)) == [epoch for _, epoch in rows]
+    assert [event.epoch for event in epochs] == list(range(12)) == [epoch for _, epoch in rows]
     assert steps[0].codebook_health == {}
     assert set(epochs[0].codebook_health) == {"level_0", "level_1"}
     assert set(epochs[0].codebook_health["level_0"]) == {"utilization", "perplexity", "dead_codes"}
