@@ -88,8 +88,8 @@ class VQVAE(nn.Module):
         with torch.autocast(audio.device.type, enabled=False):
             return cast(Tensor, centred @ cast(Tensor, self.components) + residual.float())
 
-    def synthesise(self, latents: Tensor) -> Tensor:
-        """Latents `[B, F, D]` to samples `[B, F * samples_per_frame]`."""
+    def synthesise(self, latents: Tensor, start: int = 0) -> Tensor:
+        """Latents `[B, F, D]` of the frames from `start` on to samples `[B, F * samples_per_frame]`."""
         n_mels = self.spectrogram.n_mels
         with torch.autocast(latents.device.type, enabled=False):
             centred = latents.float() @ cast(Tensor, self.components).T
@@ -98,9 +98,20 @@ class VQVAE(nn.Module):
             base = (10.0**log_mel @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
         magnitude, phase = self.head(self.decoder(inputs)).float().chunk(2, dim=-1)
         with torch.autocast(latents.device.type, enabled=False):
+            phase = phase + self._phase_advance(start * self.spectrogram.stack, phase.shape[1], phase.device)
             spectrum = torch.polar((base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp(), phase)
             audio: Tensor = self.inverse_stft(spectrum)
         return audio
+
+    def _phase_advance(self, start: int, count: int, device: torch.device) -> Tensor:
+        """How far each bin's centre frequency has turned at spectrogram frames `start`…, `[count, n_fft // 2 + 1]`.
+
+        A hop is a quarter of the window, so bin k turns by k quarters a frame. The network only adds what differs: a
+        convolution that sees a steady tone cannot count frames, and without this would freeze its phase.
+        """
+        frames = torch.arange(start, start + count, device=device)
+        bins = torch.arange(self.spectrogram.n_fft // 2 + 1, device=device)
+        return (frames[:, None] * bins % 4).float() * (torch.pi / 2)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -129,7 +140,7 @@ class VQVAE(nn.Module):
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
             first, last = max(0, start - context), min(frames, stop + context)
-            piece = self.synthesise(self.quantizer.decode(codes[:, first:last]))
+            piece = self.synthesise(self.quantizer.decode(codes[:, first:last]), first)
             audio.append(piece[:, (start - first) * step : (stop - first) * step])
         return torch.cat(audio, dim=1)
 
