@@ -106,12 +106,13 @@ class VQVAE(nn.Module):
     def _phase_advance(self, start: int, count: int, device: torch.device) -> Tensor:
         """How far each bin's centre frequency has turned at spectrogram frames `start`…, `[count, n_fft // 2 + 1]`.
 
-        A hop is a quarter of the window, so bin k turns by k quarters a frame. The network only adds what differs: a
-        convolution that sees a steady tone cannot count frames, and without this would freeze its phase.
+        A hop is a quarter of the window, so bin k turns by k quarters a frame; k halves more put a pulse in the middle
+        of its window, where it is loudest. The network only adds what differs: a convolution that sees a steady tone
+        cannot count frames, and without this would freeze its phase.
         """
         frames = torch.arange(start, start + count, device=device)
         bins = torch.arange(self.spectrogram.n_fft // 2 + 1, device=device)
-        return (frames[:, None] * bins % 4).float() * (torch.pi / 2)
+        return ((frames[:, None] + 2) * bins % 4).float() * (torch.pi / 2)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:

@@ -89,7 +89,7 @@ def test_the_start_is_already_a_codec(corpus: Corpus) -> None:
 def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = split_groups((entry.group for entry in corpus.entries), 0, 0.3)
     heard: set[str] = set()
-    original = CropSampler._batch
+    original = CropSampler._crop
 
     def listening(sampler: CropSampler, generator: Any) -> torch.Tensor:
         heard.update(entry.recording_id for entry in sampler.entries)
@@ -105,7 +105,7 @@ def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: 
 
     features = vqvae._corpus_features
     monkeypatch.setattr(vqvae, "_corpus_features", fit)
-    monkeypatch.setattr(CropSampler, "_batch", listening)
+    monkeypatch.setattr(CropSampler, "_crop", listening)
     training = train(corpus, CONFIG.model_copy(update={"epochs": 1}))
     held_out = {entry.recording_id for entry in corpus.entries if sides[entry.group] == "val"}
     assert held_out == {entry.recording_id for entry in training.held_out}
@@ -151,3 +151,14 @@ def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:
     assert len(whole) == sampler.steps_per_epoch
     assert all(torch.equal(a, b) for a, b in zip(whole[1:], sampler.batches(1, 1), strict=True))
     assert not torch.equal(whole[0], next(iter(sampler.batches(2, 0))))
+
+
+def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
+    from distill.encoding import waveform
+
+    laid = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
+    pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000).flatten()
+    assert torch.equal(pieces[: len(laid)], laid)
+    assert len(pieces) - len(laid) < 3000
+    assert not pieces[len(laid) :].any()
+    assert fixed_pieces(corpus, corpus.entries, 3000, 5).shape == (5, 3000)
