@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.encoding import waveform
@@ -12,6 +12,7 @@ from distill.seeds import derive_seed
 
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is drawn as if it had at least this share of a crop
+VARISPEED_SEMITONES = 3.0
 MIN_STEPS_PER_EPOCH = 1
 
 
@@ -41,12 +42,20 @@ class CropSampler:
         filled = 0
         while filled < self.crop:
             entry = self.entries[int(generator.choice(len(self.entries), p=self.weights))]
-            length = min(self.crop - filled, entry.samples)
+            speed = 2.0 ** (generator.uniform(-VARISPEED_SEMITONES, VARISPEED_SEMITONES) / 12)
+            length = min(int((self.crop - filled) * speed) + 1, entry.samples)
             start = int(generator.integers(entry.samples - length + 1))
             gain = generator.uniform(*GAIN_RANGE) * generator.choice((-1.0, 1.0))
-            crop[filled : filled + length] = waveform(self.corpus, entry, start, length) * gain
-            filled += length
+            piece = varispeed(waveform(self.corpus, entry, start, length), speed)[: self.crop - filled]
+            crop[filled : filled + len(piece)] = piece * gain
+            filled += len(piece)
         return crop
+
+
+def varispeed(audio: Tensor, speed: float) -> Tensor:
+    """`[N]` played at `speed`: `[max(1, N / speed)]`, pitch and length change together; linear interpolation."""
+    length = max(1, round(len(audio) / speed))
+    return nn.functional.interpolate(audio[None, None], size=length, mode="linear", align_corners=False)[0, 0]
 
 
 def fixed_pieces(corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, most: int) -> Tensor:

@@ -18,13 +18,14 @@ from distill.models.vqvae import VQVAE, VQVAEArchitecture, VQVAEOutput
 from distill.params import VQVAEConfig
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
-from distill.training.codec_data import CropSampler, fixed_pieces
+from distill.training.codec_data import VARISPEED_SEMITONES, CropSampler, fixed_pieces, varispeed
 from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step
 from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
 from distill.training.interruption import Interruption
 from distill.training.losses import REPORT_WINDOWS, TRAINING_WINDOWS, MultiScaleMelLoss
 
 MAX_VAL_PIECES = 64
+VIEWS = 4  # of each recording: as it is, and shifted, louder or softer, faster or slower
 MAX_FIT_FRAMES = 30_000  # of stacked log-mel, for principal components and k-means
 MIN_PIECE_FRAMES = 256
 LOW_UTILIZATION = 0.30
@@ -120,7 +121,7 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], see
 def _corpus_features(
     model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], generator: torch.Generator
 ) -> Tensor:
-    """Stacked log-mel frames `[n, stack * n_mels]`, two views a recording: as it is, and shifted with another gain."""
+    """Stacked log-mel frames `[n, stack * n_mels]`, `VIEWS` of each recording."""
     config = model.spectrogram
     # Of a large corpus a random part: pieces of random recordings, until there are frames enough.
     piece = max(MIN_PIECE_FRAMES, MAX_FIT_FRAMES // len(entries)) * config.samples_per_frame
@@ -133,12 +134,14 @@ def _corpus_features(
         length = min(entry.samples, piece)
         start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
         audio = waveform(corpus, entry, start, length)
-        for view in range(2):
+        for view in range(VIEWS):
             shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator)) if view else 0
             gain = 10 ** (float(torch.rand(1, generator=generator)) * 0.5 - 0.4) if view else 1.0
-            frames = config.frames_for(len(audio) + shift)
+            semitones = VARISPEED_SEMITONES * (2 * float(torch.rand(1, generator=generator)) - 1) if view else 0.0
+            played = varispeed(audio, 2 ** (semitones / 12)) if view else audio
+            frames = config.frames_for(len(played) + shift)
             padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
-            padded[config.margin + shift : config.margin + shift + len(audio)] = audio * gain
+            padded[config.margin + shift : config.margin + shift + len(played)] = played * gain
             kept.append(model.features(padded[None])[0])
             frames_kept += frames
     return torch.cat(kept)
