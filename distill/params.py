@@ -175,7 +175,7 @@ class VQVAEParams(Settings):
     latent_size: Annotated[int, Field(ge=2, le=1024)] = 64
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     gradient_clip: Annotated[float, Field(gt=0)] = 5.0
-    patience: Patience = 40
+    patience: Patience = 25
 
     def resolve(self, recordings: int, tier: TierName | Auto = "auto") -> VQVAEConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""
