@@ -159,3 +159,17 @@ def test_truncation_is_noticed(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="expected a Distill model, found no such file"):
         load_bundle(tmp_path / "none.distill")
+
+
+def test_inspecting_shows_a_files_words_as_words(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from distill.inspection import describe
+
+    path = tmp_path / "a.distill"
+    metadata = write(path).model_copy(update={"metadata": {"note": "[/red]\x1b[31m"}})
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(describe(path, metadata))
+    assert "[/red]" in capture.get()
+    assert "\x1b" not in capture.get()

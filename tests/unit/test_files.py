@@ -1,12 +1,16 @@
 """Writing files: all or nothing."""
 
+import errno
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distill.errors import ArtifactError
+from distill.errors import ArtifactError, environment_error
 from distill.files import atomic_folder, atomic_path, canonical_json, read_json, write_json
 from distill.shards import ShardReader, ShardWriter
 
@@ -76,3 +80,24 @@ def test_a_range_beyond_the_shard_is_an_error(tmp_path: Path) -> None:
         reader.read(shard, offset, 5)
     with pytest.raises(ArtifactError, match=r"pcm-00009\.safetensors: expected rows 0 to 1 of pcm, found"):
         reader.read("pcm-00009.safetensors", 0, 1)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    dead, alive = tmp_path / f".out.{process.stdout.strip()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
+    dead.mkdir()
+    alive.mkdir()
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "one").write_text("1")
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_a_full_disk_is_a_sentence_and_a_defect_is_not() -> None:
+    error = environment_error(OSError(errno.ENOSPC, "No space left on device", "models/a.distill"))
+    assert str(error) == (
+        "models/a.distill: expected to read and write there, found: No space left on device; free some space and run again"
+    )
+    assert environment_error(OSError(errno.EBADF, "Bad file descriptor")) is None

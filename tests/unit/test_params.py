@@ -134,3 +134,16 @@ def test_every_count_has_a_tier_and_a_batch(recordings: int) -> None:
     config = get_adaptive_prior_config(recordings)
     assert tier_for(recordings) in TIERS
     assert 1 <= config.batch_size <= 32
+
+
+def test_heads_that_do_not_divide_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = written(tmp_path, "corpus: {path: x}\nprior: {hidden_size: 100, num_heads: 3}\n")
+    with pytest.raises(
+        ParamsError, match=r"params\.yaml: prior\.num_heads: expected a divisor of hidden_size 100, found 3"
+    ):
+        load_params(path)
+
+
+def test_a_date_that_does_not_exist_is_a_syntax_error(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="expected YAML, found a syntax error"):
+        load_params(written(tmp_path, "seed: 2024-99-99\n"))

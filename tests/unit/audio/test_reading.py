@@ -332,3 +332,10 @@ def test_no_damage_gets_through_as_another_error(
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with contextlib.suppress(AudioError):
         assert len(read_recording(path, RATE).pcm)
+
+
+def test_what_the_corpus_rate_leaves_nothing_of_is_rejected(tmp_path: Path) -> None:
+    blip = tmp_path / "blip.wav"
+    sf.write(blip, np.array([0.5]), 96_000)
+    with pytest.raises(AudioError, match="holds no sound at 8000 Hz: 1 samples at 96000 Hz leave silence"):
+        read_recording(blip, 8_000)

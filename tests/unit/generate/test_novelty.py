@@ -76,3 +76,11 @@ def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
     assert abs(near.value - near.null_mean) < 5 * near.null_deviation + 1
     assert far.value > near.value + 10
     assert kernel_distance(same[:1], held_out, training, 0) is None
+
+
+def test_a_whole_copy_is_a_copy_even_where_held_out_one_shots_are_found_whole() -> None:
+    known = [("short", np.zeros((2, 3), dtype=np.int64)), *recordings(3)]
+    index = NoveltyIndex(known, 40)
+    calibration = Calibration([index.match(np.zeros((1, 3), dtype=np.int64)) for _ in range(5)])
+    assert calibration.close_above == 1.0
+    assert calibration.judge(index.match(known[2][1])).verdict == "copy"

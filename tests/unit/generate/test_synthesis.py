@@ -1,0 +1,97 @@
+"""Finished sounds: exact lengths, clean ends, no clipping, the same for the same seed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.audio.pictures import write_spectrograms
+from distill.audio.writing import write_audio
+from distill.bundle import Bundle, BundleMetadata, codec_shape, prior_shape
+from distill.errors import ArtifactError, AudioError
+from distill.generate.sampler import Sampling
+from distill.generate.synthesis import BATCH, PEAK, decode_sound, frames_for_seconds, generate_sounds
+from distill.models.prior import CodePrior
+from distill.models.spectral import spectrogram_config_for
+from distill.models.vqvae import VQVAE, VQVAEArchitecture
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    torch.manual_seed(0)
+    architecture = VQVAEArchitecture(
+        spectrogram=spectrogram_config_for(16_000),
+        codebook_size=8,
+        num_quantizers=2,
+        latent_size=8,
+        hidden_size=16,
+        num_layers=1,
+    )
+    codec = VQVAE(architecture).eval()
+    codec.quantizer.fit(torch.randn(100, 8) * 3, torch.Generator().manual_seed(0))
+    prior = CodePrior(8, 20, 2, 16, 1, 2, 0.0, num_special_tokens=2).eval()
+    metadata = BundleMetadata(
+        has_prior=True,
+        vqvae_config=codec_shape(codec),
+        spectrogram_config=codec.spectrogram,
+        prior_config=prior_shape(prior),
+        codebook_size=8,
+        seq_len=20,
+        num_quantizers=2,
+    )
+    return Bundle(codec, prior, metadata)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
+def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(bundle: Bundle, seconds: float) -> None:
+    for sound in generate_sounds(bundle, 2, seconds, 0, Sampling(), natural_ending=False):
+        assert len(sound.samples) == max(1, round(seconds * 16_000))
+        assert np.abs(sound.samples).max() <= PEAK + 1e-6
+        if len(sound.samples) > 200:
+            assert sound.samples[0] == 0
+            assert abs(sound.samples[-1]) <= 0.02 * np.abs(sound.samples).max()
+
+
+def test_sounds_never_outlast_the_limit(bundle: Bundle) -> None:
+    for sound in generate_sounds(bundle, 20, 0.5, 1, Sampling()):
+        assert 1 <= len(sound.codes) <= frames_for_seconds(bundle.codec, 0.5)
+
+
+def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed(bundle: Bundle) -> None:
+    one, two = (generate_sounds(bundle, BATCH + 2, 0.1, 3, Sampling(), natural_ending=False) for _ in range(2))
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(one, two, strict=True))
+    assert not np.array_equal(one[0].codes, one[BATCH].codes)
+
+
+def test_loud_codes_do_not_clip(bundle: Bundle) -> None:
+    samples = decode_sound(bundle.codec, np.full((20, 2), 3, dtype=np.int64))
+    assert np.isfinite(samples).all()
+    assert np.abs(samples).max() <= PEAK + 1e-6
+
+
+def test_a_codec_alone_cannot_generate(bundle: Bundle) -> None:
+    with pytest.raises(ArtifactError, match="holds a codec and no prior: expected one with a prior"):
+        generate_sounds(Bundle(bundle.codec, None, bundle.metadata), 1, 0.1, 0, Sampling())
+
+
+def test_titles_are_not_read_as_mathematics(tmp_path: Path) -> None:
+    write_spectrograms(tmp_path / "a.png", [("a$1_2_3$.wav", np.zeros(4000, dtype=np.float32))], 16_000)
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_every_format_can_be_read_back(tmp_path: Path, kind: str) -> None:
+    import soundfile
+
+    tone = (0.5 * np.sin(np.arange(16_000) * 0.1)).astype(np.float32)
+    write_audio(tmp_path / f"a.{kind}", tone, 16_000, kind)  # type: ignore[arg-type]
+    samples, rate = soundfile.read(tmp_path / f"a.{kind}")
+    assert rate == 16_000
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_rate_that_a_format_lacks_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"a\.mp3: expected to write 96000 Hz mp3, found: .* choose another format"):
+        write_audio(tmp_path / "a.mp3", np.zeros(100, dtype=np.float32), 96_000, "mp3")
+    assert list(tmp_path.iterdir()) == []
