@@ -20,8 +20,8 @@ from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
 from distill.models.prior import CodePrior
 from distill.models.spectral import SpectrogramConfig
-from distill.models.vqvae import VQVAE, VQVAEArchitecture
-from distill.params import Settings
+from distill.models.vqvae import VQVAE, CodecShape, VQVAEArchitecture
+from distill.params import CodebookSize, Heads, Levels, PriorLayers, PriorWidth, Settings
 from distill.weights import tensors_sha256, weights_sha256
 
 FORMAT = "distill_model"
@@ -30,29 +30,16 @@ MAX_METADATA_BYTES = 1 << 20
 CODEC_PREFIX, PRIOR_PREFIX = "codec.", "prior."
 
 
-Size = Annotated[int, Field(ge=1, le=1 << 20)]
-
-
-class CodecShape(Settings):
-    """`vqvae_config`: what, with the spectrogram, decides the shape of the codec's tensors."""
-
-    codebook_size: Annotated[int, Field(ge=2, le=65_536)]
-    num_quantizers: Annotated[int, Field(ge=1, le=16)]
-    latent_size: Annotated[int, Field(ge=2, le=1024)]
-    hidden_size: Annotated[int, Field(ge=8, le=4096)]
-    num_layers: Annotated[int, Field(ge=1, le=64)]
-
-
 class PriorShape(Settings):
     """`prior_config`: what decides the shape of the prior's tensors."""
 
     architecture: Literal["flat"]
-    codebook_size: Annotated[int, Field(ge=2, le=65_536)]
-    seq_len: Size
-    num_quantizers: Annotated[int, Field(ge=1, le=16)]
-    hidden_size: Annotated[int, Field(ge=8, le=8192)]
-    num_layers: Annotated[int, Field(ge=1, le=128)]
-    num_heads: Annotated[int, Field(ge=1, le=128)]
+    codebook_size: CodebookSize
+    seq_len: Annotated[int, Field(ge=1, le=1 << 20)]
+    num_quantizers: Levels
+    hidden_size: PriorWidth
+    num_layers: PriorLayers
+    num_heads: Heads
     num_special_tokens: Annotated[int, Field(ge=NUM_SPECIAL_TOKENS, le=NUM_SPECIAL_TOKENS)]
 
     @model_validator(mode="after")

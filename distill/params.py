@@ -26,6 +26,12 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
 Levels = Annotated[int, Field(ge=1, le=16)]
 Patience = Annotated[int, Field(ge=0)]
+LatentSize = Annotated[int, Field(ge=2, le=1024)]
+CodecWidth = Annotated[int, Field(ge=8, le=4096)]
+CodecLayers = Annotated[int, Field(ge=1, le=64)]
+PriorWidth = Annotated[int, Field(ge=8, le=8192)]
+PriorLayers = Annotated[int, Field(ge=1, le=128)]
+Heads = Annotated[int, Field(ge=1, le=128)]
 
 
 class Settings(BaseModel):
@@ -46,9 +52,9 @@ class VQVAEConfig(Settings):
     commitment_weight: Annotated[float, Field(ge=0, le=100)]
     batch_size: Count
     crop_seconds: Annotated[float, Field(ge=0.1, le=60)]
-    hidden_size: Annotated[int, Field(ge=8, le=4096)]
-    num_layers: Annotated[int, Field(ge=1, le=64)]
-    latent_size: Annotated[int, Field(ge=2, le=1024)]
+    hidden_size: CodecWidth
+    num_layers: CodecLayers
+    latent_size: LatentSize
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     gradient_clip: Annotated[float, Field(gt=0)]
     patience: Patience
@@ -58,9 +64,9 @@ class PriorConfig(Settings):
     """The prior and its training with every `auto` resolved. `memorization_perplexity` is the tier's warning level."""
 
     architecture: Architecture
-    hidden_size: Annotated[int, Field(ge=8, le=8192)]
-    num_layers: Annotated[int, Field(ge=1, le=128)]
-    num_heads: Annotated[int, Field(ge=1, le=128)]
+    hidden_size: PriorWidth
+    num_layers: PriorLayers
+    num_heads: Heads
     dropout: Dropout
     epochs: Epochs
     learning_rate: Rate
@@ -170,9 +176,9 @@ class VQVAEParams(Settings):
     commitment_weight: Annotated[float, Field(ge=0, le=100)] = 0.25
     batch_size: Count = 8
     crop_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.68
-    hidden_size: Annotated[int, Field(ge=8, le=4096)] = 256
-    num_layers: Annotated[int, Field(ge=1, le=64)] = 6
-    latent_size: Annotated[int, Field(ge=2, le=1024)] = 64
+    hidden_size: CodecWidth = 256
+    num_layers: CodecLayers = 6
+    latent_size: LatentSize = 64
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     gradient_clip: Annotated[float, Field(gt=0)] = 5.0
     patience: Patience = 25
@@ -197,9 +203,9 @@ class PriorParams(Settings):
     """Section `prior`: `auto` takes the tier's value."""
 
     architecture: Architecture = "flat"
-    hidden_size: Annotated[int, Field(ge=8, le=8192)] | Auto = "auto"
-    num_layers: Annotated[int, Field(ge=1, le=128)] | Auto = "auto"
-    num_heads: Annotated[int, Field(ge=1, le=128)] | Auto = "auto"
+    hidden_size: PriorWidth | Auto = "auto"
+    num_layers: PriorLayers | Auto = "auto"
+    num_heads: Heads | Auto = "auto"
     dropout: Dropout | Auto = "auto"
     epochs: Epochs | Auto = "auto"
     learning_rate: Rate | Auto = "auto"

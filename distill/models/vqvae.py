@@ -5,31 +5,35 @@ log-mel frames plus a learnt residual that begins at zero; the decoder takes the
 of the mel filters gives, adds a learnt residual to its logarithm and learns the phase.
 """
 
-from typing import Annotated, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from distill.models.convnext import ConvNeXtStack
 from distill.models.quantizer import ResidualQuantizer
 from distill.models.spectral import LOG_FLOOR, InverseSTFT, LogMel, SpectrogramConfig, mel_filterbank
-from distill.params import Settings
+from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Settings
 
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames in flight at once when a long sound is encoded or decoded: 11 s at 24 kHz
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
 
 
-class VQVAEArchitecture(Settings):
+class CodecShape(Settings):
+    """What, with the spectrogram, decides the shape of every tensor of the codec."""
+
+    codebook_size: CodebookSize
+    num_quantizers: Levels
+    latent_size: LatentSize
+    hidden_size: CodecWidth
+    num_layers: CodecLayers
+
+
+class VQVAEArchitecture(CodecShape):
     """What decides the shape of every tensor of the codec."""
 
     spectrogram: SpectrogramConfig
-    codebook_size: Annotated[int, Field(ge=2, le=65_536)]
-    num_quantizers: Annotated[int, Field(ge=1, le=16)]
-    latent_size: Annotated[int, Field(ge=2, le=1024)]
-    hidden_size: Annotated[int, Field(ge=8, le=4096)]
-    num_layers: Annotated[int, Field(ge=1, le=64)]
 
 
 class VQVAEOutput(NamedTuple):

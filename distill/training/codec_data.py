@@ -13,7 +13,6 @@ from distill.seeds import derive_seed
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is drawn as if it had at least this share of a crop
 VARISPEED_SEMITONES = 3.0
-MIN_STEPS_PER_EPOCH = 1
 
 
 class CropSampler:
@@ -27,7 +26,7 @@ class CropSampler:
         self.corpus, self.entries = corpus, entries
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
-        self.steps_per_epoch = max(MIN_STEPS_PER_EPOCH, int(np.ceil(lengths.sum() / (batch_size * crop))))
+        self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
         weights = np.maximum(lengths, crop * SHORTEST_SHARE)
         self.weights = weights / weights.sum()
 

@@ -243,8 +243,9 @@ class Fit(Generic[B]):
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
-        is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
-        if is_best:
+        is_best = False
+        if state.best_loss is None or measured["val_loss"] < state.best_loss:
+            is_best = True
             state.best_epoch, state.best_loss = epoch, measured["val_loss"]
             self.best_tensors = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
             if self.store is not None:
@@ -254,8 +255,7 @@ class Fit(Generic[B]):
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
         if self.on_epoch is not None:
             now = time.monotonic()
-            best_loss = measured["val_loss"] if state.best_loss is None else state.best_loss
-            self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, best_loss, is_best))
+            self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
 
     def _out_of_patience(self) -> bool:
         return 0 < self.settings.patience < len(self.state.history) - self.state.best_epoch

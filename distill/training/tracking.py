@@ -153,7 +153,7 @@ class Tracker:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        local = "MLFLOW_TRACKING_URI" not in os.environ
+        local = not os.environ.get("MLFLOW_TRACKING_URI")
         location = (self.root.resolve() / "mlruns").as_uri() if local else None
         # Without the tag the UI takes the experiment for one of language models and hides the runs behind "Evaluations".
         kind = {"mlflow.experimentKind": "custom_model_development"}
