@@ -4,16 +4,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # CUDA=0 leaves out NVIDIA's libraries, for those who put a CPU build of torch into .venv first (see README).
 CUDA ?= 1
+# Folders of recordings that make bench measures on, and its other arguments.
+CORPUS ?= data/demo
+ARGS ?= --profile --sounds
+RESOLVE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup repro test check lint bench ui lock clean
+.PHONY: help setup repro test check lint bench starts ui lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,14 +47,24 @@ lint: $(STAMP)
 
 check: lint test ## lint, format check, types and tests
 
-bench: repro ## measure the codec beside one without a network, on the current corpus
-	@$(BIN)/python -m benchmarks
+bench: $(BENCH_STAMP) ## measure the codec beside its peers: CORPUS="folder..." ARGS="--full --memory ..."
+	@$(BIN)/python -m benchmarks $(CORPUS) $(ARGS)
+
+# ViSQOL's dependency libsvm-official has no wheel for Linux: a C++ compiler builds it.
+$(BENCH_STAMP): $(STAMP) requirements/bench.txt
+	@$(PIP) install --no-build-isolation --require-hashes -r requirements/bench.txt
+	@touch $(BENCH_STAMP)
+
+starts: $(STAMP) ## learn the decoder's start from practice sounds again (hours)
+	@$(BIN)/python -m distill.training.practice 24000 60
+	@$(BIN)/python -m distill.training.practice 48000 32
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}
 
-lock: $(STAMP) ## resolve requirements/lock.in again (needs uv)
-	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/lock.in -o requirements/lock.txt
+lock: $(STAMP) ## resolve requirements/*.in again (needs uv)
+	@$(RESOLVE) requirements/lock.in -o requirements/lock.txt
+	@$(RESOLVE) requirements/bench.in --constraints requirements/lock.txt -o requirements/bench.txt
 
 clean: ## remove what the pipeline made, keep the environment
 	@rm -rf artifacts models .distill

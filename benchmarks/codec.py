@@ -1,117 +1,268 @@
-"""The trained codec beside a codec without a network, at the same bitrate, on the same held-out recordings.
+"""Our codec beside its peers: the same recordings to learn from, the same held-out ones to be judged on."""
 
-The peer: principal components of stacked log-mel frames, residual k-means over the training recordings, the
-pseudo-inverse of the mel filters, 32 rounds of Griffin-Lim.
-"""
-
-import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
-import torchaudio
-from rich.console import Console
-from rich.table import Table
+from lightning_fabric import Fabric
 from torch import Tensor
 
-from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from benchmarks.baseline import NoNetworkCodec
+from benchmarks.measures import (
+    Codec,
+    Difference,
+    Speed,
+    interleaved_speeds,
+    mel_distance,
+    mel_loss,
+    opinions,
+    padded,
+    paired_difference,
+    reconstruct,
+)
+from benchmarks.original import OriginalCodec, train_original
+from benchmarks.sounds import SoundResult, breaking_sounds, judge
+from benchmarks.training import StepProfile, Trained, profile_steps, train_within
+from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
 from distill.codes.split import split_groups
 from distill.encoding import waveform
+from distill.execution import Execution
 from distill.models.vqvae import VQVAE
-from distill.params import load_params
-from distill.training.codec_artifact import load_codec
-from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
-from distill.training.vqvae import build_vqvae, initialise
+from distill.params import Params, VQVAEConfig, tier_for
+from distill.training.fabric import make_fabric
+from distill.training.vqvae import codebook_health
 
-ROUNDS = 5
-GRIFFIN_LIM_ROUNDS = 32
+OURS, FULL, NO_NETWORK, ORIGINAL = "ours", "ours, full training", "no network", "original plan"
 MAX_SECONDS = 10.0
+SPEED_SECONDS = 6.0
+SPEED_ROUNDS = 5
+
+Say = Callable[[str], None]
 
 
-def main() -> None:
-    """Print one table. Raises ArtifactError when there is nothing to measure yet."""
-    params = load_params(Path("params.yaml"))
-    corpus = load_corpus(Path("artifacts/corpus"))
-    codec, artifact = load_codec(Path("artifacts/vqvae"))
-    sides = split_groups((e.group for e in corpus.entries), params.seed, params.split.resolve(len(corpus.entries)))
-    held_out = [entry for entry in corpus.entries if sides[entry.group] == "val"]
-    baseline = build_vqvae(corpus.sample_rate, artifact.training, params.seed).eval()
-    initialise(baseline, corpus, [entry for entry in corpus.entries if sides[entry.group] == "train"], params.seed)
-    baseline.eval()
-    sounds = [_padded(codec, corpus, entry) for entry in held_out]
-    seconds = sum(sound.shape[1] for sound in sounds) / corpus.sample_rate
-    systems: dict[str, tuple[VQVAE, Callable[[Tensor], Tensor]]] = {
-        "trained codec": (codec, codec.decode),
-        "no network": (baseline, lambda codes: _griffin_lim(baseline, codes)),
-    }
-    loss = MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS)
-    distances = {name: [_distance(loss, sound, *system) for sound in sounds] for name, system in systems.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
-    for _ in range(ROUNDS):
-        for name, system in systems.items():
-            times[name].append(_speed(sounds, *system))
-    table = Table("system", "7-scale log10-mel L1", "encode x real time", "decode x real time")
-    for name in systems:
-        encode, decode = (seconds / statistics.median(column) for column in zip(*times[name], strict=True))
-        table.add_row(name, f"{statistics.mean(distances[name]):.3f}", f"{encode:.0f}", f"{decode:.0f}")
-    shape = codec.architecture
-    bits = shape.spectrogram.frame_rate * shape.num_quantizers * (shape.codebook_size - 1).bit_length()
-    console = Console()
-    console.print(
-        f"{len(held_out)} held-out recordings, {seconds:.0f} s, {bits / 1000:.2f} kbit/s, medians of {ROUNDS} interleaved rounds"
-    )
-    console.print(table)
-    ratio = statistics.mean(distances["trained codec"]) / statistics.mean(distances["no network"])
-    console.print(f"distance of the trained codec / no network: {ratio:.3f}")
+@dataclass(frozen=True)
+class Plan:
+    """What to measure on a corpus."""
+
+    seconds: float  # of training, ours and the original plan's
+    full_seconds: float | None  # of the tier's whole training, at most; None leaves it out
+    profile: bool
+    sounds: bool
 
 
-def _padded(codec: VQVAE, corpus: Corpus, entry: CorpusEntry) -> Tensor:
-    sound = waveform(corpus, entry, 0, min(entry.samples, int(MAX_SECONDS * corpus.sample_rate)))
-    frames = codec.spectrogram.frames_for(len(sound))
-    return torch.nn.functional.pad(sound, (0, frames * codec.spectrogram.samples_per_frame - len(sound)))[None]
+@dataclass(frozen=True)
+class Level:
+    """Use of a codebook by held-out sound."""
+
+    utilization: float
+    perplexity: float
 
 
-@torch.no_grad()
-def _griffin_lim(codec: VQVAE, codes: Tensor) -> Tensor:
-    config = codec.spectrogram
-    centred = codec.quantizer.decode(codes) @ cast(Tensor, codec.components).T
-    log_mel = (centred + cast(Tensor, codec.mean)).reshape(1, -1, config.n_mels)
-    magnitude = (10.0**log_mel @ cast(Tensor, codec.inverse_bank)).clamp_min(0).transpose(1, 2)
-    last = magnitude[:, :, -1:]  # centred frames: one more than hops
-    window = torch.hann_window(config.n_fft)
-    length = codes.shape[1] * config.samples_per_frame
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        audio = torchaudio.functional.griffinlim(
-            torch.cat([magnitude, last], dim=2),
-            window=window,
-            n_fft=config.n_fft,
-            hop_length=config.hop_length,
-            win_length=config.n_fft,
-            power=1.0,
-            n_iter=GRIFFIN_LIM_ROUNDS,
-            momentum=0.99,
-            length=length,
-            rand_init=True,
+@dataclass(frozen=True)
+class SystemResult:
+    """One codec. `mel` and `visqol` hold a figure for each held-out recording, NaN where there is none."""
+
+    name: str
+    bits_per_second: float
+    training_seconds: float
+    epochs: str
+    mel: tuple[float, ...]
+    visqol: tuple[float, ...]
+    speed: Speed
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of our codecs against one peer."""
+
+    ours: str
+    peer: str
+    mel: Difference
+    visqol: Difference
+
+
+@dataclass(frozen=True)
+class CodecReport:
+    """All that was measured on one corpus."""
+
+    corpus: str
+    tier: str
+    training_recordings: int
+    training_seconds: float
+    held_out: tuple[str, ...]  # paths
+    held_out_seconds: float
+    timed_seconds: float  # of the held-out recordings that speed is measured on
+    systems: tuple[SystemResult, ...]
+    comparisons: tuple[Comparison, ...]
+    profile: StepProfile | None
+    sounds: tuple[SoundResult, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """A corpus as every codec gets it: `train` to learn from, `held_out` to be judged on, `[N]` each."""
+
+    corpus: Corpus
+    config: VQVAEConfig
+    val_fraction: float
+    seed: int
+    fabric: Fabric
+    train: tuple[Tensor, ...]
+    entries: tuple[CorpusEntry, ...]  # of `held_out`
+    held_out: tuple[Tensor, ...]
+
+    @property
+    def rate(self) -> int:
+        return self.corpus.sample_rate
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    name: str
+    codec: Codec
+    seconds: float
+    epochs: str
+
+
+def measure_corpus(folder: Path, params: Params, plan: Plan, execution: Execution, say: Say) -> CodecReport:
+    """Ingest a folder of recordings, train everything on its training side and measure on the other. Raises AudioError."""
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary) / "corpus"
+        ingest(folder, place, params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
+        corpus = load_corpus(place)
+        config = params.vqvae.resolve(len(corpus.entries), params.tier)
+        fraction = params.split.resolve(len(corpus.entries))
+        sides = split_groups((entry.group for entry in corpus.entries), params.seed, fraction)
+        entries = tuple(entry for entry in corpus.entries if sides[entry.group] == "val")
+        most = int(MAX_SECONDS * corpus.sample_rate)
+        material = _Material(
+            corpus,
+            config,
+            fraction,
+            params.seed,
+            make_fabric(execution),
+            tuple(waveform(corpus, entry) for entry in corpus.entries if sides[entry.group] == "train"),
+            entries,
+            tuple(waveform(corpus, entry, 0, min(entry.samples, most)) for entry in entries),
         )
-    return cast(Tensor, audio)
+        tier = tier_for(len(corpus.entries), params.tier).name
+        return _measure(folder.resolve().name, tier, material, plan, say)
 
 
-@torch.no_grad()
-def _distance(loss: MultiScaleMelLoss, sound: Tensor, codec: VQVAE, decode: Callable[[Tensor], Tensor]) -> float:
-    return float(loss(decode(codec.encode(sound)), sound))
+def _measure(name: str, tier: str, material: _Material, plan: Plan, say: Say) -> CodecReport:
+    ours = _train_ours(material, plan, say)
+    step = ours[-1].codec.model.spectrogram.samples_per_frame
+    candidates = [*_candidates(ours), *_train_peers(material, ours[-1].codec.model, plan, say)]
+    sounds = [padded(sound, step) for sound in material.held_out]
+    loss = mel_loss(material.rate)
+    distances: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
+    for candidate in candidates:
+        say(f"measuring {candidate.name}")
+        made = [reconstruct(candidate.codec, sound) for sound in sounds]
+        distances[candidate.name] = [mel_distance(loss, *pair) for pair in zip(sounds, made, strict=True)]
+        scores[candidate.name] = opinions(material.held_out, made, material.rate)
+    say("measuring speed")
+    chosen = _first(sounds, SPEED_SECONDS * material.rate)
+    speeds = interleaved_speeds({one.name: one.codec for one in candidates}, chosen, material.rate, SPEED_ROUNDS)
+    return CodecReport(
+        corpus=name,
+        tier=tier,
+        training_recordings=len(material.train),
+        training_seconds=sum(map(len, material.train)) / material.rate,
+        held_out=tuple(entry.path for entry in material.entries),
+        held_out_seconds=sum(map(len, material.held_out)) / material.rate,
+        timed_seconds=sum(map(len, chosen)) / material.rate,
+        systems=tuple(
+            SystemResult(
+                name=one.name,
+                bits_per_second=one.codec.bits_per_second,
+                training_seconds=one.seconds,
+                epochs=one.epochs,
+                mel=tuple(distances[one.name]),
+                visqol=tuple(scores[one.name]),
+                speed=speeds[one.name],
+                levels=_levels(one.codec, sounds, material.config.codebook_size),
+            )
+            for one in candidates
+        ),
+        comparisons=tuple(
+            Comparison(
+                one.name,
+                peer.name,
+                paired_difference(distances[one.name], distances[peer.name], material.seed),
+                paired_difference(scores[one.name], scores[peer.name], material.seed),
+            )
+            for one in candidates[: len(ours)]
+            for peer in candidates[len(ours) :]
+        ),
+        profile=_profile(material, plan, say),
+        sounds=_sounds(ours[-1].codec.model, material, plan, say),
+    )
 
 
-def _speed(sounds: list[Tensor], codec: VQVAE, decode: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+def _train_ours(material: _Material, plan: Plan, say: Say) -> list[Trained]:
+    task = (material.corpus, material.config, material.val_fraction, material.seed, material.fabric)
+    say(f"training ours for {plan.seconds:.0f} s")
+    trained = [train_within(*task, plan.seconds)]
+    if plan.full_seconds is not None:
+        say(f"training ours in full, for {plan.full_seconds / 60:.0f} min at most")
+        trained.append(train_within(*task, plan.full_seconds, material.config.epochs))
+    return trained
+
+
+def _candidates(ours: Sequence[Trained]) -> list[_Candidate]:
+    return [
+        _Candidate(name, one.codec, one.seconds, f"{one.epochs} of {one.planned}, best {one.best_epoch + 1}")
+        for name, one in zip((OURS, FULL), ours, strict=False)
+    ]
+
+
+def _train_peers(material: _Material, model: VQVAE, plan: Plan, say: Say) -> list[_Candidate]:
+    config, hop_length = material.config, model.spectrogram.hop_length
+    say("fitting the codec without a network")
     began = time.perf_counter()
-    codes = [codec.encode(sound) for sound in sounds]
-    encoded = time.perf_counter()
-    for one in codes:
-        decode(one)
-    return encoded - began, time.perf_counter() - encoded
+    plain = NoNetworkCodec.fit(
+        material.train, material.rate, hop_length, config.num_quantizers, config.codebook_size, material.seed
+    )
+    fitted = time.perf_counter() - began
+    say(f"training the original plan's codec for {plan.seconds:.0f} s")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(material.seed)
+        original = OriginalCodec(material.rate, hop_length, config.codebook_size, config.ema_decay)
+    device = material.fabric.device
+    taken = train_original(original, material.train, material.held_out, plan.seconds, material.seed, device)
+    return [_Candidate(NO_NETWORK, plain, fitted, ""), _Candidate(ORIGINAL, original, taken, "")]
 
 
-if __name__ == "__main__":
-    main()
+def _first(sounds: Sequence[Tensor], samples: float) -> list[Tensor]:
+    """As many of the sounds as are needed for so many samples together."""
+    chosen: list[Tensor] = []
+    for sound in sounds:
+        if sum(map(len, chosen)) < samples:
+            chosen.append(sound)
+    return chosen
+
+
+def _levels(codec: Codec, sounds: Sequence[Tensor], codebook_size: int) -> tuple[Level, ...]:
+    health = codebook_health(torch.cat([codec.encode(sound) for sound in sounds]), codebook_size)
+    return tuple(Level(values["utilization"], values["perplexity"]) for values in health.values())
+
+
+def _profile(material: _Material, plan: Plan, say: Say) -> StepProfile | None:
+    if not plan.profile:
+        return None
+    say("profiling training steps")
+    task = (material.corpus, material.config, material.val_fraction, material.seed, material.fabric)
+    return profile_steps(*task, plan.seconds / 4)
+
+
+def _sounds(model: VQVAE, material: _Material, plan: Plan, say: Say) -> tuple[SoundResult, ...]:
+    if not plan.sounds:
+        return ()
+    say("reconstructing sounds that break codecs")
+    return tuple(judge(model, *item) for item in breaking_sounds(material.rate, material.seed).items())

@@ -4,7 +4,7 @@ The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadat
 says which class a `model_type` or `architecture` is, and every number in it is checked before anything is built.
 """
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
+from distill.headers import read_header
 from distill.models.prior import CodePrior
 from distill.models.spectral import SpectrogramConfig
 from distill.models.vqvae import VQVAE, CodecShape, VQVAEArchitecture
@@ -118,7 +119,7 @@ class BundleMetadata(Settings):
             raise ValueError("expected prior_config exactly where has_prior is true")
         if prior is not None and self.seq_len != prior.seq_len:
             raise ValueError("expected seq_len to be that of prior_config")
-        if codec.latent_size > self.spectrogram_config.n_mels * self.spectrogram_config.stack:
+        if codec.latent_size > self.spectrogram_config.features:
             raise ValueError("expected latent_size to be no larger than the features of a frame")
         return self
 
@@ -203,27 +204,7 @@ def load_bundle(path: Path) -> Bundle:
 
 def read_metadata(path: Path) -> BundleMetadata:
     """Read and check the metadata alone. Raises ArtifactError."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            head = stream.read(8)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: expected a Distill model, found no such file") from error
-    except OSError as error:
-        raise ArtifactError(f"{path}: expected a Distill model, found a file that cannot be read ({error})") from error
-    header = int.from_bytes(head, "little")
-    if len(head) < 8 or header > min(MAX_METADATA_BYTES, size):
-        raise ArtifactError(
-            f"{path}: expected a Distill model (a safetensors file), found another format or a version 1 file; "
-            "make it again with `dvc repro`"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            values = json.loads((file.metadata() or {})["distill"], parse_constant=_refuse_constant)
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise ArtifactError(
-            f"{path}: expected a Distill model, found a file without its metadata ({type(error).__name__}: {error})"
-        ) from error
+    values = read_header(path, "distill", "a Distill model", MAX_METADATA_BYTES)
     _check_version(path, values)
     try:
         return BundleMetadata.model_validate(values)
@@ -235,22 +216,29 @@ def read_metadata(path: Path) -> BundleMetadata:
         ) from error
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _check_version(path: Path, values: Any) -> None:
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ArtifactError(f"{path}: expected a Distill model, found metadata of another kind of file")
-    version = values.get("version")
-    if not isinstance(version, list) or not version or version[0] != VERSION[0]:
-        raise ArtifactError(
-            f"{path}: expected format version {VERSION[0]}, found {version!r}; "
-            "make the model again, or use the version of Distill that wrote it"
-        )
+    found = values.get("format", FORMAT) if isinstance(values, dict) else None
+    if found != FORMAT or "version" not in values:
+        raise ArtifactError(f"{path}: expected a Distill model, found another kind of safetensors file; check the path")
+    version = values["version"]
+    major = _major(version)
+    if major != VERSION[0] or not isinstance(version, list):
+        remedy = "make the model again, or use the version of Distill that wrote it"
+        if major is not None and major < VERSION[0]:
+            remedy = "older models cannot be converted: train again with `distill train` or `dvc repro`"
+        elif major is not None and major > VERSION[0]:
+            remedy = "upgrade Distill"
+        raise ArtifactError(f"{path}: expected format version {VERSION[0]}, found {repr(version)[:80]}; {remedy}")
     features = values.get("required_features")
     if features:
         raise ArtifactError(f"{path}: needs {features!r}, which this version of Distill lacks; upgrade Distill")
+
+
+def _major(version: Any) -> int | None:
+    """The first number of 1, [1, 0] or "1.0"; None where there is none."""
+    first = version[0] if isinstance(version, list) and version else version
+    found = re.match(r"v?(\d{1,9})(\.|$)", str(first))
+    return int(found[1]) if found and not isinstance(first, bool) else None
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -3,13 +3,18 @@
 import json
 import secrets
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from distill.audio.writing import AudioFormat
-from distill.errors import DistillError, ParamsError, environment_error
+from distill.errors import ArtifactError, DistillError, ParamsError, environment_error
+from distill.training.interruption import raise_on_sigterm
+
+if TYPE_CHECKING:
+    from distill.training.standalone import TrainedModel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -32,13 +37,139 @@ def demo(
 ) -> None:
     """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
     from distill.audio.synthesis import write_demo
+    from distill.flags import make_folder
 
-    _make_folder("DIR", folder)
+    make_folder("DIR", folder)
     paths = write_demo(folder, seed)
     if as_json:
         _print_json({"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]})
     else:
         print(f"{len(paths)} recordings in {folder}")
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of recordings", show_default=False)],
+    model_name: Annotated[
+        str | None,
+        typer.Option("--model-name", "--name", help="name of the model file; without it one of date and time"),
+    ] = None,
+    tier: Annotated[
+        Literal["auto", "small", "medium", "large"],
+        typer.Option(help="what the settings start from; auto goes by the number of recordings"),
+    ] = "auto",
+    epochs: Annotated[int | None, typer.Option(help="the most epochs", show_default="auto")] = None,
+    codebook_size: Annotated[int | None, typer.Option(help="codewords a level", show_default="auto")] = None,
+    rvq_levels: Annotated[int | None, typer.Option(help="residual levels", show_default="auto")] = None,
+    commitment_weight: Annotated[
+        float | None, typer.Option(help="weight of the commitment loss", show_default="auto")
+    ] = None,
+    sample_rate: Annotated[int | None, typer.Option(help="Hz, mono", show_default="24000")] = None,
+    seed: Annotated[int, typer.Option(help="another seed, another split and other weights")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where the model file goes")] = Path("models"),
+    as_json: Json = False,
+) -> None:
+    """Train a codec on a folder of recordings and write it as a model file.
+
+    After Ctrl-C, or a crash, the same command goes on from where training was. Work in progress is kept in .distill
+    below the current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set.
+    """
+    from distill.execution import execution_from_environment
+    from distill.flags import make_folder, params_of_flags, refuse_existing
+
+    params = params_of_flags(
+        {
+            ("corpus", "path"): str(folder),
+            ("corpus", "sample_rate"): sample_rate,
+            ("bundle", "name"): time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name,
+            ("tier",): tier,
+            ("seed",): seed,
+            ("vqvae", "epochs"): epochs,
+            ("vqvae", "codebook_size"): codebook_size,
+            ("vqvae", "num_quantizers"): rvq_levels,
+            ("vqvae", "commitment_weight"): commitment_weight,
+        }
+    )
+    if not folder.is_dir():
+        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
+        raise ParamsError(f"DIR {folder}: expected a folder of recordings, found {found}")
+    model = out / f"{params.bundle.name}.distill"
+    refuse_existing(model)
+    make_folder("--out", out)
+    from distill.training.standalone import train_model
+
+    _print_trained(train_model(folder, model, params, execution_from_environment()), as_json)
+
+
+@app.command()
+def encode(
+    model: ModelPath,
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="recordings", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    as_json: Json = False,
+) -> None:
+    """Turn recordings into codes: any format and sample rate, mixed to mono."""
+    from distill.flags import check_inputs, check_output
+
+    check_inputs(audio)
+    check_output(output, [model, *audio])
+    from distill.bundle import load_bundle
+    from distill.console import ProgressReport
+    from distill.execution import execution_from_environment
+    from distill.training.fabric import make_fabric
+    from distill.transcoding import encode_files
+
+    codec = load_bundle(model).codec
+    make_fabric(execution_from_environment()).to_device(codec)
+    with ProgressReport("encode") as progress:
+        done = encode_files(codec, audio, output, progress)
+        for warning in done.warnings:
+            progress.say(f"warning: {warning}")
+    if as_json:
+        figures = {"recordings": done.recordings, "seconds": done.seconds, "frames": done.frames}
+        _print_json({"file": str(output), **figures, "times_real_time": done.times_real_time})
+    else:
+        print(
+            f"{output}  {done.recordings} recordings, {done.seconds:.2f} s, {done.frames} frames, "
+            f"{done.times_real_time:.0f} x real time"
+        )
+
+
+@app.command()
+def decode(
+    model: ModelPath,
+    codes: Annotated[Path, typer.Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")
+    ],
+    kind: Annotated[
+        AudioFormat | None, typer.Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn codes back into sounds, each as long as its recording was."""
+    from distill.flags import check_output, format_of
+
+    check_output(output, [model, codes])
+    from distill.bundle import load_bundle
+    from distill.console import ProgressReport
+    from distill.execution import execution_from_environment
+    from distill.training.fabric import make_fabric
+    from distill.transcoding import decode_file, load_codes
+
+    codec = load_bundle(model).codec
+    recordings = load_codes(codec, codes)
+    chosen = format_of(output, kind, len(recordings))
+    make_fabric(execution_from_environment()).to_device(codec)
+    with ProgressReport("decode") as progress:
+        written = decode_file(codec, recordings, output, chosen, progress)
+    rows = [{"file": str(sound.path), "seconds": sound.seconds} for sound in written]
+    if as_json:
+        rate = codec.spectrogram.sample_rate
+        _print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
+    else:
+        for row in rows:
+            print(f"{row['file']}  {row['seconds']:.2f} s")
 
 
 @app.command()
@@ -78,11 +209,17 @@ def generate(
     from distill.audio.writing import write_audio
     from distill.bundle import load_bundle
     from distill.console import ProgressReport
+    from distill.flags import make_folder
     from distill.generate.sampler import Sampling
     from distill.generate.synthesis import generate_sounds
 
-    _make_folder("--out", out)
     bundle = load_bundle(model)
+    if bundle.prior is None:
+        raise ArtifactError(
+            f"{model}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot generate; "
+            "train both with `dvc repro`"
+        )
+    make_folder("--out", out)
     seed = secrets.randbelow(2**31) if seed is None else seed
     rate = bundle.codec.spectrogram.sample_rate
     with ProgressReport("generate") as progress:
@@ -110,6 +247,7 @@ def generate(
 
 def main() -> None:
     """Entry point: 0 done, 2 wrong use or input (one sentence on stderr), 130 interrupted; a defect keeps its traceback."""
+    raise_on_sigterm()
     try:
         status = app(standalone_mode=False)
     except DistillError as error:
@@ -122,7 +260,7 @@ def main() -> None:
         print(f"distill: {known}", file=sys.stderr)
         sys.exit(known.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("distill: interrupted", file=sys.stderr)
+        print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for wrong use
@@ -133,11 +271,31 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _make_folder(flag: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParamsError(f"{flag} {folder}: expected a folder to write to, found {error.strerror or error}") from error
+def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
+    from rich.console import Console
+
+    from distill.training.codec_report import print_codec
+    from distill.training.vqvae import utilization_warnings
+
+    health = trained.codec.training.codebook_health
+    size = trained.path.stat().st_size
+    print_codec(trained.codec.training, Console(stderr=as_json, highlight=False))
+    if as_json:
+        _print_json(
+            {
+                "model": str(trained.path),
+                "bytes": size,
+                "tier": trained.codec.tier,
+                "recordings": trained.codec.recordings,
+                "seconds": trained.corpus.seconds,
+                "rejected": list(trained.rejected),
+                "codebook_health": health,
+                "warnings": list(utilization_warnings(health)),
+                **{key: value for key, value in trained.codec.figures.items() if not key.startswith("codebook/")},
+            }
+        )
+    else:
+        print(f"{trained.path}  {size / 1e6:.1f} MB")
 
 
 def _print_json(value: Any) -> None:

@@ -1,10 +1,13 @@
 """Progress for people: a live bar on a terminal, a line now and then elsewhere. Always on stderr."""
 
 import time
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 LINE_SECONDS = 10.0
 
@@ -15,13 +18,17 @@ class ProgressReport:
     def __init__(self, label: str) -> None:
         self._label = label
         self._console = Console(stderr=True)
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
         self._spoken = time.monotonic()
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(
-                *columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=self._console
-            )
+            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+            text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+            self._bar = _Bar(*columns, TimeRemainingColumn(), text, console=self._console)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal, so that what is shown can be replaced."""
+        return self._bar is not None
 
     def __enter__(self) -> "ProgressReport":
         if self._bar is not None:
@@ -33,6 +40,7 @@ class ProgressReport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
+            self._bar.below = None
             self._bar.stop()
 
     def __call__(self, done: int, total: int, text: str) -> None:
@@ -46,3 +54,33 @@ class ProgressReport:
     def say(self, text: str) -> None:
         """A line of its own, above the bar if there is one."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show_below(self, what: RenderableType) -> None:
+        """Show `what` below the bar, in place of what was there, until the work ends. Nothing without a terminal."""
+        if self._bar is not None:
+            self._bar.below = what
+
+
+class _Bar(Progress):
+    below: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below is not None:
+            yield self.below
+
+
+def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
+    """Use of the codebooks, a row for each level: `utilization`, `perplexity` and `dead_codes`."""
+    table = Table("level", title=title or None, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
+    for name in ("codewords used", "perplexity", "never used"):
+        table.add_column(name, justify="right")
+    for level, values in health.items():
+        figures = (f"{values['utilization']:.0%}", f"{values['perplexity']:.1f}", f"{values['dead_codes']:.0f}")
+        table.add_row(plain(level), *figures)
+    return table
+
+
+def plain(text: str) -> Text:
+    """A file's own words, as text: no markup, no control characters."""
+    return Text("".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from distill.bundle import BundleMetadata
+from distill.console import health_table, plain
 
 
 def describe(path: Path, metadata: BundleMetadata) -> Group:
@@ -39,17 +39,6 @@ def describe(path: Path, metadata: BundleMetadata) -> Group:
     rows += [(key.replace("_", " "), str(value)) for key, value in metadata.provenance.model_dump().items() if value]
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        facts.add_row(*map(_plain, row))
-    health = Table(
-        "level", "codewords used", "perplexity", "never used", title="codebooks on held-out sound", title_justify="left"
-    )
-    for level, values in metadata.codebook_health_snapshot.items():
-        health.add_row(
-            _plain(level), f"{values.utilization:.0%}", f"{values.perplexity:.1f}", f"{values.dead_codes:.0f}"
-        )
-    return Group(facts, health)
-
-
-def _plain(text: str) -> Text:
-    """A file's own words, as text: no markup, no control characters."""
-    return Text("".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text))
+        facts.add_row(*map(plain, row))
+    health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
+    return Group(facts, health_table(health, "codebooks on held-out sound"))

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
 Levels = Annotated[int, Field(ge=1, le=16)]
@@ -57,6 +58,7 @@ class VQVAEConfig(Settings):
     latent_size: LatentSize
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     gradient_clip: Annotated[float, Field(gt=0)]
+    encoder_rate: Share
     patience: Patience
 
 
@@ -93,7 +95,7 @@ TIERS = (
     Tier(
         name="small",
         max_recordings=20,
-        vqvae={"codebook_size": 64, "epochs": 100, "learning_rate": 5e-4, "dropout": 0.4, "ema_decay": 0.8},
+        vqvae={"codebook_size": 64, "epochs": 100, "learning_rate": 5e-4, "dropout": 0.4, "ema_decay": 0.99},
         prior={
             "hidden_size": 128,
             "num_layers": 2,
@@ -107,7 +109,7 @@ TIERS = (
     Tier(
         name="medium",
         max_recordings=100,
-        vqvae={"codebook_size": 128, "epochs": 200, "learning_rate": 1e-3, "dropout": 0.2, "ema_decay": 0.9},
+        vqvae={"codebook_size": 128, "epochs": 200, "learning_rate": 1e-3, "dropout": 0.2, "ema_decay": 0.99},
         prior={
             "hidden_size": 256,
             "num_layers": 4,
@@ -121,7 +123,7 @@ TIERS = (
     Tier(
         name="large",
         max_recordings=None,
-        vqvae={"codebook_size": 256, "epochs": 300, "learning_rate": 1e-3, "dropout": 0.1, "ema_decay": 0.95},
+        vqvae={"codebook_size": 256, "epochs": 300, "learning_rate": 1e-3, "dropout": 0.1, "ema_decay": 0.99},
         prior={
             "hidden_size": 512,
             "num_layers": 6,
@@ -181,6 +183,7 @@ class VQVAEParams(Settings):
     latent_size: LatentSize = 64
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     gradient_clip: Annotated[float, Field(gt=0)] = 5.0
+    encoder_rate: Share = 0.1
     patience: Patience = 25
 
     def resolve(self, recordings: int, tier: TierName | Auto = "auto") -> VQVAEConfig:

@@ -12,6 +12,7 @@ from distill.errors import ArtifactError
 from distill.files import write_bytes
 
 SHARD_BYTES = 64 << 20
+MAPPED_BYTES = 32 << 20  # after so many bytes read, maps are renewed: pages once read would add up to the whole shard
 
 
 class ShardWriter:
@@ -57,10 +58,14 @@ class ShardReader:
     def __init__(self, folder: Path, prefix: str) -> None:
         self._folder, self._prefix = folder, prefix
         self._slices: dict[str, Any] = {}
+        self._read_bytes = 0
 
     def read(self, shard: str, offset: int, length: int) -> NDArray[Any]:
         """Rows `[offset, offset + length)` of `shard`, copied out of the memory map."""
         path = self._folder / shard
+        if self._read_bytes > MAPPED_BYTES:
+            self._slices.clear()
+            self._read_bytes = 0
         try:
             if shard not in self._slices:
                 self._slices[shard] = safe_open(path, framework="numpy").get_slice(self._prefix)
@@ -70,4 +75,5 @@ class ShardReader:
                 f"{path}: expected rows {offset} to {offset + length} of {self._prefix}, found {error}; "
                 "run `dvc repro` again"
             ) from error
+        self._read_bytes += rows.nbytes
         return rows

@@ -15,10 +15,7 @@ def main(params: Params) -> Mapping[str, float]:
     workers = execution_from_environment().workers
     with ProgressReport("ingest") as progress:
         report = ingest(Path(corpus.path), CORPUS, corpus.sample_rate, corpus.max_rejected, workers, progress)
-        progress.say(
-            f"{report.used} used, {report.warned} used with a warning, {report.rejected} rejected, "
-            f"{report.duplicates} exact copies, {report.seconds:.1f} s of sound; details in {CORPUS / 'report.json'}"
-        )
+        progress.say(f"{report.summary()}; details in {CORPUS / 'report.json'}")
     names = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups", "seconds")
     write_metrics("ingest", {name: getattr(report, name) for name in names})
     return {}

@@ -2,19 +2,18 @@
 
 import json
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill.errors import DistillError, Interrupted, environment_error
+from distill.errors import DistillError, environment_error
 from distill.files import write_json
 from distill.params import Params, load_params
+from distill.training.interruption import raise_on_sigterm
 
 PARAMS = Path("params.yaml")
 CORPUS = Path("artifacts/corpus")
@@ -53,7 +52,7 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     """
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_sigterm()
     began = time.time()
     figures: Mapping[str, float] = {}
     status = 1
@@ -75,10 +74,6 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     finally:
         _log_run({"stage": name, "started": began, "seconds": time.time() - began, "exit": status, **figures})
     sys.exit(status)
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Interrupted("interrupted by SIGTERM; nothing half-written was kept", 128 + signal.SIGTERM)
 
 
 def _log_run(entry: Mapping[str, object]) -> None:

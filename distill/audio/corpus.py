@@ -40,6 +40,13 @@ class IngestReport:
     groups: int  # different sounds: near-duplicates count once
     sample_rate: int
 
+    def summary(self) -> str:
+        """The counts as one line."""
+        return (
+            f"{self.used} used, {self.warned} used with a warning, {self.rejected} rejected, "
+            f"{self.duplicates} exact copies, {self.seconds:.1f} s of sound"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
@@ -87,7 +94,7 @@ def ingest(
 
 def _scanned(folder: Path) -> Scan:
     if not folder.exists():
-        raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check corpus.path")
+        raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check the path")
     if not folder.is_dir():
         raise AudioError(f"{folder}: expected a folder of recordings, found a file; give the folder that holds it")
     try:
@@ -101,7 +108,7 @@ def _scanned(folder: Path) -> Scan:
         skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:_LISTED])
         unread = f" (folders not entered: {skipped})" if skipped else ""
         raise AudioError(
-            f"{folder}: expected audio files ({supported}), found {what}{unread}; put recordings there or check corpus.path"
+            f"{folder}: expected audio files ({supported}), found {what}{unread}; put recordings there or name another folder"
         )
     return found
 

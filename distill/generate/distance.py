@@ -27,7 +27,8 @@ def sound_statistics(samples: NDArray[np.float32], config: SpectrogramConfig) ->
     frames = config.frames_for(len(samples)) * config.samples_per_frame
     padded = np.zeros(frames + 2 * config.margin, dtype=np.float32)
     padded[config.margin : config.margin + len(samples)] = samples
-    mel = LogMel(config)(torch.from_numpy(padded)[None])[0].double().numpy()
+    log_mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)
+    mel = log_mel(torch.from_numpy(padded)[None])[0].double().numpy()
     third = max(1, len(mel) // 3)
     change = np.abs(np.diff(mel, axis=0)).mean(axis=0) if len(mel) > 1 else np.zeros(mel.shape[1])
     return np.concatenate(

@@ -14,7 +14,11 @@ LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
 
 
 class SpectrogramConfig(Settings):
-    """Geometry of the codec's frames. `stack` spectrogram frames make one code frame."""
+    """Geometry of the codec's frames. `stack` spectrogram frames make one code frame.
+
+    Beside the log-mel spectrogram runs a fine one, with windows a quarter as long, every half hop and fewer bands: it
+    sees when within a frame something happens.
+    """
 
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
     n_fft: Annotated[int, Field(ge=64, le=8192)]
@@ -37,6 +41,31 @@ class SpectrogramConfig(Settings):
     def frame_rate(self) -> float:
         """Code frames per second."""
         return self.sample_rate / self.samples_per_frame
+
+    @property
+    def fine_fft(self) -> int:
+        """Samples in a window of the fine spectrogram."""
+        return self.n_fft // 4
+
+    @property
+    def fine_hop(self) -> int:
+        """Samples between windows of the fine spectrogram."""
+        return self.hop_length // 2
+
+    @property
+    def n_fine_mels(self) -> int:
+        """Bands of the fine spectrogram."""
+        return max(1, 2 * self.n_mels // 5)
+
+    @property
+    def features_per_hop(self) -> int:
+        """Log-mel values that describe one hop: one frame of the spectrogram, two of the fine one."""
+        return self.n_mels + 2 * self.n_fine_mels
+
+    @property
+    def features(self) -> int:
+        """Log-mel values that describe one code frame."""
+        return self.stack * self.features_per_hop
 
     @property
     def margin(self) -> int:
@@ -66,21 +95,42 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 class LogMel(nn.Module):
     """Waveform to log10 mel amplitudes."""
 
+    def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("bank", mel_filterbank(sample_rate, n_fft, n_mels), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """`[B, N + n_fft - hop_length]` samples, N a multiple of the hop, to `[B, N / hop_length, n_mels]`."""
+        window = cast(Tensor, self.window)
+        spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
+        mel = spectrum.abs().transpose(1, 2) @ cast(Tensor, self.bank)
+        return mel.clamp_min(LOG_FLOOR).log10()
+
+
+class FrameFeatures(nn.Module):
+    """Waveform to what a code frame has to say: its log-mel frames and, in finer time, its fine log-mel frames."""
+
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
-        self.register_buffer("bank", bank, persistent=False)
+        self.log_mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)
+        self.fine = LogMel(config.sample_rate, config.fine_fft, config.fine_hop, config.n_fine_mels)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """`[B, margin + N + margin]` samples, N a multiple of the hop, to `[B, N / hop_length, n_mels]`."""
-        window = cast(Tensor, self.window)
-        spectrum = torch.stft(
-            audio, self.config.n_fft, self.config.hop_length, window=window, center=False, return_complex=True
-        )
-        mel = spectrum.abs().transpose(1, 2) @ cast(Tensor, self.bank)
-        return mel.clamp_min(LOG_FLOOR).log10()
+        """`[B, margin + F * samples_per_frame + margin]` samples to `[B, F, features]`."""
+        config = self.config
+        spare = config.margin - (config.fine_fft - config.fine_hop) // 2
+        coarse, fine = self.log_mel(audio), self.fine(audio[:, spare : audio.shape[1] - spare])
+        frames = coarse.shape[1] // config.stack
+        return torch.cat([part.reshape(len(audio), frames, -1) for part in (coarse, fine)], dim=2)
+
+    def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, F, features]` to the log-mel frames `[B, F * stack, n_mels]` and the fine ones `[B, F * stack, 2 * n_fine_mels]`."""
+        coarse = self.config.stack * self.config.n_mels
+        hops = (len(features), features.shape[1] * self.config.stack, -1)
+        return features[..., :coarse].reshape(hops), features[..., coarse:].reshape(hops)
 
 
 class InverseSTFT(nn.Module):

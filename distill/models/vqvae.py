@@ -1,10 +1,11 @@
 """The codec: waveform to log-mel frames to latents to residual codes, and back through a learnt inverse STFT.
 
-It starts where a codec without a network ends. The encoder is a principal component projection of two stacked
-log-mel frames plus a learnt residual that begins at zero; the decoder takes the magnitude that the pseudo-inverse
-of the mel filters gives, adds a learnt residual to its logarithm and learns the phase.
+It starts where a codec without a network ends. The encoder is a principal component projection of log-mel frames,
+weighted as the loss weighs them, plus a learnt residual that begins at zero; the decoder takes the magnitude that the
+pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from distill.models.convnext import ConvNeXtStack
 from distill.models.quantizer import ResidualQuantizer
-from distill.models.spectral import LOG_FLOOR, InverseSTFT, LogMel, SpectrogramConfig, mel_filterbank
+from distill.models.spectral import LOG_FLOOR, FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Settings
 
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames in flight at once when a long sound is encoded or decoded: 11 s at 24 kHz
+COARSE_WEIGHT, FINE_WEIGHT = 4.0, 2.0  # shares of the two spectrograms in the projection's squared error
+CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
+MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
 
 
@@ -51,20 +55,21 @@ class VQVAE(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.spectrogram = spectrogram = architecture.spectrogram
-        features = spectrogram.n_mels * spectrogram.stack
-        self.log_mel = LogMel(spectrogram)
+        self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(1))
-        self.register_buffer("components", torch.eye(features)[:, : architecture.latent_size].contiguous())
+        self.register_buffer("mean", torch.zeros(spectrogram.features))
+        self.register_buffer("components", torch.eye(spectrogram.features, architecture.latent_size))
+        self.register_buffer("weights", _feature_weights(spectrogram), persistent=False)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
-        self.encoder = ConvNeXtStack(features, architecture.hidden_size // 2, ENCODER_LAYERS, dropout)
+        self.encoder = ConvNeXtStack(spectrogram.features, architecture.hidden_size // 2, ENCODER_LAYERS, dropout)
         self.to_latent = nn.Linear(architecture.hidden_size // 2, architecture.latent_size)
         self.quantizer = ResidualQuantizer(
             architecture.latent_size, architecture.codebook_size, architecture.num_quantizers, ema_decay
         )
-        self.decoder = ConvNeXtStack(spectrogram.n_mels, architecture.hidden_size, architecture.num_layers, dropout)
+        self.decoder = ConvNeXtStack(
+            spectrogram.features_per_hop, architecture.hidden_size, architecture.num_layers, dropout
+        )
         self.head = nn.Linear(architecture.hidden_size, 2 * (spectrogram.n_fft // 2 + 1))
         nn.init.zeros_(self.to_latent.weight)
         nn.init.zeros_(self.to_latent.bias)
@@ -80,28 +85,43 @@ class VQVAE(nn.Module):
         return VQVAEOutput(self.synthesise(quantized.latents), quantized.codes, quantized.commit_loss)
 
     def features(self, audio: Tensor) -> Tensor:
-        """`[B, margin + F * samples_per_frame + margin]` samples to stacked log-mel frames `[B, F, stack * n_mels]`."""
+        """`[B, margin + F * samples_per_frame + margin]` samples to log-mel features `[B, F, features]`."""
         with torch.autocast(audio.device.type, enabled=False):
-            log_mel = self.log_mel(audio.float())
-        return cast(Tensor, log_mel).reshape(audio.shape[0], -1, self.spectrogram.stack * self.spectrogram.n_mels)
+            return cast(Tensor, self.frame_features(audio.float()))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Features `[..., features]` to their weighted principal components `[..., D]`."""
+        weighted = (features - cast(Tensor, self.mean)) * cast(Tensor, self.weights)
+        latents: Tensor = weighted @ cast(Tensor, self.components)
+        return latents
+
+    def unproject(self, latents: Tensor) -> Tensor:
+        """Latents `[..., D]` to the features `[..., features]` they stand for."""
+        weighted = latents @ cast(Tensor, self.components).T
+        return weighted / cast(Tensor, self.weights) + cast(Tensor, self.mean)
 
     def latents(self, audio: Tensor) -> Tensor:
         """`[B, margin + F * samples_per_frame + margin]` samples to latents `[B, F, D]` before quantisation."""
-        centred = self.features(audio) - cast(Tensor, self.mean)
-        residual = self.to_latent(self.encoder(centred / cast(Tensor, self.deviation)))
+        features = self.features(audio)
+        residual = self.to_latent(self.encoder(features - CENTRE))
         with torch.autocast(audio.device.type, enabled=False):
-            return cast(Tensor, centred @ cast(Tensor, self.components) + residual.float())
+            latents: Tensor = self.project(features) + residual.float()
+        return latents
 
     def synthesise(self, latents: Tensor, start: int = 0) -> Tensor:
         """Latents `[B, F, D]` of the frames from `start` on to samples `[B, F * samples_per_frame]`."""
-        n_mels = self.spectrogram.n_mels
         with torch.autocast(latents.device.type, enabled=False):
-            centred = latents.float() @ cast(Tensor, self.components).T
-            log_mel = (centred + cast(Tensor, self.mean)).reshape(latents.shape[0], -1, n_mels)
-            inputs = centred.reshape(latents.shape[0], -1, n_mels) / cast(Tensor, self.deviation)
-            base = (10.0**log_mel @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
+            features = self.unproject(latents.float())
+        return self.decode_features(features, start)
+
+    def decode_features(self, features: Tensor, start: int = 0) -> Tensor:
+        """Log-mel features `[B, F, features]` of the frames from `start` on to samples `[B, F * samples_per_frame]`."""
+        with torch.autocast(features.device.type, enabled=False):
+            log_mel, fine = self.frame_features.by_hop(features)
+            base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
+            inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
         magnitude, phase = self.head(self.decoder(inputs)).float().chunk(2, dim=-1)
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             phase = phase + self._phase_advance(start * self.spectrogram.stack, phase.shape[1], phase.device)
             spectrum = torch.polar((base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp(), phase)
             audio: Tensor = self.inverse_stft(spectrum)
@@ -120,19 +140,27 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Samples `[B, N]` of any length to codes `[B, frames_for(N), Q]`, at memory that does not grow with N."""
+        """Samples `[B, N]` of any length to codes `[B, frames_for(N), Q]`; chunked, with the result of one piece."""
+        return self.encode_from(lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
+
+    @torch.no_grad()
+    def encode_from(self, read: Callable[[int, int], Tensor], samples: int, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
+        """Codes `[B, frames_for(samples), Q]` of what `read(start, stop)` gives piece by piece, `[B, stop - start]`.
+
+        Memory does not grow with `samples` but by the result.
+        """
         margin, step = self.spectrogram.margin, self.spectrogram.samples_per_frame
-        frames = self.spectrogram.frames_for(audio.shape[1])
+        frames = self.spectrogram.frames_for(samples)
         context = self.encoder.context
         codes = []
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
             first, last = max(0, start - context), min(frames, stop + context)
             begin, end = first * step - margin, last * step + margin
-            piece = audio[:, max(0, begin) : min(audio.shape[1], end)]
+            piece = read(max(0, begin), min(samples, end))
             piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
             latents = self.latents(piece)[:, start - first : stop - first]
-            codes.append(self.quantizer(latents).codes)
+            codes.append(self.quantizer.search(latents))
         return torch.cat(codes, dim=1)
 
     @torch.no_grad()
@@ -151,12 +179,20 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
-        """Set the projection to the principal components of stacked log-mel frames `[n, stack * n_mels]`."""
+        """Set the projection to the principal components of features `[n, features]`."""
         mean = features.mean(dim=0)
-        _, vectors = torch.linalg.eigh((features - mean).double().T.cov())
+        weighted = (features - mean) * cast(Tensor, self.weights)
+        _, vectors = torch.linalg.eigh(weighted.double().T.cov())
         components = vectors.flip(1)[:, : self.architecture.latent_size]
         # An eigenvector's sign is arbitrary: fix it, so that equal inputs give equal files on every LAPACK.
         signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
         cast(Tensor, self.mean).copy_(mean)
-        cast(Tensor, self.deviation).copy_((features - mean).std().clamp_min(1e-3))
         cast(Tensor, self.components).copy_((components * signs).float())
+
+
+def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
+    """What each feature is multiplied by before projection: mean square 1."""
+    coarse = spectrogram.stack * spectrogram.n_mels
+    fine = spectrogram.features - coarse
+    shares = torch.tensor([COARSE_WEIGHT / coarse] * coarse + [FINE_WEIGHT / fine] * fine)
+    return (shares / shares.mean()).sqrt()

@@ -32,7 +32,7 @@ def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, An
 def checkpoint_key(mark: str) -> str:
     """Name of the resume state of the run with this fingerprint; other code or another torch does not go on with it."""
     package = Path(distill.__file__).parent
-    code = sha256_files(package.rglob("*.py"), package)
+    code = sha256_files([*package.rglob("*.py"), *package.rglob("*.safetensors")], package)
     return sha256_text(canonical_json({"fingerprint": mark, "code": code, "torch": torch.__version__}))[:24]
 
 

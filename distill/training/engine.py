@@ -60,6 +60,10 @@ class FitSettings:
     warmup_steps: int
     patience: int
     seed: int
+    rate_shares: Mapping[str, float] = field(
+        default_factory=dict
+    )  # parameters named so learn at this share of the rate
+    start_counts: bool = False  # the weights before the first step may turn out to be the best
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,15 @@ class Epoch:
 
 @dataclass
 class FitResult:
-    """What a run leaves behind. `best_tensors` is the model's state dict of the best epoch; epochs count from 0."""
+    """What a run leaves behind. `best_tensors` and `last_tensors` are the model's state dict of the best epoch and at
+    the end. Epochs count from 0; a `best_epoch` of -1 is the start, before the first step. `best_metrics` are those of
+    the best epoch."""
 
     best_tensors: dict[str, Tensor]
+    last_tensors: dict[str, Tensor]
     best_epoch: int
     best_loss: float
+    best_metrics: dict[str, float]
     history: list[dict[str, float]]
     skipped_steps: int
     cancelled: bool
@@ -108,6 +116,7 @@ class _State:
     skipped_in_a_row: int = 0
     counted_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    start: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -140,7 +149,7 @@ class Fit(Generic[B]):
         self.interruption, self.cancel_event = interruption, cancel_event
         self.model = task.model
         optimizer = torch.optim.AdamW(
-            _decay_groups(task.model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas
+            _parameter_groups(task.model, settings), lr=settings.learning_rate, betas=settings.betas
         )
         self.wrapped, self.optimizer = fabric.setup(task.model, optimizer)
         self.state = _State()
@@ -152,16 +161,26 @@ class Fit(Generic[B]):
         """Train; leaves the best weights in the model. Raises Interrupted after saving, DistillError when it diverges."""
         self._restore()
         cancelled = False
+        if self.settings.start_counts and self.state.best_loss is None:
+            self._measure_start()
         with torch.random.fork_rng(devices=[]):
             while len(self.state.history) < self.settings.epochs and not cancelled and not self._out_of_patience():
                 cancelled = self._epoch()
         if self.state.best_loss is None:
             self._validate(time.monotonic())
+        last_tensors = self._tensors()
         self.model.load_state_dict(self.best_tensors)
         state = self.state
         assert state.best_loss is not None
         return FitResult(
-            self.best_tensors, state.best_epoch, state.best_loss, state.history, state.skipped_steps, cancelled
+            best_tensors=self.best_tensors,
+            last_tensors=last_tensors,
+            best_epoch=state.best_epoch,
+            best_loss=state.best_loss,
+            best_metrics=state.start if state.best_epoch < 0 else state.history[state.best_epoch],
+            history=state.history,
+            skipped_steps=state.skipped_steps,
+            cancelled=cancelled,
         )
 
     def _epoch(self) -> bool:
@@ -187,7 +206,7 @@ class Fit(Generic[B]):
         began = time.monotonic()
         rate = learning_rate_at(self.state.step, self.total_steps, self.settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_share"]
         torch.manual_seed(derive_seed(self.settings.seed, 1, self.state.step))
         self.model.train()
         losses = self.task.losses(self.wrapped, batch)
@@ -246,16 +265,31 @@ class Fit(Generic[B]):
         is_best = False
         if state.best_loss is None or measured["val_loss"] < state.best_loss:
             is_best = True
-            state.best_epoch, state.best_loss = epoch, measured["val_loss"]
-            self.best_tensors = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-            if self.store is not None:
-                self.store.save("best", Checkpoint(self.best_tensors, {"epoch": epoch, "loss": state.best_loss}))
+            self._keep_best(epoch, measured["val_loss"])
         rate = learning_rate_at(max(0, state.step - 1), self.total_steps, self.settings)
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and state.best_loss is not None:
             now = time.monotonic()
             self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
+
+    def _measure_start(self) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            self.state.start = {"epoch": -1.0, **self.task.validate()}
+        if math.isfinite(self.state.start["val_loss"]):
+            self._keep_best(-1, self.state.start["val_loss"])
+            self._save()
+
+    def _keep_best(self, epoch: int, loss: float) -> None:
+        self.state.best_epoch, self.state.best_loss = epoch, loss
+        self.best_tensors = self._tensors()
+        if self.store is not None:
+            self.store.save("best", Checkpoint(self.best_tensors, {"epoch": epoch, "loss": loss}))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """A copy of the weights as they are."""
+        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
 
     def _out_of_patience(self) -> bool:
         return 0 < self.settings.patience < len(self.state.history) - self.state.best_epoch
@@ -282,11 +316,13 @@ class Fit(Generic[B]):
             self.state.best_epoch, self.state.best_loss = best.values["epoch"], best.values["loss"]
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay acts on matrices and kernels, not on biases, norms and scales."""
-    matrices = [value for value in model.parameters() if value.requires_grad and value.ndim > 1]
-    others = [value for value in model.parameters() if value.requires_grad and value.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _parameter_groups(model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+    """Weight decay acts on matrices and kernels, not on biases, norms and scales; some parts learn more slowly."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, value in model.named_parameters():
+        share = next((share for part, share in settings.rate_shares.items() if name.startswith(part)), 1.0)
+        groups.setdefault((share, settings.weight_decay if value.ndim > 1 else 0.0), []).append(value)
+    return [{"params": values, "weight_decay": decay, "rate_share": share} for (share, decay), values in groups.items()]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,6 +22,11 @@ class Interruption:
             raise Interrupted(f"interrupted by {name}: {saved}", 128 + self.signal)
 
 
+def raise_on_sigterm() -> None:
+    """Let SIGTERM raise Interrupted wherever the process is, as Ctrl-C raises KeyboardInterrupt."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
 @contextmanager
 def catch_interruption() -> Iterator[Interruption]:
     """Turn the first SIGINT or SIGTERM into a request. Outside the main thread signals are left alone."""
@@ -43,3 +48,7 @@ def catch_interruption() -> Iterator[Interruption]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Interrupted("interrupted by SIGTERM; nothing half-written was kept", 128 + signal.SIGTERM)

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from distill.models.spectral import LOG_FLOOR, mel_filterbank
 
-TRAINING_WINDOWS = (64, 128, 256, 512, 1024, 2048)
-REPORT_WINDOWS = (32, *TRAINING_WINDOWS)
+REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 
 
 class MultiScaleMelLoss(nn.Module):

@@ -43,7 +43,7 @@ def save_prior(
     folder: Path, training: PriorTraining, config: PriorConfig, codes: CodesConfig, recordings: int, fingerprint: str
 ) -> dict[str, float]:
     """Write `artifacts/prior`. Returns the figures that compare runs."""
-    fit, best = training.fit, training.fit.history[training.fit.best_epoch]
+    fit, best = training.fit, training.fit.best_metrics
     artifact = PriorArtifact(
         shape=prior_shape(training.model),
         training=config,

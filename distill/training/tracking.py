@@ -36,8 +36,11 @@ def tracking_uri(root: Path) -> str:
 
 
 @contextmanager
-def tracked(root: Path, stage: str, fingerprint: str, params: Mapping[str, Any]) -> Iterator["Tracker"]:
-    """A run around the work of a stage: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise."""
+def tracked(root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any]) -> Iterator["Tracker"]:
+    """A run around the work of a stage: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise.
+
+    Without a `root` for a store of our own there is a run only where MLFLOW_TRACKING_URI names a store.
+    """
     tracker = Tracker(root, stage, fingerprint)
     tracker.start(params)
     try:
@@ -51,13 +54,13 @@ def tracked(root: Path, stage: str, fingerprint: str, params: Mapping[str, Any])
 class Tracker:
     """One MLflow run. The first failure is a warning with its cause; from then on nothing is sent any more."""
 
-    def __init__(self, root: Path, stage: str, fingerprint: str) -> None:
-        self.root, self.stage, self.fingerprint = root, stage, fingerprint
+    def __init__(self, root: Path | None, stage: str, fingerprint: str) -> None:
+        self.root, self.stage, self.fingerprint = root or Path(), stage, fingerprint
         self._client: Any = None
         self._run_id = ""
         self._pending: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
-        self.failed = False
+        self.off = root is None and not os.environ.get("MLFLOW_TRACKING_URI")
 
     def start(self, params: Mapping[str, Any]) -> None:
         """Begin a run with the stage's tags and resolved parameters, or go on with the one that was interrupted."""
@@ -87,7 +90,7 @@ class Tracker:
             if run is not None:
                 self._run_id = run.info.run_id
             else:
-                self.failed = True
+                self.off = True
                 logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
 
         self._guarded(find)
@@ -169,12 +172,12 @@ class Tracker:
         return {key: value for key, value in tags.items() if value}
 
     def _guarded(self, action: Callable[[], T]) -> T | None:
-        if self.failed:
+        if self.off:
             return None
         try:
             return action()
         except Exception as error:  # whatever a tracking server does, training goes on
-            self.failed = True
+            self.off = True
             reason = " ".join(str(error).split())[:300]
             logger.warning(
                 "MLflow tracking stopped at %s (%s: %s); training goes on without it",

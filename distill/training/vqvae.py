@@ -11,29 +11,27 @@ from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codes.split import split_groups
-from distill.encoding import waveform
 from distill.errors import ParamsError
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture, VQVAEOutput
 from distill.params import VQVAEConfig
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
-from distill.training.codec_data import VARISPEED_SEMITONES, CropSampler, fixed_pieces, varispeed
+from distill.training.codec_data import CropSampler, fixed_pieces
+from distill.training.codec_start import initialise, warm_start
 from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step
 from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
 from distill.training.interruption import Interruption
-from distill.training.losses import REPORT_WINDOWS, TRAINING_WINDOWS, MultiScaleMelLoss
+from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
 
 MAX_VAL_PIECES = 64
-VIEWS = 4  # of each recording: as it is, and shifted, louder or softer, faster or slower
-MAX_FIT_FRAMES = 30_000  # of stacked log-mel, for principal components and k-means
-MIN_PIECE_FRAMES = 256
 LOW_UTILIZATION = 0.30
 BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
 
 Callback = Callable[[VQStepMetrics | VQEpochMetrics], None]
 OnMetrics = Callable[[Mapping[str, float], int], None]
+OnStart = Callable[[VQVAE, Sequence[CorpusEntry]], None]
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,11 @@ def train_vqvae(
     on_metrics: OnMetrics | None = None,
     interruption: Interruption | None = None,
     cancel_event: threading.Event | None = None,
+    on_start: OnStart | None = None,
 ) -> CodecTraining:
     """Train a codec on the corpus's training side.
 
+    `on_start` gets the codec as initialised, before the first step, and the held-out recordings; it must not change it.
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
     `cancel_event` ends training within a step and keeps the best weights so far.
     """
@@ -68,6 +68,8 @@ def train_vqvae(
     held_out = [entry for entry in corpus.entries if sides[entry.group] == "val"]
     model = build_vqvae(corpus.sample_rate, config, seed)
     initialise(model, corpus, train, seed)
+    if on_start is not None:
+        on_start(model, held_out)
     task = _CodecTask(model, corpus, train, held_out, config, seed, fabric)
     watcher = _Watcher(config, callback, on_metrics)
     settings = FitSettings(
@@ -79,19 +81,20 @@ def train_vqvae(
         warmup_steps=WARMUP_STEPS,
         patience=config.patience,
         seed=seed,
+        rate_shares={"encoder.": config.encoder_rate, "to_latent.": config.encoder_rate},
+        start_counts=True,
     )
     fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
-    health = _health_at(fit.history[fit.best_epoch], config.num_quantizers)
+    health = _health_at(fit.best_metrics, config.num_quantizers)
     return CodecTraining(model.cpu().eval(), fit, health, tuple(held_out))
 
 
-def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int) -> VQVAE:
-    """A codec with weights drawn from `seed`, not yet fitted to any sound. Raises ParamsError."""
+def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
+    """A codec not yet fitted to the corpus: weights drawn from `seed`, with `warm` a practised decoder. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
-    features = spectrogram.n_mels * spectrogram.stack
-    if config.latent_size > features:
+    if config.latent_size > spectrogram.features:
         raise ParamsError(
-            f"vqvae.latent_size: expected at most {features}, the features of a frame at {sample_rate} Hz, "
+            f"vqvae.latent_size: expected at most {spectrogram.features}, the features of a frame at {sample_rate} Hz, "
             f"found {config.latent_size}"
         )
     architecture = VQVAEArchitecture(
@@ -104,47 +107,10 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int) -> VQVAE:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, 3))
-        return VQVAE(architecture, config.dropout, config.ema_decay)
-
-
-@torch.no_grad()
-def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], seed: int) -> None:
-    """Projection by principal components, codebooks by k-means, both over shifted views of the training recordings."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, 4))
-    features = _corpus_features(model, corpus, entries, generator)
-    model.fit_projection(features)
-    model.eval()
-    latents = (features - cast(Tensor, model.mean)) @ cast(Tensor, model.components)
-    model.quantizer.fit(latents, generator)
-
-
-def _corpus_features(
-    model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], generator: torch.Generator
-) -> Tensor:
-    """Stacked log-mel frames `[n, stack * n_mels]`, `VIEWS` of each recording."""
-    config = model.spectrogram
-    # Of a large corpus a random part: pieces of random recordings, until there are frames enough.
-    piece = max(MIN_PIECE_FRAMES, MAX_FIT_FRAMES // len(entries)) * config.samples_per_frame
-    kept: list[Tensor] = []
-    frames_kept = 0
-    for index in torch.randperm(len(entries), generator=generator).tolist():
-        if frames_kept >= MAX_FIT_FRAMES:
-            break
-        entry = entries[index]
-        length = min(entry.samples, piece)
-        start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
-        audio = waveform(corpus, entry, start, length)
-        for view in range(VIEWS):
-            shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator)) if view else 0
-            gain = 10 ** (float(torch.rand(1, generator=generator)) * 0.5 - 0.4) if view else 1.0
-            semitones = VARISPEED_SEMITONES * (2 * float(torch.rand(1, generator=generator)) - 1) if view else 0.0
-            played = varispeed(audio, 2 ** (semitones / 12)) if view else audio
-            frames = config.frames_for(len(played) + shift)
-            padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
-            padded[config.margin + shift : config.margin + shift + len(played)] = played * gain
-            kept.append(model.features(padded[None])[0])
-            frames_kept += frames
-    return torch.cat(kept)
+        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0)
+    if warm:
+        warm_start(model)
+    return model
 
 
 class _CodecTask:
@@ -166,10 +132,8 @@ class _CodecTask:
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
-        self.loss = MultiScaleMelLoss(corpus.sample_rate, TRAINING_WINDOWS)
-        self.report = MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS)
+        self.loss = MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS)
         fabric.to_device(self.loss)
-        fabric.to_device(self.report)
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
         return (self.fabric.to_device(batch) for batch in self.sampler.batches(epoch, skip))
@@ -184,22 +148,19 @@ class _CodecTask:
         }
 
     def validate(self) -> dict[str, float]:
-        recon = mel = commit = 0.0
+        recon = commit = 0.0
         codes = []
         for pieces in self.val_pieces.split(self.config.batch_size):
             audio = self.fabric.to_device(pieces)
             output = cast(VQVAEOutput, self.model(audio))
             share = len(pieces) / len(self.val_pieces)
-            distances = self.report.by_window(output.audio, audio)
-            recon += share * float(distances[1:].sum())  # the training windows
-            mel += share * float(distances.sum())
+            recon += share * float(self.loss(output.audio, audio))
             commit += share * float(output.commit_loss)
             codes.append(output.codes.flatten(0, 1).cpu())
         measured = {
             "val_loss": recon + self.config.commitment_weight * commit,
             "val_recon_loss": recon,
             "val_commit_loss": commit,
-            "val_mel_distance": mel,
         }
         for level, values in codebook_health(torch.cat(codes), self.config.codebook_size).items():
             measured |= {f"codebook/{level}/{name}": value for name, value in values.items()}
@@ -275,7 +236,7 @@ def utilization_warnings(health: CodebookHealth) -> tuple[str, ...]:
     """One sentence for every level of which less than 30 % of the codewords occur in held-out sound."""
     return tuple(
         f"{level}: {values['utilization']:.0%} of the codewords are used on held-out recordings (expected 30 % or "
-        "more): lower vqvae.codebook_size or add recordings"
+        "more): lower the codebook size or add recordings"
         for level, values in health.items()
         if values["utilization"] < LOW_UTILIZATION
     )

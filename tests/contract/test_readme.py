@@ -25,7 +25,10 @@ def test_make_targets_exist() -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("name", ["demo", "inspect", "generate"])
+DISTILL_COMMANDS = ("demo", "train", "encode", "decode", "inspect", "generate")
+
+
+@pytest.mark.parametrize("name", DISTILL_COMMANDS)
 def test_distill_commands_and_flags_exist(name: str) -> None:
     lines = [line for line in commands("distill") if line.split()[1] == name]
     assert lines, f"README shows no `distill {name}`"
@@ -38,7 +41,7 @@ def test_distill_commands_and_flags_exist(name: str) -> None:
 
 
 def test_no_other_distill_command_is_promised() -> None:
-    assert {line.split()[1] for line in commands("distill")} <= {"demo", "inspect", "generate", "--help"}
+    assert {line.split()[1] for line in commands("distill")} <= {*DISTILL_COMMANDS, "--help"}
 
 
 def test_linked_files_exist() -> None:

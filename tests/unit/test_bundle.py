@@ -1,6 +1,9 @@
 """The model file: round trip, determinism, and a sentence for every way it can be wrong."""
 
+import io
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +95,13 @@ def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": [1, 0]}, r"expected format version 2, found \[1, 0\]"),
-        ({"version": None}, "expected format version 2, found None"),
-        ({"format": "other"}, "found metadata of another kind of file"),
+        ({"version": [1, 0]}, r"expected format version 2, found \[1, 0\]; older models .* train again with `distill"),
+        ({"version": 1}, "expected format version 2, found 1; older models cannot be converted"),
+        ({"version": "1.0"}, r"expected format version 2, found '1\.0'; older models cannot be converted"),
+        ({"version": [3, 1]}, r"expected format version 2, found \[3, 1\]; upgrade Distill"),
+        ({"version": None}, "expected format version 2, found None; make the model again"),
+        ({"version": "2.0"}, r"expected format version 2, found '2\.0'; make the model again"),
+        ({"format": "other"}, "found another kind of safetensors file; check the path"),
         ({"required_features": ["telepathy"]}, r"needs \['telepathy'\], which this version of Distill lacks; upgrade"),
         ({"payload_sha256": "00"}, "expected weights with SHA-256 00…, found .*changed after it was written"),
         ({"codebook_size": "many"}, "expected valid metadata, found codebook_size"),
@@ -140,12 +147,64 @@ def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
         load_bundle(rewritten(tmp_path / "a.distill", prior_config=shape, seq_len=shape["seq_len"]))
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"\x80\x04pickle" * 40, b"RIFF....WAVE" * 10, b"\xff" * 64])
-def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def zip_archive() -> bytes:
+    """What torch.save writes, as far as anybody looks at it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"found an empty file \(0 bytes\); get it again"),
+        (b"short", "found text; check the path"),
+        ("Grüße\n".encode() * 100, "found text; check the path"),
+        (
+            zip_archive(),
+            r"found a zip archive, such as PyTorch's torch\.save writes: .* never opened; make the file again",
+        ),
+        (b"\x80\x04pickle" * 40, "found a pickle, which can run code and is never opened; make the file again"),
+        (b"RIFF\x24\x00\x00\x00WAVE" * 10, "found another format; check the path"),
+        (b"\xff" * 64, "found another format; check the path"),
+        ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* get it again"),
+    ],
+)
+def test_foreign_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.distill"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"a\.distill: expected a Distill model"):
+    with pytest.raises(ArtifactError, match=rf"a\.distill: expected a Distill model, {message}"):
         load_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "found another kind of safetensors file"),
+        ({"format": "pt"}, "found another kind of safetensors file"),
+        ({"distill": "[1]"}, "found another kind of safetensors file"),
+        ({"distill": "{"}, "found a damaged file"),
+        ({"distill": '{"version": NaN}'}, "found a damaged file"),
+        ({"format": "distill_model", "version": "1.0"}, r"expected format version 2, found '1\.0'; older models"),
+        ({"distill": '{"version": 1}'}, "expected format version 2, found 1; older models"),
+        ({"distill": json.dumps("x" * (1 << 20))}, "found a header of [0-9]+ bytes; at most 1048576 are read"),
+    ],
+)
+def test_safetensors_files_of_others_and_of_version_1_are_refused(
+    tmp_path: Path, metadata: dict[str, str] | None, message: str
+) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "a.distill", metadata)
+    with pytest.raises(ArtifactError, match=rf"a\.distill: .*{message}"):
+        load_bundle(tmp_path / "a.distill")
+
+
+def test_a_folder_and_a_pipe_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="expected a Distill model, found a folder; name the file in it"):
+        load_bundle(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match="found something that is not a regular file"):
+        load_bundle(tmp_path / "pipe")
 
 
 def test_truncation_is_noticed(tmp_path: Path) -> None:

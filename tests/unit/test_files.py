@@ -71,6 +71,17 @@ def test_shards_give_back_what_went_in(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) > 1
 
 
+def test_maps_are_renewed_and_go_on_giving_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.shards.MAPPED_BYTES", 100)
+    rows = np.arange(3000, dtype=np.int16)
+    writer = ShardWriter(tmp_path, "pcm")
+    shard, offset = writer.append(rows)
+    writer.close()
+    reader = ShardReader(tmp_path, "pcm")
+    for start in range(0, 3000, 30):
+        np.testing.assert_array_equal(reader.read(shard, offset + start, 30), rows[start : start + 30])
+
+
 def test_a_range_beyond_the_shard_is_an_error(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, "pcm")
     shard, offset = writer.append(np.zeros(4, dtype=np.int16))

@@ -204,7 +204,7 @@ def test_report_lists_what_was_not_taken(folder: Path) -> None:
 
 def test_no_folder_a_file_an_empty_folder(tmp_path: Path) -> None:
     missing = tmp_path / "in"
-    assert refusal(missing) == f"{missing}: expected a folder of recordings, found nothing there; check corpus.path"
+    assert refusal(missing) == f"{missing}: expected a folder of recordings, found nothing there; check the path"
     missing.write_text("x")
     assert refusal(missing) == (
         f"{missing}: expected a folder of recordings, found a file; give the folder that holds it"
@@ -213,7 +213,7 @@ def test_no_folder_a_file_an_empty_folder(tmp_path: Path) -> None:
     empty.mkdir()
     assert re.fullmatch(
         re.escape(f"{empty}: expected audio files (") + r"\.aif, .*\.wave\), "
-        r"found an empty folder; put recordings there or check corpus\.path",
+        r"found an empty folder; put recordings there or name another folder",
         refusal(empty),
     )
 

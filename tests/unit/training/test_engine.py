@@ -52,7 +52,8 @@ def settings(**changes: Any) -> FitSettings:
 
 
 def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]]]:
-    weights = [float(v) for _, t in sorted(result.best_tensors.items()) for v in t.flatten()]
+    tensors = [*sorted(result.best_tensors.items()), *sorted(result.last_tensors.items())]
+    weights = [float(v) for _, t in tensors for v in t.flatten()]
     return weights, [list(row.items()) for row in result.history]
 
 
@@ -95,6 +96,20 @@ def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
     assert result.best_epoch == losses.index(min(losses))
     task.model.eval()
     assert task.validate()["val_loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_the_last_weights_are_those_of_the_last_step() -> None:
+    tasks = []
+    for epochs in (3, 2):
+        task = Line()
+        result = Fit(task, settings(epochs=3, learning_rate=0.3), FABRIC)
+        result.settings = settings(epochs=epochs, learning_rate=0.3)  # the schedule stays that of three epochs
+        tasks.append((task, result.run()))
+    (task, three), (_, two) = tasks
+    task.model.load_state_dict(three.last_tensors)
+    task.model.eval()
+    assert task.validate()["val_loss"] == pytest.approx(three.history[-1]["val_loss"], abs=1e-6)
+    assert any(not torch.equal(value, two.last_tensors[key]) for key, value in three.last_tensors.items())
 
 
 def test_patience_ends_training_early() -> None:
@@ -188,3 +203,46 @@ def test_seeds_differ_in_every_part() -> None:
     seeds = {derive_seed(a, b, c) for a in range(8) for b in range(8) for c in range(8)}
     assert len(seeds) == 512
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_start_may_be_the_best(tmp_path: Path) -> None:
+    def trained() -> Line:
+        task = Line()
+        Fit(task, settings(epochs=40), FABRIC).run()
+        return task
+
+    spoilt = settings(learning_rate=5.0, start_counts=True)
+    task = trained()
+    before = {key: value.clone() for key, value in task.model.state_dict().items()}
+    result = Fit(task, spoilt, FABRIC).run()
+    assert min(row["val_loss"] for row in result.history) > result.best_loss
+    assert result.best_epoch == -1
+    assert result.best_metrics["val_loss"] == result.best_loss
+    assert all(torch.equal(value, before[key]) for key, value in result.best_tensors.items())
+    store, interruption = CheckpointStore(tmp_path / "run"), Interruption()
+
+    def stop(step: Step) -> None:
+        if step.step == 6:
+            interruption.signal = signal.SIGINT
+
+    with pytest.raises(Interrupted):
+        Fit(trained(), spoilt, FABRIC, store, on_step=stop, interruption=interruption).run()
+    again = Fit(trained(), spoilt, FABRIC, store).run()
+    assert whole(again) == whole(result)
+    assert again.best_metrics == result.best_metrics
+
+
+def test_parts_learn_at_their_share_of_the_rate() -> None:
+    def moved(share: float) -> list[float]:
+        task = Line()
+        before = [value.detach().clone() for value in task.model.parameters()]
+        result = Fit(task, settings(epochs=1, rate_shares={"0.": share}), FABRIC).run()
+        task.model.load_state_dict(result.last_tensors)
+        return [
+            float((now.detach() - then).abs().max()) for now, then in zip(task.model.parameters(), before, strict=True)
+        ]
+
+    still, slow, usual = moved(0.0), moved(0.01), moved(1.0)
+    assert still[0] == still[1] == 0.0
+    assert 0 < slow[0] < 0.05 * usual[0]
+    assert still[2] > 0

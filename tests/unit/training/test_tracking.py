@@ -49,6 +49,20 @@ def test_a_run_holds_tags_params_metrics_and_artefacts(tmp_path: Path, monkeypat
     assert store.get_run(run.info.run_id).data.metrics["audition/new"] == 4.0
 
 
+def test_without_a_root_only_the_environment_names_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tracked(None, "train_vqvae", "f00d", {"epochs": 3}) as tracker:
+        tracker.metrics({"val_loss": 2.0}, 0)
+        assert tracker.off
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with tracked(None, "train_vqvae", "f00d", {"epochs": 3}) as tracker:
+        tracker.metrics({"val_loss": 2.0}, 0)
+    store = client(tmp_path)
+    (run,) = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
+    assert run.data.metrics == {"val_loss": 2.0}
+
+
 def test_an_interrupted_run_is_marked_killed(tmp_path: Path) -> None:
     with pytest.raises(Interrupted), tracked(tmp_path, "train_vqvae", "cafe", {}):
         raise Interrupted("interrupted by SIGINT")

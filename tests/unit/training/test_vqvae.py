@@ -74,7 +74,8 @@ def test_training_beats_its_start_and_reports_what_the_design_names(corpus: Corp
 
 def test_the_start_is_already_a_codec(corpus: Corpus) -> None:
     """Before any step the coded log-mel spectrum is much nearer to the recording than its mean spectrum is."""
-    from distill.training.vqvae import build_vqvae, initialise
+    from distill.training.codec_start import initialise
+    from distill.training.vqvae import build_vqvae
 
     model = build_vqvae(corpus.sample_rate, CONFIG, 0)
     initialise(model, corpus, corpus.entries, 0)
@@ -97,14 +98,14 @@ def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: 
 
     fitted: set[str] = set()
 
-    def fit(model: Any, corpus: Corpus, entries: list[CorpusEntry], generator: Any) -> torch.Tensor:
+    def fit(model: Any, corpus: Corpus, entries: list[CorpusEntry], *rest: Any) -> torch.Tensor:
         fitted.update(entry.recording_id for entry in entries)
-        return features(model, corpus, entries, generator)
+        return features(model, corpus, entries, *rest)
 
-    from distill.training import vqvae
+    from distill.training import codec_start
 
-    features = vqvae._corpus_features
-    monkeypatch.setattr(vqvae, "_corpus_features", fit)
+    features = codec_start._view_features
+    monkeypatch.setattr(codec_start, "_view_features", fit)
     monkeypatch.setattr(CropSampler, "_crop", listening)
     training = train(corpus, CONFIG.model_copy(update={"epochs": 1}))
     held_out = {entry.recording_id for entry in corpus.entries if sides[entry.group] == "val"}
@@ -142,7 +143,7 @@ def test_little_used_codebooks_are_named_with_what_to_do() -> None:
     health = codebook_health(torch.tensor([[0, 0], [0, 1], [0, 2], [0, 3]]), 8)
     (warning,) = utilization_warnings(health)
     assert warning.startswith("level_0: 12% of the codewords are used on held-out recordings (expected 30 % or more)")
-    assert "lower vqvae.codebook_size or add recordings" in warning
+    assert "lower the codebook size or add recordings" in warning
 
 
 def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:

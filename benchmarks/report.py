@@ -1,0 +1,254 @@
+"""What was measured as tables: on the terminal, in Markdown and as JSON."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.codec import CodecReport
+from benchmarks.measures import Difference
+from benchmarks.memory import Peak
+from distill.files import write_bytes
+
+INTRODUCTION = """\
+# Benchmarks
+
+The codec beside two peers, all trained and measured in the same run. To repeat it on your own folders:
+
+```sh
+make bench CORPUS="folder other-folder" ARGS="--full --profile --sounds --memory --write docs/benchmarks.md"
+```
+
+`--seconds` sets the training time (120), `--json FILE` keeps the figures of each recording, `python -m benchmarks --help`
+lists the rest. On Linux the first run builds a dependency of ViSQOL, for which a C++ compiler is needed. The tables are
+written by `--write` and by nothing else; each names the command that made it.
+
+- **ours**: the codec of this repository with the settings of the corpus's tier, trained for a given time. The pace is
+  measured first, so that the whole learning-rate schedule fits. **ours, full training**: all epochs of the tier.
+- **no network**: principal components and residual k-means of the log-mel frames of the same training recordings, at
+  our bitrate; pseudo-inverse of the mel filters and 32 rounds of Griffin-Lim (`benchmarks/baseline.py`).
+- **original plan**: 2-D convolutions over log-mel pictures of a second, three codebooks, 128 rounds of Griffin-Lim,
+  trained for as long as ours (`benchmarks/original.py`).
+
+All learn from the same recordings and are judged on the same held-out ones, each whole (10 s at most) and with equal
+weight. Of ours and the original plan's the weights are kept that held-out sound liked best during training.
+
+The corpora below: **sonic**, the 165 samples that come with Sonic Pi (drums, tabla, bass, loops, ambience; CC0); **digits**,
+200 recordings of the Free Spoken Digit Dataset (two speakers, ten takes of each digit, 8 kHz; CC BY-SA 4.0); **bd**, the
+13 kick drums of sonic; **demo**, `data/demo`. Only the last is in this repository.
+
+Ours and the original plan both learn from random numbers and from the corpus; ours also starts from decoder weights that
+have practised on synthetic sounds before (README). That practice is not counted as training time.
+
+- **mel L1**: 7-scale log10-mel distance, lower is better. **ViSQOL**: predicted mean opinion score at 48 kHz in audio
+  mode, higher is better; sounds stand between silences, as it asks for. Trust its differences more than its values: it
+  was fitted to higher bitrates and to sounds of 5 to 10 s.
+- **95 %**: bootstrap over recordings of the difference ours - peer; an interval without 0 is a difference.
+- **x real time**: seconds of sound a second, medians of interleaved rounds.
+"""
+BLOCK = re.compile(r"\n<!-- (?!end)([^\n]+) -->\n.*?\n<!-- end -->\n", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading with a paragraph and its tables. `key` marks its place in the Markdown file."""
+
+    key: str
+    title: str
+    text: str
+    tables: tuple["Grid", ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def codec_section(report: CodecReport, command: str, threads: int) -> Section:
+    """The comparison on one corpus."""
+    rows = tuple(
+        (
+            one.name,
+            f"{one.bits_per_second / 1000:.3f}",
+            f"{one.training_seconds:.0f}",
+            one.epochs or "–",
+            _number(_mean(one.mel), 3),
+            _number(_mean(one.visqol), 2),
+            _speed(one.speed.encode),
+            _speed(one.speed.decode),
+        )
+        for one in report.systems
+    )
+    columns = (
+        "codec",
+        "kbit/s",
+        "training s",
+        "epochs",
+        "mel L1",
+        "ViSQOL",
+        "encode x real time",
+        "decode x real time",
+    )
+    differences = tuple(
+        (
+            f"{one.ours} - {one.peer}",
+            _interval(one.mel, 3),
+            _number(one.mel.ratio, 3),
+            _interval(one.visqol, 2),
+        )
+        for one in report.comparisons
+    )
+    compared = ("difference", "mel L1, 95 %", "mel L1 ratio", "ViSQOL, 95 %")
+    levels = tuple(
+        (one.name, str(number), f"{level.utilization:.0%}", f"{level.perplexity:.1f}")
+        for one in report.systems
+        for number, level in enumerate(one.levels)
+    )
+    scored = min(sum(map(math.isfinite, one.visqol)) for one in report.systems)
+    text = (
+        f"`{command}`: tier {report.tier}, {report.training_recordings} recordings ({report.training_seconds:.0f} s) to "
+        f"learn from, {len(report.held_out)} ({report.held_out_seconds:.0f} s) held out, of which ViSQOL could score "
+        f"{scored}; speed on {report.timed_seconds:.1f} s of them; CPU threads: {threads}."
+    )
+    tables = (Grid(columns, rows), Grid(compared, differences), Grid(("codec", "level", "used", "perplexity"), levels))
+    return Section(f"codec {report.corpus}", f"Codec on `{report.corpus}`", text, tables)
+
+
+def profile_section(report: CodecReport, command: str) -> Section:
+    """Where the time of a training step goes."""
+    profile = report.profile
+    assert profile is not None
+    shares = (profile.sampling, profile.other, profile.sampling + profile.other)
+    row = (str(profile.steps), f"{profile.milliseconds:.0f}", *(f"{share:.1%}" for share in shares))
+    columns = (
+        "steps",
+        "ms a step",
+        "drawing batches",
+        "transfers, logging, checks",
+        "outside network, loss, optimiser",
+    )
+    title = f"Training step on `{report.corpus}`"
+    return Section(f"step {report.corpus}", title, f"`{command}`.", (Grid(columns, (row,)),))
+
+
+def sounds_section(report: CodecReport, command: str) -> Section:
+    """Sounds that break codecs."""
+    rows = tuple(
+        (
+            one.name,
+            f"{one.peak:.3f}",
+            f"{one.reconstructed_peak:.3f}",
+            _number(one.reconstructed_peak / one.peak if one.peak else math.nan, 2),
+            "yes" if one.finite else "NO",
+            _number(one.jump_at_seams, 4),
+            f"{one.jump_elsewhere:.4f}",
+            f"{one.chunking:.1e}",
+        )
+        for one in report.sounds
+    )
+    columns = ("sound", "peak", "out", "ratio", "finite", "jump at seams", "elsewhere", "chunks - at once")
+    text = (
+        f"`{command}`: synthesised sounds through the codec trained last. Jumps are the largest differences of "
+        "neighbouring samples; the last column is the largest difference of decoding in chunks of 64 frames."
+    )
+    return Section(
+        f"sounds {report.corpus}", f"Breaking sounds, codec of `{report.corpus}`", text, (Grid(columns, rows),)
+    )
+
+
+def memory_section(peaks: Sequence[Peak], command: str) -> Section:
+    """Peak memory of coding; a ratio compares with the fewest hours of the same kind."""
+    least = {one.recording_seconds: one for one in sorted(peaks, key=lambda one: -one.hours)}
+    rows = tuple(
+        (
+            f"{one.hours:g} h",
+            f"{one.recordings} x {one.recording_seconds} s",
+            f"{one.baseline_mebibytes:.0f}",
+            f"{one.mebibytes:.0f}",
+            f"{one.mebibytes / least[one.recording_seconds].mebibytes:.2f}",
+            f"{one.times_real_time:.0f}",
+        )
+        for one in peaks
+    )
+    columns = ("sound", "recordings", "MiB before", "peak MiB", "ratio", "x real time")
+    text = (
+        f"`{command}`: `encode_corpus` with an untrained codec of the large tier on synthetic sound, each row a process of "
+        "its own (`ru_maxrss`, which counts mapped pages of the corpus too)."
+    )
+    return Section("memory", "Memory of coding", text, (Grid(columns, rows),))
+
+
+def show(section: Section, console: Console) -> None:
+    """On the terminal."""
+    console.print(f"\n[bold]{section.title}[/bold]")
+    console.print(section.text, markup=False, highlight=False)
+    for grid in section.tables:
+        table = Table(*grid.columns)
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def write_markdown(path: Path, sections: Sequence[Section]) -> None:
+    """Put every section into the file, in the place of its predecessor if there is one; other sections stay."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    blocks = {match.group(1): match.group(0) for match in BLOCK.finditer(text)}
+    blocks |= {section.key: _block(section) for section in sections}
+    text = INTRODUCTION + "".join(blocks.values())
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, command: str, reports: Sequence[CodecReport], peaks: Sequence[Peak]) -> None:
+    """Every figure, those of each recording included; what is not a number is null."""
+    values = {
+        "command": command,
+        "corpora": [dataclasses.asdict(report) for report in reports],
+        "memory": [dataclasses.asdict(peak) for peak in peaks],
+    }
+    write_bytes(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _block(section: Section) -> str:
+    tables = "\n".join(_markdown(grid) for grid in section.tables)
+    return f"\n<!-- {section.key} -->\n## {section.title}\n\n{section.text}\n\n{tables}<!-- end -->\n"
+
+
+def _markdown(grid: Grid) -> str:
+    rows = (grid.columns, ("---",) * len(grid.columns), *grid.rows)
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _speed(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def _interval(difference: Difference, digits: int) -> str:
+    if not math.isfinite(difference.mean):
+        return "–"
+    return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,175 @@
+"""Training of our codec within a given time, and what the time of a step is spent on."""
+
+import math
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from distill.audio.corpus import Corpus
+from distill.models.vqvae import VQVAE
+from distill.params import VQVAEConfig
+from distill.training.codec_data import CropSampler
+from distill.training.events import VQEpochMetrics, VQStepMetrics
+from distill.training.vqvae import train_vqvae
+
+WARM_STEPS = 3  # not counted: memory is still being claimed
+PACE_STEPS, PACE_SECONDS = 20, 15.0
+UNENDING = 100_000  # epochs
+
+
+@dataclass(frozen=True, eq=False)
+class OurCodec:
+    """The library's codec as the benchmark wants it."""
+
+    model: VQVAE
+
+    @property
+    def bits_per_second(self) -> float:
+        """Of a code with fixed length."""
+        shape = self.model.architecture
+        return shape.spectrogram.frame_rate * shape.num_quantizers * math.log2(shape.codebook_size)
+
+    def encode(self, sound: Tensor) -> Tensor:
+        """`[N]` samples to codes `[F, Q]`."""
+        return self.model.encode(sound[None])[0]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes `[F, Q]` to whole frames of samples."""
+        return self.model.decode(codes[None])[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A codec and what it took. `epochs` were trained, `planned` is where the schedule would have ended."""
+
+    codec: OurCodec
+    seconds: float  # initialisation included
+    epochs: int
+    planned: int
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """Means over the steps of a training run, validation left out."""
+
+    steps: int
+    milliseconds: float
+    sampling: float  # share of a step in which batches are drawn
+    other: float  # share outside network, loss, optimiser and sampling: transfers, logging, checks
+
+
+class _Clock:
+    """A callback of `train_vqvae` that notes how long everything takes, in seconds since it was made."""
+
+    def __init__(self, epochs: int) -> None:
+        self.planned = epochs
+        self.began = time.perf_counter()
+        self.elapsed = 0.0
+        self.first_step = 0.0  # when it ended
+        self.intervals: list[float] = []  # from the end of a step or a validation to the end of the next step
+        self.inside: list[float] = []  # what of it the engine calls the step: network, loss and optimiser
+        self.epochs: list[float] = []  # when they ended, validation included
+        self.steps_per_epoch = 0
+
+    def __call__(self, event: VQStepMetrics | VQEpochMetrics) -> None:
+        before, self.elapsed = self.elapsed, time.perf_counter() - self.began
+        if isinstance(event, VQEpochMetrics):
+            self.epochs.append(self.elapsed)
+            return
+        if not self.intervals:
+            self.first_step = self.elapsed
+        self.intervals.append(self.elapsed - before)
+        self.inside.append(event.step_time_s)
+        self.steps_per_epoch = event.total_steps // self.planned
+
+    def epoch_seconds(self) -> float:
+        """Of an epoch with its validation; an estimate without it before the second one has ended."""
+        if len(self.epochs) > 1:
+            return (self.epochs[-1] - self.epochs[0]) / (len(self.epochs) - 1)
+        return self.steps_per_epoch * statistics.mean(self.intervals[WARM_STEPS:])
+
+
+def train_within(
+    corpus: Corpus,
+    config: VQVAEConfig,
+    val_fraction: float,
+    seed: int,
+    fabric: Fabric,
+    seconds: float,
+    most_epochs: int = UNENDING,
+) -> Trained:
+    """Train so that initialisation, all epochs and the whole learning-rate schedule take about `seconds`, never more.
+
+    The pace is measured first, on a run of its own that does not count.
+    """
+    pace = _train_for(corpus, config, val_fraction, seed, fabric, PACE_SECONDS, PACE_STEPS)
+    planned = min(most_epochs, max(1, int((seconds - pace.first_step) / pace.epoch_seconds())))
+    config = config.model_copy(update={"epochs": planned})
+    clock, cancel = _Clock(planned), threading.Event()
+
+    def watch(event: VQStepMetrics | VQEpochMetrics) -> None:
+        clock(event)
+        if clock.elapsed >= seconds:
+            cancel.set()
+
+    training = train_vqvae(corpus, config, val_fraction, seed, fabric, callback=watch, cancel_event=cancel)
+    taken = time.perf_counter() - clock.began
+    return Trained(OurCodec(training.model), taken, len(training.fit.history), planned, training.fit.best_epoch)
+
+
+def profile_steps(
+    corpus: Corpus, config: VQVAEConfig, val_fraction: float, seed: int, fabric: Fabric, seconds: float
+) -> StepProfile:
+    """Train for `seconds` and say which share of a step's time passes outside network, loss and optimiser."""
+    drawing: list[float] = []
+    with _timed_sampler(drawing):
+        clock = _train_for(corpus, config, val_fraction, seed, fabric, seconds, UNENDING)
+    whole, inside = statistics.mean(clock.intervals[WARM_STEPS:]), statistics.mean(clock.inside[WARM_STEPS:])
+    sampling = statistics.mean(drawing[WARM_STEPS:])
+    steps = len(clock.intervals) - WARM_STEPS
+    return StepProfile(steps, 1000 * whole, sampling / whole, max(0.0, whole - inside - sampling) / whole)
+
+
+def _train_for(
+    corpus: Corpus, config: VQVAEConfig, val_fraction: float, seed: int, fabric: Fabric, seconds: float, steps: int
+) -> _Clock:
+    """Train until two epochs and `steps` steps are done, or for `seconds` from the first step on."""
+    config = config.model_copy(update={"epochs": UNENDING, "patience": 0})
+    clock, cancel = _Clock(UNENDING), threading.Event()
+
+    def watch(event: VQStepMetrics | VQEpochMetrics) -> None:
+        clock(event)
+        counted = len(clock.intervals) - WARM_STEPS
+        late = clock.elapsed - clock.first_step >= seconds
+        if counted > 0 and (late or (counted >= steps and len(clock.epochs) > 1)):
+            cancel.set()
+
+    train_vqvae(corpus, config, val_fraction, seed, fabric, callback=watch, cancel_event=cancel)
+    return clock
+
+
+@contextmanager
+def _timed_sampler(drawing: list[float]) -> Iterator[None]:
+    """Note the seconds that every batch takes to draw."""
+    untimed = CropSampler.batches
+
+    def batches(self: CropSampler, epoch: int, skip: int) -> Iterator[Tensor]:
+        drawn = untimed(self, epoch, skip)
+        while True:
+            began = time.perf_counter()
+            batch = next(drawn, None)
+            if batch is None:
+                return
+            drawing.append(time.perf_counter() - began)
+            yield batch
+
+    with patch.object(CropSampler, "batches", batches):
+        yield

@@ -1,0 +1,104 @@
+"""ViSQOL, a listening test predicted from pairs of sounds, as this benchmark uses it: audio mode, 48 kHz, short sounds.
+
+`python -m benchmarks.visqol ORIGINALS RECONSTRUCTIONS` scores two folders of audio files with equal names.
+"""
+
+import argparse
+import functools
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 48_000  # the only one that audio mode was fitted at
+WINDOW, HOP = 3840, 960  # samples of a gammatone frame: 80 ms every 20 ms
+PATCH_FRAMES = 30  # compared at a time
+FIRST_FRAME = 14  # where the first patch begins: nothing before it is ever compared
+LEAD = SAMPLE_RATE // 2  # of silence before the sound, as ViSQOL's guidelines ask for
+
+Samples = NDArray[np.float32]
+
+
+def visqol_scores(pairs: Sequence[tuple[Samples, Samples]], rate: int, workers: int | None = None) -> list[float]:
+    """The predicted mean opinion score, 1 to about 4.75, of each (original `[N]`, reconstruction `[N]`) at `rate` Hz.
+
+    NaN where there is nothing to score: one of the two is silent or holds values that are not finite. Needs the
+    package visqol-python; `workers` processes (by default one per core) share the work.
+    """
+    workers = min(len(pairs), workers or os.cpu_count() or 1)
+    jobs = [(np.asarray(original), np.asarray(reconstruction), rate) for original, reconstruction in pairs]
+    if workers <= 1:
+        return [_score(job) for job in jobs]
+    # Forking a process that runs threads, as PyTorch and soxr do, can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(_score, jobs))
+
+
+def padded(sound: Samples, rate: int) -> Samples:
+    """`[N]` at `rate` to 48 kHz, between silences that make whole patches of it.
+
+    ViSQOL skips the first 0.28 s and whatever no longer fills a patch of 0.6 s: of a drum hit that is all of it. The
+    end gets only as much silence as is needed, because silence is compared, too, and found perfect.
+    """
+    resampled = np.asarray(soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
+    patches = max(1, math.ceil((LEAD + len(resampled) - FIRST_FRAME * HOP) / (PATCH_FRAMES * HOP)))
+    frames = patches * PATCH_FRAMES + FIRST_FRAME + 2
+    result = np.zeros(WINDOW + (frames - 1) * HOP, dtype=np.float32)
+    result[LEAD : LEAD + len(resampled)] = resampled
+    return result
+
+
+def _score(job: tuple[Samples, Samples, int]) -> float:
+    original, reconstruction, rate = job
+    if not (np.isfinite(reconstruction).all() and original.any() and reconstruction.any()):
+        return math.nan
+    length = min(len(original), len(reconstruction))
+    reference, degraded = (padded(sound[:length], rate) for sound in (original, reconstruction))
+    return float(_api().measure_from_arrays(reference, degraded, SAMPLE_RATE).moslqo)
+
+
+@functools.cache
+def _api() -> Any:
+    from visqol import VisqolApi
+
+    api = VisqolApi()
+    api.create(mode="audio")
+    return api
+
+
+def main() -> None:
+    """Print the score of each pair of files and the mean."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.visqol", description="Score reconstructions.")
+    parser.add_argument("originals", type=Path)
+    parser.add_argument("reconstructions", type=Path)
+    arguments = parser.parse_args()
+    names = sorted(path.name for path in arguments.originals.iterdir())
+    names = [name for name in names if (arguments.reconstructions / name).is_file()]
+    if not names:
+        sys.exit(f"{arguments.reconstructions}: expected files named as in {arguments.originals}, found none")
+    rates = set()
+    pairs = []
+    for name in names:
+        original, rate = soundfile.read(arguments.originals / name, dtype="float32", always_2d=True)
+        reconstruction, other = soundfile.read(arguments.reconstructions / name, dtype="float32", always_2d=True)
+        rates |= {rate, other}
+        pairs.append((original.mean(axis=1), reconstruction.mean(axis=1)))
+    if len(rates) > 1:
+        sys.exit(f"expected one sample rate, found {', '.join(map(str, sorted(rates)))}")
+    scores = visqol_scores(pairs, rates.pop())
+    for name, score in zip(names, scores, strict=True):
+        print(f"{score:.3f}  {name}")
+    print(f"{np.nanmean(scores):.3f}  mean of {np.isfinite(scores).sum()} of {len(scores)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Practice sounds: an endless supply of synthetic sounds of every kind, to teach a decoder what no small corpus can.
+
+A practice sound is a few layers at random places. A layer is a source (noise, strings of harmonics, ringing modes,
+frequency modulation, clicks, glides, a voice-like buzz) under an envelope and a filter; the sum may be overdriven, put in
+a room and laid on a noise floor. Nothing here imitates a particular recording.
+"""
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import signal
+
+Samples = NDArray[np.float64]  # [N]
+
+_LOWEST, _HIGHEST_SHARE = 30.0, 0.45  # Hz, and as a share of the sample rate
+
+
+def practice_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
+    """One sound `[length]` in [-1, 1] at `sample_rate` Hz, quantised to 16 bits as recordings are."""
+    total = np.zeros(length)
+    for _ in range(int(rng.integers(1, 5))):
+        start = int(rng.integers(length)) if rng.random() < 0.7 else 0
+        total[start:] += _layer(rng, sample_rate, length - start) * 10 ** (rng.uniform(-30, 0) / 20)
+    peak = np.abs(total).max()
+    if peak > 0:
+        total /= peak
+    if rng.random() < 0.2:
+        total = np.tanh(total * rng.uniform(1, 8))
+    if rng.random() < 0.3:
+        total = _in_a_room(rng, sample_rate, total)
+    if rng.random() < 0.6:
+        total += 10 ** (rng.uniform(-100, -40) / 20) * _noise(rng, sample_rate, length)
+    total *= 10 ** (rng.uniform(-40, 0) / 20) / max(1e-9, np.abs(total).max())
+    if rng.random() < 0.3:  # digital silence before or after
+        edge = int(rng.integers(length))
+        total[slice(0, edge) if rng.random() < 0.5 else slice(edge, length)] = 0.0
+    return (np.round(total * 32767) / 32768).astype(np.float32)
+
+
+def _layer(rng: Generator, sample_rate: int, length: int) -> Samples:
+    source = _SOURCES[int(rng.choice(len(_SOURCES), p=_WEIGHTS))]
+    sound = source(rng, sample_rate, length) * _envelope(rng, sample_rate, length)
+    sound = _filtered(rng, sample_rate, sound)
+    level: float = np.abs(sound).max()
+    return sound / level if level > 0 else sound
+
+
+def _pitch(rng: Generator, sample_rate: int, low: float = _LOWEST, high: float = 4000.0) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(min(high, _HIGHEST_SHARE * sample_rate)))))
+
+
+def _time(sample_rate: int, length: int) -> Samples:
+    return np.arange(length) / sample_rate
+
+
+def _wander(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A factor of pitch `[length]` around 1: still, with vibrato, gliding or both."""
+    time = _time(sample_rate, length)
+    cents = np.zeros(length)
+    if rng.random() < 0.4:
+        cents += rng.uniform(2, 80) * np.sin(2 * np.pi * rng.uniform(1, 9) * time + rng.uniform(0, 6.3))
+    if rng.random() < 0.4:
+        target, pace = rng.normal(0, 900), rng.uniform(0.02, 1.0)
+        cents += target * (np.exp(-time / pace) if rng.random() < 0.7 else time / time[-1] if length > 1 else 0.0)
+    factor: Samples = 2 ** (cents / 1200)
+    return factor
+
+
+def _noise(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """White, or with a spectrum that falls or rises by up to 12 dB an octave."""
+    white = rng.standard_normal(length)
+    if rng.random() < 0.3:
+        return white
+    spectrum = np.fft.rfft(white)
+    ramp = np.maximum(np.fft.rfftfreq(length, 1 / sample_rate), 20.0) / 1000.0
+    coloured: Samples = np.fft.irfft(spectrum * ramp ** rng.uniform(-2, 0.5), length)
+    return coloured / max(1e-12, float(coloured.std()))
+
+
+def _harmonics(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A periodic wave of up to 60 harmonics that fall off, with or without the even ones; several voices for chords."""
+    total = np.zeros(length)
+    for _ in range(int(rng.integers(1, 4))):
+        pitch = _pitch(rng, sample_rate, high=1500.0)
+        factor = _wander(rng, sample_rate, length)
+        turning = np.exp(2j * np.pi * np.cumsum(pitch * factor) / sample_rate)
+        count = int(min(60, _HIGHEST_SHARE * sample_rate / (pitch * factor.max())))
+        order = np.arange(1, max(2, count + 1))
+        weights = order ** -rng.uniform(0.5, 2.5) * np.exp(1j * rng.uniform(0, 2 * np.pi, order.size))
+        if rng.random() < 0.3:
+            weights[1::2] = 0
+        if rng.random() < 0.5:  # all harmonics together: a pulse
+            weights = np.abs(weights).astype(complex)
+        total += np.polynomial.polynomial.polyval(turning, np.concatenate([[0], weights])).imag
+    return total
+
+
+def _modes(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """Ringing modes of a struck thing, harmonic or not, the higher the shorter."""
+    time = _time(sample_rate, length)
+    count = int(rng.integers(1, 25))
+    base = _pitch(rng, sample_rate)
+    stretch = np.arange(1, count + 1) ** rng.uniform(0.8, 1.6) if rng.random() < 0.5 else rng.uniform(1, 12, count)
+    ring = rng.uniform(0.02, 2.0) / stretch ** rng.uniform(0, 1)
+    total = np.zeros(length)
+    for ratio, seconds in zip(stretch, ring, strict=True):
+        if base * ratio < _HIGHEST_SHARE * sample_rate:
+            level = rng.uniform(0.1, 1) / ratio ** rng.uniform(0, 1)
+            total += level * np.sin(2 * np.pi * base * ratio * time + rng.uniform(0, 6.3)) * np.exp(-time / seconds)
+    return total
+
+
+def _modulation(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """Two-operator frequency modulation with a decaying index."""
+    time = _time(sample_rate, length)
+    carrier = _pitch(rng, sample_rate, high=2500.0)
+    index = rng.uniform(0.2, 8) * np.exp(-time / rng.uniform(0.05, 2))
+    modulator = np.sin(2 * np.pi * carrier * rng.uniform(0.25, 5) * time)
+    turns = np.cumsum(carrier * _wander(rng, sample_rate, length)) / sample_rate
+    tone: Samples = np.sin(2 * np.pi * turns + index * modulator)
+    return tone
+
+
+def _clicks(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """Single impulses, regular or scattered, each through the layer's filter later."""
+    train = np.zeros(length)
+    if rng.random() < 0.5:
+        train[:: max(2, int(sample_rate / rng.uniform(3, 120)))] = 1.0
+    else:
+        count = 1 + int(rng.exponential(8 * length / sample_rate))
+        train[rng.integers(0, length, count)] = rng.uniform(-1, 1, count)
+    return train
+
+
+def _glide(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A sine that falls or rises exponentially, as kick drums, lasers and risers do."""
+    start, end = _pitch(rng, sample_rate, high=9000.0), _pitch(rng, sample_rate, high=3000.0)
+    pace = rng.uniform(0.005, 0.5)
+    frequency = end + (start - end) * np.exp(-_time(sample_rate, length) / pace)
+    sweep: Samples = np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate + rng.uniform(0, 6.3))
+    return sweep
+
+
+def _voice(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A buzz with breath through moving formants."""
+    pitch = rng.uniform(70, 400) * _wander(rng, sample_rate, length)
+    phase = np.cumsum(pitch) / sample_rate
+    buzz = np.diff(np.floor(phase), prepend=0.0) + 0.02 * rng.standard_normal(length)
+    total = np.zeros(length)
+    for low, high in ((250, 900), (700, 2500), (1800, 3600)):
+        width = rng.uniform(5, 15)
+        frequencies = rng.uniform(low, high, 2)
+        parts = [
+            signal.lfilter(*signal.iirpeak(min(f, _HIGHEST_SHARE * sample_rate), width, sample_rate), buzz)
+            for f in frequencies
+        ]
+        blend = np.linspace(0, 1, length)
+        total += parts[0] * (1 - blend) + parts[1] * blend
+    return total
+
+
+_SOURCES = (_noise, _harmonics, _modes, _modulation, _clicks, _glide, _voice)
+_WEIGHTS = (0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)
+
+
+def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """Percussive, held, swelling, gated or trembling."""
+    time = _time(sample_rate, length)
+    envelope: Samples
+    kind = rng.random()
+    if kind < 0.5:
+        attack, decay = rng.exponential(0.003), np.exp(rng.uniform(np.log(0.01), np.log(1.5)))
+        envelope = np.minimum(1, (time + 1 / sample_rate) / max(attack, 1 / sample_rate)) * np.exp(-time / decay)
+    elif kind < 0.7:
+        knots = np.sort(rng.uniform(0, time[-1] + 1e-3, 4))
+        envelope = np.interp(time, knots, np.concatenate([[0], rng.uniform(0.3, 1, 2), [0]]))
+    elif kind < 0.8:
+        period = rng.uniform(0.03, 0.4)
+        envelope = ((time / period) % 1 < rng.uniform(0.2, 0.8)).astype(np.float64)
+    else:
+        envelope = np.ones(length)
+    if rng.random() < 0.15:
+        envelope = envelope * (1 - rng.uniform(0.2, 1) * (0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(2, 30) * time)))
+    return envelope
+
+
+def _filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    kind = rng.random()
+    top = _HIGHEST_SHARE * sample_rate
+    if kind < 0.35:
+        sections = signal.butter(
+            int(rng.integers(1, 5)), _pitch(rng, sample_rate, 200, top), "lowpass", fs=sample_rate, output="sos"
+        )
+    elif kind < 0.45:
+        sections = signal.butter(2, _pitch(rng, sample_rate, 60, 5000), "highpass", fs=sample_rate, output="sos")
+    elif kind < 0.65:
+        centre = _pitch(rng, sample_rate, 100, top / 1.5)
+        width = rng.uniform(1.1, 1.45)
+        sections = signal.butter(2, (centre / width, centre * width), "bandpass", fs=sample_rate, output="sos")
+    else:
+        return sound
+    filtered: Samples = signal.sosfilt(sections, sound)
+    return filtered
+
+
+def _in_a_room(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    tail = rng.standard_normal(int(sample_rate * rng.uniform(0.05, 0.8)))
+    tail *= np.exp(-6.9 * np.arange(tail.size) / tail.size)
+    wet = signal.fftconvolve(sound, tail)[: sound.size]
+    peak: float = np.abs(wet).max()
+    roomy: Samples = sound + wet * (rng.uniform(0.05, 1) / peak if peak > 0 else 0.0)
+    return roomy

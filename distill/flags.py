@@ -1,0 +1,100 @@
+"""What a person typed, checked before any work: flags to settings, and places to read and write."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import ValidationError
+
+from distill.audio.writing import AudioFormat
+from distill.errors import ParamsError
+from distill.params import Params
+
+# The setting in `params.yaml` behind each flag of `train`, which is checked by the same class.
+FLAGS = {
+    ("corpus", "path"): "DIR",
+    ("bundle", "name"): "--model-name",
+    ("tier",): "--tier",
+    ("vqvae", "epochs"): "--epochs",
+    ("vqvae", "codebook_size"): "--codebook-size",
+    ("vqvae", "num_quantizers"): "--rvq-levels",
+    ("vqvae", "commitment_weight"): "--commitment-weight",
+    ("corpus", "sample_rate"): "--sample-rate",
+    ("seed",): "--seed",
+}
+
+
+def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
+    """Settings with everything that was not given as in `params.yaml`. Raises ParamsError that names the flag."""
+    sections: dict[str, Any] = {"corpus": {}, "vqvae": {}, "bundle": {}}
+    for key, value in values.items():
+        if value is not None:
+            place = sections[key[0]] if len(key) == 2 else sections
+            place[key[-1]] = value
+    try:
+        return Params.model_validate(sections)
+    except ValidationError as error:
+        # Of an `int | "auto"` setting the first error is that of the number's range.
+        first = error.errors()[0]
+        flag = next(flag for key, flag in FLAGS.items() if first["loc"][: len(key)] == key)
+        expected = str(first["msg"]).removeprefix("Input should be ").removeprefix("String should ")
+        if flag == "--model-name":
+            expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+        raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
+
+
+def refuse_existing(model: Path) -> None:
+    """A model file is never replaced by training another."""
+    if model.exists() or model.is_symlink():
+        raise ParamsError(f"--model-name {model.stem}: expected a new name, found {model} there; choose another name")
+
+
+def check_inputs(audio: Sequence[Path]) -> None:
+    """Refuse recordings that are not there before anything slow begins."""
+    for path in audio:
+        if not path.exists():
+            raise ParamsError(f"AUDIO {path}: expected a recording, found no such file")
+        if path.is_dir():
+            raise ParamsError(f"AUDIO {path}: expected a recording, found a folder; name the files in it")
+
+
+def check_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that cannot be written or that would replace an input."""
+    if not output.parent.is_dir():
+        raise ParamsError(f"-o {output}: expected a place in a folder that exists, found no {output.parent}; create it")
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise ParamsError(
+                f"-o {output}: expected another file than what is read, found the same; choose another name"
+            )
+
+
+def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
+    """The format to decode to, after checking that `output` can be what it has to be."""
+    suffix = output.suffix.lower().removeprefix(".")
+    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
+    if recordings > 1:
+        if named is not None or (output.exists() and not output.is_dir()):
+            raise ParamsError(
+                f"-o {output}: expected a folder for {recordings} recordings, found a file's name; name a folder"
+            )
+        return kind or "wav"
+    if output.is_dir():
+        raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
+    if named is None and kind is None:
+        raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
+    if named is not None and kind is not None and named != kind:
+        raise ParamsError(
+            f"--format {kind}: expected the format that {output} names, found another; leave one of them out"
+        )
+    return kind or named or "wav"
+
+
+def make_folder(flag: str, folder: Path) -> None:
+    """Make a folder, or see that the one there can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ParamsError(f"{flag} {folder}: expected a folder to write to, found {error.strerror or error}") from error

@@ -1,0 +1,118 @@
+"""Where the codec's training starts: projection and codebooks fitted to the corpus, decoder trained on practice sounds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distill.audio.corpus import Corpus, CorpusEntry
+from distill.encoding import waveform
+from distill.models.vqvae import VQVAE
+from distill.seeds import derive_seed
+from distill.training.codec_data import VARISPEED_SEMITONES, varispeed
+
+STARTS = Path(__file__).parent.parent / "models" / "starts"
+WARM_PARTS = ("decoder.", "head.")
+
+VIEWS = 4  # of each recording: as it is, and shifted, louder or softer, faster or slower
+SPREADS = (0.0, 0.3, 1.0)  # candidates for how far views go from the recording: 0 only shifts, 1 the whole range
+MAX_FIT_FRAMES = 30_000  # of features, for principal components and k-means
+MAX_TRIAL_FRAMES = 8_000  # the same when candidates are compared
+MIN_PIECE_FRAMES = 256
+TRIAL_SHARE = 5  # one recording in so many judges the candidates
+GAIN_RANGE_DB = (-8.0, 2.0)
+
+
+def start_path(n_fft: int) -> Path:
+    """Where the practised weights for that window lie, if there are some."""
+    return STARTS / f"n_fft_{n_fft}.safetensors"
+
+
+def warm_start(model: VQVAE) -> bool:
+    """Give the decoder the weights learnt from practice sounds. False when there are none for its shape."""
+    path = start_path(model.spectrogram.n_fft)
+    if not path.is_file():
+        return False
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(WARM_PARTS)}
+    learnt = {key: value.float() for key, value in load_file(path).items()}
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in learnt.items()}:
+        return False
+    model.load_state_dict(learnt, strict=False)
+    return True
+
+
+@torch.no_grad()
+def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], seed: int) -> None:
+    """Projection by principal components, codebooks by k-means, both over views of the training recordings.
+
+    How far the views go is decided by coding every fifth training recording with what the others gave.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, 4))
+    model.eval()
+    spread = _best_spread(model, corpus, entries, generator)
+    _fit(model, _view_features(model, corpus, entries, spread, MAX_FIT_FRAMES, generator), generator)
+
+
+def _best_spread(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], generator: torch.Generator) -> float:
+    judges = entries[TRIAL_SHARE - 1 :: TRIAL_SHARE]
+    others = [entry for number, entry in enumerate(entries) if number % TRIAL_SHARE != TRIAL_SHARE - 1]
+    if not judges:
+        return SPREADS[-1]
+    wanted = _view_features(model, corpus, judges, None, MAX_TRIAL_FRAMES, generator)
+    weights = cast(Tensor, model.weights)
+    errors = []
+    for spread in SPREADS:
+        _fit(model, _view_features(model, corpus, others, spread, MAX_TRIAL_FRAMES, generator), generator)
+        latents = model.quantizer.decode(model.quantizer.search(model.project(wanted)))
+        errors.append(float(((model.unproject(latents) - wanted) * weights).abs().mean()))
+    return SPREADS[errors.index(min(errors))]
+
+
+def _fit(model: VQVAE, features: Tensor, generator: torch.Generator) -> None:
+    model.fit_projection(features)
+    model.quantizer.fit(model.project(features), generator)
+
+
+def _view_features(
+    model: VQVAE,
+    corpus: Corpus,
+    entries: Sequence[CorpusEntry],
+    spread: float | None,
+    most: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """About `most` features `[n, features]` at most: `VIEWS` of each recording, or with `spread` None each as it is."""
+    config = model.spectrogram
+    # Of a large corpus a random part: pieces of random recordings, until there are frames enough.
+    piece = max(MIN_PIECE_FRAMES, most // len(entries)) * config.samples_per_frame
+    kept: list[Tensor] = []
+    frames_kept = 0
+    for index in torch.randperm(len(entries), generator=generator).tolist():
+        if frames_kept >= most:
+            break
+        entry = entries[index]
+        length = min(entry.samples, piece)
+        start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
+        audio = waveform(corpus, entry, start, length)
+        for view in range(1 if spread is None else VIEWS):
+            shift, played = 0, audio
+            if view and spread is not None:
+                shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator))
+                played = _changed(audio, spread, generator)
+            frames = config.frames_for(len(played) + shift)
+            padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
+            padded[config.margin + shift : config.margin + shift + len(played)] = played
+            kept.append(model.features(padded[None])[0])
+            frames_kept += frames
+    return torch.cat(kept)
+
+
+def _changed(audio: Tensor, spread: float, generator: torch.Generator) -> Tensor:
+    low, high = GAIN_RANGE_DB
+    decibels = spread * (low + (high - low) * float(torch.rand(1, generator=generator)))
+    semitones = spread * VARISPEED_SEMITONES * (2 * float(torch.rand(1, generator=generator)) - 1)
+    played = varispeed(audio, 2 ** (semitones / 12)) if semitones else audio
+    return played * 10 ** (decibels / 20)

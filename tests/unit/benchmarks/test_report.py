@@ -1,0 +1,26 @@
+from pathlib import Path
+
+from benchmarks.report import Grid, Section, write_markdown
+
+
+def _section(key: str, figure: str) -> Section:
+    return Section(key, f"Title of {key}", "`command`", (Grid(("what", "figure"), (("x", figure),)),))
+
+
+def test_a_section_replaces_its_predecessor_and_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.md"
+    write_markdown(path, [_section("codec a", "1.0"), _section("memory", "2.0")])
+    write_markdown(path, [_section("codec a", "3.0"), _section("codec b", "4.0")])
+    text = path.read_text()
+    assert text.startswith("# Benchmarks\n")
+    assert "| x | 1.0 |" not in text
+    places = [text.index(f"| x | {figure} |") for figure in ("3.0", "2.0", "4.0")]
+    assert places == sorted(places)
+
+
+def test_writing_again_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.md"
+    write_markdown(path, [_section("memory", "2.0")])
+    before = path.read_text()
+    write_markdown(path, [])
+    assert path.read_text() == before

@@ -1,0 +1,268 @@
+"""The `distill` command as people type it: exit status, one sentence on stderr, one JSON document on stdout."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from unit.tiny import write_model, write_tone
+
+from distill import cli
+from distill.bundle import load_bundle
+from distill.codes.file import read_codes
+from distill.params import CorpusParams
+
+ROOT = Path(__file__).parents[2]
+TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "8")
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Runs the command in this process, in a folder of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str) -> Done:
+        self._monkeypatch.setattr(sys, "argv", ["distill", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = self._capsys.readouterr()
+        return Done(int(caught.value.code or 0), captured.out, captured.err)
+
+    def refused(self, *arguments: str) -> str:
+        """The sentence with which a command is refused, having written nothing."""
+        before = sorted(Path().rglob("*"))
+        done = self(*arguments)
+        assert (done.status, done.out) == (2, ""), done
+        assert sorted(Path().rglob("*")) == before
+        (line,) = done.err.splitlines()
+        return line
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_DEVICE", "cpu")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield Shell(monkeypatch, capsys)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
+    codec = write_model(Path("m.distill"))
+    write_tone(Path("a.wav"), 0.3)
+    write_tone(Path("sub/a.flac"), 0.2, 44_100)
+    done = shell("encode", "m.distill", "a.wav", "sub/a.flac", "-o", "x.codes", "--json")
+    report = json.loads(done.out)
+    assert set(report) == {"file", "recordings", "seconds", "frames", "times_real_time"}
+    assert (report["file"], report["recordings"], report["seconds"]) == ("x.codes", 2, 0.5)
+    header, codes = read_codes(Path("x.codes"))
+    assert report["frames"] == sum(map(len, codes))
+    assert header.codebook_size == codec.architecture.codebook_size
+    done = shell("decode", "m.distill", "x.codes", "-o", "out", "--format", "flac", "--json")
+    sounds = json.loads(done.out)["sounds"]
+    assert [(row["file"], row["seconds"]) for row in sounds] == [("out/a.flac", 0.3), ("out/a_2.flac", 0.2)]
+    assert soundfile.info("out/a_2.flac").frames == 3200
+    plain = shell("encode", "m.distill", "a.wav", "-o", "one.codes")
+    assert re.fullmatch(r"one\.codes  1 recordings, 0\.30 s, \d+ frames, \d+ x real time\n", plain.out)
+    assert shell("decode", "m.distill", "one.codes", "-o", "again.ogg").out == "again.ogg  0.30 s\n"
+    assert soundfile.info("again.ogg").format == "OGG"
+
+
+def test_what_cannot_be_encoded_is_one_sentence(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    write_tone(Path("a.wav"))
+    Path("empty.wav").touch()
+    Path("text.wav").write_text("hello")
+    soundfile.write("nothing.wav", np.zeros(0), 16_000)
+    refusals = {
+        ("m.distill", "none.wav", "-o", "x"): "distill: AUDIO none.wav: expected a recording, found no such file",
+        ("m.distill", "empty.wav", "-o", "x"): "distill: empty.wav: expected a recording, found a file that is empty",
+        (
+            "m.distill",
+            "a.wav",
+            "text.wav",
+            "-o",
+            "x",
+        ): "distill: text.wav: expected a recording, found a file that is text",
+        (
+            "m.distill",
+            "nothing.wav",
+            "-o",
+            "x",
+        ): "distill: nothing.wav: expected a recording, found a file that holds no",
+        ("m.distill", ".", "-o", "x"): "distill: AUDIO .: expected a recording, found a folder; name the files in it",
+        ("m.distill", "a.wav", "-o", "no/x"): "distill: -o no/x: expected a place in a folder that exists, found no no",
+        ("m.distill", "a.wav", "-o", "a.wav"): "distill: -o a.wav: expected another file than what is read",
+        ("m.distill", "a.wav", "-o", "m.distill"): "distill: -o m.distill: expected another file than what is read",
+        ("none.distill", "a.wav", "-o", "x"): "distill: none.distill: expected a Distill model, found no such file",
+        ("a.wav", "m.distill", "-o", "x"): "distill: a.wav: expected a Distill model, found another format",
+        ("m.distill", "-o", "x"): "distill: Missing argument 'AUDIO...'; see distill --help",
+        ("m.distill", "a.wav"): "distill: Missing option ",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("encode", *arguments).startswith(sentence), arguments
+
+
+def test_what_cannot_be_decoded_is_one_sentence(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    write_model(Path("other.distill"), seed=1)
+    write_tone(Path("a.wav"))
+    Path("folder").mkdir()
+    shell("encode", "m.distill", "a.wav", "-o", "one.codes")
+    shell("encode", "m.distill", "a.wav", "a.wav", "-o", "two.codes")
+    Path("cut.codes").write_bytes(Path("one.codes").read_bytes()[:-1])
+    refusals = {
+        ("other.distill", "one.codes", "-o", "x.wav"): "distill: one.codes: expected codes of the codec ",
+        (
+            "m.distill",
+            "a.wav",
+            "-o",
+            "x.wav",
+        ): "distill: a.wav: expected a file of codes that `distill encode` wrote, found",
+        (
+            "m.distill",
+            "m.distill",
+            "-o",
+            "x.wav",
+        ): "distill: m.distill: expected a file of codes that `distill encode` wrote, "
+        "found another kind of safetensors file",
+        ("m.distill", "cut.codes", "-o", "x.wav"): "distill: cut.codes: expected a file of codes",
+        (
+            "m.distill",
+            "one.codes",
+            "-o",
+            "x",
+        ): "distill: -o x: expected the suffix .wav, .flac, .ogg or .mp3, or --format",
+        (
+            "m.distill",
+            "one.codes",
+            "-o",
+            "folder",
+        ): "distill: -o folder: expected a file for one recording, found a folder",
+        ("m.distill", "one.codes", "-o", "no/x.wav"): "distill: -o no/x.wav: expected a place in a folder that exists",
+        ("m.distill", "one.codes", "-o", "one.codes"): "distill: -o one.codes: expected another file than what is read",
+        ("m.distill", "two.codes", "-o", "x.wav"): "distill: -o x.wav: expected a folder for 2 recordings",
+        ("m.distill", "two.codes", "-o", "a.wav"): "distill: -o a.wav: expected a folder for 2 recordings",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("decode", *arguments).startswith(sentence), arguments
+
+
+def test_a_codec_alone_cannot_generate(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    assert shell.refused("generate", "m.distill") == (
+        "distill: m.distill: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+        "generate; train both with `dvc repro`"
+    )
+
+
+def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) -> None:
+    write_tone(Path("sounds/a.wav"))
+    Path("models").mkdir()
+    Path("models/old.distill").touch()
+    Path("file").touch()
+    refusals = {
+        ("none",): "distill: DIR none: expected a folder of recordings, found nothing there; check the path",
+        ("file",): "distill: DIR file: expected a folder of recordings, found a file; name the folder that holds it",
+        ("sounds", "--name", "old"): "distill: --model-name old: expected a new name, found models/old.distill there; "
+        "choose another name",
+        ("sounds", "--name", "a/b"): "distill: --model-name: expected up to 100 letters, digits",
+        ("sounds", "--out", "file"): "distill: --out file: expected a folder to write to, found File exists",
+        ("sounds", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
+        ("sounds", "--epochs", "x"): "distill: Invalid value for '--epochs': Input should be a valid integer",
+        ("sounds", "--tier", "huge"): "distill: Invalid value for '--tier': Value error, 'huge' is not one of",
+        ("sounds", "--codebook-size", "1"): "distill: --codebook-size: expected greater than or equal to 2, found 1",
+        ("sounds", "--rvq-levels", "99"): "distill: --rvq-levels: expected less than or equal to 16, found 99",
+        ("sounds", "--commitment-weight", "nan"): "distill: --commitment-weight: expected a finite number, found nan",
+        ("sounds", "--sample-rate", "1"): "distill: --sample-rate: expected greater than or equal to 8000, found 1",
+        ("sounds", "--seed", "-1"): "distill: --seed: expected greater than or equal to 0, found -1",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("train", *arguments).startswith(sentence), arguments
+
+
+def test_help_says_the_sample_rate_that_is_taken(shell: Shell) -> None:
+    assert f"({CorpusParams(path='x').sample_rate})" in shell("train", "--help").out
+
+
+def test_help_loads_no_network_library() -> None:
+    script = "import sys, distill.cli; print([name for name in ('torch', 'pydantic', 'mlflow') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path) -> None:
+    """Ctrl-C in the first try, SIGKILL in the second, to the end in the third: the bytes of one that never stopped."""
+    for place in ("whole", "stopped"):
+        for number in range(2):
+            write_tone(tmp_path / place / "sounds" / f"{number}.wav", 0.4, 8_000, 300.0 * (number + 1))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    with start(whole, *TRAIN, "--name", "one") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.splitlines()[0].startswith("codec: best epoch")
+    assert any(line.startswith("level_0 ") for line in out.splitlines())
+    assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
+
+    with start(stopped, *TRAIN) as process:
+        wait_for(process, stopped, "checkpoints/*/best.safetensors")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, ""), err
+    assert re.search(
+        r"^distill: interrupted by SIGINT: training is saved after step \d+ of 8; run the same ", err, re.M
+    )
+    assert "Traceback" not in err
+    assert not list(stopped.glob("models/*"))
+
+    with start(stopped, *TRAIN) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("2 used"))
+        process.kill()
+        process.communicate()
+
+    with start(stopped, *TRAIN, "--json") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    report: dict[str, Any] = json.loads(out)
+    assert re.fullmatch(r"models/model-\d{8}-\d{6}\.distill", report["model"])
+    assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
+    assert report["bytes"] == (stopped / report["model"]).stat().st_size
+    assert set(report["codebook_health"]) == {"level_0"}
+    assert {"train_loss", "val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
+    assert sorted(path.name for path in stopped.iterdir()) == ["models", "sounds"]
+    assert load_bundle(stopped / report["model"]).prior is None
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DISTILL_"))}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "DISTILL_DEVICE": "cpu", "DISTILL_PRECISION": "fp32"}
+    command = [sys.executable, "-m", "distill", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list((folder / ".distill").glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "training did not begin within two minutes"
+        time.sleep(0.02)

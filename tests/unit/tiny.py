@@ -1,0 +1,45 @@
+"""Tiny models and recordings for tests that need some, and do not care which."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill.audio.writing import write_audio
+from distill.bundle import BundleMetadata, codec_shape, save_bundle
+from distill.models.spectral import spectrogram_config_for
+from distill.models.vqvae import VQVAE, VQVAEArchitecture
+
+RATE = 16_000
+
+
+def tiny_codec(seed: int = 0) -> VQVAE:
+    """An untrained codec at 16 kHz: 2 levels of 8 codewords."""
+    torch.manual_seed(seed)
+    spectrogram = spectrogram_config_for(RATE)
+    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape))
+    codec.quantizer.fit(torch.randn(200, 8) * 3, torch.Generator().manual_seed(seed))
+    return codec.eval()
+
+
+def write_model(path: Path, seed: int = 0) -> VQVAE:
+    """A model file with that codec and no prior."""
+    codec = tiny_codec(seed)
+    metadata = BundleMetadata(
+        has_prior=False,
+        vqvae_config=codec_shape(codec),
+        spectrogram_config=codec.spectrogram,
+        codebook_size=8,
+        num_quantizers=2,
+    )
+    save_bundle(path, codec, None, metadata)
+    return codec
+
+
+def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float = 440.0) -> Path:
+    """A decaying tone in the format that the suffix names."""
+    time = np.arange(round(seconds * rate)) / rate
+    samples = (0.5 * np.sin(2 * np.pi * pitch * time) * np.exp(-4 * time)).astype(np.float32)
+    write_audio(path, samples, rate, path.suffix.removeprefix("."))  # type: ignore[arg-type]
+    return path

@@ -1,0 +1,37 @@
+"""Practice: the decoder learns from synthetic sounds alone, and goes on where it was stopped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.execution import Execution
+from distill.training import codec_start, practice
+from distill.training.fabric import make_fabric
+from distill.training.practice import learn_start
+
+FABRIC = make_fabric(Execution("cpu", "fp32"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name, value in {
+        "SOUNDS": 24,
+        "HELD_OUT": 8,
+        "CORPORA": 2,
+        "CORPUS_SOUNDS": (8, 12),
+        "STEPS_PER_EPOCH": 6,
+    }.items():
+        monkeypatch.setattr(practice, name, value)
+    monkeypatch.setattr(practice._PracticeTask, "steps_per_epoch", 6)
+    monkeypatch.setattr(codec_start, "STARTS", tmp_path / "starts")
+    return tmp_path
+
+
+def test_practice_lowers_the_held_out_loss_and_leaves_a_start(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codec = learn_start(8_000, 3, 0, FABRIC, None)
+    losses = [float(line.rsplit(" ", 1)[1]) for line in capsys.readouterr().err.splitlines() if "held out" in line]
+    assert losses[-1] < 0.95 * losses[0]
+    assert (small / "starts" / f"n_fft_{codec.spectrogram.n_fft}.safetensors").is_file()
+    again = learn_start(8_000, 3, 0, FABRIC, None)
+    assert torch.equal(again.head.weight, codec.head.weight)
