@@ -24,3 +24,20 @@ def test_writing_again_changes_nothing(tmp_path: Path) -> None:
     before = path.read_text()
     write_markdown(path, [])
     assert path.read_text() == before
+
+
+def test_the_command_names_what_was_measured_and_no_places(tmp_path: Path) -> None:
+    from benchmarks.__main__ import _what_was_measured
+
+    (tmp_path / "drums").mkdir()
+    arguments = [
+        str(tmp_path / "drums"),
+        "--seconds",
+        "20",
+        "--json",
+        "/somewhere/x.json",
+        "--write",
+        "docs/b.md",
+        "--full",
+    ]
+    assert _what_was_measured(arguments) == ["drums", "--seconds", "20", "--full"]

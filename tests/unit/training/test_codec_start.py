@@ -79,19 +79,20 @@ def test_views_go_far_only_where_that_helps(tmp_path: Path, alike: bool) -> None
     assert (spread == 0.0) if alike else (spread > 0.0)
 
 
-def test_the_shipped_start_fits_the_default_codec_and_nothing_else() -> None:
+@pytest.mark.parametrize(("rate", "n_fft"), [(22_050, 1024), (24_000, 1024), (44_100, 2048), (48_000, 2048)])
+def test_the_shipped_starts_fit_the_default_codec_and_nothing_else(rate: int, n_fft: int) -> None:
     default = VQVAEParams().resolve(200)
-    model = build_vqvae(24_000, default, 0, warm=False)
+    model = build_vqvae(rate, default, 0, warm=False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     assert warm_start(model)
-    shipped = load_file(STARTS / "n_fft_1024.safetensors")
+    shipped = load_file(STARTS / f"n_fft_{n_fft}.safetensors")
     for key, value in model.state_dict().items():
         if key in shipped:
             assert torch.equal(value, shipped[key].float()), key
         else:
             assert torch.equal(value, before[key]), key
-    for rate, changes in ((24_000, {"hidden_size": 128}), (24_000, {"num_layers": 3}), (8_000, {})):
-        other = build_vqvae(rate, default.model_copy(update=changes), 0, warm=False)
+    for other_rate, changes in ((rate, {"hidden_size": 128}), (rate, {"num_layers": 3}), (8_000, {})):
+        other = build_vqvae(other_rate, default.model_copy(update=changes), 0, warm=False)
         weights = {key: value.clone() for key, value in other.state_dict().items()}
         assert not warm_start(other)
         assert all(torch.equal(value, weights[key]) for key, value in other.state_dict().items())
