@@ -182,7 +182,7 @@ def memory_section(peaks: Sequence[Peak], command: str) -> Section:
     columns = ("sound", "recordings", "MiB before", "peak MiB", "ratio", "x real time")
     text = (
         f"`{command}`: `encode_corpus` with an untrained codec of the large tier on synthetic sound, each row a process of "
-        "its own (`ru_maxrss`, which counts mapped pages of the corpus too)."
+        "its own; mapped pages of the corpus count, too."
     )
     return Section("memory", "Memory of coding", text, (Grid(columns, rows),))
 
