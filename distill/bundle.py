@@ -22,7 +22,7 @@ from distill.headers import read_header
 from distill.models.prior import CodePrior
 from distill.models.spectral import SpectrogramConfig
 from distill.models.vqvae import VQVAE, CodecShape, VQVAEArchitecture
-from distill.params import CodebookSize, Heads, Levels, PriorLayers, PriorWidth, Settings
+from distill.params import CodebookSize, Heads, Levels, PriorLayers, PriorWidth, Settings, first_problem
 from distill.weights import tensors_sha256, weights_sha256
 
 FORMAT = "distill_model"
@@ -209,10 +209,8 @@ def read_metadata(path: Path) -> BundleMetadata:
     try:
         return BundleMetadata.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(
-            f"{path}: expected valid metadata, found {key}: {first['msg']}; get the file again"
+            f"{path}: expected valid metadata, found {first_problem(error)}; get the file again"
         ) from error
 
 

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 LINE_SECONDS = 10.0
+HEALTH_TITLE = "codebooks on held-out sound"
 
 
 class ProgressReport:

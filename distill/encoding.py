@@ -48,7 +48,6 @@ def encode_corpus(
 
 def encode_entries(codec: VQVAE, corpus: Corpus, batch: Sequence[CorpusEntry]) -> list[Codes]:
     """Codes `[F, Q]` of recordings that all have F frames."""
-    device = codec.head.weight.device
     longest = max(entry.samples for entry in batch)
 
     def read(start: int, stop: int) -> Tensor:
@@ -56,7 +55,7 @@ def encode_entries(codec: VQVAE, corpus: Corpus, batch: Sequence[CorpusEntry]) -
         for row, entry in zip(audio, batch, strict=True):
             length = max(0, min(stop, entry.samples) - start)
             row[:length] = waveform(corpus, entry, start, length)
-        return audio.to(device)
+        return audio.to(codec.device)
 
     return list(codec.encode_from(read, longest).cpu().numpy())
 

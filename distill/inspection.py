@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from distill.bundle import BundleMetadata
-from distill.console import health_table, plain
+from distill.console import HEALTH_TITLE, health_table, plain
 
 
 def describe(path: Path, metadata: BundleMetadata) -> Group:
@@ -41,4 +41,4 @@ def describe(path: Path, metadata: BundleMetadata) -> Group:
     for row in rows:
         facts.add_row(*map(plain, row))
     health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
-    return Group(facts, health_table(health, "codebooks on held-out sound"))
+    return Group(facts, health_table(health, HEALTH_TITLE))

@@ -41,6 +41,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with settings read from a file, as `key: what`."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
 class VQVAEConfig(Settings):
     """The codec and its training with every `auto` resolved."""
 

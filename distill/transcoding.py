@@ -72,7 +72,7 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
 def encode_pcm(codec: VQVAE, pcm: NDArray[np.int16]) -> Codes:
     """Samples `[N]` int16 at the codec's rate to codes `[F, Q]`."""
     audio = torch.from_numpy(pcm).float() / PCM_SCALE
-    codes: Codes = codec.encode(audio[None].to(_device(codec)))[0].cpu().numpy()
+    codes: Codes = codec.encode(audio[None].to(codec.device))[0].cpu().numpy()
     return codes
 
 
@@ -125,7 +125,7 @@ def decode_file(
     written = []
     with whole as folder:
         for done, (name, (_, samples, codes)) in enumerate(zip(names, recordings, strict=True)):
-            audio = codec.decode(torch.from_numpy(codes)[None].to(_device(codec)))[0, :samples].cpu().numpy()
+            audio = codec.decode(torch.from_numpy(codes)[None].to(codec.device))[0, :samples].cpu().numpy()
             write_audio(folder / name, audio, rate, kind)
             written.append(DecodedFile(output if single else output / name, len(audio) / rate))
             if progress is not None:
@@ -151,7 +151,3 @@ def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
 
 def _printable(name: str) -> str:
     return "".join(character if character.isprintable() and character not in "/\\" else "_" for character in name)
-
-
-def _device(codec: VQVAE) -> torch.device:
-    return next(codec.parameters()).device

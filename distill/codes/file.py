@@ -17,7 +17,7 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
 from distill.headers import read_header
-from distill.params import CodebookSize, Levels, Settings
+from distill.params import CodebookSize, Levels, Settings, first_problem
 
 FORMAT = "distill_codes"
 VERSION = (1, 0)
@@ -89,9 +89,7 @@ def _read_header(path: Path) -> CodesHeader:
     try:
         return CodesHeader.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path}: expected a valid header, found {key}: {first['msg']}; {AGAIN}") from error
+        raise ArtifactError(f"{path}: expected a valid header, found {first_problem(error)}; {AGAIN}") from error
 
 
 def _tensor(path: Path, header: CodesHeader, file: Any, entry: CodedRecording) -> Codes:

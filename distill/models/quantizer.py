@@ -4,8 +4,7 @@ Greedy search, nearest codeword level after level, leaves 4 % more error in held
 (docs/decisions.md).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,10 @@ class ResidualQuantizer(nn.Module):
     codeword is not reliably found. The gradient goes straight through.
     """
 
+    codebooks: Tensor  # [Q, V, D]
+    counts: Tensor  # [Q, V], moving averages of how many latents have a codeword
+    sums: Tensor  # [Q, V, D], and of the sum of what they want of it
+
     def __init__(self, latent_size: int, codebook_size: int, num_quantizers: int, ema_decay: float) -> None:
         super().__init__()
         self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
@@ -52,19 +55,19 @@ class ResidualQuantizer(nn.Module):
     def search(self, latents: Tensor) -> Tensor:
         """Codes `[..., Q]` of latents `[..., D]`; each row's depend on that row alone."""
         rows = latents.reshape(-1, latents.shape[-1])
-        codes = torch.cat([_beam_search(part, self._books()) for part in rows.split(SEARCH_ROWS)])
+        codes = torch.cat([_beam_search(part, self.codebooks) for part in rows.split(SEARCH_ROWS)])
         return codes.reshape(*latents.shape[:-1], self.num_quantizers)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes `[..., Q]` to latents `[..., D]`."""
-        latents = self._books()[0][codes[..., 0]]
+        latents = self.codebooks[0][codes[..., 0]]
         for level in range(1, self.num_quantizers):
-            latents = latents + self._books()[level][codes[..., level]]
+            latents = latents + self.codebooks[level][codes[..., level]]
         return latents
 
     def codewords(self) -> Tensor:
         """The codebooks `[Q, V, D]`."""
-        return self._books().detach()
+        return self.codebooks.detach()
 
     @torch.no_grad()
     def fit(self, latents: Tensor, generator: torch.Generator) -> None:
@@ -73,38 +76,29 @@ class ResidualQuantizer(nn.Module):
         for level in range(self.num_quantizers):
             centres, assignment = kmeans(residual, self.codebook_size, generator)
             counts = torch.bincount(assignment, minlength=self.codebook_size).clamp_min(1).float()
-            self._books()[level] = centres
-            cast(Tensor, self.counts)[level] = counts
-            cast(Tensor, self.sums)[level] = centres * counts[:, None]
+            self.codebooks[level] = centres
+            self.counts[level] = counts
+            self.sums[level] = centres * counts[:, None]
             residual = residual - centres[assignment]
-
-    def _books(self) -> Tensor:
-        return cast(Tensor, self.codebooks)
 
     @torch.no_grad()
     def _follow(self, latents: Tensor, codes: Tensor) -> None:
         """One step of the moving averages: every codeword towards the mean of what the other levels leave to it."""
         rows, codes = latents.reshape(-1, latents.shape[-1]), codes.reshape(-1, self.num_quantizers)
-        counts, sums, books = cast(Tensor, self.counts), cast(Tensor, self.sums), self._books()
-        new = [self._shares(rows, codes, level) for level in range(self.num_quantizers)]
-        for level, (count, total) in enumerate(new):
-            counts[level].lerp_(count, 1 - self.ema_decay)
-            sums[level].lerp_(total, 1 - self.ema_decay)
+        left = rows - self.decode(codes)
+        for level in range(self.num_quantizers):
+            chosen, book = codes[:, level], self.codebooks[level]
+            count = torch.bincount(chosen, minlength=self.codebook_size).float()
+            total = torch.zeros_like(book).index_add_(0, chosen, left + book[chosen])
+            self.counts[level].lerp_(count, 1 - self.ema_decay)
+            self.sums[level].lerp_(total, 1 - self.ema_decay)
             # A codeword that is not used keeps its place: its count and sum shrink together.
-            books[level] = torch.where(
-                counts[level][:, None] > 1e-6, sums[level] / counts[level][:, None].clamp_min(1e-6), books[level]
-            )
-
-    def _shares(self, rows: Tensor, codes: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """How many rows `[V]` have each codeword of a level, and the sum `[V, D]` of what the other levels leave of them."""
-        chosen = codes[:, level]
-        wanted = rows - self.decode(codes) + self._books()[level][chosen]
-        counts = torch.bincount(chosen, minlength=self.codebook_size).float()
-        return counts, torch.zeros_like(self._books()[level]).index_add_(0, chosen, wanted)
+            counts = self.counts[level][:, None]
+            self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), book)
 
 
-def _beam_search(rows: Tensor, books: Tensor | Sequence[Tensor]) -> Tensor:
-    """Codes `[n, Q]` of latents `[n, D]`: the best of `BEAM_SIZE` candidates kept from level to level."""
+def _beam_search(rows: Tensor, books: Tensor) -> Tensor:
+    """Codes `[n, Q]` of latents `[n, D]` with codebooks `[Q, V, D]`: the best of `BEAM_SIZE` candidates kept from level to level."""
     residual = rows[:, None]  # [n, candidates, D]
     codes = torch.zeros(len(rows), 1, 0, dtype=torch.int64, device=rows.device)
     for book in books:

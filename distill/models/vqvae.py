@@ -77,6 +77,11 @@ class VQVAE(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.weight.data[: spectrogram.n_fft // 2 + 1] = 0.0
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
     def forward(self, audio: Tensor) -> VQVAEOutput:
         """Reconstruct `[B, N]`, N a multiple of `samples_per_frame`."""
         margin = self.spectrogram.margin

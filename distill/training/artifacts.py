@@ -15,7 +15,7 @@ from torch import nn
 import distill
 from distill.errors import ArtifactError
 from distill.files import atomic_folder, canonical_json, read_json, sha256_files, sha256_text, write_bytes, write_json
-from distill.params import Settings
+from distill.params import Settings, first_problem
 from distill.weights import save_weights
 
 MAX_CURVE_POINTS = 1000
@@ -66,10 +66,8 @@ def load_config(folder: Path, kind: type[C]) -> C:
     try:
         return kind.model_validate(read_json(path, "the settings of a trained model"))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(
-            f"{path}: expected valid settings, found {key}: {first['msg']}; run `dvc repro` again"
+            f"{path}: expected valid settings, found {first_problem(error)}; run `dvc repro` again"
         ) from error
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from distill.console import ProgressReport, health_table
+from distill.console import HEALTH_TITLE, ProgressReport, health_table
 from distill.params import VQVAEConfig
 from distill.training.artifacts import save_artifact
 from distill.training.codec_artifact import CodecArtifact
@@ -14,8 +14,6 @@ from distill.training.events import VQEpochMetrics, VQStepMetrics
 from distill.training.tracking import Tracker
 from distill.training.vqvae import CodecTraining, utilization_warnings
 from distill.weights import weights_sha256
-
-HEALTH_TITLE = "codebooks on held-out sound"
 
 
 def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[VQStepMetrics | VQEpochMetrics], None]:

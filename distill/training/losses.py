@@ -27,18 +27,14 @@ class MultiScaleMelLoss(nn.Module):
             self.register_buffer(f"bank_{size}", bank[:, bank.sum(dim=0) > 0].contiguous(), persistent=False)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """`[B, N]` against `[B, N]`: a scalar."""
-        return self.by_window(estimate, reference).sum()
-
-    def by_window(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """`[B, N]` against `[B, N]`: the distance in each window `[len(windows)]`. No gradient goes to the reference."""
+        """`[B, N]` against `[B, N]`: a scalar. No gradient goes to the reference."""
         with torch.autocast(estimate.device.type, enabled=False):
             distances = []
             for size in self.windows:
                 with torch.no_grad():
                     wanted = self._log_mel(reference.float(), size)
                 distances.append((self._log_mel(estimate.float(), size) - wanted).abs().mean())
-            return torch.stack(distances)
+            return torch.stack(distances).sum()
 
     def _log_mel(self, audio: Tensor, size: int) -> Tensor:
         window = cast(Tensor, getattr(self, f"window_{size}"))

@@ -174,7 +174,6 @@ def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store:
             progress.say(
                 f"epoch {epoch.epoch + 1}: loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
             )
-            write_start(task.codec)
 
         settings = FitSettings(
             epochs=epochs,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from unit.tiny import write_model
 
 from distill.bundle import BundleMetadata, PriorMetadata, codec_shape, load_bundle, prior_shape, save_bundle
 from distill.errors import ArtifactError
@@ -80,15 +81,7 @@ def test_equal_models_give_equal_files_with_one_metadata_key(tmp_path: Path) -> 
 
 
 def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
-    codec, _ = networks()
-    metadata = BundleMetadata(
-        has_prior=False,
-        vqvae_config=codec_shape(codec),
-        spectrogram_config=codec.spectrogram,
-        codebook_size=8,
-        num_quantizers=2,
-    )
-    save_bundle(tmp_path / "a.distill", codec, None, metadata)
+    write_model(tmp_path / "a.distill")
     assert load_bundle(tmp_path / "a.distill").prior is None
 
 

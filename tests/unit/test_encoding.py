@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from unit.tiny import RATE, tiny_codec
 
 from distill import encoding
 from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
 from distill.audio.writing import write_audio
 from distill.codes.store import CodesConfig, CodesReader, CodesWriter
 from distill.encoding import encode_corpus, encode_entries, usage, waveform
-from tests.unit.tiny import RATE, tiny_codec
 
 
 @pytest.fixture(scope="module")
