@@ -190,7 +190,7 @@ class VQVAEParams(Settings):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     gradient_clip: Annotated[float, Field(gt=0)] = 5.0
     encoder_rate: Share = 0.1
-    patience: Patience = 25
+    patience: Patience = 10
 
     def resolve(self, recordings: int, tier: TierName | Auto = "auto") -> VQVAEConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""

@@ -1,6 +1,6 @@
 """Tables on disk: dataclass instances to parquet with a fixed schema, and back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import pyarrow.parquet as pq
 from distill.errors import ArtifactError
 from distill.files import atomic_path
 
+ROWS_AT_ONCE = 1024  # as dictionaries: a large table's would take more memory than all else
+
 
 def write_table(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
     """Write dataclass instances as a parquet file with the columns of `schema`, atomically; equal rows give equal bytes."""
-    table = pa.Table.from_pylist([vars(row) for row in rows], schema=schema)
+    listed = list(rows)
+    table = pa.table({name: [getattr(row, name) for row in listed] for name in schema.names}, schema=schema)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def read_table(path: Path, schema: pa.Schema, what: str) -> list[dict[str, Any]]:
+def read_table(path: Path, schema: pa.Schema, what: str) -> Iterator[dict[str, Any]]:
     """Rows of a parquet file with exactly the columns of `schema`. `what` names it in the ArtifactError for any other file."""
     try:
         table = pq.read_table(path)
@@ -32,5 +35,5 @@ def read_table(path: Path, schema: pa.Schema, what: str) -> list[dict[str, Any]]
         raise ArtifactError(
             f"{path}: expected {what} with the columns {', '.join(schema.names)}, found {', '.join(table.schema.names)}; run `dvc repro` again"
         )
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    for batch in table.to_batches(ROWS_AT_ONCE):
+        yield from batch.to_pylist()

@@ -273,7 +273,7 @@ def _check_groups(folder: Path, report: IngestReport) -> None:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CorpusEntry:
     """One recording of a corpus; exact copies and rejected files have none."""
 

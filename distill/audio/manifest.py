@@ -15,7 +15,7 @@ from distill.tables import read_table, write_table
 Status = Literal["used", "warned", "rejected"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestRow:
     """What became of one audio file. Fields are the columns, in their order."""
 

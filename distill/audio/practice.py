@@ -2,7 +2,7 @@
 
 A practice sound is a few layers at random places. A layer is a source (noise, strings of harmonics, ringing modes,
 frequency modulation, clicks, glides, a voice-like buzz) under an envelope and a filter; the sum may be overdriven, put in
-a room and laid on a noise floor. Nothing here imitates a particular recording.
+a room, laid on a noise floor and cut off above some frequency. Nothing here imitates a particular recording.
 """
 
 import numpy as np
@@ -30,11 +30,21 @@ def practice_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.
         total = _in_a_room(rng, sample_rate, total)
     if rng.random() < 0.6:
         total += 10 ** (rng.uniform(-100, -40) / 20) * _noise(rng, sample_rate, length)
+    if rng.random() < 0.25:
+        total = _band_limited(rng, sample_rate, total)
     total *= 10 ** (rng.uniform(-40, 0) / 20) / max(1e-9, np.abs(total).max())
     if rng.random() < 0.3:  # digital silence before or after
         edge = int(rng.integers(length))
         total[slice(0, edge) if rng.random() < 0.5 else slice(edge, length)] = 0.0
     return (np.round(total * 32767) / 32768).astype(np.float32)
+
+
+def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    """As if it came from a lower sample rate, or out of a lossy file: nothing above 2 kHz or more."""
+    highest = np.exp(rng.uniform(np.log(2000.0), np.log(0.48 * sample_rate)))
+    sections = signal.ellip(8, 0.1, 80, highest, fs=sample_rate, output="sos")
+    filtered: Samples = signal.sosfiltfilt(sections, sound, padlen=min(27, len(sound) - 1))
+    return filtered
 
 
 def _layer(rng: Generator, sample_rate: int, length: int) -> Samples:

@@ -39,7 +39,7 @@ class CodesConfig(Settings):
     codec_sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexRow:
     """Where one coded view of a recording lies. View 0 is the recording as it is."""
 
@@ -51,7 +51,7 @@ class IndexRow:
     group: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SplitRow:
     """The side of one recording."""
 

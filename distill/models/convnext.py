@@ -25,7 +25,11 @@ class ConvNeXtBlock(nn.Module):
         # Only the two linear layers gain from bf16; convolution and norm are faster and safer in fp32.
         with torch.autocast(x.device.type, enabled=False):
             y = self.norm(self.depthwise(x.transpose(1, 2)).transpose(1, 2))
-        y = self.contract(self.dropout(nn.functional.gelu(self.expand(y))))
+        y = nn.functional.gelu(self.expand(y))
+        if self.training and self.dropout.p:
+            # Channels drop out for a whole crop: to draw single values took as long as both layers.
+            y = y * self.dropout(y.new_ones(len(y), 1, y.shape[2]))
+        y = self.contract(y)
         return cast(Tensor, x + self.scale * y.float())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill.models.convnext import ConvNeXtStack
 from distill.models.quantizer import ResidualQuantizer
+from distill.models.search import REACH
 from distill.models.spectral import LOG_FLOOR, FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Settings
 
@@ -156,16 +157,17 @@ class VQVAE(nn.Module):
         """
         margin, step = self.spectrogram.margin, self.spectrogram.samples_per_frame
         frames = self.spectrogram.frames_for(samples)
-        context = self.encoder.context
         codes = []
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
-            first, last = max(0, start - context), min(frames, stop + context)
+            context = self.quantizer.search_context
+            searched, until = max(0, start - context), min(frames, stop + context)
+            first, last = max(0, searched - self.encoder.context), min(frames, until + self.encoder.context)
             begin, end = first * step - margin, last * step + margin
             piece = read(max(0, begin), min(samples, end))
             piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
-            latents = self.latents(piece)[:, start - first : stop - first]
-            codes.append(self.quantizer.search(latents))
+            latents = self.latents(piece)[:, searched - first : until - first]
+            codes.append(self.quantizer.search(latents, searched)[:, start - searched : stop - searched])
         return torch.cat(codes, dim=1)
 
     @torch.no_grad()
@@ -178,7 +180,9 @@ class VQVAE(nn.Module):
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
             first, last = max(0, start - context), min(frames, stop + context)
-            piece = self.synthesise(self.quantizer.decode(codes[:, first:last]), first)
+            summed, until = max(0, first - REACH), min(frames, last + REACH)
+            latents = self.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
+            piece = self.synthesise(latents, first)
             audio.append(piece[:, (start - first) * step : (stop - first) * step])
         return torch.cat(audio, dim=1)
 

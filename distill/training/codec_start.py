@@ -17,11 +17,11 @@ from distill.training.codec_data import VARISPEED_SEMITONES, varispeed
 STARTS = Path(__file__).parent.parent / "models" / "starts"
 WARM_PARTS = ("decoder.", "head.")
 
-VIEWS = 4  # of each recording: as it is, and shifted, louder or softer, faster or slower
+VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
 SPREADS = (0.0, 0.3, 1.0)  # candidates for how far views go from the recording: 0 only shifts, 1 the whole range
-MAX_FIT_FRAMES = 30_000  # of features, for principal components and k-means
+MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
 MAX_TRIAL_FRAMES = 8_000  # the same when candidates are compared
-MIN_PIECE_FRAMES = 256
+MIN_PIECE_FRAMES = 64
 TRIAL_SHARE = 5  # one recording in so many judges the candidates
 GAIN_RANGE_DB = (-8.0, 2.0)
 
@@ -46,14 +46,16 @@ def warm_start(model: VQVAE) -> bool:
 
 @torch.no_grad()
 def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], seed: int) -> None:
-    """Projection by principal components, codebooks by k-means, both over views of the training recordings.
+    """Projection by principal components and codebooks, both fitted to views of the training recordings.
 
-    How far the views go is decided by coding every fifth training recording with what the others gave.
+    How far the views go is decided by coding every fifth training recording with what the others gave, by k-means alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, 4))
     model.eval()
     spread = _best_spread(model, corpus, entries, generator)
-    _fit(model, _view_features(model, corpus, entries, spread, MAX_FIT_FRAMES, generator), generator)
+    pieces = _view_features(model, corpus, entries, spread, MAX_FIT_FRAMES, generator)
+    model.fit_projection(torch.cat(pieces))
+    model.quantizer.fit([model.project(piece) for piece in pieces], generator)
 
 
 def _best_spread(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], generator: torch.Generator) -> float:
@@ -62,18 +64,19 @@ def _best_spread(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], g
     if not judges:
         return SPREADS[-1]
     wanted = _view_features(model, corpus, judges, None, MAX_TRIAL_FRAMES, generator)
-    weights = cast(Tensor, model.weights)
     errors = []
     for spread in SPREADS:
-        _fit(model, _view_features(model, corpus, others, spread, MAX_TRIAL_FRAMES, generator), generator)
-        latents = model.quantizer.decode(model.quantizer.search(model.project(wanted)))
-        errors.append(float(((model.unproject(latents) - wanted) * weights).abs().mean()))
+        features = torch.cat(_view_features(model, corpus, others, spread, MAX_TRIAL_FRAMES, generator))
+        model.fit_projection(features)
+        model.quantizer.fit_frames(model.project(features), generator)
+        errors.append(sum(_error(model, piece) for piece in wanted))
     return SPREADS[errors.index(min(errors))]
 
 
-def _fit(model: VQVAE, features: Tensor, generator: torch.Generator) -> None:
-    model.fit_projection(features)
-    model.quantizer.fit(model.project(features), generator)
+def _error(model: VQVAE, features: Tensor) -> float:
+    """What coding features `[F, features]` leaves over, as the projection weighs it, summed."""
+    latents = model.quantizer.decode(model.quantizer.search(model.project(features)[None]))[0]
+    return float(((model.unproject(latents) - features) * cast(Tensor, model.weights)).abs().sum())
 
 
 def _view_features(
@@ -83,11 +86,12 @@ def _view_features(
     spread: float | None,
     most: int,
     generator: torch.Generator,
-) -> Tensor:
-    """About `most` features `[n, features]` at most: `VIEWS` of each recording, or with `spread` None each as it is."""
+) -> list[Tensor]:
+    """Features `[F, features]` of pieces, about `most` frames: `VIEWS` of each recording, or with `spread` None each as it is."""
     config = model.spectrogram
     # Of a large corpus a random part: pieces of random recordings, until there are frames enough.
-    piece = max(MIN_PIECE_FRAMES, most // len(entries)) * config.samples_per_frame
+    views = 1 if spread is None else VIEWS
+    piece = max(MIN_PIECE_FRAMES, most // (views * len(entries))) * config.samples_per_frame
     kept: list[Tensor] = []
     frames_kept = 0
     for index in torch.randperm(len(entries), generator=generator).tolist():
@@ -95,9 +99,9 @@ def _view_features(
             break
         entry = entries[index]
         length = min(entry.samples, piece)
-        start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
-        audio = waveform(corpus, entry, start, length)
-        for view in range(1 if spread is None else VIEWS):
+        for view in range(views):
+            start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
+            audio = waveform(corpus, entry, start, length)
             shift, played = 0, audio
             if view and spread is not None:
                 shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator))
@@ -107,7 +111,7 @@ def _view_features(
             padded[config.margin + shift : config.margin + shift + len(played)] = played
             kept.append(model.features(padded[None])[0])
             frames_kept += frames
-    return torch.cat(kept)
+    return kept
 
 
 def _changed(audio: Tensor, spread: float, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ from distill.training.interruption import Interruption
 
 MAX_SKIPPED_IN_A_ROW = 10
 MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
+DROP_FACTOR = 0.2  # of the learning rate when patience is over and there is a drop left
 CHECKPOINT_SECONDS = 10.0
 
 B = TypeVar("B")
@@ -64,6 +65,7 @@ class FitSettings:
         default_factory=dict
     )  # parameters named so learn at this share of the rate
     start_counts: bool = False  # the weights before the first step may turn out to be the best
+    drops: int = 0  # how often training goes back to its best weights and on with a lower rate before patience ends it
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class _State:
     step: int = 0  # optimiser steps begun since the start of training
     best_epoch: int = -1
     best_loss: float | None = None
+    drops: int = 0
+    dropped_after: int = -1  # the epoch before the last drop
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     counted_steps: int = 0
@@ -164,7 +168,11 @@ class Fit(Generic[B]):
         if self.settings.start_counts and self.state.best_loss is None:
             self._measure_start()
         with torch.random.fork_rng(devices=[]):
-            while len(self.state.history) < self.settings.epochs and not cancelled and not self._out_of_patience():
+            while len(self.state.history) < self.settings.epochs and not cancelled:
+                if self._out_of_patience():
+                    if self.state.drops == self.settings.drops:
+                        break
+                    self._drop()
                 cancelled = self._epoch()
         if self.state.best_loss is None:
             self._validate(time.monotonic())
@@ -204,7 +212,7 @@ class Fit(Generic[B]):
 
     def _train_step(self, epoch: int, batch: B) -> None:
         began = time.monotonic()
-        rate = learning_rate_at(self.state.step, self.total_steps, self.settings)
+        rate = self._rate_at(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
         torch.manual_seed(derive_seed(self.settings.seed, 1, self.state.step))
@@ -266,7 +274,7 @@ class Fit(Generic[B]):
         if state.best_loss is None or measured["val_loss"] < state.best_loss:
             is_best = True
             self._keep_best(epoch, measured["val_loss"])
-        rate = learning_rate_at(max(0, state.step - 1), self.total_steps, self.settings)
+        rate = self._rate_at(max(0, state.step - 1))
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
         if self.on_epoch is not None and state.best_loss is not None:
@@ -292,7 +300,20 @@ class Fit(Generic[B]):
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
 
     def _out_of_patience(self) -> bool:
-        return 0 < self.settings.patience < len(self.state.history) - self.state.best_epoch
+        return (
+            0 < self.settings.patience < len(self.state.history) - max(self.state.best_epoch, self.state.dropped_after)
+        )
+
+    def _drop(self) -> None:
+        """Back to the best weights, with fresh moments, and on with a lower rate."""
+        self.state.drops += 1
+        self.state.dropped_after = len(self.state.history) - 1
+        self.model.load_state_dict(self.best_tensors)
+        self.optimizer.state.clear()
+        self._save()  # a best epoch found from here on must not meet a state from before
+
+    def _rate_at(self, step: int) -> float:
+        return learning_rate_at(step, self.total_steps, self.settings) * DROP_FACTOR**self.state.drops
 
     def _save(self) -> None:
         self._saved = time.monotonic()

@@ -1,6 +1,6 @@
 """Practice of the decoder: what it can learn of any sound, learnt once from synthetic ones and shipped as its start.
 
-`make starts` writes `distill/models/starts/`. Nobody's recordings go into it: the sounds are `audio/practice.py`'s, coded
+`make starts` writes `distill/models/starts/`, going on from what lies there. Nobody's recordings go into it: the sounds are `audio/practice.py`'s, coded
 with the codebooks of small made-up corpora, so that the decoder meets the quantisation error it will meet in earnest.
 """
 
@@ -27,20 +27,20 @@ from distill.params import VQVAEParams
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
 from distill.training.codec_data import varispeed
-from distill.training.codec_start import WARM_PARTS, start_path
+from distill.training.codec_start import WARM_PARTS, start_path, warm_start
 from distill.training.engine import Epoch, Fit, FitSettings, Step
 from distill.training.fabric import make_fabric
 from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.training.vqvae import BETAS, WARMUP_STEPS, build_vqvae
 
-SOUNDS, HELD_OUT = 3000, 100  # practice sounds in the pool, and how many of them only judge
+SOUNDS, HELD_OUT = 5000, 100  # practice sounds in the pool, and how many of them only judge
 SOUND_FRAMES, CROP_FRAMES = 80, 32  # code frames
 CORPORA = 12  # made-up corpora, each with a projection and codebooks of its own
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (256, 128, 64, 512)
 CORPUS_FRAMES = 12_000
 LEVELS = 4
-FIRST_N_FFT = 1024  # practised from random weights; the others begin with its convolutions
+FIRST_N_FFT = 1024  # other windows' first practice begins with the convolutions of this one
 BATCH_SIZE, STEPS_PER_EPOCH = 8, 250
 UNQUANTISED_SHARE = 0.15
 MAX_SEMITONES = 6.0
@@ -77,7 +77,7 @@ class _PracticeTask:
     def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
         config = VQVAEParams(dropout=0.0).resolve(1000)
         self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
-        if self.codec.spectrogram.n_fft != FIRST_N_FFT:
+        if not warm_start(self.codec):
             _borrow_trunk(self.codec)
         self.model = _Decoding(self.codec)
         self.seed, self.fabric = seed, fabric
@@ -143,12 +143,11 @@ class _PracticeTask:
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
         margin = codec.spectrogram.margin
         padded = (np.pad(self.sounds[index], margin) for index in chosen)
-        features = torch.cat([codec.features(torch.from_numpy(sound)[None])[0] for sound in padded])
-        features = features[torch.randperm(len(features), generator=generator)[:CORPUS_FRAMES]]
-        codec.fit_projection(features)
+        pieces = [codec.features(torch.from_numpy(sound)[None])[0, : CORPUS_FRAMES // count] for sound in padded]
+        codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         quantizer = ResidualQuantizer(codec.architecture.latent_size, codewords, LEVELS, ema_decay=1.0).eval()
-        quantizer.fit(codec.project(features), generator)
+        quantizer.fit([codec.project(piece) for piece in pieces], generator)
         progress(number + 1, CORPORA, "made-up corpora")
         mean, components = cast(Tensor, codec.mean).clone(), cast(Tensor, codec.components).clone()
         return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
@@ -158,8 +157,10 @@ def _borrow_trunk(codec: VQVAE) -> None:
     """Begin with the convolutions that have practised at another sample rate, if there are some."""
     path = start_path(FIRST_N_FFT)
     if path.is_file():
+        own = codec.state_dict()
         trunk = {key: value.float() for key, value in load_file(path).items() if key.startswith("decoder.")}
-        codec.load_state_dict(trunk, strict=False)
+        if all(own[key].shape == value.shape for key, value in trunk.items() if key in own):
+            codec.load_state_dict({key: value for key, value in trunk.items() if key in own}, strict=False)
 
 
 def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:
@@ -184,6 +185,7 @@ def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store:
             warmup_steps=WARMUP_STEPS,
             patience=0,
             seed=seed,
+            start_counts=True,
         )
         Fit(task, settings, fabric, store, show_step, show_epoch).run()
     write_start(task.codec)
@@ -200,10 +202,10 @@ def write_start(codec: VQVAE) -> Path:
 
 
 def main() -> None:
-    """`python -m distill.training.practice SAMPLE_RATE EPOCHS`."""
-    sample_rate, epochs = (int(value) for value in sys.argv[1:])
-    store = CheckpointStore(Path(".distill") / "practice" / f"{sample_rate}-{epochs}")
-    learn_start(sample_rate, epochs, 0, make_fabric(execution_from_environment()), store)
+    """`python -m distill.training.practice SAMPLE_RATE EPOCHS SEED`."""
+    sample_rate, epochs, seed = (int(value) for value in sys.argv[1:])
+    store = CheckpointStore(Path(".distill") / "practice" / f"{sample_rate}-{epochs}-{seed}")
+    learn_start(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)
     store.clear()
 
 

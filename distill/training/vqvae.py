@@ -28,6 +28,7 @@ MAX_VAL_PIECES = 64
 LOW_UTILIZATION = 0.30
 BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
+RATE_DROPS = 2
 
 Callback = Callable[[VQStepMetrics | VQEpochMetrics], None]
 OnMetrics = Callable[[Mapping[str, float], int], None]
@@ -83,6 +84,7 @@ def train_vqvae(
         seed=seed,
         rate_shares={"encoder.": config.encoder_rate, "to_latent.": config.encoder_rate},
         start_counts=True,
+        drops=RATE_DROPS,
     )
     fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
     health = _health_at(fit.best_metrics, config.num_quantizers)

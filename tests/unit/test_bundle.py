@@ -27,7 +27,7 @@ def networks() -> tuple[VQVAE, CodePrior]:
             spectrogram=spectrogram, codebook_size=8, num_quantizers=2, latent_size=8, hidden_size=16, num_layers=1
         )
     )
-    codec.quantizer.fit(torch.randn(50, 8), torch.Generator().manual_seed(0))
+    codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
     return codec.eval(), CodePrior(8, 20, 2, 16, 1, 2, 0.0, num_special_tokens=2).eval()
 
 

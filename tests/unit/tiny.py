@@ -14,12 +14,12 @@ RATE = 16_000
 
 
 def tiny_codec(seed: int = 0) -> VQVAE:
-    """An untrained codec at 16 kHz: 2 levels of 8 codewords."""
+    """An untrained codec at 16 kHz: 3 levels of 8 codewords."""
     torch.manual_seed(seed)
     spectrogram = spectrogram_config_for(RATE)
-    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
     codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape))
-    codec.quantizer.fit(torch.randn(200, 8) * 3, torch.Generator().manual_seed(seed))
+    codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return codec.eval()
 
 
@@ -31,7 +31,7 @@ def write_model(path: Path, seed: int = 0) -> VQVAE:
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         codebook_size=8,
-        num_quantizers=2,
+        num_quantizers=3,
     )
     save_bundle(path, codec, None, metadata)
     return codec

@@ -29,7 +29,7 @@ def bundle() -> Bundle:
         num_layers=1,
     )
     codec = VQVAE(architecture).eval()
-    codec.quantizer.fit(torch.randn(100, 8) * 3, torch.Generator().manual_seed(0))
+    codec.quantizer.fit([torch.randn(100, 8) * 3], torch.Generator().manual_seed(0))
     prior = CodePrior(8, 20, 2, 16, 1, 2, 0.0, num_special_tokens=2).eval()
     metadata = BundleMetadata(
         has_prior=True,

@@ -118,6 +118,81 @@ def test_patience_ends_training_early() -> None:
     assert len(result.history) == result.best_epoch + 4
 
 
+def test_before_patience_ends_training_it_goes_on_from_the_best_weights_with_a_lower_rate() -> None:
+    changes: dict[str, Any] = {"epochs": 500, "learning_rate": 0.5, "patience": 3}
+    without = Fit(Line(), settings(**changes), FABRIC).run()
+    rates: list[float] = []
+    starts: list[dict[str, Tensor]] = []
+    task = Line()
+    fit = Fit(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
+    drop = fit._drop
+
+    def watch() -> None:
+        drop()
+        starts.append(fit._tensors())
+        assert all(torch.equal(value, fit.best_tensors[key]) for key, value in starts[-1].items())
+        assert not fit.optimizer.state
+
+    fit._drop = watch  # type: ignore[method-assign]
+    result = fit.run()
+    assert len(starts) == 2
+    assert result.history[: len(without.history)] == without.history
+    steady = [learning_rate_at(step, 500 * task.steps_per_epoch, settings(**changes)) for step in range(len(rates))]
+    found = [round(rate / whole_rate, 6) for rate, whole_rate in zip(rates, steady, strict=True)]
+    factors = [1.0, engine.DROP_FACTOR, engine.DROP_FACTOR**2]
+    assert list(dict.fromkeys(found)) == pytest.approx(factors)
+    assert found.index(found[-1]) > len(without.history) * task.steps_per_epoch
+    assert len(result.history) - 1 - max(result.best_epoch, fit.state.dropped_after) == 3
+
+
+@pytest.mark.parametrize("kill_at", [14, 22, 30])
+def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: Any, kill_at: int
+) -> None:
+    changes: dict[str, Any] = {"epochs": 30, "learning_rate": 0.5, "patience": 2, "drops": 3}
+    whole_run = Fit(Line(), settings(**changes), FABRIC)
+    expected = whole_run.run()
+    assert whole_run.state.drops == 3
+    assert len(expected.history) * 4 > kill_at
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    store = CheckpointStore(tmp_path / "run")
+
+    def kill(step: Step) -> None:
+        if step.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        Fit(Line(), settings(**changes), FABRIC, store, on_step=kill).run()
+    assert whole(Fit(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+
+
+def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_path: Path, monkeypatch: Any) -> None:
+    """Killed when `best` is newer than every regular save of `last`."""
+    changes: dict[str, Any] = {"epochs": 60, "learning_rate": 0.5, "patience": 2, "drops": 3}
+    whole_run = Fit(Line(), settings(**changes), FABRIC)
+    drops: list[int] = []
+    drop = whole_run._drop
+
+    def watch() -> None:
+        drops.append(len(whole_run.state.history))
+        drop()
+
+    whole_run._drop = watch  # type: ignore[method-assign]
+    expected = whole_run.run()
+    losses = [row["val_loss"] for row in expected.history]
+    after = next(n for n in range(drops[0], len(losses)) if losses[n] < min(losses[:n]))
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", float("inf"))
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.epoch == after:
+            raise MemoryError("killed")
+
+    store = CheckpointStore(tmp_path / "run")
+    with pytest.raises(MemoryError):
+        Fit(Line(), settings(**changes), FABRIC, store, on_epoch=kill).run()
+    assert whole(Fit(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+
+
 def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
     cancel, seen = threading.Event(), []
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.console import ProgressReport
 from distill.execution import Execution
 from distill.training import codec_start, practice
 from distill.training.fabric import make_fabric
@@ -32,6 +33,22 @@ def test_practice_lowers_the_held_out_loss_and_leaves_a_start(small: Path, capsy
     codec = learn_start(8_000, 3, 0, FABRIC, None)
     losses = [float(line.rsplit(" ", 1)[1]) for line in capsys.readouterr().err.splitlines() if "held out" in line]
     assert losses[-1] < 0.95 * losses[0]
-    assert (small / "starts" / f"n_fft_{codec.spectrogram.n_fft}.safetensors").is_file()
+    start = small / "starts" / f"n_fft_{codec.spectrogram.n_fft}.safetensors"
+    first = start.read_bytes()
+    further = learn_start(8_000, 1, 1, FABRIC, None)
+    assert not torch.equal(further.head.weight, codec.head.weight)
+    start.unlink()
     again = learn_start(8_000, 3, 0, FABRIC, None)
     assert torch.equal(again.head.weight, codec.head.weight)
+    assert start.read_bytes() == first
+
+
+@pytest.mark.usefixtures("small")
+def test_practice_goes_on_from_the_start_that_lies_there() -> None:
+    with ProgressReport("practice") as progress:
+        task = practice._PracticeTask(8_000, 0, FABRIC, progress)
+        with torch.no_grad():
+            task.codec.head.weight.fill_(0.25)
+        practice.write_start(task.codec)
+        again = practice._PracticeTask(8_000, 1, FABRIC, progress)
+    assert torch.equal(again.codec.head.weight, task.codec.head.weight)
