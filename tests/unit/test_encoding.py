@@ -18,7 +18,7 @@ from distill.encoding import encode_corpus, encode_entries, usage, waveform
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
-    for number, length in enumerate([900, 9_000, 900, 4_100, 9_050, 700, 40_000, 9_000, 4_100, 512]):
+    for number, length in enumerate([900, 9_000, 900, 4_100, 9_050, 700, 80_000, 9_000, 4_100, 512]):
         write_audio(folder / "in" / f"{number}.wav", (0.2 * rng.standard_normal(length)).astype(np.float32), RATE)
     ingest(folder / "in", folder / "out", RATE, 0.0, 1)
     return load_corpus(folder / "out")
@@ -32,15 +32,15 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     monkeypatch.setattr(encoding, "BATCH_FRAMES", batch)
     codec = tiny_codec()
     seen: list[int] = []
-    config = CodesConfig(codebook_size=8, num_quantizers=2, frame_rate=1.0, codec_sha256="")
+    config = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=1.0, codec_sha256="")
     counts = encode_corpus(codec, corpus, CodesWriter(tmp_path, config), lambda done, *_: seen.append(done))
     reader = CodesReader(tmp_path)
     assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in corpus.entries]
-    total = torch.zeros(2, 8, dtype=torch.int64)
+    total = torch.zeros(3, 8, dtype=torch.int64)
     for row, entry in zip(reader.rows, corpus.entries, strict=True):
         alone = codec.encode(waveform(corpus, entry)[None])[0]
         np.testing.assert_array_equal(reader.codes(row), alone.numpy())
-        for level in range(2):
+        for level in range(3):
             total[level] += torch.bincount(alone[:, level], minlength=8)
     assert torch.equal(counts, total)
     assert seen[-1] == len(corpus.entries)

@@ -108,7 +108,7 @@ def test_codes_of_another_codec_are_refused(tmp_path: Path, codec: VQVAE) -> Non
 
 def test_geometry_and_lengths_have_to_be_the_codecs(tmp_path: Path, codec: VQVAE) -> None:
     path = tmp_path / "a.codes"
-    ours, codes = codes_geometry(codec), np.zeros((4, 2), dtype=np.int64)
+    ours, codes = codes_geometry(codec), np.zeros((4, 3), dtype=np.int64)
     write_codes(path, ours.model_copy(update={"sample_rate": 44_100}), [("a.wav", 1000, codes)])
     with pytest.raises(ArtifactError, match="expected the geometry of its codec, found another"):
         load_codes(codec, path)
