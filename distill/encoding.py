@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.audio.corpus import Corpus, CorpusEntry
@@ -17,7 +19,12 @@ BATCH_FRAMES = 512
 
 def waveform(corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None) -> Tensor:
     """Samples `[N]` in [-1, 1), fp32."""
-    return torch.from_numpy(corpus.pcm(entry, start, length)).float() / PCM_SCALE
+    return samples_of(corpus.pcm(entry, start, length))
+
+
+def samples_of(pcm: NDArray[np.int16]) -> Tensor:
+    """int16 samples `[N]` to `[N]` in [-1, 1), fp32."""
+    return torch.from_numpy(pcm).float() / PCM_SCALE
 
 
 def encode_corpus(

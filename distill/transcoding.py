@@ -15,7 +15,7 @@ from distill.audio.reading import read_recording
 from distill.audio.writing import AudioFormat, write_audio
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.codes.store import Codes
-from distill.encoding import PCM_SCALE
+from distill.encoding import samples_of
 from distill.errors import ArtifactError, AudioError
 from distill.files import atomic_folder
 from distill.models.vqvae import VQVAE
@@ -71,8 +71,7 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
 
 def encode_pcm(codec: VQVAE, pcm: NDArray[np.int16]) -> Codes:
     """Samples `[N]` int16 at the codec's rate to codes `[F, Q]`."""
-    audio = torch.from_numpy(pcm).float() / PCM_SCALE
-    codes: Codes = codec.encode(audio[None].to(codec.device))[0].cpu().numpy()
+    codes: Codes = codec.encode(samples_of(pcm)[None].to(codec.device))[0].cpu().numpy()
     return codes
 
 

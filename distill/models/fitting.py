@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill.models.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, still_kernel
+from distill.models.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, around, still_kernel
 
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
@@ -14,10 +14,9 @@ KERNEL_RIDGE = 0.02  # of the words' energy on squared weights: in doubt a kerne
 
 def fitted_kernel(words: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Tensor:
     """The symmetric kernel of sum 1 with which words `[n, D]` come nearest to rows `[n, D]`, component by component."""
-    parts = []  # what a weight for the frames so far off adds, when the middle gives up as much
-    for offset in range(1, reach + 1):
-        before, after = nn.functional.pad(words, (0, 0, offset, 0)), nn.functional.pad(words, (0, 0, 0, offset))
-        parts.append(before[: len(words)] + after[offset:] - 2 * words)
+    near = around(words)
+    # What a weight for the frames so far off adds, when the middle gives up as much.
+    parts = [near[..., REACH - offset] + near[..., REACH + offset] - 2 * words for offset in range(1, reach + 1)]
     stacked = (torch.stack(parts) * inside[:, None]).double()  # [reach, n, D]
     gram = torch.einsum("ind,jnd->dij", stacked, stacked)
     pull = torch.einsum("ind,nd->di", stacked, (rows - words).double())

@@ -100,10 +100,6 @@ class ResidualQuantizer(nn.Module):
             latents = latents + overlap(self._finer(codes), self.kernels[1])
         return latents
 
-    def codewords(self) -> Tensor:
-        """The codebooks `[Q, V, D]`."""
-        return self.codebooks.detach()
-
     @torch.no_grad()
     def fit(self, pieces: Sequence[Tensor], generator: torch.Generator) -> None:
         """Fit codebooks and kernels to latents `[F, D]` of pieces of sound from the whole corpus."""

@@ -29,10 +29,10 @@ def sum_codewords(books: Tensor, codes: Tensor) -> Tensor:
 
 def overlap(words: Tensor, kernel: Tensor) -> Tensor:
     """Every frame the weighted sum of the words `[..., F, D]` around it; none before the first or after the last."""
-    return (_around(words) * kernel.T).sum(dim=-1)
+    return (around(words) * kernel.T).sum(dim=-1)
 
 
-def _around(values: Tensor) -> Tensor:
+def around(values: Tensor) -> Tensor:
     """For each frame of `[..., F, D]` the values of the frames around it, `[..., F, D, KERNEL_FRAMES]`; 0 beyond the ends."""
     return nn.functional.pad(values, (0, 0, REACH, REACH)).unfold(-2, KERNEL_FRAMES, 1)
 
@@ -76,13 +76,13 @@ def energy_of_words(inside: Tensor, kernel: Tensor) -> Tensor:
 
     What is asked of a word, divided by it, is how far the word is from the least squares solution given all others.
     """
-    return (_around(inside[:, None].float())[:, 0] @ kernel.flip(0).square()).clamp_min(1e-6)
+    return (around(inside[:, None].float())[:, 0] @ kernel.flip(0).square()).clamp_min(1e-6)
 
 
 def asked(rows: Tensor, words: Tensor, inside: Tensor, chosen: Tensor, kernel: Tensor) -> Tensor:
     """What is missing where the words at `chosen` sound, weighted as they sound there: half the negative gradient."""
     missing = (rows - overlap(words, kernel)) * inside[:, None]
-    return (_around(missing)[chosen] * kernel.flip(0).T).sum(dim=-1)
+    return (around(missing)[chosen] * kernel.flip(0).T).sum(dim=-1)
 
 
 def beam_search(rows: Tensor, books: Tensor) -> Tensor:

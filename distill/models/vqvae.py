@@ -156,11 +156,10 @@ class VQVAE(nn.Module):
         Memory does not grow with `samples` but by the result.
         """
         margin, step = self.spectrogram.margin, self.spectrogram.samples_per_frame
-        frames = self.spectrogram.frames_for(samples)
+        frames, context = self.spectrogram.frames_for(samples), self.quantizer.search_context
         codes = []
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
-            context = self.quantizer.search_context
             searched, until = max(0, start - context), min(frames, stop + context)
             first, last = max(0, searched - self.encoder.context), min(frames, until + self.encoder.context)
             begin, end = first * step - margin, last * step + margin

@@ -31,13 +31,16 @@ def start_path(n_fft: int) -> Path:
     return STARTS / f"n_fft_{n_fft}.safetensors"
 
 
-def warm_start(model: VQVAE) -> bool:
-    """Give the decoder the weights learnt from practice sounds. False when there are none for its shape."""
-    path = start_path(model.spectrogram.n_fft)
+def warm_start(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = WARM_PARTS) -> bool:
+    """Give `parts` of the decoder the weights learnt from practice sounds. False when there are none for their shape.
+
+    They are those for a window of `n_fft` samples, the model's own where it is None.
+    """
+    path = start_path(model.spectrogram.n_fft if n_fft is None else n_fft)
     if not path.is_file():
         return False
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(WARM_PARTS)}
-    learnt = {key: value.float() for key, value in load_file(path).items()}
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
+    learnt = {key: value.float() for key, value in load_file(path).items() if key.startswith(parts)}
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in learnt.items()}:
         return False
     model.load_state_dict(learnt, strict=False)

@@ -1,7 +1,8 @@
 """Practice of the decoder: what it can learn of any sound, learnt once from synthetic ones and shipped as its start.
 
-`make starts` writes `distill/models/starts/`, going on from what lies there. Nobody's recordings go into it: the sounds are `audio/practice.py`'s, coded
-with the codebooks of small made-up corpora, so that the decoder meets the quantisation error it will meet in earnest.
+`make starts` writes `distill/models/starts/`, going on from what lies there. Nobody's recordings go into it: the sounds
+are `audio/practice.py`'s, coded with the codebooks of small made-up corpora, so that the decoder meets the quantisation
+error it will meet in earnest.
 """
 
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from distill.audio.practice import practice_sound
@@ -78,7 +79,7 @@ class _PracticeTask:
         config = VQVAEParams(dropout=0.0).resolve(1000)
         self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
         if not warm_start(self.codec):
-            _borrow_trunk(self.codec)
+            warm_start(self.codec, FIRST_N_FFT, ("decoder.",))
         self.model = _Decoding(self.codec)
         self.seed, self.fabric = seed, fabric
         self.step = self.codec.spectrogram.samples_per_frame
@@ -151,16 +152,6 @@ class _PracticeTask:
         progress(number + 1, CORPORA, "made-up corpora")
         mean, components = cast(Tensor, codec.mean).clone(), cast(Tensor, codec.components).clone()
         return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
-
-
-def _borrow_trunk(codec: VQVAE) -> None:
-    """Begin with the convolutions that have practised at another sample rate, if there are some."""
-    path = start_path(FIRST_N_FFT)
-    if path.is_file():
-        own = codec.state_dict()
-        trunk = {key: value.float() for key, value in load_file(path).items() if key.startswith("decoder.")}
-        if all(own[key].shape == value.shape for key, value in trunk.items() if key in own):
-            codec.load_state_dict({key: value for key, value in trunk.items() if key in own}, strict=False)
 
 
 def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:

@@ -115,7 +115,7 @@ def test_a_wide_enough_beam_finds_the_best_sum_of_codewords() -> None:
     quantizer = ResidualQuantizer(3, BEAM_SIZE, 2, 0.9)
     quantizer.codebooks.copy_(torch.randn(2, BEAM_SIZE, 3, generator=generator))
     latents = torch.randn(50, 3, generator=generator)
-    first, second = quantizer.codewords()
+    first, second = quantizer.codebooks
     distances = (latents[:, None, None] - first[None, :, None] - second[None, None]).square().sum(dim=-1)
     best = distances.flatten(1).argmin(dim=1)
     expected = torch.stack([best // BEAM_SIZE, best % BEAM_SIZE], dim=1)
@@ -203,7 +203,7 @@ def test_any_number_of_levels_and_pieces_shorter_than_a_kernel(levels: int) -> N
     quantizer = ResidualQuantizer(WIDTH, 8, levels, 0.9)
     pieces = [piece[: 1 + number % 5] for number, piece in enumerate(steady(60, 5, 10))]
     quantizer.fit(pieces, torch.Generator().manual_seed(0))
-    assert quantizer.codewords().isfinite().all()
+    assert quantizer.codebooks.isfinite().all()
     for piece in pieces[:5]:
         codes = quantizer.search(piece[None])
         assert codes.shape == (1, len(piece), levels)
@@ -220,7 +220,7 @@ def test_all_state_of_the_codebooks_is_saved(quantizer: ResidualQuantizer) -> No
     again.load_state_dict(copies[0].state_dict())
     for one in (copies[1], again):
         one.train()(batch)
-    assert torch.equal(again.codewords(), copies[1].codewords())
+    assert torch.equal(again.codebooks, copies[1].codebooks)
     assert torch.equal(again.search(batch), copies[1].search(batch))
 
 
@@ -229,7 +229,7 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
     moving.load_state_dict(quantizer.state_dict())
     batch = torch.stack(steady(2, 20, 12))
     codes = moving.search(batch)
-    books, counts, sums = moving.codewords().clone(), moving.counts.clone(), moving.sums.clone()
+    books, counts, sums = moving.codebooks.clone(), moving.counts.clone(), moving.sums.clone()
     plain = sum(books[level][codes[..., level]] for level in range(PLAIN_LEVELS))
     finer = sum(books[level][codes[..., level]] for level in range(PLAIN_LEVELS, 4))
     assert isinstance(plain, Tensor)
@@ -254,7 +254,7 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
             counts[level, word] = 0.75 * counts[level, word] + 0.25 * len(found)
             sums[level, word] = 0.75 * sums[level, word] + 0.25 * total
     moving.train()(batch)
-    torch.testing.assert_close(moving.codewords(), sums / counts[..., None])
+    torch.testing.assert_close(moving.codebooks, sums / counts[..., None])
 
 
 def test_codebooks_move_in_training_mode_only(quantizer: ResidualQuantizer) -> None:
@@ -262,9 +262,9 @@ def test_codebooks_move_in_training_mode_only(quantizer: ResidualQuantizer) -> N
     moving.load_state_dict(quantizer.state_dict())
     batch = torch.stack(steady(1, 50, 13)) + 1
     moving.eval()(batch)
-    assert torch.equal(moving.codewords(), quantizer.codewords())
+    assert torch.equal(moving.codebooks, quantizer.codebooks)
     moving.train()(batch)
-    assert not torch.equal(moving.codewords(), quantizer.codewords())
+    assert not torch.equal(moving.codebooks, quantizer.codebooks)
     assert torch.equal(moving.kernels, quantizer.kernels)
 
 

@@ -53,7 +53,7 @@ def test_initialisation_is_a_function_of_the_seed(tmp_path: Path) -> None:
     models = [build_vqvae(16_000, SMALL, 0) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
         initialise(model, corpus, corpus.entries, seed)
-    one, two, other = (model.quantizer.codewords() for model in models)
+    one, two, other = (model.quantizer.codebooks for model in models)
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
