@@ -160,8 +160,9 @@ def decode(
     codec = load_bundle(model).codec
     recordings = load_codes(codec, codes)
     chosen = format_of(output, kind, len(recordings))
-    make_fabric(execution_from_environment()).to_device(codec)
-    with ProgressReport("decode") as progress:
+    fabric = make_fabric(execution_from_environment())
+    fabric.to_device(codec)
+    with ProgressReport("decode") as progress, fabric.autocast():
         written = decode_file(codec, recordings, output, chosen, progress)
     rows = [{"file": str(sound.path), "seconds": sound.seconds} for sound in written]
     if as_json:

@@ -17,11 +17,11 @@ from distill.models.fitting import fitted_codebooks, fitted_kernel, kmeans
 from distill.models.search import (
     REACH,
     SEARCH_CONTEXT,
-    asked,
-    beam_search,
+    BeamSearch,
     lay_out,
     overlap,
     overlapping_search,
+    sounding,
     still_kernel,
     sum_codewords,
 )
@@ -87,7 +87,7 @@ class ResidualQuantizer(nn.Module):
         rows, turns = lay_out(latents, first_frame)
         codes = rows.new_zeros(len(rows), self.num_quantizers, dtype=torch.int64)
         inside = turns >= 0
-        codes[inside, :PLAIN_LEVELS] = beam_search(rows[inside], self.codebooks[:PLAIN_LEVELS])
+        codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
         if self.num_quantizers > PLAIN_LEVELS:
             left = rows - overlap(self._plain(codes) * inside[:, None], self.kernels[0])
             codes[:, PLAIN_LEVELS:] = overlapping_search(left, turns, self.codebooks[PLAIN_LEVELS:], self.kernels[1])
@@ -122,7 +122,7 @@ class ResidualQuantizer(nn.Module):
         rows, turns = torch.cat([rows for rows, _ in laid]), torch.cat([turns for _, turns in laid])
         inside = turns >= 0
         codes = torch.zeros(len(rows), self.num_quantizers, dtype=torch.int64, device=rows.device)
-        codes[inside, :PLAIN_LEVELS] = beam_search(rows[inside], self.codebooks[:PLAIN_LEVELS])
+        codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
         plain = self._plain(codes) * inside[:, None]
         self.kernels[0] = fitted_kernel(plain, rows, inside, PLAIN_REACH)
         if self.num_quantizers > PLAIN_LEVELS:
@@ -162,7 +162,8 @@ class ResidualQuantizer(nn.Module):
             inside = turns >= 0
             finer = torch.zeros_like(rows)
             finer[inside] = self._finer(codes).flatten(0, 1)
-            steps = asked(rows, finer, inside, inside.nonzero()[:, 0], self.kernels[1])
+            places, weights = sounding(inside, inside.nonzero()[:, 0], self.kernels[1])
+            steps = ((rows - overlap(finer, self.kernels[1]))[places] * weights).sum(dim=1)
             left += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
         codes = codes.flatten(0, 1)
         for level in range(self.num_quantizers):

@@ -55,58 +55,88 @@ def overlapping_search(
 
     Frames take turns: each is searched again with what its neighbours leave to it, from `codes` on if they are given.
     """
-    inside = turns >= 0
-    codes = beam_search(rows, books) if codes is None else codes.clone()
-    words = sum_codewords(books, codes) * inside[:, None]
-    # A codeword's error counts in every frame in which it sounds, component by component.
+    codes = BeamSearch(books)(rows) if codes is None else codes.clone()
+    # A codeword's error counts in every frame in which it sounds, component by component: with these units, equally.
     scale = kernel.square().sum(dim=0).sqrt()
-    scaled_books, energy = books * scale, energy_of_words(inside, kernel)
-    at_turn = [(turns == turn).nonzero()[:, 0] for turn in range(TURNS)]
+    books, kernel = books * scale, kernel / scale
+    inside = turns >= 0
+    search = BeamSearch(books)
+    words = sum_codewords(books, codes) * inside[:, None]
+    missing = rows - overlap(words, kernel)
+    frames = [_Turn(chosen, words[chosen], *sounding(inside, chosen, kernel)) for chosen in at_turns(turns)]
     for _ in range(rounds):
-        for chosen in at_turn:
-            wanted = words[chosen] + asked(rows, words, inside, chosen, kernel) / energy[chosen]
-            found = beam_search(wanted * scale, scaled_books)
-            codes[chosen] = found
-            words[chosen] = sum_codewords(books, found)
+        for turn in frames:
+            near = missing[turn.places]
+            found = search(turn.words + (near * turn.pull).sum(dim=1))
+            words = sum_codewords(books, found)
+            missing[turn.places] = near - turn.weights * (words - turn.words)[:, None]
+            turn.words = words
+            codes[turn.chosen] = found
     return codes
 
 
-def energy_of_words(inside: Tensor, kernel: Tensor) -> Tensor:
-    """With how much energy a word of energy 1 sounds in a piece, from each place of it and by component, `[n, D]`.
+def at_turns(turns: Tensor) -> list[Tensor]:
+    """The rows that are searched at the same time, turn by turn."""
+    return [(turns == turn).nonzero()[:, 0] for turn in range(TURNS)]
 
-    What is asked of a word, divided by it, is how far the word is from the least squares solution given all others.
+
+def sounding(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the words of the rows `chosen` `[c]` sound, `[c, KERNEL_FRAMES]`, and how much there, 0 in gaps, `[c, KERNEL_FRAMES, D]`."""
+    places = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
+    return places, inside[places][..., None] * kernel.flip(0)
+
+
+class _Turn:
+    """Frames that are searched at the same time, and what their words were last.
+
+    `pull` weighs what is missing where a word sounds such that the sum is how far the word is from the least squares
+    solution, given all others.
     """
-    return (around(inside[:, None].float())[:, 0] @ kernel.flip(0).square()).clamp_min(1e-6)
+
+    def __init__(self, chosen: Tensor, words: Tensor, places: Tensor, weights: Tensor) -> None:
+        self.chosen, self.words, self.places, self.weights = chosen, words, places, weights
+        self.pull = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
 
 
-def asked(rows: Tensor, words: Tensor, inside: Tensor, chosen: Tensor, kernel: Tensor) -> Tensor:
-    """What is missing where the words at `chosen` sound, weighted as they sound there: half the negative gradient."""
-    missing = (rows - overlap(words, kernel)) * inside[:, None]
-    return (around(missing)[chosen] * kernel.flip(0).T).sum(dim=-1)
-
-
-def beam_search(rows: Tensor, books: Tensor) -> Tensor:
-    """Codes `[n, Q]` of latents `[n, D]`, each by itself, with codebooks `[Q, V, D]`.
+class BeamSearch:
+    """Search for the codes of latents, each by itself, with codebooks `[Q, V, D]`.
 
     The best of `BEAM_SIZE` candidates are kept from level to level: greedy search leaves 4 % more error.
     """
-    return torch.cat([_beam_search_part(part, books) for part in rows.split(SEARCH_ROWS)])
 
+    def __init__(self, books: Tensor) -> None:
+        self.levels, self.size, _ = books.shape
+        self.words = books.flatten(0, 1)
+        self.squares = self.words.square().sum(dim=1)
+        self.products = {
+            (earlier, level): 2.0 * books[earlier] @ books[level].T
+            for level in range(1, self.levels)
+            for earlier in range(level)
+        }
 
-def _beam_search_part(rows: Tensor, books: Tensor) -> Tensor:
-    count, width = rows.shape
-    size, last = books.shape[1], len(books) - 1
-    residual = rows  # of every candidate, [n * candidates, D]
-    codes = torch.zeros(count, 1, 0, dtype=torch.int64, device=rows.device)
-    errors = rows.new_zeros(count, 1)  # of every candidate, less the row's own square
-    for level, book in enumerate(books):
-        candidates = errors.shape[1]
-        distances = torch.addmm(book.square().sum(dim=-1), residual, book.T, alpha=-2.0)
-        distances = (distances.view(count, candidates, size) + errors[:, :, None]).view(count, candidates * size)
-        errors, best = distances.topk(1 if level == last else min(BEAM_SIZE, distances.shape[1]), largest=False)
-        parent, chosen = best // size, best % size
-        codes = torch.cat([codes.gather(1, parent[..., None].expand(-1, -1, level)), chosen[..., None]], dim=2)
-        if level < last:
-            left = residual.view(count, candidates, width).gather(1, parent[..., None].expand(-1, -1, width))
-            residual = (left - book[chosen]).flatten(0, 1)
-    return codes[:, 0]
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Latents `[n, D]` to codes `[n, Q]`."""
+        return torch.cat([self._part(part) for part in rows.split(SEARCH_ROWS)])
+
+    def _part(self, rows: Tensor) -> Tensor:
+        # Squared errors, less the row's own square: of single words here, of candidates' sums below.
+        single = torch.addmm(self.squares, rows, self.words.T, alpha=-2.0).unflatten(1, (self.levels, self.size))
+        errors, chosen = self._best(single[:, 0], 0)
+        codes = [chosen]
+        for level in range(1, self.levels):
+            sums = self.products[0, level][codes[0]]  # [n, candidates, V]
+            for earlier in range(1, level):
+                sums += self.products[earlier, level][codes[earlier]]
+            sums += single[:, level, None]
+            sums += errors[:, :, None]
+            errors, found = self._best(sums.flatten(1), level)
+            parent = found // self.size
+            codes = [*(code.gather(1, parent) for code in codes), found % self.size]
+        return torch.cat(codes, dim=1)
+
+    def _best(self, errors: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        if level == self.levels - 1:
+            least, found = errors.min(dim=1, keepdim=True)
+            return least, found
+        kept, found = errors.topk(min(BEAM_SIZE, errors.shape[1]), largest=False)
+        return kept, found

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import Annotated, Self, cast
+from typing import Annotated, Any, Self, cast
 
 import torch
 import torchaudio
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill.params import Settings
 
+SMALLEST_MAGNITUDE = 1e-20  # divided by nothing smaller
 LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
 
 
@@ -96,6 +97,24 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     return cast(Tensor, bank)
 
 
+class _Magnitude(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spectrum: Tensor) -> Tensor:
+        result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
+        ctx.save_for_backward(spectrum, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        spectrum, result = ctx.saved_tensors
+        return cast(Tensor, spectrum * (gradient / result.clamp_min(SMALLEST_MAGNITUDE)))
+
+
+def magnitude(spectrum: Tensor) -> Tensor:
+    """Of a complex tensor. Like `abs`, with gradient 0 at 0, in half the time; twice differentiable it is not."""
+    return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
+
+
 class LogMel(nn.Module):
     """Waveform to log10 mel amplitudes."""
 
@@ -109,7 +128,7 @@ class LogMel(nn.Module):
         """`[B, N + n_fft - hop_length]` samples, N a multiple of the hop, to `[B, N / hop_length, n_mels]`."""
         window = cast(Tensor, self.window)
         spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        mel = spectrum.abs().transpose(1, 2) @ cast(Tensor, self.bank)
+        mel = magnitude(spectrum).transpose(1, 2) @ cast(Tensor, self.bank)
         return mel.clamp_min(LOG_FLOOR).log10()
 
 

@@ -63,6 +63,7 @@ class VQVAE(nn.Module):
         self.register_buffer("weights", _feature_weights(spectrogram), persistent=False)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
+        self.register_buffer("phase_advance", _phase_advance(spectrogram.n_fft // 2 + 1), persistent=False)
         self.encoder = ConvNeXtStack(spectrogram.features, architecture.hidden_size // 2, ENCODER_LAYERS, dropout)
         self.to_latent = nn.Linear(architecture.hidden_size // 2, architecture.latent_size)
         self.quantizer = ResidualQuantizer(
@@ -126,23 +127,15 @@ class VQVAE(nn.Module):
             log_mel, fine = self.frame_features.by_hop(features)
             base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
             inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
-        magnitude, phase = self.head(self.decoder(inputs)).float().chunk(2, dim=-1)
+        hidden = self.decoder(inputs)
         with torch.autocast(features.device.type, enabled=False):
-            phase = phase + self._phase_advance(start * self.spectrogram.stack, phase.shape[1], phase.device)
-            spectrum = torch.polar((base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp(), phase)
-            audio: Tensor = self.inverse_stft(spectrum)
+            # In bf16 a phase would be rounded to a hundredth of a turn.
+            magnitude, phase = self.head(hidden).chunk(2, dim=-1)
+            hops = torch.arange(phase.shape[1], device=phase.device) + start * self.spectrogram.stack
+            phase = phase + cast(Tensor, self.phase_advance)[hops % 4]
+            magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
+            audio: Tensor = self.inverse_stft(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
         return audio
-
-    def _phase_advance(self, start: int, count: int, device: torch.device) -> Tensor:
-        """How far each bin's centre frequency has turned at spectrogram frames `start`…, `[count, n_fft // 2 + 1]`.
-
-        A hop is a quarter of the window, so bin k turns by k quarters a frame; k halves more put a pulse in the middle
-        of its window, where it is loudest. The network only adds what differs: a convolution that sees a steady tone
-        cannot count frames, and without this would freeze its phase.
-        """
-        frames = torch.arange(start, start + count, device=device)
-        bins = torch.arange(self.spectrogram.n_fft // 2 + 1, device=device)
-        return ((frames[:, None] + 2) * bins % 4).float() * (torch.pi / 2)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -204,3 +197,13 @@ def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     fine = spectrogram.features - coarse
     shares = torch.tensor([COARSE_WEIGHT / coarse] * coarse + [FINE_WEIGHT / fine] * fine)
     return (shares / shares.mean()).sqrt()
+
+
+def _phase_advance(bins: int) -> Tensor:
+    """How far each bin's centre frequency has turned at spectrogram frames 0 to 3, `[4, bins]`; then it repeats.
+
+    A hop is a quarter of the window, so bin k turns by k quarters a frame; k halves more put a pulse in the middle
+    of its window, where it is loudest. The network only adds what differs: a convolution that sees a steady tone
+    cannot count frames, and without this would freeze its phase.
+    """
+    return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)

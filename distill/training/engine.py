@@ -153,7 +153,7 @@ class Fit(Generic[B]):
         self.interruption, self.cancel_event = interruption, cancel_event
         self.model = task.model
         optimizer = torch.optim.AdamW(
-            _parameter_groups(task.model, settings), lr=settings.learning_rate, betas=settings.betas
+            _parameter_groups(task.model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
         )
         self.wrapped, self.optimizer = fabric.setup(task.model, optimizer)
         self.state = _State()

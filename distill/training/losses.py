@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.models.spectral import LOG_FLOOR, mel_filterbank
+from distill.models.spectral import LOG_FLOOR, magnitude, mel_filterbank
 
 REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 
@@ -41,4 +41,4 @@ class MultiScaleMelLoss(nn.Module):
         bank = cast(Tensor, getattr(self, f"bank_{size}"))
         padded = nn.functional.pad(audio, (size // 2, size // 2))
         spectrum = torch.stft(padded, size, size // 4, window=window, center=False, return_complex=True)
-        return (spectrum.abs().transpose(1, 2) @ bank).clamp_min(LOG_FLOOR).log10()
+        return (magnitude(spectrum).transpose(1, 2) @ bank).clamp_min(LOG_FLOOR).log10()

@@ -15,11 +15,10 @@ from distill.models.search import (
     ROUNDS,
     SEARCH_CONTEXT,
     TURNS,
-    asked,
-    energy_of_words,
     lay_out,
     overlap,
     overlapping_search,
+    sounding,
     sum_codewords,
 )
 
@@ -130,8 +129,9 @@ def test_what_is_wanted_of_a_word_is_the_least_squares_solution(quantizer: Resid
     laid, turns = lay_out(rows[None], 0)
     placed, _ = lay_out(words[None], 0)
     for frame in (0, 1, 4, 8):
-        at = torch.tensor([REACH + frame])
-        step = asked(laid, placed, turns >= 0, at, kernel) / energy_of_words(turns >= 0, kernel)[at]
+        places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
+        missing = (laid - overlap(placed, kernel))[places]
+        step = (missing * weights).sum(dim=1) / weights.square().sum(dim=1)
         at_best = (words[frame] + step[0]).requires_grad_()
         error = torch.zeros(())
         for here in range(9):
@@ -245,9 +245,10 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
                 if level < PLAIN_LEVELS:
                     row = batch[sound, frame] - plain[sound, frame]
                 else:
-                    at = torch.tensor([REACH + frame])
-                    together = moving.kernels[1].abs().sum(dim=0).square()
-                    row = asked(laid, placed, turns >= 0, at, moving.kernels[1])[0] / together
+                    kernel = moving.kernels[1]
+                    places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
+                    missing = (laid - overlap(placed, kernel))[places[0]]
+                    row = (missing * weights[0]).sum(dim=0) / kernel.abs().sum(dim=0).square()
                 rows[code].append(row + books[level, code])
         for word, found in rows.items():
             total = torch.stack(found).sum(dim=0) if found else torch.zeros(WIDTH)
