@@ -130,7 +130,7 @@ def encode(
         _print_json({"file": str(output), **figures, "times_real_time": done.times_real_time})
     else:
         print(
-            f"{output}  {done.recordings} recordings, {done.seconds:.2f} s, {done.frames} frames, "
+            f"{output}  {done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s, {done.frames} frames, "
             f"{done.times_real_time:.0f} x real time"
         )
 
@@ -164,13 +164,14 @@ def decode(
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
         written = decode_file(codec, recordings, output, chosen, progress)
-    rows = [{"file": str(sound.path), "seconds": sound.seconds} for sound in written]
     if as_json:
+        rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
         rate = codec.spectrogram.sample_rate
         _print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
     else:
-        for row in rows:
-            print(f"{row['file']}  {row['seconds']:.2f} s")
+        for sound in written:
+            softer = f"  made {-sound.gain_db:.1f} dB softer, or it would clip" if sound.gain_db < 0 else ""
+            print(f"{sound.path}  {sound.seconds:.2f} s{softer}")
 
 
 @app.command()

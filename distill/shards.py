@@ -12,7 +12,7 @@ from distill.errors import ArtifactError
 from distill.files import write_bytes
 
 SHARD_BYTES = 64 << 20
-MAPPED_BYTES = 32 << 20  # after so many bytes read, maps are renewed: pages once read would add up to the whole shard
+MAPPED_BYTES = 8 << 20  # after so many bytes read, maps are renewed: pages once read would add up to the whole shard
 
 
 class ShardWriter:

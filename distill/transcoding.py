@@ -1,5 +1,6 @@
 """Recordings to a file of codes and back through the codec of a model, for `distill encode` and `distill decode`."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,10 +40,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """A sound that `decode_file` wrote."""
+    """A sound that `decode_file` wrote. `gain_db` is below 0 where it had to be softer than coded, not to clip."""
 
     path: Path
     seconds: float
+    gain_db: float
 
 
 def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress | None = None) -> Encoded:
@@ -115,7 +117,7 @@ def decode_file(
 ) -> list[DecodedFile]:
     """Decode what `load_codes` gave: one recording to the file `output`, several into the folder `output`.
 
-    A new folder appears whole or not at all; in one that exists, files of the same names are replaced.
+    A sound whose peak lies above full scale is made softer. A new folder appears whole or not at all; in one that exists, files of the same names are replaced.
     """
     rate = codec.spectrogram.sample_rate
     single = len(recordings) == 1
@@ -125,8 +127,10 @@ def decode_file(
     with whole as folder:
         for done, (name, (_, samples, codes)) in enumerate(zip(names, recordings, strict=True)):
             audio = codec.decode(torch.from_numpy(codes)[None].to(codec.device))[0, :samples].cpu().numpy()
-            write_audio(folder / name, audio, rate, kind)
-            written.append(DecodedFile(output if single else output / name, len(audio) / rate))
+            gain = 1.0 / max(1.0, float(abs(audio).max()))
+            write_audio(folder / name, audio * np.float32(gain), rate, kind)
+            place = output if single else output / name
+            written.append(DecodedFile(place, len(audio) / rate, 20.0 * math.log10(gain)))
             if progress is not None:
                 progress(done + 1, len(recordings), name)
     return written

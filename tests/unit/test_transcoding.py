@@ -87,6 +87,20 @@ def test_a_folder_that_exists_keeps_what_is_in_it(tmp_path: Path, codec: VQVAE) 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav", "notes.txt"]
 
 
+def test_what_would_clip_is_made_softer_and_said(tmp_path: Path) -> None:
+    loud = tiny_codec()
+    with torch.no_grad():
+        loud.head.bias[: loud.spectrogram.n_fft // 2 + 1] += 4.0  # e^4 times the amplitude
+    encode_files(loud, [write_tone(tmp_path / "a.wav")], tmp_path / "a.codes")
+    recordings = load_codes(loud, tmp_path / "a.codes")
+    (sound,) = decode_file(loud, recordings, tmp_path / "out.wav", "wav")
+    wanted = loud.decode(torch.from_numpy(recordings[0][2])[None])[0, : recordings[0][1]].numpy()
+    peak = np.abs(wanted).max()
+    assert peak > 1
+    assert sound.gain_db == pytest.approx(-20 * np.log10(peak))
+    np.testing.assert_allclose(soundfile.read(sound.path)[0], wanted / peak, atol=2 / 32768)
+
+
 def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path, codec: VQVAE) -> None:
     (tmp_path / "empty.wav").touch()
     paths = [write_tone(tmp_path / "a.wav"), tmp_path / "empty.wav"]

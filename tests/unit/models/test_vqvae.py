@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from distill.models.spectral import InverseSTFT, LogMel, spectrogram_config_for
+from distill.models.convnext import Pointwise
+from distill.models.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
 
 RATE = 16_000
@@ -82,3 +84,48 @@ def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None
     training(audio).audio.square().mean().backward()
     assert training.to_latent.weight.grad is not None
     assert float(training.to_latent.weight.grad.abs().sum()) > 0
+
+
+def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
+    codes = torch.randint(16, (1, 60, 3), generator=torch.Generator().manual_seed(6))
+    full = codec.decode(codes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low, chunked = codec.decode(codes), codec.decode(codes, 16)
+    assert not torch.equal(low, full)
+    for one in (low, chunked):
+        assert (one - full).abs().max() < 0.01 * full.abs().max()
+
+
+def test_kept_weights_follow_the_weights() -> None:
+    layer, x = Pointwise(8, 4), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+    def product() -> torch.Tensor:
+        with torch.no_grad():
+            return layer(x, torch.bfloat16)
+
+    expected = nn.functional.linear(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())
+    assert torch.equal(product(), expected)
+    torch.optim.SGD(layer.parameters(), lr=0.5).zero_grad()
+    layer(x).square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.5).step()
+    assert torch.equal(product(), layer(x, torch.bfloat16))
+    other = Pointwise(8, 4)
+    layer.load_state_dict(other.state_dict())
+    assert torch.equal(product(), other(x, torch.bfloat16))
+    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+@settings(deadline=None, max_examples=20)
+@given(scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e6]), seed=st.integers(0, 100))
+def test_magnitude_is_abs_and_so_is_its_gradient(scale: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = scale * torch.randn(5, 7, dtype=torch.complex64, generator=generator)
+    spectrum[0, 0] = 0
+    weights = torch.randn(5, 7, generator=generator)
+    gradients = []
+    for function in (torch.abs, magnitude):
+        leaf = spectrum.clone().requires_grad_()
+        result = function(leaf)
+        torch.testing.assert_close(result, spectrum.abs())
+        gradients += torch.autograd.grad((result * weights).sum(), leaf)
+    torch.testing.assert_close(gradients[1], gradients[0])
