@@ -4,13 +4,19 @@ import torch
 from torch import Tensor, nn
 
 KERNEL_SIZE = 7
+FEW_STEPS = 64
 
 
 def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """`[B, T, inputs]` through a convolution over T to `[B, T, outputs]`.
 
-    As a picture of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
+    As a picture of height 1 with the channels last it needs no copies: two to three times as fast, forward and back. Of
+    a few steps a matrix product is made.
     """
+    if conv.groups == 1 and x.shape[0] * x.shape[1] <= FEW_STEPS and not torch.is_grad_enabled():
+        margin = KERNEL_SIZE // 2
+        heard = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
+        return nn.functional.linear(heard, conv.weight.flatten(1), conv.bias)
     picture = x.transpose(1, 2)[:, :, None]
     y = nn.functional.conv2d(
         picture, conv.weight[:, :, None], conv.bias, padding=(0, KERNEL_SIZE // 2), groups=conv.groups
