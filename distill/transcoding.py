@@ -117,7 +117,8 @@ def decode_file(
 ) -> list[DecodedFile]:
     """Decode what `load_codes` gave: one recording to the file `output`, several into the folder `output`.
 
-    A sound whose peak lies above full scale is made softer. A new folder appears whole or not at all; in one that exists, files of the same names are replaced.
+    A sound whose peak lies above full scale is made softer. A new folder appears whole or not at all; in one that
+    exists, files of the same names are replaced.
     """
     rate = codec.spectrogram.sample_rate
     single = len(recordings) == 1
