@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from benchmarks.measures import (
     interleaved_speeds,
     mel_distance,
     mel_loss,
+    one_by_one,
     opinions,
     padded,
     paired_difference,
@@ -30,14 +31,16 @@ from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
 from distill.codes.split import split_groups
 from distill.encoding import waveform
 from distill.execution import Execution
+from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE
 from distill.params import Params, VQVAEConfig, tier_for
 from distill.training.fabric import make_fabric
 from distill.training.vqvae import codebook_health
 
 OURS, FULL, NO_NETWORK, ORIGINAL = "ours", "ours, full training", "no network", "original plan"
+ALONE, TOGETHER = "ours, a call for each", "ours, short ones together"
 MAX_SECONDS = 10.0
-SPEED_SECONDS = 6.0
+SPEED_SECONDS = 20.0
 SPEED_ROUNDS = 5
 
 Say = Callable[[str], None]
@@ -51,6 +54,7 @@ class Plan:
     full_seconds: float | None  # of the tier's whole training, at most; None leaves it out
     profile: bool
     sounds: bool
+    splits: int = 1  # how often other recordings are held out, and quality compared over all of them
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,13 @@ class SystemResult:
     epochs: str
     mel: tuple[float, ...]
     visqol: tuple[float, ...]
-    speed: Speed
     levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class _Quality:
+    mel: tuple[float, ...]
+    visqol: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,8 @@ class CodecReport:
     held_out: tuple[str, ...]  # paths
     held_out_seconds: float
     timed_seconds: float  # of the held-out recordings that speed is measured on
+    timed: int  # how many they are
+    speeds: dict[str, Speed]
     systems: tuple[SystemResult, ...]
     comparisons: tuple[Comparison, ...]
     profile: StepProfile | None
@@ -119,6 +130,12 @@ class _Material:
     def rate(self) -> int:
         return self.corpus.sample_rate
 
+    @property
+    def sounds(self) -> list[Tensor]:
+        """The held-out sounds as codecs get them: whole frames."""
+        step = spectrogram_config_for(self.rate).samples_per_frame
+        return [padded(sound, step) for sound in self.held_out]
+
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
@@ -134,41 +151,47 @@ def measure_corpus(folder: Path, params: Params, plan: Plan, execution: Executio
         place = Path(temporary) / "corpus"
         ingest(folder, place, params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
         corpus = load_corpus(place)
-        config = params.vqvae.resolve(len(corpus.entries), params.tier)
-        fraction = params.split.resolve(len(corpus.entries))
-        sides = split_groups((entry.group for entry in corpus.entries), params.seed, fraction)
-        entries = tuple(entry for entry in corpus.entries if sides[entry.group] == "val")
-        most = int(MAX_SECONDS * corpus.sample_rate)
-        material = _Material(
-            corpus,
-            config,
-            fraction,
-            params.seed,
-            make_fabric(execution),
-            tuple(waveform(corpus, entry) for entry in corpus.entries if sides[entry.group] == "train"),
-            entries,
-            tuple(waveform(corpus, entry, 0, min(entry.samples, most)) for entry in entries),
-        )
+        splits = [
+            _material(corpus, params, params.seed + number, make_fabric(execution)) for number in range(plan.splits)
+        ]
         tier = tier_for(len(corpus.entries), params.tier).name
-        return _measure(folder.resolve().name, tier, material, plan, say)
+        return _measure(folder.resolve().name, tier, splits, plan, say)
 
 
-def _measure(name: str, tier: str, material: _Material, plan: Plan, say: Say) -> CodecReport:
+def _material(corpus: Corpus, params: Params, seed: int, fabric: Fabric) -> _Material:
+    config = params.vqvae.resolve(len(corpus.entries), params.tier)
+    fraction = params.split.resolve(len(corpus.entries))
+    sides = split_groups((entry.group for entry in corpus.entries), seed, fraction)
+    entries = tuple(entry for entry in corpus.entries if sides[entry.group] == "val")
+    most = int(MAX_SECONDS * corpus.sample_rate)
+    return _Material(
+        corpus,
+        config,
+        fraction,
+        seed,
+        fabric,
+        tuple(waveform(corpus, entry) for entry in corpus.entries if sides[entry.group] == "train"),
+        entries,
+        tuple(waveform(corpus, entry, 0, min(entry.samples, most)) for entry in entries),
+    )
+
+
+def _measure(name: str, tier: str, splits: Sequence[_Material], plan: Plan, say: Say) -> CodecReport:
+    material = splits[0]
     ours = _train_ours(material, plan, say)
-    step = ours[-1].codec.model.spectrogram.samples_per_frame
     candidates = [*_candidates(ours), *_train_peers(material, ours[-1].codec.model, plan, say)]
-    sounds = [padded(sound, step) for sound in material.held_out]
-    loss = mel_loss(material.rate)
-    distances: dict[str, list[float]] = {}
-    scores: dict[str, list[float]] = {}
-    for candidate in candidates:
-        say(f"measuring {candidate.name}")
-        made = [reconstruct(candidate.codec, sound) for sound in sounds]
-        distances[candidate.name] = [mel_distance(loss, *pair) for pair in zip(sounds, made, strict=True)]
-        scores[candidate.name] = opinions(material.held_out, made, material.rate)
+    qualities = _judge(material, candidates, say)
+    names, peer_names = [one.name for one in candidates[: len(ours)]], [one.name for one in candidates[len(ours) :]]
+    comparisons = _compare(qualities, names, peer_names, material.seed)
+    if len(splits) > 1:
+        pooled = f"{OURS}, {len(splits)} splits"
+        every = _over_splits(qualities, splits[1:], plan, say)
+        comparisons += _compare({pooled: every[OURS], **every}, [pooled], peer_names, material.seed)
     say("measuring speed")
-    chosen = _first(sounds, SPEED_SECONDS * material.rate)
-    speeds = interleaved_speeds({one.name: one.codec for one in candidates}, chosen, material.rate, SPEED_ROUNDS)
+    chosen = _first(material.sounds, SPEED_SECONDS * material.rate)
+    peers = {one.name: one_by_one(one.codec) for one in candidates[len(ours) :]}
+    ways = {ALONE: one_by_one(ours[-1].codec), TOGETHER: ours[-1].codec.together(), **peers}
+    speeds = interleaved_speeds(ways, chosen, material.rate, SPEED_ROUNDS)
     return CodecReport(
         corpus=name,
         tier=tier,
@@ -177,32 +200,64 @@ def _measure(name: str, tier: str, material: _Material, plan: Plan, say: Say) ->
         held_out=tuple(entry.path for entry in material.entries),
         held_out_seconds=sum(map(len, material.held_out)) / material.rate,
         timed_seconds=sum(map(len, chosen)) / material.rate,
+        timed=len(chosen),
+        speeds=speeds,
         systems=tuple(
             SystemResult(
                 name=one.name,
                 bits_per_second=one.codec.bits_per_second,
                 training_seconds=one.seconds,
                 epochs=one.epochs,
-                mel=tuple(distances[one.name]),
-                visqol=tuple(scores[one.name]),
-                speed=speeds[one.name],
-                levels=_levels(one.codec, sounds, material.config.codebook_size),
+                mel=qualities[one.name].mel,
+                visqol=qualities[one.name].visqol,
+                levels=_levels(one.codec, material.sounds, material.config.codebook_size),
             )
             for one in candidates
         ),
-        comparisons=tuple(
-            Comparison(
-                one.name,
-                peer.name,
-                paired_difference(distances[one.name], distances[peer.name], material.seed),
-                paired_difference(scores[one.name], scores[peer.name], material.seed),
-            )
-            for one in candidates[: len(ours)]
-            for peer in candidates[len(ours) :]
-        ),
+        comparisons=tuple(comparisons),
         profile=_profile(material, plan, say),
         sounds=_sounds(ours[-1].codec.model, material, plan, say),
     )
+
+
+def _judge(material: _Material, candidates: Sequence[_Candidate], say: Say) -> dict[str, _Quality]:
+    loss, sounds = mel_loss(material.rate), material.sounds
+    found = {}
+    for candidate in candidates:
+        say(f"measuring {candidate.name}")
+        made = [reconstruct(candidate.codec, sound) for sound in sounds]
+        mel = tuple(mel_distance(loss, *pair) for pair in zip(sounds, made, strict=True))
+        found[candidate.name] = _Quality(mel, tuple(opinions(material.held_out, made, material.rate)))
+    return found
+
+
+def _compare(
+    qualities: Mapping[str, _Quality], ours: Sequence[str], peers: Sequence[str], seed: int
+) -> list[Comparison]:
+    return [
+        Comparison(
+            one,
+            peer,
+            paired_difference(qualities[one].mel, qualities[peer].mel, seed),
+            paired_difference(qualities[one].visqol, qualities[peer].visqol, seed),
+        )
+        for one in ours
+        for peer in peers
+    ]
+
+
+def _over_splits(
+    first: Mapping[str, _Quality], others: Sequence[_Material], plan: Plan, say: Say
+) -> dict[str, _Quality]:
+    """Ours after the given time and the peers on the held-out recordings of every split."""
+    pooled = dict(first)
+    for number, material in enumerate(others):
+        say(f"split {number + 2} of {len(others) + 1}")
+        ours = _train_ours(material, replace(plan, full_seconds=None), say)
+        candidates = [*_candidates(ours), *_train_peers(material, ours[0].codec.model, plan, say)]
+        for name, quality in _judge(material, candidates, say).items():
+            pooled[name] = _Quality(pooled[name].mel + quality.mel, pooled[name].visqol + quality.visqol)
+    return pooled
 
 
 def _train_ours(material: _Material, plan: Plan, say: Say) -> list[Trained]:

@@ -3,7 +3,7 @@
 import importlib.util
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,19 @@ class Speed:
 
     encode: float
     decode: float
+
+
+@dataclass(frozen=True)
+class Way:
+    """How many sounds `[N]` are turned into codes `[F, Q]`, and how these are decoded."""
+
+    encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    decode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+def one_by_one(codec: Codec) -> Way:
+    """A call for each sound."""
+    return Way(lambda sounds: [codec.encode(one) for one in sounds], lambda codes: [codec.decode(one) for one in codes])
 
 
 def reconstruct(codec: Codec, sound: Tensor) -> Tensor:
@@ -94,23 +107,22 @@ def paired_difference(ours: Sequence[float], peer: Sequence[float], seed: int) -
 
 
 def interleaved_speeds(
-    codecs: Mapping[str, Codec], sounds: Sequence[Tensor], sample_rate: int, rounds: int
+    ways: Mapping[str, Way], sounds: Sequence[Tensor], sample_rate: int, rounds: int
 ) -> dict[str, Speed]:
-    """Medians over rounds in which every codec takes its turn on the same sounds `[N]`; one round before does not count."""
+    """Medians over rounds in which every way takes its turn on the same sounds `[N]`; one round before does not count."""
     seconds = sum(len(sound) for sound in sounds) / sample_rate
-    encoding: dict[str, list[float]] = {name: [] for name in codecs}
-    decoding: dict[str, list[float]] = {name: [] for name in codecs}
+    encoding: dict[str, list[float]] = {name: [] for name in ways}
+    decoding: dict[str, list[float]] = {name: [] for name in ways}
     with torch.no_grad():
         for _ in range(rounds + 1):
-            for name, codec in codecs.items():
+            for name, way in ways.items():
                 began = time.perf_counter()
-                codes = [codec.encode(sound) for sound in sounds]
+                codes = way.encode(sounds)
                 encoded = time.perf_counter()
-                for one in codes:
-                    codec.decode(one)
+                way.decode(codes)
                 encoding[name].append(encoded - began)
                 decoding[name].append(time.perf_counter() - encoded)
     return {
         name: Speed(seconds / statistics.median(encoding[name][1:]), seconds / statistics.median(decoding[name][1:]))
-        for name in codecs
+        for name in ways
     }

@@ -4,7 +4,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -12,6 +12,7 @@ from unittest.mock import patch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from benchmarks.measures import Way
 from distill.audio.corpus import Corpus
 from distill.models.vqvae import VQVAE
 from distill.params import VQVAEConfig
@@ -45,6 +46,14 @@ class OurCodec:
         """Codes `[F, Q]` to whole frames of samples."""
         with self.fabric.autocast():
             return self.model.decode(codes[None])[0]
+
+    def together(self) -> Way:
+        """As `distill encode` and `distill decode` take many sounds."""
+        return Way(lambda sounds: list(self.model.encode_each(sounds)), self._decode_together)
+
+    def _decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
+        with self.fabric.autocast():
+            return list(self.model.decode_each(codes))
 
 
 @dataclass(frozen=True, eq=False)

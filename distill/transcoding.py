@@ -3,14 +3,14 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.audio.reading import read_recording
 from distill.audio.writing import AudioFormat, write_audio
@@ -55,26 +55,27 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
     rate = codec.spectrogram.sample_rate
     began = time.monotonic()
     recordings: list[tuple[str, int, Codes]] = []
+    lengths: list[int] = []
     warnings: list[str] = []
-    for done, path in enumerate(paths):
-        try:
-            recording = read_recording(path, rate)
-        except AudioError as error:
-            raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
-        warnings += [f"{path}: {warning}" for warning in recording.warnings]
-        recordings.append((_printable(path.name), len(recording.pcm), encode_pcm(codec, recording.pcm)))
+
+    def sounds() -> Iterator[Tensor]:
+        for path in paths:
+            try:
+                recording = read_recording(path, rate)
+            except AudioError as error:
+                raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
+            warnings.extend(f"{path}: {warning}" for warning in recording.warnings)
+            lengths.append(len(recording.pcm))
+            yield samples_of(recording.pcm)
+
+    for path, codes in zip(paths, codec.encode_each(sounds()), strict=True):
+        recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))
         if progress is not None:
-            progress(done + 1, len(paths), path.name)
+            progress(len(recordings), len(paths), path.name)
     seconds = sum(samples for _, samples, _ in recordings) / rate
     speed = seconds / (time.monotonic() - began)
     write_codes(output, codes_geometry(codec), recordings)
     return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
-
-
-def encode_pcm(codec: VQVAE, pcm: NDArray[np.int16]) -> Codes:
-    """Samples `[N]` int16 at the codec's rate to codes `[F, Q]`."""
-    codes: Codes = codec.encode(samples_of(pcm)[None].to(codec.device))[0].cpu().numpy()
-    return codes
 
 
 def codes_geometry(codec: VQVAE) -> CodesGeometry:
@@ -126,14 +127,15 @@ def decode_file(
     names = [output.name] if single else file_names([name for name, _, _ in recordings], kind)
     written = []
     with whole as folder:
-        for done, (name, (_, samples, codes)) in enumerate(zip(names, recordings, strict=True)):
-            audio = codec.decode(torch.from_numpy(codes)[None].to(codec.device))[0, :samples].cpu().numpy()
+        sounds = codec.decode_each(torch.from_numpy(codes) for _, _, codes in recordings)
+        for name, (_, samples, _), sound in zip(names, recordings, sounds, strict=True):
+            audio = sound[:samples].cpu().numpy()
             gain = 1.0 / max(1.0, float(abs(audio).max()))
             write_audio(folder / name, audio * np.float32(gain), rate, kind)
             place = output if single else output / name
             written.append(DecodedFile(place, len(audio) / rate, 20.0 * math.log10(gain)))
             if progress is not None:
-                progress(done + 1, len(recordings), name)
+                progress(len(written), len(recordings), name)
     return written
 
 

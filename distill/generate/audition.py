@@ -16,7 +16,7 @@ from distill.generate.distance import KernelDistance, kernel_distance, sound_sta
 from distill.generate.novelty import Calibration, Novelty, NoveltyIndex
 from distill.generate.page import write_page
 from distill.generate.sampler import Sampling
-from distill.generate.synthesis import Sound, decode_sound, frames_for_seconds, generate_sounds
+from distill.generate.synthesis import Sound, decode_sounds, frames_for_seconds, generate_sounds
 from distill.params import AuditionParams
 
 MAX_NEAREST_SECONDS = 8.0
@@ -139,8 +139,8 @@ def _report(
         [sound_statistics(samples, config) for samples in side]
         for side in (
             [sound.samples for sound in sounds],
-            [decode_sound(bundle.codec, codes[:longest]) for codes in _some(held_out)],
-            [decode_sound(bundle.codec, codes[:longest]) for codes in _some(training)],
+            decode_sounds(bundle.codec, (codes[:longest] for codes in _some(held_out))),
+            decode_sounds(bundle.codec, (codes[:longest] for codes in _some(training))),
         )
     )
     return AuditionReport(

@@ -1,12 +1,13 @@
 """From a bundle and a seed to finished sounds: codes, waveform, clean ends, sane peak."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distill.bundle import Bundle
 from distill.codes.store import Codes
@@ -57,14 +58,21 @@ def generate_sounds(
     for first in range(0, count, BATCH):
         size, batch_seed = min(BATCH, count - first), derive_seed(seed, first)
         codes = sample_codes(bundle.prior, size, frames, batch_seed, sampling, natural_ending, progress)
-        sounds += [Sound(one, decode_sound(bundle.codec, one, samples)) for one in codes]
+        decoded = decode_sounds(bundle.codec, codes, samples)
+        sounds += [Sound(*pair) for pair in zip(codes, decoded, strict=True)]
     return sounds
 
 
-def decode_sound(codec: VQVAE, codes: Codes, length: int | None = None) -> NDArray[np.float32]:
-    """Codes `[F, Q]` to samples that start and end at zero and do not clip: all of them, or the first `length`."""
-    samples: NDArray[np.float32] = codec.decode(torch.from_numpy(codes)[None])[0, :length].numpy().copy()
-    fade = min(int(FADE_SECONDS * codec.spectrogram.sample_rate), len(samples) // 2)
+def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:
+    """Codes `[F, Q]` of each sound to samples that start and end at zero and do not clip: all, or the first `length`."""
+    fade = int(FADE_SECONDS * codec.spectrogram.sample_rate)
+    decoded = codec.decode_each(torch.from_numpy(codes) for codes in sounds)
+    return [_finished(audio[:length], fade) for audio in decoded]
+
+
+def _finished(audio: Tensor, fade: int) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = audio.cpu().numpy().copy()
+    fade = min(fade, len(samples) // 2)
     ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
     samples[:fade] *= ramp
     samples[len(samples) - fade :] *= ramp[::-1]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 KERNEL_SIZE = 7
-FEW_STEPS = 64
+FEW_STEPS = 64  # of all sounds in a call together
 
 
 def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
@@ -84,13 +84,17 @@ class ConvNeXtStack(nn.Module):
         self.final_norm = nn.LayerNorm(width)
         self.context = (KERNEL_SIZE // 2) * (num_layers + 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, T, inputs]` to `[B, T, width]`, fp32."""
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """`[B, T, inputs]` to `[B, T, width]`, fp32. Where `inside` `[T]` is 0 and not 1 nothing is heard, as beyond the ends."""
         device = x.device.type
+
+        def heard(x: Tensor) -> Tensor:
+            return x if inside is None else x * inside[:, None]
+
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):
-            x = self.norm(over_time(x, self.embed))
+            x = self.norm(over_time(heard(x), self.embed))
             for block in self.blocks:
-                x = block(x, dtype)
+                x = block(heard(x), dtype)
             y: Tensor = self.final_norm(x)
         return y

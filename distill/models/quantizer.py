@@ -78,26 +78,29 @@ class ResidualQuantizer(nn.Module):
             return Quantized(latents + (quantized - latents).detach(), codes, commit_loss)
 
     @torch.no_grad()
-    def search(self, latents: Tensor, first_frame: int = 0) -> Tensor:
-        """Codes `[B, F, Q]` of latents `[B, F, D]`; `first_frame` is the number in its sound of the first one given.
+    def search(self, latents: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, Q]` of latents `[B, F, D]` whose numbers in their sound are `numbers` `[F]`, from 0 on if None.
 
-        A frame's codes depend on its number and on `search_context` frames before and after it, on nothing else.
+        A frame's codes depend on its number and on `search_context` frames before and after it, on nothing else. Frames
+        with number -1 are gaps between sounds.
         """
         batch, frames, _ = latents.shape
-        rows, turns = lay_out(latents, first_frame)
-        codes = rows.new_zeros(len(rows), self.num_quantizers, dtype=torch.int64)
-        inside = turns >= 0
-        codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
+        rows, turns = lay_out(latents, numbers)
+        codes, inside = self._plain_search(rows, turns)
         if self.num_quantizers > PLAIN_LEVELS:
             left = rows - overlap(self._plain(codes) * inside[:, None], self.kernels[0])
             codes[:, PLAIN_LEVELS:] = overlapping_search(left, turns, self.codebooks[PLAIN_LEVELS:], self.kernels[1])
         return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[B, F, Q]` to latents `[B, F, D]`; `REACH` frames before and after it decide one."""
-        latents = overlap(self._plain(codes), self.kernels[0])
+    def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, Q]` to latents `[B, F, D]`; `REACH` frames before and after it decide one.
+
+        Where `inside` `[F]` is 0 and not 1 no codeword sounds.
+        """
+        heard = 1.0 if inside is None else inside[:, None]
+        latents = overlap(self._plain(codes) * heard, self.kernels[0])
         if self.num_quantizers > PLAIN_LEVELS:
-            latents = latents + overlap(self._finer(codes), self.kernels[1])
+            latents = latents + overlap(self._finer(codes) * heard, self.kernels[1])
         return latents
 
     @torch.no_grad()
@@ -118,11 +121,9 @@ class ResidualQuantizer(nn.Module):
 
     def _fit_overlap(self, pieces: Sequence[Tensor]) -> None:
         """From what `fit_frames` gave on: kernels and finer codebooks by least squares, in turn with the search."""
-        laid = [lay_out(piece[None].float(), 0) for piece in pieces]
+        laid = [lay_out(piece[None].float()) for piece in pieces]
         rows, turns = torch.cat([rows for rows, _ in laid]), torch.cat([turns for _, turns in laid])
-        inside = turns >= 0
-        codes = torch.zeros(len(rows), self.num_quantizers, dtype=torch.int64, device=rows.device)
-        codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
+        codes, inside = self._plain_search(rows, turns)
         plain = self._plain(codes) * inside[:, None]
         self.kernels[0] = fitted_kernel(plain, rows, inside, PLAIN_REACH)
         if self.num_quantizers > PLAIN_LEVELS:
@@ -136,6 +137,13 @@ class ResidualQuantizer(nn.Module):
             codes[:, PLAIN_LEVELS:] = overlapping_search(left, turns, books, self.kernels[1], finer, rounds=1)
         for level in range(self.num_quantizers):
             self._count(level, codes[inside, level])
+
+    def _plain_search(self, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes `[n, Q]` of rows laid out, those of the plain levels searched and all others 0, and which rows are none of a gap's."""
+        inside = turns >= 0
+        codes = torch.zeros(len(rows), self.num_quantizers, dtype=torch.int64, device=rows.device)
+        codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
+        return codes, inside
 
     def _count(self, level: int, chosen: Tensor) -> None:
         """Begin a level's moving averages with how often each codeword was chosen."""
@@ -158,7 +166,7 @@ class ResidualQuantizer(nn.Module):
         plain = self._plain(codes)
         left = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
         if self.num_quantizers > PLAIN_LEVELS:
-            rows, turns = lay_out(latents - overlap(plain, self.kernels[0]), 0)
+            rows, turns = lay_out(latents - overlap(plain, self.kernels[0]))
             inside = turns >= 0
             finer = torch.zeros_like(rows)
             finer[inside] = self._finer(codes).flatten(0, 1)

@@ -21,10 +21,9 @@ def still_kernel(latent_size: int) -> Tensor:
 
 def sum_codewords(books: Tensor, codes: Tensor) -> Tensor:
     """Codes `[..., Q]` of codebooks `[Q, V, D]` to the sums of their codewords, `[..., D]`."""
-    total = books[0][codes[..., 0]]
-    for level in range(1, len(books)):
-        total = total + books[level][codes[..., level]]
-    return total
+    levels, size, _ = books.shape
+    numbers = codes + size * torch.arange(levels, device=codes.device)
+    return books.flatten(0, 1)[numbers].sum(dim=-2)
 
 
 def overlap(words: Tensor, kernel: Tensor) -> Tensor:
@@ -37,14 +36,16 @@ def around(values: Tensor) -> Tensor:
     return nn.functional.pad(values, (0, 0, REACH, REACH)).unfold(-2, KERNEL_FRAMES, 1)
 
 
-def lay_out(latents: Tensor, first_frame: int) -> tuple[Tensor, Tensor]:
+def lay_out(latents: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sequences `[B, F, D]` one after another with gaps between, `[n, D]`, and each row's turn in the search, -1 in gaps.
 
-    Turns follow the frames' numbers in their sound; the sequences begin with number `first_frame`.
+    Turns follow the frames' numbers `[F]` in their sound, from 0 on if none are given; where they are -1 is a gap, too.
     """
-    rows = nn.functional.pad(latents, (0, 0, REACH, REACH))
-    turns = torch.arange(first_frame, first_frame + latents.shape[1], device=latents.device) % TURNS
+    if numbers is None:
+        numbers = torch.arange(latents.shape[1], device=latents.device)
+    turns = torch.where(numbers < 0, -1, numbers % TURNS)
     turns = nn.functional.pad(turns, (REACH, REACH), value=-1)
+    rows = nn.functional.pad(latents, (0, 0, REACH, REACH))
     return rows.flatten(0, 1), turns.repeat(len(latents))
 
 
@@ -55,27 +56,30 @@ def overlapping_search(
 
     Frames take turns: each is searched again with what its neighbours leave to it, from `codes` on if they are given.
     """
-    codes = BeamSearch(books)(rows) if codes is None else codes.clone()
     # A codeword's error counts in every frame in which it sounds, component by component: with these units, equally.
     scale = kernel.square().sum(dim=0).sqrt()
     books, kernel = books * scale, kernel / scale
     inside = turns >= 0
     search = BeamSearch(books)
+    codes = search(rows * scale) if codes is None else codes.clone()
     words = sum_codewords(books, codes) * inside[:, None]
     missing = rows - overlap(words, kernel)
-    frames = [_Turn(chosen, words[chosen], *sounding(inside, chosen, kernel)) for chosen in at_turns(turns)]
+    frames = [
+        _Turn(chosen, codes[chosen], words[chosen], *sounding(inside, chosen, kernel)) for chosen in _at_turns(turns)
+    ]
     for _ in range(rounds):
         for turn in frames:
             near = missing[turn.places]
             found = search(turn.words + (near * turn.pull).sum(dim=1))
             words = sum_codewords(books, found)
-            missing[turn.places] = near - turn.weights * (words - turn.words)[:, None]
-            turn.words = words
-            codes[turn.chosen] = found
+            missing[turn.places] = torch.addcmul(near, turn.weights, (words - turn.words)[:, None], value=-1.0)
+            turn.words, turn.codes = words, found
+    for turn in frames:
+        codes[turn.chosen] = turn.codes
     return codes
 
 
-def at_turns(turns: Tensor) -> list[Tensor]:
+def _at_turns(turns: Tensor) -> list[Tensor]:
     """The rows that are searched at the same time, turn by turn."""
     return [(turns == turn).nonzero()[:, 0] for turn in range(TURNS)]
 
@@ -87,14 +91,14 @@ def sounding(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Te
 
 
 class _Turn:
-    """Frames that are searched at the same time, and what their words were last.
+    """Frames that are searched at the same time, and what was found for them last.
 
     `pull` weighs what is missing where a word sounds such that the sum is how far the word is from the least squares
     solution, given all others.
     """
 
-    def __init__(self, chosen: Tensor, words: Tensor, places: Tensor, weights: Tensor) -> None:
-        self.chosen, self.words, self.places, self.weights = chosen, words, places, weights
+    def __init__(self, chosen: Tensor, codes: Tensor, words: Tensor, places: Tensor, weights: Tensor) -> None:
+        self.chosen, self.codes, self.words, self.places, self.weights = chosen, codes, words, places, weights
         self.pull = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
 
 

@@ -166,17 +166,33 @@ class InverseSTFT(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """Complex `[B, T, n_fft // 2 + 1]` to samples `[B, T * hop_length]`."""
-        window = cast(Tensor, self.window)
-        frames = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * window
-        audio = self._overlap_add(frames)
-        squares = (window * window).expand(1, frames.shape[1], -1)
-        return audio / self._overlap_add(squares).clamp_min(1e-4)
+        return self.overlap_add(self.windows(spectrum))
 
-    def _overlap_add(self, frames: Tensor) -> Tensor:
-        batch, count, size = frames.shape
-        hop, margin = self.config.hop_length, self.config.margin
-        parts = frames.reshape(batch, count, size // hop, hop)
-        total = frames.new_zeros(batch, count + size // hop - 1, hop)
-        for part in range(size // hop):
-            total = total + nn.functional.pad(parts[:, :, part], (0, 0, part, size // hop - 1 - part))
-        return total.reshape(batch, -1)[:, margin : margin + count * hop]
+    def windows(self, spectrum: Tensor) -> Tensor:
+        """Complex `[B, T, n_fft // 2 + 1]` to what each window of samples adds, `[B, T, n_fft]`."""
+        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
+        return windows
+
+    def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
+        """`[B, T, n_fft]` to samples `[B, T * hop_length]`.
+
+        Where `inside` `[T]` is 0 and not 1 there is no window, as beyond the ends.
+        """
+        window, config = cast(Tensor, self.window), self.config
+        if inside is None:
+            inside = window.new_ones(windows.shape[1])
+        else:
+            windows = windows * inside[:, None]
+        overlaps = config.n_fft // config.hop_length
+        there = nn.functional.pad(inside, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
+        squares = (there @ (window * window).reshape(overlaps, -1)).flatten()
+        audio = self._sums(windows) / squares.clamp_min(1e-4)
+        return audio[:, config.margin : config.margin + windows.shape[1] * config.hop_length]
+
+    def _sums(self, windows: Tensor) -> Tensor:
+        """`[B, T, n_fft]` to all the samples that they reach, `[B, (T + n_fft / hop_length - 1) * hop_length]`."""
+        batch, count, _ = windows.shape
+        parts = windows.reshape(batch, count, -1, self.config.hop_length)
+        last = parts.shape[2] - 1
+        shifted = [nn.functional.pad(parts[:, :, part], (0, 0, part, last - part)) for part in range(last + 1)]
+        return sum(shifted[1:], shifted[0]).reshape(batch, -1)

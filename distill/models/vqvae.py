@@ -5,20 +5,22 @@ weighted as the loss weighs them, plus a learnt residual that begins at zero; th
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.models.convnext import ConvNeXtStack
+from distill.models.packing import Row, gaps, runs
 from distill.models.quantizer import ResidualQuantizer
 from distill.models.search import REACH
 from distill.models.spectral import LOG_FLOOR, FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Settings
 
 ENCODER_LAYERS = 2
-CHUNK_FRAMES = 512  # code frames in flight at once when a long sound is encoded or decoded: 11 s at 24 kHz
+CHUNK_FRAMES = 512  # code frames in flight at once, of a long sound or of several short ones: 11 s at 24 kHz
+HOPS_AT_ONCE = 256  # whose spectra are made at once: more do not fit a processor's cache
 COARSE_WEIGHT, FINE_WEIGHT = 4.0, 2.0  # shares of the two spectrograms in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
@@ -107,35 +109,50 @@ class VQVAE(nn.Module):
         weighted = latents @ cast(Tensor, self.components).T
         return weighted / cast(Tensor, self.weights) + cast(Tensor, self.mean)
 
-    def latents(self, audio: Tensor) -> Tensor:
-        """`[B, margin + F * samples_per_frame + margin]` samples to latents `[B, F, D]` before quantisation."""
+    def latents(self, audio: Tensor, inside: Tensor | None = None) -> Tensor:
+        """`[B, margin + F * samples_per_frame + margin]` samples to latents `[B, F, D]` before quantisation.
+
+        Where `inside` `[F]` is 0 and not 1 is a gap between sounds.
+        """
         features = self.features(audio)
-        residual = self.to_latent(self.encoder(features - CENTRE))
+        residual = self.to_latent(self.encoder(features - CENTRE, inside))
         with torch.autocast(audio.device.type, enabled=False):
             latents: Tensor = self.project(features) + residual.float()
         return latents
 
-    def synthesise(self, latents: Tensor, start: int = 0) -> Tensor:
-        """Latents `[B, F, D]` of the frames from `start` on to samples `[B, F * samples_per_frame]`."""
+    def synthesise(self, latents: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Latents `[B, F, D]` to samples `[B, F * samples_per_frame]`; `numbers` as for `decode_features`."""
         with torch.autocast(latents.device.type, enabled=False):
             features = self.unproject(latents.float())
-        return self.decode_features(features, start)
+        return self.decode_features(features, numbers)
 
-    def decode_features(self, features: Tensor, start: int = 0) -> Tensor:
-        """Log-mel features `[B, F, features]` of the frames from `start` on to samples `[B, F * samples_per_frame]`."""
+    def decode_features(self, features: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Log-mel features `[B, F, features]` to samples `[B, F * samples_per_frame]`.
+
+        `numbers` `[F]` are the frames' numbers in their sound, from 0 on if None, and -1 in gaps between sounds.
+        """
+        stack = self.spectrogram.stack
+        if numbers is None:
+            numbers = torch.arange(features.shape[1], device=features.device)
+        inside = gaps(numbers.repeat_interleave(stack))
         with torch.autocast(features.device.type, enabled=False):
             log_mel, fine = self.frame_features.by_hop(features)
-            base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
             inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
-        hidden = self.decoder(inputs)
+        hidden = self.decoder(inputs, inside)
         with torch.autocast(features.device.type, enabled=False):
-            # In bf16 a phase would be rounded to a hundredth of a turn.
-            magnitude, phase = self.head(hidden).chunk(2, dim=-1)
-            hops = torch.arange(phase.shape[1], device=phase.device) + start * self.spectrogram.stack
-            phase = phase + cast(Tensor, self.phase_advance)[hops % 4]
-            magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
-            audio: Tensor = self.inverse_stft(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
-        return audio
+            hops = (numbers[:, None] * stack + torch.arange(stack, device=numbers.device)).flatten()
+            advance = cast(Tensor, self.phase_advance)[hops % 4]
+            parts = zip(*(x.split(HOPS_AT_ONCE, dim=-2) for x in (log_mel, hidden, advance)), strict=True)
+            windows = [self._windows(*part) for part in parts]
+            return self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
+
+    def _windows(self, log_mel: Tensor, hidden: Tensor, advance: Tensor) -> Tensor:
+        """What the inverse transform adds up. All in fp32: in bf16 a phase would be rounded to a hundredth of a turn."""
+        base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
+        magnitude, phase = self.head(hidden).chunk(2, dim=-1)
+        phase = phase + advance
+        magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
+        return self.inverse_stft.windows(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -159,8 +176,36 @@ class VQVAE(nn.Module):
             piece = read(max(0, begin), min(samples, end))
             piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
             latents = self.latents(piece)[:, searched - first : until - first]
-            codes.append(self.quantizer.search(latents, searched)[:, start - searched : stop - searched])
+            numbers = torch.arange(searched, until, device=latents.device)
+            codes.append(self.quantizer.search(latents, numbers)[:, start - searched : stop - searched])
         return torch.cat(codes, dim=1)
+
+    def encode_each(self, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Codes `[F, Q]` of every sound `[N]` in order, short ones together."""
+        for run in runs(((self.spectrogram.frames_for(len(sound)), sound) for sound in sounds), CHUNK_FRAMES):
+            yield from self.encode_together(run) if len(run) > 1 else self.encode(run[0][None].to(self.device))
+
+    def decode_each(self, codes: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]` in order, short ones together."""
+        for run in runs(((len(one), one) for one in codes), CHUNK_FRAMES):
+            yield from self.decode_together(run) if len(run) > 1 else self.decode(run[0][None].to(self.device))
+
+    @torch.no_grad()
+    def encode_together(self, sounds: Sequence[Tensor]) -> list[Tensor]:
+        """Codes `[F, Q]` of each of several sounds `[N]`, as if each were coded alone, in one pass over all of them."""
+        row = Row([self.spectrogram.frames_for(len(sound)) for sound in sounds])
+        margin, numbers = self.spectrogram.margin, row.numbers.to(self.device)
+        audio = row.lay(sounds, self.spectrogram.samples_per_frame).to(self.device)
+        latents = self.latents(nn.functional.pad(audio, (margin, margin)), gaps(numbers))
+        return row.take(self.quantizer.search(latents, numbers))
+
+    @torch.no_grad()
+    def decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
+        """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, as if each were decoded alone."""
+        row = Row([len(one) for one in codes])
+        numbers = row.numbers.to(self.device)
+        latents = self.quantizer.decode(row.lay(codes).to(self.device), gaps(numbers))
+        return row.take(self.synthesise(latents, numbers), self.spectrogram.samples_per_frame)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -174,7 +219,7 @@ class VQVAE(nn.Module):
             first, last = max(0, start - context), min(frames, stop + context)
             summed, until = max(0, first - REACH), min(frames, last + REACH)
             latents = self.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
-            piece = self.synthesise(latents, first)
+            piece = self.synthesise(latents, torch.arange(first, last, device=latents.device))
             audio.append(piece[:, (start - first) * step : (stop - first) * step])
         return torch.cat(audio, dim=1)
 

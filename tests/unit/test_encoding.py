@@ -24,12 +24,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return load_corpus(folder / "out")
 
 
-@pytest.mark.parametrize(("window", "batch"), [(1, 1), (40, 16), (10_000, 10_000)])
+@pytest.mark.parametrize("together", [1, 40, 10_000])
 def test_codes_do_not_depend_on_what_is_coded_together(
-    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, batch: int
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    monkeypatch.setattr(encoding, "WINDOW_FRAMES", window)
-    monkeypatch.setattr(encoding, "BATCH_FRAMES", batch)
+    monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
     codec = tiny_codec()
     seen: list[int] = []
     config = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=1.0, codec_sha256="")

@@ -11,7 +11,7 @@ from distill.audio.writing import write_audio
 from distill.bundle import Bundle, BundleMetadata, codec_shape, prior_shape
 from distill.errors import ArtifactError, AudioError
 from distill.generate.sampler import Sampling
-from distill.generate.synthesis import BATCH, PEAK, decode_sound, frames_for_seconds, generate_sounds
+from distill.generate.synthesis import BATCH, PEAK, decode_sounds, frames_for_seconds, generate_sounds
 from distill.models.prior import CodePrior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
@@ -65,7 +65,7 @@ def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed(bundle: Bundle
 
 
 def test_loud_codes_do_not_clip(bundle: Bundle) -> None:
-    samples = decode_sound(bundle.codec, np.full((20, 2), 3, dtype=np.int64))
+    (samples,) = decode_sounds(bundle.codec, [np.full((20, 2), 3, dtype=np.int64)])
     assert np.isfinite(samples).all()
     assert np.abs(samples).max() <= PEAK + 1e-6
 

@@ -67,7 +67,7 @@ def test_frames_beyond_the_context_decide_nothing(quantizer: ResidualQuantizer, 
     latents = torch.stack(steady(2, 230, 3))
     stop = min(start + length, 230)
     first, last = max(0, start - SEARCH_CONTEXT), min(230, stop + SEARCH_CONTEXT)
-    piece = quantizer.search(latents[:, first:last], first)[:, start - first : stop - first]
+    piece = quantizer.search(latents[:, first:last], torch.arange(first, last))[:, start - first : stop - first]
     codes = quantizer.search(latents)
     assert torch.equal(piece, codes[:, start:stop])
     near = slice(max(0, start - REACH), stop + REACH)
@@ -126,8 +126,8 @@ def test_what_is_wanted_of_a_word_is_the_least_squares_solution(quantizer: Resid
     generator = torch.Generator().manual_seed(6)
     rows, kernel = torch.randn(9, WIDTH, generator=generator), quantizer.kernels[1]
     words = torch.randn(9, WIDTH, generator=generator)
-    laid, turns = lay_out(rows[None], 0)
-    placed, _ = lay_out(words[None], 0)
+    laid, turns = lay_out(rows[None])
+    placed, _ = lay_out(words[None])
     for frame in (0, 1, 4, 8):
         places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
         missing = (laid - overlap(placed, kernel))[places]
@@ -144,7 +144,7 @@ def test_what_is_wanted_of_a_word_is_the_least_squares_solution(quantizer: Resid
 
 
 def test_every_round_of_the_search_lowers_the_error(quantizer: ResidualQuantizer) -> None:
-    rows, turns = lay_out(torch.stack(steady(4, 100, 7)), 0)
+    rows, turns = lay_out(torch.stack(steady(4, 100, 7)))
     books, kernel, inside = quantizer.codebooks[PLAIN_LEVELS:], quantizer.kernels[1], turns >= 0
     errors = []
     for rounds in range(4):
@@ -157,7 +157,7 @@ def test_every_round_of_the_search_lowers_the_error(quantizer: ResidualQuantizer
 def test_codebooks_fitted_together_are_the_regularised_least_squares_solution() -> None:
     generator = torch.Generator().manual_seed(8)
     books = torch.randn(2, 3, 2, generator=generator)
-    rows, turns = lay_out(torch.randn(2, 12, 2, generator=generator), 0)
+    rows, turns = lay_out(torch.randn(2, 12, 2, generator=generator))
     codes = torch.randint(3, (len(rows), 2), generator=generator)
     inside = turns >= 0
     kernel = torch.rand(KERNEL_FRAMES, 2, generator=generator)
@@ -176,7 +176,7 @@ def test_codebooks_fitted_together_are_the_regularised_least_squares_solution() 
 
 def test_too_many_codewords_to_fit_together_stay_as_they_are() -> None:
     books = torch.randn(1, MAX_FITTED_WORDS + 1, 2, generator=torch.Generator().manual_seed(0))
-    rows, turns = lay_out(torch.randn(1, 9, 2), 0)
+    rows, turns = lay_out(torch.randn(1, 9, 2))
     codes = torch.zeros(len(rows), 1, dtype=torch.int64)
     kernel = torch.full((KERNEL_FRAMES, 2), 1 / KERNEL_FRAMES)
     assert torch.equal(fitted_codebooks(books, codes, rows, turns >= 0, kernel), books)
@@ -184,7 +184,7 @@ def test_too_many_codewords_to_fit_together_stay_as_they_are() -> None:
 
 def test_a_kernel_is_found_again() -> None:
     generator = torch.Generator().manual_seed(9)
-    words, turns = lay_out(torch.randn(30, 100, WIDTH, generator=generator), 0)
+    words, turns = lay_out(torch.randn(30, 100, WIDTH, generator=generator))
     side = torch.linspace(0.0, 0.2, WIDTH)
     kernel = torch.stack([side / 2, side, 1 - 3 * side, side, side / 2])
     found = fitted_kernel(words, overlap(words, kernel), turns >= 0, REACH)
@@ -193,7 +193,7 @@ def test_a_kernel_is_found_again() -> None:
 
 
 def test_a_component_without_energy_has_a_kernel_too() -> None:
-    words, turns = lay_out(torch.zeros(1, 20, 1), 0)
+    words, turns = lay_out(torch.zeros(1, 20, 1))
     kernel = fitted_kernel(words, words, turns >= 0, REACH)
     torch.testing.assert_close(kernel[:, 0], torch.full((KERNEL_FRAMES,), 1 / KERNEL_FRAMES))
 
@@ -238,8 +238,8 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
     for level in range(4):
         rows: dict[int, list[Tensor]] = {word: [] for word in range(16)}
         for sound in range(2):
-            laid, turns = lay_out(left[sound : sound + 1], 0)
-            placed, _ = lay_out(finer[sound : sound + 1], 0)
+            laid, turns = lay_out(left[sound : sound + 1])
+            placed, _ = lay_out(finer[sound : sound + 1])
             for frame in range(20):
                 code = int(codes[sound, frame, level])
                 if level < PLAIN_LEVELS:

@@ -66,6 +66,28 @@ def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int
     torch.testing.assert_close(codec.decode(codes, chunk), codec.decode(codes, 10_000), rtol=0, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=20)
+@given(lengths=st.lists(st.integers(1, 8_000), min_size=1, max_size=8), seed=st.integers(0, 100))
+def test_sounds_together_come_out_as_if_alone(codec: VQVAE, lengths: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sounds = [torch.randn(length, generator=generator) * 0.1 for length in lengths]
+    together = codec.encode_together(sounds)
+    for sound, codes, decoded in zip(sounds, together, codec.decode_together(together), strict=True):
+        assert torch.equal(codes, codec.encode(sound[None])[0])
+        torch.testing.assert_close(decoded, codec.decode(codes[None])[0], rtol=0, atol=1e-5)
+
+
+def test_each_of_many_sounds_in_order(codec: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = codec.spectrogram.samples_per_frame
+    generator = torch.Generator().manual_seed(1)
+    sounds = [torch.randn(frames * step, generator=generator) * 0.1 for frames in (3, 4, 50, 1, 7, 12, 30, 2)]
+    monkeypatch.setattr("distill.models.vqvae.CHUNK_FRAMES", 20)
+    codes = list(codec.encode_each(sounds))
+    for sound, one, decoded in zip(sounds, codes, codec.decode_each(codes), strict=True):
+        assert torch.equal(one, codec.encode(sound[None])[0])
+        torch.testing.assert_close(decoded, codec.decode(one[None])[0], rtol=0, atol=1e-5)
+
+
 def test_encode_agrees_with_forward(codec: VQVAE) -> None:
     audio = torch.randn(2, 12 * codec.spectrogram.samples_per_frame, generator=torch.Generator().manual_seed(5)) * 0.1
     with torch.no_grad():
