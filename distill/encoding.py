@@ -1,6 +1,6 @@
 """A corpus through a codec: recordings to tensors, tensors to codes on disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from distill.models.packing import runs
 from distill.models.vqvae import CHUNK_FRAMES, VQVAE
 
 PCM_SCALE = 32768.0
+# About 6 minutes of sound are coded before their codes go to the writer: what it keeps of each recording, allocated
+# between tensors that come and go, would leave holes in memory.
+WINDOW_FRAMES = 1 << 14
 
 
 def waveform(corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None) -> Tensor:
@@ -35,15 +38,16 @@ def encode_corpus(
     levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
     counts = torch.zeros(levels, size, dtype=torch.int64)
     done = 0
-    entries = ((codec.spectrogram.frames_for(entry.samples), entry) for entry in corpus.entries)
-    for batch in runs(entries, CHUNK_FRAMES):
-        for entry, codes in zip(batch, encode_entries(codec, corpus, batch), strict=True):
+    for window in runs(_with_frames(codec, corpus.entries), WINDOW_FRAMES):
+        batches = runs(_with_frames(codec, window), CHUNK_FRAMES)
+        coded = [codes for batch in batches for codes in encode_entries(codec, corpus, batch)]
+        for entry, codes in zip(window, coded, strict=True):
             writer.append(entry.recording_id, 0, entry.group, codes)
             for level in range(levels):
                 counts[level] += torch.bincount(torch.from_numpy(codes[:, level]), minlength=size)
-        done += len(batch)
+        done += len(window)
         if progress is not None:
-            progress(done, len(corpus.entries), batch[-1].path)
+            progress(done, len(corpus.entries), window[-1].path)
     writer.close()
     return counts
 
@@ -58,6 +62,10 @@ def encode_entries(codec: VQVAE, corpus: Corpus, batch: Sequence[CorpusEntry]) -
         return waveform(corpus, entry, start, stop - start)[None].to(codec.device)
 
     return [codec.encode_from(read, entry.samples)[0].cpu().numpy()]
+
+
+def _with_frames(codec: VQVAE, entries: Iterable[CorpusEntry]) -> Iterator[tuple[int, CorpusEntry]]:
+    return ((codec.spectrogram.frames_for(entry.samples), entry) for entry in entries)
 
 
 def usage(counts: Tensor) -> dict[str, float]:

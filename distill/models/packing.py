@@ -38,9 +38,10 @@ class Row:
         return [row[0, start * step : (start + count) * step] for start, count in places]
 
 
-def gaps(numbers: Tensor | None) -> Tensor | None:
+def gaps(numbers: Tensor) -> Tensor | None:
     """Of frame numbers `[F]` 1 inside of sounds and 0 in gaps, fp32. None where there are no gaps."""
-    return None if numbers is None or bool((numbers >= 0).all()) else (numbers >= 0).float()
+    inside = numbers >= 0
+    return None if bool(inside.all()) else inside.float()
 
 
 def runs(items: Iterable[tuple[int, T]], most: int) -> Iterator[list[T]]:

@@ -132,9 +132,9 @@ class VQVAE(nn.Module):
         `numbers` `[F]` are the frames' numbers in their sound, from 0 on if None, and -1 in gaps between sounds.
         """
         stack = self.spectrogram.stack
+        inside = None if numbers is None else gaps(numbers.repeat_interleave(stack))
         if numbers is None:
             numbers = torch.arange(features.shape[1], device=features.device)
-        inside = gaps(numbers.repeat_interleave(stack))
         with torch.autocast(features.device.type, enabled=False):
             log_mel, fine = self.frame_features.by_hop(features)
             inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
@@ -167,7 +167,8 @@ class VQVAE(nn.Module):
         """
         margin, step = self.spectrogram.margin, self.spectrogram.samples_per_frame
         frames, context = self.spectrogram.frames_for(samples), self.quantizer.search_context
-        codes = []
+        # Made once and filled: pieces kept between tensors that come and go would leave holes in memory.
+        codes = torch.empty(0, dtype=torch.int64)
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
             searched, until = max(0, start - context), min(frames, stop + context)
@@ -177,8 +178,11 @@ class VQVAE(nn.Module):
             piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
             latents = self.latents(piece)[:, searched - first : until - first]
             numbers = torch.arange(searched, until, device=latents.device)
-            codes.append(self.quantizer.search(latents, numbers)[:, start - searched : stop - searched])
-        return torch.cat(codes, dim=1)
+            found = self.quantizer.search(latents, numbers)
+            if not start:
+                codes = found.new_empty(len(found), frames, found.shape[2])
+            codes[:, start:stop] = found[:, start - searched : stop - searched]
+        return codes
 
     def encode_each(self, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
         """Codes `[F, Q]` of every sound `[N]` in order, short ones together."""
@@ -213,15 +217,15 @@ class VQVAE(nn.Module):
         frames, step = codes.shape[1], self.spectrogram.samples_per_frame
         overlap = self.spectrogram.n_fft // self.spectrogram.hop_length
         context = -(-(self.decoder.context + overlap) // self.spectrogram.stack)
-        audio = []
+        audio = torch.empty(len(codes), frames * step, device=codes.device)
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
             first, last = max(0, start - context), min(frames, stop + context)
             summed, until = max(0, first - REACH), min(frames, last + REACH)
             latents = self.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
             piece = self.synthesise(latents, torch.arange(first, last, device=latents.device))
-            audio.append(piece[:, (start - first) * step : (stop - first) * step])
-        return torch.cat(audio, dim=1)
+            audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
+        return audio
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:

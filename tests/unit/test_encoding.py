@@ -24,10 +24,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return load_corpus(folder / "out")
 
 
-@pytest.mark.parametrize("together", [1, 40, 10_000])
+@pytest.mark.parametrize(("window", "together"), [(1, 1), (100, 40), (10_000, 10_000)])
 def test_codes_do_not_depend_on_what_is_coded_together(
-    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, together: int
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
+    monkeypatch.setattr(encoding, "WINDOW_FRAMES", window)
     monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
     codec = tiny_codec()
     seen: list[int] = []
