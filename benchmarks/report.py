@@ -50,7 +50,8 @@ have practised on synthetic sounds before (README). That practice is not counted
   mode, higher is better; sounds stand between silences, as it asks for. Trust its differences more than its values: it
   was fitted to higher bitrates and to sounds of 5 to 10 s.
 - **95 %**: bootstrap over recordings of the difference ours - peer; an interval without 0 is a difference. **3 splits**:
-  everything trained again for other recordings held out, and compared over all that were held out.
+  everything trained again for other recordings held out, and compared over all that were held out (the few that two
+  splits share count twice).
 - **x real time**: seconds of sound a second, medians of interleaved rounds. `distill encode`, `distill decode` and
   `encode_codes` take short sounds together; peers take a call for each.
 """
