@@ -40,7 +40,7 @@ def main() -> None:
     try:
         params, execution = load_params(Path("params.yaml")), execution_from_environment()
         full = arguments.max_minutes * 60 if arguments.full else None
-        plan = Plan(arguments.seconds, full, arguments.profile, arguments.sounds, max(1, arguments.splits))
+        plan = Plan(arguments.seconds, full, arguments.profile, arguments.sounds, arguments.splits)
         for folder in arguments.folders:
 
             def say(text: str, folder: Path = folder) -> None:
@@ -79,13 +79,21 @@ def _what_was_measured(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, help="recordings; without any, only --memory is measured")
     parser.add_argument("--seconds", type=float, default=120.0, help="training time of ours and of the original plan's")
     parser.add_argument("--full", action="store_true", help="also train ours for all epochs of its tier")
     parser.add_argument("--max-minutes", type=float, default=30.0, help="of the full training, at most")
-    parser.add_argument("--splits", type=int, default=1, help="hold others out so often, and compare over all of them")
+    parser.add_argument(
+        "--splits", type=_count, default=1, help="hold others out so often, and compare over all of them"
+    )
     parser.add_argument("--profile", action="store_true", help="say what a training step spends its time on")
     parser.add_argument("--sounds", action="store_true", help="reconstruct sounds that break codecs")
     parser.add_argument(

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from distill.models.packing import silenced
+
 KERNEL_SIZE = 7
 FEW_STEPS = 64  # of all sounds in a call together
 
@@ -87,14 +89,10 @@ class ConvNeXtStack(nn.Module):
     def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
         """`[B, T, inputs]` to `[B, T, width]`, fp32. Where `inside` `[T]` is 0 and not 1 nothing is heard, as beyond the ends."""
         device = x.device.type
-
-        def heard(x: Tensor) -> Tensor:
-            return x if inside is None else x * inside[:, None]
-
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):
-            x = self.norm(over_time(heard(x), self.embed))
+            x = self.norm(over_time(silenced(x, inside), self.embed))
             for block in self.blocks:
-                x = block(heard(x), dtype)
+                x = block(silenced(x, inside), dtype)
             y: Tensor = self.final_norm(x)
         return y

@@ -1,6 +1,7 @@
 """Several sounds in one row, with gaps between them in which nothing is heard, so that each comes out as if alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import TypeVar
 
 import torch
@@ -19,7 +20,7 @@ class Row:
 
     def __init__(self, frames: Sequence[int]) -> None:
         self.frames = tuple(frames)
-        self.starts = [sum(self.frames[:index]) + index * GAP_FRAMES for index in range(len(self.frames))]
+        self.starts = list(accumulate((count + GAP_FRAMES for count in self.frames[:-1]), initial=0))
         numbers = torch.full((self.starts[-1] + self.frames[-1],), -1)
         for start, count in zip(self.starts, self.frames, strict=True):
             numbers[start : start + count] = torch.arange(count)
@@ -42,6 +43,11 @@ def gaps(numbers: Tensor) -> Tensor | None:
     """Of frame numbers `[F]` 1 inside of sounds and 0 in gaps, fp32. None where there are no gaps."""
     inside = numbers >= 0
     return None if bool(inside.all()) else inside.float()
+
+
+def silenced(x: Tensor, inside: Tensor | None) -> Tensor:
+    """`[..., F, D]` with 0 where `inside` `[F]` is 0 and not 1; as it is where there are no gaps."""
+    return x if inside is None else x * inside[:, None]
 
 
 def runs(items: Iterable[tuple[int, T]], most: int) -> Iterator[list[T]]:

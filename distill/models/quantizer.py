@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.models.fitting import fitted_codebooks, fitted_kernel, kmeans
+from distill.models.packing import silenced
 from distill.models.search import (
     REACH,
     SEARCH_CONTEXT,
@@ -97,10 +98,9 @@ class ResidualQuantizer(nn.Module):
 
         Where `inside` `[F]` is 0 and not 1 no codeword sounds.
         """
-        heard = 1.0 if inside is None else inside[:, None]
-        latents = overlap(self._plain(codes) * heard, self.kernels[0])
+        latents = overlap(silenced(self._plain(codes), inside), self.kernels[0])
         if self.num_quantizers > PLAIN_LEVELS:
-            latents = latents + overlap(self._finer(codes) * heard, self.kernels[1])
+            latents = latents + overlap(silenced(self._finer(codes), inside), self.kernels[1])
         return latents
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ import torchaudio
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from distill.models.packing import silenced
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # divided by nothing smaller
@@ -179,14 +180,11 @@ class InverseSTFT(nn.Module):
         Where `inside` `[T]` is 0 and not 1 there is no window, as beyond the ends.
         """
         window, config = cast(Tensor, self.window), self.config
-        if inside is None:
-            inside = window.new_ones(windows.shape[1])
-        else:
-            windows = windows * inside[:, None]
         overlaps = config.n_fft // config.hop_length
-        there = nn.functional.pad(inside, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
+        there = window.new_ones(windows.shape[1]) if inside is None else inside
+        there = nn.functional.pad(there, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
         squares = (there @ (window * window).reshape(overlaps, -1)).flatten()
-        audio = self._sums(windows) / squares.clamp_min(1e-4)
+        audio = self._sums(silenced(windows, inside)) / squares.clamp_min(1e-4)
         return audio[:, config.margin : config.margin + windows.shape[1] * config.hop_length]
 
     def _sums(self, windows: Tensor) -> Tensor:

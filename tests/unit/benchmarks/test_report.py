@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from benchmarks.report import Grid, Section, write_markdown
 
 
@@ -24,6 +26,16 @@ def test_writing_again_changes_nothing(tmp_path: Path) -> None:
     before = path.read_text()
     write_markdown(path, [])
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("splits", ["0", "-2", "two"])
+def test_splits_are_a_count(splits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.__main__ import _parser
+
+    with pytest.raises(SystemExit) as stopped:
+        _parser().parse_args([f"--splits={splits}"])
+    assert stopped.value.code == 2
+    assert f"--splits: expected a whole number from 1 on, found {splits}" in capsys.readouterr().err
 
 
 def test_the_command_names_what_was_measured_and_no_places(tmp_path: Path) -> None:
