@@ -107,7 +107,7 @@ def encode_here(corpus_folder: Path, codes: Path) -> tuple[float, float, float]:
     )
     corpus = load_corpus(corpus_folder)
     before, began = _peak_mebibytes(), time.perf_counter()
-    encode_corpus(codec, corpus, CodesWriter(codes, geometry))
+    encode_corpus(codec, corpus, CodesWriter(codes, geometry, codec.quantizer.codebooks.numpy()))
     return before, _peak_mebibytes(), time.perf_counter() - began
 
 

@@ -8,51 +8,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
 from distill.headers import read_header
-from distill.models.prior import CodePrior
+from distill.models.prior import Prior
+from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import SpectrogramConfig
 from distill.models.vqvae import VQVAE, CodecShape, VQVAEArchitecture
-from distill.params import CodebookSize, Heads, Levels, PriorLayers, PriorWidth, Settings, first_problem
+from distill.params import Settings, first_problem
 from distill.weights import tensors_sha256, weights_sha256
 
 FORMAT = "distill_model"
 VERSION = (2, 0)
 MAX_METADATA_BYTES = 1 << 20
 CODEC_PREFIX, PRIOR_PREFIX = "codec.", "prior."
-
-
-class PriorShape(Settings):
-    """`prior_config`: what decides the shape of the prior's tensors."""
-
-    architecture: Literal["flat"]
-    codebook_size: CodebookSize
-    seq_len: Annotated[int, Field(ge=1, le=1 << 20)]
-    num_quantizers: Levels
-    hidden_size: PriorWidth
-    num_layers: PriorLayers
-    num_heads: Heads
-    num_special_tokens: Annotated[int, Field(ge=NUM_SPECIAL_TOKENS, le=NUM_SPECIAL_TOKENS)]
-
-    @model_validator(mode="after")
-    def _divides(self) -> Self:
-        if self.hidden_size % self.num_heads or self.seq_len % self.num_quantizers:
-            raise ValueError("expected num_heads to divide hidden_size and num_quantizers to divide seq_len")
-        return self
-
-    @property
-    def parameters(self) -> int:
-        """At least so many weights has a prior of this shape."""
-        return self.hidden_size * (2 * self.codebook_size + self.seq_len + 12 * self.num_layers * self.hidden_size)
 
 
 class LevelHealth(Settings):
@@ -129,7 +105,7 @@ class Bundle:
     """A loaded model: networks in eval mode on the CPU, and the metadata they came with."""
 
     codec: VQVAE
-    prior: CodePrior | None
+    prior: Prior | None
     metadata: BundleMetadata
 
 
@@ -138,31 +114,12 @@ def codec_shape(codec: VQVAE) -> CodecShape:
     return CodecShape(**codec.architecture.model_dump(exclude={"spectrogram"}))
 
 
-def prior_shape(prior: CodePrior) -> PriorShape:
-    """The `prior_config` of a prior."""
-    return PriorShape(
-        architecture="flat",
-        codebook_size=prior.codebook_size,
-        seq_len=prior.seq_len,
-        num_quantizers=prior.num_quantizers,
-        hidden_size=prior.hidden_size,
-        num_layers=prior.num_layers,
-        num_heads=prior.num_heads,
-        num_special_tokens=NUM_SPECIAL_TOKENS,
-    )
-
-
 def build_codec(shape: CodecShape, spectrogram: SpectrogramConfig) -> VQVAE:
     """An empty codec of that shape."""
     return VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape.model_dump()))
 
 
-def build_prior(shape: PriorShape) -> CodePrior:
-    """An empty prior of that shape."""
-    return CodePrior(**shape.model_dump(exclude={"architecture"}), dropout=0.0)
-
-
-def save_bundle(path: Path, codec: VQVAE, prior: CodePrior | None, metadata: BundleMetadata) -> BundleMetadata:
+def save_bundle(path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata) -> BundleMetadata:
     """Write a model file atomically; hashes are filled in. Returns the metadata as written."""
     tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
     if prior is not None:

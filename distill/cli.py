@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from distill.audio.writing import AudioFormat
-from distill.errors import ArtifactError, DistillError, ParamsError, environment_error
+from distill.errors import ArtifactError, DistillError, environment_error
 from distill.training.interruption import raise_on_sigterm
 
 if TYPE_CHECKING:
@@ -66,16 +66,20 @@ def train(
     ] = None,
     sample_rate: Annotated[int | None, typer.Option(help="Hz, mono", show_default="24000")] = None,
     seed: Annotated[int, typer.Option(help="another seed, another split and other weights")] = 0,
+    prior: Annotated[
+        bool,
+        typer.Option("--prior", help="also train a prior, so that the model can generate, not only encode and decode"),
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the model file goes")] = Path("models"),
     as_json: Json = False,
 ) -> None:
-    """Train a codec on a folder of recordings and write it as a model file.
+    """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
     After Ctrl-C, or a crash, the same command goes on from where training was. Work in progress is kept in .distill
     below the current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set.
     """
     from distill.execution import execution_from_environment
-    from distill.flags import make_folder, params_of_flags, refuse_existing
+    from distill.flags import check_folder, make_folder, params_of_flags, refuse_existing
 
     params = params_of_flags(
         {
@@ -90,15 +94,63 @@ def train(
             ("vqvae", "commitment_weight"): commitment_weight,
         }
     )
-    if not folder.is_dir():
-        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
-        raise ParamsError(f"DIR {folder}: expected a folder of recordings, found {found}")
+    check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
     refuse_existing(model)
     make_folder("--out", out)
     from distill.training.standalone import train_model
 
-    _print_trained(train_model(folder, model, params, execution_from_environment()), as_json)
+    _print_trained(train_model(folder, model, params, execution_from_environment(), prior), as_json)
+
+
+@app.command("train-prior")
+def train_prior(
+    model: ModelPath,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="a folder of recordings; without it the one that the codec learnt"),
+    ] = None,
+    architecture: Annotated[
+        Literal["frame", "delay", "flat"] | None, typer.Option(help="how codes are laid out", show_default="frame")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="the most epochs", show_default="auto")] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="width", show_default="auto")] = None,
+    layers: Annotated[int | None, typer.Option(help="transformer blocks", show_default="auto")] = None,
+    heads: Annotated[int | None, typer.Option(help="attention heads", show_default="auto")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave the model as it is")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="a prior or file that is there may be replaced")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a prior for a model that exists, so that it can generate; into the model file itself or a copy.
+
+    After Ctrl-C, or a crash, the same command goes on from where training was.
+    """
+    from distill.bundle import read_metadata
+    from distill.execution import execution_from_environment
+    from distill.flags import check_folder, may_replace, params_of_flags
+
+    params = params_of_flags(
+        {
+            ("corpus", "path"): str(data or "."),
+            ("prior", "architecture"): architecture,
+            ("prior", "epochs"): epochs,
+            ("prior", "hidden_size"): hidden_size,
+            ("prior", "num_layers"): layers,
+            ("prior", "num_heads"): heads,
+        }
+    )
+    if data is not None:
+        check_folder("--data", data)
+    may_replace(model, read_metadata(model).has_prior, output, replace)
+    from distill.training.standalone import add_prior
+
+    added = add_prior(model, output or model, data, params, execution_from_environment())
+    if as_json:
+        _print_json({"model": str(added.path), "recordings": added.prior.recordings, **added.prior.figures})
+    else:
+        print(f"{added.path}  {added.path.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()
@@ -219,7 +271,7 @@ def generate(
     if bundle.prior is None:
         raise ArtifactError(
             f"{model}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot generate; "
-            "train both with `dvc repro`"
+            f"give it one with `distill train-prior {model}`"
         )
     make_folder("--out", out)
     seed = secrets.randbelow(2**31) if seed is None else seed
@@ -294,6 +346,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
                 "codebook_health": health,
                 "warnings": list(utilization_warnings(health)),
                 **{key: value for key, value in trained.codec.figures.items() if not key.startswith("codebook/")},
+                **({} if trained.prior is None else {"prior": dict(trained.prior.figures)}),
             }
         )
     else:

@@ -1,6 +1,8 @@
 """A corpus through a codec: recordings to tensors, tensors to codes on disk."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,19 +10,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.audio.corpus import Corpus, CorpusEntry
-from distill.codes.store import Codes, CodesWriter
+from distill.codes.split import split_groups
+from distill.codes.store import Codes, CodesConfig, CodesWriter
+from distill.files import atomic_folder
 from distill.models.packing import runs
 from distill.models.vqvae import CHUNK_FRAMES, VQVAE
+from distill.seeds import derive_seed
 
 PCM_SCALE = 32768.0
 # About 6 minutes of sound are coded before their codes go to the writer: what it keeps of each recording, allocated
 # between tensors that come and go, would leave holes in memory.
 WINDOW_FRAMES = 1 << 14
+GAINS_DB = (-8.0, 2.0)  # of the views
 
 
-def waveform(corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None) -> Tensor:
-    """Samples `[N]` in [-1, 1), fp32."""
-    return samples_of(corpus.pcm(entry, start, length))
+@dataclass(frozen=True)
+class View:
+    """A way to hear a recording: `shift` samples left out at its beginning, times `gain`. 0 is the recording as it is."""
+
+    number: int = 0
+    shift: int = 0
+    gain: float = 1.0
+
+
+AS_IS = View()
+Take = tuple[CorpusEntry, View]
+
+
+def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) -> list[View]:
+    """`count` views: as it is, then shifted by less than a frame and 8 dB softer to 2 dB louder. Very short ones keep
+    their beginning."""
+    generator = np.random.default_rng(derive_seed(seed, 8, int(entry.recording_id[:15], 16)))
+    views = [AS_IS]
+    for number in range(1, count):
+        shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*GAINS_DB)
+        views.append(View(number, shift if entry.samples > 2 * shift else 0, float(10 ** (level / 20))))
+    return views
+
+
+def waveform(
+    corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None, view: View = AS_IS
+) -> Tensor:
+    """Samples `[N]` in [-1, 1], fp32, of a view from `start` on."""
+    samples = samples_of(corpus.pcm(entry, start + view.shift, length))
+    return samples if view.gain == 1.0 else (samples * view.gain).clamp_(-1.0, 1.0)
 
 
 def samples_of(pcm: NDArray[np.int16]) -> Tensor:
@@ -29,43 +62,83 @@ def samples_of(pcm: NDArray[np.int16]) -> Tensor:
 
 
 def encode_corpus(
-    codec: VQVAE, corpus: Corpus, writer: CodesWriter, progress: Callable[[int, int, str], None] | None = None
+    codec: VQVAE,
+    corpus: Corpus,
+    writer: CodesWriter,
+    progress: Callable[[int, int, str], None] | None = None,
+    views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
 ) -> Tensor:
-    """Code every recording of a corpus as it is (view 0). Returns how often each codeword was used, `[Q, V]`.
+    """Code every recording of a corpus in each of its views. Returns how often each codeword was used in recordings as
+    they are, `[Q, V]`.
 
     Short recordings go through the codec together; long ones piece by piece, read as they are needed.
     """
     levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
     counts = torch.zeros(levels, size, dtype=torch.int64)
     done = 0
-    for window in runs(_with_frames(codec, corpus.entries), WINDOW_FRAMES):
+    takes = ((entry, view) for entry in corpus.entries for view in views(entry))
+    for window in runs(_with_frames(codec, takes), WINDOW_FRAMES):
         batches = runs(_with_frames(codec, window), CHUNK_FRAMES)
-        coded = [codes for batch in batches for codes in encode_entries(codec, corpus, batch)]
-        for entry, codes in zip(window, coded, strict=True):
-            writer.append(entry.recording_id, 0, entry.group, codes)
-            for level in range(levels):
-                counts[level] += torch.bincount(torch.from_numpy(codes[:, level]), minlength=size)
-        done += len(window)
+        coded = [codes for batch in batches for codes in encode_takes(codec, corpus, batch)]
+        for (entry, view), codes in zip(window, coded, strict=True):
+            writer.append(entry.recording_id, view.number, entry.group, codes)
+            if view.number == 0:
+                done += 1
+                for level in range(levels):
+                    counts[level] += torch.bincount(torch.from_numpy(codes[:, level]), minlength=size)
         if progress is not None:
-            progress(done, len(corpus.entries), window[-1].path)
+            progress(done, len(corpus.entries), window[-1][0].path)
     writer.close()
     return counts
 
 
-def encode_entries(codec: VQVAE, corpus: Corpus, batch: Sequence[CorpusEntry]) -> list[Codes]:
-    """Codes `[F, Q]` of recordings: several together, a single one piece by piece."""
+def encode_for_prior(
+    codec: VQVAE,
+    codec_sha256: str,
+    corpus: Corpus,
+    folder: Path,
+    views: int,
+    val_fraction: float,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Tensor:
+    """Write the artefact of codes: recordings to learn from in `views` views, held-out ones as they are.
+
+    Returns what `encode_corpus` does. The folder appears whole or not at all.
+    """
+    shape = codec.architecture
+    geometry = CodesConfig(
+        codebook_size=shape.codebook_size,
+        num_quantizers=shape.num_quantizers,
+        frame_rate=shape.spectrogram.frame_rate,
+        codec_sha256=codec_sha256,
+    )
+    sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
+    step = codec.spectrogram.samples_per_frame
+
+    def chosen(entry: CorpusEntry) -> list[View]:
+        return views_of(entry, views if sides[entry.group] == "train" else 1, step, seed)
+
+    with atomic_folder(folder) as temporary:
+        writer = CodesWriter(temporary, geometry, codec.quantizer.codebooks.cpu().numpy())
+        return encode_corpus(codec, corpus, writer, progress, chosen)
+
+
+def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Codes]:
+    """Codes `[F, Q]` of views of recordings: several together, a single one piece by piece."""
     if len(batch) > 1:
-        return [codes.cpu().numpy() for codes in codec.encode_together([waveform(corpus, entry) for entry in batch])]
-    (entry,) = batch
+        sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
+        return [codes.cpu().numpy() for codes in codec.encode_together(sounds)]
+    ((entry, view),) = batch
 
     def read(start: int, stop: int) -> Tensor:
-        return waveform(corpus, entry, start, stop - start)[None].to(codec.device)
+        return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
 
-    return [codec.encode_from(read, entry.samples)[0].cpu().numpy()]
+    return [codec.encode_from(read, entry.samples - view.shift)[0].cpu().numpy()]
 
 
-def _with_frames(codec: VQVAE, entries: Iterable[CorpusEntry]) -> Iterator[tuple[int, CorpusEntry]]:
-    return ((codec.spectrogram.frames_for(entry.samples), entry) for entry in entries)
+def _with_frames(codec: VQVAE, takes: Iterable[Take]) -> Iterator[tuple[int, Take]]:
+    return ((codec.spectrogram.frames_for(entry.samples - view.shift), (entry, view)) for entry, view in takes)
 
 
 def usage(counts: Tensor) -> dict[str, float]:

@@ -1,17 +1,19 @@
 """What a person typed, checked before any work: flags to settings, and places to read and write."""
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import typer
 from pydantic import ValidationError
 
 from distill.audio.writing import AudioFormat
 from distill.errors import ParamsError
 from distill.params import Params
 
-# The setting in `params.yaml` behind each flag of `train`, which is checked by the same class.
+# The setting in `params.yaml` behind each flag of `train` and `train-prior`, which is checked by the same class.
 FLAGS = {
     ("corpus", "path"): "DIR",
     ("bundle", "name"): "--model-name",
@@ -22,12 +24,17 @@ FLAGS = {
     ("vqvae", "commitment_weight"): "--commitment-weight",
     ("corpus", "sample_rate"): "--sample-rate",
     ("seed",): "--seed",
+    ("prior", "architecture"): "--architecture",
+    ("prior", "epochs"): "--epochs",
+    ("prior", "hidden_size"): "--hidden-size",
+    ("prior", "num_layers"): "--layers",
+    ("prior", "num_heads"): "--heads",
 }
 
 
 def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
     """Settings with everything that was not given as in `params.yaml`. Raises ParamsError that names the flag."""
-    sections: dict[str, Any] = {"corpus": {}, "vqvae": {}, "bundle": {}}
+    sections: dict[str, Any] = {"corpus": {}, "vqvae": {}, "prior": {}, "bundle": {}}
     for key, value in values.items():
         if value is not None:
             place = sections[key[0]] if len(key) == 2 else sections
@@ -48,6 +55,30 @@ def refuse_existing(model: Path) -> None:
     """A model file is never replaced by training another."""
     if model.exists() or model.is_symlink():
         raise ParamsError(f"--model-name {model.stem}: expected a new name, found {model} there; choose another name")
+
+
+def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
+    """Nothing that took training is lost by accident: an existing prior or file needs --replace, or a yes on a terminal."""
+    target = model if output is None else output
+    if output is not None:
+        check_output(output, [])
+    there = has_prior if output is None or (output.exists() and output.samefile(model)) else target.exists()
+    if not there or replace:
+        return
+    what = f"its prior in {target}" if target == model else f"{target}"
+    if sys.stdin.isatty() and typer.confirm(f"Replace {what}?", err=True):
+        return
+    raise ParamsError(
+        f"{target}: expected a model without a prior, or a new name with --output, found one that is there already; "
+        "say --replace to replace it"
+    )
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Refuse what is no folder of recordings."""
+    if not folder.is_dir():
+        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
+        raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
 
 
 def check_inputs(audio: Sequence[Path]) -> None:

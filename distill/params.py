@@ -16,7 +16,7 @@ from distill.errors import ParamsError
 
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
-Architecture = Literal["flat"]
+Architecture = Literal["frame", "flat", "delay"]
 
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -33,6 +33,9 @@ CodecLayers = Annotated[int, Field(ge=1, le=64)]
 PriorWidth = Annotated[int, Field(ge=8, le=8192)]
 PriorLayers = Annotated[int, Field(ge=1, le=128)]
 Heads = Annotated[int, Field(ge=1, le=128)]
+DepthLayers = Annotated[int, Field(ge=0, le=64)]
+CodewordSize = Annotated[int, Field(ge=0, le=1024)]
+Folds = Annotated[int, Field(ge=0, le=20)]
 
 
 class Settings(BaseModel):
@@ -75,7 +78,10 @@ class PriorConfig(Settings):
     hidden_size: PriorWidth
     num_layers: PriorLayers
     num_heads: Heads
+    depth_layers: DepthLayers
+    geometry: bool
     dropout: Dropout
+    label_smoothing: Share
     epochs: Epochs
     learning_rate: Rate
     batch_size: Count
@@ -84,6 +90,7 @@ class PriorConfig(Settings):
     gradient_clip: Annotated[float, Field(gt=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     patience: Patience
+    folds: Folds
     val_fraction: Fraction
     memorization_perplexity: Annotated[float, Field(ge=1)]
 
@@ -95,6 +102,7 @@ class Tier(Settings):
     max_recordings: int | None
     vqvae: dict[str, int | float]
     prior: dict[str, int | float]
+    frame: dict[str, int | float] = {}  # what `architecture: frame` has otherwise, by measurement (docs/decisions.md)
 
 
 TIERS = (
@@ -107,6 +115,7 @@ TIERS = (
             "num_layers": 2,
             "num_heads": 4,
             "dropout": 0.3,
+            "label_smoothing": 0.4,
             "epochs": 50,
             "learning_rate": 3e-4,
             "memorization_perplexity": 2.0,
@@ -121,10 +130,12 @@ TIERS = (
             "num_layers": 4,
             "num_heads": 4,
             "dropout": 0.2,
+            "label_smoothing": 0.4,
             "epochs": 100,
             "learning_rate": 1e-3,
             "memorization_perplexity": 3.0,
         },
+        frame={"hidden_size": 128, "num_layers": 3},
     ),
     Tier(
         name="large",
@@ -135,10 +146,12 @@ TIERS = (
             "num_layers": 6,
             "num_heads": 8,
             "dropout": 0.1,
+            "label_smoothing": 0.2,
             "epochs": 150,
             "learning_rate": 1e-3,
             "memorization_perplexity": 5.0,
         },
+        frame={"hidden_size": 128, "num_layers": 3, "num_heads": 4, "dropout": 0.2, "learning_rate": 2e-3},
     ),
 )
 
@@ -211,24 +224,30 @@ class SplitParams(Settings):
 class PriorParams(Settings):
     """Section `prior`: `auto` takes the tier's value."""
 
-    architecture: Architecture = "flat"
+    architecture: Architecture = "frame"
     hidden_size: PriorWidth | Auto = "auto"
     num_layers: PriorLayers | Auto = "auto"
     num_heads: Heads | Auto = "auto"
+    depth_layers: DepthLayers = 2
+    geometry: bool = True
     dropout: Dropout | Auto = "auto"
+    label_smoothing: Share | Auto = "auto"
     epochs: Epochs | Auto = "auto"
     learning_rate: Rate | Auto = "auto"
     batch_size: Count | Auto = "auto"
-    context_seconds: Annotated[float, Field(ge=0.1, le=600)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    context_seconds: Annotated[float, Field(ge=0.1, le=600)] = 4.0
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     patience: Patience = 15
+    folds: Folds = 0
 
     def resolve(self, recordings: int, tier: TierName | Auto = "auto", split: SplitParams | None = None) -> PriorConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""
+        row = tier_for(recordings, tier)
         defaults = {
-            **tier_for(recordings, tier).prior,
+            **row.prior,
+            **(row.frame if self.architecture == "frame" else {}),
             "batch_size": batch_size_for(recordings),
             "val_fraction": (split or SplitParams()).resolve(recordings),
         }
@@ -236,6 +255,16 @@ class PriorParams(Settings):
         if values["hidden_size"] % values["num_heads"]:
             raise ParamsError(_indivisible(values["hidden_size"], values["num_heads"]))
         return PriorConfig(**values)
+
+
+class CodesParams(Settings):
+    """Section `codes`: how often each training recording is coded."""
+
+    views: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+
+    def resolve(self, seconds: float) -> int:
+        """How many views of each recording: many of little sound, one from half a day on."""
+        return max(1, min(MOST_VIEWS, int(VIEWED_SECONDS / max(seconds, 1.0)))) if self.views == "auto" else self.views
 
 
 class BundleParams(Settings):
@@ -262,12 +291,15 @@ class Params(Settings):
     corpus: CorpusParams
     vqvae: VQVAEParams = VQVAEParams()
     split: SplitParams = SplitParams()
+    codes: CodesParams = CodesParams()
     prior: PriorParams = PriorParams()
     bundle: BundleParams = BundleParams()
     audition: AuditionParams = AuditionParams()
 
 
 DEFAULT_NUM_QUANTIZERS = 4
+MOST_VIEWS = 16
+VIEWED_SECONDS = 16 * 3600.0  # of sound are coded, all views together
 
 
 def get_adaptive_vqvae_config(n: int) -> VQVAEConfig:

@@ -15,10 +15,11 @@ from stages.running import AUDITION, CODES, CORPUS, SPLIT, bundle_path, run_stag
 
 def main(params: Params) -> Mapping[str, float]:
     bundle = load_bundle(bundle_path(params))
-    training, held_out = codes_by_side(CodesReader(CODES), SPLIT)
+    sides = codes_by_side(CodesReader(CODES), SPLIT)
+    training = {name: views[0] for name, views in sides.train.items()}
     with atomic_folder(AUDITION) as folder:
         report = audition(
-            bundle, load_corpus(CORPUS), training, held_out, params.audition, params.seed, folder, time.monotonic
+            bundle, load_corpus(CORPUS), training, sides.held_out, params.audition, params.seed, folder, time.monotonic
         )
     write_metrics("audition", report.metrics())
     speed = report.seconds / report.generation_seconds

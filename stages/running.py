@@ -25,6 +25,7 @@ AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
 STATE = Path(".distill")
 CHECKPOINTS = STATE / "checkpoints"  # outside what DVC deletes and caches
+STOP = STATE / "stop"  # make this file, and the training at work ends with its best weights
 RUN_LOG = STATE / "stages.jsonl"
 
 

@@ -1,5 +1,6 @@
-"""Recordings as token sequences with a begin and an end mark, and the windows of them that a prior sees."""
+"""Recordings as sequences of frames between a begin and an end mark, and the windows of them that a prior sees."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,76 +8,112 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codes.patterns import flatten_codes
-
-NUM_SPECIAL_TOKENS = 2
+NUM_MARKS = 2
 IGNORED = -100  # target of padding: the cross-entropy's ignore_index
 
 
-def begin_token(codebook_size: int) -> int:
-    """The mark before the first code."""
+def begin_mark(codebook_size: int) -> int:
+    """What stands in every level of the frame before the first."""
     return codebook_size
 
 
-def end_token(codebook_size: int) -> int:
-    """The mark after the last code; it stands where the first level of a further frame would."""
+def end_mark(codebook_size: int) -> int:
+    """What stands in the first level of the frame after the last; its other levels do not matter."""
     return codebook_size + 1
 
 
-def to_sequence(codes: NDArray[np.int64], codebook_size: int) -> Tensor:
-    """Codes `[F, Q]` to tokens `[F * Q + 2]`: begin, the codes frame by frame, end."""
-    flat = flatten_codes(torch.from_numpy(codes)[None])[0]
-    return torch.cat([torch.tensor([begin_token(codebook_size)]), flat, torch.tensor([end_token(codebook_size)])])
+class CodeSequences:
+    """Coded recordings one after another between their marks, at two bytes a code: `frames` `[n, Q]` uint16.
+
+    Sequence `i` has `lengths[i]` frames, marks included, from `starts[i]` on.
+    """
+
+    def __init__(self, recordings: Iterable[NDArray[np.integer]], codebook_size: int, num_quantizers: int) -> None:
+        begin = np.full((1, num_quantizers), begin_mark(codebook_size), dtype=np.uint16)
+        end = np.full((1, num_quantizers), end_mark(codebook_size), dtype=np.uint16)
+        parts: list[NDArray[np.uint16]] = []
+        self.lengths: list[int] = []
+        for codes in recordings:
+            parts += [begin, codes.astype(np.uint16, copy=False), end]
+            self.lengths.append(len(codes) + 2)
+        self.frames = np.concatenate(parts)
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+
+    @property
+    def num_codes(self) -> int:
+        """Codes and end marks: what there is to guess."""
+        return int((len(self.frames) - 2 * len(self.lengths)) * self.frames.shape[1]) + len(self.lengths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
-    """Inputs `sequence[start : stop]`, each predicting its successor. `start` is at a frame."""
+    """Frames `start` to `stop` of a sequence as inputs, each with the frame after it as target."""
 
     sequence: int
     start: int
     stop: int
 
+    def __len__(self) -> int:
+        return self.stop - self.start
 
-def covering_windows(lengths: list[int], seq_len: int, num_quantizers: int) -> list[Window]:
-    """Windows in which every token of sequences of these lengths is predicted exactly once."""
-    step = seq_len // num_quantizers * num_quantizers
+
+def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window]:
+    """Windows in which every frame of sequences of these lengths, but the first, is a target exactly once."""
     return [
-        Window(index, start, min(start + step, length - 1))
+        Window(index, start, min(start + context_frames, length - 1))
         for index, length in enumerate(lengths)
-        for start in range(0, length - 1, step)
+        for start in range(0, length - 1, context_frames)
     ]
 
 
-def random_windows(
-    lengths: list[int], seq_len: int, num_quantizers: int, generator: np.random.Generator
-) -> list[Window]:
-    """As many windows as cover each sequence, spread over it at random places; beginnings and endings keep their share.
+def window_count(length: int, context_frames: int) -> int:
+    """How many windows cover a sequence."""
+    return -(-(length - 1) // context_frames)
 
-    The number of windows depends on the lengths alone.
-    """
+
+def random_windows(
+    lengths: Sequence[int], counts: Sequence[int], context_frames: int, generator: np.random.Generator
+) -> list[Window]:
+    """So many windows of each sequence, spread over it at random places; beginnings and endings keep their share."""
     windows = []
-    for index, length in enumerate(lengths):
+    for index, (length, count) in enumerate(zip(lengths, counts, strict=True)):
         inputs = length - 1
-        last = max(0, -(-(inputs - seq_len) // num_quantizers))  # the latest frame to start at
-        count = -(-inputs // seq_len)
+        last = max(0, inputs - context_frames)  # the latest frame to start at
         for part in range(count):
             low, high = last * part // count, last * (part + 1) // count
-            frame = int(generator.integers(low, high + 1))
+            start = int(generator.integers(low, high + 1))
             if generator.random() < 0.5:
-                frame = 0 if part == 0 else last if part == count - 1 else frame
-            start = frame * num_quantizers
-            windows.append(Window(index, start, min(start + seq_len, inputs)))
+                start = 0 if part == 0 else last if part == count - 1 else start
+            windows.append(Window(index, start, min(start + context_frames, inputs)))
     return windows
 
 
-def pad_batch(sequences: list[Tensor], windows: list[Window]) -> tuple[Tensor, Tensor]:
-    """Inputs and targets `[B, T]` of windows, T the longest; padding is token 0 and target IGNORED."""
-    longest = max(window.stop - window.start for window in windows)
-    inputs = torch.zeros(len(windows), longest, dtype=torch.int64)
-    targets = torch.full((len(windows), longest), IGNORED)
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows as tensors: `inputs` and `targets` `[B, T, Q]` int64, `places` `[B]` of the first inputs in their sequences."""
+
+    inputs: Tensor
+    targets: Tensor
+    places: Tensor
+
+    def part(self, number: int, of: int) -> "Batch":
+        """Every `of`-th window from `number` on; where there is none, one with nothing to guess."""
+        if number >= len(self.places):
+            return Batch(self.inputs[:1], torch.full_like(self.targets[:1], IGNORED), self.places[:1])
+        return Batch(self.inputs[number::of], self.targets[number::of], self.places[number::of])
+
+
+def pad_batch(sequences: CodeSequences, windows: Sequence[Window]) -> Batch:
+    """A batch as long as its longest window; padding is 0 in inputs and IGNORED in targets."""
+    levels = sequences.frames.shape[1]
+    longest = max(len(window) for window in windows)
+    inputs = np.zeros((len(windows), longest, levels), dtype=np.int64)
+    targets = np.full((len(windows), longest, levels), IGNORED, dtype=np.int64)
     for row, window in enumerate(windows):
-        size = window.stop - window.start
-        inputs[row, :size] = sequences[window.sequence][window.start : window.stop]
-        targets[row, :size] = sequences[window.sequence][window.start + 1 : window.stop + 1]
-    return inputs, targets
+        first = sequences.starts[window.sequence] + window.start
+        inputs[row, : len(window)] = sequences.frames[first : first + len(window)]
+        targets[row, : len(window)] = sequences.frames[first + 1 : first + 1 + len(window)]
+        if window.stop == sequences.lengths[window.sequence] - 1:
+            targets[row, len(window) - 1, 1:] = IGNORED  # the end mark is one target
+    places = torch.tensor([window.start for window in windows])
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), places)

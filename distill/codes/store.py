@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
-from distill.codes.split import Side
+from distill.codes.split import Side, split_groups
 from distill.errors import ArtifactError
-from distill.files import read_json, write_json
+from distill.files import read_json, write_bytes, write_json
 from distill.params import Settings
 from distill.shards import ShardReader, ShardWriter
 from distill.tables import read_table, write_table
 
+CODEBOOKS = "codebooks.safetensors"
+
 Codes = NDArray[np.int64]
+Codebooks = NDArray[np.float32]  # [Q, V, C]
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -63,8 +68,8 @@ class SplitRow:
 class CodesWriter:
     """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last."""
 
-    def __init__(self, folder: Path, config: CodesConfig) -> None:
-        self._folder, self._config = folder, config
+    def __init__(self, folder: Path, config: CodesConfig, codebooks: Codebooks) -> None:
+        self._folder, self._config, self._codebooks = folder, config, codebooks
         self._shards = ShardWriter(folder, "codes")
         self._rows: list[IndexRow] = []
 
@@ -74,8 +79,9 @@ class CodesWriter:
         self._rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
 
     def close(self) -> None:
-        """Write what is left, then the geometry, then the index."""
+        """Write what is left, then the codebooks and the geometry, then the index."""
         self._shards.close()
+        write_bytes(self._folder / CODEBOOKS, save({"codebooks": np.ascontiguousarray(self._codebooks)}))
         write_json(self._folder / "config.json", self._config.model_dump())
         write_table(self._folder / "index.parquet", self._rows, INDEX_SCHEMA)
 
@@ -87,6 +93,24 @@ class CodesReader:
         self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
         self.rows = read_index(folder)
         self._shards = ShardReader(folder, "codes")
+        self._folder = folder
+
+    def codebooks(self) -> Codebooks:
+        """The vectors `[Q, V, C]` that the codes stand for. Raises ArtifactError."""
+        path = self._folder / CODEBOOKS
+        try:
+            books: Codebooks = load_file(path)["codebooks"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ArtifactError(
+                f"{path}: expected the codec's codebooks, found none that can be read ({error}); run `dvc repro` again"
+            ) from error
+        size, levels = self.config.codebook_size, self.config.num_quantizers
+        if books.ndim != 3 or books.shape[:2] != (levels, size):
+            raise ArtifactError(
+                f"{path}: expected codebooks of {levels} levels with {size} codewords, as config.json says, "
+                f"found {list(books.shape)}; run `dvc repro` again"
+            )
+        return books
 
     def codes(self, row: IndexRow) -> Codes:
         """Codes `[F, Q]` of one row."""
@@ -98,8 +122,17 @@ def read_index(folder: Path) -> list[IndexRow]:
     return [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA, "the index of codes")]
 
 
-def codes_by_side(reader: CodesReader, split: Path) -> tuple[dict[str, Codes], dict[str, Codes]]:
-    """Codes `[F, Q]` of every recording as it is, by recording id: (training side, held-out side)."""
+@dataclass(frozen=True)
+class Sides:
+    """Codes `[F, Q]` by recording id: the training side with all its views, the first as it is; the held-out side as it is."""
+
+    train: dict[str, list[Codes]]
+    held_out: dict[str, Codes]
+    groups: dict[str, str]  # of both sides
+
+
+def codes_by_side(reader: CodesReader, split: Path) -> Sides:
+    """What to learn from and what to judge by. Raises ArtifactError where codes and split do not belong together."""
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
@@ -107,11 +140,25 @@ def codes_by_side(reader: CodesReader, split: Path) -> tuple[dict[str, Codes], d
             f"{split}: expected a side for every recording, found none for {len(missing)} of them "
             f"(such as {missing[0]}); run `dvc repro` again"
         )
-    found: dict[Side, dict[str, Codes]] = {"train": {}, "val": {}}
+    found = Sides({}, {}, {row.recording_id: row.group for row in reader.rows})
     for row in reader.rows:
-        if row.view == 0:
-            found[sides[row.recording_id]][row.recording_id] = reader.codes(row)
-    return found["train"], found["val"]
+        if sides[row.recording_id] == "train":
+            found.train.setdefault(row.recording_id, []).append(reader.codes(row))
+        elif row.view == 0:
+            found.held_out[row.recording_id] = reader.codes(row)
+    for name, side in (("train", found.train), ("val", found.held_out)):
+        if not side:
+            raise ArtifactError(
+                f"{split}: expected recordings on both sides, found none on side {name}; change split.val_fraction or seed"
+            )
+    return found
+
+
+def split_recordings(rows: Iterable[IndexRow], seed: int, fraction: float) -> list[SplitRow]:
+    """The side of every recording in an index. Raises ValueError for fewer than two groups."""
+    recordings = [row for row in rows if row.view == 0]
+    sides = split_groups((row.group for row in recordings), seed, fraction)
+    return [SplitRow(row.recording_id, row.group, sides[row.group]) for row in recordings]
 
 
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:

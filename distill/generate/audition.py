@@ -9,11 +9,12 @@ from distill.audio.corpus import Corpus
 from distill.audio.pictures import write_spectrograms
 from distill.audio.writing import write_audio
 from distill.bundle import Bundle
+from distill.codes.matching import AlignmentIndex
 from distill.codes.store import Codes
 from distill.encoding import waveform
 from distill.files import write_json
 from distill.generate.distance import KernelDistance, kernel_distance, sound_statistics
-from distill.generate.novelty import Calibration, Novelty, NoveltyIndex
+from distill.generate.novelty import Calibration, Novelty
 from distill.generate.page import write_page
 from distill.generate.sampler import Sampling
 from distill.generate.synthesis import Sound, decode_sounds, frames_for_seconds, generate_sounds
@@ -81,7 +82,7 @@ def audition(
     generation_seconds = clock() - began
     longest = frames_for_seconds(bundle.codec, params.max_seconds)
     compared = [codes[:longest] for codes in _some(held_out)]
-    index = NoveltyIndex(list(training.items()), longest)
+    index = AlignmentIndex(list(training.items()), longest)
     calibration = Calibration([index.match(codes) for codes in compared])
     novelties = [calibration.judge(index.match(sound.codes)) for sound in sounds]
     report = _report(bundle, sounds, novelties, calibration, training, held_out, longest, seed, generation_seconds)

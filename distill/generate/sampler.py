@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.codes.sequences import begin_token, end_token
+from distill.codes.sequences import begin_mark, end_mark
 from distill.codes.store import Codes
-from distill.models.prior import CodePrior, KeyValueCache
+from distill.models.prior import Prior
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sampling:
 
 @torch.inference_mode()
 def sample_codes(
-    prior: CodePrior,
+    prior: Prior,
     count: int,
     max_frames: int,
     seed: int,
@@ -33,34 +33,32 @@ def sample_codes(
     """Draw `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`.
 
     With `natural_ending` a sequence stops where the prior puts its end mark, else each has `max_frames` frames. The
-    result is a function of the arguments: sequences are drawn together, from one generator. Beyond `seq_len` the prior
+    result is a function of the arguments: sequences are drawn together, from one generator. Beyond its context the prior
     goes on from the last half of what it has seen.
     """
-    levels, size = prior.num_quantizers, prior.codebook_size
+    size = prior.codebook_size
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    tokens = torch.full((count, 1 + max_frames * levels), begin_token(size))
+
+    def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
+        logits = logits.float().cpu()
+        logits[:, begin_mark(size)] = -torch.inf
+        if level > 0 or frame == 0 or not natural_ending:
+            logits[:, end_mark(size)] = -torch.inf
+        return draw(logits, sampling, generator)
+
+    sampler = prior.sampler(count)
+    frames: list[Tensor] = []
     lengths = torch.full((count,), max_frames)
-    cache, seen = KeyValueCache(prior, count), 0
-    for position in range(max_frames * levels):
-        if cache.length == prior.seq_len:
-            cache, seen = KeyValueCache(prior, count), position + 1 - prior.seq_len // 2
-            seen += -seen % levels  # windows start at a frame, as in training
-        logits = prior(tokens[:, seen : position + 1].to(prior.head.weight.device), cache)[:, -1].float().cpu()
-        seen = position + 1
-        logits[:, begin_token(size)] = -torch.inf
-        may_end = natural_ending and position % levels == 0 and position > 0
-        if not may_end:
-            logits[:, end_token(size)] = -torch.inf
-        drawn = draw(logits, sampling, generator)
-        ended = (drawn == end_token(size)) & (lengths == max_frames)
-        lengths[ended] = position // levels
+    for frame in range(max_frames):
+        frames.append(sampler.next_frame(drawn).cpu())
+        ended = (frames[-1][:, 0] == end_mark(size)) & (lengths == max_frames)
+        lengths[ended] = frame
         done = int((lengths < max_frames).sum())
         if done == count:
             break
-        if progress is not None and position % levels == 0:
-            progress(position // levels, max_frames, f"frames, {done} of {count} sounds ended")
-        tokens[:, position + 1] = torch.where(drawn >= size, 0, drawn)
-    codes = tokens[:, 1:].reshape(count, max_frames, levels).numpy()
+        if progress is not None:
+            progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
+    codes = torch.stack(frames, dim=1).numpy()
     return [codes[row, : int(lengths[row])].copy() for row in range(count)]
 
 

@@ -1,25 +1,45 @@
-"""The prior: a causal transformer over flattened codes (`architecture: flat`), with a cache for sampling."""
+"""What a prior is, and the plan's reference: a causal transformer over flattened codes (`architecture: flat`)."""
 
-from typing import cast
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from distill.codes.patterns import flatten_codes, unflatten_codes
+from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
+from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.models.transformer import INIT_STD, KeyValueCache, Transformer
 
-__all__ = ["CodePrior", "KeyValueCache", "flatten_codes", "unflatten_codes"]
+__all__ = ["CodePrior", "Draw", "FlatPrior", "KeyValueCache", "Prior", "Sampler", "flatten_codes", "unflatten_codes"]
 
-INIT_STD = 0.02
+Draw = Callable[[Tensor, int, int], Tensor]
+"""Logits `[B, V + marks]`, their level and the number of their frame, to one code `[B]` each."""
 
 
-class KeyValueCache:
-    """Keys and values of the positions seen so far, preallocated: `[layers, 2, B, H, seq_len, D / H]`."""
+class Sampler(Protocol):
+    """Sounds in the making."""
 
-    def __init__(self, prior: "CodePrior", batch_size: int) -> None:
-        shape = (prior.num_layers, 2, batch_size, prior.num_heads, prior.seq_len, prior.hidden_size // prior.num_heads)
-        weight = prior.head.weight
-        self.memory = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        self.length = 0
+    def next_frame(self, draw: Draw) -> Tensor:
+        """Codes `[B, Q]` of the next frame; where the first is the end mark the sound has ended before it."""
+
+
+class Prior(nn.Module):
+    """A distribution over sequences of frames of codes."""
+
+    codebook_size: int  # V: codes of each level, without the marks
+    num_quantizers: int  # Q: levels of each frame
+    context_frames: int  # frames that the next one is guessed from
+
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+        """Logits `[B, T, Q, V + marks]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
+
+        `places` `[B]` are the numbers of the first inputs in their sequences, T at most `context_frames`.
+        """
+        raise NotImplementedError
+
+    def sampler(self, count: int) -> Sampler:
+        """Begin `count` sounds."""
+        raise NotImplementedError
 
 
 class CodePrior(nn.Module):
@@ -41,19 +61,16 @@ class CodePrior(nn.Module):
         num_special_tokens: int = 0,
     ) -> None:
         super().__init__()
-        if hidden_size % num_heads:
-            raise ValueError(f"hidden_size {hidden_size} is no multiple of num_heads {num_heads}")
         self.codebook_size, self.seq_len, self.num_quantizers = codebook_size, seq_len, num_quantizers
-        self.hidden_size, self.num_layers, self.num_heads = hidden_size, num_layers, num_heads
         vocabulary = codebook_size + num_special_tokens
         self.token_embedding = nn.Embedding(vocabulary, hidden_size)
         self.position_embedding = nn.Embedding(seq_len, hidden_size)
         self.level_embedding = nn.Embedding(num_quantizers, hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, dropout) for _ in range(num_layers))
-        self.norm = nn.LayerNorm(hidden_size)
+        self.stack = Transformer(hidden_size, num_layers, num_heads, dropout)
         self.head = nn.Linear(hidden_size, vocabulary, bias=False)
-        self._initialise()
+        for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
+            nn.init.normal_(part.weight, std=INIT_STD)
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Tokens `[B, T]` to logits `[B, T, V]` of what follows each.
@@ -68,58 +85,67 @@ class CodePrior(nn.Module):
         positions = torch.arange(start, stop, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.dropout(x + self.level_embedding(positions % self.num_quantizers))
-        for layer, block in enumerate(self.blocks):
-            x = block(x, None if cache is None else cache.memory[layer], start)
-        if cache is not None:
-            cache.length = stop
-        return cast(Tensor, self.head(self.norm(x)))
+        return cast(Tensor, self.head(self.stack(x, cache)))
 
-    def _initialise(self) -> None:
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                # Each block adds two terms to the residual stream: scale them so that depth does not inflate it.
-                residual = name.endswith(("project.weight", "contract.weight"))
-                std = INIT_STD / (2 * self.num_layers) ** 0.5 if residual else INIT_STD
-                nn.init.normal_(parameter, std=std)
+    def cache(self, batch_size: int) -> KeyValueCache:
+        """An empty cache for `seq_len` positions."""
+        return KeyValueCache(self.stack, batch_size, self.seq_len)
 
 
-class Block(nn.Module):
-    """Pre-norm causal self-attention and MLP."""
+class FlatPrior(Prior):
+    """`CodePrior` behind the interface of priors: a window of frames is flattened, code after code."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        codebook_size: int,
+        num_quantizers: int,
+        context_frames: int,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
-        self.num_heads, self.dropout_rate = num_heads, dropout
-        self.attention_norm = nn.LayerNorm(width)
-        self.attend = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, memory: Tensor | None = None, start: int = 0) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`; `memory` `[2, B, H, seq_len, D / H]` holds `start` earlier positions and takes up these."""
-        x = x + self.dropout(self.project(self._attention(self.attention_norm(x), memory, start)))
-        y = self.contract(nn.functional.gelu(self.expand(self.mlp_norm(x))))
-        return x + cast(Tensor, self.dropout(y))
-
-    def _attention(self, x: Tensor, memory: Tensor | None, start: int) -> Tensor:
-        batch, count, width = x.shape
-        heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
-        mask = None
-        if memory is not None:
-            stop = start + count
-            memory[0, :, :, start:stop], memory[1, :, :, start:stop] = key, value
-            key, value = memory[0, :, :, :stop], memory[1, :, :, :stop]
-            if start and count > 1:
-                mask = torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
-        mixed = nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            is_causal=start == 0 and count > 1,
-            dropout_p=self.dropout_rate if self.training else 0.0,
+        self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
+        self.tokens = CodePrior(
+            codebook_size,
+            context_frames * num_quantizers,
+            num_quantizers,
+            hidden_size,
+            num_layers,
+            num_heads,
+            dropout,
+            NUM_MARKS,
         )
-        return mixed.transpose(1, 2).reshape(batch, count, width)
+
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:  # noqa: ARG002
+        """See `Prior`. A window knows nothing of its place but whether it is the first."""
+        return unflatten_codes(self.tokens(flatten_window(inputs, targets)), self.num_quantizers)
+
+    def sampler(self, count: int) -> "FlatSampler":
+        """See `Prior`."""
+        return FlatSampler(self, count)
+
+
+class FlatSampler:
+    """Code after code. When the context is full it goes on from the last half of it, as if that were a window."""
+
+    def __init__(self, prior: FlatPrior, count: int) -> None:
+        self.prior, self.frame = prior, 0
+        self.device = prior.tokens.head.weight.device
+        self.cache = prior.tokens.cache(count)
+        self.fresh = torch.full((count, 1), begin_mark(prior.codebook_size), device=self.device)  # not in the cache yet
+        self.tokens = [self.fresh]  # all of them
+
+    def next_frame(self, draw: Draw) -> Tensor:
+        """See `Sampler`."""
+        levels = self.prior.num_quantizers
+        for level in range(levels):
+            if self.cache.length == self.prior.tokens.seq_len:
+                kept = max(1, self.prior.context_frames // 2) * levels
+                self.cache.length, self.fresh = 0, torch.cat(self.tokens[-kept:], dim=1)
+            logits = self.prior.tokens(self.fresh, self.cache)[:, -1]
+            self.fresh = draw(logits, level, self.frame)[:, None].to(self.device)
+            self.tokens.append(self.fresh)
+        self.frame += 1
+        return torch.cat(self.tokens[-levels:], dim=1)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         VQStepMetrics,
     )
     from distill.training.memorization import check_memorization
+    from distill.training.prior import train_prior_epoch, validate_prior_epoch
+    from distill.training.standalone import train_prior
     from distill.training.vqvae import train_vqvae
 
 _HOMES = {
@@ -23,7 +25,10 @@ _HOMES = {
     "VQEpochMetrics": "events",
     "VQStepMetrics": "events",
     "check_memorization": "memorization",
+    "train_prior": "standalone",
+    "train_prior_epoch": "prior",
     "train_vqvae": "vqvae",
+    "validate_prior_epoch": "prior",
 }
 
 __all__ = [
@@ -34,7 +39,10 @@ __all__ = [
     "VQEpochMetrics",
     "VQStepMetrics",
     "check_memorization",
+    "train_prior",
+    "train_prior_epoch",
     "train_vqvae",
+    "validate_prior_epoch",
 ]
 
 

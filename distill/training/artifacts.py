@@ -41,9 +41,10 @@ def save_artifact(
     model: nn.Module,
     config: Settings,
     history: Sequence[Mapping[str, float]],
+    journal: Sequence[Mapping[str, Any]],
     write_previews: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, and `previews/`.
+    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, `metrics.jsonl`, and `previews/`.
 
     The folder appears whole or not at all.
     """
@@ -56,6 +57,8 @@ def save_artifact(
         writer.writeheader()
         writer.writerows(history)
         write_bytes(temporary / "history.csv", text.getvalue().encode())
+        lines = "".join(canonical_json(dict(line)) + "\n" for line in journal)
+        write_bytes(temporary / "metrics.jsonl", lines.encode())
         if write_previews is not None:
             write_previews(temporary / "previews")
 

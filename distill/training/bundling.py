@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import distill
-from distill.bundle import BundleMetadata, LevelHealth, PriorMetadata, Provenance, codec_shape, save_bundle
+from distill.bundle import Bundle, BundleMetadata, LevelHealth, PriorMetadata, Provenance, codec_shape, save_bundle
 from distill.errors import ArtifactError
 from distill.files import canonical_json, sha256_files, sha256_text
 from distill.training.artifacts import loss_curves
@@ -19,7 +19,8 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None) -> Bund
     """
     codec, codec_config = load_codec(vqvae)
     package = Path(distill.__file__).parent
-    training: dict[str, Any] = {"vqvae": codec_config.training.model_dump()}
+    held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
+    training: dict[str, Any] = {"vqvae": codec_config.training.model_dump(), "split": held_out}
     metadata = BundleMetadata(
         has_prior=False,
         vqvae_config=codec_shape(codec),
@@ -47,6 +48,14 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None) -> Bund
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
     return save_bundle(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")))
+
+
+def bundle_prior(path: Path, bundle: Bundle, prior: Path) -> BundleMetadata:
+    """Write the model file `path`: the codec of `bundle` with the prior in the folder `prior`. Raises ArtifactError."""
+    model, config = load_prior(prior)
+    if config.codec_sha256 != bundle.metadata.codec_sha256:
+        raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
+    return save_bundle(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")))
 
 
 def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]]) -> BundleMetadata:

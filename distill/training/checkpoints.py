@@ -13,6 +13,9 @@ from torch import Tensor
 
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
+from distill.training.journal import JOURNAL
+
+KEPT = 5  # places to go on from
 
 Tensors = dict[str, Tensor]
 
@@ -28,23 +31,62 @@ class Checkpoint:
 class CheckpointStore:
     """The resume state of one training run, in a folder named by the fingerprint of its inputs and settings.
 
-    `last` is where to go on from; `best` holds the weights that win so far. They are separate files, so that the best
-    ones are written once and survive whatever happens to the other.
+    `step-<number>` are the newest places to go on from; `best-<epoch>` holds the weights that win so far. They are
+    separate files, so that the best ones are written once. The journal lies beside them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Write `<name>.safetensors` atomically."""
-        tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.tensors.items()}
-        write_bytes(self._path(name), save(tensors, {"distill": canonical_json(checkpoint.values)}))
+    @property
+    def journal(self) -> Path:
+        """Where the training writes down what happens."""
+        return self.folder / JOURNAL
 
-    def load(self, name: str) -> Checkpoint | None:
-        """Read a checkpoint back, None if there is none. Raises ArtifactError when it is damaged."""
-        path = self._path(name)
-        if not path.exists():
-            return None
+    def below(self, name: str) -> "CheckpointStore":
+        """A store for a part of the run, forgotten with it."""
+        return CheckpointStore(self.folder / name)
+
+    def save(self, step: int, best_epoch: int, checkpoint: Checkpoint) -> None:
+        """Write where to go on from, atomically; forget all but the newest few, and every best epoch but this one."""
+        self._write(self._step(step), checkpoint)
+        for path in self._steps()[:-KEPT]:
+            path.unlink()
+        for path in self.folder.glob("best-*.safetensors"):
+            if path != self._best(best_epoch):
+                path.unlink()
+
+    def save_best(self, epoch: int, checkpoint: Checkpoint) -> None:
+        """Write the best weights, atomically; those before them stay until the next `save`."""
+        self._write(self._best(epoch), checkpoint)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest place to go on from, None if there is none. Raises ArtifactError when it is damaged."""
+        steps = self._steps()
+        return self._read(steps[-1]) if steps else None
+
+    def best(self, epoch: int) -> Checkpoint:
+        """The best weights. Raises ArtifactError when they are damaged or gone."""
+        return self._read(self._best(epoch))
+
+    def clear(self) -> None:
+        """Forget the run: its result is safe elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.safetensors"))
+
+    def _step(self, step: int) -> Path:
+        return self.folder / f"step-{step:010d}.safetensors"
+
+    def _best(self, epoch: int) -> Path:
+        return self.folder / f"best-{epoch + 1:06d}.safetensors"
+
+    def _write(self, path: Path, checkpoint: Checkpoint) -> None:
+        tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.tensors.items()}
+        write_bytes(path, save(tensors, {"distill": canonical_json(checkpoint.values)}))
+
+    def _read(self, path: Path) -> Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 values = json.loads(file.metadata()["distill"])
@@ -54,13 +96,6 @@ class CheckpointStore:
                 f"{path}: expected a checkpoint to go on from, found a damaged file ({error}); "
                 f"delete {self.folder} to start this training again"
             ) from error
-
-    def clear(self) -> None:
-        """Forget the run: its result is safe elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
@@ -75,5 +110,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
+            state.setdefault(int(index), {})[name] = value.clone()  # the optimiser works in place
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
-from distill.params import Settings, VQVAEConfig
+from distill.params import Fraction, Settings, VQVAEConfig
 from distill.training.artifacts import WEIGHTS, load_config
 from distill.weights import load_weights
 
@@ -14,6 +14,8 @@ class CodecArtifact(Settings):
     architecture: VQVAEArchitecture
     training: VQVAEConfig
     recordings: int
+    seed: int
+    val_fraction: Fraction
     best_epoch: int
     epochs_trained: int
     codebook_health: dict[str, dict[str, float]]

@@ -73,15 +73,21 @@ def save_codec(
     config: VQVAEConfig,
     previews: CodecPreviews,
     recordings: int,
+    split: tuple[int, float],
     corpus_sha256: str,
     fingerprint: str,
 ) -> dict[str, float]:
-    """Write `artifacts/vqvae` with the previews. Returns the figures that compare runs."""
+    """Write `artifacts/vqvae` with the previews; `split` is the seed and the share that were held out by.
+
+    Returns the figures that compare runs.
+    """
     fit, best = training.fit, training.fit.best_metrics
     artifact = CodecArtifact(
         architecture=training.model.architecture,
         training=config,
         recordings=recordings,
+        seed=split[0],
+        val_fraction=split[1],
         best_epoch=fit.best_epoch,
         epochs_trained=len(fit.history),
         codebook_health=training.codebook_health,
@@ -89,7 +95,6 @@ def save_codec(
         codec_sha256=weights_sha256(training.model),
         fingerprint=fingerprint,
     )
-    save_artifact(folder, training.model, artifact, fit.history, previews.write)
+    save_artifact(folder, training.model, artifact, fit.history, fit.journal, previews.write)
     figures = {key: value for key, value in best.items() if key.startswith(("val_", "train_loss", "codebook/"))}
-    counts = {"best_epoch": fit.best_epoch, "epochs_trained": len(fit.history), "skipped_steps": fit.skipped_steps}
-    return {**figures, **counts}
+    return {**figures, **fit.counts}

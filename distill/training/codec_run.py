@@ -16,7 +16,7 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.codec_previews import CodecPreviews
 from distill.training.codec_report import save_codec, show_codec_progress
 from distill.training.fabric import make_fabric
-from distill.training.interruption import catch_interruption
+from distill.training.interruption import catch_interruption, watch_for_stop
 from distill.training.tracking import Tracker, tracked
 from distill.training.vqvae import CodecTraining, train_vqvae
 
@@ -49,11 +49,13 @@ def run_codec_training(
     settings: CodecSettings,
     execution: Execution,
     tracking_root: Path | None,
+    stop: Path,
 ) -> CodecRun:
     """Train on the corpus in `corpus_folder` and write the artefact `folder`.
 
     Goes on from the state below `checkpoints` that has the same inputs, settings and code. MLflow's store is below
-    `tracking_root`; without one only MLFLOW_TRACKING_URI decides. Raises Interrupted after saving.
+    `tracking_root`; without one only MLFLOW_TRACKING_URI decides. A file that appears at `stop` ends training with the
+    best weights so far. Raises Interrupted after saving.
     """
     fabric = make_fabric(execution)
     corpus = load_corpus(corpus_folder)
@@ -86,10 +88,13 @@ def run_codec_training(
             show_codec_progress(progress, tracker),
             tracker.metrics,
             interruption,
+            watch_for_stop(stop, progress),
             on_start=start,
         )
         previews.finish(training)
-        figures = save_codec(folder, training, config, previews, recordings, corpus_sha256, mark)
+        figures = save_codec(
+            folder, training, config, previews, recordings, (settings.seed, val_fraction), corpus_sha256, mark
+        )
         tracker.artifact(folder / "model.safetensors", "checkpoint")
         tracker.artifact(folder / "config.json", "checkpoint")
         tracker.artifact(folder / "previews", "previews")

@@ -1,11 +1,13 @@
-"""Device and precision, decided in one place."""
+"""Device, precision and processes, decided in one place."""
 
 import logging
+import os
 from typing import Any
 
 import lightning_fabric
 import torch
 from lightning_fabric.plugins.precision import MixedPrecision
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from distill.errors import ParamsError
 from distill.execution import Execution
@@ -23,7 +25,10 @@ class KeptInputs(MixedPrecision):
 
 
 def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
-    """Lightning Fabric for the device and precision asked for. Raises ParamsError when the machine lacks them."""
+    """Lightning Fabric for the device and precision asked for; under `torchrun` one process of several (DDP).
+
+    Raises ParamsError when the machine lacks them.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
     has_cuda = torch.cuda.is_available()
     if execution.device == "cuda" and not has_cuda:
@@ -32,6 +37,16 @@ def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
     fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
     bf16 = execution.precision == "bf16" or (execution.precision == "auto" and fast_bf16)
     device = "cuda" if on_gpu else "cpu"
+    settings: dict[str, Any] = {"accelerator": device, "devices": 1}
     if bf16:
-        return lightning_fabric.Fabric(accelerator=device, devices=1, plugins=[KeptInputs("bf16-mixed", device)])
-    return lightning_fabric.Fabric(accelerator=device, devices=1, precision="32-true")
+        settings["plugins"] = [KeptInputs("bf16-mixed", device)]
+    else:
+        settings["precision"] = "32-true"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        settings["devices"] = here
+        settings["num_nodes"] = int(os.environ["WORLD_SIZE"]) // here
+        settings["strategy"] = DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo")
+    fabric = lightning_fabric.Fabric(**settings)
+    fabric.launch()
+    return fabric

@@ -2,11 +2,17 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
+from distill.console import ProgressReport
 from distill.errors import Interrupted
+
+LOOK_SECONDS = 0.2
 
 
 class Interruption:
@@ -15,11 +21,35 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: int | None = None
 
-    def check(self, saved: str) -> None:
-        """Raise Interrupted (130 for SIGINT, 143 for SIGTERM) if asked to stop; `saved` says what is kept."""
-        if self.signal is not None:
-            name = signal.Signals(self.signal).name
-            raise Interrupted(f"interrupted by {name}: {saved}", 128 + self.signal)
+    @staticmethod
+    def leave(number: int, saved: str) -> NoReturn:
+        """Raise Interrupted (130 for SIGINT, 143 for SIGTERM); `saved` says what is kept."""
+        raise Interrupted(f"interrupted by {signal.Signals(number).name}: {saved}", 128 + number)
+
+
+class StopFile:
+    """A file that asks training to end now, with its best weights, as a success."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._asked, self._looked = False, time.monotonic()
+
+    def is_set(self) -> bool:
+        """Whether the file has appeared; it is removed when it has, and looked for a few times a second."""
+        if not self._asked and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            if self.path.exists():
+                self._asked = True
+                self.path.unlink(missing_ok=True)
+        return self._asked
+
+
+def watch_for_stop(path: Path, progress: ProgressReport) -> StopFile:
+    """A stop file that is not there yet: one that is was meant for an earlier training, and is removed."""
+    if path.exists():
+        path.unlink()
+        progress.say(f"{path} was there before training began and is removed; make it again to stop early")
+    return StopFile(path)
 
 
 def raise_on_sigterm() -> None:

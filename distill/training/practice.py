@@ -29,9 +29,10 @@ from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
 from distill.training.codec_data import varispeed
 from distill.training.codec_start import WARM_PARTS, start_path, warm_start
-from distill.training.engine import Epoch, Fit, FitSettings, Step
+from distill.training.engine import Fit
 from distill.training.fabric import make_fabric
 from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.training.task import Epoch, FitSettings, Step
 from distill.training.vqvae import BETAS, WARMUP_STEPS, build_vqvae
 
 SOUNDS, HELD_OUT = 5000, 100  # practice sounds in the pool, and how many of them only judge
@@ -102,6 +103,9 @@ class _PracticeTask:
     def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         features, audio = batch
         return {"train_loss": self.loss(model(features), audio)}
+
+    def probe(self) -> None:
+        """Nothing here has a perplexity."""
 
     def validate(self) -> dict[str, float]:
         losses = []

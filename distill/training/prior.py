@@ -1,59 +1,90 @@
-"""Training of the prior: next-token cross-entropy on windows of coded recordings, best epoch by held-out loss."""
+"""Training of a prior: windows of coded recordings in, the best weights by held-out loss out."""
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from distill.codes.sequences import (
-    IGNORED,
-    NUM_SPECIAL_TOKENS,
-    Window,
-    covering_windows,
-    pad_batch,
-    random_windows,
-    to_sequence,
-)
+from distill.codes.sequences import IGNORED, NUM_MARKS, Batch, CodeSequences, covering_windows, pad_batch
 from distill.codes.store import Codes, CodesConfig
-from distill.models.prior import CodePrior
+from distill.models.prior import Prior
+from distill.models.priors import PriorShape, build_prior
 from distill.params import PriorConfig
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
-from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step
+from distill.training.engine import Fit
 from distill.training.events import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
 from distill.training.interruption import Interruption
-from distill.training.memorization import MemorizationCheck, check_memorization
+from distill.training.memorization import Alike, MemorizationCheck, alike_recordings, check_memorization
+from distill.training.prior_data import WindowSampler
+from distill.training.processes import Agreement, Stop
+from distill.training.task import Epoch, FitResult, FitSettings, Step
 
 BETAS = (0.9, 0.95)
-SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
+RECALL_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
+SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
 
 Callback = Callable[[PriorStepMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent], None]
 OnMetrics = Callable[[Mapping[str, float], int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class PriorData:
+    """What a prior learns from and is judged on: of each training recording its coded views `[F, Q]`, the first as it
+    is, of each held-out recording one; the groups of near-duplicates they belong to; the codec's codebooks `[Q, V, C]`;
+    and what the codes mean."""
+
+    train: Sequence[Sequence[Codes]]
+    train_groups: Sequence[str]
+    held_out: Sequence[Codes]
+    held_out_groups: Sequence[str]
+    codebooks: Tensor
+    codes: CodesConfig
+
+    @property
+    def recordings(self) -> int:
+        """On both sides."""
+        return len(self.train) + len(self.held_out)
+
+
+@dataclass(frozen=True, eq=False)
 class PriorTraining:
     """A trained prior (on the CPU, best weights, eval mode) and how it got there."""
 
-    model: CodePrior
+    model: Prior
+    shape: PriorShape
     fit: FitResult
     complete: PriorTrainingCompleteEvent
 
 
-def context_tokens(config: PriorConfig, codes: CodesConfig) -> int:
-    """Tokens that the prior attends to: whole frames of `context_seconds`."""
-    return max(1, round(config.context_seconds * codes.frame_rate)) * codes.num_quantizers
+def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
+    """Frames that the prior attends to."""
+    return max(1, round(config.context_seconds * codes.frame_rate))
+
+
+def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig) -> PriorShape:
+    """The network that the settings ask for."""
+    is_flat = config.architecture == "flat"
+    return PriorShape(
+        architecture=config.architecture,
+        codebook_size=codes.codebook_size,
+        num_quantizers=codes.num_quantizers,
+        context_frames=context_frames(config, codes),
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        depth_layers=config.depth_layers if config.architecture == "frame" else 0,
+        codeword_size=codebooks.shape[2] if config.geometry and not is_flat else 0,
+    )
 
 
 def fit_prior(
-    train: Sequence[Codes],
-    held_out: Sequence[Codes],
-    codes: CodesConfig,
+    data: PriorData,
     config: PriorConfig,
     seed: int,
     fabric: Fabric,
@@ -61,27 +92,19 @@ def fit_prior(
     callback: Callback | None = None,
     on_metrics: OnMetrics | None = None,
     interruption: Interruption | None = None,
-    cancel_event: threading.Event | None = None,
+    cancel_event: Stop | threading.Event | None = None,
 ) -> PriorTraining:
-    """Train a prior on coded recordings `[F, Q]`.
+    """Train a prior on coded recordings.
 
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
     `cancel_event` ends training within a step and keeps the best weights so far.
     """
+    shape = shape_of(config, data.codebooks, data.codes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, 5))
-        model = CodePrior(
-            codebook_size=codes.codebook_size,
-            seq_len=context_tokens(config, codes),
-            num_quantizers=codes.num_quantizers,
-            hidden_size=config.hidden_size,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            dropout=config.dropout,
-            num_special_tokens=NUM_SPECIAL_TOKENS,
-        )
-    task = _PriorTask(model, train, held_out, codes, config, seed, fabric)
-    watcher = _Watcher(config, codes, len(train) + len(held_out), callback, on_metrics)
+        model = build_prior(shape, data.codebooks, config.dropout)
+    task = _PriorTask(model, data, config, seed, fabric)
+    watcher = _Watcher(config, data, callback, on_metrics)
     settings = FitSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -91,6 +114,7 @@ def fit_prior(
         warmup_steps=config.warmup_steps,
         patience=config.patience,
         seed=seed,
+        rate_shares={"recall.": RECALL_RATE},
     )
     fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
     last = fit.history[-1]
@@ -104,77 +128,128 @@ def fit_prior(
     )
     if callback is not None:
         callback(complete)
-    return PriorTraining(model.cpu().eval(), fit, complete)
+    return PriorTraining(model.cpu().eval(), shape, fit, complete)
+
+
+def train_prior_epoch(
+    model: nn.Module, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
+) -> float:
+    """One pass over `batches`, a step each; `model` and `optimizer` are set up by `fabric`. Returns nats per token."""
+    model.train()
+    nats = tokens = 0.0
+    for batch in batches:
+        count = targets_in(batch)
+        loss = window_nats(model, on_device(batch, fabric)).plain.sum() / count
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=gradient_clip)
+        optimizer.step()
+        nats, tokens = nats + float(loss.detach()) * count, tokens + count
+    return nats / tokens
+
+
+@torch.no_grad()
+def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int, fabric: Fabric) -> Tensor:
+    """Sums over every code and end mark of `sequences`, level by level: nats and tokens, `[2, Q]` fp64.
+
+    The loss is the sum of nats over the sum of tokens. Processes share the work and get the same sums.
+    """
+    model.eval()
+    sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
+    windows = covering_windows(sequences.lengths, model.context_frames)
+    windows.sort(key=len)
+    for start in range(fabric.global_rank * batch_size, len(windows), fabric.world_size * batch_size):
+        batch = pad_batch(sequences, windows[start : start + batch_size])
+        with fabric.autocast():
+            nats = window_nats(model, on_device(batch, fabric)).plain
+        sums[0] += nats.double().sum(dim=(0, 1)).cpu()
+        sums[1] += (batch.targets != IGNORED).sum(dim=(0, 1))
+    return Agreement(fabric).sum(sums)
+
+
+class Nats(NamedTuple):
+    """What each target costs, `[B, T, Q]`, 0 where it is ignored; and what it costs where labels are smoothed."""
+
+    plain: Tensor
+    smoothed: Tensor
+
+
+def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
+    """The targets of a batch. `smoothing` `[Q]` is the share of each label that is spread over all codes of its level."""
+    logits = model(batch.inputs, batch.targets, batch.places).float()
+    asked = (batch.targets != IGNORED).float()
+    log_sum = logits.logsumexp(dim=3)
+    chosen = logits.gather(3, batch.targets.clamp_min(0)[..., None])[..., 0]
+    nats = (log_sum - chosen) * asked
+    if smoothing is None:
+        return Nats(nats, nats)
+    spread = (log_sum - logits[..., :-NUM_MARKS].mean(dim=3)) * asked
+    return Nats(nats, nats + smoothing * (spread - nats))
+
+
+def smoothing_of(config: PriorConfig, levels: int) -> Tensor:
+    """The share of each level's labels that is spread, `[Q]`: the finer a level, the less there is to foresee in it."""
+    shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
+    return config.label_smoothing * torch.tensor(shares)
+
+
+def targets_in(batch: Batch) -> int:
+    """How many codes and end marks a batch asks for."""
+    return int((batch.targets != IGNORED).sum())
+
+
+def on_device(batch: Batch, fabric: Fabric) -> Batch:
+    """The batch where the model is."""
+    return Batch(*(fabric.to_device(part) for part in (batch.inputs, batch.targets, batch.places)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Share:
+    """A process's part of a batch, and the targets of the whole batch divided by the number of processes."""
+
+    batch: Batch
+    tokens: float
 
 
 class _PriorTask:
-    """What the engine trains: the next token of random windows, judged on every token of held-out recordings."""
+    """What the engine trains: the next codes of random windows, judged on every code of held-out recordings."""
 
-    def __init__(
-        self,
-        model: CodePrior,
-        train: Sequence[Codes],
-        held_out: Sequence[Codes],
-        codes: CodesConfig,
-        config: PriorConfig,
-        seed: int,
-        fabric: Fabric,
-    ) -> None:
-        self.model, self.config, self.seed, self.fabric = model, config, seed, fabric
-        self.codes = codes
-        self.train = [to_sequence(one, codes.codebook_size) for one in train]
-        self.held_out = [to_sequence(one, codes.codebook_size) for one in held_out]
-        self.seconds = sum(len(one) for one in held_out) / codes.frame_rate
-        self.lengths = [len(sequence) for sequence in self.train]
-        windows = len(random_windows(self.lengths, model.seq_len, model.num_quantizers, np.random.default_rng(0)))
-        self.steps_per_epoch = -(-windows // config.batch_size)
+    def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
+        self.model, self.config, self.fabric = model, config, fabric
+        size, levels = data.codes.codebook_size, data.codes.num_quantizers
+        self.sampler = WindowSampler(data.train, size, levels, model.context_frames, config.batch_size, seed)
+        self.steps_per_epoch = self.sampler.batches_per_epoch
+        self.held_out = CodeSequences(data.held_out, size, levels)
+        self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
+        self.probed = on_device(self.sampler.probe(), fabric)
+        self.smoothing = fabric.to_device(smoothing_of(config, levels))
 
-    def batches(self, epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = np.random.default_rng(derive_seed(self.seed, 6, epoch))
-        windows = random_windows(self.lengths, self.model.seq_len, self.model.num_quantizers, generator)
-        for batch in _shuffled_batches(windows, self.config.batch_size, generator)[skip:]:
-            inputs, targets = pad_batch(self.train, batch)
-            yield self.fabric.to_device(inputs), self.fabric.to_device(targets)
+    def batches(self, epoch: int, skip: int) -> Iterator[_Share]:
+        world = self.fabric.world_size
+        for batch in self.sampler.batches(epoch, skip):
+            share = batch if world == 1 else batch.part(self.fabric.global_rank, world)
+            yield _Share(on_device(share, self.fabric), targets_in(batch) / world)
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        inputs, targets = batch
-        logits = model(inputs).float().flatten(0, 1)
-        return {"train_loss": nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)}
+    def losses(self, model: nn.Module, batch: _Share) -> dict[str, Tensor]:
+        nats, smoothed = window_nats(model, batch.batch, self.smoothing)
+        return {"objective": smoothed.sum() / batch.tokens, "train_loss": nats.detach().sum() / batch.tokens}
+
+    def probe(self) -> float:
+        with self.fabric.autocast():
+            nats = window_nats(self.model, self.probed).plain
+        return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probed)))
 
     def validate(self) -> dict[str, float]:
-        levels = self.model.num_quantizers
-        nats, tokens = np.zeros(levels), np.zeros(levels)
-        windows = covering_windows([len(one) for one in self.held_out], self.model.seq_len, levels)
-        windows.sort(key=lambda window: window.stop - window.start)
-        for start in range(0, len(windows), self.config.batch_size):
-            inputs, targets = pad_batch(self.held_out, windows[start : start + self.config.batch_size])
-            with self.fabric.autocast():
-                logits = self.model(self.fabric.to_device(inputs)).float().cpu()
-            losses = nn.functional.cross_entropy(
-                logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
-            ).double()
-            for level in range(levels):
-                nats[level] += float(losses[:, level::levels].sum())
-                tokens[level] += int((targets[:, level::levels] != IGNORED).sum())
+        nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
         loss = float(nats.sum() / tokens.sum())
         measured = {
             "val_loss": loss,
-            "val_perplexity": math.exp(loss),
+            "val_perplexity": math.exp(min(700.0, loss)),
             "val_bits_per_second": float(nats.sum()) / math.log(2) / self.seconds,
         }
-        for level in range(levels):
-            measured[f"level_{level}/val_perplexity"] = math.exp(nats[level] / max(1, tokens[level]))
+        for level, value in enumerate((nats / tokens.clamp_min(1)).tolist()):
+            measured[f"level_{level}/val_perplexity"] = math.exp(min(700.0, value))
         return measured
-
-
-def _shuffled_batches(windows: list[Window], size: int, generator: np.random.Generator) -> list[list[Window]]:
-    """Random batches whose windows are of similar length, in random order. The short batch, if any, is as random."""
-    order = generator.permutation(len(windows))
-    batches = []
-    for start in range(0, len(order), size * SORTED_BATCHES):
-        chunk = sorted(order[start : start + size * SORTED_BATCHES], key=lambda i: windows[i].stop - windows[i].start)
-        batches += [[windows[i] for i in chunk[first : first + size]] for first in range(0, len(chunk), size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
 
 
 class _Watcher:
@@ -183,17 +258,21 @@ class _Watcher:
     def __init__(
         self,
         config: PriorConfig,
-        codes: CodesConfig,
-        recordings: int,
+        data: PriorData,
         callback: Callback | None,
         on_metrics: OnMetrics | None,
     ) -> None:
-        self.config, self.codes, self.recordings = config, codes, recordings
+        self.config, self.data = config, data
+        self.alike: Alike | None = None  # looked into when there is reason to
         self.callback, self.on_metrics = callback, on_metrics
 
     def check(self, perplexity: float) -> MemorizationCheck:
         threshold = self.config.memorization_perplexity
-        return check_memorization(perplexity, self.codes.codebook_size, self.recordings, threshold)
+        if perplexity < threshold and self.alike is None:
+            self.alike = alike_recordings([views[0] for views in self.data.train], self.data.held_out)
+        return check_memorization(
+            perplexity, self.data.codes.codebook_size, self.data.recordings, threshold, self.alike
+        )
 
     def step(self, step: Step) -> None:
         if self.callback is not None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from distill.bundle import PriorShape, build_prior
-from distill.models.prior import CodePrior
+from distill.models.prior import Prior
+from distill.models.priors import PriorShape, build_prior
 from distill.params import PriorConfig, Settings
 from distill.training.artifacts import WEIGHTS, load_config
 from distill.weights import load_weights
@@ -24,7 +24,7 @@ class PriorArtifact(Settings):
     fingerprint: str
 
 
-def load_prior(folder: Path) -> tuple[CodePrior, PriorArtifact]:
+def load_prior(folder: Path) -> tuple[Prior, PriorArtifact]:
     """Read `artifacts/prior`, on the CPU, in eval mode. Raises ArtifactError."""
     config = load_config(folder, PriorArtifact)
     return load_weights(folder / WEIGHTS, build_prior(config.shape)), config

@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from distill.bundle import prior_shape
-from distill.codes.store import CodesConfig
 from distill.console import ProgressReport
 from distill.params import PriorConfig
 from distill.training.artifacts import save_artifact
 from distill.training.events import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
-from distill.training.prior import PriorTraining
+from distill.training.prior import PriorData, PriorTraining
 from distill.training.prior_artifact import PriorArtifact
 from distill.training.tracking import Tracker
 
@@ -40,23 +38,22 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
 
 
 def save_prior(
-    folder: Path, training: PriorTraining, config: PriorConfig, codes: CodesConfig, recordings: int, fingerprint: str
+    folder: Path, training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str
 ) -> dict[str, float]:
     """Write `artifacts/prior`. Returns the figures that compare runs."""
     fit, best = training.fit, training.fit.best_metrics
     artifact = PriorArtifact(
-        shape=prior_shape(training.model),
+        shape=training.shape,
         training=config,
-        recordings=recordings,
+        recordings=data.recordings,
         best_epoch=fit.best_epoch,
         epochs_trained=len(fit.history),
         final_perplexity=training.complete.final_perplexity,
         best_perplexity=training.complete.best_perplexity,
         val_bits_per_second=best["val_bits_per_second"],
-        codec_sha256=codes.codec_sha256,
+        codec_sha256=data.codes.codec_sha256,
         fingerprint=fingerprint,
     )
-    save_artifact(folder, training.model, artifact, fit.history)
+    save_artifact(folder, training.model, artifact, fit.history, fit.journal)
     figures = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
-    counts = {"best_epoch": fit.best_epoch, "epochs_trained": len(fit.history), "skipped_steps": fit.skipped_steps}
-    return {**figures, **counts, "is_memorizing": float(training.complete.was_memorizing)}
+    return {**figures, **fit.counts, "is_memorizing": float(training.complete.was_memorizing)}

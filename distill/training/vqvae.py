@@ -19,10 +19,12 @@ from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
 from distill.training.codec_data import CropSampler, fixed_pieces
 from distill.training.codec_start import initialise, warm_start
-from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step
+from distill.training.engine import Fit
 from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
 from distill.training.interruption import Interruption
 from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.training.processes import Stop
+from distill.training.task import Epoch, FitResult, FitSettings, Step
 
 MAX_VAL_PIECES = 64
 LOW_UTILIZATION = 0.30
@@ -55,7 +57,7 @@ def train_vqvae(
     callback: Callback | None = None,
     on_metrics: OnMetrics | None = None,
     interruption: Interruption | None = None,
-    cancel_event: threading.Event | None = None,
+    cancel_event: Stop | threading.Event | None = None,
     on_start: OnStart | None = None,
 ) -> CodecTraining:
     """Train a codec on the corpus's training side.
@@ -148,6 +150,9 @@ class _CodecTask:
             "train_recon_loss": recon.detach(),
             "train_commit_loss": output.commit_loss.detach(),
         }
+
+    def probe(self) -> None:
+        """Crops of sound have no perplexity; losses that are not finite are found without."""
 
     def validate(self) -> dict[str, float]:
         recon = commit = 0.0

@@ -27,7 +27,8 @@ TINY: dict[str, dict[str, Any]] = {
         "batch_size": 4,
         "crop_seconds": 0.25,
     },
-    "prior": {"epochs": 2, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "batch_size": 2},
+    "codes": {"views": 3},
+    "prior": {"depth_layers": 1, "epochs": 2, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "batch_size": 2},
     "audition": {"count": 2, "max_seconds": 0.5},
 }
 

@@ -12,14 +12,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from unit.tiny import write_model
 
-from distill.bundle import BundleMetadata, PriorMetadata, codec_shape, load_bundle, prior_shape, save_bundle
+from distill.bundle import BundleMetadata, PriorMetadata, codec_shape, load_bundle, save_bundle
 from distill.errors import ArtifactError
-from distill.models.prior import CodePrior
+from distill.models.prior import Prior
+from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
 
+PRIOR = PriorShape(
+    architecture="frame",
+    codebook_size=8,
+    num_quantizers=2,
+    context_frames=10,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    depth_layers=1,
+    codeword_size=8,
+)
 
-def networks() -> tuple[VQVAE, CodePrior]:
+
+def networks() -> tuple[VQVAE, Prior]:
     torch.manual_seed(0)
     spectrogram = spectrogram_config_for(16_000)
     codec = VQVAE(
@@ -28,7 +41,7 @@ def networks() -> tuple[VQVAE, CodePrior]:
         )
     )
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
-    return codec.eval(), CodePrior(8, 20, 2, 16, 1, 2, 0.0, num_special_tokens=2).eval()
+    return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
 
 
 def write(path: Path) -> BundleMetadata:
@@ -37,7 +50,7 @@ def write(path: Path) -> BundleMetadata:
         has_prior=True,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
-        prior_config=prior_shape(prior),
+        prior_config=PRIOR,
         prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
         codebook_size=8,
         seq_len=20,
@@ -123,11 +136,13 @@ def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
     [
         ({"num_heads": 0}, "greater than or equal to 1"),
         ({"num_heads": 3}, "expected num_heads to divide hidden_size"),
-        ({"seq_len": -2}, "greater than or equal to 1"),
-        ({"seq_len": 10**13}, "less than or equal to"),
-        ({"seq_len": 10**6}, "found too small a file"),
-        ({"num_special_tokens": 0}, "greater than or equal to 2"),
-        ({"architecture": "os.system"}, "Input should be 'flat'"),
+        ({"context_frames": -2}, "greater than or equal to 1"),
+        ({"context_frames": 10**13}, "less than or equal to"),
+        ({"hidden_size": 4096}, "found too small a file"),
+        ({"codeword_size": -1}, "greater than or equal to 0"),
+        ({"depth_layers": 65}, "less than or equal to 64"),
+        ({"architecture": "flat"}, "expected depth_layers 0 but for frame"),
+        ({"architecture": "os.system"}, "Input should be 'frame', 'flat' or 'delay'"),
     ],
 )
 def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
@@ -137,7 +152,7 @@ def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
     assert metadata.prior_config is not None
     shape = {**metadata.prior_config.model_dump(), **changes}
     with pytest.raises(ArtifactError, match=message):
-        load_bundle(rewritten(tmp_path / "a.distill", prior_config=shape, seq_len=shape["seq_len"]))
+        load_bundle(rewritten(tmp_path / "a.distill", prior_config=shape, seq_len=shape["context_frames"] * 2))
 
 
 def zip_archive() -> bytes:

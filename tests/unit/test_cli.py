@@ -173,7 +173,7 @@ def test_a_codec_alone_cannot_generate(shell: Shell) -> None:
     write_model(Path("m.distill"))
     assert shell.refused("generate", "m.distill") == (
         "distill: m.distill: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-        "generate; train both with `dvc repro`"
+        "generate; give it one with `distill train-prior m.distill`"
     )
 
 
@@ -225,7 +225,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
 
     with start(stopped, *TRAIN) as process:
-        wait_for(process, stopped, "checkpoints/*/best.safetensors")
+        wait_for(process, stopped, "checkpoints/*/best-*.safetensors")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert (process.returncode, out) == (130, ""), err
@@ -250,7 +250,8 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert report["bytes"] == (stopped / report["model"]).stat().st_size
     assert set(report["codebook_health"]) == {"level_0"}
     assert {"train_loss", "val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
-    assert sorted(path.name for path in stopped.iterdir()) == ["models", "sounds"]
+    assert sorted(path.name for path in stopped.iterdir()) == [".distill", "models", "sounds"]
+    assert [path.name for path in (stopped / ".distill").iterdir()] == ["corpora.json"]
     assert load_bundle(stopped / report["model"]).prior is None
 
 

@@ -40,7 +40,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ({"prior": {"epochs": "many"}}, "prior.epochs: expected integer or auto, found 'many'"),
         ({"prior": {"epochs": 2.5}}, "prior.epochs: expected integer or auto, found 2.5"),
         ({"prior": {"dropout": True}}, "prior.dropout: expected number or auto, found True"),
-        ({"prior": {"architecture": "deep"}}, "prior.architecture: expected 'flat', found 'deep'"),
+        ({"prior": {"architecture": "deep"}}, "prior.architecture: expected 'frame', 'flat' or 'delay', found 'deep'"),
         ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
         ({"tier": "huge"}, "tier: expected 'small', 'medium' or 'large' or auto, found 'huge'"),
         ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),
@@ -100,11 +100,11 @@ def test_the_committed_settings_are_valid_and_complete() -> None:
         (5, "small", 64, 128, 0.5, 6),
         (9, "small", 64, 128, 0.5, 11),
         (20, "small", 64, 128, 0.3, 25),
-        (21, "medium", 128, 256, 0.3, 26),
-        (100, "medium", 128, 256, 0.2, 32),
-        (101, "large", 256, 512, 0.2, 32),
-        (200, "large", 256, 512, 0.1, 32),
-        (100_000, "large", 256, 512, 0.1, 32),
+        (21, "medium", 128, 128, 0.3, 26),
+        (100, "medium", 128, 128, 0.2, 32),
+        (101, "large", 256, 128, 0.2, 32),
+        (200, "large", 256, 128, 0.1, 32),
+        (100_000, "large", 256, 128, 0.1, 32),
     ],
 )
 def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction: float, batch: int) -> None:
@@ -120,8 +120,25 @@ def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction:
 
 def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
     assert tier_for(5, "large").name == "large"
-    prior = PriorParams(epochs=3).resolve(5, "large", SplitParams(val_fraction=0.4))
+    prior = PriorParams(epochs=3, architecture="flat").resolve(5, "large", SplitParams(val_fraction=0.4))
     assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "plan", "frame"),
+    [
+        (20, (128, 2, 4, 0.3, 50, 3e-4, 2.0), (128, 2, 4, 0.3, 50, 3e-4, 2.0)),
+        (100, (256, 4, 4, 0.2, 100, 1e-3, 3.0), (128, 3, 4, 0.2, 100, 1e-3, 3.0)),
+        (101, (512, 6, 8, 0.1, 150, 1e-3, 5.0), (128, 3, 4, 0.2, 150, 2e-3, 5.0)),
+    ],
+)
+def test_the_plans_numbers_are_the_plans_and_frame_has_what_measured_best(
+    recordings: int, plan: tuple[float, ...], frame: tuple[float, ...]
+) -> None:
+    for architecture, expected in (("flat", plan), ("delay", plan), ("frame", frame)):
+        config = PriorParams(architecture=architecture).resolve(recordings)
+        sizes = (config.hidden_size, config.num_layers, config.num_heads, config.dropout)
+        assert (*sizes, config.epochs, config.learning_rate, config.memorization_perplexity) == expected
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -1,4 +1,4 @@
-"""Sequences and windows against slow, obvious versions."""
+"""Sequences, windows and patterns against slow, obvious versions."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.codes.patterns import flatten_codes, unflatten_codes
+from distill.codes.patterns import delay_codes, flatten_codes, flatten_window, undelay, unflatten_codes
 from distill.codes.sequences import (
     IGNORED,
-    begin_token,
+    CodeSequences,
+    Window,
+    begin_mark,
     covering_windows,
-    end_token,
+    end_mark,
     pad_batch,
     random_windows,
-    to_sequence,
+    window_count,
 )
 
 frames = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 levels = st.integers(1, 5)
+SIZE = 8
+
+
+def sequences(lengths: list[int], quantizers: int = 2) -> tuple[CodeSequences, list[np.ndarray]]:
+    generator = np.random.default_rng(len(lengths))
+    recordings = [generator.integers(0, SIZE, (length, quantizers)) for length in lengths]
+    return CodeSequences(recordings, SIZE, quantizers), recordings
 
 
 @given(st.integers(1, 3), st.integers(1, 9), levels)
@@ -35,46 +44,97 @@ def test_part_of_a_frame_cannot_be_unflattened() -> None:
         unflatten_codes(torch.zeros(1, 6), 4)
 
 
-def test_a_sequence_has_its_marks() -> None:
-    sequence = to_sequence(np.array([[1, 2], [3, 4]]), codebook_size=8)
-    assert sequence.tolist() == [begin_token(8), 1, 2, 3, 4, end_token(8)]
+@given(st.integers(1, 3), st.integers(1, 9), levels)
+def test_delay_puts_each_level_a_place_later_and_back(batch: int, count: int, quantizers: int) -> None:
+    codes = torch.arange(batch * count * quantizers).reshape(batch, count, quantizers)
+    delayed = delay_codes(codes, -1)
+    assert delayed.shape == (batch, count + quantizers - 1, quantizers)
+    for b in range(batch):
+        for place in range(count + quantizers - 1):
+            for level in range(quantizers):
+                frame = place - level
+                expected = int(codes[b, frame, level]) if 0 <= frame < count else -1
+                assert int(delayed[b, place, level]) == expected
+    assert torch.equal(undelay(delayed), codes)
 
 
-@given(frames, levels, st.integers(1, 20))
-def test_covering_windows_predict_each_token_once(counts: list[int], quantizers: int, context: int) -> None:
-    lengths, seq_len = [count * quantizers + 2 for count in counts], context * quantizers
-    seen = [
-        (window.sequence, target)
-        for window in covering_windows(lengths, seq_len, quantizers)
-        for target in range(window.start + 1, window.stop + 1)
+def test_fewer_places_than_levels_cannot_be_undelayed() -> None:
+    with pytest.raises(ValueError, match="expected at least 4 places, found 3"):
+        undelay(torch.zeros(1, 3, 4))
+
+
+def test_the_tokens_of_a_window_come_one_place_before_their_targets() -> None:
+    inputs, targets = torch.tensor([[[8, 8], [1, 2]]]), torch.tensor([[[1, 2], [9, IGNORED]]])
+    assert flatten_window(inputs, targets).tolist() == [[8, 1, 2, 9]]
+
+
+def test_sequences_have_marks_and_take_two_bytes_a_code() -> None:
+    found, recordings = sequences([3, 1])
+    assert found.lengths == [5, 3]
+    assert found.frames.dtype == np.uint16
+    assert found.frames.nbytes == 2 * 2 * (3 + 1 + 4)
+    np.testing.assert_array_equal(found.frames[1:4], recordings[0])
+    assert found.frames[0].tolist() == [begin_mark(SIZE)] * 2
+    assert found.frames[4, 0] == end_mark(SIZE)
+    assert found.num_codes == 2 * 4 + 2
+
+
+@given(frames, st.integers(1, 12))
+def test_covering_windows_guess_every_frame_once(lengths: list[int], context: int) -> None:
+    found, _ = sequences(lengths)
+    targets = [
+        (window.sequence, place + 1)
+        for window in covering_windows(found.lengths, context)
+        for place in range(window.start, window.stop)
     ]
-    assert sorted(seen) == [(index, target) for index, length in enumerate(lengths) for target in range(1, length)]
+    assert sorted(targets) == [(i, place) for i, length in enumerate(found.lengths) for place in range(1, length)]
+    assert all(len(window) <= context for window in covering_windows(found.lengths, context))
 
 
-@given(frames, levels, st.integers(1, 20), st.integers(0, 2**31))
-def test_random_windows_stay_inside_start_at_frames_and_keep_their_number(
-    counts: list[int], quantizers: int, context: int, seed: int
-) -> None:
-    lengths, seq_len = [count * quantizers + 2 for count in counts], context * quantizers
-    windows = random_windows(lengths, seq_len, quantizers, np.random.default_rng(seed))
-    assert len(windows) == len(random_windows(lengths, seq_len, quantizers, np.random.default_rng(0)))
+@given(frames, st.integers(1, 12), st.integers(0, 50))
+def test_random_windows_lie_within_one_sequence(lengths: list[int], context: int, seed: int) -> None:
+    found, _ = sequences(lengths)
+    counts = [window_count(length, context) for length in found.lengths]
+    windows = random_windows(found.lengths, counts, context, np.random.default_rng(seed))
+    assert len(windows) == sum(counts) == len(covering_windows(found.lengths, context))
     for window in windows:
-        assert window.start % quantizers == 0
-        assert 0 <= window.start < window.stop <= lengths[window.sequence] - 1
-        assert window.stop - window.start <= seq_len
-        if lengths[window.sequence] - 1 <= seq_len:
-            assert (window.start, window.stop) == (0, lengths[window.sequence] - 1)
+        assert 0 <= window.start < window.stop < found.lengths[window.sequence]
+        assert len(window) == min(context, found.lengths[window.sequence] - 1)
 
 
-def test_random_windows_reach_both_ends_often() -> None:
-    rng = np.random.default_rng(1)
-    drawn = [window for _ in range(200) for window in random_windows([1002], 100, 4, rng)]
-    assert sum(window.start == 0 for window in drawn) > 60
-    assert sum(window.stop == 1001 for window in drawn) > 60
+def test_beginnings_and_endings_keep_their_share() -> None:
+    generator = np.random.default_rng(0)
+    starts = [random_windows([102], [1], 11, generator)[0].start for _ in range(400)]
+    assert 120 < starts.count(0) < 280
 
 
-def test_padding_is_never_a_target() -> None:
-    sequences = [to_sequence(np.array([[1, 2]]), 8), to_sequence(np.array([[3, 4], [5, 6]]), 8)]
-    inputs, targets = pad_batch(sequences, covering_windows([4, 6], 100, 2))
-    assert inputs.tolist() == [[8, 1, 2, 0, 0], [8, 3, 4, 5, 6]]
-    assert targets.tolist() == [[1, 2, 9, IGNORED, IGNORED], [3, 4, 5, 6, 9]]
+@given(frames, st.integers(1, 12), levels)
+def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, quantizers: int) -> None:
+    found, recordings = sequences(lengths, quantizers)
+    windows = covering_windows(found.lengths, context)
+    batch = pad_batch(found, windows)
+    for row, window in enumerate(windows):
+        codes = recordings[window.sequence]
+        for column in range(batch.inputs.shape[1]):
+            place = window.start + column  # frame number, counted from the begin mark
+            inside = place < window.stop
+            for level in range(quantizers):
+                before = begin_mark(SIZE) if place == 0 else int(codes[place - 1, level]) if inside else 0
+                assert int(batch.inputs[row, column, level]) == (before if inside else 0)
+                after = IGNORED
+                if inside and place < len(codes):
+                    after = int(codes[place, level])
+                elif inside and level == 0:
+                    after = end_mark(SIZE)
+                assert int(batch.targets[row, column, level]) == after
+    assert batch.places.tolist() == [window.start for window in windows]
+    assert int((batch.targets != IGNORED).sum()) == found.num_codes
+
+
+@given(st.integers(1, 9), st.integers(1, 4))
+def test_parts_of_a_batch_are_the_batch(count: int, of: int) -> None:
+    found, _ = sequences([5] * count)
+    batch = pad_batch(found, [Window(i, 0, 6) for i in range(count)])
+    parts = [batch.part(number, of) for number in range(of)]
+    assert sum(int((part.targets != IGNORED).sum()) for part in parts) == found.num_codes
+    assert all(len(part.places) > 0 for part in parts)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.codes.matching import AlignmentIndex
 from distill.generate.distance import kernel_distance
-from distill.generate.novelty import Calibration, NoveltyIndex
+from distill.generate.novelty import Calibration
 
 
 def recordings(seed: int, count: int = 6) -> list[tuple[str, np.ndarray]]:
@@ -34,7 +35,7 @@ def slow_match(known: list[tuple[str, np.ndarray]], codes: np.ndarray) -> tuple[
 def test_matches_agree_with_a_slow_search(seed: int) -> None:
     known = recordings(seed)
     codes = np.random.default_rng(seed + 1).integers(0, 5, (12, 3))
-    match = NoveltyIndex(known, 40).match(codes)
+    match = AlignmentIndex(known, 40).match(codes)
     agreement, run = slow_match(known, codes)
     assert match.agreement == pytest.approx(agreement)
     assert match.copied_frames == run
@@ -42,7 +43,7 @@ def test_matches_agree_with_a_slow_search(seed: int) -> None:
 
 def test_a_recording_matches_itself_whole() -> None:
     known = recordings(0)
-    index = NoveltyIndex(known, 40)
+    index = AlignmentIndex(known, 40)
     for name, codes in known:
         match = index.match(codes)
         assert (match.recording_id, match.agreement, match.copied_frames) == (name, 1.0, len(codes))
@@ -51,7 +52,7 @@ def test_a_recording_matches_itself_whole() -> None:
 def test_nearly_copied_sounds_are_called_copies_and_random_ones_new() -> None:
     rng = np.random.default_rng(0)
     known = [(f"r{n}", rng.integers(0, 64, (50, 4))) for n in range(20)]
-    index = NoveltyIndex(known, 60)
+    index = AlignmentIndex(known, 60)
     calibration = Calibration([index.match(rng.integers(0, 64, (50, 4))) for _ in range(20)])
     for _, codes in known:
         copy = np.where(rng.random(codes.shape) < 0.05, rng.integers(0, 64, codes.shape), codes)
@@ -63,7 +64,7 @@ def test_nearly_copied_sounds_are_called_copies_and_random_ones_new() -> None:
 
 def test_queries_longer_than_announced_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 5 frames, found 6"):
-        NoveltyIndex(recordings(0), 5).match(np.zeros((6, 3), dtype=np.int64))
+        AlignmentIndex(recordings(0), 5).match(np.zeros((6, 3), dtype=np.int64))
 
 
 def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
@@ -80,7 +81,7 @@ def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
 
 def test_a_whole_copy_is_a_copy_even_where_held_out_one_shots_are_found_whole() -> None:
     known = [("short", np.zeros((2, 3), dtype=np.int64)), *recordings(3)]
-    index = NoveltyIndex(known, 40)
+    index = AlignmentIndex(known, 40)
     calibration = Calibration([index.match(np.zeros((1, 3), dtype=np.int64)) for _ in range(5)])
     assert calibration.close_above == 1.0
     assert calibration.judge(index.match(known[2][1])).verdict == "copy"

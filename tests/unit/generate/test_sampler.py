@@ -1,76 +1,104 @@
 """Sampling: cached equals uncached, seeds decide, limits hold, sounds end."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.codes.sequences import begin_token, end_token
+from distill.codes.sequences import begin_mark, end_mark
 from distill.generate.sampler import Sampling, draw, sample_codes
-from distill.models.prior import CodePrior
+from distill.models.prior import Draw, Prior
+from distill.models.priors import PriorShape, build_prior
 
 LEVELS, SIZE = 3, 11
 
 
-@pytest.fixture(scope="module")
-def prior() -> CodePrior:
+@pytest.fixture(scope="module", params=["frame", "delay", "flat"])
+def prior(request: pytest.FixtureRequest) -> Prior:
+    """Sharp enough that what it draws depends on what it has seen."""
+    flat = request.param == "flat"
+    shape = PriorShape(
+        architecture=request.param,
+        codebook_size=SIZE,
+        num_quantizers=LEVELS,
+        context_frames=8,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        depth_layers=2 if request.param == "frame" else 0,
+        codeword_size=0 if flat else 5,
+    )
     torch.manual_seed(0)
-    model = CodePrior(SIZE, 24, LEVELS, 32, 2, 4, 0.0, num_special_tokens=2).eval()
+    model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
     with torch.no_grad():
-        model.head.weight.mul_(40)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
     return model
 
 
-def uncached(prior: CodePrior, count: int, frames: int, seed: int) -> torch.Tensor:
-    """Every step recomputes its window from nothing; only valid within `seq_len`."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.full((count, 1), begin_token(SIZE))
-    for _ in range(frames * LEVELS):
-        with torch.no_grad():
-            logits = prior(tokens)[:, -1]
-        logits[:, SIZE:] = -torch.inf
-        tokens = torch.cat([tokens, draw(logits, Sampling(), generator)[:, None]], dim=1)
-    return tokens[:, 1:].reshape(count, frames, LEVELS)
+def test_what_is_drawn_is_what_recomputing_everything_would_draw(prior: Prior) -> None:
+    """Within the context: every draw's logits are those of the whole sound seen at once."""
+    frames = 8 - (LEVELS - 1)  # a delayed window knows no codes beyond its end
+    drawn = torch.from_numpy(np.stack(sample_codes(prior, 4, 8, 5, Sampling(temperature=0.01), natural_ending=False)))
+    begin = torch.full((4, 1, LEVELS), begin_mark(SIZE))
+    with torch.no_grad():
+        logits = prior(torch.cat([begin, drawn[:, :-1]], dim=1), drawn, torch.zeros(4, dtype=torch.int64))
+    assert torch.equal(logits[..., :SIZE].argmax(dim=-1)[:, :frames], drawn[:, :frames])
 
 
-def test_the_cache_draws_what_recomputing_draws(prior: CodePrior) -> None:
-    drawn = sample_codes(prior, 4, 8, seed=5, sampling=Sampling(), natural_ending=False)
-    np.testing.assert_array_equal(np.stack(drawn), uncached(prior, 4, 8, 5).numpy())
-
-
-def test_the_same_seed_gives_the_same_codes_and_another_gives_others(prior: CodePrior) -> None:
+def test_the_same_seed_gives_the_same_codes_and_another_gives_others(prior: Prior) -> None:
     one, again, other = (
-        np.stack(sample_codes(prior, 2, 30, seed, Sampling(), natural_ending=False)) for seed in (1, 1, 2)
+        np.stack(sample_codes(prior, 2, 30, seed, Sampling(10.0), natural_ending=False)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
 
 
 @pytest.mark.parametrize("frames", [1, 7, 8, 9, 20, 61])
-def test_lengths_beyond_the_context_work_and_hold_codes_only(prior: CodePrior, frames: int) -> None:
+def test_lengths_beyond_the_context_work_and_hold_codes_only(prior: Prior, frames: int) -> None:
     for codes in sample_codes(prior, 3, frames, 0, Sampling(), natural_ending=False):
         assert codes.shape == (frames, LEVELS)
         assert codes.min() >= 0
         assert codes.max() < SIZE
 
 
-def test_sounds_end_where_the_prior_says_so(prior: CodePrior) -> None:
-    lengths = [len(codes) for codes in sample_codes(prior, 64, 200, 0, Sampling())]
+def ending(prior: Prior, chance: float) -> Prior:
+    """The same prior with another opinion of when to end."""
+
+    class Eager:
+        codebook_size = SIZE
+
+        def sampler(self, count: int) -> object:
+            inner = prior.sampler(count)
+
+            class Sampler:
+                def next_frame(self, draw: Draw) -> torch.Tensor:
+                    def drawn(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+                        logits = logits.clone()
+                        if level == 0:
+                            rest = logits[:, :SIZE].logsumexp(dim=-1)
+                            logits[:, end_mark(SIZE)] = rest + math.log(chance / (1 - chance))
+                        return draw(logits, level, frame)
+
+                    return inner.next_frame(drawn)
+
+            return Sampler()
+
+    return Eager()  # type: ignore[return-value]
+
+
+def test_sounds_end_where_the_prior_says_so(prior: Prior) -> None:
+    lengths = [len(codes) for codes in sample_codes(ending(prior, 0.1), 400, 200, 0, Sampling())]
     assert 1 <= min(lengths) < max(lengths) <= 200
+    assert 8 < np.mean(lengths) < 12
 
 
-def test_an_eager_end_still_leaves_one_frame(prior: CodePrior) -> None:
-    def end_at_once(_: CodePrior, __: object, logits: torch.Tensor) -> torch.Tensor:
-        logits = logits.clone()
-        logits[..., end_token(SIZE)] = 1e9
-        return logits
-
-    handle = prior.register_forward_hook(end_at_once)
-    try:
-        assert [len(codes) for codes in sample_codes(prior, 3, 50, 0, Sampling())] == [1, 1, 1]
-    finally:
-        handle.remove()
+def test_an_eager_end_still_leaves_one_frame(prior: Prior) -> None:
+    assert [len(codes) for codes in sample_codes(ending(prior, 1 - 1e-12), 3, 50, 0, Sampling())] == [1, 1, 1]
 
 
 @given(st.integers(1, 11), st.floats(0.05, 1.0), st.integers(0, 100))

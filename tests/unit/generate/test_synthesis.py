@@ -8,13 +8,25 @@ import torch
 
 from distill.audio.pictures import write_spectrograms
 from distill.audio.writing import write_audio
-from distill.bundle import Bundle, BundleMetadata, codec_shape, prior_shape
+from distill.bundle import Bundle, BundleMetadata, codec_shape
 from distill.errors import ArtifactError, AudioError
 from distill.generate.sampler import Sampling
 from distill.generate.synthesis import BATCH, PEAK, decode_sounds, frames_for_seconds, generate_sounds
-from distill.models.prior import CodePrior
+from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
+
+PRIOR = PriorShape(
+    architecture="frame",
+    codebook_size=8,
+    num_quantizers=2,
+    context_frames=10,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    depth_layers=1,
+    codeword_size=8,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +42,12 @@ def bundle() -> Bundle:
     )
     codec = VQVAE(architecture).eval()
     codec.quantizer.fit([torch.randn(100, 8) * 3], torch.Generator().manual_seed(0))
-    prior = CodePrior(8, 20, 2, 16, 1, 2, 0.0, num_special_tokens=2).eval()
+    prior = build_prior(PRIOR, codec.quantizer.codebooks).eval()
     metadata = BundleMetadata(
         has_prior=True,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
-        prior_config=prior_shape(prior),
+        prior_config=PRIOR,
         codebook_size=8,
         seq_len=20,
         num_quantizers=2,

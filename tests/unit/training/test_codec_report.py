@@ -9,8 +9,8 @@ from rich.console import Console
 from distill import console
 from distill.console import ProgressReport, health_table
 from distill.training.codec_report import print_codec, show_codec_progress
-from distill.training.engine import FitResult
 from distill.training.events import VQEpochMetrics, VQStepMetrics
+from distill.training.task import FitResult
 from distill.training.tracking import Tracker
 from distill.training.vqvae import CodecTraining, utilization_warnings
 
@@ -96,7 +96,7 @@ def test_a_table_below_the_bar_is_live_and_goes_with_it(monkeypatch: pytest.Monk
 
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}, {"train_loss": 2.0, "val_loss": 2.75}]
-    fit = FitResult({}, {}, 0, 2.5, rows[0], rows, skipped_steps=0, cancelled=False)
+    fit = FitResult({}, {}, 0, 2.5, rows[0], rows)
     screen = io.StringIO()
     print_codec(CodecTraining(None, fit, health(0.5, 0.1), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
     lines = screen.getvalue().splitlines()
@@ -108,7 +108,7 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
 
 def test_a_training_that_never_beat_its_start_says_so() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}]
-    fit = FitResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows, skipped_steps=0, cancelled=False)
+    fit = FitResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows)
     screen = io.StringIO()
     print_codec(CodecTraining(None, fit, health(0.5, 0.5), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
     assert screen.getvalue().splitlines()[0] == (

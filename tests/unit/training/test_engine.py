@@ -1,5 +1,7 @@
 """The loop: exact resume, best weights, patience, cancel, interruption, non-finite losses, on a task small enough to see through."""
 
+import json
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,14 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from distill.console import ProgressReport
 from distill.errors import ArtifactError, DistillError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.seeds import derive_seed
 from distill.training import engine
+from distill.training import interruption as interruption_module
 from distill.training.checkpoints import CheckpointStore
-from distill.training.engine import Epoch, Fit, FitResult, FitSettings, Step, learning_rate_at
+from distill.training.engine import Fit
 from distill.training.fabric import make_fabric
-from distill.training.interruption import Interruption, catch_interruption
+from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
+from distill.training.task import Epoch, FitResult, FitSettings, Step, learning_rate_at
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
@@ -25,11 +30,12 @@ FABRIC = make_fabric(Execution("cpu", "fp32"))
 class Line:
     """Fits a line with dropout, so that a lost random state shows."""
 
-    def __init__(self, poison: frozenset[int] = frozenset()) -> None:
+    def __init__(self, poison: frozenset[int] = frozenset(), probes: list[float] | None = None) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
         self.steps_per_epoch = 4
         self.poison, self.count = poison, 0
+        self.probes = probes
 
     def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
         for step in range(skip, self.steps_per_epoch):
@@ -39,6 +45,11 @@ class Line:
         self.count += 1
         loss = (model(batch)[:, 0] - batch.sum(dim=1)).square().mean()
         return {"train_loss": loss * torch.nan if self.count in self.poison else loss}
+
+    def probe(self) -> float | None:
+        if self.probes is not None:
+            return self.probes.pop(0)
+        return 1 + self.validate()["val_loss"]
 
     def validate(self) -> dict[str, float]:
         probe = torch.ones(1, 3)
@@ -51,10 +62,10 @@ def settings(**changes: Any) -> FitSettings:
     return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, **changes})
 
 
-def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]]]:
+def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]], list[dict[str, Any]]]:
     tensors = [*sorted(result.best_tensors.items()), *sorted(result.last_tensors.items())]
     weights = [float(v) for _, t in tensors for v in t.flatten()]
-    return weights, [list(row.items()) for row in result.history]
+    return weights, [list(row.items()) for row in result.history], result.journal
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 5, 17, 23])
@@ -77,6 +88,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop
 @pytest.mark.parametrize("kill_at", [2, 9, 22])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
     expected = Fit(Line(), settings(), FABRIC).run()
     store = CheckpointStore(tmp_path / "run")
 
@@ -155,6 +167,7 @@ def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
     assert whole_run.state.drops == 3
     assert len(expected.history) * 4 > kill_at
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
     store = CheckpointStore(tmp_path / "run")
 
     def kill(step: Step) -> None:
@@ -214,22 +227,153 @@ def test_cancel_before_the_first_epoch_still_gives_weights() -> None:
     assert Fit(Line(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
 
 
-def test_non_finite_losses_are_skipped_and_counted() -> None:
-    result = Fit(Line(frozenset({2, 3, 9})), settings(), FABRIC).run()
-    assert result.skipped_steps == 3
+@pytest.fixture
+def watchful(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "WATCH_STEPS", 2)
+
+
+def events(result: FitResult) -> list[tuple[int, str]]:
+    return [(int(line["step"]), str(line["event"])) for line in result.journal if "event" in line]
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None:
+    """Nothing is left of steps 9 and 10: as if training had seen the data of 1 to 8 and then that of 11 on."""
+    task = Line(frozenset({10}), probes=[2.0] * 50)
+    places: list[float] = []
+    result = Fit(task, settings(), FABRIC, on_step=lambda step: places.append(step.learning_rate)).run()
+    assert result.rollbacks == 1
+    assert not result.diverged
+    assert (10, "rollback") in events(result)
+    line = next(line for line in result.journal if line.get("event") == "rollback")
+    assert line["to"] == 8
+    assert "found train_loss nan" in str(line["reason"])
+    assert len(result.history) == 6
+    expected = [learning_rate_at(place, 24, settings()) for place in [*range(10), *range(8, 22)]]
+    assert places == pytest.approx(expected)
     assert all(torch.isfinite(value).all() for value in result.best_tensors.values())
 
 
-def test_ten_non_finite_losses_in_a_row_stop_with_a_sentence() -> None:
+@pytest.mark.usefixtures("watchful")
+def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
+    kept: dict[int, dict[str, Tensor]] = {}
+    fit = Fit(Line(frozenset({10})), settings(), FABRIC)
+
+    def watch(step: Step) -> None:
+        kept[step.step] = {key: value.detach().clone() for key, value in fit._resume_tensors().items()}
+
+    fit.on_step = watch
+    fit.run()
+    assert kept[10].keys() == kept[8].keys()
+    assert all(torch.equal(value, kept[8][key]) for key, value in kept[10].items())
+    assert any(not torch.equal(value, kept[8][key]) for key, value in kept[9].items())
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weights() -> None:
+    steady = [100.0, 100.0, 100.0]
+    result = Fit(Line(probes=[*steady, 106.0, 104.0, 120.0, 130.0, 140.0]), settings(epochs=60), FABRIC).run()
+    assert [step for step, event in events(result) if event == "rollback"] == [8, 12, 14]
+    assert events(result)[-1] == (16, "diverged")
+    assert result.diverged
+    assert result.rollbacks == 3
+    losses = [row["val_loss"] for row in result.history]
+    assert result.best_loss == min(losses)
+    assert len(losses) == 3
+
+
+@pytest.mark.usefixtures("watchful")
+@pytest.mark.parametrize("kill_at", [9, 10, 11, 13, 16, 21])
+def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: Any, kill_at: int
+) -> None:
+    class Poisoned(Line):
+        """Poison depends on the data, not on how often it was asked."""
+
+        def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+            for number, batch in enumerate(super().batches(epoch, skip), start=epoch * self.steps_per_epoch + skip):
+                yield batch * torch.nan if number in {9, 15} else batch
+
+    expected = Fit(Poisoned(), settings(), FABRIC).run()
+    assert expected.rollbacks == 2
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    store = CheckpointStore(tmp_path / "run")
+
+    def kill(step: Step) -> None:
+        if step.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        Fit(Poisoned(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Fit(Poisoned(), settings(), FABRIC, store).run()) == whole(expected)
+
+
+def test_losses_that_are_never_finite_stop_with_a_sentence() -> None:
     with pytest.raises(
-        DistillError, match=r"step 14: expected finite losses, found train_loss nan.* 10 steps in a row; lower"
+        DistillError, match=r"step 4: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
     ):
-        Fit(Line(frozenset(range(5, 40))), settings(), FABRIC).run()
+        Fit(Line(frozenset(range(1, 40))), settings(), FABRIC).run()
 
 
-def test_a_first_epoch_without_a_finite_loss_stops_with_a_sentence() -> None:
-    with pytest.raises(DistillError, match="first epoch: expected finite losses, found none in the whole epoch; lower"):
-        Fit(Line(frozenset(range(1, 5))), settings(), FABRIC).run()
+def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "WATCH_STEPS", 1)
+    result = Fit(Line(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
+    assert result.diverged
+    assert result.rollbacks == 3
+    assert math.isfinite(result.best_loss)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_the_journal_is_a_file_that_can_be_read_while_training_runs(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run")
+    seen: list[int] = []
+    result = Fit(Line(), settings(), FABRIC, store, on_step=lambda _: seen.append(len(read_lines(store.journal)))).run()
+    assert seen[:6] == [0, 1, 1, 2, 3, 4]
+    lines = read_lines(store.journal)
+    assert lines == result.journal
+    assert set(lines[0]) == {"step", "loss", "perplexity", "ppl_delta"}
+    assert [line["step"] for line in lines if line.get("event")] == [4, 8, 12, 16, 20, 24]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_newest_five_checkpoints_and_the_best_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    store = CheckpointStore(tmp_path / "run")
+    result = Fit(Line(), settings(), FABRIC, store).run()
+    names = sorted(path.name for path in store.folder.glob("*.safetensors"))
+    steps = [f"step-{step:010d}.safetensors" for step in range(20, 25)]
+    assert names == [f"best-{result.best_epoch + 1:06d}.safetensors", *steps]
+
+
+def test_a_stop_file_ends_training_with_the_best_weights(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(interruption_module, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "stop"
+
+    def ask(step: Step) -> None:
+        if step.step == 13:
+            path.touch()
+
+    result = Fit(Line(), settings(), FABRIC, on_step=ask, cancel_event=StopFile(path)).run()
+    assert result.cancelled
+    assert len(result.history) == 3
+    assert result.best_loss == min(row["val_loss"] for row in result.history)
+    assert events(result)[-1] == (13, "stopped as asked")
+    assert not path.exists()
+
+
+def test_a_stop_file_from_before_is_removed_and_said(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "stop"
+    path.touch()
+    with ProgressReport("prior") as progress:
+        stop = watch_for_stop(path, progress)
+    assert not stop.is_set()
+    assert not path.exists()
+    assert "was there before training began and is removed; make it again to stop early" in capsys.readouterr().err
 
 
 def test_epochs_report_means_of_their_steps() -> None:
@@ -253,8 +397,10 @@ def test_the_schedule_warms_up_and_ends_at_a_twentieth() -> None:
 def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "run")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "last.safetensors").write_bytes(b"not a checkpoint")
-    with pytest.raises(ArtifactError, match=r"last\.safetensors: expected a checkpoint .* delete .*run to start"):
+    (tmp_path / "run" / "step-0000000003.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(
+        ArtifactError, match=r"step-0000000003\.safetensors: expected a checkpoint .* delete .*run to start"
+    ):
         Fit(Line(), settings(), FABRIC, store).run()
 
 
@@ -262,8 +408,9 @@ def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with catch_interruption() as interruption:
         signal.raise_signal(signal.SIGTERM)
+        assert interruption.signal == signal.SIGTERM
         with pytest.raises(Interrupted, match="interrupted by SIGTERM: all is saved") as caught:
-            interruption.check("all is saved")
+            interruption.leave(signal.SIGTERM, "all is saved")
     assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 

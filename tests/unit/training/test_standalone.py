@@ -16,7 +16,6 @@ from distill.errors import AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.params import CorpusParams, Params, VQVAEParams
 from distill.training import standalone
-from distill.training.checkpoints import CheckpointStore
 from distill.training.engine import Fit
 from distill.training.standalone import TrainedModel, train_model
 
@@ -25,6 +24,10 @@ TINY = VQVAEParams(
     epochs=4, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
 )
 PARAMS = Params(corpus=CorpusParams(path="unused", sample_rate=16_000), vqvae=TINY)
+
+
+def key(folder: Path, params: Params) -> str:
+    return standalone._key("train", os.fsencode(folder.resolve()).hex(), params)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     folder = tmp_path_factory.mktemp("finished")
-    return train_model(sounds, folder / "a.distill", PARAMS, EXECUTION, folder / "state")
+    return train_model(sounds, folder / "a.distill", PARAMS, EXECUTION, state=folder / "state")
 
 
 def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedModel) -> None:
@@ -58,7 +61,8 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.training.fit.history)
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
-    assert [path.name for path in finished.path.parent.iterdir()] == ["a.distill"]
+    assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "state"]
+    assert [path.name for path in (finished.path.parent / "state").iterdir()] == ["corpora.json"]
 
 
 def test_rejected_recordings_are_named(finished: TrainedModel) -> None:
@@ -85,13 +89,14 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     with pytest.raises(
         Interrupted, match=r"training is saved after step 3 of .*; run the same command to go on"
     ) as caught:
-        train_model(sounds, tmp_path / "model-1.distill", PARAMS, EXECUTION, tmp_path / "state")
+        train_model(sounds, tmp_path / "model-1.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert caught.value.exit_code == code
     assert not list(tmp_path.glob("*.distill"))
-    train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, tmp_path / "state")
+    train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert steps == len(finished.codec.training.fit.history)  # one step an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["model-2.distill"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "state"]
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
 
 
 def test_a_crash_before_the_model_file_loses_nothing(
@@ -103,18 +108,18 @@ def test_a_crash_before_the_model_file_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(standalone, "bundle_artifacts", crash)
         with pytest.raises(MemoryError):
-            train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, tmp_path / "state")
+            train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     (state,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert CheckpointStore(state).load("best") is not None
-    train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, tmp_path / "state")
+    assert list(state.glob("best-*.safetensors"))
+    train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
 
 
 def test_other_settings_are_other_work(sounds: Path, tmp_path: Path) -> None:
     renamed = PARAMS.model_copy(update={"bundle": PARAMS.bundle.model_copy(update={"name": "other"})})
-    assert standalone._key(sounds, PARAMS) == standalone._key(sounds, renamed)
-    assert standalone._key(sounds, PARAMS) != standalone._key(sounds, PARAMS.model_copy(update={"seed": 1}))
-    assert standalone._key(sounds, PARAMS) != standalone._key(tmp_path, PARAMS)
+    assert key(sounds, PARAMS) == key(sounds, renamed)
+    assert key(sounds, PARAMS) != key(sounds, PARAMS.model_copy(update={"seed": 1}))
+    assert key(sounds, PARAMS) != key(tmp_path, PARAMS)
 
 
 def test_a_folder_that_makes_no_corpus_is_a_sentence_and_leaves_other_work_alone(tmp_path: Path) -> None:
@@ -122,13 +127,13 @@ def test_a_folder_that_makes_no_corpus_is_a_sentence_and_leaves_other_work_alone
     (tmp_path / "state" / "train" / "other").mkdir(parents=True)
     (tmp_path / "state" / "train" / "other" / "kept").touch()
     with pytest.raises(AudioError, match="found 1 usable recording; at least 2 are needed"):
-        train_model(tmp_path / "sounds", tmp_path / "a.distill", PARAMS, EXECUTION, tmp_path / "state")
+        train_model(tmp_path / "sounds", tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert [path.name for path in (tmp_path / "state").rglob("*")] == ["train", "other", "kept"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
 def test_the_same_training_twice_at_once_is_refused(sounds: Path, tmp_path: Path) -> None:
-    work = tmp_path / "state" / "train" / standalone._key(sounds, PARAMS)
+    work = tmp_path / "state" / "train" / key(sounds, PARAMS)
     work.mkdir(parents=True)
     script = (
         "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
@@ -138,7 +143,7 @@ def test_the_same_training_twice_at_once_is_refused(sounds: Path, tmp_path: Path
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(ParamsError, match="found the same training at work already; wait until it ends"):
-            train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, tmp_path / "state")
+            train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
         other.communicate("\n")
 
 
@@ -147,7 +152,7 @@ def test_a_file_where_work_belongs_is_a_sentence(sounds: Path, tmp_path: Path) -
     with pytest.raises(
         ParamsError, match=r"state.*: expected a folder for work in progress, found a file; move it away"
     ):
-        train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, tmp_path / "state")
+        train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
 
 
 def test_what_is_written_says_nothing_of_time_or_place(finished: TrainedModel, sounds: Path) -> None:

@@ -1,0 +1,95 @@
+"""`architecture: delay`: one position a frame, each level a position later than the one before, and no depth network."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.codes.patterns import delay_codes, undelay
+from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.models.code_table import CodeTable, impossible_marks, looked_up
+from distill.models.prior import Draw, Prior
+from distill.models.transformer import KeyValueCache, Place, Transformer
+
+
+class DelayPrior(Prior):
+    """A causal transformer over delayed codes (the delay pattern of Copet et al. 2023, MusicGen): position `s` reads level
+    q of frame `s - q` and guesses level q of frame `s + 1 - q`. `codewords` as for `FramePrior`."""
+
+    codewords: Tensor
+
+    def __init__(
+        self,
+        codewords: Tensor,
+        context_frames: int,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.num_quantizers, self.codebook_size, size = codewords.shape
+        self.context_frames = context_frames
+        self.register_buffer("codewords", codewords.clone())
+        self.read, self.guessed = (
+            CodeTable(self.num_quantizers, self.codebook_size, size, hidden_size) for _ in range(2)
+        )
+        self.place = Place(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
+        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
+        self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
+
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+        """See `Prior`. A level is guessed from coarser ones of frames to come, too, as far as they come before it."""
+        frames = torch.cat([inputs[:, :1], targets], dim=1)
+        unknown = begin_mark(self.codebook_size)
+        delayed = delay_codes(torch.where(frames < 0, unknown, frames), unknown)
+        return undelay(self.logits(delayed[:, :-1], places))
+
+    def logits(self, delayed: Tensor, places: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Logits `[B, S, Q, V + marks]` of the places after `delayed` `[B, S, Q]`; with a cache they follow what it holds."""
+        x = looked_up(self.read(self.codewords), delayed).sum(dim=2)
+        x = self.dropout(x + self.place(places, delayed.shape[1]))
+        hidden = self.stack(x, cache, None if cache is None else int(places[0]))
+        guessed = self.guessed(self.codewords)
+        logits = torch.einsum("bsd,qvd->bsqv", hidden, guessed.to(hidden.dtype)).float()
+        return logits + (self.bias + cast(Tensor, self.impossible))[:, 0]
+
+    def sampler(self, count: int) -> "DelaySampler":
+        """See `Prior`."""
+        return DelaySampler(self, count)
+
+
+class DelaySampler:
+    """Draws Q - 1 places ahead of the frame that it gives."""
+
+    def __init__(self, prior: DelayPrior, count: int) -> None:
+        self.prior = prior
+        self.mark = begin_mark(prior.codebook_size)
+        self.cache = KeyValueCache(prior.stack, count, prior.context_frames + prior.num_quantizers - 1)
+        self.drawn = torch.full((count, 1, prior.num_quantizers), self.mark, device=prior.bias.device)  # [B, S, Q]
+        self.frame = 0
+
+    @torch.no_grad()
+    def next_frame(self, draw: Draw) -> Tensor:
+        """See `Sampler`."""
+        levels = self.prior.num_quantizers
+        while self.drawn.shape[1] < self.frame + 1 + levels:
+            self._advance(draw)
+        self.frame += 1
+        return undelay(self.drawn[:, self.frame : self.frame + levels])[:, 0]
+
+    def _advance(self, draw: Draw) -> None:
+        """One place more: level q of frame `place - q`, counted from 0 on without the begin mark."""
+        place = self.drawn.shape[1] - 1
+        if self.cache.length == self.cache.positions:
+            self.cache.forget(self.cache.positions // 2)
+        logits = self.prior.logits(self.drawn[:, -1:], torch.tensor([place]), self.cache)[:, 0]
+        codes = [
+            draw(logits[:, level], level, place - level).to(logits.device)
+            if place >= level
+            else torch.full_like(self.drawn[:, 0, 0], self.mark)
+            for level in range(self.prior.num_quantizers)
+        ]
+        self.drawn = torch.cat([self.drawn, torch.stack(codes, dim=1)[:, None]], dim=1)

@@ -1,0 +1,136 @@
+"""`architecture: frame`: one position a frame, and a small network that goes through the levels of each frame."""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.models.code_table import CodeTable, impossible_marks, looked_up
+from distill.models.prior import Draw, Prior
+from distill.models.recall import Recall
+from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
+
+BEND = 128  # hidden units between a codeword and the vector that it is guessed by
+
+
+class Tables(NamedTuple):
+    """Vectors `[Q, V + marks, D]` of codes where they are read, where they lead on to finer levels, and where they are guessed."""
+
+    read: Tensor
+    given: Tensor
+    guessed: Tensor
+
+
+class FramePrior(Prior):
+    """A causal transformer over frames; the codes of a frame follow from its output, level by level, through residual
+    blocks that know the levels before (as in the RQ-Transformer of Lee et al. 2022, with blocks in place of attention).
+
+    `codewords` `[Q, V, C]` are the codec's, see `CodeTable`; with C = 0 the prior knows codes as numbers only.
+    """
+
+    codewords: Tensor
+    impossible: Tensor
+
+    def __init__(
+        self,
+        codewords: Tensor,
+        context_frames: int,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+        depth_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        self.num_quantizers, self.codebook_size, size = codewords.shape
+        self.context_frames = context_frames
+        self.register_buffer("codewords", codewords.clone())
+        sizes = (self.num_quantizers, self.codebook_size, size, hidden_size)
+        self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
+        self.place = Place(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
+        self.to_depth = nn.Linear(hidden_size, hidden_size)
+        self.level = nn.Parameter(torch.zeros(self.num_quantizers, hidden_size))
+        self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(depth_layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self.recall = Recall(self.num_quantizers, self.codebook_size, hidden_size)
+        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
+        self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
+        for part in (self.to_depth, self.depth):
+            initialise(part, max(1, depth_layers))
+
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+        """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
+        tables = self.tables()
+        hidden = self.summaries(tables, inputs, places)
+        before = looked_up(tables.given, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
+        before[:, :, 0] = 0
+        deep = self._deep(hidden[:, :, None] + before + self.level)
+        batch, frames = targets.shape[:2]
+        by_level = deep.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
+        logits = torch.bmm(by_level, tables.guessed.transpose(1, 2)).float() + self.bias
+        logits = logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1)
+        mixed: Tensor = self.recall(logits, deep, inputs, targets)
+        return mixed + self.impossible[:, 0]
+
+    def tables(self) -> Tables:
+        """What the codes' vectors are with the weights as they are."""
+        return Tables(self.read(self.codewords), self.given(self.codewords), self.guessed(self.codewords))
+
+    def summaries(self, tables: Tables, inputs: Tensor, places: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
+        frames = inputs.shape[1]
+        x = looked_up(tables.read, inputs).sum(dim=2) + self.place(places, frames)
+        start = None if cache is None else int(places[0])
+        return cast(Tensor, self.to_depth(self.stack(self.dropout(x), cache, start)))
+
+    def level_logits(self, tables: Tables, known: Tensor, level: int, past: Tensor, codes: Tensor) -> Tensor:
+        """Logits `[B, V + marks]` of a level of the frame after `past` `[B, S, Q]`.
+
+        `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels, which `codes` `[B, Q]` holds.
+        """
+        deep = self._deep(known + self.level[level])
+        logits = deep @ tables.guessed[level].T + self.bias[level]
+        mixed: Tensor = self.recall(logits[:, None, None], deep[:, None, None], past, codes[:, None], level)
+        return mixed[:, 0, 0] + self.impossible[level]
+
+    def cache(self, batch_size: int) -> KeyValueCache:
+        """An empty cache for `context_frames` frames."""
+        return KeyValueCache(self.stack, batch_size, self.context_frames)
+
+    def _deep(self, x: Tensor) -> Tensor:
+        for block in self.depth:
+            x = block(x)
+        return cast(Tensor, self.norm(x))
+
+    def sampler(self, count: int) -> "FrameSampler":
+        """See `Prior`."""
+        return FrameSampler(self, count)
+
+
+class FrameSampler:
+    """Frame after frame, level after level. When the context is full the older half of it is forgotten."""
+
+    @torch.no_grad()
+    def __init__(self, prior: FramePrior, count: int) -> None:
+        self.prior, self.frame = prior, 0
+        self.tables, self.cache = prior.tables(), prior.cache(count)
+        mark = begin_mark(prior.codebook_size)
+        self.past = torch.full((count, 1, prior.num_quantizers), mark, device=prior.bias.device)  # [B, S, Q]
+
+    @torch.no_grad()
+    def next_frame(self, draw: Draw) -> Tensor:
+        """See `Sampler`."""
+        if self.cache.length == self.cache.positions:
+            self.cache.forget(-(-self.cache.positions // 2))
+        known = self.prior.summaries(self.tables, self.past[:, -1:], torch.tensor([self.frame]), self.cache)[:, 0]
+        codes = torch.zeros_like(self.past[:, 0])
+        for level in range(self.prior.num_quantizers):
+            logits = self.prior.level_logits(self.tables, known, level, self.past, codes)
+            codes[:, level] = draw(logits, level, self.frame).to(codes.device)
+            known = known + self.tables.given[level][codes[:, level]]
+        self.frame += 1
+        self.past = torch.cat([self.past[:, 1 - self.prior.context_frames :], codes[:, None]], dim=1)
+        return codes

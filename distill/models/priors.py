@@ -1,0 +1,65 @@
+"""The table of priors: which class an architecture is, and what decides the shape of its tensors."""
+
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from distill.models.code_table import unit_codewords
+from distill.models.delay_prior import DelayPrior
+from distill.models.frame_prior import FramePrior
+from distill.models.prior import FlatPrior, Prior
+from distill.params import CodebookSize, CodewordSize, DepthLayers, Heads, Levels, PriorLayers, PriorWidth, Settings
+
+
+class PriorShape(Settings):
+    """`prior_config`: what decides the shape of the prior's tensors. `codeword_size` 0: codes are known as numbers only."""
+
+    architecture: Literal["frame", "flat", "delay"]
+    codebook_size: CodebookSize
+    num_quantizers: Levels
+    context_frames: Annotated[int, Field(ge=1, le=1 << 20)]
+    hidden_size: PriorWidth
+    num_layers: PriorLayers
+    num_heads: Heads
+    depth_layers: DepthLayers
+    codeword_size: CodewordSize
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        head = self.hidden_size // self.num_heads
+        if self.hidden_size % self.num_heads or (head % 2 and self.architecture != "flat"):
+            raise ValueError("expected num_heads to divide hidden_size into heads of even size")
+        if self.depth_layers and self.architecture != "frame":
+            raise ValueError("expected depth_layers 0 but for frame")
+        if self.codeword_size and self.architecture == "flat":
+            raise ValueError("expected codeword_size 0 for flat")
+        return self
+
+    @property
+    def seq_len(self) -> int:
+        """Codes in the context."""
+        return self.context_frames * self.num_quantizers
+
+    @property
+    def parameters(self) -> int:
+        """At least so many weights has a prior of this shape."""
+        tables = 2 * self.codebook_size * self.hidden_size
+        return tables + 12 * self.num_layers * self.hidden_size**2 + self.codebook_size * self.codeword_size
+
+
+def build_prior(shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0) -> Prior:
+    """A prior of that shape with weights drawn from the global generator; `codebooks` `[Q, V, C]` are the codec's.
+
+    Without them the codewords are zeros, for a state dict to fill.
+    """
+    sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
+    if shape.architecture == "flat":
+        return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes)
+    words = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
+    if codebooks is not None and shape.codeword_size:
+        words = unit_codewords(codebooks.cpu())
+    if shape.architecture == "delay":
+        return DelayPrior(words, *sizes)
+    return FramePrior(words, *sizes, shape.depth_layers)

@@ -1,0 +1,163 @@
+"""Pre-norm causal transformer blocks with a cache, for whatever is laid out as a sequence."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+INIT_STD = 0.02
+ROTARY_BASE = 10_000.0
+PLACE_RATES = 8  # sines and cosines of the logarithm of a position's number
+
+
+class KeyValueCache:
+    """Keys and values of the positions seen so far, preallocated: `[layers, 2, B, H, positions, D / H]`."""
+
+    def __init__(self, stack: "Transformer", batch_size: int, positions: int) -> None:
+        block = cast(Block, stack.blocks[0])
+        weight = block.attend.weight
+        shape = (len(stack.blocks), 2, batch_size, block.num_heads, positions, weight.shape[1] // block.num_heads)
+        self.memory = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self.length = 0
+
+    @property
+    def positions(self) -> int:
+        """How many positions it can hold."""
+        return self.memory.shape[4]
+
+    def forget(self, count: int) -> None:
+        """Drop the oldest `count` positions. Sound only where positions are relative, as rotary ones are."""
+        kept = self.length - count
+        self.memory[..., :kept, :] = self.memory[..., count : self.length, :].clone()
+        self.length = kept
+
+
+class Transformer(nn.Module):
+    """`num_layers` causal blocks and a final norm. With `rotary` positions are relative: see `RotaryEmbedding`."""
+
+    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False) -> None:
+        super().__init__()
+        if width % num_heads or (rotary and width // num_heads % 2):
+            raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
+        self.rotary = RotaryEmbedding(width // num_heads) if rotary else None
+        self.blocks = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(width)
+        initialise(self, num_layers)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, start: int | None = None) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`.
+
+        With a cache the positions come after those it holds, which they attend to; it takes them up. `start` is the
+        number of the first position where that is not the length of the cache.
+        """
+        seen = cache.length if cache is not None else 0
+        turns = None
+        if self.rotary is not None:
+            turns = self.rotary(seen if start is None else start, x.shape[1], x.device)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, None if cache is None else cache.memory[layer], seen, turns)
+        if cache is not None:
+            cache.length = seen + x.shape[1]
+        return cast(Tensor, self.norm(x))
+
+
+class RotaryEmbedding(nn.Module):
+    """Turns each pair of a query's or key's features by an angle proportional to its position, so that attention
+    depends on distances alone (Su et al. 2021, RoFormer, eq. 34)."""
+
+    def __init__(self, head_size: int) -> None:
+        super().__init__()
+        rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2) / head_size)
+        self.register_buffer("rates", rates, persistent=False)
+
+    def forward(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and sines `[count, head_size / 2]` of positions from `start` on."""
+        angles = torch.arange(start, start + count, device=device)[:, None] * cast(Tensor, self.rates)
+        return angles.cos(), angles.sin()
+
+
+def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Queries or keys `[..., T, head_size]`, turned."""
+    cosines, sines = (turn.to(x.dtype) for turn in turns)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
+
+
+class Block(nn.Module):
+    """Pre-norm causal self-attention and MLP. Dropout acts on what both add, not on attention weights: fused kernels
+    for CPUs know none of those, and the others take 20 times as long."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.attend = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.mlp = ResidualBlock(width, dropout)
+
+    def forward(
+        self, x: Tensor, memory: Tensor | None = None, start: int = 0, turns: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`; `memory` `[2, B, H, positions, D / H]` holds `start` earlier positions and takes up these."""
+        x = x + self.dropout(self.project(self._attention(self.attention_norm(x), memory, start, turns)))
+        return cast(Tensor, self.mlp(x))
+
+    def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        batch, count, width = x.shape
+        heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        if turns is not None:
+            query, key = turned(query, turns), turned(key, turns)
+        mask = None
+        if memory is not None:
+            stop = start + count
+            memory[0, :, :, start:stop], memory[1, :, :, start:stop] = key, value
+            key, value = memory[0, :, :, :stop], memory[1, :, :, :stop]
+            if start and count > 1:
+                mask = torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
+        mixed = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=start == 0 and count > 1
+        )
+        return mixed.transpose(1, 2).reshape(batch, count, width)
+
+
+class Place(nn.Module):
+    """A vector for how far into its recording a position is: fine near the beginning, coarser later."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(2 * PLACE_RATES, width)
+        nn.init.normal_(self.project.weight, std=INIT_STD)
+
+    def forward(self, places: Tensor, count: int) -> Tensor:
+        """`[B, count, width]` of positions from `places` `[B]` on."""
+        numbers = places[:, None] + torch.arange(count, device=places.device)
+        rates = 2.0 ** torch.arange(PLACE_RATES, device=places.device) * (math.pi / 16)
+        angles = (1 + numbers.float()).log2()[..., None] * rates
+        return cast(Tensor, self.project(torch.cat([angles.sin(), angles.cos()], dim=-1)))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-norm MLP beside the identity."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., D]`."""
+        y = self.contract(nn.functional.gelu(self.expand(self.norm(x))))
+        return x + cast(Tensor, self.dropout(y))
+
+
+def initialise(module: nn.Module, num_layers: int) -> None:
+    """Small normal weights. Each block adds two terms to the residual stream: theirs are scaled down with depth."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            residual = name.endswith(("project.weight", "contract.weight"))
+            nn.init.normal_(parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if residual else INIT_STD)

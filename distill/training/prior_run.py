@@ -1,0 +1,105 @@
+"""The prior from coded recordings on disk to an artefact on disk, resumed where it was left: one way for stage and command."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from distill.codes.store import CodesReader, codes_by_side
+from distill.console import ProgressReport
+from distill.execution import Execution
+from distill.files import sha256_file, sha256_files
+from distill.params import Auto, PriorParams, SplitParams, TierName, tier_for
+from distill.training.artifacts import checkpoint_key, fingerprint
+from distill.training.checkpoints import CheckpointStore
+from distill.training.fabric import make_fabric
+from distill.training.folds import measure_folds
+from distill.training.interruption import catch_interruption, watch_for_stop
+from distill.training.prior import PriorData, PriorTraining, fit_prior
+from distill.training.prior_report import save_prior, show_prior_progress
+from distill.training.tracking import tracked
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """What decides the prior that coded recordings give."""
+
+    prior: PriorParams
+    split: SplitParams
+    tier: TierName | Auto
+    seed: int
+
+
+@dataclass(frozen=True)
+class PriorRun:
+    """A training that reached its end. `store` holds the way there: clear it once what was made of it is safe."""
+
+    training: PriorTraining
+    figures: Mapping[str, float]
+    recordings: int
+    store: CheckpointStore
+
+
+def read_prior_data(codes: Path, split: Path) -> PriorData:
+    """What artefacts of codes and split hold for a prior. Raises ArtifactError."""
+    reader = CodesReader(codes)
+    sides = codes_by_side(reader, split)
+    return PriorData(
+        list(sides.train.values()),
+        [sides.groups[name] for name in sides.train],
+        list(sides.held_out.values()),
+        [sides.groups[name] for name in sides.held_out],
+        torch.from_numpy(reader.codebooks()),
+        reader.config,
+    )
+
+
+def run_prior_training(
+    codes: Path,
+    split: Path,
+    folder: Path,
+    checkpoints: Path,
+    settings: PriorSettings,
+    execution: Execution,
+    tracking_root: Path | None,
+    stop: Path,
+) -> PriorRun:
+    """Train on the codes in `codes`, held out by `split`, and write the artefact `folder`.
+
+    Goes on from the state below `checkpoints` that has the same inputs, settings and code. A file that appears at
+    `stop` ends training with the best weights so far. Raises Interrupted after saving.
+    """
+    fabric = make_fabric(execution)
+    data = read_prior_data(codes, split)
+    config = settings.prior.resolve(data.recordings, settings.tier, settings.split)
+    resolved = {
+        **config.model_dump(),
+        "seed": settings.seed,
+        "tier": tier_for(data.recordings, settings.tier).name,
+    }
+    inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
+    mark = fingerprint("train_prior", inputs, resolved)
+    store = CheckpointStore(checkpoints / checkpoint_key(mark))
+    with (
+        catch_interruption() as interruption,
+        tracked(tracking_root, "train_prior", mark, {**resolved, "recordings": data.recordings}) as tracker,
+        ProgressReport("prior") as progress,
+    ):
+        training = fit_prior(
+            data,
+            config,
+            settings.seed,
+            fabric,
+            store,
+            show_prior_progress(progress, tracker),
+            tracker.metrics,
+            interruption,
+            watch_for_stop(stop, progress),
+        )
+        folds = measure_folds(data, config, settings.seed, fabric, store, progress, interruption)
+        figures = {**save_prior(folder, training, config, data, mark), **folds}
+        tracker.metrics(folds, 0)
+        for name in ("model.safetensors", "config.json", "metrics.jsonl"):
+            tracker.artifact(folder / name, "checkpoint")
+    return PriorRun(training, figures, data.recordings, store)

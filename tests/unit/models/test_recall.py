@@ -1,0 +1,78 @@
+"""The mixture of what the network would say and what was said, against a slow loop."""
+
+import copy
+import math
+
+import torch
+
+from distill.models.recall import AGES, Recall
+
+LEVELS, SIZE, WIDTH = 3, 5, 4
+
+
+def mixture(frames: int = 6) -> tuple[Recall, list[torch.Tensor]]:
+    torch.manual_seed(1)
+    recall = Recall(LEVELS, SIZE, WIDTH)
+    for parameter in recall.parameters():
+        torch.nn.init.normal_(parameter)
+    inputs = torch.randint(SIZE, (2, frames, LEVELS))
+    inputs[:, 0] = SIZE  # the begin mark
+    targets = torch.randint(SIZE, (2, frames, LEVELS))
+    targets[:, :-1] = inputs[:, 1:]
+    logits, deep = torch.randn(2, frames, LEVELS, SIZE + 2), torch.randn(2, frames, LEVELS, WIDTH)
+    return recall, [logits, deep, inputs, targets]
+
+
+def slow(
+    recall: Recall,
+    logits: torch.Tensor,
+    deep: torch.Tensor,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    where: tuple[int, int, int],
+) -> list[float]:
+    """Probabilities of one place, frame by frame."""
+    recall = copy.deepcopy(recall).requires_grad_(False)
+    row, place, level = where
+    sentinel = float(recall.sentinel(deep[row, place, level])) + float(recall.threshold[level])
+    total = (logits[row, place, level].softmax(0) * math.exp(sentinel)).tolist()
+    for past in range(place + 1):
+        code = int(inputs[row, past, level])
+        if code >= SIZE:
+            continue
+        score = float(recall.age[level, max(i for i, age in enumerate(AGES) if age <= place - past)])
+        for other in range(LEVELS):
+            if other < level and inputs[row, past, other] == targets[row, place, other]:
+                score += float(recall.same[level, other])
+            if past > 0 and inputs[row, past - 1, other] == inputs[row, place, other]:
+                score += float(recall.same[level, LEVELS + other])
+        total[code] += math.exp(score)
+    return [value / sum(total) for value in total]
+
+
+def test_it_is_what_a_slow_loop_makes() -> None:
+    recall, parts = mixture()
+    found = recall(*parts).softmax(dim=-1)
+    for row in range(2):
+        for place in range(6):
+            for level in range(LEVELS):
+                expected = torch.tensor(slow(recall, *parts, (row, place, level)))
+                torch.testing.assert_close(found[row, place, level], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_one_level_of_the_last_frame_alone_is_the_same() -> None:
+    recall, (logits, deep, inputs, targets) = mixture()
+    whole = recall(logits, deep, inputs, targets)
+    for level in range(LEVELS):
+        part = slice(level, level + 1)
+        alone = recall(logits[:, -1:, part], deep[:, -1:, part], inputs, targets[:, -1:], level)
+        torch.testing.assert_close(alone.softmax(-1), whole[:, -1:, part].softmax(-1))
+
+
+def test_gradients_are_finite_where_probabilities_are_nothing() -> None:
+    recall, (logits, deep, inputs, targets) = mixture()
+    logits[..., 2] = -1e4
+    logits.requires_grad_()
+    (-recall(logits, deep, inputs, targets).log_softmax(-1)[..., 0]).sum().backward()
+    assert torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
+    assert all(torch.isfinite(parameter.grad).all() for parameter in recall.parameters())

@@ -1,0 +1,45 @@
+"""Coded recordings that follow a rule, for tests of priors."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.codes.store import CodesConfig
+from distill.params import PriorConfig, PriorParams
+from distill.training.prior import PriorData
+
+SIZE, LEVELS = 12, 2
+GEOMETRY = CodesConfig(codebook_size=SIZE, num_quantizers=LEVELS, frame_rate=10.0, codec_sha256="0" * 64)
+
+
+def config(**changes: Any) -> PriorConfig:
+    values = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "epochs": 25, "learning_rate": 3e-3}
+    return PriorParams(**{**values, "batch_size": 4, "depth_layers": 1, **changes}).resolve(12)
+
+
+def recordings(seed: int, count: int) -> list[np.ndarray]:
+    """Counting up from a random start, the second level a function of the first: all but the start is predictable."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(count):
+        coarse = (rng.integers(SIZE) + np.arange(int(rng.integers(4, 25)))) % SIZE
+        out.append(np.stack([coarse, (coarse * 5 + 1) % SIZE], axis=1).astype(np.int64))
+    return out
+
+
+def noise(seed: int, count: int, frames: int = 12) -> list[np.ndarray]:
+    """Nothing to learn but by heart."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, SIZE, (frames, LEVELS)) for _ in range(count)]
+
+
+def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) -> PriorData:
+    return PriorData(
+        [[codes] * views for codes in train],
+        [f"t{number}" for number in range(len(train))],
+        held_out,
+        [f"v{number}" for number in range(len(held_out))],
+        torch.randn(LEVELS, SIZE, 4, generator=torch.Generator().manual_seed(0)),
+        GEOMETRY,
+    )
