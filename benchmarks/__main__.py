@@ -11,14 +11,19 @@ import torch
 from rich.console import Console
 
 from benchmarks.codec import CodecReport, Plan, measure_corpus
+from benchmarks.kills import Kills, measure_kills
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
+from benchmarks.prior import PriorReport, Throughput, measure_prior, measure_throughput
 from benchmarks.report import (
     Section,
     codec_section,
+    kills_section,
     memory_section,
+    prior_section,
     profile_section,
     show,
     sounds_section,
+    throughput_section,
     write_json,
     write_markdown,
 )
@@ -33,6 +38,9 @@ def main() -> None:
     command = "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:]))
     console, progress = Console(), Console(stderr=True)
     reports: list[CodecReport] = []
+    priors: list[PriorReport] = []
+    throughput: tuple[Throughput, ...] = ()
+    kills: list[Kills] = []
     peaks: list[Peak] = []
     sections: list[Section] = []
     if arguments.folders and importlib.util.find_spec("visqol") is None:
@@ -46,14 +54,22 @@ def main() -> None:
             def say(text: str, folder: Path = folder) -> None:
                 progress.print(f"{folder.name}: {text}", highlight=False, markup=False)
 
+            if arguments.prior:
+                found = measure_prior(
+                    folder, params, arguments.seconds, arguments.max_minutes, arguments.seeds, execution, say
+                )
+                priors.append(found)
+                sections.append(prior_section(found, command))
+                show(sections[-1], console)
+                continue
             report = measure_corpus(folder, params, plan, execution, say)
             reports.append(report)
-            found = [codec_section(report, command, torch.get_num_threads())]
-            found += [profile_section(report, command)] if arguments.profile else []
-            found += [sounds_section(report, command)] if arguments.sounds else []
-            for section in found:
+            tables = [codec_section(report, command, torch.get_num_threads())]
+            tables += [profile_section(report, command)] if arguments.profile else []
+            tables += [sounds_section(report, command)] if arguments.sounds else []
+            for section in tables:
                 show(section, console)
-            sections += found
+            sections += tables
     except DistillError as error:
         progress.print(str(error), highlight=False, markup=False)
         sys.exit(2)
@@ -64,10 +80,21 @@ def main() -> None:
                 peaks.append(measure_memory(hours, recording_seconds, seed=0))
         sections.append(memory_section(peaks, command))
         show(sections[-1], console)
+    if arguments.throughput:
+        throughput = measure_throughput(execution, progress.print)
+        sections.append(throughput_section(throughput, command))
+        show(sections[-1], console)
+    if arguments.kills:
+        progress.print(f"a training killed {arguments.kills} times")
+        kills.append(measure_kills(arguments.kills))
+        sections.append(kills_section(kills[-1], command))
+        show(sections[-1], console)
     if arguments.write is not None:
         write_markdown(arguments.write, sections)
     if arguments.json is not None:
-        write_json(arguments.json, command, reports, peaks)
+        write_json(
+            arguments.json, command, corpora=reports, memory=peaks, priors=priors, throughput=throughput, kills=kills
+        )
 
 
 def _what_was_measured(arguments: Sequence[str]) -> list[str]:
@@ -99,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--memory", action="store_true", help="peak memory of coding 1 and 10 hours: 2 GB of disk, minutes"
     )
+    parser.add_argument("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
+    parser.add_argument("--seeds", type=_count, default=1, help="train our prior with so many seeds")
+    parser.add_argument("--throughput", action="store_true", help="training steps a second beside other libraries")
+    parser.add_argument("--kills", type=_count, default=0, help="kill a training so often and see that nothing changes")
     parser.add_argument("--write", type=Path, metavar="FILE", help="update the tables of this Markdown file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, recording by recording")
     return parser

@@ -7,22 +7,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.codec import ORIGINAL, CodecReport
+from benchmarks.kills import Kills
 from benchmarks.measures import Difference
 from benchmarks.memory import Peak
+from benchmarks.prior import PriorReport, Throughput
 from distill.files import write_bytes
 
 INTRODUCTION = """\
 # Benchmarks
 
-The codec beside two peers, all trained and measured in the same run. To repeat it on your own folders:
+The codec beside two peers and the prior beside the original plan's, all trained and measured in the same run. To repeat it on your own folders:
 
 ```sh
 make bench CORPUS="folder other-folder" ARGS="--full --splits 3 --profile --sounds --memory --write docs/benchmarks.md"
+make bench CORPUS="folder other-folder" ARGS="--prior --throughput --kills 20 --write docs/benchmarks.md"
 ```
 
 `--seconds` sets the training time (120), `--json FILE` keeps the figures of each recording, `python -m benchmarks --help`
@@ -52,6 +56,9 @@ have practised on synthetic sounds before (README). That practice is not counted
 - **95 %**: bootstrap over recordings of the difference ours - peer; an interval without 0 is a difference. **3 splits**:
   everything trained again for other recordings held out, and compared over all that were held out (the few that two
   splits share count twice).
+- **prior**: `original plan` is `CodePrior` with the numbers of its tier, learnt from recordings as they are and judged at
+  its best epoch; **ours** the default of this repository, on the same codes. Bits a second are what held-out recordings
+  cost, their ends included.
 - **x real time**: seconds of sound a second, medians of interleaved rounds. `distill encode`, `distill decode` and
   `encode_codes` take short sounds together; peers take a call for each.
 """
@@ -193,6 +200,74 @@ def memory_section(peaks: Sequence[Peak], command: str) -> Section:
     return Section("memory", "Memory of coding", text, (Grid(columns, rows),))
 
 
+def prior_section(report: PriorReport, command: str) -> Section:
+    """The prior beside the original plan's on one corpus."""
+    plan = report.trained[0]
+    rows = []
+    for one in report.trained:
+        seconds, bits = one.best
+        reached = one.seconds_to(plan.best[1])
+        rows.append(
+            (
+                one.name,
+                f"{one.parameters / 1e6:.2f} M",
+                f"{bits:.0f}",
+                f"{bits / plan.best[1] - 1:+.1%}",
+                ", ".join(f"{value:.1f}" for value in one.perplexities),
+                f"{seconds:.0f} of {one.curve[-1][0]:.0f}",
+                f"{reached:.1f}" if math.isfinite(reached) else "–",
+                _number(reached / plan.best[0], 2),
+            )
+        )
+    columns = (
+        "prior",
+        "weights",
+        "bits/s",
+        "difference",
+        "perplexity by level",
+        "best after s",
+        "s to the plan's best",
+        "ratio",
+    )
+    costs = (("first step after", "logging, checkpoints, telemetry", "bytes a code in memory"),)
+    text = (
+        f"`{command}`: tier {report.tier}, {report.recordings} recordings, {report.train_frames} frames to learn from, "
+        f"{report.val_frames} held out; codes of a codec trained for {report.codec_seconds:.0f} s, of which guessing costs "
+        f"{report.uniform:.0f} bits a second."
+    )
+    cost = (f"{report.first_step:.2f} s", f"{report.overhead:.1%} of a run", f"{report.bytes_per_code:.2f}")
+    return Section(
+        f"prior {report.corpus}",
+        f"Prior on `{report.corpus}`",
+        text,
+        (Grid(columns, tuple(rows)), Grid(costs[0], (cost,))),
+    )
+
+
+def throughput_section(found: Sequence[Throughput], command: str) -> Section:
+    """Training steps of one shape."""
+    ours, others = found[0], found[1:]
+    best = max(one.bf16 for one in others)
+    rows = tuple(
+        (one.name, f"{one.fp32:.0f}", f"{one.bf16:.0f}", f"{ours.bf16 / one.bf16:.2f}", f"{ours.bf16 / one.fp32:.2f}")
+        for one in found
+    )
+    columns = ("network", "tokens/s, fp32", "tokens/s, bf16", "ours bf16 / its bf16", "ours bf16 / its fp32")
+    text = (
+        f"`{command}`: width 256, 4 blocks, 4 heads, 128 codes, 32 x 188 tokens, forward, backward and AdamW, in turn, "
+        f"medians; ours beside the best of the others: {ours.bf16 / best:.2f}."
+    )
+    return Section("throughput", "Training throughput", text, (Grid(columns, rows),))
+
+
+def kills_section(found: Kills, command: str) -> Section:
+    """What kills do to a training."""
+    row = (str(found.kills), f"{found.seconds:.0f}", "yes" if found.equal else "NO")
+    text = f"`{command}`: a prior's training killed with SIGKILL at random moments and started again each time."
+    columns = ("kills", "seconds in all", "weights, history and journal as without")
+    return Section("kills", "Killed training", text, (Grid(columns, (row,)),))
+
+
 def show(section: Section, console: Console) -> None:
     """On the terminal."""
     console.print(f"\n[bold]{section.title}[/bold]")
@@ -213,13 +288,9 @@ def write_markdown(path: Path, sections: Sequence[Section]) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, command: str, reports: Sequence[CodecReport], peaks: Sequence[Peak]) -> None:
-    """Every figure, those of each recording included; what is not a number is null."""
-    values = {
-        "command": command,
-        "corpora": [dataclasses.asdict(report) for report in reports],
-        "memory": [dataclasses.asdict(peak) for peak in peaks],
-    }
+def write_json(path: Path, command: str, **found: Sequence[Any]) -> None:
+    """Every figure of every kind, those of each recording included; what is not a number is null."""
+    values = {"command": command} | {name: [dataclasses.asdict(one) for one in every] for name, every in found.items()}
     write_bytes(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
 
 

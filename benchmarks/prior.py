@@ -1,0 +1,262 @@
+"""The prior beside the original plan's on equal codes, training throughput beside other libraries, and what training costs around it."""
+
+import math
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from lightning_fabric import Fabric
+
+from benchmarks.prior_peers import Shape, peers
+from benchmarks.training import train_within
+from distill.audio.corpus import ingest, load_corpus
+from distill.codes.store import read_index, split_recordings, write_split
+from distill.encoding import encode_for_prior
+from distill.execution import Execution
+from distill.models.prior import CodePrior
+from distill.params import Params, PriorParams, tier_for
+from distill.training.checkpoints import CheckpointStore
+from distill.training.engine import Fit
+from distill.training.events import PriorStepMetrics
+from distill.training.fabric import make_fabric
+from distill.training.prior import PriorData, fit_prior
+from distill.training.prior_data import WindowSampler
+from distill.training.prior_run import read_prior_data
+from distill.training.tracking import tracked
+from distill.weights import weights_sha256
+
+PLAN = "original plan"
+OURS = "ours"
+ROUNDS = 5
+ROUND_STEPS = 4
+COST_SECONDS = 45.0  # of a run are watched for what it costs beside training
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PriorTrained:
+    """A prior's training as it went: held-out bits a second and seconds since the start after every epoch."""
+
+    name: str
+    parameters: int
+    curve: tuple[tuple[float, float], ...]  # seconds, bits a second
+    perplexities: tuple[float, ...]  # of the best epoch, level by level
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """Seconds and bits of the best epoch."""
+        return min(self.curve, key=lambda point: point[1])
+
+    def seconds_to(self, bits: float) -> float:
+        """When held-out sound first cost no more than `bits` a second; infinite if it never did."""
+        return next((seconds for seconds, found in self.curve if found <= bits), math.inf)
+
+
+@dataclass(frozen=True)
+class PriorReport:
+    """What was measured on a corpus."""
+
+    corpus: str
+    tier: str
+    recordings: int
+    train_frames: int
+    val_frames: int
+    uniform: float  # bits a second of guessing
+    codec_seconds: float
+    trained: tuple[PriorTrained, ...]  # the plan's, then ours with one seed after another
+    first_step: float  # seconds from codes in memory
+    overhead: float  # share of a run that goes into probes, snapshots, checkpoints and tracking
+    bytes_per_code: float
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens a second of training steps."""
+
+    name: str
+    fp32: float
+    bf16: float
+
+
+def measure_prior(
+    folder: Path, params: Params, codec_seconds: float, plan_minutes: float, seeds: int, execution: Execution, say: Say
+) -> PriorReport:
+    """Train a codec for some time, code the recordings, and train priors on these codes. Raises AudioError."""
+    fabric = make_fabric(execution)
+    with tempfile.TemporaryDirectory() as temporary:
+        data, tier = _coded(folder, params, codec_seconds, Path(temporary), execution, say)
+        plain = PriorParams(architecture="flat", context_seconds=1.0, weight_decay=0.01, label_smoothing=0.0)
+        say("prior of the original plan")
+        alone = replace(data, train=[views[:1] for views in data.train])
+        trained = [_train(PLAN, alone, plain, params, fabric, plan_minutes * 60)]
+        for seed in range(seeds):
+            say(f"our prior, seed {seed}")
+            seeded = params.model_copy(update={"seed": params.seed + seed})
+            trained.append(_train(f"{OURS}, seed {seed}", data, params.prior, seeded, fabric, plan_minutes * 60))
+        first_step, overhead = _costs(data, params, fabric, Path(temporary))
+        sampler = _sampler(data, params)
+    codes = data.codes
+    return PriorReport(
+        corpus=folder.resolve().name,
+        tier=tier,
+        recordings=data.recordings,
+        train_frames=sum(len(views[0]) for views in data.train),
+        val_frames=sum(map(len, data.held_out)),
+        uniform=codes.frame_rate * codes.num_quantizers * math.log2(codes.codebook_size),
+        codec_seconds=codec_seconds,
+        trained=tuple(trained),
+        first_step=first_step,
+        overhead=overhead,
+        bytes_per_code=sampler.sequences.frames.nbytes / sum(v.size for views in data.train for v in views),
+    )
+
+
+def measure_throughput(execution: Execution, say: Say) -> tuple[Throughput, ...]:
+    """Steps of 256/4/4 over 188 tokens, 32 at a time: everything in turn, medians of several rounds."""
+    say("training throughput")
+    shape = Shape()
+    builders = {"ours, CodePrior": _code_prior, **peers()}
+    fabrics = {
+        "fp32": make_fabric(replace(execution, precision="fp32")),
+        "bf16": make_fabric(replace(execution, precision="bf16")),
+    }
+    ways = {
+        (name, precision): _steps(build(shape), shape, fabric)
+        for name, build in builders.items()
+        for precision, fabric in fabrics.items()
+    }
+    for step in ways.values():
+        step()
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
+    for _ in range(ROUNDS):
+        for key, step in ways.items():
+            began = time.perf_counter()
+            for _ in range(ROUND_STEPS):
+                step()
+            seconds[key].append(time.perf_counter() - began)
+    tokens = ROUND_STEPS * shape.batch * shape.tokens
+    speed = {key: tokens / statistics.median(times) for key, times in seconds.items()}
+    return tuple(Throughput(name, speed[name, "fp32"], speed[name, "bf16"]) for name in builders)
+
+
+def _coded(
+    folder: Path, params: Params, codec_seconds: float, place: Path, execution: Execution, say: Say
+) -> tuple[PriorData, str]:
+    """Codes of a folder by a codec trained for some seconds; and the tier."""
+    ingest(folder, place / "corpus", params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
+    corpus = load_corpus(place / "corpus")
+    count = len(corpus.entries)
+    fraction = params.split.resolve(count)
+    say(f"codec, {codec_seconds:.0f} s")
+    config = params.vqvae.resolve(count, params.tier)
+    trained = train_within(corpus, config, fraction, params.seed, make_fabric(execution), codec_seconds)
+    codec = trained.codec.model
+    seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
+    views = params.codes.resolve(seconds)
+    encode_for_prior(codec, weights_sha256(codec), corpus, place / "codes", views, fraction, params.seed)
+    write_split(place / "split.parquet", split_recordings(read_index(place / "codes"), params.seed, fraction))
+    return read_prior_data(place / "codes", place / "split.parquet"), tier_for(count, params.tier).name
+
+
+def _train(
+    name: str, data: PriorData, prior: PriorParams, params: Params, fabric: Fabric, most_seconds: float
+) -> PriorTrained:
+    config = prior.resolve(data.recordings, params.tier, params.split)
+    curve: list[tuple[float, float]] = []
+    cancel = threading.Event()
+    began = time.perf_counter()
+
+    def note(metrics: Mapping[str, float], _: int) -> None:
+        curve.append((time.perf_counter() - began, metrics["val_bits_per_second"]))
+        if curve[-1][0] > most_seconds:
+            cancel.set()
+
+    training = fit_prior(data, config, params.seed, fabric, on_metrics=note, cancel_event=cancel)
+    best = training.fit.best_metrics
+    levels = tuple(best[f"level_{level}/val_perplexity"] for level in range(data.codes.num_quantizers))
+    return PriorTrained(name, sum(p.numel() for p in training.model.parameters()), tuple(curve), levels)
+
+
+def _sampler(data: PriorData, params: Params) -> WindowSampler:
+    config = params.prior.resolve(data.recordings, params.tier, params.split)
+    frames = round(config.context_seconds * data.codes.frame_rate)
+    codes = data.codes
+    return WindowSampler(data.train, codes.codebook_size, codes.num_quantizers, frames, config.batch_size, params.seed)
+
+
+def _costs(data: PriorData, params: Params, fabric: Fabric, place: Path) -> tuple[float, float]:
+    """Seconds to the first step, and the share of a run with everything on that is not training or validation."""
+    config = params.prior.resolve(data.recordings, params.tier, params.split)
+    spent: list[float] = []
+    began, first, cancel = time.perf_counter(), [0.0], threading.Event()
+
+    def note(event: Any) -> None:
+        if isinstance(event, PriorStepMetrics):
+            first[0] = first[0] or time.perf_counter() - began
+            if time.perf_counter() - began > COST_SECONDS:
+                cancel.set()
+            with _clock(spent):
+                tracker.step({"train_loss": event.train_loss}, event.step)
+
+    def send(metrics: Mapping[str, float], epoch: int) -> None:
+        with _clock(spent):
+            tracker.metrics(metrics, epoch)
+
+    with tracked(place, "train_prior", "bench", {}) as tracker, _timed(spent):
+        began = time.perf_counter()
+        fit_prior(data, config, params.seed, fabric, CheckpointStore(place / "run"), note, send, cancel_event=cancel)
+        total = time.perf_counter() - began
+    return first[0], sum(spent) / total
+
+
+@contextmanager
+def _clock(spent: list[float]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    spent.append(time.perf_counter() - began)
+
+
+@contextmanager
+def _timed(spent: list[float]) -> Iterator[None]:
+    """Note what the engine spends on probes with snapshots, best weights and checkpoints."""
+
+    def timed(name: str) -> Any:
+        original = getattr(Fit, name)
+
+        def method(self: Any, *arguments: Any) -> Any:
+            with _clock(spent):
+                return original(self, *arguments)
+
+        return patch.object(Fit, name, method)
+
+    with timed("_watch"), timed("_save"), timed("_keep_best"):
+        yield
+
+
+def _code_prior(shape: Shape) -> torch.nn.Module:
+    return CodePrior(shape.codes, shape.tokens, 4, shape.width, shape.layers, shape.heads, 0.0)
+
+
+def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[], None]:
+    """A training step on fixed tokens."""
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+    tokens = torch.randint(shape.codes, (shape.batch, shape.tokens + 1), generator=torch.Generator().manual_seed(0))
+    tokens = fabric.to_device(tokens)
+
+    def step() -> None:
+        logits = wrapped(tokens[:, :-1]).float().flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+
+    return step
