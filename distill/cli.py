@@ -129,7 +129,7 @@ def train_prior(
     """
     from distill.bundle import read_metadata
     from distill.execution import execution_from_environment
-    from distill.flags import check_folder, may_replace, params_of_flags
+    from distill.flags import check_folder, check_heads, may_replace, params_of_flags
 
     params = params_of_flags(
         {
@@ -143,6 +143,7 @@ def train_prior(
     )
     if data is not None:
         check_folder("--data", data)
+    check_heads(params.prior)
     may_replace(model, read_metadata(model).has_prior, output, replace)
     from distill.training.standalone import add_prior
 

@@ -16,12 +16,12 @@ HEALTH_TITLE = "codebooks on held-out sound"
 class ProgressReport:
     """Shows how far a piece of work is. Use as a context manager and call it with (done, total, text)."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, quiet: bool = False) -> None:
         self._label = label
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=quiet)
         self._bar: _Bar | None = None
         self._spoken = time.monotonic()
-        if self._console.is_terminal:
+        if self._console.is_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
             text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
             self._bar = _Bar(*columns, TimeRemainingColumn(), text, console=self._console)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from distill.audio.writing import AudioFormat
 from distill.errors import ParamsError
-from distill.params import Params
+from distill.params import TIERS, Params, PriorParams
 
 # The setting in `params.yaml` behind each flag of `train` and `train-prior`, which is checked by the same class.
 FLAGS = {
@@ -49,6 +49,17 @@ def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
         if flag == "--model-name":
             expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
         raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
+
+
+def check_heads(prior: PriorParams) -> None:
+    """Refuse heads that do not divide the width, whatever the number of recordings will be."""
+    for tier in TIERS:
+        try:
+            prior.resolve(1, tier.name)
+            return
+        except ParamsError as error:
+            found = str(error)
+    raise ParamsError(found.replace("prior.num_heads", "--heads", 1))
 
 
 def refuse_existing(model: Path) -> None:

@@ -13,8 +13,9 @@ def main(params: Params) -> Mapping[str, float]:
     run = run_prior_training(
         CODES, SPLIT, PRIOR, CHECKPOINTS, settings, execution_from_environment(), tracking_root(), STOP
     )
-    write_metrics("train_prior", run.figures)
-    run.store.clear()
+    if run.is_first:
+        write_metrics("train_prior", run.figures)
+        run.store.clear()
     return {}
 
 

@@ -44,6 +44,7 @@ def sample_codes(
         logits[:, begin_mark(size)] = -torch.inf
         if level > 0 or frame == 0 or not natural_ending:
             logits[:, end_mark(size)] = -torch.inf
+        logits = sharpened(logits, float(prior.spread[level]), size)
         return draw(logits, sampling, generator)
 
     sampler = prior.sampler(count)
@@ -60,6 +61,18 @@ def sample_codes(
             progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
     codes = torch.stack(frames, dim=1).numpy()
     return [codes[row, : int(lengths[row])].copy() for row in range(count)]
+
+
+def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
+    """Logits `[B, V + marks]` of what labels would be that were not smoothed.
+
+    Training on labels of which a share is spread over all codes teaches (1 - spread) p + spread / V; that is what
+    unknown recordings cost least with, but drawn from it every so manieth code would be any code.
+    """
+    shares = logits.softmax(dim=-1)
+    kept = shares.clone()
+    kept[:, :codebook_size] = (kept[:, :codebook_size] - spread / codebook_size).clamp_min(0.0)
+    return torch.where(kept.sum(dim=-1, keepdim=True) > 0, kept, shares).log()
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:

@@ -27,8 +27,8 @@ class DelayPrior(Prior):
         num_heads: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.num_quantizers, self.codebook_size, size = codewords.shape
+        super().__init__(codewords.shape[0])
+        _, self.codebook_size, size = codewords.shape
         self.context_frames = context_frames
         self.register_buffer("codewords", codewords.clone())
         self.read, self.guessed = (

@@ -42,8 +42,8 @@ class FramePrior(Prior):
         dropout: float = 0.1,
         depth_layers: int = 2,
     ) -> None:
-        super().__init__()
-        self.num_quantizers, self.codebook_size, size = codewords.shape
+        super().__init__(codewords.shape[0])
+        _, self.codebook_size, size = codewords.shape
         self.context_frames = context_frames
         self.register_buffer("codewords", codewords.clone())
         sizes = (self.num_quantizers, self.codebook_size, size, hidden_size)

@@ -29,6 +29,12 @@ class Prior(nn.Module):
     codebook_size: int  # V: codes of each level, without the marks
     num_quantizers: int  # Q: levels of each frame
     context_frames: int  # frames that the next one is guessed from
+    spread: Tensor  # [Q], the share of each level's labels that was spread over all codes in training
+
+    def __init__(self, num_quantizers: int) -> None:
+        super().__init__()
+        self.num_quantizers = num_quantizers
+        self.register_buffer("spread", torch.zeros(num_quantizers))
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
         """Logits `[B, T, Q, V + marks]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
@@ -105,8 +111,8 @@ class FlatPrior(Prior):
         num_heads: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
+        super().__init__(num_quantizers)
+        self.codebook_size, self.context_frames = codebook_size, context_frames
         self.tokens = CodePrior(
             codebook_size,
             context_frames * num_quantizers,

@@ -16,6 +16,7 @@ import distill
 from distill.errors import ArtifactError
 from distill.files import atomic_folder, canonical_json, read_json, sha256_files, sha256_text, write_bytes, write_json
 from distill.params import Settings, first_problem
+from distill.training.journal import JOURNAL, journal_text
 from distill.weights import save_weights
 
 MAX_CURVE_POINTS = 1000
@@ -57,8 +58,7 @@ def save_artifact(
         writer.writeheader()
         writer.writerows(history)
         write_bytes(temporary / "history.csv", text.getvalue().encode())
-        lines = "".join(canonical_json(dict(line)) + "\n" for line in journal)
-        write_bytes(temporary / "metrics.jsonl", lines.encode())
+        write_bytes(temporary / JOURNAL, journal_text(journal).encode())
         if write_previews is not None:
             write_previews(temporary / "previews")
 

@@ -91,6 +91,8 @@ def run_codec_training(
             watch_for_stop(stop, progress),
             on_start=start,
         )
+        for remark in training.fit.remarks:
+            progress.say(remark)
         previews.finish(training)
         figures = save_codec(
             folder, training, config, previews, recordings, (settings.seed, val_fraction), corpus_sha256, mark

@@ -319,6 +319,7 @@ class Fit(Generic[B]):
     def _restore(self) -> None:
         last = self.store.newest() if self.store is not None else None
         if self.store is None or last is None:
+            self.journal.rewind([])  # of a run that was killed before it saved anything
             self._snapshot = self._take_snapshot()
             return
         values: dict[str, Any] = dict(last.values)

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lightning_fabric import Fabric
@@ -46,8 +47,15 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
     return parts
 
 
+def planned_folds(data: PriorData, config: PriorConfig, seed: int) -> list[PriorData]:
+    """The folds that the settings ask for; none where there are so many recordings that one split says enough."""
+    if not config.folds or data.recordings >= MOST_RECORDINGS:
+        return []
+    return fold_data(data, config.folds, seed)
+
+
 def measure_folds(
-    data: PriorData,
+    folds: Sequence[PriorData],
     config: PriorConfig,
     seed: int,
     fabric: Fabric,
@@ -55,19 +63,18 @@ def measure_folds(
     progress: ProgressReport,
     interruption: Interruption,
 ) -> dict[str, float]:
-    """Train a prior for each fold and say how much held-out bits per second differ. {} when there are none to train.
+    """Train a prior for each fold and say how much held-out bits per second differ. {} when there are none.
 
     Each fold goes on from its own checkpoint.
     """
-    if not config.folds:
-        return {}
-    if data.recordings >= MOST_RECORDINGS:
-        progress.say(f"prior.folds: left out, with {data.recordings} recordings one split says enough")
+    if not folds:
+        if config.folds:
+            progress.say(f"prior.folds: left out, from {MOST_RECORDINGS} recordings on one split says enough")
         return {}
     rates = []
-    for number, part in enumerate(fold_data(data, config.folds, seed)):
+    for number, part in enumerate(folds):
         training = fit_prior(part, config, seed, fabric, store.below(f"fold-{number}"), interruption=interruption)
         rates.append(training.fit.best_metrics["val_bits_per_second"])
-        progress.say(f"fold {number + 1} of {config.folds}: {rates[-1]:.0f} bits per second of audio")
+        progress.say(f"fold {number + 1} of {len(folds)}: {rates[-1]:.0f} bits per second of audio")
     spread = statistics.stdev(rates) / math.sqrt(len(rates))
     return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": spread}

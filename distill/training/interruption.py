@@ -47,7 +47,7 @@ class StopFile:
 def watch_for_stop(path: Path, progress: ProgressReport) -> StopFile:
     """A stop file that is not there yet: one that is was meant for an earlier training, and is removed."""
     if path.exists():
-        path.unlink()
+        path.unlink(missing_ok=True)
         progress.say(f"{path} was there before training began and is removed; make it again to stop early")
     return StopFile(path)
 

@@ -1,11 +1,11 @@
 """`metrics.jsonl`: what happened in a training, a line each, readable while it runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.files import canonical_json
+from distill.files import canonical_json, write_bytes
 
 JOURNAL = "metrics.jsonl"
 
@@ -26,15 +26,15 @@ class Journal:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(canonical_json(line) + "\n")
+                file.write(journal_text([line]))
 
     def rewind(self, lines: list[Any]) -> None:
         """Go back to what a checkpoint remembers: what came later will come again."""
         self.lines = [dict(line) for line in lines]
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.text(), encoding="utf-8")
+        if self.path is not None and (self.lines or self.path.exists()):
+            write_bytes(self.path, journal_text(self.lines).encode())
 
-    def text(self) -> str:
-        """The whole file."""
-        return "".join(canonical_json(line) + "\n" for line in self.lines)
+
+def journal_text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Lines as `metrics.jsonl` has them."""
+    return "".join(canonical_json(dict(line)) + "\n" for line in lines)

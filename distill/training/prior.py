@@ -103,6 +103,7 @@ def fit_prior(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, 5))
         model = build_prior(shape, data.codebooks, config.dropout)
+    model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
     task = _PriorTask(model, data, config, seed, fabric)
     watcher = _Watcher(config, data, callback, on_metrics)
     settings = FitSettings(
@@ -222,7 +223,7 @@ class _PriorTask:
         self.held_out = CodeSequences(data.held_out, size, levels)
         self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
         self.probed = on_device(self.sampler.probe(), fabric)
-        self.smoothing = fabric.to_device(smoothing_of(config, levels))
+        self.smoothing = fabric.to_device(model.spread.clone())
 
     def batches(self, epoch: int, skip: int) -> Iterator[_Share]:
         world = self.fabric.world_size

@@ -14,7 +14,7 @@ from distill.params import Auto, PriorParams, SplitParams, TierName, tier_for
 from distill.training.artifacts import checkpoint_key, fingerprint
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.folds import measure_folds
+from distill.training.folds import measure_folds, planned_folds
 from distill.training.interruption import catch_interruption, watch_for_stop
 from distill.training.prior import PriorData, PriorTraining, fit_prior
 from distill.training.prior_report import save_prior, show_prior_progress
@@ -39,6 +39,7 @@ class PriorRun:
     figures: Mapping[str, float]
     recordings: int
     store: CheckpointStore
+    is_first: bool  # of the processes of the training: the one that writes
 
 
 def read_prior_data(codes: Path, split: Path) -> PriorData:
@@ -73,6 +74,7 @@ def run_prior_training(
     fabric = make_fabric(execution)
     data = read_prior_data(codes, split)
     config = settings.prior.resolve(data.recordings, settings.tier, settings.split)
+    folds = planned_folds(data, config, settings.seed)
     resolved = {
         **config.model_dump(),
         "seed": settings.seed,
@@ -81,10 +83,11 @@ def run_prior_training(
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     mark = fingerprint("train_prior", inputs, resolved)
     store = CheckpointStore(checkpoints / checkpoint_key(mark))
+    is_first = fabric.global_rank == 0
     with (
         catch_interruption() as interruption,
-        tracked(tracking_root, "train_prior", mark, {**resolved, "recordings": data.recordings}) as tracker,
-        ProgressReport("prior") as progress,
+        tracked(tracking_root, "train_prior", mark, {**resolved, "recordings": data.recordings}, is_first) as tracker,
+        ProgressReport("prior", quiet=not is_first) as progress,
     ):
         training = fit_prior(
             data,
@@ -97,9 +100,12 @@ def run_prior_training(
             interruption,
             watch_for_stop(stop, progress),
         )
-        folds = measure_folds(data, config, settings.seed, fabric, store, progress, interruption)
-        figures = {**save_prior(folder, training, config, data, mark), **folds}
-        tracker.metrics(folds, 0)
-        for name in ("model.safetensors", "config.json", "metrics.jsonl"):
-            tracker.artifact(folder / name, "checkpoint")
-    return PriorRun(training, figures, data.recordings, store)
+        for remark in training.fit.remarks:
+            progress.say(remark)
+        figures = measure_folds(folds, config, settings.seed, fabric, store, progress, interruption)
+        if is_first:
+            tracker.metrics(figures, 0)
+            figures |= save_prior(folder, training, config, data, mark)
+            for name in ("model.safetensors", "config.json", "metrics.jsonl"):
+                tracker.artifact(folder / name, "checkpoint")
+    return PriorRun(training, figures, data.recordings, store, is_first)

@@ -104,6 +104,23 @@ class FitResult:
     journal: list[Line] = field(default_factory=list)
 
     @property
+    def remarks(self) -> list[str]:
+        """What a person should know of how it went, a sentence each."""
+        told = []
+        if self.cancelled:
+            told.append(f"stopped as asked after {len(self.history)} epochs; the best weights so far are kept")
+        if self.diverged:
+            told.append(
+                "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
+                "learning rate (metrics.jsonl says what happened)"
+            )
+        elif self.rollbacks:
+            told.append(
+                f"warning: training was rolled back {self.rollbacks} times (metrics.jsonl says why); lower the learning rate"
+            )
+        return told
+
+    @property
     def counts(self) -> dict[str, float]:
         """How it went, as figures that compare runs."""
         return {

@@ -36,12 +36,16 @@ def tracking_uri(root: Path) -> str:
 
 
 @contextmanager
-def tracked(root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any]) -> Iterator["Tracker"]:
+def tracked(
+    root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any], active: bool = True
+) -> Iterator["Tracker"]:
     """A run around the work of a stage: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise.
 
-    Without a `root` for a store of our own there is a run only where MLFLOW_TRACKING_URI names a store.
+    Without a `root` for a store of our own there is a run only where MLFLOW_TRACKING_URI names a store; there is none
+    where it is not `active`.
     """
     tracker = Tracker(root, stage, fingerprint)
+    tracker.off = tracker.off or not active
     tracker.start(params)
     try:
         yield tracker

@@ -143,3 +143,37 @@ def test_the_command_line_uses_the_model(finished: Project) -> None:
         outputs.append([(finished.folder / row["file"]).read_bytes() for row in answer["sounds"]])
     assert outputs[0] == outputs[1]
     assert outputs[0][0] != outputs[0][1]
+
+
+def test_a_stop_file_ends_the_stage_as_a_success(finished: Project) -> None:
+    """The prior would train for hours; told to stop, it ends with its best weights and DVC goes on."""
+    finished.set(prior={"epochs": 100_000, "patience": 0})
+    stop = finished.folder / ".distill/stop"
+    process = finished.start(sys.executable, "-m", "dvc", "repro")
+    deadline = time.monotonic() + 120
+    while not list((finished.folder / ".distill/checkpoints").glob("*/metrics.jsonl")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    stop.touch()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "stopped as asked after" in output
+    assert not stop.exists()
+    metrics = json.loads((finished.folder / "metrics/train_prior.json").read_text())
+    assert metrics["stopped_as_asked"] == 1
+    assert metrics["epochs_trained"] < 100_000
+    finished.set(prior={"epochs": 2, "patience": 15})
+    assert executed(finished.dvc("repro")) == []
+
+
+def test_two_processes_train_the_stage(finished: Project) -> None:
+    before = json.loads((finished.folder / "metrics/train_prior.json").read_text())
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    done = finished.run(sys.executable, *torchrun, "-m", "stages.train_prior", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = json.loads((finished.folder / "metrics/train_prior.json").read_text())
+    assert after["epochs_trained"] == before["epochs_trained"]
+    assert abs(after["val_loss"] / before["val_loss"] - 1) < 0.1  # dropout differs
+    assert not list((finished.folder / ".distill/checkpoints").glob("*"))
+    assert finished.dvc("checkout", "--force").returncode == 0

@@ -109,15 +109,7 @@ def training(project: Project) -> subprocess.Popen[str]:
     """`dvc repro` in a session of its own, at the moment the codec's training opens its MLflow run."""
     database = project.folder / "mlflow.db"
     before = database.stat().st_mtime_ns if database.exists() else 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = project.start(sys.executable, "-m", "dvc", "repro")
     deadline = time.monotonic() + 120
     while not database.exists() or database.stat().st_mtime_ns == before:
         assert time.monotonic() < deadline, "training did not begin within two minutes"

@@ -21,6 +21,7 @@ from distill import cli
 from distill.bundle import load_bundle
 from distill.codes.file import read_codes
 from distill.params import CorpusParams
+from distill.weights import weights_sha256
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "40")
@@ -200,6 +201,61 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) ->
     }
     for arguments, sentence in refusals.items():
         assert shell.refused("train", *arguments).startswith(sentence), arguments
+
+
+def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
+    codec = write_model(Path("m.distill"))
+    for number in range(4):
+        write_tone(Path(f"sounds/{number}.wav"), 0.3, pitch=200.0 * (number + 1))
+    tiny = ("--data", "sounds", "--epochs", "2", "--hidden-size", "16", "--layers", "1", "--heads", "2")
+    done = shell("train-prior", "m.distill", *tiny, "-o", "copy.distill", "--json")
+    assert done.status == 0, done.err
+    report = json.loads(done.out)
+    assert report["model"] == "copy.distill"
+    assert report["recordings"] == 4
+    assert {"val_bits_per_second", "val_perplexity", "best_epoch", "rollbacks", "stopped_as_asked"} <= set(report)
+    assert load_bundle(Path("m.distill")).prior is None
+    bundle = load_bundle(Path("copy.distill"))
+    assert bundle.metadata.codec_sha256 == weights_sha256(codec)
+    assert bundle.metadata.prior_config is not None
+    assert (bundle.metadata.prior_config.hidden_size, bundle.metadata.prior_config.num_layers) == (16, 1)
+
+    there = (
+        "expected a model without a prior, or a new name with --output, found one that is there already; say --replace"
+    )
+    assert there in shell.refused("train-prior", "copy.distill", *tiny)
+    assert there in shell.refused("train-prior", "m.distill", *tiny, "-o", "copy.distill")
+    before = Path("copy.distill").read_bytes()
+    done = shell("train-prior", "copy.distill", *tiny, "--architecture", "delay", "--replace")
+    assert done.status == 0, done.err
+    assert done.out.startswith("copy.distill  ")
+    assert Path("copy.distill").read_bytes() != before
+    assert shell("train-prior", "m.distill", *tiny).status == 0
+    done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1")
+    assert done.status == 0, done.err
+    assert not list(Path(".distill").glob("train/*"))
+
+
+def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    Path("file").touch()
+    refusals = {
+        ("gone.distill",): "distill: gone.distill: expected a Distill model, found no such file",
+        (
+            "m.distill",
+        ): "distill: m.distill: expected to know where its recordings are, found no note of it in .distill; "
+        "name their folder with --data",
+        ("m.distill", "--data", "none"): "distill: --data none: expected a folder of recordings, found nothing there",
+        ("m.distill", "--data", "file"): "distill: --data file: expected a folder of recordings, found a file",
+        ("m.distill", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
+        ("m.distill", "--hidden-size", "4"): "distill: --hidden-size: expected greater than or equal to 8, found 4",
+        ("m.distill", "--layers", "0"): "distill: --layers: expected greater than or equal to 1, found 0",
+        ("m.distill", "--heads", "3"): "distill: --heads: expected a divisor of hidden_size 128, found 3",
+        ("m.distill", "--architecture", "deep"): "distill: Invalid value for '--architecture'",
+        ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a place in a folder that exists",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("train-prior", *arguments).startswith(sentence), arguments
 
 
 def test_help_says_the_sample_rate_that_is_taken(shell: Shell) -> None:

@@ -30,6 +30,7 @@ def write_model(path: Path, seed: int = 0) -> VQVAE:
         has_prior=False,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
+        training_config={"split": {"seed": 0, "val_fraction": 0.5}},
         codebook_size=8,
         num_quantizers=3,
     )

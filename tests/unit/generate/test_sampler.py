@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.codes.sequences import begin_mark, end_mark
-from distill.generate.sampler import Sampling, draw, sample_codes
+from distill.generate.sampler import Sampling, draw, sample_codes, sharpened
 from distill.models.prior import Draw, Prior
 from distill.models.priors import PriorShape, build_prior
 
@@ -71,6 +71,7 @@ def ending(prior: Prior, chance: float) -> Prior:
 
     class Eager:
         codebook_size = SIZE
+        spread = torch.zeros(LEVELS)
 
         def sampler(self, count: int) -> object:
             inner = prior.sampler(count)
@@ -99,6 +100,15 @@ def test_sounds_end_where_the_prior_says_so(prior: Prior) -> None:
 
 def test_an_eager_end_still_leaves_one_frame(prior: Prior) -> None:
     assert [len(codes) for codes in sample_codes(ending(prior, 1 - 1e-12), 3, 50, 0, Sampling())] == [1, 1, 1]
+
+
+def test_sharpening_undoes_smoothed_labels() -> None:
+    labels = torch.tensor([[0.7, 0.2, 0.1, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.0]])
+    codes = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]]) / 4  # the last column is a mark
+    learnt = 0.6 * labels + 0.4 * codes
+    torch.testing.assert_close(sharpened(learnt.log(), 0.4, 4).exp() / 0.6, labels, rtol=0, atol=1e-6)
+    torch.testing.assert_close(sharpened(learnt.log(), 0.0, 4), learnt.log())
+    assert torch.isfinite(sharpened(torch.zeros(1, 5), 1.0, 4)).any()
 
 
 @given(st.integers(1, 11), st.floats(0.05, 1.0), st.integers(0, 100))

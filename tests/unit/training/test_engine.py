@@ -243,6 +243,7 @@ def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None
     places: list[float] = []
     result = Fit(task, settings(), FABRIC, on_step=lambda step: places.append(step.learning_rate)).run()
     assert result.rollbacks == 1
+    assert result.remarks[0].startswith("warning: training was rolled back 1 times")
     assert not result.diverged
     assert (10, "rollback") in events(result)
     line = next(line for line in result.journal if line.get("event") == "rollback")
@@ -277,6 +278,9 @@ def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weigh
     assert events(result)[-1] == (16, "diverged")
     assert result.diverged
     assert result.rollbacks == 3
+    assert result.remarks[0].startswith(
+        "warning: training diverged again after three rollbacks and ended with the best"
+    )
     losses = [row["val_loss"] for row in result.history]
     assert result.best_loss == min(losses)
     assert len(losses) == 3
@@ -363,6 +367,7 @@ def test_a_stop_file_ends_training_with_the_best_weights(tmp_path: Path, monkeyp
     assert len(result.history) == 3
     assert result.best_loss == min(row["val_loss"] for row in result.history)
     assert events(result)[-1] == (13, "stopped as asked")
+    assert result.remarks == ["stopped as asked after 3 epochs; the best weights so far are kept"]
     assert not path.exists()
 
 

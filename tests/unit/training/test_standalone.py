@@ -5,25 +5,37 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from unit.tiny import write_tone
+from unit.tiny import tiny_codec, write_tone
 
-from distill.bundle import load_bundle
-from distill.errors import AudioError, Interrupted, ParamsError
+from distill.audio.corpus import ingest, load_corpus
+from distill.audio.writing import write_audio
+from distill.bundle import load_bundle, save_bundle
+from distill.codes.store import read_index, split_recordings
+from distill.encoding import encode_for_prior
+from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
-from distill.params import CorpusParams, Params, VQVAEParams
-from distill.training import standalone
+from distill.params import CodesParams, CorpusParams, Params, PriorParams, VQVAEParams
+from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent, standalone, train_prior
 from distill.training.engine import Fit
-from distill.training.standalone import TrainedModel, train_model
+from distill.training.registry import remember_corpus
+from distill.training.standalone import TrainedModel, add_prior, train_model
 
 EXECUTION = Execution("cpu", "fp32", 2)
 TINY = VQVAEParams(
     epochs=4, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
 )
-PARAMS = Params(corpus=CorpusParams(path="unused", sample_rate=16_000), vqvae=TINY)
+TINY_PRIOR = PriorParams(
+    epochs=3, hidden_size=16, num_layers=1, num_heads=2, depth_layers=1, batch_size=2, context_seconds=0.5
+)
+PARAMS = Params(
+    corpus=CorpusParams(path="unused", sample_rate=16_000), vqvae=TINY, prior=TINY_PRIOR, codes=CodesParams(views=2)
+)
 
 
 def key(folder: Path, params: Params) -> str:
@@ -159,3 +171,129 @@ def test_what_is_written_says_nothing_of_time_or_place(finished: TrainedModel, s
     text = json.dumps(load_bundle(finished.path).metadata.model_dump(mode="json"))
     assert str(sounds) not in text
     assert "model-" not in text
+
+
+def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
+    finished: TrainedModel, sounds: Path, tmp_path: Path
+) -> None:
+    at_once = train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, prior=True, state=tmp_path / "state")
+    assert at_once.prior is not None
+    model = tmp_path / "b.distill"
+    model.write_bytes(finished.path.read_bytes())
+    added = add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "other")
+    assert model.read_bytes() == (tmp_path / "a.distill").read_bytes()
+    bundle = load_bundle(model)
+    assert bundle.prior is not None
+    assert bundle.metadata.has_prior
+    assert bundle.metadata.prior_metadata is not None
+    assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.prior.figures["epochs_trained"]
+    assert bundle.metadata.metadata["recordings"] == 5
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["corpora.json"]
+
+
+def test_a_prior_is_trained_on_what_the_codec_learnt_where_nothing_else_is_said(
+    finished: TrainedModel, sounds: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    notes = finished.path.parent / "state" / "corpora.json"
+    (state / "corpora.json").write_bytes(notes.read_bytes())
+    copy = tmp_path / "copy.distill"
+    add_prior(finished.path, copy, None, PARAMS, EXECUTION, state)
+    assert load_bundle(copy).prior is not None
+    assert load_bundle(finished.path).prior is None
+    again = tmp_path / "again.distill"
+    add_prior(copy, again, sounds, PARAMS, EXECUTION, state)  # a prior takes the place of another
+    assert again.read_bytes() == copy.read_bytes()
+
+
+def test_unknown_and_changed_recordings_are_sentences(finished: TrainedModel, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"expected to know where its recordings are.*name their folder with --data"):
+        add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
+    for number in range(4):
+        write_tone(tmp_path / "changed" / f"{number}.wav", 0.4, pitch=150.0 * (number + 1))
+    known = load_bundle(finished.path).metadata.provenance.data_sha256
+    remember_corpus(tmp_path / "state", known, tmp_path / "changed")
+    with pytest.raises(
+        ParamsError, match=r"changed: expected the recordings that .* learnt, found others there by now"
+    ):
+        add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
+    assert not (tmp_path / "a.distill").exists()
+
+
+def test_an_interrupted_prior_goes_on_and_loses_nothing(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, model = tmp_path / "expected.distill", tmp_path / "model.distill"
+    add_prior(finished.path, expected, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    model.write_bytes(finished.path.read_bytes())
+    original, steps = Fit._train_step, []
+
+    def interrupted(fit: Any, epoch: int, batch: Any) -> None:
+        original(fit, epoch, batch)
+        steps.append(epoch)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Fit, "_train_step", interrupted)
+    with pytest.raises(Interrupted, match="training is saved after step 2"):
+        add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    assert model.read_bytes() == finished.path.read_bytes()
+    add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    assert model.read_bytes() == expected.read_bytes()
+
+
+def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedModel, sounds: Path) -> None:
+    config = TINY_PRIOR.resolve(5)
+    events: list[Any] = []
+    training = train_prior(finished.path, sounds, config, events.append)
+    assert [event.epoch for event in events if isinstance(event, PriorEpochMetrics)] == [0, 1, 2]
+    assert isinstance(events[-1], PriorTrainingCompleteEvent)
+    assert training.model.num_quantizers == 2
+    assert load_bundle(finished.path).prior is None
+    cancel = threading.Event()
+    cancel.set()
+    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).fit.cancelled
+
+
+def test_a_model_that_does_not_say_what_was_held_out_is_refused(
+    finished: TrainedModel, sounds: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(finished.path)
+    metadata = bundle.metadata.model_copy(update={"training_config": {}})
+    save_bundle(tmp_path / "old.distill", bundle.codec, None, metadata)
+    with pytest.raises(ArtifactError, match="does not say which recordings its codec was judged by"):
+        add_prior(tmp_path / "old.distill", tmp_path / "new.distill", sounds, PARAMS, EXECUTION, tmp_path / "state")
+
+
+def test_held_out_recordings_are_the_codecs_own(finished: TrainedModel, sounds: Path, tmp_path: Path) -> None:
+    other_seed = PARAMS.model_copy(update={"seed": 9})
+    one, two = (tmp_path / name for name in ("one.distill", "two.distill"))
+    add_prior(finished.path, one, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    add_prior(finished.path, two, sounds, other_seed, EXECUTION, tmp_path / "state")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
+    """The same bytes, another format, another level, and through OGG: none of them is on both sides."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        time = np.arange(20_000) / 16_000
+        sweep = np.sin(2 * np.pi * (200 + 150 * number) * time * (1 + 0.3 * number * time))
+        samples = (0.4 * sweep * np.exp(-time) + 0.02 * rng.standard_normal(20_000)).astype(np.float32)
+        write_audio(tmp_path / "in" / f"{number}.wav", samples, 16_000)
+        write_audio(tmp_path / "in" / f"{number}_format.flac", samples, 16_000)
+        write_audio(tmp_path / "in" / f"{number}_softer.wav", 0.5 * samples, 16_000)
+        write_audio(tmp_path / "in" / f"{number}_ogg.ogg", samples, 16_000)
+        (tmp_path / "in" / f"{number}_copy.wav").write_bytes((tmp_path / "in" / f"{number}.wav").read_bytes())
+    ingest(tmp_path / "in", tmp_path / "corpus", 16_000, 0.0, 2)
+    corpus = load_corpus(tmp_path / "corpus")
+    assert len(corpus.entries) > 12
+    encode_for_prior(tiny_codec(), "abc", corpus, tmp_path / "codes", 2, 0.4, seed=3)
+    rows = split_recordings(read_index(tmp_path / "codes"), 3, 0.4)
+    names = {entry.recording_id: Path(entry.path).name[0] for entry in corpus.entries}
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(names[row.recording_id], set()).add(row.side)
+    assert all(len(side) == 1 for side in sides.values())
+    assert {side for each in sides.values() for side in each} == {"train", "val"}

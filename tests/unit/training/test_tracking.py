@@ -83,3 +83,11 @@ def test_a_broken_store_is_one_warning_and_training_goes_on(tmp_path: Path, capl
     assert len(warnings) == 1
     assert "MLflow tracking stopped at sqlite:///" in warnings[0]
     assert "training goes on without it" in warnings[0]
+
+
+def test_a_tracker_that_is_not_active_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with tracked(tmp_path, "train_prior", "f", {"a": 1}, active=False) as tracker:
+        tracker.metrics({"loss": 1.0}, 0)
+        tracker.artifact(tmp_path)
+    assert list(tmp_path.iterdir()) == []
