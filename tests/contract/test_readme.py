@@ -25,7 +25,7 @@ def test_make_targets_exist() -> None:
     assert named <= targets
 
 
-DISTILL_COMMANDS = ("demo", "train", "encode", "decode", "inspect", "generate")
+DISTILL_COMMANDS = ("demo", "train", "train-prior", "encode", "decode", "inspect", "generate")
 
 
 @pytest.mark.parametrize("name", DISTILL_COMMANDS)
@@ -62,8 +62,13 @@ def test_the_tier_table_is_that_of_the_code() -> None:
 
     for tier in TIERS:
         vqvae = [str(tier.vqvae[key]) for key in ("epochs", "learning_rate", "dropout", "ema_decay")]
-        prior = [str(tier.prior[key]) for key in ("hidden_size", "num_layers", "num_heads", "dropout")]
-        course = [str(tier.prior[key]) for key in ("epochs", "learning_rate")]
+        frame = {**tier.prior, **tier.frame}
+        prior = [str(frame[key]) for key in ("hidden_size", "num_layers", "num_heads", "dropout")]
+        course = [str(frame[key]) for key in ("epochs", "learning_rate")]
         recordings = f"up to {tier.max_recordings}" if tier.max_recordings else "more"
         cells = [tier.name, recordings, str(tier.vqvae["codebook_size"]), *map(" / ".join, (vqvae, prior, course))]
+        plan = " / ".join(str(tier.prior[key]) for key in ("hidden_size", "num_layers", "num_heads", "dropout"))
+        if frame["learning_rate"] != tier.prior["learning_rate"]:
+            plan += f", {tier.prior['learning_rate']}"
+        cells.append(plan if tier.frame else "the same")
         assert f"| {' | '.join(cells)} |" in README
