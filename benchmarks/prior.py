@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from benchmarks.prior_peers import Shape, peers
 from benchmarks.training import train_within
 from distill.audio.corpus import ingest, load_corpus
+from distill.codes.sequences import CodeSequences
 from distill.codes.store import read_index, split_recordings, write_split
 from distill.encoding import encode_for_prior
 from distill.execution import Execution
@@ -28,7 +29,6 @@ from distill.training.engine import Fit
 from distill.training.events import PriorStepMetrics
 from distill.training.fabric import make_fabric
 from distill.training.prior import PriorData, fit_prior
-from distill.training.prior_data import WindowSampler
 from distill.training.prior_run import read_prior_data
 from distill.training.tracking import tracked
 from distill.weights import weights_sha256
@@ -103,8 +103,8 @@ def measure_prior(
             seeded = params.model_copy(update={"seed": params.seed + seed})
             trained.append(_train(f"{OURS}, seed {seed}", data, params.prior, seeded, fabric, plan_minutes * 60))
         first_step, overhead = _costs(data, params, fabric, Path(temporary))
-        sampler = _sampler(data, params)
-    codes = data.codes
+    codes, views = data.codes, [view for recording in data.train for view in recording]
+    sequences = CodeSequences(views, codes.codebook_size, codes.num_quantizers)
     return PriorReport(
         corpus=folder.resolve().name,
         tier=tier,
@@ -116,7 +116,7 @@ def measure_prior(
         trained=tuple(trained),
         first_step=first_step,
         overhead=overhead,
-        bytes_per_code=sampler.sequences.frames.nbytes / sum(v.size for views in data.train for v in views),
+        bytes_per_code=sequences.frames.nbytes / sum(view.size for view in views),
     )
 
 
@@ -184,13 +184,6 @@ def _train(
     best = training.fit.best_metrics
     levels = tuple(best[f"level_{level}/val_perplexity"] for level in range(data.codes.num_quantizers))
     return PriorTrained(name, sum(p.numel() for p in training.model.parameters()), tuple(curve), levels)
-
-
-def _sampler(data: PriorData, params: Params) -> WindowSampler:
-    config = params.prior.resolve(data.recordings, params.tier, params.split)
-    frames = round(config.context_seconds * data.codes.frame_rate)
-    codes = data.codes
-    return WindowSampler(data.train, codes.codebook_size, codes.num_quantizers, frames, config.batch_size, params.seed)
 
 
 def _costs(data: PriorData, params: Params, fabric: Fabric, place: Path) -> tuple[float, float]:

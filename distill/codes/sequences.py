@@ -39,11 +39,6 @@ class CodeSequences:
         self.frames = np.concatenate(parts)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
 
-    @property
-    def num_codes(self) -> int:
-        """Codes and end marks: what there is to guess."""
-        return int((len(self.frames) - 2 * len(self.lengths)) * self.frames.shape[1]) + len(self.lengths)
-
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -1,22 +1,18 @@
 """`architecture: delay`: one position a frame, each level a position later than the one before, and no depth network."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import delay_codes, undelay
 from distill.codes.sequences import NUM_MARKS, begin_mark
-from distill.models.code_table import CodeTable, impossible_marks, looked_up
-from distill.models.prior import Draw, Prior
+from distill.models.code_table import CodeTable, looked_up
+from distill.models.prior import Draw, WordPrior
 from distill.models.transformer import KeyValueCache, Place, Transformer
 
 
-class DelayPrior(Prior):
+class DelayPrior(WordPrior):
     """A causal transformer over delayed codes (the delay pattern of Copet et al. 2023, MusicGen): position `s` reads level
-    q of frame `s - q` and guesses level q of frame `s + 1 - q`. `codewords` as for `FramePrior`."""
-
-    codewords: Tensor
+    q of frame `s - q` and guesses level q of frame `s + 1 - q`."""
 
     def __init__(
         self,
@@ -27,18 +23,13 @@ class DelayPrior(Prior):
         num_heads: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(codewords.shape[0])
-        _, self.codebook_size, size = codewords.shape
-        self.context_frames = context_frames
-        self.register_buffer("codewords", codewords.clone())
-        self.read, self.guessed = (
-            CodeTable(self.num_quantizers, self.codebook_size, size, hidden_size) for _ in range(2)
-        )
+        super().__init__(codewords, context_frames)
+        sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
+        self.read, self.guessed = CodeTable(*sizes), CodeTable(*sizes)
         self.place = Place(hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
-        self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
         """See `Prior`. A level is guessed from coarser ones of frames to come, too, as far as they come before it."""
@@ -54,7 +45,7 @@ class DelayPrior(Prior):
         hidden = self.stack(x, cache, None if cache is None else int(places[0]))
         guessed = self.guessed(self.codewords)
         logits = torch.einsum("bsd,qvd->bsqv", hidden, guessed.to(hidden.dtype)).float()
-        return logits + (self.bias + cast(Tensor, self.impossible))[:, 0]
+        return logits + (self.bias + self.impossible)[:, 0]
 
     def sampler(self, count: int) -> "DelaySampler":
         """See `Prior`."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_MARKS, begin_mark
-from distill.models.code_table import CodeTable, impossible_marks, looked_up
-from distill.models.prior import Draw, Prior
+from distill.models.code_table import CodeTable, looked_up
+from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
 
@@ -22,15 +22,10 @@ class Tables(NamedTuple):
     guessed: Tensor
 
 
-class FramePrior(Prior):
+class FramePrior(WordPrior):
     """A causal transformer over frames; the codes of a frame follow from its output, level by level, through residual
     blocks that know the levels before (as in the RQ-Transformer of Lee et al. 2022, with blocks in place of attention).
-
-    `codewords` `[Q, V, C]` are the codec's, see `CodeTable`; with C = 0 the prior knows codes as numbers only.
     """
-
-    codewords: Tensor
-    impossible: Tensor
 
     def __init__(
         self,
@@ -42,11 +37,8 @@ class FramePrior(Prior):
         dropout: float = 0.1,
         depth_layers: int = 2,
     ) -> None:
-        super().__init__(codewords.shape[0])
-        _, self.codebook_size, size = codewords.shape
-        self.context_frames = context_frames
-        self.register_buffer("codewords", codewords.clone())
-        sizes = (self.num_quantizers, self.codebook_size, size, hidden_size)
+        super().__init__(codewords, context_frames)
+        sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
         self.place = Place(hidden_size)
         self.dropout = nn.Dropout(dropout)
@@ -57,7 +49,6 @@ class FramePrior(Prior):
         self.norm = nn.LayerNorm(hidden_size)
         self.recall = Recall(self.num_quantizers, self.codebook_size, hidden_size)
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
-        self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
 

@@ -8,9 +8,20 @@ from torch import Tensor, nn
 
 from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.models.code_table import impossible_marks
 from distill.models.transformer import INIT_STD, KeyValueCache, Transformer
 
-__all__ = ["CodePrior", "Draw", "FlatPrior", "KeyValueCache", "Prior", "Sampler", "flatten_codes", "unflatten_codes"]
+__all__ = [
+    "CodePrior",
+    "Draw",
+    "FlatPrior",
+    "KeyValueCache",
+    "Prior",
+    "Sampler",
+    "WordPrior",
+    "flatten_codes",
+    "unflatten_codes",
+]
 
 Draw = Callable[[Tensor, int, int], Tensor]
 """Logits `[B, V + marks]`, their level and the number of their frame, to one code `[B]` each."""
@@ -31,9 +42,9 @@ class Prior(nn.Module):
     context_frames: int  # frames that the next one is guessed from
     spread: Tensor  # [Q], the share of each level's labels that was spread over all codes in training
 
-    def __init__(self, num_quantizers: int) -> None:
+    def __init__(self, codebook_size: int, num_quantizers: int, context_frames: int) -> None:
         super().__init__()
-        self.num_quantizers = num_quantizers
+        self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
         self.register_buffer("spread", torch.zeros(num_quantizers))
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
@@ -46,6 +57,18 @@ class Prior(nn.Module):
     def sampler(self, count: int) -> Sampler:
         """Begin `count` sounds."""
         raise NotImplementedError
+
+
+class WordPrior(Prior):
+    """A prior that knows codes by their codewords `[Q, V, C]`, see `CodeTable`; with C = 0 as numbers only."""
+
+    codewords: Tensor
+    impossible: Tensor
+
+    def __init__(self, codewords: Tensor, context_frames: int) -> None:
+        super().__init__(codewords.shape[1], codewords.shape[0], context_frames)
+        self.register_buffer("codewords", codewords.clone())
+        self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
 
 
 class CodePrior(nn.Module):
@@ -111,8 +134,7 @@ class FlatPrior(Prior):
         num_heads: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(num_quantizers)
-        self.codebook_size, self.context_frames = codebook_size, context_frames
+        super().__init__(codebook_size, num_quantizers, context_frames)
         self.tokens = CodePrior(
             codebook_size,
             context_frames * num_quantizers,

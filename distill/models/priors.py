@@ -1,6 +1,6 @@
 """The table of priors: which class an architecture is, and what decides the shape of its tensors."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -10,13 +10,23 @@ from distill.models.code_table import unit_codewords
 from distill.models.delay_prior import DelayPrior
 from distill.models.frame_prior import FramePrior
 from distill.models.prior import FlatPrior, Prior
-from distill.params import CodebookSize, CodewordSize, DepthLayers, Heads, Levels, PriorLayers, PriorWidth, Settings
+from distill.params import (
+    Architecture,
+    CodebookSize,
+    CodewordSize,
+    DepthLayers,
+    Heads,
+    Levels,
+    PriorLayers,
+    PriorWidth,
+    Settings,
+)
 
 
 class PriorShape(Settings):
     """`prior_config`: what decides the shape of the prior's tensors. `codeword_size` 0: codes are known as numbers only."""
 
-    architecture: Literal["frame", "flat", "delay"]
+    architecture: Architecture
     codebook_size: CodebookSize
     num_quantizers: Levels
     context_frames: Annotated[int, Field(ge=1, le=1 << 20)]

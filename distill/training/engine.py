@@ -5,7 +5,6 @@ that never stopped.
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,7 +70,7 @@ class Fit(Generic[B]):
         on_step: Callable[[Step], None] | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         interruption: Interruption | None = None,
-        cancel_event: Stop | threading.Event | None = None,
+        cancel_event: Stop | None = None,
     ) -> None:
         self.task, self.settings, self.fabric, self.store = task, settings, fabric, store
         self.on_step, self.on_epoch = on_step, on_epoch

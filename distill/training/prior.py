@@ -1,7 +1,6 @@
 """Training of a prior: windows of coded recordings in, the best weights by held-out loss out."""
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -92,7 +91,7 @@ def fit_prior(
     callback: Callback | None = None,
     on_metrics: OnMetrics | None = None,
     interruption: Interruption | None = None,
-    cancel_event: Stop | threading.Event | None = None,
+    cancel_event: Stop | None = None,
 ) -> PriorTraining:
     """Train a prior on coded recordings.
 

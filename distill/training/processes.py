@@ -1,7 +1,6 @@
 """What the processes of one training agree on. A training with one process agrees with itself at no cost."""
 
 import signal
-import threading
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -30,7 +29,7 @@ class Agreement:
         self.signal: int | None = None  # that one of the processes was sent
         self.cancelled = False
 
-    def look(self, interruption: Interruption | None, cancel: Stop | threading.Event | None) -> None:
+    def look(self, interruption: Interruption | None, cancel: Stop | None) -> None:
         """Note in `signal` and `cancelled` what any of the processes was asked."""
         asked = interruption.signal if interruption is not None else None
         flags = [float(asked == number) for number in SIGNALS] + [float(cancel is not None and cancel.is_set())]

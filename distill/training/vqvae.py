@@ -1,6 +1,5 @@
 """Training of the codec: start where no network ends, learn from there, keep the epoch that held-out sound likes best."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -57,7 +56,7 @@ def train_vqvae(
     callback: Callback | None = None,
     on_metrics: OnMetrics | None = None,
     interruption: Interruption | None = None,
-    cancel_event: Stop | threading.Event | None = None,
+    cancel_event: Stop | None = None,
     on_start: OnStart | None = None,
 ) -> CodecTraining:
     """Train a codec on the corpus's training side.

@@ -10,26 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from unit.tiny import write_model
+from unit.tiny import PRIOR, write_model
 
 from distill.bundle import BundleMetadata, PriorMetadata, codec_shape, load_bundle, save_bundle
 from distill.errors import ArtifactError
 from distill.models.prior import Prior
-from distill.models.priors import PriorShape, build_prior
+from distill.models.priors import build_prior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
-
-PRIOR = PriorShape(
-    architecture="frame",
-    codebook_size=8,
-    num_quantizers=2,
-    context_frames=10,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    depth_layers=1,
-    codeword_size=8,
-)
 
 
 def networks() -> tuple[VQVAE, Prior]:

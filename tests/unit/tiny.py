@@ -7,10 +7,22 @@ import torch
 
 from distill.audio.writing import write_audio
 from distill.bundle import BundleMetadata, codec_shape, save_bundle
+from distill.models.priors import PriorShape
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
 
 RATE = 16_000
+PRIOR = PriorShape(
+    architecture="frame",
+    codebook_size=8,
+    num_quantizers=2,
+    context_frames=10,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    depth_layers=1,
+    codeword_size=8,
+)  # of a codec with two levels of 8 codewords
 
 
 def tiny_codec(seed: int = 0) -> VQVAE:

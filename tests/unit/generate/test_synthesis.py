@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from unit.tiny import PRIOR
 
 from distill.audio.pictures import write_spectrograms
 from distill.audio.writing import write_audio
@@ -12,21 +13,9 @@ from distill.bundle import Bundle, BundleMetadata, codec_shape
 from distill.errors import ArtifactError, AudioError
 from distill.generate.sampler import Sampling
 from distill.generate.synthesis import BATCH, PEAK, decode_sounds, frames_for_seconds, generate_sounds
-from distill.models.priors import PriorShape, build_prior
+from distill.models.priors import build_prior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
-
-PRIOR = PriorShape(
-    architecture="frame",
-    codebook_size=8,
-    num_quantizers=2,
-    context_frames=10,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    depth_layers=1,
-    codeword_size=8,
-)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,11 @@ class Line:
             return {"val_loss": float((self.model(probe) - 3).abs())}
 
 
+def save_always(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+
+
 def settings(**changes: Any) -> FitSettings:
     values = {"epochs": 6, "learning_rate": 0.05, "weight_decay": 0.01, "betas": (0.9, 0.99), "gradient_clip": 1.0}
     return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, **changes})
@@ -87,8 +92,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop
 
 @pytest.mark.parametrize("kill_at", [2, 9, 22])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    save_always(monkeypatch)
     expected = Fit(Line(), settings(), FABRIC).run()
     store = CheckpointStore(tmp_path / "run")
 
@@ -166,8 +170,7 @@ def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
     expected = whole_run.run()
     assert whole_run.state.drops == 3
     assert len(expected.history) * 4 > kill_at
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
 
     def kill(step: Step) -> None:
@@ -300,8 +303,7 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
 
     expected = Fit(Poisoned(), settings(), FABRIC).run()
     assert expected.rollbacks == 2
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
 
     def kill(step: Step) -> None:
@@ -345,8 +347,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_newest_five_checkpoints_and_the_best_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
     result = Fit(Line(), settings(), FABRIC, store).run()
     names = sorted(path.name for path in store.folder.glob("*.safetensors"))
