@@ -6,6 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from distill.models.attention import causal_attention
+
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
 PLACE_RATES = 8  # sines and cosines of the logarithm of a position's number
@@ -92,8 +94,8 @@ class Block(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(width)
-        self.attend = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
+        self.attend = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.mlp = ResidualBlock(width, dropout)
 
@@ -110,16 +112,15 @@ class Block(nn.Module):
         query, key, value = heads.unbind(0)
         if turns is not None:
             query, key = turned(query, turns), turned(key, turns)
-        mask = None
-        if memory is not None:
+        if memory is None:
+            mixed = causal_attention(query, key, value)
+        else:
             stop = start + count
             memory[0, :, :, start:stop], memory[1, :, :, start:stop] = key, value
-            key, value = memory[0, :, :, :stop], memory[1, :, :, :stop]
-            if start and count > 1:
-                mask = torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
-        mixed = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=start == 0 and count > 1
-        )
+            mask = None if count == 1 else torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
+            mixed = nn.functional.scaled_dot_product_attention(
+                query, memory[0, :, :, :stop], memory[1, :, :, :stop], attn_mask=mask
+            )
         return mixed.transpose(1, 2).reshape(batch, count, width)
 
 
@@ -145,8 +146,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
+        self.expand = nn.Linear(width, 4 * width, bias=False)
+        self.contract = nn.Linear(4 * width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
