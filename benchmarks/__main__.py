@@ -5,6 +5,7 @@ import importlib.util
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,73 +29,96 @@ from benchmarks.report import (
     write_markdown,
 )
 from distill.errors import DistillError
-from distill.execution import execution_from_environment
-from distill.params import load_params
+from distill.execution import Execution, execution_from_environment
+from distill.params import Params, load_params
+
+
+@dataclass
+class Bench:
+    """What was measured so far, and the sections that show it."""
+
+    arguments: argparse.Namespace
+    command: str
+    corpora: list[CodecReport] = field(default_factory=list)
+    priors: list[PriorReport] = field(default_factory=list)
+    throughput: tuple[Throughput, ...] = ()
+    kills: list[Kills] = field(default_factory=list)
+    memory: list[Peak] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    console: Console = field(default_factory=Console)
+    progress: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        self.progress.print(text, highlight=False, markup=False)
+
+    def add(self, *sections: Section) -> None:
+        """Show sections and keep them."""
+        for section in sections:
+            show(section, self.console)
+        self.sections += sections
+
+    def measure_folder(self, folder: Path, params: Params, execution: Execution) -> None:
+        """The codec beside its peers on a folder, or with `--prior` the prior."""
+        asked = self.arguments
+
+        def say(text: str) -> None:
+            self.say(f"{folder.name}: {text}")
+
+        if asked.prior:
+            found = measure_prior(folder, params, asked.seconds, asked.max_minutes, asked.seeds, execution, say)
+            self.priors.append(found)
+            self.add(prior_section(found, self.command))
+            return
+        full = asked.max_minutes * 60 if asked.full else None
+        plan = Plan(asked.seconds, full, asked.profile, asked.sounds, asked.splits)
+        report = measure_corpus(folder, params, plan, execution, say)
+        self.corpora.append(report)
+        self.add(codec_section(report, self.command, torch.get_num_threads()))
+        if asked.profile:
+            self.add(profile_section(report, self.command))
+        if asked.sounds:
+            self.add(sounds_section(report, self.command))
+
+    def measure_around(self, execution: Execution) -> None:
+        """What needs no folder: memory, throughput, kills."""
+        if self.arguments.memory:
+            for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
+                for hours in HOURS:
+                    self.say(f"memory: {hours} h in recordings of {recording_seconds} s")
+                    self.memory.append(measure_memory(hours, recording_seconds, seed=0))
+            self.add(memory_section(self.memory, self.command))
+        if self.arguments.throughput:
+            self.throughput = measure_throughput(execution, self.say)
+            self.add(throughput_section(self.throughput, self.command))
+        if self.arguments.kills:
+            self.say(f"a training killed {self.arguments.kills} times")
+            self.kills.append(measure_kills(self.arguments.kills))
+            self.add(kills_section(self.kills[-1], self.command))
+
+    def write(self) -> None:
+        """The files that were asked for."""
+        if self.arguments.write is not None:
+            write_markdown(self.arguments.write, self.sections)
+        if self.arguments.json is not None:
+            found = {name: getattr(self, name) for name in ("corpora", "memory", "priors", "throughput", "kills")}
+            write_json(self.arguments.json, self.command, **found)
 
 
 def main() -> None:
     """Measure what the command line asks for and print it. Exit status 2 when a folder makes no corpus."""
-    arguments = _parser().parse_args()
-    command = "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:]))
-    console, progress = Console(), Console(stderr=True)
-    reports: list[CodecReport] = []
-    priors: list[PriorReport] = []
-    throughput: tuple[Throughput, ...] = ()
-    kills: list[Kills] = []
-    peaks: list[Peak] = []
-    sections: list[Section] = []
-    if arguments.folders and importlib.util.find_spec("visqol") is None:
-        progress.print("ViSQOL is left out: visqol-python is not installed; make bench installs it")
+    bench = Bench(_parser().parse_args(), "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:])))
+    if bench.arguments.folders and importlib.util.find_spec("visqol") is None:
+        bench.say("ViSQOL is left out: visqol-python is not installed; make bench installs it")
     try:
         params, execution = load_params(Path("params.yaml")), execution_from_environment()
-        full = arguments.max_minutes * 60 if arguments.full else None
-        plan = Plan(arguments.seconds, full, arguments.profile, arguments.sounds, arguments.splits)
-        for folder in arguments.folders:
-
-            def say(text: str, folder: Path = folder) -> None:
-                progress.print(f"{folder.name}: {text}", highlight=False, markup=False)
-
-            if arguments.prior:
-                found = measure_prior(
-                    folder, params, arguments.seconds, arguments.max_minutes, arguments.seeds, execution, say
-                )
-                priors.append(found)
-                sections.append(prior_section(found, command))
-                show(sections[-1], console)
-                continue
-            report = measure_corpus(folder, params, plan, execution, say)
-            reports.append(report)
-            tables = [codec_section(report, command, torch.get_num_threads())]
-            tables += [profile_section(report, command)] if arguments.profile else []
-            tables += [sounds_section(report, command)] if arguments.sounds else []
-            for section in tables:
-                show(section, console)
-            sections += tables
+        for folder in bench.arguments.folders:
+            bench.measure_folder(folder, params, execution)
     except DistillError as error:
-        progress.print(str(error), highlight=False, markup=False)
+        bench.say(str(error))
         sys.exit(2)
-    if arguments.memory:
-        for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
-            for hours in HOURS:
-                progress.print(f"memory: {hours} h in recordings of {recording_seconds} s", highlight=False)
-                peaks.append(measure_memory(hours, recording_seconds, seed=0))
-        sections.append(memory_section(peaks, command))
-        show(sections[-1], console)
-    if arguments.throughput:
-        throughput = measure_throughput(execution, progress.print)
-        sections.append(throughput_section(throughput, command))
-        show(sections[-1], console)
-    if arguments.kills:
-        progress.print(f"a training killed {arguments.kills} times")
-        kills.append(measure_kills(arguments.kills))
-        sections.append(kills_section(kills[-1], command))
-        show(sections[-1], console)
-    if arguments.write is not None:
-        write_markdown(arguments.write, sections)
-    if arguments.json is not None:
-        write_json(
-            arguments.json, command, corpora=reports, memory=peaks, priors=priors, throughput=throughput, kills=kills
-        )
+    bench.measure_around(execution)
+    bench.write()
 
 
 def _what_was_measured(arguments: Sequence[str]) -> list[str]:

@@ -94,7 +94,9 @@ def measure_prior(
     fabric = make_fabric(execution)
     with tempfile.TemporaryDirectory() as temporary:
         data, tier = _coded(folder, params, codec_seconds, Path(temporary), execution, say)
-        plain = PriorParams(architecture="flat", context_seconds=1.0, weight_decay=0.01, label_smoothing=0.0)
+        plain = PriorParams(
+            architecture="flat", context_seconds=1.0, weight_decay=0.01, label_smoothing=0.0, weight_averaging=0.0
+        )
         say("prior of the original plan")
         alone = replace(data, train=[views[:1] for views in data.train])
         trained = [_train(PLAN, alone, plain, params, fabric, plan_minutes * 60)]

@@ -24,6 +24,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Averaging = Annotated[float, Field(ge=0, lt=1)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
 Levels = Annotated[int, Field(ge=1, le=16)]
 Patience = Annotated[int, Field(ge=0)]
@@ -82,6 +83,7 @@ class PriorConfig(Settings):
     geometry: bool
     dropout: Dropout
     label_smoothing: Share
+    weight_averaging: Averaging
     epochs: Epochs
     learning_rate: Rate
     batch_size: Count
@@ -232,6 +234,7 @@ class PriorParams(Settings):
     geometry: bool = True
     dropout: Dropout | Auto = "auto"
     label_smoothing: Share | Auto = "auto"
+    weight_averaging: Averaging = 0.999
     epochs: Epochs | Auto = "auto"
     learning_rate: Rate | Auto = "auto"
     batch_size: Count | Auto = "auto"

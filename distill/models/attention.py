@@ -38,7 +38,7 @@ class _Chunked(torch.autograd.Function):
         return mixed.view(shape)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         query, key, value, *weights = ctx.saved_tensors
         gradient = gradient.reshape(query.shape)

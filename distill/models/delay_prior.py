@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from distill.codes.patterns import delay_codes, undelay
 from distill.codes.sequences import NUM_MARKS, begin_mark
 from distill.models.code_table import CodeTable, looked_up
+from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.transformer import KeyValueCache, Place, Transformer
 
@@ -27,7 +28,7 @@ class DelayPrior(WordPrior):
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.guessed = CodeTable(*sizes), CodeTable(*sizes)
         self.place = Place(hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
 

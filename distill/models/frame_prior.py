@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_MARKS, begin_mark
 from distill.models.code_table import CodeTable, looked_up
+from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
@@ -41,7 +42,7 @@ class FramePrior(WordPrior):
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
         self.place = Place(hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.to_depth = nn.Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(self.num_quantizers, hidden_size))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_MARKS, begin_mark
 from distill.models.code_table import impossible_marks
+from distill.models.dropout import Dropout
 from distill.models.transformer import INIT_STD, KeyValueCache, Transformer
 
 __all__ = [
@@ -95,7 +96,7 @@ class CodePrior(nn.Module):
         self.token_embedding = nn.Embedding(vocabulary, hidden_size)
         self.position_embedding = nn.Embedding(seq_len, hidden_size)
         self.level_embedding = nn.Embedding(num_quantizers, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout)
         self.head = nn.Linear(hidden_size, vocabulary, bias=False)
         for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):

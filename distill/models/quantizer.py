@@ -161,7 +161,8 @@ class ResidualQuantizer(nn.Module):
         """One step of the moving averages.
 
         A plain level's codeword goes towards the mean of what the other plain level leaves to it. The finer levels' go
-        where all together, moving at once, come nearer to what the plain ones leave.
+        where all together, moving at once, come nearer to what the plain ones leave. Several processes of a training
+        follow the latents of all of them.
         """
         plain = self._plain(codes)
         left = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
@@ -178,6 +179,9 @@ class ResidualQuantizer(nn.Module):
             chosen, book = codes[:, level], self.codebooks[level]
             count = torch.bincount(chosen, minlength=self.codebook_size).float()
             total = torch.zeros_like(book).index_add_(0, chosen, left[level] + book[chosen])
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.all_reduce(count)
+                torch.distributed.all_reduce(total)
             self.counts[level].lerp_(count, 1 - self.ema_decay)
             self.sums[level].lerp_(total, 1 - self.ema_decay)
             # A codeword that is not used keeps its place: its count and sum shrink together.

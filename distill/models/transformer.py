@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.models.attention import causal_attention
+from distill.models.dropout import Dropout
 
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
@@ -87,8 +88,8 @@ def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class Block(nn.Module):
-    """Pre-norm causal self-attention and MLP. Dropout acts on what both add, not on attention weights: fused kernels
-    for CPUs know none of those, and the others take 20 times as long."""
+    """Pre-norm causal self-attention and MLP. Dropout acts on what both add, not on attention weights: random
+    numbers for each of those would cost as much as attention itself."""
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attend = nn.Linear(width, 3 * width, bias=False)
         self.project = nn.Linear(width, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.mlp = ResidualBlock(width, dropout)
 
     def forward(
@@ -148,7 +149,7 @@ class ResidualBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width, bias=False)
         self.contract = nn.Linear(4 * width, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., D]`."""

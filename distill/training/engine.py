@@ -7,6 +7,7 @@ that never stopped.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from distill.errors import DistillError
 from distill.seeds import derive_seed
+from distill.training.averaging import WeightAverage
 from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors, optimizer_tensors, restore_optimizer
 from distill.training.interruption import Interruption
 from distill.training.journal import Journal, Line
+from distill.training.memory import keep_memory
 from distill.training.processes import Agreement, Stop
 from distill.training.task import Epoch, FitResult, FitSettings, Step, Task, learning_rate_at
 from distill.training.telemetry import PerplexityTelemetry
@@ -81,6 +84,7 @@ class Fit(Generic[B]):
             _parameter_groups(task.model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
         )
         self.wrapped, self.optimizer = fabric.setup(task.model, optimizer)
+        self.average = WeightAverage(task.model, settings.average) if settings.average else None
         self.state = _State()
         self.telemetry = PerplexityTelemetry()
         self.journal = Journal(store.journal if store is not None and self.agreement.is_first else None)
@@ -92,6 +96,7 @@ class Fit(Generic[B]):
 
     def run(self) -> FitResult:
         """Train; leaves the best weights in the model. Raises Interrupted after saving, DistillError when it diverges."""
+        keep_memory()
         self._restore()
         if self.settings.start_counts and self.state.best_loss is None:
             self._measure_start()
@@ -165,6 +170,8 @@ class Fit(Generic[B]):
         self.state.step += 1
         if all(math.isfinite(value) for value in values.values()):
             self.optimizer.step()
+            if self.average is not None:
+                self.average.add(self._place)
             self.state.counted_steps += 1
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
@@ -199,7 +206,7 @@ class Fit(Generic[B]):
         """Undo what was learnt since the last snapshot and go on with the data that comes next."""
         if self.state.rollbacks == MAX_ROLLBACKS:
             self.state.diverged = True
-            self._put_back(self._snapshot)
+            self._go_on_from(self._snapshot.tensors)
             self.journal.add({"step": self.state.step, "event": "diverged", "reason": reason})
             if self.state.best_loss is None:
                 raise DistillError(
@@ -208,13 +215,18 @@ class Fit(Generic[B]):
                 )
             return
         self.state.rollbacks += 1
-        self._put_back(self._snapshot)
+        self._go_on_from(self._snapshot.tensors)
         self.state.lost_steps = self.state.step - self._snapshot.place
         line: Line = {"step": self.state.step, "event": "rollback", "to": self._snapshot.place, "reason": reason}
         self.journal.add(line)
         self._save()  # going on from before it would count it twice where the hardware does not repeat itself
 
     def _validate(self, began: float) -> None:
+        with nullcontext() if self.average is None else self.average.in_place():
+            self._judge(began)
+
+    def _judge(self, began: float) -> None:
+        """Validate the weights in the model, and keep them where they are the best so far."""
         self.model.eval()
         with torch.no_grad():
             measured = self.agreement.first(self.task.validate())
@@ -263,13 +275,17 @@ class Fit(Generic[B]):
         tensors = self._resume_tensors()
         return _Snapshot(self._place, {key: value.detach().clone() for key, value in tensors.items()})
 
-    def _put_back(self, snapshot: _Snapshot) -> None:
-        self.model.load_state_dict(_under("model.", snapshot.tensors))
-        restore_optimizer(self.optimizer, snapshot.tensors)
-
     def _resume_tensors(self) -> Tensors:
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{key}": value for key, value in self.average.values.items()}
         return tensors | optimizer_tensors(self.optimizer)
+
+    def _go_on_from(self, tensors: Tensors) -> None:
+        self.model.load_state_dict(_under("model.", tensors))
+        if self.average is not None:
+            self.average.put_back(_under("average.", tensors))
+        restore_optimizer(self.optimizer, tensors)
 
     def _out_of_patience(self) -> bool:
         return (
@@ -281,6 +297,8 @@ class Fit(Generic[B]):
         self.state.drops += 1
         self.state.dropped_after = len(self.state.history) - 1
         self.model.load_state_dict(self.best_tensors)
+        if self.average is not None:
+            self.average.put_back(self.best_tensors)
         self.optimizer.state.clear()
         self._snapshot = self._take_snapshot()
         self._save()  # a best epoch found from here on must not meet a state from before
@@ -326,8 +344,7 @@ class Fit(Generic[B]):
         self.state = _State(**values)
         self.telemetry = PerplexityTelemetry.restored(self.state.telemetry)
         self.journal.rewind(self.state.journal)
-        self.model.load_state_dict(_under("model.", last.tensors))
-        restore_optimizer(self.optimizer, last.tensors)
+        self._go_on_from(last.tensors)
         earlier = _under("snapshot.", last.tensors)
         self._snapshot = _Snapshot(place, earlier) if earlier else self._take_snapshot()
         if self.state.best_loss is not None:

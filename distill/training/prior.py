@@ -115,6 +115,7 @@ def fit_prior(
         patience=config.patience,
         seed=seed,
         rate_shares={"recall.": RECALL_RATE},
+        average=config.weight_averaging,
     )
     fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
     last = fit.history[-1]

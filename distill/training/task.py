@@ -58,6 +58,9 @@ class FitSettings:
         default_factory=dict
     )  # parameters named so learn at this share of the rate
     start_counts: bool = False  # the weights before the first step may turn out to be the best
+    average: float = (
+        0.0  # decay of the weights' moving average, which is what is judged and kept; 0: the weights as they are
+    )
     drops: int = 0  # how often training goes back to its best weights and on with a lower rate before patience ends it
 
 

@@ -131,6 +131,11 @@ class _CodecTask:
     ) -> None:
         step = model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
+        if config.batch_size < fabric.world_size:
+            raise ParamsError(
+                f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, found {config.batch_size}; "
+                "raise it or start fewer processes"
+            )
         self.model, self.config, self.fabric = model, config, fabric
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
@@ -139,15 +144,17 @@ class _CodecTask:
         fabric.to_device(self.loss)
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
-        return (self.fabric.to_device(batch) for batch in self.sampler.batches(epoch, skip))
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        return (self.fabric.to_device(batch[rank::world]) for batch in self.sampler.batches(epoch, skip))
 
     def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         output = cast(VQVAEOutput, model(batch))
-        recon = self.loss(output.audio, batch)
+        share = len(batch) * self.fabric.world_size / self.config.batch_size
+        recon, commit = share * self.loss(output.audio, batch), share * output.commit_loss
         return {
-            "train_loss": recon + self.config.commitment_weight * output.commit_loss,
+            "train_loss": recon + self.config.commitment_weight * commit,
             "train_recon_loss": recon.detach(),
-            "train_commit_loss": output.commit_loss.detach(),
+            "train_commit_loss": commit.detach(),
         }
 
     def probe(self) -> None:

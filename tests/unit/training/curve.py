@@ -1,20 +1,24 @@
-"""Run by `torchrun`: train a prior and write down its loss curve."""
+"""Run by `torchrun`: train a prior or a codec and write down its loss curve."""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from unit.training.coded import config, data, recordings
 
+from distill.audio.corpus import ingest, load_corpus
+from distill.audio.writing import write_audio
 from distill.execution import Execution
-from distill.training import PriorEpochMetrics, PriorStepMetrics
+from distill.params import VQVAEParams
+from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics, VQStepMetrics, train_vqvae
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.prior import fit_prior
 
 
-def curve(folder: Path) -> dict[str, list[float]]:
+def prior_curve(folder: Path) -> dict[str, list[float]]:
     """Losses of every step and epoch of 13 recordings, 4 at a time, so that the last batch holds one."""
     found: dict[str, list[float]] = {"train": [], "val": []}
 
@@ -33,7 +37,35 @@ def curve(folder: Path) -> dict[str, list[float]]:
     return found
 
 
+def codec_curve(folder: Path) -> dict[str, list[float]]:
+    """The same of a codec on three tones, 5 crops at a time, so that two processes have unequal shares."""
+    found: dict[str, list[float]] = {"train": [], "val": []}
+
+    def note(event: Any) -> None:
+        if isinstance(event, VQStepMetrics):
+            found["train"] += [event.train_loss, event.commit_loss]
+        elif isinstance(event, VQEpochMetrics):
+            found["val"].append(event.val_loss)
+
+    fabric = make_fabric(Execution("cpu", "fp32"))
+    place = folder / f"tones{fabric.global_rank}"
+    for number in range(3):
+        samples = np.sin(np.arange(16_000) * 0.05 * (number + 1)).astype(np.float32)[:, None] * 0.5
+        write_audio(place / "in" / f"{number}.wav", samples, 16_000)
+    ingest(place / "in", place / "out", 16_000, 0.0, 1)
+    config = VQVAEParams(
+        **{"epochs": 3, "batch_size": 5, "codebook_size": 8, "num_quantizers": 3, "hidden_size": 32, "num_layers": 1},
+        **{"latent_size": 16, "crop_seconds": 0.25, "dropout": 0.0},
+    ).resolve(3)
+    training = train_vqvae(load_corpus(place / "out"), config, 0.3, 0, fabric, callback=note)
+    found["rank"] = [fabric.global_rank]
+    found["weights"] = [float(value.float().abs().sum()) for value in training.fit.last_tensors.values()]
+    return found
+
+
+CURVES = {"prior": prior_curve, "codec": codec_curve}
+
 if __name__ == "__main__":
-    output = Path(sys.argv[1])
-    result = curve(output / "checkpoints")
+    output = Path(sys.argv[2])
+    result = CURVES[sys.argv[1]](output / "work")
     (output / f"rank{result['rank'][0]}.json").write_text(json.dumps(result))

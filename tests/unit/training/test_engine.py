@@ -64,7 +64,7 @@ def save_always(monkeypatch: Any) -> None:
 
 def settings(**changes: Any) -> FitSettings:
     values = {"epochs": 6, "learning_rate": 0.05, "weight_decay": 0.01, "betas": (0.9, 0.99), "gradient_clip": 1.0}
-    return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, **changes})
+    return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, "average": 0.9, **changes})
 
 
 def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]], list[dict[str, Any]]]:
@@ -118,8 +118,10 @@ def test_the_last_weights_are_those_of_the_last_step() -> None:
     tasks = []
     for epochs in (3, 2):
         task = Line()
-        result = Fit(task, settings(epochs=3, learning_rate=0.3), FABRIC)
-        result.settings = settings(epochs=epochs, learning_rate=0.3)  # the schedule stays that of three epochs
+        result = Fit(task, settings(epochs=3, learning_rate=0.3, average=0.0), FABRIC)
+        result.settings = settings(
+            epochs=epochs, learning_rate=0.3, average=0.0
+        )  # the schedule stays that of three epochs
         tasks.append((task, result.run()))
     (task, three), (_, two) = tasks
     task.model.load_state_dict(three.last_tensors)
@@ -474,3 +476,15 @@ def test_parts_learn_at_their_share_of_the_rate() -> None:
     assert still[0] == still[1] == 0.0
     assert 0 < slow[0] < 0.05 * usual[0]
     assert still[2] > 0
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept() -> None:
+    plain, averaged = (Fit(Line(), settings(average=average), FABRIC).run() for average in (0.0, 0.9))
+    for key, value in plain.last_tensors.items():
+        assert torch.equal(value, averaged.last_tensors[key])  # training itself is the same
+    fit = Fit(Line(), settings(epochs=1), FABRIC)
+    result = fit.run()
+    assert fit.average is not None
+    for key, value in fit.average.values.items():
+        assert torch.equal(value, result.best_tensors[key])
+        assert not torch.equal(value, result.last_tensors[key])
