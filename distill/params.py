@@ -148,7 +148,7 @@ TIERS = (
             "num_layers": 6,
             "num_heads": 8,
             "dropout": 0.1,
-            "label_smoothing": 0.2,
+            "label_smoothing": 0.1,
             "epochs": 150,
             "learning_rate": 1e-3,
             "memorization_perplexity": 5.0,

@@ -6,21 +6,19 @@ that never stopped.
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import lightning_fabric
 import torch
-from torch import Tensor, nn
 
 from distill.errors import DistillError
 from distill.seeds import derive_seed
-from distill.training.averaging import WeightAverage
-from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors, optimizer_tensors, restore_optimizer
+from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from distill.training.interruption import Interruption
 from distill.training.journal import Journal, Line
+from distill.training.learner import Learner, under
 from distill.training.memory import keep_memory
 from distill.training.processes import Agreement, Stop
 from distill.training.task import Epoch, FitResult, FitSettings, Step, Task, learning_rate_at
@@ -79,16 +77,11 @@ class Fit(Generic[B]):
         self.on_step, self.on_epoch = on_step, on_epoch
         self.interruption, self.cancel_event = interruption, cancel_event
         self.agreement = Agreement(fabric)
-        self.model = task.model
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(task.model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
-        )
-        self.wrapped, self.optimizer = fabric.setup(task.model, optimizer)
-        self.average = WeightAverage(task.model, settings.average) if settings.average else None
+        self.model, self.learner = task.model, Learner(task.model, settings, fabric)
         self.state = _State()
         self.telemetry = PerplexityTelemetry()
         self.journal = Journal(store.journal if store is not None and self.agreement.is_first else None)
-        self.best_tensors: dict[str, Tensor] = {}
+        self.best_tensors: Tensors = {}
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._best_is_new = False
         self._started = self._saved = time.monotonic()
@@ -112,7 +105,7 @@ class Fit(Generic[B]):
         if self.state.best_loss is None:
             self._validate(time.monotonic())
         self._save()  # whatever happens before the result is safe elsewhere
-        last_tensors = self._tensors()
+        last_tensors = self.learner.weights()
         self.model.load_state_dict(self.best_tensors)
         state = self.state
         assert state.best_loss is not None
@@ -154,24 +147,16 @@ class Fit(Generic[B]):
     def _train_step(self, epoch: int, batch: B) -> None:
         began = time.monotonic()
         rate = self._rate_at(self.state.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate_share"]
         torch.manual_seed(derive_seed(self.settings.seed + self.fabric.global_rank, 1, self.state.step))
         self.model.train()
-        losses = self.task.losses(self.wrapped, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(losses.pop("objective", losses["train_loss"]))
-        norm = self.fabric.clip_gradients(
-            self.wrapped, self.optimizer, max_norm=self.settings.gradient_clip, error_if_nonfinite=False
-        )
+        losses = self.task.losses(self.learner.wrapped, batch)
+        norm = self.learner.differentiate(losses.pop("objective", losses["train_loss"]))
         values = {name: float(value.detach()) for name, value in losses.items()}
         values = self.agreement.mean(values)
-        values["gradient_norm"] = float(norm) if norm is not None else 0.0
+        values["gradient_norm"] = norm
         self.state.step += 1
         if all(math.isfinite(value) for value in values.values()):
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.add(self._place)
+            self.learner.step(rate, self._place)
             self.state.counted_steps += 1
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
@@ -206,7 +191,7 @@ class Fit(Generic[B]):
         """Undo what was learnt since the last snapshot and go on with the data that comes next."""
         if self.state.rollbacks == MAX_ROLLBACKS:
             self.state.diverged = True
-            self._go_on_from(self._snapshot.tensors)
+            self.learner.go_on_from(self._snapshot.tensors)
             self.journal.add({"step": self.state.step, "event": "diverged", "reason": reason})
             if self.state.best_loss is None:
                 raise DistillError(
@@ -215,14 +200,14 @@ class Fit(Generic[B]):
                 )
             return
         self.state.rollbacks += 1
-        self._go_on_from(self._snapshot.tensors)
+        self.learner.go_on_from(self._snapshot.tensors)
         self.state.lost_steps = self.state.step - self._snapshot.place
         line: Line = {"step": self.state.step, "event": "rollback", "to": self._snapshot.place, "reason": reason}
         self.journal.add(line)
         self._save()  # going on from before it would count it twice where the hardware does not repeat itself
 
     def _validate(self, began: float) -> None:
-        with nullcontext() if self.average is None else self.average.in_place():
+        with self.learner.averaged():
             self._judge(began)
 
     def _judge(self, began: float) -> None:
@@ -264,28 +249,12 @@ class Fit(Generic[B]):
 
     def _keep_best(self, epoch: int, loss: float) -> None:
         self.state.best_epoch, self.state.best_loss = epoch, loss
-        self.best_tensors = self._tensors()
+        self.best_tensors = self.learner.weights()
         self._best_is_new = True
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """A copy of the weights as they are."""
-        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-
     def _take_snapshot(self) -> _Snapshot:
-        tensors = self._resume_tensors()
+        tensors = self.learner.tensors()
         return _Snapshot(self._place, {key: value.detach().clone() for key, value in tensors.items()})
-
-    def _resume_tensors(self) -> Tensors:
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average.{key}": value for key, value in self.average.values.items()}
-        return tensors | optimizer_tensors(self.optimizer)
-
-    def _go_on_from(self, tensors: Tensors) -> None:
-        self.model.load_state_dict(_under("model.", tensors))
-        if self.average is not None:
-            self.average.put_back(_under("average.", tensors))
-        restore_optimizer(self.optimizer, tensors)
 
     def _out_of_patience(self) -> bool:
         return (
@@ -296,10 +265,7 @@ class Fit(Generic[B]):
         """Back to the best weights, with fresh moments, and on with a lower rate."""
         self.state.drops += 1
         self.state.dropped_after = len(self.state.history) - 1
-        self.model.load_state_dict(self.best_tensors)
-        if self.average is not None:
-            self.average.put_back(self.best_tensors)
-        self.optimizer.state.clear()
+        self.learner.begin_again(self.best_tensors)
         self._snapshot = self._take_snapshot()
         self._save()  # a best epoch found from here on must not meet a state from before
 
@@ -324,7 +290,7 @@ class Fit(Generic[B]):
                     self.state.best_epoch, Checkpoint(self.best_tensors, {"loss": self.state.best_loss})
                 )
             self._best_is_new = False
-            tensors = self._resume_tensors()
+            tensors = self.learner.tensors()
             if self._snapshot.place != self._place:
                 tensors |= {f"snapshot.{key}": value for key, value in self._snapshot.tensors.items()}
             self.state.telemetry, self.state.journal = vars(self.telemetry), self.journal.lines
@@ -344,21 +310,8 @@ class Fit(Generic[B]):
         self.state = _State(**values)
         self.telemetry = PerplexityTelemetry.restored(self.state.telemetry)
         self.journal.rewind(self.state.journal)
-        self._go_on_from(last.tensors)
-        earlier = _under("snapshot.", last.tensors)
+        self.learner.go_on_from(last.tensors)
+        earlier = under("snapshot.", last.tensors)
         self._snapshot = _Snapshot(place, earlier) if earlier else self._take_snapshot()
         if self.state.best_loss is not None:
             self.best_tensors = self.store.best(self.state.best_epoch).tensors
-
-
-def _parameter_groups(model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
-    """Weight decay acts on matrices and kernels, not on biases, norms and scales; some parts learn more slowly."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, value in model.named_parameters():
-        share = next((share for part, share in settings.rate_shares.items() if name.startswith(part)), 1.0)
-        groups.setdefault((share, settings.weight_decay if value.ndim > 1 else 0.0), []).append(value)
-    return [{"params": values, "weight_decay": decay, "rate_share": share} for (share, decay), values in groups.items()]
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -147,9 +147,9 @@ def test_before_patience_ends_training_it_goes_on_from_the_best_weights_with_a_l
 
     def watch() -> None:
         drop()
-        starts.append(fit._tensors())
+        starts.append(fit.learner.weights())
         assert all(torch.equal(value, fit.best_tensors[key]) for key, value in starts[-1].items())
-        assert not fit.optimizer.state
+        assert not fit.learner.optimizer.state
 
     fit._drop = watch  # type: ignore[method-assign]
     result = fit.run()
@@ -266,7 +266,7 @@ def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
     fit = Fit(Line(frozenset({10})), settings(), FABRIC)
 
     def watch(step: Step) -> None:
-        kept[step.step] = {key: value.detach().clone() for key, value in fit._resume_tensors().items()}
+        kept[step.step] = {key: value.detach().clone() for key, value in fit.learner.tensors().items()}
 
     fit.on_step = watch
     fit.run()
@@ -484,7 +484,7 @@ def test_the_average_of_the_weights_is_what_is_judged_and_kept() -> None:
         assert torch.equal(value, averaged.last_tensors[key])  # training itself is the same
     fit = Fit(Line(), settings(epochs=1), FABRIC)
     result = fit.run()
-    assert fit.average is not None
-    for key, value in fit.average.values.items():
+    assert fit.learner.average is not None
+    for key, value in fit.learner.average.values.items():
         assert torch.equal(value, result.best_tensors[key])
         assert not torch.equal(value, result.last_tensors[key])
