@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.codec import CodecReport, Plan, measure_corpus
 from benchmarks.kills import Kills, measure_kills
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
-from benchmarks.prior import PriorReport, Throughput, measure_prior, measure_throughput
+from benchmarks.prior import PriorReport, measure_prior
 from benchmarks.report import (
     Section,
     codec_section,
@@ -28,6 +28,7 @@ from benchmarks.report import (
     write_json,
     write_markdown,
 )
+from benchmarks.throughput import Throughput, measure_throughput
 from distill.errors import DistillError
 from distill.execution import Execution, execution_from_environment
 from distill.params import Params, load_params
@@ -80,7 +81,7 @@ class Bench:
         if asked.sounds:
             self.add(sounds_section(report, self.command))
 
-    def measure_around(self, execution: Execution) -> None:
+    def measure_around(self) -> None:
         """What needs no folder: memory, throughput, kills."""
         if self.arguments.memory:
             for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
@@ -89,7 +90,7 @@ class Bench:
                     self.memory.append(measure_memory(hours, recording_seconds, seed=0))
             self.add(memory_section(self.memory, self.command))
         if self.arguments.throughput:
-            self.throughput = measure_throughput(execution, self.say)
+            self.throughput = measure_throughput(self.say)
             self.add(throughput_section(self.throughput, self.command))
         if self.arguments.kills:
             self.say(f"a training killed {self.arguments.kills} times")
@@ -117,7 +118,7 @@ def main() -> None:
     except DistillError as error:
         bench.say(str(error))
         sys.exit(2)
-    bench.measure_around(execution)
+    bench.measure_around()
     bench.write()
 
 

@@ -1,7 +1,6 @@
-"""The prior beside the original plan's on equal codes, training throughput beside other libraries, and what training costs around it."""
+"""The prior beside the original plan's on equal codes, and what training costs around it."""
 
 import math
-import statistics
 import tempfile
 import threading
 import time
@@ -12,17 +11,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from lightning_fabric import Fabric
 
-from benchmarks.prior_peers import Shape, peers
 from benchmarks.training import train_within
 from distill.audio.corpus import ingest, load_corpus
 from distill.codes.sequences import CodeSequences
 from distill.codes.store import read_index, split_recordings, write_split
 from distill.encoding import encode_for_prior
 from distill.execution import Execution
-from distill.models.prior import CodePrior
 from distill.params import Params, PriorParams, tier_for
 from distill.training.checkpoints import CheckpointStore
 from distill.training.engine import Fit
@@ -35,8 +31,6 @@ from distill.weights import weights_sha256
 
 PLAN = "original plan"
 OURS = "ours"
-ROUNDS = 5
-ROUND_STEPS = 4
 COST_SECONDS = 45.0  # of a run are watched for what it costs beside training
 
 Say = Callable[[str], None]
@@ -78,15 +72,6 @@ class PriorReport:
     bytes_per_code: float
 
 
-@dataclass(frozen=True)
-class Throughput:
-    """Tokens a second of training steps."""
-
-    name: str
-    fp32: float
-    bf16: float
-
-
 def measure_prior(
     folder: Path, params: Params, codec_seconds: float, plan_minutes: float, seeds: int, execution: Execution, say: Say
 ) -> PriorReport:
@@ -120,34 +105,6 @@ def measure_prior(
         overhead=overhead,
         bytes_per_code=sequences.frames.nbytes / sum(view.size for view in views),
     )
-
-
-def measure_throughput(execution: Execution, say: Say) -> tuple[Throughput, ...]:
-    """Steps of 256/4/4 over 188 tokens, 32 at a time: everything in turn, medians of several rounds."""
-    say("training throughput")
-    shape = Shape()
-    builders = {"ours, CodePrior": _code_prior, **peers()}
-    fabrics = {
-        "fp32": make_fabric(replace(execution, precision="fp32")),
-        "bf16": make_fabric(replace(execution, precision="bf16")),
-    }
-    ways = {
-        (name, precision): _steps(build(shape), shape, fabric)
-        for name, build in builders.items()
-        for precision, fabric in fabrics.items()
-    }
-    for step in ways.values():
-        step()
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
-    for _ in range(ROUNDS):
-        for key, step in ways.items():
-            began = time.perf_counter()
-            for _ in range(ROUND_STEPS):
-                step()
-            seconds[key].append(time.perf_counter() - began)
-    tokens = ROUND_STEPS * shape.batch * shape.tokens
-    speed = {key: tokens / statistics.median(times) for key, times in seconds.items()}
-    return tuple(Throughput(name, speed[name, "fp32"], speed[name, "bf16"]) for name in builders)
 
 
 def _coded(
@@ -235,23 +192,3 @@ def _timed(spent: list[float]) -> Iterator[None]:
 
     with timed("_watch"), timed("_save"), timed("_keep_best"):
         yield
-
-
-def _code_prior(shape: Shape) -> torch.nn.Module:
-    return CodePrior(shape.codes, shape.tokens, 4, shape.width, shape.layers, shape.heads, 0.0)
-
-
-def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[], None]:
-    """A training step on fixed tokens."""
-    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
-    tokens = torch.randint(shape.codes, (shape.batch, shape.tokens + 1), generator=torch.Generator().manual_seed(0))
-    tokens = fabric.to_device(tokens)
-
-    def step() -> None:
-        logits = wrapped(tokens[:, :-1]).float().flatten(0, 1)
-        loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
-
-    return step

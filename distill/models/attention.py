@@ -42,7 +42,7 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         query, key, value, *weights = ctx.saved_tensors
         gradient = gradient.reshape(query.shape)
-        to_query = to_key = to_value = torch.empty_like(query)
+        to_query, to_key, to_value = torch.empty_like(query), torch.empty(0), torch.empty(0)
         for (start, stop), weight in reversed(list(zip(_chunks(query.shape[1]), weights, strict=True))):
             part = gradient[:, start:stop]
             to_weight = torch.bmm(part, value[:, :stop].mT)

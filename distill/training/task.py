@@ -58,9 +58,7 @@ class FitSettings:
         default_factory=dict
     )  # parameters named so learn at this share of the rate
     start_counts: bool = False  # the weights before the first step may turn out to be the best
-    average: float = (
-        0.0  # decay of the weights' moving average, which is what is judged and kept; 0: the weights as they are
-    )
+    average: float = 0.0  # decay of the weights' moving average, which is judged and kept; 0: the weights themselves
     drops: int = 0  # how often training goes back to its best weights and on with a lower rate before patience ends it
 
 
@@ -91,9 +89,10 @@ class Epoch:
 
 @dataclass
 class FitResult:
-    """What a run leaves behind. `best_tensors` and `last_tensors` are the model's state dict of the best epoch and at
-    the end. Epochs count from 0; a `best_epoch` of -1 is the start, before the first step. `best_metrics` are those of
-    the best epoch. `cancelled` says that it was asked to stop, `diverged` that rolling back did not help."""
+    """What a run leaves behind. `best_tensors` and `last_tensors` are the model's state dict of the best epoch and,
+    not averaged, at the end. Epochs count from 0; a `best_epoch` of -1 is the start, before the first step.
+    `best_metrics` are those of the best epoch. `cancelled` says that it was asked to stop, `diverged` that rolling back
+    did not help."""
 
     best_tensors: dict[str, Tensor]
     last_tensors: dict[str, Tensor]

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from benchmarks.kills import Kills
-from benchmarks.prior import PriorReport, PriorTrained, Throughput
+from benchmarks.prior import PriorReport, PriorTrained
 from benchmarks.prior_peers import Shape, peers
 from benchmarks.report import kills_section, prior_section, throughput_section
+from benchmarks.throughput import Throughput
 
 
 class Small(Shape):

@@ -1,0 +1,116 @@
+"""Training throughput beside other libraries: every network in a process of its own, as people train them, in turn."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+
+from benchmarks.prior_peers import Build, Shape, peers
+from distill.execution import Precision, execution_from_environment
+from distill.models.prior import CodePrior
+from distill.training.fabric import make_fabric
+from distill.training.memory import keep_memory
+
+OURS = "ours, CodePrior"
+ROUNDS = 7
+ROUND_STEPS = 4
+FIRST_STEPS = 8  # are not counted: until then memory is taken from the system
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens a second of training steps."""
+
+    name: str
+    fp32: float
+    bf16: float
+
+
+def measure_throughput(say: Callable[[str], None]) -> tuple[Throughput, ...]:
+    """Steps of 256/4/4 over 188 tokens, 32 at a time: medians of several rounds."""
+    say("training throughput")
+    names = _builders()
+    with ExitStack() as stack:
+        ways = {
+            (name, precision): stack.enter_context(_Stepping(name, precision))
+            for name in names
+            for precision in ("fp32", "bf16")
+        }
+        seconds = {key: [way.seconds(FIRST_STEPS)] for key, way in ways.items()}
+        for _ in range(ROUNDS):
+            for key, way in ways.items():
+                seconds[key].append(way.seconds(ROUND_STEPS))
+    tokens = ROUND_STEPS * Shape.batch * Shape.tokens
+    speed = {key: tokens / statistics.median(times[1:]) for key, times in seconds.items()}
+    return tuple(Throughput(name, speed[name, "fp32"], speed[name, "bf16"]) for name in names)
+
+
+class _Stepping:
+    """A process that trains when asked to and waits otherwise."""
+
+    def __init__(self, name: str, precision: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.throughput", name, precision]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "_Stepping":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def seconds(self, steps: int) -> float:
+        """How long it takes for so many steps."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(steps, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+
+def _builders() -> dict[str, Build]:
+    return {OURS: _code_prior, **peers()}
+
+
+def _code_prior(shape: Shape) -> torch.nn.Module:
+    return CodePrior(shape.codes, shape.tokens, 4, shape.width, shape.layers, shape.heads, 0.0)
+
+
+def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[], None]:
+    """A training step on fixed tokens."""
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+    tokens = torch.randint(shape.codes, (shape.batch, shape.tokens + 1), generator=torch.Generator().manual_seed(0))
+    tokens = fabric.to_device(tokens)
+
+    def step() -> None:
+        logits = wrapped(tokens[:, :-1]).float().flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+
+    return step
+
+
+def _main(name: str, precision: Precision) -> None:
+    """Read numbers of steps from stdin, take them, write how long each lot took."""
+    if name == OURS:
+        keep_memory()  # as our training does
+    execution = replace(execution_from_environment(), precision=precision)
+    step = _steps(_builders()[name](Shape()), Shape(), make_fabric(execution))
+    for line in sys.stdin:
+        began = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        print(time.perf_counter() - began, flush=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], cast(Precision, sys.argv[2]))
