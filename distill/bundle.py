@@ -1,71 +1,82 @@
 """The `.distill` model file: one safetensors file with the codec, the prior and all that is known about them.
 
 The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadata never chooses code: a fixed table
-says which class a `model_type` or `architecture` is, and every number in it is checked before anything is built.
+says which class a `model_type` or `architecture` is. Every number in it, and the name, type and shape of every tensor, is
+checked before one is read, so that a file costs no more memory than its own size twice over.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+import torch
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
-from distill.headers import read_header
+from distill.headers import Header, Limits, StoredTensor, read_header
 from distill.models.prior import Prior
 from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import SpectrogramConfig
 from distill.models.vqvae import VQVAE, CodecShape, VQVAEArchitecture
-from distill.params import Settings, first_problem
+from distill.params import Settings, Share, first_problem
 from distill.weights import tensors_sha256, weights_sha256
+from distill.words import shown
 
 FORMAT = "distill_model"
 VERSION = (2, 0)
-MAX_METADATA_BYTES = 1 << 20
+KNOWN_FEATURES: tuple[str, ...] = ()  # that a file may require
+KEY, WHAT = "distill", "a Distill model"
+LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX = "codec.", "prior."
+DTYPES = {torch.float32: "F32"}  # of weights, in safetensors' words
+
+
+Perplexity = Annotated[float, Field(ge=0, le=1e9)]
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where nobody knows it
+Word = Annotated[str, Field(max_length=100)]
 
 
 class LevelHealth(Settings):
     """Use of one codebook on held-out sound."""
 
-    utilization: float
-    perplexity: float
-    dead_codes: float
+    utilization: Share
+    perplexity: Perplexity
+    dead_codes: Annotated[float, Field(ge=0, le=65_536)]
 
 
 class PriorMetadata(Settings):
     """How the prior was trained. `training_date` is None where equal inputs must give an equal file."""
 
-    epochs_trained: int
-    final_perplexity: float
-    best_perplexity: float
-    training_date: str | None = None
+    epochs_trained: Annotated[int, Field(ge=0, le=100_000)]
+    final_perplexity: Perplexity
+    best_perplexity: Perplexity
+    training_date: Annotated[str, Field(pattern=r"^[0-9T:.Z+-]{10,40}$")] | None = None
 
 
 class Provenance(Settings):
     """Where a model comes from. Fingerprints are tags of the MLflow runs; ids and times would make equal runs differ."""
 
-    data_sha256: str = ""
-    code_sha256: str = ""
-    params_sha256: str = ""
-    codec_fingerprint: str = ""
-    prior_fingerprint: str = ""
-    dvc_rev: str | None = None
-    mlflow_run_ids: list[str] = []
+    data_sha256: Sha256 = ""
+    code_sha256: Sha256 = ""
+    params_sha256: Sha256 = ""
+    codec_fingerprint: Sha256 = ""
+    prior_fingerprint: Sha256 = ""
+    dvc_rev: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    mlflow_run_ids: Annotated[list[Word], Field(max_length=100)] = []
 
 
 class BundleMetadata(Settings):
     """The JSON of a `.distill` file."""
 
     format: Literal["distill_model"] = "distill_model"
-    version: list[int] = list(VERSION)
-    required_features: list[str] = []
+    version: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)] = list(VERSION)
+    required_features: list[Word] = []
     model_type: Literal["vqvae"] = "vqvae"
     has_prior: bool
     vqvae_config: CodecShape
@@ -80,8 +91,8 @@ class BundleMetadata(Settings):
     num_quantizers: int
     metadata: dict[str, Any] = {}
     provenance: Provenance = Provenance()
-    payload_sha256: str = ""
-    codec_sha256: str = ""
+    payload_sha256: Sha256 = ""
+    codec_sha256: Sha256 = ""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -91,9 +102,9 @@ class BundleMetadata(Settings):
             shapes.add((prior.codebook_size, prior.num_quantizers))
         if len(shapes) > 1:
             raise ValueError("expected codec, prior and file to name the same codebook_size and num_quantizers")
-        if self.has_prior != (prior is not None):
-            raise ValueError("expected prior_config exactly where has_prior is true")
-        if prior is not None and self.seq_len != prior.seq_len:
+        if not self.has_prior == (prior is not None) == (self.prior_metadata is not None):
+            raise ValueError("expected prior_config and prior_metadata exactly where has_prior is true")
+        if self.seq_len != (None if prior is None else prior.seq_len):
             raise ValueError("expected seq_len to be that of prior_config")
         if codec.latent_size > self.spectrogram_config.features:
             raise ValueError("expected latent_size to be no larger than the features of a frame")
@@ -114,11 +125,6 @@ def codec_shape(codec: VQVAE) -> CodecShape:
     return CodecShape(**codec.architecture.model_dump(exclude={"spectrogram"}))
 
 
-def build_codec(shape: CodecShape, spectrogram: SpectrogramConfig) -> VQVAE:
-    """An empty codec of that shape."""
-    return VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape.model_dump()))
-
-
 def save_bundle(path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata) -> BundleMetadata:
     """Write a model file atomically; hashes are filled in. Returns the metadata as written."""
     tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
@@ -128,53 +134,58 @@ def save_bundle(path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleM
     written = metadata.model_copy(
         update={"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
     )
-    write_bytes(path, save(tensors, {"distill": canonical_json(written.model_dump(mode="json"))}))
+    text = canonical_json(written.model_dump(mode="json"))
+    if len(text.encode()) > LIMITS.json_bytes:
+        raise ArtifactError(
+            f"{path}: expected at most {LIMITS.json_bytes} bytes of metadata, found {len(text.encode())}"
+        )
+    write_bytes(path, save(tensors, {KEY: text}))
     return written
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read and check a model file. Raises ArtifactError that says what is wrong with it."""
-    metadata = read_metadata(path)
+    """Read and check a model file; with a prior inside it is ready to generate. Raises ArtifactError that says what is
+    wrong with it."""
+    header = read_header(path, KEY, WHAT, LIMITS)
+    metadata = _metadata(path, header.values)
+    codec, prior = _networks(path, metadata)
+    _check_tensors(path, header, codec, prior)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in header.tensors}
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{path}: expected a Distill model, found a damaged file ({error}); get it again"
-        ) from error
-    found = tensors_sha256(tensors)
-    if found != metadata.payload_sha256:
-        raise ArtifactError(
-            f"{path}: expected weights with SHA-256 {metadata.payload_sha256[:12]}…, found {found[:12]}…: "
-            "the file was changed after it was written; get it again"
-        )
-    codec = _filled(build_codec(metadata.vqvae_config, metadata.spectrogram_config), tensors, CODEC_PREFIX, path)
-    prior = None
-    if metadata.prior_config is not None:
-        if 4 * metadata.prior_config.parameters > path.stat().st_size:
-            raise ArtifactError(
-                f"{path}: expected the weights of its prior_config, found too small a file; get it again"
-            )
-        prior = _filled(build_prior(metadata.prior_config), tensors, PRIOR_PREFIX, path)
+        raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({shown(error)}); get it again") from error
+    _check_hash(path, "weights", metadata.payload_sha256, tensors_sha256(tensors))
+    _fill(path, codec, tensors, CODEC_PREFIX)
+    _check_hash(path, "a codec", metadata.codec_sha256, weights_sha256(codec))
+    if prior is not None:
+        _fill(path, prior, tensors, PRIOR_PREFIX)
     return Bundle(codec, prior, metadata)
 
 
 def read_metadata(path: Path) -> BundleMetadata:
     """Read and check the metadata alone. Raises ArtifactError."""
-    values = read_header(path, "distill", "a Distill model", MAX_METADATA_BYTES)
-    _check_version(path, values)
-    try:
-        return BundleMetadata.model_validate(values)
-    except ValidationError as error:
+    return _metadata(path, read_header(path, KEY, WHAT, LIMITS).values)
+
+
+def _metadata(path: Path, values: Any) -> BundleMetadata:
+    newer = _check_version(path, values)
+    missing = sorted(BundleMetadata.model_fields.keys() - values.keys())
+    if missing:
         raise ArtifactError(
-            f"{path}: expected valid metadata, found {first_problem(error)}; get the file again"
-        ) from error
+            f"{path}: expected complete metadata, found none of {', '.join(missing)}; get the file again"
+        )
+    try:
+        return BundleMetadata.model_validate(values, extra="ignore" if newer else None)
+    except ValidationError as error:
+        remedy = "upgrade Distill" if newer else "get the file again"
+        raise ArtifactError(f"{path}: expected valid metadata, found {first_problem(error)}; {remedy}") from error
 
 
-def _check_version(path: Path, values: Any) -> None:
-    found = values.get("format", FORMAT) if isinstance(values, dict) else None
-    if found != FORMAT or "version" not in values:
-        raise ArtifactError(f"{path}: expected a Distill model, found another kind of safetensors file; check the path")
+def _check_version(path: Path, values: Any) -> bool:
+    """Refuse what this version cannot read. True for a newer minor version, which may say more than this one knows."""
+    if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT or "version" not in values:
+        raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
     version = values["version"]
     major = _major(version)
     if major != VERSION[0] or not isinstance(version, list):
@@ -183,10 +194,12 @@ def _check_version(path: Path, values: Any) -> None:
             remedy = "older models cannot be converted: train again with `distill train` or `dvc repro`"
         elif major is not None and major > VERSION[0]:
             remedy = "upgrade Distill"
-        raise ArtifactError(f"{path}: expected format version {VERSION[0]}, found {repr(version)[:80]}; {remedy}")
+        raise ArtifactError(f"{path}: expected format version {VERSION[0]}, found {shown(repr(version), 80)}; {remedy}")
     features = values.get("required_features")
-    if features:
-        raise ArtifactError(f"{path}: needs {features!r}, which this version of Distill lacks; upgrade Distill")
+    unknown = [one for one in features if one not in KNOWN_FEATURES] if isinstance(features, list) else []
+    if unknown:
+        raise ArtifactError(f"{path}: needs {shown(unknown, 80)}, which this version of Distill lacks; upgrade Distill")
+    return version[1:] > list(VERSION[1:]) if all(isinstance(number, int) for number in version) else False
 
 
 def _major(version: Any) -> int | None:
@@ -196,19 +209,50 @@ def _major(version: Any) -> int | None:
     return int(found[1]) if found and not isinstance(first, bool) else None
 
 
-M = TypeVar("M", bound=nn.Module)
+def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None]:
+    """The networks that the metadata describes, empty, unless the file is too small to fill them."""
+    codec = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
+    prior = metadata.prior_config
+    if 4 * (codec.parameters + (prior.parameters if prior is not None else 0)) > path.stat().st_size:
+        raise ArtifactError(
+            f"{path}: expected the weights of the networks it describes, found too small a file; get it again"
+        )
+    return VQVAE(codec), None if prior is None else build_prior(prior)
 
 
-def _filled(module: M, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> M:
+def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None) -> None:
+    """Compare the tensors that the file has with those that its networks have, before any is read."""
+    expected: dict[str, StoredTensor] = {}
+    for prefix, module in ((CODEC_PREFIX, codec), (PRIOR_PREFIX, prior)):
+        for key, value in module.state_dict().items() if module is not None else ():
+            expected[prefix + key] = StoredTensor(DTYPES[value.dtype], tuple(value.shape))
+    names = sorted(expected.keys() | header.tensors.keys())
+    wrong = [name for name in names if expected.get(name) != header.tensors.get(name)]
+    if wrong:
+        wanted, found = (_described(where.get(wrong[0])) for where in (expected, header.tensors))
+        more = f" and {len(wrong) - 1} more that differ" if len(wrong) > 1 else ""
+        raise ArtifactError(
+            f"{path}: expected the tensors that its metadata describes, found others: {shown(wrong[0], 80)} should be "
+            f"{wanted} and is {found}{more}; get the file again"
+        )
+
+
+def _described(tensor: StoredTensor | None) -> str:
+    return "missing" if tensor is None else f"{shown(tensor.dtype, 20)} {shown(list(tensor.shape), 80)}"
+
+
+def _check_hash(path: Path, what: str, expected: str, found: str) -> None:
+    if found != expected:
+        raise ArtifactError(
+            f"{path}: expected {what} with SHA-256 {shown(expected[:12])}…, found {found[:12]}…: "
+            "the file was changed after it was written; get it again"
+        )
+
+
+def _fill(path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
     state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     for key, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ArtifactError(f"{path}: expected finite weights, found others in {prefix}{key}; train again")
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ArtifactError(
-            f"{path}: expected the tensors that its metadata describes, found others: {reason}"
-        ) from error
-    return module.eval()
+    module.load_state_dict(state)
+    module.eval()

@@ -244,6 +244,19 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
 
 
 @app.command()
+def verify(model: ModelPath, as_json: Json = False) -> None:
+    """Check everything about a model file: form, metadata, weights, hashes; and use it for a moment."""
+    from distill.inspection import verify as verified
+
+    found = verified(model)
+    if as_json:
+        _print_json({"model": str(model), "ok": True, "checks": dict(found)})
+        return
+    for what, result in found:
+        print(f"ok  {what:9}{result}")
+
+
+@app.command()
 def generate(
     model: ModelPath,
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="how many sounds")] = 1,

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
+from distill.words import shown
+
 LINE_SECONDS = 10.0
 HEALTH_TITLE = "codebooks on held-out sound"
 
@@ -84,4 +86,4 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> 
 
 def plain(text: str) -> Text:
     """A file's own words, as text: no markup, no control characters."""
-    return Text("".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text))
+    return Text(shown(text, most=1000))

@@ -1,33 +1,123 @@
-"""The JSON that Distill keeps in the header of a safetensors file, read with suspicion: files come from anywhere."""
+"""Headers of safetensors files, and the JSON that Distill keeps in them, read with suspicion: files come from anywhere."""
 
 import codecs
 import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import ArtifactError
+from distill.words import shown
 
 
-def read_header(path: Path, key: str, what: str, max_bytes: int) -> Any:
-    """The JSON under `key` of the header's `__metadata__`, or the metadata itself where `key` is not in it.
+@dataclass(frozen=True)
+class Limits:
+    """What a header may have at most: its bytes, its tensors, the bytes of Distill's JSON in it and how deep that nests."""
 
-    `what` names the file in the ArtifactError for anything that is not a safetensors file with a header of at most
-    `max_bytes`. Nothing of the file's tensors is read.
+    header_bytes: int
+    tensors: int
+    json_bytes: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """What a header says of a tensor; `dtype` is safetensors' word, such as F32."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The JSON under Distill's key, or what there is where it is missing; and the tensors by name."""
+
+    values: Any
+    tensors: dict[str, StoredTensor]
+
+
+def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
+    """The header of a safetensors file, checked; nothing of the tensors is read.
+
+    `what` names the file in the ArtifactError for anything that is not a safetensors file within the limits, whose
+    tensors fill it without gaps and overlaps. JSON must name no key twice and hold finite numbers only.
     """
     head, size = _first_bytes(path, what)
     length = int.from_bytes(head[:8], "little")
     if len(head) < 8 or length > size:
         raise ArtifactError(f"{path}: expected {what}, found {_kind(head)}")
-    if length > max_bytes:
-        raise ArtifactError(f"{path}: expected {what}, found a header of {length} bytes; at most {max_bytes} are read")
+    if length > limits.header_bytes:
+        raise ArtifactError(
+            f"{path}: expected {what}, found a header of {length} bytes; at most {limits.header_bytes} are read"
+        )
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-        return json.loads(metadata[key], parse_constant=_refuse_constant) if key in metadata else metadata
+        with path.open("rb") as stream:
+            stream.seek(8)
+            header = _parsed(stream.read(length))
+        with safe_open(path, framework="numpy"):
+            pass  # it checks what tensors there are against the bytes of the file
+        metadata, tensors = _parts(header, limits.tensors)
+        if key not in metadata:
+            return Header(metadata, tensors)
+        text = metadata[key].encode()
+        if len(text) > limits.json_bytes:
+            raise ValueError(f"{len(text)} bytes of {key}, more than {limits.json_bytes}")
+        values = _parsed(text)
+        json.dumps(values, ensure_ascii=False).encode()  # fails on half a character, which no terminal can show
+        if _depth(values) > limits.depth:
+            raise ValueError(f"{key} nested deeper than {limits.depth}")
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: expected {what}, found a damaged file ({error}); get it again") from error
+        raise ArtifactError(f"{path}: expected {what}, found a damaged file ({shown(error)}); get it again") from error
+    return Header(values, tensors)
+
+
+def _parts(header: Any, most_tensors: int) -> tuple[dict[str, str], dict[str, StoredTensor]]:
+    """The metadata and the tensors of a header whose form safetensors has checked."""
+    metadata = header.pop("__metadata__", None) or {}
+    if len(header) > most_tensors:
+        raise ValueError(f"{len(header)} tensors, more than {most_tensors}")
+    return metadata, {name: StoredTensor(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+
+
+def _parsed(data: bytes) -> Any:
+    return json.loads(
+        data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key that is named twice")
+    return found
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _depth(value: Any) -> int:
+    """How many objects and arrays lie within one another."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        level = [inner for item in level for inner in _items(item)]
+    return depth
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _first_bytes(path: Path, what: str) -> tuple[bytes, int]:
@@ -66,7 +156,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return all(character.isprintable() or character in "\t\n\r" for character in text)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

@@ -1,44 +1,61 @@
-"""What a person wants to know of a model file before trusting it, as tables."""
+"""`distill inspect` and `distill verify`: what a model file holds, as tables, and whether all of it is as it should be."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from rich.console import Group
 from rich.table import Table
 
-from distill.bundle import BundleMetadata
+from distill.bundle import Bundle, BundleMetadata, load_bundle
+from distill.card import Facts, facts, origins
 from distill.console import HEALTH_TITLE, health_table, plain
+from distill.errors import ArtifactError
+from distill.generate.sampler import Sampling, sample_codes
+from distill.generate.synthesis import decode_sounds
+
+TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
 
 
 def describe(path: Path, metadata: BundleMetadata) -> Group:
     """Tables for the terminal."""
-    codec, spectrogram, prior = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
     version = ".".join(str(part) for part in metadata.version)
-    bits = spectrogram.frame_rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()
-    rows = [
-        ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB), format {version}, weights intact"),
-        ("sound", f"mono, {spectrogram.sample_rate} Hz"),
-        (
-            "codec",
-            f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {spectrogram.frame_rate:.1f} frames "
-            f"per second: {bits / 1000:.2f} kbit/s",
-        ),
-    ]
-    if prior is not None and metadata.prior_metadata is not None:
-        trained = metadata.prior_metadata
-        rows += [
-            (
-                "prior",
-                f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads, "
-                f"looks back {prior.seq_len / prior.num_quantizers / spectrogram.frame_rate:.1f} s",
-            ),
-            ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
-        ]
-    else:
-        rows.append(("prior", "none: this model encodes and decodes, and cannot generate"))
-    rows += [(key.replace("_", " "), str(value)) for key, value in metadata.metadata.items()]
-    rows += [(key.replace("_", " "), str(value)) for key, value in metadata.provenance.model_dump().items() if value]
-    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for row in rows:
-        facts.add_row(*map(plain, row))
+    file = ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB), format {version}, weights intact")
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for row in (file, *facts(metadata), *origins(metadata)):
+        table.add_row(*map(plain, row))
     health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
-    return Group(facts, health_table(health, HEALTH_TITLE))
+    return Group(table, health_table(health, HEALTH_TITLE))
+
+
+def verify(path: Path) -> Facts:
+    """Check everything about a model file: what was checked, and what was found. Raises ArtifactError at the first fault."""
+    bundle = load_bundle(path)
+    metadata = bundle.metadata
+    version = ".".join(str(part) for part in metadata.version)
+    networks = [network for network in (bundle.codec, bundle.prior) if network is not None]
+    weights = sum(value.numel() for network in networks for value in network.state_dict().values())
+    checks = [
+        ("form", f"safetensors without gaps or overlaps, {path.stat().st_size} bytes, no pickle"),
+        ("metadata", f"format {version}, every value in its range, nothing required that is unknown"),
+        ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
+        ("hash", f"SHA-256 {metadata.payload_sha256} as written"),
+    ]
+    try:
+        return [*checks, *_trials(bundle)]
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def _trials(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """Use the networks for a moment."""
+    rate = bundle.codec.spectrogram.sample_rate
+    time = torch.arange(round(TRIAL_SECONDS * rate)) / rate
+    codes = bundle.codec.encode(0.5 * torch.sin(2 * math.pi * TRIAL_PITCH * time)[None])[0]
+    decode_sounds(bundle.codec, [codes.numpy()])
+    yield "codec", f"{TRIAL_SECONDS} s of a tone to {codes.numel()} codes and back"
+    if bundle.prior is not None:
+        drawn = sample_codes(bundle.prior, 1, len(codes), 0, Sampling(), natural_ending=False)[0]
+        decode_sounds(bundle.codec, [drawn])
+        yield "prior", f"{TRIAL_SECONDS} s drawn, {drawn.size} codes of this codec"

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.errors import ParamsError
+from distill.words import shown
 
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
@@ -48,7 +49,7 @@ class Settings(BaseModel):
 def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong with settings read from a file, as `key: what`."""
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return shown(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
 
 
 class VQVAEConfig(Settings):

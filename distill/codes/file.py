@@ -16,12 +16,13 @@ from safetensors.numpy import save
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
-from distill.headers import read_header
+from distill.headers import Limits, read_header
 from distill.params import CodebookSize, Levels, Settings, first_problem
+from distill.words import shown
 
 FORMAT = "distill_codes"
 VERSION = (1, 0)
-MAX_HEADER_BYTES = 64 << 20  # some 300,000 recordings
+LIMITS = Limits(header_bytes=64 << 20, tensors=1 << 20, json_bytes=64 << 20, depth=4)  # some 300,000 recordings
 WHAT = "a file of codes that `distill encode` wrote"
 AGAIN = "encode the recordings again"
 
@@ -77,13 +78,13 @@ def read_codes(path: Path) -> tuple[CodesHeader, list[Codes]]:
 
 
 def _read_header(path: Path) -> CodesHeader:
-    values = read_header(path, FORMAT, WHAT, MAX_HEADER_BYTES)
+    values = read_header(path, FORMAT, WHAT, LIMITS).values
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
     version = values.get("version")
     if not isinstance(version, list) or not version or version[0] != VERSION[0]:
         raise ArtifactError(
-            f"{path}: expected codes of format version {VERSION[0]}, found {repr(version)[:80]}; {AGAIN}, "
+            f"{path}: expected codes of format version {VERSION[0]}, found {shown(repr(version), 80)}; {AGAIN}, "
             "or use the version of Distill that wrote it"
         )
     try:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from distill.codes.sequences import begin_mark, end_mark
 from distill.codes.store import Codes
+from distill.errors import ArtifactError
 from distill.models.prior import Prior
 
 
@@ -76,7 +77,7 @@ def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One token of each row of `[B, V]`."""
+    """One token of each row of `[B, V]`. Raises ArtifactError where the logits are no numbers."""
     logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[1]:
         least = logits.topk(sampling.top_k).values[:, -1:]
@@ -87,4 +88,9 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tens
         # A token stays while those before it hold less than top_p, so that at least one always does.
         dropped = shares.cumsum(dim=-1) - shares >= sampling.top_p
         logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+    try:
+        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+    except RuntimeError as error:  # shares that are no numbers
+        raise ArtifactError(
+            "expected a prior that weighs codes, found one that gives no numbers; train it again"
+        ) from error

@@ -64,7 +64,10 @@ def generate_sounds(
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:
-    """Codes `[F, Q]` of each sound to samples that start and end at zero and do not clip: all, or the first `length`."""
+    """Codes `[F, Q]` of each sound to samples that start and end at zero and do not clip: all, or the first `length`.
+
+    Raises ArtifactError when the codec gives no numbers.
+    """
     fade = int(FADE_SECONDS * codec.spectrogram.sample_rate)
     decoded = codec.decode_each(torch.from_numpy(codes) for codes in sounds)
     return [_finished(audio[:length], fade) for audio in decoded]
@@ -72,6 +75,8 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
 
 def _finished(audio: Tensor, fade: int) -> NDArray[np.float32]:
     samples: NDArray[np.float32] = audio.cpu().numpy().copy()
+    if not np.isfinite(samples).all():
+        raise ArtifactError("expected a codec that gives sound, found one that gives no numbers; train it again")
     fade = min(fade, len(samples) // 2)
     ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
     samples[:fade] *= ramp

@@ -55,8 +55,12 @@ class PriorShape(Settings):
     @property
     def parameters(self) -> int:
         """At least so many weights has a prior of this shape."""
-        tables = 2 * self.codebook_size * self.hidden_size
-        return tables + 12 * self.num_layers * self.hidden_size**2 + self.codebook_size * self.codeword_size
+        tables = (
+            2 * self.codebook_size * self.hidden_size + self.num_quantizers * self.codebook_size * self.codeword_size
+        )
+        if self.architecture == "flat":
+            tables += self.seq_len * self.hidden_size
+        return tables + (12 * self.num_layers + 8 * self.depth_layers) * self.hidden_size**2
 
 
 def build_prior(shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0) -> Prior:

@@ -42,6 +42,12 @@ class VQVAEArchitecture(CodecShape):
 
     spectrogram: SpectrogramConfig
 
+    @property
+    def parameters(self) -> int:
+        """At least so many weights has a codec of this shape."""
+        tables = (2 * self.num_quantizers * self.codebook_size + self.spectrogram.features) * self.latent_size
+        return tables + (6 * self.num_layers * self.hidden_size + self.spectrogram.n_fft) * self.hidden_size
+
 
 class VQVAEOutput(NamedTuple):
     """`audio` `[B, N]`, `codes` `[B, F, Q]`, `commit_loss` scalar."""

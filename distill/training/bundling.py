@@ -5,8 +5,11 @@ from typing import Any
 
 import distill
 from distill.bundle import Bundle, BundleMetadata, LevelHealth, PriorMetadata, Provenance, codec_shape, save_bundle
+from distill.card import write_card
 from distill.errors import ArtifactError
 from distill.files import canonical_json, sha256_files, sha256_text
+from distill.models.prior import Prior
+from distill.models.vqvae import VQVAE
 from distill.training.artifacts import loss_curves
 from distill.training.codec_artifact import load_codec
 from distill.training.prior_artifact import PriorArtifact, load_prior
@@ -41,13 +44,13 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None) -> Bund
         ),
     )
     if prior is None:
-        return save_bundle(path, codec, None, metadata)
+        return _written(path, codec, None, metadata)
     model, config = load_prior(prior)
     if config.codec_sha256 != codec_config.codec_sha256:
         raise ArtifactError(
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
-    return save_bundle(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")))
+    return _written(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")))
 
 
 def bundle_prior(path: Path, bundle: Bundle, prior: Path) -> BundleMetadata:
@@ -55,7 +58,14 @@ def bundle_prior(path: Path, bundle: Bundle, prior: Path) -> BundleMetadata:
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
-    return save_bundle(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")))
+    return _written(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")))
+
+
+def _written(path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata) -> BundleMetadata:
+    """Write the model file and its card."""
+    written = save_bundle(path, codec, prior, metadata)
+    write_card(path, written)
+    return written
 
 
 def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]]) -> BundleMetadata:

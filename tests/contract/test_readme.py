@@ -25,7 +25,7 @@ def test_make_targets_exist() -> None:
     assert named <= targets
 
 
-DISTILL_COMMANDS = ("demo", "train", "train-prior", "encode", "decode", "inspect", "generate")
+DISTILL_COMMANDS = ("demo", "train", "train-prior", "encode", "decode", "inspect", "verify", "generate")
 
 
 @pytest.mark.parametrize("name", DISTILL_COMMANDS)

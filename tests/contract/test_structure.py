@@ -12,13 +12,13 @@ STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bund
 
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (
-    ("distill/__init__.py", "distill/errors.py"),
+    ("distill/__init__.py", "distill/errors.py", "distill/words.py"),
     ("distill/files.py", "distill/seeds.py", "distill/params.py", "distill/execution.py", "distill/console.py"),
     ("distill/headers.py", "distill/shards.py", "distill/tables.py"),
     ("distill/audio/",),
     ("distill/codes/",),
     ("distill/models/",),
-    ("distill/weights.py", "distill/bundle.py", "distill/encoding.py", "distill/transcoding.py"),
+    ("distill/weights.py", "distill/bundle.py", "distill/card.py", "distill/encoding.py", "distill/transcoding.py"),
     ("distill/training/",),
     ("distill/generate/",),
     ("distill/inspection.py", "distill/flags.py", "distill/cli.py", "distill/__main__.py"),
@@ -44,6 +44,7 @@ WITHOUT_INFLUENCE = {
     "distill/training/events.py",
     "distill/training/interruption.py",
     "distill/training/tracking.py",
+    "distill/words.py",
     "stages/__init__.py",
     "stages/running.py",
 }

@@ -31,6 +31,7 @@ def test_the_first_run_leaves_every_artefact(finished: Project) -> None:
     assert {row.side for row in read_split(folder / "artifacts/split/split.parquet")} == {"train", "val"}
     bundle = load_bundle(folder / "models/tiny.distill")
     assert bundle.prior is not None
+    assert bundle.metadata.payload_sha256 in (folder / "models/tiny.distill.md").read_text()
     assert bundle.metadata.codec_sha256 == codes.config.codec_sha256
     report = json.loads((folder / "artifacts/audition/report.json").read_text())
     for row in report["generated"]:

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,41 +12,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from unit.tiny import PRIOR, write_model
+from unit.hostile import joined, parts
+from unit.tiny import networks, write_model, write_prior_model
 
-from distill.bundle import BundleMetadata, PriorMetadata, codec_shape, load_bundle, save_bundle
+from distill.bundle import load_bundle, save_bundle
+from distill.card import card_text, write_card
 from distill.errors import ArtifactError
-from distill.models.prior import Prior
-from distill.models.priors import build_prior
-from distill.models.spectral import spectrogram_config_for
-from distill.models.vqvae import VQVAE, VQVAEArchitecture
-
-
-def networks() -> tuple[VQVAE, Prior]:
-    torch.manual_seed(0)
-    spectrogram = spectrogram_config_for(16_000)
-    codec = VQVAE(
-        VQVAEArchitecture(
-            spectrogram=spectrogram, codebook_size=8, num_quantizers=2, latent_size=8, hidden_size=16, num_layers=1
-        )
-    )
-    codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
-    return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
-
-
-def write(path: Path) -> BundleMetadata:
-    codec, prior = networks()
-    metadata = BundleMetadata(
-        has_prior=True,
-        vqvae_config=codec_shape(codec),
-        spectrogram_config=codec.spectrogram,
-        prior_config=PRIOR,
-        prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
-        codebook_size=8,
-        seq_len=20,
-        num_quantizers=2,
-    )
-    return save_bundle(path, codec, prior, metadata)
+from distill.inspection import verify
 
 
 def rewritten(path: Path, **changes: Any) -> Path:
@@ -58,7 +32,7 @@ def rewritten(path: Path, **changes: Any) -> Path:
 
 def test_a_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     path = tmp_path / "a.distill"
-    metadata = write(path)
+    metadata = write_prior_model(path)
     bundle = load_bundle(path)
     codec, prior = networks()
     assert bundle.metadata == metadata
@@ -71,8 +45,8 @@ def test_a_round_trip_keeps_every_bit(tmp_path: Path) -> None:
 
 
 def test_equal_models_give_equal_files_with_one_metadata_key(tmp_path: Path) -> None:
-    write(tmp_path / "a.distill")
-    write(tmp_path / "b.distill")
+    write_prior_model(tmp_path / "a.distill")
+    write_prior_model(tmp_path / "b.distill")
     data = (tmp_path / "a.distill").read_bytes()
     assert data == (tmp_path / "b.distill").read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -97,23 +71,85 @@ def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
         ({"version": "2.0"}, r"expected format version 2, found '2\.0'; make the model again"),
         ({"format": "other"}, "found another kind of safetensors file; check the path"),
         ({"required_features": ["telepathy"]}, r"needs \['telepathy'\], which this version of Distill lacks; upgrade"),
-        ({"payload_sha256": "00"}, "expected weights with SHA-256 00…, found .*changed after it was written"),
+        ({"payload_sha256": "00" * 32}, "expected weights with SHA-256 0{12}…, found .*changed after it was written"),
+        ({"codec_sha256": "00" * 32}, "expected a codec with SHA-256 0{12}…, found .*changed after it was written"),
+        ({"payload_sha256": "00"}, "expected valid metadata, found payload_sha256"),
         ({"codebook_size": "many"}, "expected valid metadata, found codebook_size"),
         ({"num_quantizers": 3}, "expected codec, prior and file to name the same codebook_size and num_quantizers"),
-        ({"has_prior": False}, "expected prior_config exactly where has_prior is true"),
+        ({"has_prior": False}, "expected prior_config and prior_metadata exactly where has_prior is true"),
         ({"seq_len": 21}, "expected seq_len to be that of prior_config"),
         ({"surprise": 1}, "expected valid metadata, found surprise"),
     ],
 )
 def test_wrong_metadata_is_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    write(tmp_path / "a.distill")
+    write_prior_model(tmp_path / "a.distill")
     with pytest.raises(ArtifactError, match=message) as caught:
         load_bundle(rewritten(tmp_path / "a.distill", **changes))
     assert "a.distill" in str(caught.value)
 
 
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "a.distill")
+    header, payload = parts((tmp_path / "a.distill").read_bytes())
+    values = json.loads(header["__metadata__"]["distill"])
+    del values["seq_len"], values["provenance"]
+    (tmp_path / "a.distill").write_bytes(joined({**header, "__metadata__": {"distill": json.dumps(values)}}, payload))
+    with pytest.raises(ArtifactError, match="expected complete metadata, found none of provenance, seq_len; get the"):
+        load_bundle(tmp_path / "a.distill")
+
+
+def test_a_newer_minor_version_may_say_more(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    shape = {**write_prior_model(path).vqvae_config.model_dump(), "flavour": "salt"}
+    loaded = load_bundle(rewritten(path, version=[2, 7], surprise=1, vqvae_config=shape))
+    assert loaded.metadata.version == [2, 7]
+    with pytest.raises(ArtifactError, match=r"needs \['telepathy'\], which this version of Distill lacks; upgrade"):
+        load_bundle(rewritten(path, required_features=["telepathy"]))
+    rewritten(path, required_features=[], prior_config={"architecture": "mamba"})
+    with pytest.raises(ArtifactError, match=r"prior_config.* upgrade Distill"):
+        load_bundle(path)
+
+
+def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    write_prior_model(path)
+    header, payload = parts(path.read_bytes())
+    name = "codec.quantizer.codebooks"
+    header[name]["shape"] = [1, *header[name]["shape"]]
+    path.write_bytes(joined(header, payload))
+    with pytest.raises(ArtifactError, match=r"codebooks should be F32 \[2, 8, 8\] and is F32 \[1, 2, 8, 8\]; get"):
+        load_bundle(path)
+    header["codec.extra"] = header.pop(name)
+    path.write_bytes(joined(header, payload))
+    with pytest.raises(ArtifactError, match=r"codec.extra should be missing and is F32 .* and 1 more that differ"):
+        load_bundle(path)
+
+
+def test_metadata_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    metadata = write_prior_model(tmp_path / "a.distill")
+    longer = metadata.model_copy(update={"loss_curve_history": {"a": [0.123456789] * 30_000}})
+    with pytest.raises(ArtifactError, match="expected at most 262144 bytes of metadata, found"):
+        save_bundle(tmp_path / "b.distill", *networks(), longer)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.distill"]
+
+
+def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path) -> None:
+    """Every field wrong, names that climb, sizes beyond reason, pickles; and 10,000 random mutants of a model."""
+    command = [sys.executable, "-m", "unit.hostile", str(tmp_path), "10000"]
+    places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["files"] >= 10_200
+    assert found["refused"] >= 5_000  # the others differ from a model in nothing that matters
+    assert (found["loaded"], found["wrong"], found["seen"], found["reached"]) == ([], [], [], False)
+    assert found["controls"] >= 3  # it would have seen
+    assert found["slowest"] < 2
+
+
 def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
-    metadata = write(tmp_path / "a.distill")
+    metadata = write_prior_model(tmp_path / "a.distill")
     wider = {**metadata.vqvae_config.model_dump(), "hidden_size": 32}
     with pytest.raises(ArtifactError, match="expected the tensors that its metadata describes, found others"):
         load_bundle(rewritten(tmp_path / "a.distill", vqvae_config=wider))
@@ -126,7 +162,7 @@ def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
         ({"num_heads": 3}, "expected num_heads to divide hidden_size"),
         ({"context_frames": -2}, "greater than or equal to 1"),
         ({"context_frames": 10**13}, "less than or equal to"),
-        ({"hidden_size": 4096}, "found too small a file"),
+        ({"hidden_size": 4096}, "expected the weights of the networks it describes, found too small a file"),
         ({"codeword_size": -1}, "greater than or equal to 0"),
         ({"depth_layers": 65}, "less than or equal to 64"),
         ({"architecture": "flat"}, "expected depth_layers 0 but for frame"),
@@ -136,7 +172,7 @@ def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
 def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    metadata = write(tmp_path / "a.distill")
+    metadata = write_prior_model(tmp_path / "a.distill")
     assert metadata.prior_config is not None
     shape = {**metadata.prior_config.model_dump(), **changes}
     with pytest.raises(ArtifactError, match=message):
@@ -205,7 +241,7 @@ def test_a_folder_and_a_pipe_are_sentences(tmp_path: Path) -> None:
 
 def test_truncation_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.distill"
-    write(path)
+    write_prior_model(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match="expected a Distill model"):
         load_bundle(path)
@@ -222,9 +258,53 @@ def test_inspecting_shows_a_files_words_as_words(tmp_path: Path) -> None:
     from distill.inspection import describe
 
     path = tmp_path / "a.distill"
-    metadata = write(path).model_copy(update={"metadata": {"note": "[/red]\x1b[31m"}})
+    metadata = write_prior_model(path).model_copy(update={"metadata": {"note": "[/red]\x1b[31m"}})
     console = Console(width=200)
     with console.capture() as capture:
         console.print(describe(path, metadata))
     assert "[/red]" in capture.get()
     assert "\x1b" not in capture.get()
+
+
+def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path) -> None:
+    path = tmp_path / "a|b.distill"
+    metadata = write_prior_model(path)
+    write_card(path, metadata.model_copy(update={"metadata": {"note": "<script>|x\x1b[31m"}}))
+    card = (tmp_path / "a|b.distill.md").read_text()
+    assert metadata.payload_sha256 in card
+    assert "frame, 1 layers of 16" in card
+    assert "distill generate" in card
+    assert "<script>" not in card
+    assert "\x1b" not in card
+    assert {line.count("|") - line.count("\\|") for line in card.splitlines() if line.startswith("|")} <= {3, 4}
+    assert card_text("m.distill", metadata) == card_text("m.distill", load_bundle(path).metadata)
+
+
+def test_a_good_file_is_verified_part_by_part(tmp_path: Path) -> None:
+    metadata = write_prior_model(tmp_path / "a.distill")
+    found = dict(verify(tmp_path / "a.distill"))
+    assert list(found) == ["form", "metadata", "weights", "hash", "codec", "prior"]
+    assert metadata.payload_sha256 in found["hash"]
+    write_model(tmp_path / "codec.distill")
+    assert "prior" not in dict(verify(tmp_path / "codec.distill"))
+
+
+def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    codec, prior = networks()
+    codec.head.bias.data.fill_(3e38)
+    codec.head.weight.data.fill_(3e38)
+    save_bundle(
+        path,
+        codec,
+        None,
+        metadata.model_copy(update=dict.fromkeys(("prior_config", "prior_metadata", "seq_len")) | {"has_prior": False}),
+    )
+    with pytest.raises(ArtifactError, match="expected a codec that gives sound, found one that gives no numbers"):
+        verify(path)
+    for value in prior.parameters():
+        value.data.fill_(3e38)
+    save_bundle(path, networks()[0], prior, metadata)
+    with pytest.raises(ArtifactError, match="expected a prior that weighs codes, found one that gives no numbers"):
+        verify(path)

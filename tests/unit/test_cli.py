@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import write_model, write_tone
+from unit.tiny import write_model, write_prior_model, write_tone
 
 from distill import cli
 from distill.bundle import load_bundle
@@ -88,6 +88,23 @@ def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
     assert re.fullmatch(r"again\.ogg  0\.30 s  made \d+\.\d dB softer, or it would clip\n", again)
     assert sounds[0]["gain_db"] < 0
     assert soundfile.info("again.ogg").format == "OGG"
+
+
+def test_a_model_is_verified_or_refused_with_its_fault(shell: Shell) -> None:
+    path = Path("m.distill")
+    metadata = write_prior_model(path)
+    done = shell("verify", "m.distill")
+    assert (done.status, [line.split()[:2] for line in done.out.splitlines()]) == (
+        0,
+        [["ok", part] for part in ("form", "metadata", "weights", "hash", "codec", "prior")],
+    )
+    report = json.loads(shell("verify", "m.distill", "--json").out)
+    assert (report["model"], report["ok"]) == ("m.distill", True)
+    assert metadata.payload_sha256 in report["checks"]["hash"]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "m.distill: expected weights with SHA-256" in shell.refused("verify", "m.distill")
 
 
 def test_what_cannot_be_encoded_is_one_sentence(shell: Shell) -> None:
@@ -212,6 +229,7 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
     assert done.status == 0, done.err
     report = json.loads(done.out)
     assert report["model"] == "copy.distill"
+    assert "distill generate copy.distill" in Path("copy.distill.md").read_text()
     assert report["recordings"] == 4
     assert {"val_bits_per_second", "val_perplexity", "best_epoch", "rollbacks", "stopped_as_asked"} <= set(report)
     assert load_bundle(Path("m.distill")).prior is None

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from distill.audio.writing import write_audio
-from distill.bundle import BundleMetadata, codec_shape, save_bundle
-from distill.models.priors import PriorShape
+from distill.bundle import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
+from distill.models.prior import Prior
+from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
 
@@ -48,6 +49,34 @@ def write_model(path: Path, seed: int = 0) -> VQVAE:
     )
     save_bundle(path, codec, None, metadata)
     return codec
+
+
+def networks() -> tuple[VQVAE, Prior]:
+    """An untrained codec of two levels of 8 codewords and a prior of its codes."""
+    torch.manual_seed(0)
+    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram_config_for(RATE), **shape))
+    codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
+    return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
+
+
+def write_prior_model(path: Path) -> BundleMetadata:
+    """A model file with these networks, and something in each field of the metadata but `metadata` itself."""
+    codec, prior = networks()
+    metadata = BundleMetadata(
+        has_prior=True,
+        vqvae_config=codec_shape(codec),
+        spectrogram_config=codec.spectrogram,
+        training_config={"split": {"seed": 0, "val_fraction": 0.5}},
+        codebook_health_snapshot={"level_0": LevelHealth(utilization=0.5, perplexity=3.0, dead_codes=2.0)},
+        loss_curve_history={"vqvae/train_loss": [2.0, 1.5]},
+        prior_config=PRIOR,
+        prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
+        codebook_size=8,
+        seq_len=20,
+        num_quantizers=2,
+    )
+    return save_bundle(path, codec, prior, metadata)
 
 
 def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float = 440.0) -> Path:

@@ -4,44 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from unit.tiny import PRIOR
+from unit.tiny import write_prior_model
 
 from distill.audio.pictures import write_spectrograms
 from distill.audio.writing import write_audio
-from distill.bundle import Bundle, BundleMetadata, codec_shape
+from distill.bundle import Bundle, load_bundle
 from distill.errors import ArtifactError, AudioError
 from distill.generate.sampler import Sampling
 from distill.generate.synthesis import BATCH, PEAK, decode_sounds, frames_for_seconds, generate_sounds
-from distill.models.priors import build_prior
-from distill.models.spectral import spectrogram_config_for
-from distill.models.vqvae import VQVAE, VQVAEArchitecture
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    torch.manual_seed(0)
-    architecture = VQVAEArchitecture(
-        spectrogram=spectrogram_config_for(16_000),
-        codebook_size=8,
-        num_quantizers=2,
-        latent_size=8,
-        hidden_size=16,
-        num_layers=1,
-    )
-    codec = VQVAE(architecture).eval()
-    codec.quantizer.fit([torch.randn(100, 8) * 3], torch.Generator().manual_seed(0))
-    prior = build_prior(PRIOR, codec.quantizer.codebooks).eval()
-    metadata = BundleMetadata(
-        has_prior=True,
-        vqvae_config=codec_shape(codec),
-        spectrogram_config=codec.spectrogram,
-        prior_config=PRIOR,
-        codebook_size=8,
-        seq_len=20,
-        num_quantizers=2,
-    )
-    return Bundle(codec, prior, metadata)
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("model") / "a.distill"
+    write_prior_model(path)
+    return load_bundle(path)
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
