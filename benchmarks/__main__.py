@@ -22,12 +22,14 @@ from benchmarks.report import (
     memory_section,
     prior_section,
     profile_section,
+    sampling_section,
     show,
     sounds_section,
     throughput_section,
     write_json,
     write_markdown,
 )
+from benchmarks.sampling import Drawn, Made, measure_drawing, measure_making
 from benchmarks.throughput import Throughput, measure_throughput
 from distill.errors import DistillError
 from distill.execution import Execution, execution_from_environment
@@ -43,6 +45,8 @@ class Bench:
     corpora: list[CodecReport] = field(default_factory=list)
     priors: list[PriorReport] = field(default_factory=list)
     throughput: tuple[Throughput, ...] = ()
+    drawn: tuple[Drawn, ...] = ()
+    made: list[Made] = field(default_factory=list)
     kills: list[Kills] = field(default_factory=list)
     memory: list[Peak] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
@@ -82,7 +86,7 @@ class Bench:
             self.add(sounds_section(report, self.command))
 
     def measure_around(self) -> None:
-        """What needs no folder: memory, throughput, kills."""
+        """What needs no folder: memory, throughput, sampling, kills."""
         if self.arguments.memory:
             for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
                 for hours in HOURS:
@@ -92,6 +96,11 @@ class Bench:
         if self.arguments.throughput:
             self.throughput = measure_throughput(self.say)
             self.add(throughput_section(self.throughput, self.command))
+        if self.arguments.sampling:
+            models = sorted(Path("models").glob("*.distill"))
+            self.drawn = measure_drawing(self.say)
+            self.made = [measure_making(model, self.say) for model in models]
+            self.add(sampling_section(self.drawn, self.made, self.command))
         if self.arguments.kills:
             self.say(f"a training killed {self.arguments.kills} times")
             self.kills.append(measure_kills(self.arguments.kills))
@@ -102,7 +111,10 @@ class Bench:
         if self.arguments.write is not None:
             write_markdown(self.arguments.write, self.sections)
         if self.arguments.json is not None:
-            found = {name: getattr(self, name) for name in ("corpora", "memory", "priors", "throughput", "kills")}
+            found = {
+                name: getattr(self, name)
+                for name in ("corpora", "memory", "priors", "throughput", "drawn", "made", "kills")
+            }
             write_json(self.arguments.json, self.command, **found)
 
 
@@ -154,6 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
     parser.add_argument("--seeds", type=_count, default=1, help="train our prior with so many seeds")
     parser.add_argument("--throughput", action="store_true", help="training steps a second beside other libraries")
+    parser.add_argument(
+        "--sampling", action="store_true", help="drawing beside other libraries, and with models/*.distill"
+    )
     parser.add_argument("--kills", type=_count, default=0, help="kill a training so often and see that nothing changes")
     parser.add_argument("--write", type=Path, metavar="FILE", help="update the tables of this Markdown file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, recording by recording")

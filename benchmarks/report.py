@@ -17,6 +17,7 @@ from benchmarks.kills import Kills
 from benchmarks.measures import Difference
 from benchmarks.memory import Peak
 from benchmarks.prior import PriorReport
+from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
 from distill.files import write_bytes
 
@@ -27,7 +28,7 @@ The codec beside two peers and the prior beside the original plan's, all trained
 
 ```sh
 make bench CORPUS="folder other-folder" ARGS="--full --splits 3 --profile --sounds --memory --write docs/benchmarks.md"
-make bench CORPUS="folder other-folder" ARGS="--prior --throughput --kills 20 --write docs/benchmarks.md"
+make bench CORPUS="folder other-folder" ARGS="--prior --throughput --sampling --kills 20 --write docs/benchmarks.md"
 ```
 
 `--seconds` sets the training time (120), `--json FILE` keeps the figures of each recording, `python -m benchmarks --help`
@@ -259,6 +260,34 @@ def throughput_section(found: Sequence[Throughput], command: str) -> Section:
         f"in a process of its own, in turn, medians; ours, with memory kept between steps as in training, beside the best of the others: {ours.bf16 / best:.2f}."
     )
     return Section("throughput", "Training throughput", text, (Grid(columns, rows),))
+
+
+def sampling_section(drawn: Sequence[Drawn], made: Sequence[Made], command: str) -> Section:
+    """Tokens drawn by priors of one shape, and sounds made with model files."""
+    ours, others = drawn[0], drawn[1:]
+    fastest = {batch: max((one.tokens[batch] for one in others), default=math.nan) for batch in ours.tokens}
+    rows = tuple(
+        (
+            one.name,
+            *(f"{one.tokens[b]:.0f}" for b in one.tokens),
+            *(f"{ours.tokens[b] / one.tokens[b]:.2f}" for b in one.tokens),
+        )
+        for one in drawn
+    )
+    columns = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours / it, 16")
+    sounds = tuple(
+        (one.model, *(f"{value:.1f}" for value in one.real_time.values()), f"{one.cold_start:.1f} s") for one in made
+    )
+    text = (
+        f"`{command}`: width 256, 4 blocks, 4 heads, 128 codes, 188 tokens drawn with a cache, fp32, each in a process of its "
+        f"own, in turn, medians; ours beside the fastest of the others: "
+        + ", ".join(f"{ours.tokens[batch] / speed:.2f} for {batch}" for batch, speed in fastest.items())
+        + ". Below: sounds of 4 s drawn and decoded, and `distill generate` from its start to a file of a second."
+    )
+    grids = [Grid(columns, rows)]
+    if sounds:
+        grids.append(Grid(("model", "x real time, one", "x real time, 16 at once", "cold start"), sounds))
+    return Section("sampling", "Sampling", text, tuple(grids))
 
 
 def kills_section(found: Kills, command: str) -> Section:

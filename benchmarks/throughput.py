@@ -1,11 +1,8 @@
 """Training throughput beside other libraries: every network in a process of its own, as people train them, in turn."""
 
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -13,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from benchmarks.prior_peers import Build, Shape, peers
+from benchmarks.turns import Turn, in_turn, serve
 from distill.execution import Precision, execution_from_environment
 from distill.models.prior import CodePrior
 from distill.training.fabric import make_fabric
@@ -36,41 +34,15 @@ class Throughput:
 def measure_throughput(say: Callable[[str], None]) -> tuple[Throughput, ...]:
     """Steps of 256/4/4 over 188 tokens, 32 at a time: medians of several rounds."""
     say("training throughput")
-    names = _builders()
-    with ExitStack() as stack:
-        ways = {
-            (name, precision): stack.enter_context(_Stepping(name, precision))
-            for name in names
-            for precision in ("fp32", "bf16")
-        }
-        seconds = {key: [way.seconds(FIRST_STEPS)] for key, way in ways.items()}
-        for _ in range(ROUNDS):
-            for key, way in ways.items():
-                seconds[key].append(way.seconds(ROUND_STEPS))
+    turns = {
+        (name, precision): Turn("benchmarks.throughput", name, precision)
+        for name in _builders()
+        for precision in ("fp32", "bf16")
+    }
+    seconds = in_turn(turns, ROUNDS, ROUND_STEPS, FIRST_STEPS)
     tokens = ROUND_STEPS * Shape.batch * Shape.tokens
-    speed = {key: tokens / statistics.median(times[1:]) for key, times in seconds.items()}
-    return tuple(Throughput(name, speed[name, "fp32"], speed[name, "bf16"]) for name in names)
-
-
-class _Stepping:
-    """A process that trains when asked to and waits otherwise."""
-
-    def __init__(self, name: str, precision: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.throughput", name, precision]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> "_Stepping":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.communicate()
-
-    def seconds(self, steps: int) -> float:
-        """How long it takes for so many steps."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(steps, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
+    speed = {key: tokens / statistics.median(times) for key, times in seconds.items()}
+    return tuple(Throughput(name, speed[name, "fp32"], speed[name, "bf16"]) for name in _builders())
 
 
 def _builders() -> dict[str, Build]:
@@ -98,18 +70,18 @@ def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[],
 
 
 def _main(name: str, precision: Precision) -> None:
-    """Read numbers of steps from stdin, take them, write how long each lot took."""
+    """A training step, again and again."""
     if name == OURS:
         keep_memory()  # as our training does
     execution = replace(execution_from_environment(), precision=precision)
     step = _steps(_builders()[name](Shape()), Shape(), make_fabric(execution))
-    for line in sys.stdin:
-        began = time.perf_counter()
-        for _ in range(int(line)):
-            step()
+
+    def work() -> None:
+        step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        print(time.perf_counter() - began, flush=True)
+
+    serve(work)
 
 
 if __name__ == "__main__":

@@ -37,16 +37,16 @@ def sample_codes(
     result is a function of the arguments: sequences are drawn together, from one generator. Beyond its context the prior
     goes on from the last half of what it has seen.
     """
-    size = prior.codebook_size
+    size, spread = prior.codebook_size, prior.spread.tolist()
     generator = torch.Generator(device="cpu").manual_seed(seed)
 
     def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
         logits = logits.float().cpu()
-        logits[:, begin_mark(size)] = -torch.inf
         if level > 0 or frame == 0 or not natural_ending:
-            logits[:, end_mark(size)] = -torch.inf
-        logits = sharpened(logits, float(prior.spread[level]), size)
-        return draw(logits, sampling, generator)
+            logits = logits[:, :size]
+        else:
+            logits[:, begin_mark(size)] = -torch.inf
+        return draw(sharpened(logits, spread[level], size), sampling, generator)
 
     sampler = prior.sampler(count)
     frames: list[Tensor] = []
@@ -65,11 +65,13 @@ def sample_codes(
 
 
 def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
-    """Logits `[B, V + marks]` of what labels would be that were not smoothed.
+    """Logits `[B, V]` or `[B, V + marks]` of what labels would be that were not smoothed.
 
     Training on labels of which a share is spread over all codes teaches (1 - spread) p + spread / V; that is what
     unknown recordings cost least with, but drawn from it every so manieth code would be any code.
     """
+    if not spread:
+        return logits
     shares = logits.softmax(dim=-1)
     kept = shares.clone()
     kept[:, :codebook_size] = (kept[:, :codebook_size] - spread / codebook_size).clamp_min(0.0)
@@ -78,7 +80,8 @@ def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """One token of each row of `[B, V]`. Raises ArtifactError where the logits are no numbers."""
-    logits = logits / sampling.temperature
+    if sampling.temperature != 1.0:
+        logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[1]:
         least = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)

@@ -9,7 +9,7 @@ from distill.codes.sequences import NUM_MARKS, begin_mark
 from distill.models.code_table import CodeTable, looked_up
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
-from distill.models.recall import Recall
+from distill.models.recall import Recall, Recalled
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
 
 BEND = 128  # hidden units between a codeword and the vector that it is guessed by
@@ -78,16 +78,6 @@ class FramePrior(WordPrior):
         start = None if cache is None else int(places[0])
         return cast(Tensor, self.to_depth(self.stack(self.dropout(x), cache, start)))
 
-    def level_logits(self, tables: Tables, known: Tensor, level: int, past: Tensor, codes: Tensor) -> Tensor:
-        """Logits `[B, V + marks]` of a level of the frame after `past` `[B, S, Q]`.
-
-        `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels, which `codes` `[B, Q]` holds.
-        """
-        deep = self._deep(known + self.level[level])
-        logits = deep @ tables.guessed[level].T + self.bias[level]
-        mixed: Tensor = self.recall(logits[:, None, None], deep[:, None, None], past, codes[:, None], level)
-        return mixed[:, 0, 0] + self.impossible[level]
-
     def cache(self, batch_size: int) -> KeyValueCache:
         """An empty cache for `context_frames` frames."""
         return KeyValueCache(self.stack, batch_size, self.context_frames)
@@ -109,6 +99,7 @@ class FrameSampler:
     def __init__(self, prior: FramePrior, count: int) -> None:
         self.prior, self.frame = prior, 0
         self.tables, self.cache = prior.tables(), prior.cache(count)
+        self.depth = [cast(ResidualBlock, block).step() for block in prior.depth]
         mark = begin_mark(prior.codebook_size)
         self.past = torch.full((count, 1, prior.num_quantizers), mark, device=prior.bias.device)  # [B, S, Q]
 
@@ -118,11 +109,22 @@ class FrameSampler:
         if self.cache.length == self.cache.positions:
             self.cache.forget(-(-self.cache.positions // 2))
         known = self.prior.summaries(self.tables, self.past[:, -1:], torch.tensor([self.frame]), self.cache)[:, 0]
-        codes = torch.zeros_like(self.past[:, 0])
+        recalled, codes = Recalled(self.prior.recall, self.past), []
         for level in range(self.prior.num_quantizers):
-            logits = self.prior.level_logits(self.tables, known, level, self.past, codes)
-            codes[:, level] = draw(logits, level, self.frame).to(codes.device)
-            known = known + self.tables.given[level][codes[:, level]]
+            logits = self._logits(known, level, recalled)
+            codes.append(draw(logits, level, self.frame).to(known.device))
+            recalled.say(level, codes[level])
+            known = known + nn.functional.embedding(codes[level], self.tables.given[level])
         self.frame += 1
-        self.past = torch.cat([self.past[:, 1 - self.prior.context_frames :], codes[:, None]], dim=1)
-        return codes
+        frame = torch.stack(codes, dim=1)
+        self.past = torch.cat([self.past[:, 1 - self.prior.context_frames :], frame[:, None]], dim=1)
+        return frame
+
+    def _logits(self, known: Tensor, level: int, recalled: Recalled) -> Tensor:
+        """Logits `[B, V + marks]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
+        prior, deep = self.prior, known + self.prior.level[level]
+        for block in self.depth:
+            deep = block(deep)
+        deep = prior.norm(deep)
+        logits = torch.addmm(prior.bias[level], deep, self.tables.guessed[level].t())
+        return recalled.mixed(logits, deep, level) + prior.impossible[level]

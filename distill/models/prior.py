@@ -112,9 +112,9 @@ class CodePrior(nn.Module):
         stop = start + tokens.shape[1]
         if stop > self.seq_len:
             raise ValueError(f"expected at most {self.seq_len} tokens, found {stop}")
-        positions = torch.arange(start, stop, device=tokens.device)
-        x = self.token_embedding(tokens) + self.position_embedding(positions)
-        x = self.dropout(x + self.level_embedding(positions % self.num_quantizers))
+        x = self.token_embedding(tokens) + self.position_embedding.weight[start:stop]
+        positions = torch.arange(start, stop, device=tokens.device) if stop > start + 1 else start
+        x = self.dropout(x + self.level_embedding.weight[positions % self.num_quantizers])
         return cast(Tensor, self.head(self.stack(x, cache)))
 
     def cache(self, batch_size: int) -> KeyValueCache:

@@ -30,39 +30,72 @@ class Recall(nn.Module):
         self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
         self.register_buffer("ages", torch.tensor(AGES), persistent=False)
 
-    def forward(self, logits: Tensor, deep: Tensor, inputs: Tensor, targets: Tensor, first: int = 0) -> Tensor:
-        """Logits `[B, T, L, V + marks]` of levels `first` to `first + L`, mixed with what `inputs` `[B, S, Q]` said.
+    def forward(self, logits: Tensor, deep: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Logits `[B, T, Q, V + marks]` of the frames after each of `inputs` `[B, T, Q]`, mixed with what these said.
 
-        The last T of `inputs` come before the frames asked for, of which `targets` `[B, T, Q]` holds the coarser codes.
-        `deep` `[B, T, L, D]` is what the logits were made of.
+        `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `deep` `[B, T, Q, D]` is what the
+        logits were made of.
         """
-        count, chosen = logits.shape[1], slice(first, first + logits.shape[2])
         with torch.autocast(logits.device.type, enabled=False):
-            sentinel = self.sentinel(deep.float())[..., 0].transpose(1, 2) + self.threshold[chosen, None]  # [B, L, T]
-            scores = self._scores(inputs, targets, chosen)  # [B, L, T, S]
+            sentinel = self.sentinel(deep.float())[..., 0].transpose(1, 2) + self.threshold[:, None]  # [B, Q, T]
+            scores = self._scores(inputs, targets)  # [B, Q, T, T]
             top = torch.maximum(scores.amax(dim=3), sentinel).detach()
             weights = (scores - top[..., None]).exp()
-            said = nn.functional.one_hot(inputs[..., chosen], logits.shape[3]).to(weights.dtype)  # [B, S, L, V + marks]
+            said = nn.functional.one_hot(inputs, logits.shape[3]).to(weights.dtype)  # [B, T, Q, V + marks]
             copied = weights @ said.transpose(1, 2)
             known = logits.float().softmax(dim=3).transpose(1, 2) * (sentinel - top).exp()[..., None]
-            mixed = (known + copied + TINY).log()
-            assert mixed.shape[2] == count
-            swapped: Tensor = mixed.transpose(1, 2)
-            return swapped
+            mixed: Tensor = (known + copied + TINY).log().transpose(1, 2)
+            return mixed
 
-    def _scores(self, inputs: Tensor, targets: Tensor, chosen: slice) -> Tensor:
-        """Logarithms of the weights of frames, `[B, L, T, S]`; -inf for those not past and for marks."""
-        count, past = targets.shape[1], inputs.shape[1]
-        asked = inputs[:, past - count :]
-        before = nn.functional.pad(inputs[:, :-1], (0, 0, 1, 0), value=-1)
+    def _scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Logarithms of the weights of frames, `[B, Q, T, T]`; -inf for those not past and for marks."""
+        before = _one_later(inputs)
         same = torch.cat(
-            [targets[:, :, None] == inputs[:, None], asked[:, :, None] == before[:, None]], dim=3
-        ).float()  # [B, T, S, 2 Q]
-        worth = torch.cat([self.same[:, : self.levels] * self.coarser, self.same[:, self.levels :]], dim=1)
-        scores = (same @ worth[chosen].T).permute(0, 3, 1, 2)
-        places = torch.arange(past, device=inputs.device)
-        ages = places[past - count :, None] - places  # [T, S]
-        classes = torch.bucketize(ages, self.ages, right=True) - 1
-        scores = scores + self.age[chosen][:, classes.clamp_min(0)]
-        mark = inputs[..., chosen].transpose(1, 2)[:, :, None] >= self.codebook_size
+            [targets[:, :, None] == inputs[:, None], inputs[:, :, None] == before[:, None]], dim=3
+        ).float()  # [B, T, T, 2 Q]
+        worth = torch.cat([self.of_coarser(), self.same[:, self.levels :]], dim=1)
+        scores = (same @ worth.T).permute(0, 3, 1, 2)
+        places = torch.arange(inputs.shape[1], device=inputs.device)
+        ages = places[:, None] - places  # [T, T]
+        scores = scores + self.of_ages(ages.clamp_min(0))
+        mark = inputs.transpose(1, 2)[:, :, None] >= self.codebook_size
         return scores.masked_fill((ages < 0) | mark, -torch.inf)
+
+    def of_coarser(self) -> Tensor:
+        """What agreement of each coarser code is worth to a level, `[Q, Q]`; 0 for codes that are not coarser."""
+        return self.same[:, : self.levels] * self.coarser
+
+    def of_ages(self, ages: Tensor) -> Tensor:
+        """What ages `[...]` in frames, from 0 on, are worth: `[Q, ...]`."""
+        return self.age[:, torch.bucketize(ages, self.ages, right=True) - 1]
+
+
+class Recalled:
+    """`Recall` for drawing: what `past` `[B, S, Q]` says of the frame after it, level by level, nothing computed twice."""
+
+    def __init__(self, recall: Recall, past: Tensor) -> None:
+        self.recall, self.past = recall, past
+        self.of_coarser = recall.of_coarser()
+        same = (past[:, -1:] == _one_later(past)).float()  # [B, S, Q]
+        ages = torch.arange(past.shape[1] - 1, -1, -1, device=past.device)
+        scores = same @ recall.same[:, recall.levels :].T + recall.of_ages(ages).T
+        self.scores = scores.masked_fill_(past >= recall.codebook_size, -torch.inf)  # [B, S, Q]
+
+    def mixed(self, logits: Tensor, deep: Tensor, level: int) -> Tensor:
+        """Logits `[B, V + marks]` of a level, made of `deep` `[B, D]`, mixed with what was said."""
+        scores = self.scores[:, :, level]
+        sentinel = self.recall.sentinel(deep)[:, 0] + self.recall.threshold[level]
+        top = torch.maximum(scores.amax(dim=1), sentinel)
+        shares = logits.softmax(dim=1) * (sentinel - top).exp()[:, None]
+        mixed: Tensor = shares.scatter_add_(1, self.past[:, :, level], (scores - top[:, None]).exp()).add_(TINY).log_()
+        return mixed
+
+    def say(self, level: int, codes: Tensor) -> None:
+        """Go on to the next level: these are the codes `[B]` of this one."""
+        agree = (self.past[:, :, level] == codes[:, None])[:, :, None]
+        self.scores = self.scores + agree * self.of_coarser[:, level]
+
+
+def _one_later(frames: Tensor) -> Tensor:
+    """For each of `frames` `[B, T, Q]` the one before it, -1 before the first."""
+    return nn.functional.pad(frames[:, :-1], (0, 0, 1, 0), value=-1)

@@ -8,7 +8,8 @@ import torch
 from benchmarks.kills import Kills
 from benchmarks.prior import PriorReport, PriorTrained
 from benchmarks.prior_peers import Shape, peers
-from benchmarks.report import kills_section, prior_section, throughput_section
+from benchmarks.report import kills_section, prior_section, sampling_section, throughput_section
+from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
 
 
@@ -52,5 +53,10 @@ def test_tables_say_what_was_measured() -> None:
     section = throughput_section(speeds, "c")
     assert section.tables[0].rows[1] == ("other", "8500", "16000", "1.06", "2.00")
     assert "1.06" in section.text
+    drawn = (Drawn("ours", {1: 1000.0, 16: 6000.0}), Drawn("other", {1: 500.0, 16: 2000.0}))
+    section = sampling_section(drawn, [Made("m.distill", {1: 10.0, 16: 70.0}, 2.04)], "c")
+    assert section.tables[0].rows[1] == ("other", "500", "2000", "2.00", "3.00")
+    assert section.tables[1].rows == (("m.distill", "10.0", "70.0", "2.0 s"),)
+    assert "2.00 for 1, 3.00 for 16" in section.text
     assert kills_section(Kills(20, 90.0, True), "c").tables[0].rows == (("20", "90", "yes"),)
     assert kills_section(Kills(20, 90.0, False), "c").tables[0].rows[0][2] == "NO"

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from distill.models.recall import AGES, Recall
+from distill.models.recall import AGES, Recall, Recalled
 
 LEVELS, SIZE, WIDTH = 3, 5, 4
 
@@ -60,13 +60,15 @@ def test_it_is_what_a_slow_loop_makes() -> None:
                 torch.testing.assert_close(found[row, place, level], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_one_level_of_the_last_frame_alone_is_the_same() -> None:
+def test_level_by_level_of_one_frame_it_is_the_same() -> None:
     recall, (logits, deep, inputs, targets) = mixture()
     whole = recall(logits, deep, inputs, targets)
-    for level in range(LEVELS):
-        part = slice(level, level + 1)
-        alone = recall(logits[:, -1:, part], deep[:, -1:, part], inputs, targets[:, -1:], level)
-        torch.testing.assert_close(alone.softmax(-1), whole[:, -1:, part].softmax(-1))
+    with torch.no_grad():
+        recalled = Recalled(recall, inputs)
+        for level in range(LEVELS):
+            alone = recalled.mixed(logits[:, -1, level], deep[:, -1, level], level)
+            torch.testing.assert_close(alone.softmax(-1), whole[:, -1, level].softmax(-1))
+            recalled.say(level, targets[:, -1, level])
 
 
 def test_gradients_are_finite_where_probabilities_are_nothing() -> None:

@@ -1,0 +1,143 @@
+"""Drawing tokens beside other libraries, and sounds from a model file: every way in a process of its own, in turn."""
+
+import importlib
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.prior_peers import Shape
+from benchmarks.turns import Turn, in_turn, serve
+from distill.bundle import load_bundle
+from distill.generate.sampler import Sampling, sample_codes
+from distill.generate.synthesis import generate_sounds
+from distill.models.prior import FlatPrior
+
+OURS, LLAMA, X_TRANSFORMERS = "ours, CodePrior", "transformers, Llama", "x-transformers"
+BATCHES = (1, 16)
+LEVELS = 4
+LLAMA_MLP = 688  # three matrices of this width have the weights of two of four times 256
+ROUNDS, TIMES, FIRST = 9, 2, 2
+SECONDS = 4.0  # of sound that is made at a time
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Tokens a second, for one sequence and for several at once."""
+
+    name: str
+    tokens: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Sounds from a model file: times real time for one and for several at once; seconds from a cold start to a file."""
+
+    model: str
+    real_time: dict[int, float]
+    cold_start: float
+
+
+def measure_drawing(say: Callable[[str], None]) -> tuple[Drawn, ...]:
+    """Sequences of 188 tokens by priors of 256/4/4 over 128 codes with a cache, fp32: medians."""
+    say("drawing tokens")
+    names = list(_ways())
+    turns = {(name, batch): Turn("benchmarks.sampling", name, str(batch)) for name in names for batch in BATCHES}
+    seconds = in_turn(turns, ROUNDS, TIMES, FIRST)
+    speed = {key: TIMES * key[1] * Shape.tokens / statistics.median(times) for key, times in seconds.items()}
+    return tuple(Drawn(name, {batch: speed[name, batch] for batch in BATCHES}) for name in names)
+
+
+def measure_making(model: Path, say: Callable[[str], None]) -> Made:
+    """Codes drawn and decoded, with the model loaded; and `distill generate` as a user starts it. Medians."""
+    say(f"making sounds with {model.name}")
+    bundle, real_time = load_bundle(model), {}
+    for batch in BATCHES:
+        seconds = []
+        for seed in range(ROUNDS):
+            began = time.perf_counter()
+            generate_sounds(bundle, batch, SECONDS, seed, Sampling(), natural_ending=False)
+            seconds.append(time.perf_counter() - began)
+        real_time[batch] = batch * SECONDS / statistics.median(seconds[1:])
+    starts = []
+    for seed in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["generate", str(model), "--seed", str(seed), "--seconds", "1", "--out", folder, "--json"]
+            began = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", "distill", *command], capture_output=True, check=True)
+            starts.append(time.perf_counter() - began)
+            assert Path(json.loads(done.stdout)["sounds"][0]["file"]).exists()
+    return Made(model.name, real_time, statistics.median(starts))
+
+
+def _ways() -> dict[str, Callable[[int], Callable[[], None]]]:
+    """For each network what makes, for a number of sequences, a function that draws them."""
+    found: dict[str, Callable[[int], Callable[[], None]]] = {OURS: _ours}
+    if importlib.util.find_spec("transformers") is not None:
+        found[LLAMA] = _llama
+    if importlib.util.find_spec("x_transformers") is not None:
+        found[X_TRANSFORMERS] = _x_transformers
+    return found
+
+
+def _ours(batch: int) -> Callable[[], None]:
+    shape = Shape()
+    frames = shape.tokens // LEVELS
+    prior = FlatPrior(shape.codes, LEVELS, frames + 1, shape.width, shape.layers, shape.heads, 0.0).eval()
+    return lambda: _nothing(sample_codes(prior, batch, frames, 0, Sampling(), natural_ending=False))
+
+
+def _llama(batch: int) -> Callable[[], None]:
+    """The library's network and cache in a loop of one line: its own `generate` is no faster."""
+    library, shape = importlib.import_module("transformers"), Shape()
+    config = library.LlamaConfig(
+        vocab_size=shape.codes,
+        hidden_size=shape.width,
+        intermediate_size=LLAMA_MLP,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=2 * shape.tokens,
+    )
+    model = library.LlamaForCausalLM(config).eval()
+
+    @torch.inference_mode()
+    def draw() -> None:
+        tokens, past = torch.zeros(batch, 1, dtype=torch.long), None
+        for _ in range(shape.tokens):
+            found = model(input_ids=tokens, past_key_values=past, use_cache=True)
+            tokens, past = torch.multinomial(found.logits[:, -1].softmax(-1), 1), found.past_key_values
+
+    return draw
+
+
+def _x_transformers(batch: int) -> Callable[[], None]:
+    library, shape = importlib.import_module("x_transformers"), Shape()
+    decoder = library.Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=True)
+    network = library.TransformerWrapper(num_tokens=shape.codes, max_seq_len=2 * shape.tokens, attn_layers=decoder)
+    model = library.AutoregressiveWrapper(network).eval()
+
+    @torch.inference_mode()
+    def draw() -> None:
+        found: Tensor = model.generate(torch.zeros(batch, 1, dtype=torch.long), shape.tokens, cache_kv=True)
+        assert found.shape[1] == shape.tokens
+
+    return draw
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    serve(_ways()[sys.argv[1]](int(sys.argv[2])))
