@@ -73,7 +73,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.training.fit.history)
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
-    assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "state"]
+    assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
     assert [path.name for path in (finished.path.parent / "state").iterdir()] == ["corpora.json"]
 
 
@@ -107,7 +107,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert steps == len(finished.codec.training.fit.history)  # one step an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "state"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "model-2.distill.md", "state"]
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
 
 
