@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Build = Callable[["Shape"], nn.Module]
+OURS = "ours, CodePrior"
 
 
 class Shape:
@@ -22,7 +23,7 @@ def peers() -> dict[str, Build]:
     """Names and builders of networks from tokens `[B, T]` to logits `[B, T, V]`; x-transformers where it is installed."""
     found: dict[str, Build] = {"nanoGPT-style": PlainDecoder, "torch encoder": TorchEncoder}
     if importlib.util.find_spec("x_transformers") is not None:
-        found["x-transformers"] = _x_transformers
+        found["x-transformers"] = lambda shape: x_transformers(shape, shape.tokens)
     return found
 
 
@@ -82,9 +83,10 @@ class TorchEncoder(nn.Module):
         return cast(Tensor, self.head(self.encoder(x, mask=mask, is_causal=True)))
 
 
-def _x_transformers(shape: Shape) -> nn.Module:
+def x_transformers(shape: Shape, positions: int) -> nn.Module:
+    """The library's decoder, from at most so many tokens."""
     library = importlib.import_module("x_transformers")
     decoder = library.Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=True)
     return cast(
-        nn.Module, library.TransformerWrapper(num_tokens=shape.codes, max_seq_len=shape.tokens, attn_layers=decoder)
+        nn.Module, library.TransformerWrapper(num_tokens=shape.codes, max_seq_len=positions, attn_layers=decoder)
     )

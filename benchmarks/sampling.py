@@ -15,19 +15,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.prior_peers import Shape
+from benchmarks.prior_peers import OURS, Shape, x_transformers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.bundle import load_bundle
 from distill.generate.sampler import Sampling, sample_codes
 from distill.generate.synthesis import generate_sounds
 from distill.models.prior import FlatPrior
 
-OURS, LLAMA, X_TRANSFORMERS = "ours, CodePrior", "transformers, Llama", "x-transformers"
+LLAMA, X_TRANSFORMERS = "transformers, Llama", "x-transformers"
 BATCHES = (1, 16)
 LEVELS = 4
 LLAMA_MLP = 688  # three matrices of this width have the weights of two of four times 256
 ROUNDS, TIMES, FIRST = 9, 2, 2
 SECONDS = 4.0  # of sound that is made at a time
+
+
+Way = Callable[[int], Callable[[], object]]  # from a number of sequences to what draws them
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ def measure_making(model: Path, say: Callable[[str], None]) -> Made:
     return Made(model.name, real_time, statistics.median(starts))
 
 
-def _ways() -> dict[str, Callable[[int], Callable[[], None]]]:
+def _ways() -> dict[str, Way]:
     """For each network what makes, for a number of sequences, a function that draws them."""
-    found: dict[str, Callable[[int], Callable[[], None]]] = {OURS: _ours}
+    found: dict[str, Way] = {OURS: _ours}
     if importlib.util.find_spec("transformers") is not None:
         found[LLAMA] = _llama
     if importlib.util.find_spec("x_transformers") is not None:
@@ -89,11 +92,11 @@ def _ways() -> dict[str, Callable[[int], Callable[[], None]]]:
     return found
 
 
-def _ours(batch: int) -> Callable[[], None]:
+def _ours(batch: int) -> Callable[[], object]:
     shape = Shape()
     frames = shape.tokens // LEVELS
     prior = FlatPrior(shape.codes, LEVELS, frames + 1, shape.width, shape.layers, shape.heads, 0.0).eval()
-    return lambda: _nothing(sample_codes(prior, batch, frames, 0, Sampling(), natural_ending=False))
+    return lambda: sample_codes(prior, batch, frames, 0, Sampling(), natural_ending=False)
 
 
 def _llama(batch: int) -> Callable[[], None]:
@@ -122,9 +125,7 @@ def _llama(batch: int) -> Callable[[], None]:
 
 def _x_transformers(batch: int) -> Callable[[], None]:
     library, shape = importlib.import_module("x_transformers"), Shape()
-    decoder = library.Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=True)
-    network = library.TransformerWrapper(num_tokens=shape.codes, max_seq_len=2 * shape.tokens, attn_layers=decoder)
-    model = library.AutoregressiveWrapper(network).eval()
+    model = library.AutoregressiveWrapper(x_transformers(shape, 2 * shape.tokens)).eval()
 
     @torch.inference_mode()
     def draw() -> None:
@@ -132,10 +133,6 @@ def _x_transformers(batch: int) -> Callable[[], None]:
         assert found.shape[1] == shape.tokens
 
     return draw
-
-
-def _nothing(_: object) -> None:
-    pass
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ from typing import cast
 import torch
 from lightning_fabric import Fabric
 
-from benchmarks.prior_peers import Build, Shape, peers
+from benchmarks.prior_peers import OURS, Build, Shape, peers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.execution import Precision, execution_from_environment
 from distill.models.prior import CodePrior
 from distill.training.fabric import make_fabric
 from distill.training.memory import keep_memory
 
-OURS = "ours, CodePrior"
 ROUNDS = 7
 ROUND_STEPS = 4
 FIRST_STEPS = 8  # are not counted: until then memory is taken from the system

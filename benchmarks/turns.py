@@ -31,7 +31,7 @@ class Turn:
         return float(self.process.stdout.readline())
 
 
-def serve(work: Callable[[], None]) -> None:
+def serve(work: Callable[[], object]) -> None:
     """Read numbers from stdin, do the work so often, write how many seconds each lot took."""
     for line in sys.stdin:
         began = time.perf_counter()
