@@ -19,7 +19,7 @@ from benchmarks.prior_peers import OURS, Shape, x_transformers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.bundle import load_bundle
 from distill.generate.sampler import Sampling, sample_codes
-from distill.generate.synthesis import generate_sounds
+from distill.generate.synthesis import Wanted, generate_sounds
 from distill.models.prior import FlatPrior
 
 LLAMA, X_TRANSFORMERS = "transformers, Llama", "x-transformers"
@@ -68,7 +68,7 @@ def measure_making(model: Path, say: Callable[[str], None]) -> Made:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
-            generate_sounds(bundle, batch, SECONDS, seed, Sampling(), natural_ending=False)
+            generate_sounds(bundle, Wanted(batch, SECONDS, natural_ending=False), seed)
             seconds.append(time.perf_counter() - began)
         real_time[batch] = batch * SECONDS / statistics.median(seconds[1:])
     starts = []

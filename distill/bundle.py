@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from distill.codes.reference import TENSORS, Reference, read_reference
 from distill.errors import ArtifactError
 from distill.files import canonical_json, write_bytes
 from distill.headers import Header, Limits, StoredTensor, read_header
@@ -33,7 +34,7 @@ VERSION = (2, 0)
 KNOWN_FEATURES: tuple[str, ...] = ()  # that a file may require
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
-CODEC_PREFIX, PRIOR_PREFIX = "codec.", "prior."
+CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 DTYPES = {torch.float32: "F32"}  # of weights, in safetensors' words
 
 
@@ -113,11 +114,13 @@ class BundleMetadata(Settings):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model: networks in eval mode on the CPU, and the metadata they came with."""
+    """A loaded model: networks in eval mode on the CPU, the metadata they came with, and what new sounds are compared
+    with, where the file has that."""
 
     codec: VQVAE
     prior: Prior | None
     metadata: BundleMetadata
+    reference: Reference | None = None
 
 
 def codec_shape(codec: VQVAE) -> CodecShape:
@@ -125,12 +128,18 @@ def codec_shape(codec: VQVAE) -> CodecShape:
     return CodecShape(**codec.architecture.model_dump(exclude={"spectrogram"}))
 
 
-def save_bundle(path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata) -> BundleMetadata:
+def save_bundle(
+    path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
+) -> BundleMetadata:
     """Write a model file atomically; hashes are filled in. Returns the metadata as written."""
     tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
     if prior is not None:
         tensors |= {PRIOR_PREFIX + key: value for key, value in prior.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    if reference is not None:
+        tensors |= {
+            REFERENCE_PREFIX + key: torch.from_numpy(value.copy()) for key, value in reference.tensors().items()
+        }
     written = metadata.model_copy(
         update={"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
     )
@@ -160,7 +169,7 @@ def load_bundle(path: Path) -> Bundle:
     _check_hash(path, "a codec", metadata.codec_sha256, weights_sha256(codec))
     if prior is not None:
         _fill(path, prior, tensors, PRIOR_PREFIX)
-    return Bundle(codec, prior, metadata)
+    return Bundle(codec, prior, metadata, _reference(path, tensors, metadata))
 
 
 def read_metadata(path: Path) -> BundleMetadata:
@@ -220,12 +229,25 @@ def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None
     return VQVAE(codec), None if prior is None else build_prior(prior)
 
 
+def _reference_tensors(header: Header) -> dict[str, StoredTensor]:
+    """All tensors of a reference, with the shapes that the file gives them, if it has one of them; the data decide."""
+    names = {REFERENCE_PREFIX + name: kind for name, kind in TENSORS.items()}
+    if not names.keys() & header.tensors.keys():
+        return {}
+    found = {name: header.tensors.get(name) for name in names}
+    return {
+        name: StoredTensor(kind, stored.shape if stored is not None and len(stored.shape) == dimensions else ())
+        for (name, (kind, dimensions)), stored in zip(names.items(), found.values(), strict=True)
+    }
+
+
 def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None) -> None:
     """Compare the tensors that the file has with those that its networks have, before any is read."""
     expected: dict[str, StoredTensor] = {}
     for prefix, module in ((CODEC_PREFIX, codec), (PRIOR_PREFIX, prior)):
         for key, value in module.state_dict().items() if module is not None else ():
             expected[prefix + key] = StoredTensor(DTYPES[value.dtype], tuple(value.shape))
+    expected |= _reference_tensors(header)
     names = sorted(expected.keys() | header.tensors.keys())
     wrong = [name for name in names if expected.get(name) != header.tensors.get(name)]
     if wrong:
@@ -235,6 +257,21 @@ def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None
             f"{path}: expected the tensors that its metadata describes, found others: {shown(wrong[0], 80)} should be "
             f"{wanted} and is {found}{more}; get the file again"
         )
+
+
+def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetadata) -> Reference | None:
+    found = {
+        key.removeprefix(REFERENCE_PREFIX): value for key, value in tensors.items() if key.startswith(REFERENCE_PREFIX)
+    }
+    if not found:
+        return None
+    try:
+        arrays = {key: value.numpy() for key, value in found.items()}
+        return read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; get it again"
+        ) from error
 
 
 def _described(tensor: StoredTensor | None) -> str:

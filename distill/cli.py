@@ -1,7 +1,6 @@
 """The `distill` command: the library for people without DVC."""
 
 import json
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from distill.audio.writing import AudioFormat
-from distill.errors import ArtifactError, DistillError, environment_error
+from distill.errors import DistillError, environment_error
 from distill.training.interruption import raise_on_sigterm
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
-
-MAX_NATURAL_SECONDS = 10.0
 
 
 @app.callback()
@@ -65,6 +62,9 @@ def train(
         float | None, typer.Option(help="weight of the commitment loss", show_default="auto")
     ] = None,
     sample_rate: Annotated[int | None, typer.Option(help="Hz, mono", show_default="24000")] = None,
+    labels: Annotated[
+        Literal["none", "folder"], typer.Option(help="folder: sounds can be asked for by their recordings' folder")
+    ] = "none",
     seed: Annotated[int, typer.Option(help="another seed, another split and other weights")] = 0,
     prior: Annotated[
         bool,
@@ -85,6 +85,7 @@ def train(
         {
             ("corpus", "path"): str(folder),
             ("corpus", "sample_rate"): sample_rate,
+            ("corpus", "labels"): labels,
             ("bundle", "name"): time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name,
             ("tier",): tier,
             ("seed",): seed,
@@ -117,6 +118,9 @@ def train_prior(
     hidden_size: Annotated[int | None, typer.Option(help="width", show_default="auto")] = None,
     layers: Annotated[int | None, typer.Option(help="transformer blocks", show_default="auto")] = None,
     heads: Annotated[int | None, typer.Option(help="attention heads", show_default="auto")] = None,
+    labels: Annotated[
+        Literal["none", "folder"], typer.Option(help="folder: sounds can be asked for by their recordings' folder")
+    ] = "none",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave the model as it is")
     ] = None,
@@ -134,6 +138,7 @@ def train_prior(
     params = params_of_flags(
         {
             ("corpus", "path"): str(data or "."),
+            ("corpus", "labels"): labels,
             ("prior", "architecture"): architecture,
             ("prior", "epochs"): epochs,
             ("prior", "hidden_size"): hidden_size,
@@ -269,48 +274,62 @@ def generate(
     temperature: Annotated[float, typer.Option(min=0.01, max=10, help="below 1 tamer, above 1 wilder")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="draw from so many likeliest codes; 0 = all")] = 0,
     top_p: Annotated[float, typer.Option(min=0.001, max=1, help="draw from the likeliest codes of this share")] = 1.0,
+    prompt: Annotated[
+        Path | None, typer.Option(metavar="AUDIO", help="a recording to go on from; --seconds counts what is new")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="what kind of sound, of a model that learnt labels")] = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=20, help="with --label: above 1 exaggerates what the label changes")
+    ] = 1.0,
+    min_novelty: Annotated[
+        str | None,
+        typer.Option(
+            metavar="close|new|0...1",
+            help="draw again: copies (close), what is not new (new), or what less than that share of held-out recordings "
+            "is more like the training recordings than",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
     as_json: Json = False,
 ) -> None:
-    """Make new sounds."""
+    """Make new sounds, and say how new each is beside the recordings that the model learnt."""
     from distill.audio.writing import write_audio
-    from distill.bundle import load_bundle
     from distill.console import ProgressReport
-    from distill.flags import make_folder
-    from distill.generate.sampler import Sampling
-    from distill.generate.synthesis import generate_sounds
+    from distill.flags import check_inputs, make_folder
+    from distill.model import Model
+    from distill.reporting import generated_json, novelty_words, set_words
 
-    bundle = load_bundle(model)
-    if bundle.prior is None:
-        raise ArtifactError(
-            f"{model}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot generate; "
-            f"give it one with `distill train-prior {model}`"
-        )
+    if prompt is not None:
+        check_inputs([prompt], "--prompt")
+    loaded = Model(model)
+    loaded.check_request(label, min_novelty)
     make_folder("--out", out)
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    rate = bundle.codec.spectrogram.sample_rate
     with ProgressReport("generate") as progress:
-        sounds = generate_sounds(
-            bundle,
+        made = loaded.generate(
             count,
-            MAX_NATURAL_SECONDS if seconds is None else seconds,
+            seconds,
             seed,
-            Sampling(temperature, top_k, top_p),
-            natural_ending=seconds is None,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            label=label,
+            guidance=guidance,
+            prompt=prompt,
+            min_novelty=min_novelty,
             progress=progress,
         )
-    rows = []
-    for number, sound in enumerate(sounds):
-        path = out / f"{model.stem}_{seed}_{number:03d}.{kind}"
-        write_audio(path, sound.samples, rate, kind)
-        rows.append({"file": str(path), "seconds": len(sound.samples) / rate})
+    paths = [out / f"{model.stem}_{made.seed}_{number:03d}.{kind}" for number in range(count)]
+    for path, samples in zip(paths, made.sounds, strict=True):
+        write_audio(path, samples, made.sample_rate, kind)
     if as_json:
-        _print_json({"model": str(model), "seed": seed, "sample_rate": rate, "sounds": rows})
-    else:
-        for row in rows:
-            print(f"{row['file']}  {row['seconds']:.2f} s")
-        print(f"seed {seed}")
+        _print_json({"model": str(model), "label": label, **generated_json(made, paths)})
+        return
+    for path, samples, novelty in zip(paths, made.sounds, made.novelty, strict=True):
+        known = "" if novelty is None else f"  {novelty_words(novelty)}"
+        print(f"{path}  {len(samples) / made.sample_rate:.2f} s{known}")
+    for line in set_words(made):
+        print(line)
 
 
 def main() -> None:

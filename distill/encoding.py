@@ -11,10 +11,11 @@ from torch import Tensor
 
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codes.split import split_groups
-from distill.codes.store import Codes, CodesConfig, CodesWriter
+from distill.codes.store import Codes, CodesConfig, CodesWriter, RecordingRow
 from distill.files import atomic_folder
 from distill.models.packing import runs
 from distill.models.vqvae import CHUNK_FRAMES, VQVAE
+from distill.params import Labels
 from distill.seeds import derive_seed
 
 PCM_SCALE = 32768.0
@@ -101,10 +102,11 @@ def encode_for_prior(
     val_fraction: float,
     seed: int,
     progress: Callable[[int, int, str], None] | None = None,
+    labels: Labels = "none",
 ) -> Tensor:
     """Write the artefact of codes: recordings to learn from in `views` views, held-out ones as they are.
 
-    Returns what `encode_corpus` does. The folder appears whole or not at all.
+    `labels` says where recordings have theirs from. Returns what `encode_corpus` does. The folder appears whole or not at all.
     """
     shape = codec.architecture
     geometry = CodesConfig(
@@ -120,7 +122,8 @@ def encode_for_prior(
         return views_of(entry, views if sides[entry.group] == "train" else 1, step, seed)
 
     with atomic_folder(folder) as temporary:
-        writer = CodesWriter(temporary, geometry, codec.quantizer.codebooks.cpu().numpy())
+        named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
+        writer = CodesWriter(temporary, geometry, codec.quantizer.codebooks.cpu().numpy(), named)
         return encode_corpus(codec, corpus, writer, progress, chosen)
 
 

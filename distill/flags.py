@@ -92,13 +92,13 @@ def check_folder(flag: str, folder: Path) -> None:
         raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
 
 
-def check_inputs(audio: Sequence[Path]) -> None:
+def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
     """Refuse recordings that are not there before anything slow begins."""
     for path in audio:
         if not path.exists():
-            raise ParamsError(f"AUDIO {path}: expected a recording, found no such file")
+            raise ParamsError(f"{flag} {path}: expected a recording, found no such file")
         if path.is_dir():
-            raise ParamsError(f"AUDIO {path}: expected a recording, found a folder; name the files in it")
+            raise ParamsError(f"{flag} {path}: expected a recording, found a folder; name the files in it")
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:

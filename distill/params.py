@@ -18,6 +18,7 @@ from distill.words import shown
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
 Architecture = Literal["frame", "flat", "delay"]
+Labels = Literal["none", "folder"]
 
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -84,6 +85,7 @@ class PriorConfig(Settings):
     geometry: bool
     dropout: Dropout
     label_smoothing: Share
+    label_dropout: Share = 0.1
     weight_averaging: Averaging
     epochs: Epochs
     learning_rate: Rate
@@ -186,6 +188,7 @@ class CorpusParams(Settings):
     path: Annotated[str, Field(min_length=1)]
     sample_rate: Annotated[int, Field(ge=8_000, le=96_000)] = 24_000
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.5
+    labels: Labels = "none"
 
 
 class VQVAEParams(Settings):
@@ -235,6 +238,7 @@ class PriorParams(Settings):
     geometry: bool = True
     dropout: Dropout | Auto = "auto"
     label_smoothing: Share | Auto = "auto"
+    label_dropout: Share = 0.1
     weight_averaging: Averaging = 0.999
     epochs: Epochs | Auto = "auto"
     learning_rate: Rate | Auto = "auto"
@@ -272,9 +276,10 @@ class CodesParams(Settings):
 
 
 class BundleParams(Settings):
-    """Section `bundle`: the name of the model file, `models/<name>.distill`."""
+    """Section `bundle`: the name of the model file, `models/<name>.distill`, and whether it knows the recordings' codes."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "demo"
+    reference: bool = True
 
 
 class AuditionParams(Settings):
@@ -285,6 +290,7 @@ class AuditionParams(Settings):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    guidance: Annotated[float, Field(ge=0, le=20)] = 1.0
 
 
 class Params(Settings):

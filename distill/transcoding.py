@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.audio.reading import read_recording
+from distill.audio.reading import Recording, read_recording
 from distill.audio.writing import AudioFormat, write_audio
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.codes.store import Codes
@@ -60,10 +60,7 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
 
     def sounds() -> Iterator[Tensor]:
         for path in paths:
-            try:
-                recording = read_recording(path, rate)
-            except AudioError as error:
-                raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
+            recording = read_named(path, rate)
             warnings.extend(f"{path}: {warning}" for warning in recording.warnings)
             lengths.append(len(recording.pcm))
             yield samples_of(recording.pcm)
@@ -76,6 +73,14 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
     speed = seconds / (time.monotonic() - began)
     write_codes(output, codes_geometry(codec), recordings)
     return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
+
+
+def read_named(path: Path, sample_rate: int) -> Recording:
+    """A recording at that rate. Raises AudioError, which says which file and why."""
+    try:
+        return read_recording(path, sample_rate)
+    except AudioError as error:
+        raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
 
 
 def codes_geometry(codec: VQVAE) -> CodesGeometry:

@@ -5,27 +5,32 @@ from collections.abc import Mapping
 
 from distill.audio.corpus import load_corpus
 from distill.bundle import load_bundle
+from distill.codes.reference import make_reference
 from distill.codes.store import CodesReader, codes_by_side
 from distill.files import atomic_folder
 from distill.generate.audition import audition
+from distill.likeness.scoring import with_scores
 from distill.params import Params
 from distill.training.tracking import Tracker
 from stages.running import AUDITION, CODES, CORPUS, SPLIT, bundle_path, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
-    bundle = load_bundle(bundle_path(params))
-    sides = codes_by_side(CodesReader(CODES), SPLIT)
-    training = {name: views[0] for name, views in sides.train.items()}
+    bundle, corpus = load_bundle(bundle_path(params)), load_corpus(CORPUS)
+    reference = bundle.reference
+    if reference is None:  # the model goes without it, its audition does not
+        reader = CodesReader(CODES)
+        sides, names = codes_by_side(reader, SPLIT), reader.recordings()
+        training = [views[0] for views in sides.train.values()]
+        known = make_reference([names[one].path for one in sides.train], training, list(sides.held_out.values()))
+        reference = with_scores(known, bundle.codec)
     with atomic_folder(AUDITION) as folder:
-        report = audition(
-            bundle, load_corpus(CORPUS), training, sides.held_out, params.audition, params.seed, folder, time.monotonic
-        )
-    write_metrics("audition", report.metrics())
-    speed = report.seconds / report.generation_seconds
+        done = audition(bundle, reference, corpus, params.audition, params.seed, folder, time.monotonic)
+    write_metrics("audition", done.report.metrics())
+    speed = done.report.seconds / done.generation_seconds
     tracker = Tracker(tracking_root(), "train_prior", bundle.metadata.provenance.prior_fingerprint)
     tracker.resume_latest()
-    figures = {**report.metrics(), "times_real_time": speed}
+    figures = {**done.report.metrics(), "times_real_time": speed}
     tracker.metrics({f"audition/{name}": value for name, value in figures.items()}, 0)
     tracker.flush()
     tracker.artifact(AUDITION, "audition")

@@ -9,7 +9,7 @@ from stages.running import PRIOR, VQVAE, bundle_path, run_stage, write_metrics
 
 def main(params: Params) -> Mapping[str, float]:
     path = bundle_path(params)
-    metadata = bundle_artifacts(path, VQVAE, PRIOR)
+    metadata = bundle_artifacts(path, VQVAE, PRIOR, params.bundle.reference)
     version = ".".join(str(part) for part in metadata.version)
     write_metrics(
         "bundle",

@@ -21,7 +21,9 @@ def main(params: Params) -> Mapping[str, float]:
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
     began = time.monotonic()
     with ProgressReport("encode") as progress:
-        counts = encode_for_prior(codec, config.codec_sha256, corpus, CODES, views, fraction, params.seed, progress)
+        counts = encode_for_prior(
+            codec, config.codec_sha256, corpus, CODES, views, fraction, params.seed, progress, params.corpus.labels
+        )
         took = time.monotonic() - began
         frames = int(counts[0].sum())
         progress.say(f"{frames} frames, {views} views of each recording to learn from, {took:.1f} s")

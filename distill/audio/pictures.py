@@ -1,4 +1,4 @@
-"""Spectrogram pictures for previews and audition pages."""
+"""Pictures of sounds and of codes for previews and audition pages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from distill.files import atomic_path
 
 FLOOR_DB = -90.0
 WINDOW_SECONDS = 0.043
+GOLDEN = 0.6180339887
 
 
 def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
@@ -45,5 +46,20 @@ def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float3
         axis.set_ylabel("kHz", fontsize=8)
         axis.tick_params(labelsize=7)
     axes[-1].set_xlabel("seconds", fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def write_codes(path: Path, codes: NDArray[np.integer]) -> None:
+    """Draw codes `[F, Q]`, a row for each level, coarse ones above, a colour for each code, as PNG."""
+    figure = Figure(figsize=(6.0, 0.9), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    # Steps of the golden ratio give codes that are neighbours by number unlike colours.
+    axis.imshow((codes.T * GOLDEN) % 1.0, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    axis.set_yticks(range(codes.shape[1]))
+    axis.set_ylabel("level", fontsize=8)
+    axis.set_xlabel("frames", fontsize=8)
+    axis.tick_params(labelsize=7)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

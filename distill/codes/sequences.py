@@ -1,7 +1,7 @@
 """Recordings as sequences of frames between a begin and an end mark, and the windows of them that a prior sees."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,13 +22,29 @@ def end_mark(codebook_size: int) -> int:
     return codebook_size + 1
 
 
+def window_start(inputs: int, context_frames: int) -> int:
+    """The first of so many frames that the one after them is guessed from, when sounds are drawn.
+
+    All are, up to `context_frames`; beyond, windows begin anew with half of what the one before saw.
+    """
+    step = context_frames - context_frames // 2
+    return max(0, -(-(inputs - context_frames) // step)) * step
+
+
 class CodeSequences:
     """Coded recordings one after another between their marks, at two bytes a code: `frames` `[n, Q]` uint16.
 
-    Sequence `i` has `lengths[i]` frames, marks included, from `starts[i]` on.
+    Sequence `i` has `lengths[i]` frames, marks included, from `starts[i]` on, and where there are labels `labels[i]`,
+    from 1 on, 0 for none.
     """
 
-    def __init__(self, recordings: Iterable[NDArray[np.integer]], codebook_size: int, num_quantizers: int) -> None:
+    def __init__(
+        self,
+        recordings: Iterable[NDArray[np.integer]],
+        codebook_size: int,
+        num_quantizers: int,
+        labels: Sequence[int] | None = None,
+    ) -> None:
         begin = np.full((1, num_quantizers), begin_mark(codebook_size), dtype=np.uint16)
         end = np.full((1, num_quantizers), end_mark(codebook_size), dtype=np.uint16)
         parts: list[NDArray[np.uint16]] = []
@@ -38,6 +54,7 @@ class CodeSequences:
             self.lengths.append(len(codes) + 2)
         self.frames = np.concatenate(parts)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +102,25 @@ def random_windows(
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Windows as tensors: `inputs` and `targets` `[B, T, Q]` int64, `places` `[B]` of the first inputs in their sequences."""
+    """Windows as tensors: `inputs` and `targets` `[B, T, Q]` int64, `places` `[B]` of the first inputs in their sequences,
+    and where there are labels `labels` `[B]`, 0 for none."""
 
     inputs: Tensor
     targets: Tensor
     places: Tensor
+    labels: Tensor | None = None
 
     def part(self, number: int, of: int) -> "Batch":
         """Every `of`-th window from `number` on; where there is none, one with nothing to guess."""
         if number >= len(self.places):
-            return Batch(self.inputs[:1], torch.full_like(self.targets[:1], IGNORED), self.places[:1])
-        return Batch(self.inputs[number::of], self.targets[number::of], self.places[number::of])
+            first = self.map(lambda part: part[:1])
+            return replace(first, targets=torch.full_like(first.targets, IGNORED))
+        return self.map(lambda part: part[number::of])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed alike."""
+        labels = None if self.labels is None else change(self.labels)
+        return Batch(change(self.inputs), change(self.targets), change(self.places), labels)
 
 
 def pad_batch(sequences: CodeSequences, windows: Sequence[Window]) -> Batch:
@@ -111,4 +136,6 @@ def pad_batch(sequences: CodeSequences, windows: Sequence[Window]) -> Batch:
         if window.stop == sequences.lengths[window.sequence] - 1:
             targets[row, len(window) - 1, 1:] = IGNORED  # the end mark is one target
     places = torch.tensor([window.start for window in windows])
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), places)
+    chosen = [window.sequence for window in windows]
+    labels = None if sequences.labels is None else torch.from_numpy(sequences.labels[chosen])
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), places, labels)

@@ -1,6 +1,6 @@
 """Codes of a corpus on disk: uint16 shards, an index of who is where, and the geometry they were made with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from distill.params import Settings
 from distill.shards import ShardReader, ShardWriter
 from distill.tables import read_table, write_table
 
-CODEBOOKS = "codebooks.safetensors"
+CODEBOOKS, RECORDINGS = "codebooks.safetensors", "recordings.parquet"
 
 Codes = NDArray[np.int64]
 Codebooks = NDArray[np.float32]  # [Q, V, C]
@@ -32,6 +32,7 @@ INDEX_SCHEMA = pa.schema(
         ("group", pa.string()),
     ]
 )
+RECORDINGS_SCHEMA = pa.schema([("recording_id", pa.string()), ("path", pa.string()), ("label", pa.string())])
 SPLIT_SCHEMA = pa.schema([("recording_id", pa.string()), ("group", pa.string()), ("side", pa.string())])
 
 
@@ -57,6 +58,15 @@ class IndexRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """What people call a recording; `label` is "" where it has none."""
+
+    recording_id: str
+    path: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class SplitRow:
     """The side of one recording."""
 
@@ -68,8 +78,10 @@ class SplitRow:
 class CodesWriter:
     """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last."""
 
-    def __init__(self, folder: Path, config: CodesConfig, codebooks: Codebooks) -> None:
-        self._folder, self._config, self._codebooks = folder, config, codebooks
+    def __init__(
+        self, folder: Path, config: CodesConfig, codebooks: Codebooks, recordings: Sequence[RecordingRow] = ()
+    ) -> None:
+        self._folder, self._config, self._codebooks, self._recordings = folder, config, codebooks, recordings
         self._shards = ShardWriter(folder, "codes")
         self._rows: list[IndexRow] = []
 
@@ -83,6 +95,7 @@ class CodesWriter:
         self._shards.close()
         write_bytes(self._folder / CODEBOOKS, save({"codebooks": np.ascontiguousarray(self._codebooks)}))
         write_json(self._folder / "config.json", self._config.model_dump())
+        write_table(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
         write_table(self._folder / "index.parquet", self._rows, INDEX_SCHEMA)
 
 
@@ -111,6 +124,11 @@ class CodesReader:
                 f"found {list(books.shape)}; run `dvc repro` again"
             )
         return books
+
+    def recordings(self) -> dict[str, RecordingRow]:
+        """What each recording is called, by its id. Raises ArtifactError."""
+        rows = read_table(self._folder / RECORDINGS, RECORDINGS_SCHEMA, "the names of recordings")
+        return {row["recording_id"]: RecordingRow(**row) for row in rows}
 
     def codes(self, row: IndexRow) -> Codes:
         """Codes `[F, Q]` of one row."""

@@ -1,16 +1,18 @@
-"""Distance between two sets of sounds, with the band that chance alone would give."""
+"""Sets of sounds beside each other: how far from held-out sound, with the band of chance, and how varied."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from distill.models.spectral import LogMel, SpectrogramConfig
+from distill.likeness.spectral_space import Spectra
 
 NULL_DRAWS = 200
+DIVERSITY_DRAWS = 20
 SCALE = 100.0
+
+Statistics = NDArray[np.float64]  # [sounds, values]
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,29 @@ class KernelDistance:
     null_deviation: float
 
 
-def sound_statistics(samples: NDArray[np.float32], config: SpectrogramConfig) -> NDArray[np.float64]:
-    """Samples `[N]` to `[4 * n_mels]`: mean, deviation, mean change, and first third minus last third of log-mel frames."""
-    frames = config.frames_for(len(samples)) * config.samples_per_frame
-    padded = np.zeros(frames + 2 * config.margin, dtype=np.float32)
-    padded[config.margin : config.margin + len(samples)] = samples
-    log_mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)
-    mel = log_mel(torch.from_numpy(padded)[None])[0].double().numpy()
-    third = max(1, len(mel) // 3)
-    change = np.abs(np.diff(mel, axis=0)).mean(axis=0) if len(mel) > 1 else np.zeros(mel.shape[1])
-    return np.concatenate(
-        [mel.mean(axis=0), mel.std(axis=0), change, mel[:third].mean(axis=0) - mel[-third:].mean(axis=0)]
-    )
+@dataclass(frozen=True)
+class Diversity:
+    """How many entirely different sounds would be as varied (Friedman and Dieng 2022, the Vendi score), and the same for
+    as many training recordings."""
+
+    value: float
+    usual: float
+
+
+def sound_statistics(sounds: Sequence[Spectra]) -> Statistics:
+    """Of spectra `[F, bands]` each `4 * bands` values: mean, deviation, mean change, and first third minus last third."""
+    return np.stack([_statistics(sound.astype(np.float64)) for sound in sounds])
+
+
+def _statistics(sound: NDArray[np.float64]) -> NDArray[np.float64]:
+    third = max(1, len(sound) // 3)
+    change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+    slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
+    return np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope])
 
 
 def kernel_distance(
-    generated: Sequence[NDArray[np.float64]],
-    held_out: Sequence[NDArray[np.float64]],
-    training: Sequence[NDArray[np.float64]],
-    seed: int,
+    generated: Statistics, held_out: Statistics, training: Statistics, seed: int
 ) -> KernelDistance | None:
     """MMD² with a Gaussian kernel whose bandwidth is the median distance among held-out sounds (Gretton et al. 2012, eq. 3).
 
@@ -50,19 +56,45 @@ def kernel_distance(
     count = min(len(generated), len(training) // 2)
     if min(len(generated), len(held_out), count) < 2:
         return None
-    reference = np.stack(held_out)
-    distances = _squared_distances(reference, reference)
-    bandwidth = max(float(np.median(distances[np.triu_indices(len(reference), 1)])), 1e-12)
-    value = _mmd(np.stack(generated), reference, bandwidth)
+    bandwidth = _bandwidth(held_out)
+    value = _mmd(generated, held_out, bandwidth)
     generator = np.random.default_rng(seed)
-    pool = np.stack(training)
     draws = [
-        _mmd(pool[generator.choice(len(pool), count, replace=False)], reference, bandwidth) for _ in range(NULL_DRAWS)
+        _mmd(training[generator.choice(len(training), count, replace=False)], held_out, bandwidth)
+        for _ in range(NULL_DRAWS)
     ]
     return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)))
 
 
-def _mmd(one: NDArray[np.float64], other: NDArray[np.float64], bandwidth: float) -> float:
+def diversity(generated: Statistics, held_out: Statistics, training: Statistics, seed: int) -> Diversity | None:
+    """With the kernel of `kernel_distance`. None when any side has too few sounds."""
+    count = min(len(generated), len(training))
+    if min(count, len(held_out)) < 2:
+        return None
+    bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
+    usual = [
+        _vendi(training[generator.choice(len(training), count, replace=False)], bandwidth)
+        for _ in range(DIVERSITY_DRAWS)
+    ]
+    values = [
+        _vendi(generated[generator.choice(len(generated), count, replace=False)], bandwidth)
+        for _ in range(DIVERSITY_DRAWS if count < len(generated) else 1)
+    ]
+    return Diversity(float(np.mean(values)), float(np.mean(usual)))
+
+
+def _bandwidth(sounds: Statistics) -> float:
+    distances = _squared_distances(sounds, sounds)
+    return max(float(np.median(distances[np.triu_indices(len(sounds), 1)])), 1e-12)
+
+
+def _vendi(sounds: Statistics, bandwidth: float) -> float:
+    weights = np.linalg.eigvalsh(np.exp(-_squared_distances(sounds, sounds) / bandwidth) / len(sounds))
+    weights = weights[weights > 1e-12]
+    return float(np.exp(-(weights * np.log(weights)).sum()))
+
+
+def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
     within_one = np.exp(-_squared_distances(one, one) / bandwidth)
     within_other = np.exp(-_squared_distances(other, other) / bandwidth)
     across = np.exp(-_squared_distances(one, other) / bandwidth)
@@ -71,7 +103,7 @@ def _mmd(one: NDArray[np.float64], other: NDArray[np.float64], bandwidth: float)
     return float(unbiased * SCALE)
 
 
-def _squared_distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+def _squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
     result: NDArray[np.float64] = np.maximum(squares, 0.0)
     return result

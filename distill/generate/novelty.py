@@ -1,42 +1,149 @@
-"""How much of a sound stands in the training recordings already, judged by what held-out recordings score."""
+"""How new a sound is: what it shares with the recordings that the model learnt, judged by what held-out recordings share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distill.codes.matching import Match
+from distill.codes.reference import MOST_FRAMES, Reference, Scores
+from distill.codes.store import Codes
+from distill.likeness.alignment import Match
+from distill.likeness.scoring import SHORTEST, Likeness, Score
+from distill.likeness.spectral_space import UNLIKE_DB
+from distill.models.vqvae import VQVAE
 
 Verdict = Literal["new", "close", "copy"]
+VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new on
 
-SURELY_COPIED = 0.95
+SURELY_COPIED = 0.94  # share of codes that are the same
+UNUSUAL = 0.975  # of held-out recordings are less alike, in each of the two spaces
+SAME_SOUND = 0.05  # of recordings coded anew are less like themselves
+SIMILAR_LENGTH = 1.5  # times as long or as short
+ENOUGH = 20  # pieces to judge by, of other lengths if need be
+LIKENESS, COPIED, EDITS = 0, 1, 2  # columns of a space
+SPACES = (slice(1, 4), slice(4, 7))  # columns of codes and of spectra
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a sound shares with the training recordings in one space.
+
+    `likeness` runs from 0 to 1: in codes the share of its codes that stand at the same place in the nearest recording, in
+    spectra 1 - their mean difference / 20 dB. `percentile` is the share of held-out recordings of like length that are
+    less like the training recordings.
+    """
+
+    nearest: str
+    offset_seconds: float  # where in the nearest recording the passage begins
+    likeness: float
+    copied_seconds: float  # longest run of frames that are alike, in any recording
+    edit_distance: float
+    percentile: float
+
+    @property
+    def difference_db(self) -> float:
+        """The mean difference of spectra that a likeness in spectra stands for."""
+        return (1.0 - self.likeness) * UNLIKE_DB
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """A match, and where it stands among the held-out recordings' own matches."""
+    """The verdict on a sound, and on the passage of it that is most like a recording what it shares."""
 
-    match: Match
-    percentile: float  # share of held-out recordings that agree less with the training side than this sound does
     verdict: Verdict
+    codes: Shared
+    spectra: Shared
+    passage_seconds: float  # where in the sound the passage begins
+
+    @property
+    def percentile(self) -> float:
+        """The higher of both spaces'."""
+        return max(self.codes.percentile, self.spectra.percentile)
+
+    def json(self) -> dict[str, Any]:
+        """The verdict and its reasons, for reports."""
+        return {
+            "verdict": self.verdict,
+            "percentile": self.percentile,
+            "passage_seconds": self.passage_seconds,
+            "codes": asdict(self.codes),
+            "spectra": {**asdict(self.spectra), "difference_db": self.spectra.difference_db},
+        }
 
 
-class Calibration:
-    """Verdicts from the matches of held-out recordings, which are new by construction."""
+class Judge:
+    """Judges sounds by a reference. Raises ValueError when it has no scores."""
 
-    def __init__(self, held_out: Sequence[Match]) -> None:
-        self._agreements = np.sort([match.agreement for match in held_out])
-        self.close_above = float(np.quantile(self._agreements, 0.95))
-        # Where held-out one-shots are themselves found whole in the training side, a whole match still is a copy.
-        self.copy_from = min((1.0 + self.close_above) / 2, SURELY_COPIED)
+    def __init__(self, reference: Reference, codec: VQVAE) -> None:
+        if not len(reference.scores) or not len(reference.anew):
+            raise ValueError("expected a reference with scores")
+        self._reference, self._frame_rate = reference, codec.spectrogram.frame_rate
+        self._likeness = Likeness(codec, reference.codes)
+        self._same_sound = float(np.quantile(reference.anew[:, 4], SAME_SOUND))
 
-    def judge(self, match: Match) -> Novelty:
-        """`copy` from the middle between 1 and what 95 % of held-out recordings stay below, `close` above the latter."""
-        below = float(np.searchsorted(self._agreements, match.agreement, side="left")) / len(self._agreements)
-        verdict: Verdict = "new"
-        if match.agreement >= self.copy_from:
-            verdict = "copy"
-        elif match.agreement > self.close_above:
-            verdict = "close"
-        return Novelty(match, below, verdict)
+    def judge(self, sounds: Sequence[Codes]) -> list[Novelty]:
+        """Novelty of sounds' codes `[F, Q]`. Of long sounds passages are judged, and the least new counts."""
+        cuts = [(number, cut) for number, codes in enumerate(sounds) for cut in _cuts(len(codes))]
+        scores = self._likeness.scores([sounds[number][begin:end] for number, (begin, end) in cuts])
+        found: dict[int, Novelty] = {}
+        for (number, (begin, _)), score in zip(cuts, scores, strict=True):
+            novelty = self._novelty(score, begin)
+            if number not in found or _rank(novelty) < _rank(found[number]):
+                found[number] = novelty
+        return [found[number] for number in range(len(sounds))]
+
+    def _novelty(self, score: Score, begin: int) -> Novelty:
+        usual = comparable(self._reference.scores, score.frames)
+        codes, spectra = (
+            self._shared(match, usual[:, space])
+            for match, space in zip((score.codes, score.spectra), SPACES, strict=True)
+        )
+        return Novelty(self._verdict(score, usual), codes, spectra, begin / self._frame_rate)
+
+    def _shared(self, match: Match, usual: Scores) -> Shared:
+        return Shared(
+            nearest=self._reference.names[match.recording],
+            offset_seconds=match.offset / self._frame_rate,
+            likeness=match.likeness,
+            copied_seconds=match.copied_frames / self._frame_rate,
+            edit_distance=match.edit_distance,
+            percentile=float((usual[:, LIKENESS] < match.likeness).mean()),
+        )
+
+    def _verdict(self, score: Score, usual: Scores) -> Verdict:
+        """`copy`: in codes from half the way between what is unusual and all, or in a run over half the sound; in spectra
+        as like as recordings coded anew. `close`: more alike than 97.5 % of held-out recordings in one of the spaces."""
+        bounds = np.quantile(usual, UNUSUAL, axis=0, method="higher")
+        codes, spectra = (bounds[space] for space in SPACES)
+        copied_from = min((1.0 + codes[LIKENESS]) / 2, SURELY_COPIED)
+        run = score.codes.copied_frames
+        if score.codes.likeness >= copied_from or run > max(codes[COPIED], score.frames / 2):
+            return "copy"
+        if score.frames < SHORTEST:  # whose spectra are like many
+            return "close" if score.codes.likeness > codes[LIKENESS] else "new"
+        if score.spectra.likeness > max(spectra[LIKENESS], self._same_sound):
+            return "copy"
+        is_close = score.codes.likeness > codes[LIKENESS] or score.spectra.likeness > spectra[LIKENESS]
+        return "close" if is_close else "new"
+
+
+def comparable(scores: Scores, frames: int) -> Scores:
+    """The scores of pieces about as long, or where they are few of those nearest in length."""
+    apart = np.abs(np.log(scores[:, 0] / frames))
+    nearest = np.sort(apart)[:ENOUGH][-1]
+    chosen: NDArray[np.float32] = scores[apart <= max(nearest, np.log(SIMILAR_LENGTH))]
+    return chosen
+
+
+def _cuts(frames: int) -> list[tuple[int, int]]:
+    """Passages of equal length that cover a sound."""
+    count = -(-frames // MOST_FRAMES)
+    ends = [frames * number // count for number in range(count + 1)]
+    return list(pairwise(ends))
+
+
+def _rank(novelty: Novelty) -> tuple[int, float, float]:
+    return VERDICTS.index(novelty.verdict), -novelty.percentile, -novelty.codes.likeness

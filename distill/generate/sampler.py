@@ -14,11 +14,13 @@ from distill.models.prior import Prior
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw: `temperature` flattens or sharpens, `top_k` (0 = all) and `top_p` cut the unlikely tail."""
+    """How to draw: `temperature` flattens or sharpens, `top_k` (0 = all) and `top_p` cut the unlikely tail; `guidance`
+    above 1 exaggerates what a label changes (classifier-free guidance, Ho and Salimans 2022, eq. 6)."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    guidance: float = 1.0
 
 
 @torch.inference_mode()
@@ -30,29 +32,41 @@ def sample_codes(
     sampling: Sampling,
     natural_ending: bool = True,
     progress: Callable[[int, int, str], None] | None = None,
+    label: int = 0,
+    prompt: Codes | None = None,
 ) -> list[Codes]:
-    """Draw `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`.
+    """Draw `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
-    With `natural_ending` a sequence stops where the prior puts its end mark, else each has `max_frames` frames. The
-    result is a function of the arguments: sequences are drawn together, from one generator. Beyond its context the prior
-    goes on from the last half of what it has seen.
+    They go on from the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
+    stops where the prior puts its end mark, else each has `max_frames` frames. The result is a function of the
+    arguments: sequences are drawn together, from one generator. Beyond its context the prior goes on from the last half
+    of what it has seen.
     """
     size, spread = prior.codebook_size, prior.spread.tolist()
+    begin = 0 if prompt is None else len(prompt)  # the first frame that is drawn
     generator = torch.Generator(device="cpu").manual_seed(seed)
+    guided = bool(label) and sampling.guidance != 1.0
+    rows = 2 * count if guided else count  # the second half without the label
 
     def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
         logits = logits.float().cpu()
-        if level > 0 or frame == 0 or not natural_ending:
+        if level > 0 or frame == begin or not natural_ending:
             logits = logits[:, :size]
         else:
             logits[:, begin_mark(size)] = -torch.inf
-        return draw(sharpened(logits, spread[level], size), sampling, generator)
+        if guided:
+            logits = exaggerated(logits[:count], logits[count:], sampling.guidance)
+        chosen = draw(sharpened(logits, spread[level], size), sampling, generator)
+        return chosen.repeat(2) if guided else chosen
 
-    sampler = prior.sampler(count)
+    past = None if prompt is None else torch.from_numpy(prompt)[None].expand(rows, -1, -1)
+    labels = torch.full((rows,), label)
+    labels[count:] = 0
+    sampler = prior.sampler(rows, past, labels)
     frames: list[Tensor] = []
     lengths = torch.full((count,), max_frames)
     for frame in range(max_frames):
-        frames.append(sampler.next_frame(drawn).cpu())
+        frames.append(sampler.next_frame(drawn)[:count].cpu())
         ended = (frames[-1][:, 0] == end_mark(size)) & (lengths == max_frames)
         lengths[ended] = frame
         done = int((lengths < max_frames).sum())
@@ -62,6 +76,12 @@ def sample_codes(
             progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
     codes = torch.stack(frames, dim=1).numpy()
     return [codes[row, : int(lengths[row])].copy() for row in range(count)]
+
+
+def exaggerated(known: Tensor, unknown: Tensor, guidance: float) -> Tensor:
+    """Logits `[B, V]` with a label, and the same without, to logits that lie `guidance` times as far from the latter."""
+    known, unknown = known.log_softmax(dim=-1), unknown.log_softmax(dim=-1)
+    return torch.where(known == -torch.inf, known, unknown + guidance * (known - unknown))
 
 
 def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:

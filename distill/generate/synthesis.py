@@ -1,7 +1,7 @@
-"""From a bundle and a seed to finished sounds: codes, waveform, clean ends, sane peak."""
+"""From a bundle and a seed to finished sounds: codes, what they share with recordings, waveform, clean ends, sane peak."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,21 +12,59 @@ from torch import Tensor
 from distill.bundle import Bundle
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.comparison import Comparison
+from distill.generate.novelty import Novelty
 from distill.generate.sampler import Sampling, sample_codes
+from distill.models.prior import Prior
 from distill.models.vqvae import VQVAE
 from distill.seeds import derive_seed
 
 BATCH = 64
 FADE_SECONDS = 0.005
 PEAK = 0.98
+DEFAULT = Sampling()
+MOST_DRAWS = 20  # of a sound that is not new enough
+
+Progress = Callable[[int, int, str], None]
+IsNew = Callable[[Novelty], bool]
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A generated sound: its codes `[F, Q]` and its samples `[N]` in [-1, 1]."""
+    """A generated sound: its codes `[F, Q]`, of which the first `prompt_frames` were given, its samples `[N]` in [-1, 1],
+    and how new what was drawn is, where that is known."""
 
     codes: Codes
     samples: NDArray[np.float32]
+    prompt_frames: int
+    novelty: Novelty | None
+
+    @property
+    def drawn(self) -> Codes:
+        """The codes that were not given."""
+        return self.codes[self.prompt_frames :]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to draw: `count` sounds that end by themselves within `max_seconds` or are that long to the sample; from codes
+    `prompt` `[P, Q]` on; with the label of that number, 0 for none."""
+
+    count: int
+    max_seconds: float
+    natural_ending: bool = True
+    sampling: Sampling = DEFAULT
+    label: int = 0
+    prompt: Codes | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Sounds, how often some were drawn again because they were not new enough, and how many still are not."""
+
+    sounds: list[Sound]
+    redrawn: int = 0
+    not_new: int = 0
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
@@ -36,31 +74,70 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
 
 def generate_sounds(
     bundle: Bundle,
-    count: int,
-    max_seconds: float,
+    wanted: Wanted,
     seed: int,
-    sampling: Sampling,
-    natural_ending: bool = True,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> list[Sound]:
-    """Draw `count` sounds that end by themselves within `max_seconds`, or are `max_seconds` long to the sample.
+    comparison: Comparison | None = None,
+    is_new: IsNew | None = None,
+    progress: Progress | None = None,
+) -> Drawn:
+    """Draw sounds, with a comparison each with its novelty.
 
-    Sounds are drawn `BATCH` at a time, each batch from a seed of its own. Raises ArtifactError when the bundle has no
-    prior.
+    Those that `is_new` denies are drawn again, MOST_DRAWS times at most. Sounds are drawn `BATCH` at a time, each batch
+    from a seed of its own. Raises ArtifactError when the bundle has no prior, or for want of numbers from its networks.
     """
     if bundle.prior is None:
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    frames = frames_for_seconds(bundle.codec, max_seconds)
-    samples = None if natural_ending else max(1, round(max_seconds * bundle.codec.spectrogram.sample_rate))
-    sounds = []
+    drawn = _draw(bundle.prior, bundle.codec, wanted, wanted.count, seed, progress)
+    novelty = comparison.novelty(drawn) if comparison is not None else []
+    redrawn, old = 0, _old(novelty, is_new)
+    for attempt in range(1, MOST_DRAWS):
+        if comparison is None or not old:
+            break
+        others = _draw(bundle.prior, bundle.codec, wanted, len(old), derive_seed(seed, 9, attempt), progress)
+        for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
+            drawn[number], novelty[number] = codes, one
+        redrawn += len(old)
+        old = _old(novelty, is_new)
+    sounds = _finish(bundle.codec, wanted, drawn, novelty or [None] * len(drawn))
+    return Drawn(sounds, redrawn, len(old))
+
+
+def _old(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
+    """The numbers of sounds that are not new enough."""
+    return [number for number, one in enumerate(novelty) if is_new is not None and not is_new(one)]
+
+
+def _draw(prior: Prior, codec: VQVAE, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
+    frames, drawn = frames_for_seconds(codec, wanted.max_seconds), []
     for first in range(0, count, BATCH):
-        size, batch_seed = min(BATCH, count - first), derive_seed(seed, first)
-        codes = sample_codes(bundle.prior, size, frames, batch_seed, sampling, natural_ending, progress)
-        decoded = decode_sounds(bundle.codec, codes, samples)
-        sounds += [Sound(*pair) for pair in zip(codes, decoded, strict=True)]
-    return sounds
+        drawn += sample_codes(
+            prior,
+            min(BATCH, count - first),
+            frames,
+            derive_seed(seed, first),
+            wanted.sampling,
+            wanted.natural_ending,
+            progress,
+            wanted.label,
+            wanted.prompt,
+        )
+    return drawn
+
+
+def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Sequence[Novelty | None]) -> list[Sound]:
+    given = np.empty((0, drawn[0].shape[1]), dtype=np.int64) if wanted.prompt is None else wanted.prompt
+    spectrogram = codec.spectrogram
+    length = None
+    if not wanted.natural_ending:
+        length = len(given) * spectrogram.samples_per_frame + max(
+            1, round(wanted.max_seconds * spectrogram.sample_rate)
+        )
+    whole = [np.concatenate([given, codes]) for codes in drawn]
+    samples = decode_sounds(codec, whole, length)
+    parts = zip(whole, samples, novelty, strict=True)
+    return [Sound(codes, audio, len(given), one) for codes, audio, one in parts]
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:

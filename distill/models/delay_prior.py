@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import delay_codes, undelay
-from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
@@ -23,8 +23,9 @@ class DelayPrior(WordPrior):
         num_layers: int = 4,
         num_heads: int = 4,
         dropout: float = 0.1,
+        num_labels: int = 0,
     ) -> None:
-        super().__init__(codewords, context_frames)
+        super().__init__(codewords, context_frames, hidden_size, num_labels)
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.guessed = CodeTable(*sizes), CodeTable(*sizes)
         self.place = Place(hidden_size)
@@ -32,36 +33,42 @@ class DelayPrior(WordPrior):
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. A level is guessed from coarser ones of frames to come, too, as far as they come before it."""
         frames = torch.cat([inputs[:, :1], targets], dim=1)
         unknown = begin_mark(self.codebook_size)
         delayed = delay_codes(torch.where(frames < 0, unknown, frames), unknown)
-        return undelay(self.logits(delayed[:, :-1], places))
+        return undelay(self.logits(delayed[:, :-1], places, labels))
 
-    def logits(self, delayed: Tensor, places: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def logits(
+        self, delayed: Tensor, places: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
+    ) -> Tensor:
         """Logits `[B, S, Q, V + marks]` of the places after `delayed` `[B, S, Q]`; with a cache they follow what it holds."""
         x = looked_up(self.read(self.codewords), delayed).sum(dim=2)
-        x = self.dropout(x + self.place(places, delayed.shape[1]))
+        x = self.dropout(self.labelled(x + self.place(places, delayed.shape[1]), labels))
         hidden = self.stack(x, cache, None if cache is None else int(places[0]))
         guessed = self.guessed(self.codewords)
         logits = torch.einsum("bsd,qvd->bsqv", hidden, guessed.to(hidden.dtype)).float()
         return logits + (self.bias + self.impossible)[:, 0]
 
-    def sampler(self, count: int) -> "DelaySampler":
+    def sampler(self, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> "DelaySampler":
         """See `Prior`."""
-        return DelaySampler(self, count)
+        return DelaySampler(self, count, past, labels)
 
 
 class DelaySampler:
-    """Draws Q - 1 places ahead of the frame that it gives."""
+    """Draws Q - 1 places ahead of the frame that it gives. Where a window ends the next one begins, see `window_start`."""
 
-    def __init__(self, prior: DelayPrior, count: int) -> None:
-        self.prior = prior
-        self.mark = begin_mark(prior.codebook_size)
-        self.cache = KeyValueCache(prior.stack, count, prior.context_frames + prior.num_quantizers - 1)
-        self.drawn = torch.full((count, 1, prior.num_quantizers), self.mark, device=prior.bias.device)  # [B, S, Q]
-        self.frame = 0
+    def __init__(self, prior: DelayPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        self.prior, self.labels = prior, labels
+        self.mark, self.places = begin_mark(prior.codebook_size), prior.context_frames + prior.num_quantizers - 1
+        self.cache = KeyValueCache(prior.stack, count, self.places)
+        begin = torch.full((count, 1, prior.num_quantizers), self.mark, device=prior.bias.device)
+        self.given = begin[:, :0] if past is None else past.to(begin.device)
+        self.frame = self.given.shape[1]
+        frames = torch.cat([begin, self.given], dim=1)
+        self.drawn = delay_codes(frames, self.mark)[:, : frames.shape[1]]  # [B, S, Q]
+        self.start = -1  # place that the window begins with; -1: the cache lacks it
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -75,13 +82,28 @@ class DelaySampler:
     def _advance(self, draw: Draw) -> None:
         """One place more: level q of frame `place - q`, counted from 0 on without the begin mark."""
         place = self.drawn.shape[1] - 1
-        if self.cache.length == self.cache.positions:
-            self.cache.forget(self.cache.positions // 2)
-        logits = self.prior.logits(self.drawn[:, -1:], torch.tensor([place]), self.cache)[:, 0]
-        codes = [
-            draw(logits[:, level], level, place - level).to(logits.device)
-            if place >= level
-            else torch.full_like(self.drawn[:, 0, 0], self.mark)
-            for level in range(self.prior.num_quantizers)
-        ]
+        start = window_start(place + 1, self.places)
+        if start != self.start:
+            self.start, self.cache.length = start, 0
+            if place > start:
+                self._logits(self._window()[:, :-1], start)
+        logits = self._logits(self._window()[:, -1:], place)[:, 0]
+        codes = [self._code(logits[:, level], level, place - level, draw) for level in range(logits.shape[1])]
         self.drawn = torch.cat([self.drawn, torch.stack(codes, dim=1)[:, None]], dim=1)
+
+    def _code(self, logits: Tensor, level: int, frame: int, draw: Draw) -> Tensor:
+        if frame < 0:
+            return torch.full_like(self.drawn[:, 0, 0], self.mark)
+        if frame < self.given.shape[1]:
+            return self.given[:, frame, level]
+        return draw(logits, level, frame).to(logits.device)
+
+    def _window(self) -> Tensor:
+        """What has been drawn from `start` on, without what belongs to frames before."""
+        window = self.drawn[:, self.start :].clone()
+        for level in range(1, window.shape[2]):
+            window[:, :level, level] = self.mark
+        return window
+
+    def _logits(self, places: Tensor, first: int) -> Tensor:
+        return self.prior.logits(places, torch.tensor([first]), self.labels, self.cache)

@@ -5,7 +5,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
@@ -37,8 +37,9 @@ class FramePrior(WordPrior):
         num_heads: int = 4,
         dropout: float = 0.1,
         depth_layers: int = 2,
+        num_labels: int = 0,
     ) -> None:
-        super().__init__(codewords, context_frames)
+        super().__init__(codewords, context_frames, hidden_size, num_labels)
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
         self.place = Place(hidden_size)
@@ -53,10 +54,10 @@ class FramePrior(WordPrior):
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
         tables = self.tables()
-        hidden = self.summaries(tables, inputs, places)
+        hidden = self.summaries(tables, inputs, places, labels)
         before = looked_up(tables.given, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
         before[:, :, 0] = 0
         deep = self._deep(hidden[:, :, None] + before + self.level)
@@ -71,10 +72,12 @@ class FramePrior(WordPrior):
         """What the codes' vectors are with the weights as they are."""
         return Tables(self.read(self.codewords), self.given(self.codewords), self.guessed(self.codewords))
 
-    def summaries(self, tables: Tables, inputs: Tensor, places: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def summaries(
+        self, tables: Tables, inputs: Tensor, places: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
+    ) -> Tensor:
         """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
         frames = inputs.shape[1]
-        x = looked_up(tables.read, inputs).sum(dim=2) + self.place(places, frames)
+        x = self.labelled(looked_up(tables.read, inputs).sum(dim=2) + self.place(places, frames), labels)
         start = None if cache is None else int(places[0])
         return cast(Tensor, self.to_depth(self.stack(self.dropout(x), cache, start)))
 
@@ -87,28 +90,35 @@ class FramePrior(WordPrior):
             x = block(x)
         return cast(Tensor, self.norm(x))
 
-    def sampler(self, count: int) -> "FrameSampler":
+    def sampler(self, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> "FrameSampler":
         """See `Prior`."""
-        return FrameSampler(self, count)
+        return FrameSampler(self, count, past, labels)
 
 
 class FrameSampler:
-    """Frame after frame, level after level. When the context is full the older half of it is forgotten."""
+    """Frame after frame, level after level. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: FramePrior, count: int) -> None:
-        self.prior, self.frame = prior, 0
+    def __init__(self, prior: FramePrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        self.prior, self.labels = prior, labels
         self.tables, self.cache = prior.tables(), prior.cache(count)
         self.depth = [cast(ResidualBlock, block).step() for block in prior.depth]
-        mark = begin_mark(prior.codebook_size)
-        self.past = torch.full((count, 1, prior.num_quantizers), mark, device=prior.bias.device)  # [B, S, Q]
+        mark, device = begin_mark(prior.codebook_size), prior.bias.device
+        self.past = torch.full((count, 1, prior.num_quantizers), mark, device=device)  # [B, S, Q], the window
+        if past is not None:
+            self.past = torch.cat([self.past, past.to(device)], dim=1)
+        self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
-        if self.cache.length == self.cache.positions:
-            self.cache.forget(-(-self.cache.positions // 2))
-        known = self.prior.summaries(self.tables, self.past[:, -1:], torch.tensor([self.frame]), self.cache)[:, 0]
+        start = window_start(self.frame + 1, self.prior.context_frames)
+        if start != self.start:
+            self.past = self.past[:, start - max(0, self.start) :]
+            self.start, self.cache.length = start, 0
+            if self.past.shape[1] > 1:
+                self._known(self.past[:, :-1], start)
+        known = self._known(self.past[:, -1:], self.frame)[:, 0]
         recalled, codes = Recalled(self.prior.recall, self.past), []
         for level in range(self.prior.num_quantizers):
             logits = self._logits(known, level, recalled)
@@ -117,8 +127,12 @@ class FrameSampler:
             known = known + nn.functional.embedding(codes[level], self.tables.given[level])
         self.frame += 1
         frame = torch.stack(codes, dim=1)
-        self.past = torch.cat([self.past[:, 1 - self.prior.context_frames :], frame[:, None]], dim=1)
+        self.past = torch.cat([self.past, frame[:, None]], dim=1)
         return frame
+
+    def _known(self, inputs: Tensor, place: int) -> Tensor:
+        """Summaries `[B, T, D]` of frames `[B, T, Q]` from number `place` on, which the cache takes up."""
+        return self.prior.summaries(self.tables, inputs, torch.tensor([place]), self.labels, self.cache)
 
     def _logits(self, known: Tensor, level: int, recalled: Recalled) -> Tensor:
         """Logits `[B, V + marks]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""

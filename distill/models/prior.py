@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
-from distill.codes.sequences import NUM_MARKS, begin_mark
+from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import impossible_marks
 from distill.models.dropout import Dropout
 from distill.models.transformer import INIT_STD, KeyValueCache, Transformer
@@ -36,28 +36,40 @@ class Sampler(Protocol):
 
 
 class Prior(nn.Module):
-    """A distribution over sequences of frames of codes."""
+    """A distribution over sequences of frames of codes, and with labels of each label's."""
 
     codebook_size: int  # V: codes of each level, without the marks
     num_quantizers: int  # Q: levels of each frame
     context_frames: int  # frames that the next one is guessed from
-    spread: Tensor  # [Q], the share of each level's labels that was spread over all codes in training
+    spread: Tensor  # [Q], the share of each level's targets that was spread over all codes in training
+    label: nn.Parameter | None  # [labels + 1, D], what is known of a sound beforehand; row 0: nothing
 
-    def __init__(self, codebook_size: int, num_quantizers: int, context_frames: int) -> None:
+    def __init__(
+        self, codebook_size: int, num_quantizers: int, context_frames: int, width: int, num_labels: int
+    ) -> None:
         super().__init__()
         self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
         self.register_buffer("spread", torch.zeros(num_quantizers))
+        self.label = nn.Parameter(torch.zeros(num_labels + 1, width)) if num_labels else None
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits `[B, T, Q, V + marks]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
 
-        `places` `[B]` are the numbers of the first inputs in their sequences, T at most `context_frames`.
+        `places` `[B]` are the numbers of the first inputs in their sequences, T at most `context_frames`; `labels` `[B]`
+        the sounds' labels from 1 on, 0 where there is none.
         """
         raise NotImplementedError
 
-    def sampler(self, count: int) -> Sampler:
-        """Begin `count` sounds."""
+    def sampler(self, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> Sampler:
+        """Begin `count` sounds, or go on from `past` `[count, F, Q]`; `labels` `[count]` as for `forward`."""
         raise NotImplementedError
+
+    def labelled(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """`[B, T, D]` with what the labels `[B]` say of each sound."""
+        if self.label is None:
+            return x
+        rows = self.label[:1] if labels is None else self.label[labels]
+        return x + rows[:, None].to(x.dtype)
 
 
 class WordPrior(Prior):
@@ -66,8 +78,8 @@ class WordPrior(Prior):
     codewords: Tensor
     impossible: Tensor
 
-    def __init__(self, codewords: Tensor, context_frames: int) -> None:
-        super().__init__(codewords.shape[1], codewords.shape[0], context_frames)
+    def __init__(self, codewords: Tensor, context_frames: int, width: int, num_labels: int) -> None:
+        super().__init__(codewords.shape[1], codewords.shape[0], context_frames, width, num_labels)
         self.register_buffer("codewords", codewords.clone())
         self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
 
@@ -102,8 +114,8 @@ class CodePrior(nn.Module):
         for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
             nn.init.normal_(part.weight, std=INIT_STD)
 
-    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Tokens `[B, T]` to logits `[B, T, V]` of what follows each.
+    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, known: Tensor | None = None) -> Tensor:
+        """Tokens `[B, T]` to logits `[B, T, V]` of what follows each. `known` `[B, 1, D]` is added to each embedding.
 
         With a cache the tokens come after those it holds, which they attend to; it takes them up. Raises ValueError
         when more than `seq_len` positions come together.
@@ -113,6 +125,8 @@ class CodePrior(nn.Module):
         if stop > self.seq_len:
             raise ValueError(f"expected at most {self.seq_len} tokens, found {stop}")
         x = self.token_embedding(tokens) + self.position_embedding.weight[start:stop]
+        if known is not None:
+            x = x + known
         positions = torch.arange(start, stop, device=tokens.device) if stop > start + 1 else start
         x = self.dropout(x + self.level_embedding.weight[positions % self.num_quantizers])
         return cast(Tensor, self.head(self.stack(x, cache)))
@@ -134,8 +148,9 @@ class FlatPrior(Prior):
         num_layers: int = 4,
         num_heads: int = 4,
         dropout: float = 0.1,
+        num_labels: int = 0,
     ) -> None:
-        super().__init__(codebook_size, num_quantizers, context_frames)
+        super().__init__(codebook_size, num_quantizers, context_frames, hidden_size, num_labels)
         self.tokens = CodePrior(
             codebook_size,
             context_frames * num_quantizers,
@@ -147,33 +162,43 @@ class FlatPrior(Prior):
             NUM_MARKS,
         )
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `Prior`. A window knows nothing of its place but whether it is the first."""
-        return unflatten_codes(self.tokens(flatten_window(inputs, targets)), self.num_quantizers)
+        return unflatten_codes(
+            self.tokens(flatten_window(inputs, targets), None, self.known(labels)), self.num_quantizers
+        )
 
-    def sampler(self, count: int) -> "FlatSampler":
+    def known(self, labels: Tensor | None) -> Tensor | None:
+        """What is added to each embedding, `[B, 1, D]`."""
+        return None if self.label is None else self.labelled(self.label.new_zeros(1, 1, 1), labels)
+
+    def sampler(self, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> "FlatSampler":
         """See `Prior`."""
-        return FlatSampler(self, count)
+        return FlatSampler(self, count, past, labels)
 
 
 class FlatSampler:
-    """Code after code. When the context is full it goes on from the last half of it, as if that were a window."""
+    """Code after code. Where a window ends the next one begins, see `window_start`."""
 
-    def __init__(self, prior: FlatPrior, count: int) -> None:
-        self.prior, self.frame = prior, 0
+    def __init__(self, prior: FlatPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        self.prior, self.known = prior, prior.known(labels)
         self.device = prior.tokens.head.weight.device
         self.cache = prior.tokens.cache(count)
-        self.fresh = torch.full((count, 1), begin_mark(prior.codebook_size), device=self.device)  # not in the cache yet
-        self.tokens = [self.fresh]  # all of them
+        self.tokens = [torch.full((count, 1), begin_mark(prior.codebook_size), device=self.device)]
+        self.frame, self.start = 0, 0
+        if past is not None:
+            self.tokens.append(flatten_codes(past.to(self.device)))
+            self.frame = past.shape[1]
+        self.fresh = torch.cat(self.tokens, dim=1)  # what the cache lacks
 
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
         levels = self.prior.num_quantizers
+        start = window_start(self.frame + 1, self.prior.context_frames)
+        if start != self.start:
+            self.start, self.cache.length, self.fresh = start, 0, torch.cat(self.tokens, dim=1)[:, start * levels :]
         for level in range(levels):
-            if self.cache.length == self.prior.tokens.seq_len:
-                kept = max(1, self.prior.context_frames // 2) * levels
-                self.cache.length, self.fresh = 0, torch.cat(self.tokens[-kept:], dim=1)
-            logits = self.prior.tokens(self.fresh, self.cache)[:, -1]
+            logits = self.prior.tokens(self.fresh, self.cache, self.known)[:, -1]
             self.fresh = draw(logits, level, self.frame)[:, None].to(self.device)
             self.tokens.append(self.fresh)
         self.frame += 1

@@ -22,9 +22,14 @@ from distill.params import (
     Settings,
 )
 
+Label = Annotated[str, Field(min_length=1, max_length=1000)]
+
 
 class PriorShape(Settings):
-    """`prior_config`: what decides the shape of the prior's tensors. `codeword_size` 0: codes are known as numbers only."""
+    """`prior_config`: what decides the shape of the prior's tensors. `codeword_size` 0: codes are known as numbers only.
+
+    `labels` are those that a sound can be asked for by.
+    """
 
     architecture: Architecture
     codebook_size: CodebookSize
@@ -35,6 +40,7 @@ class PriorShape(Settings):
     num_heads: Heads
     depth_layers: DepthLayers
     codeword_size: CodewordSize
+    labels: Annotated[list[Label], Field(max_length=1000)] = []
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -43,6 +49,8 @@ class PriorShape(Settings):
             raise ValueError("expected num_heads to divide hidden_size into heads of even size")
         if self.depth_layers and self.architecture != "frame":
             raise ValueError("expected depth_layers 0 but for frame")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("expected every label once")
         if self.codeword_size and self.architecture == "flat":
             raise ValueError("expected codeword_size 0 for flat")
         return self
@@ -60,7 +68,11 @@ class PriorShape(Settings):
         )
         if self.architecture == "flat":
             tables += self.seq_len * self.hidden_size
-        return tables + (12 * self.num_layers + 8 * self.depth_layers) * self.hidden_size**2
+        return (
+            tables
+            + len(self.labels) * self.hidden_size
+            + (12 * self.num_layers + 8 * self.depth_layers) * self.hidden_size**2
+        )
 
 
 def build_prior(shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0) -> Prior:
@@ -70,10 +82,10 @@ def build_prior(shape: PriorShape, codebooks: Tensor | None = None, dropout: flo
     """
     sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
     if shape.architecture == "flat":
-        return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes)
+        return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
     words = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
     if codebooks is not None and shape.codeword_size:
         words = unit_codewords(codebooks.cpu())
     if shape.architecture == "delay":
-        return DelayPrior(words, *sizes)
-    return FramePrior(words, *sizes, shape.depth_layers)
+        return DelayPrior(words, *sizes, len(shape.labels))
+    return FramePrior(words, *sizes, shape.depth_layers, len(shape.labels))

@@ -27,13 +27,6 @@ class KeyValueCache:
         self.positions = positions  # how many it can hold
         self.length = 0
 
-    def forget(self, count: int) -> None:
-        """Drop the oldest `count` positions. Sound only where positions are relative, as rotary ones are."""
-        kept = self.length - count
-        for memory in self.memory:
-            memory[..., :kept, :] = memory[..., count : self.length, :].clone()
-        self.length = kept
-
 
 class Transformer(nn.Module):
     """`num_layers` causal blocks and a final norm. With `rotary` positions are relative: see `RotaryEmbedding`."""

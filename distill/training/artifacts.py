@@ -43,9 +43,9 @@ def save_artifact(
     config: Settings,
     history: Sequence[Mapping[str, float]],
     journal: Sequence[Mapping[str, Any]],
-    write_previews: Callable[[Path], None] | None = None,
+    write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, `metrics.jsonl`, and `previews/`.
+    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, `metrics.jsonl`, and more.
 
     The folder appears whole or not at all.
     """
@@ -59,8 +59,8 @@ def save_artifact(
         writer.writerows(history)
         write_bytes(temporary / "history.csv", text.getvalue().encode())
         write_bytes(temporary / JOURNAL, journal_text(journal).encode())
-        if write_previews is not None:
-            write_previews(temporary / "previews")
+        if write_more is not None:
+            write_more(temporary)
 
 
 def load_config(folder: Path, kind: type[C]) -> C:

@@ -6,19 +6,21 @@ from typing import Any
 import distill
 from distill.bundle import Bundle, BundleMetadata, LevelHealth, PriorMetadata, Provenance, codec_shape, save_bundle
 from distill.card import write_card
+from distill.codes.reference import Reference
 from distill.errors import ArtifactError
 from distill.files import canonical_json, sha256_files, sha256_text
+from distill.likeness.scoring import with_scores
 from distill.models.prior import Prior
 from distill.models.vqvae import VQVAE
 from distill.training.artifacts import loss_curves
 from distill.training.codec_artifact import load_codec
-from distill.training.prior_artifact import PriorArtifact, load_prior
+from distill.training.prior_artifact import PriorArtifact, load_prior, load_reference
 
 
-def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None) -> BundleMetadata:
+def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    Raises ArtifactError when they do not belong together.
+    With `reference` it holds the codes of the recordings, to compare new sounds with. Raises ArtifactError when they do not belong together.
     """
     codec, codec_config = load_codec(vqvae)
     package = Path(distill.__file__).parent
@@ -44,26 +46,34 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None) -> Bund
         ),
     )
     if prior is None:
-        return _written(path, codec, None, metadata)
+        return _written(path, codec, None, metadata, None)
     model, config = load_prior(prior)
     if config.codec_sha256 != codec_config.codec_sha256:
         raise ArtifactError(
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
-    return _written(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")))
+    known = with_scores(load_reference(prior, config.shape), codec) if reference else None
+    return _written(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")), known)
 
 
-def bundle_prior(path: Path, bundle: Bundle, prior: Path) -> BundleMetadata:
+def bundle_prior(path: Path, bundle: Bundle, prior: Path, reference: bool = True) -> BundleMetadata:
     """Write the model file `path`: the codec of `bundle` with the prior in the folder `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
-    return _written(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")))
+    known = with_scores(load_reference(prior, config.shape), bundle.codec) if reference else None
+    return _written(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")), known)
 
 
-def _written(path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata) -> BundleMetadata:
+def _written(
+    path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None
+) -> BundleMetadata:
     """Write the model file and its card."""
-    written = save_bundle(path, codec, prior, metadata)
+    if reference is not None:
+        metadata = metadata.model_copy(
+            update={"metadata": {**metadata.metadata, "reference_recordings": len(reference.codes)}}
+        )
+    written = save_bundle(path, codec, prior, metadata, reference)
     write_card(path, written)
     return written
 

@@ -95,6 +95,8 @@ def save_codec(
         codec_sha256=weights_sha256(training.model),
         fingerprint=fingerprint,
     )
-    save_artifact(folder, training.model, artifact, fit.history, fit.journal, previews.write)
+    save_artifact(
+        folder, training.model, artifact, fit.history, fit.journal, lambda place: previews.write(place / "previews")
+    )
     figures = {key: value for key, value in best.items() if key.startswith(("val_", "train_loss", "codebook/"))}
     return {**figures, **fit.counts}

@@ -25,6 +25,7 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
     """
     views = [*data.train, *([codes] for codes in data.held_out)]
     owners = [*data.train_groups, *data.held_out_groups]
+    labels = [*(data.train_labels or ()), *(data.held_out_labels or ())]
     groups = sorted(set(owners), key=lambda group: draw(f"fold:{group}", seed))
     if not 2 <= folds <= len(groups):
         raise ParamsError(
@@ -42,6 +43,9 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
                 train_groups=[owners[index] for index in kept],
                 held_out=[views[index][0] for index in left],
                 held_out_groups=[owners[index] for index in left],
+                train_labels=[labels[index] for index in kept] if labels else None,
+                held_out_labels=[labels[index] for index in left] if labels else None,
+                train_names=(),
             )
         )
     return parts

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from distill.codes.matching import AlignmentIndex
 from distill.codes.store import Codes
+from distill.likeness.code_space import CodeIndex
 from distill.params import tier_for
 
 ALIKE = 0.6  # share of a recording's coarse codes that stand in a training recording at the same place
@@ -68,7 +68,6 @@ def check_memorization(
 
 def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> Alike:
     """How many held-out recordings `[F, Q]` stand almost whole, by their coarse levels, in a training recording."""
-    known = [(str(number), codes[:, :COARSE_LEVELS]) for number, codes in enumerate(train)]
     asked = [codes[:MOST_FRAMES, :COARSE_LEVELS] for codes in held_out[:MOST_COMPARED]]
-    index = AlignmentIndex(known, max(len(codes) for codes in asked))
-    return Alike(sum(index.match(codes).agreement >= ALIKE for codes in asked), len(asked))
+    matches = CodeIndex([codes[:, :COARSE_LEVELS] for codes in train]).match(asked)
+    return Alike(sum(match.likeness >= ALIKE for match in matches), len(asked))

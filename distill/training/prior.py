@@ -36,7 +36,8 @@ OnMetrics = Callable[[Mapping[str, float], int], None]
 class PriorData:
     """What a prior learns from and is judged on: of each training recording its coded views `[F, Q]`, the first as it
     is, of each held-out recording one; the groups of near-duplicates they belong to; the codec's codebooks `[Q, V, C]`;
-    and what the codes mean."""
+    what the codes mean; where there are labels their names and each recording's, from 1 on, 0 for none; and for people
+    what the training recordings are called."""
 
     train: Sequence[Sequence[Codes]]
     train_groups: Sequence[str]
@@ -44,6 +45,10 @@ class PriorData:
     held_out_groups: Sequence[str]
     codebooks: Tensor
     codes: CodesConfig
+    labels: Sequence[str] = ()
+    train_labels: Sequence[int] | None = None
+    held_out_labels: Sequence[int] | None = None
+    train_names: Sequence[str] = ()
 
     @property
     def recordings(self) -> int:
@@ -66,7 +71,7 @@ def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
     return max(1, round(config.context_seconds * codes.frame_rate))
 
 
-def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig) -> PriorShape:
+def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
     """The network that the settings ask for."""
     is_flat = config.architecture == "flat"
     return PriorShape(
@@ -79,6 +84,7 @@ def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig) -> Prio
         num_heads=config.num_heads,
         depth_layers=config.depth_layers if config.architecture == "frame" else 0,
         codeword_size=codebooks.shape[2] if config.geometry and not is_flat else 0,
+        labels=list(labels),
     )
 
 
@@ -98,7 +104,7 @@ def fit_prior(
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
     `cancel_event` ends training within a step and keeps the best weights so far.
     """
-    shape = shape_of(config, data.codebooks, data.codes)
+    shape = shape_of(config, data.codebooks, data.codes, data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, 5))
         model = build_prior(shape, data.codebooks, config.dropout)
@@ -177,7 +183,7 @@ class Nats(NamedTuple):
 
 def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
     """The targets of a batch. `smoothing` `[Q]` is the share of each label that is spread over all codes of its level."""
-    logits = model(batch.inputs, batch.targets, batch.places).float()
+    logits = model(batch.inputs, batch.targets, batch.places, batch.labels).float()
     asked = (batch.targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
     chosen = logits.gather(3, batch.targets.clamp_min(0)[..., None])[..., 0]
@@ -201,7 +207,7 @@ def targets_in(batch: Batch) -> int:
 
 def on_device(batch: Batch, fabric: Fabric) -> Batch:
     """The batch where the model is."""
-    return Batch(*(fabric.to_device(part) for part in (batch.inputs, batch.targets, batch.places)))
+    return batch.map(fabric.to_device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,9 +224,18 @@ class _PriorTask:
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.config, self.fabric = model, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
-        self.sampler = WindowSampler(data.train, size, levels, model.context_frames, config.batch_size, seed)
+        self.sampler = WindowSampler(
+            data.train,
+            size,
+            levels,
+            model.context_frames,
+            config.batch_size,
+            seed,
+            data.train_labels,
+            config.label_dropout,
+        )
         self.steps_per_epoch = self.sampler.batches_per_epoch
-        self.held_out = CodeSequences(data.held_out, size, levels)
+        self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
         self.probed = on_device(self.sampler.probe(), fabric)
         self.smoothing = fabric.to_device(model.spread.clone())

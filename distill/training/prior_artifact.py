@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from distill.codes.reference import Reference, read_reference
+from distill.errors import ArtifactError
+from distill.files import write_bytes
 from distill.models.prior import Prior
 from distill.models.priors import PriorShape, build_prior
 from distill.params import PriorConfig, Settings
 from distill.training.artifacts import WEIGHTS, load_config
 from distill.weights import load_weights
+
+REFERENCE = "reference.safetensors"
 
 
 class PriorArtifact(Settings):
@@ -28,3 +36,19 @@ def load_prior(folder: Path) -> tuple[Prior, PriorArtifact]:
     """Read `artifacts/prior`, on the CPU, in eval mode. Raises ArtifactError."""
     config = load_config(folder, PriorArtifact)
     return load_weights(folder / WEIGHTS, build_prior(config.shape)), config
+
+
+def save_reference(folder: Path, reference: Reference) -> None:
+    """Write what the prior learnt and was judged by, for sounds to be compared with."""
+    write_bytes(folder / REFERENCE, save(reference.tensors()))
+
+
+def load_reference(folder: Path, shape: PriorShape) -> Reference:
+    """Read it. Raises ArtifactError."""
+    path = folder / REFERENCE
+    try:
+        return read_reference(load_file(path), shape.codebook_size, shape.num_quantizers)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: expected the codes that the prior learnt, found none that can be used ({error}); train the prior again"
+        ) from error

@@ -1,8 +1,10 @@
 """Codes as batches for a prior: a view of each recording an epoch, windows of it, windows of like length together."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from distill.codes.sequences import (
     Batch,
@@ -31,10 +33,21 @@ class WindowSampler:
         context_frames: int,
         batch_size: int,
         seed: int,
+        labels: Sequence[int] | None = None,
+        label_dropout: float = 0.0,
     ) -> None:
-        """`recordings` are the views `[F, Q]` of each recording, the first as it is."""
+        """`recordings` are the views `[F, Q]` of each recording, the first as it is; `labels` the recordings', 0 for none.
+
+        A window loses its label with probability `label_dropout`: so a prior learns what sounds are like without.
+        """
         self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
-        self.sequences = CodeSequences((view for views in recordings for view in views), codebook_size, num_quantizers)
+        self.label_dropout = label_dropout
+        every = (
+            None if labels is None else [label for label, views in zip(labels, recordings, strict=True) for _ in views]
+        )
+        self.sequences = CodeSequences(
+            (view for views in recordings for view in views), codebook_size, num_quantizers, every
+        )
         self.views = [len(views) for views in recordings]
         self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # sequence of each recording as it is
         self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
@@ -49,8 +62,13 @@ class WindowSampler:
             Window(int(chosen[window.sequence]), window.start, window.stop)
             for window in random_windows(lengths, self.counts, self.context_frames, generator)
         ]
-        for batch in shuffled_batches(windows, self.batch_size, generator)[skip:]:
-            yield pad_batch(self.sequences, batch)
+        for number, some in enumerate(shuffled_batches(windows, self.batch_size, generator)):
+            known = None
+            if self.sequences.labels is not None:
+                known = torch.from_numpy(generator.random(len(some)) >= self.label_dropout)
+            if number >= skip:
+                batch = pad_batch(self.sequences, some)
+                yield batch if batch.labels is None or known is None else replace(batch, labels=batch.labels * known)
 
     def probe(self) -> Batch:
         """A fixed batch of windows, of recordings as they are."""

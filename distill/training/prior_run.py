@@ -8,6 +8,7 @@ import torch
 
 from distill.codes.store import CodesReader, codes_by_side
 from distill.console import ProgressReport
+from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.files import sha256_file, sha256_files
 from distill.params import Auto, PriorParams, SplitParams, TierName, tier_for
@@ -45,7 +46,15 @@ class PriorRun:
 def read_prior_data(codes: Path, split: Path) -> PriorData:
     """What artefacts of codes and split hold for a prior. Raises ArtifactError."""
     reader = CodesReader(codes)
-    sides = codes_by_side(reader, split)
+    sides, recordings = codes_by_side(reader, split), reader.recordings()
+    try:
+        train, held_out = ([recordings[name] for name in side] for side in (sides.train, sides.held_out))
+    except KeyError as error:
+        raise ArtifactError(
+            f"{codes}: expected a name for every recording, found none for {error}; run `dvc repro` again"
+        ) from error
+    labels = sorted({row.label for row in train} - {""})
+    numbers = {label: number for number, label in enumerate(labels, start=1)}
     return PriorData(
         list(sides.train.values()),
         [sides.groups[name] for name in sides.train],
@@ -53,6 +62,10 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
         [sides.groups[name] for name in sides.held_out],
         torch.from_numpy(reader.codebooks()),
         reader.config,
+        labels,
+        [numbers.get(row.label, 0) for row in train] if labels else None,
+        [numbers.get(row.label, 0) for row in held_out] if labels else None,
+        [row.path for row in train],
     )
 
 

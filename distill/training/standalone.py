@@ -67,7 +67,7 @@ def train_model(
         if prior:
             network, config = load_codec(work / "vqvae")
             trained = _train_prior(network, config.codec_sha256, work, params, execution, state)
-        bundle_artifacts(model, work / "vqvae", work / "prior" if prior else None)
+        bundle_artifacts(model, work / "vqvae", work / "prior" if prior else None, params.bundle.reference)
         remember_corpus(state, sha256_file(work / "corpus" / MANIFEST), folder)
         for run in (codec, trained):
             if run is not None:
@@ -101,7 +101,7 @@ def add_prior(
                 f"to train on them all the same, say --data {chosen}"
             )
         trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, work, params, execution, state)
-        bundle_prior(output, bundle, work / "prior")
+        bundle_prior(output, bundle, work / "prior", params.bundle.reference)
         remember_corpus(state, sha256_file(work / "corpus" / MANIFEST), chosen)
         trained.store.clear()
         shutil.rmtree(work, ignore_errors=True)
@@ -155,7 +155,17 @@ def _code(codec: VQVAE, codec_sha256: str, work: Path, params: Params, execution
     fraction = params.split.resolve(len(recordings.entries))
     views = params.codes.resolve(seconds)
     with ProgressReport("encode") as progress:
-        encode_for_prior(codec, codec_sha256, recordings, work / "codes", views, fraction, params.seed, progress)
+        encode_for_prior(
+            codec,
+            codec_sha256,
+            recordings,
+            work / "codes",
+            views,
+            fraction,
+            params.seed,
+            progress,
+            params.corpus.labels,
+        )
     codec.cpu()
     write_split(work / "split.parquet", split_recordings(read_index(work / "codes"), params.seed, fraction))
 

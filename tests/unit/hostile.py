@@ -1,6 +1,7 @@
 """Model files made to harm, and a process that loads them under watch: run as `python -m unit.hostile FOLDER MUTANTS`."""
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -14,11 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
 from unit.tiny import write_prior_model
 
 from distill.bundle import load_bundle
 from distill.errors import ArtifactError
+from distill.weights import tensors_sha256
 
 WRONG: tuple[Any, ...] = (
     None,
@@ -32,6 +37,24 @@ WRONG: tuple[Any, ...] = (
     [[[[[[[[[[]]]]]]]]]],
     "../../etc/passwd",
     "\x1b[31m",
+)
+REFERENCES = (
+    ("codes", np.full((110, 2), 9, np.uint16)),
+    ("codes", np.zeros((109, 2), np.uint16)),
+    ("codes", np.zeros((110, 3), np.uint16)),
+    ("codes", np.zeros((0, 2), np.uint16)),
+    ("codes", np.zeros((110, 2), np.int64)),
+    ("lengths", np.array([2**62, 2**62, 2**62, 2**62, 110])),
+    ("lengths", np.array([-1, 51, 20, 20, 20])),
+    ("lengths", np.zeros(0, np.int64)),
+    ("lengths", np.ones(110, np.int64)),
+    ("names", np.zeros(0, np.uint8)),
+    ("names", np.full(1 << 20, 10, np.uint8)),
+    ("held_out_lengths", np.array([90])[:0]),
+    ("scores", np.full((3, 7), np.nan, np.float32)),
+    ("scores", np.zeros((3, 8), np.float32)),
+    ("anew", np.full((3, 7), np.inf, np.float32)),
+    ("more", np.zeros(3, np.float32)),
 )
 MEMORY = 512 << 20  # bytes that loading may take beyond what the process has
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.fork", "pickle.", "ctypes.", "shutil.")
@@ -155,6 +178,8 @@ def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"header {kind}", joined(kind, payload)
     for value in ({}, None, [], "x", {"distill": 7}, {"distill": "x"}, {"other": text}, {"distill": ""}):
         yield f"__metadata__ {str(value)[:20]}", joined({**header, "__metadata__": value}, payload)
+    for name, array in REFERENCES:
+        yield f"reference {name} {array.dtype} {array.shape}", signed(data, name, array)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Reached()))
@@ -164,6 +189,14 @@ def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
     stream = io.BytesIO()
     torch.save({"weights": Reached()}, stream)
     yield "torch.save", stream.getvalue()
+
+
+def signed(data: bytes, name: str, array: NDArray[Any]) -> bytes:
+    """The file with another array in its reference, and the hash that goes with it."""
+    tensors = {**load(data), f"reference.{name}": torch.from_numpy(array)}
+    values = json.loads(parts(data)[0]["__metadata__"]["distill"])
+    values["payload_sha256"] = tensors_sha256(tensors)
+    return save(tensors, {"distill": json.dumps(values)})
 
 
 def current(values: Any, path: tuple[Any, ...]) -> Any:
@@ -193,7 +226,7 @@ def mutant(data: bytes, draw: random.Random) -> bytes:
                 (draw.randrange(-2, 70), 2 ** draw.randrange(64), draw.random() * 10.0 ** draw.randrange(-9, 300))
             )
             try:
-                put(values, place, draw.choice((number, *WRONG)))
+                put(values, place, copy.deepcopy(draw.choice((number, *WRONG))))
             except (KeyError, TypeError, IndexError):
                 continue  # what it stood in was replaced
 
@@ -223,7 +256,7 @@ def main(folder: Path, mutants: int) -> None:
     """Load everything; print what came of it as JSON."""
     torch.set_num_threads(1)
     good = folder / "good.distill"
-    write_prior_model(good)
+    write_prior_model(good, labels=["a", "b"])
     data = good.read_bytes()
     load_bundle(good)
     with contextlib.suppress(ArtifactError):

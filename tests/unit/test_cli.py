@@ -254,6 +254,55 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
     assert not list(Path(".distill").glob("train/*"))
 
 
+def test_generating_says_how_new_each_sound_is(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
+    write_tone(Path("a.wav"))
+    asked = (
+        "generate",
+        "m.distill",
+        "-n",
+        "2",
+        "--seconds",
+        "0.2",
+        "--seed",
+        "3",
+        "--label",
+        "kick",
+        "--prompt",
+        "a.wav",
+    )
+    done = shell(*asked, "--min-novelty", "close", "--json")
+    assert done.status == 0, done
+    told = json.loads(done.out)
+    assert (told["seed"], told["label"], told["summary"]["sounds"]) == (3, "kick", 2)
+    for sound in told["sounds"]:
+        assert Path(sound["file"]).exists()
+        assert set(sound["novelty"]) == {"verdict", "percentile", "passage_seconds", "codes", "spectra"}
+        for space in ("codes", "spectra"):
+            shared = sound["novelty"][space]
+            assert re.fullmatch(r"\d\.wav", shared["nearest"])
+            assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
+    done = shell(*asked)
+    first = done.out.splitlines()[0]
+    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (new|close|copy): .*longest copied run \d", first), first
+    assert "seed 3" in done.out
+
+
+def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
+    write_prior_model(Path("bare.distill"), reference=False)
+    refused = {
+        ("m.distill", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
+        ("bare.distill", "--label", "tom"): "expected a model that learnt labels, found one without",
+        ("bare.distill", "--min-novelty", "close"): "bare.distill: expected a model that holds codes of what it learnt",
+        ("m.distill", "--min-novelty", "much"): "--min-novelty much: expected close, new or a number from 0 to 1",
+        ("m.distill", "--prompt", "no.wav"): "--prompt no.wav: expected a recording, found no such file",
+        ("m.distill", "--guidance", "30"): "less than or equal to 20",
+    }
+    for arguments, said in refused.items():
+        assert said in shell.refused("generate", *arguments)
+
+
 def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
     write_model(Path("m.distill"))
     Path("file").touch()

@@ -1,5 +1,6 @@
 """Tiny models and recordings for tests that need some, and do not care which."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 
 from distill.audio.writing import write_audio
 from distill.bundle import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
+from distill.codes.reference import make_reference
+from distill.likeness.scoring import with_scores
 from distill.models.prior import Prior
 from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import spectrogram_config_for
@@ -60,9 +63,18 @@ def networks() -> tuple[VQVAE, Prior]:
     return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
 
 
-def write_prior_model(path: Path) -> BundleMetadata:
-    """A model file with these networks, and something in each field of the metadata but `metadata` itself."""
+def write_prior_model(path: Path, labels: Sequence[str] = (), reference: bool = True) -> BundleMetadata:
+    """A model file with these networks, something in each field of the metadata but `metadata` itself, and a reference."""
     codec, prior = networks()
+    shape = PRIOR.model_copy(update={"labels": list(labels)})
+    if labels:
+        prior = build_prior(shape, codec.quantizer.codebooks).eval()
+    generator = np.random.default_rng(0)
+    known = make_reference(
+        [f"{number}.wav" for number in range(5)],
+        [generator.integers(0, 8, (20 + number, 2)) for number in range(5)],
+        [generator.integers(0, 8, (30, 2)) for _ in range(3)],
+    )
     metadata = BundleMetadata(
         has_prior=True,
         vqvae_config=codec_shape(codec),
@@ -70,13 +82,13 @@ def write_prior_model(path: Path) -> BundleMetadata:
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
         codebook_health_snapshot={"level_0": LevelHealth(utilization=0.5, perplexity=3.0, dead_codes=2.0)},
         loss_curve_history={"vqvae/train_loss": [2.0, 1.5]},
-        prior_config=PRIOR,
+        prior_config=shape,
         prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
         codebook_size=8,
         seq_len=20,
         num_quantizers=2,
     )
-    return save_bundle(path, codec, prior, metadata)
+    return save_bundle(path, codec, prior, metadata, with_scores(known, codec) if reference else None)
 
 
 def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float = 440.0) -> Path:

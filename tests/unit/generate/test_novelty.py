@@ -1,87 +1,112 @@
-"""Novelty: alignment against a slow search, verdicts for copies and for sounds that are new."""
+"""Verdicts: copies, in other codes, too; new sounds; long sounds and very short ones."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from unit.tiny import tiny_codec
 
-from distill.codes.matching import AlignmentIndex
-from distill.generate.distance import kernel_distance
-from distill.generate.novelty import Calibration
+from distill.codes.reference import MOST_FRAMES, make_reference
+from distill.generate.comparison import Comparison
+from distill.generate.novelty import Judge, comparable
+from distill.likeness.scoring import with_scores
+from distill.models.vqvae import VQVAE
 
-
-def recordings(seed: int, count: int = 6) -> list[tuple[str, np.ndarray]]:
-    rng = np.random.default_rng(seed)
-    return [(f"r{n}", rng.integers(0, 5, (int(rng.integers(3, 30)), 3))) for n in range(count)]
+RNG = np.random.default_rng(0)
 
 
-def slow_match(known: list[tuple[str, np.ndarray]], codes: np.ndarray) -> tuple[float, int]:
-    best, longest = 0, 0
-    for _, other in known:
-        for lag in range(-len(codes) + 1, len(other)):
-            agreeing = run = 0
-            for frame, row in enumerate(codes):
-                place = frame + lag
-                equal = other[place] == row if 0 <= place < len(other) else np.zeros(3, dtype=bool)
-                agreeing += int(equal.sum())
-                run = run + 1 if equal[0] and 2 * equal.sum() >= 3 else 0
-                longest = max(longest, run)
-            best = max(best, agreeing)
-    return best / codes.size, longest
+def sounds(count: int, frames: int = 50) -> list[np.ndarray]:
+    return [RNG.integers(0, 8, (frames, 3)) for _ in range(count)]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000))
-def test_matches_agree_with_a_slow_search(seed: int) -> None:
-    known = recordings(seed)
-    codes = np.random.default_rng(seed + 1).integers(0, 5, (12, 3))
-    match = AlignmentIndex(known, 40).match(codes)
-    agreement, run = slow_match(known, codes)
-    assert match.agreement == pytest.approx(agreement)
-    assert match.copied_frames == run
+@pytest.fixture(scope="module")
+def codec() -> VQVAE:
+    return tiny_codec()
 
 
-def test_a_recording_matches_itself_whole() -> None:
-    known = recordings(0)
-    index = AlignmentIndex(known, 40)
-    for name, codes in known:
-        match = index.match(codes)
-        assert (match.recording_id, match.agreement, match.copied_frames) == (name, 1.0, len(codes))
+@pytest.fixture(scope="module")
+def known() -> list[np.ndarray]:
+    return sounds(20)
 
 
-def test_nearly_copied_sounds_are_called_copies_and_random_ones_new() -> None:
-    rng = np.random.default_rng(0)
-    known = [(f"r{n}", rng.integers(0, 64, (50, 4))) for n in range(20)]
-    index = AlignmentIndex(known, 60)
-    calibration = Calibration([index.match(rng.integers(0, 64, (50, 4))) for _ in range(20)])
-    for _, codes in known:
-        copy = np.where(rng.random(codes.shape) < 0.05, rng.integers(0, 64, codes.shape), codes)
-        assert calibration.judge(index.match(copy)).verdict == "copy"
-    novelty = calibration.judge(index.match(rng.integers(0, 64, (50, 4))))
-    assert novelty.verdict != "copy"
-    assert 0 <= novelty.percentile <= 1
+@pytest.fixture(scope="module")
+def judge(codec: VQVAE, known: list[np.ndarray]) -> Judge:
+    names = [f"r{number}" for number in range(20)]
+    return Judge(with_scores(make_reference(names, known, sounds(30)), codec), codec)
 
 
-def test_queries_longer_than_announced_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 5 frames, found 6"):
-        AlignmentIndex(recordings(0), 5).match(np.zeros((6, 3), dtype=np.int64))
+def verdicts(judge: Judge, asked: Sequence[np.ndarray]) -> list[str]:
+    return [novelty.verdict for novelty in judge.judge(asked)]
 
 
-def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
-    rng = np.random.default_rng(0)
-    same, held_out, training = (list(rng.normal(0, 1, (30, 8))) for _ in range(3))
-    other = list(rng.normal(2, 1, (30, 8)))
-    near, far = kernel_distance(same, held_out, training, 0), kernel_distance(other, held_out, training, 0)
-    assert near is not None
-    assert far is not None
-    assert abs(near.value - near.null_mean) < 5 * near.null_deviation + 1
-    assert far.value > near.value + 10
-    assert kernel_distance(same[:1], held_out, training, 0) is None
+def test_nearly_copied_sounds_are_called_copies(judge: Judge, known: list[np.ndarray]) -> None:
+    asked = []
+    for codes in known:
+        copy = codes.copy()
+        copy.reshape(-1)[RNG.choice(codes.size, codes.size // 20, replace=False)] = 0
+        asked.append(copy)
+    found = judge.judge(asked)
+    assert {one.verdict for one in found} == {"copy"}
+    assert [one.codes.nearest for one in found] == [f"r{number}" for number in range(20)]
+    assert all(one.codes.likeness >= 0.95 and one.codes.percentile == 1 for one in found)
 
 
-def test_a_whole_copy_is_a_copy_even_where_held_out_one_shots_are_found_whole() -> None:
-    known = [("short", np.zeros((2, 3), dtype=np.int64)), *recordings(3)]
-    index = AlignmentIndex(known, 40)
-    calibration = Calibration([index.match(np.zeros((1, 3), dtype=np.int64)) for _ in range(5)])
-    assert calibration.close_above == 1.0
-    assert calibration.judge(index.match(known[2][1])).verdict == "copy"
+def test_new_sounds_are_not_called_copies(judge: Judge) -> None:
+    found = judge.judge(sounds(60))
+    assert "copy" not in {one.verdict for one in found}
+    assert sum(one.verdict == "new" for one in found) >= 50
+    assert 0.3 < np.mean([one.codes.percentile for one in found]) < 0.7
+
+
+def test_a_copied_half_is_a_copy(judge: Judge, known: list[np.ndarray]) -> None:
+    half = np.concatenate([known[3][:30], sounds(1, 20)[0]])
+    assert verdicts(judge, [half]) == ["copy"]
+
+
+def test_a_copy_in_a_long_sound_is_found_and_said_where(judge: Judge, known: list[np.ndarray], codec: VQVAE) -> None:
+    (long,) = sounds(1, 2 * MOST_FRAMES)
+    assert verdicts(judge, [long]) == ["new"]
+    long[MOST_FRAMES : 2 * MOST_FRAMES] = np.tile(known[7], (8, 1))[:MOST_FRAMES]
+    (found,) = judge.judge([long])
+    assert found.passage_seconds == pytest.approx(MOST_FRAMES / codec.spectrogram.frame_rate)
+    assert found.codes.nearest == "r7"
+
+
+def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
+    found = [one for one in judge.judge(sounds(60, 1)) if one.codes.likeness < 0.9]
+    assert len(found) > 2
+    assert "copy" not in {one.verdict for one in found}
+
+
+def test_sounds_are_judged_by_pieces_about_as_long() -> None:
+    scores = np.zeros((60, 7), dtype=np.float32)
+    scores[:, 0] = np.repeat([5, 50, 500], 20)
+    assert set(comparable(scores, 60)[:, 0]) == {50}
+    assert set(comparable(scores, 1)[:, 0]) == {5}
+    assert len(comparable(scores[:3], 1000)) == 3
+
+
+def test_a_reference_without_scores_is_refused(codec: VQVAE) -> None:
+    with pytest.raises(ValueError, match="with scores"):
+        Judge(make_reference(["a"], sounds(1), sounds(1)), codec)
+
+
+def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, known: list[np.ndarray]) -> None:
+    comparison = Comparison(with_scores(make_reference([str(n) for n in range(20)], known, sounds(30)), codec), codec)
+    asked = [*known[:3], *sounds(9, 40)]
+    novelty = comparison.novelty(asked)
+    report = comparison.report(asked, novelty, 0)
+    assert report.sounds == 12
+    assert [one.verdict for one in novelty[:3]] == ["copy"] * 3
+    counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
+    assert [report.new, report.close, report.copies] == counts
+    assert report.mean_percentile_codes == pytest.approx(np.mean([one.codes.percentile for one in novelty]))
+    assert report.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
+    assert report.distance is not None
+    assert report.diversity is not None
+    metrics = report.metrics()
+    assert metrics["kernel_distance"] == report.distance.value
+    assert metrics["diversity_of_recordings"] == report.diversity.usual
+    alone = comparison.report(asked[:1], novelty[:1], 0)
+    assert alone.distance is None
+    assert "kernel_distance" not in alone.metrics()

@@ -8,46 +8,115 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.codes.sequences import begin_mark, end_mark
-from distill.generate.sampler import Sampling, draw, sample_codes, sharpened
+from distill.codes.sequences import begin_mark, end_mark, window_start
+from distill.generate.sampler import Sampling, draw, exaggerated, sample_codes, sharpened
+from distill.models.delay_prior import DelayPrior
 from distill.models.prior import Draw, Prior
 from distill.models.priors import PriorShape, build_prior
 
-LEVELS, SIZE = 3, 11
+LEVELS, SIZE, CONTEXT = 3, 11, 8
 
 
-@pytest.fixture(scope="module", params=["frame", "delay", "flat"])
-def prior(request: pytest.FixtureRequest) -> Prior:
+def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
     """Sharp enough that what it draws depends on what it has seen."""
-    flat = request.param == "flat"
     shape = PriorShape(
-        architecture=request.param,
+        architecture=kind,  # type: ignore[arg-type]
         codebook_size=SIZE,
         num_quantizers=LEVELS,
-        context_frames=8,
+        context_frames=CONTEXT,
         hidden_size=32,
         num_layers=2,
         num_heads=4,
-        depth_layers=2 if request.param == "frame" else 0,
-        codeword_size=0 if flat else 5,
+        depth_layers=2 if kind == "frame" else 0,
+        codeword_size=0 if kind == "flat" else 5,
+        labels=labels,
     )
     torch.manual_seed(0)
     model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(6)
+                parameter.mul_(scale)
+        if model.label is not None:
+            model.label.normal_()
     return model
 
 
-def test_what_is_drawn_is_what_recomputing_everything_would_draw(prior: Prior) -> None:
-    """Within the context: every draw's logits are those of the whole sound seen at once."""
-    frames = 8 - (LEVELS - 1)  # a delayed window knows no codes beyond its end
-    drawn = torch.from_numpy(np.stack(sample_codes(prior, 4, 8, 5, Sampling(temperature=1e-5), natural_ending=False)))
-    begin = torch.full((4, 1, LEVELS), begin_mark(SIZE))
+@pytest.fixture(scope="module", params=["frame", "delay", "flat"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def prior(kind: str) -> Prior:
+    return sharp_prior(kind, [])
+
+
+def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tensor | None = None) -> torch.Tensor:
+    """Logits `[B, Q, V + marks]` of frame `frame` of `codes` `[B, F, Q]`, from all of its window at once."""
+    begin = torch.full((len(codes), 1, LEVELS), begin_mark(SIZE))
+    start = window_start(frame + 1, CONTEXT + (LEVELS - 1) * isinstance(prior, DelayPrior))
+    frames = torch.cat([begin, codes], dim=1)[:, start:]
+    inputs, targets = frames[:, : frame + 1 - start], frames[:, 1 : frame + 2 - start]
+    places = torch.full((len(codes),), start)
+    if not isinstance(prior, DelayPrior):
+        return prior(inputs, targets, places, labels)[:, -1]
+    # A level of a delayed frame is guessed when coarser levels of later frames are known, in a window of its own.
+    logits = []
+    for level in range(LEVELS):
+        first = window_start(frame + 1 + level, CONTEXT + LEVELS - 1)
+        whole = torch.cat([begin, codes, torch.zeros(len(codes), LEVELS, LEVELS, dtype=torch.int64)], dim=1)[:, first:]
+        count = frame + 1 - first
+        some = prior(whole[:, :-1], whole[:, 1:], torch.full((len(codes),), first), labels)
+        logits.append(some[:, count - 1, level])
+    return torch.stack(logits, dim=1)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("prompted", [0, 1, 5, 7, 8, 9, 40])
+def test_cached_logits_are_those_of_the_window_at_every_frame(kind: str, labelled: bool, prompted: int) -> None:
+    """Through several windows, and after prompts of any length."""
+    prior = sharp_prior(kind, ["a", "b"] if labelled else [], 1.5)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 2]) if labelled else None
+    past = torch.randint(0, SIZE, (3, prompted, LEVELS), generator=generator)
+    sampler = prior.sampler(3, past if prompted else None, labels)
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+
+    def draw_any(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+        seen[frame, level] = logits.clone()
+        return torch.randint(0, SIZE, (3,), generator=generator)
+
     with torch.no_grad():
-        logits = prior(torch.cat([begin, drawn[:, :-1]], dim=1), drawn, torch.zeros(4, dtype=torch.int64))
-    assert torch.equal(logits[..., :SIZE].argmax(dim=-1)[:, :frames], drawn[:, :frames])
+        drawn = torch.stack([sampler.next_frame(draw_any) for _ in range(26)], dim=1)
+        codes = torch.cat([past, drawn], dim=1)
+        for frame in range(prompted, prompted + 26 - LEVELS):
+            whole = recomputed(prior, codes, frame, labels)
+            for level in range(LEVELS):
+                torch.testing.assert_close(seen[frame, level][:, :SIZE], whole[:, level, :SIZE], rtol=0, atol=1e-5)
+
+
+def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
+    prior = sharp_prior(kind, ["a", "b"])
+    prompt = np.full((5, LEVELS), 3)
+
+    def drawn(sampling: Sampling = Sampling(), **others: object) -> np.ndarray:  # noqa: B008
+        return np.stack(sample_codes(prior, 3, 6, 1, sampling, natural_ending=False, **others))  # type: ignore[arg-type]
+
+    plain, one, two, guided = drawn(), drawn(label=1), drawn(label=2), drawn(Sampling(guidance=4.0), label=1)
+    assert len({codes.tobytes() for codes in (plain, one, two, guided, drawn(prompt=prompt))}) == 5
+    np.testing.assert_array_equal(drawn(Sampling(guidance=4.0)), plain)
+    assert guided.shape == plain.shape == (3, 6, LEVELS)
+
+
+def test_guidance_exaggerates_what_a_label_changes() -> None:
+    known, unknown = torch.randn(2, 5), torch.randn(2, 5)
+    known[0, 1] = -torch.inf
+    torch.testing.assert_close(exaggerated(known, unknown, 1.0).softmax(1), known.softmax(1))
+    torch.testing.assert_close(exaggerated(known[1:], unknown[1:], 0.0).softmax(1), unknown[1:].softmax(1))
+    change = exaggerated(known, unknown, 3.0) - unknown.log_softmax(1)
+    torch.testing.assert_close(change[1], 3 * (known.log_softmax(1) - unknown.log_softmax(1))[1])
+    assert change[0, 1] == -torch.inf
 
 
 def test_the_same_seed_gives_the_same_codes_and_another_gives_others(prior: Prior) -> None:
@@ -73,7 +142,7 @@ def ending(prior: Prior, chance: float) -> Prior:
         codebook_size = SIZE
         spread = torch.zeros(LEVELS)
 
-        def sampler(self, count: int) -> object:
+        def sampler(self, count: int, past: object = None, labels: object = None) -> object:  # noqa: ARG002
             inner = prior.sampler(count)
 
             class Sampler:

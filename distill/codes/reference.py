@@ -1,0 +1,97 @@
+"""What new sounds are compared with: the codes of the recordings that a prior learnt, and of those held out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Coded = NDArray[np.uint16]  # [F, Q]
+Scores = NDArray[np.float32]  # [n, SCORES]
+
+SCORES = 7  # of a piece: frames, then likeness, copied frames and edit distance in codes and in spectra
+MOST_HELD_OUT = 256  # recordings, evenly taken
+MOST_FRAMES = 375  # of a held-out recording
+
+TENSORS = {
+    "codes": ("U16", 2),
+    "lengths": ("I64", 1),
+    "names": ("U8", 1),
+    "held_out": ("U16", 2),
+    "held_out_lengths": ("I64", 1),
+    "scores": ("F32", 2),
+    "anew": ("F32", 2),
+}  # type and number of dimensions on disk
+
+_DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Codes of training recordings as they are, their names, codes of held-out recordings; and how like the training
+    recordings pieces of held-out ones are (`scores`), and training recordings that were coded anew (`anew`)."""
+
+    names: Sequence[str]
+    codes: Sequence[Coded]
+    held_out: Sequence[Coded]
+    scores: Scores
+    anew: Scores
+
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """Arrays of the types in TENSORS."""
+        values = {
+            "codes": np.concatenate(self.codes),
+            "lengths": [len(one) for one in self.codes],
+            "names": np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8),
+            "held_out": np.concatenate(self.held_out),
+            "held_out_lengths": [len(one) for one in self.held_out],
+            "scores": self.scores,
+            "anew": self.anew,
+        }
+        return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
+
+
+def make_reference(
+    names: Sequence[str], training: Sequence[NDArray[np.integer]], held_out: Sequence[NDArray[np.integer]]
+) -> Reference:
+    """Of codes `[F, Q]`, without scores yet. Of many or long held-out recordings a part is enough."""
+    nothing = np.empty((0, SCORES), dtype=np.float32)
+    some = held_out[:: -(-len(held_out) // MOST_HELD_OUT)]
+    return Reference(
+        [name.replace("\n", " ") for name in names],
+        [codes.astype(np.uint16) for codes in training],
+        [codes[:MOST_FRAMES].astype(np.uint16) for codes in some],
+        nothing,
+        nothing,
+    )
+
+
+def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:
+    """What `tensors` gave, checked. Raises ValueError that says what does not fit."""
+    arrays = dict(tensors)
+    for name, (kind, dimensions) in TENSORS.items():
+        if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
+            raise ValueError(f"{name} is missing or of another type or shape")
+    for name, width in (("codes", num_quantizers), ("held_out", num_quantizers), ("scores", SCORES), ("anew", SCORES)):
+        if arrays[name].shape[1] != width:
+            raise ValueError(f"{name} has {arrays[name].shape[1]} columns where {width} belong")
+    for name in ("scores", "anew"):
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} holds what are no numbers")
+    sides = [
+        _apart(arrays, *names, codebook_size) for names in (("codes", "lengths"), ("held_out", "held_out_lengths"))
+    ]
+    names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
+    if len(names) != len(sides[0]):
+        raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
+    scores, anew = (arrays[name].astype(np.float32, copy=False) for name in ("scores", "anew"))
+    return Reference(names, sides[0], sides[1], scores, anew)
+
+
+def _apart(arrays: Mapping[str, NDArray[np.generic]], name: str, lengths: str, codebook_size: int) -> list[Coded]:
+    codes, counts = arrays[name], arrays[lengths]
+    if len(counts) == 0 or counts.min() < 1 or counts.max() > len(codes) or counts.sum() != len(codes):
+        raise ValueError(f"{lengths} do not add up to {name}")
+    if codes.max() >= codebook_size:
+        raise ValueError(f"{name} names codewords that the codec does not have")
+    return np.split(codes, np.cumsum(counts)[:-1])

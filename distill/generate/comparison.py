@@ -1,0 +1,103 @@
+"""What a set of new sounds is like beside the recordings: how new each is, how far all are from held-out sound, how varied."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.codes.reference import MOST_FRAMES, Coded, Reference
+from distill.codes.store import Codes
+from distill.generate.distance import (
+    Diversity,
+    KernelDistance,
+    Statistics,
+    diversity,
+    kernel_distance,
+    sound_statistics,
+)
+from distill.generate.novelty import Judge, Novelty
+from distill.likeness.spectral_space import spectra
+from distill.models.vqvae import VQVAE
+
+MOST_COMPARED = 200  # recordings of each side that distances look at
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """Figures of a set of sounds. `held_out_mean_seconds` counts 8 s of a recording at most, as the sounds' mean does."""
+
+    sounds: int
+    seconds: float
+    mean_seconds: float
+    held_out_mean_seconds: float
+    new: int
+    close: int
+    copies: int
+    mean_agreement: float  # share of codes that stand at the same place in the nearest training recording
+    mean_percentile_codes: float  # of held-out recordings that are less alike; .5 is as new as held-out sound
+    mean_percentile_spectra: float
+    longest_copied_seconds: float
+    distance: KernelDistance | None
+    diversity: Diversity | None
+
+    def metrics(self) -> dict[str, float]:
+        """All figures under their names; those that there is too little to compute are left out."""
+        values = {name: value for name, value in vars(self).items() if name not in ("distance", "diversity")}
+        if self.distance is not None:
+            values |= {
+                "kernel_distance": self.distance.value,
+                "kernel_distance_null_mean": self.distance.null_mean,
+                "kernel_distance_null_deviation": self.distance.null_deviation,
+            }
+        if self.diversity is not None:
+            values |= {"diversity": self.diversity.value, "diversity_of_recordings": self.diversity.usual}
+        return values
+
+
+class Comparison:
+    """Compares sounds with a reference. Raises ValueError when that has no scores."""
+
+    def __init__(self, reference: Reference, codec: VQVAE) -> None:
+        self.reference, self._codec, self._judge = reference, codec, Judge(reference, codec)
+
+    def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:
+        """Of each sound's codes `[F, Q]`."""
+        return self._judge.judge(sounds)
+
+    def report(
+        self, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
+    ) -> SetReport:
+        """Of all sounds together. Recordings count up to `most_frames`, where that is less than the reference holds."""
+        rate = self._codec.spectrogram.frame_rate
+        longest = min(most_frames, MOST_FRAMES)
+        verdicts = [one.verdict for one in novelty]
+        generated = self._statistics(sounds, longest)
+        held_out, training = self._sides(longest)
+        return SetReport(
+            sounds=len(sounds),
+            seconds=sum(map(len, sounds)) / rate,
+            mean_seconds=float(np.mean([min(len(codes), longest) for codes in sounds])) / rate,
+            held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in self.reference.held_out]))
+            / rate,
+            new=verdicts.count("new"),
+            close=verdicts.count("close"),
+            copies=verdicts.count("copy"),
+            mean_agreement=float(np.mean([one.codes.likeness for one in novelty])),
+            mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
+            mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
+            longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
+            distance=kernel_distance(generated, held_out, training, seed),
+            diversity=diversity(generated, held_out, training, seed),
+        )
+
+    def _sides(self, longest: int) -> tuple[Statistics, Statistics]:
+        held_out, training = (_some(side) for side in (self.reference.held_out, self.reference.codes))
+        return self._statistics(held_out, longest), self._statistics(training, longest)
+
+    def _statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
+        return sound_statistics([spectra(self._codec, codes[:longest].astype(np.int64)) for codes in sounds])
+
+
+def _some(recordings: Sequence[Coded]) -> Sequence[Coded]:
+    """At most MOST_COMPARED recordings, evenly taken."""
+    return recordings[:: -(-len(recordings) // MOST_COMPARED)]

@@ -1,0 +1,59 @@
+"""Codes that stand in recordings already."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.codes.store import Codes
+from distill.likeness.alignment import SLACK, Match, best_piece, edit_distance, longest_run, windows_at
+from distill.likeness.search import likely_lags
+
+SIGNS = 32  # that stand for a code where places are looked for
+MANY_SIGNS_SEED = 0
+
+
+class CodeIndex:
+    """Codes of recordings, to be searched by alignment.
+
+    Frames are as like as the share of their codes that are the same. A frame counts as copied where its first code and at
+    least half of all are.
+    """
+
+    def __init__(self, recordings: Sequence[NDArray[np.integer]]) -> None:
+        """`recordings` are codes `[F, Q]`."""
+        self.codes = np.concatenate(recordings).astype(np.uint16, copy=False)
+        self.starts = np.cumsum([0, *map(len, recordings)])
+        generator = torch.Generator().manual_seed(MANY_SIGNS_SEED)
+        sizes = (self.codes.shape[1], int(self.codes.max()) + 1, SIGNS)
+        self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
+
+    def match(self, sounds: Sequence[Codes]) -> list[Match]:
+        """The best alignment of each of `sounds` `[F, Q]` with a recording."""
+        asked = [self._signed(codes) for codes in sounds]
+        lags = likely_lags(self._signed(self.codes), asked)
+        return [self._aligned(codes, some.numpy()) for codes, some in zip(sounds, lags, strict=True)]
+
+    def _aligned(self, codes: Codes, lags: NDArray[np.int64]) -> Match:
+        windows = windows_at(self.starts, lags, len(codes))
+        sought = codes.astype(np.uint16)
+        equal = (self.codes[windows.frames] == sought) & (windows.owners >= 0)[..., None]  # [K, F, Q]
+        agreement = equal.mean(axis=2)
+        number, recording, likeness = best_piece(windows, agreement)
+        offset = int(lags[number] - self.starts[recording])
+        run = longest_run(windows, equal[..., 0] & (agreement >= 0.5))
+        begin, end = self.starts[recording : recording + 2]
+        first, last = max(begin, lags[number] - SLACK), min(end, lags[number] + len(codes) + SLACK)
+        costs = (self.codes[first:last] != sought[:, None]).mean(axis=2, dtype=np.float32)
+        return Match(recording, offset, likeness, run, edit_distance(costs))
+
+    def _signed(self, codes: NDArray[np.integer]) -> Tensor:
+        """Codes `[F, Q]` as sums of random signs `[F, SIGNS]`: those of different codes are nearly orthogonal."""
+        sizes = self._signs.shape[1]
+        numbers = torch.from_numpy(codes.astype(np.int64)).clamp_max(sizes - 1)
+        signed = self._signs[0][numbers[:, 0]]
+        for level in range(1, codes.shape[1]):
+            signed = signed + self._signs[level][numbers[:, level]]
+        return signed

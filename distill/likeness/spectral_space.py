@@ -1,0 +1,90 @@
+"""Spectra that stand in recordings already: a sound can repeat one in other codes, shifted by less than a frame or softer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.codes.store import Codes
+from distill.likeness.alignment import SLACK, Match, best_piece, edit_distance, longest_run, windows_at
+from distill.likeness.search import likely_lags
+from distill.models.vqvae import VQVAE
+
+BANDS = 20
+MOST_FRAMES = 1 << 13  # at once
+UNLIKE_DB = 20.0  # difference of spectra from which on frames are not like each other at all
+ALIKE_DB = 3.0  # up to which they are as alike as a recording and itself coded again
+MOST_GAIN_DB = 12.0  # by which a sound may be softer or louder than what it is like
+STEP_WEIGHT = 0.5  # of how the level changes, beside a band, where places are looked for
+
+Spectra = NDArray[np.float32]  # [F, BANDS], dB
+
+
+@torch.no_grad()
+def spectra(codec: VQVAE, codes: Codes) -> Spectra:
+    """The mel spectra that codes `[F, Q]` stand for, in dB, `[F, BANDS]`."""
+    config, context = codec.spectrogram, codec.quantizer.search_context
+    result = np.empty((len(codes), BANDS), dtype=np.float32)
+    for start in range(0, len(codes), MOST_FRAMES):
+        stop = min(len(codes), start + MOST_FRAMES)
+        first, last = max(0, start - context), min(len(codes), stop + context)
+        latents = codec.quantizer.decode(torch.from_numpy(codes[None, first:last]).to(codec.device))
+        log_mel = codec.unproject(latents)[0, start - first : stop - first, : config.stack * config.n_mels]
+        by_frame = log_mel.view(stop - start, config.stack, config.n_mels).mean(dim=1)
+        result[start:stop] = 20 * nn.functional.adaptive_avg_pool1d(by_frame, BANDS).cpu().numpy()
+    return result
+
+
+class SpectralIndex:
+    """Spectra of recordings, to be searched by alignment.
+
+    The difference of two frames is the root mean square over bands of their difference in dB, after a gain that is one for
+    the whole alignment. Frames with none are 1 alike, those UNLIKE_DB apart 0; they count as copied up to ALIKE_DB.
+    """
+
+    def __init__(self, recordings: Sequence[Spectra]) -> None:
+        self.spectra = np.concatenate(recordings)
+        self.starts = np.cumsum([0, *map(len, recordings)])
+        self._known = _features(self.spectra)
+        self._known[:, -1] = self._known[:, :-1].square().sum(dim=1)
+
+    def match(self, sounds: Sequence[Spectra]) -> list[Match]:
+        """The best alignment of each of `sounds` `[F, BANDS]` with a recording."""
+        asked = [2 * _features(sound) for sound in sounds]
+        for features in asked:
+            features[:, -1] = -1.0  # so that the product is what brings squared differences down
+        lags = likely_lags(self._known, asked)
+        return [self._aligned(sound, some.numpy()) for sound, some in zip(sounds, lags, strict=True)]
+
+    def _aligned(self, sound: Spectra, lags: NDArray[np.int64]) -> Match:
+        windows = windows_at(self.starts, lags, len(sound))
+        difference = sound - self.spectra[windows.frames]  # [K, F, BANDS]
+        gains = windows.per_piece(difference.mean(axis=2, dtype=np.float64)) / windows.lengths
+        gains = np.repeat(gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB), windows.lengths).reshape(windows.frames.shape)
+        difference -= gains[..., None].astype(np.float32)
+        apart = _root_mean_square(difference)  # [K, F]
+        inside = windows.owners >= 0
+        number, recording, likeness = best_piece(windows, (1.0 - apart / UNLIKE_DB).clip(0.0, 1.0) * inside)
+        run = longest_run(windows, (apart <= ALIKE_DB) & inside)
+        begin, end = self.starts[recording : recording + 2]
+        first, last = max(begin, lags[number] - SLACK), min(end, lags[number] + len(sound) + SLACK)
+        gain = np.float32(gains[number][windows.owners[number] == recording][0])
+        across = _root_mean_square(sound[:, None] - self.spectra[first:last] - gain)
+        edits = edit_distance((across > ALIKE_DB).astype(np.float32))
+        return Match(recording, int(lags[number] - begin), likeness, run, edits)
+
+
+def _root_mean_square(difference: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Over the last dimension."""
+    squares = np.einsum("...b,...b->...", difference, difference)
+    result: NDArray[np.float64] = np.sqrt(squares / difference.shape[-1]).astype(np.float64)
+    return result
+
+
+def _features(sound: Spectra) -> Tensor:
+    """What places are looked for by, `[F, BANDS + 2]`: shape of the spectrum, change of the level, and room for one more."""
+    levels = sound.mean(axis=1, keepdims=True)
+    steps = np.diff(levels, axis=0, prepend=levels[:1]) * STEP_WEIGHT
+    return torch.from_numpy(np.concatenate([sound - levels, steps, np.zeros_like(levels)], axis=1))
