@@ -14,12 +14,14 @@ from rich.console import Console
 from benchmarks.codec import CodecReport, Plan, measure_corpus
 from benchmarks.kills import Kills, measure_kills
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
+from benchmarks.novelty import NoveltyReport, measure_novelty
 from benchmarks.prior import PriorReport, measure_prior
 from benchmarks.report import (
     Section,
     codec_section,
     kills_section,
     memory_section,
+    novelty_section,
     prior_section,
     profile_section,
     sampling_section,
@@ -44,6 +46,7 @@ class Bench:
     command: str
     corpora: list[CodecReport] = field(default_factory=list)
     priors: list[PriorReport] = field(default_factory=list)
+    novelty: list[NoveltyReport] = field(default_factory=list)
     throughput: tuple[Throughput, ...] = ()
     drawn: tuple[Drawn, ...] = ()
     made: list[Made] = field(default_factory=list)
@@ -64,7 +67,7 @@ class Bench:
         self.sections += sections
 
     def measure_folder(self, folder: Path, params: Params, execution: Execution) -> None:
-        """The codec beside its peers on a folder, or with `--prior` the prior."""
+        """The codec beside its peers on a folder, or with `--prior` the prior, with `--novelty` what is drawn."""
         asked = self.arguments
 
         def say(text: str) -> None:
@@ -74,6 +77,12 @@ class Bench:
             found = measure_prior(folder, params, asked.seconds, asked.max_minutes, asked.seeds, execution, say)
             self.priors.append(found)
             self.add(prior_section(found, self.command))
+            return
+        if asked.novelty:
+            pictures = None if asked.write is None else asked.write.parent
+            judged = measure_novelty(folder, params, asked.seconds, pictures, execution, say)
+            self.novelty.append(judged)
+            self.add(novelty_section(judged, self.command))
             return
         full = asked.max_minutes * 60 if asked.full else None
         plan = Plan(asked.seconds, full, asked.profile, asked.sounds, asked.splits)
@@ -113,7 +122,7 @@ class Bench:
         if self.arguments.json is not None:
             found = {
                 name: getattr(self, name)
-                for name in ("corpora", "memory", "priors", "throughput", "drawn", "made", "kills")
+                for name in ("corpora", "memory", "priors", "novelty", "throughput", "drawn", "made", "kills")
             }
             write_json(self.arguments.json, self.command, **found)
 
@@ -164,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         "--memory", action="store_true", help="peak memory of coding 1 and 10 hours: 2 GB of disk, minutes"
     )
     parser.add_argument("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
+    parser.add_argument("--novelty", action="store_true", help="what the novelty report says, and how like sounds are")
     parser.add_argument("--seeds", type=_count, default=1, help="train our prior with so many seeds")
     parser.add_argument("--throughput", action="store_true", help="training steps a second beside other libraries")
     parser.add_argument(

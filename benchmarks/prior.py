@@ -19,6 +19,7 @@ from distill.codes.sequences import CodeSequences
 from distill.codes.store import read_index, split_recordings, write_split
 from distill.encoding import encode_for_prior
 from distill.execution import Execution
+from distill.models.vqvae import VQVAE
 from distill.params import Params, PriorParams, tier_for
 from distill.training.checkpoints import CheckpointStore
 from distill.training.engine import Fit
@@ -78,7 +79,8 @@ def measure_prior(
     """Train a codec for some time, code the recordings, and train priors on these codes. Raises AudioError."""
     fabric = make_fabric(execution)
     with tempfile.TemporaryDirectory() as temporary:
-        data, tier = _coded(folder, params, codec_seconds, Path(temporary), execution, say)
+        coded = code_folder(folder, params, codec_seconds, Path(temporary), execution, say)
+        data = coded.data
         plain = PriorParams(
             architecture="flat", context_seconds=1.0, weight_decay=0.01, label_smoothing=0.0, weight_averaging=0.0
         )
@@ -94,7 +96,7 @@ def measure_prior(
     sequences = CodeSequences(views, codes.codebook_size, codes.num_quantizers)
     return PriorReport(
         corpus=folder.resolve().name,
-        tier=tier,
+        tier=coded.tier,
         recordings=data.recordings,
         train_frames=sum(len(views[0]) for views in data.train),
         val_frames=sum(map(len, data.held_out)),
@@ -107,10 +109,19 @@ def measure_prior(
     )
 
 
-def _coded(
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """Codes of a folder, the codec that made them, and the tier."""
+
+    data: PriorData
+    codec: VQVAE
+    tier: str
+
+
+def code_folder(
     folder: Path, params: Params, codec_seconds: float, place: Path, execution: Execution, say: Say
-) -> tuple[PriorData, str]:
-    """Codes of a folder by a codec trained for some seconds; and the tier."""
+) -> Coded:
+    """Code a folder by a codec trained for some seconds."""
     ingest(folder, place / "corpus", params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
     corpus = load_corpus(place / "corpus")
     count = len(corpus.entries)
@@ -123,7 +134,8 @@ def _coded(
     views = params.codes.resolve(seconds)
     encode_for_prior(codec, weights_sha256(codec), corpus, place / "codes", views, fraction, params.seed)
     write_split(place / "split.parquet", split_recordings(read_index(place / "codes"), params.seed, fraction))
-    return read_prior_data(place / "codes", place / "split.parquet"), tier_for(count, params.tier).name
+    data = read_prior_data(place / "codes", place / "split.parquet")
+    return Coded(data, codec.cpu(), tier_for(count, params.tier).name)
 
 
 def _train(

@@ -16,6 +16,7 @@ from benchmarks.codec import ORIGINAL, CodecReport
 from benchmarks.kills import Kills
 from benchmarks.measures import Difference
 from benchmarks.memory import Peak
+from benchmarks.novelty import NoveltyReport
 from benchmarks.prior import PriorReport
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
@@ -244,6 +245,54 @@ def prior_section(report: PriorReport, command: str) -> Section:
         text,
         (Grid(columns, tuple(rows)), Grid(costs[0], (cost,))),
     )
+
+
+def novelty_section(report: NoveltyReport, command: str) -> Section:
+    """What the novelty report says on one corpus, and how like it drawn sounds are."""
+    rows = []
+    for kind in report.kinds:
+        found = kind.report
+        distance = _number(found.distance.value, 1) if found.distance is not None else "–"
+        variety = f"{found.diversity.value:.1f}" if found.diversity is not None else "–"
+        rows.append(
+            (
+                kind.name,
+                distance,
+                variety,
+                f"{found.mean_seconds:.2f}",
+                ", ".join(f"{value:.2f}" for value in kind.seconds),
+                f"{found.new}, {found.close}, {found.copies}",
+                f"{found.mean_percentile_codes:.0%}, {found.mean_percentile_spectra:.0%}",
+            )
+        )
+    first = report.kinds[0].report
+    null = "–"
+    if first.distance is not None:
+        null = f"{first.distance.null_mean:.1f} ± {first.distance.null_deviation:.1f}"
+    usual = "–" if first.diversity is None else f"{first.diversity.usual:.1f}"
+    columns = ("sounds", "kernel distance", "variety", "mean s", "s at 10, 50, 90 %", "new, close, copy", "percentiles")
+    checks = (
+        ("training codes with 5 % of them changed, called copies", f"{report.copied:.1%}"),
+        ("held-out recordings called copies, halves judged by each other", f"{report.held_out:.1%}"),
+        *(
+            (
+                f"pairs in which the over-trained sound is more like training ({one.space})",
+                f"{one.share:.0%}, {one.deviations:.1f} deviations from half",
+            )
+            for one in report.apart
+        ),
+        ("64 sounds of 4 s judged beside 1000 minutes", f"{report.judging_seconds:.1f} s"),
+    )
+    text = (
+        f"`{command}`: {report.recordings} recordings; our prior after {report.epochs} epochs, and over-trained for four times as "
+        f"many with nothing held out; 64 sounds of each kind, 4 s at most. As many training recordings have a kernel "
+        f"distance of {null} to held-out ones and a variety of {usual}; held-out recordings last {first.held_out_mean_seconds:.2f} s."
+    )
+    pictures = "".join(
+        f"\n\n![Spectrograms of drawn sounds and of what they are compared with]({name})" for name in report.pictures
+    )
+    grids = (Grid(columns, tuple(rows)), Grid(("check", "found"), checks))
+    return Section(f"novelty {report.corpus}", f"Novelty and likeness on `{report.corpus}`", text + pictures, grids)
 
 
 def throughput_section(found: Sequence[Throughput], command: str) -> Section:

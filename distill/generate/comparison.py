@@ -16,7 +16,7 @@ from distill.generate.distance import (
     sound_statistics,
 )
 from distill.generate.novelty import Judge, Novelty
-from distill.likeness.spectral_space import spectra
+from distill.likeness.spectral_space import CodeSpectra
 from distill.models.vqvae import VQVAE
 
 MOST_COMPARED = 200  # recordings of each side that distances look at
@@ -58,7 +58,8 @@ class Comparison:
     """Compares sounds with a reference. Raises ValueError when that has no scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self.reference, self._codec, self._judge = reference, codec, Judge(reference, codec)
+        self.reference, self._judge = reference, Judge(reference, codec)
+        self._spectra, self._frame_rate = CodeSpectra(codec), codec.spectrogram.frame_rate
 
     def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Of each sound's codes `[F, Q]`."""
@@ -68,7 +69,7 @@ class Comparison:
         self, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
     ) -> SetReport:
         """Of all sounds together. Recordings count up to `most_frames`, where that is less than the reference holds."""
-        rate = self._codec.spectrogram.frame_rate
+        rate = self._frame_rate
         longest = min(most_frames, MOST_FRAMES)
         verdicts = [one.verdict for one in novelty]
         generated = self._statistics(sounds, longest)
@@ -95,7 +96,7 @@ class Comparison:
         return self._statistics(held_out, longest), self._statistics(training, longest)
 
     def _statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
-        return sound_statistics([spectra(self._codec, codes[:longest].astype(np.int64)) for codes in sounds])
+        return sound_statistics([self._spectra(codes[:longest]) for codes in sounds])
 
 
 def _some(recordings: Sequence[Coded]) -> Sequence[Coded]:

@@ -20,7 +20,7 @@ VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new o
 
 SURELY_COPIED = 0.94  # share of codes that are the same
 UNUSUAL = 0.975  # of held-out recordings are less alike, in each of the two spaces
-SAME_SOUND = 0.05  # of recordings coded anew are less like themselves
+SAME_SOUND = 0.5  # of recordings coded anew are less like themselves
 SIMILAR_LENGTH = 1.5  # times as long or as short
 ENOUGH = 20  # pieces to judge by, of other lengths if need be
 LIKENESS, COPIED, EDITS = 0, 1, 2  # columns of a space

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distill.codes.reference import MOST_FRAMES, Coded, Reference, Scores
 from distill.likeness.alignment import Match
 from distill.likeness.code_space import CodeIndex
-from distill.likeness.spectral_space import SpectralIndex, spectra
+from distill.likeness.spectral_space import CodeSpectra, SpectralIndex
 from distill.models.vqvae import VQVAE
 
 SHORTEST = 6  # frames of a piece that others are judged by
@@ -37,7 +37,7 @@ class Likeness:
     """Compares sounds with the training recordings of a reference."""
 
     def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
-        self._codec, self._recordings = codec, recordings
+        self._spectra, self._recordings = CodeSpectra(codec), recordings
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
         """Of codes `[F, Q]`, F at most MOST_FRAMES."""
@@ -45,7 +45,7 @@ class Likeness:
             return []
         asked = [codes.astype(np.int64, copy=False) for codes in passages]
         in_codes = self._by_codes.match(asked)
-        in_spectra = self._by_spectra.match([spectra(self._codec, codes) for codes in asked])
+        in_spectra = self._by_spectra.match([self._spectra(codes) for codes in asked])
         return [Score(*all_three) for all_three in zip(map(len, asked), in_codes, in_spectra, strict=True)]
 
     @cached_property
@@ -54,12 +54,7 @@ class Likeness:
 
     @cached_property
     def _by_spectra(self) -> SpectralIndex:
-        lengths = np.cumsum([len(one) for one in self._recordings])[:-1]
-        return SpectralIndex(np.split(_spectra_of(self._codec, self._recordings), lengths))
-
-
-def _spectra_of(codec: VQVAE, recordings: Sequence[Coded]) -> NDArray[np.float32]:
-    return np.concatenate([spectra(codec, one.astype(np.int64)) for one in recordings])
+        return SpectralIndex([self._spectra(codes) for codes in self._recordings])
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:

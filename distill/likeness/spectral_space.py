@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codes.store import Codes
 from distill.likeness.alignment import SLACK, Match, best_piece, edit_distance, longest_run, windows_at
 from distill.likeness.search import likely_lags
+from distill.models.quantizer import PLAIN_LEVELS
+from distill.models.search import KERNEL_FRAMES, REACH
 from distill.models.vqvae import VQVAE
 
 BANDS = 20
@@ -17,24 +18,45 @@ MOST_FRAMES = 1 << 13  # at once
 UNLIKE_DB = 20.0  # difference of spectra from which on frames are not like each other at all
 ALIKE_DB = 3.0  # up to which they are as alike as a recording and itself coded again
 MOST_GAIN_DB = 12.0  # by which a sound may be softer or louder than what it is like
+POOL = 4  # frames that places are looked for by together
 STEP_WEIGHT = 0.5  # of how the level changes, beside a band, where places are looked for
 
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
 
 
-@torch.no_grad()
-def spectra(codec: VQVAE, codes: Codes) -> Spectra:
-    """The mel spectra that codes `[F, Q]` stand for, in dB, `[F, BANDS]`."""
-    config, context = codec.spectrogram, codec.quantizer.search_context
-    result = np.empty((len(codes), BANDS), dtype=np.float32)
-    for start in range(0, len(codes), MOST_FRAMES):
-        stop = min(len(codes), start + MOST_FRAMES)
-        first, last = max(0, start - context), min(len(codes), stop + context)
-        latents = codec.quantizer.decode(torch.from_numpy(codes[None, first:last]).to(codec.device))
-        log_mel = codec.unproject(latents)[0, start - first : stop - first, : config.stack * config.n_mels]
-        by_frame = log_mel.view(stop - start, config.stack, config.n_mels).mean(dim=1)
-        result[start:stop] = 20 * nn.functional.adaptive_avg_pool1d(by_frame, BANDS).cpu().numpy()
-    return result
+class CodeSpectra:
+    """The mel spectra that codes of a codec stand for. Codewords are added up, so are what they contribute to a spectrum."""
+
+    @torch.no_grad()
+    def __init__(self, codec: VQVAE) -> None:
+        books, kernels = codec.quantizer.codebooks, codec.quantizer.kernels
+        self._nothing = _in_bands(codec, torch.zeros(1, books.shape[2], device=books.device))
+        bands = _in_bands(codec, torch.eye(books.shape[2], device=books.device)) - self._nothing  # [D, BANDS]
+        which = (torch.arange(len(books)) >= PLAIN_LEVELS).long()
+        parts = (books[:, None] * kernels[which][:, :, None]) @ bands  # [Q, KERNEL_FRAMES, V, BANDS]
+        table = nn.functional.pad(parts, (0, 0, 0, 1))  # the last row: no codeword sounds
+        self._silence = books.shape[1]
+        self._first = torch.arange(table[..., 0, 0].numel()).view(table.shape[:2]) * table.shape[2]
+        self._table = table.flatten(0, 2).cpu()
+
+    @torch.no_grad()
+    def __call__(self, codes: NDArray[np.integer]) -> Spectra:
+        """Codes `[F, Q]` to spectra in dB, `[F, BANDS]`."""
+        result = torch.empty(len(codes), BANDS)
+        padded = np.pad(codes.astype(np.int64), ((REACH, REACH), (0, 0)), constant_values=self._silence)
+        around = torch.from_numpy(padded).unfold(0, KERNEL_FRAMES, 1)  # [F, Q, KERNEL_FRAMES]
+        for start in range(0, len(codes), MOST_FRAMES):
+            numbers = (around[start : start + MOST_FRAMES] + self._first).flatten(1)
+            result[start : start + MOST_FRAMES] = nn.functional.embedding_bag(numbers, self._table, mode="sum")
+        spectra: Spectra = (result + self._nothing.cpu()).numpy()
+        return spectra
+
+
+def _in_bands(codec: VQVAE, latents: Tensor) -> Tensor:
+    """What latents `[F, D]` stand for in dB, `[F, BANDS]`; a matrix and an offset."""
+    config = codec.spectrogram
+    log_mel = codec.unproject(latents)[:, : config.stack * config.n_mels]
+    return 20 * nn.functional.adaptive_avg_pool1d(log_mel.view(len(latents), config.stack, -1).mean(dim=1), BANDS)
 
 
 class SpectralIndex:
@@ -55,7 +77,7 @@ class SpectralIndex:
         asked = [2 * _features(sound) for sound in sounds]
         for features in asked:
             features[:, -1] = -1.0  # so that the product is what brings squared differences down
-        lags = likely_lags(self._known, asked)
+        lags = likely_lags(self._known, asked, POOL)
         return [self._aligned(sound, some.numpy()) for sound, some in zip(sounds, lags, strict=True)]
 
     def _aligned(self, sound: Spectra, lags: NDArray[np.int64]) -> Match:
@@ -85,6 +107,9 @@ def _root_mean_square(difference: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _features(sound: Spectra) -> Tensor:
     """What places are looked for by, `[F, BANDS + 2]`: shape of the spectrum, change of the level, and room for one more."""
-    levels = sound.mean(axis=1, keepdims=True)
-    steps = np.diff(levels, axis=0, prepend=levels[:1]) * STEP_WEIGHT
-    return torch.from_numpy(np.concatenate([sound - levels, steps, np.zeros_like(levels)], axis=1))
+    spectrum = torch.from_numpy(sound)
+    levels = spectrum.mean(dim=1)
+    features = torch.zeros(len(sound), BANDS + 2)
+    torch.sub(spectrum, levels[:, None], out=features[:, :BANDS])
+    features[1:, BANDS] = levels.diff() * STEP_WEIGHT
+    return features

@@ -23,7 +23,7 @@ def slow_match(known: list[np.ndarray], codes: np.ndarray) -> tuple[float, int]:
                 place = frame + lag
                 equal = other[place] == row if 0 <= place < len(other) else np.zeros(3, dtype=bool)
                 agreeing += int(equal.sum())
-                run = run + 1 if equal[0] and 2 * equal.sum() >= 3 else 0
+                run = run + 1 if equal[0] and 4 * equal.sum() >= 3 * 3 else 0
                 longest = max(longest, run)
             best = max(best, agreeing)
     return best / codes.size, longest

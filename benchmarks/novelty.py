@@ -1,0 +1,195 @@
+"""What the novelty report says of sounds of which one knows how new they are, and how like the corpus drawn sounds are."""
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.prior import Say, code_folder
+from distill.codes.reference import MOST_FRAMES, make_reference
+from distill.codes.store import Codes
+from distill.execution import Execution
+from distill.generate.comparison import Comparison, SetReport
+from distill.generate.novelty import Novelty
+from distill.generate.sampler import Sampling, sample_codes
+from distill.generate.synthesis import decode_sounds, frames_for_seconds
+from distill.likeness.scoring import with_scores
+from distill.models.priors import build_prior
+from distill.models.vqvae import VQVAE
+from distill.params import Params
+from distill.training.fabric import make_fabric
+from distill.training.prior import PriorData, fit_prior
+
+SOUNDS = 64  # of each kind
+OVERTRAINED = 4  # times the epochs
+CHANGED = 0.05  # of the codes
+MINUTES = 1000  # of training recordings, to judge beside
+OURS, OVER, HELD_OUT, COPIES = "ours", "over-trained", "held out", "training codes, 5 % changed"
+SHUFFLED, UNIGRAM, UNTRAINED = "shuffled frames", "unigram", "untrained prior"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Sounds of one kind beside the corpus: verdicts, distance, variety and how long they are (10, 50, 90 %)."""
+
+    name: str
+    report: SetReport
+    seconds: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Whether sounds of the over-trained prior are more like training recordings than ours: how often one of them is, of
+    all pairs, and how many deviations that is from a half (Mann and Whitney 1947)."""
+
+    space: str
+    share: float
+    deviations: float
+
+
+@dataclass(frozen=True)
+class NoveltyReport:
+    """What was measured on a corpus. `copied` and `held_out` are shares that were called copies."""
+
+    corpus: str
+    recordings: int
+    epochs: int
+    copied: float
+    held_out: float
+    kinds: tuple[Kind, ...]
+    apart: tuple[Apart, ...]
+    judging_seconds: float  # SOUNDS sounds of 4 s beside MINUTES of training recordings
+    pictures: tuple[str, ...]
+
+
+def measure_novelty(
+    folder: Path, params: Params, codec_seconds: float, pictures: Path | None, execution: Execution, say: Say
+) -> NoveltyReport:
+    """Train a codec for some time and two priors on its codes, draw and judge. Raises AudioError."""
+    fabric = make_fabric(execution)
+    with tempfile.TemporaryDirectory() as temporary:
+        coded = code_folder(folder, params, codec_seconds, Path(temporary), execution, say)
+    data, codec = coded.data, coded.codec
+    config = params.prior.resolve(data.recordings, params.tier, params.split)
+    say("our prior")
+    ours = fit_prior(data, config, params.seed, fabric)
+    epochs = len(ours.fit.history)
+    say(f"the same for {OVERTRAINED} x {epochs} epochs, with nothing held out")
+    known = [views[0] for views in data.train]
+    nothing_held_out = replace(data, held_out=known, held_out_groups=data.train_groups)
+    longer = config.model_copy(update={"epochs": OVERTRAINED * epochs, "patience": 0})
+    over = fit_prior(nothing_held_out, longer, params.seed, fabric)
+    say("drawing and judging")
+    torch.manual_seed(0)
+    untrained = build_prior(ours.shape, data.codebooks).eval()
+    longest = min(MOST_FRAMES, frames_for_seconds(codec, params.audition.max_seconds))
+    drawn = {
+        name: sample_codes(prior, SOUNDS, longest, 0, Sampling())
+        for name, prior in ((OURS, ours.model), (OVER, over.model), (UNTRAINED, untrained))
+    }
+    made = {**drawn, **_made_up(known, longest)}
+    comparison = _comparison(data, codec, data.held_out)
+    novelty = {name: comparison.novelty(sounds) for name, sounds in made.items()}
+    kinds = tuple(
+        Kind(name, comparison.report(sounds, novelty[name], 0, longest), _lengths(sounds, codec))
+        for name, sounds in made.items()
+    )
+    written: tuple[str, ...] = ()
+    if pictures is not None:
+        from benchmarks.pictures import write_kinds
+
+        name = f"sounds-{folder.resolve().name}.png"
+        write_kinds(
+            pictures / name,
+            {kind: decode_sounds(codec, made[kind][:6]) for kind in (OURS, SHUFFLED, UNIGRAM, UNTRAINED)},
+            codec,
+        )
+        written = (name,)
+    return NoveltyReport(
+        corpus=folder.resolve().name,
+        recordings=data.recordings,
+        epochs=epochs,
+        copied=_copies(comparison.novelty(_changed(known, codec))),
+        held_out=_held_out_copies(data, codec),
+        kinds=kinds,
+        apart=_apart(novelty[OURS], novelty[OVER]),
+        judging_seconds=_judging_seconds(codec),
+        pictures=written,
+    )
+
+
+def _comparison(data: PriorData, codec: VQVAE, held_out: Sequence[Codes]) -> Comparison:
+    reference = make_reference(data.train_names, [views[0] for views in data.train], held_out)
+    return Comparison(with_scores(reference, codec), codec)
+
+
+def _made_up(known: Sequence[Codes], longest: int) -> Mapping[str, list[Codes]]:
+    """Sounds that know what frames there are, or only what codes, and nothing of their order."""
+    rng = np.random.default_rng(0)
+    some = [known[number][:longest] for number in rng.integers(0, len(known), SOUNDS)]
+    every = np.concatenate(known)
+    levels = range(every.shape[1])
+    return {
+        SHUFFLED: [rng.permutation(codes) for codes in some],
+        UNIGRAM: [np.stack([rng.choice(every[:, level], len(codes)) for level in levels], axis=1) for codes in some],
+    }
+
+
+def _changed(known: Sequence[Codes], codec: VQVAE) -> list[Codes]:
+    """Training recordings with CHANGED of their codes drawn anew."""
+    rng, sounds = np.random.default_rng(1), []
+    for codes in known:
+        copy = codes[:MOST_FRAMES].copy()
+        places = rng.choice(copy.size, int(CHANGED * copy.size), replace=False)
+        copy.reshape(-1)[places] = rng.integers(0, codec.architecture.codebook_size, len(places))
+        sounds.append(copy)
+    return sounds
+
+
+def _held_out_copies(data: PriorData, codec: VQVAE) -> float:
+    """The share of held-out recordings that are called copies, each half judged by what the other scores."""
+    halves = data.held_out[::2], data.held_out[1::2]
+    if not halves[1]:
+        return float("nan")
+    judged = [
+        one
+        for mine, other in (halves, halves[::-1])
+        for one in _comparison(data, codec, other).novelty([codes[:MOST_FRAMES] for codes in mine])
+    ]
+    return _copies(judged)
+
+
+def _copies(novelty: Sequence[Novelty]) -> float:
+    return float(np.mean([one.verdict == "copy" for one in novelty]))
+
+
+def _apart(ours: Sequence[Novelty], over: Sequence[Novelty]) -> tuple[Apart, ...]:
+    found = []
+    for space in ("codes", "spectra"):
+        one, two = (np.array([getattr(novelty, space).likeness for novelty in side]) for side in (ours, over))
+        share = float(((two[:, None] > one) + 0.5 * (two[:, None] == one)).mean())
+        deviation = np.sqrt((len(one) + len(two) + 1) / (12 * len(one) * len(two)))
+        found.append(Apart(space, share, float((share - 0.5) / deviation)))
+    return tuple(found)
+
+
+def _lengths(sounds: Sequence[NDArray[np.integer]], codec: VQVAE) -> tuple[float, float, float]:
+    short, middle, long = np.quantile([len(codes) for codes in sounds], [0.1, 0.5, 0.9]) / codec.spectrogram.frame_rate
+    return float(short), float(middle), float(long)
+
+
+def _judging_seconds(codec: VQVAE) -> float:
+    """From codes in memory to novelty, with all that is made of the recordings first."""
+    rng, shape, rate = np.random.default_rng(0), codec.architecture, codec.spectrogram.frame_rate
+    sizes = (round(60 * rate), shape.num_quantizers)
+    known = [rng.integers(0, shape.codebook_size, sizes, dtype=np.uint16) for _ in range(MINUTES)]
+    few = with_scores(make_reference(["a"], known[:1], known[1:3]), codec)
+    sounds = [rng.integers(0, shape.codebook_size, (round(4 * rate), sizes[1])) for _ in range(SOUNDS)]
+    began = time.perf_counter()
+    Comparison(replace(few, names=[str(n) for n in range(MINUTES)], codes=known), codec).novelty(sounds)
+    return time.perf_counter() - began
