@@ -95,6 +95,11 @@ class BundleMetadata(Settings):
     payload_sha256: Sha256 = ""
     codec_sha256: Sha256 = ""
 
+    @property
+    def version_text(self) -> str:
+        """The version of the format, for people."""
+        return ".".join(str(part) for part in self.version)
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         codec, prior = self.vqvae_config, self.prior_config
@@ -267,7 +272,10 @@ def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetada
         return None
     try:
         arrays = {key: value.numpy() for key, value in found.items()}
-        return read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
+        reference = read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
+        if not len(reference.scores) or not len(reference.anew):
+            raise ValueError("nothing says what is usual")
+        return reference
     except ValueError as error:
         raise ArtifactError(
             f"{path}: expected codes of recordings to compare new sounds with, found that {error}; get it again"

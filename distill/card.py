@@ -65,6 +65,13 @@ def card_text(name: str, metadata: BundleMetadata) -> str:
         for level, values in metadata.codebook_health_snapshot.items()
     ]
     quoted = shlex.quote(name)
+    known = metadata.metadata.get("reference_recordings")
+    kept = "It does not hold the codes of what it learnt, and cannot say how new its sounds are."
+    if isinstance(known, int):
+        kept = (
+            f"It holds the codes of the {known} recordings that it learnt, to say how new its sounds are. Whoever has the file\n"
+            "  can decode them; `bundle.reference: false` makes it without."
+        )
     generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
     return f"""# {_word(name)}
 
@@ -90,6 +97,7 @@ distill decode {quoted} recording.codes -o recording-again.wav
 
 - It learnt from somebody's recordings, and what it makes can come close to them or repeat them. Whoever owns those
   recordings should agree to what is done with the model.
+- {kept}
 - It knows nothing but these recordings; of other sounds the codec makes something that resembles them.
 
 ## Origin

@@ -258,7 +258,7 @@ def verify(model: ModelPath, as_json: Json = False) -> None:
         _print_json({"model": str(model), "ok": True, "checks": dict(found)})
         return
     for what, result in found:
-        print(f"ok  {what:9}{result}")
+        print(f"ok  {what:10}{result}")
 
 
 @app.command()

@@ -20,8 +20,8 @@ TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
 
 def describe(path: Path, metadata: BundleMetadata) -> Group:
     """Tables for the terminal."""
-    version = ".".join(str(part) for part in metadata.version)
-    file = ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB), format {version}, weights intact")
+    size = path.stat().st_size / 1e6
+    file = ("file", f"{path} ({size:.1f} MB), format {metadata.version_text}, weights intact")
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for row in (file, *facts(metadata), *origins(metadata)):
         table.add_row(*map(plain, row))
@@ -33,15 +33,18 @@ def verify(path: Path) -> Facts:
     """Check everything about a model file: what was checked, and what was found. Raises ArtifactError at the first fault."""
     bundle = load_bundle(path)
     metadata = bundle.metadata
-    version = ".".join(str(part) for part in metadata.version)
     networks = [network for network in (bundle.codec, bundle.prior) if network is not None]
     weights = sum(value.numel() for network in networks for value in network.state_dict().values())
     checks = [
         ("form", f"safetensors without gaps or overlaps, {path.stat().st_size} bytes, no pickle"),
-        ("metadata", f"format {version}, every value in its range, nothing required that is unknown"),
+        ("metadata", f"format {metadata.version_text}, every value in its range, nothing required that is unknown"),
         ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
         ("hash", f"SHA-256 {metadata.payload_sha256} as written"),
     ]
+    if bundle.reference is not None:
+        known = bundle.reference
+        found = f"codes of {len(known.codes)} recordings to compare new sounds with, {len(known.held_out)} held out"
+        checks.append(("reference", found))
     try:
         return [*checks, *_trials(bundle)]
     except ArtifactError as error:

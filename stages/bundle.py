@@ -10,10 +10,13 @@ from stages.running import PRIOR, VQVAE, bundle_path, run_stage, write_metrics
 def main(params: Params) -> Mapping[str, float]:
     path = bundle_path(params)
     metadata = bundle_artifacts(path, VQVAE, PRIOR, params.bundle.reference)
-    version = ".".join(str(part) for part in metadata.version)
     write_metrics(
         "bundle",
-        {"bytes": path.stat().st_size, "format_version": version, "payload_sha256": metadata.payload_sha256},
+        {
+            "bytes": path.stat().st_size,
+            "format_version": metadata.version_text,
+            "payload_sha256": metadata.payload_sha256,
+        },
     )
     return {}
 

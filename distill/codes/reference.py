@@ -75,17 +75,23 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
     for name, width in (("codes", num_quantizers), ("held_out", num_quantizers), ("scores", SCORES), ("anew", SCORES)):
         if arrays[name].shape[1] != width:
             raise ValueError(f"{name} has {arrays[name].shape[1]} columns where {width} belong")
-    for name in ("scores", "anew"):
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name} holds what are no numbers")
     sides = [
         _apart(arrays, *names, codebook_size) for names in (("codes", "lengths"), ("held_out", "held_out_lengths"))
     ]
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
     if len(names) != len(sides[0]):
         raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
-    scores, anew = (arrays[name].astype(np.float32, copy=False) for name in ("scores", "anew"))
+    scores, anew = (_scores(arrays, name) for name in ("scores", "anew"))
     return Reference(names, sides[0], sides[1], scores, anew)
+
+
+def _scores(arrays: Mapping[str, NDArray[np.generic]], name: str) -> Scores:
+    scores: Scores = arrays[name].astype(np.float32, copy=False)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{name} holds what are no numbers")
+    if (scores < 0).any() or (scores[:, 0] < 1).any():
+        raise ValueError(f"{name} holds what no comparison gives")
+    return scores
 
 
 def _apart(arrays: Mapping[str, NDArray[np.generic]], name: str, lengths: str, codebook_size: int) -> list[Coded]:

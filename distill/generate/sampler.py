@@ -11,6 +11,9 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.models.prior import Prior
 
+MOST_SPREAD = 0.99
+KEPT = 0.5  # of the sounds at most are going on when those that have ended are left out
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -42,11 +45,11 @@ def sample_codes(
     arguments: sequences are drawn together, from one generator. Beyond its context the prior goes on from the last half
     of what it has seen.
     """
-    size, spread = prior.codebook_size, prior.spread.tolist()
+    size, spread, alive = prior.codebook_size, prior.spread.tolist(), torch.arange(count)
     begin = 0 if prompt is None else len(prompt)  # the first frame that is drawn
     generator = torch.Generator(device="cpu").manual_seed(seed)
     guided = bool(label) and sampling.guidance != 1.0
-    rows = 2 * count if guided else count  # the second half without the label
+    together = 2 * count if guided else count  # the second half without the label
 
     def drawn(logits: Tensor, level: int, frame: int) -> Tensor:
         logits = logits.float().cpu()
@@ -55,27 +58,35 @@ def sample_codes(
         else:
             logits[:, begin_mark(size)] = -torch.inf
         if guided:
-            logits = exaggerated(logits[:count], logits[count:], sampling.guidance)
+            known, unknown = logits.chunk(2)
+            logits = exaggerated(known, unknown, sampling.guidance)
         chosen = draw(sharpened(logits, spread[level], size), sampling, generator)
         return chosen.repeat(2) if guided else chosen
 
-    past = None if prompt is None else torch.from_numpy(prompt)[None].expand(rows, -1, -1)
-    labels = torch.full((rows,), label)
+    past = None if prompt is None else torch.from_numpy(prompt)[None].expand(together, -1, -1)
+    labels = torch.full((together,), label)
     labels[count:] = 0
-    sampler = prior.sampler(rows, past, labels)
-    frames: list[Tensor] = []
+    sampler = prior.sampler(together, past, labels)
+    frames: list[tuple[Tensor, Tensor]] = []  # which sounds, and their codes
     lengths = torch.full((count,), max_frames)
     for frame in range(max_frames):
-        frames.append(sampler.next_frame(drawn)[:count].cpu())
-        ended = (frames[-1][:, 0] == end_mark(size)) & (lengths == max_frames)
-        lengths[ended] = frame
-        done = int((lengths < max_frames).sum())
-        if done == count:
+        frames.append((alive, sampler.next_frame(drawn)[: len(alive)].cpu()))
+        ended = frames[-1][1][:, 0] == end_mark(size)
+        lengths[alive[ended]] = lengths[alive[ended]].clamp_max(frame)
+        going = lengths[alive] == max_frames
+        if frame + 1 == max_frames or not going.any():
             break
+        if int(going.sum()) <= KEPT * len(alive):
+            rows = going.nonzero()[:, 0]
+            sampler.keep(torch.cat([rows, rows + len(alive)]) if guided else rows)
+            alive = alive[rows]
         if progress is not None:
+            done = int((lengths < max_frames).sum())
             progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
-    codes = torch.stack(frames, dim=1).numpy()
-    return [codes[row, : int(lengths[row])].copy() for row in range(count)]
+    codes = torch.zeros(count, len(frames), prior.num_quantizers, dtype=torch.int64)
+    for frame, (numbers, some) in enumerate(frames):
+        codes[numbers, frame] = some
+    return [codes[number, : int(lengths[number])].numpy().copy() for number in range(count)]
 
 
 def exaggerated(known: Tensor, unknown: Tensor, guidance: float) -> Tensor:
@@ -85,23 +96,32 @@ def exaggerated(known: Tensor, unknown: Tensor, guidance: float) -> Tensor:
 
 
 def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
-    """Logits `[B, V]` or `[B, V + marks]` of what labels would be that were not smoothed.
+    """Logits `[B, V]` or `[B, V + marks]` to weights of what labels would be that were not smoothed.
 
     Training on labels of which a share is spread over all codes teaches (1 - spread) p + spread / V; that is what
     unknown recordings cost least with, but drawn from it every so manieth code would be any code.
     """
-    if not spread:
-        return logits
     shares = logits.softmax(dim=-1)
-    kept = shares.clone()
-    kept[:, :codebook_size] = (kept[:, :codebook_size] - spread / codebook_size).clamp_min(0.0)
-    return torch.where(kept.sum(dim=-1, keepdim=True) > 0, kept, shares).log()
+    if spread:
+        # With all of the labels spread nothing would be left to draw from.
+        shares[:, :codebook_size].sub_(min(spread, MOST_SPREAD) / codebook_size).clamp_(min=0.0)
+    return shares
 
 
-def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One token of each row of `[B, V]`. Raises ArtifactError where the logits are no numbers."""
-    if sampling.temperature != 1.0:
-        logits = logits / sampling.temperature
+def draw(shares: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+    """One token of each row of weights `[B, V]`. Raises ArtifactError where they are no numbers."""
+    if (sampling.temperature, sampling.top_k, sampling.top_p) != (1.0, 0, 1.0):
+        shares = _cut(shares.log() / sampling.temperature, sampling)
+    try:
+        return torch.multinomial(shares, 1, generator=generator)[:, 0]
+    except RuntimeError as error:  # shares that are no numbers
+        raise ArtifactError(
+            "expected a prior that weighs codes, found one that gives no numbers; train it again"
+        ) from error
+
+
+def _cut(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Shares `[B, V]` of the tokens that `top_k` and `top_p` leave."""
     if 0 < sampling.top_k < logits.shape[1]:
         least = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
@@ -111,9 +131,4 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tens
         # A token stays while those before it hold less than top_p, so that at least one always does.
         dropped = shares.cumsum(dim=-1) - shares >= sampling.top_p
         logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
-    try:
-        return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
-    except RuntimeError as error:  # shares that are no numbers
-        raise ArtifactError(
-            "expected a prior that weighs codes, found one that gives no numbers; train it again"
-        ) from error
+    return logits.softmax(dim=-1)

@@ -79,6 +79,12 @@ class DelaySampler:
         self.frame += 1
         return undelay(self.drawn[:, self.frame : self.frame + levels])[:, 0]
 
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self.cache.keep(rows)
+        self.drawn, self.given = self.drawn[rows], self.given[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+
     def _advance(self, draw: Draw) -> None:
         """One place more: level q of frame `place - q`, counted from 0 on without the begin mark."""
         place = self.drawn.shape[1] - 1

@@ -12,6 +12,7 @@ from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall, Recalled
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
 
+PLACES = 64  # frames whose places are computed together when sounds are drawn
 BEND = 128  # hidden units between a codeword and the vector that it is guessed by
 
 
@@ -108,6 +109,9 @@ class FrameSampler:
         if past is not None:
             self.past = torch.cat([self.past, past.to(device)], dim=1)
         self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
+        self.offsets = torch.arange(prior.num_quantizers, device=device) * self.tables.read.shape[1]
+        self.read = self.tables.read.flatten(0, 1)
+        self.places, self.placed = torch.empty(0), 0  # vectors of places from that number on, made many at once
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -117,22 +121,36 @@ class FrameSampler:
             self.past = self.past[:, start - max(0, self.start) :]
             self.start, self.cache.length = start, 0
             if self.past.shape[1] > 1:
-                self._known(self.past[:, :-1], start)
-        known = self._known(self.past[:, -1:], self.frame)[:, 0]
-        recalled, codes = Recalled(self.prior.recall, self.past), []
+                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, self.cache)
+        known = self._known()
+        recalled = Recalled(self.prior.recall, self.past)
+        codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
+            if level:
+                recalled.say(level - 1, codes[-1])
+                known = known + nn.functional.embedding(codes[-1], self.tables.given[level - 1])
             logits = self._logits(known, level, recalled)
             codes.append(draw(logits, level, self.frame).to(known.device))
-            recalled.say(level, codes[level])
-            known = known + nn.functional.embedding(codes[level], self.tables.given[level])
         self.frame += 1
         frame = torch.stack(codes, dim=1)
         self.past = torch.cat([self.past, frame[:, None]], dim=1)
         return frame
 
-    def _known(self, inputs: Tensor, place: int) -> Tensor:
-        """Summaries `[B, T, D]` of frames `[B, T, Q]` from number `place` on, which the cache takes up."""
-        return self.prior.summaries(self.tables, inputs, torch.tensor([place]), self.labels, self.cache)
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self.cache.keep(rows)
+        self.past = self.past[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+
+    def _known(self) -> Tensor:
+        """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
+        prior, place = self.prior, self.frame - self.placed
+        if not 0 <= place < len(self.places):
+            self.placed, place = self.frame, 0
+            self.places = prior.place(torch.tensor([self.frame], device=self.past.device), PLACES)[0]
+        codes = nn.functional.embedding(self.past[:, -1] + self.offsets, self.read).sum(dim=1)
+        x = prior.labelled((codes + self.places[place])[:, None], self.labels)
+        return cast(Tensor, prior.to_depth(prior.stack(x, self.cache, self.frame)))[:, 0]
 
     def _logits(self, known: Tensor, level: int, recalled: Recalled) -> Tensor:
         """Logits `[B, V + marks]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""

@@ -34,6 +34,9 @@ class Sampler(Protocol):
     def next_frame(self, draw: Draw) -> Tensor:
         """Codes `[B, Q]` of the next frame; where the first is the end mark the sound has ended before it."""
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the sounds of these numbers alone."""
+
 
 class Prior(nn.Module):
     """A distribution over sequences of frames of codes, and with labels of each label's."""
@@ -203,3 +206,10 @@ class FlatSampler:
             self.tokens.append(self.fresh)
         self.frame += 1
         return torch.cat(self.tokens[-levels:], dim=1)
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self.cache.keep(rows)
+        self.tokens, self.fresh = [torch.cat(self.tokens, dim=1)[rows]], self.fresh[rows]
+        if self.known is not None and len(self.known) > 1:
+            self.known = self.known[rows]

@@ -27,6 +27,10 @@ class KeyValueCache:
         self.positions = positions  # how many it can hold
         self.length = 0
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences alone."""
+        self.memory = [memory[rows] for memory in self.memory]
+
 
 class Transformer(nn.Module):
     """`num_layers` causal blocks and a final norm. With `rotary` positions are relative: see `RotaryEmbedding`."""

@@ -93,9 +93,8 @@ print(json.dumps([len(runs), out]))
         assert run["status"] == "FINISHED"
         assert len(run["curve"]) == 2
         assert "checkpoint" in run["artifacts"]
-    assert {"val_perplexity", "val_bits_per_second", "train_loss", "audition/mean_agreement"} <= set(
-        runs["train_prior"]["metrics"]
-    )
+    audited = {f"audition/{name}" for name in ("mean_agreement", "mean_percentile_codes", "mean_percentile_spectra")}
+    assert {"val_perplexity", "val_bits_per_second", "train_loss", *audited} <= set(runs["train_prior"]["metrics"])
     assert "audition" in runs["train_prior"]["artifacts"]
     assert "codebook/level_0/utilization" in runs["train_vqvae"]["metrics"]
     assert "previews" in runs["train_vqvae"]["artifacts"]

@@ -54,6 +54,8 @@ REFERENCES = (
     ("scores", np.full((3, 7), np.nan, np.float32)),
     ("scores", np.zeros((3, 8), np.float32)),
     ("anew", np.full((3, 7), np.inf, np.float32)),
+    ("anew", np.zeros((0, 7), np.float32)),
+    ("scores", np.zeros((3, 7), np.float32)),
     ("more", np.zeros(3, np.float32)),
 )
 MEMORY = 512 << 20  # bytes that loading may take beyond what the process has

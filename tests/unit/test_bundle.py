@@ -274,16 +274,19 @@ def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path
     assert metadata.payload_sha256 in card
     assert "frame, 1 layers of 16" in card
     assert "distill generate" in card
+    assert "It does not hold the codes" in card
     assert "<script>" not in card
     assert "\x1b" not in card
     assert {line.count("|") - line.count("\\|") for line in card.splitlines() if line.startswith("|")} <= {3, 4}
+    known = metadata.model_copy(update={"metadata": {"reference_recordings": 5}})
+    assert "the codes of the 5 recordings that it learnt" in card_text("m.distill", known)
     assert card_text("m.distill", metadata) == card_text("m.distill", load_bundle(path).metadata)
 
 
 def test_a_good_file_is_verified_part_by_part(tmp_path: Path) -> None:
     metadata = write_prior_model(tmp_path / "a.distill")
     found = dict(verify(tmp_path / "a.distill"))
-    assert list(found) == ["form", "metadata", "weights", "hash", "codec", "prior"]
+    assert list(found) == ["form", "metadata", "weights", "hash", "reference", "codec", "prior"]
     assert metadata.payload_sha256 in found["hash"]
     write_model(tmp_path / "codec.distill")
     assert "prior" not in dict(verify(tmp_path / "codec.distill"))

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
     training = [RNG.integers(0, 8, (frames, 3)) for frames in (4, 1)]
     made = make_reference(names, training, [RNG.integers(0, 8, (7, 3))])
-    rows = np.arange(2 * SCORES, dtype=np.float32).reshape(2, SCORES)
+    rows = 1 + np.arange(2 * SCORES, dtype=np.float32).reshape(2, SCORES)
     return Reference(made.names, made.codes, made.held_out, rows, rows[:1])
 
 
@@ -52,6 +52,7 @@ def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
         ("held_out_lengths", np.array([8]), "held_out_lengths do not add up to held_out"),
         ("names", np.frombuffer(b"a", np.uint8), "there are 1 names for 2 recordings"),
         ("scores", np.full((2, SCORES), np.nan, np.float32), "scores holds what are no numbers"),
+        ("scores", np.zeros((2, SCORES), np.float32), "scores holds what no comparison gives"),
         ("anew", np.zeros((2, 3), np.float32), "anew has 3 columns"),
     ],
 )

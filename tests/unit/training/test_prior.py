@@ -2,6 +2,7 @@
 
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from unit.training.coded import GEOMETRY, LEVELS, SIZE, config, data, noise, rec
 
 from distill.codes.sequences import IGNORED, CodeSequences, begin_mark, end_mark
 from distill.execution import Execution
+from distill.generate.sampler import Sampling, sample_codes
 from distill.training import (
     PriorEpochMetrics,
     PriorStepMetrics,
@@ -170,6 +172,43 @@ def test_an_epoch_is_a_function_of_seed_and_number_and_can_be_entered_anywhere()
     assert order(sampler, 4)[2:] == order(again, 4, 2)
     assert order(sampler, 4) != order(sampler, 5)
     assert len(order(sampler, 4)) == sampler.batches_per_epoch
+
+
+def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
+    learnt = [[codes] * 2 for codes in recordings(0, 40)]
+    labels = [number % 3 for number in range(40)]
+
+    def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
+        sampler = WindowSampler(learnt, SIZE, LEVELS, 30, 4, 9, labels, dropout)
+        return [batch.labels.tolist() for batch in sampler.batches(epoch, skip) if batch.labels is not None]
+
+    assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
+    assert [label for batch in seen(0, 1.0) for label in batch] == [0] * 40
+    assert seen(3, 0.5)[2:] == seen(3, 0.5, skip=2)
+    assert seen(3, 0.5) != seen(4, 0.5)
+    kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
+    assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
+    assert next(iter(WindowSampler(learnt, SIZE, LEVELS, 30, 4, 9).batches(0, 0))).labels is None
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str) -> None:
+    """Label 1 counts up, label 2 down, and nothing else says which."""
+    up, down = recordings(0, 30), [codes[::-1].copy() for codes in recordings(1, 30)]
+    some = data([*up[:25], *down[:25]], [*up[25:], *down[25:]])
+    labels = {"train_labels": [1] * 25 + [2] * 25, "held_out_labels": [1] * 5 + [2] * 5, "labels": ["up", "down"]}
+    settings = config(architecture=architecture, epochs=40, label_dropout=0.2, label_smoothing=0.0)
+    model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
+
+    def share_up(label: int, guidance: float = 1.0) -> float:
+        drawn = sample_codes(model, 40, 2, 0, Sampling(guidance=guidance), natural_ending=False, label=label)
+        steps = [int(codes[1, 0] - codes[0, 0]) % SIZE for codes in drawn]
+        return steps.count(1) / max(1, steps.count(1) + steps.count(SIZE - 1))
+
+    assert share_up(1) > 0.8
+    assert share_up(2) < 0.2
+    assert 0.1 < share_up(0) < 0.9
+    assert share_up(1, 3.0) >= share_up(1) - 0.05
 
 
 def test_codes_in_memory_take_two_bytes_each_whatever_the_windows() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from unit.tiny import tiny_codec, write_tone
 
+import distill
 from distill.audio.corpus import ingest, load_corpus
 from distill.audio.writing import write_audio
 from distill.bundle import load_bundle, save_bundle
@@ -205,6 +206,21 @@ def test_a_prior_is_trained_on_what_the_codec_learnt_where_nothing_else_is_said(
     again = tmp_path / "again.distill"
     add_prior(copy, again, sounds, PARAMS, EXECUTION, state)  # a prior takes the place of another
     assert again.read_bytes() == copy.read_bytes()
+
+
+def test_folders_are_labels_where_that_is_asked_for(finished: TrainedModel, tmp_path: Path) -> None:
+    for number in range(6):
+        folder = tmp_path / "sounds" / ("low", "high")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tone(folder / f"{number}.wav", 0.4, pitch=200.0 * (number + 1))
+    labelled = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"labels": "folder"})})
+    add_prior(finished.path, tmp_path / "a.distill", tmp_path / "sounds", labelled, EXECUTION, tmp_path / "state")
+    model = distill.load(tmp_path / "a.distill")
+    assert model.labels == ["high", "low"]
+    assert model.bundle.reference is not None
+    assert {name.split("/")[0] for name in model.bundle.reference.names} == {"high", "low"}
+    made = model.generate(n=2, seconds=0.2, seed=0, label="low")
+    assert all(novelty is not None and novelty.codes.nearest.endswith(".wav") for novelty in made.novelty)
 
 
 def test_unknown_and_changed_recordings_are_sentences(finished: TrainedModel, tmp_path: Path) -> None:
