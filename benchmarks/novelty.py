@@ -1,7 +1,6 @@
 """What the novelty report says of sounds of which one knows how new they are, and how like the corpus drawn sounds are."""
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,6 @@ from distill.training.prior import PriorData, fit_prior
 SOUNDS = 64  # of each kind
 OVERTRAINED = 4  # times the epochs
 CHANGED = 0.05  # of the codes
-MINUTES = 1000  # of training recordings, to judge beside
 OURS, OVER, HELD_OUT, COPIES = "ours", "over-trained", "held out", "training codes, 5 % changed"
 SHUFFLED, UNIGRAM, UNTRAINED = "shuffled frames", "unigram", "untrained prior"
 
@@ -63,7 +61,6 @@ class NoveltyReport:
     held_out: float
     kinds: tuple[Kind, ...]
     apart: tuple[Apart, ...]
-    judging_seconds: float  # SOUNDS sounds of 4 s beside MINUTES of training recordings
     pictures: tuple[str, ...]
 
 
@@ -118,7 +115,6 @@ def measure_novelty(
         held_out=_held_out_copies(data, codec),
         kinds=kinds,
         apart=_apart(novelty[OURS], novelty[OVER]),
-        judging_seconds=_judging_seconds(codec),
         pictures=written,
     )
 
@@ -181,15 +177,3 @@ def _apart(ours: Sequence[Novelty], over: Sequence[Novelty]) -> tuple[Apart, ...
 def _lengths(sounds: Sequence[NDArray[np.integer]], codec: VQVAE) -> tuple[float, float, float]:
     short, middle, long = np.quantile([len(codes) for codes in sounds], [0.1, 0.5, 0.9]) / codec.spectrogram.frame_rate
     return float(short), float(middle), float(long)
-
-
-def _judging_seconds(codec: VQVAE) -> float:
-    """From codes in memory to novelty, with all that is made of the recordings first."""
-    rng, shape, rate = np.random.default_rng(0), codec.architecture, codec.spectrogram.frame_rate
-    sizes = (round(60 * rate), shape.num_quantizers)
-    known = [rng.integers(0, shape.codebook_size, sizes, dtype=np.uint16) for _ in range(MINUTES)]
-    few = with_scores(make_reference(["a"], known[:1], known[1:3]), codec)
-    sounds = [rng.integers(0, shape.codebook_size, (round(4 * rate), sizes[1])) for _ in range(SOUNDS)]
-    began = time.perf_counter()
-    Comparison(replace(few, names=[str(n) for n in range(MINUTES)], codes=known), codec).novelty(sounds)
-    return time.perf_counter() - began

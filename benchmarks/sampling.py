@@ -9,18 +9,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.prior_peers import OURS, Shape, x_transformers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.bundle import load_bundle
+from distill.codes.reference import make_reference
+from distill.generate.novelty import Judge
 from distill.generate.sampler import Sampling, sample_codes
 from distill.generate.synthesis import Wanted, generate_sounds
+from distill.likeness.scoring import with_scores
 from distill.models.prior import FlatPrior
+from distill.models.vqvae import VQVAE
 
 LLAMA, X_TRANSFORMERS = "transformers, Llama", "x-transformers"
 BATCHES = (1, 16)
@@ -28,7 +33,7 @@ LEVELS = 4
 LLAMA_MLP = 688  # three matrices of this width have the weights of two of four times 256
 ROUNDS, TIMES, FIRST = 9, 2, 2
 SECONDS = 4.0  # of sound that is made at a time
-
+JUDGED, MINUTES = 64, 1000  # sounds, and of training recordings beside them
 
 Way = Callable[[int], Callable[[], object]]  # from a number of sequences to what draws them
 
@@ -43,11 +48,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Made:
-    """Sounds from a model file: times real time for one and for several at once; seconds from a cold start to a file."""
+    """Sounds from a model file: times real time for one and for several at once; seconds from a cold start to a file;
+    seconds to judge JUDGED sounds beside MINUTES of recordings."""
 
     model: str
     real_time: dict[int, float]
     cold_start: float
+    judging: float
 
 
 def measure_drawing(say: Callable[[str], None]) -> tuple[Drawn, ...]:
@@ -79,7 +86,19 @@ def measure_making(model: Path, say: Callable[[str], None]) -> Made:
             done = subprocess.run([sys.executable, "-m", "distill", *command], capture_output=True, check=True)
             starts.append(time.perf_counter() - began)
             assert Path(json.loads(done.stdout)["sounds"][0]["file"]).exists()
-    return Made(model.name, real_time, statistics.median(starts))
+    return Made(model.name, real_time, statistics.median(starts), measure_judging(bundle.codec))
+
+
+def measure_judging(codec: VQVAE) -> float:
+    """Seconds from codes in memory to the novelty of JUDGED sounds of 4 s beside MINUTES of recordings."""
+    rng, shape, rate = np.random.default_rng(0), codec.architecture, codec.spectrogram.frame_rate
+    sizes = (round(60 * rate), shape.num_quantizers)
+    known = [rng.integers(0, shape.codebook_size, sizes, dtype=np.uint16) for _ in range(MINUTES)]
+    few = with_scores(make_reference(["a"], known[:1], known[1:3]), codec)
+    sounds = [rng.integers(0, shape.codebook_size, (round(4 * rate), sizes[1])) for _ in range(JUDGED)]
+    began = time.perf_counter()
+    Judge(replace(few, names=[str(number) for number in range(MINUTES)], codes=known), codec).judge(sounds)
+    return time.perf_counter() - began
 
 
 def _ways() -> dict[str, Way]:

@@ -91,10 +91,10 @@ class Model:
         """Make `n` new sounds of `seconds` each, or that end by themselves.
 
         The same seed gives the same sounds; without one it is any. With a `prompt`, a file or samples `[N]` (at
-        `prompt_rate` Hz where that is not the model's), sounds go on from it, and `seconds` counts what is new. `min_novelty` draws sounds
-        again that are copies ("close") or not new ("new"), or to which less than that share of held-out recordings is
-        more like the training recordings (0 to 1). `progress` is called with (done, of, text). Raises ArtifactError when the model cannot do that, ParamsError for
-        arguments that make no sense.
+        `prompt_rate` Hz where that is not the model's), sounds go on from it, and `seconds` counts what is new.
+        `min_novelty` draws sounds again that are copies ("close") or not new ("new"), or to which less than that share of
+        held-out recordings is more like the training recordings (0 to 1). `progress` is called with (done, of, text).
+        Raises ArtifactError when the model cannot do that, ParamsError for arguments that make no sense.
         """
         self.check_request(label, min_novelty)
         _check(n=n, seconds=seconds, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)

@@ -103,7 +103,7 @@ def new_project(folder: Path) -> Project:
     return project
 
 
-def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4) -> None:
+def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4, between: str = "_") -> None:
     families: dict[str, int] = {}
     for recording in demo_recordings():
         family = recording.name.split("/")[0]
@@ -111,7 +111,9 @@ def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4) -> None:
         if families[family] <= 2 and count:
             count -= 1
             samples = recording.samples[: int(seconds * recording.sample_rate)]
-            write_audio(folder / f"{recording.name.replace('/', '_')}.wav", samples, recording.sample_rate)
+            path = folder / f"{recording.name.replace('/', between)}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(path, samples, recording.sample_rate)
 
 
 def hashes(folder: Path) -> dict[str, str]:

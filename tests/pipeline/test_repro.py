@@ -5,7 +5,7 @@ import sys
 import time
 
 import soundfile
-from pipeline.project import Project, executed, hashes
+from pipeline.project import Project, executed, hashes, write_sounds
 
 from distill.audio.manifest import read_manifest
 from distill.bundle import load_bundle
@@ -143,6 +143,27 @@ def test_the_command_line_uses_the_model(finished: Project) -> None:
         outputs.append([(finished.folder / row["file"]).read_bytes() for row in answer["sounds"]])
     assert outputs[0] == outputs[1]
     assert outputs[0][0] != outputs[0][1]
+
+
+def test_folders_become_labels_and_a_model_can_go_without_its_recordings(project: Project) -> None:
+    write_sounds(project.folder / "sounds", between="/")
+    project.set(corpus={"labels": "folder"}, bundle={"reference": False})
+    done = project.dvc("repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((project.folder / "artifacts/audition/report.json").read_text())
+    labels = [row["label"] for row in report["generated"]]
+    assert len(set(labels)) == len(labels) == 2
+    assert all(row["verdict"] in ("new", "close", "copy") for row in report["generated"])
+    page = (project.folder / "artifacts/audition/index.html").read_text()
+    assert all(label in page for label in labels)
+    model = "models/tiny.distill"
+    asked = ("generate", model, "--seconds", "0.2", "--label", labels[1], "--json")
+    made = project.run(sys.executable, "-m", "distill", *asked)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["sounds"][0]["novelty"] is None
+    refused = project.run(sys.executable, "-m", "distill", *asked, "--min-novelty", "new")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "expected a model that holds codes of what it learnt" in refused.stderr
 
 
 def test_a_stop_file_ends_the_stage_as_a_success(finished: Project) -> None:

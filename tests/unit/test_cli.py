@@ -96,7 +96,7 @@ def test_a_model_is_verified_or_refused_with_its_fault(shell: Shell) -> None:
     done = shell("verify", "m.distill")
     assert (done.status, [line.split()[:2] for line in done.out.splitlines()]) == (
         0,
-        [["ok", part] for part in ("form", "metadata", "weights", "hash", "codec", "prior")],
+        [["ok", part] for part in ("form", "metadata", "weights", "hash", "reference", "codec", "prior")],
     )
     report = json.loads(shell("verify", "m.distill", "--json").out)
     assert (report["model"], report["ok"]) == ("m.distill", True)

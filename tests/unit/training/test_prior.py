@@ -194,9 +194,9 @@ def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str) -> None:
     """Label 1 counts up, label 2 down, and nothing else says which."""
-    up, down = recordings(0, 30), [codes[::-1].copy() for codes in recordings(1, 30)]
-    some = data([*up[:25], *down[:25]], [*up[25:], *down[25:]])
-    labels = {"train_labels": [1] * 25 + [2] * 25, "held_out_labels": [1] * 5 + [2] * 5, "labels": ["up", "down"]}
+    up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
+    some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
+    labels = {"train_labels": [1] * 140 + [2] * 140, "held_out_labels": [1] * 10 + [2] * 10, "labels": ["up", "down"]}
     settings = config(architecture=architecture, epochs=40, label_dropout=0.2, label_smoothing=0.0)
     model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
 
