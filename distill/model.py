@@ -98,6 +98,10 @@ class Model:
         """
         self.check_request(label, min_novelty)
         _check(n=n, seconds=seconds, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
+        if guidance != 1 and label is None:
+            raise ParamsError(
+                f"guidance {guidance:g}: expected a label to exaggerate, found none; name one with --label"
+            )
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = secrets.randbelow(2**31) if seed is None else seed
         wanted = Wanted(

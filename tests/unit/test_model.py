@@ -97,6 +97,7 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         ({"temperature": 0}, "temperature: expected more than 0"),
         ({"top_p": 2}, "top_p: expected more than 0 and at most 1, found 2"),
         ({"guidance": 50}, "guidance: expected from 0 to 20, found 50"),
+        ({"guidance": 2}, "guidance 2: expected a label to exaggerate, found none; name one with --label"),
     ):
         with pytest.raises(ParamsError, match=said):
             model.generate(**arguments)  # type: ignore[arg-type]
