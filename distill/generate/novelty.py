@@ -119,7 +119,7 @@ class Judge:
         as like as recordings coded anew, with few edits. `close`: more alike than 97.5 % of held-out recordings in one of the spaces."""
         bounds = np.quantile(usual, UNUSUAL, axis=0, method="higher")
         codes, spectra = (bounds[space] for space in SPACES)
-        fewest_edits = np.quantile(usual[:, SPACES[1]][:, EDITS], 1 - UNUSUAL, method="lower")
+        fewest_edits = float(np.quantile(usual[:, SPACES[1]][:, EDITS], 1 - UNUSUAL, method="lower"))
         copied_from = min((1.0 + codes[LIKENESS]) / 2, SURELY_COPIED)
         run = score.codes.copied_frames
         if score.codes.likeness >= copied_from or run > max(codes[COPIED], score.frames / 2):
