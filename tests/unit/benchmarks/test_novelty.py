@@ -1,0 +1,68 @@
+"""The benchmark of novelty: sounds made up to be told from drawn ones, and whether two sets are apart."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from unit.tiny import tiny_codec
+
+from benchmarks.novelty import (
+    CHANGED,
+    SHUFFLED,
+    SOUNDS,
+    UNIGRAM,
+    Apart,
+    Kind,
+    NoveltyReport,
+    _apart,
+    _changed,
+    _made_up,
+)
+from benchmarks.report import novelty_section
+from distill.generate.comparison import SetReport
+from distill.generate.distance import Diversity, KernelDistance
+
+KNOWN = [np.random.default_rng(number).integers(0, 8, (20 + number, 3)) for number in range(6)]
+
+
+def test_made_up_sounds_have_frames_or_codes_of_recordings_and_not_their_order() -> None:
+    made = _made_up(KNOWN, 22)
+    frames = {tuple(frame) for codes in KNOWN for frame in codes}
+    assert len(made[SHUFFLED]) == len(made[UNIGRAM]) == SOUNDS
+    assert all(tuple(frame) in frames for codes in made[SHUFFLED] for frame in codes)
+    assert not all(tuple(frame) in frames for codes in made[UNIGRAM] for frame in codes)
+    assert {len(codes) for codes in made[UNIGRAM]} <= {20, 21, 22}
+
+
+def test_changed_recordings_differ_in_the_share_that_is_said_at_most() -> None:
+    for codes, changed in zip(KNOWN, _changed(KNOWN, tiny_codec()), strict=True):
+        assert 0 <= (codes != changed).mean() <= CHANGED
+
+
+def test_sets_are_apart_or_not() -> None:
+    def side(values: Any) -> Any:
+        return [
+            SimpleNamespace(codes=SimpleNamespace(likeness=value), spectra=SimpleNamespace(likeness=0.5))
+            for value in values
+        ]
+
+    in_codes, in_spectra = _apart(side(np.arange(10.0)), side(np.arange(10.0) + 100))
+    assert in_codes.share == 1
+    assert in_codes.deviations == pytest.approx(0.5 / np.sqrt(21 / 1200))
+    assert (in_spectra.share, in_spectra.deviations) == (0.5, 0)
+
+
+def test_the_section_shows_what_was_found() -> None:
+    found = SetReport(
+        64, 80.0, 1.25, 0.87, 60, 3, 1, 0.1, 0.27, 0.13, 0.2, KernelDistance(23.1, 5.0, 3.3), Diversity(9.2, 9.4)
+    )
+    report = NoveltyReport(
+        "demo", 46, 74, 1.0, 0.056, (Kind("ours", found, (0.1, 0.8, 4.0)),), (Apart("codes", 0.72, 4.4),), ("a.png",)
+    )
+    section = novelty_section(report, "c")
+    expected = ("ours", "23.1", "9.2", "1.25", "0.10, 0.80, 4.00", "60, 3, 1", "27%, 13%")
+    assert section.tables[0].rows == (expected,)
+    assert [row[1] for row in section.tables[1].rows] == ["100.0%", "5.6%", "72%, 4.4 deviations from half"]
+    assert "5.0 ± 3.3" in section.text
+    assert "(a.png)" in section.text
