@@ -26,6 +26,7 @@ from distill.training.task import Epoch, FitResult, FitSettings, Step
 
 BETAS = (0.9, 0.95)
 RECALL_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
+LABEL_RATE = 10.0  # likewise: one vector for each label, which begins at zero, and few windows that speak of it
 SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
 
 Callback = Callable[[PriorStepMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent], None]
@@ -120,7 +121,7 @@ def fit_prior(
         warmup_steps=config.warmup_steps,
         patience=config.patience,
         seed=seed,
-        rate_shares={"recall.": RECALL_RATE},
+        rate_shares={"recall.": RECALL_RATE, "label": LABEL_RATE},
         average=config.weight_averaging,
     )
     fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
