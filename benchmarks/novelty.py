@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.prior import Say, code_folder
-from distill.codes.reference import MOST_FRAMES, make_reference
+from distill.codes.reference import MOST_FRAMES
 from distill.codes.store import Codes
 from distill.execution import Execution
 from distill.generate.comparison import Comparison, SetReport
@@ -27,7 +27,7 @@ from distill.training.prior import PriorData, fit_prior
 SOUNDS = 64  # of each kind
 OVERTRAINED = 4  # times the epochs
 CHANGED = 0.05  # of the codes
-OURS, OVER, HELD_OUT, COPIES = "ours", "over-trained", "held out", "training codes, 5 % changed"
+OURS, OVER = "ours", "over-trained"
 SHUFFLED, UNIGRAM, UNTRAINED = "shuffled frames", "unigram", "untrained prior"
 
 
@@ -120,8 +120,7 @@ def measure_novelty(
 
 
 def _comparison(data: PriorData, codec: VQVAE, held_out: Sequence[Codes]) -> Comparison:
-    reference = make_reference(data.train_names, [views[0] for views in data.train], held_out)
-    return Comparison(with_scores(reference, codec), codec)
+    return Comparison(with_scores(replace(data, held_out=held_out).reference(), codec), codec)
 
 
 def _made_up(known: Sequence[Codes], longest: int) -> Mapping[str, list[Codes]]:

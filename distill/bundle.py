@@ -26,7 +26,7 @@ from distill.models.priors import PriorShape, build_prior
 from distill.models.spectral import SpectrogramConfig
 from distill.models.vqvae import VQVAE, CodecShape, VQVAEArchitecture
 from distill.params import Settings, Share, first_problem
-from distill.weights import tensors_sha256, weights_sha256
+from distill.weights import tensors_sha256, under, weights_sha256
 from distill.words import shown
 
 FORMAT = "distill_model"
@@ -142,9 +142,7 @@ def save_bundle(
         tensors |= {PRIOR_PREFIX + key: value for key, value in prior.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if reference is not None:
-        tensors |= {
-            REFERENCE_PREFIX + key: torch.from_numpy(value.copy()) for key, value in reference.tensors().items()
-        }
+        tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
     written = metadata.model_copy(
         update={"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
     )
@@ -236,14 +234,12 @@ def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None
 
 def _reference_tensors(header: Header) -> dict[str, StoredTensor]:
     """All tensors of a reference, with the shapes that the file gives them, if it has one of them; the data decide."""
-    names = {REFERENCE_PREFIX + name: kind for name, kind in TENSORS.items()}
-    if not names.keys() & header.tensors.keys():
-        return {}
-    found = {name: header.tensors.get(name) for name in names}
-    return {
-        name: StoredTensor(kind, stored.shape if stored is not None and len(stored.shape) == dimensions else ())
-        for (name, (kind, dimensions)), stored in zip(names.items(), found.values(), strict=True)
-    }
+    expected = {}
+    for name, (kind, dimensions) in TENSORS.items():
+        stored = header.tensors.get(REFERENCE_PREFIX + name)
+        shape = () if stored is None or len(stored.shape) != dimensions else stored.shape
+        expected[REFERENCE_PREFIX + name] = StoredTensor(kind, shape)
+    return expected if expected.keys() & header.tensors.keys() else {}
 
 
 def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None) -> None:
@@ -265,13 +261,10 @@ def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None
 
 
 def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetadata) -> Reference | None:
-    found = {
-        key.removeprefix(REFERENCE_PREFIX): value for key, value in tensors.items() if key.startswith(REFERENCE_PREFIX)
-    }
-    if not found:
+    arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
+    if not arrays:
         return None
     try:
-        arrays = {key: value.numpy() for key, value in found.items()}
         reference = read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
         if not len(reference.scores) or not len(reference.anew):
             raise ValueError("nothing says what is usual")
@@ -295,7 +288,7 @@ def _check_hash(path: Path, what: str, expected: str, found: str) -> None:
 
 
 def _fill(path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    state = under(prefix, tensors)
     for key, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ArtifactError(f"{path}: expected finite weights, found others in {prefix}{key}; train again")

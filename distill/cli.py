@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
+LabelsFrom = Annotated[
+    Literal["none", "folder"], typer.Option(help="folder: sounds can be asked for by their recordings' folder")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
 
 
@@ -62,9 +65,7 @@ def train(
         float | None, typer.Option(help="weight of the commitment loss", show_default="auto")
     ] = None,
     sample_rate: Annotated[int | None, typer.Option(help="Hz, mono", show_default="24000")] = None,
-    labels: Annotated[
-        Literal["none", "folder"], typer.Option(help="folder: sounds can be asked for by their recordings' folder")
-    ] = "none",
+    labels: LabelsFrom = "none",
     seed: Annotated[int, typer.Option(help="another seed, another split and other weights")] = 0,
     prior: Annotated[
         bool,
@@ -118,9 +119,7 @@ def train_prior(
     hidden_size: Annotated[int | None, typer.Option(help="width", show_default="auto")] = None,
     layers: Annotated[int | None, typer.Option(help="transformer blocks", show_default="auto")] = None,
     heads: Annotated[int | None, typer.Option(help="attention heads", show_default="auto")] = None,
-    labels: Annotated[
-        Literal["none", "folder"], typer.Option(help="folder: sounds can be asked for by their recordings' folder")
-    ] = "none",
+    labels: LabelsFrom = "none",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave the model as it is")
     ] = None,

@@ -12,12 +12,10 @@ from distill.words import shown
 def novelty_words(novelty: Novelty) -> str:
     """The verdict on a sound in a line."""
     codes, spectra = novelty.codes, novelty.spectra
-    by_spectra = spectra.percentile > codes.percentile
-    alike = f"{spectra.difference_db:.1f} dB from" if by_spectra else f"{codes.likeness:.0%} of its codes as in"
-    return (
-        f"{novelty.verdict}: {alike} {shown((spectra if by_spectra else codes).nearest)}, "
-        f"longest copied run {codes.copied_seconds:.2f} s"
-    )
+    alike = f"{codes.likeness:.0%} of its codes as in {shown(codes.nearest)}"
+    if novelty.by_spectra:
+        alike = f"{spectra.difference_db:.1f} dB from {shown(spectra.nearest)}"
+    return f"{novelty.verdict}: {alike}, longest copied run {codes.copied_seconds:.2f} s"
 
 
 def set_words(made: Generated) -> list[str]:

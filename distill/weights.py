@@ -27,6 +27,11 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, without the beginning."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
 def weights_sha256(module: nn.Module) -> str:
     """The hash of a network's weights; a codec's ties codes and priors to it."""
     return tensors_sha256(module.state_dict())

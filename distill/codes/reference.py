@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+R = TypeVar("R")
 
 Coded = NDArray[np.uint16]  # [F, Q]
 Scores = NDArray[np.float32]  # [n, SCORES]
@@ -42,7 +45,7 @@ class Reference:
         values = {
             "codes": np.concatenate(self.codes),
             "lengths": [len(one) for one in self.codes],
-            "names": np.frombuffer("\n".join(self.names).encode(), dtype=np.uint8),
+            "names": np.frombuffer(bytearray("\n".join(self.names).encode()), dtype=np.uint8),
             "held_out": np.concatenate(self.held_out),
             "held_out_lengths": [len(one) for one in self.held_out],
             "scores": self.scores,
@@ -51,16 +54,20 @@ class Reference:
         return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
 
 
+def evenly(recordings: Sequence[R], most: int) -> Sequence[R]:
+    """So many of them at most, from all over."""
+    return recordings[:: -(-len(recordings) // most)]
+
+
 def make_reference(
     names: Sequence[str], training: Sequence[NDArray[np.integer]], held_out: Sequence[NDArray[np.integer]]
 ) -> Reference:
     """Of codes `[F, Q]`, without scores yet. Of many or long held-out recordings a part is enough."""
     nothing = np.empty((0, SCORES), dtype=np.float32)
-    some = held_out[:: -(-len(held_out) // MOST_HELD_OUT)]
     return Reference(
         [name.replace("\n", " ") for name in names],
         [codes.astype(np.uint16) for codes in training],
-        [codes[:MOST_FRAMES].astype(np.uint16) for codes in some],
+        [codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
         nothing,
         nothing,
     )

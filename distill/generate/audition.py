@@ -62,7 +62,7 @@ def audition(
     codes = [sound.codes for sound in sounds]
     novelty = comparison.novelty(codes)
     report = comparison.report(codes, novelty, seed, frames_for_seconds(bundle.codec, params.max_seconds))
-    entries = {entry.path.replace("\n", " "): entry for entry in corpus.entries}
+    entries = {entry.path: entry for entry in corpus.entries}
     rows = [
         _write_sound(output, number, sound, label, one, corpus, entries)
         for number, (sound, label, one) in enumerate(zip(sounds, named, novelty, strict=True))
@@ -82,7 +82,7 @@ def _write_sound(
     entries: dict[str, CorpusEntry],
 ) -> dict[str, Any]:
     rate, name = corpus.sample_rate, f"sound_{number:03d}"
-    nearest = novelty.spectra if novelty.spectra.percentile > novelty.codes.percentile else novelty.codes
+    nearest = novelty.spectra if novelty.by_spectra else novelty.codes
     entry = entries[nearest.nearest]
     # Of a long recording, the part that the sound was aligned with.
     is_long = entry.samples > MAX_NEAREST_SECONDS * rate

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.codes.reference import MOST_FRAMES, Coded, Reference
+from distill.codes.reference import MOST_FRAMES, Coded, Reference, evenly
 from distill.codes.store import Codes
 from distill.generate.distance import (
     Diversity,
@@ -92,13 +92,8 @@ class Comparison:
         )
 
     def _sides(self, longest: int) -> tuple[Statistics, Statistics]:
-        held_out, training = (_some(side) for side in (self.reference.held_out, self.reference.codes))
+        held_out, training = (evenly(side, MOST_COMPARED) for side in (self.reference.held_out, self.reference.codes))
         return self._statistics(held_out, longest), self._statistics(training, longest)
 
     def _statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
         return sound_statistics([self._spectra(codes[:longest]) for codes in sounds])
-
-
-def _some(recordings: Sequence[Coded]) -> Sequence[Coded]:
-    """At most MOST_COMPARED recordings, evenly taken."""
-    return recordings[:: -(-len(recordings) // MOST_COMPARED)]

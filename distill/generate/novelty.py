@@ -64,6 +64,11 @@ class Novelty:
         """The higher of both spaces'."""
         return max(self.codes.percentile, self.spectra.percentile)
 
+    @property
+    def by_spectra(self) -> bool:
+        """Whether spectra, not codes, give that one."""
+        return self.spectra.percentile > self.codes.percentile
+
     def json(self) -> dict[str, Any]:
         """The verdict and its reasons, for reports."""
         return {
@@ -83,7 +88,7 @@ class Judge:
             raise ValueError("expected a reference with scores")
         self._reference, self._frame_rate = reference, codec.spectrogram.frame_rate
         self._likeness = Likeness(codec, reference.codes)
-        self._same_sound = float(np.quantile(reference.anew[:, 4], SAME_SOUND))
+        self._same_sound = float(np.quantile(reference.anew[:, SPACES[1]][:, LIKENESS], SAME_SOUND))
 
     def judge(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds' codes `[F, Q]`. Of long sounds passages are judged, and the least new counts."""

@@ -55,6 +55,12 @@ def windows_at(starts: NDArray[np.int64], lags: NDArray[np.int64], frames: int) 
     return Windows(places.clip(0, starts[-1] - 1), owners, np.flatnonzero(begins))
 
 
+def stretch_around(starts: NDArray[np.int64], recording: int, lag: int, frames: int) -> slice:
+    """The frames of a recording that a sound of F frames at this lag could be turned into."""
+    begin, end = starts[recording : recording + 2]
+    return slice(max(begin, lag - SLACK), min(end, lag + frames + SLACK))
+
+
 def best_piece(windows: Windows, likeness: NDArray[np.float64]) -> tuple[int, int, float]:
     """Lag number, recording and likeness of the piece with the highest sum of `likeness` `[K, F]`, as a mean over F."""
     sums = windows.per_piece(likeness)

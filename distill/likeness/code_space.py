@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codes.store import Codes
-from distill.likeness.alignment import SLACK, Match, best_piece, edit_distance, longest_run, windows_at
+from distill.likeness.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
 from distill.likeness.search import likely_lags
 
 SIGNS = 16  # that stand for a code where places are looked for
@@ -31,11 +31,12 @@ class CodeIndex:
         generator = torch.Generator().manual_seed(SIGNS_SEED)
         sizes = (self.codes.shape[1], int(self.codes.max()) + 1, SIGNS)
         self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
+        self._known = self._signed(self.codes)
 
     def match(self, sounds: Sequence[Codes]) -> list[Match]:
         """The best alignment of each of `sounds` `[F, Q]` with a recording."""
         asked = [self._signed(codes) for codes in sounds]
-        lags = likely_lags(self._signed(self.codes), asked, POOL)
+        lags = likely_lags(self._known, asked, POOL)
         return [self._aligned(codes, some.numpy()) for codes, some in zip(sounds, lags, strict=True)]
 
     def _aligned(self, codes: Codes, lags: NDArray[np.int64]) -> Match:
@@ -44,16 +45,14 @@ class CodeIndex:
         equal = (self.codes[windows.frames] == sought) & (windows.owners >= 0)[..., None]  # [K, F, Q]
         agreement = equal.mean(axis=2)
         number, recording, likeness = best_piece(windows, agreement)
-        offset = int(lags[number] - self.starts[recording])
+        lag = int(lags[number])
         run = longest_run(windows, equal[..., 0] & (agreement >= COPIED))
-        begin, end = self.starts[recording : recording + 2]
-        first, last = max(begin, lags[number] - SLACK), min(end, lags[number] + len(codes) + SLACK)
-        costs = (self.codes[first:last] != sought[:, None]).mean(axis=2, dtype=np.float32)
-        return Match(recording, offset, likeness, run, edit_distance(costs))
+        stretch = self.codes[stretch_around(self.starts, recording, lag, len(codes))]
+        edits = edit_distance((stretch != sought[:, None]).mean(axis=2, dtype=np.float32))
+        return Match(recording, lag - int(self.starts[recording]), likeness, run, edits)
 
     def _signed(self, codes: NDArray[np.integer]) -> Tensor:
         """Codes `[F, Q]` as sums of random signs `[F, SIGNS]`: those of different codes are nearly orthogonal."""
-        sizes = self._signs.shape[1]
         levels, sizes, _ = self._signs.shape
         numbers = torch.from_numpy(codes.astype(np.int64)).clamp_max(sizes - 1) + sizes * torch.arange(levels)
         return nn.functional.embedding_bag(numbers, self._signs.flatten(0, 1), mode="sum")

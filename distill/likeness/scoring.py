@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.codes.reference import MOST_FRAMES, Coded, Reference, Scores
+from distill.codes.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
 from distill.likeness.alignment import Match
 from distill.likeness.code_space import CodeIndex
 from distill.likeness.spectral_space import CodeSpectra, SpectralIndex
@@ -62,7 +62,7 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     training recordings score that were decoded, shifted by half a frame, made softer and coded again."""
     likeness = Likeness(codec, reference.codes)
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
-    some = reference.codes[:: -(-len(reference.codes) // MOST_ANEW)]
+    some = evenly(reference.codes, MOST_ANEW)
     return replace(
         reference,
         scores=_table(likeness.scores(pieces)),

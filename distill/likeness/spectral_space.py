@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.likeness.alignment import SLACK, Match, best_piece, edit_distance, longest_run, windows_at
+from distill.likeness.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
 from distill.likeness.search import likely_lags
 from distill.models.quantizer import PLAIN_LEVELS
 from distill.models.search import KERNEL_FRAMES, REACH
@@ -90,12 +90,12 @@ class SpectralIndex:
         inside = windows.owners >= 0
         number, recording, likeness = best_piece(windows, (1.0 - apart / UNLIKE_DB).clip(0.0, 1.0) * inside)
         run = longest_run(windows, (apart <= ALIKE_DB) & inside)
-        begin, end = self.starts[recording : recording + 2]
-        first, last = max(begin, lags[number] - SLACK), min(end, lags[number] + len(sound) + SLACK)
+        lag = int(lags[number])
+        stretch = self.spectra[stretch_around(self.starts, recording, lag, len(sound))]
         gain = np.float32(gains[number][windows.owners[number] == recording][0])
-        across = _root_mean_square(sound[:, None] - self.spectra[first:last] - gain)
+        across = _root_mean_square(sound[:, None] - stretch - gain)
         edits = edit_distance((across > ALIKE_DB).astype(np.float32))
-        return Match(recording, int(lags[number] - begin), likeness, run, edits)
+        return Match(recording, lag - int(self.starts[recording]), likeness, run, edits)
 
 
 def _root_mean_square(difference: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -18,11 +18,12 @@ from distill.seeds import derive_seed
 from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from distill.training.interruption import Interruption
 from distill.training.journal import Journal, Line
-from distill.training.learner import Learner, under
+from distill.training.learner import Learner
 from distill.training.memory import keep_memory
 from distill.training.processes import Agreement, Stop
 from distill.training.task import Epoch, FitResult, FitSettings, Step, Task, learning_rate_at
 from distill.training.telemetry import PerplexityTelemetry
+from distill.weights import under
 
 DROP_FACTOR = 0.2  # of the learning rate when patience is over and there is a drop left
 WATCH_STEPS = 50  # between looks at the probe; where it finds nothing is where a rollback would go back to

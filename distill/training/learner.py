@@ -1,6 +1,6 @@
 """What a step changes: a network, its optimiser's moments and the average of its weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill.training.averaging import WeightAverage
 from distill.training.checkpoints import Tensors, optimizer_tensors, restore_optimizer
 from distill.training.task import FitSettings
+from distill.weights import under
 
 
 class Learner:
@@ -74,11 +75,6 @@ class Learner:
         if self.average is not None:
             self.average.put_back(weights)
         self.optimizer.state.clear()
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """Those whose names begin so, without the beginning."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _parameter_groups(model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:

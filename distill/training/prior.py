@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from distill.codes.reference import Reference, make_reference
 from distill.codes.sequences import IGNORED, NUM_MARKS, Batch, CodeSequences, covering_windows, pad_batch
 from distill.codes.store import Codes, CodesConfig
 from distill.models.prior import Prior
@@ -55,6 +56,10 @@ class PriorData:
     def recordings(self) -> int:
         """On both sides."""
         return len(self.train) + len(self.held_out)
+
+    def reference(self) -> Reference:
+        """What drawn sounds are compared with, without scores yet."""
+        return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
 
 
 @dataclass(frozen=True, eq=False)

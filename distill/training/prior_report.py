@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from distill.codes.reference import make_reference
 from distill.console import ProgressReport
 from distill.params import PriorConfig
 from distill.training.artifacts import save_artifact
@@ -55,10 +54,13 @@ def save_prior(
         codec_sha256=data.codes.codec_sha256,
         fingerprint=fingerprint,
     )
-    training_codes = [views[0] for views in data.train]
-    reference = make_reference(data.train_names, training_codes, data.held_out)
     save_artifact(
-        folder, training.model, artifact, fit.history, fit.journal, lambda place: save_reference(place, reference)
+        folder,
+        training.model,
+        artifact,
+        fit.history,
+        fit.journal,
+        lambda place: save_reference(place, data.reference()),
     )
     figures = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
     return {**figures, **fit.counts, "is_memorizing": float(training.complete.was_memorizing)}
