@@ -312,14 +312,9 @@ def throughput_section(found: Sequence[Throughput], command: str) -> Section:
 
 def sampling_section(drawn: Sequence[Drawn], made: Sequence[Made], command: str) -> Section:
     """Tokens drawn by priors of one shape, and sounds made with model files."""
-    ours, others = drawn[0], drawn[1:]
-    fastest = {batch: max((one.tokens[batch] for one in others), default=math.nan) for batch in ours.tokens}
+    fastest = {batch: min((one.ours[batch] for one in drawn[1:]), default=math.nan) for batch in drawn[0].tokens}
     rows = tuple(
-        (
-            one.name,
-            *(f"{one.tokens[b]:.0f}" for b in one.tokens),
-            *(f"{ours.tokens[b] / one.tokens[b]:.2f}" for b in one.tokens),
-        )
+        (one.name, *(f"{one.tokens[b]:.0f}" for b in one.tokens), *(f"{one.ours[b]:.2f}" for b in one.tokens))
         for one in drawn
     )
     columns = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours / it, 16")
@@ -334,8 +329,8 @@ def sampling_section(drawn: Sequence[Drawn], made: Sequence[Made], command: str)
     )
     text = (
         f"`{command}`: width 256, 4 blocks, 4 heads, 128 codes, 188 tokens drawn with a cache, fp32, each in a process of its "
-        f"own, in turn, medians; ours beside the fastest of the others: "
-        + ", ".join(f"{ours.tokens[batch] / speed:.2f} for {batch}" for batch, speed in fastest.items())
+        f"own, in turn, medians; ours beside the fastest of the others, medians of each round's ratio: "
+        + ", ".join(f"{ratio:.2f} for {batch}" for batch, ratio in fastest.items())
         + ". Below: sounds of 4 s drawn and decoded, `distill generate` from its start to a file of a second, and the "
         "novelty of 64 sounds of 4 s beside 1000 minutes of made-up codes."
     )

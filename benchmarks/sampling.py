@@ -40,10 +40,11 @@ Way = Callable[[int], Callable[[], object]]  # from a number of sequences to wha
 
 @dataclass(frozen=True)
 class Drawn:
-    """Tokens a second, for one sequence and for several at once."""
+    """Tokens a second, for one sequence and for several at once, and how often ours draws as many in the same time."""
 
     name: str
     tokens: dict[int, float]
+    ours: dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,14 @@ def measure_drawing(say: Callable[[str], None]) -> tuple[Drawn, ...]:
     turns = {(name, batch): Turn("benchmarks.sampling", name, str(batch)) for name in names for batch in BATCHES}
     seconds = in_turn(turns, ROUNDS, TIMES, FIRST)
     speed = {key: TIMES * key[1] * Shape.tokens / statistics.median(times) for key, times in seconds.items()}
-    return tuple(Drawn(name, {batch: speed[name, batch] for batch in BATCHES}) for name in names)
+    ratios = {
+        (name, batch): statistics.median(its / mine for its, mine in zip(times, seconds[OURS, batch], strict=True))
+        for (name, batch), times in seconds.items()
+    }
+    return tuple(
+        Drawn(name, {batch: speed[name, batch] for batch in BATCHES}, {batch: ratios[name, batch] for batch in BATCHES})
+        for name in names
+    )
 
 
 def measure_making(model: Path, say: Callable[[str], None]) -> Made:

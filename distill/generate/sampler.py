@@ -1,6 +1,8 @@
 """Sampling codes from a prior: cached, batched, from a seed, with sounds that end by themselves or at a given length."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,7 @@ from distill.errors import ArtifactError
 from distill.models.prior import Prior
 
 MOST_SPREAD = 0.99
+FEW_ROWS = 4  # sounds drawn at once
 KEPT = 0.5  # of the sounds at most are going on when those that have ended are left out
 
 
@@ -69,24 +72,36 @@ def sample_codes(
     sampler = prior.sampler(together, past, labels)
     frames: list[tuple[Tensor, Tensor]] = []  # which sounds, and their codes
     lengths = torch.full((count,), max_frames)
-    for frame in range(max_frames):
-        frames.append((alive, sampler.next_frame(drawn)[: len(alive)].cpu()))
-        ended = frames[-1][1][:, 0] == end_mark(size)
-        lengths[alive[ended]] = lengths[alive[ended]].clamp_max(frame)
-        going = lengths[alive] == max_frames
-        if frame + 1 == max_frames or not going.any():
-            break
-        if int(going.sum()) <= KEPT * len(alive):
-            rows = going.nonzero()[:, 0]
-            sampler.keep(torch.cat([rows, rows + len(alive)]) if guided else rows)
-            alive = alive[rows]
-        if progress is not None:
-            done = int((lengths < max_frames).sum())
-            progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
+    with _onednn(together > FEW_ROWS):
+        for frame in range(max_frames):
+            frames.append((alive, sampler.next_frame(drawn)[: len(alive)].cpu()))
+            ended = frames[-1][1][:, 0] == end_mark(size)
+            lengths[alive[ended]] = lengths[alive[ended]].clamp_max(frame)
+            going = lengths[alive] == max_frames
+            if frame + 1 == max_frames or not going.any():
+                break
+            if int(going.sum()) <= KEPT * len(alive):
+                rows = going.nonzero()[:, 0]
+                sampler.keep(torch.cat([rows, rows + len(alive)]) if guided else rows)
+                alive = alive[rows]
+            if progress is not None:
+                done = int((lengths < max_frames).sum())
+                progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
     codes = torch.zeros(count, len(frames), prior.num_quantizers, dtype=torch.int64)
     for frame, (numbers, some) in enumerate(frames):
         codes[numbers, frame] = some
     return [codes[number, : int(lengths[number])].numpy().copy() for number in range(count)]
+
+
+@contextmanager
+def _onednn(worth_it: bool) -> Iterator[None]:
+    """Without oneDNN where it takes longer to begin than there is to compute."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = before and worth_it  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def exaggerated(known: Tensor, unknown: Tensor, guidance: float) -> Tensor:
@@ -112,12 +127,12 @@ def draw(shares: Tensor, sampling: Sampling, generator: torch.Generator) -> Tens
     """One token of each row of weights `[B, V]`. Raises ArtifactError where they are no numbers."""
     if (sampling.temperature, sampling.top_k, sampling.top_p) != (1.0, 0, 1.0):
         shares = _cut(shares.log() / sampling.temperature, sampling)
-    try:
-        return torch.multinomial(shares, 1, generator=generator)[:, 0]
-    except RuntimeError as error:  # shares that are no numbers
-        raise ArtifactError(
-            "expected a prior that weighs codes, found one that gives no numbers; train it again"
-        ) from error
+    heights = shares.cumsum(dim=1, dtype=torch.float64)
+    if not math.isfinite(heights[:, -1].sum()):
+        raise ArtifactError("expected a prior that weighs codes, found one that gives no numbers; train it again")
+    # One random number a row: as many as there are weights would take as long as all else here.
+    chosen = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator) * heights[:, -1:]
+    return (heights <= chosen).sum(dim=1)
 
 
 def _cut(logits: Tensor, sampling: Sampling) -> Tensor:

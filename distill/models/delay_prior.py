@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from distill.codes.patterns import delay_codes, undelay
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
+from distill.models.decoding import Ahead, Decoder, Product
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.transformer import KeyValueCache, Place, Transformer
@@ -59,12 +60,17 @@ class DelayPrior(WordPrior):
 class DelaySampler:
     """Draws Q - 1 places ahead of the frame that it gives. Where a window ends the next one begins, see `window_start`."""
 
+    @torch.no_grad()
     def __init__(self, prior: DelayPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
-        self.prior, self.labels = prior, labels
-        self.mark, self.places = begin_mark(prior.codebook_size), prior.context_frames + prior.num_quantizers - 1
-        self.cache = KeyValueCache(prior.stack, count, self.places)
-        begin = torch.full((count, 1, prior.num_quantizers), self.mark, device=prior.bias.device)
-        self.given = begin[:, :0] if past is None else past.to(begin.device)
+        device, levels = prior.bias.device, prior.num_quantizers
+        self.prior, self.labels, self.mark = prior, labels, begin_mark(prior.codebook_size)
+        self.decoder = Decoder(prior.stack, count, prior.context_frames + levels - 1)
+        read, guessed = prior.read(prior.codewords), prior.guessed(prior.codewords)
+        self.offsets, self.read = torch.arange(levels, device=device) * read.shape[1], read.flatten(0, 1)
+        self.guessed = Product(guessed.flatten(0, 1), (prior.bias + prior.impossible).flatten())
+        self.places = Ahead(lambda first, places: prior.place(torch.tensor([first], device=device), places)[0])
+        begin = torch.full((count, 1, levels), self.mark, device=device)
+        self.given = begin[:, :0] if past is None else past.to(device)
         self.frame = self.given.shape[1]
         frames = torch.cat([begin, self.given], dim=1)
         self.drawn = delay_codes(frames, self.mark)[:, : frames.shape[1]]  # [B, S, Q]
@@ -81,19 +87,19 @@ class DelaySampler:
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
-        self.cache.keep(rows)
+        self.decoder.cache.keep(rows)
         self.drawn, self.given = self.drawn[rows], self.given[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 
     def _advance(self, draw: Draw) -> None:
         """One place more: level q of frame `place - q`, counted from 0 on without the begin mark."""
-        place = self.drawn.shape[1] - 1
-        start = window_start(place + 1, self.places)
+        place, cache = self.drawn.shape[1] - 1, self.decoder.cache
+        start = window_start(place + 1, cache.positions)
         if start != self.start:
-            self.start, self.cache.length = start, 0
+            self.start, cache.length = start, 0
             if place > start:
-                self._logits(self._window()[:, :-1], start)
-        logits = self._logits(self._window()[:, -1:], place)[:, 0]
+                self.prior.logits(self._window(start, place), torch.tensor([start]), self.labels, cache)
+        logits = self._logits(self._window(place, place + 1)[:, 0], place)
         codes = [self._code(logits[:, level], level, place - level, draw) for level in range(logits.shape[1])]
         self.drawn = torch.cat([self.drawn, torch.stack(codes, dim=1)[:, None]], dim=1)
 
@@ -104,12 +110,17 @@ class DelaySampler:
             return self.given[:, frame, level]
         return draw(logits, level, frame).to(logits.device)
 
-    def _window(self) -> Tensor:
-        """What has been drawn from `start` on, without what belongs to frames before."""
-        window = self.drawn[:, self.start :].clone()
-        for level in range(1, window.shape[2]):
-            window[:, :level, level] = self.mark
+    def _window(self, begin: int, end: int) -> Tensor:
+        """What has been drawn at these places, without what belongs to frames before the window."""
+        window = self.drawn[:, begin:end]
+        if begin - self.start < window.shape[2] - 1:
+            window = window.clone()
+            for level in range(begin - self.start + 1, window.shape[2]):
+                window[:, : self.start + level - begin, level] = self.mark
         return window
 
-    def _logits(self, places: Tensor, first: int) -> Tensor:
-        return self.prior.logits(places, torch.tensor([first]), self.labels, self.cache)
+    def _logits(self, codes: Tensor, place: int) -> Tensor:
+        """Logits `[B, Q, V + marks]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
+        vectors = nn.functional.embedding(codes + self.offsets, self.read).sum(dim=1)
+        x = self.prior.labelled((vectors + self.places.at(place))[:, None], self.labels)[:, 0]
+        return self.guessed(self.decoder(x, place)).view(len(codes), self.prior.num_quantizers, -1)

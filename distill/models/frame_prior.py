@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
+from distill.models.decoding import Ahead, Decoder, Norm, Product, ResidualStep
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall, Recalled
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
 
-PLACES = 64  # frames whose places are computed together when sounds are drawn
 BEND = 128  # hidden units between a codeword and the vector that it is guessed by
 
 
@@ -82,10 +82,6 @@ class FramePrior(WordPrior):
         start = None if cache is None else int(places[0])
         return cast(Tensor, self.to_depth(self.stack(self.dropout(x), cache, start)))
 
-    def cache(self, batch_size: int) -> KeyValueCache:
-        """An empty cache for `context_frames` frames."""
-        return KeyValueCache(self.stack, batch_size, self.context_frames)
-
     def _deep(self, x: Tensor) -> Tensor:
         for block in self.depth:
             x = block(x)
@@ -102,8 +98,12 @@ class FrameSampler:
     @torch.no_grad()
     def __init__(self, prior: FramePrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
         self.prior, self.labels = prior, labels
-        self.tables, self.cache = prior.tables(), prior.cache(count)
-        self.depth = [cast(ResidualBlock, block).step() for block in prior.depth]
+        self.tables, self.decoder = prior.tables(), Decoder(prior.stack, count, prior.context_frames)
+        self.to_depth = Product(prior.to_depth.weight, prior.to_depth.bias)
+        self.depth = [ResidualStep(cast(ResidualBlock, block)) for block in prior.depth]
+        self.norm = Norm(prior.norm)
+        self.guessed = [self._guess(level) for level in range(prior.num_quantizers)]
+        self.recalled = Recalled(prior.recall, prior.context_frames)
         mark, device = begin_mark(prior.codebook_size), prior.bias.device
         self.past = torch.full((count, 1, prior.num_quantizers), mark, device=device)  # [B, S, Q], the window
         if past is not None:
@@ -111,25 +111,26 @@ class FrameSampler:
         self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
         self.offsets = torch.arange(prior.num_quantizers, device=device) * self.tables.read.shape[1]
         self.read = self.tables.read.flatten(0, 1)
-        self.places, self.placed = torch.empty(0), 0  # vectors of places from that number on, made many at once
+        self.places = Ahead(lambda first, places: prior.place(torch.tensor([first], device=device), places)[0])
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
         start = window_start(self.frame + 1, self.prior.context_frames)
         if start != self.start:
+            cache = self.decoder.cache
             self.past = self.past[:, start - max(0, self.start) :]
-            self.start, self.cache.length = start, 0
+            self.start, cache.length = start, 0
             if self.past.shape[1] > 1:
-                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, self.cache)
+                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, cache)
         known = self._known()
-        recalled = Recalled(self.prior.recall, self.past)
+        self.recalled.begin(self.past)
         codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
             if level:
-                recalled.say(level - 1, codes[-1])
+                self.recalled.say(level - 1, codes[-1])
                 known = known + nn.functional.embedding(codes[-1], self.tables.given[level - 1])
-            logits = self._logits(known, level, recalled)
+            logits = self._logits(known, level)
             codes.append(draw(logits, level, self.frame).to(known.device))
         self.frame += 1
         frame = torch.stack(codes, dim=1)
@@ -138,25 +139,26 @@ class FrameSampler:
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
-        self.cache.keep(rows)
+        self.decoder.cache.keep(rows)
         self.past = self.past[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 
     def _known(self) -> Tensor:
         """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
-        prior, place = self.prior, self.frame - self.placed
-        if not 0 <= place < len(self.places):
-            self.placed, place = self.frame, 0
-            self.places = prior.place(torch.tensor([self.frame], device=self.past.device), PLACES)[0]
         codes = nn.functional.embedding(self.past[:, -1] + self.offsets, self.read).sum(dim=1)
-        x = prior.labelled((codes + self.places[place])[:, None], self.labels)
-        return cast(Tensor, prior.to_depth(prior.stack(x, self.cache, self.frame)))[:, 0]
+        x = self.prior.labelled((codes + self.places.at(self.frame))[:, None], self.labels)[:, 0]
+        return self.to_depth(self.decoder(x, self.frame))
 
-    def _logits(self, known: Tensor, level: int, recalled: Recalled) -> Tensor:
+    def _logits(self, known: Tensor, level: int) -> Tensor:
         """Logits `[B, V + marks]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
-        prior, deep = self.prior, known + self.prior.level[level]
+        deep = known + self.prior.level[level]
         for block in self.depth:
             deep = block(deep)
-        deep = prior.norm(deep)
-        logits = torch.addmm(prior.bias[level], deep, self.tables.guessed[level].t())
-        return recalled.mixed(logits, deep, level) + prior.impossible[level]
+        guessed = self.guessed[level](self.norm(deep))
+        return self.recalled.mixed(guessed[:, :-1], guessed[:, -1], level) + self.prior.impossible[level]
+
+    def _guess(self, level: int) -> Product:
+        """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + marks + 1]`."""
+        prior, recall = self.prior, self.prior.recall
+        weight = torch.cat([self.tables.guessed[level], recall.sentinel.weight])
+        return Product(weight, torch.cat([prior.bias[level, 0], recall.sentinel.bias + recall.threshold[level]]))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import impossible_marks
+from distill.models.decoding import Decoder, Product
 from distill.models.dropout import Dropout
 from distill.models.transformer import INIT_STD, KeyValueCache, Transformer
 
@@ -183,10 +184,14 @@ class FlatPrior(Prior):
 class FlatSampler:
     """Code after code. Where a window ends the next one begins, see `window_start`."""
 
+    @torch.no_grad()
     def __init__(self, prior: FlatPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        tokens = prior.tokens
         self.prior, self.known = prior, prior.known(labels)
-        self.device = prior.tokens.head.weight.device
-        self.cache = prior.tokens.cache(count)
+        self.device = tokens.head.weight.device
+        self.decoder, self.head = Decoder(tokens.stack, count, tokens.seq_len), Product(tokens.head.weight)
+        levels = torch.arange(tokens.seq_len, device=self.device) % tokens.num_quantizers
+        self.places = tokens.position_embedding.weight + tokens.level_embedding(levels)  # [positions, D]
         self.tokens = [torch.full((count, 1), begin_mark(prior.codebook_size), device=self.device)]
         self.frame, self.start = 0, 0
         if past is not None:
@@ -194,22 +199,31 @@ class FlatSampler:
             self.frame = past.shape[1]
         self.fresh = torch.cat(self.tokens, dim=1)  # what the cache lacks
 
+    @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
         levels = self.prior.num_quantizers
         start = window_start(self.frame + 1, self.prior.context_frames)
         if start != self.start:
-            self.start, self.cache.length, self.fresh = start, 0, torch.cat(self.tokens, dim=1)[:, start * levels :]
+            self.start, self.decoder.cache.length = start, 0
+            self.fresh = torch.cat(self.tokens, dim=1)[:, start * levels :]
         for level in range(levels):
-            logits = self.prior.tokens(self.fresh, self.cache, self.known)[:, -1]
-            self.fresh = draw(logits, level, self.frame)[:, None].to(self.device)
+            self.fresh = draw(self._logits(), level, self.frame)[:, None].to(self.device)
             self.tokens.append(self.fresh)
         self.frame += 1
         return torch.cat(self.tokens[-levels:], dim=1)
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
-        self.cache.keep(rows)
+        self.decoder.cache.keep(rows)
         self.tokens, self.fresh = [torch.cat(self.tokens, dim=1)[rows]], self.fresh[rows]
         if self.known is not None and len(self.known) > 1:
             self.known = self.known[rows]
+
+    def _logits(self) -> Tensor:
+        """Logits `[B, V + marks]` of what follows `fresh`, which the cache takes up: `CodePrior.forward` in fewer calls."""
+        tokens, cache = self.prior.tokens, self.decoder.cache
+        if self.fresh.shape[1] > 1:
+            return cast(Tensor, tokens(self.fresh, cache, self.known))[:, -1]
+        x = nn.functional.embedding(self.fresh[:, 0], tokens.token_embedding.weight) + self.places[cache.length]
+        return self.head(self.decoder(x if self.known is None else x + self.known[:, 0]))

@@ -71,29 +71,33 @@ class Recall(nn.Module):
 
 
 class Recalled:
-    """`Recall` for drawing: what `past` `[B, S, Q]` says of the frame after it, level by level, nothing computed twice."""
+    """`Recall` for drawing, frame after frame and level after level, with nothing computed twice."""
 
-    def __init__(self, recall: Recall, past: Tensor) -> None:
-        self.recall, self.past = recall, past
-        self.of_coarser = recall.of_coarser()
+    def __init__(self, recall: Recall, most_frames: int) -> None:
+        self._recall = recall
+        self._of_coarser, self._of_before = recall.of_coarser(), recall.same[:, recall.levels :].T
+        ages = torch.arange(most_frames, device=recall.age.device).flip(0)
+        self._of_ages = recall.of_ages(ages).T  # [most_frames, Q], the last frame last
+
+    def begin(self, past: Tensor) -> None:
+        """Go on to the frame after `past` `[B, S, Q]`."""
+        self._past = past
         same = (past[:, -1:] == _one_later(past)).float()  # [B, S, Q]
-        ages = torch.arange(past.shape[1] - 1, -1, -1, device=past.device)
-        scores = same @ recall.same[:, recall.levels :].T + recall.of_ages(ages).T
-        self.scores = scores.masked_fill_(past >= recall.codebook_size, -torch.inf)  # [B, S, Q]
+        scores = same @ self._of_before + self._of_ages[-past.shape[1] :]
+        self._scores = scores.masked_fill_(past >= self._recall.codebook_size, -torch.inf)  # [B, S, Q]
 
-    def mixed(self, logits: Tensor, deep: Tensor, level: int) -> Tensor:
-        """Logits `[B, V + marks]` of a level, made of `deep` `[B, D]`, mixed with what was said."""
-        scores = self.scores[:, :, level]
-        sentinel = self.recall.sentinel(deep)[:, 0] + self.recall.threshold[level]
+    def mixed(self, logits: Tensor, sentinel: Tensor, level: int) -> Tensor:
+        """Logits `[B, V + marks]` of a level, mixed with what was said; `sentinel` `[B]` is what the former weigh."""
+        scores = self._scores[:, :, level]
         top = torch.maximum(scores.amax(dim=1), sentinel)
         shares = logits.softmax(dim=1) * (sentinel - top).exp()[:, None]
-        mixed: Tensor = shares.scatter_add_(1, self.past[:, :, level], (scores - top[:, None]).exp()).add_(TINY).log_()
+        mixed: Tensor = shares.scatter_add_(1, self._past[:, :, level], (scores - top[:, None]).exp()).add_(TINY).log_()
         return mixed
 
     def say(self, level: int, codes: Tensor) -> None:
         """Go on to the next level: these are the codes `[B]` of this one."""
-        agree = (self.past[:, :, level] == codes[:, None])[:, :, None]
-        self.scores = self.scores + agree * self.of_coarser[:, level]
+        agree = (self._past[:, :, level] == codes[:, None])[:, :, None]
+        self._scores = torch.addcmul(self._scores, agree, self._of_coarser[:, level])
 
 
 def _one_later(frames: Tensor) -> Tensor:

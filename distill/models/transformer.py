@@ -11,7 +11,6 @@ from distill.models.dropout import Dropout
 
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
-MANY_ROWS = 8  # sequences drawn at once
 PLACE_RATES = 8  # sines and cosines of the logarithm of a position's number
 
 
@@ -22,8 +21,7 @@ class KeyValueCache:
         block = cast(Block, stack.blocks[0])
         weight = block.attend.weight
         shape = (batch_size, 2, block.num_heads, positions, weight.shape[1] // block.num_heads)
-        self.memory = [weight.new_zeros(shape) for _ in stack.blocks]
-        self.steps = [cast(Block, block).step() for block in stack.blocks]
+        self.memory = [weight.new_empty(shape) for _ in stack.blocks]
         self.positions = positions  # how many it can hold
         self.length = 0
 
@@ -57,11 +55,6 @@ class Transformer(nn.Module):
         if cache is None:
             for block in self.blocks:
                 x = block(x, None, seen, turns)
-        elif x.shape[1] == 1 and not torch.is_grad_enabled():
-            y = x[:, 0]
-            for step, memory in zip(cache.steps, cache.memory, strict=True):
-                y = step(y, memory, seen, turns)
-            x = y[:, None]
         else:
             for block, memory in zip(self.blocks, cache.memory, strict=True):
                 x = block(x, memory, seen, turns)
@@ -74,6 +67,8 @@ class RotaryEmbedding(nn.Module):
     """Turns each pair of a query's or key's features by an angle proportional to its position, so that attention
     depends on distances alone (Su et al. 2021, RoFormer, eq. 34)."""
 
+    rates: Tensor
+
     def __init__(self, head_size: int) -> None:
         super().__init__()
         rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2) / head_size)
@@ -81,7 +76,7 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosines and sines `[count, head_size / 2]` of positions from `start` on."""
-        angles = torch.arange(start, start + count, device=device)[:, None] * cast(Tensor, self.rates)
+        angles = torch.arange(start, start + count, device=device)[:, None] * self.rates
         return angles.cos(), angles.sin()
 
 
@@ -111,10 +106,6 @@ class Block(nn.Module):
         """`[B, T, D]` to `[B, T, D]`; `memory` `[B, 2, H, positions, D / H]` holds `start` earlier positions and takes up these."""
         x = x + self.dropout(self.project(self._attention(self.attention_norm(x), memory, start, turns)))
         return cast(Tensor, self.mlp(x))
-
-    def step(self) -> "BlockStep":
-        """The same for one position at a time."""
-        return BlockStep(self)
 
     def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, count, width = x.shape
@@ -164,63 +155,6 @@ class ResidualBlock(nn.Module):
         """`[..., D]` to `[..., D]`."""
         y = self.contract(nn.functional.gelu(self.expand(self.norm(x))))
         return x + cast(Tensor, self.dropout(y))
-
-    def step(self) -> "ResidualStep":
-        """The same for one position at a time."""
-        return ResidualStep(self)
-
-
-class Product:
-    """`[B, D]` times a weight `[E, D]` transposed. On CPUs it is faster, of some rows, the other way round."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.turned = weight, weight.t()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """`[B, D]` to `[B, E]`."""
-        return torch.mm(x, self.turned) if len(x) < MANY_ROWS else torch.mm(self.weight, x.t()).t()
-
-    def added(self, x: Tensor, y: Tensor) -> Tensor:
-        """`x` `[B, E]` plus the product of `y` `[B, D]`."""
-        return torch.addmm(x, y, self.turned) if len(x) < MANY_ROWS else x + self(y)
-
-
-class BlockStep:
-    """What a block makes of one position more, without gradient and dropout, in as few calls as there can be.
-
-    To draw one sequence, calls and names looked up take longer than what is computed.
-    """
-
-    def __init__(self, block: Block) -> None:
-        self.num_heads, self.mlp = block.num_heads, block.mlp.step()
-        self.norm = (block.attention_norm.weight.shape, block.attention_norm.weight, block.attention_norm.bias)
-        self.attend, self.project = Product(block.attend.weight), Product(block.project.weight)
-
-    def __call__(self, x: Tensor, memory: Tensor, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
-        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`."""
-        batch, width = x.shape
-        heads = self.attend(nn.functional.layer_norm(x, *self.norm)).contiguous()
-        heads = heads.view(batch, 3, self.num_heads, width // self.num_heads)
-        if turns is not None:
-            heads = torch.cat([turned(heads[:, :2], turns), heads[:, 2:]], dim=1)
-        memory.select(3, start).copy_(heads.narrow(1, 1, 2))
-        key, value = memory.narrow(3, 0, start + 1).unbind(1)
-        query = heads.select(1, 0).unsqueeze(2)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value).view(batch, width)
-        return self.mlp(self.project.added(x, mixed))
-
-
-class ResidualStep:
-    """What a `ResidualBlock` makes of `[B, D]`, likewise."""
-
-    def __init__(self, block: ResidualBlock) -> None:
-        self.norm = (block.norm.weight.shape, block.norm.weight, block.norm.bias)
-        self.expand, self.contract = Product(block.expand.weight), Product(block.contract.weight)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """`[B, D]` to `[B, D]`."""
-        y = nn.functional.gelu(self.expand(nn.functional.layer_norm(x, *self.norm)))
-        return self.contract.added(x, y)
 
 
 def initialise(module: nn.Module, num_layers: int) -> None:

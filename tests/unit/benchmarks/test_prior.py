@@ -53,10 +53,14 @@ def test_tables_say_what_was_measured() -> None:
     section = throughput_section(speeds, "c")
     assert section.tables[0].rows[1] == ("other", "8500", "16000", "1.06", "2.00")
     assert "1.06" in section.text
-    drawn = (Drawn("ours", {1: 1000.0, 16: 6000.0}), Drawn("other", {1: 500.0, 16: 2000.0}))
+    drawn = (
+        Drawn("ours", {1: 1000.0, 16: 6000.0}, {1: 1.0, 16: 1.0}),
+        Drawn("other", {1: 500.0, 16: 2000.0}, {1: 2.1, 16: 2.9}),
+        Drawn("another", {1: 400.0, 16: 2500.0}, {1: 2.4, 16: 2.5}),
+    )
     section = sampling_section(drawn, [Made("m.distill", {1: 10.0, 16: 70.0}, 2.04, 6.21)], "c")
-    assert section.tables[0].rows[1] == ("other", "500", "2000", "2.00", "3.00")
+    assert section.tables[0].rows[1] == ("other", "500", "2000", "2.10", "2.90")
     assert section.tables[1].rows == (("m.distill", "10.0", "70.0", "2.0 s", "6.2 s"),)
-    assert "2.00 for 1, 3.00 for 16" in section.text
+    assert "2.10 for 1, 2.50 for 16" in section.text
     assert kills_section(Kills(20, 90.0, True), "c").tables[0].rows == (("20", "90", "yes"),)
     assert kills_section(Kills(20, 90.0, False), "c").tables[0].rows[0][2] == "NO"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.codes.sequences import begin_mark, end_mark, window_start
+from distill.errors import ArtifactError
 from distill.generate.sampler import Sampling, draw, exaggerated, sample_codes, sharpened
 from distill.models.delay_prior import DelayPrior
 from distill.models.prior import Draw, Prior
@@ -223,3 +224,30 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
 def test_low_temperature_is_greedy() -> None:
     shares = torch.tensor([[0.0, 1.0, 0.5]]).softmax(dim=-1)
     assert draw(shares, Sampling(temperature=0.01), torch.Generator().manual_seed(0)).item() == 1
+
+
+def test_tokens_are_drawn_as_often_as_they_weigh() -> None:
+    weights = torch.tensor([0.0, 0.5, 0.0, 1.5, 0.25, 0.0])
+    drawn = draw(weights.expand(100_000, -1), Sampling(), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=6) / len(drawn)
+    torch.testing.assert_close(shares, weights / weights.sum(), rtol=0, atol=0.005)
+    assert not shares[weights == 0].any()
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(broken: float) -> None:
+    weights = torch.ones(3, 4)
+    weights[1, 2] = broken
+    with pytest.raises(ArtifactError, match="found one that gives no numbers; train it again"):
+        draw(weights, Sampling(), torch.Generator())
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_settings_of_the_process_are_as_before(count: int, prior: Prior) -> None:
+    assert torch.backends.mkldnn.enabled
+    sample_codes(prior, count, 2, 0, Sampling())
+    assert torch.backends.mkldnn.enabled
+    broken = sharp_prior("frame", [], scale=math.nan)
+    with pytest.raises(ArtifactError):
+        sample_codes(broken, count, 2, 0, Sampling())
+    assert torch.backends.mkldnn.enabled

@@ -64,9 +64,11 @@ def test_level_by_level_of_one_frame_it_is_the_same() -> None:
     recall, (logits, deep, inputs, targets) = mixture()
     whole = recall(logits, deep, inputs, targets)
     with torch.no_grad():
-        recalled = Recalled(recall, inputs)
+        recalled = Recalled(recall, inputs.shape[1] + 1)
+        recalled.begin(inputs)
         for level in range(LEVELS):
-            alone = recalled.mixed(logits[:, -1, level], deep[:, -1, level], level)
+            sentinel = recall.sentinel(deep[:, -1, level])[:, 0] + recall.threshold[level]
+            alone = recalled.mixed(logits[:, -1, level], sentinel, level)
             torch.testing.assert_close(alone.softmax(-1), whole[:, -1, level].softmax(-1))
             recalled.say(level, targets[:, -1, level])
 
