@@ -33,11 +33,13 @@ SHUFFLED, UNIGRAM, UNTRAINED = "shuffled frames", "unigram", "untrained prior"
 
 @dataclass(frozen=True)
 class Kind:
-    """Sounds of one kind beside the corpus: verdicts, distance, variety and how long they are (10, 50, 90 %)."""
+    """Sounds of one kind beside the corpus: verdicts, distance, variety, how long they are (10, 50, 90 %) and how unlike
+    held-out recordings in that (Kolmogorov's and Smirnov's distance, 0 to 1)."""
 
     name: str
     report: SetReport
     seconds: tuple[float, float, float]
+    durations: float
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,15 @@ class Apart:
 
 @dataclass(frozen=True)
 class NoveltyReport:
-    """What was measured on a corpus. `copied` and `held_out` are shares that were called copies."""
+    """What was measured on a corpus. `copied` and `held_out` are shares that were called copies; `durations` how unlike held-out
+    recordings training recordings are in how long they are."""
 
     corpus: str
     recordings: int
     epochs: int
     copied: float
     held_out: float
+    durations: float
     kinds: tuple[Kind, ...]
     apart: tuple[Apart, ...]
     pictures: tuple[str, ...]
@@ -93,7 +97,12 @@ def measure_novelty(
     comparison = _comparison(data, codec, data.held_out)
     novelty = {name: comparison.novelty(sounds) for name, sounds in made.items()}
     kinds = tuple(
-        Kind(name, comparison.report(sounds, novelty[name], 0, longest), _lengths(sounds, codec))
+        Kind(
+            name,
+            comparison.report(sounds, novelty[name], 0, longest),
+            _lengths(sounds, codec),
+            durations_apart(sounds, data.held_out, longest),
+        )
         for name, sounds in made.items()
     )
     written: tuple[str, ...] = ()
@@ -113,6 +122,7 @@ def measure_novelty(
         epochs=epochs,
         copied=_copies(comparison.novelty(_changed(known, codec))),
         held_out=_held_out_copies(data, codec),
+        durations=durations_apart(known, data.held_out, longest),
         kinds=kinds,
         apart=_apart(novelty[OURS], novelty[OVER]),
         pictures=written,
@@ -171,6 +181,14 @@ def _apart(ours: Sequence[Novelty], over: Sequence[Novelty]) -> tuple[Apart, ...
         deviation = np.sqrt((len(one) + len(two) + 1) / (12 * len(one) * len(two)))
         found.append(Apart(space, share, float((share - 0.5) / deviation)))
     return tuple(found)
+
+
+def durations_apart(sounds: Sequence[Codes], others: Sequence[Codes], longest: int) -> float:
+    """The greatest difference between the shares of both that end by the same frame, 0 to 1; longer ones end at the longest."""
+    one, two = (np.sort([min(longest, len(codes)) for codes in side]) for side in (sounds, others))
+    ends = np.concatenate([one, two])
+    shares = [np.searchsorted(side, ends, side="right") / len(side) for side in (one, two)]
+    return float(np.abs(shares[0] - shares[1]).max())
 
 
 def _lengths(sounds: Sequence[NDArray[np.integer]], codec: VQVAE) -> tuple[float, float, float]:

@@ -261,6 +261,7 @@ def novelty_section(report: NoveltyReport, command: str) -> Section:
                 variety,
                 f"{found.mean_seconds:.2f}",
                 ", ".join(f"{value:.2f}" for value in kind.seconds),
+                f"{kind.durations:.2f}",
                 f"{found.new}, {found.close}, {found.copies}",
                 f"{found.mean_percentile_codes:.0%}, {found.mean_percentile_spectra:.0%}",
             )
@@ -270,7 +271,16 @@ def novelty_section(report: NoveltyReport, command: str) -> Section:
     if first.distance is not None:
         null = f"{first.distance.null_mean:.1f} ± {first.distance.null_deviation:.1f}"
     usual = "–" if first.diversity is None else f"{first.diversity.usual:.1f}"
-    columns = ("sounds", "kernel distance", "variety", "mean s", "s at 10, 50, 90 %", "new, close, copy", "percentiles")
+    columns = (
+        "sounds",
+        "kernel distance",
+        "variety",
+        "mean s",
+        "s at 10, 50, 90 %",
+        "durations apart",
+        "new, close, copy",
+        "percentiles",
+    )
     checks = (
         ("training codes with 5 % of them changed, called copies", f"{report.copied:.1%}"),
         ("held-out recordings called copies, halves judged by each other", f"{report.held_out:.1%}"),
@@ -285,7 +295,9 @@ def novelty_section(report: NoveltyReport, command: str) -> Section:
     text = (
         f"`{command}`: {report.recordings} recordings; our prior after {report.epochs} epochs, and over-trained for four times as "
         f"many with nothing held out; 64 sounds of each kind, 4 s at most. As many training recordings have a kernel "
-        f"distance of {null} to held-out ones and a variety of {usual}; held-out recordings last {first.held_out_mean_seconds:.2f} s."
+        f"distance of {null} to held-out ones and a variety of {usual}; held-out recordings last {first.held_out_mean_seconds:.2f} s. "
+        f"Durations apart: the greatest difference between the shares of both, drawn and held out, that have ended by some "
+        f"time; of training recordings it is {report.durations:.2f}."
     )
     pictures = "".join(
         f"\n\n![Spectrograms of drawn sounds and of what they are compared with]({name})" for name in report.pictures

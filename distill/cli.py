@@ -293,6 +293,8 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make new sounds, and say how new each is beside the recordings that the model learnt."""
+    import secrets
+
     from distill.audio.writing import write_audio
     from distill.console import ProgressReport
     from distill.flags import check_inputs, make_folder
@@ -304,6 +306,8 @@ def generate(
     loaded = Model(model)
     loaded.check_request(label, min_novelty)
     make_folder("--out", out)
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    paths = [out / f"{model.stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
     with ProgressReport("generate") as progress:
         made = loaded.generate(
             count,
@@ -317,16 +321,14 @@ def generate(
             prompt=prompt,
             min_novelty=min_novelty,
             progress=progress,
+            take=lambda number, samples: write_audio(paths[number], samples, loaded.sample_rate, kind),
         )
-    paths = [out / f"{model.stem}_{made.seed}_{number:03d}.{kind}" for number in range(count)]
-    for path, samples in zip(paths, made.sounds, strict=True):
-        write_audio(path, samples, made.sample_rate, kind)
     if as_json:
         _print_json({"model": str(model), "label": label, **generated_json(made, paths)})
         return
-    for path, samples, novelty in zip(paths, made.sounds, made.novelty, strict=True):
+    for path, length, novelty in zip(paths, made.seconds, made.novelty, strict=True):
         known = "" if novelty is None else f"  {novelty_words(novelty)}"
-        print(f"{path}  {len(samples) / made.sample_rate:.2f} s{known}")
+        print(f"{path}  {length:.2f} s{known}")
     for line in set_words(made):
         print(line)
 

@@ -2,8 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.comparison import Comparison, SetReport
 from distill.generate.novelty import VERDICTS, Novelty
 from distill.generate.sampler import Sampling
-from distill.generate.synthesis import Drawn, IsNew, Progress, Wanted, decode_sounds, generate_sounds
+from distill.generate.synthesis import IsNew, Progress, Sound, Wanted, decode_sounds, generate_batches
 from distill.transcoding import read_named
 
 MAX_NATURAL_SECONDS = 10.0
@@ -30,10 +30,11 @@ Samples = NDArray[np.float32]  # [N], in [-1, 1]
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """Sounds as samples `[N]` in [-1, 1] at `sample_rate` Hz, each with its codes `[F, Q]` and, where the model holds what
-    it learnt, its novelty; and the seed that gives them again."""
+    """Sounds as samples `[N]` in [-1, 1] at `sample_rate` Hz, each with its length, its codes `[F, Q]` and, where the model
+    holds what it learnt, its novelty; and the seed that gives them again."""
 
-    sounds: list[Samples]
+    sounds: list[Samples]  # none where they were handed over one by one
+    seconds: list[float]
     codes: list[Codes]
     novelty: list[Novelty | None]
     sample_rate: int
@@ -87,6 +88,7 @@ class Model:
         prompt_rate: int | None = None,
         min_novelty: str | float | None = None,
         progress: Progress | None = None,
+        take: Callable[[int, Samples], None] | None = None,
     ) -> Generated:
         """Make `n` new sounds of `seconds` each, or that end by themselves.
 
@@ -94,6 +96,7 @@ class Model:
         `prompt_rate` Hz where that is not the model's), sounds go on from it, and `seconds` counts what is new.
         `min_novelty` draws sounds again that are copies ("close") or not new ("new"), or to which less than that share of
         held-out recordings is more like the training recordings (0 to 1). `progress` is called with (done, of, text).
+        With `take` every sound goes there with its number as soon as it is made, and none is kept.
         Raises ArtifactError when the model cannot do that, ParamsError for arguments that make no sense.
         """
         self.check_request(label, min_novelty)
@@ -112,11 +115,33 @@ class Model:
             label=0 if label is None else self.label_number(label),
             prompt=None if prompt is None else self._prompt(prompt, prompt_rate),
         )
+        sounds: list[Sound] = []
+        lengths: list[float] = []
+        redrawn = not_new = 0
         try:
-            drawn = generate_sounds(self.bundle, wanted, seed, self.comparison, is_new, progress)
+            for batch in generate_batches(self.bundle, wanted, seed, self.comparison, is_new, progress):
+                for sound in batch.sounds:
+                    lengths.append(len(sound.samples) / self.sample_rate)
+                    if take is not None:
+                        take(len(sounds), sound.samples)
+                    sounds.append(sound if take is None else replace(sound, samples=np.empty(0, np.float32)))
+                redrawn, not_new = redrawn + batch.redrawn, not_new + batch.not_new
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
-        return self._generated(drawn, seed)
+        known, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
+        if self.comparison is not None and n >= COMPARED_FROM:
+            report = self.comparison.report([sound.drawn for sound in sounds], known, seed)
+        return Generated(
+            sounds=[sound.samples for sound in sounds if take is None],
+            seconds=lengths,
+            codes=[sound.codes for sound in sounds],
+            novelty=[sound.novelty for sound in sounds],
+            sample_rate=self.sample_rate,
+            seed=seed,
+            redrawn=redrawn,
+            not_new=not_new,
+            report=report,
+        )
 
     def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
         """Raises what `generate` would raise for these, of a model that cannot generate or not so."""
@@ -193,23 +218,6 @@ class Model:
         if isinstance(prompt, np.ndarray):
             return self.encode(prompt, sample_rate)
         return self.encode(samples_of(read_named(Path(prompt), self.sample_rate).pcm).numpy())
-
-    def _generated(self, drawn: Drawn, seed: int) -> Generated:
-        sounds, novelty = drawn.sounds, [sound.novelty for sound in drawn.sounds]
-        known = [one for one in novelty if one is not None]
-        report = None
-        if self.comparison is not None and len(sounds) >= COMPARED_FROM:
-            report = self.comparison.report([sound.drawn for sound in sounds], known, seed)
-        return Generated(
-            [sound.samples for sound in sounds],
-            [sound.codes for sound in sounds],
-            novelty,
-            self.sample_rate,
-            seed,
-            drawn.redrawn,
-            drawn.not_new,
-            report,
-        )
 
 
 def new_enough(least: str | float) -> IsNew:

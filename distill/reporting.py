@@ -47,10 +47,10 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
     rows = [
         {
             "file": str(path),
-            "seconds": len(samples) / made.sample_rate,
+            "seconds": seconds,
             "novelty": None if novelty is None else novelty.json(),
         }
-        for path, samples, novelty in zip(paths, made.sounds, made.novelty, strict=True)
+        for path, seconds, novelty in zip(paths, made.seconds, made.novelty, strict=True)
     ]
     return {
         "seed": made.seed,

@@ -55,7 +55,7 @@ def audition(
             sampling=Sampling(params.temperature, params.top_k, params.top_p, params.guidance),
             label=number + 1 if label else 0,
         )
-        sounds += generate_sounds(bundle, wanted, seed if len(labels) == 1 else derive_seed(seed, 10, number)).sounds
+        sounds += generate_sounds(bundle, wanted, seed if len(labels) == 1 else derive_seed(seed, 10, number))
         named += [label] * wanted.count
     generation_seconds = clock() - began
     comparison = Comparison(reference, bundle.codec)

@@ -44,12 +44,15 @@ def sample_codes(
     """Draw `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
     They go on from the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
-    stops where the prior puts its end mark, else each has `max_frames` frames. The result is a function of the
+    stops where the prior puts its end mark or, without a prompt, where the longest recording did that it learnt: what
+    comes later it knows nothing of. Else each has `max_frames` frames. The result is a function of the
     arguments: sequences are drawn together, from one generator. Beyond its context the prior goes on from the last half
     of what it has seen.
     """
     size, spread, alive = prior.codebook_size, prior.spread.tolist(), torch.arange(count)
     begin = 0 if prompt is None else len(prompt)  # the first frame that is drawn
+    if natural_ending and prompt is None and prior.longest >= 1:
+        max_frames = min(max_frames, int(prior.longest))
     generator = torch.Generator(device="cpu").manual_seed(seed)
     guided = bool(label) and sampling.guidance != 1.0
     together = 2 * count if guided else count  # the second half without the label

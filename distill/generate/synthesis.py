@@ -1,7 +1,7 @@
 """From a bundle and a seed to finished sounds: codes, what they share with recordings, waveform, clean ends, sane peak."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from distill.errors import ArtifactError
 from distill.generate.comparison import Comparison
 from distill.generate.novelty import Novelty
 from distill.generate.sampler import Sampling, sample_codes
-from distill.models.prior import Prior
 from distill.models.vqvae import VQVAE
 from distill.seeds import derive_seed
 
@@ -72,58 +71,69 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
     return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
 
 
-def generate_sounds(
+def generate_batches(
     bundle: Bundle,
     wanted: Wanted,
     seed: int,
     comparison: Comparison | None = None,
     is_new: IsNew | None = None,
     progress: Progress | None = None,
-) -> Drawn:
-    """Draw sounds, with a comparison each with its novelty.
+) -> Iterator[Drawn]:
+    """Draw sounds, `BATCH` at a time, each batch from a seed of its own; with a comparison each with its novelty.
 
-    Those that `is_new` denies are drawn again, MOST_DRAWS times at most. Sounds are drawn `BATCH` at a time, each batch
-    from a seed of its own. Raises ArtifactError when the bundle has no prior, or for want of numbers from its networks.
+    Those that `is_new` denies are drawn again, MOST_DRAWS times at most. Raises ArtifactError when the bundle has no
+    prior, or for want of numbers from its networks.
     """
-    if bundle.prior is None:
+    prior = bundle.prior
+    if prior is None:
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    drawn = _draw(bundle.prior, bundle.codec, wanted, wanted.count, seed, progress)
-    novelty = comparison.novelty(drawn) if comparison is not None else []
-    redrawn, old = 0, _old(novelty, is_new)
-    for attempt in range(1, MOST_DRAWS):
-        if comparison is None or not old:
-            break
-        others = _draw(bundle.prior, bundle.codec, wanted, len(old), derive_seed(seed, 9, attempt), progress)
-        for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
-            drawn[number], novelty[number] = codes, one
-        redrawn += len(old)
-        old = _old(novelty, is_new)
-    sounds = _finish(bundle.codec, wanted, drawn, novelty or [None] * len(drawn))
-    return Drawn(sounds, redrawn, len(old))
+    frames = frames_for_seconds(bundle.codec, wanted.max_seconds)
+
+    def draw(count: int, seed: int) -> list[Codes]:
+        return sample_codes(
+            prior,
+            count,
+            frames,
+            seed,
+            wanted.sampling,
+            wanted.natural_ending,
+            None if progress is None else shown,
+            wanted.label,
+            wanted.prompt,
+        )
+
+    for first in range(0, wanted.count, BATCH):
+        count = min(BATCH, wanted.count - first)
+
+        def shown(done: int, of: int, text: str, first: int = first, last: int = first + count) -> None:
+            assert progress is not None
+            which = f"sounds {first + 1} to {last} of {wanted.count}: " if wanted.count > BATCH else ""
+            progress(done, of, which + text)
+
+        drawn = draw(count, derive_seed(seed, first))
+        novelty = comparison.novelty(drawn) if comparison is not None else []
+        redrawn, old = 0, _old(novelty, is_new)
+        for attempt in range(1, MOST_DRAWS):
+            if comparison is None or not old:
+                break
+            others = draw(len(old), derive_seed(seed, 9, first, attempt))
+            for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
+                drawn[number], novelty[number] = codes, one
+            redrawn += len(old)
+            old = _old(novelty, is_new)
+        yield Drawn(_finish(bundle.codec, wanted, drawn, novelty or [None] * count), redrawn, len(old))
+
+
+def generate_sounds(bundle: Bundle, wanted: Wanted, seed: int) -> list[Sound]:
+    """All at once, without looking at how new they are."""
+    return [sound for batch in generate_batches(bundle, wanted, seed) for sound in batch.sounds]
 
 
 def _old(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
     """The numbers of sounds that are not new enough."""
     return [number for number, one in enumerate(novelty) if is_new is not None and not is_new(one)]
-
-
-def _draw(prior: Prior, codec: VQVAE, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
-    frames, drawn = frames_for_seconds(codec, wanted.max_seconds), []
-    for first in range(0, count, BATCH):
-        drawn += sample_codes(
-            prior,
-            min(BATCH, count - first),
-            frames,
-            derive_seed(seed, first),
-            wanted.sampling,
-            wanted.natural_ending,
-            progress,
-            wanted.label,
-            wanted.prompt,
-        )
-    return drawn
 
 
 def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Sequence[Novelty | None]) -> list[Sound]:

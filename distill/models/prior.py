@@ -46,6 +46,7 @@ class Prior(nn.Module):
     num_quantizers: int  # Q: levels of each frame
     context_frames: int  # frames that the next one is guessed from
     spread: Tensor  # [Q], the share of each level's targets that was spread over all codes in training
+    longest: Tensor  # [1], frames of the longest recording that it learnt, 0 where that is not known
     label: nn.Parameter | None  # [labels + 1, D], what is known of a sound beforehand; row 0: nothing
 
     def __init__(
@@ -54,6 +55,7 @@ class Prior(nn.Module):
         super().__init__()
         self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
         self.register_buffer("spread", torch.zeros(num_quantizers))
+        self.register_buffer("longest", torch.zeros(1))
         self.label = nn.Parameter(torch.zeros(num_labels + 1, width)) if num_labels else None
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -115,6 +115,7 @@ def fit_prior(
         torch.manual_seed(derive_seed(seed, 5))
         model = build_prior(shape, data.codebooks, config.dropout)
     model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
+    model.longest.fill_(max(len(views[0]) for views in data.train))
     task = _PriorTask(model, data, config, seed, fabric)
     watcher = _Watcher(config, data, callback, on_metrics)
     settings = FitSettings(

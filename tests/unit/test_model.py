@@ -9,6 +9,7 @@ from unit.tiny import write_model, write_prior_model, write_tone
 import distill
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.generate.novelty import VERDICTS
+from distill.generate.synthesis import BATCH
 from distill.model import Model, new_enough
 
 
@@ -74,6 +75,25 @@ def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:
     assert newer.count(False) == wanted.not_new < before.count(False)
     for number, kept in enumerate(before):
         assert kept == np.array_equal(wanted.sounds[number], freely.sounds[number])
+
+
+def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
+    kept = model.generate(n=BATCH + 2, seconds=0.1, seed=3)
+    taken: list[tuple[int, np.ndarray]] = []
+    seen: list[tuple[int, str]] = []
+
+    def progress(done: int, of: int, text: str) -> None:  # noqa: ARG001
+        seen.append((len(taken), text))
+
+    made = model.generate(n=BATCH + 2, seconds=0.1, seed=3, progress=progress, take=lambda *sound: taken.append(sound))
+    assert made.sounds == []
+    assert made.seconds == kept.seconds == [0.1] * (BATCH + 2)
+    assert [number for number, _ in taken] == list(range(BATCH + 2))
+    assert all(np.array_equal(samples, kept.sounds[number]) for number, samples in taken)
+    assert [novelty.json() for novelty in made.novelty if novelty] == [one.json() for one in kept.novelty if one]
+    assert {count for count, _ in seen} == {0, BATCH}
+    assert seen[0][1].startswith(f"sounds 1 to {BATCH} of {BATCH + 2}: ")
+    assert seen[-1][1].startswith(f"sounds {BATCH + 1} to {BATCH + 2} of {BATCH + 2}: ")
 
 
 def test_novelty_is_asked_for_in_words_or_a_number() -> None:

@@ -18,6 +18,7 @@ from benchmarks.novelty import (
     _apart,
     _changed,
     _made_up,
+    durations_apart,
 )
 from benchmarks.report import novelty_section
 from distill.generate.comparison import SetReport
@@ -57,12 +58,20 @@ def test_the_section_shows_what_was_found() -> None:
     found = SetReport(
         64, 80.0, 1.25, 0.87, 60, 3, 1, 0.1, 0.27, 0.13, 0.2, KernelDistance(23.1, 5.0, 3.3), Diversity(9.2, 9.4)
     )
-    report = NoveltyReport(
-        "demo", 46, 74, 1.0, 0.056, (Kind("ours", found, (0.1, 0.8, 4.0)),), (Apart("codes", 0.72, 4.4),), ("a.png",)
-    )
+    kinds = (Kind("ours", found, (0.1, 0.8, 4.0), 0.22),)
+    report = NoveltyReport("demo", 46, 74, 1.0, 0.056, 0.35, kinds, (Apart("codes", 0.72, 4.4),), ("a.png",))
     section = novelty_section(report, "c")
-    expected = ("ours", "23.1", "9.2", "1.25", "0.10, 0.80, 4.00", "60, 3, 1", "27%, 13%")
+    expected = ("ours", "23.1", "9.2", "1.25", "0.10, 0.80, 4.00", "0.22", "60, 3, 1", "27%, 13%")
     assert section.tables[0].rows == (expected,)
     assert [row[1] for row in section.tables[1].rows] == ["100.0%", "5.6%", "72%, 4.4 deviations from half"]
     assert "5.0 ± 3.3" in section.text
+    assert "of training recordings it is 0.35" in section.text
     assert "(a.png)" in section.text
+
+
+def test_durations_are_apart_by_the_greatest_difference() -> None:
+    short, long = [np.zeros((frames, 2)) for frames in (1, 2, 3, 4)], [np.zeros((9, 2))] * 3
+    assert durations_apart(short, short, 9) == 0
+    assert durations_apart(short, long, 9) == 1
+    assert durations_apart(short, long, 3) == 0.5
+    assert durations_apart(short, [*short[:2], *long[:2]], 9) == 0.5

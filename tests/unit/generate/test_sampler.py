@@ -165,7 +165,7 @@ def ending(prior: Prior, chance: float) -> Prior:
 
     class Eager:
         codebook_size, num_quantizers = SIZE, LEVELS
-        spread = torch.zeros(LEVELS)
+        spread, longest = torch.zeros(LEVELS), torch.zeros(1)
 
         def sampler(self, count: int, past: object = None, labels: object = None) -> object:  # noqa: ARG002
             inner = prior.sampler(count)
@@ -224,6 +224,17 @@ def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: in
 def test_low_temperature_is_greedy() -> None:
     shares = torch.tensor([[0.0, 1.0, 0.5]]).softmax(dim=-1)
     assert draw(shares, Sampling(temperature=0.01), torch.Generator().manual_seed(0)).item() == 1
+
+
+def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
+    endless, prompt = sharp_prior("frame", []), np.zeros((4, LEVELS), dtype=np.int64)
+    lengths = [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())]
+    endless.longest.fill_(6)
+    limited = [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())]
+    assert max(lengths) > 6
+    assert limited == [min(6, length) for length in lengths]
+    assert [len(codes) for codes in sample_codes(endless, 2, 20, 0, Sampling(), natural_ending=False)] == [20, 20]
+    assert max(len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling(), prompt=prompt)) > 6
 
 
 def test_tokens_are_drawn_as_often_as_they_weigh() -> None:
