@@ -155,10 +155,7 @@ class Model:
         if min_novelty is not None:
             new_enough(min_novelty)
             if self.bundle.reference is None:
-                raise ArtifactError(
-                    f"{self.path}: expected a model that holds codes of what it learnt, to say what is new, found one made "
-                    "without (bundle.reference: false); leave --min-novelty out"
-                )
+                raise ArtifactError(f"{self._without_reference()}; leave --min-novelty out")
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Samples `[N]` in [-1, 1] at `sample_rate` Hz, if that is not the model's own, to codes `[F, Q]` int64.
@@ -190,10 +187,7 @@ class Model:
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """How new sounds are, by their codes `[F, Q]`. Raises ArtifactError when the file holds nothing to compare with."""
         if self.comparison is None:
-            raise ArtifactError(
-                f"{self.path}: expected a model that holds codes of what it learnt, found one made without "
-                "(bundle.reference: false)"
-            )
+            raise ArtifactError(self._without_reference())
         return self.comparison.novelty(codes)
 
     def label_number(self, label: str) -> int:
@@ -213,6 +207,12 @@ class Model:
         known = ", ".join(self.labels[:50]) + (f" and {len(self.labels) - 50} more" if len(self.labels) > 50 else "")
         found = "one that fits several" if ending else "an unknown one"
         raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
+
+    def _without_reference(self) -> str:
+        return (
+            f"{self.path}: expected a model that holds codes of what it learnt, to say what is new, found one made without "
+            "(bundle.reference: false)"
+        )
 
     def _prompt(self, prompt: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> Codes:
         if isinstance(prompt, np.ndarray):

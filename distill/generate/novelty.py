@@ -22,6 +22,7 @@ SURELY_COPIED = 0.94  # share of codes that are the same
 UNUSUAL = 0.975  # of held-out recordings are less alike, in each of the two spaces
 SAME_SOUND = 0.5  # of recordings coded anew are less like themselves
 FEW_EDITS = 0.1  # share of frames
+LONG_ENOUGH = 12  # frames of a sound that is called a copy for its spectra alone: many short sounds are alike
 SIMILAR_LENGTH = 1.5  # times as long or as short
 ENOUGH = 20  # pieces to judge by, of other lengths if need be
 LIKENESS, COPIED, EDITS = 0, 1, 2  # columns of a space
@@ -121,7 +122,7 @@ class Judge:
 
     def _verdict(self, score: Score, usual: Scores) -> Verdict:
         """`copy`: in codes from half the way between what is unusual and all, or in a run over half the sound; in spectra
-        as like as recordings coded anew, with few edits. `close`: more alike than 97.5 % of held-out recordings in one of the spaces."""
+        as like as recordings coded anew, with few edits, and not very short. `close`: more alike than 97.5 % of held-out recordings in one of the spaces."""
         bounds = np.quantile(usual, UNUSUAL, axis=0, method="higher")
         codes, spectra = (bounds[space] for space in SPACES)
         fewest_edits = float(np.quantile(usual[:, SPACES[1]][:, EDITS], 1 - UNUSUAL, method="lower"))
@@ -132,7 +133,8 @@ class Judge:
         if score.frames < SHORTEST:  # whose spectra are like many
             return "close" if score.codes.likeness > codes[LIKENESS] else "new"
         is_same = score.spectra.likeness > max(spectra[LIKENESS], self._same_sound)
-        if is_same and score.spectra.edit_distance < max(fewest_edits, FEW_EDITS):
+        is_edited_little = score.spectra.edit_distance < max(fewest_edits, FEW_EDITS)
+        if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
             return "copy"
         is_close = score.codes.likeness > codes[LIKENESS] or score.spectra.likeness > spectra[LIKENESS]
         return "close" if is_close else "new"

@@ -15,6 +15,7 @@ from distill.errors import ArtifactError
 from distill.generate.comparison import Comparison
 from distill.generate.novelty import Novelty
 from distill.generate.sampler import Sampling, sample_codes
+from distill.models.prior import Prior
 from distill.models.vqvae import VQVAE
 from distill.seeds import derive_seed
 
@@ -90,35 +91,16 @@ def generate_batches(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
     frames = frames_for_seconds(bundle.codec, wanted.max_seconds)
-
-    def draw(count: int, seed: int) -> list[Codes]:
-        return sample_codes(
-            prior,
-            count,
-            frames,
-            seed,
-            wanted.sampling,
-            wanted.natural_ending,
-            None if progress is None else shown,
-            wanted.label,
-            wanted.prompt,
-        )
-
     for first in range(0, wanted.count, BATCH):
         count = min(BATCH, wanted.count - first)
-
-        def shown(done: int, of: int, text: str, first: int = first, last: int = first + count) -> None:
-            assert progress is not None
-            which = f"sounds {first + 1} to {last} of {wanted.count}: " if wanted.count > BATCH else ""
-            progress(done, of, which + text)
-
-        drawn = draw(count, derive_seed(seed, first))
+        named = _named(progress, first, count, wanted.count)
+        drawn = _draw(prior, frames, wanted, count, derive_seed(seed, first), named)
         novelty = comparison.novelty(drawn) if comparison is not None else []
         redrawn, old = 0, _old(novelty, is_new)
         for attempt in range(1, MOST_DRAWS):
             if comparison is None or not old:
                 break
-            others = draw(len(old), derive_seed(seed, 9, first, attempt))
+            others = _draw(prior, frames, wanted, len(old), derive_seed(seed, 9, first, attempt), named)
             for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
                 drawn[number], novelty[number] = codes, one
             redrawn += len(old)
@@ -134,6 +116,19 @@ def generate_sounds(bundle: Bundle, wanted: Wanted, seed: int) -> list[Sound]:
 def _old(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
     """The numbers of sounds that are not new enough."""
     return [number for number, one in enumerate(novelty) if is_new is not None and not is_new(one)]
+
+
+def _draw(prior: Prior, frames: int, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
+    return sample_codes(
+        prior, count, frames, seed, wanted.sampling, wanted.natural_ending, progress, wanted.label, wanted.prompt
+    )
+
+
+def _named(progress: Progress | None, first: int, count: int, of_all: int) -> Progress | None:
+    """Progress that says which sounds it is about, where they are not all."""
+    if progress is None or count == of_all:
+        return progress
+    return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {of_all}: {text}")
 
 
 def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Sequence[Novelty | None]) -> list[Sound]:

@@ -8,8 +8,9 @@ from unit.tiny import tiny_codec
 
 from distill.codes.reference import MOST_FRAMES, make_reference
 from distill.generate.comparison import Comparison
-from distill.generate.novelty import Judge, comparable
-from distill.likeness.scoring import with_scores
+from distill.generate.novelty import LONG_ENOUGH, Judge, comparable
+from distill.likeness.alignment import Match
+from distill.likeness.scoring import Score, with_scores
 from distill.models.vqvae import VQVAE
 
 RNG = np.random.default_rng(0)
@@ -76,6 +77,13 @@ def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
     found = [one for one in judge.judge(sounds(60, 1)) if one.codes.likeness < 0.9]
     assert len(found) > 2
     assert "copy" not in {one.verdict for one in found}
+
+
+@pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
+def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
+    usual = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
+    score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
+    assert judge._verdict(score, usual) == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
