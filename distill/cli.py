@@ -15,6 +15,8 @@ from distill.training.interruption import raise_on_sigterm
 if TYPE_CHECKING:
     from distill.training.standalone import TrainedModel
 
+INTERRUPTED = 130  # exit status
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
@@ -348,14 +350,15 @@ def main() -> None:
         print(f"distill: {known}", file=sys.stderr)
         sys.exit(known.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
-        sys.exit(130)
+        status = INTERRUPTED
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for wrong use
             raise
         message = error.format_message().rstrip(".")
         print(f"distill: {message}; see distill --help", file=sys.stderr)
         sys.exit(2)
+    if status == INTERRUPTED:  # typer's word for Ctrl-C, too
+        print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -18,6 +18,7 @@ import soundfile
 from unit.tiny import write_model, write_prior_model, write_tone
 
 from distill import cli
+from distill.audio.writing import AudioFormat, write_audio
 from distill.bundle import load_bundle
 from distill.codes.file import read_codes
 from distill.params import CorpusParams
@@ -286,6 +287,22 @@ def test_generating_says_how_new_each_sound_is(shell: Shell) -> None:
     first = done.out.splitlines()[0]
     assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (new|close|copy): .*longest copied run \d", first), first
     assert "seed 3" in done.out
+
+
+def test_ctrl_c_keeps_the_sounds_that_are_done(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prior_model(Path("m.distill"))
+
+    def write_two(path: Path, samples: np.ndarray, rate: int, kind: AudioFormat) -> None:
+        if path.stem.endswith("_002"):
+            raise KeyboardInterrupt
+        write_audio(path, samples, rate, kind)
+
+    monkeypatch.setattr("distill.audio.writing.write_audio", write_two)
+    done = shell("generate", "m.distill", "-n", "5", "--seconds", "0.1", "--seed", "1")
+    assert (done.status, done.out) == (130, "")
+    assert done.err.splitlines()[-1] == "distill: interrupted; nothing half-written was kept"
+    assert sorted(path.name for path in Path("generated").iterdir()) == ["m_1_000.wav", "m_1_001.wav"]
+    assert [soundfile.info(path).frames for path in Path("generated").iterdir()] == [1600, 1600]
 
 
 def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
