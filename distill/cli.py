@@ -295,12 +295,10 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make new sounds, and say how new each is beside the recordings that the model learnt."""
-    import secrets
-
     from distill.audio.writing import write_audio
     from distill.console import ProgressReport
     from distill.flags import check_inputs, make_folder
-    from distill.model import Model
+    from distill.model import Model, seed_or_any
     from distill.reporting import generated_json, novelty_words, set_words
 
     if prompt is not None:
@@ -308,7 +306,7 @@ def generate(
     loaded = Model(model)
     loaded.check_request(label, min_novelty)
     make_folder("--out", out)
-    seed = secrets.randbelow(2**31) if seed is None else seed
+    seed = seed_or_any(seed)  # which files are named by
     paths = [out / f"{model.stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
     with ProgressReport("generate") as progress:
         made = loaded.generate(

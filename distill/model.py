@@ -106,7 +106,7 @@ class Model:
                 f"guidance {guidance:g}: expected a label to exaggerate, found none; name one with --label"
             )
         is_new = None if min_novelty is None else new_enough(min_novelty)
-        seed = secrets.randbelow(2**31) if seed is None else seed
+        seed = seed_or_any(seed)
         wanted = Wanted(
             count=n,
             max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
@@ -218,6 +218,11 @@ class Model:
         if isinstance(prompt, np.ndarray):
             return self.encode(prompt, sample_rate)
         return self.encode(samples_of(read_named(Path(prompt), self.sample_rate).pcm).numpy())
+
+
+def seed_or_any(seed: int | None) -> int:
+    """The seed that was given, or any."""
+    return secrets.randbelow(2**31) if seed is None else seed
 
 
 def new_enough(least: str | float) -> IsNew:

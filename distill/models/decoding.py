@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.models.transformer import Block, KeyValueCache, ResidualBlock, RotaryEmbedding, Transformer
+from distill.models.transformer import Block, KeyValueCache, Place, ResidualBlock, RotaryEmbedding, Transformer
 
 PARTS = 2  # that a weight is multiplied in where there is one row
 MANY_ROWS = 12  # of which the layout does not matter any more
@@ -50,6 +50,19 @@ class Product:
         else:
             y = torch.bmm(self._parts, x.t().expand(PARTS, -1, -1)).view(1, -1)[:, : self._size]
         return y if self._bias is None else y + self._bias
+
+
+class FrameReader:
+    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + marks, D]`, and `place`."""
+
+    def __init__(self, table: Tensor, place: Place) -> None:
+        levels, size, _ = table.shape
+        self._offsets, self._table = torch.arange(levels, device=table.device) * size, table.flatten(0, 1)
+        self._places = Ahead(lambda first, count: place(torch.tensor([first], device=table.device), count)[0])
+
+    def __call__(self, codes: Tensor, place: int) -> Tensor:
+        """Codes `[B, Q]` of frame number `place` to `[B, D]`."""
+        return nn.functional.embedding(codes + self._offsets, self._table).sum(dim=1) + self._places.at(place)
 
 
 class Norm:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from distill.codes.patterns import delay_codes, undelay
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
-from distill.models.decoding import Ahead, Decoder, Product
+from distill.models.decoding import Decoder, FrameReader, Product
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.transformer import KeyValueCache, Place, Transformer
@@ -65,10 +65,8 @@ class DelaySampler:
         device, levels = prior.bias.device, prior.num_quantizers
         self.prior, self.labels, self.mark = prior, labels, begin_mark(prior.codebook_size)
         self.decoder = Decoder(prior.stack, count, prior.context_frames + levels - 1)
-        read, guessed = prior.read(prior.codewords), prior.guessed(prior.codewords)
-        self.offsets, self.read = torch.arange(levels, device=device) * read.shape[1], read.flatten(0, 1)
-        self.guessed = Product(guessed.flatten(0, 1), (prior.bias + prior.impossible).flatten())
-        self.places = Ahead(lambda first, places: prior.place(torch.tensor([first], device=device), places)[0])
+        self.read = FrameReader(prior.read(prior.codewords), prior.place)
+        self.guessed = Product(prior.guessed(prior.codewords).flatten(0, 1), (prior.bias + prior.impossible).flatten())
         begin = torch.full((count, 1, levels), self.mark, device=device)
         self.given = begin[:, :0] if past is None else past.to(device)
         self.frame = self.given.shape[1]
@@ -121,6 +119,5 @@ class DelaySampler:
 
     def _logits(self, codes: Tensor, place: int) -> Tensor:
         """Logits `[B, Q, V + marks]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
-        vectors = nn.functional.embedding(codes + self.offsets, self.read).sum(dim=1)
-        x = self.prior.labelled((vectors + self.places.at(place))[:, None], self.labels)[:, 0]
+        x = self.prior.labelled(self.read(codes, place)[:, None], self.labels)[:, 0]
         return self.guessed(self.decoder(x, place)).view(len(codes), self.prior.num_quantizers, -1)

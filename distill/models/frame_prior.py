@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
-from distill.models.decoding import Ahead, Decoder, Norm, Product, ResidualStep
+from distill.models.decoding import Decoder, FrameReader, Norm, Product, ResidualStep
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall, Recalled
@@ -109,9 +109,7 @@ class FrameSampler:
         if past is not None:
             self.past = torch.cat([self.past, past.to(device)], dim=1)
         self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
-        self.offsets = torch.arange(prior.num_quantizers, device=device) * self.tables.read.shape[1]
-        self.read = self.tables.read.flatten(0, 1)
-        self.places = Ahead(lambda first, places: prior.place(torch.tensor([first], device=device), places)[0])
+        self.read = FrameReader(self.tables.read, prior.place)
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -145,8 +143,7 @@ class FrameSampler:
 
     def _known(self) -> Tensor:
         """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
-        codes = nn.functional.embedding(self.past[:, -1] + self.offsets, self.read).sum(dim=1)
-        x = self.prior.labelled((codes + self.places.at(self.frame))[:, None], self.labels)[:, 0]
+        x = self.prior.labelled(self.read(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
         return self.to_depth(self.decoder(x, self.frame))
 
     def _logits(self, known: Tensor, level: int) -> Tensor:
