@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.codec import CodecReport, Plan, measure_corpus
 from benchmarks.kills import Kills, measure_kills
+from benchmarks.labels import LabelsReport, measure_labels
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
 from benchmarks.novelty import NoveltyReport, measure_novelty
 from benchmarks.prior import PriorReport, measure_prior
@@ -20,6 +21,7 @@ from benchmarks.report import (
     Section,
     codec_section,
     kills_section,
+    labels_section,
     memory_section,
     novelty_section,
     prior_section,
@@ -47,6 +49,7 @@ class Bench:
     corpora: list[CodecReport] = field(default_factory=list)
     priors: list[PriorReport] = field(default_factory=list)
     novelty: list[NoveltyReport] = field(default_factory=list)
+    labels: list[LabelsReport] = field(default_factory=list)
     throughput: tuple[Throughput, ...] = ()
     drawn: tuple[Drawn, ...] = ()
     made: list[Made] = field(default_factory=list)
@@ -67,7 +70,7 @@ class Bench:
         self.sections += sections
 
     def measure_folder(self, folder: Path, params: Params, execution: Execution) -> None:
-        """The codec beside its peers on a folder, or with `--prior` the prior, with `--novelty` what is drawn."""
+        """The codec beside its peers on a folder, or with `--prior` the prior, with `--novelty` what is drawn, with `--labels` what was asked for."""
         asked = self.arguments
 
         def say(text: str) -> None:
@@ -83,6 +86,10 @@ class Bench:
             judged = measure_novelty(folder, params, asked.seconds, pictures, execution, say)
             self.novelty.append(judged)
             self.add(novelty_section(judged, self.command))
+            return
+        if asked.labels:
+            self.labels.append(measure_labels(folder, params, asked.seconds, execution, say))
+            self.add(labels_section(self.labels[-1], self.command))
             return
         full = asked.max_minutes * 60 if asked.full else None
         plan = Plan(asked.seconds, full, asked.profile, asked.sounds, asked.splits)
@@ -122,7 +129,7 @@ class Bench:
         if self.arguments.json is not None:
             found = {
                 name: getattr(self, name)
-                for name in ("corpora", "memory", "priors", "novelty", "throughput", "drawn", "made", "kills")
+                for name in ("corpora", "memory", "priors", "novelty", "labels", "throughput", "drawn", "made", "kills")
             }
             write_json(self.arguments.json, self.command, **found)
 
@@ -174,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
     parser.add_argument("--novelty", action="store_true", help="what the novelty report says, and how like sounds are")
+    parser.add_argument(
+        "--labels", action="store_true", help="how well sounds are of the folder that they are asked for by"
+    )
     parser.add_argument("--seeds", type=_count, default=1, help="train our prior with so many seeds")
     parser.add_argument("--throughput", action="store_true", help="training steps a second beside other libraries")
     parser.add_argument(

@@ -132,7 +132,8 @@ def code_folder(
     codec = trained.codec.model
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views = params.codes.resolve(seconds)
-    encode_for_prior(codec, weights_sha256(codec), corpus, place / "codes", views, fraction, params.seed)
+    labels = params.corpus.labels
+    encode_for_prior(codec, weights_sha256(codec), corpus, place / "codes", views, fraction, params.seed, labels=labels)
     write_split(place / "split.parquet", split_recordings(read_index(place / "codes"), params.seed, fraction))
     data = read_prior_data(place / "codes", place / "split.parquet")
     return Coded(data, codec.cpu(), tier_for(count, params.tier).name)

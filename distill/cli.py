@@ -280,8 +280,9 @@ def generate(
     ] = None,
     label: Annotated[str | None, typer.Option(help="what kind of sound, of a model that learnt labels")] = None,
     guidance: Annotated[
-        float, typer.Option(min=0, max=20, help="with --label: above 1 exaggerates what the label changes")
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0, max=20, help="with --label: 1 as learnt, above 1 exaggerated", show_default="2"),
+    ] = None,
     min_novelty: Annotated[
         str | None,
         typer.Option(

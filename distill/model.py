@@ -20,6 +20,7 @@ from distill.generate.comparison import Comparison, SetReport
 from distill.generate.novelty import VERDICTS, Novelty
 from distill.generate.sampler import Sampling
 from distill.generate.synthesis import IsNew, Progress, Sound, Wanted, decode_sounds, generate_batches
+from distill.params import GUIDANCE
 from distill.transcoding import read_named
 
 MAX_NATURAL_SECONDS = 10.0
@@ -83,7 +84,7 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         label: str | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
         prompt_rate: int | None = None,
         min_novelty: str | float | None = None,
@@ -92,7 +93,8 @@ class Model:
     ) -> Generated:
         """Make `n` new sounds of `seconds` each, or that end by themselves.
 
-        The same seed gives the same sounds; without one it is any. With a `prompt`, a file or samples `[N]` (at
+        The same seed gives the same sounds; without one it is any. With a `label`, one of `labels`, they are of that kind, and
+        `guidance` says how much: 1 as learnt, above 1 (without it 2) exaggerated. With a `prompt`, a file or samples `[N]` (at
         `prompt_rate` Hz where that is not the model's), sounds go on from it, and `seconds` counts what is new.
         `min_novelty` draws sounds again that are copies ("close") or not new ("new"), or to which less than that share of
         held-out recordings is more like the training recordings (0 to 1). `progress` is called with (done, of, text).
@@ -100,6 +102,8 @@ class Model:
         Raises ArtifactError when the model cannot do that, ParamsError for arguments that make no sense.
         """
         self.check_request(label, min_novelty)
+        if guidance is None:
+            guidance = 1.0 if label is None else GUIDANCE
         _check(n=n, seconds=seconds, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
         if guidance != 1 and label is None:
             raise ParamsError(

@@ -20,11 +20,14 @@ TierName = Literal["small", "medium", "large"]
 Architecture = Literal["frame", "flat", "delay"]
 Labels = Literal["none", "folder"]
 
+GUIDANCE = 2.0  # of sounds that are asked for by a label
+
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+HistoryShare = Annotated[float, Field(ge=0, le=0.5)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Averaging = Annotated[float, Field(ge=0, lt=1)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
@@ -86,6 +89,7 @@ class PriorConfig(Settings):
     dropout: Dropout
     label_smoothing: Share
     label_dropout: Share = 0.1
+    history_dropout: HistoryShare = 0.0
     weight_averaging: Averaging
     epochs: Epochs
     learning_rate: Rate
@@ -121,6 +125,7 @@ TIERS = (
             "num_heads": 4,
             "dropout": 0.3,
             "label_smoothing": 0.4,
+            "history_dropout": 0.3,
             "epochs": 50,
             "learning_rate": 3e-4,
             "memorization_perplexity": 2.0,
@@ -136,6 +141,7 @@ TIERS = (
             "num_heads": 4,
             "dropout": 0.2,
             "label_smoothing": 0.4,
+            "history_dropout": 0.3,
             "epochs": 100,
             "learning_rate": 1e-3,
             "memorization_perplexity": 3.0,
@@ -152,6 +158,7 @@ TIERS = (
             "num_heads": 8,
             "dropout": 0.1,
             "label_smoothing": 0.1,
+            "history_dropout": 0.0,
             "epochs": 150,
             "learning_rate": 1e-3,
             "memorization_perplexity": 5.0,
@@ -239,6 +246,7 @@ class PriorParams(Settings):
     dropout: Dropout | Auto = "auto"
     label_smoothing: Share | Auto = "auto"
     label_dropout: Share = 0.1
+    history_dropout: HistoryShare | Auto = "auto"
     weight_averaging: Averaging = 0.999
     epochs: Epochs | Auto = "auto"
     learning_rate: Rate | Auto = "auto"
@@ -290,7 +298,7 @@ class AuditionParams(Settings):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    guidance: Annotated[float, Field(ge=0, le=20)] = 1.0
+    guidance: Annotated[float, Field(ge=0, le=20)] = GUIDANCE
 
 
 class Params(Settings):

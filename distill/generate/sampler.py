@@ -12,6 +12,7 @@ from distill.codes.sequences import begin_mark, end_mark
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.models.prior import Prior
+from distill.params import GUIDANCE
 
 MOST_SPREAD = 0.99
 FEW_ROWS = 4  # sounds drawn at once
@@ -26,7 +27,7 @@ class Sampling:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = 1.0
+    guidance: float = GUIDANCE
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
 from distill.models.code_table import CodeTable, looked_up
 from distill.models.decoding import Decoder, FrameReader, Norm, Product, ResidualStep
-from distill.models.dropout import Dropout
+from distill.models.dropout import Dropout, HistoryDropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall, Recalled
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
@@ -39,12 +39,13 @@ class FramePrior(WordPrior):
         dropout: float = 0.1,
         depth_layers: int = 2,
         num_labels: int = 0,
+        history_dropout: float = 0.0,
     ) -> None:
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
         self.place = Place(hidden_size)
-        self.dropout = Dropout(dropout)
+        self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.to_depth = nn.Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(self.num_quantizers, hidden_size))
@@ -78,7 +79,8 @@ class FramePrior(WordPrior):
     ) -> Tensor:
         """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
         frames = inputs.shape[1]
-        x = self.labelled(looked_up(tables.read, inputs).sum(dim=2) + self.place(places, frames), labels)
+        x = self.history_dropout(looked_up(tables.read, inputs)).sum(dim=2) + self.place(places, frames)
+        x = self.labelled(x, labels)
         start = None if cache is None else int(places[0])
         return cast(Tensor, self.to_depth(self.stack(self.dropout(x), cache, start)))
 

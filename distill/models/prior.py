@@ -25,6 +25,8 @@ __all__ = [
     "unflatten_codes",
 ]
 
+LABEL_STD = 0.5  # of labels' vectors, a quarter of what codes add up to that are known by their codewords
+
 Draw = Callable[[Tensor, int, int], Tensor]
 """Logits `[B, V + marks]`, their level and the number of their frame, to one code `[B]` each."""
 
@@ -50,13 +52,19 @@ class Prior(nn.Module):
     label: nn.Parameter | None  # [labels + 1, D], what is known of a sound beforehand; row 0: nothing
 
     def __init__(
-        self, codebook_size: int, num_quantizers: int, context_frames: int, width: int, num_labels: int
+        self,
+        codebook_size: int,
+        num_quantizers: int,
+        context_frames: int,
+        width: int,
+        num_labels: int,
+        label_std: float = INIT_STD,
     ) -> None:
         super().__init__()
         self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
         self.register_buffer("spread", torch.zeros(num_quantizers))
         self.register_buffer("longest", torch.zeros(1))
-        self.label = nn.Parameter(torch.zeros(num_labels + 1, width)) if num_labels else None
+        self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits `[B, T, Q, V + marks]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
@@ -85,7 +93,8 @@ class WordPrior(Prior):
     impossible: Tensor
 
     def __init__(self, codewords: Tensor, context_frames: int, width: int, num_labels: int) -> None:
-        super().__init__(codewords.shape[1], codewords.shape[0], context_frames, width, num_labels)
+        label_std = LABEL_STD if codewords.shape[2] else INIT_STD
+        super().__init__(codewords.shape[1], codewords.shape[0], context_frames, width, num_labels, label_std)
         self.register_buffer("codewords", codewords.clone())
         self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
 

@@ -75,7 +75,9 @@ class PriorShape(Settings):
         )
 
 
-def build_prior(shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0) -> Prior:
+def build_prior(
+    shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+) -> Prior:
     """A prior of that shape with weights drawn from the global generator; `codebooks` `[Q, V, C]` are the codec's.
 
     Without them the codewords are zeros, for a state dict to fill.
@@ -88,4 +90,4 @@ def build_prior(shape: PriorShape, codebooks: Tensor | None = None, dropout: flo
         words = unit_codewords(codebooks.cpu())
     if shape.architecture == "delay":
         return DelayPrior(words, *sizes, len(shape.labels))
-    return FramePrior(words, *sizes, shape.depth_layers, len(shape.labels))
+    return FramePrior(words, *sizes, shape.depth_layers, len(shape.labels), history_dropout)

@@ -27,7 +27,7 @@ from distill.training.task import Epoch, FitResult, FitSettings, Step
 
 BETAS = (0.9, 0.95)
 RECALL_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
-LABEL_RATE = 10.0  # likewise: one vector for each label, which begins at zero, and few windows that speak of it
+LABEL_RATE = 10.0  # likewise: one vector for each label, and few windows that speak of it
 SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
 
 Callback = Callable[[PriorStepMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent], None]
@@ -113,7 +113,7 @@ def fit_prior(
     shape = shape_of(config, data.codebooks, data.codes, data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, 5))
-        model = build_prior(shape, data.codebooks, config.dropout)
+        model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
     model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
     model.longest.fill_(max(len(views[0]) for views in data.train))
     task = _PriorTask(model, data, config, seed, fabric)

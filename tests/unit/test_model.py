@@ -58,7 +58,11 @@ def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:
 def test_labels_are_asked_for_by_name_or_by_its_last_part(model: Model) -> None:
     assert model.labels == ["drums/kick", "drums/snare", "bells/snare"]
     assert (model.label_number("drums/snare"), model.label_number("kick")) == (2, 1)
-    model.generate(seconds=0.1, label="kick", guidance=2)
+    plain, strong, default = (
+        model.generate(seconds=0.2, seed=0, label="kick", guidance=guidance).codes[0] for guidance in (1, 2, None)
+    )
+    np.testing.assert_array_equal(default, strong)
+    assert (plain != strong).any()
     with pytest.raises(ParamsError, match="expected one of drums/kick, drums/snare, bells/snare; found an unknown one"):
         model.generate(label="tom")
     with pytest.raises(ParamsError, match="found one that fits several"):

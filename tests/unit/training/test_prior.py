@@ -211,6 +211,17 @@ def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str
     assert share_up(1, 3.0) >= share_up(1) - 0.05
 
 
+def test_the_past_is_thinned_only_where_labels_can_say_more() -> None:
+    some = data(noise(0, 4, frames=10), noise(1, 2, frames=10))
+    settings = config(architecture="frame", epochs=1, history_dropout=0.25)
+    labels = {"train_labels": [1, 1, 2, 2], "held_out_labels": [1, 2], "labels": ["a", "b"]}
+    shares = [
+        fit_prior(one, settings, 0, FABRIC).model.history_dropout.p  # type: ignore[union-attr]
+        for one in (some, replace(some, **labels))  # type: ignore[arg-type]
+    ]
+    assert shares == [0, 0.25]
+
+
 def test_codes_in_memory_take_two_bytes_each_whatever_the_windows() -> None:
     learnt = [[codes] for codes in noise(0, 20, frames=500)]
     for context in (4, 100):
