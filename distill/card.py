@@ -9,6 +9,8 @@ from distill.files import write_bytes
 
 Facts = list[tuple[str, str]]
 
+MOST_NAMES = 20
+
 
 def facts(metadata: BundleMetadata) -> Facts:
     """What the metadata says of sound, codec and prior."""
@@ -30,6 +32,7 @@ def facts(metadata: BundleMetadata) -> Facts:
                 f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads, "
                 f"looks back {prior.context_frames / spectrogram.frame_rate:.1f} s",
             ),
+            *([("labels", _some(prior.labels))] if prior.labels else []),
             ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
         ]
     else:
@@ -106,6 +109,12 @@ Distill writes this page anew whenever it writes the model.
 
 {_table(("what", "SHA-256"), origins(metadata))}
 """
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _value(value: object) -> str:

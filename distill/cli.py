@@ -353,8 +353,9 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for wrong use
             raise
-        message = error.format_message().rstrip(".")
-        print(f"distill: {message}; see distill --help", file=sys.stderr)
+        from distill.flags import wrong_use
+
+        print(f"distill: {wrong_use(error)}; see distill --help", file=sys.stderr)
         sys.exit(2)
     if status == INTERRUPTED:  # typer's word for Ctrl-C, too
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)

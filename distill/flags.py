@@ -45,10 +45,26 @@ def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
         # Of an `int | "auto"` setting the first error is that of the number's range.
         first = error.errors()[0]
         flag = next(flag for key, flag in FLAGS.items() if first["loc"][: len(key)] == key)
-        expected = str(first["msg"]).removeprefix("Input should be ").removeprefix("String should ")
+        expected = _expected(first["msg"])
         if flag == "--model-name":
             expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
         raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
+
+
+def wrong_use(error: Any) -> str:
+    """What typer found wrong with the command line, in our words where it is a value that does not fit."""
+    if not isinstance(error.__cause__, ValidationError):
+        return str(error.format_message()).rstrip(".")
+    first = error.__cause__.errors()[0]
+    return f"{max(error.param.opts, key=len)}: expected {_expected(first['msg'])}, found {first['input']}"
+
+
+def _expected(message: str) -> str:
+    """What pydantic or typer would have taken."""
+    _, is_choice, choices = message.rstrip(".").partition(" is not one of ")
+    if is_choice:
+        return f"one of {choices.replace(chr(39), '')}"
+    return message.removeprefix("Input should be ").removeprefix("String should ").partition(", unable to")[0]
 
 
 def check_heads(prior: PriorParams) -> None:

@@ -16,7 +16,7 @@ from unit.hostile import joined, parts
 from unit.tiny import networks, write_model, write_prior_model
 
 from distill.bundle import load_bundle, save_bundle
-from distill.card import card_text, write_card
+from distill.card import card_text, facts, write_card
 from distill.errors import ArtifactError
 from distill.inspection import verify
 
@@ -281,6 +281,18 @@ def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path
     known = metadata.model_copy(update={"metadata": {"reference_recordings": 5}})
     assert "the codes of the 5 recordings that it learnt" in card_text("m.distill", known)
     assert card_text("m.distill", metadata) == card_text("m.distill", load_bundle(path).metadata)
+
+
+def test_the_facts_name_the_labels_that_can_be_asked_for(tmp_path: Path) -> None:
+    def told(labels: list[str]) -> str | None:
+        return dict(facts(write_prior_model(tmp_path / f"{len(labels)}.distill", labels=labels))).get("labels")
+
+    assert told([]) is None
+    assert told(["drums/kick", "snare"]) == "drums/kick, snare"
+    many = told([f"{number:02d}" for number in range(23)])
+    assert many is not None
+    assert many.startswith("00, 01, ")
+    assert many.endswith("18, 19 and 3 more")
 
 
 def test_a_good_file_is_verified_part_by_part(tmp_path: Path) -> None:

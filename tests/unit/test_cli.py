@@ -209,8 +209,12 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) ->
         ("sounds", "--name", "a/b"): "distill: --model-name: expected up to 100 letters, digits",
         ("sounds", "--out", "file"): "distill: --out file: expected a folder to write to, found File exists",
         ("sounds", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
-        ("sounds", "--epochs", "x"): "distill: Invalid value for '--epochs': Input should be a valid integer",
-        ("sounds", "--tier", "huge"): "distill: Invalid value for '--tier': Value error, 'huge' is not one of",
+        ("sounds", "--epochs", "x"): "distill: --epochs: expected a valid integer, found x; see distill --help",
+        (
+            "sounds",
+            "--tier",
+            "huge",
+        ): "distill: --tier: expected one of auto, small, medium, large, found huge; see distill --help",
         ("sounds", "--codebook-size", "1"): "distill: --codebook-size: expected greater than or equal to 2, found 1",
         ("sounds", "--rvq-levels", "99"): "distill: --rvq-levels: expected less than or equal to 16, found 99",
         ("sounds", "--commitment-weight", "nan"): "distill: --commitment-weight: expected a finite number, found nan",
@@ -314,7 +318,9 @@ def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
         ("bare.distill", "--min-novelty", "close"): "bare.distill: expected a model that holds codes of what it learnt",
         ("m.distill", "--min-novelty", "much"): "--min-novelty much: expected close, new or a number from 0 to 1",
         ("m.distill", "--prompt", "no.wav"): "--prompt no.wav: expected a recording, found no such file",
-        ("m.distill", "--guidance", "30"): "less than or equal to 20",
+        ("m.distill", "--guidance", "30"): "--guidance: expected less than or equal to 20, found 30",
+        ("m.distill", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
+        ("m.distill", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
     }
     for arguments, said in refused.items():
         assert said in shell.refused("generate", *arguments)
@@ -335,7 +341,11 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
         ("m.distill", "--hidden-size", "4"): "distill: --hidden-size: expected greater than or equal to 8, found 4",
         ("m.distill", "--layers", "0"): "distill: --layers: expected greater than or equal to 1, found 0",
         ("m.distill", "--heads", "3"): "distill: --heads: expected a divisor of hidden_size 128, found 3",
-        ("m.distill", "--architecture", "deep"): "distill: Invalid value for '--architecture'",
+        (
+            "m.distill",
+            "--architecture",
+            "deep",
+        ): "distill: --architecture: expected one of frame, delay, flat, found deep; see distill --help",
         ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a place in a folder that exists",
     }
     for arguments, sentence in refusals.items():
