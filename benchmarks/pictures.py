@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from distill.audio.pictures import FLOOR_DB, spectrogram_db
-from distill.files import atomic_path
+from distill.audio.pictures import FLOOR_DB, drawing, spectrogram_db
 from distill.models.vqvae import VQVAE
 
 SECONDS = 1.5  # of each sound
@@ -19,18 +16,15 @@ def write_kinds(path: Path, kinds: Mapping[str, Sequence[NDArray[np.float32]]], 
     """Spectrograms of a few sounds `[N]` of each kind, a row for each."""
     rate = codec.spectrogram.sample_rate
     columns = max(map(len, kinds.values()))
-    figure = Figure(figsize=(1.6 * columns, 1.2 * len(kinds)), dpi=80, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(kinds), columns, squeeze=False)
-    for row, (name, sounds) in zip(axes, kinds.items(), strict=True):
-        for axis, samples in zip(row, sounds, strict=False):
-            padded = np.zeros(round(SECONDS * rate), dtype=np.float32)
-            padded[: min(len(samples), len(padded))] = samples[: len(padded)]
-            levels = spectrogram_db(padded, rate)
-            axis.pcolormesh(levels, cmap="magma", vmin=FLOOR_DB, vmax=0, rasterized=True)
-            axis.set_yscale("asinh", linear_width=0.03 * len(levels))
-            axis.set_xticks([])
-            axis.set_yticks([])
-        row[0].set_ylabel(name, fontsize=7)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    with drawing(path, (1.6 * columns, 1.2 * len(kinds)), dpi=80) as figure:
+        axes = figure.subplots(len(kinds), columns, squeeze=False)
+        for row, (name, sounds) in zip(axes, kinds.items(), strict=True):
+            for axis, samples in zip(row, sounds, strict=False):
+                padded = np.zeros(round(SECONDS * rate), dtype=np.float32)
+                padded[: min(len(samples), len(padded))] = samples[: len(padded)]
+                levels = spectrogram_db(padded, rate)
+                axis.pcolormesh(levels, cmap="magma", vmin=FLOOR_DB, vmax=0, rasterized=True)
+                axis.set_yscale("asinh", linear_width=0.03 * len(levels))
+                axis.set_xticks([])
+                axis.set_yticks([])
+            row[0].set_ylabel(name, fontsize=7)

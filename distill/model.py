@@ -104,11 +104,7 @@ class Model:
         self.check_request(label, min_novelty)
         if guidance is None:
             guidance = 1.0 if label is None else GUIDANCE
-        _check(n=n, seconds=seconds, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
-        if guidance != 1 and label is None:
-            raise ParamsError(
-                f"guidance {guidance:g}: expected a label to exaggerate, found none; name one with --label"
-            )
+        _check(n, seconds, temperature, top_k, top_p, guidance, label)
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
         wanted = Wanted(
@@ -242,7 +238,15 @@ def new_enough(least: str | float) -> IsNew:
     return lambda novelty: 1 - novelty.percentile >= share
 
 
-def _check(n: int, seconds: float | None, temperature: float, top_k: int, top_p: float, guidance: float) -> None:
+def _check(
+    n: int,
+    seconds: float | None,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    guidance: float,
+    label: str | None,
+) -> None:
     for name, value, fits, expected in (
         ("n", n, n >= 1, "at least 1"),
         ("seconds", seconds, seconds is None or 0 < seconds <= 3600, "more than 0 and at most 3600"),
@@ -253,3 +257,5 @@ def _check(n: int, seconds: float | None, temperature: float, top_k: int, top_p:
     ):
         if not fits:
             raise ParamsError(f"{name}: expected {expected}, found {value}")
+    if guidance != 1 and label is None:
+        raise ParamsError(f"guidance {guidance:g}: expected a label to exaggerate, found none; name one with --label")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.codes.sequences import begin_mark, end_mark
 from distill.codes.store import Codes
@@ -79,15 +79,16 @@ def sample_codes(
     with _onednn(together > FEW_ROWS):
         for frame in range(max_frames):
             frames.append((alive, sampler.next_frame(drawn)[: len(alive)].cpu()))
-            ended = frames[-1][1][:, 0] == end_mark(size)
-            lengths[alive[ended]] = lengths[alive[ended]].clamp_max(frame)
-            going = lengths[alive] == max_frames
-            if frame + 1 == max_frames or not going.any():
-                break
-            if int(going.sum()) <= KEPT * len(alive):
-                rows = going.nonzero()[:, 0]
-                sampler.keep(torch.cat([rows, rows + len(alive)]) if guided else rows)
-                alive = alive[rows]
+            if natural_ending:
+                ended = frames[-1][1][:, 0] == end_mark(size)
+                lengths[alive[ended]] = lengths[alive[ended]].clamp_max(frame)
+                going = lengths[alive] == max_frames
+                if not going.any():
+                    break
+                if int(going.sum()) <= KEPT * len(alive):
+                    rows = going.nonzero()[:, 0]
+                    sampler.keep(torch.cat([rows, rows + len(alive)]) if guided else rows)
+                    alive = alive[rows]
             if progress is not None:
                 done = int((lengths < max_frames).sum())
                 progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
@@ -123,7 +124,8 @@ def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
     shares = logits.softmax(dim=-1)
     if spread:
         # With all of the labels spread nothing would be left to draw from.
-        shares[:, :codebook_size].sub_(min(spread, MOST_SPREAD) / codebook_size).clamp_(min=0.0)
+        codes = shares[:, :codebook_size]
+        codes.copy_(nn.functional.softshrink(codes, min(spread, MOST_SPREAD) / codebook_size))  # subtracted, at least 0
     return shares
 
 
@@ -132,11 +134,11 @@ def draw(shares: Tensor, sampling: Sampling, generator: torch.Generator) -> Tens
     if (sampling.temperature, sampling.top_k, sampling.top_p) != (1.0, 0, 1.0):
         shares = _cut(shares.log() / sampling.temperature, sampling)
     heights = shares.cumsum(dim=1, dtype=torch.float64)
-    if not math.isfinite(heights[:, -1].sum()):
-        raise ArtifactError("expected a prior that weighs codes, found one that gives no numbers; train it again")
     # One random number a row: as many as there are weights would take as long as all else here.
-    chosen = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator) * heights[:, -1:]
-    return (heights <= chosen).sum(dim=1)
+    chosen = torch.rand(len(shares), 1, dtype=torch.float64, generator=generator).mul_(heights[:, -1:])
+    if not math.isfinite(chosen.sum()):
+        raise ArtifactError("expected a prior that weighs codes, found one that gives no numbers; train it again")
+    return torch.searchsorted(heights, chosen, right=True)[:, 0]
 
 
 def _cut(logits: Tensor, sampling: Sampling) -> Tensor:

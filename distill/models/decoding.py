@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distill.models.transformer import Block, KeyValueCache, Place, ResidualBlock, RotaryEmbedding, Transformer
 
 PARTS = 2  # that a weight is multiplied in where there is one row
-MANY_ROWS = 12  # of which the layout does not matter any more
+MANY_ROWS, FULL_ROWS = 12, 16  # from the one on, short of the other, a product takes longer than one of the other
 AHEAD = 64  # places that are computed together
 
 
@@ -45,7 +45,9 @@ class Product:
     def __call__(self, x: Tensor) -> Tensor:
         """`[B, D]` to `[B, E]`."""
         rows = x.shape[0]
-        if rows > 1:
+        if MANY_ROWS <= rows < FULL_ROWS:
+            y = torch.mm(self._weight, nn.functional.pad(x, (0, 0, 0, FULL_ROWS - rows)).t()).t()[:rows]
+        elif rows > 1:
             y = torch.mm(self._weight, (x.contiguous() if rows < MANY_ROWS else x).t()).t()
         else:
             y = torch.bmm(self._parts, x.t().expand(PARTS, -1, -1)).view(1, -1)[:, : self._size]
