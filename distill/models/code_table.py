@@ -7,6 +7,7 @@ from distill.codes.sequences import NUM_MARKS, begin_mark, end_mark
 from distill.models.transformer import INIT_STD
 
 FREE_LEVELS = 1  # whose codes have a part of their own; on finer levels that learns the recordings by heart
+BEND = 128  # hidden units between a codeword and the vector that it is guessed by
 GUESS_STD = 0.1  # of the vectors that logits are products with
 
 

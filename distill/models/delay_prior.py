@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from distill.codes.patterns import delay_codes, undelay
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
-from distill.models.code_table import CodeTable, looked_up
+from distill.models.code_table import BEND, CodeTable, looked_up
 from distill.models.decoding import Decoder, FrameReader, Product
 from distill.models.dropout import Dropout
 from distill.models.prior import Draw, WordPrior
@@ -28,7 +28,7 @@ class DelayPrior(WordPrior):
     ) -> None:
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
-        self.read, self.guessed = CodeTable(*sizes), CodeTable(*sizes)
+        self.read, self.guessed = CodeTable(*sizes), CodeTable(*sizes, BEND)
         self.place = Place(hidden_size)
         self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)

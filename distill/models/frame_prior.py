@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_MARKS, begin_mark, window_start
-from distill.models.code_table import CodeTable, looked_up
+from distill.models.code_table import BEND, CodeTable, looked_up
 from distill.models.decoding import Decoder, FrameReader, Norm, Product, ResidualStep
 from distill.models.dropout import Dropout, HistoryDropout
 from distill.models.prior import Draw, WordPrior
 from distill.models.recall import Recall, Recalled
 from distill.models.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
-
-BEND = 128  # hidden units between a codeword and the vector that it is guessed by
 
 
 class Tables(NamedTuple):

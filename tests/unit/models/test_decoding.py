@@ -7,7 +7,7 @@ from distill.models.decoding import Ahead, Decoder, Product
 from distill.models.transformer import KeyValueCache, Transformer
 
 
-@pytest.mark.parametrize("rows", [1, 2, 11, 12, 40])
+@pytest.mark.parametrize("rows", [1, 2, 11, 12, 15, 16, 40])
 @pytest.mark.parametrize("sizes", [(8, 6), (7, 6), (1, 3), (130, 64)])
 @pytest.mark.parametrize("turned", [False, True])
 def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int], turned: bool) -> None:

@@ -1,5 +1,6 @@
 """Priors: shape, causality by perturbation and by gradient, cache against no cache, equal geometry for equal codewords."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -178,6 +179,29 @@ def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architec
     assert (logits[..., begin_mark(SIZE)] == -torch.inf).all()
     assert (logits[:, :, 1:, end_mark(SIZE)] == -torch.inf).all()
     assert torch.isfinite(logits[:, :, 0, end_mark(SIZE)]).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) -> None:
+    size, words = 128, 0 if architecture == "flat" else 16
+    torch.manual_seed(0)
+    shape = PriorShape(
+        architecture=architecture,
+        codebook_size=size,
+        num_quantizers=LEVELS,
+        context_frames=32,
+        hidden_size=256,
+        num_layers=4,
+        num_heads=4,
+        depth_layers=2 if architecture == "frame" else 0,
+        codeword_size=words,
+    )
+    model = build_prior(shape, torch.randn(LEVELS, size, 16)).eval()
+    codes = torch.randint(size, (4, 33, LEVELS))
+    with torch.no_grad():
+        logits = model(codes[:, :-1], codes[:, 1:], torch.zeros(4, dtype=torch.int64))
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 2), codes[:, 1:].flatten())
+    assert float(nats) < 1.3 * math.log(size)
 
 
 @pytest.mark.parametrize("architecture", ["frame", "delay"])
