@@ -7,23 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.novelty import comparison_with
 from benchmarks.prior import Say, code_folder
 from distill.codes.reference import MOST_FRAMES
 from distill.codes.sequences import CodeSequences
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.execution import Execution
-from distill.generate.comparison import Comparison, SetReport
-from distill.generate.distance import sound_statistics
+from distill.generate.comparison import SetReport
+from distill.generate.distance import squared_distances
 from distill.generate.sampler import Sampling, sample_codes
 from distill.generate.synthesis import frames_for_seconds
-from distill.likeness.scoring import with_scores
-from distill.likeness.spectral_space import CodeSpectra
-from distill.models.vqvae import VQVAE
 from distill.params import Params
 from distill.training.fabric import make_fabric
-from distill.training.prior import PriorData, fit_prior, validate_prior_epoch
+from distill.training.prior import fit_prior, validate_prior_epoch
 
 SOUNDS = 192  # at each guidance, of each label in proportion to its training recordings
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -64,19 +63,24 @@ def measure_labels(folder: Path, params: Params, codec_seconds: float, execution
         raise ParamsError(f"{folder}: expected recordings in folders to learn as labels, found no folder")
     config = params.prior.resolve(data.recordings, params.tier, params.split)
     say(f"a prior with {len(data.labels)} labels")
-    prior = fit_prior(data, config, params.seed, fabric).model
+    trained = fit_prior(data, config, params.seed, fabric)
+    prior = trained.model
     say("one without")
     plain = replace(data, labels=(), train_labels=None, held_out_labels=None)
-    without = fit_prior(plain, config, params.seed, fabric).fit.best_metrics["val_bits_per_second"]
+    without = fit_prior(plain, config, params.seed, fabric)
+    unlabelled = CodeSequences(data.held_out, data.codes.codebook_size, data.codes.num_quantizers)
+    nats = float(validate_prior_epoch(prior, unlabelled, config.batch_size, fabric)[0].sum())
     seconds = sum(map(len, data.held_out)) / data.codes.frame_rate
-
-    def bits(labels: Sequence[int] | None) -> float:
-        sequences = CodeSequences(data.held_out, data.codes.codebook_size, data.codes.num_quantizers, labels)
-        return float(validate_prior_epoch(prior, sequences, config.batch_size, fabric)[0].sum()) / math.log(2) / seconds
-
     say("drawing and judging")
-    nearest = _Nearest(data, codec)
-    comparison = Comparison(with_scores(data.reference(), codec), codec)
+    comparison = comparison_with(data, codec, data.held_out)
+    recordings = comparison.statistics([views[0] for views in data.train], MOST_FRAMES)
+
+    def nearest(sounds: Sequence[Codes]) -> NDArray[np.int64]:
+        """Labels of the training recordings that sounds are most like as a whole, by what the kernel distance compares."""
+        apart = squared_distances(comparison.statistics(sounds, MOST_FRAMES), recordings)
+        found: NDArray[np.int64] = np.array(data.train_labels)[apart.argmin(axis=1)]
+        return found
+
     longest = min(MOST_FRAMES, frames_for_seconds(codec, params.audition.max_seconds))
     shares = np.bincount(data.train_labels, minlength=len(data.labels) + 1)[1:] / sum(map(bool, data.train_labels))
     found = []
@@ -88,32 +92,20 @@ def measure_labels(folder: Path, params: Params, codec_seconds: float, execution
             asked = label if guidance else 0
             sounds += sample_codes(prior, count, longest, label, Sampling(guidance=guidance), label=asked)
             right += [label] * count
-        own = float(np.mean(nearest.labels(sounds) == np.array(right)))
+        own = float(np.mean(nearest(sounds) == np.array(right)))
         found.append(Asked(guidance, own, comparison.report(sounds, comparison.novelty(sounds), 0, longest)))
     known = np.array(data.held_out_labels)
-    own = nearest.labels(data.held_out) == known
+    own = nearest(data.held_out) == known
     return LabelsReport(
         corpus=folder.resolve().name,
         recordings=data.recordings,
         labels=len(data.labels),
         chance=float((shares**2).sum()),
         held_out=float(own[known > 0].mean()),
-        bits=(bits(data.held_out_labels), bits(None), without),
+        bits=(
+            trained.fit.best_metrics["val_bits_per_second"],
+            nats / math.log(2) / seconds,
+            without.fit.best_metrics["val_bits_per_second"],
+        ),
         asked=tuple(found),
     )
-
-
-class _Nearest:
-    """Labels of the training recordings that sounds are most like as a whole, by what the kernel distance compares."""
-
-    def __init__(self, data: PriorData, codec: VQVAE) -> None:
-        self._spectra, self._labels = CodeSpectra(codec), np.array(data.train_labels)
-        self._known = self._statistics([views[0] for views in data.train])
-
-    def labels(self, sounds: Sequence[Codes]) -> np.ndarray:
-        apart = ((self._statistics(sounds)[:, None] - self._known) ** 2).sum(axis=2)
-        found: np.ndarray = self._labels[apart.argmin(axis=1)]
-        return found
-
-    def _statistics(self, sounds: Sequence[Codes]) -> np.ndarray:
-        return sound_statistics([self._spectra(codes[:MOST_FRAMES]) for codes in sounds])

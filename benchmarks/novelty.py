@@ -94,7 +94,7 @@ def measure_novelty(
         for name, prior in ((OURS, ours.model), (OVER, over.model), (UNTRAINED, untrained))
     }
     made = {**drawn, **_made_up(known, longest)}
-    comparison = _comparison(data, codec, data.held_out)
+    comparison = comparison_with(data, codec, data.held_out)
     novelty = {name: comparison.novelty(sounds) for name, sounds in made.items()}
     kinds = tuple(
         Kind(
@@ -129,7 +129,8 @@ def measure_novelty(
     )
 
 
-def _comparison(data: PriorData, codec: VQVAE, held_out: Sequence[Codes]) -> Comparison:
+def comparison_with(data: PriorData, codec: VQVAE, held_out: Sequence[Codes]) -> Comparison:
+    """With the training recordings, and other recordings than `data` holds out."""
     return Comparison(with_scores(replace(data, held_out=held_out).reference(), codec), codec)
 
 
@@ -164,7 +165,7 @@ def _held_out_copies(data: PriorData, codec: VQVAE) -> float:
     judged = [
         one
         for mine, other in (halves, halves[::-1])
-        for one in _comparison(data, codec, other).novelty([codes[:MOST_FRAMES] for codes in mine])
+        for one in comparison_with(data, codec, other).novelty([codes[:MOST_FRAMES] for codes in mine])
     ]
     return _copies(judged)
 

@@ -22,6 +22,7 @@ from benchmarks.prior import PriorReport
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
 from distill.files import write_bytes
+from distill.generate.comparison import SetReport
 
 INTRODUCTION = """\
 # Benchmarks
@@ -253,19 +254,13 @@ def novelty_section(report: NoveltyReport, command: str) -> Section:
     """What the novelty report says on one corpus, and how like it drawn sounds are."""
     rows = []
     for kind in report.kinds:
-        found = kind.report
-        distance = _number(found.distance.value, 1) if found.distance is not None else "–"
-        variety = f"{found.diversity.value:.1f}" if found.diversity is not None else "–"
         rows.append(
             (
                 kind.name,
-                distance,
-                variety,
-                f"{found.mean_seconds:.2f}",
+                *_likeness(kind.report),
                 ", ".join(f"{value:.2f}" for value in kind.seconds),
                 f"{kind.durations:.2f}",
-                f"{found.new}, {found.close}, {found.copies}",
-                f"{found.mean_percentile_codes:.0%}, {found.mean_percentile_spectra:.0%}",
+                *_verdicts(kind.report),
             )
         )
     first = report.kinds[0].report
@@ -314,11 +309,8 @@ def labels_section(report: LabelsReport, command: str) -> Section:
         (
             f"{one.guidance:g}" if one.guidance else "not asked",
             f"{one.own:.0%}",
-            "–" if one.report.distance is None else _number(one.report.distance.value, 1),
-            "–" if one.report.diversity is None else f"{one.report.diversity.value:.1f}",
-            f"{one.report.mean_seconds:.2f}",
-            f"{one.report.new}, {one.report.close}, {one.report.copies}",
-            f"{one.report.mean_percentile_codes:.0%}, {one.report.mean_percentile_spectra:.0%}",
+            *_likeness(one.report),
+            *_verdicts(one.report),
         )
         for one in report.asked
     ]
@@ -332,6 +324,19 @@ def labels_section(report: LabelsReport, command: str) -> Section:
         f"that learnt none."
     )
     return Section(f"labels {report.corpus}", f"Labels on `{report.corpus}`", text, (Grid(columns, tuple(rows)),))
+
+
+def _likeness(found: SetReport) -> tuple[str, str, str]:
+    """Kernel distance, variety and mean length of a set."""
+    distance = "–" if found.distance is None else _number(found.distance.value, 1)
+    variety = "–" if found.diversity is None else f"{found.diversity.value:.1f}"
+    return distance, variety, f"{found.mean_seconds:.2f}"
+
+
+def _verdicts(found: SetReport) -> tuple[str, str]:
+    """Verdicts on the sounds of a set and their mean percentiles."""
+    percentiles = f"{found.mean_percentile_codes:.0%}, {found.mean_percentile_spectra:.0%}"
+    return f"{found.new}, {found.close}, {found.copies}", percentiles
 
 
 def throughput_section(found: Sequence[Throughput], command: str) -> Section:

@@ -63,7 +63,7 @@ def _expected(message: str) -> str:
     """What pydantic or typer would have taken."""
     _, is_choice, choices = message.rstrip(".").partition(" is not one of ")
     if is_choice:
-        return f"one of {choices.replace(chr(39), '')}"
+        return "one of " + choices.replace("'", "")
     return message.removeprefix("Input should be ").removeprefix("String should ").partition(", unable to")[0]
 
 

@@ -72,7 +72,7 @@ class Comparison:
         rate = self._frame_rate
         longest = min(most_frames, MOST_FRAMES)
         verdicts = [one.verdict for one in novelty]
-        generated = self._statistics(sounds, longest)
+        generated = self.statistics(sounds, longest)
         held_out, training = self._sides(longest)
         return SetReport(
             sounds=len(sounds),
@@ -93,7 +93,8 @@ class Comparison:
 
     def _sides(self, longest: int) -> tuple[Statistics, Statistics]:
         held_out, training = (evenly(side, MOST_COMPARED) for side in (self.reference.held_out, self.reference.codes))
-        return self._statistics(held_out, longest), self._statistics(training, longest)
+        return self.statistics(held_out, longest), self.statistics(training, longest)
 
-    def _statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
+    def statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
+        """What sets of sounds are compared by: `sound_statistics` of the first `longest` frames of each."""
         return sound_statistics([self._spectra(codes[:longest]) for codes in sounds])

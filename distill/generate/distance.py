@@ -84,26 +84,27 @@ def diversity(generated: Statistics, held_out: Statistics, training: Statistics,
 
 
 def _bandwidth(sounds: Statistics) -> float:
-    distances = _squared_distances(sounds, sounds)
+    distances = squared_distances(sounds, sounds)
     return max(float(np.median(distances[np.triu_indices(len(sounds), 1)])), 1e-12)
 
 
 def _vendi(sounds: Statistics, bandwidth: float) -> float:
-    weights = np.linalg.eigvalsh(np.exp(-_squared_distances(sounds, sounds) / bandwidth) / len(sounds))
+    weights = np.linalg.eigvalsh(np.exp(-squared_distances(sounds, sounds) / bandwidth) / len(sounds))
     weights = weights[weights > 1e-12]
     return float(np.exp(-(weights * np.log(weights)).sum()))
 
 
 def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
-    within_one = np.exp(-_squared_distances(one, one) / bandwidth)
-    within_other = np.exp(-_squared_distances(other, other) / bandwidth)
-    across = np.exp(-_squared_distances(one, other) / bandwidth)
+    within_one = np.exp(-squared_distances(one, one) / bandwidth)
+    within_other = np.exp(-squared_distances(other, other) / bandwidth)
+    across = np.exp(-squared_distances(one, other) / bandwidth)
     n, m = len(one), len(other)
     unbiased = (within_one.sum() - n) / (n * (n - 1)) + (within_other.sum() - m) / (m * (m - 1)) - 2 * across.mean()
     return float(unbiased * SCALE)
 
 
-def _squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
+def squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
+    """Of every sound of one set from every one of the other, `[N, M]`."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
     result: NDArray[np.float64] = np.maximum(squares, 0.0)
     return result

@@ -31,7 +31,7 @@ def code_prior(seed: int = 0, **changes: int) -> CodePrior:
     return CodePrior(**{**sizes, **changes}).eval()
 
 
-def prior(architecture: str, **changes: int) -> Prior:
+def untrained(architecture: str, **changes: int) -> Prior:
     shape = {
         "architecture": architecture,
         "codebook_size": SIZE,
@@ -43,13 +43,19 @@ def prior(architecture: str, **changes: int) -> Prior:
         "depth_layers": 2 if architecture == "frame" else 0,
         "codeword_size": 0 if architecture == "flat" else 5,
     }
+    shape |= changes
     torch.manual_seed(0)
-    model = build_prior(PriorShape(**{**shape, **changes}), torch.randn(LEVELS, SIZE, 5))
+    words = torch.randn(LEVELS, int(shape["codebook_size"]), int(shape["codeword_size"]) or 5)
+    return build_prior(PriorShape(**shape), words).eval()  # type: ignore[arg-type]
+
+
+def prior(architecture: str, **changes: int) -> Prior:
+    model = untrained(architecture, **changes)
     with torch.no_grad():  # untrained, differences would drown in rounding
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(5)
-    return model.eval()
+    return model
 
 
 def window(frames: int = CONTEXT, count: int = 2, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,19 +190,8 @@ def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architec
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) -> None:
     size, words = 128, 0 if architecture == "flat" else 16
-    torch.manual_seed(0)
-    shape = PriorShape(
-        architecture=architecture,
-        codebook_size=size,
-        num_quantizers=LEVELS,
-        context_frames=32,
-        hidden_size=256,
-        num_layers=4,
-        num_heads=4,
-        depth_layers=2 if architecture == "frame" else 0,
-        codeword_size=words,
-    )
-    model = build_prior(shape, torch.randn(LEVELS, size, 16)).eval()
+    sizes = {"codebook_size": size, "codeword_size": words, "context_frames": 32, "hidden_size": 256, "num_layers": 4}
+    model = untrained(architecture, **sizes)
     codes = torch.randint(size, (4, 33, LEVELS))
     with torch.no_grad():
         logits = model(codes[:, :-1], codes[:, 1:], torch.zeros(4, dtype=torch.int64))
