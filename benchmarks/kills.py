@@ -20,7 +20,8 @@ from distill.params import PriorParams
 from distill.training import engine
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.prior import PriorData, fit_prior
+from distill.training.prior import fit_prior
+from distill.training.prior_data import PriorData
 from distill.weights import weights_sha256
 
 LONGEST = 4.0  # seconds after the start of training at which a process is killed, at most

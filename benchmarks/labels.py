@@ -22,7 +22,8 @@ from distill.generate.sampler import Sampling, sample_codes
 from distill.generate.synthesis import frames_for_seconds
 from distill.params import Params
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior, validate_prior_epoch
+from distill.training.prior import fit_prior
+from distill.training.prior_task import validate_prior_epoch
 
 SOUNDS = 192  # at each guidance, of each label in proportion to its training recordings
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)

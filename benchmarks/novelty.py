@@ -22,7 +22,8 @@ from distill.models.priors import build_prior
 from distill.models.vqvae import VQVAE
 from distill.params import Params
 from distill.training.fabric import make_fabric
-from distill.training.prior import PriorData, fit_prior
+from distill.training.prior import fit_prior
+from distill.training.prior_data import PriorData
 
 SOUNDS = 64  # of each kind
 OVERTRAINED = 4  # times the epochs

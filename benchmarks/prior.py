@@ -25,7 +25,8 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.engine import Fit
 from distill.training.events import PriorStepMetrics
 from distill.training.fabric import make_fabric
-from distill.training.prior import PriorData, fit_prior
+from distill.training.prior import fit_prior
+from distill.training.prior_data import PriorData
 from distill.training.prior_run import read_prior_data
 from distill.training.tracking import tracked
 from distill.weights import weights_sha256

@@ -30,7 +30,8 @@ def facts(metadata: BundleMetadata) -> Facts:
             (
                 "prior",
                 f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads, "
-                f"looks back {prior.context_frames / spectrogram.frame_rate:.1f} s",
+                f"looks back {prior.context_frames / spectrogram.frame_rate:.1f} s"
+                + ("" if prior.memory is None else " and remembers what was before"),
             ),
             *([("labels", _some(prior.labels))] if prior.labels else []),
             ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),

@@ -35,14 +35,18 @@ def distill() -> None:
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the recordings go", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="another seed, other sounds")] = 0,
+    motifs: Annotated[
+        bool, typer.Option("--motifs", help="instead longer recordings of motifs that return, for priors with a memory")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
+    from distill.audio.motifs import write_motifs
     from distill.audio.synthesis import write_demo
     from distill.flags import make_folder
 
     make_folder("DIR", folder)
-    paths = write_demo(folder, seed)
+    paths = write_motifs(folder, seed) if motifs else write_demo(folder, seed)
     if as_json:
         _print_json({"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]})
     else:
@@ -115,7 +119,8 @@ def train_prior(
         typer.Option(metavar="DIR", help="a folder of recordings; without it the one that the codec learnt"),
     ] = None,
     architecture: Annotated[
-        Literal["frame", "delay", "flat"] | None, typer.Option(help="how codes are laid out", show_default="frame")
+        Literal["frame", "memory", "delay", "flat"] | None,
+        typer.Option(help="how codes are laid out, or memory for long recordings", show_default="frame"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="the most epochs", show_default="auto")] = None,
     hidden_size: Annotated[int | None, typer.Option(help="width", show_default="auto")] = None,

@@ -17,7 +17,8 @@ from distill.words import shown
 
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
-Architecture = Literal["frame", "flat", "delay"]
+Architecture = Literal["frame", "flat", "delay", "memory"]
+WITH_DEPTH = ("frame", "memory")  # architectures with one position a frame and a network that goes through its levels
 Labels = Literal["none", "folder"]
 
 GUIDANCE = 2.0  # of sounds that are asked for by a label
@@ -42,6 +43,9 @@ Heads = Annotated[int, Field(ge=1, le=128)]
 DepthLayers = Annotated[int, Field(ge=0, le=64)]
 CodewordSize = Annotated[int, Field(ge=0, le=1024)]
 Folds = Annotated[int, Field(ge=0, le=20)]
+ShardLength = Annotated[int, Field(ge=8, le=1 << 20)]
+ChunkSize = Annotated[int, Field(ge=1, le=4096)]
+KeySize = Annotated[int, Field(ge=1, le=256)]
 
 
 class Settings(BaseModel):
@@ -77,6 +81,19 @@ class VQVAEConfig(Settings):
     patience: Patience
 
 
+class MemoryParams(Settings):
+    """Section `prior.memory`: what `architecture: memory` remembers. Lengths are in frames."""
+
+    span_seconds: Annotated[float, Field(ge=0.1, le=7200)] = 87.4
+    shard_length: ShardLength = 2048
+    chunk_size: ChunkSize = 64
+    key_size: KeySize = 32
+    polarisation: Annotated[float, Field(ge=0, le=100)] = 0.01
+    polarisation_warmup: Share = 0.1
+    motif_share: Share = 0.05
+    fast_fail: bool = True
+
+
 class PriorConfig(Settings):
     """The prior and its training with every `auto` resolved. `memorization_perplexity` is the tier's warning level."""
 
@@ -102,6 +119,7 @@ class PriorConfig(Settings):
     folds: Folds
     val_fraction: Fraction
     memorization_perplexity: Annotated[float, Field(ge=1)]
+    memory: MemoryParams | None = None  # of `memory` only
 
 
 class Tier(Settings):
@@ -111,7 +129,7 @@ class Tier(Settings):
     max_recordings: int | None
     vqvae: dict[str, int | float]
     prior: dict[str, int | float]
-    frame: dict[str, int | float] = {}  # what `architecture: frame` has otherwise, by measurement (docs/decisions.md)
+    frame: dict[str, int | float] = {}  # what `frame` and `memory` have otherwise, by measurement (docs/decisions.md)
 
 
 TIERS = (
@@ -257,17 +275,19 @@ class PriorParams(Settings):
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     patience: Patience = 15
     folds: Folds = 0
+    memory: MemoryParams = MemoryParams()
 
     def resolve(self, recordings: int, tier: TierName | Auto = "auto", split: SplitParams | None = None) -> PriorConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""
         row = tier_for(recordings, tier)
         defaults = {
             **row.prior,
-            **(row.frame if self.architecture == "frame" else {}),
+            **(row.frame if self.architecture in WITH_DEPTH else {}),
             "batch_size": batch_size_for(recordings),
             "val_fraction": (split or SplitParams()).resolve(recordings),
         }
         values = _fill(self, defaults)
+        values["memory"] = self.memory if self.architecture == "memory" else None
         if values["hidden_size"] % values["num_heads"]:
             raise ParamsError(_indivisible(values["hidden_size"], values["num_heads"]))
         return PriorConfig(**values)

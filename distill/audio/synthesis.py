@@ -83,11 +83,15 @@ def write_demo(folder: Path, seed: int = 0) -> list[Path]:
         )
     paths = []
     for recording in demo_recordings(seed):
-        path = folder / recording.name
-        with atomic_path(path) as temporary:
-            soundfile.write(temporary, recording.samples, recording.sample_rate, format="FLAC", subtype="PCM_16")
-        paths.append(path)
+        paths.append(folder / recording.name)
+        write_recording(paths[-1], recording.samples)
     return paths
+
+
+def write_recording(path: Path, samples: NDArray[np.float32]) -> None:
+    """Write samples at `DEMO_SAMPLE_RATE` as 16-bit mono FLAC, atomically."""
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, samples, DEMO_SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def _master(samples: Samples, peak_dbfs: float) -> NDArray[np.float32]:

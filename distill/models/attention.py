@@ -1,5 +1,6 @@
 """Causal attention of a sequence to itself, as fast as this device and precision allow."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,47 +17,60 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     matrix products take.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        return _Chunked.apply(query, key, value)  # type: ignore[no-any-return, no-untyped-call]
+        return _Chunked.apply(query, key, value, query.shape[2])  # type: ignore[no-any-return, no-untyped-call]
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
 
 
+def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+    """Queries `[B, H, T, D / H]` to as much; a position attends to `window` positions, itself the last of them.
+
+    Keys and values `[B, H, P + T, D / H]` may begin with those of P positions before. Time and memory grow with T * window.
+    """
+    return _Chunked.apply(query, key, value, window)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class _Chunked(torch.autograd.Function):
-    """Some queries at a time against the keys up to the last of them, in batched matrix products."""
+    """Some queries at a time against the keys that they attend to, in batched matrix products."""
 
     @staticmethod
-    def forward(ctx: Any, *qkv: Tensor) -> Tensor:
-        shape = qkv[0].shape
-        query, key, value = (part.reshape(-1, *shape[2:]) for part in qkv)
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+        ctx.shapes, ctx.window = (query.shape, key.shape), window
+        query, key, value = (part.reshape(-1, *part.shape[2:]) for part in (query, key, value))
         mixed, weights = torch.empty_like(query), []
-        for start, stop in _chunks(shape[2]):
-            mask = torch.full((stop - start, stop), -torch.inf, dtype=query.dtype).triu_(start + 1)
-            scores = torch.baddbmm(mask, query[:, start:stop], key[:, :stop].mT, alpha=shape[3] ** -0.5)
+        for chunk, seen, mask in _chunks(query, key, window):
+            scores = torch.baddbmm(mask, query[:, chunk], key[:, seen].mT, alpha=query.shape[2] ** -0.5)
             weights.append(torch.softmax(scores, -1))
-            mixed[:, start:stop] = torch.bmm(weights[-1], value[:, :stop])
-        ctx.shape = shape
+            mixed[:, chunk] = torch.bmm(weights[-1], value[:, seen])
         ctx.save_for_backward(query, key, value, *weights)
-        return mixed.view(shape)
+        return mixed.view(ctx.shapes[0])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
         gradient = gradient.reshape(query.shape)
-        to_query, to_key, to_value = torch.empty_like(query), torch.empty(0), torch.empty(0)
-        for (start, stop), weight in reversed(list(zip(_chunks(query.shape[1]), weights, strict=True))):
-            part = gradient[:, start:stop]
-            to_weight = torch.bmm(part, value[:, :stop].mT)
+        to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        chunks = [(chunk, seen) for chunk, seen, _ in _chunks(query, key, ctx.window)]
+        for (chunk, seen), weight in reversed(list(zip(chunks, weights, strict=True))):
+            part = gradient[:, chunk]
+            to_weight = torch.bmm(part, value[:, seen].mT)
             to_score = torch._softmax_backward_data(to_weight, weight, -1, weight.dtype)
-            to_query[:, start:stop] = torch.bmm(to_score, key[:, :stop])
-            of_key, of_value = torch.bmm(to_score.mT, query[:, start:stop]), torch.bmm(weight.mT, part)
-            if stop == query.shape[1]:  # the last chunk, taken first, is about every key
-                to_key, to_value = of_key, of_value
-            else:
-                to_key[:, :stop] += of_key
-                to_value[:, :stop] += of_value
-        scale = query.shape[2] ** -0.5
-        return tuple(part.view(ctx.shape) for part in (to_query.mul_(scale), to_key.mul_(scale), to_value))
+            to_query[:, chunk] = torch.bmm(to_score, key[:, seen])
+            to_key[:, seen] += torch.bmm(to_score.mT, query[:, chunk])
+            to_value[:, seen] += torch.bmm(weight.mT, part)
+        scale, (shape, seen_shape) = query.shape[2] ** -0.5, ctx.shapes
+        return to_query.mul_(scale).view(shape), to_key.mul_(scale).view(seen_shape), to_value.view(seen_shape), None
 
 
-def _chunks(count: int) -> list[tuple[int, int]]:
-    return [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+def _chunks(query: Tensor, key: Tensor, window: int) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Queries that are taken together, the keys that any of them attends to, and -inf where one of them does not."""
+    count, earlier = query.shape[1], key.shape[1] - query.shape[1]
+    for start in range(0, count, CHUNK):
+        stop = min(start + CHUNK, count)
+        first, last = max(0, earlier + start - window + 1), earlier + stop
+        place = earlier + start - first  # of the first query among the keys
+        never = torch.full((stop - start, last - first), -torch.inf, dtype=query.dtype, device=query.device)
+        mask = never.triu(place + 1)
+        if last - first > window:
+            mask += never.tril(place - window)
+        yield slice(start, stop), slice(first, last), mask

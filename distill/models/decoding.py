@@ -98,7 +98,7 @@ class BlockStep:
         self._attend, self._project = Product(block.attend.weight), Product(block.project.weight)
 
     def __call__(self, x: Tensor, memory: Tensor, start: int, turns: Tensor | None) -> Tensor:
-        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`, `turns` of `_turns`."""
+        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`, `turns` of `turning`."""
         batch, width = x.shape
         heads = self._attend(self._norm(x)).contiguous().view(batch, 3, self._num_heads, width // self._num_heads)
         if turns is not None:
@@ -117,7 +117,7 @@ class Decoder:
         self._stack, self._norm = stack, Norm(stack.norm)
         self._steps = [BlockStep(cast(Block, block)) for block in stack.blocks]
         rotary = stack.rotary
-        self._turns = None if rotary is None else Ahead(lambda first, count: _turns(rotary, first, count))
+        self._turns = None if rotary is None else Ahead(lambda first, count: turning(rotary, first, count))
 
     def __call__(self, x: Tensor, place: int | None = None) -> Tensor:
         """What is known `[B, D]` after one position more, `x` `[B, D]`, number `place` where the cache has other numbers."""
@@ -128,8 +128,12 @@ class Decoder:
         self.cache.length = seen + 1
         return self._norm(x)
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences alone."""
+        self.cache.keep(rows)
 
-def _turns(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
+
+def turning(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
     """Factors `[count, 2, 3, 1, head_size]` of queries, keys and values, and of the same with halves exchanged: `turned`
     as one sum."""
     cosines, sines = rotary(first, count, rotary.rates.device)

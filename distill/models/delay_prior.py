@@ -85,7 +85,7 @@ class DelaySampler:
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
-        self.decoder.cache.keep(rows)
+        self.decoder.keep(rows)
         self.drawn, self.given = self.drawn[rows], self.given[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 

@@ -1,5 +1,6 @@
 """`architecture: frame`: one position a frame, and a small network that goes through the levels of each frame."""
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -38,13 +39,15 @@ class FramePrior(WordPrior):
         depth_layers: int = 2,
         num_labels: int = 0,
         history_dropout: float = 0.0,
+        stack: Callable[[], nn.Module] | None = None,
     ) -> None:
+        """`stack` makes what goes over the frames, where it is not a transformer."""
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
         self.place = Place(hidden_size)
         self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
-        self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
+        self.stack = stack() if stack else Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.to_depth = nn.Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(self.num_quantizers, hidden_size))
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(depth_layers))
@@ -58,15 +61,24 @@ class FramePrior(WordPrior):
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
         tables = self.tables()
         hidden = self.summaries(tables, inputs, places, labels)
-        before = looked_up(tables.given, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
-        before[:, :, 0] = 0
-        deep = self._deep(hidden[:, :, None] + before + self.level)
-        batch, frames = targets.shape[:2]
-        by_level = deep.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
-        logits = torch.bmm(by_level, tables.guessed.transpose(1, 2)).float() + self.bias
-        logits = logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1)
+        logits, deep = self.guesses(tables, hidden, self.coarser(tables, targets))
         mixed: Tensor = self.recall(logits, deep, inputs, targets)
         return mixed + self.impossible[:, 0]
+
+    def coarser(self, tables: Tables, targets: Tensor) -> Tensor:
+        """What the coarser codes of each of `targets` `[B, T, Q]` are to the network, `[B, T, Q, D]`."""
+        before = looked_up(tables.given, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
+        before[:, :, 0] = 0
+        return before
+
+    def guesses(self, tables: Tables, summaries: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says `[B, T, Q, V + marks]`, before it is mixed with what was said, and what it says that of
+        `[B, T, Q, D]`."""
+        deep = self._deep(summaries[:, :, None] + coarser + self.level)
+        batch, frames = deep.shape[:2]
+        by_level = deep.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
+        logits = torch.bmm(by_level, tables.guessed.transpose(1, 2)).float() + self.bias
+        return logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1), deep
 
     def tables(self) -> Tables:
         """What the codes' vectors are with the weights as they are."""
@@ -76,11 +88,14 @@ class FramePrior(WordPrior):
         self, tables: Tables, inputs: Tensor, places: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
     ) -> Tensor:
         """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
-        frames = inputs.shape[1]
-        x = self.history_dropout(looked_up(tables.read, inputs)).sum(dim=2) + self.place(places, frames)
-        x = self.labelled(x, labels)
+        x = self.embedded(tables, inputs, places, labels)
         start = None if cache is None else int(places[0])
-        return cast(Tensor, self.to_depth(self.stack(self.dropout(x), cache, start)))
+        return cast(Tensor, self.to_depth(self.stack(x, cache, start)))
+
+    def embedded(self, tables: Tables, inputs: Tensor, places: Tensor, labels: Tensor | None) -> Tensor:
+        """What `inputs` `[B, T, Q]`, from `places` `[B]` on, are to the network, `[B, T, D]`."""
+        x = self.history_dropout(looked_up(tables.read, inputs)).sum(dim=2) + self.place(places, inputs.shape[1])
+        return cast(Tensor, self.dropout(self.labelled(x, labels)))
 
     def _deep(self, x: Tensor) -> Tensor:
         for block in self.depth:
@@ -98,7 +113,7 @@ class FrameSampler:
     @torch.no_grad()
     def __init__(self, prior: FramePrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
         self.prior, self.labels = prior, labels
-        self.tables, self.decoder = prior.tables(), Decoder(prior.stack, count, prior.context_frames)
+        self.tables, self.decoder = prior.tables(), self._decoder(count)
         self.to_depth = Product(prior.to_depth.weight, prior.to_depth.bias)
         self.depth = [ResidualStep(cast(ResidualBlock, block)) for block in prior.depth]
         self.norm = Norm(prior.norm)
@@ -114,20 +129,13 @@ class FrameSampler:
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
-        start = window_start(self.frame + 1, self.prior.context_frames)
-        if start != self.start:
-            cache = self.decoder.cache
-            self.past = self.past[:, start - max(0, self.start) :]
-            self.start, cache.length = start, 0
-            if self.past.shape[1] > 1:
-                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, cache)
+        self._catch_up()
         known = self._known()
         self.recalled.begin(self.past)
         codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
             if level:
-                self.recalled.say(level - 1, codes[-1])
-                known = known + nn.functional.embedding(codes[-1], self.tables.given[level - 1])
+                known = known + self._say(level - 1, codes[-1])
             logits = self._logits(known, level)
             codes.append(draw(logits, level, self.frame).to(known.device))
         self.frame += 1
@@ -137,9 +145,22 @@ class FrameSampler:
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
-        self.decoder.cache.keep(rows)
+        self.decoder.keep(rows)
         self.past = self.past[rows]
         self.labels = None if self.labels is None else self.labels[rows]
+
+    def _decoder(self, count: int) -> Decoder:
+        return Decoder(cast(Transformer, self.prior.stack), count, self.prior.context_frames)
+
+    def _catch_up(self) -> None:
+        """Let the decoder see what comes before the last frame."""
+        start = window_start(self.frame + 1, self.prior.context_frames)
+        if start != self.start:
+            cache = self.decoder.cache
+            self.past = self.past[:, start - max(0, self.start) :]
+            self.start, cache.length = start, 0
+            if self.past.shape[1] > 1:
+                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, cache)
 
     def _known(self) -> Tensor:
         """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
@@ -152,7 +173,17 @@ class FrameSampler:
         for block in self.depth:
             deep = block(deep)
         guessed = self.guessed[level](self.norm(deep))
-        return self.recalled.mixed(guessed[:, :-1], guessed[:, -1], level) + self.prior.impossible[level]
+        mixed = self.recalled.mixed(guessed[:, :-1], guessed[:, -1], level, self._far(level))
+        return mixed + self.prior.impossible[level]
+
+    def _far(self, _: int) -> Tensor | None:
+        """What the codes of a level weigh besides `[B, V + marks]`."""
+        return None
+
+    def _say(self, level: int, codes: Tensor) -> Tensor:
+        """Go on to the next level: what the codes `[B]` of this one are to it, `[B, D]`."""
+        self.recalled.say(level, codes)
+        return nn.functional.embedding(codes, self.tables.given[level])
 
     def _guess(self, level: int) -> Product:
         """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + marks + 1]`."""

@@ -46,7 +46,8 @@ class Prior(nn.Module):
 
     codebook_size: int  # V: codes of each level, without the marks
     num_quantizers: int  # Q: levels of each frame
-    context_frames: int  # frames that the next one is guessed from
+    context_frames: int  # frames that the next one is guessed from, or that it is guessed from without a memory
+    span_frames: int  # frames of the longest sequence that it learns from and is judged on
     spread: Tensor  # [Q], the share of each level's targets that was spread over all codes in training
     longest: Tensor  # [1], frames of the longest recording that it learnt, 0 where that is not known
     label: nn.Parameter | None  # [labels + 1, D], what is known of a sound beforehand; row 0: nothing
@@ -62,6 +63,7 @@ class Prior(nn.Module):
     ) -> None:
         super().__init__()
         self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
+        self.span_frames = context_frames
         self.register_buffer("spread", torch.zeros(num_quantizers))
         self.register_buffer("longest", torch.zeros(1))
         self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
@@ -69,7 +71,7 @@ class Prior(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits `[B, T, Q, V + marks]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
 
-        `places` `[B]` are the numbers of the first inputs in their sequences, T at most `context_frames`; `labels` `[B]`
+        `places` `[B]` are the numbers of the first inputs in their sequences, T at most `span_frames`; `labels` `[B]`
         the sounds' labels from 1 on, 0 where there is none.
         """
         raise NotImplementedError
@@ -226,7 +228,7 @@ class FlatSampler:
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
-        self.decoder.cache.keep(rows)
+        self.decoder.keep(rows)
         self.tokens, self.fresh = [torch.cat(self.tokens, dim=1)[rows]], self.fresh[rows]
         if self.known is not None and len(self.known) > 1:
             self.known = self.known[rows]

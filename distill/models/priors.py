@@ -9,20 +9,37 @@ from torch import Tensor
 from distill.models.code_table import unit_codewords
 from distill.models.delay_prior import DelayPrior
 from distill.models.frame_prior import FramePrior
+from distill.models.memory import MemorySize
+from distill.models.memory_prior import MemoryPrior
 from distill.models.prior import FlatPrior, Prior
 from distill.params import (
+    WITH_DEPTH,
     Architecture,
+    ChunkSize,
     CodebookSize,
     CodewordSize,
     DepthLayers,
     Heads,
+    KeySize,
     Levels,
     PriorLayers,
     PriorWidth,
     Settings,
+    ShardLength,
 )
 
+SpanFrames = Annotated[int, Field(ge=1, le=1 << 24)]
+
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class MemoryShape(Settings):
+    """What the memories of `architecture: memory` are like, in frames; `span_frames` they were trained on at most."""
+
+    shard_length: ShardLength
+    chunk_size: ChunkSize
+    key_size: KeySize
+    span_frames: SpanFrames
 
 
 class PriorShape(Settings):
@@ -41,14 +58,17 @@ class PriorShape(Settings):
     depth_layers: DepthLayers
     codeword_size: CodewordSize
     labels: Annotated[list[Label], Field(max_length=1000)] = []
+    memory: MemoryShape | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         head = self.hidden_size // self.num_heads
         if self.hidden_size % self.num_heads or (head % 2 and self.architecture != "flat"):
             raise ValueError("expected num_heads to divide hidden_size into heads of even size")
-        if self.depth_layers and self.architecture != "frame":
-            raise ValueError("expected depth_layers 0 but for frame")
+        if self.depth_layers and self.architecture not in WITH_DEPTH:
+            raise ValueError(f"expected depth_layers 0 but for {' and '.join(WITH_DEPTH)}")
+        if (self.memory is not None) != (self.architecture == "memory"):
+            raise ValueError("expected memory exactly where the architecture is memory")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("expected every label once")
         if self.codeword_size and self.architecture == "flat":
@@ -68,6 +88,8 @@ class PriorShape(Settings):
         )
         if self.architecture == "flat":
             tables += self.seq_len * self.hidden_size
+        keys = 0 if self.memory is None else 3 * self.num_heads * self.memory.key_size
+        tables += self.num_layers * (4 * self.hidden_size**2 + keys * self.hidden_size) if keys else 0
         return (
             tables
             + len(self.labels) * self.hidden_size
@@ -90,4 +112,9 @@ def build_prior(
         words = unit_codewords(codebooks.cpu())
     if shape.architecture == "delay":
         return DelayPrior(words, *sizes, len(shape.labels))
+    if shape.memory is not None:
+        memory = shape.memory
+        size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)
+        others = (shape.depth_layers, len(shape.labels), history_dropout, size, memory.span_frames)
+        return MemoryPrior(words, *sizes, *others)
     return FramePrior(words, *sizes, shape.depth_layers, len(shape.labels), history_dropout)

@@ -69,9 +69,10 @@ class RotaryEmbedding(nn.Module):
 
     rates: Tensor
 
-    def __init__(self, head_size: int) -> None:
+    def __init__(self, head_size: int, dtype: torch.dtype = torch.float32) -> None:
+        """Where there are many thousands of positions, angles want fp64."""
         super().__init__()
-        rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2) / head_size)
+        rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
         self.register_buffer("rates", rates, persistent=False)
 
     def forward(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -107,12 +108,16 @@ class Block(nn.Module):
         x = x + self.dropout(self.project(self._attention(self.attention_norm(x), memory, start, turns)))
         return cast(Tensor, self.mlp(x))
 
-    def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+    def heads(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[B, H, T, D / H]` of `[B, T, D]`."""
         batch, count, width = x.shape
         heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
-        if turns is not None:
-            query, key = turned(query, turns), turned(key, turns)
+        return (query, key, value) if turns is None else (turned(query, turns), turned(key, turns), value)
+
+    def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        batch, count, width = x.shape
+        query, key, value = self.heads(x, turns)
         if memory is None:
             mixed = causal_attention(query, key, value)
         else:

@@ -7,33 +7,36 @@ if TYPE_CHECKING:
     from distill.training.events import (
         CodebookHealth,
         PriorEpochMetrics,
+        PriorMemoryMetrics,
         PriorStepMetrics,
         PriorTrainingCompleteEvent,
         VQEpochMetrics,
         VQStepMetrics,
     )
     from distill.training.memorization import check_memorization
-    from distill.training.prior import train_prior_epoch, validate_prior_epoch
+    from distill.training.prior_task import train_prior_epoch, validate_prior_epoch
     from distill.training.standalone import train_prior
     from distill.training.vqvae import train_vqvae
 
 _HOMES = {
     "CodebookHealth": "events",
     "PriorEpochMetrics": "events",
+    "PriorMemoryMetrics": "events",
     "PriorStepMetrics": "events",
     "PriorTrainingCompleteEvent": "events",
     "VQEpochMetrics": "events",
     "VQStepMetrics": "events",
     "check_memorization": "memorization",
     "train_prior": "standalone",
-    "train_prior_epoch": "prior",
+    "train_prior_epoch": "prior_task",
     "train_vqvae": "vqvae",
-    "validate_prior_epoch": "prior",
+    "validate_prior_epoch": "prior_task",
 }
 
 __all__ = [
     "CodebookHealth",
     "PriorEpochMetrics",
+    "PriorMemoryMetrics",
     "PriorStepMetrics",
     "PriorTrainingCompleteEvent",
     "VQEpochMetrics",

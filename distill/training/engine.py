@@ -151,6 +151,7 @@ class Fit(Generic[B]):
         torch.manual_seed(derive_seed(self.settings.seed + self.fabric.global_rank, 1, self.state.step))
         self.model.train()
         losses = self.task.losses(self.learner.wrapped, batch)
+        inspected: dict[str, float] = {}
         norm = self.learner.differentiate(losses.pop("objective", losses["train_loss"]))
         values = {name: float(value.detach()) for name, value in losses.items()}
         values = self.agreement.mean(values)
@@ -162,16 +163,17 @@ class Fit(Generic[B]):
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
             if self.state.step % WATCH_STEPS == 0:
-                self._watch(values["train_loss"])
+                inspected = self._watch(values["train_loss"])
         else:
             found = ", ".join(f"{name} {value}" for name, value in values.items())
             self._roll_back(f"found {found}")
         if self.on_step is not None:
-            self.on_step(Step(epoch, self.state.step, self.total_steps, rate, time.monotonic() - began, values))
+            seconds = time.monotonic() - began
+            self.on_step(Step(epoch, self.state.step, self.total_steps, rate, seconds, values, inspected))
         self._save_if_due()
 
-    def _watch(self, loss: float) -> None:
-        """Look at the probe: a spike is undone, anything else is a place to come back to."""
+    def _watch(self, loss: float) -> dict[str, float]:
+        """Look at the probe: a spike is undone, anything else is a place to come back to. Returns what else was found."""
         self.model.eval()
         with torch.no_grad():
             perplexity = self.task.probe()
@@ -183,10 +185,17 @@ class Fit(Generic[B]):
                     f"found a perplexity of {reading.perplexity:.4g} on training data, "
                     f"{reading.delta:.0%} above its moving average (allowed {reading.threshold:.0%})"
                 )
-                return
+                return {}
             line |= {"perplexity": reading.perplexity, "ppl_delta": reading.delta}
-        self.journal.add(line)
+        try:
+            with torch.no_grad():
+                inspected = self.task.inspect(self.state.step, self.journal.lines)
+        except DistillError:
+            self._save()
+            raise
+        self.journal.add(line | inspected)
         self._snapshot = self._take_snapshot()
+        return inspected
 
     def _roll_back(self, reason: str) -> None:
         """Undo what was learnt since the last snapshot and go on with the data that comes next."""

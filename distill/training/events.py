@@ -53,6 +53,18 @@ class PriorStepMetrics:
 
 
 @dataclass(frozen=True)
+class PriorMemoryMetrics:
+    """What the gates of a prior's memory are like, every 50 steps, and every thousand what probes found of the memory, else {}.
+
+    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, the last two as shares below .1 and above .9.
+    """
+
+    step: int
+    gates: dict[str, dict[str, float]]
+    probe: dict[str, float]
+
+
+@dataclass(frozen=True)
 class PriorEpochMetrics:
     """One epoch of the prior. Losses are nats per token."""
 

@@ -13,7 +13,8 @@ from distill.errors import ParamsError
 from distill.params import PriorConfig
 from distill.training.checkpoints import CheckpointStore
 from distill.training.interruption import Interruption
-from distill.training.prior import PriorData, fit_prior
+from distill.training.prior import fit_prior
+from distill.training.prior_data import PriorData
 
 MOST_RECORDINGS = 20  # from here on one split says enough
 

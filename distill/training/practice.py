@@ -6,7 +6,7 @@ error it will meet in earnest.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -31,6 +31,7 @@ from distill.training.codec_data import varispeed
 from distill.training.codec_start import WARM_PARTS, start_path, warm_start
 from distill.training.engine import Fit
 from distill.training.fabric import make_fabric
+from distill.training.journal import Line
 from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.training.task import Epoch, FitSettings, Step
 from distill.training.vqvae import BETAS, WARMUP_STEPS, build_vqvae
@@ -106,6 +107,9 @@ class _PracticeTask:
 
     def probe(self) -> None:
         """Nothing here has a perplexity."""
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
 
     def validate(self) -> dict[str, float]:
         losses = []

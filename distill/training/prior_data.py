@@ -1,11 +1,15 @@
-"""Codes as batches for a prior: a view of each recording an epoch, windows of it, windows of like length together."""
+"""What a prior learns from, and codes as batches for it: a view of each recording an epoch, windows of it, windows of like length together."""
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from distill.codes.reference import Reference, make_reference
 from distill.codes.sequences import (
     Batch,
     CodeSequences,
@@ -15,11 +19,39 @@ from distill.codes.sequences import (
     random_windows,
     window_count,
 )
-from distill.codes.store import Codes
+from distill.codes.store import Codes, CodesConfig
 from distill.seeds import derive_seed
 
 SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
 PROBE_WINDOWS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class PriorData:
+    """What a prior learns from and is judged on: of each training recording its coded views `[F, Q]`, the first as it
+    is, of each held-out recording one; the groups of near-duplicates they belong to; the codec's codebooks `[Q, V, C]`;
+    what the codes mean; where there are labels their names and each recording's, from 1 on, 0 for none; and for people
+    what the training recordings are called."""
+
+    train: Sequence[Sequence[Codes]]
+    train_groups: Sequence[str]
+    held_out: Sequence[Codes]
+    held_out_groups: Sequence[str]
+    codebooks: Tensor
+    codes: CodesConfig
+    labels: Sequence[str] = ()
+    train_labels: Sequence[int] | None = None
+    held_out_labels: Sequence[int] | None = None
+    train_names: Sequence[str] = ()
+
+    @property
+    def recordings(self) -> int:
+        """On both sides."""
+        return len(self.train) + len(self.held_out)
+
+    def reference(self) -> Reference:
+        """What drawn sounds are compared with, without scores yet."""
+        return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
 
 
 class WindowSampler:
@@ -57,18 +89,27 @@ class WindowSampler:
         """The batches of an epoch, the first `skip` left out."""
         generator = np.random.default_rng(derive_seed(self.seed, 6, epoch))
         chosen = self.first + generator.integers(self.views)
-        lengths = [self.sequences.lengths[index] for index in chosen]
-        windows = [
-            Window(int(chosen[window.sequence]), window.start, window.stop)
-            for window in random_windows(lengths, self.counts, self.context_frames, generator)
-        ]
-        for number, some in enumerate(shuffled_batches(windows, self.batch_size, generator)):
+        for number, some in enumerate(self._windows(chosen, generator)):
             known = None
             if self.sequences.labels is not None:
                 known = torch.from_numpy(generator.random(len(some)) >= self.label_dropout)
             if number >= skip:
                 batch = pad_batch(self.sequences, some)
                 yield batch if batch.labels is None or known is None else replace(batch, labels=batch.labels * known)
+
+    def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
+        """The windows of an epoch's batches, of these sequences."""
+        windows = self._random_windows(chosen, self.counts, self.context_frames, generator)
+        return shuffled_batches(windows, self.batch_size, generator)
+
+    def _random_windows(
+        self, chosen: NDArray[np.int64], counts: Sequence[int], frames: int, generator: np.random.Generator
+    ) -> list[Window]:
+        lengths = [self.sequences.lengths[index] for index in chosen]
+        return [
+            Window(int(chosen[window.sequence]), window.start, window.stop)
+            for window in random_windows(lengths, counts, frames, generator)
+        ]
 
     def probe(self) -> Batch:
         """A fixed batch of windows, of recordings as they are."""
@@ -79,6 +120,63 @@ class WindowSampler:
         ]
         chosen = generator.permutation(len(windows))[:PROBE_WINDOWS]
         return pad_batch(self.sequences, [windows[index] for index in chosen])
+
+
+class SpanSampler(WindowSampler):
+    """Half of the long recordings of an epoch in spans of many windows, what there is to remember; all others in windows, so that many
+    recordings are in a batch. All batches have about as many frames.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Sequence[Codes]],
+        codebook_size: int,
+        num_quantizers: int,
+        context_frames: int,
+        batch_size: int,
+        seed: int,
+        labels: Sequence[int] | None = None,
+        label_dropout: float = 0.0,
+        span_frames: int = 1,
+    ) -> None:
+        """As a `WindowSampler`; spans have `span_frames` at most."""
+        super().__init__(
+            recordings, codebook_size, num_quantizers, context_frames, batch_size, seed, labels, label_dropout
+        )
+        self.span_frames = span_frames
+        inputs = np.array([self.sequences.lengths[index] - 1 for index in self.first])
+        self.long = np.flatnonzero(inputs > context_frames)
+        in_spans = float(inputs[self.long].sum()) / 2
+        self.span_counts = [window_count(int(inputs[index]) + 1, span_frames) for index in self.long]
+        fewest = sum(sorted(self.span_counts)[: len(self.long) // 2])
+        self.span_batches = min(fewest, -(-round(in_spans) // (batch_size * context_frames)))
+        windows = sum(self.counts) - sum(self.counts[index] for index in self.long) // 2
+        self.batches_per_epoch = self.span_batches + -(-windows // batch_size)
+
+    def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
+        in_spans = generator.permutation(len(self.long))[: len(self.long) // 2]
+        counts = [self.span_counts[index] for index in in_spans]
+        spans = self._random_windows(chosen[self.long[in_spans]], counts, self.span_frames, generator)
+        others = np.setdiff1d(np.arange(len(chosen)), self.long[in_spans])
+        counts = [self.counts[index] for index in others]
+        windows = self._random_windows(chosen[others], counts, self.context_frames, generator)
+        mixed = [windows[index] for index in generator.permutation(len(windows))]
+        batches = [
+            *even_batches(sorted(spans, key=len), self.span_batches),
+            *even_batches(mixed, self.batches_per_epoch - self.span_batches),
+        ]
+        return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
+    """So many batches of neighbouring windows, of about as many frames; none is empty where there are as many windows."""
+    total = np.cumsum([0, *(len(window) for window in windows)])
+    edges = [0]
+    for number in range(1, count):
+        wanted = int(np.searchsorted(total, total[-1] * number / count))
+        edges.append(min(max(wanted, edges[-1] + 1), len(windows) - (count - number)))
+    edges.append(len(windows))
+    return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
 
 
 def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.Generator) -> list[list[Window]]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from distill.console import ProgressReport
 from distill.params import PriorConfig
 from distill.training.artifacts import save_artifact
-from distill.training.events import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
-from distill.training.prior import PriorData, PriorTraining
+from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
+from distill.training.prior import PriorTraining
 from distill.training.prior_artifact import PriorArtifact, save_reference
+from distill.training.prior_data import PriorData
+from distill.training.probes import DISTRACTORS, RETRIEVED
 from distill.training.tracking import Tracker
 
-Event = PriorStepMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent
+Event = PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent
 
 
 def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[Event], None]:
@@ -23,6 +25,12 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
         if isinstance(event, PriorStepMetrics):
             progress(event.step, event.total_steps, text or f"loss {event.train_loss:.3f}")
             tracker.step({"train_loss": event.train_loss}, event.step)
+        elif isinstance(event, PriorMemoryMetrics):
+            if event.probe and event.probe["ranked"] < RETRIEVED:
+                progress.say(
+                    f"warning: of what was said {DISTRACTORS} motifs ago the memory finds {event.probe['ranked']:.0%} again "
+                    f"(with nothing remembered {event.probe['ranked_muted']:.0%}) after {event.step} steps"
+                )
         elif isinstance(event, PriorEpochMetrics):
             text = (
                 f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held-out perplexity {event.val_perplexity:.1f} "

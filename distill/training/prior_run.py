@@ -17,7 +17,8 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.folds import measure_folds, planned_folds
 from distill.training.interruption import catch_interruption, watch_for_stop
-from distill.training.prior import PriorData, PriorTraining, fit_prior
+from distill.training.prior import PriorTraining, fit_prior
+from distill.training.prior_data import PriorData
 from distill.training.prior_report import save_prior, show_prior_progress
 from distill.training.tracking import tracked
 
@@ -89,7 +90,12 @@ def run_prior_training(
     config = settings.prior.resolve(data.recordings, settings.tier, settings.split)
     folds = planned_folds(data, config, settings.seed)
     resolved = {
-        **config.model_dump(),
+        **config.model_dump(exclude={"memory"}),
+        **(
+            {}
+            if config.memory is None
+            else {f"memory.{key}": value for key, value in config.memory.model_dump().items()}
+        ),
         "seed": settings.seed,
         "tier": tier_for(data.recordings, settings.tier).name,
     }

@@ -1,7 +1,7 @@
 """What the training loop and the things it trains say to each other: tasks, settings, steps, epochs, results."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -38,6 +38,12 @@ class Task(Protocol[B]):
     def probe(self) -> float | None:
         """Perplexity of a fixed batch of training data, in eval mode and without gradients; None for no such watch."""
 
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:
+        """Whatever else there is to know after `step` batches, in eval mode and without gradients; `journal` are the lines so far.
+
+        Raises DistillError where to train on makes no sense.
+        """
+
     def validate(self) -> dict[str, float]:
         """Scalars on held-out recordings, in eval mode and without gradients; "val_loss" decides which epoch is best."""
 
@@ -72,6 +78,7 @@ class Step:
     learning_rate: float
     step_time_s: float
     losses: Mapping[str, float]
+    inspected: Mapping[str, float] = field(default_factory=dict)  # what `Task.inspect` found, after some of the steps
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from distill.training.codec_start import initialise, warm_start
 from distill.training.engine import Fit
 from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
 from distill.training.interruption import Interruption
+from distill.training.journal import Line
 from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.training.processes import Stop
 from distill.training.task import Epoch, FitResult, FitSettings, Step
@@ -159,6 +160,9 @@ class _CodecTask:
 
     def probe(self) -> None:
         """Crops of sound have no perplexity; losses that are not finite are found without."""
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
 
     def validate(self) -> dict[str, float]:
         recon = commit = 0.0

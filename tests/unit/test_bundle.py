@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,12 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from unit.hostile import joined, parts
-from unit.tiny import networks, write_model, write_prior_model
+from unit.tiny import MEMORY, networks, write_model, write_prior_model
 
 from distill.bundle import load_bundle, save_bundle
 from distill.card import card_text, facts, write_card
 from distill.errors import ArtifactError
+from distill.generate.sampler import Sampling, sample_codes
 from distill.inspection import verify
+from distill.models.memory_prior import MemoryPrior
 
 
 def rewritten(path: Path, **changes: Any) -> Path:
@@ -166,7 +169,7 @@ def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
         ({"codeword_size": -1}, "greater than or equal to 0"),
         ({"depth_layers": 65}, "less than or equal to 64"),
         ({"architecture": "flat"}, "expected depth_layers 0 but for frame"),
-        ({"architecture": "os.system"}, "Input should be 'frame', 'flat' or 'delay'"),
+        ({"architecture": "os.system"}, "Input should be 'frame', 'flat', 'delay' or 'memory'"),
     ],
 )
 def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
@@ -323,3 +326,39 @@ def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) 
     save_bundle(path, networks()[0], prior, metadata)
     with pytest.raises(ArtifactError, match="expected a prior that weighs codes, found one that gives no numbers"):
         verify(path)
+
+
+def test_a_memory_is_kept_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.distill"
+    written = write_prior_model(path, of=MEMORY)
+    bundle = load_bundle(path)
+    assert bundle.metadata.prior_config == written.prior_config == MEMORY
+    assert isinstance(bundle.prior, MemoryPrior)
+    assert bundle.prior.memories.size.shard_length == 16
+    drawn = sample_codes(bundle.prior, 2, 40, 0, Sampling(), natural_ending=False)
+    again = sample_codes(load_bundle(path).prior, 2, 40, 0, Sampling(), natural_ending=False)  # type: ignore[arg-type]
+    assert [codes.tolist() for codes in drawn] == [codes.tolist() for codes in again]
+    assert dict(facts(bundle.metadata))["prior"].endswith("s and remembers what was before")
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        (None, "expected memory exactly where the architecture is memory"),
+        ({"shard_length": 0}, "memory.shard_length: Input should be greater than or equal to 8"),
+        ({"key_size": 1 << 20}, "memory.key_size: Input should be less than or equal to 256"),
+        ({"span_frames": 1 << 40}, "memory.span_frames: Input should be less than or equal to"),
+        ({"more": 1}, "memory.more: Extra inputs are not permitted"),
+    ],
+)
+def test_a_memory_that_cannot_be_is_refused(tmp_path: Path, memory: dict[str, int] | None, message: str) -> None:
+    path = tmp_path / "m.distill"
+    write_prior_model(path, of=MEMORY)
+    header, payload = parts(path.read_bytes())
+    metadata = json.loads(header["__metadata__"]["distill"])
+    known = metadata["prior_config"]["memory"]
+    metadata["prior_config"]["memory"] = None if memory is None else {**known, **memory}
+    header["__metadata__"]["distill"] = json.dumps(metadata)
+    path.write_bytes(joined(header, payload))
+    with pytest.raises(ArtifactError, match=re.escape(message)):
+        load_bundle(path)

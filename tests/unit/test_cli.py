@@ -345,7 +345,7 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
             "m.distill",
             "--architecture",
             "deep",
-        ): "distill: --architecture: expected one of frame, delay, flat, found deep; see distill --help",
+        ): "distill: --architecture: expected one of frame, memory, delay, flat, found deep; see distill --help",
         ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a place in a folder that exists",
     }
     for arguments, sentence in refusals.items():

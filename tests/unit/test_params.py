@@ -40,7 +40,10 @@ def written(tmp_path: Path, text: str) -> Path:
         ({"prior": {"epochs": "many"}}, "prior.epochs: expected integer or auto, found 'many'"),
         ({"prior": {"epochs": 2.5}}, "prior.epochs: expected integer or auto, found 2.5"),
         ({"prior": {"dropout": True}}, "prior.dropout: expected number or auto, found True"),
-        ({"prior": {"architecture": "deep"}}, "prior.architecture: expected 'frame', 'flat' or 'delay', found 'deep'"),
+        (
+            {"prior": {"architecture": "deep"}},
+            "prior.architecture: expected 'frame', 'flat', 'delay' or 'memory', found 'deep'",
+        ),
         ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
         ({"tier": "huge"}, "tier: expected 'small', 'medium' or 'large' or auto, found 'huge'"),
         ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),

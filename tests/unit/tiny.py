@@ -11,7 +11,7 @@ from distill.bundle import BundleMetadata, LevelHealth, PriorMetadata, codec_sha
 from distill.codes.reference import make_reference
 from distill.likeness.scoring import with_scores
 from distill.models.prior import Prior
-from distill.models.priors import PriorShape, build_prior
+from distill.models.priors import MemoryShape, PriorShape, build_prior
 from distill.models.spectral import spectrogram_config_for
 from distill.models.vqvae import VQVAE, VQVAEArchitecture
 
@@ -63,11 +63,21 @@ def networks() -> tuple[VQVAE, Prior]:
     return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
 
 
-def write_prior_model(path: Path, labels: Sequence[str] = (), reference: bool = True) -> BundleMetadata:
+MEMORY = PRIOR.model_copy(
+    update={
+        "architecture": "memory",
+        "memory": MemoryShape(shard_length=16, chunk_size=4, key_size=3, span_frames=40),
+    }
+)
+
+
+def write_prior_model(
+    path: Path, labels: Sequence[str] = (), reference: bool = True, of: PriorShape = PRIOR
+) -> BundleMetadata:
     """A model file with these networks, something in each field of the metadata but `metadata` itself, and a reference."""
     codec, prior = networks()
-    shape = PRIOR.model_copy(update={"labels": list(labels)})
-    if labels:
+    shape = of.model_copy(update={"labels": list(labels)})
+    if shape != PRIOR:
         prior = build_prior(shape, codec.quantizer.codebooks).eval()
     generator = np.random.default_rng(0)
     known = make_reference(

@@ -12,10 +12,12 @@ from distill.models.code_table import CodeTable, unit_codewords
 from distill.models.delay_prior import DelayPrior
 from distill.models.frame_prior import FramePrior
 from distill.models.prior import CodePrior, Prior
-from distill.models.priors import PriorShape, build_prior
+from distill.models.priors import MemoryShape, PriorShape, build_prior
+from distill.params import WITH_DEPTH
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
-ARCHITECTURES = ("frame", "delay", "flat")
+MEMORY = MemoryShape(shard_length=16, chunk_size=4, key_size=6, span_frames=64)
+ARCHITECTURES = ("frame", "delay", "flat", "memory")
 
 
 def code_prior(seed: int = 0, **changes: int) -> CodePrior:
@@ -40,8 +42,9 @@ def untrained(architecture: str, **changes: int) -> Prior:
         "hidden_size": 32,
         "num_layers": 2,
         "num_heads": 4,
-        "depth_layers": 2 if architecture == "frame" else 0,
+        "depth_layers": 2 if architecture in WITH_DEPTH else 0,
         "codeword_size": 0 if architecture == "flat" else 5,
+        "memory": MEMORY if architecture == "memory" else None,
     }
     shape |= changes
     torch.manual_seed(0)

@@ -80,3 +80,46 @@ def test_gradients_are_finite_where_probabilities_are_nothing() -> None:
     (-recall(logits, deep, inputs, targets).log_softmax(-1)[..., 0]).sum().backward()
     assert torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
     assert all(torch.isfinite(parameter.grad).all() for parameter in recall.parameters())
+
+
+def test_what_is_near_is_the_whole_where_it_reaches_as_far() -> None:
+    recall, (logits, deep, inputs, targets) = mixture(11)
+    nothing = torch.zeros_like(logits)
+    expected = recall(logits, deep, inputs, targets)
+    none_before = inputs[:, :0]
+    for reach in (11, 12, 40):
+        found = recall.near(logits, deep, inputs, targets, none_before, reach, nothing)
+        torch.testing.assert_close(found, expected)
+
+
+def test_what_is_near_is_what_a_window_of_the_last_frames_holds() -> None:
+    """Frame by frame: all but the last frames before it are marks, which nobody recalls."""
+    recall, (logits, deep, inputs, targets) = mixture(13)
+    reach, far = 4, torch.rand(logits.shape)
+    for cut in (0, 3, 9):
+        found = recall.near(
+            logits[:, cut:], deep[:, cut:], inputs[:, cut:], targets[:, cut:], inputs[:, :cut], reach, far[:, cut:]
+        )
+        for place in range(cut, 13):
+            window = inputs.clone()
+            window[:, : max(0, place - reach)] = SIZE  # the frame before the oldest is still known
+            alone = recall.of_choices(
+                logits[:, place : place + 1],
+                deep[:, place : place + 1],
+                window[:, : place + 1],
+                targets[:, place : place + 1],
+                far[:, place : place + 1],
+                reach,
+            )
+            torch.testing.assert_close(found[:, place - cut], alone[:, 0])
+
+
+def test_what_codes_weigh_besides_is_added() -> None:
+    recall, (logits, deep, inputs, targets) = mixture(5)
+    far = torch.zeros_like(logits)
+    before = recall.near(logits, deep, inputs, targets, inputs[:, :0], 5, far).exp()
+    far[..., 2] = 7.0
+    after = recall.near(logits, deep, inputs, targets, inputs[:, :0], 5, far).exp()
+    others = [code for code in range(SIZE + 2) if code != 2]
+    torch.testing.assert_close(after[..., others], before[..., others])
+    assert (after[..., 2] > before[..., 2]).all()

@@ -7,7 +7,7 @@ import torch
 
 from distill.codes.store import CodesConfig
 from distill.params import PriorConfig, PriorParams
-from distill.training.prior import PriorData
+from distill.training.prior_data import PriorData
 
 SIZE, LEVELS = 12, 2
 GEOMETRY = CodesConfig(codebook_size=SIZE, num_quantizers=LEVELS, frame_rate=10.0, codec_sha256="0" * 64)

@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.engine import Fit
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
+from distill.training.journal import Line
 from distill.training.task import Epoch, FitResult, FitSettings, Step, learning_rate_at
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
@@ -50,6 +51,9 @@ class Line:
         if self.probes is not None:
             return self.probes.pop(0)
         return 1 + self.validate()["val_loss"]
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
 
     def validate(self) -> dict[str, float]:
         probe = torch.ones(1, 3)

@@ -14,6 +14,7 @@ from unit.training.coded import GEOMETRY, LEVELS, SIZE, config, data, noise, rec
 from distill.codes.sequences import IGNORED, CodeSequences, begin_mark, end_mark
 from distill.execution import Execution
 from distill.generate.sampler import Sampling, sample_codes
+from distill.params import MemoryParams
 from distill.training import (
     PriorEpochMetrics,
     PriorStepMetrics,
@@ -28,7 +29,7 @@ from distill.training.prior import fit_prior
 from distill.training.prior_data import WindowSampler
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
-ARCHITECTURES = ("frame", "delay", "flat")
+ARCHITECTURES = ("frame", "delay", "flat", "memory")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -58,13 +59,15 @@ def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
     training = fit_prior(data(recordings(0, 8), held_out), settings, 0, FABRIC)
     model, best = training.model, training.fit.best_metrics
     assert model.context_frames == context
+    span = model.span_frames
+    assert (span == context) != (architecture == "memory")
     by_level: dict[int, list[float]] = {0: [], 1: []}
     for codes in held_out:
         marks = np.full((1, LEVELS), begin_mark(SIZE)), np.full((1, LEVELS), end_mark(SIZE))
         sequence = torch.from_numpy(np.concatenate([marks[0], codes, marks[1]]))
         for target in range(1, len(sequence)):
-            start = (target - 1) // context * context
-            stop = min(start + context, len(sequence) - 1)
+            start = (target - 1) // span * span
+            stop = min(start + span, len(sequence) - 1)
             for level in range(1 if target == len(sequence) - 1 else LEVELS):
                 until = stop if architecture == "delay" else target
                 inputs, targets = sequence[None, start:until], sequence[None, start + 1 : until + 1].clone()
@@ -197,7 +200,9 @@ def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str
     up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
     some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
     labels = {"train_labels": [1] * 140 + [2] * 140, "held_out_labels": [1] * 10 + [2] * 10, "labels": ["up", "down"]}
-    settings = config(architecture=architecture, epochs=40, label_dropout=0.2, label_smoothing=0.0)
+    small = MemoryParams(key_size=4, motif_share=0.0)
+    epochs = 15 if architecture == "memory" else 40
+    settings = config(architecture=architecture, epochs=epochs, label_dropout=0.2, label_smoothing=0.0, memory=small)
     model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
 
     def share_up(label: int, guidance: float = 1.0) -> float:

@@ -1,0 +1,93 @@
+"""Associative memories: sums of outer products of keys and values, read by queries, chunk by chunk or one by one."""
+
+import torch
+from torch import Tensor, nn
+
+TAPS = (0.1, 0.2, 0.4, 1.0)  # what positions weigh in a key or query in the beginning, the last one last
+
+
+def features(x: Tensor, degree: int) -> Tensor:
+    """Vectors `[..., d]` of which products of two are `(x . y) ** degree`: for degree 1 `x`, for 2 its `d (d + 1) / 2`
+    monomials (the polynomial feature map of Behrouz et al. 2025, Atlas, section 3.1, without lower degrees)."""
+    if degree == 1:
+        return x
+    size = x.shape[-1]
+    scaled, twice = x * 2**0.5, torch.cat([x, x], dim=-1)
+    near = [scaled * twice[..., shift : shift + size] for shift in range(1, (size + 1) // 2)]
+    far = [scaled[..., : size // 2] * x[..., size // 2 :]] if size % 2 == 0 else []
+    return torch.cat([x * x, *near, *far], dim=-1)
+
+
+def feature_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What the `features` of degree 2 are products of, in their order: two numbers of a vector each, and a weight."""
+    first = torch.arange(size * (size + 1) // 2, device=device) % size
+    second = (first + torch.arange(len(first), device=device) // size) % size
+    return first, second, torch.where(first == second, 1.0, 2**0.5)
+
+
+def feature_size(key_size: int, degree: int) -> int:
+    """How many features keys of this size have."""
+    return key_size if degree == 1 else key_size * (key_size + 1) // 2
+
+
+def associate(
+    query: Tensor, key: Tensor, value: Tensor, start: Tensor, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """Read and write a memory position after position: `S_t = S_(t - 1) + phi(k_t) v_t'`, `o_t = phi(q_t)' S_t`.
+
+    Queries and keys `[..., T, d]`, values `[..., T, e]` and the memory before them `[..., features, e]` to what is read
+    `[..., T, e]` and the memory after them. The chunkwise form of linear attention (Yang et al. 2024, GLA, section 4): the
+    result does not depend on `chunk_size` but for rounding, and there is no loop over positions.
+    """
+    length = query.shape[-2]
+    missing = -length % chunk_size
+    query, key, value = (_chunked(part, missing, chunk_size) for part in (query, key, value))
+    written = features(key, degree)
+    added = written.mT @ value  # [..., N, features, e]
+    before = torch.cat([start[..., None, :, :], added[..., :-1, :, :]], dim=-3).cumsum(dim=-3)
+    within = query @ key.mT
+    within = (within if degree == 1 else within.square()).tril()
+    read = (features(query, degree) @ before + within @ value).flatten(-3, -2)
+    return read[..., :length, :], before[..., -1, :, :] + added[..., -1, :, :]
+
+
+def correct(
+    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, start: Tensor, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """Read a memory and write what it lacks, position after position, by the delta rule: `o_t = phi(q_t)' S_(t - 1)`,
+    `S_t = S_(t - 1) + r_t phi(k_t) (v_t - phi(k_t)' S_(t - 1))'`.
+
+    Shapes are those of `associate`, rates `[..., T, 1]`. The chunkwise form of Yang et al. 2024 (Parallelizing Linear
+    Transformers with the Delta Rule, section 3.2): there is a loop over chunks, none over positions.
+    """
+    length = query.shape[-2]
+    missing = -length % chunk_size
+    query, key, value, rate = (_chunked(part, missing, chunk_size) for part in (query, key, value, rate))
+    asked, written = features(query, degree), features(key, degree)
+    within, alike = ((part @ key.mT) ** degree for part in (query, key))
+    within = within.tril(-1)
+    one = torch.eye(chunk_size, dtype=key.dtype, device=key.device).expand_as(alike)
+    # Each position's change depends on those of the positions before it in the chunk: a triangular system.
+    solved = (
+        torch.linalg.solve_triangular(one + (rate * alike).tril(-1), one, upper=False, unitriangular=True) * rate.mT
+    )
+    sums, reads = start, []
+    chunks = zip(*(part.unbind(-3) for part in (asked, written, value, within, solved)), strict=True)
+    for asking, writing, wanted, inside, lacking in chunks:
+        change = lacking @ (wanted - writing @ sums)
+        reads.append(asking @ sums + inside @ change)
+        sums = sums + writing.mT @ change
+    return torch.cat(reads, dim=-2)[..., :length, :], sums
+
+
+def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:
+    """A causal convolution of each feature by itself: `[B, taps - 1 + T, D]` to `[B, T, D]`."""
+    length = inputs.shape[1] - len(taps) + 1
+    return torch.stack([inputs[:, tap : tap + length] * weight for tap, weight in enumerate(taps)]).sum(dim=0)
+
+
+def _chunked(x: Tensor, missing: int, chunk_size: int) -> Tensor:
+    """`[..., T, d]` as `[..., N, chunk_size, d]`, filled up with zeros, which change nothing."""
+    if missing:
+        x = nn.functional.pad(x, (0, 0, 0, missing))
+    return x.reshape(*x.shape[:-2], -1, chunk_size, x.shape[-1])
