@@ -67,13 +67,15 @@ class WindowSampler:
         seed: int,
         labels: Sequence[int] | None = None,
         label_dropout: float = 0.0,
+        span_frames: int = 0,
     ) -> None:
         """`recordings` are the views `[F, Q]` of each recording, the first as it is; `labels` the recordings', 0 for none.
 
-        A window loses its label with probability `label_dropout`: so a prior learns what sounds are like without.
+        A window loses its label with probability `label_dropout`: so a prior learns what sounds are like without. Spans, where there are
+        any, have `span_frames` at most.
         """
         self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
-        self.label_dropout = label_dropout
+        self.label_dropout, self.span_frames = label_dropout, span_frames
         every = (
             None if labels is None else [label for label, views in zip(labels, recordings, strict=True) for _ in views]
         )
@@ -83,7 +85,11 @@ class WindowSampler:
         self.views = [len(views) for views in recordings]
         self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # sequence of each recording as it is
         self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
-        self.batches_per_epoch = -(-sum(self.counts) // batch_size)
+        self.batches_per_epoch = self._planned()
+
+    def _planned(self) -> int:
+        """How many batches an epoch has."""
+        return -(-sum(self.counts) // self.batch_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, the first `skip` left out."""
@@ -127,31 +133,15 @@ class SpanSampler(WindowSampler):
     recordings are in a batch. All batches have about as many frames.
     """
 
-    def __init__(
-        self,
-        recordings: Sequence[Sequence[Codes]],
-        codebook_size: int,
-        num_quantizers: int,
-        context_frames: int,
-        batch_size: int,
-        seed: int,
-        labels: Sequence[int] | None = None,
-        label_dropout: float = 0.0,
-        span_frames: int = 1,
-    ) -> None:
-        """As a `WindowSampler`; spans have `span_frames` at most."""
-        super().__init__(
-            recordings, codebook_size, num_quantizers, context_frames, batch_size, seed, labels, label_dropout
-        )
-        self.span_frames = span_frames
+    def _planned(self) -> int:
         inputs = np.array([self.sequences.lengths[index] - 1 for index in self.first])
-        self.long = np.flatnonzero(inputs > context_frames)
+        self.long = np.flatnonzero(inputs > self.context_frames)
         in_spans = float(inputs[self.long].sum()) / 2
-        self.span_counts = [window_count(int(inputs[index]) + 1, span_frames) for index in self.long]
+        self.span_counts = [window_count(int(inputs[index]) + 1, self.span_frames) for index in self.long]
         fewest = sum(sorted(self.span_counts)[: len(self.long) // 2])
-        self.span_batches = min(fewest, -(-round(in_spans) // (batch_size * context_frames)))
+        self.span_batches = min(fewest, -(-round(in_spans) // (self.batch_size * self.context_frames)))
         windows = sum(self.counts) - sum(self.counts[index] for index in self.long) // 2
-        self.batches_per_epoch = self.span_batches + -(-windows // batch_size)
+        return self.span_batches + -(-windows // self.batch_size)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         in_spans = generator.permutation(len(self.long))[: len(self.long) // 2]

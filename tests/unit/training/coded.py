@@ -3,11 +3,19 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from distill.codes.store import CodesConfig
+from distill.execution import Execution
 from distill.params import PriorConfig, PriorParams
+from distill.training import PriorStepMetrics
+from distill.training.checkpoints import CheckpointStore
+from distill.training.fabric import make_fabric
+from distill.training.prior import fit_prior
 from distill.training.prior_data import PriorData
+
+FABRIC = make_fabric(Execution("cpu", "fp32"))
 
 SIZE, LEVELS = 12, 2
 GEOMETRY = CodesConfig(codebook_size=SIZE, num_quantizers=LEVELS, frame_rate=10.0, codec_sha256="0" * 64)
@@ -43,3 +51,19 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
         torch.randn(LEVELS, SIZE, 4, generator=torch.Generator().manual_seed(0)),
         GEOMETRY,
     )
+
+
+def killed_and_resumed(learnt: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
+    """Train, train again and kill that after so many steps, go on, and see that nothing tells the two apart."""
+    expected = fit_prior(learnt, settings, 0, FABRIC)
+
+    def kill(event: Any) -> None:
+        if isinstance(event, PriorStepMetrics) and event.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        fit_prior(learnt, settings, 0, FABRIC, store, kill)
+    again = fit_prior(learnt, settings, 0, FABRIC, store)
+    assert all(torch.equal(value, again.fit.best_tensors[key]) for key, value in expected.fit.best_tensors.items())
+    assert again.fit.history == expected.fit.history
+    assert again.fit.journal == expected.fit.journal

@@ -6,22 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import SIZE, config, data
+from unit.training.coded import FABRIC, SIZE, config, data, killed_and_resumed
 
 from distill.codes.sequences import CodeSequences
 from distill.errors import DistillError, ParamsError
-from distill.execution import Execution
 from distill.models.memory_prior import MemoryPrior, muted
 from distill.params import MemoryParams, PriorConfig
 from distill.training import PriorMemoryMetrics, engine, memory_task
 from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
 from distill.training.prior import fit_prior
 from distill.training.prior_data import SpanSampler, even_batches
 from distill.training.prior_task import alike_batches, validate_prior_epoch
 from distill.training.probes import Probes, probe_memory
-
-FABRIC = make_fabric(Execution("cpu", "fp32"))
 
 
 def returning(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
@@ -94,19 +90,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engine, "WATCH_STEPS", 3)
     learnt = data(returning(0, 8), returning(1, 3))
     asked = settings(epochs=2, dropout=0.2, memory={"motif_share": 0.5})
-    whole = fit_prior(learnt, asked, 0, FABRIC)
-    store, seen = CheckpointStore(tmp_path / "run"), []
-
-    def kill(event: Any) -> None:
-        seen.append(event)
-        if len(seen) == 9:
-            raise MemoryError("killed")
-
-    with pytest.raises(MemoryError):
-        fit_prior(learnt, asked, 0, FABRIC, store, kill)
-    resumed = fit_prior(learnt, asked, 0, FABRIC, store)
-    assert all(torch.equal(value, resumed.fit.best_tensors[key]) for key, value in whole.fit.best_tensors.items())
-    assert resumed.fit.history == whole.fit.history
+    killed_and_resumed(learnt, asked, CheckpointStore(tmp_path / "run"), 8)
 
 
 def test_dead_gates_end_training_with_a_sentence_and_the_way_there_is_kept(

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import GEOMETRY, LEVELS, SIZE, config, data, noise, recordings
+from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, killed_and_resumed, noise, recordings
 
 from distill.codes.sequences import IGNORED, CodeSequences, begin_mark, end_mark
-from distill.execution import Execution
 from distill.generate.sampler import Sampling, sample_codes
 from distill.params import MemoryParams
 from distill.training import (
@@ -24,11 +23,9 @@ from distill.training import (
     validate_prior_epoch,
 )
 from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
 from distill.training.prior import fit_prior
 from distill.training.prior_data import WindowSampler
 
-FABRIC = make_fabric(Execution("cpu", "fp32"))
 ARCHITECTURES = ("frame", "delay", "flat", "memory")
 
 
@@ -129,19 +126,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "WATCH_STEPS", 4)
     learnt, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
-    expected = fit_prior(learnt, settings, 0, FABRIC)
-    store = CheckpointStore(tmp_path / "run")
-
-    def kill(event: Any) -> None:
-        if isinstance(event, PriorStepMetrics) and event.step == kill_at:
-            raise MemoryError("killed")
-
-    with pytest.raises(MemoryError):
-        fit_prior(learnt, settings, 0, FABRIC, store, kill)
-    again = fit_prior(learnt, settings, 0, FABRIC, store)
-    assert all(torch.equal(value, again.fit.best_tensors[key]) for key, value in expected.fit.best_tensors.items())
-    assert again.fit.history == expected.fit.history
-    assert again.fit.journal == expected.fit.journal
+    killed_and_resumed(learnt, settings, CheckpointStore(tmp_path / "run"), kill_at)
 
 
 def test_an_epoch_by_hand_lowers_the_loss() -> None:
