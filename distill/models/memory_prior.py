@@ -90,13 +90,13 @@ class MemoryPrior(FramePrior):
         """Before the first frame."""
         return PriorState(self.memories.begin(batch_size), self.recollection.begin(batch_size))
 
-    def go_on(self, state: PriorState, inputs: Tensor, count: int) -> PriorState:
+    def go_on(self, state: PriorState, inputs: Tensor, count: int, labels: Tensor | None = None) -> PriorState:
         """The state that knows all but the last of `inputs` `[B, T, Q]`, after one that lacks `count` more."""
         first = inputs.shape[1] - 1 - count
         tables, places = self.tables(), torch.zeros_like(inputs[:, 0, 0])
         for part in shards(first, count, self.memories.size.shard_length):
             whole = slice(first + part.start, first + part.stop)
-            state = self._shard(tables, state, inputs[:, :-1], inputs[:, 1:], places, None, whole).state
+            state = self._shard(tables, state, inputs[:, :-1], inputs[:, 1:], places, labels, whole).state
         return state
 
     def guess(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Guess:
@@ -134,15 +134,11 @@ class MemoryPrior(FramePrior):
         hidden, memories, gates = self.memories.run(x, state.memories)
         coarser = self.coarser(tables, targets)
         logits, deep = self.guesses(tables, self.to_depth(hidden), coarser)
-        far, recollection = self.recollected(x, coarser, targets, state.recollection)
+        # As with the other memories no gradient goes further back than where the shard begins.
+        begun, chunk = state.recollection.constant(), self.memories.size.chunk_size
+        far, recollection = self.recollection.run(x, coarser, targets, begun, chunk)
         mixed = self.recall.near(logits, deep, inputs, targets, earlier, reach, far)
         return Guess(mixed + self.impossible[:, 0], Gates.of(gates), PriorState(memories, recollection))
-
-    def recollected(
-        self, x: Tensor, coarser: Tensor, targets: Tensor, state: RecollectionState
-    ) -> tuple[Tensor, RecollectionState]:
-        """`Recollection.run` of a shard. As with other memories no gradient goes further back than where it begins."""
-        return self.recollection.run(x, coarser, targets, state.constant(), self.memories.size.chunk_size)
 
     def weigh(self, state: PriorState, inputs: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each of the frames `choices` `[B, N, Q]` that may follow `inputs` `[B, T, Q]`, of which `state` knows all but
@@ -209,13 +205,8 @@ class MemorySampler(FrameSampler):
         """Let the memories see what comes before the last frame."""
         if self.start < 0:
             self.start = 0
-            state, places = self.prior.begin(len(self.past)), torch.zeros(1, dtype=torch.int64)
-            for part in shards(0, self.past.shape[1] - 1, self.prior.memories.size.shard_length):
-                x = self.prior.embedded(self.tables, self.past[:, part], places + part.start, self.labels)
-                targets = self.past[:, part.start + 1 : part.stop + 1]
-                coarser = self.prior.coarser(self.tables, targets)
-                memories = self.prior.memories.run(x, state.memories)[1]
-                state = PriorState(memories, self.prior.recollected(x, coarser, targets, state.recollection)[1])
+            before = self.past.shape[1] - 1
+            state = self.prior.go_on(self.prior.begin(len(self.past)), self.past, before, self.labels)
             self.decoder.begin(state.memories)
             self.recollected = Recollected(self.prior.recollection, state.recollection)
         self.past = self.past[:, -self.prior.context_frames - 1 :]

@@ -1,6 +1,5 @@
 """Training of a prior with a memory: gates that are to decide, sequences in which something is to be remembered, probes."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,8 +15,8 @@ from distill.seeds import derive_seed
 from distill.training.events import PriorMemoryMetrics
 from distill.training.gating import gate_line, give_up_where_gates_are_dead, polarisation_weight
 from distill.training.journal import Line
-from distill.training.prior_data import PriorData, SpanSampler, WindowSampler
-from distill.training.prior_task import PriorTask, Share, on_device, targets_in, validate_prior_epoch, window_nats
+from distill.training.prior_data import PriorData, SpanSampler
+from distill.training.prior_task import PriorTask, Share, on_device, targets_in, window_nats
 from distill.training.probes import probe_memory
 
 MOTIFS = 24  # of a sequence that teaches to remember
@@ -28,6 +27,7 @@ class MemoryTask(PriorTask):
     """What the engine trains: as for other priors, and besides what memories need."""
 
     model: MemoryPrior
+    sampler_kind = SpanSampler
 
     def __init__(self, model: MemoryPrior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         assert config.memory is not None
@@ -36,11 +36,6 @@ class MemoryTask(PriorTask):
         self.total_steps = config.epochs * self.steps_per_epoch
         self.source = FrameSource([views[0] for views in data.train], data.codes.codebook_size)
         self.probe_source = FrameSource(data.held_out, data.codes.codebook_size)
-
-    def _sampler(self, data: PriorData, seed: int) -> WindowSampler:
-        labels = (data.train_labels, self.config.label_dropout)
-        sizes = (data.codes.codebook_size, data.codes.num_quantizers, self.model.context_frames, self.config.batch_size)
-        return SpanSampler(data.train, *sizes, seed, *labels, self.model.span_frames)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Share]:
         self.step = epoch * self.steps_per_epoch + skip
@@ -77,14 +72,9 @@ class MemoryTask(PriorTask):
     def validate(self) -> dict[str, float]:
         measured = super().validate()
         with muted(self.model):
-            nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
-        loss = float(nats.sum() / tokens.sum())
-        return {
-            **measured,
-            "muted/val_loss": loss,
-            "muted/val_perplexity": math.exp(min(700.0, loss)),
-            "muted/val_bits_per_second": float(nats.sum()) / math.log(2) / self.seconds,
-        }
+            deaf = super().validate()
+        names = ("val_loss", "val_perplexity", "val_bits_per_second")
+        return {**measured, **{f"muted/{name}": deaf[name] for name in names}}
 
     def _lesson(self) -> Batch | None:
         """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""

@@ -91,11 +91,7 @@ def run_prior_training(
     folds = planned_folds(data, config, settings.seed)
     resolved = {
         **config.model_dump(exclude={"memory"}),
-        **(
-            {}
-            if config.memory is None
-            else {f"memory.{key}": value for key, value in config.memory.model_dump().items()}
-        ),
+        **{f"memory.{key}": value for key, value in (config.model_dump()["memory"] or {}).items()},
         "seed": settings.seed,
         "tier": tier_for(data.recordings, settings.tier).name,
     }

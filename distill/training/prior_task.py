@@ -116,20 +116,19 @@ class Share:
 class PriorTask:
     """What the engine trains: the next codes of random windows, judged on every code of held-out recordings."""
 
+    sampler_kind: type[WindowSampler] = WindowSampler
+
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.config, self.fabric = model, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
-        self.sampler = self._sampler(data, seed)
+        sizes = (size, levels, model.context_frames, config.batch_size)
+        labels = (data.train_labels, config.label_dropout)
+        self.sampler = self.sampler_kind(data.train, *sizes, seed, *labels, model.span_frames)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
         self.probed = on_device(self.sampler.probe(), fabric)
         self.smoothing = fabric.to_device(model.spread.clone())
-
-    def _sampler(self, data: PriorData, seed: int) -> WindowSampler:
-        labels = (data.train_labels, self.config.label_dropout)
-        sizes = (data.codes.codebook_size, data.codes.num_quantizers, self.model.context_frames, self.config.batch_size)
-        return WindowSampler(data.train, *sizes, seed, *labels)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Share]:
         world = self.fabric.world_size
