@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks.codec import CodecReport, Plan, measure_corpus
 from benchmarks.kills import Kills, measure_kills
 from benchmarks.labels import LabelsReport, measure_labels
+from benchmarks.long_memory import LongMemory, Use, measure_long_memory, measure_use
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
 from benchmarks.novelty import NoveltyReport, measure_novelty
 from benchmarks.prior import PriorReport, measure_prior
@@ -22,6 +23,7 @@ from benchmarks.report import (
     codec_section,
     kills_section,
     labels_section,
+    long_memory_section,
     memory_section,
     novelty_section,
     prior_section,
@@ -30,6 +32,7 @@ from benchmarks.report import (
     show,
     sounds_section,
     throughput_section,
+    use_section,
     write_json,
     write_markdown,
 )
@@ -54,6 +57,8 @@ class Bench:
     drawn: tuple[Drawn, ...] = ()
     made: list[Made] = field(default_factory=list)
     kills: list[Kills] = field(default_factory=list)
+    use: list[Use] = field(default_factory=list)
+    long_memory: list[LongMemory] = field(default_factory=list)
     memory: list[Peak] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     console: Console = field(default_factory=Console)
@@ -70,7 +75,7 @@ class Bench:
         self.sections += sections
 
     def measure_folder(self, folder: Path, params: Params, execution: Execution) -> None:
-        """The codec beside its peers on a folder, or with `--prior` the prior, with `--novelty` what is drawn, with `--labels` what was asked for."""
+        """The codec beside its peers on a folder, or with `--prior` the prior, with `--novelty` what is drawn, with `--labels` what was asked for, with `--long-memory` memories."""
         asked = self.arguments
 
         def say(text: str) -> None:
@@ -91,6 +96,11 @@ class Bench:
             self.labels.append(measure_labels(folder, params, asked.seconds, execution, say))
             self.add(labels_section(self.labels[-1], self.command))
             return
+        if asked.long_memory:
+            use = measure_use(folder, params, asked.seconds, asked.seeds, execution, say)
+            self.use += use
+            self.add(use_section(use, self.command))
+            return
         full = asked.max_minutes * 60 if asked.full else None
         plan = Plan(asked.seconds, full, asked.profile, asked.sounds, asked.splits)
         report = measure_corpus(folder, params, plan, execution, say)
@@ -102,13 +112,16 @@ class Bench:
             self.add(sounds_section(report, self.command))
 
     def measure_around(self) -> None:
-        """What needs no folder: memory, throughput, sampling, kills."""
+        """What needs no folder: memory of coding and of priors, throughput, sampling, kills."""
         if self.arguments.memory:
             for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
                 for hours in HOURS:
                     self.say(f"memory: {hours} h in recordings of {recording_seconds} s")
                     self.memory.append(measure_memory(hours, recording_seconds, seed=0))
             self.add(memory_section(self.memory, self.command))
+        if self.arguments.long_memory:
+            self.long_memory.append(measure_long_memory(self.say))
+            self.add(long_memory_section(self.long_memory[-1], self.command))
         if self.arguments.throughput:
             self.throughput = measure_throughput(self.say)
             self.add(throughput_section(self.throughput, self.command))
@@ -129,7 +142,19 @@ class Bench:
         if self.arguments.json is not None:
             found = {
                 name: getattr(self, name)
-                for name in ("corpora", "memory", "priors", "novelty", "labels", "throughput", "drawn", "made", "kills")
+                for name in (
+                    "corpora",
+                    "memory",
+                    "priors",
+                    "novelty",
+                    "labels",
+                    "throughput",
+                    "drawn",
+                    "made",
+                    "kills",
+                    "use",
+                    "long_memory",
+                )
             }
             write_json(self.arguments.json, self.command, **found)
 
@@ -183,6 +208,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--novelty", action="store_true", help="what the novelty report says, and how like sounds are")
     parser.add_argument(
         "--labels", action="store_true", help="how well sounds are of the folder that they are asked for by"
+    )
+    parser.add_argument(
+        "--long-memory", action="store_true", help="what the memory of a prior is worth, and what it costs"
     )
     parser.add_argument("--seeds", type=_count, default=1, help="train our prior with so many seeds")
     parser.add_argument("--throughput", action="store_true", help="training steps a second beside other libraries")

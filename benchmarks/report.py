@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks.codec import ORIGINAL, CodecReport
 from benchmarks.kills import Kills
 from benchmarks.labels import LabelsReport
+from benchmarks.long_memory import LongMemory, Use
 from benchmarks.measures import Difference
 from benchmarks.memory import Peak
 from benchmarks.novelty import NoveltyReport
@@ -204,6 +205,104 @@ def memory_section(peaks: Sequence[Peak], command: str) -> Section:
         "its own; mapped pages of the corpus count, too."
     )
     return Section("memory", "Memory of coding", text, (Grid(columns, rows),))
+
+
+def long_memory_section(found: LongMemory, command: str) -> Section:
+    """The memory of a prior by itself."""
+    chunks = tuple(
+        (
+            one.kind,
+            str(one.chunk),
+            f"{one.tokens_per_second / 1000:.1f}k",
+            f"{one.product_share:.0%}",
+            f"{one.difference:.0e}",
+        )
+        for one in found.chunks
+    )
+    recalled = tuple(
+        (str(one.seed), f"{one.seconds:.0f}", f"{one.accuracy:.1%}", f"{one.muted:.1%}", f"{one.longer:.1%}")
+        for one in found.recalled
+    )
+    shortest = found.lengths[0].microseconds
+    lengths = tuple(
+        (
+            str(one.frames),
+            f"{one.microseconds:.0f}",
+            f"{one.microseconds / shortest:.2f}",
+            f"{one.state_bytes / 1e6:.2f}",
+        )
+        for one in found.lengths
+    )
+    text = (
+        f"`{command}`: above, forward and backward through a memory of 4 heads with values of 64 numbers, 16384 positions in shards "
+        "of 2048, fp32, beside a matrix product of as many FLOPs in the same rounds, and how far what is read is from that of the smallest "
+        "chunks. Then multi-query associative recall: 8 pairs of 64 keys and 64 values, 256 positions, two blocks of width 64 "
+        "with windows of 32, values further back than both reach; trained until it recalls, then without its memory, then at 1024 "
+        "positions. Below, a training step of the prior (width 128, 3 blocks, 4 levels) for each frame of one sequence, and what "
+        "is held to draw on after it."
+    )
+    grids = (
+        Grid(("keys", "chunk", "tokens/s", "of a product", "difference"), chunks),
+        Grid(("seed", "seconds", "recalled", "muted", "at 1024"), recalled),
+        Grid(("frames", "us a frame", "ratio", "state, MB"), lengths),
+    )
+    return Section("long memory", "Long memory", text, grids)
+
+
+def use_section(found: Sequence[Use], command: str) -> Section:
+    """What a memory is worth on one corpus."""
+    rows = tuple(
+        (
+            str(one.seed),
+            f"{one.plain:.0f}",
+            f"{one.muted:.0f}",
+            f"{one.memory:.0f}",
+            f"{one.memory / one.plain - 1:+.1%}",
+            f"{one.memory / one.muted - 1:+.1%}",
+            f"{one.plain_seconds:.0f}",
+            f"{one.memory_seconds:.0f}",
+        )
+        for one in found
+    )
+    probes = tuple(
+        (
+            str(one.seed),
+            str(distance),
+            *(f"{value:.2f}" for value in (probe.mechanism, probe.in_situ, probe.top1, probe.ranked)),
+            *(
+                f"{value:.2f}"
+                for value in (probe.top1_muted, probe.ranked_muted, probe.top1_absent, probe.ranked_absent)
+            ),
+        )
+        for one in found
+        for distance, probe in one.probes
+    )
+    corpus = found[0].corpus
+    text = (
+        f"`{command}`: {found[0].recordings} recordings, held-out bits a second of `frame` and of `memory` with equal width, blocks "
+        "and windows of a second, and of the latter with its memory muted. Below, a needle among 100 others, at least so many real "
+        "frames back: the worst of three haystacks' seeds; cosines of mechanism and in situ, shares of first codes said and of "
+        "values ranked first, muted and where there is no needle."
+    )
+    grids = (
+        Grid(("seed", "frame", "muted", "memory", "to frame", "to muted", "s, frame", "s, memory"), rows),
+        Grid(
+            (
+                "seed",
+                "frames back",
+                "mechanism",
+                "in situ",
+                "said",
+                "ranked",
+                "said, muted",
+                "ranked, muted",
+                "said, absent",
+                "ranked, absent",
+            ),
+            probes,
+        ),
+    )
+    return Section(f"use {corpus}", f"What a memory is worth on `{corpus}`", text, grids)
 
 
 def prior_section(report: PriorReport, command: str) -> Section:

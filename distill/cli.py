@@ -165,6 +165,43 @@ def train_prior(
         print(f"{added.path}  {added.path.stat().st_size / 1e6:.1f} MB")
 
 
+@app.command("check-memory")
+def check_memory(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="a folder of recordings; without it motifs that return", show_default=False
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=200, help="of the training that is watched; a probe every 1000")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="of the recordings, the split, the weights and the probes")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure the seven points that the memory of a prior is accepted by (architecture: memory), which takes some minutes.
+
+    Exit status 1 where a point is missed. Nothing is kept.
+    """
+    from dataclasses import asdict
+
+    from distill.acceptance.check import check_recordings, summary
+    from distill.execution import execution_from_environment
+    from distill.flags import check_folder
+
+    if folder is not None:
+        check_folder("DIR", folder)
+    points = []
+    for point in check_recordings(folder, steps, seed, execution_from_environment()):
+        points.append(point)
+        if not as_json:
+            print(f"{point.number} {'reached' if point.passed else 'MISSED':8}{point.name}: {point.found}", flush=True)
+    if as_json:
+        _print_json({"points": [asdict(point) for point in points], "summary": summary(points)})
+    else:
+        print(summary(points))
+    if not all(point.passed for point in points):
+        raise typer.Exit(1)
+
+
 @app.command()
 def encode(
     model: ModelPath,

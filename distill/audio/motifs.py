@@ -27,12 +27,12 @@ _SCALE = (0, 3, 5, 7, 10, 12, 15, 17)  # semitones: A minor, without what clashe
 Voice = Callable[[Generator, float], Samples]
 
 
-def write_motifs(folder: Path, seed: int = 0) -> list[Path]:
-    """Write `RECORDINGS` recordings of `ROUNDS` rounds below `folder` as 16-bit mono FLAC and return their paths.
+def write_motifs(folder: Path, seed: int = 0, count: int = RECORDINGS) -> list[Path]:
+    """Write `count` recordings of `ROUNDS` rounds below `folder` as 16-bit mono FLAC and return their paths.
 
     Files of the same names are replaced, each atomically. The same seed gives the same samples.
     """
-    paths = [folder / f"motifs_{number:03d}.flac" for number in range(RECORDINGS)]
+    paths = [folder / f"motifs_{number:03d}.flac" for number in range(count)]
     for number, path in enumerate(paths):
         write_recording(path, motif_recording(default_rng([seed, number]), ROUNDS))
     return paths

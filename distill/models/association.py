@@ -31,53 +31,29 @@ def feature_size(key_size: int, degree: int) -> int:
 
 
 def associate(
-    query: Tensor, key: Tensor, value: Tensor, start: Tensor, chunk_size: int, degree: int
+    query: Tensor, key: Tensor, value: Tensor, start: Tensor | None, chunk_size: int, degree: int
 ) -> tuple[Tensor, Tensor]:
     """Read and write a memory position after position: `S_t = S_(t - 1) + phi(k_t) v_t'`, `o_t = phi(q_t)' S_t`.
 
-    Queries and keys `[..., T, d]`, values `[..., T, e]` and the memory before them `[..., features, e]` to what is read
-    `[..., T, e]` and the memory after them. The chunkwise form of linear attention (Yang et al. 2024, GLA, section 4): the
+    Queries and keys `[..., T, d]`, values `[..., T, e]` and the memory before them `[..., features, e]`, None for an empty one, to what
+    is read `[..., T, e]` and the memory after them. The chunkwise form of linear attention (Yang et al. 2024, GLA, section 4): the
     result does not depend on `chunk_size` but for rounding, and there is no loop over positions.
     """
     length = query.shape[-2]
+    chunk_size = max(1, min(chunk_size, length))
     missing = -length % chunk_size
     query, key, value = (_chunked(part, missing, chunk_size) for part in (query, key, value))
     written = features(key, degree)
     added = written.mT @ value  # [..., N, features, e]
-    before = torch.cat([start[..., None, :, :], added[..., :-1, :, :]], dim=-3).cumsum(dim=-3)
     within = query @ key.mT
     within = (within if degree == 1 else within.square()).tril()
-    read = (features(query, degree) @ before + within @ value).flatten(-3, -2)
-    return read[..., :length, :], before[..., -1, :, :] + added[..., -1, :, :]
-
-
-def correct(
-    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, start: Tensor, chunk_size: int, degree: int
-) -> tuple[Tensor, Tensor]:
-    """Read a memory and write what it lacks, position after position, by the delta rule: `o_t = phi(q_t)' S_(t - 1)`,
-    `S_t = S_(t - 1) + r_t phi(k_t) (v_t - phi(k_t)' S_(t - 1))'`.
-
-    Shapes are those of `associate`, rates `[..., T, 1]`. The chunkwise form of Yang et al. 2024 (Parallelizing Linear
-    Transformers with the Delta Rule, section 3.2): there is a loop over chunks, none over positions.
-    """
-    length = query.shape[-2]
-    missing = -length % chunk_size
-    query, key, value, rate = (_chunked(part, missing, chunk_size) for part in (query, key, value, rate))
-    asked, written = features(query, degree), features(key, degree)
-    within, alike = ((part @ key.mT) ** degree for part in (query, key))
-    within = within.tril(-1)
-    one = torch.eye(chunk_size, dtype=key.dtype, device=key.device).expand_as(alike)
-    # Each position's change depends on those of the positions before it in the chunk: a triangular system.
-    solved = (
-        torch.linalg.solve_triangular(one + (rate * alike).tril(-1), one, upper=False, unitriangular=True) * rate.mT
-    )
-    sums, reads = start, []
-    chunks = zip(*(part.unbind(-3) for part in (asked, written, value, within, solved)), strict=True)
-    for asking, writing, wanted, inside, lacking in chunks:
-        change = lacking @ (wanted - writing @ sums)
-        reads.append(asking @ sums + inside @ change)
-        sums = sums + writing.mT @ change
-    return torch.cat(reads, dim=-2)[..., :length, :], sums
+    read = within @ value
+    last = added[..., -1, :, :]
+    if start is not None or added.shape[-3] > 1:
+        first = torch.zeros_like(last) if start is None else start
+        before = torch.cat([first[..., None, :, :], added[..., :-1, :, :]], dim=-3).cumsum(dim=-3)
+        read, last = read + features(query, degree) @ before, before[..., -1, :, :] + last
+    return read.flatten(-3, -2)[..., :length, :], last
 
 
 def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:

@@ -107,9 +107,10 @@ class ValueMemory:
         """What was written by keys like `query` `[B, H, d]`: `[B, H, e]`."""
         return (features(query, DEGREE)[..., None, :] @ self.sums)[..., 0, :]
 
-    def run(self, query: Tensor, key: Tensor, value: Tensor, chunk_size: int) -> Tensor:
-        """`update` and `read` for T positions of a shard, one after the other: `[B, H, T, e]`."""
-        read, self.sums = associate(query, key, value, self.sums, chunk_size, DEGREE)
+    def run(self, query: Tensor, key: Tensor, value: Tensor, chunk_size: int, is_empty: bool = False) -> Tensor:
+        """`update` and `read` for T positions of a shard, one after the other: `[B, H, T, e]`. That nothing was written before may be
+        said, which saves time."""
+        read, self.sums = associate(query, key, value, None if is_empty else self.sums, chunk_size, DEGREE)
         return read
 
 
@@ -213,8 +214,10 @@ class AtlasMAGBlock(Block):
         values.reset_at_shard_boundary()
         return replace(state, keys=projection.M_t, norm=projection.norm_sum, sums=values.sums)
 
-    def run(self, x: Tensor, state: BlockState, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, BlockState, Tensor]:
-        """Positions `[B, T, D]` of one shard to as many, the state after them, and their gates `[B, T, D]`."""
+    def run(
+        self, x: Tensor, state: BlockState, turns: tuple[Tensor, Tensor], is_empty: bool = False
+    ) -> tuple[Tensor, BlockState, Tensor]:
+        """Positions `[B, T, D]` of one shard to as many, the state after them, and their gates `[B, T, D]`; `is_empty` as in `ValueMemory`."""
         inputs = self.attention_norm(x)
         query, key, value = self.heads(inputs, turns)
         near = torch.cat([state.near.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
@@ -224,7 +227,7 @@ class AtlasMAGBlock(Block):
         projection, held = self._memories(state)
         with torch.autocast(x.device.type, enabled=False):
             projected = projection.run(queries, keys, self.size.chunk_size)
-            read = held.run(queries, keys, values, self.size.chunk_size)
+            read = held.run(queries, keys, values, self.size.chunk_size, is_empty)
         gates = self.memory.gate(read, projected).sigmoid()
         mixed = mixed.transpose(1, 2).reshape(x.shape) * gates.to(mixed.dtype)
         x = self.mlp(x + self.dropout(self.project(mixed)))
@@ -279,7 +282,7 @@ class MemoryStack(nn.Module):
         turns = self.rotary(state.position, x.shape[1], x.device)
         states, gates = [], []
         for block, before in zip(cast(list[AtlasMAGBlock], list(self.blocks)), state.blocks, strict=True):
-            x, after, gate = block.run(x, block.at_boundary(before) if begins else before, turns)
+            x, after, gate = block.run(x, block.at_boundary(before) if begins else before, turns, state.position == 0)
             states.append(after)
             gates.append(gate)
         return self.norm(x), MemoryState(tuple(states), state.position + x.shape[1]), torch.stack(gates)

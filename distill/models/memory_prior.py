@@ -13,7 +13,6 @@ from distill.models.frame_prior import FramePrior, FrameSampler, Tables
 from distill.models.gates import Gates
 from distill.models.memory import AtlasMAGBlock, LongMemory, MemorySize, MemoryStack, MemoryState, shards
 from distill.models.memory_decoding import MemoryDecoder
-from distill.models.prior import Draw
 from distill.models.recollection import Recollected, Recollection, RecollectionState
 
 KEPT_SHARDS = 4  # in longer sequences what leads to gradients is computed twice, not kept
@@ -45,10 +44,10 @@ class MemoryPrior(FramePrior):
     """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which recollects codes that came
     after the like of what it sees: all in a state of constant size.
 
-    Sequences may be of any length. `polarisation` is that of the gates in the last call of `forward`, with gradient.
+    Sequences may be of any length. `last_guess` is what the last call of `forward` found out.
     """
 
-    polarisation: Tensor
+    last_guess: Guess
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class MemoryPrior(FramePrior):
         self.span_frames = span_frames
         vocabulary = self.codebook_size + NUM_MARKS
         self.recollection = Recollection(
-            self.num_quantizers, vocabulary, self.codebook_size, hidden_size, size.key_size
+            self.num_quantizers, vocabulary, self.codebook_size, hidden_size, size.key_size, context_frames
         )
 
     @property
@@ -82,9 +81,8 @@ class MemoryPrior(FramePrior):
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        guess = self.guess(inputs, targets, places, labels)
-        self.polarisation = guess.gates.polarisation()
-        return guess.logits
+        self.last_guess = self.guess(inputs, targets, places, labels)
+        return self.last_guess.logits
 
     def begin(self, batch_size: int) -> PriorState:
         """Before the first frame."""
@@ -94,9 +92,12 @@ class MemoryPrior(FramePrior):
         """The state that knows all but the last of `inputs` `[B, T, Q]`, after one that lacks `count` more."""
         first = inputs.shape[1] - 1 - count
         tables, places = self.tables(), torch.zeros_like(inputs[:, 0, 0])
+        keyed = self.recollection.table(tables.read)
         for part in shards(first, count, self.memories.size.shard_length):
             whole = slice(first + part.start, first + part.stop)
-            state = self._shard(tables, state, inputs[:, :-1], inputs[:, 1:], places, labels, whole).state
+            x = self.embedded(tables, inputs[:, whole], places + whole.start, labels)
+            memories = self.memories.run(x, state.memories)[1]
+            state = PriorState(memories, self.recollection.hear(keyed, inputs[:, whole], state.recollection))
         return state
 
     def guess(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Guess:
@@ -135,8 +136,8 @@ class MemoryPrior(FramePrior):
         coarser = self.coarser(tables, targets)
         logits, deep = self.guesses(tables, self.to_depth(hidden), coarser)
         # As with the other memories no gradient goes further back than where the shard begins.
-        begun, chunk = state.recollection.constant(), self.memories.size.chunk_size
-        far, recollection = self.recollection.run(x, coarser, targets, begun, chunk)
+        keyed = self.recollection.table(tables.read)
+        far, recollection = self.recollection.run(keyed, inputs, targets, state.recollection.constant())
         mixed = self.recall.near(logits, deep, inputs, targets, earlier, reach, far)
         return Guess(mixed + self.impossible[:, 0], Gates.of(gates), PriorState(memories, recollection))
 
@@ -148,7 +149,7 @@ class MemoryPrior(FramePrior):
         x = self.embedded(tables, last, places, None)
         hidden = self.to_depth(self.memories.run(x, state.memories)[0])
         coarser = self.coarser(tables, choices)
-        far = self.recollection.read(x, coarser, state.recollection)
+        far = self.recollection.read(self.recollection.table(tables.read), last, choices, state.recollection)
         logits, deep = self.guesses(tables, hidden, coarser)
         said = inputs[:, -self.context_frames - 1 :]
         mixed = self.recall.of_choices(logits, deep, said, choices, far, self.context_frames)
@@ -189,13 +190,6 @@ class MemorySampler(FrameSampler):
         """How much memory the state takes."""
         return self.decoder.bytes + self.recollected.bytes + self.past.numel() * self.past.element_size()
 
-    @torch.no_grad()
-    def next_frame(self, draw: Draw) -> Tensor:
-        """See `Sampler`."""
-        frame = super().next_frame(draw)
-        self.recollected.learn(self.prior.num_quantizers - 1, frame[:, -1])
-        return frame
-
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         super().keep(rows)
@@ -208,20 +202,17 @@ class MemorySampler(FrameSampler):
             before = self.past.shape[1] - 1
             state = self.prior.go_on(self.prior.begin(len(self.past)), self.past, before, self.labels)
             self.decoder.begin(state.memories)
-            self.recollected = Recollected(self.prior.recollection, state.recollection)
+            self.recollected = Recollected(self.prior.recollection, self.tables.read, state.recollection)
         self.past = self.past[:, -self.prior.context_frames - 1 :]
 
     def _known(self) -> Tensor:
         x = self.prior.labelled(self.read(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
-        self.recollected.begin(x)
-        self._coarser = torch.zeros_like(x)
+        self.recollected.begin(self.past[:, -1])
         return self.to_depth(self.decoder(x))
 
     def _far(self, level: int) -> Tensor:
-        return self.recollected.weights(self._coarser, level)
+        return self.recollected.weights(level)
 
     def _say(self, level: int, codes: Tensor) -> Tensor:
-        self.recollected.learn(level, codes)
-        given = super()._say(level, codes)
-        self._coarser = self._coarser + given
-        return given
+        self.recollected.say(level, codes)
+        return super()._say(level, codes)

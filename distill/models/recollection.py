@@ -1,135 +1,245 @@
-"""What a recording said long before: its codes, by what came before each of them, in a state of constant size."""
+"""What a recording said long before: frames that followed the like of what is heard, found by hashing, at a cost that does not grow."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from distill.models.association import TAPS, correct, feature_size, features, sum_of_taps
+from distill.models.association import sum_of_taps
+from distill.models.code_table import looked_up
 
-DEGREE = 2
-RATE = -1.0  # in the beginning, as a logit: of what is lacking a quarter is learnt
-STRENGTH = 3.0  # as a logarithm: what is remembered for sure weighs as much as the network
+TAPS = (0.1, 0.2, 0.4, 1.0)  # what frames weigh in a key in the beginning, the last one last
+TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, and how many of the last frames with a hash are found
+CAPACITY = 32768  # frames, the last ones, that can be recollected
+SHARPNESS, AGREEMENT, WORTH, CERTAINTY = 10.0, 1.0, 2.0, 3.0  # of scores, in the beginning
+EXACT = 0.02  # likenesses that are this near to 1 are worth more than others lead one to expect
+SCORES = ("share", "sharpness", "same", "worth", "certainty")  # parameters that are a few numbers
+FINER = 0.7  # what a level counts in a key in the beginning, the coarser one 1
 
 
 class RecollectionState(NamedTuple):
-    """Codes by keys `[B, Q, features, V + marks]`, and the last frames `[B, taps - 1, D]`."""
+    """What came before each of the last frames, as keys `[B, N, d]`, and the frames `[B, N, Q]`; what came before the next one `[B, d]`;
+    and the last inputs `[B, taps - 1, D]`. N is `CAPACITY` at most."""
 
-    sums: Tensor
+    keys: Tensor
+    frames: Tensor
+    key: Tensor
     tail: Tensor
 
     def constant(self) -> "RecollectionState":
         """The same, through which no gradient goes."""
-        return RecollectionState(self.sums.detach(), self.tail)
+        return RecollectionState(*(part.detach() for part in self))
+
+    def recent(self) -> "RecollectionState":
+        """The same without frames that are too old to be recollected."""
+        return self._replace(keys=self.keys[:, -CAPACITY:], frames=self.frames[:, -CAPACITY:])
+
+
+class Found(NamedTuple):
+    """Of each of T frames C that may be said again: their codes `[B, T, C, Q]`, how like what came before them is to what
+    came before it, `[B, T, C]` from -1 to 1, and which of them there are."""
+
+    frames: Tensor
+    likeness: Tensor
+    there: Tensor
 
 
 class Recollection(nn.Module):
-    """For each level a linear map from what is known of a code to the code, learnt while the recording goes on.
+    """Scores frames that came after the like of what was heard last, further back than `Recall` reaches.
 
-    Known are the frames before and the coarser codes of its frame; their features are polynomials of degree 2. The map is
-    learnt by the delta rule (Widrow and Hoff 1960; Schlag et al. 2021, eq. 5), one step a frame, so that what often comes is not
-    what is always said. What it says of a code is its probability, about, where the like of it has come before, else nothing.
-    `Recall` weighs it against the network.
+    A frame is known again by its key, a unit vector made of the frames before it. Of keys with the same signs in one of several
+    sets of random projections (locality-sensitive hashing: Charikar 2002; as in Reformer, Kitaev et al. 2020, section 2) the last few
+    are compared: the cost does not grow with what is remembered. What a frame weighs follows from the likeness and, for each
+    level, from agreement with the coarser codes; one that several hashes find counts for each. The projection to keys is
+    learnt, through what is compared.
     """
 
-    def __init__(self, levels: int, vocabulary: int, codebook_size: int, width: int, key_size: int) -> None:
+    planes: Tensor
+    coarser: Tensor
+
+    def __init__(self, levels: int, vocabulary: int, codebook_size: int, width: int, key_size: int, reach: int) -> None:
+        """Frames are found from an age of `reach` on."""
         super().__init__()
-        self.vocabulary, self.codebook_size, self.key_size = vocabulary, codebook_size, key_size
+        self.vocabulary, self.codebook_size, self.reach = vocabulary, codebook_size, reach
+        self.share = nn.Parameter(FINER ** torch.arange(levels))
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
-        self.of_context = nn.Parameter(torch.randn(levels, width, key_size) / width**0.5)
-        self.of_coarser = nn.Parameter(torch.randn(levels, width, key_size) / width**0.5)
-        self.share = nn.Parameter(torch.ones(levels))  # of coarser codes in a key
-        self.rate = nn.Parameter(torch.full((levels,), RATE))
-        self.strength = nn.Parameter(torch.full((levels,), STRENGTH))
+        self.to_key = nn.Parameter(torch.randn(width, key_size) / width**0.5)
+        self.sharpness = nn.Parameter(torch.full((levels,), SHARPNESS))
+        self.same = nn.Parameter(torch.full((levels, levels), AGREEMENT))
+        self.worth = nn.Parameter(torch.full((levels,), WORTH))
+        self.certainty = nn.Parameter(torch.full((levels,), CERTAINTY))
         self.muted = False  # it says nothing
+        planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("planes", planes, persistent=False)
+        self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
 
     def begin(self, batch_size: int) -> RecollectionState:
-        """Nothing learnt yet."""
-        new, size = self.taps.new_zeros, feature_size(self.key_size, DEGREE)
-        sums = new(batch_size, len(self.rate), size, self.vocabulary)
-        return RecollectionState(sums, new(batch_size, len(TAPS) - 1, self.taps.shape[1]))
+        """Nothing heard yet."""
+        new, (width, key_size) = self.to_key.new_zeros, self.to_key.shape
+        frames = torch.zeros(batch_size, 0, len(self.worth), dtype=torch.int64, device=self.to_key.device)
+        key, tail = new(batch_size, key_size), new(batch_size, len(TAPS) - 1, width)
+        return RecollectionState(new(batch_size, 0, key_size), frames, key, tail)
+
+    def table(self, read: Tensor) -> Tensor:
+        """Vectors of codes in keys, made of those that the network reads, `[Q, V + marks, D]`: how they differ from the mean."""
+        return (read - read[:, : self.codebook_size].mean(dim=1, keepdim=True)) * self.share[:, None, None]
 
     def run(
-        self, x: Tensor, coarser: Tensor, codes: Tensor, state: RecollectionState, chunk_size: int
+        self, table: Tensor, inputs: Tensor, targets: Tensor, state: RecollectionState
     ) -> tuple[Tensor, RecollectionState]:
-        """What weight `codes` `[B, T, Q]` and all others have, before each is learnt, `[B, T, Q, V + marks]`; the state after.
+        """What codes weigh in the frames after `inputs` `[B, T, Q]`, `[B, T, Q, V + marks]`; the state after them.
 
-        `x` `[B, T, D]` are the frames before them, `coarser` `[B, T, Q, D]` what their coarser codes are to the network. Marks
-        are not learnt.
+        `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `table` see there.
         """
-        with torch.autocast(x.device.type, enabled=False):
-            key, tail = self._addressed(x, coarser, state)
-            codes = codes.transpose(1, 2)
-            value = nn.functional.one_hot(codes.clamp_min(0), self.vocabulary).to(key.dtype)
-            rate = self.rates()[..., None] * ((codes >= 0) & (codes < self.codebook_size))[..., None]
-            read, sums = correct(key, key, value, rate, state.sums, chunk_size, DEGREE)
-        return self.weights(read).transpose(1, 2), RecollectionState(sums, tail)
+        with torch.autocast(inputs.device.type, enabled=False):
+            queries, after = self._hear(table, inputs, state)
+            weights = self.weights(self._find(queries, after), targets)
+        return weights, after.recent()
 
-    def read(self, x: Tensor, coarser: Tensor, state: RecollectionState) -> Tensor:
-        """What weight codes have that come after `x` `[B, 1, D]`, if their coarser codes were these, `[B, N, Q, D]`:
-        `[B, N, Q, V + marks]`. Nothing is learnt."""
-        with torch.autocast(x.device.type, enabled=False):
-            key, _ = self._addressed(x, coarser, state)
-            return self.weights(features(key, DEGREE) @ state.sums).transpose(1, 2)
+    def hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> RecollectionState:
+        """The state after `inputs`, as `run` has it."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._hear(table, inputs, state)[1].recent()
 
-    def _addressed(self, x: Tensor, coarser: Tensor, state: RecollectionState) -> tuple[Tensor, Tensor]:
-        """Keys `[B, Q, T, d]`, and the last frames."""
-        inputs = torch.cat([state.tail, x.to(self.taps.dtype)], dim=1)
-        context = torch.einsum("btd,qdk->bqtk", sum_of_taps(inputs, self.taps), self.of_context)
-        key = self.keys(context, torch.einsum("btqd,qdk->bqtk", coarser.to(self.taps.dtype), self.of_coarser))
-        return key, inputs[:, x.shape[1] :]
+    def read(self, table: Tensor, last: Tensor, choices: Tensor, state: RecollectionState) -> Tensor:
+        """What codes weigh in each of the frames `choices` `[B, N, Q]` that may follow `last` `[B, 1, Q]`: `[B, N, Q, V + marks]`."""
+        with torch.autocast(last.device.type, enabled=False):
+            found = self._find(*self._hear(table, last, state))
+            return self.weights(Found(*(part.expand(-1, choices.shape[1], *part.shape[2:]) for part in found)), choices)
 
-    def keys(self, context: Tensor, coarser: Tensor) -> Tensor:
-        """Keys `[B, Q, T, d]` of both parts."""
-        unit = nn.functional.normalize
-        return unit(unit(context, dim=3) + self.share[:, None, None] * unit(coarser, dim=3), dim=3)
+    def weights(self, found: Found, targets: Tensor) -> Tensor:
+        """What codes weigh in `targets` `[B, T, Q]`, of which a level knows the coarser ones: `[B, T, Q, V + marks]`."""
+        agree = (found.frames == targets[:, :, None]).to(found.likeness.dtype)  # [B, T, C, Q]
+        scores = agree @ self.of_coarser().T + self.of_likeness(found.likeness[..., None])
+        weights = scores.exp() * (found.there[..., None] & (found.frames < self.codebook_size))
+        codes = weights.new_zeros(*targets.shape, self.vocabulary)
+        said = codes.scatter_add(3, found.frames.transpose(2, 3), weights.transpose(2, 3))
+        return said * 0.0 if self.muted else said
 
-    def rates(self) -> Tensor:
-        """How far the map moves towards a code, `[Q, 1]`."""
-        return self.rate.sigmoid()[:, None]
+    def of_likeness(self, likeness: Tensor) -> Tensor:
+        """What likenesses `[..., 1]` are worth to each level, `[..., Q]`."""
+        missing = 1 - likeness
+        return self.worth - self.sharpness * missing + self.certainty * (-missing / EXACT).exp()
 
-    def weights(self, read: Tensor) -> Tensor:
-        """`[B, Q, ..., V + marks]` as the map has it to weights."""
-        strength = self.strength.exp().view(-1, *[1] * (read.ndim - 2))
-        return read.clamp(0, 1) * (0.0 if self.muted else strength)
+    def of_coarser(self) -> Tensor:
+        """What agreement of each coarser code is worth to a level, `[Q, Q]`; 0 for codes that are not coarser."""
+        return self.same * self.coarser
+
+    def key(self, inputs: Tensor) -> Tensor:
+        """Keys `[B, T, d]` of inputs `[B, taps - 1 + T, D]`."""
+        return nn.functional.normalize(sum_of_taps(inputs, self.taps) @ self.to_key, dim=2)
+
+    def hashes(self, keys: Tensor) -> Tensor:
+        """Of keys `[..., d]`, for each table: `[..., tables]`."""
+        signs = (keys.detach() @ self.planes > 0).unflatten(-1, (TABLES, BITS))
+        hashes: Tensor = (signs * (1 << torch.arange(BITS, device=keys.device))).sum(dim=-1)
+        return hashes
+
+    def _hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> tuple[Tensor, RecollectionState]:
+        """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to recollect then."""
+        heard = torch.cat([state.tail, looked_up(table.to(self.taps.dtype), inputs).sum(dim=2)], dim=1)
+        queries = self.key(heard)
+        keys = torch.cat([state.keys, state.key[:, None], queries[:, :-1]], dim=1)
+        frames = torch.cat([state.frames, inputs], dim=1)
+        return queries, RecollectionState(keys, frames, queries[:, -1], heard[:, inputs.shape[1] :])
+
+    def _find(self, queries: Tensor, heard: RecollectionState) -> Found:
+        """What T queries find in what was heard, of which the last came with the last frame."""
+        keys, frames = heard.keys, heard.frames
+        batch, count = frames.shape[:2]
+        places = torch.arange(count - queries.shape[1], count, device=frames.device)
+        index = newest(self.hashes(keys).mT, self.hashes(queries).mT, places - self.reach)  # [B, tables, T, slots]
+        there = (index >= 0) & (index > places[:, None] - CAPACITY)
+        index, there = (part.transpose(1, 2).flatten(2) for part in (index.clamp_min(0), there))
+        rows = index + torch.arange(0, batch * count, count, device=frames.device)[:, None, None]
+        like = nn.functional.embedding(rows, keys.flatten(0, 1)) @ queries[..., None]
+        return Found(frames.flatten(0, 1)[rows], like[..., 0], there)
+
+
+def newest(hashes: Tensor, asked: Tensor, until: Tensor) -> Tensor:
+    """Places of the last `SLOTS` of `hashes` `[..., N]` that are as those `asked` `[..., T]`, up to the places `until` `[T]`:
+    `[..., T, slots]`, the newest first; below 0 where there are fewer."""
+    count = hashes.shape[-1]
+    ordered = (hashes * count + torch.arange(count, device=hashes.device)).contiguous().sort(dim=-1).values
+    first = (asked * count).contiguous()
+    last = torch.searchsorted(ordered, torch.where(until >= 0, first + until, first - 1), right=True)
+    place = last[..., None] - 1 - torch.arange(SLOTS, device=hashes.device)
+    there = ordered.gather(-1, place.clamp_min(0).flatten(-2)).view_as(place) - first[..., None]
+    return torch.where(place >= 0, there, -1)
 
 
 class Recollected:
-    """`Recollection` for drawing, frame after frame and level after level; its state changes in place."""
+    """`Recollection` for drawing, frame after frame and level after level, with tables in place of a search; its state changes in place."""
 
-    def __init__(self, recollection: Recollection, state: RecollectionState) -> None:
-        self._recollection, self._rates = recollection, recollection.rates()
-        self._sums, self._tail = state.sums.clone(), state.tail
+    def __init__(self, recollection: Recollection, read: Tensor, state: RecollectionState) -> None:
+        """`read` as in `Recollection.table`."""
+        self._table = recollection.table(read)
+        self._recollection, self._of_coarser = recollection, recollection.of_coarser()
+        batch, count, levels = state.frames.shape
+        self._frames = torch.zeros(batch, CAPACITY, levels, dtype=torch.int32, device=state.frames.device)
+        self._keys = state.keys.new_zeros(batch, CAPACITY, state.keys.shape[2])
+        self._frames[:, :count], self._keys[:, :count] = state.frames, state.keys
+        self._count = count
+        hashes = recollection.hashes(state.keys).mT
+        every = torch.arange(1 << BITS, device=state.frames.device).expand(batch, TABLES, -1)
+        until = torch.full_like(every[0, 0], count - 1 - recollection.reach)
+        if count:
+            self._newest = newest(hashes, every, until)
+        else:
+            self._newest = torch.full((*every.shape, SLOTS), -1, device=every.device)
+        self._key, self._tail = state.key, state.tail
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes."""
-        return sum(part.numel() * part.element_size() for part in (self._sums, self._tail))
+        """How much memory the state takes: the same however long the sequences are."""
+        return sum(part.numel() * part.element_size() for part in self._state())
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these sequences alone."""
-        self._sums, self._tail = self._sums[rows], self._tail[rows]
+        parts = (part[rows] for part in self._state())
+        self._frames, self._keys, self._newest, self._key, self._tail = parts
 
-    def begin(self, x: Tensor) -> None:
-        """Go on to the frame after `x` `[B, D]`."""
-        inputs = torch.cat([self._tail, x[:, None]], dim=1)
-        self._tail = inputs[:, 1:]
-        context = sum_of_taps(inputs, self._recollection.taps)[:, 0]
-        self._context = torch.einsum("bd,qdk->bqk", context, self._recollection.of_context)
+    def begin(self, frame: Tensor) -> None:
+        """Go on to the frame after `frame` `[B, Q]`."""
+        recollection, place = self._recollection, self._count % CAPACITY
+        self._frames[:, place], self._keys[:, place] = frame, self._key
+        inputs = torch.cat([self._tail, looked_up(self._table, frame).sum(dim=1, keepdim=True)], dim=1)
+        self._tail, self._key = inputs[:, 1:], recollection.key(inputs)[:, 0]
+        old = self._count - recollection.reach
+        if old >= 0:
+            self._publish(old)
+        index = self._slots(recollection.hashes(self._key)).flatten(1)  # [B, tables * slots]
+        there = (index >= 0) & (index > self._count - CAPACITY)
+        index = index % CAPACITY
+        rows = torch.arange(len(frame), device=frame.device)[:, None]
+        self._said = self._frames[rows, index].long()  # [B, C, Q]
+        likeness = torch.bmm(self._keys[rows, index], self._key[..., None])
+        scores = recollection.of_likeness(likeness)
+        there = there[..., None] & (self._said < recollection.codebook_size)
+        self._scores = scores.masked_fill_(~there, -torch.inf)
+        self._count += 1
 
-    def weights(self, coarser: Tensor, level: int) -> Tensor:
-        """What weight codes of a level have, `[B, V + marks]`; `coarser` `[B, D]` as in `Recollection.run`."""
-        recollection = self._recollection
-        unit, part = nn.functional.normalize, coarser @ recollection.of_coarser[level]
-        key = unit(unit(self._context[:, level], dim=1) + recollection.share[level] * unit(part, dim=1), dim=1)
-        self._key = features(key, DEGREE)[:, None]
-        self._read = torch.bmm(self._key, self._sums[:, level])
-        weights: Tensor = self._read[:, 0].clamp(0, 1) * recollection.strength[level].exp()
-        return weights * 0 if recollection.muted else weights
+    def weights(self, level: int) -> Tensor:
+        """What codes of a level weigh, `[B, V + marks]`."""
+        weights = self._scores[:, :, level].exp()
+        codes = weights.new_zeros(len(weights), self._recollection.vocabulary)
+        return codes if self._recollection.muted else codes.scatter_add_(1, self._said[:, :, level], weights)
 
-    def learn(self, level: int, codes: Tensor) -> None:
-        """These are the codes `[B]` of this level."""
-        change = -self._read[:, 0]
-        change[torch.arange(len(codes)), codes] += 1
-        change = change * (self._rates[level] * (codes < self._recollection.codebook_size)[:, None])
-        self._sums[:, level].baddbmm_(self._key.mT, change[:, None])
+    def say(self, level: int, codes: Tensor) -> None:
+        """Go on to the next level: these are the codes `[B]` of this one."""
+        agree = (self._said[:, :, level] == codes[:, None])[:, :, None]
+        self._scores = torch.addcmul(self._scores, agree, self._of_coarser[:, level])
+
+    def _publish(self, place: int) -> None:
+        """Let the frame of this place be found."""
+        hashes = self._recollection.hashes(self._keys[:, place % CAPACITY])
+        slots = self._slots(hashes)
+        newer = torch.cat([torch.full_like(slots[..., :1], place), slots[..., :-1]], dim=2)
+        self._newest.scatter_(2, hashes[..., None, None].expand_as(newer[:, :, None]), newer[:, :, None])
+
+    def _slots(self, hashes: Tensor) -> Tensor:
+        """The newest places of hashes `[B, tables]`: `[B, tables, slots]`."""
+        return self._newest.gather(2, hashes[..., None, None].expand(-1, -1, 1, SLOTS))[:, :, 0]
+
+    def _state(self) -> tuple[Tensor, ...]:
+        return self._frames, self._keys, self._newest, self._key, self._tail

@@ -45,7 +45,7 @@ class MemoryTask(PriorTask):
 
     def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
-        undecided = self.model.polarisation
+        undecided = self.model.last_guess.gates.polarisation()
         weight = polarisation_weight(self.step, self.total_steps, self.memory)
         objective = losses["objective"] + weight * undecided
         lesson = self._lesson()
@@ -53,10 +53,13 @@ class MemoryTask(PriorTask):
             objective = objective + window_nats(model, lesson).plain.sum() / targets_in(lesson)
         return {**losses, "objective": objective, "polarisation_loss": undecided.detach()}
 
+    def probe(self) -> float:
+        perplexity = super().probe()
+        self.looked_at = self.model.last_guess
+        return perplexity
+
     def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:
-        with self.fabric.autocast():
-            probed = self.probed
-            guess = self.model.guess(probed.inputs, probed.targets, probed.places, probed.labels)
+        guess = self.looked_at
         figures = guess.gates.figures()
         if self.memory.fast_fail:
             give_up_where_gates_are_dead(step, self.total_steps, figures, journal)

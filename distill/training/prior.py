@@ -13,6 +13,7 @@ from distill.errors import ParamsError
 from distill.models.memory_prior import MemoryPrior
 from distill.models.prior import Prior
 from distill.models.priors import MemoryShape, PriorShape, build_prior
+from distill.models.recollection import SCORES
 from distill.params import WITH_DEPTH, MemoryParams, PriorConfig
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
@@ -28,6 +29,7 @@ from distill.training.task import Epoch, FitResult, FitSettings, Step
 
 BETAS = (0.9, 0.95)
 RECALL_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
+RECOLLECTION = tuple(f"recollection.{name}" for name in SCORES)  # likewise
 LABEL_RATE = 10.0  # likewise: one vector for each label, and few windows that speak of it
 WINDOWS_PER_SHARD = 8
 
@@ -86,6 +88,33 @@ def memory_shape(memory: MemoryParams, context: int, codes: CodesConfig) -> Memo
     )
 
 
+def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[PriorShape, Prior]:
+    """A prior as it is before its first step."""
+    shape = shape_of(config, data.codebooks, data.codes, data.labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, 5))
+        model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
+    model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
+    model.longest.fill_(max(len(views[0]) for views in data.train))
+    return shape, model
+
+
+def fit_settings(config: PriorConfig, seed: int) -> FitSettings:
+    """What the loop needs of the settings."""
+    return FitSettings(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=BETAS,
+        gradient_clip=config.gradient_clip,
+        warmup_steps=config.warmup_steps,
+        patience=config.patience,
+        seed=seed,
+        rate_shares={"recall.": RECALL_RATE, "label": LABEL_RATE, **dict.fromkeys(RECOLLECTION, RECALL_RATE)},
+        average=config.weight_averaging,
+    )
+
+
 def fit_prior(
     data: PriorData,
     config: PriorConfig,
@@ -102,28 +131,13 @@ def fit_prior(
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
     `cancel_event` ends training within a step and keeps the best weights so far.
     """
-    shape = shape_of(config, data.codebooks, data.codes, data.labels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, 5))
-        model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
-    model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
-    model.longest.fill_(max(len(views[0]) for views in data.train))
+    shape, model = prior_to_train(data, config, seed)
     whole = (data, config, seed, fabric)
     task = MemoryTask(model, *whole) if isinstance(model, MemoryPrior) else PriorTask(model, *whole)
     watcher = _Watcher(config, data, callback, on_metrics)
-    settings = FitSettings(
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        betas=BETAS,
-        gradient_clip=config.gradient_clip,
-        warmup_steps=config.warmup_steps,
-        patience=config.patience,
-        seed=seed,
-        rate_shares={"recall.": RECALL_RATE, "label": LABEL_RATE},
-        average=config.weight_averaging,
-    )
-    fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
+    fit = Fit(
+        task, fit_settings(config, seed), fabric, store, watcher.step, watcher.epoch, interruption, cancel_event
+    ).run()
     last = fit.history[-1]
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),

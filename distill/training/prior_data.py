@@ -1,6 +1,7 @@
 """What a prior learns from, and codes as batches for it: a view of each recording an epoch, windows of it, windows of like length together."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from distill.seeds import derive_seed
 
 SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
 PROBE_WINDOWS = 16
+SPANS = 0.25  # share of the long recordings of an epoch that are learnt in spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,22 +131,26 @@ class WindowSampler:
 
 
 class SpanSampler(WindowSampler):
-    """Half of the long recordings of an epoch in spans of many windows, what there is to remember; all others in windows, so that many
+    """Some of the long recordings of an epoch in spans of many windows, what there is to remember; all others in windows, so that many
     recordings are in a batch. All batches have about as many frames.
     """
 
     def _planned(self) -> int:
         inputs = np.array([self.sequences.lengths[index] - 1 for index in self.first])
         self.long = np.flatnonzero(inputs > self.context_frames)
-        in_spans = float(inputs[self.long].sum()) / 2
+        self.in_spans = math.ceil(SPANS * len(self.long))
+        share = self.in_spans / max(1, len(self.long))
         self.span_counts = [window_count(int(inputs[index]) + 1, self.span_frames) for index in self.long]
-        fewest = sum(sorted(self.span_counts)[: len(self.long) // 2])
-        self.span_batches = min(fewest, -(-round(in_spans) // (self.batch_size * self.context_frames)))
-        windows = sum(self.counts) - sum(self.counts[index] for index in self.long) // 2
-        return self.span_batches + -(-windows // self.batch_size)
+        wanted = math.ceil(share * float(inputs[self.long].sum()) / (self.batch_size * self.context_frames))
+        self.span_batches = min(wanted, sum(sorted(self.span_counts)[: self.in_spans]))
+        in_windows = sorted(self.counts[index] for index in self.long)
+        always = sum(self.counts) - sum(in_windows)
+        wanted = math.ceil((always + (1 - share) * sum(in_windows)) / self.batch_size)
+        self.window_batches = min(wanted, always + sum(in_windows[: len(self.long) - self.in_spans]))
+        return self.span_batches + self.window_batches
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
-        in_spans = generator.permutation(len(self.long))[: len(self.long) // 2]
+        in_spans = generator.permutation(len(self.long))[: self.in_spans]
         counts = [self.span_counts[index] for index in in_spans]
         spans = self._random_windows(chosen[self.long[in_spans]], counts, self.span_frames, generator)
         others = np.setdiff1d(np.arange(len(chosen)), self.long[in_spans])
@@ -153,7 +159,7 @@ class SpanSampler(WindowSampler):
         mixed = [windows[index] for index in generator.permutation(len(windows))]
         batches = [
             *even_batches(sorted(spans, key=len), self.span_batches),
-            *even_batches(mixed, self.batches_per_epoch - self.span_batches),
+            *even_batches(mixed, self.window_batches),
         ]
         return [batches[index] for index in generator.permutation(len(batches))]
 

@@ -28,7 +28,7 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
         elif isinstance(event, PriorMemoryMetrics):
             if event.probe and event.probe["ranked"] < RETRIEVED:
                 progress.say(
-                    f"warning: of what was said {DISTRACTORS} motifs ago the memory finds {event.probe['ranked']:.0%} again "
+                    f"warning: of motifs among {DISTRACTORS} others the memory finds {event.probe['ranked']:.0%} again "
                     f"(with nothing remembered {event.probe['ranked_muted']:.0%}) after {event.step} steps"
                 )
         elif isinstance(event, PriorEpochMetrics):

@@ -132,10 +132,8 @@ def _ask(model: MemoryPrior, stack: Haystack, fabric: Fabric) -> tuple[Said, Sai
     frames = torch.from_numpy(stack.frames)[None]
     inputs = torch.cat([torch.full_like(frames[:, :1], begin_mark(model.codebook_size)), frames], dim=1)
     inputs = fabric.to_device(inputs)
-    start = torch.zeros(1, dtype=torch.int64, device=inputs.device)
     with torch.no_grad():
-        # What comes after the last frame is the first of a key, another in each question: it is asked there.
-        state = model.guess(inputs[:, :-1], inputs[:, 1:], start).state.expand(2 * QUESTIONS)
+        state = model.go_on(model.begin(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
         asked = torch.from_numpy(np.concatenate([stack.motifs[places], stack.absent[places]]))
         others = np.stack([np.delete(np.arange(len(stack.motifs)), place)[:DISTRACTORS] for place in places])
         choices = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])

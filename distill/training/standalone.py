@@ -23,6 +23,7 @@ from distill.training.codec_artifact import load_codec
 from distill.training.codec_run import CodecRun, CodecSettings, run_codec_training
 from distill.training.fabric import make_fabric
 from distill.training.prior import Callback, PriorTraining, fit_prior
+from distill.training.prior_data import PriorData
 from distill.training.prior_run import PriorRun, PriorSettings, read_prior_data, run_prior_training
 from distill.training.registry import find_corpus, remember_corpus
 from distill.training.workplace import STATE, STOP, workplace
@@ -128,6 +129,16 @@ def train_prior(
         data = read_prior_data(Path(work) / "codes", Path(work) / "split.parquet")
     fabric = make_fabric(execution)
     return fit_prior(data, prior_config, params.seed, fabric, callback=callback, cancel_event=cancel_event)
+
+
+def code_folder(folder: Path, work: Path, params: Params, execution: Execution) -> PriorData:
+    """What a prior would learn of the recordings in `folder`, coded by a codec that is trained on them; all files go to `work`."""
+    _ingest(folder, work / "corpus", params.corpus, execution)
+    settings = CodecSettings(params.vqvae, params.split, params.tier, params.seed)
+    run_codec_training(work / "corpus", work / "vqvae", work / "checkpoints", settings, execution, None, work / STOP)
+    codec, config = load_codec(work / "vqvae")
+    _code(codec, config.codec_sha256, work, params, execution)
+    return read_prior_data(work / "codes", work / "split.parquet")
 
 
 def _train_prior(

@@ -22,7 +22,7 @@ LAYERS = (
     ("distill/weights.py", "distill/bundle.py", "distill/card.py", "distill/encoding.py", "distill/transcoding.py"),
     ("distill/training/",),
     ("distill/generate/",),
-    ("distill/model.py",),
+    ("distill/model.py", "distill/acceptance/"),
     ("distill/inspection.py", "distill/reporting.py", "distill/flags.py", "distill/cli.py", "distill/__main__.py"),
     ("stages/",),
 )

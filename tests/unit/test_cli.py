@@ -18,6 +18,8 @@ import soundfile
 from unit.tiny import write_model, write_prior_model, write_tone
 
 from distill import cli
+from distill.acceptance import check
+from distill.acceptance.check import Point
 from distill.audio.writing import AudioFormat, write_audio
 from distill.bundle import load_bundle
 from distill.codes.file import read_codes
@@ -350,6 +352,30 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
     }
     for arguments, sentence in refusals.items():
         assert shell.refused("train-prior", *arguments).startswith(sentence), arguments
+
+
+def test_a_memory_that_cannot_be_checked_is_one_sentence(shell: Shell) -> None:
+    Path("empty").mkdir()
+    Path("file").touch()
+    assert shell.refused("check-memory", "none").startswith("distill: DIR none: expected a folder of recordings, found")
+    assert shell.refused("check-memory", "file").startswith("distill: DIR file: expected a folder of recordings, found")
+    assert "--steps" in shell.refused("check-memory", "empty", "--steps", "10")
+
+
+def test_a_missed_point_of_a_memory_is_an_exit_status(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Point(3, "norm", True, "as it should be"), Point(5, "retrieval", False, "nothing found")]
+    monkeypatch.setattr(check, "check_recordings", lambda *_: iter(found))
+    done = shell("check-memory")
+    assert done.status == 1
+    assert done.out.splitlines() == [
+        "3 reached norm: as it should be",
+        "5 MISSED  retrieval: nothing found",
+        "1 of 2 points are reached; missed: 5",
+    ]
+    done = shell("check-memory", "--json")
+    assert (done.status, json.loads(done.out)["points"][1]["passed"]) == (1, False)
+    monkeypatch.setattr(check, "check_recordings", lambda *_: iter(found[:1]))
+    assert shell("check-memory").status == 0
 
 
 def test_help_says_the_sample_rate_that_is_taken(shell: Shell) -> None:

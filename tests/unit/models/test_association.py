@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.models.association import associate, correct, feature_pairs, feature_size, features, sum_of_taps
+from distill.models.association import associate, feature_pairs, feature_size, features, sum_of_taps
 
 SHARD = 64
 CHUNKS = (1, 8, 16, 32, 64)
@@ -31,17 +31,6 @@ def slow_association(query: Tensor, key: Tensor, value: Tensor, start: Tensor, d
     for q, k, v in zip(query.unbind(2), key.unbind(2), value.unbind(2), strict=True):
         sums = sums + torch.einsum("bhf,bhe->bhfe", features(k, degree), v)
         read.append(torch.einsum("bhf,bhfe->bhe", features(q, degree), sums))
-    return torch.stack(read, dim=2), sums
-
-
-def slow_correction(
-    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, start: Tensor, degree: int
-) -> tuple[Tensor, Tensor]:
-    sums, read = start, []
-    for q, k, v, r in zip(query.unbind(2), key.unbind(2), value.unbind(2), rate.unbind(2), strict=True):
-        read.append(torch.einsum("bhf,bhfe->bhe", features(q, degree), sums))
-        lacking = v - torch.einsum("bhf,bhfe->bhe", features(k, degree), sums)
-        sums = sums + torch.einsum("bhf,bhe->bhfe", features(k, degree), r * lacking)
     return torch.stack(read, dim=2), sums
 
 
@@ -79,19 +68,11 @@ def parts_of(length: int, degree: int, dtype: torch.dtype) -> list[Tensor]:
 def test_in_chunks_as_position_by_position(length: int, degree: int, dtype: torch.dtype, tolerance: float) -> None:
     parts = parts_of(length, degree, dtype)
     towards = torch.randn(2, 2, length, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-    rate = torch.rand(2, 2, length, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(dtype)
     for chunk in CHUNKS:
         compare(
             lambda *given, chunk=chunk: associate(*given, chunk, degree),
             lambda *given: slow_association(*given, degree),
             parts,
-            towards,
-            tolerance,
-        )
-        compare(
-            lambda *given, chunk=chunk: correct(*given, chunk, degree),
-            lambda *given: slow_correction(*given, degree),
-            [*parts[:3], rate, parts[3]],
             towards,
             tolerance,
         )
@@ -120,13 +101,6 @@ def test_what_can_be_told_apart_follows_the_formula(size: int, tolerance: float)
         cosines.append(float(torch.nn.functional.cosine_similarity(read, values[:1])))
     expected = (1 + 3 * count / (size * (size + 2))) ** -0.5
     assert abs(sum(cosines) / len(cosines) - expected) < tolerance
-
-
-def test_a_rate_of_one_replaces_what_was_written_by_the_same_key() -> None:
-    key = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])[None]
-    value = torch.tensor([[1.0], [2.0], [5.0], [0.0]])[None]
-    read, _ = correct(key, key, value, torch.ones(1, 4, 1), torch.zeros(1, 3, 1), 2, 2)
-    assert read[0, :, 0].tolist() == [0.0, 0.0, 1.0, 5.0]
 
 
 def test_taps_are_a_causal_convolution() -> None:

@@ -123,6 +123,16 @@ def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
         assert all(torch.equal(one.inputs, two.inputs) for one, two in zip(batches[2:], again, strict=True))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_and_uneven_recordings_have_a_whole_plan_in_every_epoch(count: int) -> None:
+    recordings = [[codes] for codes in [*returning(0, 1, 50, 9), *returning(1, 2, 5, 1)][:count]]
+    sampler = SpanSampler(recordings, SIZE, 2, 4, 1, 0, span_frames=100)
+    for epoch in range(6):
+        batches = list(sampler.batches(epoch, 0))
+        assert len(batches) == sampler.batches_per_epoch
+        assert all(len(batch.inputs) for batch in batches)
+
+
 def test_short_recordings_have_windows_alone() -> None:
     sampler = SpanSampler([[codes] for codes in returning(0, 5, 2, 1)], SIZE, 2, 4, 2, 0, span_frames=100)
     assert sampler.span_batches == 0

@@ -1,0 +1,261 @@
+"""The prior with a memory: chunk sizes, associative recall, long sequences, and what it is worth beside the same window alone."""
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.prior import Say, code_folder
+from distill.acceptance.layer import FEATURES, PLAIN, ChunkSpeed, chunk_speeds
+from distill.acceptance.trial import memory_config
+from distill.codes.motifs import FrameSource
+from distill.codes.sequences import begin_mark
+from distill.execution import Execution
+from distill.models.memory import AtlasMAGBlock, MemorySize, MemoryStack, shards
+from distill.models.memory_prior import MemoryPrior
+from distill.models.priors import MemoryShape, PriorShape, build_prior
+from distill.params import Params
+from distill.seeds import derive_seed
+from distill.training.fabric import make_fabric
+from distill.training.memory import keep_memory
+from distill.training.prior import fit_prior
+from distill.training.probes import Probes, probe_memory
+
+LENGTH, ROUNDS = 16_384, 5
+LENGTHS = (4096, 16_384, 65_536)  # frames
+SEEDS = 3
+
+VOCABULARY, PAIRS, RECALL_LENGTH, LONGER = 256, 8, 256, 1024
+FILLERS, VALUES = 128, 64  # from these codes on there are fillers, and values
+RECALL_SECONDS, ENOUGH = 170.0, 0.995
+RECALL_SIZE = MemorySize(window=32, shard_length=2048, chunk_size=64, key_size=16)
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Multi-query associative recall (Arora et al. 2023, Zoology): shares of values that are said, after training at 256 positions."""
+
+    seed: int
+    seconds: float
+    accuracy: float
+    muted: float
+    longer: float  # at 1024 positions
+
+
+@dataclass(frozen=True)
+class Length:
+    """A training step of one sequence of so many frames, and what is known of them in the end."""
+
+    frames: int
+    seconds: float
+    state_bytes: int
+
+    @property
+    def microseconds(self) -> float:
+        """For each frame."""
+        return 1e6 * self.seconds / self.frames
+
+
+@dataclass(frozen=True)
+class Use:
+    """Held-out bits a second of priors of one width, depth and window, and what probes found from `distances` frames back: the worst
+    of three haystacks' seeds."""
+
+    corpus: str
+    recordings: int
+    seed: int
+    plain: float
+    muted: float
+    memory: float
+    plain_seconds: float
+    memory_seconds: float
+    probes: tuple[tuple[int, Probes], ...]
+
+
+@dataclass(frozen=True)
+class LongMemory:
+    """What needs no recordings."""
+
+    chunks: tuple[ChunkSpeed, ...]
+    recalled: tuple[Recalled, ...]
+    lengths: tuple[Length, ...]
+
+
+def measure_long_memory(say: Say) -> LongMemory:
+    """Chunk sizes, associative recall and lengths."""
+    keep_memory()
+    say("memory: chunk sizes")
+    chunks = [speed for kind in (PLAIN, FEATURES) for speed in chunk_speeds(kind, LENGTH, ROUNDS)]
+    recalled = []
+    for seed in range(SEEDS):
+        say(f"memory: associative recall, seed {seed}")
+        recalled.append(_recall(seed))
+    say("memory: long sequences")
+    return LongMemory(tuple(chunks), tuple(recalled), tuple(_lengths()))
+
+
+def measure_use(
+    folder: Path, params: Params, codec_seconds: float, seeds: int, execution: Execution, say: Say
+) -> list[Use]:
+    """Priors with and without a memory on the codes of a folder, with one seed after another."""
+    fabric, found = make_fabric(execution), []
+    with tempfile.TemporaryDirectory() as temporary:
+        data = code_folder(folder, params, codec_seconds, Path(temporary), execution, say).data
+    for seed in range(seeds):
+        trained, seconds = {}, {}
+        for architecture in ("frame", "memory"):
+            say(f"{architecture}, seed {seed}")
+            names = ("patience", "epochs", "learning_rate")
+            given = {name: getattr(params.prior, name) for name in names}
+            config = memory_config(data, architecture=architecture, **given)
+            began = time.perf_counter()
+            trained[architecture] = fit_prior(data, config, seed, fabric)
+            seconds[architecture] = time.perf_counter() - began
+        model = cast(MemoryPrior, trained["memory"].model)
+        source = FrameSource(data.held_out, data.codes.codebook_size)
+        probes = []
+        for distance in (0, *(length // data.codes.num_quantizers for length in LENGTHS)):
+            seeded = [
+                probe_memory(model, source, fabric, derive_seed(seed, 9, number), distance=distance)
+                for number in range(SEEDS)
+            ]
+            probes.append((distance, _worst(seeded)))
+        plain, memory = (trained[name].fit.best_metrics for name in ("frame", "memory"))
+        found.append(
+            Use(
+                folder.resolve().name,
+                data.recordings,
+                seed,
+                plain["val_bits_per_second"],
+                memory["muted/val_bits_per_second"],
+                memory["val_bits_per_second"],
+                seconds["frame"],
+                seconds["memory"],
+                tuple(probes),
+            )
+        )
+    return found
+
+
+def _worst(probes: list[Probes]) -> Probes:
+    """Of each figure the one that is furthest from what it should be."""
+    controls = ("absent", "shuffled", "muted")
+    names = Probes.__dataclass_fields__
+    picks = {name: max if name.endswith(controls) else min for name in names}
+    return Probes(**{name: pick(getattr(one, name) for one in probes) for name, pick in picks.items()})
+
+
+class _RecallNet(nn.Module):
+    """Two blocks over codes, and what they say of the next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = 64
+        self.enter = nn.Embedding(VOCABULARY, width)
+        self.stack = MemoryStack(width, 2, 2, 0.0, RECALL_SIZE)
+        self.leave = nn.Linear(width, VOCABULARY, bias=False)
+        nn.init.normal_(self.leave.weight, std=0.02)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        state, parts = self.stack.begin(len(codes)), []
+        x = self.enter(codes)
+        for part in shards(0, codes.shape[1], RECALL_SIZE.shard_length):
+            y, state, _ = self.stack.run(x[:, part], state)
+            parts.append(y)
+        return cast(Tensor, self.leave(torch.cat(parts, dim=1)))
+
+    def mute(self, muted: bool) -> None:
+        for block in self.stack.blocks:
+            cast(AtlasMAGBlock, block).memory.muted = muted
+
+
+def _pairs(batch: int, length: int, far: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pairs of keys and values, `far` fillers at least, then among fillers each key once more: codes `[B, T]`, and the values that
+    come after those keys, -100 elsewhere."""
+    codes = torch.randint(FILLERS, VOCABULARY, (batch, length), generator=generator)
+    keys = torch.rand(batch, VALUES, generator=generator).argsort(dim=1)[:, :PAIRS]
+    values = torch.randint(VALUES, FILLERS, (batch, PAIRS), generator=generator)
+    codes[:, 0 : 2 * PAIRS : 2], codes[:, 1 : 2 * PAIRS : 2] = keys, values
+    slots = (length - 2 * PAIRS - far) // 2
+    asked = 2 * PAIRS + far + 2 * torch.rand(batch, slots, generator=generator).argsort(dim=1)[:, :PAIRS]
+    targets, rows = torch.full_like(codes, -100), torch.arange(batch)[:, None]
+    codes[rows, asked], codes[rows, asked + 1], targets[rows, asked] = keys, values, values
+    return codes, targets
+
+
+@torch.no_grad()
+def _accuracy(net: _RecallNet, codes: Tensor, targets: Tensor) -> float:
+    said, known = net(codes).argmax(dim=2), targets >= 0
+    return float((said[known] == targets[known]).float().mean())
+
+
+def _recall(seed: int, rate: float = 4e-3) -> Recalled:
+    """Train until it recalls, `RECALL_SECONDS` at most. Values are further away than the blocks' windows reach together."""
+    torch.manual_seed(seed)
+    net, generator = _RecallNet(), torch.Generator().manual_seed(seed)
+    far = net.stack.reach
+    asked = _pairs(256, RECALL_LENGTH, far, torch.Generator().manual_seed(1000))
+    longer = _pairs(64, LONGER, far, torch.Generator().manual_seed(1001))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.95))
+    began, step = time.perf_counter(), 0
+    while (spent := time.perf_counter() - began) < RECALL_SECONDS:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 50) * max(0.05, 1 - spent / RECALL_SECONDS)
+        codes, targets = _pairs(32, RECALL_LENGTH, far, generator)
+        loss = nn.functional.cross_entropy(net(codes).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 100 == 0 and _accuracy(net, *asked) >= ENOUGH:
+            break
+    spent = time.perf_counter() - began
+    accuracy, at_length = _accuracy(net, *asked), _accuracy(net, *longer)
+    net.mute(True)
+    return Recalled(seed, spent, accuracy, _accuracy(net, *asked), at_length)
+
+
+def _lengths() -> list[Length]:
+    """One sequence of each length in turn, forward and backward; then what a sampler holds after it."""
+    shape = PriorShape(
+        architecture="memory",
+        codebook_size=128,
+        num_quantizers=4,
+        context_frames=47,
+        hidden_size=128,
+        num_layers=3,
+        num_heads=4,
+        depth_layers=2,
+        codeword_size=64,
+        memory=MemoryShape(shard_length=2048, chunk_size=64, key_size=32, span_frames=max(LENGTHS)),
+    )
+    torch.manual_seed(0)
+    model = cast(MemoryPrior, build_prior(shape, torch.randn(4, 128, 64)))
+    frames = torch.randint(0, 128, (1, max(LENGTHS) + 1, 4), generator=torch.Generator().manual_seed(0))
+    frames[:, 0] = begin_mark(128)
+
+    def step(length: int) -> float:
+        began = time.perf_counter()
+        logits = model(frames[:, :length], frames[:, 1 : length + 1], torch.zeros(1, dtype=torch.int64))
+        chosen = logits.gather(3, frames[:, 1 : length + 1, :, None])
+        (logits.logsumexp(dim=3)[..., None] - chosen).mean().backward()
+        return time.perf_counter() - began
+
+    step(min(LENGTHS))
+    rounds = [{length: step(length) for length in LENGTHS} for _ in range(ROUNDS)]
+    found = []
+    for length in LENGTHS:
+        sampler = model.eval().sampler(1, frames[:, 1:length])
+        sampler.next_frame(_first)
+        found.append(Length(length, statistics.median(one[length] for one in rounds), sampler.bytes))
+    return found
+
+
+def _first(logits: Tensor, level: int, frame: int) -> Tensor:  # noqa: ARG001
+    return logits.argmax(dim=1)
