@@ -192,7 +192,7 @@ def _count(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, help="recordings; without any, only --memory is measured")
+    parser.add_argument("folders", nargs="*", type=Path, help="recordings; without any, what needs none is measured")
     parser.add_argument("--seconds", type=float, default=120.0, help="training time of ours and of the original plan's")
     parser.add_argument("--full", action="store_true", help="also train ours for all epochs of its tier")
     parser.add_argument("--max-minutes", type=float, default=30.0, help="of the full training, at most")

@@ -20,14 +20,14 @@ from distill.models.memory import AtlasMAGBlock, MemorySize, MemoryStack, shards
 from distill.models.memory_prior import MemoryPrior
 from distill.models.priors import MemoryShape, PriorShape, build_prior
 from distill.params import Params
-from distill.seeds import derive_seed
 from distill.training.fabric import make_fabric
 from distill.training.memory import keep_memory
 from distill.training.prior import fit_prior
-from distill.training.probes import Probes, probe_memory
+from distill.training.probes import Probes, worst_probes
 
 LENGTH, ROUNDS = 16_384, 5
 LENGTHS = (4096, 16_384, 65_536)  # frames
+DISTANCES = (0, 1024, 4096, 16_384)  # frames between a needle and the question, at least
 SEEDS = 3
 
 VOCABULARY, PAIRS, RECALL_LENGTH, LONGER = 256, 8, 256, 1024
@@ -63,8 +63,8 @@ class Length:
 
 @dataclass(frozen=True)
 class Use:
-    """Held-out bits a second of priors of one width, depth and window, and what probes found from `distances` frames back: the worst
-    of three haystacks' seeds."""
+    """Held-out bits a second of priors of one width, depth and window, and what `probes` found from so many frames back: the worst of
+    three seeds."""
 
     corpus: str
     recordings: int
@@ -118,13 +118,7 @@ def measure_use(
             seconds[architecture] = time.perf_counter() - began
         model = cast(MemoryPrior, trained["memory"].model)
         source = FrameSource(data.held_out, data.codes.codebook_size)
-        probes = []
-        for distance in (0, *(length // data.codes.num_quantizers for length in LENGTHS)):
-            seeded = [
-                probe_memory(model, source, fabric, derive_seed(seed, 9, number), distance=distance)
-                for number in range(SEEDS)
-            ]
-            probes.append((distance, _worst(seeded)))
+        probes = [(distance, worst_probes(model, source, fabric, seed, SEEDS, distance)) for distance in DISTANCES]
         plain, memory = (trained[name].fit.best_metrics for name in ("frame", "memory"))
         found.append(
             Use(
@@ -142,14 +136,6 @@ def measure_use(
     return found
 
 
-def _worst(probes: list[Probes]) -> Probes:
-    """Of each figure the one that is furthest from what it should be."""
-    controls = ("absent", "shuffled", "muted")
-    names = Probes.__dataclass_fields__
-    picks = {name: max if name.endswith(controls) else min for name in names}
-    return Probes(**{name: pick(getattr(one, name) for one in probes) for name, pick in picks.items()})
-
-
 class _RecallNet(nn.Module):
     """Two blocks over codes, and what they say of the next one."""
 
@@ -159,7 +145,8 @@ class _RecallNet(nn.Module):
         self.enter = nn.Embedding(VOCABULARY, width)
         self.stack = MemoryStack(width, 2, 2, 0.0, RECALL_SIZE)
         self.leave = nn.Linear(width, VOCABULARY, bias=False)
-        nn.init.normal_(self.leave.weight, std=0.02)
+        for part in (self.enter, self.leave):
+            nn.init.normal_(part.weight, std=0.02)
 
     def forward(self, codes: Tensor) -> Tensor:
         state, parts = self.stack.begin(len(codes)), []

@@ -173,8 +173,10 @@ def check_memory(
             metavar="[DIR]", help="a folder of recordings; without it motifs that return", show_default=False
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=200, help="of the training that is watched; a probe every 1000")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="of the recordings, the split, the weights and the probes")] = 0,
+    steps: Annotated[int, typer.Option(min=1000, help="of the training that is watched; a probe every 1000")] = 1000,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="of the recordings, the split, the weights and the probes")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Measure the seven points that the memory of a prior is accepted by (architecture: memory), which takes some minutes.

@@ -21,14 +21,14 @@ from distill.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_faul
 from distill.audio.motifs import write_motifs
 from distill.codes.motifs import FrameSource
 from distill.console import ProgressReport
+from distill.errors import DistillError, Interrupted
 from distill.execution import Execution
 from distill.models.memory_prior import MemoryPrior
 from distill.params import CodesParams, CorpusParams, MemoryParams, Params, VQVAEParams
-from distill.seeds import derive_seed
 from distill.training.engine import MAX_ROLLBACKS
 from distill.training.fabric import make_fabric
 from distill.training.prior_data import PriorData
-from distill.training.probes import probe_memory
+from distill.training.probes import worst_probes
 from distill.training.standalone import code_folder
 
 LENGTH, ROUNDS = 4096, 5
@@ -38,6 +38,7 @@ SUMS_SAME, NORM_RATIO = 1e-3, 3.0
 PROBE_SHARE, GROWTH = 0.01, 0.05
 SEEDS = 3
 RECORDINGS = 24  # that are synthesised where there is no folder
+COST, RETRIEVAL = "cost of probes", "retrieval"
 T = TypeVar("T")
 FAULTS = ("learning rate", "weights", "loss")
 
@@ -70,13 +71,20 @@ def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **chang
     """All seven, each as soon as it is measured. Those of the layer come first, then those of trainings on `data` with `changes` of the
     settings, one of them of `steps` steps.
 
-    Raises DistillError where the gates of that training are dead.
+    A training that cannot go on misses its points.
     """
     yield _shown(_chunks)
     yield _norm(seed)
     yield _gradients(seed)
     yield _shown(lambda progress: _recovery(data, seed, fabric, progress, changes))
-    trial = _shown(lambda progress: try_training(data, steps, seed, fabric, progress, **changes))
+    try:
+        trial = _shown(lambda progress: try_training(data, steps, seed, fabric, progress, **changes))
+    except Interrupted:
+        raise
+    except DistillError as error:
+        for number, name in ((4, f"{steps} steps"), (2, COST), (5, RETRIEVAL)):
+            yield Point(number, name, False, str(error))
+        return
     yield _steps(trial)
     yield _probe_cost(trial)
     yield _shown(lambda progress: _retrieval(trial, data, seed, fabric, progress))
@@ -101,7 +109,7 @@ def _chunks(progress: ProgressReport) -> Point:
         shares.append(by_chunk[chosen] / max(by_chunk.values()))
     return Point(
         1,
-        "chunk sizes",
+        "chunk sizes on the CPU",
         worst <= SAME and min(shares) >= NEARLY_BEST,
         f"chunks of 8 to 256 read the same to {worst:.0e}; those of {chosen} reach {shares[0]:.0%} of the best speed with {PLAIN.name}, "
         f"{shares[1]:.0%} with {FEATURES.name}",
@@ -126,7 +134,7 @@ def _gradients(seed: int) -> Point:
         "gradients stop at shards",
         found.stop_at_boundaries,
         f"{found.outside:g} at other shards, at least {found.inside:.0e} in the shard and {found.persistent:.0e} at persistent keys; what "
-        f"is carried changes the next shard by {found.carried:.2g}",
+        f"is carried on is not nothing ({found.carried:.2g})",
     )
 
 
@@ -155,37 +163,32 @@ def _recovery(
 def _steps(trial: Trial) -> Point:
     return Point(
         4,
-        f"{len(trial.losses)} steps",
-        trial.is_finite and trial.fall < 1 and trial.growth <= GROWTH,
-        f"{'all' if trial.is_finite else 'not all'} finite, the loss ends at {trial.fall:.0%} of where it began, memory in use "
+        f"{trial.steps} steps",
+        trial.is_whole and trial.is_finite and trial.fall < 1 and trial.growth <= GROWTH,
+        f"{len(trial.losses)} done, {'none' if trial.is_whole else 'some'} undone or missing, {'all' if trial.is_finite else 'not all'} finite, the loss ends at {trial.fall:.0%} of where it began, memory in use "
         f"grew by {trial.growth:.1%} after step 100",
     )
 
 
 def _probe_cost(trial: Trial) -> Point:
     share = trial.probe_share
-    return Point(2, "cost of probes", share < PROBE_SHARE, f"{share:.2%} of the time of {len(trial.seconds)} steps")
+    return Point(2, COST, share < PROBE_SHARE, f"{share:.2%} of the time of {len(trial.seconds)} steps")
 
 
 def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport) -> Point:
     assert trial.training is not None
     model = trial.training.model
     assert isinstance(model, MemoryPrior)
-    source, probes = FrameSource(data.held_out, data.codes.codebook_size), []
-    for number in range(SEEDS):
-        progress(number, SEEDS, "probes")
-        probes.append(probe_memory(model, source, fabric, derive_seed(seed, 9, number)))
-
-    def worst(name: str, pick: Callable[[list[float]], float]) -> float:
-        return pick([getattr(probe, name) for probe in probes])
-
+    source = FrameSource(data.held_out, data.codes.codebook_size)
+    progress(0, 1, "probes")
+    worst = worst_probes(model, source, fabric, seed, SEEDS)
     return Point(
         5,
-        "retrieval",
-        all(probe.passed for probe in probes),
-        f"the worst of {SEEDS} seeds: mechanism {worst('mechanism', min):.2f}, in situ {worst('in_situ', min):.2f}, said first "
-        f"{worst('top1', min):.2f}, ranked first {worst('ranked', min):.2f}; muted {worst('top1_muted', max):.2f} and "
-        f"{worst('ranked_muted', max):.2f}, absent {worst('top1_absent', max):.2f} and {worst('ranked_absent', max):.2f}",
+        RETRIEVAL,
+        worst.passed,
+        f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, said first {worst.top1:.2f}, ranked first "
+        f"{worst.ranked:.2f}; muted {worst.top1_muted:.2f} and {worst.ranked_muted:.2f}, absent {worst.top1_absent:.2f} and "
+        f"{worst.ranked_absent:.2f}",
     )
 
 

@@ -3,12 +3,22 @@
 import statistics
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.models.association import associate, feature_size
-from distill.models.memory import DEGREE, PersistentMemory, QKProjection, ValueMemory, shards
+from distill.models.memory import (
+    DEGREE,
+    AtlasMAGBlock,
+    MemorySize,
+    MemoryStack,
+    PersistentMemory,
+    QKProjection,
+    ValueMemory,
+    shards,
+)
 
 CHUNKS = (8, 16, 32, 64, 128, 256)
 SHARD = 2048
@@ -44,16 +54,15 @@ class ChunkSpeed:
 def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] = CHUNKS) -> list[ChunkSpeed]:
     """All chunk sizes in turn, medians of `rounds`."""
     parts = _inputs(kind, length)
-    first = _read(kind, parts, chunks[0])[0].detach()
+    first = _read(kind, parts, chunks[0]).detach()
     scale = float(first.abs().max())
-    differences = [float((_read(kind, parts, chunk)[0].detach() - first).abs().max()) / scale for chunk in chunks]
+    differences = [float((_read(kind, parts, chunk).detach() - first).abs().max()) / scale for chunk in chunks]
     seconds: dict[int, list[float]] = {chunk: [] for chunk in chunks}
     shares: dict[int, list[float]] = {chunk: [] for chunk in chunks}
     for _ in range(rounds):
         for chunk in chunks:
             began = time.perf_counter()
-            read, _ = _read(kind, parts, chunk)
-            read.sum().backward()
+            _read(kind, parts, chunk).sum().backward()
             taken = time.perf_counter() - began
             seconds[chunk].append(taken)
             shares[chunk].append(_product_seconds(flops(kind, length, chunk)) / taken)
@@ -99,8 +108,8 @@ def boundary_error(seed: int, count: int = 4) -> float:
 
 @dataclass(frozen=True)
 class ShardGradients:
-    """Of a loss in the second of three shards: the largest gradient at keys and values of the other shards, the smallest of its own,
-    the smallest of the persistent keys; and how much the second shard changes with the first."""
+    """Of a loss in the second of three shards: the largest gradient at positions of the other shards, the smallest at its own and at
+    persistent keys; and the largest number that a value memory carries into the next shard."""
 
     outside: float
     inside: float
@@ -113,37 +122,36 @@ class ShardGradients:
         return self.outside == 0 and min(self.inside, self.persistent, self.carried) > 0
 
 
-def shard_gradients(seed: int, length: int = 256) -> ShardGradients:
-    """Through the projection and a value memory of which half of the heads carry on."""
-    memory = _persistent(seed)
-    keys = [_unit(seed + shard, 1, HEADS, length, PERSISTENT_SIZE).requires_grad_() for shard in range(3)]
-    values = [_unit(seed + 5 + shard, 1, HEADS, length, VALUE_SIZE).requires_grad_() for shard in range(3)]
-    query = _unit(seed + 9, 1, HEADS, length, PERSISTENT_SIZE)
+def shard_gradients(seed: int) -> ShardGradients:
+    """Through two whole blocks, windows and memories."""
+    width, length = 32, 128
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        stack = MemoryStack(width, 2, HEADS, 0.0, MemorySize(8, length, 32, 8))
+    x = _unit(seed + 1, 1, 3 * length, width).requires_grad_()
 
-    def second(first_value: Tensor) -> Tensor:
-        projection = QKProjection(memory)
-        sums = torch.zeros(1, HEADS, feature_size(PERSISTENT_SIZE, DEGREE), VALUE_SIZE)
-        held, read = ValueMemory(sums, HEADS // 2), list[Tensor]()
-        for key, value in zip(keys, (first_value, *values[1:]), strict=True):
-            if read:
-                projection.reset_at_shard_boundary()
-                held.reset_at_shard_boundary()
-            read.append(torch.cat([projection.run(query, key, 64), held.run(query, key, value, 64)], dim=3))
+    def second(x: Tensor) -> Tensor:
+        state, read = stack.begin(1), []
+        for part in shards(0, x.shape[1], length):
+            y, state, _ = stack.run(x[:, part], state)
+            read.append(y)
         return read[1]
 
-    heard = second(values[0])
-    heard.square().sum().backward()
-    others = (part.grad for part in (keys[0], keys[2], values[0], values[2]))
-    outside = max((float(grad.abs().max()) for grad in others if grad is not None), default=0.0)
-    inside = min(_least(keys[1]), _least(values[1]))
-    with torch.no_grad():
-        carried = float((second(values[0] + 1) - heard).abs().max())
-    return ShardGradients(outside, inside, _least(memory.keys), carried)
-
-
-def _least(part: Tensor) -> float:
-    """The smallest norm of a gradient of a key or value; 0 where there is none."""
-    return 0.0 if part.grad is None else float(part.grad.norm(dim=-1).min())
+    heard = second(x)
+    (heard * _unit(seed + 2, *heard.shape)).sum().backward()
+    assert x.grad is not None
+    norms = x.grad[0].norm(dim=1).view(3, length)
+    persistent = [cast(AtlasMAGBlock, block).memory.persistent.keys.grad for block in stack.blocks]
+    sums = torch.zeros(1, HEADS, feature_size(8, DEGREE), VALUE_SIZE)
+    held, key = ValueMemory(sums, HEADS // 2), _unit(seed + 3, 1, HEADS, length, 8)
+    held.run(key, key, _unit(seed + 4, 1, HEADS, length, VALUE_SIZE), 32)
+    held.reset_at_shard_boundary()
+    return ShardGradients(
+        float(norms[[0, 2]].max()),
+        float(norms[1].min()),
+        min(0.0 if grad is None else float(grad.norm(dim=-1).min()) for grad in persistent),
+        float(held.sums.abs().max()),
+    )
 
 
 def _inputs(kind: Kind, length: int) -> list[Tensor]:
@@ -151,15 +159,15 @@ def _inputs(kind: Kind, length: int) -> list[Tensor]:
     return [_unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)]
 
 
-def _read(kind: Kind, parts: list[Tensor], chunk: int) -> tuple[Tensor, Tensor]:
-    """What is read of a memory that carries on, shard by shard, and the memory in the end."""
+def _read(kind: Kind, parts: list[Tensor], chunk: int) -> Tensor:
+    """What is read of a memory that carries on, shard by shard."""
     query, key, value = parts
     sums, read = torch.zeros(1, HEADS, feature_size(kind.key_size, kind.degree), VALUE_SIZE), []
     for part in shards(0, query.shape[2], SHARD):
         asked, by, written = (given[:, :, part] for given in (query, key, value))
         found, sums = associate(asked, by, written, sums.detach(), chunk, kind.degree)
         read.append(found)
-    return torch.cat(read, dim=2), sums
+    return torch.cat(read, dim=2)
 
 
 def _product_seconds(count: float) -> float:

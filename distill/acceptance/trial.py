@@ -1,7 +1,7 @@
 """A training of a memory that is watched closely, and trainings in which something goes wrong on purpose."""
 
 import math
-import resource
+import mmap
 import statistics
 import sys
 import threading
@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from distill.errors import DistillError
+from distill.errors import DistillError, Interrupted
 from distill.models.memory_prior import MemoryPrior
 from distill.params import MemoryParams, PriorConfig, PriorParams, SplitParams
 from distill.training import PriorStepMetrics
@@ -34,6 +34,7 @@ from distill.training.task import Step
 from distill.weights import tensors_sha256
 
 CONTEXT_SECONDS = 1.0
+MOST_EPOCHS = 100_000  # that settings may have
 SETTLED = 100  # steps after which no more memory is needed
 RATE_TIMES = 100.0
 SMALL_BATCH = 8  # windows, where something goes wrong on purpose
@@ -42,7 +43,7 @@ SMALL_BATCH = 8  # windows, where something goes wrong on purpose
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """The settings of `architecture: memory` for these recordings, with a window that is short beside what returns."""
     longest = max(len(views[0]) for views in data.train) / data.codes.frame_rate
-    memory = MemoryParams(span_seconds=max(CONTEXT_SECONDS, longest))
+    memory = MemoryParams(span_seconds=min(max(CONTEXT_SECONDS, longest), MemoryParams().span_seconds))
     wanted: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
     params = PriorParams(**{**wanted, "memory": memory, **changes})
     return params.resolve(data.recordings, "auto", SplitParams())
@@ -56,17 +57,25 @@ def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
     span = memory_shape(config.memory, context, codes).span_frames
     sizes = (codes.codebook_size, codes.num_quantizers, context, config.batch_size)
     sampler = SpanSampler(data.train, *sizes, 0, span_frames=span)
-    return math.ceil(steps / sampler.batches_per_epoch)
+    return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
 
 
 @dataclass
 class Trial:
-    """A training as it went: losses and seconds of each step, and how much memory the process had after it, in bytes."""
+    """A training that was to have `steps` steps as it went: losses and seconds of each, and how much memory was in use after it, in
+    bytes."""
 
+    steps: int
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
     training: PriorTraining | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it had all of its steps, and none was undone."""
+        fit = None if self.training is None else self.training.fit
+        return fit is not None and len(self.losses) == self.steps and not fit.rollbacks
 
     @property
     def is_finite(self) -> bool:
@@ -86,28 +95,33 @@ class Trial:
         """By what share more memory was in use in the second half of the steps after `SETTLED` than in the first."""
         settled = self.resident[SETTLED:]
         half = len(settled) // 2
+        if not half:
+            return math.nan
         return statistics.median(settled[half:]) / statistics.median(settled[:half]) - 1
 
     @property
     def probe_share(self) -> float:
-        """The part of all steps' time that probes took: what steps with one took longer than others with a look."""
+        """The part of all steps' time that probes took: what steps with one took longer than others with a look. NaN without both."""
         looks = range(WATCH_STEPS - 1, len(self.seconds), WATCH_STEPS)
         with_probe = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS == 0]
-        without = statistics.median(self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS)
-        return sum(taken - without for taken in with_probe) / sum(self.seconds)
+        without = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS]
+        if not with_probe or not without:
+            return math.nan
+        return sum(taken - statistics.median(without) for taken in with_probe) / sum(self.seconds)
 
 
 def try_training(
     data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Callable[[int, int, str], None], **changes: Any
 ) -> Trial:
-    """Train with probes and fast-fail for `steps` steps, with `changes` of the settings. Raises DistillError where the gates are dead or it diverges."""
-    trial, stop = Trial(), threading.Event()
+    """Train with probes and fast-fail for `steps` steps, with `changes` of the settings. Raises DistillError where the gates are dead or
+    it diverges at once."""
+    trial, stop = Trial(steps), threading.Event()
 
     def watch(event: Any) -> None:
         if isinstance(event, PriorStepMetrics):
             trial.losses.append(event.train_loss)
             trial.seconds.append(event.step_time_s)
-            trial.resident.append(resident_bytes())
+            trial.resident.append(memory_in_use(fabric))
             progress(event.step, steps, f"steps of a training, loss {event.train_loss:.3f}")
             if event.step == steps:
                 stop.set()
@@ -117,13 +131,18 @@ def try_training(
     return trial
 
 
-def resident_bytes() -> float:
-    """Memory of this process; where the system does not say, the most that it had."""
+def memory_in_use(fabric: Fabric) -> float:
+    """Bytes of this process and on its GPU; where the system does not say, the most that it had."""
+    on_gpu = float(torch.cuda.memory_allocated(fabric.device)) if fabric.device.type == "cuda" else 0.0
     status = Path("/proc/self/statm")
     if status.is_file():
-        return float(status.read_text().split()[1]) * resource.getpagesize()
+        return on_gpu + float(status.read_text().split()[1]) * mmap.PAGESIZE
+    if sys.platform == "win32":
+        return on_gpu
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(most if sys.platform == "darwin" else most * 1024)
+    return on_gpu + float(most if sys.platform == "darwin" else most * 1024)
 
 
 @dataclass(frozen=True)
@@ -159,6 +178,8 @@ def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **c
     stopped = False
     try:
         stopped = run.fit.run().diverged
+    except Interrupted:
+        raise
     except DistillError:
         stopped = True
     return run.fit.state.rollbacks, stopped and run.fit.state.rollbacks == MAX_ROLLBACKS
@@ -208,6 +229,8 @@ class _FaultyRun:
     ) -> None:
         changes = {"batch_size": SMALL_BATCH, **changes}
         config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
+        assert config.memory is not None
+        config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
         _, model = prior_to_train(data, config, seed)
         assert isinstance(model, MemoryPrior)
         self.task = _FaultyTask(model, data, config, seed, fabric)

@@ -5,10 +5,11 @@ A block attends to a window of positions, and what its memory says of earlier on
 were, `M_t = M_p + sum k k'`, and projects queries onto them, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`; at the
 beginning of each shard both begin anew with what persistent keys give (Li et al. 2025, TNT). The other holds values by keys,
 `S_t = sum phi(k) v'`, without which nothing could be retrieved; some of its heads begin anew with each shard, the others
-carry on what earlier shards wrote, as a constant. No gradient crosses from a shard to the one before through any of them.
+carry on what earlier shards wrote, as a constant. No gradient crosses from a shard to the one before, through the window no more than
+through the memories.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, cast
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from distill.models.association import TAPS, associate, feature_size, features, sum_of_taps
 from distill.models.attention import window_attention
-from distill.models.transformer import INIT_STD, Block, RotaryEmbedding, initialise
+from distill.models.transformer import INIT_STD, Block, RotaryEmbedding, head_size, initialise
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the monomials that values are written by: 100 of them can be told apart with keys of 32 numbers
@@ -212,7 +213,8 @@ class AtlasMAGBlock(Block):
         projection, values = self._memories(state)
         projection.reset_at_shard_boundary()
         values.reset_at_shard_boundary()
-        return replace(state, keys=projection.M_t, norm=projection.norm_sum, sums=values.sums)
+        near, tail = state.near.detach(), state.tail.detach()
+        return BlockState(projection.M_t, projection.norm_sum, values.sums, near, tail)
 
     def run(
         self, x: Tensor, state: BlockState, turns: tuple[Tensor, Tensor], is_empty: bool = False
@@ -257,10 +259,8 @@ class MemoryStack(nn.Module):
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, size: MemorySize) -> None:
         super().__init__()
-        if width % num_heads or width // num_heads % 2:
-            raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
         self.size = size
-        self.rotary = RotaryEmbedding(width // num_heads, torch.float64)
+        self.rotary = RotaryEmbedding(head_size(width, num_heads, even=True), torch.float64)
         self.blocks = nn.ModuleList(
             AtlasMAGBlock(width, num_heads, dropout, size, num_layers) for _ in range(num_layers)
         )

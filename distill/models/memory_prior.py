@@ -41,13 +41,15 @@ class Guess(NamedTuple):
 
 
 class MemoryPrior(FramePrior):
-    """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which recollects codes that came
-    after the like of what it sees: all in a state of constant size.
+    """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which recollects frames that came
+    after the like of what it hears: in a state that does not grow, but for the frames to recollect, up to a number.
 
-    Sequences may be of any length. `last_guess` is what the last call of `forward` found out.
+    Sequences may be of any length. `gates` are those of the last call of `forward`, with gradient, and `known` is what its memories
+    knew in the end.
     """
 
-    last_guess: Guess
+    gates: Gates
+    known: MemoryState
 
     def __init__(
         self,
@@ -81,8 +83,9 @@ class MemoryPrior(FramePrior):
 
     def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        self.last_guess = self.guess(inputs, targets, places, labels)
-        return self.last_guess.logits
+        guess = self.guess(inputs, targets, places, labels)
+        self.gates, self.known = guess.gates, guess.state.memories
+        return guess.logits
 
     def begin(self, batch_size: int) -> PriorState:
         """Before the first frame."""

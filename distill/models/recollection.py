@@ -1,17 +1,17 @@
-"""What a recording said long before: frames that followed the like of what is heard, found by hashing, at a cost that does not grow."""
+"""What a recording said long before: frames that followed the like of what is heard, found by hashing."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from distill.models.association import sum_of_taps
+from distill.models.association import TAPS, sum_of_taps
 from distill.models.code_table import looked_up
 
-TAPS = (0.1, 0.2, 0.4, 1.0)  # what frames weigh in a key in the beginning, the last one last
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, and how many of the last frames with a hash are found
 CAPACITY = 32768  # frames, the last ones, that can be recollected
 SHARPNESS, AGREEMENT, WORTH, CERTAINTY = 10.0, 1.0, 2.0, 3.0  # of scores, in the beginning
+MOST = 60.0  # a score at most, far from what floats can hold
 EXACT = 0.02  # likenesses that are this near to 1 are worth more than others lead one to expect
 SCORES = ("share", "sharpness", "same", "worth", "certainty")  # parameters that are a few numbers
 FINER = 0.7  # what a level counts in a key in the beginning, the coarser one 1
@@ -49,12 +49,13 @@ class Recollection(nn.Module):
 
     A frame is known again by its key, a unit vector made of the frames before it. Of keys with the same signs in one of several
     sets of random projections (locality-sensitive hashing: Charikar 2002; as in Reformer, Kitaev et al. 2020, section 2) the last few
-    are compared: the cost does not grow with what is remembered. What a frame weighs follows from the likeness and, for each
+    are compared: to draw a frame costs as much after hours as after seconds. What a frame weighs follows from the likeness and, for each
     level, from agreement with the coarser codes; one that several hashes find counts for each. The projection to keys is
     learnt, through what is compared.
     """
 
     planes: Tensor
+    bits: Tensor
     coarser: Tensor
 
     def __init__(self, levels: int, vocabulary: int, codebook_size: int, width: int, key_size: int, reach: int) -> None:
@@ -71,6 +72,8 @@ class Recollection(nn.Module):
         self.muted = False  # it says nothing
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.register_buffer("planes", planes, persistent=False)
+        bits = torch.block_diag(*[2.0 ** torch.arange(BITS)[:, None]] * TABLES)  # from signs to the hash of each table
+        self.register_buffer("bits", bits, persistent=False)
         self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
 
     def begin(self, batch_size: int) -> RecollectionState:
@@ -93,7 +96,11 @@ class Recollection(nn.Module):
         """
         with torch.autocast(inputs.device.type, enabled=False):
             queries, after = self._hear(table, inputs, state)
-            weights = self.weights(self._find(queries, after), targets)
+            if after.frames.shape[1] > self.reach:
+                weights = self.weights(self._find(queries, after), targets)
+            else:  # there is nothing to find; yet every parameter has a gradient, as processes that train together need it
+                nothing = sum(0.0 * parameter.sum() for parameter in self.parameters())
+                weights = nothing + queries.new_zeros(*targets.shape, self.vocabulary)
         return weights, after.recent()
 
     def hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> RecollectionState:
@@ -111,10 +118,16 @@ class Recollection(nn.Module):
         """What codes weigh in `targets` `[B, T, Q]`, of which a level knows the coarser ones: `[B, T, Q, V + marks]`."""
         agree = (found.frames == targets[:, :, None]).to(found.likeness.dtype)  # [B, T, C, Q]
         scores = agree @ self.of_coarser().T + self.of_likeness(found.likeness[..., None])
-        weights = scores.exp() * (found.there[..., None] & (found.frames < self.codebook_size))
+        weights = self.of_scores(scores, found.there[..., None] & (found.frames < self.codebook_size))
         codes = weights.new_zeros(*targets.shape, self.vocabulary)
-        said = codes.scatter_add(3, found.frames.transpose(2, 3), weights.transpose(2, 3))
-        return said * 0.0 if self.muted else said
+        if self.muted:
+            return codes
+        return codes.scatter_add(3, found.frames.transpose(2, 3), weights.transpose(2, 3))
+
+    @staticmethod
+    def of_scores(scores: Tensor, there: Tensor) -> Tensor:
+        """What scores weigh, 0 of what is not `there`."""
+        return scores.clamp_max(MOST).masked_fill(~there, -torch.inf).exp()
 
     def of_likeness(self, likeness: Tensor) -> Tensor:
         """What likenesses `[..., 1]` are worth to each level, `[..., Q]`."""
@@ -131,9 +144,7 @@ class Recollection(nn.Module):
 
     def hashes(self, keys: Tensor) -> Tensor:
         """Of keys `[..., d]`, for each table: `[..., tables]`."""
-        signs = (keys.detach() @ self.planes > 0).unflatten(-1, (TABLES, BITS))
-        hashes: Tensor = (signs * (1 << torch.arange(BITS, device=keys.device))).sum(dim=-1)
-        return hashes
+        return ((keys.detach() @ self.planes > 0).to(keys.dtype) @ self.bits).long()
 
     def _hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> tuple[Tensor, RecollectionState]:
         """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to recollect then."""
@@ -187,6 +198,7 @@ class Recollected:
             self._newest = newest(hashes, every, until)
         else:
             self._newest = torch.full((*every.shape, SLOTS), -1, device=every.device)
+        self._newest = self._newest.int()
         self._key, self._tail = state.key, state.tail
 
     @property
@@ -196,8 +208,11 @@ class Recollected:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these sequences alone."""
-        parts = (part[rows] for part in self._state())
-        self._frames, self._keys, self._newest, self._key, self._tail = parts
+        used = min(self._count, CAPACITY)
+        for part in (self._frames, self._keys):
+            part[: len(rows), :used] = part[rows, :used]
+        self._frames, self._keys = self._frames[: len(rows)], self._keys[: len(rows)]
+        self._newest, self._key, self._tail = (part[rows] for part in (self._newest, self._key, self._tail))
 
     def begin(self, frame: Tensor) -> None:
         """Go on to the frame after `frame` `[B, Q]`."""
@@ -215,13 +230,13 @@ class Recollected:
         self._said = self._frames[rows, index].long()  # [B, C, Q]
         likeness = torch.bmm(self._keys[rows, index], self._key[..., None])
         scores = recollection.of_likeness(likeness)
-        there = there[..., None] & (self._said < recollection.codebook_size)
-        self._scores = scores.masked_fill_(~there, -torch.inf)
+        self._there = there[..., None] & (self._said < recollection.codebook_size)
+        self._scores = scores
         self._count += 1
 
     def weights(self, level: int) -> Tensor:
         """What codes of a level weigh, `[B, V + marks]`."""
-        weights = self._scores[:, :, level].exp()
+        weights = Recollection.of_scores(self._scores[:, :, level], self._there[:, :, level])
         codes = weights.new_zeros(len(weights), self._recollection.vocabulary)
         return codes if self._recollection.muted else codes.scatter_add_(1, self._said[:, :, level], weights)
 
@@ -235,11 +250,11 @@ class Recollected:
         hashes = self._recollection.hashes(self._keys[:, place % CAPACITY])
         slots = self._slots(hashes)
         newer = torch.cat([torch.full_like(slots[..., :1], place), slots[..., :-1]], dim=2)
-        self._newest.scatter_(2, hashes[..., None, None].expand_as(newer[:, :, None]), newer[:, :, None])
+        self._newest.scatter_(2, hashes[..., None, None].expand_as(newer[:, :, None]), newer[:, :, None].int())
 
     def _slots(self, hashes: Tensor) -> Tensor:
         """The newest places of hashes `[B, tables]`: `[B, tables, slots]`."""
-        return self._newest.gather(2, hashes[..., None, None].expand(-1, -1, 1, SLOTS))[:, :, 0]
+        return self._newest.gather(2, hashes[..., None, None].expand(-1, -1, 1, SLOTS))[:, :, 0].long()
 
     def _state(self) -> tuple[Tensor, ...]:
         return self._frames, self._keys, self._newest, self._key, self._tail

@@ -30,14 +30,20 @@ class KeyValueCache:
         self.memory = [memory[rows] for memory in self.memory]
 
 
+def head_size(width: int, num_heads: int, even: bool) -> int:
+    """Features of a head. Raises ValueError where there is no such number."""
+    if width % num_heads or (even and width // num_heads % 2):
+        raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
+    return width // num_heads
+
+
 class Transformer(nn.Module):
     """`num_layers` causal blocks and a final norm. With `rotary` positions are relative: see `RotaryEmbedding`."""
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False) -> None:
         super().__init__()
-        if width % num_heads or (rotary and width // num_heads % 2):
-            raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
-        self.rotary = RotaryEmbedding(width // num_heads) if rotary else None
+        size = head_size(width, num_heads, even=rotary)
+        self.rotary = RotaryEmbedding(size) if rotary else None
         self.blocks = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
         initialise(self, num_layers)

@@ -45,7 +45,7 @@ class MemoryTask(PriorTask):
 
     def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
-        undecided = self.model.last_guess.gates.polarisation()
+        undecided = self.model.gates.polarisation()
         weight = polarisation_weight(self.step, self.total_steps, self.memory)
         objective = losses["objective"] + weight * undecided
         lesson = self._lesson()
@@ -55,16 +55,16 @@ class MemoryTask(PriorTask):
 
     def probe(self) -> float:
         perplexity = super().probe()
-        self.looked_at = self.model.last_guess
+        self.looked_at = self.model.gates, self.model.known
         return perplexity
 
     def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:
-        guess = self.looked_at
-        figures = guess.gates.figures()
+        gates, known = self.looked_at
+        figures = gates.figures()
         if self.memory.fast_fail:
             give_up_where_gates_are_dead(step, self.total_steps, figures, journal)
         found = gate_line(figures)
-        for layer, block in enumerate(guess.state.memories.blocks):
+        for layer, block in enumerate(known.blocks):
             found[f"memory/layer_{layer}/values"] = float(block.sums.norm())
             found[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
         found["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)

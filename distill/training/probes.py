@@ -5,9 +5,9 @@ network recollects of motifs (in situ), and what it says next (behaviour). Each 
 nothing: a memory that holds no values "finds" needles that were never there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from distill.codes.sequences import begin_mark
 from distill.models.association import feature_size
 from distill.models.memory import DEGREE, ValueMemory
 from distill.models.memory_prior import MemoryPrior, muted
+from distill.seeds import derive_seed
 
 DISTRACTORS = 100
 MECHANISM_TRIALS, VALUE_SIZE = 32, 64
@@ -74,6 +75,13 @@ class Probes:
         """As `metrics.jsonl` and MLflow have them."""
         return {f"probe/{name}": value for name, value in asdict(self).items()}
 
+    @classmethod
+    def worst(cls, every: Sequence["Probes"]) -> "Probes":
+        """Of each figure the one that is furthest from what it should be."""
+        controls = ("absent", "shuffled", "muted")
+        picks = {part.name: max if part.name.endswith(controls) else min for part in fields(cls)}
+        return cls(**{name: pick(getattr(one, name) for one in every) for name, pick in picks.items()})
+
 
 def probe_memory(
     model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, haystacks: int = HAYSTACKS, distance: int = 0
@@ -86,9 +94,9 @@ def probe_memory(
     with _undisturbed(model), fabric.autocast():
         distance = max(distance, model.memories.reach)
         stacks = [haystack(rng, source, DISTRACTORS + 1, distance) for _ in range(haystacks)]
-        told = [Said.mean(said) for said in zip(*(_ask(model, stack, fabric) for stack in stacks), strict=True)]
+        told = [Said.mean(said) for said in zip(*(_ask(model, stack) for stack in stacks), strict=True)]
         with muted(model):
-            deaf = Said.mean([_ask(model, stack, fabric)[0] for stack in stacks])
+            deaf = Said.mean([_ask(model, stack)[0] for stack in stacks])
         mechanism = mechanism_probe(model, seed)
     needles, absent = told
     return Probes(
@@ -102,6 +110,14 @@ def probe_memory(
         deaf.ranked,
         absent.ranked,
     )
+
+
+def worst_probes(
+    model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int, distance: int = 0
+) -> Probes:
+    """`probe_memory` with so many seeds made of this one, and of each figure the worst."""
+    every = (probe_memory(model, source, fabric, derive_seed(seed, 9, one), distance=distance) for one in range(seeds))
+    return Probes.worst(list(every))
 
 
 def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]:
@@ -126,19 +142,19 @@ def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]
     return first, second, third
 
 
-def _ask(model: MemoryPrior, stack: Haystack, fabric: Fabric) -> tuple[Said, Said]:
+def _ask(model: MemoryPrior, stack: Haystack) -> tuple[Said, Said]:
     """Ask for what comes after the keys of some of the needles of a haystack, and of some motifs that did not come."""
     places = np.linspace(0, len(stack.motifs) - 1, QUESTIONS).round().astype(int)
     frames = torch.from_numpy(stack.frames)[None]
     inputs = torch.cat([torch.full_like(frames[:, :1], begin_mark(model.codebook_size)), frames], dim=1)
-    inputs = fabric.to_device(inputs)
+    inputs = inputs.to(model.bias.device)
     with torch.no_grad():
         state = model.go_on(model.begin(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
         asked = torch.from_numpy(np.concatenate([stack.motifs[places], stack.absent[places]]))
         others = np.stack([np.delete(np.arange(len(stack.motifs)), place)[:DISTRACTORS] for place in places])
         choices = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])
         choices = torch.cat([asked[:, None, KEY_FRAMES], choices], dim=1)  # the right one first
-        asked, choices = fabric.to_device(asked), fabric.to_device(choices)
+        asked, choices = asked.to(inputs.device), choices.to(inputs.device)
         past = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), asked[:, :KEY_FRAMES]], dim=1)
         state = model.go_on(state, past, KEY_FRAMES)
         logits, weights = model.weigh(state, past, choices)

@@ -21,12 +21,15 @@ from distill.params import CorpusParams, Params, PriorConfig, SplitParams
 from distill.training.bundling import bundle_artifacts, bundle_prior
 from distill.training.codec_artifact import load_codec
 from distill.training.codec_run import CodecRun, CodecSettings, run_codec_training
+from distill.training.events import VQEpochMetrics, VQStepMetrics
 from distill.training.fabric import make_fabric
 from distill.training.prior import Callback, PriorTraining, fit_prior
 from distill.training.prior_data import PriorData
 from distill.training.prior_run import PriorRun, PriorSettings, read_prior_data, run_prior_training
 from distill.training.registry import find_corpus, remember_corpus
+from distill.training.vqvae import train_vqvae
 from distill.training.workplace import STATE, STOP, workplace
+from distill.weights import weights_sha256
 
 MOST_LINES = 20
 
@@ -132,12 +135,20 @@ def train_prior(
 
 
 def code_folder(folder: Path, work: Path, params: Params, execution: Execution) -> PriorData:
-    """What a prior would learn of the recordings in `folder`, coded by a codec that is trained on them; all files go to `work`."""
+    """What a prior would learn of the recordings in `folder`, coded by a codec that is trained on them; all files go to `work`, and what is
+    interrupted is lost."""
     _ingest(folder, work / "corpus", params.corpus, execution)
-    settings = CodecSettings(params.vqvae, params.split, params.tier, params.seed)
-    run_codec_training(work / "corpus", work / "vqvae", work / "checkpoints", settings, execution, None, work / STOP)
-    codec, config = load_codec(work / "vqvae")
-    _code(codec, config.codec_sha256, work, params, execution)
+    corpus = load_corpus(work / "corpus")
+    count = len(corpus.entries)
+    config, fraction = params.vqvae.resolve(count, params.tier), params.split.resolve(count)
+    with ProgressReport("codec") as progress:
+
+        def watch(event: VQStepMetrics | VQEpochMetrics) -> None:
+            if isinstance(event, VQStepMetrics):
+                progress(event.step, event.total_steps, f"loss {event.train_loss:.3f}")
+
+        codec = train_vqvae(corpus, config, fraction, params.seed, make_fabric(execution), callback=watch).model
+    _code(codec, weights_sha256(codec), work, params, execution)
     return read_prior_data(work / "codes", work / "split.parquet")
 
 

@@ -25,7 +25,10 @@ def test_make_targets_exist() -> None:
     assert named <= targets
 
 
-DISTILL_COMMANDS = ("demo", "train", "train-prior", "encode", "decode", "inspect", "verify", "generate")
+DISTILL_COMMANDS = (
+    *("demo", "train", "train-prior", "check-memory"),
+    *("encode", "decode", "inspect", "verify", "generate"),
+)
 
 
 @pytest.mark.parametrize("name", DISTILL_COMMANDS)

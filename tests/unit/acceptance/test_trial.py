@@ -10,7 +10,9 @@ from unit.training.coded import FABRIC, SIZE, data
 from distill.acceptance import check, trial
 from distill.acceptance.check import Point, check_memory, summary
 from distill.acceptance.trial import Recovery, Trial, epochs_for, memory_config, recover, rollbacks_of_a_lasting_fault
+from distill.errors import DistillError
 from distill.models.memory_prior import MemoryPrior
+from distill.training import memory_task
 from distill.training.prior_data import PriorData
 
 SMALL: dict[str, Any] = {
@@ -35,7 +37,7 @@ def test_what_a_trial_says_of_itself() -> None:
     seconds = [1.0] * 1000
     seconds[49::50] = [1.5] * 20
     seconds[999] = 11.5
-    seen = Trial(losses, seconds, [*[50.0] * 100, *[100.0] * 450, *[110.0] * 450])
+    seen = Trial(1000, losses, seconds, [*[50.0] * 100, *[100.0] * 450, *[110.0] * 450])
     assert seen.fall == 0.5
     assert seen.growth == pytest.approx(0.1)
     assert seen.probe_share == pytest.approx(10 / sum(seconds))
@@ -43,15 +45,14 @@ def test_what_a_trial_says_of_itself() -> None:
 
 def test_there_are_epochs_for_so_many_steps() -> None:
     learnt = returning()
-    steps = 10**6 / epochs_for(learnt, 10**6, **SMALL)  # of an epoch, nearly
+    steps = 10**5 / epochs_for(learnt, 10**5, **SMALL)  # of an epoch, nearly
     assert epochs_for(learnt, 40, **SMALL) == math.ceil(40 / steps)
     assert memory_config(learnt, epochs=7, **SMALL).epochs == 7
 
 
-@pytest.mark.parametrize("fault", ["weights", "loss"])
-def test_a_fault_is_found_undone_and_not_met_again(fault: str) -> None:
-    found = recover(returning(), fault, 0, FABRIC, **SMALL)
-    assert found == Recovery(fault, found.looks, True, True)
+def test_a_fault_is_found_undone_and_not_met_again() -> None:
+    found = recover(returning(), "weights", 0, FABRIC, **SMALL)
+    assert found == Recovery("weights", found.looks, True, True)
     assert found.passed
 
 
@@ -68,13 +69,35 @@ def test_all_seven_points_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "LENGTH", 300)
     monkeypatch.setattr(check, "ROUNDS", 1)
     monkeypatch.setattr(check, "FAULTS", ("loss",))
-    monkeypatch.setattr(trial, "PROBE_STEPS", 200)
-    points = list(check_memory(returning(), 200, 0, FABRIC, **SMALL))
+    for module in (trial, memory_task):
+        monkeypatch.setattr(module, "PROBE_STEPS", 100)
+    points = list(check_memory(returning(), 120, 0, FABRIC, **SMALL))
     assert sorted(point.number for point in points) == [1, 2, 3, 4, 5, 6, 7]
     by_number = {point.number: point for point in points}
     assert all(by_number[number].passed for number in (3, 6, 7))
-    assert "all finite" in by_number[4].found
+    assert "120 done, none undone or missing, all finite" in by_number[4].found
+    assert not by_number[2].found.startswith("0.00%")
     assert "mechanism 0.8" in by_number[5].found
+
+
+def test_what_was_not_measured_is_not_reached() -> None:
+    short = Trial(1000, [1.0] * 60, [1.0] * 60, [1.0] * 60)
+    assert not short.is_whole
+    assert math.isnan(short.growth)
+    assert math.isnan(short.probe_share)
+
+
+def test_dead_gates_miss_their_points_and_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: Any, **__: Any) -> None:
+        raise DistillError("training stopped at step 100: expected gates that differ")
+
+    monkeypatch.setattr(check, "LENGTH", 64)
+    monkeypatch.setattr(check, "ROUNDS", 1)
+    monkeypatch.setattr(check, "FAULTS", ())
+    monkeypatch.setattr(check, "try_training", dead)
+    points = list(check_memory(returning(), 1000, 0, FABRIC, **SMALL))
+    assert [(point.number, point.passed) for point in points[4:]] == [(4, False), (2, False), (5, False)]
+    assert points[6].found == "training stopped at step 100: expected gates that differ"
 
 
 def test_the_summary_names_what_is_missed() -> None:
@@ -90,3 +113,4 @@ def test_a_trained_memory_is_what_is_asked() -> None:
     assert len(found.losses) == len(found.seconds) == len(found.resident) == 20
     assert found.is_finite
     assert min(found.resident) > 1e7
+    assert found.is_whole

@@ -35,8 +35,8 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
 def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone() -> None:
     learnt = data(returning(0, 16), returning(1, 4))
     events: list[Any] = []
-    training = fit_prior(learnt, settings(epochs=8), 0, FABRIC, callback=events.append)
-    plain = fit_prior(learnt, config(architecture="frame", context_seconds=0.4, epochs=8), 0, FABRIC)
+    training = fit_prior(learnt, settings(epochs=4), 0, FABRIC, callback=events.append)
+    plain = fit_prior(learnt, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
     model, best = training.model, training.fit.best_metrics
     assert isinstance(model, MemoryPrior)
     assert model.memories.reach < 24
@@ -89,7 +89,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
     monkeypatch.setattr(engine, "WATCH_STEPS", 3)
     learnt = data(returning(0, 8), returning(1, 3))
-    asked = settings(epochs=2, dropout=0.2, memory={"motif_share": 0.5})
+    asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
     killed_and_resumed(learnt, asked, CheckpointStore(tmp_path / "run"), 8)
 
 
