@@ -234,11 +234,11 @@ def long_memory_section(found: LongMemory, command: str) -> Section:
         for one in found.lengths
     )
     text = (
-        f"`{command}`: above, forward and backward through a memory of 4 heads with values of 64 numbers, 16384 positions in shards "
+        f"`{command}`: first, forward and backward through a memory of 4 heads with values of 64 numbers, 16384 positions in shards "
         "of 2048, fp32, beside a matrix product of as many FLOPs in the same rounds, and how far what is read is from that of the smallest "
         "chunks. Then multi-query associative recall: 8 pairs of 64 keys and 64 values, 256 positions, two blocks of width 64 "
         "with windows of 32, values further back than both reach; trained until it recalls, then without its memory, then at 1024 "
-        "positions. Below, a training step of the prior (width 128, 3 blocks, 4 levels) for each frame of one sequence, and what "
+        "positions. Last, a training step of the prior (width 128, 3 blocks, 4 levels) for each frame of one sequence, and what "
         "is held to draw on after it."
     )
     grids = (
