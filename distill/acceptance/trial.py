@@ -92,12 +92,12 @@ class Trial:
 
     @property
     def growth(self) -> float:
-        """By what share more memory was in use in the second half of the steps after `SETTLED` than in the first."""
+        """By what share more memory was in use in the last tenth of the steps after `SETTLED` than in the first. NaN without such steps."""
         settled = self.resident[SETTLED:]
-        half = len(settled) // 2
-        if not half:
+        tenth = len(settled) // 10
+        if not tenth:
             return math.nan
-        return statistics.median(settled[half:]) / statistics.median(settled[:half]) - 1
+        return statistics.median(settled[-tenth:]) / statistics.median(settled[:tenth]) - 1
 
     @property
     def probe_share(self) -> float:
