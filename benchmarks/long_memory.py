@@ -16,8 +16,8 @@ from distill.acceptance.trial import memory_config
 from distill.codes.motifs import FrameSource
 from distill.codes.sequences import begin_mark
 from distill.execution import Execution
-from distill.models.memory import AtlasMAGBlock, MemorySize, MemoryStack, shards
-from distill.models.memory_prior import MemoryPrior
+from distill.models.memory import MemorySize, MemoryStack
+from distill.models.memory_prior import MemoryPrior, muted
 from distill.models.priors import MemoryShape, PriorShape, build_prior
 from distill.params import Params
 from distill.training.fabric import make_fabric
@@ -149,16 +149,7 @@ class _RecallNet(nn.Module):
             nn.init.normal_(part.weight, std=0.02)
 
     def forward(self, codes: Tensor) -> Tensor:
-        state, parts = self.stack.begin(len(codes)), []
-        x = self.enter(codes)
-        for part in shards(0, codes.shape[1], RECALL_SIZE.shard_length):
-            y, state, _ = self.stack.run(x[:, part], state)
-            parts.append(y)
-        return cast(Tensor, self.leave(torch.cat(parts, dim=1)))
-
-    def mute(self, muted: bool) -> None:
-        for block in self.stack.blocks:
-            cast(AtlasMAGBlock, block).memory.muted = muted
+        return cast(Tensor, self.leave(self.stack(self.enter(codes))))
 
 
 def _pairs(batch: int, length: int, far: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -204,8 +195,9 @@ def _recall(seed: int, rate: float = 4e-3) -> Recalled:
             break
     spent = time.perf_counter() - began
     accuracy, at_length = _accuracy(net, *asked), _accuracy(net, *longer)
-    net.mute(True)
-    return Recalled(seed, spent, accuracy, _accuracy(net, *asked), at_length)
+    with muted(net):
+        deaf = _accuracy(net, *asked)
+    return Recalled(seed, spent, accuracy, deaf, at_length)
 
 
 def _lengths() -> list[Length]:

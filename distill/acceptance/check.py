@@ -39,8 +39,9 @@ PROBE_SHARE, GROWTH = 0.01, 0.05
 SEEDS = 3
 RECORDINGS = 24  # that are synthesised where there is no folder
 COST, RETRIEVAL = "cost of probes", "retrieval"
-T = TypeVar("T")
 FAULTS = ("learning rate", "weights", "loss")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def _steps(trial: Trial) -> Point:
         4,
         f"{trial.steps} steps",
         trial.is_whole and trial.is_finite and trial.fall < 1 and trial.growth <= GROWTH,
-        f"{len(trial.losses)} done, {'none' if trial.is_whole else 'some'} undone or missing, {'all' if trial.is_finite else 'not all'} finite, the loss ends at {trial.fall:.0%} of where it began, memory in use "
+        f"{len(trial.losses)} done, {'none' if trial.is_whole else 'some'} undone or missing, "
+        f"{'all' if trial.is_finite else 'not all'} finite, the loss ends at {trial.fall:.0%} of where it began, memory in use "
         f"grew by {trial.growth:.1%} after step 100",
     )
 

@@ -275,6 +275,14 @@ class MemoryStack(nn.Module):
         """Before the first position."""
         return MemoryState(tuple(cast(AtlasMAGBlock, block).begin(batch_size) for block in self.blocks), 0)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """A whole sequence `[B, T, D]` to as much, shard by shard."""
+        state, parts = self.begin(len(x)), []
+        for part in shards(0, x.shape[1], self.size.shard_length):
+            y, state, _ = self.run(x[:, part], state)
+            parts.append(y)
+        return torch.cat(parts, dim=1)
+
     def run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState, Tensor]:
         """Positions `[B, T, D]` of one shard, which they may begin, to as many, the state after them, and the gates
         `[layers, B, T, D]`."""

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from distill.codes.sequences import NUM_MARKS
 from distill.models.frame_prior import FramePrior, FrameSampler, Tables
 from distill.models.gates import Gates
-from distill.models.memory import AtlasMAGBlock, LongMemory, MemorySize, MemoryStack, MemoryState, shards
+from distill.models.memory import LongMemory, MemorySize, MemoryStack, MemoryState, shards
 from distill.models.memory_decoding import MemoryDecoder
 from distill.models.recollection import Recollected, Recollection, RecollectionState
 
@@ -164,12 +164,9 @@ class MemoryPrior(FramePrior):
 
 
 @contextmanager
-def muted(prior: MemoryPrior) -> Iterator[None]:
-    """The prior with memories that say nothing, until the context ends."""
-    memories: list[LongMemory | Recollection] = [
-        *(cast(AtlasMAGBlock, block).memory for block in prior.memories.blocks),
-        prior.recollection,
-    ]
+def muted(network: nn.Module) -> Iterator[None]:
+    """A prior, or another network, with memories that say nothing, until the context ends."""
+    memories = [part for part in network.modules() if isinstance(part, LongMemory | Recollection)]
     for memory in memories:
         memory.muted = True
     try:
