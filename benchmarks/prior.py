@@ -16,8 +16,6 @@ from lightning_fabric import Fabric
 from benchmarks.training import train_within
 from distill.audio.corpus import ingest, load_corpus
 from distill.codes.sequences import CodeSequences
-from distill.codes.store import read_index, split_recordings, write_split
-from distill.encoding import encode_for_prior
 from distill.execution import Execution
 from distill.models.vqvae import VQVAE
 from distill.params import Params, PriorParams, tier_for
@@ -28,6 +26,7 @@ from distill.training.fabric import make_fabric
 from distill.training.prior import fit_prior
 from distill.training.prior_data import PriorData
 from distill.training.prior_run import read_prior_data
+from distill.training.standalone import code_corpus
 from distill.training.tracking import tracked
 from distill.weights import weights_sha256
 
@@ -131,13 +130,9 @@ def code_folder(
     config = params.vqvae.resolve(count, params.tier)
     trained = train_within(corpus, config, fraction, params.seed, make_fabric(execution), codec_seconds)
     codec = trained.codec.model
-    seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
-    views = params.codes.resolve(seconds)
-    labels = params.corpus.labels
-    encode_for_prior(codec, weights_sha256(codec), corpus, place / "codes", views, fraction, params.seed, labels=labels)
-    write_split(place / "split.parquet", split_recordings(read_index(place / "codes"), params.seed, fraction))
+    code_corpus(codec, weights_sha256(codec), place, params, execution)
     data = read_prior_data(place / "codes", place / "split.parquet")
-    return Coded(data, codec.cpu(), tier_for(count, params.tier).name)
+    return Coded(data, codec, tier_for(count, params.tier).name)
 
 
 def _train(

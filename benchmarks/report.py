@@ -281,8 +281,8 @@ def use_section(found: Sequence[Use], command: str) -> Section:
     text = (
         f"`{command}`: {found[0].recordings} recordings, held-out bits a second of `frame` and of `memory` with equal width, blocks "
         "and windows of a second, and of the latter with its memory muted. Below, a needle among 100 others, at least so many real "
-        "frames back: the worst of three haystacks' seeds; cosines of mechanism and in situ, shares of first codes said and of "
-        "values ranked first, muted and where there is no needle."
+        "frames back: the worst of three haystacks' seeds (muted, which is as good as chance: the mean); cosines of mechanism and in "
+        "situ, shares of first codes said and of values ranked first, muted and where there is no needle."
     )
     grids = (
         Grid(("seed", "frame", "muted", "memory", "to frame", "to muted", "s, frame", "s, memory"), rows),

@@ -189,8 +189,8 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
         RETRIEVAL,
         worst.passed,
         f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, said first {worst.top1:.2f}, ranked first "
-        f"{worst.ranked:.2f}; muted {worst.top1_muted:.2f} and {worst.ranked_muted:.2f}, absent {worst.top1_absent:.2f} and "
-        f"{worst.ranked_absent:.2f}",
+        f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, muted {worst.top1_muted:.2f} (by chance "
+        f"{worst.chance:.2f}) and {worst.ranked_muted:.2f}",
     )
 
 

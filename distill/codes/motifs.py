@@ -58,12 +58,17 @@ class Recital:
 
 
 def recital(rng: Generator, source: FrameSource, count: int, distance: int) -> Recital:
-    """`count` motifs, real frames between them, and `distance` frames after the last all of them again in another order."""
+    """`count` motifs, real frames before and between them, and `distance` frames after the last all of them again in another order.
+
+    All are equally long: kernels for each length are kept in memory.
+    """
     motifs = source.motifs(rng, count, 0)
     order = [*range(count), *rng.permutation(count).tolist()]
+    gaps = rng.integers(KEY_FRAMES, size=len(order))
+    gaps[count] = distance
+    gaps[0] = distance + (len(order) - 1) * (KEY_FRAMES - 1) - gaps[1:].sum()
     parts, values, place = [], [0] * count, 0
-    for turn, number in enumerate(order):
-        gap = distance if turn == count else int(rng.integers(KEY_FRAMES))
+    for turn, (number, gap) in enumerate(zip(order, gaps.tolist(), strict=True)):
         if gap:
             parts.append(source.stretch(rng, gap))
         parts.append(motifs[number])

@@ -123,19 +123,26 @@ class Batch:
         return Batch(change(self.inputs), change(self.targets), change(self.places), labels)
 
 
-def pad_batch(sequences: CodeSequences, windows: Sequence[Window]) -> Batch:
-    """A batch as long as its longest window; padding is 0 in inputs and IGNORED in targets."""
+def pad_batch(
+    sequences: CodeSequences, windows: Sequence[Window], rows: int | None = None, longest: int | None = None
+) -> Batch:
+    """A batch as long as its longest window or `longest` if given, of as many rows as windows or `rows`; padding is 0 in inputs, places
+    and labels, and IGNORED in targets."""
     levels = sequences.frames.shape[1]
-    longest = max(len(window) for window in windows)
-    inputs = np.zeros((len(windows), longest, levels), dtype=np.int64)
-    targets = np.full((len(windows), longest, levels), IGNORED, dtype=np.int64)
+    rows = rows or len(windows)
+    longest = longest or max(len(window) for window in windows)
+    inputs = np.zeros((rows, longest, levels), dtype=np.int64)
+    targets = np.full((rows, longest, levels), IGNORED, dtype=np.int64)
+    places = np.zeros(rows, dtype=np.int64)
     for row, window in enumerate(windows):
         first = sequences.starts[window.sequence] + window.start
         inputs[row, : len(window)] = sequences.frames[first : first + len(window)]
         targets[row, : len(window)] = sequences.frames[first + 1 : first + 1 + len(window)]
         if window.stop == sequences.lengths[window.sequence] - 1:
             targets[row, len(window) - 1, 1:] = IGNORED  # the end mark is one target
-    places = torch.tensor([window.start for window in windows])
-    chosen = [window.sequence for window in windows]
-    labels = None if sequences.labels is None else torch.from_numpy(sequences.labels[chosen])
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), places, labels)
+        places[row] = window.start
+    labels = None
+    if sequences.labels is not None:
+        labels = torch.zeros(rows, dtype=torch.int64)
+        labels[: len(windows)] = torch.from_numpy(sequences.labels[[window.sequence for window in windows]])
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(places), labels)

@@ -98,12 +98,18 @@ class WindowSampler:
         generator = np.random.default_rng(derive_seed(self.seed, 6, epoch))
         chosen = self.first + generator.integers(self.views)
         for number, some in enumerate(self._windows(chosen, generator)):
-            known = None
+            lost = None
             if self.sequences.labels is not None:
-                known = torch.from_numpy(generator.random(len(some)) >= self.label_dropout)
+                lost = torch.from_numpy(np.flatnonzero(generator.random(len(some)) < self.label_dropout))
             if number >= skip:
-                batch = pad_batch(self.sequences, some)
-                yield batch if batch.labels is None or known is None else replace(batch, labels=batch.labels * known)
+                batch = self._padded(some)
+                if batch.labels is None or lost is None:
+                    yield batch
+                else:
+                    yield replace(batch, labels=batch.labels.index_fill(0, lost, 0))
+
+    def _padded(self, windows: Sequence[Window]) -> Batch:
+        return pad_batch(self.sequences, windows)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         """The windows of an epoch's batches, of these sequences."""
@@ -132,7 +138,8 @@ class WindowSampler:
 
 class SpanSampler(WindowSampler):
     """Some of the long recordings of an epoch in spans of many windows, what there is to remember; all others in windows, so that many
-    recordings are in a batch. All batches have about as many frames.
+    recordings are in a batch. All batches have about as many frames, and shapes of which there are few: kernels for each are kept in
+    memory.
     """
 
     def _planned(self) -> int:
@@ -149,6 +156,11 @@ class SpanSampler(WindowSampler):
         self.window_batches = min(wanted, always + sum(in_windows[: len(self.long) - self.in_spans]))
         return self.span_batches + self.window_batches
 
+    def _padded(self, windows: Sequence[Window]) -> Batch:
+        longest = max(len(window) for window in windows)
+        most = self.context_frames if longest <= self.context_frames else self.span_frames
+        return pad_batch(self.sequences, windows, rounded_up(len(windows)), min(rounded_up(longest), most))
+
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         in_spans = generator.permutation(len(self.long))[: self.in_spans]
         counts = [self.span_counts[index] for index in in_spans]
@@ -162,6 +174,12 @@ class SpanSampler(WindowSampler):
             *even_batches(mixed, self.window_batches),
         ]
         return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def rounded_up(number: int) -> int:
+    """The next number of which there are eight from each power of two to the next."""
+    step = max(1, 2 ** (number.bit_length() - 4))
+    return -(-number // step) * step
 
 
 def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:

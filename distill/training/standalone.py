@@ -128,7 +128,7 @@ def train_prior(
     params = _as_codec(Params(corpus=CorpusParams(path=str(dataset_dir))), bundle)
     with TemporaryDirectory() as work:
         _ingest(Path(dataset_dir), Path(work) / "corpus", params.corpus, execution)
-        _code(bundle.codec, bundle.metadata.codec_sha256, Path(work), params, execution)
+        code_corpus(bundle.codec, bundle.metadata.codec_sha256, Path(work), params, execution)
         data = read_prior_data(Path(work) / "codes", Path(work) / "split.parquet")
     fabric = make_fabric(execution)
     return fit_prior(data, prior_config, params.seed, fabric, callback=callback, cancel_event=cancel_event)
@@ -148,28 +148,11 @@ def code_folder(folder: Path, work: Path, params: Params, execution: Execution) 
                 progress(event.step, event.total_steps, f"loss {event.train_loss:.3f}")
 
         codec = train_vqvae(corpus, config, fraction, params.seed, make_fabric(execution), callback=watch).model
-    _code(codec, weights_sha256(codec), work, params, execution)
+    code_corpus(codec, weights_sha256(codec), work, params, execution)
     return read_prior_data(work / "codes", work / "split.parquet")
 
 
-def _train_prior(
-    codec: VQVAE, codec_sha256: str, work: Path, params: Params, execution: Execution, state: Path
-) -> PriorRun:
-    """Codes, split and prior of the corpus in `work`."""
-    _code(codec, codec_sha256, work, params, execution)
-    return run_prior_training(
-        work / "codes",
-        work / "split.parquet",
-        work / "prior",
-        state / "checkpoints",
-        PriorSettings(params.prior, params.split, params.tier, params.seed),
-        execution,
-        None,
-        state / STOP,
-    )
-
-
-def _code(codec: VQVAE, codec_sha256: str, work: Path, params: Params, execution: Execution) -> None:
+def code_corpus(codec: VQVAE, codec_sha256: str, work: Path, params: Params, execution: Execution) -> None:
     """From `corpus` in `work` write `codes` and `split.parquet` beside it."""
     recordings = load_corpus(work / "corpus")
     make_fabric(execution).to_device(codec)
@@ -190,6 +173,23 @@ def _code(codec: VQVAE, codec_sha256: str, work: Path, params: Params, execution
         )
     codec.cpu()
     write_split(work / "split.parquet", split_recordings(read_index(work / "codes"), params.seed, fraction))
+
+
+def _train_prior(
+    codec: VQVAE, codec_sha256: str, work: Path, params: Params, execution: Execution, state: Path
+) -> PriorRun:
+    """Codes, split and prior of the corpus in `work`."""
+    code_corpus(codec, codec_sha256, work, params, execution)
+    return run_prior_training(
+        work / "codes",
+        work / "split.parquet",
+        work / "prior",
+        state / "checkpoints",
+        PriorSettings(params.prior, params.split, params.tier, params.seed),
+        execution,
+        None,
+        state / STOP,
+    )
 
 
 def _as_codec(params: Params, bundle: Bundle) -> Params:

@@ -57,6 +57,11 @@ def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_d
     assert lesson.frames.max() < SIZE
 
 
+def test_recitals_are_equally_long() -> None:
+    rng = np.random.default_rng(6)
+    assert len({len(recital(rng, source(), 6, 50).frames) for _ in range(20)}) == 1
+
+
 def test_a_haystack_holds_its_motifs_and_none_of_the_absent() -> None:
     stack = haystack(np.random.default_rng(5), source(), 11, 40)
     places = [places_of(motif, stack.frames) for motif in stack.motifs]

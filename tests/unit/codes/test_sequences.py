@@ -136,6 +136,20 @@ def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, qua
     assert int((batch.targets != IGNORED).sum()) == to_guess(found)
 
 
+def test_padding_beyond_the_longest_window_asks_for_nothing() -> None:
+    made, _ = sequences([5, 9])
+    found = CodeSequences([made.frames[1:6], made.frames[8:17]], SIZE, 2, labels=[2, 3])
+    windows = [Window(0, 0, 4), Window(1, 3, 9)]
+    batch, padded = pad_batch(found, windows), pad_batch(found, windows, 5, 8)
+    assert padded.inputs.shape == padded.targets.shape == (5, 8, 2)
+    assert torch.equal(padded.inputs[:2, :6], batch.inputs)
+    assert torch.equal(padded.targets[:2, :6], batch.targets)
+    assert int((padded.targets != IGNORED).sum()) == int((batch.targets != IGNORED).sum())
+    assert padded.places.tolist() == [0, 3, 0, 0, 0]
+    assert padded.labels is not None
+    assert padded.labels.tolist() == [2, 3, 0, 0, 0]
+
+
 @given(st.integers(1, 9), st.integers(1, 4))
 def test_parts_of_a_batch_are_the_batch(count: int, of: int) -> None:
     found, _ = sequences([5] * count)

@@ -51,22 +51,6 @@ def test_a_shard_begins_with_both_sums() -> None:
         projection.reset_at_shard_boundary()
 
 
-def growth(memory: PersistentMemory, with_norm: bool) -> float:
-    """By how much projected queries are longer after 1 key than after 2048, before any norm."""
-    projection = QKProjection(memory)
-    if not with_norm:
-        projection.norm_sum = torch.zeros_like(projection.norm_sum)
-    query, key = unit(1, 2, 2048, 64, seed=1), unit(1, 2, 2048, 64, seed=2)
-    projected = projection.run(query, key, 64).detach().norm(dim=3).mean(dim=(0, 1))
-    return float(projected[0] / projected[-1])
-
-
-def test_projected_queries_are_as_long_after_one_key_as_after_thousands() -> None:
-    memory = persistent(64)
-    assert 1 / 3 < growth(memory, with_norm=True) < 3
-    assert growth(memory, with_norm=False) > 10
-
-
 def test_update_and_project_are_run_position_by_position() -> None:
     memory = persistent()
     together, alone = QKProjection(memory), QKProjection(memory)

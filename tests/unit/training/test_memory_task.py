@@ -1,5 +1,6 @@
 """A prior with a memory through the one engine: what it learns, reports, resumes and gives up."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,32 @@ def test_probes_are_reported_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch)
     assert all(torch.equal(value, probed.fit.best_tensors[key]) for key, value in without.fit.best_tensors.items())
 
 
+def probes(**changes: float) -> Probes:
+    needles = dict.fromkeys(("mechanism", "in_situ", "top1", "ranked"), 0.9)
+    return Probes(**{**dict.fromkeys((part.name for part in fields(Probes)), 0.0), **needles, "chance": 0.1, **changes})
+
+
+def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_no_more_than_the_commonest_code() -> (
+    None
+):
+    assert probes().passed
+    assert probes(top1_muted=0.15).passed
+    missed = {
+        "mechanism": 0.7,
+        "top1": 0.7,
+        "in_situ_absent": 0.3,
+        "ranked_absent": 0.3,
+        "top1_muted": 0.16,
+        "ranked_muted": 0.07,
+    }
+    assert not any(probes(**{name: value}).passed for name, value in missed.items())
+
+
+def test_of_several_probes_the_worst_counts_and_of_muted_ones_the_mean() -> None:
+    worst = Probes.worst([probes(), probes(ranked=0.8, top1_absent=0.1, top1_muted=0.2)])
+    assert worst == probes(ranked=0.8, top1_absent=0.1, top1_muted=0.1)
+
+
 def test_a_probe_restores_mode_and_randomness() -> None:
     learnt = data(returning(0, 8), returning(1, 3))
     model = fit_prior(learnt, settings(epochs=1), 0, FABRIC).model
@@ -121,6 +148,15 @@ def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
         assert sum(length > 4 for length in lengths) == sampler.span_batches
         again = list(sampler.batches(epoch, 2))
         assert all(torch.equal(one.inputs, two.inputs) for one, two in zip(batches[2:], again, strict=True))
+
+
+def test_batches_have_few_shapes() -> None:
+    lengths = np.random.default_rng(3).integers(200, 900, 40)
+    recordings = [[codes] for length in lengths for codes in returning(int(length), 1, int(length), 1)]
+    sampler = SpanSampler(recordings, SIZE, 2, 20, 64, 0, span_frames=1000)
+    shapes = {tuple(batch.inputs.shape[:2]) for epoch in range(20) for batch in sampler.batches(epoch, 0)}
+    assert len(shapes) < 30
+    assert {frames for _, frames in shapes} <= {20, *range(208, 512, 16), *range(512, 1000, 64), 1000}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
