@@ -178,7 +178,7 @@ class SpanSampler(WindowSampler):
 
 def rounded_up(number: int) -> int:
     """The next number of which there are eight from each power of two to the next."""
-    step = max(1, 2 ** (number.bit_length() - 4))
+    step = 1 << max(0, number.bit_length() - 4)
     return -(-number // step) * step
 
 

@@ -37,10 +37,9 @@ def test_a_motif_sounds_the_same_when_it_returns() -> None:
         np.testing.assert_allclose(*parts, atol=1e-6)
 
 
-def test_the_files_are_a_function_of_the_seed(tmp_path: Path, monkeypatch: object) -> None:
-    monkeypatch.setattr(motifs, "RECORDINGS", 2)  # type: ignore[attr-defined]
-    paths = write_motifs(tmp_path / "one", 3)
-    again, other = write_motifs(tmp_path / "two", 3), write_motifs(tmp_path / "three", 4)
+def test_the_files_are_a_function_of_the_seed(tmp_path: Path) -> None:
+    paths = write_motifs(tmp_path / "one", 3, 2)
+    again, other = write_motifs(tmp_path / "two", 3, 2), write_motifs(tmp_path / "three", 4, 2)
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     assert paths[0].read_bytes() != other[0].read_bytes()
     assert paths[0].read_bytes() != paths[1].read_bytes()
