@@ -56,8 +56,8 @@ $(BENCH_STAMP): $(STAMP) requirements/bench.txt
 	@touch $(BENCH_STAMP)
 
 starts: $(STAMP) ## let the decoder's start practise on (an hour); SEED=n for other sounds
-	@$(BIN)/python -m distill.training.practice 24000 80 $${SEED:-2}
-	@$(BIN)/python -m distill.training.practice 48000 20 $${SEED:-2}
+	@$(BIN)/python -m distill.pretraining.codec 24000 80 $${SEED:-2}
+	@$(BIN)/python -m distill.pretraining.codec 48000 20 $${SEED:-2}
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}

@@ -27,15 +27,15 @@ from benchmarks.measures import (
 from benchmarks.original import OriginalCodec, train_original
 from benchmarks.sounds import SoundResult, breaking_sounds, judge
 from benchmarks.training import StepProfile, Trained, profile_steps, train_within
+from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
-from distill.codes.split import split_groups
-from distill.encoding import waveform
+from distill.codec.model import VQVAE
+from distill.codec.spectral import spectrogram_config_for
+from distill.codec.task import codebook_health
 from distill.execution import Execution
-from distill.models.spectral import spectrogram_config_for
-from distill.models.vqvae import VQVAE
 from distill.params import Params, VQVAEConfig, tier_for
+from distill.split import split_groups
 from distill.training.fabric import make_fabric
-from distill.training.vqvae import codebook_health
 
 OURS, FULL, NO_NETWORK, ORIGINAL = "ours", "ours, full training", "no network", "original plan"
 ALONE, TOGETHER = "ours, a call for each", "ours, short ones together"

@@ -15,14 +15,14 @@ import torch
 
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
-from distill.files import canonical_json, write_json
 from distill.params import PriorParams
-from distill.training import engine
+from distill.prior.data import PriorData
+from distill.prior.training import fit_prior
+from distill.storage.files import canonical_json, write_json
+from distill.storage.weights import weights_sha256
+from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior
-from distill.training.prior_data import PriorData
-from distill.weights import weights_sha256
 
 LONGEST = 4.0  # seconds after the start of training at which a process is killed, at most
 RESULT = "result.json"

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from benchmarks.novelty import comparison_with
 from benchmarks.prior import Say, code_folder
-from distill.codes.reference import MOST_FRAMES
 from distill.codes.sequences import CodeSequences
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.execution import Execution
-from distill.generate.comparison import SetReport
-from distill.generate.distance import squared_distances
-from distill.generate.sampler import Sampling, sample_codes
-from distill.generate.synthesis import frames_for_seconds
+from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sounds import frames_for_seconds
+from distill.novelty.distance import squared_distances
+from distill.novelty.reference import MOST_FRAMES
+from distill.novelty.report import SetReport
 from distill.params import Params
+from distill.prior.task import validate_prior_epoch
+from distill.prior.training import fit_prior
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior
-from distill.training.prior_task import validate_prior_epoch
 
 SOUNDS = 192  # at each guidance, of each label in proportion to its training recordings
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)

@@ -10,20 +10,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from benchmarks.acceptance.layer import FEATURES, PLAIN, ChunkSpeed, chunk_speeds
+from benchmarks.acceptance.trial import memory_config
 from benchmarks.prior import Say, code_folder
-from distill.acceptance.layer import FEATURES, PLAIN, ChunkSpeed, chunk_speeds
-from distill.acceptance.trial import memory_config
-from distill.codes.motifs import FrameSource
 from distill.codes.sequences import begin_mark
 from distill.execution import Execution
-from distill.models.memory import MemorySize, MemoryStack
-from distill.models.memory_prior import MemoryPrior, muted
-from distill.models.priors import MemoryShape, PriorShape, build_prior
 from distill.params import Params
+from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.decode.samplers import sampler_of
+from distill.prior.memory.block import MemorySize, MemoryStack
+from distill.prior.memory.haystacks import FrameSource
+from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.probes import Probes, worst_probes
+from distill.prior.training import fit_prior
+from distill.training.allocator import keep_memory
 from distill.training.fabric import make_fabric
-from distill.training.memory import keep_memory
-from distill.training.prior import fit_prior
-from distill.training.probes import Probes, worst_probes
 
 LENGTH, ROUNDS = 16_384, 5
 LENGTHS = (4096, 16_384, 65_536)  # frames
@@ -230,7 +231,7 @@ def _lengths() -> list[Length]:
     rounds = [{length: step(length) for length in LENGTHS} for _ in range(ROUNDS)]
     found = []
     for length in LENGTHS:
-        sampler = model.eval().sampler(1, frames[:, 1:length])
+        sampler = sampler_of(model.eval(), 1, frames[:, 1:length])
         sampler.next_frame(_first)
         found.append(Length(length, statistics.median(one[length] for one in rounds), sampler.bytes))
     return found

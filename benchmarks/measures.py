@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.visqol import visqol_scores
-from distill.training.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 
 RESAMPLES = 10_000
 

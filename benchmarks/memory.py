@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT
 from distill.audio.manifest import ManifestRow, recording_id, write_manifest
-from distill.files import write_json
-from distill.shards import ShardWriter
+from distill.storage.files import write_json
+from distill.storage.shards import ShardWriter
 
 HOURS = (1, 10)
 LONG_SECONDS, SHORT_SECONDS = 3600, 4
@@ -91,10 +91,10 @@ def write_synthetic_corpus(folder: Path, hours: float, recording_seconds: int, s
 def encode_here(corpus_folder: Path, codes: Path) -> tuple[float, float, float]:
     """Code the corpus. Returns the peak memory before and after in MiB, and the seconds it took."""
     from distill.audio.corpus import load_corpus
+    from distill.codec.build import build_vqvae
+    from distill.codes.encode import encode_corpus
     from distill.codes.store import CodesConfig, CodesWriter
-    from distill.encoding import encode_corpus
     from distill.params import get_adaptive_vqvae_config
-    from distill.training.vqvae import build_vqvae
 
     codec = build_vqvae(SAMPLE_RATE, get_adaptive_vqvae_config(LARGE_CORPUS), seed=0).eval()
     shape = codec.architecture

@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.prior import Say, code_folder
-from distill.codes.reference import MOST_FRAMES
+from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.execution import Execution
-from distill.generate.comparison import Comparison, SetReport
-from distill.generate.novelty import Novelty
-from distill.generate.sampler import Sampling, sample_codes
-from distill.generate.synthesis import decode_sounds, frames_for_seconds
-from distill.likeness.scoring import with_scores
-from distill.models.priors import build_prior
-from distill.models.vqvae import VQVAE
+from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sounds import decode_sounds, frames_for_seconds
+from distill.novelty.reference import MOST_FRAMES
+from distill.novelty.report import Comparison, SetReport
+from distill.novelty.scoring import with_scores
+from distill.novelty.verdict import Novelty
 from distill.params import Params
+from distill.prior.architectures import build_prior
+from distill.prior.data import PriorData
+from distill.prior.training import fit_prior
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior
-from distill.training.prior_data import PriorData
 
 SOUNDS = 64  # of each kind
 OVERTRAINED = 4  # times the epochs

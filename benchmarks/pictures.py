@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.pictures import FLOOR_DB, drawing, spectrogram_db
-from distill.models.vqvae import VQVAE
+from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
+from distill.codec.model import VQVAE
 
 SECONDS = 1.5  # of each sound
 

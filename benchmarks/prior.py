@@ -15,20 +15,20 @@ from lightning_fabric import Fabric
 
 from benchmarks.training import train_within
 from distill.audio.corpus import ingest, load_corpus
+from distill.codec.model import VQVAE
 from distill.codes.sequences import CodeSequences
 from distill.execution import Execution
-from distill.models.vqvae import VQVAE
 from distill.params import Params, PriorParams, tier_for
+from distill.pipeline.train import code_corpus
+from distill.prior.data import PriorData
+from distill.prior.run import read_prior_data
+from distill.prior.training import fit_prior
+from distill.storage.weights import weights_sha256
 from distill.training.checkpoints import CheckpointStore
-from distill.training.engine import Fit
 from distill.training.events import PriorStepMetrics
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior
-from distill.training.prior_data import PriorData
-from distill.training.prior_run import read_prior_data
-from distill.training.standalone import code_corpus
 from distill.training.tracking import tracked
-from distill.weights import weights_sha256
+from distill.training.trainer import Fit
 
 PLAN = "original plan"
 OURS = "ours"

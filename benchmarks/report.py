@@ -22,8 +22,8 @@ from benchmarks.novelty import NoveltyReport
 from benchmarks.prior import PriorReport
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
-from distill.files import write_bytes
-from distill.generate.comparison import SetReport
+from distill.novelty.report import SetReport
+from distill.storage.files import write_bytes
 
 INTRODUCTION = """\
 # Benchmarks

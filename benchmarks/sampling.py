@@ -18,14 +18,14 @@ from torch import Tensor
 
 from benchmarks.prior_peers import OURS, Shape, x_transformers
 from benchmarks.turns import Turn, in_turn, serve
-from distill.bundle import load_bundle
-from distill.codes.reference import make_reference
-from distill.generate.novelty import Judge
-from distill.generate.sampler import Sampling, sample_codes
-from distill.generate.synthesis import Wanted, generate_sounds
-from distill.likeness.scoring import with_scores
-from distill.models.prior import FlatPrior
-from distill.models.vqvae import VQVAE
+from distill.codec.model import VQVAE
+from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sounds import Wanted, generate_sounds
+from distill.model_file.format import load_bundle
+from distill.novelty.reference import make_reference
+from distill.novelty.scoring import with_scores
+from distill.novelty.verdict import Judge
+from distill.prior.flat import FlatPrior
 
 LLAMA, X_TRANSFORMERS = "transformers, Llama", "x-transformers"
 BATCHES = (1, 16)
@@ -83,7 +83,7 @@ def measure_making(model: Path, say: Callable[[str], None]) -> Made:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
-            generate_sounds(bundle, Wanted(batch, SECONDS, natural_ending=False), seed)
+            generate_sounds(bundle.codec, bundle.prior, Wanted(batch, SECONDS, natural_ending=False), seed)
             seconds.append(time.perf_counter() - began)
         real_time[batch] = batch * SECONDS / statistics.median(seconds[1:])
     starts = []

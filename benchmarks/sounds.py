@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.models.vqvae import VQVAE
+from distill.codec.model import VQVAE
 
 CHUNK_FRAMES = 64
 

@@ -12,9 +12,9 @@ from lightning_fabric import Fabric
 from benchmarks.prior_peers import OURS, Build, Shape, peers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.execution import Precision, execution_from_environment
-from distill.models.prior import CodePrior
+from distill.prior.flat import CodePrior
+from distill.training.allocator import keep_memory
 from distill.training.fabric import make_fabric
-from distill.training.memory import keep_memory
 
 ROUNDS = 7
 ROUND_STEPS = 4

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from benchmarks.measures import Way
 from distill.audio.corpus import Corpus
-from distill.models.vqvae import VQVAE
+from distill.codec.data import CropSampler
+from distill.codec.model import VQVAE
+from distill.codec.training import train_vqvae
 from distill.params import VQVAEConfig
-from distill.training.codec_data import CropSampler
 from distill.training.events import VQEpochMetrics, VQStepMetrics
-from distill.training.vqvae import train_vqvae
 
 WARM_STEPS = 3  # not counted: memory is still being claimed
 PACE_STEPS, PACE_SECONDS = 20, 15.0

@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 
 from distill.audio.corpus import load_corpus
-from distill.bundle import load_bundle
-from distill.codes.reference import make_reference
 from distill.codes.store import CodesReader, codes_by_side
-from distill.files import atomic_folder
 from distill.generate.audition import audition
-from distill.likeness.scoring import with_scores
+from distill.model_file.format import load_bundle
+from distill.novelty.reference import make_reference
+from distill.novelty.scoring import with_scores
 from distill.params import Params
+from distill.storage.files import atomic_folder
 from distill.training.tracking import Tracker
 from stages.running import AUDITION, CODES, CORPUS, SPLIT, bundle_path, run_stage, tracking_root, write_metrics
 
@@ -25,7 +25,17 @@ def main(params: Params) -> Mapping[str, float]:
         known = make_reference([names[one].path for one in sides.train], training, list(sides.held_out.values()))
         reference = with_scores(known, bundle.codec)
     with atomic_folder(AUDITION) as folder:
-        done = audition(bundle, reference, corpus, params.audition, params.seed, folder, time.monotonic)
+        done = audition(
+            bundle.codec,
+            bundle.prior,
+            bundle.labels,
+            reference,
+            corpus,
+            params.audition,
+            params.seed,
+            folder,
+            time.monotonic,
+        )
     write_metrics("audition", done.report.metrics())
     speed = done.report.seconds / done.generation_seconds
     tracker = Tracker(tracking_root(), "train_prior", bundle.metadata.provenance.prior_fingerprint)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from distill.model_file.build import bundle_artifacts
 from distill.params import Params
-from distill.training.bundling import bundle_artifacts
 from stages.running import PRIOR, VQVAE, bundle_path, run_stage, write_metrics
 
 

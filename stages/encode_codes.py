@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping
 
 from distill.audio.corpus import load_corpus
-from distill.console import ProgressReport
-from distill.encoding import encode_for_prior, usage
+from distill.codec.artifact import load_codec
+from distill.codes.encode import encode_for_prior, usage
 from distill.execution import execution_from_environment
 from distill.params import Params
-from distill.training.codec_artifact import load_codec
+from distill.progress import ProgressReport
 from distill.training.fabric import make_fabric
 from stages.running import CODES, CORPUS, VQVAE, run_stage, write_metrics
 

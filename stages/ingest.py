@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distill.audio.corpus import ingest
-from distill.console import ProgressReport
 from distill.execution import execution_from_environment
 from distill.params import Params
+from distill.progress import ProgressReport
 from stages.running import CORPUS, run_stage, write_metrics
 
 

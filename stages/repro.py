@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from distill.audio.scanning import unhashable
+from distill.audio.scan import unhashable
 from distill.errors import AudioError, DistillError
 from distill.params import load_params
 from stages.running import PARAMS

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from distill.errors import DistillError, environment_error
-from distill.files import write_json
 from distill.params import Params, load_params
+from distill.storage.files import write_json
 from distill.training.interruption import raise_on_sigterm
 
 PARAMS = Path("params.yaml")

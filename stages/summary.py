@@ -9,8 +9,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from distill.files import read_json
 from distill.params import Params
+from distill.storage.files import read_json
 from stages.running import AUDITION, METRICS, RUN_LOG, bundle_path
 
 

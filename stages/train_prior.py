@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from distill.execution import execution_from_environment
 from distill.params import Params
-from distill.training.prior_run import PriorSettings, run_prior_training
+from distill.prior.run import PriorSettings, run_prior_training
 from stages.running import CHECKPOINTS, CODES, PRIOR, SPLIT, STOP, run_stage, tracking_root, write_metrics
 
 

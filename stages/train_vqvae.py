@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
+from distill.codec.report import print_codec
+from distill.codec.run import CodecSettings, run_codec_training
 from distill.execution import execution_from_environment
 from distill.params import Params
-from distill.training.codec_report import print_codec
-from distill.training.codec_run import CodecSettings, run_codec_training
 from stages.running import CHECKPOINTS, CORPUS, STOP, VQVAE, run_stage, tracking_root, write_metrics
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.fingerprint import Fingerprint, fingerprint, near_duplicate_groups
+from distill.audio.deduplicate import Fingerprint, fingerprint, near_duplicate_groups
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
-from distill.audio.reading import SUPPORTED_SUFFIXES, Recording, read_recording
-from distill.audio.scanning import AudioFile, Scan, scan
+from distill.audio.read import SUPPORTED_SUFFIXES, Recording, read_recording
+from distill.audio.scan import AudioFile, Scan, scan
 from distill.errors import ArtifactError, AudioError
-from distill.files import atomic_folder, read_json, sha256_file, write_json
-from distill.shards import ShardReader, ShardWriter
+from distill.storage.files import atomic_folder, read_json, sha256_file, write_json
+from distill.storage.shards import ShardReader, ShardWriter
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5

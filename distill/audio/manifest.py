@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from distill.errors import ArtifactError
-from distill.tables import read_table, write_table
+from distill.storage.tables import read_table, write_table
 
 Status = Literal["used", "warned", "rejected"]
 

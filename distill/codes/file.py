@@ -15,10 +15,10 @@ from safetensors.numpy import save
 
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.files import canonical_json, write_bytes
-from distill.headers import Limits, read_header
 from distill.params import CodebookSize, Levels, Settings, first_problem
-from distill.words import shown
+from distill.storage.files import canonical_json, write_bytes
+from distill.storage.safetensors_header import Limits, read_header
+from distill.text import shown
 
 FORMAT = "distill_codes"
 VERSION = (1, 0)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from distill.codes.split import Side, split_groups
 from distill.errors import ArtifactError
-from distill.files import read_json, write_bytes, write_json
 from distill.params import Settings
-from distill.shards import ShardReader, ShardWriter
-from distill.tables import read_table, write_table
+from distill.split import Side, split_groups
+from distill.storage.files import read_json, write_bytes, write_json
+from distill.storage.shards import ShardReader, ShardWriter
+from distill.storage.tables import read_table, write_table
 
 CODEBOOKS, RECORDINGS = "codebooks.safetensors", "recordings.parquet"
 

@@ -1,24 +1,25 @@
 """What a trained model sounds like, on a page: new sounds beside the training recordings nearest to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, CorpusEntry
-from distill.audio.pictures import write_codes, write_spectrograms
-from distill.audio.writing import write_audio
-from distill.bundle import Bundle
-from distill.codes.reference import Reference
-from distill.encoding import waveform
-from distill.files import write_json
-from distill.generate.comparison import Comparison, SetReport
-from distill.generate.novelty import Novelty
-from distill.generate.page import write_page
-from distill.generate.sampler import Sampling
-from distill.generate.synthesis import Sound, Wanted, frames_for_seconds, generate_sounds
+from distill.audio.plots import write_codes, write_spectrograms
+from distill.audio.write import write_audio
+from distill.codec.model import VQVAE
+from distill.generate.audition_page import write_page
+from distill.generate.sampling import Sampling
+from distill.generate.sounds import Sound, Wanted, frames_for_seconds, generate_sounds
+from distill.novelty.reference import Reference
+from distill.novelty.report import Comparison, SetReport
+from distill.novelty.verdict import Novelty
 from distill.params import AuditionParams
+from distill.prior.base import Prior
 from distill.seeds import derive_seed
+from distill.storage.files import write_json
 
 MAX_NEAREST_SECONDS = 8.0
 
@@ -32,7 +33,9 @@ class Audition:
 
 
 def audition(
-    bundle: Bundle,
+    codec: VQVAE,
+    prior: Prior | None,
+    labels: Sequence[str],
     reference: Reference,
     corpus: Corpus,
     params: AuditionParams,
@@ -40,13 +43,13 @@ def audition(
     output: Path,
     clock: Callable[[], float],
 ) -> Audition:
-    """Generate from the bundle alone, compare with the recordings, and write sounds, pictures, page and report.
+    """Generate from codec and prior alone, compare with the recordings, and write sounds, pictures, page and report.
 
     `reference` is what they are compared with; the corpus gives the nearest recordings their sound. Of a prior with
     labels each is asked for in turn.
     """
     began = clock()
-    labels = [""] if bundle.metadata.prior_config is None else bundle.metadata.prior_config.labels or [""]
+    labels = labels or [""]
     sounds, named = [], []
     for number, label in enumerate(labels[: params.count]):
         wanted = Wanted(
@@ -55,13 +58,13 @@ def audition(
             sampling=Sampling(params.temperature, params.top_k, params.top_p, params.guidance),
             label=number + 1 if label else 0,
         )
-        sounds += generate_sounds(bundle, wanted, seed if len(labels) == 1 else derive_seed(seed, 10, number))
+        sounds += generate_sounds(codec, prior, wanted, seed if len(labels) == 1 else derive_seed(seed, 10, number))
         named += [label] * wanted.count
     generation_seconds = clock() - began
-    comparison = Comparison(reference, bundle.codec)
+    comparison = Comparison(reference, codec)
     codes = [sound.codes for sound in sounds]
     novelty = comparison.novelty(codes)
-    report = comparison.report(codes, novelty, seed, frames_for_seconds(bundle.codec, params.max_seconds))
+    report = comparison.report(codes, novelty, seed, frames_for_seconds(codec, params.max_seconds))
     entries = {entry.path: entry for entry in corpus.entries}
     rows = [
         _write_sound(output, number, sound, label, one, corpus, entries)

@@ -1,36 +1,36 @@
-"""Training of codec and prior. The public names load on first use, so that looking at an event costs no network library."""
+"""Training of codec and prior: the trainer, the run around it and the events that both report."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distill.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from distill.training.events import (
-        CodebookHealth,
-        PriorEpochMetrics,
-        PriorMemoryMetrics,
-        PriorStepMetrics,
-        PriorTrainingCompleteEvent,
-        VQEpochMetrics,
-        VQStepMetrics,
-    )
-    from distill.training.memorization import check_memorization
-    from distill.training.prior_task import train_prior_epoch, validate_prior_epoch
-    from distill.training.standalone import train_prior
-    from distill.training.vqvae import train_vqvae
+    from distill.codec.training import train_vqvae as train_vqvae
+    from distill.novelty.memorization import check_memorization as check_memorization
+    from distill.pipeline.train import train_prior as train_prior
+    from distill.prior.task import train_prior_epoch as train_prior_epoch
+    from distill.prior.task import validate_prior_epoch as validate_prior_epoch
+    from distill.training.events import CodebookHealth as CodebookHealth
+    from distill.training.events import PriorEpochMetrics as PriorEpochMetrics
+    from distill.training.events import PriorMemoryMetrics as PriorMemoryMetrics
+    from distill.training.events import PriorStepMetrics as PriorStepMetrics
+    from distill.training.events import PriorTrainingCompleteEvent as PriorTrainingCompleteEvent
+    from distill.training.events import VQEpochMetrics as VQEpochMetrics
+    from distill.training.events import VQStepMetrics as VQStepMetrics
 
 _HOMES = {
-    "CodebookHealth": "events",
-    "PriorEpochMetrics": "events",
-    "PriorMemoryMetrics": "events",
-    "PriorStepMetrics": "events",
-    "PriorTrainingCompleteEvent": "events",
-    "VQEpochMetrics": "events",
-    "VQStepMetrics": "events",
-    "check_memorization": "memorization",
-    "train_prior": "standalone",
-    "train_prior_epoch": "prior_task",
-    "train_vqvae": "vqvae",
-    "validate_prior_epoch": "prior_task",
+    "CodebookHealth": "distill.training.events",
+    "PriorEpochMetrics": "distill.training.events",
+    "PriorMemoryMetrics": "distill.training.events",
+    "PriorStepMetrics": "distill.training.events",
+    "PriorTrainingCompleteEvent": "distill.training.events",
+    "VQEpochMetrics": "distill.training.events",
+    "VQStepMetrics": "distill.training.events",
+    "check_memorization": "distill.novelty.memorization",
+    "train_prior": "distill.pipeline.train",
+    "train_prior_epoch": "distill.prior.task",
+    "train_vqvae": "distill.codec.training",
+    "validate_prior_epoch": "distill.prior.task",
 }
 
 __all__ = [
@@ -48,8 +48,4 @@ __all__ = [
     "validate_prior_epoch",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_exports(__name__, _HOMES)

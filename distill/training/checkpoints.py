@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill.errors import ArtifactError
-from distill.files import canonical_json, write_bytes
-from distill.training.journal import JOURNAL
+from distill.storage.files import canonical_json, write_bytes
+from distill.training.metrics_log import JOURNAL
 
 KEPT = 5  # places to go on from
 

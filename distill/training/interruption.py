@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from distill.console import ProgressReport
 from distill.errors import Interrupted
+from distill.progress import ProgressReport
 
 LOOK_SECONDS = 0.2
 

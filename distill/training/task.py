@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from distill.training.journal import Line
+from distill.training.metrics_log import Line
 
 MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
 

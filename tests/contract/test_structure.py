@@ -2,57 +2,53 @@
 
 import ast
 import re
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 import yaml
+
+from distill import code_version
+from distill.code_version import CODE
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
 
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (
-    ("distill/__init__.py", "distill/errors.py", "distill/words.py"),
-    ("distill/files.py", "distill/seeds.py", "distill/params.py", "distill/execution.py", "distill/console.py"),
-    ("distill/headers.py", "distill/shards.py", "distill/tables.py"),
+    ("distill/__init__.py", "distill/errors.py", "distill/exports.py", "distill/text.py"),
+    ("distill/execution.py", "distill/params/", "distill/progress.py", "distill/seeds.py", "distill/split.py"),
+    ("distill/storage/",),
+    ("distill/code_version.py",),
     ("distill/audio/",),
-    ("distill/codes/",),
-    ("distill/models/",),
-    ("distill/likeness/",),
-    ("distill/weights.py", "distill/bundle.py", "distill/card.py", "distill/encoding.py", "distill/transcoding.py"),
+    ("distill/demo/",),
     ("distill/training/",),
+    ("distill/codec/",),
+    ("distill/codes/",),
+    ("distill/novelty/",),
+    ("distill/prior/",),
     ("distill/generate/",),
-    ("distill/model.py", "distill/acceptance/"),
-    ("distill/inspection.py", "distill/reporting.py", "distill/flags.py", "distill/cli.py", "distill/__main__.py"),
+    ("distill/model_file/",),
+    ("distill/pretraining/",),
+    ("distill/pipeline/",),
+    ("distill/api.py",),
+    ("distill/cli/", "distill/__main__.py"),
     ("stages/",),
 )
 
-FRONT_DOOR = ROOT / "distill" / "__init__.py"  # names what is above it, and imports that when it is asked for
-
-DATA = {
-    "distill/generate/audition.html": "distill/generate/page.py",
-    "distill/models/starts": "distill/training/codec_start.py",
-}  # files of the package that a module reads
+# Packages whose `__init__.py` names what is above them, and imports that when it is asked for.
+FRONT_DOORS = {
+    "distill/__init__.py",
+    *(f"distill/{name}/__init__.py" for name in ("codec", "prior", "prior/memory", "training")),
+}
 
 # Modules that show, record or interrupt work and cannot change what it writes.
 WITHOUT_INFLUENCE = {
-    "distill/__init__.py",
-    "distill/audio/__init__.py",
-    "distill/codes/__init__.py",
-    "distill/console.py",
-    "distill/errors.py",
-    "distill/execution.py",
-    "distill/generate/__init__.py",
-    "distill/likeness/__init__.py",
-    "distill/models/__init__.py",
-    "distill/training/__init__.py",
-    "distill/training/events.py",
-    "distill/training/interruption.py",
-    "distill/training/tracking.py",
-    "distill/words.py",
-    "stages/__init__.py",
-    "stages/running.py",
+    *("distill/__init__.py", "distill/errors.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
+    *("distill/text.py", "stages/__init__.py", "stages/running.py"),
 }
+TRACKING = "distill/training/"  # of stages that train nothing: they only note figures and are interrupted
 
 
 def sources() -> list[Path]:
@@ -75,7 +71,7 @@ def imported_names(path: Path) -> set[str]:
 
 def imported_files(path: Path) -> set[Path]:
     found: set[Path] = set()
-    if path == FRONT_DOOR:
+    if place(path) in FRONT_DOORS:
         return found
     for name in imported_names(path):
         base = ROOT.joinpath(*name.split("."))
@@ -127,12 +123,51 @@ def test_stages_are_those_of_the_design_in_order() -> None:
         assert pipeline()[name]["cmd"] == f"python -m stages.{name}"
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    above: dict[Path, set[Path]] = {
+        path: imported_files(path) - {path} for path in sources() if path.name != "__init__.py"
+    }
+    while leaves := {path for path, others in above.items() if not others & above.keys()}:
+        above = {path: others for path, others in above.items() if path not in leaves}
+    assert not sorted(map(place, above))
+
+
+def test_networks_do_not_know_how_they_are_decoded_step_by_step() -> None:
+    for path in (ROOT / "distill" / "prior").rglob("*.py"):
+        if path.parent.name != "decode":
+            assert not any(name.startswith("distill.prior.decode") for name in imported_names(path)), path
+
+
+def is_in(path: str, places: Collection[str]) -> bool:
+    return any(path == one or path.startswith(one + "/") for one in places)
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_deps_are_the_modules_that_a_stage_imports(name: str) -> None:
+def test_deps_are_the_code_of_the_stage(name: str) -> None:
     declared = {str(dep) for dep in pipeline()[name]["deps"] if str(dep).startswith(("distill/", "stages/"))}
+    assert declared == {*(f"distill/{one}" for one in CODE[name]), f"stages/{name}.py"}
+    assert all((ROOT / one).exists() for one in declared)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_code_of_a_stage_is_what_it_imports(name: str) -> None:
+    declared = {*(f"distill/{one}" for one in CODE[name]), f"stages/{name}.py"}
     used = closure(ROOT / "stages" / f"{name}.py") - WITHOUT_INFLUENCE
-    data = {path for path, module in DATA.items() if module in used}
-    assert declared == used | data
+    if "training" not in CODE[name]:
+        used = {path for path in used if not path.startswith(TRACKING)}
+    assert not sorted(path for path in used if not is_in(path, declared))
+    assert not sorted(one for one in declared if not any(is_in(path, {one}) for path in used))
+
+
+def test_the_hash_of_the_code_follows_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "distill"
+    shutil.copytree(ROOT / "distill", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_version, "PACKAGE", package)
+    before = code_version.code_sha256.__wrapped__("train_prior")
+    for changed, same in (("cli/app.py", True), ("codec/model.py", True), ("prior/frame.py", False)):
+        with (package / changed).open("a") as file:
+            file.write("# changed\n")
+        assert (code_version.code_sha256.__wrapped__("train_prior") == before) is same, changed
 
 
 @pytest.mark.parametrize("name", STAGES)

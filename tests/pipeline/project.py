@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from distill.audio.synthesis import demo_recordings
-from distill.audio.writing import write_audio
+from distill.audio.write import write_audio
+from distill.demo.recordings import demo_recordings
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("distill", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")

@@ -8,8 +8,8 @@ import soundfile
 from pipeline.project import Project, executed, hashes, write_sounds
 
 from distill.audio.manifest import read_manifest
-from distill.bundle import load_bundle
 from distill.codes.store import CodesReader, read_split
+from distill.model_file.format import load_bundle
 
 AFTER_PRIOR = ["train_prior", "bundle", "audition"]
 ALL = ["ingest", "train_vqvae", "encode_codes", "split", *AFTER_PRIOR]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from unit.tiny import write_prior_model
 
-from distill.bundle import load_bundle
 from distill.errors import ArtifactError
-from distill.weights import tensors_sha256
+from distill.model_file.format import load_bundle
+from distill.storage.weights import tensors_sha256
 
 WRONG: tuple[Any, ...] = (
     None,

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.audio.writing import write_audio
-from distill.bundle import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
-from distill.codes.reference import make_reference
-from distill.likeness.scoring import with_scores
-from distill.models.prior import Prior
-from distill.models.priors import MemoryShape, PriorShape, build_prior
-from distill.models.spectral import spectrogram_config_for
-from distill.models.vqvae import VQVAE, VQVAEArchitecture
+from distill.audio.write import write_audio
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import spectrogram_config_for
+from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
+from distill.novelty.reference import make_reference
+from distill.novelty.scoring import with_scores
+from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.base import Prior
 
 RATE = 16_000
 PRIOR = PriorShape(

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from distill.audio.corpus import IngestReport, ingest, load_corpus
 from distill.audio.manifest import ManifestRow, read_manifest
-from distill.audio.reading import read_recording
-from distill.audio.scanning import printable, scan
+from distill.audio.read import read_recording
+from distill.audio.scan import printable, scan
 from distill.errors import ArtifactError, AudioError
-from distill.shards import ShardWriter
+from distill.storage.shards import ShardWriter
 
 RATE = 24000
 RECORDINGS = Path(__file__).parents[4] / "shared" / "audio"
@@ -353,7 +353,7 @@ def test_unreadable_folders_are_reported(folder: Path, monkeypatch: pytest.Monke
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("distill.audio.scanning.os.scandir", scandir)
+    monkeypatch.setattr("distill.audio.scan.os.scandir", scandir)
     run(folder)
     written = json.loads((folder.parent / "out" / "report.json").read_text())
     assert written["skipped_folders"] == [{"path": "drums/low", "reason": "cannot be read: Permission denied"}]

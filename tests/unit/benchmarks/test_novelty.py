@@ -21,8 +21,8 @@ from benchmarks.novelty import (
     durations_apart,
 )
 from benchmarks.report import novelty_section
-from distill.generate.comparison import SetReport
-from distill.generate.distance import Diversity, KernelDistance
+from distill.novelty.distance import Diversity, KernelDistance
+from distill.novelty.report import SetReport
 
 KNOWN = [np.random.default_rng(number).integers(0, 8, (20 + number, 3)) for number in range(6)]
 

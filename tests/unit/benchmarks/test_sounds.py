@@ -3,8 +3,8 @@ import math
 import torch
 
 from benchmarks.sounds import breaking_sounds, judge
+from distill.codec.build import build_vqvae
 from distill.params import get_adaptive_vqvae_config
-from distill.training.vqvae import build_vqvae
 
 
 def test_sounds_stay_in_range_and_chunks_are_judged() -> None:

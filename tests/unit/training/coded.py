@@ -9,11 +9,11 @@ import torch
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
 from distill.params import PriorConfig, PriorParams
+from distill.prior.data import PriorData
+from distill.prior.training import fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior
-from distill.training.prior_data import PriorData
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 

@@ -9,13 +9,13 @@ import numpy as np
 from unit.training.coded import config, data, recordings
 
 from distill.audio.corpus import ingest, load_corpus
-from distill.audio.writing import write_audio
+from distill.audio.write import write_audio
 from distill.execution import Execution
 from distill.params import VQVAEParams
+from distill.prior.training import fit_prior
 from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics, VQStepMetrics, train_vqvae
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.prior import fit_prior
 
 
 def prior_curve(folder: Path) -> dict[str, list[float]]:

@@ -1,0 +1,242 @@
+"""A training of a memory that is watched closely, and trainings in which something goes wrong on purpose."""
+
+import math
+import mmap
+import statistics
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from distill.errors import DistillError, Interrupted
+from distill.params import MemoryParams, PriorConfig, PriorParams, SplitParams
+from distill.prior.data import PriorData, SpanSampler
+from distill.prior.memory.network import MemoryPrior
+from distill.prior.memory.task import PROBE_STEPS, MemoryTask
+from distill.prior.task import Share
+from distill.prior.training import PriorTraining, context_frames, fit_prior, fit_settings, memory_shape, prior_to_train
+from distill.storage.weights import tensors_sha256
+from distill.training import PriorStepMetrics
+from distill.training.task import Step
+from distill.training.trainer import MAX_ROLLBACKS, WATCH_STEPS, Fit
+
+CONTEXT_SECONDS = 1.0
+MOST_EPOCHS = 100_000  # that settings may have
+SETTLED = 100  # steps after which no more memory is needed
+RATE_TIMES = 100.0
+SMALL_BATCH = 8  # windows, where something goes wrong on purpose
+
+
+def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
+    """The settings of `architecture: memory` for these recordings, with a window that is short beside what returns."""
+    longest = max(len(views[0]) for views in data.train) / data.codes.frame_rate
+    memory = MemoryParams(span_seconds=min(max(CONTEXT_SECONDS, longest), MemoryParams().span_seconds))
+    wanted: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
+    params = PriorParams(**{**wanted, "memory": memory, **changes})
+    return params.resolve(data.recordings, "auto", SplitParams())
+
+
+def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
+    """So many that there are `steps` steps at least, with `changes` of the settings."""
+    config = memory_config(data, **changes)
+    assert config.memory is not None
+    context, codes = context_frames(config, data.codes), data.codes
+    span = memory_shape(config.memory, context, codes).span_frames
+    sizes = (codes.codebook_size, codes.num_quantizers, context, config.batch_size)
+    sampler = SpanSampler(data.train, *sizes, 0, span_frames=span)
+    return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
+
+
+@dataclass
+class Trial:
+    """A training that was to have `steps` steps as it went: losses and seconds of each, and how much memory was in use after it, in
+    bytes."""
+
+    steps: int
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    resident: list[float] = field(default_factory=list)
+    training: PriorTraining | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it had all of its steps, and none was undone."""
+        fit = None if self.training is None else self.training.fit
+        return fit is not None and len(self.losses) == self.steps and not fit.rollbacks
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every loss was a number, and every weight in the end."""
+        assert self.training is not None
+        weights = self.training.fit.last_tensors.values()
+        return all(map(math.isfinite, self.losses)) and all(bool(value.isfinite().all()) for value in weights)
+
+    @property
+    def fall(self) -> float:
+        """The loss of the last tenth of the steps as a share of that of the first."""
+        tenth = max(1, len(self.losses) // 10)
+        return statistics.mean(self.losses[-tenth:]) / statistics.mean(self.losses[:tenth])
+
+    @property
+    def growth(self) -> float:
+        """By what share more memory was in use in the last tenth of the steps after `SETTLED` than in the first. NaN without such steps."""
+        settled = self.resident[SETTLED:]
+        tenth = len(settled) // 10
+        if not tenth:
+            return math.nan
+        return statistics.median(settled[-tenth:]) / statistics.median(settled[:tenth]) - 1
+
+    @property
+    def probe_share(self) -> float:
+        """The part of all steps' time that probes took: what steps with one took longer than others with a look. NaN without both."""
+        looks = range(WATCH_STEPS - 1, len(self.seconds), WATCH_STEPS)
+        with_probe = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS == 0]
+        without = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS]
+        if not with_probe or not without:
+            return math.nan
+        return sum(taken - statistics.median(without) for taken in with_probe) / sum(self.seconds)
+
+
+def try_training(
+    data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Callable[[int, int, str], None], **changes: Any
+) -> Trial:
+    """Train with probes and fast-fail for `steps` steps, with `changes` of the settings. Raises DistillError where the gates are dead or
+    it diverges at once."""
+    trial, stop = Trial(steps), threading.Event()
+
+    def watch(event: Any) -> None:
+        if isinstance(event, PriorStepMetrics):
+            trial.losses.append(event.train_loss)
+            trial.seconds.append(event.step_time_s)
+            trial.resident.append(memory_in_use(fabric))
+            progress(event.step, steps, f"steps of a training, loss {event.train_loss:.3f}")
+            if event.step == steps:
+                stop.set()
+
+    config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
+    trial.training = fit_prior(data, config, seed, fabric, callback=watch, cancel_event=stop)
+    return trial
+
+
+def memory_in_use(fabric: Fabric) -> float:
+    """Bytes of this process and on its GPU; where the system does not say, the most that it had."""
+    on_gpu = float(torch.cuda.memory_allocated(fabric.device)) if fabric.device.type == "cuda" else 0.0
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return on_gpu + float(status.read_text().split()[1]) * mmap.PAGESIZE
+    if sys.platform == "win32":
+        return on_gpu
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return on_gpu + float(most if sys.platform == "darwin" else most * 1024)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of a fault: after how many looks at the training it was found, whether weights and moments were then bit for bit
+    those of a look before, and whether each batch was used once, in order."""
+
+    fault: str
+    looks: float
+    is_restored: bool
+    skips_data: bool
+
+    @property
+    def passed(self) -> bool:
+        """Found within two looks, undone, and on with new data."""
+        return self.looks <= 2 and self.is_restored and self.skips_data
+
+
+def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> Recovery:
+    """Train a network and let `fault` happen once: "learning rate", "weights" or "loss"."""
+    run = _FaultyRun(data, fault, seed, fabric, True, changes)
+    run.fit.run()
+    undone = [line for line in run.fit.journal.lines if line.get("event") == "rollback"]
+    if not undone:
+        return Recovery(fault, math.inf, False, False)
+    looks = (float(undone[0]["step"]) - run.task.at) / WATCH_STEPS
+    return Recovery(fault, looks, run.is_restored, run.task.used == list(range(len(run.task.used))))
+
+
+def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
+    """A loss that is no number again and again: how often that was undone, and whether training then stopped."""
+    run = _FaultyRun(data, "loss", seed, fabric, False, changes)
+    stopped = False
+    try:
+        stopped = run.fit.run().diverged
+    except Interrupted:
+        raise
+    except DistillError:
+        stopped = True
+    return run.fit.state.rollbacks, stopped and run.fit.state.rollbacks == MAX_ROLLBACKS
+
+
+class _FaultyTask(MemoryTask):
+    """Something goes wrong at step `at`, and from then on where it lasts."""
+
+    fault, at, lasts = "", 0, False
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.used: list[int] = []
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Share]:
+        for share in super().batches(epoch, skip):
+            self.used.append(self.step)
+            yield share
+
+    def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
+        goes_wrong = self.step == self.at or (self.lasts and self.step > self.at)
+        if goes_wrong and self.fault == "weights":
+            with torch.no_grad():
+                for value in self.model.parameters():
+                    value.add_(torch.randn_like(value) * value.abs().mean())
+        losses = super().losses(model, batch)
+        if goes_wrong and self.fault == "loss":
+            losses = {name: value * math.nan for name, value in losses.items()}
+        return losses
+
+
+class _FaultyFit(Fit[Share]):
+    """The learning rate is far too high until that is found."""
+
+    task: _FaultyTask
+
+    def _rate_at(self, step: int) -> float:
+        is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
+        return super()._rate_at(step) * (RATE_TIMES if is_high else 1.0)
+
+
+class _FaultyRun:
+    """A network in training. `is_restored`: the first time that something was undone everything was as at the look before."""
+
+    def __init__(
+        self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
+    ) -> None:
+        changes = {"batch_size": SMALL_BATCH, **changes}
+        config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
+        assert config.memory is not None
+        config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
+        _, model = prior_to_train(data, config, seed)
+        assert isinstance(model, MemoryPrior)
+        self.task = _FaultyTask(model, data, config, seed, fabric)
+        self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
+        self.fit = _FaultyFit(self.task, fit_settings(config, seed), fabric, on_step=self._compare)
+        self.is_restored, self._known = False, {0: self._digest()}
+
+    def _compare(self, step: Step) -> None:
+        if step.inspected:
+            self._known[step.step - self.fit.state.lost_steps] = self._digest()
+        for line in self.fit.journal.lines[-1:]:
+            if line.get("event") == "rollback" and line["step"] == step.step and self.fit.state.rollbacks == 1:
+                self.is_restored = self._known.get(int(line["to"])) == self._digest()
+
+    def _digest(self) -> str:
+        return tensors_sha256(self.fit.learner.tensors())

@@ -1,0 +1,262 @@
+"""A model file in Python: `distill.load`."""
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+
+from distill.audio.augment import samples_of
+from distill.codes.store import Codes
+from distill.codes.transcode import read_named
+from distill.errors import ArtifactError, ParamsError
+from distill.generate.sampling import Sampling
+from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sounds, generate_batches
+from distill.model_file.format import Bundle, BundleMetadata, load_bundle
+from distill.novelty.report import Comparison, SetReport
+from distill.novelty.verdict import VERDICTS, Novelty
+from distill.params import GUIDANCE
+
+MAX_NATURAL_SECONDS = 10.0
+COMPARED_FROM = 2  # sounds that are looked at as a set
+
+Samples = NDArray[np.float32]  # [N], in [-1, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """Sounds as samples `[N]` in [-1, 1] at `sample_rate` Hz, each with its length, its codes `[F, Q]` and, where the model
+    holds what it learnt, its novelty; and the seed that gives them again."""
+
+    sounds: list[Samples]  # none where they were handed over one by one
+    seconds: list[float]
+    codes: list[Codes]
+    novelty: list[Novelty | None]
+    sample_rate: int
+    seed: int
+    redrawn: int = 0  # how often sounds were drawn again because they were not new enough
+    not_new: int = 0  # how many still are not
+    report: SetReport | None = None  # on all of them together
+
+
+class Model:
+    """A codec and a prior, ready to use on the CPU."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read a model file. Raises ArtifactError, which says what is wrong with it."""
+        self.path = Path(path)
+        self.bundle: Bundle = load_bundle(self.path)
+
+    @property
+    def metadata(self) -> BundleMetadata:
+        """What the file says of itself."""
+        return self.bundle.metadata
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of all sounds that it takes and gives."""
+        return self.bundle.codec.spectrogram.sample_rate
+
+    @property
+    def labels(self) -> list[str]:
+        """What sounds can be asked for by."""
+        return self.bundle.labels
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Compares sounds with what the model learnt; None where the file does not hold that."""
+        return None if self.bundle.reference is None else Comparison(self.bundle.reference, self.bundle.codec)
+
+    def generate(
+        self,
+        n: int = 1,
+        seconds: float | None = None,
+        seed: int | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        label: str | None = None,
+        guidance: float | None = None,
+        prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
+        prompt_rate: int | None = None,
+        min_novelty: str | float | None = None,
+        progress: Progress | None = None,
+        take: Callable[[int, Samples], None] | None = None,
+    ) -> Generated:
+        """Make `n` new sounds of `seconds` each, or that end by themselves.
+
+        The same seed gives the same sounds; without one it is any. With a `label`, one of `labels`, they are of that kind, and
+        `guidance` says how much: 1 as learnt, above 1 (without it 2) exaggerated. With a `prompt`, a file or samples `[N]` (at
+        `prompt_rate` Hz where that is not the model's), sounds go on from it, and `seconds` counts what is new.
+        `min_novelty` draws sounds again that are copies ("close") or not new ("new"), or to which less than that share of
+        held-out recordings is more like the training recordings (0 to 1). `progress` is called with (done, of, text).
+        With `take` every sound goes there with its number as soon as it is made, and none is kept.
+        Raises ArtifactError when the model cannot do that, ParamsError for arguments that make no sense.
+        """
+        self.check_request(label, min_novelty)
+        if guidance is None:
+            guidance = 1.0 if label is None else GUIDANCE
+        _check(n, seconds, temperature, top_k, top_p, guidance, label)
+        is_new = None if min_novelty is None else new_enough(min_novelty)
+        seed = seed_or_any(seed)
+        wanted = Wanted(
+            count=n,
+            max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
+            natural_ending=seconds is None,
+            sampling=Sampling(temperature, top_k, top_p, guidance),
+            label=0 if label is None else self.label_number(label),
+            prompt=None if prompt is None else self._prompt(prompt, prompt_rate),
+        )
+        sounds: list[Sound] = []
+        lengths: list[float] = []
+        redrawn = not_new = 0
+        try:
+            for batch in generate_batches(
+                self.bundle.codec, self.bundle.prior, wanted, seed, self.comparison, is_new, progress
+            ):
+                for sound in batch.sounds:
+                    lengths.append(len(sound.samples) / self.sample_rate)
+                    if take is not None:
+                        take(len(sounds), sound.samples)
+                    sounds.append(sound if take is None else replace(sound, samples=np.empty(0, np.float32)))
+                redrawn, not_new = redrawn + batch.redrawn, not_new + batch.not_new
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+        known, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
+        if self.comparison is not None and n >= COMPARED_FROM:
+            report = self.comparison.report([sound.drawn for sound in sounds], known, seed)
+        return Generated(
+            sounds=[sound.samples for sound in sounds if take is None],
+            seconds=lengths,
+            codes=[sound.codes for sound in sounds],
+            novelty=[sound.novelty for sound in sounds],
+            sample_rate=self.sample_rate,
+            seed=seed,
+            redrawn=redrawn,
+            not_new=not_new,
+            report=report,
+        )
+
+    def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
+        """Raises what `generate` would raise for these, of a model that cannot generate or not so."""
+        if self.bundle.prior is None:
+            raise ArtifactError(
+                f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+                f"generate; give it one with `distill train-prior {self.path}`"
+            )
+        if label is not None:
+            self.label_number(label)
+        if min_novelty is not None:
+            new_enough(min_novelty)
+            if self.bundle.reference is None:
+                raise ArtifactError(f"{self._without_reference()}; leave --min-novelty out")
+
+    def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
+        """Samples `[N]` in [-1, 1] at `sample_rate` Hz, if that is not the model's own, to codes `[F, Q]` int64.
+
+        Raises ParamsError for what is no mono sound.
+        """
+        sound = np.asarray(samples, dtype=np.float32)
+        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
+            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
+        codes: Codes = self.bundle.codec.encode(torch.from_numpy(sound)[None])[0].numpy()
+        return codes
+
+    def decode(self, codes: NDArray[np.integer]) -> Samples:
+        """Codes `[F, Q]` to samples `[N]` that start and end at zero and do not clip. Raises ParamsError."""
+        shape = self.bundle.codec.architecture
+        given = np.asarray(codes)
+        if given.ndim != 2 or not len(given) or given.shape[1] != shape.num_quantizers or given.dtype.kind not in "iu":
+            raise ParamsError(
+                f"codes: expected whole numbers [frames, {shape.num_quantizers}], found {given.dtype} {list(given.shape)}"
+            )
+        if given.min() < 0 or given.max() >= shape.codebook_size:
+            raise ParamsError(
+                f"codes: expected numbers from 0 to {shape.codebook_size - 1}, found {given.min()} to {given.max()}"
+            )
+        return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]
+
+    def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
+        """How new sounds are, by their codes `[F, Q]`. Raises ArtifactError when the file holds nothing to compare with."""
+        if self.comparison is None:
+            raise ArtifactError(self._without_reference())
+        return self.comparison.novelty(codes)
+
+    def label_number(self, label: str) -> int:
+        """The number of a label, from 1 on; the last part of a label is enough where it names one alone.
+
+        Raises ParamsError that lists those there are.
+        """
+        if label in self.labels:
+            return self.labels.index(label) + 1
+        ending = [number for number, known in enumerate(self.labels, start=1) if known.split("/")[-1] == label]
+        if len(ending) == 1:
+            return ending[0]
+        if not self.labels:
+            raise ParamsError(
+                f"--label {label}: expected a model that learnt labels, found one without; train with corpus.labels: folder"
+            )
+        known = ", ".join(self.labels[:50]) + (f" and {len(self.labels) - 50} more" if len(self.labels) > 50 else "")
+        found = "one that fits several" if ending else "an unknown one"
+        raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
+
+    def _without_reference(self) -> str:
+        return (
+            f"{self.path}: expected a model that holds codes of what it learnt, to say what is new, found one made without "
+            "(bundle.reference: false)"
+        )
+
+    def _prompt(self, prompt: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> Codes:
+        if isinstance(prompt, np.ndarray):
+            return self.encode(prompt, sample_rate)
+        return self.encode(samples_of(read_named(Path(prompt), self.sample_rate).pcm).numpy())
+
+
+def seed_or_any(seed: int | None) -> int:
+    """The seed that was given, or any."""
+    return secrets.randbelow(2**31) if seed is None else seed
+
+
+def new_enough(least: str | float) -> IsNew:
+    """What tells whether a sound is as new as `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
+    if least in VERDICTS:
+        return lambda novelty: VERDICTS.index(novelty.verdict) >= VERDICTS.index(least)
+    try:
+        share = float(least)
+    except ValueError:
+        share = float("nan")
+    if not 0 <= share <= 1:
+        raise ParamsError(f"--min-novelty {least}: expected close, new or a number from 0 to 1, found neither")
+    return lambda novelty: 1 - novelty.percentile >= share
+
+
+def _check(
+    n: int,
+    seconds: float | None,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    guidance: float,
+    label: str | None,
+) -> None:
+    for name, value, fits, expected in (
+        ("n", n, n >= 1, "at least 1"),
+        ("seconds", seconds, seconds is None or 0 < seconds <= 3600, "more than 0 and at most 3600"),
+        ("temperature", temperature, 0 < temperature <= 10, "more than 0 and at most 10"),
+        ("top_k", top_k, top_k >= 0, "0 or more"),
+        ("top_p", top_p, 0 < top_p <= 1, "more than 0 and at most 1"),
+        ("guidance", guidance, 0 <= guidance <= 20, "from 0 to 20"),
+    ):
+        if not fits:
+            raise ParamsError(f"{name}: expected {expected}, found {value}")
+    if guidance != 1 and label is None:
+        raise ParamsError(f"guidance {guidance:g}: expected a label to exaggerate, found none; name one with --label")

@@ -1,0 +1,70 @@
+"""Pictures of sounds and of codes for previews and audition pages."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from distill.storage.files import atomic_path
+
+FLOOR_DB = -90.0
+WINDOW_SECONDS = 0.043
+GOLDEN = 0.6180339887
+
+
+@contextmanager
+def drawing(path: Path, size: tuple[float, float], dpi: int = 100) -> Iterator[Figure]:
+    """A figure of so many inches, written as PNG when it is done."""
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    yield figure
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Samples `[N]` to magnitudes `[bins, T]` in dB relative to a full-scale sine, floored at -90."""
+    size = max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
+    hop = size // 4
+    padded = np.pad(samples.astype(np.float64), (size // 2, size // 2 + hop))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
+    magnitude = np.abs(np.fft.rfft(frames, axis=1)).T / (size / 4)
+    decibels: NDArray[np.float64] = np.maximum(20 * np.log10(np.maximum(magnitude, 1e-9)), FLOOR_DB)
+    return decibels
+
+
+def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float32]]], sample_rate: int) -> None:
+    """Draw sounds one above the other on one time axis, frequency on a mel-like (asinh) scale, as PNG."""
+    with drawing(path, (6.0, 2.0 * len(sounds) + 0.4)) as figure:
+        axes = figure.subplots(len(sounds), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, (title, samples) in zip(axes, sounds, strict=True):
+            levels = spectrogram_db(samples, sample_rate)
+            frequencies = np.linspace(0, sample_rate / 2000, len(levels))
+            seconds = np.linspace(0, max(len(samples), 1) / sample_rate, levels.shape[1])
+            axis.pcolormesh(
+                seconds, frequencies, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, shading="nearest", rasterized=True
+            )
+            axis.set_yscale("asinh", linear_width=0.7)
+            ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20) if tick <= frequencies[-1]]
+            axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_ylim(0, frequencies[-1])
+            axis.set_title(title, fontsize=8, loc="left", parse_math=False)
+            axis.set_ylabel("kHz", fontsize=8)
+            axis.tick_params(labelsize=7)
+        axes[-1].set_xlabel("seconds", fontsize=8)
+
+
+def write_codes(path: Path, codes: NDArray[np.integer]) -> None:
+    """Draw codes `[F, Q]`, a row for each level, coarse ones above, a colour for each code, as PNG."""
+    with drawing(path, (6.0, 0.9)) as figure:
+        axis = figure.subplots()
+        # Steps of the golden ratio give codes that are neighbours by number unlike colours.
+        axis.imshow((codes.T * GOLDEN) % 1.0, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axis.set_yticks(range(codes.shape[1]))
+        axis.set_ylabel("level", fontsize=8)
+        axis.set_xlabel("frames", fontsize=8)
+        axis.tick_params(labelsize=7)

@@ -1,0 +1,149 @@
+"""Which files of a folder are recordings: a walk whose result does not depend on the file system's order."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from distill.audio.read import SUPPORTED_SUFFIXES
+
+HIDDEN = "(hidden)"
+NO_SUFFIX = "(no suffix)"
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """A file with an audio suffix: its place below the folder as the system spells it, and as it can be printed."""
+
+    relative: str
+    path: str
+
+    @property
+    def label(self) -> str:
+        """The folder it lies in, relative to the scanned one; "" at the top."""
+        parent = PurePosixPath(self.path).parent.as_posix()
+        return "" if parent == "." else parent
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Everything found below a folder. `skipped` holds (folder, reason) of folders that were not entered."""
+
+    audio: tuple[AudioFile, ...]  # sorted by path
+    ignored: dict[str, int]  # suffix, HIDDEN or NO_SUFFIX to number of entries
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class _Walk:
+    audio: list[AudioFile] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    visited: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
+def scan(folder: Path) -> Scan:
+    """List the audio files below `folder`, links followed, each real folder entered once.
+
+    Real folders come before links to them, so a file is listed under its real place where it has one.
+    Raises OSError if `folder` itself cannot be read.
+    """
+    walk = _Walk()
+    _enter(walk, folder, "")
+    while walk.links:
+        walk.links.sort(key=printable, reverse=True)
+        _enter(walk, folder, walk.links.pop())
+    return Scan(
+        tuple(sorted(walk.audio, key=lambda file: file.path)),
+        dict(sorted(walk.ignored.items())),
+        tuple(sorted(walk.skipped)),
+    )
+
+
+def unhashable(folder: Path) -> list[tuple[str, str]]:
+    """(entry, reason) of everything below `folder` that DVC stops at when it hashes the folder, though `scan` would not.
+
+    Names that are not UTF-8, links to folders or to nowhere, entries that are no files, files that cannot be read.
+    """
+    found = []
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)  # noqa: PTH118 - names may hold bytes that are not UTF-8
+            reason = _unhashable_reason(path, name)
+            if reason:
+                found.append((printable(os.path.relpath(path, folder)), reason))
+    return sorted(found)
+
+
+def _unhashable_reason(path: str, name: str) -> str:
+    if name != name.encode("utf-8", "replace").decode("utf-8"):
+        return "its name is not UTF-8"
+    if not os.path.exists(path):  # noqa: PTH110
+        return "a link that leads nowhere"
+    if os.path.isdir(path):  # noqa: PTH112
+        return "a link to a folder, behind which DVC sees no change" if os.path.islink(path) else ""  # noqa: PTH114
+    if not os.path.isfile(path):  # noqa: PTH113
+        return "neither a file nor a folder"
+    return "" if os.access(path, os.R_OK) else "no permission to read it"
+
+
+def printable(name: str) -> str:
+    """`name` with whatever cannot be printed or encoded as UTF-8 escaped by backslashes; unequal names stay unequal."""
+    return "".join(map(_printable_character, name))
+
+
+def _printable_character(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte that is not UTF-8, as the surrogateescape handler keeps it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return f"\\u{ord(character):06x}"
+    return character
+
+
+def _enter(walk: _Walk, folder: Path, top: str) -> None:
+    """Walk the real folders from `top` down, `top` relative to `folder`; links to folders are kept for later."""
+    pending = [top]
+    while pending:
+        relative = pending.pop()
+        try:
+            if not _first_visit(walk, folder, relative):
+                continue
+            with os.scandir(folder / relative) as entries:
+                names = sorted(entry.name for entry in entries)
+        except OSError as error:
+            if not relative:
+                raise
+            walk.skipped.append((printable(relative), f"cannot be read: {error.strerror or error}"))
+            continue
+        _sort_entries(walk, folder, f"{relative}/" if relative else "", names, pending.append)
+
+
+def _sort_entries(walk: _Walk, folder: Path, prefix: str, names: list[str], descend: Callable[[str], None]) -> None:
+    for name in names:
+        relative = prefix + name
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
+        if name.startswith("."):
+            walk.ignored[HIDDEN] += 1
+        elif os.path.isdir(folder / relative):  # noqa: PTH112 - False, not OSError, where a link leads in circles
+            if (folder / relative).is_symlink():
+                walk.links.append(relative)
+            else:
+                descend(relative)
+        elif suffix in SUPPORTED_SUFFIXES:
+            walk.audio.append(AudioFile(relative, printable(relative)))
+        else:
+            walk.ignored[printable(suffix) or NO_SUFFIX] += 1
+
+
+def _first_visit(walk: _Walk, folder: Path, relative: str) -> bool:
+    status = (folder / relative).stat()
+    name = printable(relative) or "the folder itself"
+    seen = walk.visited.setdefault((status.st_dev, status.st_ino), name)
+    if seen != name:
+        walk.skipped.append((name, f"leads to the same folder as {seen}, which was read once"))
+    return seen == name

@@ -1,0 +1,33 @@
+"""Writing sounds: 16-bit files through soundfile, atomically."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from distill.errors import AudioError
+from distill.storage.files import atomic_path
+
+AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
+
+_FORMATS: dict[str, tuple[str, str]] = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+
+def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
+    """Write mono samples `[N]` in [-1, 1]; what lies beyond is clipped. Raises AudioError."""
+    container, subtype = _FORMATS[kind]
+    try:
+        with atomic_path(path) as temporary:
+            soundfile.write(temporary, samples.clip(-1.0, 1.0), sample_rate, format=container, subtype=subtype)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} "
+            "choose another format or folder, or free some space"
+        ) from error

@@ -1,0 +1,1 @@
+"""The `distill` command: flags, commands and what they print."""

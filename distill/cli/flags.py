@@ -1,0 +1,158 @@
+"""What a person typed, checked before any work: flags to settings, and places to read and write."""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import typer
+from pydantic import ValidationError
+
+from distill.audio.write import AudioFormat
+from distill.errors import ParamsError
+from distill.params import TIERS, Params, PriorParams
+
+# The setting in `params.yaml` behind each flag of `train` and `train-prior`, which is checked by the same class.
+FLAGS = {
+    ("corpus", "path"): "DIR",
+    ("bundle", "name"): "--model-name",
+    ("tier",): "--tier",
+    ("vqvae", "epochs"): "--epochs",
+    ("vqvae", "codebook_size"): "--codebook-size",
+    ("vqvae", "num_quantizers"): "--rvq-levels",
+    ("vqvae", "commitment_weight"): "--commitment-weight",
+    ("corpus", "sample_rate"): "--sample-rate",
+    ("seed",): "--seed",
+    ("prior", "architecture"): "--architecture",
+    ("prior", "epochs"): "--epochs",
+    ("prior", "hidden_size"): "--hidden-size",
+    ("prior", "num_layers"): "--layers",
+    ("prior", "num_heads"): "--heads",
+}
+
+
+def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
+    """Settings with everything that was not given as in `params.yaml`. Raises ParamsError that names the flag."""
+    sections: dict[str, Any] = {"corpus": {}, "vqvae": {}, "prior": {}, "bundle": {}}
+    for key, value in values.items():
+        if value is not None:
+            place = sections[key[0]] if len(key) == 2 else sections
+            place[key[-1]] = value
+    try:
+        return Params.model_validate(sections)
+    except ValidationError as error:
+        # Of an `int | "auto"` setting the first error is that of the number's range.
+        first = error.errors()[0]
+        flag = next(flag for key, flag in FLAGS.items() if first["loc"][: len(key)] == key)
+        expected = _expected(first["msg"])
+        if flag == "--model-name":
+            expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+        raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
+
+
+def wrong_use(error: Any) -> str:
+    """What typer found wrong with the command line, in our words where it is a value that does not fit."""
+    if not isinstance(error.__cause__, ValidationError):
+        return str(error.format_message()).rstrip(".")
+    first = error.__cause__.errors()[0]
+    return f"{max(error.param.opts, key=len)}: expected {_expected(first['msg'])}, found {first['input']}"
+
+
+def _expected(message: str) -> str:
+    """What pydantic or typer would have taken."""
+    _, is_choice, choices = message.rstrip(".").partition(" is not one of ")
+    if is_choice:
+        return "one of " + choices.replace("'", "")
+    return message.removeprefix("Input should be ").removeprefix("String should ").partition(", unable to")[0]
+
+
+def check_heads(prior: PriorParams) -> None:
+    """Refuse heads that do not divide the width, whatever the number of recordings will be."""
+    for tier in TIERS:
+        try:
+            prior.resolve(1, tier.name)
+            return
+        except ParamsError as error:
+            found = str(error)
+    raise ParamsError(found.replace("prior.num_heads", "--heads", 1))
+
+
+def refuse_existing(model: Path) -> None:
+    """A model file is never replaced by training another."""
+    if model.exists() or model.is_symlink():
+        raise ParamsError(f"--model-name {model.stem}: expected a new name, found {model} there; choose another name")
+
+
+def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
+    """Nothing that took training is lost by accident: an existing prior or file needs --replace, or a yes on a terminal."""
+    target = model if output is None else output
+    if output is not None:
+        check_output(output, [])
+    there = has_prior if output is None or (output.exists() and output.samefile(model)) else target.exists()
+    if not there or replace:
+        return
+    what = f"its prior in {target}" if target == model else f"{target}"
+    if sys.stdin.isatty() and typer.confirm(f"Replace {what}?", err=True):
+        return
+    raise ParamsError(
+        f"{target}: expected a model without a prior, or a new name with --output, found one that is there already; "
+        "say --replace to replace it"
+    )
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Refuse what is no folder of recordings."""
+    if not folder.is_dir():
+        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
+        raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
+
+
+def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
+    """Refuse recordings that are not there before anything slow begins."""
+    for path in audio:
+        if not path.exists():
+            raise ParamsError(f"{flag} {path}: expected a recording, found no such file")
+        if path.is_dir():
+            raise ParamsError(f"{flag} {path}: expected a recording, found a folder; name the files in it")
+
+
+def check_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that cannot be written or that would replace an input."""
+    if not output.parent.is_dir():
+        raise ParamsError(f"-o {output}: expected a place in a folder that exists, found no {output.parent}; create it")
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise ParamsError(
+                f"-o {output}: expected another file than what is read, found the same; choose another name"
+            )
+
+
+def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
+    """The format to decode to, after checking that `output` can be what it has to be."""
+    suffix = output.suffix.lower().removeprefix(".")
+    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
+    if recordings > 1:
+        if named is not None or (output.exists() and not output.is_dir()):
+            raise ParamsError(
+                f"-o {output}: expected a folder for {recordings} recordings, found a file's name; name a folder"
+            )
+        return kind or "wav"
+    if output.is_dir():
+        raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
+    if named is None and kind is None:
+        raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
+    if named is not None and kind is not None and named != kind:
+        raise ParamsError(
+            f"--format {kind}: expected the format that {output} names, found another; leave one of them out"
+        )
+    return kind or named or "wav"
+
+
+def make_folder(flag: str, folder: Path) -> None:
+    """Make a folder, or see that the one there can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ParamsError(f"{flag} {folder}: expected a folder to write to, found {error.strerror or error}") from error

@@ -1,0 +1,30 @@
+"""`artifacts/vqvae`: a trained codec on disk."""
+
+from pathlib import Path
+
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.params import Fraction, Settings, VQVAEConfig
+from distill.storage.weights import load_weights
+from distill.training.artifact import WEIGHTS, load_config
+
+
+class CodecArtifact(Settings):
+    """`artifacts/vqvae/config.json`."""
+
+    architecture: VQVAEArchitecture
+    training: VQVAEConfig
+    recordings: int
+    seed: int
+    val_fraction: Fraction
+    best_epoch: int
+    epochs_trained: int
+    codebook_health: dict[str, dict[str, float]]
+    corpus_sha256: str
+    codec_sha256: str
+    fingerprint: str
+
+
+def load_codec(folder: Path) -> tuple[VQVAE, CodecArtifact]:
+    """Read `artifacts/vqvae`, on the CPU, in eval mode. Raises ArtifactError."""
+    config = load_config(folder, CodecArtifact)
+    return load_weights(folder / WEIGHTS, VQVAE(config.architecture)), config

@@ -1,0 +1,68 @@
+"""Audio of a corpus as the codec's training sees it: random crops to learn from, fixed pieces to be judged on."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
+from distill.audio.corpus import Corpus, CorpusEntry
+from distill.seeds import derive_seed
+
+GAIN_RANGE = (0.5, 1.2)
+SHORTEST_SHARE = 0.25  # a recording is drawn as if it had at least this share of a crop
+
+
+class CropSampler:
+    """Batches of random crops `[B, N]`: recordings drawn by length, random start, gain and polarity.
+
+    Short recordings follow one another until a crop is full: padded with silence, it would mostly teach silence. Every
+    draw is a function of (seed, epoch, step).
+    """
+
+    def __init__(self, corpus: Corpus, entries: Sequence[CorpusEntry], batch_size: int, crop: int, seed: int) -> None:
+        self.corpus, self.entries = corpus, entries
+        self.batch_size, self.crop, self.seed = batch_size, crop, seed
+        lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
+        self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
+        weights = np.maximum(lengths, crop * SHORTEST_SHARE)
+        self.weights = weights / weights.sum()
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+        """The crops of one epoch from step `skip` on."""
+        for step in range(skip, self.steps_per_epoch):
+            generator = np.random.default_rng(derive_seed(self.seed, 2, epoch, step))
+            yield torch.stack([self._crop(generator) for _ in range(self.batch_size)])
+
+    def _crop(self, generator: np.random.Generator) -> Tensor:
+        crop = torch.zeros(self.crop)
+        filled = 0
+        while filled < self.crop:
+            entry = self.entries[int(generator.choice(len(self.entries), p=self.weights))]
+            speed = 2.0 ** (generator.uniform(-VARISPEED_SEMITONES, VARISPEED_SEMITONES) / 12)
+            length = min(int((self.crop - filled) * speed) + 1, entry.samples)
+            start = int(generator.integers(entry.samples - length + 1))
+            gain = generator.uniform(*GAIN_RANGE) * generator.choice((-1.0, 1.0))
+            piece = varispeed(waveform(self.corpus, entry, start, length), speed)[: self.crop - filled]
+            crop[filled : filled + len(piece)] = piece * gain
+            filled += len(piece)
+        return crop
+
+
+def fixed_pieces(corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, most: int) -> Tensor:
+    """At most `most` pieces `[n, crop]` of the recordings laid end to end, spread evenly over them; the last is padded."""
+    ends = np.cumsum([entry.samples for entry in entries])
+    count = -(-int(ends[-1]) // crop)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    pieces = torch.zeros(len(chosen), crop)
+    for row, number in enumerate(chosen.tolist()):
+        position, stop = number * crop, min((number + 1) * crop, int(ends[-1]))
+        while position < stop:
+            index = int(np.searchsorted(ends, position, side="right"))
+            entry, offset = entries[index], position - int(ends[index] - entries[index].samples)
+            length = min(stop - position, entry.samples - offset)
+            place = position - number * crop
+            pieces[row, place : place + length] = waveform(corpus, entry, offset, length)
+            position += length
+    return pieces

@@ -1,0 +1,103 @@
+"""What people see of codec training: the progress line, the use of the codebooks, the artefact, the figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from distill.codec.artifact import CodecArtifact
+from distill.codec.previews import CodecPreviews
+from distill.codec.task import utilization_warnings
+from distill.codec.training import CodecTraining
+from distill.params import VQVAEConfig
+from distill.progress import HEALTH_TITLE, ProgressReport, health_table
+from distill.storage.weights import weights_sha256
+from distill.training.artifact import save_artifact
+from distill.training.events import VQEpochMetrics, VQStepMetrics
+from distill.training.tracking import Tracker
+
+
+def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[VQStepMetrics | VQEpochMetrics], None]:
+    """A callback that moves the progress line, shows the codebooks each epoch and sends every tenth step to MLflow.
+
+    A level that is little used is named once, when an epoch first finds it so.
+    """
+    text, done, total = "", 0, 0
+    warned: set[str] = set()
+
+    def show(event: VQStepMetrics | VQEpochMetrics) -> None:
+        nonlocal text, done, total
+        if isinstance(event, VQStepMetrics):
+            done, total = event.step, event.total_steps
+            if done < total:  # the last step's line waits for the last epoch's figures
+                progress(done, total, text or f"loss {event.train_loss:.3f}")
+            tracker.step({"train_loss": event.train_loss, "recon_loss": event.recon_loss}, event.step)
+            return
+        text = f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held out {event.val_loss:.3f}"
+        if progress.is_live:
+            progress.show_below(health_table(event.codebook_health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
+        else:
+            used = " ".join(f"{values['utilization']:.0%}" for values in event.codebook_health.values())
+            text = f"{text}, codewords used {used}"
+        if total:
+            progress(done, total, text)
+        for warning in event.utilization_warnings:
+            level = warning.partition(":")[0]
+            if level not in warned:
+                warned.add(level)
+                progress.say(f"warning: epoch {event.epoch + 1}: {warning}")
+
+    return show
+
+
+def print_codec(training: CodecTraining, console: Console) -> None:
+    """The end of a training for people: losses, a row for each codebook, warnings."""
+    fit = training.fit
+    best, last = fit.best_metrics, fit.history[-1]
+    if fit.best_epoch < 0:
+        where = f"no epoch of {len(fit.history)} was better than the start, held out {best['val_loss']:.3f}"
+    else:
+        where = f"best epoch {fit.best_epoch + 1} of {len(fit.history)}, loss {best['train_loss']:.3f}, held out "
+        where += f"{best['val_loss']:.3f}"
+    console.print(
+        f"codec: {where}; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}",
+        soft_wrap=True,
+    )
+    console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
+    for warning in utilization_warnings(training.codebook_health):
+        console.print(f"warning: {warning}", soft_wrap=True)
+
+
+def save_codec(
+    folder: Path,
+    training: CodecTraining,
+    config: VQVAEConfig,
+    previews: CodecPreviews,
+    recordings: int,
+    split: tuple[int, float],
+    corpus_sha256: str,
+    fingerprint: str,
+) -> dict[str, float]:
+    """Write `artifacts/vqvae` with the previews; `split` is the seed and the share that were held out by.
+
+    Returns the figures that compare runs.
+    """
+    fit, best = training.fit, training.fit.best_metrics
+    artifact = CodecArtifact(
+        architecture=training.model.architecture,
+        training=config,
+        recordings=recordings,
+        seed=split[0],
+        val_fraction=split[1],
+        best_epoch=fit.best_epoch,
+        epochs_trained=len(fit.history),
+        codebook_health=training.codebook_health,
+        corpus_sha256=corpus_sha256,
+        codec_sha256=weights_sha256(training.model),
+        fingerprint=fingerprint,
+    )
+    save_artifact(
+        folder, training.model, artifact, fit.history, fit.journal, lambda place: previews.write(place / "previews")
+    )
+    figures = {key: value for key, value in best.items() if key.startswith(("val_", "train_loss", "codebook/"))}
+    return {**figures, **fit.counts}

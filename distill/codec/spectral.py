@@ -1,0 +1,196 @@
+"""Spectrograms and their inverse as pure modules, framed so that long sounds can be processed in chunks exactly."""
+
+import math
+import warnings
+from typing import Annotated, Any, Self, cast
+
+import torch
+import torchaudio
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from distill.codec.packing import silenced
+from distill.params import Settings
+
+SMALLEST_MAGNITUDE = 1e-20  # divided by nothing smaller
+LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
+
+
+class SpectrogramConfig(Settings):
+    """Geometry of the codec's frames. `stack` spectrogram frames make one code frame.
+
+    Beside the log-mel spectrogram runs a fine one, with windows a quarter as long, every half hop and fewer bands: it
+    sees when within a frame something happens.
+    """
+
+    sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
+    n_fft: Annotated[int, Field(ge=64, le=8192)]
+    hop_length: Annotated[int, Field(ge=16, le=4096)]
+    n_mels: Annotated[int, Field(ge=8, le=512)]
+    stack: Annotated[int, Field(ge=1, le=8)]
+
+    @model_validator(mode="after")
+    def _hops_fill_the_window(self) -> Self:
+        if self.n_fft != 4 * self.hop_length:
+            raise ValueError(f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}")
+        return self
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples that one code frame stands for."""
+        return self.hop_length * self.stack
+
+    @property
+    def frame_rate(self) -> float:
+        """Code frames per second."""
+        return self.sample_rate / self.samples_per_frame
+
+    @property
+    def fine_fft(self) -> int:
+        """Samples in a window of the fine spectrogram."""
+        return self.n_fft // 4
+
+    @property
+    def fine_hop(self) -> int:
+        """Samples between windows of the fine spectrogram."""
+        return self.hop_length // 2
+
+    @property
+    def n_fine_mels(self) -> int:
+        """Bands of the fine spectrogram."""
+        return max(1, 2 * self.n_mels // 5)
+
+    @property
+    def features_per_hop(self) -> int:
+        """Log-mel values that describe one hop: one frame of the spectrogram, two of the fine one."""
+        return self.n_mels + 2 * self.n_fine_mels
+
+    @property
+    def features(self) -> int:
+        """Log-mel values that describe one code frame."""
+        return self.stack * self.features_per_hop
+
+    @property
+    def margin(self) -> int:
+        """Samples that the analysis window reaches beyond each end of its hop."""
+        return (self.n_fft - self.hop_length) // 2
+
+    def frames_for(self, samples: int) -> int:
+        """Code frames that cover `samples` samples; at least one."""
+        return max(1, math.ceil(samples / self.samples_per_frame))
+
+
+def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
+    """Frames of about 10.7 ms, two to a code frame: 46.9 code frames a second at 24 and 48 kHz."""
+    hop_length = int(2 ** round(math.log2(sample_rate * 0.0107)))
+    n_fft = 4 * hop_length
+    return SpectrogramConfig(
+        sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=min(100, n_fft // 8), stack=2
+    )
+
+
+def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Triangular mel filters `[n_fft // 2 + 1, n_mels]`, HTK scale, from 0 Hz to half the sample rate."""
+    with warnings.catch_warnings():
+        # Of many bands at a high rate the lowest lie between two bins. Whoever asks for so many deals with it.
+        warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
+        bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
+    return cast(Tensor, bank)
+
+
+class _Magnitude(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spectrum: Tensor) -> Tensor:
+        result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
+        ctx.save_for_backward(spectrum, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        spectrum, result = ctx.saved_tensors
+        return cast(Tensor, spectrum * (gradient / result.clamp_min(SMALLEST_MAGNITUDE)))
+
+
+def magnitude(spectrum: Tensor) -> Tensor:
+    """Of a complex tensor. Like `abs`, with gradient 0 at 0, in half the time; twice differentiable it is not."""
+    return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
+
+
+class LogMel(nn.Module):
+    """Waveform to log10 mel amplitudes."""
+
+    def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("bank", mel_filterbank(sample_rate, n_fft, n_mels), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """`[B, N + n_fft - hop_length]` samples, N a multiple of the hop, to `[B, N / hop_length, n_mels]`."""
+        window = cast(Tensor, self.window)
+        spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
+        mel = magnitude(spectrum).transpose(1, 2) @ cast(Tensor, self.bank)
+        return mel.clamp_min(LOG_FLOOR).log10()
+
+
+class FrameFeatures(nn.Module):
+    """Waveform to what a code frame has to say: its log-mel frames and, in finer time, its fine log-mel frames."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.log_mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)
+        self.fine = LogMel(config.sample_rate, config.fine_fft, config.fine_hop, config.n_fine_mels)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """`[B, margin + F * samples_per_frame + margin]` samples to `[B, F, features]`."""
+        config = self.config
+        spare = config.margin - (config.fine_fft - config.fine_hop) // 2
+        coarse, fine = self.log_mel(audio), self.fine(audio[:, spare : audio.shape[1] - spare])
+        frames = coarse.shape[1] // config.stack
+        return torch.cat([part.reshape(len(audio), frames, -1) for part in (coarse, fine)], dim=2)
+
+    def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, F, features]` to the log-mel frames `[B, F * stack, n_mels]` and the fine ones `[B, F * stack, 2 * n_fine_mels]`."""
+        coarse = self.config.stack * self.config.n_mels
+        hops = (len(features), features.shape[1] * self.config.stack, -1)
+        return features[..., :coarse].reshape(hops), features[..., coarse:].reshape(hops)
+
+
+class InverseSTFT(nn.Module):
+    """Overlap-add of windowed inverse transforms; the window's sum of squares is divided out at the edges, too."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        """Complex `[B, T, n_fft // 2 + 1]` to samples `[B, T * hop_length]`."""
+        return self.overlap_add(self.windows(spectrum))
+
+    def windows(self, spectrum: Tensor) -> Tensor:
+        """Complex `[B, T, n_fft // 2 + 1]` to what each window of samples adds, `[B, T, n_fft]`."""
+        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
+        return windows
+
+    def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
+        """`[B, T, n_fft]` to samples `[B, T * hop_length]`.
+
+        Where `inside` `[T]` is 0 and not 1 there is no window, as beyond the ends.
+        """
+        window, config = cast(Tensor, self.window), self.config
+        overlaps = config.n_fft // config.hop_length
+        there = window.new_ones(windows.shape[1]) if inside is None else inside
+        there = nn.functional.pad(there, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
+        squares = (there @ (window * window).reshape(overlaps, -1)).flatten()
+        audio = self._sums(silenced(windows, inside)) / squares.clamp_min(1e-4)
+        return audio[:, config.margin : config.margin + windows.shape[1] * config.hop_length]
+
+    def _sums(self, windows: Tensor) -> Tensor:
+        """`[B, T, n_fft]` to all the samples that they reach, `[B, (T + n_fft / hop_length - 1) * hop_length]`."""
+        batch, count, _ = windows.shape
+        parts = windows.reshape(batch, count, -1, self.config.hop_length)
+        last = parts.shape[2] - 1
+        shifted = [nn.functional.pad(parts[:, :, part], (0, 0, part, last - part)) for part in range(last + 1)]
+        return sum(shifted[1:], shifted[0]).reshape(batch, -1)

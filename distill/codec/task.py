@@ -1,0 +1,122 @@
+"""The codec's training step and validation, and the health of its codebooks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from distill.audio.corpus import Corpus, CorpusEntry
+from distill.codec.data import CropSampler, fixed_pieces
+from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.codec.model import VQVAE, VQVAEOutput
+from distill.errors import ParamsError
+from distill.params import VQVAEConfig
+from distill.training.events import CodebookHealth
+from distill.training.metrics_log import Line
+
+MAX_VAL_PIECES = 64
+
+
+LOW_UTILIZATION = 0.30
+
+
+class _CodecTask:
+    """What the engine trains: reconstruction plus commitment on crops, judged on fixed held-out pieces."""
+
+    def __init__(
+        self,
+        model: VQVAE,
+        corpus: Corpus,
+        train: Sequence[CorpusEntry],
+        held_out: Sequence[CorpusEntry],
+        config: VQVAEConfig,
+        seed: int,
+        fabric: Fabric,
+    ) -> None:
+        step = model.spectrogram.samples_per_frame
+        crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
+        if config.batch_size < fabric.world_size:
+            raise ParamsError(
+                f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, found {config.batch_size}; "
+                "raise it or start fewer processes"
+            )
+        self.model, self.config, self.fabric = model, config, fabric
+        self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+        self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
+        self.loss = MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS)
+        fabric.to_device(self.loss)
+
+    def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        return (self.fabric.to_device(batch[rank::world]) for batch in self.sampler.batches(epoch, skip))
+
+    def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        output = cast(VQVAEOutput, model(batch))
+        share = len(batch) * self.fabric.world_size / self.config.batch_size
+        recon, commit = share * self.loss(output.audio, batch), share * output.commit_loss
+        return {
+            "train_loss": recon + self.config.commitment_weight * commit,
+            "train_recon_loss": recon.detach(),
+            "train_commit_loss": commit.detach(),
+        }
+
+    def probe(self) -> None:
+        """Crops of sound have no perplexity; losses that are not finite are found without."""
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        recon = commit = 0.0
+        codes = []
+        for pieces in self.val_pieces.split(self.config.batch_size):
+            audio = self.fabric.to_device(pieces)
+            output = cast(VQVAEOutput, self.model(audio))
+            share = len(pieces) / len(self.val_pieces)
+            recon += share * float(self.loss(output.audio, audio))
+            commit += share * float(output.commit_loss)
+            codes.append(output.codes.flatten(0, 1).cpu())
+        measured = {
+            "val_loss": recon + self.config.commitment_weight * commit,
+            "val_recon_loss": recon,
+            "val_commit_loss": commit,
+        }
+        for level, values in codebook_health(torch.cat(codes), self.config.codebook_size).items():
+            measured |= {f"codebook/{level}/{name}": value for name, value in values.items()}
+        return measured
+
+
+def codebook_health(codes: Tensor, codebook_size: int) -> CodebookHealth:
+    """Use of each level's codebook over codes `[n, Q]`: share of codewords used, perplexity, codewords never used."""
+    health = {}
+    for level in range(codes.shape[1]):
+        counts = torch.bincount(codes[:, level], minlength=codebook_size).double()
+        shares = counts[counts > 0] / counts.sum()
+        health[f"level_{level}"] = {
+            "utilization": len(shares) / codebook_size,
+            "perplexity": float((-(shares * shares.log()).sum()).exp()),
+            "dead_codes": float(codebook_size - len(shares)),
+        }
+    return health
+
+
+def utilization_warnings(health: CodebookHealth) -> tuple[str, ...]:
+    """One sentence for every level of which less than 30 % of the codewords occur in held-out sound."""
+    return tuple(
+        f"{level}: {values['utilization']:.0%} of the codewords are used on held-out recordings (expected 30 % or "
+        "more): lower the codebook size or add recordings"
+        for level, values in health.items()
+        if values["utilization"] < LOW_UTILIZATION
+    )
+
+
+def _health_at(metrics: Mapping[str, float], levels: int) -> CodebookHealth:
+    return {
+        f"level_{level}": {
+            name: metrics[f"codebook/level_{level}/{name}"] for name in ("utilization", "perplexity", "dead_codes")
+        }
+        for level in range(levels)
+    }

@@ -1,0 +1,135 @@
+"""Training of the codec: start where no network ends, learn from there, keep the epoch that held-out sound likes best."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lightning_fabric import Fabric
+
+from distill.audio.corpus import Corpus, CorpusEntry
+from distill.codec.build import build_vqvae
+from distill.codec.initialise import initialise
+from distill.codec.model import VQVAE
+from distill.codec.task import _CodecTask, _health_at, utilization_warnings
+from distill.params import VQVAEConfig
+from distill.split import split_groups
+from distill.training.checkpoints import CheckpointStore
+from distill.training.distributed import Stop
+from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
+from distill.training.interruption import Interruption
+from distill.training.task import Epoch, FitResult, FitSettings, Step
+from distill.training.trainer import Fit
+
+BETAS = (0.8, 0.99)
+WARMUP_STEPS = 50
+RATE_DROPS = 2
+
+Callback = Callable[[VQStepMetrics | VQEpochMetrics], None]
+OnMetrics = Callable[[Mapping[str, float], int], None]
+OnStart = Callable[[VQVAE, Sequence[CorpusEntry]], None]
+
+
+@dataclass(frozen=True)
+class CodecTraining:
+    """A trained codec (on the CPU, best weights, eval mode) and how it got there. `codebook_health` is the best epoch's."""
+
+    model: VQVAE
+    fit: FitResult
+    codebook_health: CodebookHealth
+    held_out: tuple[CorpusEntry, ...]
+
+
+def train_vqvae(
+    corpus: Corpus,
+    config: VQVAEConfig,
+    val_fraction: float,
+    seed: int,
+    fabric: Fabric,
+    store: CheckpointStore | None = None,
+    callback: Callback | None = None,
+    on_metrics: OnMetrics | None = None,
+    interruption: Interruption | None = None,
+    cancel_event: Stop | None = None,
+    on_start: OnStart | None = None,
+) -> CodecTraining:
+    """Train a codec on the corpus's training side.
+
+    `on_start` gets the codec as initialised, before the first step, and the held-out recordings; it must not change it.
+    Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
+    `cancel_event` ends training within a step and keeps the best weights so far.
+    """
+    sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
+    train = [entry for entry in corpus.entries if sides[entry.group] == "train"]
+    held_out = [entry for entry in corpus.entries if sides[entry.group] == "val"]
+    model = build_vqvae(corpus.sample_rate, config, seed)
+    initialise(model, corpus, train, seed)
+    if on_start is not None:
+        on_start(model, held_out)
+    task = _CodecTask(model, corpus, train, held_out, config, seed, fabric)
+    watcher = _Watcher(config, callback, on_metrics)
+    settings = FitSettings(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=BETAS,
+        gradient_clip=config.gradient_clip,
+        warmup_steps=WARMUP_STEPS,
+        patience=config.patience,
+        seed=seed,
+        rate_shares={"encoder.": config.encoder_rate, "to_latent.": config.encoder_rate},
+        start_counts=True,
+        drops=RATE_DROPS,
+    )
+    fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
+    health = _health_at(fit.best_metrics, config.num_quantizers)
+    return CodecTraining(model.cpu().eval(), fit, health, tuple(held_out))
+
+
+class _Watcher:
+    """Turns what the engine reports into the codec's events."""
+
+    def __init__(self, config: VQVAEConfig, callback: Callback | None, on_metrics: OnMetrics | None) -> None:
+        self.config, self.callback, self.on_metrics = config, callback, on_metrics
+        self.health: CodebookHealth = {}
+
+    def step(self, step: Step) -> None:
+        if self.callback is not None:
+            self.callback(
+                VQStepMetrics(
+                    epoch=step.epoch,
+                    step=step.step,
+                    total_steps=step.total_steps,
+                    train_loss=step.losses["train_loss"],
+                    recon_loss=step.losses["train_recon_loss"],
+                    commit_loss=step.losses["train_commit_loss"],
+                    commitment_weight=self.config.commitment_weight,
+                    learning_rate=step.learning_rate,
+                    step_time_s=step.step_time_s,
+                    codebook_health=self.health,
+                )
+            )
+
+    def epoch(self, epoch: Epoch) -> None:
+        metrics = epoch.metrics
+        self.health = _health_at(metrics, self.config.num_quantizers)
+        gap = metrics["val_recon_loss"] - metrics["train_recon_loss"]
+        if self.on_metrics is not None:
+            times = {"learning_rate": epoch.learning_rate, "epoch_time_s": epoch.epoch_time_s}
+            self.on_metrics({**metrics, **times, "overfitting_gap": gap}, epoch.epoch)
+        if self.callback is not None:
+            left = self.config.epochs - epoch.epoch - 1
+            self.callback(
+                VQEpochMetrics(
+                    epoch=epoch.epoch,
+                    total_epochs=self.config.epochs,
+                    train_loss=metrics["train_loss"],
+                    val_loss=metrics["val_loss"],
+                    val_recon_loss=metrics["val_recon_loss"],
+                    val_commit_loss=metrics["val_commit_loss"],
+                    overfitting_gap=gap,
+                    learning_rate=epoch.learning_rate,
+                    eta_seconds=left * epoch.epoch_time_s,
+                    elapsed_seconds=epoch.elapsed_seconds,
+                    codebook_health=self.health,
+                    utilization_warnings=utilization_warnings(self.health),
+                )
+            )

@@ -1,0 +1,114 @@
+"""A corpus through a codec: recordings to tensors, tensors to codes on disk."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distill.audio.augment import AS_IS, View, views_of, waveform
+from distill.audio.corpus import Corpus, CorpusEntry
+from distill.codec.model import CHUNK_FRAMES, VQVAE
+from distill.codec.packing import runs
+from distill.codes.store import Codes, CodesConfig, CodesWriter, RecordingRow
+from distill.params import Labels
+from distill.split import split_groups
+from distill.storage.files import atomic_folder
+
+# About 6 minutes of sound are coded before their codes go to the writer: what it keeps of each recording, allocated
+# between tensors that come and go, would leave holes in memory.
+WINDOW_FRAMES = 1 << 14
+
+
+Take = tuple[CorpusEntry, View]
+
+
+def encode_corpus(
+    codec: VQVAE,
+    corpus: Corpus,
+    writer: CodesWriter,
+    progress: Callable[[int, int, str], None] | None = None,
+    views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
+) -> Tensor:
+    """Code every recording of a corpus in each of its views. Returns how often each codeword was used in recordings as
+    they are, `[Q, V]`.
+
+    Short recordings go through the codec together; long ones piece by piece, read as they are needed.
+    """
+    levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
+    counts = torch.zeros(levels, size, dtype=torch.int64)
+    done = 0
+    takes = ((entry, view) for entry in corpus.entries for view in views(entry))
+    for window in runs(_with_frames(codec, takes), WINDOW_FRAMES):
+        batches = runs(_with_frames(codec, window), CHUNK_FRAMES)
+        coded = [codes for batch in batches for codes in encode_takes(codec, corpus, batch)]
+        for (entry, view), codes in zip(window, coded, strict=True):
+            writer.append(entry.recording_id, view.number, entry.group, codes)
+            if view.number == 0:
+                done += 1
+                for level in range(levels):
+                    counts[level] += torch.bincount(torch.from_numpy(codes[:, level]), minlength=size)
+        if progress is not None:
+            progress(done, len(corpus.entries), window[-1][0].path)
+    writer.close()
+    return counts
+
+
+def encode_for_prior(
+    codec: VQVAE,
+    codec_sha256: str,
+    corpus: Corpus,
+    folder: Path,
+    views: int,
+    val_fraction: float,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None = None,
+    labels: Labels = "none",
+) -> Tensor:
+    """Write the artefact of codes: recordings to learn from in `views` views, held-out ones as they are.
+
+    `labels` says where recordings have theirs from. Returns what `encode_corpus` does. The folder appears whole or not at all.
+    """
+    shape = codec.architecture
+    geometry = CodesConfig(
+        codebook_size=shape.codebook_size,
+        num_quantizers=shape.num_quantizers,
+        frame_rate=shape.spectrogram.frame_rate,
+        codec_sha256=codec_sha256,
+    )
+    sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
+    step = codec.spectrogram.samples_per_frame
+
+    def chosen(entry: CorpusEntry) -> list[View]:
+        return views_of(entry, views if sides[entry.group] == "train" else 1, step, seed)
+
+    with atomic_folder(folder) as temporary:
+        named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
+        writer = CodesWriter(temporary, geometry, codec.quantizer.codebooks.cpu().numpy(), named)
+        return encode_corpus(codec, corpus, writer, progress, chosen)
+
+
+def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Codes]:
+    """Codes `[F, Q]` of views of recordings: several together, a single one piece by piece."""
+    if len(batch) > 1:
+        sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
+        return [codes.cpu().numpy() for codes in codec.encode_together(sounds)]
+    ((entry, view),) = batch
+
+    def read(start: int, stop: int) -> Tensor:
+        return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
+
+    return [codec.encode_from(read, entry.samples - view.shift)[0].cpu().numpy()]
+
+
+def _with_frames(codec: VQVAE, takes: Iterable[Take]) -> Iterator[tuple[int, Take]]:
+    return ((codec.spectrogram.frames_for(entry.samples - view.shift), (entry, view)) for entry, view in takes)
+
+
+def usage(counts: Tensor) -> dict[str, float]:
+    """From how often each codeword was used, `[Q, V]`: share of codewords used and perplexity, level by level."""
+    shares = counts.double() / counts.sum(dim=1, keepdim=True)
+    perplexity = torch.special.entr(shares).sum(dim=1).exp()
+    used = (counts > 0).double().mean(dim=1)
+    figures = {f"level_{level}/utilization": float(used[level]) for level in range(len(counts))}
+    return figures | {f"level_{level}/perplexity": float(perplexity[level]) for level in range(len(counts))}

@@ -1,0 +1,164 @@
+"""Recordings to a file of codes and back through the codec of a model, for `distill encode` and `distill decode`."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.audio.augment import samples_of
+from distill.audio.read import Recording, read_recording
+from distill.audio.write import AudioFormat, write_audio
+from distill.codec.model import VQVAE
+from distill.codes.file import CodesGeometry, read_codes, write_codes
+from distill.codes.store import Codes
+from distill.errors import ArtifactError, AudioError
+from distill.storage.files import atomic_folder
+from distill.storage.weights import weights_sha256
+
+MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `encode_files` did. `times_real_time` counts from the decoding of a file to its codes."""
+
+    recordings: int
+    seconds: float
+    frames: int
+    times_real_time: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DecodedFile:
+    """A sound that `decode_file` wrote. `gain_db` is below 0 where it had to be softer than coded, not to clip."""
+
+    path: Path
+    seconds: float
+    gain_db: float
+
+
+def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress | None = None) -> Encoded:
+    """Code every recording in `paths` and write the file of codes `output`, or nothing if one of them is unusable.
+
+    Raises AudioError.
+    """
+    rate = codec.spectrogram.sample_rate
+    began = time.monotonic()
+    recordings: list[tuple[str, int, Codes]] = []
+    lengths: list[int] = []
+    warnings: list[str] = []
+
+    def sounds() -> Iterator[Tensor]:
+        for path in paths:
+            recording = read_named(path, rate)
+            warnings.extend(f"{path}: {warning}" for warning in recording.warnings)
+            lengths.append(len(recording.pcm))
+            yield samples_of(recording.pcm)
+
+    for path, codes in zip(paths, codec.encode_each(sounds()), strict=True):
+        recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))
+        if progress is not None:
+            progress(len(recordings), len(paths), path.name)
+    seconds = sum(samples for _, samples, _ in recordings) / rate
+    speed = seconds / (time.monotonic() - began)
+    write_codes(output, codes_geometry(codec), recordings)
+    return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
+
+
+def read_named(path: Path, sample_rate: int) -> Recording:
+    """A recording at that rate. Raises AudioError, which says which file and why."""
+    try:
+        return read_recording(path, sample_rate)
+    except AudioError as error:
+        raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
+
+
+def codes_geometry(codec: VQVAE) -> CodesGeometry:
+    """What codes of this codec mean."""
+    return CodesGeometry(
+        codec_sha256=weights_sha256(codec),
+        sample_rate=codec.spectrogram.sample_rate,
+        frame_rate=codec.spectrogram.frame_rate,
+        codebook_size=codec.architecture.codebook_size,
+        num_quantizers=codec.architecture.num_quantizers,
+    )
+
+
+def load_codes(codec: VQVAE, path: Path) -> list[tuple[str, int, Codes]]:
+    """(name, samples, codes `[F, Q]`) of each recording in a file of this codec's codes. Raises ArtifactError."""
+    header, codes = read_codes(path)
+    ours = codes_geometry(codec)
+    if header.codec_sha256 != ours.codec_sha256:
+        raise ArtifactError(
+            f"{path}: expected codes of the codec {ours.codec_sha256[:12]}…, found those of {header.codec_sha256[:12]}…: "
+            "decode them with the model that encoded them"
+        )
+    if CodesGeometry(**header.model_dump(include=set(CodesGeometry.model_fields))) != ours:
+        raise ArtifactError(f"{path}: expected the geometry of its codec, found another; encode the recordings again")
+    for entry, one in zip(header.recordings, codes, strict=True):
+        if codec.spectrogram.frames_for(entry.samples) != len(one):
+            raise ArtifactError(
+                f"{path}: expected {codec.spectrogram.frames_for(entry.samples)} frames for the {entry.samples} samples "
+                f"of {entry.name}, found {len(one)}; encode the recordings again"
+            )
+    return [(entry.name, entry.samples, one) for entry, one in zip(header.recordings, codes, strict=True)]
+
+
+def decode_file(
+    codec: VQVAE,
+    recordings: Sequence[tuple[str, int, Codes]],
+    output: Path,
+    kind: AudioFormat,
+    progress: Progress | None = None,
+) -> list[DecodedFile]:
+    """Decode what `load_codes` gave: one recording to the file `output`, several into the folder `output`.
+
+    A sound whose peak lies above full scale is made softer. A new folder appears whole or not at all; in one that
+    exists, files of the same names are replaced.
+    """
+    rate = codec.spectrogram.sample_rate
+    single = len(recordings) == 1
+    whole = nullcontext(output.parent) if single else nullcontext(output) if output.is_dir() else atomic_folder(output)
+    names = [output.name] if single else file_names([name for name, _, _ in recordings], kind)
+    written = []
+    with whole as folder:
+        sounds = codec.decode_each(torch.from_numpy(codes) for _, _, codes in recordings)
+        for name, (_, samples, _), sound in zip(names, recordings, sounds, strict=True):
+            audio = sound[:samples].cpu().numpy()
+            gain = 1.0 / max(1.0, float(abs(audio).max()))
+            write_audio(folder / name, audio * np.float32(gain), rate, kind)
+            place = output if single else output / name
+            written.append(DecodedFile(place, len(audio) / rate, 20.0 * math.log10(gain)))
+            if progress is not None:
+                progress(len(written), len(recordings), name)
+    return written
+
+
+def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
+    """A file name with the suffix of `kind` for each recording; recordings of the same name are numbered."""
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    chosen = []
+    for name in names:
+        stem = PurePosixPath(name).stem.encode("utf-8")[:MAX_STEM_BYTES].decode("utf-8", "ignore")
+        candidate = f"{stem}.{kind}"
+        while candidate.casefold() in taken:
+            numbers[stem] += 1
+            candidate = f"{stem}_{numbers[stem] + 1}.{kind}"
+        taken.add(candidate.casefold())
+        chosen.append(candidate)
+    return chosen
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() and character not in "/\\" else "_" for character in name)

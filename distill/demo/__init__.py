@@ -1,0 +1,1 @@
+"""The synthesised corpora: the demo, and recordings of motifs that return."""

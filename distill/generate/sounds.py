@@ -1,0 +1,166 @@
+"""From a bundle and a seed to finished sounds: codes, what they share with recordings, waveform, clean ends, sane peak."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.codec.model import VQVAE
+from distill.codes.store import Codes
+from distill.errors import ArtifactError
+from distill.generate.sampling import Sampling, sample_codes
+from distill.novelty.report import Comparison
+from distill.novelty.verdict import Novelty
+from distill.prior.base import Prior
+from distill.seeds import derive_seed
+
+BATCH = 64
+FADE_SECONDS = 0.005
+PEAK = 0.98
+DEFAULT = Sampling()
+MOST_DRAWS = 20  # of a sound that is not new enough
+
+Progress = Callable[[int, int, str], None]
+IsNew = Callable[[Novelty], bool]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A generated sound: its codes `[F, Q]`, of which the first `prompt_frames` were given, its samples `[N]` in [-1, 1],
+    and how new what was drawn is, where that is known."""
+
+    codes: Codes
+    samples: NDArray[np.float32]
+    prompt_frames: int
+    novelty: Novelty | None
+
+    @property
+    def drawn(self) -> Codes:
+        """The codes that were not given."""
+        return self.codes[self.prompt_frames :]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to draw: `count` sounds that end by themselves within `max_seconds` or are that long to the sample; from codes
+    `prompt` `[P, Q]` on; with the label of that number, 0 for none."""
+
+    count: int
+    max_seconds: float
+    natural_ending: bool = True
+    sampling: Sampling = DEFAULT
+    label: int = 0
+    prompt: Codes | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Sounds, how often some were drawn again because they were not new enough, and how many still are not."""
+
+    sounds: list[Sound]
+    redrawn: int = 0
+    not_new: int = 0
+
+
+def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
+    """The frames that cover `seconds`, at least one."""
+    return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
+
+
+def generate_batches(
+    codec: VQVAE,
+    prior: Prior | None,
+    wanted: Wanted,
+    seed: int,
+    comparison: Comparison | None = None,
+    is_new: IsNew | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Drawn]:
+    """Draw sounds, `BATCH` at a time, each batch from a seed of its own; with a comparison each with its novelty.
+
+    Those that `is_new` denies are drawn again, MOST_DRAWS times at most. Raises ArtifactError when there is no
+    prior, or when a network gives NaN or infinite values.
+    """
+    if prior is None:
+        raise ArtifactError(
+            "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
+        )
+    frames = frames_for_seconds(codec, wanted.max_seconds)
+    for first in range(0, wanted.count, BATCH):
+        count = min(BATCH, wanted.count - first)
+        named = _named(progress, first, count, wanted.count)
+        drawn = _draw(prior, frames, wanted, count, derive_seed(seed, first), named)
+        novelty = comparison.novelty(drawn) if comparison is not None else []
+        redrawn, old = 0, _old(novelty, is_new)
+        for attempt in range(1, MOST_DRAWS):
+            if comparison is None or not old:
+                break
+            others = _draw(prior, frames, wanted, len(old), derive_seed(seed, 9, first, attempt), named)
+            for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
+                drawn[number], novelty[number] = codes, one
+            redrawn += len(old)
+            old = _old(novelty, is_new)
+        yield Drawn(_finish(codec, wanted, drawn, novelty or [None] * count), redrawn, len(old))
+
+
+def generate_sounds(codec: VQVAE, prior: Prior | None, wanted: Wanted, seed: int) -> list[Sound]:
+    """All at once, without looking at how new they are."""
+    return [sound for batch in generate_batches(codec, prior, wanted, seed) for sound in batch.sounds]
+
+
+def _old(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
+    """The numbers of sounds that are not new enough."""
+    return [number for number, one in enumerate(novelty) if is_new is not None and not is_new(one)]
+
+
+def _draw(prior: Prior, frames: int, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
+    return sample_codes(
+        prior, count, frames, seed, wanted.sampling, wanted.natural_ending, progress, wanted.label, wanted.prompt
+    )
+
+
+def _named(progress: Progress | None, first: int, count: int, of_all: int) -> Progress | None:
+    """Progress that says which sounds it is about, where they are not all."""
+    if progress is None or count == of_all:
+        return progress
+    return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {of_all}: {text}")
+
+
+def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Sequence[Novelty | None]) -> list[Sound]:
+    given = np.empty((0, drawn[0].shape[1]), dtype=np.int64) if wanted.prompt is None else wanted.prompt
+    spectrogram = codec.spectrogram
+    length = None
+    if not wanted.natural_ending:
+        length = len(given) * spectrogram.samples_per_frame + max(
+            1, round(wanted.max_seconds * spectrogram.sample_rate)
+        )
+    whole = [np.concatenate([given, codes]) for codes in drawn]
+    samples = decode_sounds(codec, whole, length)
+    parts = zip(whole, samples, novelty, strict=True)
+    return [Sound(codes, audio, len(given), one) for codes, audio, one in parts]
+
+
+def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:
+    """Codes `[F, Q]` of each sound to samples that start and end at zero and do not clip: all, or the first `length`.
+
+    Raises ArtifactError when the codec gives no numbers.
+    """
+    fade = int(FADE_SECONDS * codec.spectrogram.sample_rate)
+    decoded = codec.decode_each(torch.from_numpy(codes) for codes in sounds)
+    return [_finished(audio[:length], fade) for audio in decoded]
+
+
+def _finished(audio: Tensor, fade: int) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = audio.cpu().numpy().copy()
+    if not np.isfinite(samples).all():
+        raise ArtifactError("expected a codec that gives sound, found one that gives no numbers; train it again")
+    fade = min(fade, len(samples) // 2)
+    ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
+    samples[:fade] *= ramp
+    samples[len(samples) - fade :] *= ramp[::-1]
+    peak = float(np.abs(samples).max(initial=0.0))
+    return samples * np.float32(PEAK / peak) if peak > PEAK else samples

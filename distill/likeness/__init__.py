@@ -1,1 +1,0 @@
-"""How like the recordings that a model learnt a sound is, in codes and in spectra."""

@@ -1,0 +1,1 @@
+"""The `.distill` model file: format, building, card, inspect and verify."""

@@ -1,0 +1,115 @@
+"""The two training artefacts as one model file."""
+
+from pathlib import Path
+from typing import Any
+
+from distill.code_version import code_sha256
+from distill.codec.artifact import load_codec
+from distill.codec.model import VQVAE
+from distill.errors import ArtifactError
+from distill.model_file.card import write_card
+from distill.model_file.format import (
+    Bundle,
+    BundleMetadata,
+    LevelHealth,
+    PriorMetadata,
+    Provenance,
+    codec_shape,
+    save_bundle,
+)
+from distill.novelty.reference import Reference
+from distill.novelty.scoring import with_scores
+from distill.prior.artifact import PriorArtifact, load_prior, load_reference
+from distill.prior.base import Prior
+from distill.storage.files import canonical_json, sha256_text
+from distill.training.artifact import loss_curves
+
+
+def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True) -> BundleMetadata:
+    """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
+
+    With `reference` it holds the codes of the recordings, to compare new sounds with. Raises ArtifactError when they do not belong together.
+    """
+    codec, codec_config = load_codec(vqvae)
+    held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
+    training: dict[str, Any] = {"vqvae": codec_config.training.model_dump(), "split": held_out}
+    metadata = BundleMetadata(
+        has_prior=False,
+        vqvae_config=codec_shape(codec),
+        spectrogram_config=codec.spectrogram,
+        training_config=training,
+        codebook_health_snapshot={
+            level: LevelHealth(**values) for level, values in codec_config.codebook_health.items()
+        },
+        loss_curve_history=loss_curves(vqvae, "vqvae"),
+        codebook_size=codec_config.architecture.codebook_size,
+        num_quantizers=codec_config.architecture.num_quantizers,
+        metadata={"recordings": codec_config.recordings},
+        provenance=Provenance(
+            data_sha256=codec_config.corpus_sha256,
+            code_sha256=code_sha256("train_vqvae"),
+            params_sha256=_hash(training),
+            codec_fingerprint=codec_config.fingerprint,
+        ),
+    )
+    if prior is None:
+        return _written(path, codec, None, metadata, None)
+    model, config = load_prior(prior)
+    if config.codec_sha256 != codec_config.codec_sha256:
+        raise ArtifactError(
+            f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
+        )
+    known = with_scores(load_reference(prior, config.shape), codec) if reference else None
+    return _written(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")), known)
+
+
+def bundle_prior(path: Path, bundle: Bundle, prior: Path, reference: bool = True) -> BundleMetadata:
+    """Write the model file `path`: the codec of `bundle` with the prior in the folder `prior`. Raises ArtifactError."""
+    model, config = load_prior(prior)
+    if config.codec_sha256 != bundle.metadata.codec_sha256:
+        raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
+    known = with_scores(load_reference(prior, config.shape), bundle.codec) if reference else None
+    return _written(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")), known)
+
+
+def _written(
+    path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None
+) -> BundleMetadata:
+    """Write the model file and its card."""
+    if reference is not None:
+        metadata = metadata.model_copy(
+            update={"metadata": {**metadata.metadata, "reference_recordings": len(reference.codes)}}
+        )
+    written = save_bundle(path, codec, prior, metadata, reference)
+    write_card(path, written)
+    return written
+
+
+def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]]) -> BundleMetadata:
+    training = {**metadata.training_config, "prior": prior.training.model_dump()}
+    marks = {
+        "code_sha256": code_sha256("train_vqvae", "train_prior"),
+        "params_sha256": _hash(training),
+        "prior_fingerprint": prior.fingerprint,
+    }
+    return BundleMetadata(
+        **{
+            **dict(metadata),
+            "has_prior": True,
+            "training_config": training,
+            "loss_curve_history": {**metadata.loss_curve_history, **curves},
+            "prior_config": prior.shape,
+            "prior_metadata": PriorMetadata(
+                epochs_trained=prior.epochs_trained,
+                final_perplexity=prior.final_perplexity,
+                best_perplexity=prior.best_perplexity,
+            ),
+            "seq_len": prior.shape.seq_len,
+            "metadata": {"recordings": prior.recordings, "val_bits_per_second": prior.val_bits_per_second},
+            "provenance": metadata.provenance.model_copy(update=marks),
+        }
+    )
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    return sha256_text(canonical_json(settings))

@@ -1,0 +1,138 @@
+"""What a person wants to know of a model file before trusting it: facts for the terminal, and a model card beside it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.model_file.format import BundleMetadata
+from distill.storage.files import write_bytes
+
+Facts = list[tuple[str, str]]
+
+MOST_NAMES = 20
+
+
+def facts(metadata: BundleMetadata) -> Facts:
+    """What the metadata says of sound, codec and prior."""
+    codec, spectrogram, prior = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
+    bits = spectrogram.frame_rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()
+    rows = [
+        ("sound", f"mono, {spectrogram.sample_rate} Hz"),
+        (
+            "codec",
+            f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {spectrogram.frame_rate:.1f} frames "
+            f"per second: {bits / 1000:.2f} kbit/s",
+        ),
+    ]
+    if prior is not None and metadata.prior_metadata is not None:
+        trained = metadata.prior_metadata
+        rows += [
+            (
+                "prior",
+                f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads, "
+                f"looks back {prior.context_frames / spectrogram.frame_rate:.1f} s"
+                + ("" if prior.memory is None else " and remembers what was before"),
+            ),
+            *([("labels", _some(prior.labels))] if prior.labels else []),
+            ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
+        ]
+    else:
+        rows.append(("prior", "none: this model encodes and decodes, and cannot generate"))
+    return rows + [(key.replace("_", " "), _value(value)) for key, value in metadata.metadata.items()]
+
+
+def origins(metadata: BundleMetadata) -> Facts:
+    """Hashes of the file's own weights and of what it was made from."""
+    own = [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256)]
+    made = [
+        (key.removesuffix("_sha256").replace("_", " "), _value(value))
+        for key, value in metadata.provenance.model_dump().items()
+        if value
+    ]
+    return own + made
+
+
+def card_path(model: Path) -> Path:
+    """Where the card of a model file lies."""
+    return model.with_name(model.name + ".md")
+
+
+def write_card(model: Path, metadata: BundleMetadata) -> None:
+    """Write the card of a model file beside it."""
+    write_bytes(card_path(model), card_text(model.name, metadata).encode())
+
+
+def card_text(name: str, metadata: BundleMetadata) -> str:
+    """The card, in Markdown."""
+    health = [
+        (level, f"{values.utilization:.0%}", f"{values.perplexity:.1f}")
+        for level, values in metadata.codebook_health_snapshot.items()
+    ]
+    quoted = shlex.quote(name)
+    known = metadata.metadata.get("reference_recordings")
+    kept = "It does not hold the codes of what it learnt, and cannot say how new its sounds are."
+    if isinstance(known, int):
+        kept = (
+            f"It holds the codes of the {known} recordings that it learnt, to say how new its sounds are. Whoever has the file\n"
+            "  can decode them; `bundle.reference: false` makes it without."
+        )
+    generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
+    return f"""# {_word(name)}
+
+A model of one collection of recordings, made with Distill. It holds a neural codec{
+        " and a prior, which makes new sounds" if metadata.has_prior else ""
+    }.
+
+{_table(("what", "figures"), facts(metadata))}
+
+Use of the codebooks on held-out sound:
+
+{_table(("level", "codewords used", "perplexity"), health)}
+
+## Use
+
+```sh
+distill verify {quoted}
+{generating}distill encode {quoted} recording.wav -o recording.codes
+distill decode {quoted} recording.codes -o recording-again.wav
+```
+
+## Before you pass it on
+
+- It learnt from somebody's recordings, and what it makes can come close to them or repeat them. Whoever owns those
+  recordings should agree to what is done with the model.
+- {kept}
+- It knows nothing but these recordings; of other sounds the codec makes something that resembles them.
+
+## Origin
+
+Distill writes this page anew whenever it writes the model.
+
+{_table(("what", "SHA-256"), origins(metadata))}
+"""
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _value(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(_word, line)) + " |" for line in lines)
+
+
+def _word(text: str) -> str:
+    """Somebody's words as words: one line, in which Markdown sees nothing."""
+    return "".join(_character(character) for character in text)
+
+
+def _character(character: str) -> str:
+    if not character.isprintable():
+        return "\N{REPLACEMENT CHARACTER}"
+    return "\\" + character if character in r"\`*_[]<>|#!" else character

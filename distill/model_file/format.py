@@ -1,0 +1,301 @@
+"""The `.distill` model file: one safetensors file with the codec, the prior and all that is known about them.
+
+The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadata never chooses code: a fixed table
+says which class a `model_type` or `architecture` is. Every number in it, and the name, type and shape of every tensor, is
+checked before one is read, so that a file costs no more memory than its own size twice over.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
+from distill.codec.spectral import SpectrogramConfig
+from distill.errors import ArtifactError
+from distill.novelty.reference import TENSORS, Reference, read_reference
+from distill.params import Settings, Share, first_problem
+from distill.prior.architectures import PriorShape, build_prior
+from distill.prior.base import Prior
+from distill.storage.files import canonical_json, write_bytes
+from distill.storage.safetensors_header import Header, Limits, StoredTensor, read_header
+from distill.storage.weights import tensors_sha256, under, weights_sha256
+from distill.text import shown
+
+FORMAT = "distill_model"
+VERSION = (2, 0)
+KNOWN_FEATURES: tuple[str, ...] = ()  # that a file may require
+KEY, WHAT = "distill", "a Distill model"
+LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
+CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
+DTYPES = {torch.float32: "F32"}  # of weights, in safetensors' words
+
+
+Perplexity = Annotated[float, Field(ge=0, le=1e9)]
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where nobody knows it
+Word = Annotated[str, Field(max_length=100)]
+
+
+class LevelHealth(Settings):
+    """Use of one codebook on held-out sound."""
+
+    utilization: Share
+    perplexity: Perplexity
+    dead_codes: Annotated[float, Field(ge=0, le=65_536)]
+
+
+class PriorMetadata(Settings):
+    """How the prior was trained. `training_date` is None where equal inputs must give an equal file."""
+
+    epochs_trained: Annotated[int, Field(ge=0, le=100_000)]
+    final_perplexity: Perplexity
+    best_perplexity: Perplexity
+    training_date: Annotated[str, Field(pattern=r"^[0-9T:.Z+-]{10,40}$")] | None = None
+
+
+class Provenance(Settings):
+    """Where a model comes from. Fingerprints are tags of the MLflow runs; ids and times would make equal runs differ."""
+
+    data_sha256: Sha256 = ""
+    code_sha256: Sha256 = ""
+    params_sha256: Sha256 = ""
+    codec_fingerprint: Sha256 = ""
+    prior_fingerprint: Sha256 = ""
+    dvc_rev: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    mlflow_run_ids: Annotated[list[Word], Field(max_length=100)] = []
+
+
+class BundleMetadata(Settings):
+    """The JSON of a `.distill` file."""
+
+    format: Literal["distill_model"] = "distill_model"
+    version: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)] = list(VERSION)
+    required_features: list[Word] = []
+    model_type: Literal["vqvae"] = "vqvae"
+    has_prior: bool
+    vqvae_config: CodecShape
+    spectrogram_config: SpectrogramConfig
+    training_config: dict[str, Any] = {}
+    codebook_health_snapshot: dict[str, LevelHealth] = {}
+    loss_curve_history: dict[str, list[float]] = {}
+    prior_config: PriorShape | None = None
+    prior_metadata: PriorMetadata | None = None
+    codebook_size: int
+    seq_len: int | None = None
+    num_quantizers: int
+    metadata: dict[str, Any] = {}
+    provenance: Provenance = Provenance()
+    payload_sha256: Sha256 = ""
+    codec_sha256: Sha256 = ""
+
+    @property
+    def version_text(self) -> str:
+        """The version of the format, for people."""
+        return ".".join(str(part) for part in self.version)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        codec, prior = self.vqvae_config, self.prior_config
+        shapes = {(self.codebook_size, self.num_quantizers), (codec.codebook_size, codec.num_quantizers)}
+        if prior is not None:
+            shapes.add((prior.codebook_size, prior.num_quantizers))
+        if len(shapes) > 1:
+            raise ValueError("expected codec, prior and file to name the same codebook_size and num_quantizers")
+        if not self.has_prior == (prior is not None) == (self.prior_metadata is not None):
+            raise ValueError("expected prior_config and prior_metadata exactly where has_prior is true")
+        if self.seq_len != (None if prior is None else prior.seq_len):
+            raise ValueError("expected seq_len to be that of prior_config")
+        if codec.latent_size > self.spectrogram_config.features:
+            raise ValueError("expected latent_size to be no larger than the features of a frame")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model: networks in eval mode on the CPU, the metadata they came with, and what new sounds are compared
+    with, where the file has that."""
+
+    codec: VQVAE
+    prior: Prior | None
+    metadata: BundleMetadata
+    reference: Reference | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """What sounds can be asked for by."""
+        return [] if self.metadata.prior_config is None else self.metadata.prior_config.labels
+
+
+def codec_shape(codec: VQVAE) -> CodecShape:
+    """The `vqvae_config` of a codec."""
+    return CodecShape(**codec.architecture.model_dump(exclude={"spectrogram"}))
+
+
+def save_bundle(
+    path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
+) -> BundleMetadata:
+    """Write a model file atomically; hashes are filled in. Returns the metadata as written."""
+    tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
+    if prior is not None:
+        tensors |= {PRIOR_PREFIX + key: value for key, value in prior.state_dict().items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    if reference is not None:
+        tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
+    written = metadata.model_copy(
+        update={"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
+    )
+    text = canonical_json(written.model_dump(mode="json"))
+    if len(text.encode()) > LIMITS.json_bytes:
+        raise ArtifactError(
+            f"{path}: expected at most {LIMITS.json_bytes} bytes of metadata, found {len(text.encode())}"
+        )
+    write_bytes(path, save(tensors, {KEY: text}))
+    return written
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and check a model file; with a prior inside it is ready to generate. Raises ArtifactError that says what is
+    wrong with it."""
+    header = read_header(path, KEY, WHAT, LIMITS)
+    metadata = _metadata(path, header.values)
+    codec, prior = _networks(path, metadata)
+    _check_tensors(path, header, codec, prior)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in header.tensors}
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({shown(error)}); get it again") from error
+    _check_hash(path, "weights", metadata.payload_sha256, tensors_sha256(tensors))
+    _fill(path, codec, tensors, CODEC_PREFIX)
+    _check_hash(path, "a codec", metadata.codec_sha256, weights_sha256(codec))
+    if prior is not None:
+        _fill(path, prior, tensors, PRIOR_PREFIX)
+    return Bundle(codec, prior, metadata, _reference(path, tensors, metadata))
+
+
+def read_metadata(path: Path) -> BundleMetadata:
+    """Read and check the metadata alone. Raises ArtifactError."""
+    return _metadata(path, read_header(path, KEY, WHAT, LIMITS).values)
+
+
+def _metadata(path: Path, values: Any) -> BundleMetadata:
+    newer = _check_version(path, values)
+    missing = sorted(BundleMetadata.model_fields.keys() - values.keys())
+    if missing:
+        raise ArtifactError(
+            f"{path}: expected complete metadata, found none of {', '.join(missing)}; get the file again"
+        )
+    try:
+        return BundleMetadata.model_validate(values, extra="ignore" if newer else None)
+    except ValidationError as error:
+        remedy = "upgrade Distill" if newer else "get the file again"
+        raise ArtifactError(f"{path}: expected valid metadata, found {first_problem(error)}; {remedy}") from error
+
+
+def _check_version(path: Path, values: Any) -> bool:
+    """Refuse what this version cannot read. True for a newer minor version, which may say more than this one knows."""
+    if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT or "version" not in values:
+        raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
+    version = values["version"]
+    major = _major(version)
+    if major != VERSION[0] or not isinstance(version, list):
+        remedy = "make the model again, or use the version of Distill that wrote it"
+        if major is not None and major < VERSION[0]:
+            remedy = "older models cannot be converted: train again with `distill train` or `dvc repro`"
+        elif major is not None and major > VERSION[0]:
+            remedy = "upgrade Distill"
+        raise ArtifactError(f"{path}: expected format version {VERSION[0]}, found {shown(repr(version), 80)}; {remedy}")
+    features = values.get("required_features")
+    unknown = [one for one in features if one not in KNOWN_FEATURES] if isinstance(features, list) else []
+    if unknown:
+        raise ArtifactError(f"{path}: needs {shown(unknown, 80)}, which this version of Distill lacks; upgrade Distill")
+    return version[1:] > list(VERSION[1:]) if all(isinstance(number, int) for number in version) else False
+
+
+def _major(version: Any) -> int | None:
+    """The first number of 1, [1, 0] or "1.0"; None where there is none."""
+    first = version[0] if isinstance(version, list) and version else version
+    found = re.match(r"v?(\d{1,9})(\.|$)", str(first))
+    return int(found[1]) if found and not isinstance(first, bool) else None
+
+
+def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None]:
+    """The networks that the metadata describes, empty, unless the file is too small to fill them."""
+    codec = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
+    prior = metadata.prior_config
+    if 4 * (codec.parameters + (prior.parameters if prior is not None else 0)) > path.stat().st_size:
+        raise ArtifactError(
+            f"{path}: expected the weights of the networks it describes, found too small a file; get it again"
+        )
+    return VQVAE(codec), None if prior is None else build_prior(prior)
+
+
+def _reference_tensors(header: Header) -> dict[str, StoredTensor]:
+    """All tensors of a reference, with the shapes that the file gives them, if it has one of them; the data decide."""
+    expected = {}
+    for name, (kind, dimensions) in TENSORS.items():
+        stored = header.tensors.get(REFERENCE_PREFIX + name)
+        shape = () if stored is None or len(stored.shape) != dimensions else stored.shape
+        expected[REFERENCE_PREFIX + name] = StoredTensor(kind, shape)
+    return expected if expected.keys() & header.tensors.keys() else {}
+
+
+def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None) -> None:
+    """Compare the tensors that the file has with those that its networks have, before any is read."""
+    expected: dict[str, StoredTensor] = {}
+    for prefix, module in ((CODEC_PREFIX, codec), (PRIOR_PREFIX, prior)):
+        for key, value in module.state_dict().items() if module is not None else ():
+            expected[prefix + key] = StoredTensor(DTYPES[value.dtype], tuple(value.shape))
+    expected |= _reference_tensors(header)
+    names = sorted(expected.keys() | header.tensors.keys())
+    wrong = [name for name in names if expected.get(name) != header.tensors.get(name)]
+    if wrong:
+        wanted, found = (_described(where.get(wrong[0])) for where in (expected, header.tensors))
+        more = f" and {len(wrong) - 1} more that differ" if len(wrong) > 1 else ""
+        raise ArtifactError(
+            f"{path}: expected the tensors that its metadata describes, found others: {shown(wrong[0], 80)} should be "
+            f"{wanted} and is {found}{more}; get the file again"
+        )
+
+
+def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetadata) -> Reference | None:
+    arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
+    if not arrays:
+        return None
+    try:
+        reference = read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
+        if not len(reference.scores) or not len(reference.anew):
+            raise ValueError("nothing says what is usual")
+        return reference
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; get it again"
+        ) from error
+
+
+def _described(tensor: StoredTensor | None) -> str:
+    return "missing" if tensor is None else f"{shown(tensor.dtype, 20)} {shown(list(tensor.shape), 80)}"
+
+
+def _check_hash(path: Path, what: str, expected: str, found: str) -> None:
+    if found != expected:
+        raise ArtifactError(
+            f"{path}: expected {what} with SHA-256 {shown(expected[:12])}…, found {found[:12]}…: "
+            "the file was changed after it was written; get it again"
+        )
+
+
+def _fill(path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    state = under(prefix, tensors)
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ArtifactError(f"{path}: expected finite weights, found others in {prefix}{key}; train again")
+    module.load_state_dict(state)
+    module.eval()

@@ -1,0 +1,110 @@
+"""Sets of sounds beside each other: how far from held-out sound, with the band of chance, and how varied."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.novelty.spectral_space import Spectra
+
+NULL_DRAWS = 200
+DIVERSITY_DRAWS = 20
+SCALE = 100.0
+
+Statistics = NDArray[np.float64]  # [sounds, values]
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """Unbiased squared maximum mean discrepancy x 100, and mean and deviation of the same for training recordings."""
+
+    value: float
+    null_mean: float
+    null_deviation: float
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How many entirely different sounds would be as varied (Friedman and Dieng 2022, the Vendi score), and the same for
+    as many training recordings."""
+
+    value: float
+    usual: float
+
+
+def sound_statistics(sounds: Sequence[Spectra]) -> Statistics:
+    """Of spectra `[F, bands]` each `4 * bands` values: mean, deviation, mean change, and first third minus last third."""
+    return np.stack([_statistics(sound.astype(np.float64)) for sound in sounds])
+
+
+def _statistics(sound: NDArray[np.float64]) -> NDArray[np.float64]:
+    third = max(1, len(sound) // 3)
+    change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+    slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
+    return np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope])
+
+
+def kernel_distance(
+    generated: Statistics, held_out: Statistics, training: Statistics, seed: int
+) -> KernelDistance | None:
+    """MMD² with a Gaussian kernel whose bandwidth is the median distance among held-out sounds (Gretton et al. 2012, eq. 3).
+
+    The null band draws as many training recordings as there are generated sounds, or half of them where they are fewer
+    than twice that. None when any side has too few sounds.
+    """
+    count = min(len(generated), len(training) // 2)
+    if min(len(generated), len(held_out), count) < 2:
+        return None
+    bandwidth = _bandwidth(held_out)
+    value = _mmd(generated, held_out, bandwidth)
+    generator = np.random.default_rng(seed)
+    draws = [
+        _mmd(training[generator.choice(len(training), count, replace=False)], held_out, bandwidth)
+        for _ in range(NULL_DRAWS)
+    ]
+    return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)))
+
+
+def diversity(generated: Statistics, held_out: Statistics, training: Statistics, seed: int) -> Diversity | None:
+    """With the kernel of `kernel_distance`. None when any side has too few sounds."""
+    count = min(len(generated), len(training))
+    if min(count, len(held_out)) < 2:
+        return None
+    bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
+    usual = [
+        _vendi(training[generator.choice(len(training), count, replace=False)], bandwidth)
+        for _ in range(DIVERSITY_DRAWS)
+    ]
+    values = [
+        _vendi(generated[generator.choice(len(generated), count, replace=False)], bandwidth)
+        for _ in range(DIVERSITY_DRAWS if count < len(generated) else 1)
+    ]
+    return Diversity(float(np.mean(values)), float(np.mean(usual)))
+
+
+def _bandwidth(sounds: Statistics) -> float:
+    distances = squared_distances(sounds, sounds)
+    return max(float(np.median(distances[np.triu_indices(len(sounds), 1)])), 1e-12)
+
+
+def _vendi(sounds: Statistics, bandwidth: float) -> float:
+    weights = np.linalg.eigvalsh(np.exp(-squared_distances(sounds, sounds) / bandwidth) / len(sounds))
+    weights = weights[weights > 1e-12]
+    return float(np.exp(-(weights * np.log(weights)).sum()))
+
+
+def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
+    within_one = np.exp(-squared_distances(one, one) / bandwidth)
+    within_other = np.exp(-squared_distances(other, other) / bandwidth)
+    across = np.exp(-squared_distances(one, other) / bandwidth)
+    n, m = len(one), len(other)
+    unbiased = (within_one.sum() - n) / (n * (n - 1)) + (within_other.sum() - m) / (m * (m - 1)) - 2 * across.mean()
+    return float(unbiased * SCALE)
+
+
+def squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
+    """Of every sound of one set from every one of the other, `[N, M]`."""
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
+    result: NDArray[np.float64] = np.maximum(squares, 0.0)
+    return result

@@ -1,0 +1,93 @@
+"""What a set of new sounds is like beside the recordings: how new each is, how far all are from held-out sound, how varied."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.codec.model import VQVAE
+from distill.codes.store import Codes
+from distill.novelty.distance import Diversity, KernelDistance, Statistics, diversity, kernel_distance, sound_statistics
+from distill.novelty.reference import MOST_FRAMES, Coded, Reference, evenly
+from distill.novelty.spectral_space import CodeSpectra
+from distill.novelty.verdict import Judge, Novelty
+
+MOST_COMPARED = 200  # recordings of each side that distances look at
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """Figures of a set of sounds. `held_out_mean_seconds` counts 8 s of a recording at most, as the sounds' mean does."""
+
+    sounds: int
+    seconds: float
+    mean_seconds: float
+    held_out_mean_seconds: float
+    new: int
+    close: int
+    copies: int
+    mean_agreement: float  # share of codes that stand at the same place in the nearest training recording
+    mean_percentile_codes: float  # of held-out recordings that are less alike; .5 is as new as held-out sound
+    mean_percentile_spectra: float
+    longest_copied_seconds: float
+    distance: KernelDistance | None
+    diversity: Diversity | None
+
+    def metrics(self) -> dict[str, float]:
+        """All figures under their names; those that there is too little to compute are left out."""
+        values = {name: value for name, value in vars(self).items() if name not in ("distance", "diversity")}
+        if self.distance is not None:
+            values |= {
+                "kernel_distance": self.distance.value,
+                "kernel_distance_null_mean": self.distance.null_mean,
+                "kernel_distance_null_deviation": self.distance.null_deviation,
+            }
+        if self.diversity is not None:
+            values |= {"diversity": self.diversity.value, "diversity_of_recordings": self.diversity.usual}
+        return values
+
+
+class Comparison:
+    """Compares sounds with a reference. Raises ValueError when that has no scores."""
+
+    def __init__(self, reference: Reference, codec: VQVAE) -> None:
+        self.reference, self._judge = reference, Judge(reference, codec)
+        self._spectra, self._frame_rate = CodeSpectra(codec), codec.spectrogram.frame_rate
+
+    def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:
+        """Of each sound's codes `[F, Q]`."""
+        return self._judge.judge(sounds)
+
+    def report(
+        self, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
+    ) -> SetReport:
+        """Of all sounds together. Recordings count up to `most_frames`, where that is less than the reference holds."""
+        rate = self._frame_rate
+        longest = min(most_frames, MOST_FRAMES)
+        verdicts = [one.verdict for one in novelty]
+        generated = self.statistics(sounds, longest)
+        held_out, training = self._sides(longest)
+        return SetReport(
+            sounds=len(sounds),
+            seconds=sum(map(len, sounds)) / rate,
+            mean_seconds=float(np.mean([min(len(codes), longest) for codes in sounds])) / rate,
+            held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in self.reference.held_out]))
+            / rate,
+            new=verdicts.count("new"),
+            close=verdicts.count("close"),
+            copies=verdicts.count("copy"),
+            mean_agreement=float(np.mean([one.codes.likeness for one in novelty])),
+            mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
+            mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
+            longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
+            distance=kernel_distance(generated, held_out, training, seed),
+            diversity=diversity(generated, held_out, training, seed),
+        )
+
+    def _sides(self, longest: int) -> tuple[Statistics, Statistics]:
+        held_out, training = (evenly(side, MOST_COMPARED) for side in (self.reference.held_out, self.reference.codes))
+        return self.statistics(held_out, longest), self.statistics(training, longest)
+
+    def statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
+        """What sets of sounds are compared by: `sound_statistics` of the first `longest` frames of each."""
+        return sound_statistics([self._spectra(codes[:longest]) for codes in sounds])

@@ -1,0 +1,88 @@
+"""How like the recordings that a model learnt sounds are, in both spaces, and what is usual for sounds that are new."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.codec.model import VQVAE
+from distill.novelty.alignment import Match
+from distill.novelty.code_space import CodeIndex
+from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
+from distill.novelty.spectral_space import CodeSpectra, SpectralIndex
+
+SHORTEST = 6  # frames of a piece that others are judged by
+MOST_ANEW = 64  # recordings
+SOFTER = 0.7
+
+
+@dataclass(frozen=True)
+class Score:
+    """A passage beside what is most like it: in codes, in spectra."""
+
+    frames: int
+    codes: Match
+    spectra: Match
+
+    def row(self) -> list[float]:
+        """As a row of `Scores`."""
+        both = (self.codes, self.spectra)
+        return [self.frames, *(value for one in both for value in (one.likeness, one.copied_frames, one.edit_distance))]
+
+
+class Likeness:
+    """Compares sounds with the training recordings of a reference."""
+
+    def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
+        self._spectra, self._recordings = CodeSpectra(codec), recordings
+
+    def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
+        """Of codes `[F, Q]`, F at most MOST_FRAMES."""
+        if not passages:
+            return []
+        asked = [codes.astype(np.int64, copy=False) for codes in passages]
+        in_codes = self._by_codes.match(asked)
+        in_spectra = self._by_spectra.match([self._spectra(codes) for codes in asked])
+        return [Score(*all_three) for all_three in zip(map(len, asked), in_codes, in_spectra, strict=True)]
+
+    @cached_property
+    def _by_codes(self) -> CodeIndex:
+        return CodeIndex(self._recordings)
+
+    @cached_property
+    def _by_spectra(self) -> SpectralIndex:
+        return SpectralIndex([self._spectra(codes) for codes in self._recordings])
+
+
+def with_scores(reference: Reference, codec: VQVAE) -> Reference:
+    """The reference with what its held-out recordings score, whole and cut to half again and again, and with what
+    training recordings score that were decoded, shifted by half a frame, made softer and coded again."""
+    likeness = Likeness(codec, reference.codes)
+    pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
+    some = evenly(reference.codes, MOST_ANEW)
+    return replace(
+        reference,
+        scores=_table(likeness.scores(pieces)),
+        anew=_table(likeness.scores(_coded_anew(codec, [codes[:MOST_FRAMES] for codes in some]))),
+    )
+
+
+def _halved(codes: Coded) -> list[Coded]:
+    pieces = [codes]
+    while len(pieces[-1]) >= 2 * SHORTEST:
+        pieces.append(pieces[-1][: len(pieces[-1]) // 2])
+    return pieces
+
+
+def _coded_anew(codec: VQVAE, recordings: Sequence[Coded]) -> list[NDArray[np.int64]]:
+    shift = codec.spectrogram.samples_per_frame // 2
+    decoded = codec.decode_each(torch.from_numpy(codes.astype(np.int64)) for codes in recordings)
+    sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
+    return [codes.cpu().numpy() for codes in codec.encode_each(sounds)]
+
+
+def _table(scores: Sequence[Score]) -> Scores:
+    return np.array([score.row() for score in scores], dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The pipeline, wired once: for the stages, `distill train` and the benchmarks."""

@@ -1,0 +1,1 @@
+"""Synthetic sounds, and the training on them that the shipped weights come from."""

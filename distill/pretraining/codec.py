@@ -1,0 +1,213 @@
+"""Practice of the decoder: what it can learn of any sound, learnt once from synthetic ones and shipped as its start.
+
+`make starts` writes `distill/models/starts/`, going on from what lies there. Nobody's recordings go into it: the sounds
+are `audio/practice.py`'s, coded with the codebooks of small made-up corpora, so that the decoder meets the quantisation
+error it will meet in earnest.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from distill.audio.augment import varispeed
+from distill.codec.build import build_vqvae
+from distill.codec.initialise import WARM_PARTS, start_path, warm_start
+from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.codec.model import VQVAE
+from distill.codec.quantizer import ResidualQuantizer
+from distill.codec.training import BETAS, WARMUP_STEPS
+from distill.execution import execution_from_environment
+from distill.params import VQVAEParams
+from distill.pretraining.synthetic_sounds import practice_sound
+from distill.progress import ProgressReport
+from distill.seeds import derive_seed
+from distill.storage.files import write_bytes
+from distill.training.checkpoints import CheckpointStore
+from distill.training.fabric import make_fabric
+from distill.training.metrics_log import Line
+from distill.training.task import Epoch, FitSettings, Step
+from distill.training.trainer import Fit
+
+SOUNDS, HELD_OUT = 5000, 100  # practice sounds in the pool, and how many of them only judge
+SOUND_FRAMES, CROP_FRAMES = 80, 32  # code frames
+CORPORA = 12  # made-up corpora, each with a projection and codebooks of its own
+CORPUS_SOUNDS = (60, 200, 400)
+CORPUS_CODEWORDS = (256, 128, 64, 512)
+CORPUS_FRAMES = 12_000
+LEVELS = 4
+FIRST_N_FFT = 1024  # other windows' first practice begins with the convolutions of this one
+BATCH_SIZE, STEPS_PER_EPOCH = 8, 250
+UNQUANTISED_SHARE = 0.15
+MAX_SEMITONES = 6.0
+GAIN_RANGE = (0.3, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Coding:
+    """Projection and codebooks of one made-up corpus."""
+
+    mean: Tensor
+    components: Tensor
+    quantizer: ResidualQuantizer
+
+
+class _Decoding(nn.Module):
+    """The codec from features on: what practice trains."""
+
+    def __init__(self, codec: VQVAE) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `[B, F, features]` to samples `[B, N]`."""
+        audio: Tensor = self.codec.decode_features(features)
+        return audio
+
+
+class _PracticeTask:
+    """What the engine trains: decoding of coded practice sounds. A batch is (features, samples)."""
+
+    steps_per_epoch = STEPS_PER_EPOCH
+
+    def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
+        config = VQVAEParams(dropout=0.0).resolve(1000)
+        self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
+        if not warm_start(self.codec):
+            warm_start(self.codec, FIRST_N_FFT, ("decoder.",))
+        self.model = _Decoding(self.codec)
+        self.seed, self.fabric = seed, fabric
+        self.step = self.codec.spectrogram.samples_per_frame
+        self.sounds: list[NDArray[np.float32]] = []
+        for number in range(SOUNDS):
+            rng = np.random.default_rng(derive_seed(seed, 10, number))
+            self.sounds.append(practice_sound(rng, sample_rate, SOUND_FRAMES * self.step))
+            progress(number + 1, SOUNDS, "practice sounds")
+        self.codings = [self._coding(number, progress) for number in range(CORPORA)]
+        self.loss = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
+        fabric.to_device(self.loss)
+
+    def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor]]:
+        for step in range(skip, STEPS_PER_EPOCH):
+            rng = np.random.default_rng(derive_seed(self.seed, 11, epoch, step))
+            audio = torch.stack([self._crop(rng) for _ in range(BATCH_SIZE)])
+            coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= UNQUANTISED_SHARE else None
+            yield self._pair(audio, coding)
+
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        features, audio = batch
+        return {"train_loss": self.loss(model(features), audio)}
+
+    def probe(self) -> None:
+        """Nothing here has a perplexity."""
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        losses = []
+        for number, audio in enumerate(self._held_out()):
+            features, samples = self._pair(audio, self.codings[number % CORPORA])
+            losses.append(float(self.loss(self.codec.decode_features(features), samples)))
+        return {"val_loss": sum(losses) / len(losses)}
+
+    def _held_out(self) -> Iterator[Tensor]:
+        pool = [torch.from_numpy(sound[: CROP_FRAMES * self.step]) for sound in self.sounds[-HELD_OUT:]]
+        for start in range(0, HELD_OUT, BATCH_SIZE):
+            yield torch.stack(pool[start : start + BATCH_SIZE])
+
+    @torch.no_grad()
+    def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor]:
+        codec, margin = self.codec, self.codec.spectrogram.margin
+        features = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
+        if coding is not None:
+            cast(Tensor, codec.mean).copy_(coding.mean)
+            cast(Tensor, codec.components).copy_(coding.components)
+            codes = coding.quantizer.search(codec.project(features))
+            features = codec.unproject(coding.quantizer.decode(codes))
+        return features, self.fabric.to_device(audio)
+
+    def _crop(self, rng: np.random.Generator) -> Tensor:
+        length = CROP_FRAMES * self.step
+        speed = 2.0 ** (rng.uniform(-MAX_SEMITONES, MAX_SEMITONES) / 12)
+        needed = int(length * speed) + 1
+        sound = self.sounds[int(rng.integers(SOUNDS - HELD_OUT))]
+        start = int(rng.integers(len(sound) - needed))
+        gain = rng.uniform(*GAIN_RANGE) * rng.choice((-1.0, 1.0))
+        played = varispeed(torch.from_numpy(sound[start : start + needed]), speed)[:length]
+        crop: Tensor = nn.functional.pad(played, (0, length - len(played))) * gain
+        return crop
+
+    @torch.no_grad()
+    def _coding(self, number: int, progress: ProgressReport) -> _Coding:
+        codec, generator = self.codec, torch.Generator().manual_seed(derive_seed(self.seed, 12, number))
+        count = CORPUS_SOUNDS[number % len(CORPUS_SOUNDS)]
+        chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
+        margin = codec.spectrogram.margin
+        padded = (np.pad(self.sounds[index], margin) for index in chosen)
+        pieces = [codec.features(torch.from_numpy(sound)[None])[0, : CORPUS_FRAMES // count] for sound in padded]
+        codec.fit_projection(torch.cat(pieces))
+        codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
+        quantizer = ResidualQuantizer(codec.architecture.latent_size, codewords, LEVELS, ema_decay=1.0).eval()
+        quantizer.fit([codec.project(piece) for piece in pieces], generator)
+        progress(number + 1, CORPORA, "made-up corpora")
+        mean, components = cast(Tensor, codec.mean).clone(), cast(Tensor, codec.components).clone()
+        return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
+
+
+def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:
+    """A codec whose decoder has practised `epochs` epochs of 250 steps at `sample_rate` Hz."""
+    with ProgressReport("practice") as progress:
+        task = _PracticeTask(sample_rate, seed, fabric, progress)
+
+        def show_step(step: Step) -> None:
+            progress(step.step, step.total_steps, f"loss {step.losses['train_loss']:.3f}")
+
+        def show_epoch(epoch: Epoch) -> None:
+            progress.say(
+                f"epoch {epoch.epoch + 1}: loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
+            )
+
+        settings = FitSettings(
+            epochs=epochs,
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            betas=BETAS,
+            gradient_clip=5.0,
+            warmup_steps=WARMUP_STEPS,
+            patience=0,
+            seed=seed,
+            start_counts=True,
+        )
+        Fit(task, settings, fabric, store, show_step, show_epoch).run()
+    write_start(task.codec)
+    return task.codec
+
+
+def write_start(codec: VQVAE) -> Path:
+    """Write a decoder where `warm_start` looks for it, in half precision."""
+    path = start_path(codec.spectrogram.n_fft)
+    tensors = {key: value for key, value in codec.state_dict().items() if key.startswith(WARM_PARTS)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, save({key: value.detach().cpu().half().contiguous() for key, value in tensors.items()}))
+    return path
+
+
+def main() -> None:
+    """`python -m distill.pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
+    sample_rate, epochs, seed = (int(value) for value in sys.argv[1:])
+    store = CheckpointStore(Path(".distill") / "practice" / f"{sample_rate}-{epochs}-{seed}")
+    learn_start(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)
+    store.clear()
+
+
+if __name__ == "__main__":
+    main()

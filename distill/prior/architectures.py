@@ -1,0 +1,121 @@
+"""The table of priors: which class an architecture is, and what decides the shape of its tensors."""
+
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from distill.params import (
+    WITH_DEPTH,
+    Architecture,
+    ChunkSize,
+    CodebookSize,
+    CodewordSize,
+    DepthLayers,
+    Heads,
+    KeySize,
+    Levels,
+    PriorLayers,
+    PriorWidth,
+    Settings,
+    ShardLength,
+)
+from distill.prior.base import Prior
+from distill.prior.codeword_embedding import unit_codewords
+from distill.prior.delay import DelayPrior
+from distill.prior.flat import FlatPrior
+from distill.prior.frame import FramePrior
+from distill.prior.memory.block import MemorySize
+from distill.prior.memory.network import MemoryPrior
+
+SpanFrames = Annotated[int, Field(ge=1, le=1 << 24)]
+
+Label = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class MemoryShape(Settings):
+    """What the memories of `architecture: memory` are like, in frames; `span_frames` they were trained on at most."""
+
+    shard_length: ShardLength
+    chunk_size: ChunkSize
+    key_size: KeySize
+    span_frames: SpanFrames
+
+
+class PriorShape(Settings):
+    """`prior_config`: what decides the shape of the prior's tensors. `codeword_size` 0: codes are known as numbers only.
+
+    `labels` are those that a sound can be asked for by.
+    """
+
+    architecture: Architecture
+    codebook_size: CodebookSize
+    num_quantizers: Levels
+    context_frames: Annotated[int, Field(ge=1, le=1 << 20)]
+    hidden_size: PriorWidth
+    num_layers: PriorLayers
+    num_heads: Heads
+    depth_layers: DepthLayers
+    codeword_size: CodewordSize
+    labels: Annotated[list[Label], Field(max_length=1000)] = []
+    memory: MemoryShape | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        head = self.hidden_size // self.num_heads
+        if self.hidden_size % self.num_heads or (head % 2 and self.architecture != "flat"):
+            raise ValueError("expected num_heads to divide hidden_size into heads of even size")
+        if self.depth_layers and self.architecture not in WITH_DEPTH:
+            raise ValueError(f"expected depth_layers 0 but for {' and '.join(WITH_DEPTH)}")
+        if (self.memory is not None) != (self.architecture == "memory"):
+            raise ValueError("expected memory exactly where the architecture is memory")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("expected every label once")
+        if self.codeword_size and self.architecture == "flat":
+            raise ValueError("expected codeword_size 0 for flat")
+        return self
+
+    @property
+    def seq_len(self) -> int:
+        """Codes in the context."""
+        return self.context_frames * self.num_quantizers
+
+    @property
+    def parameters(self) -> int:
+        """At least so many weights has a prior of this shape."""
+        tables = (
+            2 * self.codebook_size * self.hidden_size + self.num_quantizers * self.codebook_size * self.codeword_size
+        )
+        if self.architecture == "flat":
+            tables += self.seq_len * self.hidden_size
+        keys = 0 if self.memory is None else 3 * self.num_heads * self.memory.key_size
+        tables += self.num_layers * (4 * self.hidden_size**2 + keys * self.hidden_size) if keys else 0
+        return (
+            tables
+            + len(self.labels) * self.hidden_size
+            + (12 * self.num_layers + 8 * self.depth_layers) * self.hidden_size**2
+        )
+
+
+def build_prior(
+    shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+) -> Prior:
+    """A prior of that shape with weights drawn from the global generator; `codebooks` `[Q, V, C]` are the codec's.
+
+    Without them the codewords are zeros, for a state dict to fill.
+    """
+    sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
+    if shape.architecture == "flat":
+        return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
+    words = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
+    if codebooks is not None and shape.codeword_size:
+        words = unit_codewords(codebooks.cpu())
+    if shape.architecture == "delay":
+        return DelayPrior(words, *sizes, len(shape.labels))
+    if shape.memory is not None:
+        memory = shape.memory
+        size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)
+        others = (shape.depth_layers, len(shape.labels), history_dropout, size, memory.span_frames)
+        return MemoryPrior(words, *sizes, *others)
+    return FramePrior(words, *sizes, shape.depth_layers, len(shape.labels), history_dropout)

@@ -1,0 +1,54 @@
+"""`artifacts/prior`: a trained prior on disk."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from distill.errors import ArtifactError
+from distill.novelty.reference import Reference, read_reference
+from distill.params import PriorConfig, Settings
+from distill.prior.architectures import PriorShape, build_prior
+from distill.prior.base import Prior
+from distill.storage.files import write_bytes
+from distill.storage.weights import load_weights
+from distill.training.artifact import WEIGHTS, load_config
+
+REFERENCE = "reference.safetensors"
+
+
+class PriorArtifact(Settings):
+    """`artifacts/prior/config.json`."""
+
+    shape: PriorShape
+    training: PriorConfig
+    recordings: int
+    best_epoch: int
+    epochs_trained: int
+    final_perplexity: float
+    best_perplexity: float
+    val_bits_per_second: float
+    codec_sha256: str
+    fingerprint: str
+
+
+def load_prior(folder: Path) -> tuple[Prior, PriorArtifact]:
+    """Read `artifacts/prior`, on the CPU, in eval mode. Raises ArtifactError."""
+    config = load_config(folder, PriorArtifact)
+    return load_weights(folder / WEIGHTS, build_prior(config.shape)), config
+
+
+def save_reference(folder: Path, reference: Reference) -> None:
+    """Write what the prior learnt and was judged by, for sounds to be compared with."""
+    write_bytes(folder / REFERENCE, save(reference.tensors()))
+
+
+def load_reference(folder: Path, shape: PriorShape) -> Reference:
+    """Read it. Raises ArtifactError."""
+    path = folder / REFERENCE
+    try:
+        return read_reference(load_file(path), shape.codebook_size, shape.num_quantizers)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: expected the codes that the prior learnt, found none that can be used ({error}); train the prior again"
+        ) from error

@@ -1,0 +1,203 @@
+"""What a prior learns from, and codes as batches for it: a view of each recording an epoch, windows of it, windows of like length together."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.codes.sequences import (
+    Batch,
+    CodeSequences,
+    Window,
+    covering_windows,
+    pad_batch,
+    random_windows,
+    window_count,
+)
+from distill.codes.store import Codes, CodesConfig
+from distill.novelty.reference import Reference, make_reference
+from distill.seeds import derive_seed
+
+SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
+PROBE_WINDOWS = 16
+SPANS = 0.25  # share of the long recordings of an epoch that are learnt in spans
+
+
+@dataclass(frozen=True, eq=False)
+class PriorData:
+    """What a prior learns from and is judged on: of each training recording its coded views `[F, Q]`, the first as it
+    is, of each held-out recording one; the groups of near-duplicates they belong to; the codec's codebooks `[Q, V, C]`;
+    what the codes mean; where there are labels their names and each recording's, from 1 on, 0 for none; and for people
+    what the training recordings are called."""
+
+    train: Sequence[Sequence[Codes]]
+    train_groups: Sequence[str]
+    held_out: Sequence[Codes]
+    held_out_groups: Sequence[str]
+    codebooks: Tensor
+    codes: CodesConfig
+    labels: Sequence[str] = ()
+    train_labels: Sequence[int] | None = None
+    held_out_labels: Sequence[int] | None = None
+    train_names: Sequence[str] = ()
+
+    @property
+    def recordings(self) -> int:
+        """On both sides."""
+        return len(self.train) + len(self.held_out)
+
+    def reference(self) -> Reference:
+        """What drawn sounds are compared with, without scores yet."""
+        return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
+
+
+class WindowSampler:
+    """Random windows of the training side. What an epoch holds is a function of (seed, epoch)."""
+
+    def __init__(
+        self,
+        recordings: Sequence[Sequence[Codes]],
+        codebook_size: int,
+        num_quantizers: int,
+        context_frames: int,
+        batch_size: int,
+        seed: int,
+        labels: Sequence[int] | None = None,
+        label_dropout: float = 0.0,
+        span_frames: int = 0,
+    ) -> None:
+        """`recordings` are the views `[F, Q]` of each recording, the first as it is; `labels` the recordings', 0 for none.
+
+        A window loses its label with probability `label_dropout`: so a prior learns what sounds are like without. Spans, where there are
+        any, have `span_frames` at most.
+        """
+        self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
+        self.label_dropout, self.span_frames = label_dropout, span_frames
+        every = (
+            None if labels is None else [label for label, views in zip(labels, recordings, strict=True) for _ in views]
+        )
+        self.sequences = CodeSequences(
+            (view for views in recordings for view in views), codebook_size, num_quantizers, every
+        )
+        self.views = [len(views) for views in recordings]
+        self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # sequence of each recording as it is
+        self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
+        self.batches_per_epoch = self._planned()
+
+    def _planned(self) -> int:
+        """How many batches an epoch has."""
+        return -(-sum(self.counts) // self.batch_size)
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """The batches of an epoch, the first `skip` left out."""
+        generator = np.random.default_rng(derive_seed(self.seed, 6, epoch))
+        chosen = self.first + generator.integers(self.views)
+        for number, some in enumerate(self._windows(chosen, generator)):
+            lost = None
+            if self.sequences.labels is not None:
+                lost = torch.from_numpy(np.flatnonzero(generator.random(len(some)) < self.label_dropout))
+            if number >= skip:
+                batch = self._padded(some)
+                if batch.labels is None or lost is None:
+                    yield batch
+                else:
+                    yield replace(batch, labels=batch.labels.index_fill(0, lost, 0))
+
+    def _padded(self, windows: Sequence[Window]) -> Batch:
+        return pad_batch(self.sequences, windows)
+
+    def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
+        """The windows of an epoch's batches, of these sequences."""
+        windows = self._random_windows(chosen, self.counts, self.context_frames, generator)
+        return shuffled_batches(windows, self.batch_size, generator)
+
+    def _random_windows(
+        self, chosen: NDArray[np.int64], counts: Sequence[int], frames: int, generator: np.random.Generator
+    ) -> list[Window]:
+        lengths = [self.sequences.lengths[index] for index in chosen]
+        return [
+            Window(int(chosen[window.sequence]), window.start, window.stop)
+            for window in random_windows(lengths, counts, frames, generator)
+        ]
+
+    def probe(self) -> Batch:
+        """A fixed batch of windows, of recordings as they are."""
+        generator = np.random.default_rng(derive_seed(self.seed, 7))
+        windows = [
+            Window(int(self.first[window.sequence]), window.start, window.stop)
+            for window in covering_windows([self.sequences.lengths[index] for index in self.first], self.context_frames)
+        ]
+        chosen = generator.permutation(len(windows))[:PROBE_WINDOWS]
+        return pad_batch(self.sequences, [windows[index] for index in chosen])
+
+
+class SpanSampler(WindowSampler):
+    """Some of the long recordings of an epoch in spans of many windows, what there is to remember; all others in windows, so that many
+    recordings are in a batch. All batches have about as many frames, and shapes of which there are few: kernels for each are kept in
+    memory.
+    """
+
+    def _planned(self) -> int:
+        inputs = np.array([self.sequences.lengths[index] - 1 for index in self.first])
+        self.long = np.flatnonzero(inputs > self.context_frames)
+        self.in_spans = math.ceil(SPANS * len(self.long))
+        share = self.in_spans / max(1, len(self.long))
+        self.span_counts = [window_count(int(inputs[index]) + 1, self.span_frames) for index in self.long]
+        wanted = math.ceil(share * float(inputs[self.long].sum()) / (self.batch_size * self.context_frames))
+        self.span_batches = min(wanted, sum(sorted(self.span_counts)[: self.in_spans]))
+        in_windows = sorted(self.counts[index] for index in self.long)
+        always = sum(self.counts) - sum(in_windows)
+        wanted = math.ceil((always + (1 - share) * sum(in_windows)) / self.batch_size)
+        self.window_batches = min(wanted, always + sum(in_windows[: len(self.long) - self.in_spans]))
+        return self.span_batches + self.window_batches
+
+    def _padded(self, windows: Sequence[Window]) -> Batch:
+        longest = max(len(window) for window in windows)
+        most = self.context_frames if longest <= self.context_frames else self.span_frames
+        return pad_batch(self.sequences, windows, rounded_up(len(windows)), min(rounded_up(longest), most))
+
+    def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
+        in_spans = generator.permutation(len(self.long))[: self.in_spans]
+        counts = [self.span_counts[index] for index in in_spans]
+        spans = self._random_windows(chosen[self.long[in_spans]], counts, self.span_frames, generator)
+        others = np.setdiff1d(np.arange(len(chosen)), self.long[in_spans])
+        counts = [self.counts[index] for index in others]
+        windows = self._random_windows(chosen[others], counts, self.context_frames, generator)
+        mixed = [windows[index] for index in generator.permutation(len(windows))]
+        batches = [
+            *even_batches(sorted(spans, key=len), self.span_batches),
+            *even_batches(mixed, self.window_batches),
+        ]
+        return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def rounded_up(number: int) -> int:
+    """The next number of which there are eight from each power of two to the next."""
+    step = 1 << max(0, number.bit_length() - 4)
+    return -(-number // step) * step
+
+
+def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
+    """So many batches of neighbouring windows, of about as many frames; none is empty where there are as many windows."""
+    total = np.cumsum([0, *(len(window) for window in windows)])
+    edges = [0]
+    for number in range(1, count):
+        wanted = int(np.searchsorted(total, total[-1] * number / count))
+        edges.append(min(max(wanted, edges[-1] + 1), len(windows) - (count - number)))
+    edges.append(len(windows))
+    return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
+
+
+def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.Generator) -> list[list[Window]]:
+    """Random batches whose windows are of similar length, in random order. The short batch, if any, is as random."""
+    order = generator.permutation(len(windows))
+    batches = []
+    for start in range(0, len(order), size * SORTED_BATCHES):
+        chunk = sorted(order[start : start + size * SORTED_BATCHES], key=lambda index: len(windows[index]))
+        batches += [[windows[index] for index in chunk[first : first + size]] for first in range(0, len(chunk), size)]
+    return [batches[index] for index in generator.permutation(len(batches))]

@@ -1,0 +1,76 @@
+"""`DelayPrior` step by step."""
+
+import torch
+from torch import Tensor
+
+from distill.codes.patterns import delay_codes, undelay
+from distill.codes.sequences import begin_mark, window_start
+from distill.prior.base import Draw
+from distill.prior.decode.steps import Decoder, FrameReader, Product
+from distill.prior.delay import DelayPrior
+
+
+class DelaySampler:
+    """Draws Q - 1 places ahead of the frame that it gives. Where a window ends the next one begins, see `window_start`."""
+
+    @torch.no_grad()
+    def __init__(self, prior: DelayPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        device, levels = prior.bias.device, prior.num_quantizers
+        self.prior, self.labels, self.mark = prior, labels, begin_mark(prior.codebook_size)
+        self.decoder = Decoder(prior.stack, count, prior.context_frames + levels - 1)
+        self.read = FrameReader(prior.read(prior.codewords), prior.place)
+        self.guessed = Product(prior.guessed(prior.codewords).flatten(0, 1), (prior.bias + prior.impossible).flatten())
+        begin = torch.full((count, 1, levels), self.mark, device=device)
+        self.given = begin[:, :0] if past is None else past.to(device)
+        self.frame = self.given.shape[1]
+        frames = torch.cat([begin, self.given], dim=1)
+        self.drawn = delay_codes(frames, self.mark)[:, : frames.shape[1]]  # [B, S, Q]
+        self.start = -1  # place that the window begins with; -1: the cache lacks it
+
+    @torch.no_grad()
+    def next_frame(self, draw: Draw) -> Tensor:
+        """See `Sampler`."""
+        levels = self.prior.num_quantizers
+        while self.drawn.shape[1] < self.frame + 1 + levels:
+            self._advance(draw)
+        self.frame += 1
+        return undelay(self.drawn[:, self.frame : self.frame + levels])[:, 0]
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self.decoder.keep(rows)
+        self.drawn, self.given = self.drawn[rows], self.given[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+
+    def _advance(self, draw: Draw) -> None:
+        """One place more: level q of frame `place - q`, counted from 0 on without the begin mark."""
+        place, cache = self.drawn.shape[1] - 1, self.decoder.cache
+        start = window_start(place + 1, cache.positions)
+        if start != self.start:
+            self.start, cache.length = start, 0
+            if place > start:
+                self.prior.logits(self._window(start, place), torch.tensor([start]), self.labels, cache)
+        logits = self._logits(self._window(place, place + 1)[:, 0], place)
+        codes = [self._code(logits[:, level], level, place - level, draw) for level in range(logits.shape[1])]
+        self.drawn = torch.cat([self.drawn, torch.stack(codes, dim=1)[:, None]], dim=1)
+
+    def _code(self, logits: Tensor, level: int, frame: int, draw: Draw) -> Tensor:
+        if frame < 0:
+            return torch.full_like(self.drawn[:, 0, 0], self.mark)
+        if frame < self.given.shape[1]:
+            return self.given[:, frame, level]
+        return draw(logits, level, frame).to(logits.device)
+
+    def _window(self, begin: int, end: int) -> Tensor:
+        """What has been drawn at these places, without what belongs to frames before the window."""
+        window = self.drawn[:, begin:end]
+        if begin - self.start < window.shape[2] - 1:
+            window = window.clone()
+            for level in range(begin - self.start + 1, window.shape[2]):
+                window[:, : self.start + level - begin, level] = self.mark
+        return window
+
+    def _logits(self, codes: Tensor, place: int) -> Tensor:
+        """Logits `[B, Q, V + marks]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
+        x = self.prior.labelled(self.read(codes, place)[:, None], self.labels)[:, 0]
+        return self.guessed(self.decoder(x, place)).view(len(codes), self.prior.num_quantizers, -1)

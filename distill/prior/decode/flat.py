@@ -1,0 +1,60 @@
+"""`FlatPrior` step by step: code after code."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.codes.patterns import flatten_codes
+from distill.codes.sequences import begin_mark, window_start
+from distill.prior.base import Draw
+from distill.prior.decode.steps import Decoder, Product
+from distill.prior.flat import FlatPrior
+
+
+class FlatSampler:
+    """Code after code. Where a window ends the next one begins, see `window_start`."""
+
+    @torch.no_grad()
+    def __init__(self, prior: FlatPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        tokens = prior.tokens
+        self.prior, self.known = prior, prior.known(labels)
+        self.device = tokens.head.weight.device
+        self.decoder, self.head = Decoder(tokens.stack, count, tokens.seq_len), Product(tokens.head.weight)
+        levels = torch.arange(tokens.seq_len, device=self.device) % tokens.num_quantizers
+        self.places = tokens.position_embedding.weight + tokens.level_embedding(levels)  # [positions, D]
+        self.tokens = [torch.full((count, 1), begin_mark(prior.codebook_size), device=self.device)]
+        self.frame, self.start = 0, 0
+        if past is not None:
+            self.tokens.append(flatten_codes(past.to(self.device)))
+            self.frame = past.shape[1]
+        self.fresh = torch.cat(self.tokens, dim=1)  # what the cache lacks
+
+    @torch.no_grad()
+    def next_frame(self, draw: Draw) -> Tensor:
+        """See `Sampler`."""
+        levels = self.prior.num_quantizers
+        start = window_start(self.frame + 1, self.prior.context_frames)
+        if start != self.start:
+            self.start, self.decoder.cache.length = start, 0
+            self.fresh = torch.cat(self.tokens, dim=1)[:, start * levels :]
+        for level in range(levels):
+            self.fresh = draw(self._logits(), level, self.frame)[:, None].to(self.device)
+            self.tokens.append(self.fresh)
+        self.frame += 1
+        return torch.cat(self.tokens[-levels:], dim=1)
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self.decoder.keep(rows)
+        self.tokens, self.fresh = [torch.cat(self.tokens, dim=1)[rows]], self.fresh[rows]
+        if self.known is not None and len(self.known) > 1:
+            self.known = self.known[rows]
+
+    def _logits(self) -> Tensor:
+        """Logits `[B, V + marks]` of what follows `fresh`, which the cache takes up: `CodePrior.forward` in fewer calls."""
+        tokens, cache = self.prior.tokens, self.decoder.cache
+        if self.fresh.shape[1] > 1:
+            return cast(Tensor, tokens(self.fresh, cache, self.known))[:, -1]
+        x = nn.functional.embedding(self.fresh[:, 0], tokens.token_embedding.weight) + self.places[cache.length]
+        return self.head(self.decoder(x if self.known is None else x + self.known[:, 0]))

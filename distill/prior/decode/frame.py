@@ -1,0 +1,98 @@
+"""`FramePrior` step by step: frame after frame, level after level."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.codes.sequences import begin_mark, window_start
+from distill.prior.base import Draw
+from distill.prior.decode.pointer_mixture import Recalled
+from distill.prior.decode.steps import Decoder, FrameReader, Norm, Product, ResidualStep
+from distill.prior.frame import FramePrior
+from distill.prior.transformer import ResidualBlock, Transformer
+
+
+class FrameSampler:
+    """Frame after frame, level after level. Where a window ends the next one begins, see `window_start`."""
+
+    @torch.no_grad()
+    def __init__(self, prior: FramePrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+        self.prior, self.labels = prior, labels
+        self.tables, self.decoder = prior.tables(), self._decoder(count)
+        self.to_depth = Product(prior.to_depth.weight, prior.to_depth.bias)
+        self.depth = [ResidualStep(cast(ResidualBlock, block)) for block in prior.depth]
+        self.norm = Norm(prior.norm)
+        self.guessed = [self._guess(level) for level in range(prior.num_quantizers)]
+        self.recalled = Recalled(prior.recall, prior.context_frames)
+        mark, device = begin_mark(prior.codebook_size), prior.bias.device
+        self.past = torch.full((count, 1, prior.num_quantizers), mark, device=device)  # [B, S, Q], the window
+        if past is not None:
+            self.past = torch.cat([self.past, past.to(device)], dim=1)
+        self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
+        self.read = FrameReader(self.tables.read, prior.place)
+
+    @torch.no_grad()
+    def next_frame(self, draw: Draw) -> Tensor:
+        """See `Sampler`."""
+        self._catch_up()
+        known = self._known()
+        self.recalled.begin(self.past)
+        codes: list[Tensor] = []
+        for level in range(self.prior.num_quantizers):
+            if level:
+                known = known + self._say(level - 1, codes[-1])
+            logits = self._logits(known, level)
+            codes.append(draw(logits, level, self.frame).to(known.device))
+        self.frame += 1
+        frame = torch.stack(codes, dim=1)
+        self.past = torch.cat([self.past, frame[:, None]], dim=1)
+        return frame
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Sampler`."""
+        self.decoder.keep(rows)
+        self.past = self.past[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+
+    def _decoder(self, count: int) -> Decoder:
+        return Decoder(cast(Transformer, self.prior.stack), count, self.prior.context_frames)
+
+    def _catch_up(self) -> None:
+        """Let the decoder see what comes before the last frame."""
+        start = window_start(self.frame + 1, self.prior.context_frames)
+        if start != self.start:
+            cache = self.decoder.cache
+            self.past = self.past[:, start - max(0, self.start) :]
+            self.start, cache.length = start, 0
+            if self.past.shape[1] > 1:
+                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, cache)
+
+    def _known(self) -> Tensor:
+        """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
+        x = self.prior.labelled(self.read(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
+        return self.to_depth(self.decoder(x, self.frame))
+
+    def _logits(self, known: Tensor, level: int) -> Tensor:
+        """Logits `[B, V + marks]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
+        deep = known + self.prior.level[level]
+        for block in self.depth:
+            deep = block(deep)
+        guessed = self.guessed[level](self.norm(deep))
+        mixed = self.recalled.mixed(guessed[:, :-1], guessed[:, -1], level, self._far(level))
+        return mixed + self.prior.impossible[level]
+
+    def _far(self, _: int) -> Tensor | None:
+        """What the codes of a level weigh besides `[B, V + marks]`."""
+        return None
+
+    def _say(self, level: int, codes: Tensor) -> Tensor:
+        """Go on to the next level: what the codes `[B]` of this one are to it, `[B, D]`."""
+        self.recalled.say(level, codes)
+        return nn.functional.embedding(codes, self.tables.given[level])
+
+    def _guess(self, level: int) -> Product:
+        """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + marks + 1]`."""
+        prior, recall = self.prior, self.prior.recall
+        weight = torch.cat([self.tables.guessed[level], recall.sentinel.weight])
+        return Product(weight, torch.cat([prior.bias[level, 0], recall.sentinel.bias + recall.threshold[level]]))

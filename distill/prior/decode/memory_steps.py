@@ -1,0 +1,141 @@
+"""One position more of blocks with memories, in few calls and a state of constant size: see `decoding.py`."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.prior.decode.steps import Ahead, Norm, Product, ResidualStep, turning
+from distill.prior.memory.associative import feature_pairs
+from distill.prior.memory.block import LEAST_NORM, AtlasMAGBlock, BlockState, MemoryStack, MemoryState
+
+
+class MemoryStep:
+    """An `AtlasMAGBlock` and what it knows of B sequences, which changes in place."""
+
+    def __init__(self, block: AtlasMAGBlock) -> None:
+        memory = block.memory
+        self._block, self._memory, self._size = block, memory, block.size
+        self._norm, self._mlp = Norm(block.attention_norm), ResidualStep(block.mlp)
+        of_input = [block.attend.weight, memory.to_value.weight, memory.write.weight]
+        bias = torch.cat([memory.write.bias.new_zeros(len(of_input[0]) + len(of_input[1])), memory.write.bias])
+        self._enter = Product(torch.cat(of_input), bias)
+        self._address = Product(torch.cat([memory.to_query.weight, memory.to_key.weight]))
+        self._open, self._gate = Product(memory.enter.weight), Product(memory.leave.weight, memory.leave.bias)
+        self._project = Product(block.project.weight)
+        persistent = memory.persistent
+        self._first_keys, self._first_norm = persistent.m_persistent, persistent.norm_persistent
+        self._first, self._second, self._weights = feature_pairs(self._size.key_size, persistent.keys.device)
+
+    def begin(self, state: BlockState, position: int) -> None:
+        """Go on from a state after so many positions."""
+        batch, _, heads, seen, head = state.near.shape
+        self._near = state.near.new_zeros(batch, 2, heads, self._size.window, head)
+        places = torch.arange(position - seen, position, device=state.near.device) % self._size.window
+        self._near[:, :, :, places] = state.near
+        self._keys, self._norms, self._sums = state.keys.clone(), state.norm.clone(), state.sums.clone()
+        self._tail = state.tail.clone()
+        self._key = self._addresses()[1]
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the state takes."""
+        return sum(part.numel() * part.element_size() for part in self._state())
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences alone."""
+        self._near, self._keys, self._norms, self._sums, self._tail, self._key = (part[rows] for part in self._state())
+
+    def begin_shard(self) -> None:
+        """Forget what the shard before wrote, where it is not carried on."""
+        self._keys.copy_(self._first_keys.expand_as(self._keys))
+        self._norms.copy_(self._first_norm.expand_as(self._norms))
+        self._sums[:, self._memory.num_carried :] = 0
+
+    def __call__(self, x: Tensor, position: int, turns: Tensor) -> Tensor:
+        """`[B, D]` to `[B, D]`; `turns` of `turning`."""
+        batch, width = x.shape
+        heads, head = self._block.num_heads, width // self._block.num_heads
+        inputs = self._norm(x)
+        known = self._enter(inputs).contiguous()
+        near = known[:, : 3 * width].reshape(batch, 3, heads, head)
+        near = torch.addcmul(near * turns[0], near.roll(head // 2, 3), turns[1])
+        self._near.select(3, position % self._size.window).copy_(near.narrow(1, 1, 2))
+        key, value = self._near.narrow(3, 0, min(position + 1, self._size.window)).unbind(1)
+        mixed = nn.functional.scaled_dot_product_attention(near.select(1, 0).unsqueeze(2), key, value)
+        read, projected = self._remember(inputs, known[:, 3 * width : 4 * width], known[:, 4 * width :])
+        opened, said = self._open(torch.cat([read, projected], dim=1)).chunk(2, dim=1)
+        gate = self._gate(nn.functional.silu(opened) * said).sigmoid_()
+        return self._mlp(x + self._project(mixed.view(batch, width) * gate))
+
+    def _remember(self, inputs: Tensor, value: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
+        """What is read, `[B, D]`, and the projected query `[B, H d]`, after `value` `[B, D]` was written as far as `write` `[B, H]` says."""
+        batch, heads = write.shape
+        self._tail = torch.cat([self._tail[:, 1:], inputs[:, None]], dim=1)
+        before = self._key
+        query, self._key = self._addresses()
+        both = torch.stack([query, before])
+        query, key = both
+        query_features, key_features = both[..., self._first] * (both[..., self._second] * self._weights)
+        value = value.reshape(batch, heads, -1)
+        value = value * ((value.square().mean(dim=2, keepdim=True) + LEAST_NORM).rsqrt() * write.sigmoid()[..., None])
+        flat = (batch * heads, -1)
+        sums = self._sums.view(*flat, value.shape[2])
+        sums.baddbmm_(key_features.view(*flat, 1), value.view(batch * heads, 1, -1))
+        read = torch.bmm(query_features.view(batch * heads, 1, -1), sums).view(batch, heads, -1)
+        read = read * (read.square().mean(dim=2, keepdim=True) + 1.0).rsqrt()
+        keys = self._keys.view(batch * heads, *self._keys.shape[2:])
+        keys.baddbmm_(key.view(*flat, 1), key.view(batch * heads, 1, -1))
+        self._norms += key.square().sum(dim=2)
+        projected = (
+            torch.bmm(keys, query.view(*flat, 1)).view(batch, heads, -1) / self._norms.clamp_min(LEAST_NORM)[..., None]
+        )
+        projected = projected * (projected.square().mean(dim=2, keepdim=True) + LEAST_NORM).rsqrt()
+        return read.view(batch, -1), projected.view(batch, -1)
+
+    def _addresses(self) -> tuple[Tensor, Tensor]:
+        """The query after the last inputs, and the key of the value that comes next: `[B, H, d]`."""
+        context = (self._tail * self._memory.taps).sum(dim=1)
+        both = self._address(context).reshape(len(context), 2, self._block.num_heads, -1)
+        query, key = nn.functional.normalize(both, dim=3).unbind(1)
+        return query, key
+
+    def _state(self) -> tuple[Tensor, ...]:
+        return self._near, self._keys, self._norms, self._sums, self._tail, self._key
+
+
+class MemoryDecoder:
+    """A stack of blocks with memories and what it has seen of B sequences."""
+
+    def __init__(self, stack: MemoryStack) -> None:
+        self._steps = [MemoryStep(cast(AtlasMAGBlock, block)) for block in stack.blocks]
+        self._norm, self._shard_length = Norm(stack.norm), stack.size.shard_length
+        self._turns = Ahead(lambda first, count: turning(stack.rotary, first, count).to(stack.norm.weight.dtype))
+        self._position = 0
+
+    def begin(self, state: MemoryState) -> None:
+        """Go on from there."""
+        self._position = state.position
+        for step, block in zip(self._steps, state.blocks, strict=True):
+            step.begin(block, state.position)
+
+    def __call__(self, x: Tensor, place: int | None = None) -> Tensor:  # noqa: ARG002
+        """What is known `[B, D]` after one position more, `x` `[B, D]`."""
+        turns = self._turns.at(self._position)
+        begins = self._position and self._position % self._shard_length == 0
+        for step in self._steps:
+            if begins:
+                step.begin_shard()
+            x = step(x, self._position, turns)
+        self._position += 1
+        return self._norm(x)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences alone."""
+        for step in self._steps:
+            step.keep(rows)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the state takes: the same however long the sequences are."""
+        return sum(step.bytes for step in self._steps)

@@ -1,0 +1,143 @@
+"""One position more: what transformers make of it, without gradient and dropout, in as few calls as there can be.
+
+To draw one sequence, calls and names looked up take longer than what is computed, and weights to be read longer than both.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.prior.transformer import Block, KeyValueCache, Place, ResidualBlock, RotaryEmbedding, Transformer
+
+PARTS = 2  # that a weight is multiplied in where there is one row
+MANY_ROWS, FULL_ROWS = 12, 16  # from the one on, short of the other, a product takes longer than one of the other
+AHEAD = 64  # places that are computed together
+
+
+class Ahead:
+    """What belongs to places that are asked for one after another, made for many at once: `make(first, count)` gives
+    `[count, ...]` of the places from `first` on."""
+
+    def __init__(self, make: Callable[[int, int], Tensor]) -> None:
+        self._make, self._first, self._made = make, 0, torch.empty(0)
+
+    def at(self, place: int) -> Tensor:
+        """`[...]` of this place."""
+        if not 0 <= place - self._first < len(self._made):
+            self._first, self._made = place, self._make(place, AHEAD)
+        return self._made[place - self._first]
+
+
+class Product:
+    """`[B, D]` times a weight `[E, D]` transposed, plus a bias `[E]`, for few rows.
+
+    In which order and layout a product is asked for decides how fast a CPU reads the weight: see docs/decisions.md.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight, self._bias, self._size = weight, bias, len(weight)
+        missing = -len(weight) % PARTS
+        whole = nn.functional.pad(weight, (0, 0, 0, missing)) if missing else weight
+        self._parts = whole.view(PARTS, -1, weight.shape[1])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[B, D]` to `[B, E]`."""
+        rows = x.shape[0]
+        if MANY_ROWS <= rows < FULL_ROWS:
+            y = torch.mm(self._weight, nn.functional.pad(x, (0, 0, 0, FULL_ROWS - rows)).t()).t()[:rows]
+        elif rows > 1:
+            y = torch.mm(self._weight, (x.contiguous() if rows < MANY_ROWS else x).t()).t()
+        else:
+            y = torch.bmm(self._parts, x.t().expand(PARTS, -1, -1)).view(1, -1)[:, : self._size]
+        return y if self._bias is None else y + self._bias
+
+
+class FrameReader:
+    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + marks, D]`, and `place`."""
+
+    def __init__(self, table: Tensor, place: Place) -> None:
+        levels, size, _ = table.shape
+        self._offsets, self._table = torch.arange(levels, device=table.device) * size, table.flatten(0, 1)
+        self._places = Ahead(lambda first, count: place(torch.tensor([first], device=table.device), count)[0])
+
+    def __call__(self, codes: Tensor, place: int) -> Tensor:
+        """Codes `[B, Q]` of frame number `place` to `[B, D]`."""
+        return nn.functional.embedding(codes + self._offsets, self._table).sum(dim=1) + self._places.at(place)
+
+
+class Norm:
+    """An `nn.LayerNorm`."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._arguments = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[B, D]` to `[B, D]`."""
+        return torch.layer_norm(x, *self._arguments)
+
+
+class ResidualStep:
+    """A `ResidualBlock`."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        self._norm = Norm(block.norm)
+        self._expand, self._contract = Product(block.expand.weight), Product(block.contract.weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[B, D]` to `[B, D]`."""
+        return x + self._contract(nn.functional.gelu(self._expand(self._norm(x))))
+
+
+class BlockStep:
+    """A `Block` of a transformer."""
+
+    def __init__(self, block: Block) -> None:
+        self._num_heads, self._norm, self._mlp = block.num_heads, Norm(block.attention_norm), ResidualStep(block.mlp)
+        self._attend, self._project = Product(block.attend.weight), Product(block.project.weight)
+
+    def __call__(self, x: Tensor, memory: Tensor, start: int, turns: Tensor | None) -> Tensor:
+        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`, `turns` of `turning`."""
+        batch, width = x.shape
+        heads = self._attend(self._norm(x)).contiguous().view(batch, 3, self._num_heads, width // self._num_heads)
+        if turns is not None:
+            heads = torch.addcmul(heads * turns[0], heads.roll(heads.shape[3] // 2, 3), turns[1])
+        memory.select(3, start).copy_(heads.narrow(1, 1, 2))
+        key, value = memory.narrow(3, 0, start + 1).unbind(1)
+        mixed = nn.functional.scaled_dot_product_attention(heads.select(1, 0).unsqueeze(2), key, value)
+        return self._mlp(x + self._project(mixed.view(batch, width)))
+
+
+class Decoder:
+    """A transformer and what it has seen of B sequences, `positions` at most."""
+
+    def __init__(self, stack: Transformer, batch_size: int, positions: int) -> None:
+        self.cache = KeyValueCache(stack, batch_size, positions)
+        self._stack, self._norm = stack, Norm(stack.norm)
+        self._steps = [BlockStep(cast(Block, block)) for block in stack.blocks]
+        rotary = stack.rotary
+        self._turns = None if rotary is None else Ahead(lambda first, count: turning(rotary, first, count))
+
+    def __call__(self, x: Tensor, place: int | None = None) -> Tensor:
+        """What is known `[B, D]` after one position more, `x` `[B, D]`, number `place` where the cache has other numbers."""
+        seen = self.cache.length
+        turns = None if self._turns is None else self._turns.at(seen if place is None else place)
+        for step, memory in zip(self._steps, self.cache.memory, strict=True):
+            x = step(x, memory, seen, turns)
+        self.cache.length = seen + 1
+        return self._norm(x)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences alone."""
+        self.cache.keep(rows)
+
+
+def turning(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
+    """Factors `[count, 2, 3, 1, head_size]` of queries, keys and values, and of the same with halves exchanged: `turned`
+    as one sum."""
+    cosines, sines = rotary(first, count, rotary.rates.device)
+    same, other = torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)  # [count, head_size]
+    as_they_are = torch.stack([torch.ones_like(same), torch.zeros_like(same)], dim=1)
+    turned = torch.stack([same, other], dim=1)
+    return torch.stack([turned, turned, as_they_are], dim=2)[:, :, :, None]

@@ -1,0 +1,101 @@
+"""`architecture: flat`: a causal transformer over flattened codes, the plan's reference."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.codes.patterns import flatten_window, unflatten_codes
+from distill.codes.sequences import NUM_MARKS
+from distill.prior.base import Prior
+from distill.prior.dropout import Dropout
+from distill.prior.transformer import INIT_STD, KeyValueCache, Transformer
+
+
+class CodePrior(nn.Module):
+    """GPT-style decoder: token, position and level embeddings, pre-norm causal blocks with 4x MLP, final norm, bias-free head.
+
+    Position `i` belongs to level `i % num_quantizers`. Tokens `codebook_size` and up are `num_special_tokens` marks
+    (begin, end) that have embeddings and logits of their own; V counts them.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        seq_len: int,
+        num_quantizers: int,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+        num_special_tokens: int = 0,
+    ) -> None:
+        super().__init__()
+        self.codebook_size, self.seq_len, self.num_quantizers = codebook_size, seq_len, num_quantizers
+        vocabulary = codebook_size + num_special_tokens
+        self.token_embedding = nn.Embedding(vocabulary, hidden_size)
+        self.position_embedding = nn.Embedding(seq_len, hidden_size)
+        self.level_embedding = nn.Embedding(num_quantizers, hidden_size)
+        self.dropout = Dropout(dropout)
+        self.stack = Transformer(hidden_size, num_layers, num_heads, dropout)
+        self.head = nn.Linear(hidden_size, vocabulary, bias=False)
+        for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
+            nn.init.normal_(part.weight, std=INIT_STD)
+
+    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, known: Tensor | None = None) -> Tensor:
+        """Tokens `[B, T]` to logits `[B, T, V]` of what follows each. `known` `[B, 1, D]` is added to each embedding.
+
+        With a cache the tokens come after those it holds, which they attend to; it takes them up. Raises ValueError
+        when more than `seq_len` positions come together.
+        """
+        start = cache.length if cache is not None else 0
+        stop = start + tokens.shape[1]
+        if stop > self.seq_len:
+            raise ValueError(f"expected at most {self.seq_len} tokens, found {stop}")
+        x = self.token_embedding(tokens) + self.position_embedding.weight[start:stop]
+        if known is not None:
+            x = x + known
+        positions = torch.arange(start, stop, device=tokens.device) if stop > start + 1 else start
+        x = self.dropout(x + self.level_embedding.weight[positions % self.num_quantizers])
+        return cast(Tensor, self.head(self.stack(x, cache)))
+
+    def cache(self, batch_size: int) -> KeyValueCache:
+        """An empty cache for `seq_len` positions."""
+        return KeyValueCache(self.stack, batch_size, self.seq_len)
+
+
+class FlatPrior(Prior):
+    """`CodePrior` behind the interface of priors: a window of frames is flattened, code after code."""
+
+    def __init__(
+        self,
+        codebook_size: int,
+        num_quantizers: int,
+        context_frames: int,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+        num_labels: int = 0,
+    ) -> None:
+        super().__init__(codebook_size, num_quantizers, context_frames, hidden_size, num_labels)
+        self.tokens = CodePrior(
+            codebook_size,
+            context_frames * num_quantizers,
+            num_quantizers,
+            hidden_size,
+            num_layers,
+            num_heads,
+            dropout,
+            NUM_MARKS,
+        )
+
+    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """See `Prior`. A window knows nothing of its place but whether it is the first."""
+        return unflatten_codes(
+            self.tokens(flatten_window(inputs, targets), None, self.known(labels)), self.num_quantizers
+        )
+
+    def known(self, labels: Tensor | None) -> Tensor | None:
+        """What is added to each embedding, `[B, 1, D]`."""
+        return None if self.label is None else self.labelled(self.label.new_zeros(1, 1, 1), labels)

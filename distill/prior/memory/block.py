@@ -1,0 +1,303 @@
+"""Memory beside a window: what a sequence said before its last positions, in a state of constant size.
+
+A block attends to a window of positions, and what its memory says of earlier ones opens and closes what attention found
+(memory as a gate: Behrouz et al. 2025, Titans, section 4.2). The memory has two parts. One holds the keys that there
+were, `M_t = M_p + sum k k'`, and projects queries onto them, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`; at the
+beginning of each shard both begin anew with what persistent keys give (Li et al. 2025, TNT). The other holds values by keys,
+`S_t = sum phi(k) v'`, without which nothing could be retrieved; some of its heads begin anew with each shard, the others
+carry on what earlier shards wrote, as a constant. No gradient crosses from a shard to the one before, through the window no more than
+through the memories.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.prior.attention import window_attention
+from distill.prior.memory.associative import TAPS, associate, feature_size, features, sum_of_taps
+from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, head_size, initialise
+
+PERSISTENT_KEYS = 64
+DEGREE = 2  # of the monomials that values are written by: 100 of them can be told apart with keys of 32 numbers
+LEAST_NORM = 1e-8
+OPEN = 2.0  # what gates are in the beginning, as a logit: attention comes through
+
+
+class MemorySize(NamedTuple):
+    """What a memory is like: positions that attention sees, positions of a shard and of a chunk, numbers of a key."""
+
+    window: int
+    shard_length: int
+    chunk_size: int
+    key_size: int
+
+
+class PersistentMemory(nn.Module):
+    """Keys that are there from the beginning, learnt: `keys` `[H, num_keys, d]`."""
+
+    def __init__(self, key_size: int, num_keys: int = PERSISTENT_KEYS, num_heads: int = 1) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.randn(num_heads, num_keys, key_size) / key_size**0.5)
+
+    @property
+    def m_persistent(self) -> Tensor:
+        """`M_p = sum k_p k_p'`, `[H, d, d]`."""
+        return self.keys.mT @ self.keys
+
+    @property
+    def norm_persistent(self) -> Tensor:
+        """`n_p = sum |k_p|^2`, `[H]`, the trace of `m_persistent`."""
+        return self.keys.square().sum(dim=(1, 2))
+
+
+class QKProjection:
+    """Queries projected onto the keys there were: `q' = M_t q / max(n_t, 1e-8)`. The trace of `M_t` is `n_t`, so `q'` is as
+    long after a thousand keys as after one.
+
+    `M_t` is `[B, H, d, d]`, `norm_sum` `[B, H]`.
+    """
+
+    def __init__(self, persistent: PersistentMemory, M_t: Tensor | None = None, norm_sum: Tensor | None = None) -> None:  # noqa: N803
+        """Without the sums of what there was it begins with those of the persistent keys, for a batch of 1."""
+        self.persistent = persistent
+        self.M_t = persistent.m_persistent[None] if M_t is None else M_t
+        self.norm_sum = persistent.norm_persistent[None] if norm_sum is None else norm_sum
+
+    def reset_at_shard_boundary(self) -> None:
+        """Forget the keys of the shard: begin anew with both sums of the persistent ones."""
+        self.M_t = self.persistent.m_persistent.expand_as(self.M_t)
+        self.norm_sum = self.persistent.norm_persistent.expand_as(self.norm_sum)
+
+    def update(self, key: Tensor) -> None:
+        """Take up a key of each head, `[B, H, d]`."""
+        self.M_t = self.M_t + key[..., :, None] * key[..., None, :]
+        self.norm_sum = self.norm_sum + key.square().sum(dim=-1)
+
+    def project(self, query: Tensor) -> Tensor:
+        """Queries `[B, H, d]` to as much."""
+        projected = (self.M_t @ query[..., None])[..., 0]
+        return projected / self.norm_sum.clamp_min(LEAST_NORM)[..., None]
+
+    def run(self, query: Tensor, key: Tensor, chunk_size: int) -> Tensor:
+        """`update` and `project` for T positions of a shard, one after the other: queries `[B, H, T, d]` to as much."""
+        projected, self.M_t = associate(query, key, key, self.M_t, chunk_size, 1)
+        norms = self.norm_sum[..., None] + key.square().sum(dim=-1).cumsum(dim=-1)
+        self.norm_sum = norms[..., -1]
+        return projected / norms.clamp_min(LEAST_NORM)[..., None]
+
+
+class ValueMemory:
+    """Values by keys, `S_t` `[B, H, features, e]`. Of H heads the first `num_carried` keep what earlier shards wrote."""
+
+    def __init__(self, sums: Tensor, num_carried: int) -> None:
+        self.sums, self.num_carried = sums, num_carried
+
+    def reset_at_shard_boundary(self) -> None:
+        """Forget the values of the shard, where they are not carried; what is carried is a constant from here on."""
+        kept = torch.arange(self.sums.shape[1], device=self.sums.device) < self.num_carried
+        self.sums = self.sums.detach() * kept[:, None, None]
+
+    def update(self, key: Tensor, value: Tensor) -> None:
+        """Write a value `[B, H, e]` by a key `[B, H, d]`."""
+        self.sums = self.sums + features(key, DEGREE)[..., :, None] * value[..., None, :]
+
+    def read(self, query: Tensor) -> Tensor:
+        """What was written by keys like `query` `[B, H, d]`: `[B, H, e]`."""
+        return (features(query, DEGREE)[..., None, :] @ self.sums)[..., 0, :]
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor, chunk_size: int, is_empty: bool = False) -> Tensor:
+        """`update` and `read` for T positions of a shard, one after the other: `[B, H, T, e]`. That nothing was written before may be
+        said, which saves time."""
+        read, self.sums = associate(query, key, value, None if is_empty else self.sums, chunk_size, DEGREE)
+        return read
+
+
+@dataclass(frozen=True, eq=False)
+class BlockState:
+    """What a block knows of the positions so far. Nothing in it is changed in place.
+
+    `keys` and `norm` are those of `QKProjection`, `sums` of `ValueMemory`. `near` `[B, 2, H, P, D / H]`: keys and values of
+    the last positions, `window - 1` at most; `tail` `[B, 4, D]`: the memory's last inputs.
+    """
+
+    keys: Tensor
+    norm: Tensor
+    sums: Tensor
+    near: Tensor
+    tail: Tensor
+
+    def rows(self, rows: Tensor) -> "BlockState":
+        """Of these sequences alone."""
+        return BlockState(*(part[rows] for part in vars(self).values()))
+
+
+class LongMemory(nn.Module):
+    """Keys, values and queries of a block's memory, and what is read of it as the logits of a gate.
+
+    The value of a position is written by a key made of the positions before it: a query made of like positions finds
+    what came next.
+    """
+
+    def __init__(self, width: int, num_heads: int, size: MemorySize) -> None:
+        super().__init__()
+        self.num_heads, self.num_carried, self.size = num_heads, (num_heads + 1) // 2, size
+        self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
+        self.to_query = nn.Linear(width, num_heads * size.key_size, bias=False)
+        self.to_key = nn.Linear(width, num_heads * size.key_size, bias=False)
+        self.to_value = nn.Linear(width, width, bias=False)
+        self.write = nn.Linear(width, num_heads)
+        self.persistent = PersistentMemory(size.key_size, num_heads=num_heads)
+        self.enter = nn.Linear(width + num_heads * size.key_size, 2 * width, bias=False)
+        self.leave = nn.Linear(width, width)
+        self.muted = False  # the memory says nothing
+        for part in (self.to_query, self.to_value, self.write):
+            nn.init.normal_(part.weight, std=INIT_STD)
+        self.to_key.load_state_dict(self.to_query.state_dict())  # like positions find each other from the first step on
+        for part in (self.enter, self.leave):  # and what they say tells from the first step on
+            nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
+        nn.init.constant_(self.leave.bias, OPEN)
+
+    def addresses(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of inputs `[B, T, D]` that follow `tail`."""
+        exact = self.taps.dtype  # whatever the autocast
+        context = sum_of_taps(torch.cat([tail, x], dim=1), self.taps)
+        query, key = self._heads(self.to_query(context[:, 1:])), self._heads(self.to_key(context[:, :-1]))
+        value = self._heads(self.to_value(x)).to(exact)
+        value = value * (value.square().mean(dim=-1, keepdim=True) + LEAST_NORM).rsqrt()
+        written = self.write(x).to(exact).sigmoid().transpose(1, 2)[..., None]
+        unit = nn.functional.normalize
+        return unit(query.to(exact), dim=-1), unit(key.to(exact), dim=-1), value * written
+
+    def gate(self, values: Tensor, queries: Tensor) -> Tensor:
+        """Values read `[B, H, T, D / H]` and queries projected `[B, H, T, d]` to logits `[B, T, D]`."""
+        if self.muted:
+            values, queries = torch.zeros_like(values), torch.zeros_like(queries)
+        values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
+        queries = queries * (queries.square().mean(dim=-1, keepdim=True) + LEAST_NORM).rsqrt()
+        read = torch.cat([values.transpose(1, 2).flatten(2), queries.transpose(1, 2).flatten(2)], dim=2)
+        opened, said = self.enter(read).chunk(2, dim=2)
+        return cast(Tensor, self.leave(nn.functional.silu(opened) * said))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+class AtlasMAGBlock(Block):
+    """Attention to a window, opened and closed by what a memory says: `attention * sigmoid(f(memory))`, and an MLP."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float, size: MemorySize, num_layers: int = 1) -> None:
+        super().__init__(width, num_heads, dropout)
+        self.size = size
+        initialise(self, num_layers)
+        self.memory = LongMemory(width, num_heads, size)
+
+    def begin(self, batch_size: int) -> BlockState:
+        """Nothing read or written yet."""
+        width = self.attend.weight.shape[1]
+        head = width // self.num_heads
+        new = self.attend.weight.new_zeros
+        persistent = self.memory.persistent
+        return BlockState(
+            persistent.m_persistent.expand(batch_size, -1, -1, -1),
+            persistent.norm_persistent.expand(batch_size, -1),
+            new(batch_size, self.num_heads, feature_size(self.size.key_size, DEGREE), head),
+            new(batch_size, 2, self.num_heads, 0, head),
+            new(batch_size, len(TAPS), width),
+        )
+
+    def at_boundary(self, state: BlockState) -> BlockState:
+        """The state with which a shard begins, after that of the shard before."""
+        projection, values = self._memories(state)
+        projection.reset_at_shard_boundary()
+        values.reset_at_shard_boundary()
+        near, tail = state.near.detach(), state.tail.detach()
+        return BlockState(projection.M_t, projection.norm_sum, values.sums, near, tail)
+
+    def run(
+        self, x: Tensor, state: BlockState, turns: tuple[Tensor, Tensor], is_empty: bool = False
+    ) -> tuple[Tensor, BlockState, Tensor]:
+        """Positions `[B, T, D]` of one shard to as many, the state after them, and their gates `[B, T, D]`; `is_empty` as in `ValueMemory`."""
+        inputs = self.attention_norm(x)
+        query, key, value = self.heads(inputs, turns)
+        near = torch.cat([state.near.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
+        mixed = window_attention(query, near[:, 0], near[:, 1], self.size.window)
+        tail = state.tail.to(inputs.dtype)
+        queries, keys, values = self.memory.addresses(inputs, tail)
+        projection, held = self._memories(state)
+        with torch.autocast(x.device.type, enabled=False):
+            projected = projection.run(queries, keys, self.size.chunk_size)
+            read = held.run(queries, keys, values, self.size.chunk_size, is_empty)
+        gates = self.memory.gate(read, projected).sigmoid()
+        mixed = mixed.transpose(1, 2).reshape(x.shape) * gates.to(mixed.dtype)
+        x = self.mlp(x + self.dropout(self.project(mixed)))
+        near = near[:, :, :, max(0, near.shape[3] - self.size.window + 1) :]
+        tail = torch.cat([tail, inputs], dim=1)[:, -len(TAPS) :]
+        return x, BlockState(projection.M_t, projection.norm_sum, held.sums, near, tail), gates
+
+    def _memories(self, state: BlockState) -> tuple[QKProjection, ValueMemory]:
+        projection = QKProjection(self.memory.persistent, state.keys, state.norm)
+        return projection, ValueMemory(state.sums, self.memory.num_carried)
+
+
+class MemoryState(NamedTuple):
+    """What a stack of blocks knows of the positions so far, and how many there were."""
+
+    blocks: tuple[BlockState, ...]
+    position: int
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes: the same from the end of the first window on."""
+        return sum(part.numel() * part.element_size() for block in self.blocks for part in vars(block).values())
+
+
+class MemoryStack(nn.Module):
+    """Blocks with memories and a final norm, in place of a `Transformer`; shards are counted from the first position on."""
+
+    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, size: MemorySize) -> None:
+        super().__init__()
+        self.size = size
+        self.rotary = RotaryEmbedding(head_size(width, num_heads, even=True), torch.float64)
+        self.blocks = nn.ModuleList(
+            AtlasMAGBlock(width, num_heads, dropout, size, num_layers) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    @property
+    def reach(self) -> int:
+        """Positions from which something comes to the last one without a memory, at most."""
+        return len(self.blocks) * (self.size.window - 1 + len(TAPS) - 1) + 1
+
+    def begin(self, batch_size: int) -> MemoryState:
+        """Before the first position."""
+        return MemoryState(tuple(cast(AtlasMAGBlock, block).begin(batch_size) for block in self.blocks), 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A whole sequence `[B, T, D]` to as much, shard by shard."""
+        state, parts = self.begin(len(x)), []
+        for part in shards(0, x.shape[1], self.size.shard_length):
+            y, state, _ = self.run(x[:, part], state)
+            parts.append(y)
+        return torch.cat(parts, dim=1)
+
+    def run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState, Tensor]:
+        """Positions `[B, T, D]` of one shard, which they may begin, to as many, the state after them, and the gates
+        `[layers, B, T, D]`."""
+        begins = state.position > 0 and state.position % self.size.shard_length == 0
+        turns = self.rotary(state.position, x.shape[1], x.device)
+        states, gates = [], []
+        for block, before in zip(cast(list[AtlasMAGBlock], list(self.blocks)), state.blocks, strict=True):
+            x, after, gate = block.run(x, block.at_boundary(before) if begins else before, turns, state.position == 0)
+            states.append(after)
+            gates.append(gate)
+        return self.norm(x), MemoryState(tuple(states), state.position + x.shape[1]), torch.stack(gates)
+
+
+def shards(first: int, count: int, shard_length: int) -> list[slice]:
+    """`count` positions from number `first` on, cut where shards begin."""
+    inner = range((first // shard_length + 1) * shard_length, first + count, shard_length)
+    edges = [0, *(edge - first for edge in inner), count]
+    return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]

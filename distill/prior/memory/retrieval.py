@@ -1,0 +1,179 @@
+"""What a recording said long before: frames that followed the like of what is heard, found by hashing."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from distill.prior.codeword_embedding import looked_up
+from distill.prior.memory.associative import TAPS, sum_of_taps
+
+TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, and how many of the last frames with a hash are found
+CAPACITY = 32768  # frames, the last ones, that can be recollected
+SHARPNESS, AGREEMENT, WORTH, CERTAINTY = 10.0, 1.0, 2.0, 3.0  # of scores, in the beginning
+MOST = 60.0  # a score at most, far from what floats can hold
+EXACT = 0.02  # likenesses that are this near to 1 are worth more than others lead one to expect
+SCORES = ("share", "sharpness", "same", "worth", "certainty")  # parameters that are a few numbers
+FINER = 0.7  # what a level counts in a key in the beginning, the coarser one 1
+
+
+class RecollectionState(NamedTuple):
+    """What came before each of the last frames, as keys `[B, N, d]`, and the frames `[B, N, Q]`; what came before the next one `[B, d]`;
+    and the last inputs `[B, taps - 1, D]`. N is `CAPACITY` at most."""
+
+    keys: Tensor
+    frames: Tensor
+    key: Tensor
+    tail: Tensor
+
+    def constant(self) -> "RecollectionState":
+        """The same, through which no gradient goes."""
+        return RecollectionState(*(part.detach() for part in self))
+
+    def recent(self) -> "RecollectionState":
+        """The same without frames that are too old to be recollected."""
+        return self._replace(keys=self.keys[:, -CAPACITY:], frames=self.frames[:, -CAPACITY:])
+
+
+class Found(NamedTuple):
+    """Of each of T frames C that may be said again: their codes `[B, T, C, Q]`, how like what came before them is to what
+    came before it, `[B, T, C]` from -1 to 1, and which of them there are."""
+
+    frames: Tensor
+    likeness: Tensor
+    there: Tensor
+
+
+class Recollection(nn.Module):
+    """Scores frames that came after the like of what was heard last, further back than `Recall` reaches.
+
+    A frame is known again by its key, a unit vector made of the frames before it. Of keys with the same signs in one of several
+    sets of random projections (locality-sensitive hashing: Charikar 2002; as in Reformer, Kitaev et al. 2020, section 2) the last few
+    are compared: to draw a frame costs as much after hours as after seconds. What a frame weighs follows from the likeness and, for each
+    level, from agreement with the coarser codes; one that several hashes find counts for each. The projection to keys is
+    learnt, through what is compared.
+    """
+
+    planes: Tensor
+    bits: Tensor
+    coarser: Tensor
+
+    def __init__(self, levels: int, vocabulary: int, codebook_size: int, width: int, key_size: int, reach: int) -> None:
+        """Frames are found from an age of `reach` on."""
+        super().__init__()
+        self.vocabulary, self.codebook_size, self.reach = vocabulary, codebook_size, reach
+        self.share = nn.Parameter(FINER ** torch.arange(levels))
+        self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
+        self.to_key = nn.Parameter(torch.randn(width, key_size) / width**0.5)
+        self.sharpness = nn.Parameter(torch.full((levels,), SHARPNESS))
+        self.same = nn.Parameter(torch.full((levels, levels), AGREEMENT))
+        self.worth = nn.Parameter(torch.full((levels,), WORTH))
+        self.certainty = nn.Parameter(torch.full((levels,), CERTAINTY))
+        self.muted = False  # it says nothing
+        planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("planes", planes, persistent=False)
+        bits = torch.block_diag(*[2.0 ** torch.arange(BITS)[:, None]] * TABLES)  # from signs to the hash of each table
+        self.register_buffer("bits", bits, persistent=False)
+        self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
+
+    def begin(self, batch_size: int) -> RecollectionState:
+        """Nothing heard yet."""
+        new, (width, key_size) = self.to_key.new_zeros, self.to_key.shape
+        frames = torch.zeros(batch_size, 0, len(self.worth), dtype=torch.int64, device=self.to_key.device)
+        key, tail = new(batch_size, key_size), new(batch_size, len(TAPS) - 1, width)
+        return RecollectionState(new(batch_size, 0, key_size), frames, key, tail)
+
+    def table(self, read: Tensor) -> Tensor:
+        """Vectors of codes in keys, made of those that the network reads, `[Q, V + marks, D]`: how they differ from the mean."""
+        return (read - read[:, : self.codebook_size].mean(dim=1, keepdim=True)) * self.share[:, None, None]
+
+    def run(
+        self, table: Tensor, inputs: Tensor, targets: Tensor, state: RecollectionState
+    ) -> tuple[Tensor, RecollectionState]:
+        """What codes weigh in the frames after `inputs` `[B, T, Q]`, `[B, T, Q, V + marks]`; the state after them.
+
+        `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `table` see there.
+        """
+        with torch.autocast(inputs.device.type, enabled=False):
+            queries, after = self._hear(table, inputs, state)
+            if after.frames.shape[1] > self.reach:
+                weights = self.weights(self._find(queries, after), targets)
+            else:  # there is nothing to find; yet every parameter has a gradient, as processes that train together need it
+                nothing = sum(0.0 * parameter.sum() for parameter in self.parameters())
+                weights = nothing + queries.new_zeros(*targets.shape, self.vocabulary)
+        return weights, after.recent()
+
+    def hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> RecollectionState:
+        """The state after `inputs`, as `run` has it."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._hear(table, inputs, state)[1].recent()
+
+    def read(self, table: Tensor, last: Tensor, choices: Tensor, state: RecollectionState) -> Tensor:
+        """What codes weigh in each of the frames `choices` `[B, N, Q]` that may follow `last` `[B, 1, Q]`: `[B, N, Q, V + marks]`."""
+        with torch.autocast(last.device.type, enabled=False):
+            found = self._find(*self._hear(table, last, state))
+            return self.weights(Found(*(part.expand(-1, choices.shape[1], *part.shape[2:]) for part in found)), choices)
+
+    def weights(self, found: Found, targets: Tensor) -> Tensor:
+        """What codes weigh in `targets` `[B, T, Q]`, of which a level knows the coarser ones: `[B, T, Q, V + marks]`."""
+        agree = (found.frames == targets[:, :, None]).to(found.likeness.dtype)  # [B, T, C, Q]
+        scores = agree @ self.of_coarser().T + self.of_likeness(found.likeness[..., None])
+        weights = self.of_scores(scores, found.there[..., None] & (found.frames < self.codebook_size))
+        codes = weights.new_zeros(*targets.shape, self.vocabulary)
+        if self.muted:
+            return codes
+        return codes.scatter_add(3, found.frames.transpose(2, 3), weights.transpose(2, 3))
+
+    @staticmethod
+    def of_scores(scores: Tensor, there: Tensor) -> Tensor:
+        """What scores weigh, 0 of what is not `there`."""
+        return scores.clamp_max(MOST).masked_fill(~there, -torch.inf).exp()
+
+    def of_likeness(self, likeness: Tensor) -> Tensor:
+        """What likenesses `[..., 1]` are worth to each level, `[..., Q]`."""
+        missing = 1 - likeness
+        return self.worth - self.sharpness * missing + self.certainty * (-missing / EXACT).exp()
+
+    def of_coarser(self) -> Tensor:
+        """What agreement of each coarser code is worth to a level, `[Q, Q]`; 0 for codes that are not coarser."""
+        return self.same * self.coarser
+
+    def key(self, inputs: Tensor) -> Tensor:
+        """Keys `[B, T, d]` of inputs `[B, taps - 1 + T, D]`."""
+        return nn.functional.normalize(sum_of_taps(inputs, self.taps) @ self.to_key, dim=2)
+
+    def hashes(self, keys: Tensor) -> Tensor:
+        """Of keys `[..., d]`, for each table: `[..., tables]`."""
+        return ((keys.detach() @ self.planes > 0).to(keys.dtype) @ self.bits).long()
+
+    def _hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> tuple[Tensor, RecollectionState]:
+        """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to recollect then."""
+        heard = torch.cat([state.tail, looked_up(table.to(self.taps.dtype), inputs).sum(dim=2)], dim=1)
+        queries = self.key(heard)
+        keys = torch.cat([state.keys, state.key[:, None], queries[:, :-1]], dim=1)
+        frames = torch.cat([state.frames, inputs], dim=1)
+        return queries, RecollectionState(keys, frames, queries[:, -1], heard[:, inputs.shape[1] :])
+
+    def _find(self, queries: Tensor, heard: RecollectionState) -> Found:
+        """What T queries find in what was heard, of which the last came with the last frame."""
+        keys, frames = heard.keys, heard.frames
+        batch, count = frames.shape[:2]
+        places = torch.arange(count - queries.shape[1], count, device=frames.device)
+        index = newest(self.hashes(keys).mT, self.hashes(queries).mT, places - self.reach)  # [B, tables, T, slots]
+        there = (index >= 0) & (index > places[:, None] - CAPACITY)
+        index, there = (part.transpose(1, 2).flatten(2) for part in (index.clamp_min(0), there))
+        rows = index + torch.arange(0, batch * count, count, device=frames.device)[:, None, None]
+        like = nn.functional.embedding(rows, keys.flatten(0, 1)) @ queries[..., None]
+        return Found(frames.flatten(0, 1)[rows], like[..., 0], there)
+
+
+def newest(hashes: Tensor, asked: Tensor, until: Tensor) -> Tensor:
+    """Places of the last `SLOTS` of `hashes` `[..., N]` that are as those `asked` `[..., T]`, up to the places `until` `[T]`:
+    `[..., T, slots]`, the newest first; below 0 where there are fewer."""
+    count = hashes.shape[-1]
+    ordered = (hashes * count + torch.arange(count, device=hashes.device)).contiguous().sort(dim=-1).values
+    first = (asked * count).contiguous()
+    last = torch.searchsorted(ordered, torch.where(until >= 0, first + until, first - 1), right=True)
+    place = last[..., None] - 1 - torch.arange(SLOTS, device=hashes.device)
+    there = ordered.gather(-1, place.clamp_min(0).flatten(-2)).view_as(place) - first[..., None]
+    return torch.where(place >= 0, there, -1)

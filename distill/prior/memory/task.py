@@ -1,0 +1,105 @@
+"""Training of a prior with a memory: gates that are to decide, sequences in which something is to be remembered, probes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from distill.codes.sequences import IGNORED, Batch, begin_mark
+from distill.params import PriorConfig
+from distill.prior.data import PriorData, SpanSampler
+from distill.prior.memory.gate_schedule import gate_line, give_up_where_gates_are_dead, polarisation_weight
+from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, recital
+from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.probes import probe_memory
+from distill.prior.task import PriorTask, Share, on_device, targets_in, window_nats
+from distill.seeds import derive_seed
+from distill.training.events import PriorMemoryMetrics
+from distill.training.metrics_log import Line
+
+MOTIFS = 24  # of a sequence that teaches to remember
+PROBE_STEPS = 1000
+
+
+class MemoryTask(PriorTask):
+    """What the engine trains: as for other priors, and besides what memories need."""
+
+    model: MemoryPrior
+    sampler_kind = SpanSampler
+
+    def __init__(self, model: MemoryPrior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
+        assert config.memory is not None
+        super().__init__(model, data, config, seed, fabric)
+        self.seed, self.memory = seed, config.memory
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.source = FrameSource([views[0] for views in data.train], data.codes.codebook_size)
+        self.probe_source = FrameSource(data.held_out, data.codes.codebook_size)
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Share]:
+        self.step = epoch * self.steps_per_epoch + skip
+        for share in super().batches(epoch, skip):
+            yield share
+            self.step += 1
+
+    def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
+        losses = super().losses(model, batch)
+        undecided = self.model.gates.polarisation()
+        weight = polarisation_weight(self.step, self.total_steps, self.memory)
+        objective = losses["objective"] + weight * undecided
+        lesson = self._lesson()
+        if lesson is not None:
+            objective = objective + window_nats(model, lesson).plain.sum() / targets_in(lesson)
+        return {**losses, "objective": objective, "polarisation_loss": undecided.detach()}
+
+    def probe(self) -> float:
+        perplexity = super().probe()
+        self.looked_at = self.model.gates, self.model.known
+        return perplexity
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:
+        gates, known = self.looked_at
+        figures = gates.figures()
+        if self.memory.fast_fail:
+            give_up_where_gates_are_dead(step, self.total_steps, figures, journal)
+        found = gate_line(figures)
+        for layer, block in enumerate(known.blocks):
+            found[f"memory/layer_{layer}/values"] = float(block.sums.norm())
+            found[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
+        found["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
+        if step % PROBE_STEPS == 0:
+            found |= probe_memory(self.model, self.probe_source, self.fabric, derive_seed(self.seed, 9)).line
+        return found
+
+    def validate(self) -> dict[str, float]:
+        measured = super().validate()
+        with muted(self.model):
+            deaf = super().validate()
+        names = ("val_loss", "val_perplexity", "val_bits_per_second")
+        return {**measured, **{f"muted/{name}": deaf[name] for name in names}}
+
+    def _lesson(self) -> Batch | None:
+        """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""
+        rng = np.random.default_rng(derive_seed(self.seed, 8, self.step))
+        if rng.random() >= self.memory.motif_share:
+            return None
+        lesson = recital(rng, self.source, MOTIFS, self.model.memories.reach)
+        frames = torch.from_numpy(lesson.frames)
+        begin = torch.full_like(frames[:1], begin_mark(self.model.codebook_size))
+        targets = torch.full_like(frames, IGNORED)
+        for place in lesson.values:
+            targets[place : place + VALUE_FRAMES] = frames[place : place + VALUE_FRAMES]
+        inputs = torch.cat([begin, frames[:-1]])
+        return on_device(Batch(inputs[None], targets[None], torch.zeros(1, dtype=torch.int64)), self.fabric)
+
+
+def memory_metrics(step: int, inspected: Mapping[str, float]) -> PriorMemoryMetrics:
+    """What `MemoryTask.inspect` found, as an event."""
+    gates: dict[str, dict[str, float]] = {}
+    for name, value in inspected.items():
+        if name.startswith("gates/"):
+            _, layer, figure = name.split("/")
+            gates.setdefault(layer, {})[figure] = value
+    probe = {name.removeprefix("probe/"): value for name, value in inspected.items() if name.startswith("probe/")}
+    return PriorMemoryMetrics(step, gates, probe)

@@ -1,0 +1,74 @@
+"""What people see of prior training: the progress line, the warning, the artefact, the figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.params import PriorConfig
+from distill.prior.artifact import PriorArtifact, save_reference
+from distill.prior.data import PriorData
+from distill.prior.memory.probes import DISTRACTORS, RETRIEVED
+from distill.prior.training import PriorTraining
+from distill.progress import ProgressReport
+from distill.training.artifact import save_artifact
+from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
+from distill.training.tracking import Tracker
+
+Event = PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent
+
+
+def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[Event], None]:
+    """A callback that moves the progress line, sends every tenth step to MLflow and says once when the prior memorises."""
+    text, warned = "", False
+
+    def show(event: Event) -> None:
+        nonlocal text, warned
+        if isinstance(event, PriorStepMetrics):
+            progress(event.step, event.total_steps, text or f"loss {event.train_loss:.3f}")
+            tracker.step({"train_loss": event.train_loss}, event.step)
+        elif isinstance(event, PriorMemoryMetrics):
+            if event.probe and event.probe["ranked"] < RETRIEVED:
+                progress.say(
+                    f"warning: of motifs among {DISTRACTORS} others the memory finds {event.probe['ranked']:.0%} again "
+                    f"(with nothing remembered {event.probe['ranked_muted']:.0%}) after {event.step} steps"
+                )
+        elif isinstance(event, PriorEpochMetrics):
+            text = (
+                f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held-out perplexity {event.val_perplexity:.1f} "
+                f"(best {event.best_perplexity:.1f})"
+            )
+            if event.is_memorizing and not warned:
+                warned = True
+                progress.say(f"warning: {event.memorization_message}")
+        else:
+            progress.say(f"{event.epochs_trained} epochs, best held-out perplexity {event.best_perplexity:.1f}")
+
+    return show
+
+
+def save_prior(
+    folder: Path, training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str
+) -> dict[str, float]:
+    """Write `artifacts/prior`. Returns the figures that compare runs."""
+    fit, best = training.fit, training.fit.best_metrics
+    artifact = PriorArtifact(
+        shape=training.shape,
+        training=config,
+        recordings=data.recordings,
+        best_epoch=fit.best_epoch,
+        epochs_trained=len(fit.history),
+        final_perplexity=training.complete.final_perplexity,
+        best_perplexity=training.complete.best_perplexity,
+        val_bits_per_second=best["val_bits_per_second"],
+        codec_sha256=data.codes.codec_sha256,
+        fingerprint=fingerprint,
+    )
+    save_artifact(
+        folder,
+        training.model,
+        artifact,
+        fit.history,
+        fit.journal,
+        lambda place: save_reference(place, data.reference()),
+    )
+    figures = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
+    return {**figures, **fit.counts, "is_memorizing": float(training.complete.was_memorizing)}

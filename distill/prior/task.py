@@ -1,0 +1,161 @@
+"""What a prior's training step and validation are."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from distill.codes.sequences import IGNORED, NUM_MARKS, Batch, CodeSequences, Window, covering_windows, pad_batch
+from distill.params import PriorConfig
+from distill.prior.base import Prior
+from distill.prior.data import PriorData, WindowSampler
+from distill.training.distributed import Agreement
+from distill.training.metrics_log import Line
+
+SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
+
+
+def train_prior_epoch(
+    model: nn.Module, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
+) -> float:
+    """One pass over `batches`, a step each; `model` and `optimizer` are set up by `fabric`. Returns nats per token."""
+    model.train()
+    nats = tokens = 0.0
+    for batch in batches:
+        count = targets_in(batch)
+        loss = window_nats(model, on_device(batch, fabric)).plain.sum() / count
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=gradient_clip)
+        optimizer.step()
+        nats, tokens = nats + float(loss.detach()) * count, tokens + count
+    return nats / tokens
+
+
+@torch.no_grad()
+def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int, fabric: Fabric) -> Tensor:
+    """Sums over every code and end mark of `sequences`, level by level: nats and tokens, `[2, Q]` fp64.
+
+    The loss is the sum of nats over the sum of tokens. `batch_size` sequences of a context's length are taken together, of longer ones
+    fewer. Processes share the work and get the same sums.
+    """
+    model.eval()
+    sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
+    windows = covering_windows(sequences.lengths, model.span_frames)
+    windows.sort(key=len)
+    batches = alike_batches(windows, batch_size, model.context_frames)
+    for some in batches[fabric.global_rank :: fabric.world_size]:
+        batch = pad_batch(sequences, some)
+        with fabric.autocast():
+            nats = window_nats(model, on_device(batch, fabric)).plain
+        sums[0] += nats.double().sum(dim=(0, 1)).cpu()
+        sums[1] += (batch.targets != IGNORED).sum(dim=(0, 1))
+    return Agreement(fabric).sum(sums)
+
+
+def alike_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
+    """Windows from short to long, `size` together of up to `frames` each, of longer ones fewer."""
+    batches, first = [], 0
+    while first < len(windows):
+        last = first + size
+        while last > first + 1 and (last - first) * len(windows[min(last, len(windows)) - 1]) > size * frames:
+            last -= 1
+        batches.append(list(windows[first:last]))
+        first = last
+    return batches
+
+
+class Nats(NamedTuple):
+    """What each target costs, `[B, T, Q]`, 0 where it is ignored; and what it costs where labels are smoothed."""
+
+    plain: Tensor
+    smoothed: Tensor
+
+
+def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
+    """The targets of a batch. `smoothing` `[Q]` is the share of each label that is spread over all codes of its level."""
+    logits = model(batch.inputs, batch.targets, batch.places, batch.labels).float()
+    asked = (batch.targets != IGNORED).float()
+    log_sum = logits.logsumexp(dim=3)
+    chosen = logits.gather(3, batch.targets.clamp_min(0)[..., None])[..., 0]
+    nats = (log_sum - chosen) * asked
+    if smoothing is None:
+        return Nats(nats, nats)
+    spread = (log_sum - logits[..., :-NUM_MARKS].mean(dim=3)) * asked
+    return Nats(nats, nats + smoothing * (spread - nats))
+
+
+def smoothing_of(config: PriorConfig, levels: int) -> Tensor:
+    """The share of each level's labels that is spread, `[Q]`: the finer a level, the less there is to foresee in it."""
+    shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
+    return config.label_smoothing * torch.tensor(shares)
+
+
+def targets_in(batch: Batch) -> int:
+    """How many codes and end marks a batch asks for."""
+    return int((batch.targets != IGNORED).sum())
+
+
+def on_device(batch: Batch, fabric: Fabric) -> Batch:
+    """The batch where the model is."""
+    return batch.map(fabric.to_device)
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A process's part of a batch, and the targets of the whole batch divided by the number of processes."""
+
+    batch: Batch
+    tokens: float
+
+
+class PriorTask:
+    """What the engine trains: the next codes of random windows, judged on every code of held-out recordings."""
+
+    sampler_kind: type[WindowSampler] = WindowSampler
+
+    def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
+        self.model, self.config, self.fabric = model, config, fabric
+        size, levels = data.codes.codebook_size, data.codes.num_quantizers
+        sizes = (size, levels, model.context_frames, config.batch_size)
+        labels = (data.train_labels, config.label_dropout)
+        self.sampler = self.sampler_kind(data.train, *sizes, seed, *labels, model.span_frames)
+        self.steps_per_epoch = self.sampler.batches_per_epoch
+        self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
+        self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
+        self.probed = on_device(self.sampler.probe(), fabric)
+        self.smoothing = fabric.to_device(model.spread.clone())
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Share]:
+        world = self.fabric.world_size
+        for batch in self.sampler.batches(epoch, skip):
+            share = batch if world == 1 else batch.part(self.fabric.global_rank, world)
+            yield Share(on_device(share, self.fabric), targets_in(batch) / world)
+
+    def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
+        nats, smoothed = window_nats(model, batch.batch, self.smoothing)
+        return {"objective": smoothed.sum() / batch.tokens, "train_loss": nats.detach().sum() / batch.tokens}
+
+    def probe(self) -> float:
+        with self.fabric.autocast():
+            nats = window_nats(self.model, self.probed).plain
+        return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probed)))
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
+        loss = float(nats.sum() / tokens.sum())
+        measured = {
+            "val_loss": loss,
+            "val_perplexity": math.exp(min(700.0, loss)),
+            "val_bits_per_second": float(nats.sum()) / math.log(2) / self.seconds,
+        }
+        for level, value in enumerate((nats / tokens.clamp_min(1)).tolist()):
+            measured[f"level_{level}/val_perplexity"] = math.exp(min(700.0, value))
+        return measured

@@ -1,0 +1,211 @@
+"""Training of a prior: windows of coded recordings in, the best weights by held-out loss out."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from distill.codes.store import CodesConfig
+from distill.errors import ParamsError
+from distill.novelty.memorization import Alike, MemorizationCheck, alike_recordings, check_memorization
+from distill.params import WITH_DEPTH, MemoryParams, PriorConfig
+from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.base import Prior
+from distill.prior.data import PriorData
+from distill.prior.memory.network import MemoryPrior
+from distill.prior.memory.retrieval import SCORES
+from distill.prior.memory.task import MemoryTask, memory_metrics
+from distill.prior.task import PriorTask, smoothing_of
+from distill.seeds import derive_seed
+from distill.training.checkpoints import CheckpointStore
+from distill.training.distributed import Stop
+from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
+from distill.training.interruption import Interruption
+from distill.training.task import Epoch, FitResult, FitSettings, Step
+from distill.training.trainer import Fit
+
+BETAS = (0.9, 0.95)
+RECALL_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
+RECOLLECTION = tuple(f"recollection.{name}" for name in SCORES)  # likewise
+LABEL_RATE = 10.0  # likewise: one vector for each label, and few windows that speak of it
+WINDOWS_PER_SHARD = 8
+
+Callback = Callable[[PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent], None]
+OnMetrics = Callable[[Mapping[str, float], int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class PriorTraining:
+    """A trained prior (on the CPU, best weights, eval mode) and how it got there."""
+
+    model: Prior
+    shape: PriorShape
+    fit: FitResult
+    complete: PriorTrainingCompleteEvent
+
+
+def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
+    """Frames that the prior attends to."""
+    return max(1, round(config.context_seconds * codes.frame_rate))
+
+
+def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
+    """The network that the settings ask for."""
+    is_flat, context = config.architecture == "flat", context_frames(config, codes)
+    return PriorShape(
+        architecture=config.architecture,
+        codebook_size=codes.codebook_size,
+        num_quantizers=codes.num_quantizers,
+        context_frames=context,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        depth_layers=config.depth_layers if config.architecture in WITH_DEPTH else 0,
+        codeword_size=codebooks.shape[2] if config.geometry and not is_flat else 0,
+        labels=list(labels),
+        memory=None if config.memory is None else memory_shape(config.memory, context, codes),
+    )
+
+
+def memory_shape(memory: MemoryParams, context: int, codes: CodesConfig) -> MemoryShape:
+    """What the settings ask for. Raises ParamsError for a window that is long beside the shards: no gradient goes further
+    back than where its shard begins."""
+    if WINDOWS_PER_SHARD * context > memory.shard_length:
+        seconds = memory.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
+        raise ParamsError(
+            f"prior.context_seconds: expected at most {seconds:.1f} for architecture memory, an {WINDOWS_PER_SHARD}th of "
+            f"prior.memory.shard_length ({memory.shard_length} frames), found {context / codes.frame_rate:.1f}; shorten it or "
+            "lengthen the shards"
+        )
+    return MemoryShape(
+        shard_length=memory.shard_length,
+        chunk_size=memory.chunk_size,
+        key_size=memory.key_size,
+        span_frames=max(context, round(memory.span_seconds * codes.frame_rate)),
+    )
+
+
+def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[PriorShape, Prior]:
+    """A prior as it is before its first step."""
+    shape = shape_of(config, data.codebooks, data.codes, data.labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, 5))
+        model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
+    model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
+    model.longest.fill_(max(len(views[0]) for views in data.train))
+    return shape, model
+
+
+def fit_settings(config: PriorConfig, seed: int) -> FitSettings:
+    """What the loop needs of the settings."""
+    return FitSettings(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=BETAS,
+        gradient_clip=config.gradient_clip,
+        warmup_steps=config.warmup_steps,
+        patience=config.patience,
+        seed=seed,
+        rate_shares={"recall.": RECALL_RATE, "label": LABEL_RATE, **dict.fromkeys(RECOLLECTION, RECALL_RATE)},
+        average=config.weight_averaging,
+    )
+
+
+def fit_prior(
+    data: PriorData,
+    config: PriorConfig,
+    seed: int,
+    fabric: Fabric,
+    store: CheckpointStore | None = None,
+    callback: Callback | None = None,
+    on_metrics: OnMetrics | None = None,
+    interruption: Interruption | None = None,
+    cancel_event: Stop | None = None,
+) -> PriorTraining:
+    """Train a prior on coded recordings.
+
+    Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
+    `cancel_event` ends training within a step and keeps the best weights so far.
+    """
+    shape, model = prior_to_train(data, config, seed)
+    whole = (data, config, seed, fabric)
+    task = MemoryTask(model, *whole) if isinstance(model, MemoryPrior) else PriorTask(model, *whole)
+    watcher = _Watcher(config, data, callback, on_metrics)
+    fit = Fit(
+        task, fit_settings(config, seed), fabric, store, watcher.step, watcher.epoch, interruption, cancel_event
+    ).run()
+    last = fit.history[-1]
+    complete = PriorTrainingCompleteEvent(
+        final_train_loss=last.get("train_loss", math.nan),
+        final_val_loss=last["val_loss"],
+        final_perplexity=last["val_perplexity"],
+        best_perplexity=math.exp(fit.best_loss),
+        epochs_trained=len(fit.history),
+        was_memorizing=watcher.check(math.exp(fit.best_loss)).is_memorizing,
+    )
+    if callback is not None:
+        callback(complete)
+    return PriorTraining(model.cpu().eval(), shape, fit, complete)
+
+
+class _Watcher:
+    """Turns what the engine reports into the prior's events."""
+
+    def __init__(
+        self,
+        config: PriorConfig,
+        data: PriorData,
+        callback: Callback | None,
+        on_metrics: OnMetrics | None,
+    ) -> None:
+        self.config, self.data = config, data
+        self.alike: Alike | None = None  # looked into when there is reason to
+        self.callback, self.on_metrics = callback, on_metrics
+
+    def check(self, perplexity: float) -> MemorizationCheck:
+        threshold = self.config.memorization_perplexity
+        if perplexity < threshold and self.alike is None:
+            self.alike = alike_recordings([views[0] for views in self.data.train], self.data.held_out)
+        return check_memorization(
+            perplexity, self.data.codes.codebook_size, self.data.recordings, threshold, self.alike
+        )
+
+    def step(self, step: Step) -> None:
+        if self.callback is not None:
+            loss = step.losses["train_loss"]
+            self.callback(
+                PriorStepMetrics(step.epoch, step.step, step.total_steps, loss, step.learning_rate, step.step_time_s)
+            )
+        if step.inspected:
+            if self.on_metrics is not None:
+                self.on_metrics(step.inspected, step.step)
+            if self.callback is not None:
+                self.callback(memory_metrics(step.step, step.inspected))
+
+    def epoch(self, epoch: Epoch) -> None:
+        if self.on_metrics is not None:
+            times = {"learning_rate": epoch.learning_rate, "epoch_time_s": epoch.epoch_time_s}
+            best = {"best_perplexity": math.exp(epoch.best_loss)}
+            self.on_metrics({**epoch.metrics, **times, **best}, epoch.epoch)
+        if self.callback is None:
+            return
+        perplexity = epoch.metrics["val_perplexity"]
+        check = self.check(perplexity)
+        self.callback(
+            PriorEpochMetrics(
+                epoch=epoch.epoch,
+                total_epochs=self.config.epochs,
+                train_loss=epoch.metrics["train_loss"],
+                val_loss=epoch.metrics["val_loss"],
+                val_perplexity=perplexity,
+                best_perplexity=math.exp(epoch.best_loss),
+                is_memorizing=check.is_memorizing,
+                memorization_message=check.memorization_message,
+                epoch_time_s=epoch.epoch_time_s,
+                learning_rate=epoch.learning_rate,
+            )
+        )

@@ -1,0 +1,176 @@
+"""Pre-norm causal transformer blocks with a cache, for whatever is laid out as a sequence."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.prior.attention import causal_attention
+from distill.prior.dropout import Dropout
+
+INIT_STD = 0.02
+ROTARY_BASE = 10_000.0
+PLACE_RATES = 8  # sines and cosines of the logarithm of a position's number
+
+
+class KeyValueCache:
+    """Keys and values of the positions seen so far, preallocated: `[B, 2, H, positions, D / H]` for each layer."""
+
+    def __init__(self, stack: "Transformer", batch_size: int, positions: int) -> None:
+        block = cast(Block, stack.blocks[0])
+        weight = block.attend.weight
+        shape = (batch_size, 2, block.num_heads, positions, weight.shape[1] // block.num_heads)
+        self.memory = [weight.new_empty(shape) for _ in stack.blocks]
+        self.positions = positions  # how many it can hold
+        self.length = 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences alone."""
+        self.memory = [memory[rows] for memory in self.memory]
+
+
+def head_size(width: int, num_heads: int, even: bool) -> int:
+    """Features of a head. Raises ValueError where there is no such number."""
+    if width % num_heads or (even and width // num_heads % 2):
+        raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
+    return width // num_heads
+
+
+class Transformer(nn.Module):
+    """`num_layers` causal blocks and a final norm. With `rotary` positions are relative: see `RotaryEmbedding`."""
+
+    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False) -> None:
+        super().__init__()
+        size = head_size(width, num_heads, even=rotary)
+        self.rotary = RotaryEmbedding(size) if rotary else None
+        self.blocks = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(width)
+        initialise(self, num_layers)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, start: int | None = None) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`.
+
+        With a cache the positions come after those it holds, which they attend to; it takes them up. `start` is the
+        number of the first position where that is not the length of the cache.
+        """
+        seen = cache.length if cache is not None else 0
+        turns = None
+        if self.rotary is not None:
+            turns = self.rotary(seen if start is None else start, x.shape[1], x.device)
+        if cache is None:
+            for block in self.blocks:
+                x = block(x, None, seen, turns)
+        else:
+            for block, memory in zip(self.blocks, cache.memory, strict=True):
+                x = block(x, memory, seen, turns)
+        if cache is not None:
+            cache.length = seen + x.shape[1]
+        return cast(Tensor, self.norm(x))
+
+
+class RotaryEmbedding(nn.Module):
+    """Turns each pair of a query's or key's features by an angle proportional to its position, so that attention
+    depends on distances alone (Su et al. 2021, RoFormer, eq. 34)."""
+
+    rates: Tensor
+
+    def __init__(self, head_size: int, dtype: torch.dtype = torch.float32) -> None:
+        """Where there are many thousands of positions, angles want fp64."""
+        super().__init__()
+        rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
+        self.register_buffer("rates", rates, persistent=False)
+
+    def forward(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and sines `[count, head_size / 2]` of positions from `start` on."""
+        angles = torch.arange(start, start + count, device=device)[:, None] * self.rates
+        return angles.cos(), angles.sin()
+
+
+def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Queries or keys `[..., T, head_size]`, turned."""
+    cosines, sines = (turn.to(x.dtype) for turn in turns)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
+
+
+class Block(nn.Module):
+    """Pre-norm causal self-attention and MLP. Dropout acts on what both add, not on attention weights: random
+    numbers for each of those would cost as much as attention itself."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.attend = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width, bias=False)
+        self.dropout = Dropout(dropout)
+        self.mlp = ResidualBlock(width, dropout)
+
+    def forward(
+        self, x: Tensor, memory: Tensor | None = None, start: int = 0, turns: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`; `memory` `[B, 2, H, positions, D / H]` holds `start` earlier positions and takes up these."""
+        x = x + self.dropout(self.project(self._attention(self.attention_norm(x), memory, start, turns)))
+        return cast(Tensor, self.mlp(x))
+
+    def heads(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[B, H, T, D / H]` of `[B, T, D]`."""
+        batch, count, width = x.shape
+        heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        return (query, key, value) if turns is None else (turned(query, turns), turned(key, turns), value)
+
+    def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        batch, count, width = x.shape
+        query, key, value = self.heads(x, turns)
+        if memory is None:
+            mixed = causal_attention(query, key, value)
+        else:
+            stop = start + count
+            memory[:, 0, :, start:stop], memory[:, 1, :, start:stop] = key, value
+            mask = torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
+            mixed = nn.functional.scaled_dot_product_attention(
+                query, memory[:, 0, :, :stop], memory[:, 1, :, :stop], attn_mask=mask
+            )
+        return mixed.transpose(1, 2).reshape(batch, count, width)
+
+
+class Place(nn.Module):
+    """A vector for how far into its recording a position is: fine near the beginning, coarser later."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(2 * PLACE_RATES, width)
+        nn.init.normal_(self.project.weight, std=INIT_STD)
+
+    def forward(self, places: Tensor, count: int) -> Tensor:
+        """`[B, count, width]` of positions from `places` `[B]` on."""
+        numbers = places[:, None] + torch.arange(count, device=places.device)
+        rates = 2.0 ** torch.arange(PLACE_RATES, device=places.device) * (math.pi / 16)
+        angles = (1 + numbers.float()).log2()[..., None] * rates
+        return cast(Tensor, self.project(torch.cat([angles.sin(), angles.cos()], dim=-1)))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-norm MLP beside the identity."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width, bias=False)
+        self.contract = nn.Linear(4 * width, width, bias=False)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., D]`."""
+        y = self.contract(nn.functional.gelu(self.expand(self.norm(x))))
+        return x + cast(Tensor, self.dropout(y))
+
+
+def initialise(module: nn.Module, num_layers: int) -> None:
+    """Small normal weights. Each block adds two terms to the residual stream: theirs are scaled down with depth."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            residual = name.endswith(("project.weight", "contract.weight"))
+            nn.init.normal_(parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if residual else INIT_STD)

@@ -1,0 +1,89 @@
+"""Progress for people: a live bar on a terminal, a line now and then elsewhere. Always on stderr."""
+
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from distill.text import shown
+
+LINE_SECONDS = 10.0
+HEALTH_TITLE = "codebooks on held-out sound"
+
+
+class ProgressReport:
+    """Shows how far a piece of work is. Use as a context manager and call it with (done, total, text)."""
+
+    def __init__(self, label: str, quiet: bool = False) -> None:
+        self._label = label
+        self._console = Console(stderr=True, quiet=quiet)
+        self._bar: _Bar | None = None
+        self._spoken = time.monotonic()
+        if self._console.is_terminal and not quiet:
+            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+            text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+            self._bar = _Bar(*columns, TimeRemainingColumn(), text, console=self._console)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal, so that what is shown can be replaced."""
+        return self._bar is not None
+
+    def __enter__(self) -> "ProgressReport":
+        if self._bar is not None:
+            self._bar.start()
+            self._bar.add_task(self._label, total=None, text="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.below = None
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        """Say that `done` of `total` steps are behind us."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
+        elif time.monotonic() - self._spoken > LINE_SECONDS or done == total:
+            self._spoken = time.monotonic()
+            self.say(f"{self._label} {done}/{total} {text}")
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar if there is one."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show_below(self, what: RenderableType) -> None:
+        """Show `what` below the bar, in place of what was there, until the work ends. Nothing without a terminal."""
+        if self._bar is not None:
+            self._bar.below = what
+
+
+class _Bar(Progress):
+    below: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below is not None:
+            yield self.below
+
+
+def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
+    """Use of the codebooks, a row for each level: `utilization`, `perplexity` and `dead_codes`."""
+    table = Table("level", title=title or None, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
+    for name in ("codewords used", "perplexity", "never used"):
+        table.add_column(name, justify="right")
+    for level, values in health.items():
+        figures = (f"{values['utilization']:.0%}", f"{values['perplexity']:.1f}", f"{values['dead_codes']:.0f}")
+        table.add_row(plain(level), *figures)
+    return table
+
+
+def plain(text: str) -> Text:
+    """A file's own words, as text: no markup, no control characters."""
+    return Text(shown(text, most=1000))

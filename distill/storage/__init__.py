@@ -1,0 +1,1 @@
+"""What lies on disk: atomic writes, shards, tables, weights, and headers of safetensors files."""

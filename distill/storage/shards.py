@@ -1,0 +1,79 @@
+"""Append-only arrays on disk: many recordings in a few safetensors files, read back by slices without loading them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from distill.errors import ArtifactError
+from distill.storage.files import write_bytes
+
+SHARD_BYTES = 64 << 20
+MAPPED_BYTES = 8 << 20  # after so many bytes read, maps are renewed: pages once read would add up to the whole shard
+
+
+class ShardWriter:
+    """Collects arrays `[n, ...]` that agree in everything but `n` and writes them as `<prefix>-00000.safetensors`, ….
+
+    Holds at most one shard in memory. `close()` writes what is left; nothing refers to a shard before it is on disk.
+    """
+
+    def __init__(self, folder: Path, prefix: str, shard_bytes: int = SHARD_BYTES) -> None:
+        self._folder, self._prefix, self._shard_bytes = folder, prefix, shard_bytes
+        self._pending: list[NDArray[Any]] = []
+        self._pending_bytes = 0
+        self._rows = 0
+        self._index = 0
+
+    def append(self, rows: NDArray[Any]) -> tuple[str, int]:
+        """Add `rows` `[n, ...]` and return (shard file name, offset of the first row in it)."""
+        if self._pending and self._pending_bytes + rows.nbytes > self._shard_bytes:
+            self._flush()
+        place = (self._name(), self._rows)
+        self._pending.append(rows)
+        self._pending_bytes += rows.nbytes
+        self._rows += len(rows)
+        return place
+
+    def close(self) -> None:
+        """Write the shard in progress, if any."""
+        if self._pending:
+            self._flush()
+
+    def _name(self) -> str:
+        return f"{self._prefix}-{self._index:05d}.safetensors"
+
+    def _flush(self) -> None:
+        write_bytes(self._folder / self._name(), save({self._prefix: np.concatenate(self._pending)}))
+        self._pending, self._pending_bytes, self._rows = [], 0, 0
+        self._index += 1
+
+
+class ShardReader:
+    """Reads row ranges of the shards that a `ShardWriter` with the same prefix wrote into `folder`."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._folder, self._prefix = folder, prefix
+        self._slices: dict[str, Any] = {}
+        self._read_bytes = 0
+
+    def read(self, shard: str, offset: int, length: int) -> NDArray[Any]:
+        """Rows `[offset, offset + length)` of `shard`, copied out of the memory map."""
+        path = self._folder / shard
+        if self._read_bytes > MAPPED_BYTES:
+            self._slices.clear()
+            self._read_bytes = 0
+        try:
+            if shard not in self._slices:
+                self._slices[shard] = safe_open(path, framework="numpy").get_slice(self._prefix)
+            rows: NDArray[Any] = self._slices[shard][offset : offset + length]
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{path}: expected rows {offset} to {offset + length} of {self._prefix}, found {error}; "
+                "run `dvc repro` again"
+            ) from error
+        self._read_bytes += rows.nbytes
+        return rows

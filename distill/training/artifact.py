@@ -1,0 +1,89 @@
+"""What a training stage leaves on disk: weights, what they mean, and the history of their training."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+import distill
+from distill.errors import ArtifactError
+from distill.params import Settings, first_problem
+from distill.storage.files import (
+    atomic_folder,
+    canonical_json,
+    read_json,
+    sha256_files,
+    sha256_text,
+    write_bytes,
+    write_json,
+)
+from distill.storage.weights import save_weights
+from distill.training.metrics_log import JOURNAL, journal_text
+
+MAX_CURVE_POINTS = 1000
+WEIGHTS = "model.safetensors"
+
+C = TypeVar("C", bound=Settings)
+
+
+def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of what decides a stage's result: its inputs by hash, and its settings."""
+    return sha256_text(canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings)}))
+
+
+def checkpoint_key(mark: str) -> str:
+    """Name of the resume state of the run with this fingerprint; other code or another torch does not go on with it."""
+    package = Path(distill.__file__).parent
+    code = sha256_files([*package.rglob("*.py"), *package.rglob("*.safetensors")], package)
+    return sha256_text(canonical_json({"fingerprint": mark, "code": code, "torch": torch.__version__}))[:24]
+
+
+def save_artifact(
+    folder: Path,
+    model: nn.Module,
+    config: Settings,
+    history: Sequence[Mapping[str, float]],
+    journal: Sequence[Mapping[str, Any]],
+    write_more: Callable[[Path], None] | None = None,
+) -> None:
+    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, `metrics.jsonl`, and more.
+
+    The folder appears whole or not at all.
+    """
+    with atomic_folder(folder) as temporary:
+        save_weights(temporary / WEIGHTS, model)
+        write_json(temporary / "config.json", config.model_dump(mode="json"))
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in history]), temporary / "history.parquet")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_bytes(temporary / "history.csv", text.getvalue().encode())
+        write_bytes(temporary / JOURNAL, journal_text(journal).encode())
+        if write_more is not None:
+            write_more(temporary)
+
+
+def load_config(folder: Path, kind: type[C]) -> C:
+    """Read a folder's `config.json`. Raises ArtifactError."""
+    path = folder / "config.json"
+    try:
+        return kind.model_validate(read_json(path, "the settings of a trained model"))
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path}: expected valid settings, found {first_problem(error)}; run `dvc repro` again"
+        ) from error
+
+
+def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
+    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`; of long trainings 1000 points."""
+    table = pq.read_table(folder / "history.parquet", columns=["train_loss", "val_loss"])
+    stride = -(-len(table) // MAX_CURVE_POINTS)
+    return {f"{name}/{column}": table[column].to_pylist()[::stride] for column in table.column_names}

@@ -1,0 +1,86 @@
+"""What a step changes: a network, its optimiser's moments and the average of its weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from distill.storage.weights import under
+from distill.training.checkpoints import Tensors, optimizer_tensors, restore_optimizer
+from distill.training.task import FitSettings
+from distill.training.weight_average import WeightAverage
+
+
+class Learner:
+    """A network that AdamW moves, on the fabric's device. `wrapped` is what computes losses."""
+
+    def __init__(self, model: nn.Module, settings: FitSettings, fabric: Fabric) -> None:
+        self.model, self.settings, self.fabric = model, settings, fabric
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
+        )
+        self.wrapped, self.optimizer = fabric.setup(model, optimizer)
+        self.average = WeightAverage(model, settings.average) if settings.average else None
+
+    def differentiate(self, objective: Tensor) -> float:
+        """Gradients of the objective, clipped; their norm before that."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(objective)
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.optimizer, max_norm=self.settings.gradient_clip, error_if_nonfinite=False
+        )
+        return float(norm) if norm is not None else 0.0
+
+    def step(self, rate: float, steps: int) -> None:
+        """Move along the gradients; it is step number `steps`, from 1 on."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate_share"]
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.add(steps)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with averaged weights, where there are any, until the context ends."""
+        if self.average is None:
+            yield
+        else:
+            with self.average.in_place():
+                yield
+
+    def weights(self) -> Tensors:
+        """A copy of the network's tensors as they are, on the CPU."""
+        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+
+    def tensors(self) -> Tensors:
+        """Everything that the next step depends on; not copied."""
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{key}": value for key, value in self.average.values.items()}
+        return tensors | optimizer_tensors(self.optimizer)
+
+    def go_on_from(self, tensors: Tensors) -> None:
+        """Back to where `tensors` gave those."""
+        self.model.load_state_dict(under("model.", tensors))
+        if self.average is not None:
+            self.average.put_back(under("average.", tensors))
+        restore_optimizer(self.optimizer, tensors)
+
+    def begin_again(self, weights: Tensors) -> None:
+        """From these weights on, with fresh moments."""
+        self.model.load_state_dict(weights)
+        if self.average is not None:
+            self.average.put_back(weights)
+        self.optimizer.state.clear()
+
+
+def _parameter_groups(model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+    """Weight decay acts on matrices and kernels, not on biases, norms and scales; some parts learn more slowly."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, value in model.named_parameters():
+        share = next((share for part, share in settings.rate_shares.items() if name.startswith(part)), 1.0)
+        groups.setdefault((share, settings.weight_decay if value.ndim > 1 else 0.0), []).append(value)
+    return [{"params": values, "weight_decay": decay, "rate_share": share} for (share, decay), values in groups.items()]

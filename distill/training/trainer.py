@@ -1,0 +1,327 @@
+"""The one training loop: steps, schedule, best weights, exact resume, rollback, interruption. What is trained is the task's affair.
+
+Randomness is a function of (seed, epoch, step), so a run that goes on from any step ends with the same bytes as one
+that never stopped.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import lightning_fabric
+import torch
+
+from distill.errors import DistillError
+from distill.seeds import derive_seed
+from distill.storage.weights import under
+from distill.training.allocator import keep_memory
+from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
+from distill.training.distributed import Agreement, Stop
+from distill.training.interruption import Interruption
+from distill.training.metrics_log import Journal, Line
+from distill.training.optimizer import Learner
+from distill.training.spike_detector import PerplexityTelemetry
+from distill.training.task import Epoch, FitResult, FitSettings, Step, Task, learning_rate_at
+
+DROP_FACTOR = 0.2  # of the learning rate when patience is over and there is a drop left
+WATCH_STEPS = 50  # between looks at the probe; where it finds nothing is where a rollback would go back to
+MAX_ROLLBACKS = 3
+CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_SHARE = 0.02  # of the time may go into writing checkpoints: large models write less often
+
+B = TypeVar("B")
+
+
+@dataclass
+class _State:
+    step: int = 0  # batches begun since the start of training
+    lost_steps: int = 0  # of them undone by rollbacks: the schedule is so far behind
+    best_epoch: int = -1
+    best_loss: float | None = None
+    drops: int = 0
+    dropped_after: int = -1  # the epoch before the last drop
+    rollbacks: int = 0
+    diverged: bool = False
+    counted_steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    start: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    journal: list[Line] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Weights and moments at a place of the schedule, all copies."""
+
+    place: int
+    tensors: Tensors
+
+
+class Fit(Generic[B]):
+    """One run of a task. `run()` trains to the end, from a checkpoint if the store has one."""
+
+    def __init__(
+        self,
+        task: Task[B],
+        settings: FitSettings,
+        fabric: lightning_fabric.Fabric,
+        store: CheckpointStore | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        interruption: Interruption | None = None,
+        cancel_event: Stop | None = None,
+    ) -> None:
+        self.task, self.settings, self.fabric, self.store = task, settings, fabric, store
+        self.on_step, self.on_epoch = on_step, on_epoch
+        self.interruption, self.cancel_event = interruption, cancel_event
+        self.agreement = Agreement(fabric)
+        self.model, self.learner = task.model, Learner(task.model, settings, fabric)
+        self.state = _State()
+        self.telemetry = PerplexityTelemetry()
+        self.journal = Journal(store.journal if store is not None and self.agreement.is_first else None)
+        self.best_tensors: Tensors = {}
+        self.total_steps = settings.epochs * task.steps_per_epoch
+        self._best_is_new = False
+        self._started = self._saved = time.monotonic()
+        self._save_seconds = 0.0
+
+    def run(self) -> FitResult:
+        """Train; leaves the best weights in the model. Raises Interrupted after saving, DistillError when it diverges."""
+        keep_memory()
+        self._restore()
+        if self.settings.start_counts and self.state.best_loss is None:
+            self._measure_start()
+        with torch.random.fork_rng(devices=[]):
+            while len(self.state.history) < self.settings.epochs and not (
+                self.agreement.cancelled or self.state.diverged
+            ):
+                if self._out_of_patience():
+                    if self.state.drops == self.settings.drops:
+                        break
+                    self._drop()
+                self._epoch()
+        if self.state.best_loss is None:
+            self._validate(time.monotonic())
+        self._save()  # whatever happens before the result is safe elsewhere
+        last_tensors = self.learner.weights()
+        self.model.load_state_dict(self.best_tensors)
+        state = self.state
+        assert state.best_loss is not None
+        return FitResult(
+            best_tensors=self.best_tensors,
+            last_tensors=last_tensors,
+            best_epoch=state.best_epoch,
+            best_loss=state.best_loss,
+            best_metrics=state.start if state.best_epoch < 0 else state.history[state.best_epoch],
+            history=state.history,
+            rollbacks=state.rollbacks,
+            cancelled=self.agreement.cancelled,
+            diverged=state.diverged,
+            journal=self.journal.lines,
+        )
+
+    def _epoch(self) -> None:
+        """One epoch, or the rest of one."""
+        began = time.monotonic()
+        epoch = len(self.state.history)
+        done = self.state.step - epoch * self.task.steps_per_epoch
+        for batch in self.task.batches(epoch, done):
+            self._train_step(epoch, batch)
+            if self.state.diverged:
+                return
+            self.agreement.look(self.interruption, self.cancel_event)
+            if self.agreement.cancelled:
+                self.journal.add({"step": self.state.step, "event": "stopped as asked"})
+                return
+            if self.agreement.signal is not None:
+                self._save()
+                Interruption.leave(
+                    self.agreement.signal,
+                    f"training is saved after step {self.state.step} of {self.total_steps}; run the same command to go on",
+                )
+        self._validate(began)
+        self._save_if_due()
+
+    def _train_step(self, epoch: int, batch: B) -> None:
+        began = time.monotonic()
+        rate = self._rate_at(self.state.step)
+        torch.manual_seed(derive_seed(self.settings.seed + self.fabric.global_rank, 1, self.state.step))
+        self.model.train()
+        losses = self.task.losses(self.learner.wrapped, batch)
+        inspected: dict[str, float] = {}
+        norm = self.learner.differentiate(losses.pop("objective", losses["train_loss"]))
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        values = self.agreement.mean(values)
+        values["gradient_norm"] = norm
+        self.state.step += 1
+        if all(math.isfinite(value) for value in values.values()):
+            self.learner.step(rate, self._place)
+            self.state.counted_steps += 1
+            for name, value in values.items():
+                self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+            if self.state.step % WATCH_STEPS == 0:
+                inspected = self._watch(values["train_loss"])
+        else:
+            found = ", ".join(f"{name} {value}" for name, value in values.items())
+            self._roll_back(f"found {found}")
+        if self.on_step is not None:
+            seconds = time.monotonic() - began
+            self.on_step(Step(epoch, self.state.step, self.total_steps, rate, seconds, values, inspected))
+        self._save_if_due()
+
+    def _watch(self, loss: float) -> dict[str, float]:
+        """Look at the probe: a spike is undone, anything else is a place to come back to. Returns what else was found."""
+        self.model.eval()
+        with torch.no_grad():
+            perplexity = self.task.probe()
+        line: Line = {"step": self.state.step, "loss": loss}
+        if perplexity is not None:
+            reading = self.telemetry.observe(self.agreement.first({"perplexity": perplexity})["perplexity"])
+            if reading.is_spike:
+                self._roll_back(
+                    f"found a perplexity of {reading.perplexity:.4g} on training data, "
+                    f"{reading.delta:.0%} above its moving average (allowed {reading.threshold:.0%})"
+                )
+                return {}
+            line |= {"perplexity": reading.perplexity, "ppl_delta": reading.delta}
+        try:
+            with torch.no_grad():
+                inspected = self.task.inspect(self.state.step, self.journal.lines)
+        except DistillError:
+            self._save()
+            raise
+        self.journal.add(line | inspected)
+        self._snapshot = self._take_snapshot()
+        return inspected
+
+    def _roll_back(self, reason: str) -> None:
+        """Undo what was learnt since the last snapshot and go on with the data that comes next."""
+        if self.state.rollbacks == MAX_ROLLBACKS:
+            self.state.diverged = True
+            self.learner.go_on_from(self._snapshot.tensors)
+            self.journal.add({"step": self.state.step, "event": "diverged", "reason": reason})
+            if self.state.best_loss is None:
+                raise DistillError(
+                    f"training stopped at step {self.state.step}: expected finite, falling losses, {reason} after "
+                    f"{MAX_ROLLBACKS} rollbacks; lower learning_rate or gradient_clip and run again"
+                )
+            return
+        self.state.rollbacks += 1
+        self.learner.go_on_from(self._snapshot.tensors)
+        self.state.lost_steps = self.state.step - self._snapshot.place
+        line: Line = {"step": self.state.step, "event": "rollback", "to": self._snapshot.place, "reason": reason}
+        self.journal.add(line)
+        self._save()  # going on from before it would count it twice where the hardware does not repeat itself
+
+    def _validate(self, began: float) -> None:
+        with self.learner.averaged():
+            self._judge(began)
+
+    def _judge(self, began: float) -> None:
+        """Validate the weights in the model, and keep them where they are the best so far."""
+        self.model.eval()
+        with torch.no_grad():
+            measured = self.agreement.first(self.task.validate())
+        state = self.state
+        epoch = len(state.history)
+        if not math.isfinite(measured["val_loss"]):
+            raise DistillError(
+                f"training stopped after epoch {epoch}: expected a finite held-out loss, found {measured['val_loss']}; "
+                "lower learning_rate and run again"
+            )
+        means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
+        if not means and state.history:  # an epoch of which no step counted: the figures of the one before stand
+            means = {name: value for name, value in state.history[-1].items() if name not in measured}
+        state.sums, state.counted_steps = {}, 0
+        metrics = {**means, **measured}
+        is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
+        if is_best:
+            self._keep_best(epoch, measured["val_loss"])
+        rate = self._rate_at(max(0, state.step - 1))
+        row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
+        state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
+        note = {"step": state.step, "event": "best epoch" if is_best else "epoch", "val_loss": measured["val_loss"]}
+        self.journal.add(note)
+        if self.on_epoch is not None and state.best_loss is not None:
+            now = time.monotonic()
+            self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
+
+    def _measure_start(self) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            self.state.start = {"epoch": -1.0, **self.agreement.first(self.task.validate())}
+        if math.isfinite(self.state.start["val_loss"]):
+            self._keep_best(-1, self.state.start["val_loss"])
+            self._save()
+
+    def _keep_best(self, epoch: int, loss: float) -> None:
+        self.state.best_epoch, self.state.best_loss = epoch, loss
+        self.best_tensors = self.learner.weights()
+        self._best_is_new = True
+
+    def _take_snapshot(self) -> _Snapshot:
+        tensors = self.learner.tensors()
+        return _Snapshot(self._place, {key: value.detach().clone() for key, value in tensors.items()})
+
+    def _out_of_patience(self) -> bool:
+        return (
+            0 < self.settings.patience < len(self.state.history) - max(self.state.best_epoch, self.state.dropped_after)
+        )
+
+    def _drop(self) -> None:
+        """Back to the best weights, with fresh moments, and on with a lower rate."""
+        self.state.drops += 1
+        self.state.dropped_after = len(self.state.history) - 1
+        self.learner.begin_again(self.best_tensors)
+        self._snapshot = self._take_snapshot()
+        self._save()  # a best epoch found from here on must not meet a state from before
+
+    @property
+    def _place(self) -> int:
+        """Steps of the schedule behind us."""
+        return self.state.step - self.state.lost_steps
+
+    def _rate_at(self, step: int) -> float:
+        place = step - self.state.lost_steps
+        return learning_rate_at(place, self.total_steps, self.settings) * DROP_FACTOR**self.state.drops
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE):
+            self._save()
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        if self.store is not None and self.agreement.is_first:
+            if self._best_is_new:  # on disk before the state that counts on it
+                self.store.save_best(
+                    self.state.best_epoch, Checkpoint(self.best_tensors, {"loss": self.state.best_loss})
+                )
+            self._best_is_new = False
+            tensors = self.learner.tensors()
+            if self._snapshot.place != self._place:
+                tensors |= {f"snapshot.{key}": value for key, value in self._snapshot.tensors.items()}
+            self.state.telemetry, self.state.journal = vars(self.telemetry), self.journal.lines
+            values = {**vars(self.state), "place": self._snapshot.place}
+            self.store.save(self.state.step, self.state.best_epoch, Checkpoint(tensors, values))
+        self._saved = time.monotonic()
+        self._save_seconds = self._saved - began
+
+    def _restore(self) -> None:
+        last = self.store.newest() if self.store is not None else None
+        if self.store is None or last is None:
+            self.journal.rewind([])  # of a run that was killed before it saved anything
+            self._snapshot = self._take_snapshot()
+            return
+        values: dict[str, Any] = dict(last.values)
+        place = values.pop("place")
+        self.state = _State(**values)
+        self.telemetry = PerplexityTelemetry.restored(self.state.telemetry)
+        self.journal.rewind(self.state.journal)
+        self.learner.go_on_from(last.tensors)
+        earlier = under("snapshot.", last.tensors)
+        self._snapshot = _Snapshot(place, earlier) if earlier else self._take_snapshot()
+        if self.state.best_loss is not None:
+            self.best_tensors = self.store.best(self.state.best_epoch).tensors

@@ -1,0 +1,341 @@
+"""Decoding: what comes out of every format, and what is said about every kind of broken file."""
+
+import contextlib
+import os
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from distill.audio.read import SUPPORTED_SUFFIXES, read_recording
+from distill.errors import AudioError
+
+RATE = 24000
+HOURS = 7
+F32 = NDArray[np.float32]
+
+FORMATS = {
+    ".wav": [("WAV", "PCM_16"), ("WAV", "PCM_U8"), ("WAV", "PCM_24"), ("WAV", "DOUBLE"), ("WAVEX", "PCM_32"), ("WAV", "IMA_ADPCM")],
+    ".wave": [("WAV", "FLOAT")],
+    ".aif": [("AIFF", "PCM_16")],
+    ".aiff": [("AIFF", "PCM_24")],
+    ".aifc": [("AIFF", "FLOAT")],
+    ".flac": [("FLAC", "PCM_16"), ("FLAC", "PCM_24")],
+    ".ogg": [("OGG", "VORBIS")],
+    ".oga": [("OGG", "VORBIS")],
+    ".opus": [("OGG", "OPUS")],
+    ".mp3": [("MP3", "MPEG_LAYER_III")],
+    ".au": [("AU", "PCM_16")],
+    ".snd": [("AU", "ULAW")],
+    ".caf": [("CAF", "PCM_16"), ("CAF", "ALAC_16")],
+    ".w64": [("W64", "PCM_16")],
+    ".rf64": [("RF64", "PCM_16")],
+}  # fmt: skip
+
+
+def sine(hz: float, seconds: float, rate: int, level: float = 0.5) -> F32:
+    return (level * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def write(path: Path, samples: NDArray[np.generic], rate: int = RATE, subtype: str = "PCM_16") -> Path:
+    sf.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(AudioError) as caught:
+        read_recording(path, RATE)
+    return str(caught.value)
+
+
+def test_every_supported_suffix_is_tried() -> None:
+    assert set(FORMATS) == SUPPORTED_SUFFIXES
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "subtype"), [(suffix, *pair) for suffix, pairs in FORMATS.items() for pair in pairs]
+)
+def test_every_format_gives_the_same_sound(tmp_path: Path, suffix: str, kind: str, subtype: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    sf.write(path, sine(440, 1.0, 48000), 48000, format=kind, subtype=subtype)
+    found = read_recording(path, RATE)
+    assert found.warnings == ()
+    assert (found.source_sample_rate, found.source_channels) == (48000, 1)
+    assert len(found.pcm) == pytest.approx(RATE, abs=600)  # ADPCM fills its last block
+    middle = found.pcm[4800:19200].astype(np.float64) / 32768
+    assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.5, rel=0.03)
+    assert np.argmax(np.abs(np.fft.rfft(middle))) == pytest.approx(440 * len(middle) / RATE, abs=1)
+
+
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=300).filter(lambda values: max(map(abs, values)) > 9))
+@settings(max_examples=40, deadline=None)
+def test_16_bit_samples_at_the_corpus_rate_are_untouched(
+    tmp_path_factory: pytest.TempPathFactory, values: list[int]
+) -> None:
+    pcm = np.array(values, dtype=np.int16)
+    path = write(tmp_path_factory.mktemp("exact") / "a.wav", pcm)
+    found = read_recording(path, RATE)
+    np.testing.assert_array_equal(found.pcm, pcm)
+    assert found.pcm.dtype == np.int16
+    assert found.seconds == len(pcm) / RATE
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left, right = sine(300, 0.5, RATE, 0.6), sine(700, 0.5, RATE, 0.2)
+    found = read_recording(write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT"), RATE)
+    assert found.source_channels == 2
+    assert found.warnings == ()
+    np.testing.assert_allclose(found.pcm / 32768, (left + right) / 2, atol=2e-5)
+
+
+def test_cancelling_channels_are_pointed_out(tmp_path: Path) -> None:
+    left = sine(300, 0.5, RATE)
+    nearly = write(tmp_path / "nearly.wav", np.stack([left, -0.9 * left], axis=1))
+    assert read_recording(nearly, RATE).warnings == ("its channels nearly cancel out when mixed to mono",)
+    fully = write(tmp_path / "fully.wav", np.stack([left, -left], axis=1), subtype="FLOAT")
+    assert reason(fully) == "its channels cancel out when mixed to mono (peak 0)"
+    one_of_eight = np.zeros((12000, 8), dtype=np.float32)
+    one_of_eight[:, 3] = left
+    assert read_recording(write(tmp_path / "eight.wav", one_of_eight), RATE).warnings == ()
+
+
+def test_resampling_keeps_level_and_pitch_and_folds_nothing_back(tmp_path: Path) -> None:
+    kept = read_recording(write(tmp_path / "a.wav", sine(997, 2.0, 44100), 44100, "FLOAT"), RATE)
+    assert len(kept.pcm) == 2 * RATE
+    n = np.arange(2400, 45600)
+    basis = np.stack([np.sin(2 * np.pi * 997 * n / RATE), np.cos(2 * np.pi * 997 * n / RATE)], axis=1)
+    middle = kept.pcm[n] / 32768
+    (s, c), residual, _, _ = np.linalg.lstsq(basis, middle, rcond=None)
+    assert 20 * np.log10(np.hypot(s, c) / 0.5) == pytest.approx(0, abs=0.01)
+    assert np.degrees(np.arctan2(c, s)) == pytest.approx(0, abs=0.1)  # no delay
+    assert 10 * np.log10(float(residual[0]) / float((middle**2).sum())) < -80
+    loud = np.concatenate([sine(997, 0.1, 44100, 0.2), sine(15000, 1.0, 44100, 0.9)])  # 15 kHz would fold to 9 kHz
+    folded = read_recording(write(tmp_path / "b.wav", loud, 44100, "FLOAT"), RATE).pcm[4800:24000] / 32768
+    assert np.abs(folded).max() < 0.9 * 10 ** (-80 / 20)
+
+
+def test_resampling_by_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
+    noise = (0.3 * np.random.default_rng(0).standard_normal(30011)).clip(-0.99, 0.99).astype(np.float32)
+    found = read_recording(write(tmp_path / "a.wav", noise, 44100, "FLOAT"), RATE)
+    whole = soxr.resample(noise, 44100, RATE, "HQ")
+    assert len(found.pcm) == len(whole)
+    np.testing.assert_allclose(found.pcm / 32768, whole * min(1.0, 1 / np.abs(whole).max()), atol=3e-5)
+
+
+def test_too_loud_is_scaled_and_said(tmp_path: Path) -> None:
+    found = read_recording(write(tmp_path / "a.wav", sine(100, 0.5, RATE, 2.5), subtype="FLOAT"), RATE)
+    assert found.warnings == ("peak 2.5 is above full scale; scaled to 1.0",)
+    np.testing.assert_allclose(found.pcm / 32768, sine(100, 0.5, RATE, 1.0), atol=4e-5)
+
+
+def test_overshoot_of_resampling_is_scaled_without_a_word(tmp_path: Path) -> None:
+    square = np.sign(sine(1000, 0.5, 48000))
+    found = read_recording(write(tmp_path / "a.wav", square, 48000), 44100)
+    assert found.warnings == ()
+    assert 32700 < np.abs(found.pcm.astype(int)).max() <= 32768
+    assert np.median(np.abs(found.pcm)) < 32000  # scaled, not clipped
+
+
+def test_very_short_is_used_with_a_warning(tmp_path: Path) -> None:
+    found = read_recording(write(tmp_path / "a.wav", sine(1000, 0.02, RATE)), RATE)
+    assert found.warnings == ("very short: 0.020 s",)
+    assert len(found.pcm) == 480
+
+
+def test_no_samples_and_no_sound(tmp_path: Path) -> None:
+    assert reason(write(tmp_path / "none.wav", np.zeros(0, np.int16))) == "holds no samples (44 bytes)"
+    assert reason(write(tmp_path / "zero.wav", np.zeros(4800, np.int16))) == "is silent (peak 0)"
+    faint = write(tmp_path / "faint.wav", sine(100, 0.2, RATE, 5e-5), subtype="FLOAT")
+    assert reason(faint) == "is silent (peak -86 dBFS)"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_numbers_are_counted(tmp_path: Path, bad: float) -> None:
+    samples = np.stack([sine(100, 0.5, 44100)] * 2, axis=1)
+    samples[[7, 9000, 22000], [0, 1, 0]] = bad
+    path = write(tmp_path / "a.wav", samples, 44100, "FLOAT")
+    assert reason(path) == "holds 3 samples of 44100 that are not numbers (NaN or infinite)"
+
+
+def test_absurdly_large_samples(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", sine(100, 0.5, 44100, 3e38), 44100, "FLOAT")
+    assert reason(path) == "has a peak of 3e+38, too large for any scale"
+
+
+def test_text_and_noise_are_not_audio(tmp_path: Path) -> None:
+    for suffix in (".wav", ".mp3"):
+        (tmp_path / f"a{suffix}").write_text("Grüße! Notes on the mixing\nand more\n")
+        assert (
+            reason(tmp_path / f"a{suffix}")
+            == "is text, not audio: it begins with 'Grüße! Notes on the mixing and more'"
+        )
+    (tmp_path / "b.wav").write_bytes(np.random.default_rng(0).bytes(3000))
+    assert reason(tmp_path / "b.wav") == "is not audio in a known format (suffix .wav, 3000 bytes)"
+    (tmp_path / "c.flac").write_bytes(b"")
+    assert reason(tmp_path / "c.flac") == "is empty (0 bytes)"
+    (tmp_path / "d.wav").write_bytes(write(tmp_path / "whole.wav", sine(100, 1, RATE)).read_bytes()[:40])
+    assert reason(tmp_path / "d.wav") == "cannot be decoded: No 'data' chunk marker"
+
+
+def test_unusual_rates_and_channel_counts(tmp_path: Path) -> None:
+    assert reason(write(tmp_path / "a.wav", sine(50, 1, 800), 800)) == (
+        "has a sample rate of 800 Hz; 1000 to 768000 Hz can be used"
+    )
+    many = np.full((100, 65), 0.1, np.float32)
+    assert reason(write(tmp_path / "b.wav", many)) == "has 65 channels; at most 64 can be used"
+
+
+def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    assert reason(tmp_path / "folder.wav") == "is not a regular file"
+    (tmp_path / "dangling.wav").symlink_to("nowhere.wav")
+    assert reason(tmp_path / "dangling.wav") == "is a link that leads nowhere"
+    (tmp_path / "circle.wav").symlink_to("circle.wav")
+    assert reason(tmp_path / "circle.wav") == "is a link that leads nowhere"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.wav")
+        assert reason(tmp_path / "pipe.wav") == "is not a regular file"
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root can read files without permission")
+def test_no_permission(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", sine(100, 0.5, RATE))
+    path.chmod(0)
+    assert reason(path) == "cannot be read: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(PermissionError(13, "Permission denied"), "permission denied"), (OSError(5, "Input/output error"), "Input/output error")]
+)  # fmt: skip
+def test_read_errors_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str) -> None:
+    path = write(tmp_path / "a.wav", sine(100, 0.5, RATE))
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "open", fails)
+    assert reason(path) == f"cannot be read: {said}"
+
+
+def test_names_that_are_not_utf8_and_very_long_paths(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    try:
+        (tmp_path / name).write_bytes(write(tmp_path / "a.wav", sine(100, 0.5, RATE)).read_bytes())
+    except OSError:
+        pytest.skip("this file system refuses names that are not UTF-8")
+    assert len(read_recording(tmp_path / name, RATE).pcm) == 12000
+    deep = tmp_path.joinpath(*["d" * 250] * 5)
+    deep.mkdir(parents=True)
+    assert len(str(deep)) > 1024  # libsndfile's own limit
+    assert len(read_recording(write_long(deep / ("n" * 251 + ".wav")), RATE).pcm) == 12000
+
+
+def write_long(path: Path) -> Path:
+    with path.open("wb") as stream:
+        sf.write(stream, sine(100, 0.5, RATE), RATE, format="WAV")
+    return path
+
+
+def _wav(data: bytearray, frames: int) -> None:
+    data[40:44] = struct.pack("<I", 2 * frames)
+
+
+def _aiff(data: bytearray, frames: int) -> None:
+    comm, ssnd = data.index(b"COMM"), data.index(b"SSND")
+    data[comm + 10 : comm + 14] = struct.pack(">I", frames)
+    data[ssnd + 4 : ssnd + 8] = struct.pack(">I", 2 * frames + 8)
+
+
+def _au(data: bytearray, frames: int) -> None:
+    data[8:12] = struct.pack(">I", 2 * frames)
+
+
+def _flac(data: bytearray, frames: int) -> None:
+    packed = int.from_bytes(data[18:26], "big") >> 36 << 36
+    data[18:26] = (packed | frames).to_bytes(8, "big")
+
+
+def _rf64(data: bytearray, frames: int) -> None:
+    ds64 = data.index(b"ds64")
+    data[ds64 + 16 : ds64 + 32] = struct.pack("<QQ", 2 * frames, frames)
+
+
+def _w64(data: bytearray, frames: int) -> None:
+    at = data.index(b"data") + 16
+    data[at : at + 8] = struct.pack("<Q", 24 + 2 * frames)
+
+
+LYING: dict[str, Callable[[bytearray, int], None]] = {
+    "wav": _wav, "aiff": _aiff, "au": _au, "flac": _flac, "rf64": _rf64, "w64": _w64
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", LYING)
+def test_seven_hours_announced_in_one_kilobyte(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    noise = (0.3 * np.random.default_rng(0).standard_normal(3 * RATE)).clip(-1, 1)
+    sf.write(path, noise, RATE, format=suffix.upper(), subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    LYING[suffix](data, HOURS * 3600 * RATE)
+    path.write_bytes(data[:1024])
+    tracemalloc.start()
+    said = reason(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said.startswith(f"announces {HOURS}.0 h but holds 0.0")
+    assert said.endswith("(1024 bytes)")
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("suffix", LYING)
+def test_a_cut_off_file_is_used_as_far_as_it_goes(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    noise = (0.3 * np.random.default_rng(0).standard_normal(3 * RATE)).clip(-1, 1)
+    sf.write(path, noise, RATE, format=suffix.upper(), subtype="PCM_16")
+    whole = read_recording(path, RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: 2 * len(data) // 3])
+    found = read_recording(path, RATE)
+    assert found.seconds == pytest.approx(2.0, abs=0.2)
+    assert found.warnings[0].startswith(f"incomplete: {found.seconds:.3f} s decoded, 3.000 s announced")
+    np.testing.assert_array_equal(found.pcm, whole.pcm[: len(found.pcm)])
+
+
+def test_streams_of_unknown_length_are_complete(tmp_path: Path) -> None:
+    for suffix, unknown in (("wav", 0x7FFFFFFF), ("flac", 0)):
+        path = write(tmp_path / f"a.{suffix}", sine(440, 1.0, RATE))
+        data = bytearray(path.read_bytes())
+        LYING[suffix](data, unknown)
+        path.write_bytes(data)
+        found = read_recording(path, RATE)
+        assert (found.warnings, len(found.pcm)) == ((), RATE)
+
+
+@given(st.sampled_from(["wav", "flac", "aiff", "au", "w64", "ogg"]), st.data())
+@settings(max_examples=120, deadline=None)
+def test_no_damage_gets_through_as_another_error(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / f"a.{suffix}"
+    sf.write(path, sine(440, 0.1, RATE), RATE)
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, min(len(content), 200) - 1), max_size=6)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(AudioError):
+        assert len(read_recording(path, RATE).pcm)
+
+
+def test_what_the_corpus_rate_leaves_nothing_of_is_rejected(tmp_path: Path) -> None:
+    blip = tmp_path / "blip.wav"
+    sf.write(blip, np.array([0.5]), 96_000)
+    with pytest.raises(AudioError, match="holds no sound at 8000 Hz: 1 samples at 96000 Hz leave silence"):
+        read_recording(blip, 8_000)

@@ -1,0 +1,123 @@
+"""Trainings that are watched, and trainings in which something goes wrong on purpose."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from unit.training.coded import FABRIC, SIZE, data
+
+from benchmarks.acceptance import check, trial
+from benchmarks.acceptance.check import Point, check_memory, summary
+from benchmarks.acceptance.trial import (
+    Recovery,
+    Trial,
+    epochs_for,
+    memory_config,
+    recover,
+    rollbacks_of_a_lasting_fault,
+)
+from distill.errors import DistillError
+from distill.prior.data import PriorData
+from distill.prior.memory import task as memory_task
+from distill.prior.memory.network import MemoryPrior
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "depth_layers": 1,
+    "context_seconds": 0.4,
+    "learning_rate": 3e-3,
+}
+
+
+def returning() -> PriorData:
+    """Recordings of random codes, each of which returns."""
+    rng = np.random.default_rng(0)
+    recordings = [np.tile(rng.integers(0, SIZE, (12, 2)), (4, 1)) for _ in range(14)]
+    return data(recordings[:10], recordings[10:])
+
+
+def test_what_a_trial_says_of_itself() -> None:
+    losses = [*[4.0] * 100, *[2.0] * 900]
+    seconds = [1.0] * 1000
+    seconds[49::50] = [1.5] * 20
+    seconds[999] = 11.5
+    seen = Trial(1000, losses, seconds, [*[50.0] * 100, *[100.0] * 450, *[110.0] * 450])
+    assert seen.fall == 0.5
+    assert seen.growth == pytest.approx(0.1)
+    assert seen.probe_share == pytest.approx(10 / sum(seconds))
+
+
+def test_there_are_epochs_for_so_many_steps() -> None:
+    learnt = returning()
+    steps = 10**5 / epochs_for(learnt, 10**5, **SMALL)  # of an epoch, nearly
+    assert epochs_for(learnt, 40, **SMALL) == math.ceil(40 / steps)
+    assert memory_config(learnt, epochs=7, **SMALL).epochs == 7
+
+
+def test_a_fault_is_found_undone_and_not_met_again() -> None:
+    found = recover(returning(), "weights", 0, FABRIC, **SMALL)
+    assert found == Recovery("weights", found.looks, True, True)
+    assert found.passed
+
+
+def test_nothing_is_said_to_be_undone_where_nothing_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "RATE_TIMES", 1.0)
+    assert not recover(returning(), "learning rate", 0, FABRIC, **SMALL).passed
+
+
+def test_a_lasting_fault_ends_training() -> None:
+    assert rollbacks_of_a_lasting_fault(returning(), 0, FABRIC, **SMALL) == (3, True)
+
+
+def test_all_seven_points_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "LENGTH", 300)
+    monkeypatch.setattr(check, "ROUNDS", 1)
+    monkeypatch.setattr(check, "FAULTS", ("loss",))
+    for module in (trial, memory_task):
+        monkeypatch.setattr(module, "PROBE_STEPS", 100)
+    points = list(check_memory(returning(), 120, 0, FABRIC, **SMALL))
+    assert sorted(point.number for point in points) == [1, 2, 3, 4, 5, 6, 7]
+    by_number = {point.number: point for point in points}
+    assert all(by_number[number].passed for number in (3, 6, 7))
+    assert "120 done, none undone or missing, all finite" in by_number[4].found
+    assert not by_number[2].found.startswith("0.00%")
+    assert "mechanism 0.8" in by_number[5].found
+
+
+def test_what_was_not_measured_is_not_reached() -> None:
+    short = Trial(1000, [1.0] * 60, [1.0] * 60, [1.0] * 60)
+    assert not short.is_whole
+    assert math.isnan(short.growth)
+    assert math.isnan(short.probe_share)
+
+
+def test_dead_gates_miss_their_points_and_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: Any, **__: Any) -> None:
+        raise DistillError("training stopped at step 100: expected gates that differ")
+
+    monkeypatch.setattr(check, "LENGTH", 64)
+    monkeypatch.setattr(check, "ROUNDS", 1)
+    monkeypatch.setattr(check, "FAULTS", ())
+    monkeypatch.setattr(check, "try_training", dead)
+    points = list(check_memory(returning(), 1000, 0, FABRIC, **SMALL))
+    assert [(point.number, point.passed) for point in points[4:]] == [(4, False), (2, False), (5, False)]
+    assert points[6].found == "training stopped at step 100: expected gates that differ"
+
+
+def test_the_summary_names_what_is_missed() -> None:
+    reached, missed = Point(2, "this", True, ""), Point(1, "that", False, "")
+    assert summary([reached]) == "all 1 points are reached"
+    assert summary([reached, missed]) == "1 of 2 points are reached; missed: 1"
+
+
+def test_a_trained_memory_is_what_is_asked() -> None:
+    found = trial.try_training(returning(), 20, 0, FABRIC, lambda *_: None, **SMALL)
+    assert found.training is not None
+    assert isinstance(found.training.model, MemoryPrior)
+    assert len(found.losses) == len(found.seconds) == len(found.resident) == 20
+    assert found.is_finite
+    assert min(found.resident) > 1e7
+    assert found.is_whole

@@ -1,0 +1,447 @@
+"""The `distill` command as people type it: exit status, one sentence on stderr, one JSON document on stdout."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from unit.tiny import write_model, write_prior_model, write_tone
+
+from benchmarks.acceptance import check
+from benchmarks.acceptance.check import Point
+from distill.audio.write import AudioFormat, write_audio
+from distill.cli import app as cli
+from distill.codes.file import read_codes
+from distill.model_file.format import load_bundle
+from distill.params import CorpusParams
+from distill.storage.weights import weights_sha256
+
+ROOT = Path(__file__).parents[2]
+TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "40")
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Runs the command in this process, in a folder of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str) -> Done:
+        self._monkeypatch.setattr(sys, "argv", ["distill", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = self._capsys.readouterr()
+        return Done(int(caught.value.code or 0), captured.out, captured.err)
+
+    def refused(self, *arguments: str) -> str:
+        """The sentence with which a command is refused, having written nothing."""
+        before = sorted(Path().rglob("*"))
+        done = self(*arguments)
+        assert (done.status, done.out) == (2, ""), done
+        assert sorted(Path().rglob("*")) == before
+        (line,) = done.err.splitlines()
+        return line
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_DEVICE", "cpu")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield Shell(monkeypatch, capsys)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
+    codec = write_model(Path("m.distill"))
+    write_tone(Path("a.wav"), 0.3)
+    write_tone(Path("sub/a.flac"), 0.2, 44_100)
+    done = shell("encode", "m.distill", "a.wav", "sub/a.flac", "-o", "x.codes", "--json")
+    report = json.loads(done.out)
+    assert set(report) == {"file", "recordings", "seconds", "frames", "times_real_time"}
+    assert (report["file"], report["recordings"], report["seconds"]) == ("x.codes", 2, 0.5)
+    header, codes = read_codes(Path("x.codes"))
+    assert report["frames"] == sum(map(len, codes))
+    assert header.codebook_size == codec.architecture.codebook_size
+    done = shell("decode", "m.distill", "x.codes", "-o", "out", "--format", "flac", "--json")
+    sounds = json.loads(done.out)["sounds"]
+    assert [(row["file"], row["seconds"]) for row in sounds] == [("out/a.flac", 0.3), ("out/a_2.flac", 0.2)]
+    assert soundfile.info("out/a_2.flac").frames == 3200
+    plain = shell("encode", "m.distill", "a.wav", "-o", "one.codes")
+    assert re.fullmatch(r"one\.codes  1 recording, 0\.30 s, \d+ frames, \d+ x real time\n", plain.out)
+    again = shell("decode", "m.distill", "one.codes", "-o", "again.ogg").out  # the untrained codec is loud
+    assert re.fullmatch(r"again\.ogg  0\.30 s  made \d+\.\d dB softer, or it would clip\n", again)
+    assert sounds[0]["gain_db"] < 0
+    assert soundfile.info("again.ogg").format == "OGG"
+
+
+def test_a_model_is_verified_or_refused_with_its_fault(shell: Shell) -> None:
+    path = Path("m.distill")
+    metadata = write_prior_model(path)
+    done = shell("verify", "m.distill")
+    assert (done.status, [line.split()[:2] for line in done.out.splitlines()]) == (
+        0,
+        [["ok", part] for part in ("form", "metadata", "weights", "hash", "reference", "codec", "prior")],
+    )
+    report = json.loads(shell("verify", "m.distill", "--json").out)
+    assert (report["model"], report["ok"]) == ("m.distill", True)
+    assert metadata.payload_sha256 in report["checks"]["hash"]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "m.distill: expected weights with SHA-256" in shell.refused("verify", "m.distill")
+
+
+def test_what_cannot_be_encoded_is_one_sentence(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    write_tone(Path("a.wav"))
+    Path("empty.wav").touch()
+    Path("text.wav").write_text("hello")
+    soundfile.write("nothing.wav", np.zeros(0), 16_000)
+    refusals = {
+        ("m.distill", "none.wav", "-o", "x"): "distill: AUDIO none.wav: expected a recording, found no such file",
+        ("m.distill", "empty.wav", "-o", "x"): "distill: empty.wav: expected a recording, found a file that is empty",
+        (
+            "m.distill",
+            "a.wav",
+            "text.wav",
+            "-o",
+            "x",
+        ): "distill: text.wav: expected a recording, found a file that is text",
+        (
+            "m.distill",
+            "nothing.wav",
+            "-o",
+            "x",
+        ): "distill: nothing.wav: expected a recording, found a file that holds no",
+        ("m.distill", ".", "-o", "x"): "distill: AUDIO .: expected a recording, found a folder; name the files in it",
+        ("m.distill", "a.wav", "-o", "no/x"): "distill: -o no/x: expected a place in a folder that exists, found no no",
+        ("m.distill", "a.wav", "-o", "a.wav"): "distill: -o a.wav: expected another file than what is read",
+        ("m.distill", "a.wav", "-o", "m.distill"): "distill: -o m.distill: expected another file than what is read",
+        ("none.distill", "a.wav", "-o", "x"): "distill: none.distill: expected a Distill model, found no such file",
+        ("a.wav", "m.distill", "-o", "x"): "distill: a.wav: expected a Distill model, found another format",
+        ("m.distill", "-o", "x"): "distill: Missing argument 'AUDIO...'; see distill --help",
+        ("m.distill", "a.wav"): "distill: Missing option ",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("encode", *arguments).startswith(sentence), arguments
+
+
+def test_what_cannot_be_decoded_is_one_sentence(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    write_model(Path("other.distill"), seed=1)
+    write_tone(Path("a.wav"))
+    Path("folder").mkdir()
+    shell("encode", "m.distill", "a.wav", "-o", "one.codes")
+    shell("encode", "m.distill", "a.wav", "a.wav", "-o", "two.codes")
+    Path("cut.codes").write_bytes(Path("one.codes").read_bytes()[:-1])
+    refusals = {
+        ("other.distill", "one.codes", "-o", "x.wav"): "distill: one.codes: expected codes of the codec ",
+        (
+            "m.distill",
+            "a.wav",
+            "-o",
+            "x.wav",
+        ): "distill: a.wav: expected a file of codes that `distill encode` wrote, found",
+        (
+            "m.distill",
+            "m.distill",
+            "-o",
+            "x.wav",
+        ): "distill: m.distill: expected a file of codes that `distill encode` wrote, "
+        "found another kind of safetensors file",
+        ("m.distill", "cut.codes", "-o", "x.wav"): "distill: cut.codes: expected a file of codes",
+        (
+            "m.distill",
+            "one.codes",
+            "-o",
+            "x",
+        ): "distill: -o x: expected the suffix .wav, .flac, .ogg or .mp3, or --format",
+        (
+            "m.distill",
+            "one.codes",
+            "-o",
+            "folder",
+        ): "distill: -o folder: expected a file for one recording, found a folder",
+        ("m.distill", "one.codes", "-o", "no/x.wav"): "distill: -o no/x.wav: expected a place in a folder that exists",
+        ("m.distill", "one.codes", "-o", "one.codes"): "distill: -o one.codes: expected another file than what is read",
+        ("m.distill", "two.codes", "-o", "x.wav"): "distill: -o x.wav: expected a folder for 2 recordings",
+        ("m.distill", "two.codes", "-o", "a.wav"): "distill: -o a.wav: expected a folder for 2 recordings",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("decode", *arguments).startswith(sentence), arguments
+
+
+def test_a_codec_alone_cannot_generate(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    assert shell.refused("generate", "m.distill") == (
+        "distill: m.distill: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
+        "generate; give it one with `distill train-prior m.distill`"
+    )
+
+
+def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) -> None:
+    write_tone(Path("sounds/a.wav"))
+    Path("models").mkdir()
+    Path("models/old.distill").touch()
+    Path("file").touch()
+    refusals = {
+        ("none",): "distill: DIR none: expected a folder of recordings, found nothing there; check the path",
+        ("file",): "distill: DIR file: expected a folder of recordings, found a file; name the folder that holds it",
+        ("sounds", "--name", "old"): "distill: --model-name old: expected a new name, found models/old.distill there; "
+        "choose another name",
+        ("sounds", "--name", "a/b"): "distill: --model-name: expected up to 100 letters, digits",
+        ("sounds", "--out", "file"): "distill: --out file: expected a folder to write to, found File exists",
+        ("sounds", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
+        ("sounds", "--epochs", "x"): "distill: --epochs: expected a valid integer, found x; see distill --help",
+        (
+            "sounds",
+            "--tier",
+            "huge",
+        ): "distill: --tier: expected one of auto, small, medium, large, found huge; see distill --help",
+        ("sounds", "--codebook-size", "1"): "distill: --codebook-size: expected greater than or equal to 2, found 1",
+        ("sounds", "--rvq-levels", "99"): "distill: --rvq-levels: expected less than or equal to 16, found 99",
+        ("sounds", "--commitment-weight", "nan"): "distill: --commitment-weight: expected a finite number, found nan",
+        ("sounds", "--sample-rate", "1"): "distill: --sample-rate: expected greater than or equal to 8000, found 1",
+        ("sounds", "--seed", "-1"): "distill: --seed: expected greater than or equal to 0, found -1",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("train", *arguments).startswith(sentence), arguments
+
+
+def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
+    codec = write_model(Path("m.distill"))
+    for number in range(4):
+        write_tone(Path(f"sounds/{number}.wav"), 0.3, pitch=200.0 * (number + 1))
+    tiny = ("--data", "sounds", "--epochs", "2", "--hidden-size", "16", "--layers", "1", "--heads", "2")
+    done = shell("train-prior", "m.distill", *tiny, "-o", "copy.distill", "--json")
+    assert done.status == 0, done.err
+    report = json.loads(done.out)
+    assert report["model"] == "copy.distill"
+    assert "distill generate copy.distill" in Path("copy.distill.md").read_text()
+    assert report["recordings"] == 4
+    assert {"val_bits_per_second", "val_perplexity", "best_epoch", "rollbacks", "stopped_as_asked"} <= set(report)
+    assert load_bundle(Path("m.distill")).prior is None
+    bundle = load_bundle(Path("copy.distill"))
+    assert bundle.metadata.codec_sha256 == weights_sha256(codec)
+    assert bundle.metadata.prior_config is not None
+    assert (bundle.metadata.prior_config.hidden_size, bundle.metadata.prior_config.num_layers) == (16, 1)
+
+    there = (
+        "expected a model without a prior, or a new name with --output, found one that is there already; say --replace"
+    )
+    assert there in shell.refused("train-prior", "copy.distill", *tiny)
+    assert there in shell.refused("train-prior", "m.distill", *tiny, "-o", "copy.distill")
+    before = Path("copy.distill").read_bytes()
+    done = shell("train-prior", "copy.distill", *tiny, "--architecture", "delay", "--replace")
+    assert done.status == 0, done.err
+    assert done.out.startswith("copy.distill  ")
+    assert Path("copy.distill").read_bytes() != before
+    assert shell("train-prior", "m.distill", *tiny).status == 0
+    done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1")
+    assert done.status == 0, done.err
+    assert not list(Path(".distill").glob("train/*"))
+
+
+def test_generating_says_how_new_each_sound_is(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
+    write_tone(Path("a.wav"))
+    asked = (
+        "generate",
+        "m.distill",
+        "-n",
+        "2",
+        "--seconds",
+        "0.2",
+        "--seed",
+        "3",
+        "--label",
+        "kick",
+        "--prompt",
+        "a.wav",
+    )
+    done = shell(*asked, "--min-novelty", "close", "--json")
+    assert done.status == 0, done
+    told = json.loads(done.out)
+    assert (told["seed"], told["label"], told["summary"]["sounds"]) == (3, "kick", 2)
+    for sound in told["sounds"]:
+        assert Path(sound["file"]).exists()
+        assert set(sound["novelty"]) == {"verdict", "percentile", "passage_seconds", "codes", "spectra"}
+        for space in ("codes", "spectra"):
+            shared = sound["novelty"][space]
+            assert re.fullmatch(r"\d\.wav", shared["nearest"])
+            assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
+    done = shell(*asked)
+    first = done.out.splitlines()[0]
+    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (new|close|copy): .*longest copied run \d", first), first
+    assert "seed 3" in done.out
+
+
+def test_ctrl_c_keeps_the_sounds_that_are_done(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prior_model(Path("m.distill"))
+
+    def write_two(path: Path, samples: np.ndarray, rate: int, kind: AudioFormat) -> None:
+        if path.stem.endswith("_002"):
+            raise KeyboardInterrupt
+        write_audio(path, samples, rate, kind)
+
+    monkeypatch.setattr("distill.audio.write.write_audio", write_two)
+    done = shell("generate", "m.distill", "-n", "5", "--seconds", "0.1", "--seed", "1")
+    assert (done.status, done.out) == (130, "")
+    assert done.err.splitlines()[-1] == "distill: interrupted; nothing half-written was kept"
+    assert sorted(path.name for path in Path("generated").iterdir()) == ["m_1_000.wav", "m_1_001.wav"]
+    assert [soundfile.info(path).frames for path in Path("generated").iterdir()] == [1600, 1600]
+
+
+def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
+    write_prior_model(Path("bare.distill"), reference=False)
+    refused = {
+        ("m.distill", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
+        ("bare.distill", "--label", "tom"): "expected a model that learnt labels, found one without",
+        ("bare.distill", "--min-novelty", "close"): "bare.distill: expected a model that holds codes of what it learnt",
+        ("m.distill", "--min-novelty", "much"): "--min-novelty much: expected close, new or a number from 0 to 1",
+        ("m.distill", "--prompt", "no.wav"): "--prompt no.wav: expected a recording, found no such file",
+        ("m.distill", "--guidance", "30"): "--guidance: expected less than or equal to 20, found 30",
+        ("m.distill", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
+        ("m.distill", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
+    }
+    for arguments, said in refused.items():
+        assert said in shell.refused("generate", *arguments)
+
+
+def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
+    write_model(Path("m.distill"))
+    Path("file").touch()
+    refusals = {
+        ("gone.distill",): "distill: gone.distill: expected a Distill model, found no such file",
+        (
+            "m.distill",
+        ): "distill: m.distill: expected to know where its recordings are, found no note of it in .distill; "
+        "name their folder with --data",
+        ("m.distill", "--data", "none"): "distill: --data none: expected a folder of recordings, found nothing there",
+        ("m.distill", "--data", "file"): "distill: --data file: expected a folder of recordings, found a file",
+        ("m.distill", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
+        ("m.distill", "--hidden-size", "4"): "distill: --hidden-size: expected greater than or equal to 8, found 4",
+        ("m.distill", "--layers", "0"): "distill: --layers: expected greater than or equal to 1, found 0",
+        ("m.distill", "--heads", "3"): "distill: --heads: expected a divisor of hidden_size 128, found 3",
+        (
+            "m.distill",
+            "--architecture",
+            "deep",
+        ): "distill: --architecture: expected one of frame, memory, delay, flat, found deep; see distill --help",
+        ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a place in a folder that exists",
+    }
+    for arguments, sentence in refusals.items():
+        assert shell.refused("train-prior", *arguments).startswith(sentence), arguments
+
+
+def test_a_memory_that_cannot_be_checked_is_one_sentence(shell: Shell) -> None:
+    Path("empty").mkdir()
+    Path("file").touch()
+    assert shell.refused("check-memory", "none").startswith("distill: DIR none: expected a folder of recordings, found")
+    assert shell.refused("check-memory", "file").startswith("distill: DIR file: expected a folder of recordings, found")
+    assert "--steps" in shell.refused("check-memory", "empty", "--steps", "10")
+
+
+def test_a_missed_point_of_a_memory_is_an_exit_status(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Point(3, "norm", True, "as it should be"), Point(5, "retrieval", False, "nothing found")]
+    monkeypatch.setattr(check, "check_recordings", lambda *_: iter(found))
+    done = shell("check-memory")
+    assert done.status == 1
+    assert done.out.splitlines() == [
+        "3 reached norm: as it should be",
+        "5 MISSED  retrieval: nothing found",
+        "1 of 2 points are reached; missed: 5",
+    ]
+    done = shell("check-memory", "--json")
+    assert (done.status, json.loads(done.out)["points"][1]["passed"]) == (1, False)
+    monkeypatch.setattr(check, "check_recordings", lambda *_: iter(found[:1]))
+    assert shell("check-memory").status == 0
+
+
+def test_help_says_the_sample_rate_that_is_taken(shell: Shell) -> None:
+    assert f"({CorpusParams(path='x').sample_rate})" in shell("train", "--help").out
+
+
+def test_help_loads_no_network_library() -> None:
+    script = "import sys, distill.cli; print([name for name in ('torch', 'pydantic', 'mlflow') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path) -> None:
+    """Ctrl-C in the first try, SIGKILL in the second, to the end in the third: the bytes of one that never stopped."""
+    for place in ("whole", "stopped"):
+        for number in range(2):
+            write_tone(tmp_path / place / "sounds" / f"{number}.wav", 0.4, 8_000, 300.0 * (number + 1))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    with start(whole, *TRAIN, "--name", "one") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.splitlines()[0].startswith("codec: ")
+    assert any(line.startswith("level_0 ") for line in out.splitlines())
+    assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
+
+    with start(stopped, *TRAIN) as process:
+        wait_for(process, stopped, "checkpoints/*/best-*.safetensors")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, ""), err
+    assert re.search(
+        r"^distill: interrupted by SIGINT: training is saved after step \d+ of 40; run the same ", err, re.M
+    )
+    assert "Traceback" not in err
+    assert not list(stopped.glob("models/*"))
+
+    with start(stopped, *TRAIN) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("2 used"))
+        process.kill()
+        process.communicate()
+
+    with start(stopped, *TRAIN, "--json") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    report: dict[str, Any] = json.loads(out)
+    assert re.fullmatch(r"models/model-\d{8}-\d{6}\.distill", report["model"])
+    assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
+    assert report["bytes"] == (stopped / report["model"]).stat().st_size
+    assert set(report["codebook_health"]) == {"level_0"}
+    assert {"train_loss", "val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
+    assert sorted(path.name for path in stopped.iterdir()) == [".distill", "models", "sounds"]
+    assert [path.name for path in (stopped / ".distill").iterdir()] == ["corpora.json"]
+    assert load_bundle(stopped / report["model"]).prior is None
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DISTILL_"))}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "DISTILL_DEVICE": "cpu", "DISTILL_PRECISION": "fp32"}
+    command = [sys.executable, "-m", "distill", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list((folder / ".distill").glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "training did not begin within two minutes"
+        time.sleep(0.02)

@@ -1,0 +1,112 @@
+"""Flags and places: what is refused before any work, and how it is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.cli.flags import (
+    FLAGS,
+    check_inputs,
+    check_output,
+    format_of,
+    make_folder,
+    params_of_flags,
+    refuse_existing,
+)
+from distill.errors import ParamsError
+from distill.params import CorpusParams, VQVAEParams
+
+GIVEN = {("corpus", "path"): "sounds", ("bundle", "name"): "mine", ("seed",): 0, ("tier",): "auto"}
+
+
+def test_what_is_not_given_is_as_in_params_yaml() -> None:
+    params = params_of_flags({**GIVEN, ("vqvae", "epochs"): None, ("corpus", "sample_rate"): None})
+    assert params.vqvae == VQVAEParams()
+    assert params.corpus == CorpusParams(path="sounds")
+    assert params_of_flags({**GIVEN, ("vqvae", "epochs"): 3}).vqvae.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (("vqvae", "epochs"), 0, "--epochs: expected greater than or equal to 1, found 0"),
+        (("vqvae", "codebook_size"), 1, "--codebook-size: expected greater than or equal to 2, found 1"),
+        (("vqvae", "num_quantizers"), 17, "--rvq-levels: expected less than or equal to 16, found 17"),
+        (("vqvae", "commitment_weight"), -1.0, "--commitment-weight: expected greater than or equal to 0, found -1.0"),
+        (("vqvae", "commitment_weight"), float("nan"), "--commitment-weight: expected a finite number, found nan"),
+        (("corpus", "sample_rate"), 100, "--sample-rate: expected greater than or equal to 8000, found 100"),
+        (("seed",), -1, "--seed: expected greater than or equal to 0, found -1"),
+        (("tier",), "huge", "--tier: expected 'small', 'medium' or 'large', found 'huge'"),
+        (("bundle", "name"), "../x", "--model-name: expected up to 100 letters, digits, dots, .* found '../x'"),
+    ],
+)
+def test_a_wrong_value_names_its_flag(key: tuple[str, ...], value: Any, message: str) -> None:
+    assert key in FLAGS
+    with pytest.raises(ParamsError, match=message):
+        params_of_flags({**GIVEN, key: value})
+
+
+def test_a_model_is_never_replaced(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new.distill")
+    (tmp_path / "old.distill").touch()
+    with pytest.raises(ParamsError, match=r"--model-name old: expected a new name, found .*old\.distill there; choose"):
+        refuse_existing(tmp_path / "old.distill")
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ParamsError, match=r"--out .*file: expected a folder to write to, found File exists"):
+        make_folder("--out", tmp_path / "file")
+    with pytest.raises(ParamsError, match=r"--out .*below: expected a folder to write to, found Not a directory"):
+        make_folder("--out", tmp_path / "file" / "below")
+    make_folder("--out", tmp_path / "new" / "one")
+    assert list((tmp_path / "new" / "one").iterdir()) == []
+
+
+def test_a_full_or_read_only_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(ParamsError, match=r"--out .*: expected a folder to write to, found Permission denied"):
+        make_folder("--out", tmp_path)
+
+
+def test_outputs_in_missing_folders_and_onto_inputs_are_refused(tmp_path: Path) -> None:
+    take = tmp_path / "take.wav"
+    take.touch()
+    (tmp_path / "link.wav").symlink_to(take)
+    check_output(tmp_path / "new.codes", [take])
+    with pytest.raises(ParamsError, match=r"-o .*codes: expected a place in a folder that exists, found no .*missing"):
+        check_output(tmp_path / "missing" / "a.codes", [take])
+    for path in (take, tmp_path / "link.wav"):
+        with pytest.raises(ParamsError, match="expected another file than what is read, found the same"):
+            check_output(path, [take])
+    with pytest.raises(ParamsError, match=r"AUDIO .*none\.wav: expected a recording, found no such file"):
+        check_inputs([take, tmp_path / "none.wav"])
+
+
+def test_the_suffix_or_the_flag_decides_the_format(tmp_path: Path) -> None:
+    assert format_of(tmp_path / "a.flac", None, 1) == "flac"
+    assert format_of(tmp_path / "a.MP3", "mp3", 1) == "mp3"
+    assert format_of(tmp_path / "a", "ogg", 1) == "ogg"
+    assert format_of(tmp_path / "folder", None, 2) == "wav"
+    assert format_of(tmp_path, "flac", 2) == "flac"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "count", "message"),
+    [
+        ("a.xyz", None, 1, r"expected the suffix \.wav, \.flac, \.ogg or \.mp3, or --format, found neither"),
+        ("a", None, 1, "found neither"),
+        ("a.wav", "flac", 1, "--format flac: expected the format that .* names, found another"),
+        ("", None, 1, "expected a file for one recording, found a folder; name a file in it"),
+        ("a.wav", None, 2, "expected a folder for 2 recordings, found a file's name; name a folder"),
+        ("file", None, 2, "expected a folder for 2 recordings, found a file's name"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused(tmp_path: Path, name: str, kind: Any, count: int, message: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ParamsError, match=message):
+        format_of(tmp_path / name if name else tmp_path, kind, count)

@@ -1,0 +1,153 @@
+"""The codec's parts against independent versions, chunked against whole, sounds of any length."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from distill.codec.convnext import Pointwise
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def codec() -> VQVAE:
+    torch.manual_seed(0)
+    spectrogram = spectrogram_config_for(RATE)
+    architecture = VQVAEArchitecture(
+        spectrogram=spectrogram, codebook_size=16, num_quantizers=3, latent_size=12, hidden_size=32, num_layers=2
+    )
+    model = VQVAE(architecture)
+    torch.nn.init.normal_(model.to_latent.weight, std=0.3)
+    noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * spectrogram.margin) * 0.1
+    model.fit_projection(model.features(noise).flatten(0, 1))
+    model.eval()
+    with torch.no_grad():
+        model.quantizer.fit(list(model.latents(noise)), torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000, 96_000])
+def test_geometry_keeps_near_47_frames_a_second(rate: int) -> None:
+    config = spectrogram_config_for(rate)
+    assert 38 < config.frame_rate < 64
+    assert config.n_fft == 4 * config.hop_length
+
+
+def test_inverse_stft_undoes_the_stft() -> None:
+    config = spectrogram_config_for(RATE)
+    audio = torch.randn(2, 30 * config.hop_length, generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(audio, (config.margin, config.margin))
+    window = torch.hann_window(config.n_fft)
+    spectrum = torch.stft(padded, config.n_fft, config.hop_length, window=window, center=False, return_complex=True)
+    torch.testing.assert_close(InverseSTFT(config)(spectrum.transpose(1, 2)), audio, rtol=0, atol=1e-4)
+
+
+def test_log_mel_of_a_sine_peaks_in_its_band() -> None:
+    config = spectrogram_config_for(RATE)
+    time = torch.arange(config.samples_per_frame * 8 + 2 * config.margin) / RATE
+    mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)(
+        torch.sin(2 * torch.pi * 1000 * time)[None]
+    )[0]
+    centres = 700 * (10 ** (torch.linspace(0, 2840.023, config.n_mels + 2)[1:-1] / 2595) - 1)
+    assert abs(float(centres[mel.mean(dim=0).argmax()]) - 1000) < 80
+
+
+@settings(deadline=None, max_examples=20)
+@given(samples=st.integers(1, 20_000), chunk=st.integers(1, 40))
+def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int, chunk: int) -> None:
+    audio = torch.randn(1, samples, generator=torch.Generator().manual_seed(samples)) * 0.1
+    codes = codec.encode(audio, 10_000)
+    assert codes.shape == (1, codec.spectrogram.frames_for(samples), 3)
+    assert torch.equal(codec.encode(audio, chunk), codes)
+    torch.testing.assert_close(codec.decode(codes, chunk), codec.decode(codes, 10_000), rtol=0, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(lengths=st.lists(st.integers(1, 8_000), min_size=1, max_size=8), seed=st.integers(0, 100))
+def test_sounds_together_come_out_as_if_alone(codec: VQVAE, lengths: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    sounds = [torch.randn(length, generator=generator) * 0.1 for length in lengths]
+    together = codec.encode_together(sounds)
+    for sound, codes, decoded in zip(sounds, together, codec.decode_together(together), strict=True):
+        assert torch.equal(codes, codec.encode(sound[None])[0])
+        torch.testing.assert_close(decoded, codec.decode(codes[None])[0], rtol=0, atol=1e-5)
+
+
+def test_each_of_many_sounds_in_order(codec: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = codec.spectrogram.samples_per_frame
+    generator = torch.Generator().manual_seed(1)
+    sounds = [torch.randn(frames * step, generator=generator) * 0.1 for frames in (3, 4, 50, 1, 7, 12, 30, 2)]
+    monkeypatch.setattr("distill.codec.model.CHUNK_FRAMES", 20)
+    codes = list(codec.encode_each(sounds))
+    for sound, one, decoded in zip(sounds, codes, codec.decode_each(codes), strict=True):
+        assert torch.equal(one, codec.encode(sound[None])[0])
+        torch.testing.assert_close(decoded, codec.decode(one[None])[0], rtol=0, atol=1e-5)
+
+
+def test_encode_agrees_with_forward(codec: VQVAE) -> None:
+    audio = torch.randn(2, 12 * codec.spectrogram.samples_per_frame, generator=torch.Generator().manual_seed(5)) * 0.1
+    with torch.no_grad():
+        output = codec(audio)
+    assert torch.equal(codec.encode(audio), output.codes)
+    torch.testing.assert_close(codec.decode(output.codes), output.audio, rtol=0, atol=1e-5)
+
+
+def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None:
+    latents = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    weights = torch.randn(1, 5, 12)
+    (gradient,) = torch.autograd.grad((codec.quantizer(latents).latents * weights).sum(), latents)
+    assert torch.equal(gradient, weights)
+    training = VQVAE(codec.architecture).train()
+    audio = torch.randn(1, 4 * codec.spectrogram.samples_per_frame) * 0.1
+    training(audio).audio.square().mean().backward()
+    assert training.to_latent.weight.grad is not None
+    assert float(training.to_latent.weight.grad.abs().sum()) > 0
+
+
+def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
+    codes = torch.randint(16, (1, 60, 3), generator=torch.Generator().manual_seed(6))
+    full = codec.decode(codes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low, chunked = codec.decode(codes), codec.decode(codes, 16)
+    assert not torch.equal(low, full)
+    for one in (low, chunked):
+        assert (one - full).abs().max() < 0.01 * full.abs().max()
+
+
+def test_kept_weights_follow_the_weights() -> None:
+    layer, x = Pointwise(8, 4), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+    def product() -> torch.Tensor:
+        with torch.no_grad():
+            return layer(x, torch.bfloat16)
+
+    expected = nn.functional.linear(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())
+    assert torch.equal(product(), expected)
+    torch.optim.SGD(layer.parameters(), lr=0.5).zero_grad()
+    layer(x).square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.5).step()
+    assert torch.equal(product(), layer(x, torch.bfloat16))
+    other = Pointwise(8, 4)
+    layer.load_state_dict(other.state_dict())
+    assert torch.equal(product(), other(x, torch.bfloat16))
+    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+@settings(deadline=None, max_examples=20)
+@given(scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e6]), seed=st.integers(0, 100))
+def test_magnitude_is_abs_and_so_is_its_gradient(scale: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = scale * torch.randn(5, 7, dtype=torch.complex64, generator=generator)
+    spectrum[0, 0] = 0
+    weights = torch.randn(5, 7, generator=generator)
+    gradients = []
+    for function in (torch.abs, magnitude):
+        leaf = spectrum.clone().requires_grad_()
+        result = function(leaf)
+        torch.testing.assert_close(result, spectrum.abs())
+        gradients += torch.autograd.grad((result * weights).sum(), leaf)
+    torch.testing.assert_close(gradients[1], gradients[0])

@@ -1,0 +1,286 @@
+"""The quantiser against slow, separate versions of what it promises: search, fit, moving averages."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from distill.codec.fitting import FIT_WEIGHT, MAX_FITTED_WORDS, fitted_codebooks, fitted_kernel, kmeans
+from distill.codec.quantizer import PLAIN_LEVELS, ResidualQuantizer
+from distill.codec.search import (
+    BEAM_SIZE,
+    KERNEL_FRAMES,
+    REACH,
+    ROUNDS,
+    SEARCH_CONTEXT,
+    TURNS,
+    lay_out,
+    overlap,
+    overlapping_search,
+    sounding,
+    sum_codewords,
+)
+
+WIDTH = 6
+
+
+def steady(count: int, frames: int, seed: int) -> list[Tensor]:
+    """Pieces `[frames, WIDTH]` whose latents change slowly."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randn(count, frames, WIDTH, generator=generator) * torch.linspace(0.6, 0.1, WIDTH)
+    walks = torch.randn(count, 1, WIDTH, generator=generator) + steps.cumsum(dim=1)
+    return list(walks)
+
+
+@pytest.fixture(scope="module")
+def quantizer() -> ResidualQuantizer:
+    fitted = ResidualQuantizer(WIDTH, 16, 4, 0.9).eval()
+    fitted.fit(steady(20, 40, 0), torch.Generator().manual_seed(0))
+    return fitted
+
+
+def squared_error(quantizer: ResidualQuantizer, pieces: list[Tensor]) -> float:
+    return sum(
+        float((quantizer.decode(quantizer.search(piece[None]))[0] - piece).square().sum()) for piece in pieces
+    ) / sum(len(piece) for piece in pieces)
+
+
+def test_overlapping_levels_code_steady_sound_better(quantizer: ResidualQuantizer) -> None:
+    plain = ResidualQuantizer(WIDTH, 16, 4, 0.9).eval()
+    plain.fit_frames(torch.cat(steady(20, 40, 0)), torch.Generator().manual_seed(0))
+    held_out = steady(10, 40, 1)
+    assert squared_error(quantizer, held_out) < 0.85 * squared_error(plain, held_out)
+
+
+def test_plain_levels_hear_one_frame_only(quantizer: ResidualQuantizer) -> None:
+    latents = torch.cat(steady(1, 60, 2))
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    codes, moved = quantizer.search(latents[None])[0], quantizer.search(latents[order][None])[0]
+    assert torch.equal(codes[order, :PLAIN_LEVELS], moved[:, :PLAIN_LEVELS])
+    assert not torch.equal(codes[order], moved)
+
+
+@settings(deadline=None, max_examples=25)
+@given(start=st.integers(0, 150), length=st.integers(1, 60))
+def test_frames_beyond_the_context_decide_nothing(quantizer: ResidualQuantizer, start: int, length: int) -> None:
+    latents = torch.stack(steady(2, 230, 3))
+    stop = min(start + length, 230)
+    first, last = max(0, start - SEARCH_CONTEXT), min(230, stop + SEARCH_CONTEXT)
+    piece = quantizer.search(latents[:, first:last], torch.arange(first, last))[:, start - first : stop - first]
+    codes = quantizer.search(latents)
+    assert torch.equal(piece, codes[:, start:stop])
+    near = slice(max(0, start - REACH), stop + REACH)
+    decoded = quantizer.decode(codes[:, near])[:, start - near.start :][:, : stop - start]
+    torch.testing.assert_close(decoded, quantizer.decode(codes)[:, start:stop])
+
+
+def test_the_context_is_as_far_as_the_search_looks() -> None:
+    """Follow which frames every frame's codes have been decided by, turn after turn."""
+    frames = 301
+    deciding = [{frame} for frame in range(frames)]
+    for _ in range(ROUNDS):
+        for turn in range(TURNS):
+            before = [set(one) for one in deciding]
+            for frame in range(turn, frames, TURNS):
+                for heard in range(max(0, frame - REACH), min(frames, frame + REACH + 1)):
+                    deciding[frame].add(heard)
+                    for word in range(max(0, heard - REACH), min(frames, heard + REACH + 1)):
+                        deciding[frame] |= before[word]
+    farthest = max(max(abs(other - frame) for other in deciding[frame]) for frame in range(100, 200))
+    assert farthest + REACH >= SEARCH_CONTEXT - 2 * REACH  # not much larger than needed
+    assert farthest + REACH <= SEARCH_CONTEXT  # what the plain levels leave looks REACH further
+
+
+def test_codes_of_a_sound_do_not_depend_on_the_batch(quantizer: ResidualQuantizer) -> None:
+    latents = torch.stack(steady(3, 40, 4))
+    together = quantizer(latents)
+    assert torch.equal(together.codes, quantizer(latents).codes)
+    for row in range(3):
+        alone = quantizer(latents[row : row + 1])
+        assert torch.equal(alone.codes[0], together.codes[row])
+        assert torch.equal(alone.latents[0], together.latents[row])
+
+
+def test_codes_stand_for_what_was_quantised(quantizer: ResidualQuantizer) -> None:
+    latents = torch.stack(steady(2, 30, 5))
+    quantized = quantizer(latents)
+    torch.testing.assert_close(quantizer.decode(quantized.codes), quantized.latents)
+    torch.testing.assert_close(quantized.commit_loss, (quantized.latents - latents).square().mean())
+
+
+def test_a_wide_enough_beam_finds_the_best_sum_of_codewords() -> None:
+    generator = torch.Generator().manual_seed(2)
+    quantizer = ResidualQuantizer(3, BEAM_SIZE, 2, 0.9)
+    quantizer.codebooks.copy_(torch.randn(2, BEAM_SIZE, 3, generator=generator))
+    latents = torch.randn(50, 3, generator=generator)
+    first, second = quantizer.codebooks
+    distances = (latents[:, None, None] - first[None, :, None] - second[None, None]).square().sum(dim=-1)
+    best = distances.flatten(1).argmin(dim=1)
+    expected = torch.stack([best // BEAM_SIZE, best % BEAM_SIZE], dim=1)
+    assert torch.equal(quantizer.search(latents[None])[0], expected)
+
+
+def test_what_is_wanted_of_a_word_is_the_least_squares_solution(quantizer: ResidualQuantizer) -> None:
+    """At it the gradient of the whole error, computed by a loop over frames and neighbours, is zero."""
+    generator = torch.Generator().manual_seed(6)
+    rows, kernel = torch.randn(9, WIDTH, generator=generator), quantizer.kernels[1]
+    words = torch.randn(9, WIDTH, generator=generator)
+    laid, turns = lay_out(rows[None])
+    placed, _ = lay_out(words[None])
+    for frame in (0, 1, 4, 8):
+        places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
+        missing = (laid - overlap(placed, kernel))[places]
+        step = (missing * weights).sum(dim=1) / weights.square().sum(dim=1)
+        at_best = (words[frame] + step[0]).requires_grad_()
+        error = torch.zeros(())
+        for here in range(9):
+            total = torch.zeros(WIDTH)
+            for there in range(max(0, here - REACH), min(9, here + REACH + 1)):
+                total = total + kernel[there - here + REACH] * (at_best if there == frame else words[there])
+            error = error + (rows[here] - total).square().sum()
+        (gradient,) = torch.autograd.grad(error, at_best)
+        torch.testing.assert_close(gradient, torch.zeros(WIDTH), rtol=0, atol=1e-4)
+
+
+def test_every_round_of_the_search_lowers_the_error(quantizer: ResidualQuantizer) -> None:
+    rows, turns = lay_out(torch.stack(steady(4, 100, 7)))
+    books, kernel, inside = quantizer.codebooks[PLAIN_LEVELS:], quantizer.kernels[1], turns >= 0
+    errors = []
+    for rounds in range(4):
+        codes = overlapping_search(rows, turns, books, kernel, rounds=rounds)
+        words = sum_codewords(books, codes) * inside[:, None]
+        errors.append(float((rows - overlap(words, kernel))[inside].square().sum()))
+    assert errors[0] > errors[1] > errors[2] >= errors[3]
+
+
+def test_codebooks_fitted_together_are_the_regularised_least_squares_solution() -> None:
+    generator = torch.Generator().manual_seed(8)
+    books = torch.randn(2, 3, 2, generator=generator)
+    rows, turns = lay_out(torch.randn(2, 12, 2, generator=generator))
+    codes = torch.randint(3, (len(rows), 2), generator=generator)
+    inside = turns >= 0
+    kernel = torch.rand(KERNEL_FRAMES, 2, generator=generator)
+    kernel = kernel + kernel.flip(0)
+    fitted = fitted_codebooks(books, codes, rows, inside, kernel)
+    for component in range(2):
+        design = torch.zeros(len(rows), 6)
+        for word in range(6):
+            hits = ((codes[:, word // 3] == word % 3) & inside).float()[:, None]
+            design[:, word] = overlap(hits, kernel[:, component, None])[:, 0] * inside
+        start = books[..., component].flatten()
+        gram = design.T @ design + FIT_WEIGHT * torch.eye(6)
+        expected = start + torch.linalg.solve(gram, design.T @ (rows[:, component] * inside - design @ start))
+        torch.testing.assert_close(fitted[..., component].flatten(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_too_many_codewords_to_fit_together_stay_as_they_are() -> None:
+    books = torch.randn(1, MAX_FITTED_WORDS + 1, 2, generator=torch.Generator().manual_seed(0))
+    rows, turns = lay_out(torch.randn(1, 9, 2))
+    codes = torch.zeros(len(rows), 1, dtype=torch.int64)
+    kernel = torch.full((KERNEL_FRAMES, 2), 1 / KERNEL_FRAMES)
+    assert torch.equal(fitted_codebooks(books, codes, rows, turns >= 0, kernel), books)
+
+
+def test_a_kernel_is_found_again() -> None:
+    generator = torch.Generator().manual_seed(9)
+    words, turns = lay_out(torch.randn(30, 100, WIDTH, generator=generator))
+    side = torch.linspace(0.0, 0.2, WIDTH)
+    kernel = torch.stack([side / 2, side, 1 - 3 * side, side, side / 2])
+    found = fitted_kernel(words, overlap(words, kernel), turns >= 0, REACH)
+    torch.testing.assert_close(found, kernel, rtol=0, atol=0.03)
+    torch.testing.assert_close(found.sum(dim=0), torch.ones(WIDTH))
+
+
+def test_a_component_without_energy_has_a_kernel_too() -> None:
+    words, turns = lay_out(torch.zeros(1, 20, 1))
+    kernel = fitted_kernel(words, words, turns >= 0, REACH)
+    torch.testing.assert_close(kernel[:, 0], torch.full((KERNEL_FRAMES,), 1 / KERNEL_FRAMES))
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_any_number_of_levels_and_pieces_shorter_than_a_kernel(levels: int) -> None:
+    quantizer = ResidualQuantizer(WIDTH, 8, levels, 0.9)
+    pieces = [piece[: 1 + number % 5] for number, piece in enumerate(steady(60, 5, 10))]
+    quantizer.fit(pieces, torch.Generator().manual_seed(0))
+    assert quantizer.codebooks.isfinite().all()
+    for piece in pieces[:5]:
+        codes = quantizer.search(piece[None])
+        assert codes.shape == (1, len(piece), levels)
+        assert quantizer.decode(codes).shape == (1, len(piece), WIDTH)
+
+
+def test_all_state_of_the_codebooks_is_saved(quantizer: ResidualQuantizer) -> None:
+    batch = torch.stack(steady(2, 50, 11))
+    copies = [ResidualQuantizer(WIDTH, 16, 4, 0.9) for _ in range(2)]
+    for copy in copies:
+        copy.load_state_dict(quantizer.state_dict())
+        copy.train()(batch)
+    again = ResidualQuantizer(WIDTH, 16, 4, 0.9)
+    again.load_state_dict(copies[0].state_dict())
+    for one in (copies[1], again):
+        one.train()(batch)
+    assert torch.equal(again.codebooks, copies[1].codebooks)
+    assert torch.equal(again.search(batch), copies[1].search(batch))
+
+
+def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> None:
+    moving = ResidualQuantizer(WIDTH, 16, 4, 0.75)
+    moving.load_state_dict(quantizer.state_dict())
+    batch = torch.stack(steady(2, 20, 12))
+    codes = moving.search(batch)
+    books, counts, sums = moving.codebooks.clone(), moving.counts.clone(), moving.sums.clone()
+    plain = sum(books[level][codes[..., level]] for level in range(PLAIN_LEVELS))
+    finer = sum(books[level][codes[..., level]] for level in range(PLAIN_LEVELS, 4))
+    assert isinstance(plain, Tensor)
+    assert isinstance(finer, Tensor)
+    left = batch - overlap(plain, moving.kernels[0])
+    for level in range(4):
+        rows: dict[int, list[Tensor]] = {word: [] for word in range(16)}
+        for sound in range(2):
+            laid, turns = lay_out(left[sound : sound + 1])
+            placed, _ = lay_out(finer[sound : sound + 1])
+            for frame in range(20):
+                code = int(codes[sound, frame, level])
+                if level < PLAIN_LEVELS:
+                    row = batch[sound, frame] - plain[sound, frame]
+                else:
+                    kernel = moving.kernels[1]
+                    places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
+                    missing = (laid - overlap(placed, kernel))[places[0]]
+                    row = (missing * weights[0]).sum(dim=0) / kernel.abs().sum(dim=0).square()
+                rows[code].append(row + books[level, code])
+        for word, found in rows.items():
+            total = torch.stack(found).sum(dim=0) if found else torch.zeros(WIDTH)
+            counts[level, word] = 0.75 * counts[level, word] + 0.25 * len(found)
+            sums[level, word] = 0.75 * sums[level, word] + 0.25 * total
+    moving.train()(batch)
+    torch.testing.assert_close(moving.codebooks, sums / counts[..., None])
+
+
+def test_codebooks_move_in_training_mode_only(quantizer: ResidualQuantizer) -> None:
+    moving = ResidualQuantizer(WIDTH, 16, 4, 0.8)
+    moving.load_state_dict(quantizer.state_dict())
+    batch = torch.stack(steady(1, 50, 13)) + 1
+    moving.eval()(batch)
+    assert torch.equal(moving.codebooks, quantizer.codebooks)
+    moving.train()(batch)
+    assert not torch.equal(moving.codebooks, quantizer.codebooks)
+    assert torch.equal(moving.kernels, quantizer.kernels)
+
+
+def test_kmeans_finds_well_separated_clusters() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(6, 3, generator=generator) * 20
+    points = truth.repeat_interleave(30, dim=0) + torch.randn(180, 3, generator=generator) * 0.1
+    centres, assignment = kmeans(points, 6, generator)
+    assert torch.cdist(truth, centres).min(dim=1).values.max() < 0.2
+    assert len(set(assignment.tolist())) == 6
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_kmeans_with_fewer_points_than_clusters(count: int) -> None:
+    points = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+    centres, assignment = kmeans(points, 8, torch.Generator().manual_seed(0))
+    assert centres.isfinite().all()
+    torch.testing.assert_close(centres[assignment], points)

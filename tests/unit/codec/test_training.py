@@ -1,0 +1,165 @@
+"""Codec training on a tiny corpus: it improves on no training, keeps off held-out recordings, reports, cancels."""
+
+import math
+import threading
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
+from distill.audio.write import write_audio
+from distill.codec.data import CropSampler, fixed_pieces
+from distill.codec.task import codebook_health, utilization_warnings
+from distill.demo.recordings import demo_recordings
+from distill.execution import Execution
+from distill.params import VQVAEConfig, VQVAEParams
+from distill.split import split_groups
+from distill.training import VQEpochMetrics, VQStepMetrics, train_vqvae
+from distill.training.fabric import make_fabric
+
+FABRIC = make_fabric(Execution("cpu", "fp32"))
+CONFIG = VQVAEParams(
+    epochs=12,
+    learning_rate=3e-3,
+    codebook_size=16,
+    num_quantizers=2,
+    hidden_size=32,
+    num_layers=2,
+    latent_size=16,
+    crop_seconds=0.25,
+).resolve(8)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, recording in enumerate(demo_recordings()):
+        if number % 5 == 0:
+            name = recording.name.replace("/", "_")
+            write_audio(
+                folder / "in" / f"{name}.wav", recording.samples[: recording.sample_rate // 2], recording.sample_rate
+            )
+    ingest(folder / "in", folder / "out", 16_000, 0.0, 1)
+    return load_corpus(folder / "out")
+
+
+def train(corpus: Corpus, config: VQVAEConfig = CONFIG, **options: Any) -> Any:
+    return train_vqvae(corpus, config, 0.3, 0, FABRIC, **options)
+
+
+def test_training_beats_its_start_and_reports_what_the_design_names(corpus: Corpus) -> None:
+    events: list[VQStepMetrics | VQEpochMetrics] = []
+    rows: list[tuple[dict[str, float], int]] = []
+    training = train(
+        corpus, callback=events.append, on_metrics=lambda values, epoch: rows.append((dict(values), epoch))
+    )
+    epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
+    steps = [event for event in events if isinstance(event, VQStepMetrics)]
+    assert epochs[-1].val_recon_loss < 0.8 * epochs[0].val_recon_loss
+    assert [event.epoch for event in epochs] == list(range(12)) == [epoch for _, epoch in rows]
+    assert steps[0].codebook_health == {}
+    assert set(epochs[0].codebook_health) == {"level_0", "level_1"}
+    assert set(epochs[0].codebook_health["level_0"]) == {"utilization", "perplexity", "dead_codes"}
+    assert epochs[0].overfitting_gap == pytest.approx(epochs[0].val_recon_loss - rows[0][0]["train_recon_loss"])
+    assert rows[0][0]["codebook/level_1/perplexity"] == epochs[0].codebook_health["level_1"]["perplexity"]
+    assert len(steps) == steps[-1].total_steps
+    assert not training.model.training
+    best = min(epochs, key=lambda event: event.val_loss)
+    assert training.fit.best_epoch == best.epoch
+    assert training.codebook_health == best.codebook_health
+
+
+def test_the_start_is_already_a_codec(corpus: Corpus) -> None:
+    """Before any step the coded log-mel spectrum is much nearer to the recording than its mean spectrum is."""
+    from distill.codec.build import build_vqvae
+    from distill.codec.initialise import initialise
+
+    model = build_vqvae(corpus.sample_rate, CONFIG, 0)
+    initialise(model, corpus, corpus.entries, 0)
+    margin = model.spectrogram.margin
+    pieces = fixed_pieces(corpus, corpus.entries, 4 * model.spectrogram.samples_per_frame, 50)
+    with torch.no_grad():
+        latents = model.latents(torch.nn.functional.pad(pieces, (margin, margin)))
+        error = (model.quantizer(latents).latents - latents).square().mean()
+    assert float(error) < 0.2 * float(latents.flatten(0, 1).var(dim=0).mean())
+
+
+def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = split_groups((entry.group for entry in corpus.entries), 0, 0.3)
+    heard: set[str] = set()
+    original = CropSampler._crop
+
+    def listening(sampler: CropSampler, generator: Any) -> torch.Tensor:
+        heard.update(entry.recording_id for entry in sampler.entries)
+        return original(sampler, generator)
+
+    fitted: set[str] = set()
+
+    def fit(model: Any, corpus: Corpus, entries: list[CorpusEntry], *rest: Any) -> torch.Tensor:
+        fitted.update(entry.recording_id for entry in entries)
+        return features(model, corpus, entries, *rest)
+
+    from distill.codec import initialise as codec_start
+
+    features = codec_start._view_features
+    monkeypatch.setattr(codec_start, "_view_features", fit)
+    monkeypatch.setattr(CropSampler, "_crop", listening)
+    training = train(corpus, CONFIG.model_copy(update={"epochs": 1}))
+    held_out = {entry.recording_id for entry in corpus.entries if sides[entry.group] == "val"}
+    assert held_out == {entry.recording_id for entry in training.held_out}
+    assert heard == fitted == {entry.recording_id for entry in corpus.entries} - held_out
+
+
+def test_two_trainings_give_the_same_weights(corpus: Corpus) -> None:
+    config = CONFIG.model_copy(update={"epochs": 2})
+    one, two = train(corpus, config), train(corpus, config)
+    assert all(torch.equal(value, two.fit.best_tensors[key]) for key, value in one.fit.best_tensors.items())
+
+
+def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:
+    cancel = threading.Event()
+    training = train(corpus, callback=lambda _: cancel.set(), cancel_event=cancel)
+    assert training.fit.cancelled
+    assert training.model.decode(torch.zeros(1, 3, 2, dtype=torch.int64)).isfinite().all()
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(2, 9), st.integers(0, 99))
+def test_health_agrees_with_counting(count: int, levels: int, size: int, seed: int) -> None:
+    codes = torch.randint(size, (count, levels), generator=torch.Generator().manual_seed(seed))
+    health = codebook_health(codes, size)
+    for level in range(levels):
+        column = codes[:, level].tolist()
+        shares = [column.count(code) / count for code in set(column)]
+        values = health[f"level_{level}"]
+        assert values["utilization"] == len(shares) / size
+        assert values["dead_codes"] == size - len(shares)
+        assert values["perplexity"] == pytest.approx(math.exp(-sum(share * math.log(share) for share in shares)))
+
+
+def test_little_used_codebooks_are_named_with_what_to_do() -> None:
+    health = codebook_health(torch.tensor([[0, 0], [0, 1], [0, 2], [0, 3]]), 8)
+    (warning,) = utilization_warnings(health)
+    assert warning.startswith("level_0: 12% of the codewords are used on held-out recordings (expected 30 % or more)")
+    assert "lower the codebook size or add recordings" in warning
+
+
+def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:
+    sampler = CropSampler(corpus, corpus.entries, 4, 2048, seed=3)
+    whole = list(sampler.batches(1, 0))
+    assert len(whole) == sampler.steps_per_epoch
+    assert all(torch.equal(a, b) for a, b in zip(whole[1:], sampler.batches(1, 1), strict=True))
+    assert not torch.equal(whole[0], next(iter(sampler.batches(2, 0))))
+
+
+def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
+    from distill.audio.augment import waveform
+
+    laid = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
+    pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000).flatten()
+    assert torch.equal(pieces[: len(laid)], laid)
+    assert len(pieces) - len(laid) < 3000
+    assert not pieces[len(laid) :].any()
+    assert fixed_pieces(corpus, corpus.entries, 3000, 5).shape == (5, 3000)

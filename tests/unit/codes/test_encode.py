@@ -1,0 +1,147 @@
+"""A corpus to codes: together or alone, in one piece or streamed, the codes are the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from unit.tiny import RATE, tiny_codec
+
+from distill.audio.augment import AS_IS, View, views_of, waveform
+from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
+from distill.audio.write import write_audio
+from distill.codes import encode as encoding
+from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
+from distill.codes.store import (
+    CodesConfig,
+    CodesReader,
+    CodesWriter,
+    SplitRow,
+    codes_by_side,
+    split_recordings,
+    write_split,
+)
+from distill.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    for number, length in enumerate([900, 9_000, 900, 4_100, 9_050, 700, 80_000, 9_000, 4_100, 512]):
+        write_audio(folder / "in" / f"{number}.wav", (0.2 * rng.standard_normal(length)).astype(np.float32), RATE)
+    ingest(folder / "in", folder / "out", RATE, 0.0, 1)
+    return load_corpus(folder / "out")
+
+
+@pytest.mark.parametrize(("window", "together"), [(1, 1), (100, 40), (10_000, 10_000)])
+def test_codes_do_not_depend_on_what_is_coded_together(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
+) -> None:
+    monkeypatch.setattr(encoding, "WINDOW_FRAMES", window)
+    monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
+    codec = tiny_codec()
+    seen: list[int] = []
+    config = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=1.0, codec_sha256="")
+    writer = CodesWriter(tmp_path, config, codec.quantizer.codebooks.numpy())
+    counts = encode_corpus(codec, corpus, writer, lambda done, *_: seen.append(done))
+    reader = CodesReader(tmp_path)
+    assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in corpus.entries]
+    total = torch.zeros(3, 8, dtype=torch.int64)
+    for row, entry in zip(reader.rows, corpus.entries, strict=True):
+        alone = codec.encode(waveform(corpus, entry)[None])[0]
+        np.testing.assert_array_equal(reader.codes(row), alone.numpy())
+        for level in range(3):
+            total[level] += torch.bincount(alone[:, level], minlength=8)
+    assert torch.equal(counts, total)
+    assert seen[-1] == len(corpus.entries)
+    assert seen == sorted(seen)
+
+
+def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = max(corpus.entries, key=lambda entry: entry.samples)
+    codec = tiny_codec()
+    expected = codec.encode(waveform(corpus, longest)[None])[0].numpy()
+    original, lengths = codec.encode_from, []
+
+    def watched(
+        corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None, view: View = AS_IS
+    ) -> torch.Tensor:
+        lengths.append(length)
+        return waveform(corpus, entry, start, length, view)
+
+    monkeypatch.setattr(encoding, "waveform", watched)
+    monkeypatch.setattr(codec, "encode_from", lambda read, samples: original(read, samples, chunk_frames=8))
+    np.testing.assert_array_equal(encode_takes(codec, corpus, [(longest, AS_IS)])[0], expected)
+    assert len(lengths) > 5
+    assert max(length for length in lengths if length is not None) < longest.samples / 2
+
+
+def test_a_view_is_shifted_by_less_than_a_frame_and_louder_or_softer(corpus: Corpus) -> None:
+    entry = max(corpus.entries, key=lambda entry: entry.samples)
+    views = views_of(entry, 16, 512, 3)
+    assert views[0] == AS_IS
+    assert [view.number for view in views] == list(range(16))
+    assert all(0 <= view.shift < 512 for view in views)
+    assert len({view.shift for view in views[1:]}) > 10
+    decibels = 20 * np.log10([view.gain for view in views[1:]])
+    assert decibels.min() >= -8 - 1e-9
+    assert decibels.max() <= 2 + 1e-9
+    assert decibels.max() - decibels.min() > 5
+    view = views[5]
+    heard = waveform(corpus, entry, 100, 50, view)
+    expected = waveform(corpus, entry)[100 + view.shift : 150 + view.shift] * view.gain
+    torch.testing.assert_close(heard, expected.clamp(-1, 1))
+    assert views == views_of(entry, 16, 512, 3) != views_of(entry, 16, 512, 4)
+    short = min(corpus.entries, key=lambda entry: entry.samples)
+    assert all(view.shift * 2 < short.samples for view in views_of(short, 16, 512, 3))
+
+
+def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> None:
+    codec = tiny_codec()
+    encode_for_prior(codec, "abc", corpus, tmp_path / "codes", views=3, val_fraction=0.3, seed=1)
+    reader = CodesReader(tmp_path / "codes")
+    np.testing.assert_array_equal(reader.codebooks(), codec.quantizer.codebooks.numpy())
+    assert reader.config.codec_sha256 == "abc"
+    rows = split_recordings(reader.rows, 1, 0.3)
+    assert len(rows) == len(corpus.entries)
+    write_split(tmp_path / "split.parquet", rows)
+    sides = codes_by_side(reader, tmp_path / "split.parquet")
+    assert {len(views) for views in sides.train.values()} == {3}
+    assert len(sides.held_out) + len(sides.train) == len(corpus.entries)
+    assert sum(row.recording_id in sides.held_out for row in reader.rows) == len(sides.held_out)
+    some = next(iter(sides.train))
+    entry = next(entry for entry in corpus.entries if entry.recording_id == some)
+    for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
+        expected = codec.encode(waveform(corpus, entry, view=view)[None])[0].numpy()
+        np.testing.assert_array_equal(sides.train[some][view.number], expected)
+
+
+def test_an_empty_side_and_codebooks_of_another_codec_are_sentences(tmp_path: Path, corpus: Corpus) -> None:
+    codec = tiny_codec()
+    encode_for_prior(codec, "abc", corpus, tmp_path / "codes", views=1, val_fraction=0.3, seed=1)
+    reader = CodesReader(tmp_path / "codes")
+    rows = [SplitRow(row.recording_id, row.group, "train") for row in reader.rows]
+    write_split(tmp_path / "split.parquet", rows)
+    with pytest.raises(ArtifactError, match="expected recordings on both sides, found none on side val; change"):
+        codes_by_side(reader, tmp_path / "split.parquet")
+    write_split(tmp_path / "split.parquet", rows[1:])
+    with pytest.raises(ArtifactError, match="expected a side for every recording, found none for 1 of them"):
+        codes_by_side(reader, tmp_path / "split.parquet")
+    save_file({"codebooks": np.zeros((3, 9, 8), dtype=np.float32)}, tmp_path / "codes" / "codebooks.safetensors")
+    with pytest.raises(ArtifactError, match=r"expected codebooks of 3 levels with 8 codewords.*found \[3, 9, 8\]"):
+        reader.codebooks()
+    (tmp_path / "codes" / "codebooks.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="expected the codec's codebooks, found none that can be read"):
+        reader.codebooks()
+
+
+def test_usage_against_a_plain_count() -> None:
+    figures = usage(torch.tensor([[4, 0, 4, 0], [1, 1, 1, 1]]))
+    assert figures == {
+        "level_0/utilization": 0.5,
+        "level_0/perplexity": pytest.approx(2.0),
+        "level_1/utilization": 1.0,
+        "level_1/perplexity": pytest.approx(4.0),
+    }

@@ -1,0 +1,265 @@
+"""Sampling: cached equals uncached, seeds decide, limits hold, sounds end."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.codes.sequences import begin_mark, end_mark, window_start
+from distill.errors import ArtifactError
+from distill.generate.sampling import Sampling, draw, exaggerated, sample_codes, sharpened
+from distill.prior.architectures import PriorShape, build_prior
+from distill.prior.base import Draw, Prior
+from distill.prior.decode.samplers import sampler_of
+from distill.prior.delay import DelayPrior
+
+LEVELS, SIZE, CONTEXT = 3, 11, 8
+
+
+def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
+    """Sharp enough that what it draws depends on what it has seen."""
+    shape = PriorShape(
+        architecture=kind,  # type: ignore[arg-type]
+        codebook_size=SIZE,
+        num_quantizers=LEVELS,
+        context_frames=CONTEXT,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        depth_layers=2 if kind == "frame" else 0,
+        codeword_size=0 if kind == "flat" else 5,
+        labels=labels,
+    )
+    torch.manual_seed(0)
+    model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(scale)
+        if model.label is not None:
+            model.label.normal_()
+    return model
+
+
+@pytest.fixture(scope="module", params=["frame", "delay", "flat"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def prior(kind: str) -> Prior:
+    return sharp_prior(kind, [])
+
+
+def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tensor | None = None) -> torch.Tensor:
+    """Logits `[B, Q, V + marks]` of frame `frame` of `codes` `[B, F, Q]`, from all of its window at once."""
+    begin = torch.full((len(codes), 1, LEVELS), begin_mark(SIZE))
+    start = window_start(frame + 1, CONTEXT + (LEVELS - 1) * isinstance(prior, DelayPrior))
+    frames = torch.cat([begin, codes], dim=1)[:, start:]
+    inputs, targets = frames[:, : frame + 1 - start], frames[:, 1 : frame + 2 - start]
+    places = torch.full((len(codes),), start)
+    if not isinstance(prior, DelayPrior):
+        return prior(inputs, targets, places, labels)[:, -1]
+    # A level of a delayed frame is guessed when coarser levels of later frames are known, in a window of its own.
+    logits = []
+    for level in range(LEVELS):
+        first = window_start(frame + 1 + level, CONTEXT + LEVELS - 1)
+        whole = torch.cat([begin, codes, torch.zeros(len(codes), LEVELS, LEVELS, dtype=torch.int64)], dim=1)[:, first:]
+        count = frame + 1 - first
+        some = prior(whole[:, :-1], whole[:, 1:], torch.full((len(codes),), first), labels)
+        logits.append(some[:, count - 1, level])
+    return torch.stack(logits, dim=1)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("prompted", [0, 1, 5, 7, 8, 9, 40])
+def test_cached_logits_are_those_of_the_window_at_every_frame(kind: str, labelled: bool, prompted: int) -> None:
+    """Through several windows, and after prompts of any length."""
+    prior = sharp_prior(kind, ["a", "b"] if labelled else [], 1.5)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 2]) if labelled else None
+    past = torch.randint(0, SIZE, (3, prompted, LEVELS), generator=generator)
+    sampler = sampler_of(prior, 3, past if prompted else None, labels)
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+
+    def draw_any(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+        seen[frame, level] = logits.clone()
+        return torch.randint(0, SIZE, (3,), generator=generator)
+
+    with torch.no_grad():
+        drawn = torch.stack([sampler.next_frame(draw_any) for _ in range(26)], dim=1)
+        codes = torch.cat([past, drawn], dim=1)
+        for frame in range(prompted, prompted + 26 - LEVELS):
+            whole = recomputed(prior, codes, frame, labels)
+            for level in range(LEVELS):
+                torch.testing.assert_close(seen[frame, level][:, :SIZE], whole[:, level, :SIZE], rtol=0, atol=1e-5)
+
+
+def test_sounds_that_are_left_out_change_nothing_for_the_others(kind: str) -> None:
+    prior = sharp_prior(kind, ["a", "b"], 1.5)
+    generator = torch.Generator().manual_seed(0)
+    labels, kept = torch.tensor([0, 1, 2, 1]), torch.tensor([1, 2])
+    past = torch.randint(0, SIZE, (4, 3, LEVELS), generator=generator)
+    codes = torch.randint(0, SIZE, (4, 40, LEVELS), generator=generator)
+    seen: list[list[torch.Tensor]] = [[], []]
+    with torch.no_grad():
+        for number, told in enumerate(seen):
+            sampler, rows = sampler_of(prior, 4, past, labels), torch.arange(4)
+
+            def draw_given(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+                told.append(logits[-2:] if len(logits) == 2 else logits[1:3])  # noqa: B023
+                return codes[rows, frame, level]  # noqa: B023
+
+            for frame in range(20):
+                if number and frame == 6:
+                    sampler.keep(kept)
+                    rows = kept
+                sampler.next_frame(draw_given)
+    for one, two in zip(*seen, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+
+
+def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
+    prior = sharp_prior(kind, ["a", "b"])
+    prompt = np.full((5, LEVELS), 3)
+
+    def drawn(sampling: Sampling = Sampling(), **others: object) -> np.ndarray:  # noqa: B008
+        return np.stack(sample_codes(prior, 3, 6, 1, sampling, natural_ending=False, **others))  # type: ignore[arg-type]
+
+    plain, one, two, guided = drawn(), drawn(label=1), drawn(label=2), drawn(Sampling(guidance=4.0), label=1)
+    assert len({codes.tobytes() for codes in (plain, one, two, guided, drawn(prompt=prompt))}) == 5
+    np.testing.assert_array_equal(drawn(Sampling(guidance=4.0)), plain)
+    assert guided.shape == plain.shape == (3, 6, LEVELS)
+
+
+def test_guidance_exaggerates_what_a_label_changes() -> None:
+    known, unknown = torch.randn(2, 5), torch.randn(2, 5)
+    known[0, 1] = -torch.inf
+    torch.testing.assert_close(exaggerated(known, unknown, 1.0).softmax(1), known.softmax(1))
+    torch.testing.assert_close(exaggerated(known[1:], unknown[1:], 0.0).softmax(1), unknown[1:].softmax(1))
+    change = exaggerated(known, unknown, 3.0) - unknown.log_softmax(1)
+    torch.testing.assert_close(change[1], 3 * (known.log_softmax(1) - unknown.log_softmax(1))[1])
+    assert change[0, 1] == -torch.inf
+
+
+def test_the_same_seed_gives_the_same_codes_and_another_gives_others(prior: Prior) -> None:
+    one, again, other = (
+        np.stack(sample_codes(prior, 2, 30, seed, Sampling(10.0), natural_ending=False)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 9, 20, 61])
+def test_lengths_beyond_the_context_work_and_hold_codes_only(prior: Prior, frames: int) -> None:
+    for codes in sample_codes(prior, 3, frames, 0, Sampling(), natural_ending=False):
+        assert codes.shape == (frames, LEVELS)
+        assert codes.min() >= 0
+        assert codes.max() < SIZE
+
+
+def ending(prior: Prior, chance: float) -> Prior:
+    """The same prior with another opinion of when to end."""
+
+    class Eager:
+        codebook_size, num_quantizers = SIZE, LEVELS
+        spread, longest = torch.zeros(LEVELS), torch.zeros(1)
+
+        def sampler(self, count: int, past: object = None, labels: object = None) -> object:  # noqa: ARG002
+            inner = sampler_of(prior, count)
+
+            class Sampler:
+                def next_frame(self, draw: Draw) -> torch.Tensor:
+                    def drawn(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+                        logits = logits.clone()
+                        if level == 0:
+                            rest = logits[:, :SIZE].logsumexp(dim=-1)
+                            logits[:, end_mark(SIZE)] = rest + math.log(chance / (1 - chance))
+                        return draw(logits, level, frame)
+
+                    return inner.next_frame(drawn)
+
+                def keep(self, rows: torch.Tensor) -> None:
+                    inner.keep(rows)
+
+            return Sampler()
+
+    return Eager()  # type: ignore[return-value]
+
+
+def test_sounds_end_where_the_prior_says_so(prior: Prior) -> None:
+    lengths = [len(codes) for codes in sample_codes(ending(prior, 0.1), 400, 200, 0, Sampling())]
+    assert 1 <= min(lengths) < max(lengths) <= 200
+    assert 8 < np.mean(lengths) < 12
+
+
+def test_an_eager_end_still_leaves_one_frame(prior: Prior) -> None:
+    assert [len(codes) for codes in sample_codes(ending(prior, 1 - 1e-12), 3, 50, 0, Sampling())] == [1, 1, 1]
+
+
+def test_sharpening_undoes_smoothed_labels() -> None:
+    labels = torch.tensor([[0.7, 0.2, 0.1, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.0]])
+    codes = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]]) / 4  # the last column is a mark
+    learnt = 0.6 * labels + 0.4 * codes
+    torch.testing.assert_close(sharpened(learnt.log(), 0.4, 4) / 0.6, labels, rtol=0, atol=1e-6)
+    torch.testing.assert_close(sharpened(learnt.log(), 0.0, 4), learnt)
+    assert sharpened(torch.zeros(1, 4), 1.0, 4).sum() > 0
+
+
+@given(st.integers(1, 11), st.floats(0.05, 1.0), st.integers(0, 100))
+def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, 11, generator=generator)
+    drawn = draw(logits.softmax(dim=-1), Sampling(0.8, top_k, top_p), generator)
+    for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
+        order = row.argsort(descending=True)
+        rank = int((order == token).nonzero())
+        kept = row[order[:top_k]] / row[order[:top_k]].sum()
+        assert rank < top_k
+        assert float(kept[:rank].sum()) < top_p + 1e-5
+
+
+def test_low_temperature_is_greedy() -> None:
+    shares = torch.tensor([[0.0, 1.0, 0.5]]).softmax(dim=-1)
+    assert draw(shares, Sampling(temperature=0.01), torch.Generator().manual_seed(0)).item() == 1
+
+
+def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
+    endless, prompt = sharp_prior("frame", []), np.zeros((4, LEVELS), dtype=np.int64)
+    lengths = [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())]
+    endless.longest.fill_(6)
+    limited = [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())]
+    assert max(lengths) > 6
+    assert limited == [min(6, length) for length in lengths]
+    assert [len(codes) for codes in sample_codes(endless, 2, 20, 0, Sampling(), natural_ending=False)] == [20, 20]
+    assert max(len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling(), prompt=prompt)) > 6
+
+
+def test_tokens_are_drawn_as_often_as_they_weigh() -> None:
+    weights = torch.tensor([0.0, 0.5, 0.0, 1.5, 0.25, 0.0])
+    drawn = draw(weights.expand(100_000, -1), Sampling(), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=6) / len(drawn)
+    torch.testing.assert_close(shares, weights / weights.sum(), rtol=0, atol=0.005)
+    assert not shares[weights == 0].any()
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(broken: float) -> None:
+    weights = torch.ones(3, 4)
+    weights[1, 2] = broken
+    with pytest.raises(ArtifactError, match="found one that gives no numbers; train it again"):
+        draw(weights, Sampling(), torch.Generator())
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_settings_of_the_process_are_as_before(count: int, prior: Prior) -> None:
+    assert torch.backends.mkldnn.enabled
+    sample_codes(prior, count, 2, 0, Sampling())
+    assert torch.backends.mkldnn.enabled
+    broken = sharp_prior("frame", [], scale=math.nan)
+    with pytest.raises(ArtifactError):
+        sample_codes(broken, count, 2, 0, Sampling())
+    assert torch.backends.mkldnn.enabled

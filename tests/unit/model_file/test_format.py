@@ -1,0 +1,364 @@
+"""The model file: round trip, determinism, and a sentence for every way it can be wrong."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from unit.hostile import joined, parts
+from unit.tiny import MEMORY, networks, write_model, write_prior_model
+
+from distill.errors import ArtifactError
+from distill.generate.sampling import Sampling, sample_codes
+from distill.model_file.card import card_text, facts, write_card
+from distill.model_file.format import load_bundle, save_bundle
+from distill.model_file.verify import verify
+from distill.prior.memory.network import MemoryPrior
+
+
+def rewritten(path: Path, **changes: Any) -> Path:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["distill"])
+    save_file(load_file(path), path, {"distill": json.dumps({**values, **changes})})
+    return path
+
+
+def test_a_round_trip_keeps_every_bit(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    bundle = load_bundle(path)
+    codec, prior = networks()
+    assert bundle.metadata == metadata
+    assert bundle.prior is not None
+    for loaded, built in ((bundle.codec, codec), (bundle.prior, prior)):
+        state = loaded.state_dict()
+        assert state.keys() == built.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in built.state_dict().items())
+    assert not bundle.codec.training
+
+
+def test_equal_models_give_equal_files_with_one_metadata_key(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "a.distill")
+    write_prior_model(tmp_path / "b.distill")
+    data = (tmp_path / "a.distill").read_bytes()
+    assert data == (tmp_path / "b.distill").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert list(header["__metadata__"]) == ["distill"]
+    text = header["__metadata__"]["distill"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
+    write_model(tmp_path / "a.distill")
+    assert load_bundle(tmp_path / "a.distill").prior is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": [1, 0]}, r"expected format version 2, found \[1, 0\]; older models .* train again with `distill"),
+        ({"version": 1}, "expected format version 2, found 1; older models cannot be converted"),
+        ({"version": "1.0"}, r"expected format version 2, found '1\.0'; older models cannot be converted"),
+        ({"version": [3, 1]}, r"expected format version 2, found \[3, 1\]; upgrade Distill"),
+        ({"version": None}, "expected format version 2, found None; make the model again"),
+        ({"version": "2.0"}, r"expected format version 2, found '2\.0'; make the model again"),
+        ({"format": "other"}, "found another kind of safetensors file; check the path"),
+        ({"required_features": ["telepathy"]}, r"needs \['telepathy'\], which this version of Distill lacks; upgrade"),
+        ({"payload_sha256": "00" * 32}, "expected weights with SHA-256 0{12}…, found .*changed after it was written"),
+        ({"codec_sha256": "00" * 32}, "expected a codec with SHA-256 0{12}…, found .*changed after it was written"),
+        ({"payload_sha256": "00"}, "expected valid metadata, found payload_sha256"),
+        ({"codebook_size": "many"}, "expected valid metadata, found codebook_size"),
+        ({"num_quantizers": 3}, "expected codec, prior and file to name the same codebook_size and num_quantizers"),
+        ({"has_prior": False}, "expected prior_config and prior_metadata exactly where has_prior is true"),
+        ({"seq_len": 21}, "expected seq_len to be that of prior_config"),
+        ({"surprise": 1}, "expected valid metadata, found surprise"),
+    ],
+)
+def test_wrong_metadata_is_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write_prior_model(tmp_path / "a.distill")
+    with pytest.raises(ArtifactError, match=message) as caught:
+        load_bundle(rewritten(tmp_path / "a.distill", **changes))
+    assert "a.distill" in str(caught.value)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "a.distill")
+    header, payload = parts((tmp_path / "a.distill").read_bytes())
+    values = json.loads(header["__metadata__"]["distill"])
+    del values["seq_len"], values["provenance"]
+    (tmp_path / "a.distill").write_bytes(joined({**header, "__metadata__": {"distill": json.dumps(values)}}, payload))
+    with pytest.raises(ArtifactError, match="expected complete metadata, found none of provenance, seq_len; get the"):
+        load_bundle(tmp_path / "a.distill")
+
+
+def test_a_newer_minor_version_may_say_more(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    shape = {**write_prior_model(path).vqvae_config.model_dump(), "flavour": "salt"}
+    loaded = load_bundle(rewritten(path, version=[2, 7], surprise=1, vqvae_config=shape))
+    assert loaded.metadata.version == [2, 7]
+    with pytest.raises(ArtifactError, match=r"needs \['telepathy'\], which this version of Distill lacks; upgrade"):
+        load_bundle(rewritten(path, required_features=["telepathy"]))
+    rewritten(path, required_features=[], prior_config={"architecture": "mamba"})
+    with pytest.raises(ArtifactError, match=r"prior_config.* upgrade Distill"):
+        load_bundle(path)
+
+
+def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    write_prior_model(path)
+    header, payload = parts(path.read_bytes())
+    name = "codec.quantizer.codebooks"
+    header[name]["shape"] = [1, *header[name]["shape"]]
+    path.write_bytes(joined(header, payload))
+    with pytest.raises(ArtifactError, match=r"codebooks should be F32 \[2, 8, 8\] and is F32 \[1, 2, 8, 8\]; get"):
+        load_bundle(path)
+    header["codec.extra"] = header.pop(name)
+    path.write_bytes(joined(header, payload))
+    with pytest.raises(ArtifactError, match=r"codec.extra should be missing and is F32 .* and 1 more that differ"):
+        load_bundle(path)
+
+
+def test_metadata_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    metadata = write_prior_model(tmp_path / "a.distill")
+    longer = metadata.model_copy(update={"loss_curve_history": {"a": [0.123456789] * 30_000}})
+    with pytest.raises(ArtifactError, match="expected at most 262144 bytes of metadata, found"):
+        save_bundle(tmp_path / "b.distill", *networks(), longer)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.distill"]
+
+
+def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path) -> None:
+    """Every field wrong, names that climb, sizes beyond reason, pickles; and 10,000 random mutants of a model."""
+    command = [sys.executable, "-m", "unit.hostile", str(tmp_path), "10000"]
+    places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["files"] >= 10_200
+    assert found["refused"] >= 5_000  # the others differ from a model in nothing that matters
+    assert (found["loaded"], found["wrong"], found["seen"], found["reached"]) == ([], [], [], False)
+    assert found["controls"] >= 3  # it would have seen
+    assert found["slowest"] < 2
+
+
+def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
+    metadata = write_prior_model(tmp_path / "a.distill")
+    wider = {**metadata.vqvae_config.model_dump(), "hidden_size": 32}
+    with pytest.raises(ArtifactError, match="expected the tensors that its metadata describes, found others"):
+        load_bundle(rewritten(tmp_path / "a.distill", vqvae_config=wider))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": 0}, "greater than or equal to 1"),
+        ({"num_heads": 3}, "expected num_heads to divide hidden_size"),
+        ({"context_frames": -2}, "greater than or equal to 1"),
+        ({"context_frames": 10**13}, "less than or equal to"),
+        ({"hidden_size": 4096}, "expected the weights of the networks it describes, found too small a file"),
+        ({"codeword_size": -1}, "greater than or equal to 0"),
+        ({"depth_layers": 65}, "less than or equal to 64"),
+        ({"architecture": "flat"}, "expected depth_layers 0 but for frame"),
+        ({"architecture": "os.system"}, "Input should be 'frame', 'flat', 'delay' or 'memory'"),
+    ],
+)
+def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    metadata = write_prior_model(tmp_path / "a.distill")
+    assert metadata.prior_config is not None
+    shape = {**metadata.prior_config.model_dump(), **changes}
+    with pytest.raises(ArtifactError, match=message):
+        load_bundle(rewritten(tmp_path / "a.distill", prior_config=shape, seq_len=shape["context_frames"] * 2))
+
+
+def zip_archive() -> bytes:
+    """What torch.save writes, as far as anybody looks at it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"found an empty file \(0 bytes\); get it again"),
+        (b"short", "found text; check the path"),
+        ("Grüße\n".encode() * 100, "found text; check the path"),
+        (
+            zip_archive(),
+            r"found a zip archive, such as PyTorch's torch\.save writes: .* never opened; make the file again",
+        ),
+        (b"\x80\x04pickle" * 40, "found a pickle, which can run code and is never opened; make the file again"),
+        (b"RIFF\x24\x00\x00\x00WAVE" * 10, "found another format; check the path"),
+        (b"\xff" * 64, "found another format; check the path"),
+        ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* get it again"),
+    ],
+)
+def test_foreign_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.distill"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"a\.distill: expected a Distill model, {message}"):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "found another kind of safetensors file"),
+        ({"format": "pt"}, "found another kind of safetensors file"),
+        ({"distill": "[1]"}, "found another kind of safetensors file"),
+        ({"distill": "{"}, "found a damaged file"),
+        ({"distill": '{"version": NaN}'}, "found a damaged file"),
+        ({"format": "distill_model", "version": "1.0"}, r"expected format version 2, found '1\.0'; older models"),
+        ({"distill": '{"version": 1}'}, "expected format version 2, found 1; older models"),
+        ({"distill": json.dumps("x" * (1 << 20))}, "found a header of [0-9]+ bytes; at most 1048576 are read"),
+    ],
+)
+def test_safetensors_files_of_others_and_of_version_1_are_refused(
+    tmp_path: Path, metadata: dict[str, str] | None, message: str
+) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "a.distill", metadata)
+    with pytest.raises(ArtifactError, match=rf"a\.distill: .*{message}"):
+        load_bundle(tmp_path / "a.distill")
+
+
+def test_a_folder_and_a_pipe_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="expected a Distill model, found a folder; name the file in it"):
+        load_bundle(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match="found something that is not a regular file"):
+        load_bundle(tmp_path / "pipe")
+
+
+def test_truncation_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    write_prior_model(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match="expected a Distill model"):
+        load_bundle(path)
+
+
+def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="expected a Distill model, found no such file"):
+        load_bundle(tmp_path / "none.distill")
+
+
+def test_inspecting_shows_a_files_words_as_words(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from distill.model_file.inspect import describe
+
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path).model_copy(update={"metadata": {"note": "[/red]\x1b[31m"}})
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(describe(path, metadata))
+    assert "[/red]" in capture.get()
+    assert "\x1b" not in capture.get()
+
+
+def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path) -> None:
+    path = tmp_path / "a|b.distill"
+    metadata = write_prior_model(path)
+    write_card(path, metadata.model_copy(update={"metadata": {"note": "<script>|x\x1b[31m"}}))
+    card = (tmp_path / "a|b.distill.md").read_text()
+    assert metadata.payload_sha256 in card
+    assert "frame, 1 layers of 16" in card
+    assert "distill generate" in card
+    assert "It does not hold the codes" in card
+    assert "<script>" not in card
+    assert "\x1b" not in card
+    assert {line.count("|") - line.count("\\|") for line in card.splitlines() if line.startswith("|")} <= {3, 4}
+    known = metadata.model_copy(update={"metadata": {"reference_recordings": 5}})
+    assert "the codes of the 5 recordings that it learnt" in card_text("m.distill", known)
+    assert card_text("m.distill", metadata) == card_text("m.distill", load_bundle(path).metadata)
+
+
+def test_the_facts_name_the_labels_that_can_be_asked_for(tmp_path: Path) -> None:
+    def told(labels: list[str]) -> str | None:
+        return dict(facts(write_prior_model(tmp_path / f"{len(labels)}.distill", labels=labels))).get("labels")
+
+    assert told([]) is None
+    assert told(["drums/kick", "snare"]) == "drums/kick, snare"
+    many = told([f"{number:02d}" for number in range(23)])
+    assert many is not None
+    assert many.startswith("00, 01, ")
+    assert many.endswith("18, 19 and 3 more")
+
+
+def test_a_good_file_is_verified_part_by_part(tmp_path: Path) -> None:
+    metadata = write_prior_model(tmp_path / "a.distill")
+    found = dict(verify(tmp_path / "a.distill"))
+    assert list(found) == ["form", "metadata", "weights", "hash", "reference", "codec", "prior"]
+    assert metadata.payload_sha256 in found["hash"]
+    write_model(tmp_path / "codec.distill")
+    assert "prior" not in dict(verify(tmp_path / "codec.distill"))
+
+
+def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    codec, prior = networks()
+    codec.head.bias.data.fill_(3e38)
+    codec.head.weight.data.fill_(3e38)
+    save_bundle(
+        path,
+        codec,
+        None,
+        metadata.model_copy(update=dict.fromkeys(("prior_config", "prior_metadata", "seq_len")) | {"has_prior": False}),
+    )
+    with pytest.raises(ArtifactError, match="expected a codec that gives sound, found one that gives no numbers"):
+        verify(path)
+    for value in prior.parameters():
+        value.data.fill_(3e38)
+    save_bundle(path, networks()[0], prior, metadata)
+    with pytest.raises(ArtifactError, match="expected a prior that weighs codes, found one that gives no numbers"):
+        verify(path)
+
+
+def test_a_memory_is_kept_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.distill"
+    written = write_prior_model(path, of=MEMORY)
+    bundle = load_bundle(path)
+    assert bundle.metadata.prior_config == written.prior_config == MEMORY
+    assert isinstance(bundle.prior, MemoryPrior)
+    assert bundle.prior.memories.size.shard_length == 16
+    drawn = sample_codes(bundle.prior, 2, 40, 0, Sampling(), natural_ending=False)
+    again = sample_codes(load_bundle(path).prior, 2, 40, 0, Sampling(), natural_ending=False)  # type: ignore[arg-type]
+    assert [codes.tolist() for codes in drawn] == [codes.tolist() for codes in again]
+    assert dict(facts(bundle.metadata))["prior"].endswith("s and remembers what was before")
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        (None, "expected memory exactly where the architecture is memory"),
+        ({"shard_length": 0}, "memory.shard_length: Input should be greater than or equal to 8"),
+        ({"key_size": 1 << 20}, "memory.key_size: Input should be less than or equal to 256"),
+        ({"span_frames": 1 << 40}, "memory.span_frames: Input should be less than or equal to"),
+        ({"more": 1}, "memory.more: Extra inputs are not permitted"),
+    ],
+)
+def test_a_memory_that_cannot_be_is_refused(tmp_path: Path, memory: dict[str, int] | None, message: str) -> None:
+    path = tmp_path / "m.distill"
+    write_prior_model(path, of=MEMORY)
+    header, payload = parts(path.read_bytes())
+    metadata = json.loads(header["__metadata__"]["distill"])
+    known = metadata["prior_config"]["memory"]
+    metadata["prior_config"]["memory"] = None if memory is None else {**known, **memory}
+    header["__metadata__"]["distill"] = json.dumps(metadata)
+    path.write_bytes(joined(header, payload))
+    with pytest.raises(ArtifactError, match=re.escape(message)):
+        load_bundle(path)

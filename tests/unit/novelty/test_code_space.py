@@ -1,0 +1,82 @@
+"""Codes found again: against a slow search, and where recordings are too long for one."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.novelty.code_space import CodeIndex
+from distill.novelty.lag_search import FEW
+
+
+def recordings(seed: int, count: int = 6) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 5, (int(rng.integers(3, 30)), 3)) for _ in range(count)]
+
+
+def slow_match(known: list[np.ndarray], codes: np.ndarray) -> tuple[float, int]:
+    best, longest = 0, 0
+    for other in known:
+        for lag in range(-len(codes) + 1, len(other)):
+            agreeing = run = 0
+            for frame, row in enumerate(codes):
+                place = frame + lag
+                equal = other[place] == row if 0 <= place < len(other) else np.zeros(3, dtype=bool)
+                agreeing += int(equal.sum())
+                run = run + 1 if equal[0] and 4 * equal.sum() >= 3 * 3 else 0
+                longest = max(longest, run)
+            best = max(best, agreeing)
+    return best / codes.size, longest
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_matches_agree_with_a_slow_search(seed: int) -> None:
+    known = recordings(seed)
+    codes = np.random.default_rng(seed + 1).integers(0, 5, (12, 3))
+    (match,) = CodeIndex(known).match([codes])
+    agreement, run = slow_match(known, codes)
+    assert match.likeness == pytest.approx(agreement)
+    assert match.copied_frames == run
+
+
+def test_a_recording_matches_itself_whole() -> None:
+    known = recordings(0)
+    for number, match in enumerate(CodeIndex(known).match(known)):
+        assert (match.recording, match.offset, match.likeness, match.edit_distance) == (number, 0, 1.0, 0.0)
+        assert match.copied_frames == len(known[number])
+
+
+@pytest.fixture(scope="module")
+def hour() -> list[np.ndarray]:
+    """Recordings too long to be compared with place by place."""
+    rng = np.random.default_rng(0)
+    known = [rng.integers(0, 64, (int(rng.integers(20, 4000)), 4)) for _ in range(60)]
+    assert sum(map(len, known)) * 20 > FEW
+    return known
+
+
+def test_a_copy_is_found_in_long_recordings_wherever_it_begins(hour: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(1)
+    places = [(number, int(rng.integers(0, len(hour[number]) - 19))) for number in range(60)]
+    asked = [hour[number][start : start + 20 + 3 * number] for number, start in places]
+    for (number, start), codes, match in zip(places, asked, CodeIndex(hour).match(asked), strict=True):
+        assert (match.recording, match.offset, match.likeness) == (number, start, 1.0)
+        assert match.copied_frames == len(codes)
+
+
+def test_a_copied_part_of_a_new_sound_is_found(hour: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(2)
+    sound = rng.integers(0, 64, (150, 4))
+    sound[77:107] = hour[5][11:41]
+    (match,) = CodeIndex(hour).match([sound])
+    assert 30 <= match.copied_frames <= 32
+
+
+def test_what_overlaps_an_end_is_found(hour: list[np.ndarray]) -> None:
+    longest = max(range(60), key=lambda number: len(hour[number]))
+    rng = np.random.default_rng(3)
+    after = np.concatenate([hour[longest][-40:], rng.integers(0, 64, (20, 4))])
+    (match,) = CodeIndex(hour).match([after])
+    assert (match.recording, match.offset) == (longest, len(hour[longest]) - 40)
+    assert match.likeness == pytest.approx(40 / 60, abs=0.02)

@@ -1,0 +1,39 @@
+"""Sets of sounds beside each other."""
+
+import numpy as np
+
+from distill.novelty.distance import diversity, kernel_distance, sound_statistics
+
+
+def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
+    rng = np.random.default_rng(0)
+    same, held_out, training = (rng.normal(0, 1, (30, 8)) for _ in range(3))
+    other = rng.normal(2, 1, (30, 8))
+    near, far = kernel_distance(same, held_out, training, 0), kernel_distance(other, held_out, training, 0)
+    assert near is not None
+    assert far is not None
+    assert abs(near.value - near.null_mean) < 5 * near.null_deviation + 1
+    assert far.value > near.value + 10
+    assert kernel_distance(same[:1], held_out, training, 0) is None
+
+
+def test_diversity_counts_different_sounds() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(0, 100, (4, 8))
+    held_out, training = (rng.normal(0, 100, (40, 8)) for _ in range(2))
+    found = diversity(np.repeat(kinds, 5, axis=0), held_out, training, 0)
+    assert found is not None
+    assert 2 < found.value < 4.01
+    assert found.usual > 1.5 * found.value
+    same = diversity(np.repeat(kinds[:1], 20, axis=0), held_out, training, 0)
+    assert same is not None
+    assert abs(same.value - 1) < 1e-6
+
+
+def test_statistics_see_level_variation_change_and_slope() -> None:
+    steady = np.ones((9, 2), np.float32)
+    falling = np.linspace(8, 0, 9, dtype=np.float32)[:, None].repeat(2, axis=1)
+    one, two = sound_statistics([steady, falling])
+    np.testing.assert_allclose(one, [1, 1, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(two, [4, 4, falling[:, 0].std(), falling[:, 0].std(), 1, 1, 6, 6], rtol=1e-6)
+    assert sound_statistics([steady[:1]]).shape == (1, 8)

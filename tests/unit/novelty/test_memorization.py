@@ -1,0 +1,41 @@
+"""The warning about memorising."""
+
+import numpy as np
+import pytest
+
+from distill.novelty.memorization import Alike, alike_recordings, check_memorization
+
+
+@pytest.mark.parametrize(("recordings", "threshold"), [(5, 2.0), (20, 2.0), (21, 3.0), (100, 3.0), (101, 5.0)])
+def test_thresholds_follow_the_tiers(recordings: int, threshold: float) -> None:
+    assert check_memorization(threshold - 0.01, 64, recordings).is_memorizing
+    assert check_memorization(threshold, 64, recordings) == (False, "")
+
+
+def test_the_message_says_what_it_means_and_what_to_do() -> None:
+    is_memorizing, message = check_memorization(1.2, 64, 12)
+    assert is_memorizing
+    for part in (
+        "perplexity 1.20, below 2 for 12 recordings",
+        "guessing would give 64",
+        "look for copies",
+        "prior.epochs",
+    ):
+        assert part in message
+
+
+def test_near_duplicates_are_told_from_memory() -> None:
+    _, message = check_memorization(1.2, 64, 12, alike=Alike(3, 4))
+    assert "Near-duplicates explain it: 3 of 4 held-out recordings stand almost whole" in message
+    _, message = check_memorization(1.2, 64, 12, alike=Alike(1, 4))
+    assert "Few held-out recordings (1 of 4) stand in training recordings, so copies do not explain it" in message
+    assert "stop now and use the best weights so far" in message
+
+
+def test_alike_is_what_stands_elsewhere_at_any_place() -> None:
+    rng = np.random.default_rng(0)
+    train = [rng.integers(0, 64, (40, 4)) for _ in range(3)]
+    part = train[1][7:30].copy()
+    part[:, 2:] = rng.integers(0, 64, (23, 2))  # finer levels differ, as they do in another format
+    part[::5, 0] = 1
+    assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))]) == Alike(1, 2)

@@ -1,0 +1,66 @@
+"""What sounds are compared with, to arrays and back; and what is refused."""
+
+import numpy as np
+import pytest
+
+from distill.novelty.reference import MOST_FRAMES, MOST_HELD_OUT, SCORES, Reference, make_reference, read_reference
+
+RNG = np.random.default_rng(0)
+
+
+def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
+    training = [RNG.integers(0, 8, (frames, 3)) for frames in (4, 1)]
+    made = make_reference(names, training, [RNG.integers(0, 8, (7, 3))])
+    rows = 1 + np.arange(2 * SCORES, dtype=np.float32).reshape(2, SCORES)
+    return Reference(made.names, made.codes, made.held_out, rows, rows[:1])
+
+
+def test_arrays_give_the_reference_back() -> None:
+    one = reference()
+    two = read_reference(one.tensors(), 8, 3)
+    assert list(two.names) == list(one.names)
+    for side, other in ((one.codes, two.codes), (one.held_out, two.held_out)):
+        assert all(np.array_equal(a, b) for a, b in zip(side, other, strict=True))
+    np.testing.assert_array_equal(two.scores, one.scores)
+    np.testing.assert_array_equal(two.anew, one.anew)
+
+
+def test_a_line_break_in_a_name_makes_no_second_name() -> None:
+    assert list(read_reference(reference(("a\nb", "c")).tensors(), 8, 3).names) == ["a b", "c"]
+
+
+def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
+    held_out = [np.full((MOST_FRAMES + 5, 3), number % 8) for number in range(3 * MOST_HELD_OUT + 1)]
+    made = make_reference(["a"], [held_out[0]], held_out)
+    assert MOST_HELD_OUT / 2 <= len(made.held_out) <= MOST_HELD_OUT
+    assert {len(one) for one in made.held_out} == {MOST_FRAMES}
+    assert len(made.codes[0]) == MOST_FRAMES + 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("codes", None, "codes is missing"),
+        ("codes", np.zeros((5, 3)), "codes is missing or of another type"),
+        ("codes", np.zeros((5, 2), np.uint16), "codes has 2 columns where 3 belong"),
+        ("codes", np.full((5, 3), 8, np.uint16), "codes names codewords that the codec does not have"),
+        ("lengths", np.array([4, 2]), "lengths do not add up to codes"),
+        ("lengths", np.array([5, 0]), "lengths do not add up to codes"),
+        ("lengths", np.array([-1, 6]), "lengths do not add up to codes"),
+        ("lengths", np.array([2**62, 2**62]), "lengths do not add up to codes"),
+        ("lengths", np.array([], np.int64), "lengths do not add up to codes"),
+        ("held_out_lengths", np.array([8]), "held_out_lengths do not add up to held_out"),
+        ("names", np.frombuffer(b"a", np.uint8), "there are 1 names for 2 recordings"),
+        ("scores", np.full((2, SCORES), np.nan, np.float32), "scores holds what are no numbers"),
+        ("scores", np.zeros((2, SCORES), np.float32), "scores holds what no comparison gives"),
+        ("anew", np.zeros((2, 3), np.float32), "anew has 3 columns"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, value: np.ndarray | None, said: str) -> None:
+    arrays = {**reference().tensors()}
+    if value is None:
+        del arrays[name]
+    else:
+        arrays[name] = value
+    with pytest.raises(ValueError, match=said):
+        read_reference(arrays, 8, 3)

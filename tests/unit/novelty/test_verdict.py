@@ -1,0 +1,120 @@
+"""Verdicts: copies, in other codes, too; new sounds; long sounds and very short ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from unit.tiny import tiny_codec
+
+from distill.codec.model import VQVAE
+from distill.novelty.alignment import Match
+from distill.novelty.reference import MOST_FRAMES, make_reference
+from distill.novelty.report import Comparison
+from distill.novelty.scoring import Score, with_scores
+from distill.novelty.verdict import LONG_ENOUGH, Judge, comparable
+
+RNG = np.random.default_rng(0)
+
+
+def sounds(count: int, frames: int = 50) -> list[np.ndarray]:
+    return [RNG.integers(0, 8, (frames, 3)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def codec() -> VQVAE:
+    return tiny_codec()
+
+
+@pytest.fixture(scope="module")
+def known() -> list[np.ndarray]:
+    return sounds(20)
+
+
+@pytest.fixture(scope="module")
+def judge(codec: VQVAE, known: list[np.ndarray]) -> Judge:
+    names = [f"r{number}" for number in range(20)]
+    return Judge(with_scores(make_reference(names, known, sounds(30)), codec), codec)
+
+
+def verdicts(judge: Judge, asked: Sequence[np.ndarray]) -> list[str]:
+    return [novelty.verdict for novelty in judge.judge(asked)]
+
+
+def test_nearly_copied_sounds_are_called_copies(judge: Judge, known: list[np.ndarray]) -> None:
+    asked = []
+    for codes in known:
+        copy = codes.copy()
+        copy.reshape(-1)[RNG.choice(codes.size, codes.size // 20, replace=False)] = 0
+        asked.append(copy)
+    found = judge.judge(asked)
+    assert {one.verdict for one in found} == {"copy"}
+    assert [one.codes.nearest for one in found] == [f"r{number}" for number in range(20)]
+    assert all(one.codes.likeness >= 0.95 and one.codes.percentile == 1 for one in found)
+
+
+def test_new_sounds_are_not_called_copies(judge: Judge) -> None:
+    found = judge.judge(sounds(60))
+    assert "copy" not in {one.verdict for one in found}
+    assert sum(one.verdict == "new" for one in found) >= 50
+    assert 0.3 < np.mean([one.codes.percentile for one in found]) < 0.7
+
+
+def test_a_copied_half_is_a_copy(judge: Judge, known: list[np.ndarray]) -> None:
+    half = np.concatenate([known[3][:30], sounds(1, 20)[0]])
+    assert verdicts(judge, [half]) == ["copy"]
+
+
+def test_a_copy_in_a_long_sound_is_found_and_said_where(judge: Judge, known: list[np.ndarray], codec: VQVAE) -> None:
+    (long,) = sounds(1, 2 * MOST_FRAMES)
+    assert verdicts(judge, [long]) == ["new"]
+    long[MOST_FRAMES : 2 * MOST_FRAMES] = np.tile(known[7], (8, 1))[:MOST_FRAMES]
+    (found,) = judge.judge([long])
+    assert found.passage_seconds == pytest.approx(MOST_FRAMES / codec.spectrogram.frame_rate)
+    assert found.codes.nearest == "r7"
+
+
+def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
+    found = [one for one in judge.judge(sounds(60, 1)) if one.codes.likeness < 0.9]
+    assert len(found) > 2
+    assert "copy" not in {one.verdict for one in found}
+
+
+@pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
+def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
+    usual = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
+    score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
+    assert judge._verdict(score, usual) == verdict
+
+
+def test_sounds_are_judged_by_pieces_about_as_long() -> None:
+    scores = np.zeros((60, 7), dtype=np.float32)
+    scores[:, 0] = np.repeat([5, 50, 500], 20)
+    assert set(comparable(scores, 60)[:, 0]) == {50}
+    assert set(comparable(scores, 1)[:, 0]) == {5}
+    assert len(comparable(scores[:3], 1000)) == 3
+
+
+def test_a_reference_without_scores_is_refused(codec: VQVAE) -> None:
+    with pytest.raises(ValueError, match="with scores"):
+        Judge(make_reference(["a"], sounds(1), sounds(1)), codec)
+
+
+def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, known: list[np.ndarray]) -> None:
+    comparison = Comparison(with_scores(make_reference([str(n) for n in range(20)], known, sounds(30)), codec), codec)
+    asked = [*known[:3], *sounds(9, 40)]
+    novelty = comparison.novelty(asked)
+    report = comparison.report(asked, novelty, 0)
+    assert report.sounds == 12
+    assert [one.verdict for one in novelty[:3]] == ["copy"] * 3
+    counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
+    assert [report.new, report.close, report.copies] == counts
+    assert report.mean_percentile_codes == pytest.approx(np.mean([one.codes.percentile for one in novelty]))
+    assert report.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
+    assert report.distance is not None
+    assert report.diversity is not None
+    metrics = report.metrics()
+    assert metrics["kernel_distance"] == report.distance.value
+    assert metrics["diversity_of_recordings"] == report.diversity.usual
+    alone = comparison.report(asked[:1], novelty[:1], 0)
+    assert alone.distance is None
+    assert "kernel_distance" not in alone.metrics()

@@ -1,0 +1,316 @@
+"""A folder to a model file in process: what is left, what is not, and that a stop in between changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from unit.tiny import tiny_codec, write_tone
+
+import distill
+from distill.audio.corpus import ingest, load_corpus
+from distill.audio.write import write_audio
+from distill.codes.encode import encode_for_prior
+from distill.codes.store import read_index, split_recordings
+from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
+from distill.execution import Execution
+from distill.model_file.format import load_bundle, save_bundle
+from distill.params import CodesParams, CorpusParams, Params, PriorParams, VQVAEParams
+from distill.pipeline import train as standalone
+from distill.pipeline.known_corpora import remember_corpus
+from distill.pipeline.train import TrainedModel, add_prior, train_model
+from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent, train_prior
+from distill.training.trainer import Fit
+
+EXECUTION = Execution("cpu", "fp32", 2)
+TINY = VQVAEParams(
+    epochs=4, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
+)
+TINY_PRIOR = PriorParams(
+    epochs=3, hidden_size=16, num_layers=1, num_heads=2, depth_layers=1, batch_size=2, context_seconds=0.5
+)
+PARAMS = Params(
+    corpus=CorpusParams(path="unused", sample_rate=16_000), vqvae=TINY, prior=TINY_PRIOR, codes=CodesParams(views=2)
+)
+
+
+def key(folder: Path, params: Params) -> str:
+    return standalone._key("train", os.fsencode(folder.resolve()).hex(), params)
+
+
+@pytest.fixture(autouse=True)
+def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    for number in range(5):
+        write_tone(folder / f"{number}.wav", 0.4 + 0.1 * number, pitch=200.0 * (number + 1))
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    folder = tmp_path_factory.mktemp("finished")
+    return train_model(sounds, folder / "a.distill", PARAMS, EXECUTION, state=folder / "state")
+
+
+def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedModel) -> None:
+    bundle = load_bundle(finished.path)
+    metadata = bundle.metadata
+    assert bundle.prior is None
+    assert metadata.version == [2, 0]
+    assert not metadata.has_prior
+    assert metadata.training_config["vqvae"]["epochs"] == 4
+    assert metadata.metadata == {"recordings": 5}
+    assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.training.fit.history)
+    assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
+    assert metadata.provenance.codec_fingerprint
+    assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
+    assert [path.name for path in (finished.path.parent / "state").iterdir()] == ["corpora.json"]
+
+
+def test_rejected_recordings_are_named(finished: TrainedModel) -> None:
+    (line,) = finished.rejected
+    assert line.startswith("broken.wav: ")
+    assert finished.corpus.rejected == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    steps = 0
+    original = Fit._train_step
+
+    def interrupted(fit: Any, epoch: int, batch: Any) -> None:
+        nonlocal steps
+        steps += 1
+        original(fit, epoch, batch)
+        if steps == 3:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Fit, "_train_step", interrupted)
+    with pytest.raises(
+        Interrupted, match=r"training is saved after step 3 of .*; run the same command to go on"
+    ) as caught:
+        train_model(sounds, tmp_path / "model-1.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert caught.value.exit_code == code
+    assert not list(tmp_path.glob("*.distill"))
+    train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert steps == len(finished.codec.training.fit.history)  # one step an epoch, none of them twice
+    assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "model-2.distill.md", "state"]
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
+
+
+def test_a_crash_before_the_model_file_loses_nothing(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(standalone, "bundle_artifacts", crash)
+        with pytest.raises(MemoryError):
+            train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    (state,) = (tmp_path / "state" / "checkpoints").iterdir()
+    assert list(state.glob("best-*.safetensors"))
+    train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
+
+
+def test_other_settings_are_other_work(sounds: Path, tmp_path: Path) -> None:
+    renamed = PARAMS.model_copy(update={"bundle": PARAMS.bundle.model_copy(update={"name": "other"})})
+    assert key(sounds, PARAMS) == key(sounds, renamed)
+    assert key(sounds, PARAMS) != key(sounds, PARAMS.model_copy(update={"seed": 1}))
+    assert key(sounds, PARAMS) != key(tmp_path, PARAMS)
+
+
+def test_a_folder_that_makes_no_corpus_is_a_sentence_and_leaves_other_work_alone(tmp_path: Path) -> None:
+    write_tone(tmp_path / "sounds" / "one.wav")
+    (tmp_path / "state" / "train" / "other").mkdir(parents=True)
+    (tmp_path / "state" / "train" / "other" / "kept").touch()
+    with pytest.raises(AudioError, match="found 1 usable recording; at least 2 are needed"):
+        train_model(tmp_path / "sounds", tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert [path.name for path in (tmp_path / "state").rglob("*")] == ["train", "other", "kept"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+def test_the_same_training_twice_at_once_is_refused(sounds: Path, tmp_path: Path) -> None:
+    work = tmp_path / "state" / "train" / key(sounds, PARAMS)
+    work.mkdir(parents=True)
+    script = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", script, str(work / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ParamsError, match="found the same training at work already; wait until it ends"):
+            train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+        other.communicate("\n")
+
+
+def test_a_file_where_work_belongs_is_a_sentence(sounds: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(
+        ParamsError, match=r"state.*: expected a folder for work in progress, found a file; move it away"
+    ):
+        train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+
+
+def test_what_is_written_says_nothing_of_time_or_place(finished: TrainedModel, sounds: Path) -> None:
+    text = json.dumps(load_bundle(finished.path).metadata.model_dump(mode="json"))
+    assert str(sounds) not in text
+    assert "model-" not in text
+
+
+def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
+    finished: TrainedModel, sounds: Path, tmp_path: Path
+) -> None:
+    at_once = train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, prior=True, state=tmp_path / "state")
+    assert at_once.prior is not None
+    model = tmp_path / "b.distill"
+    model.write_bytes(finished.path.read_bytes())
+    added = add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "other")
+    assert model.read_bytes() == (tmp_path / "a.distill").read_bytes()
+    bundle = load_bundle(model)
+    assert bundle.prior is not None
+    assert bundle.metadata.has_prior
+    assert bundle.metadata.prior_metadata is not None
+    assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.prior.figures["epochs_trained"]
+    assert bundle.metadata.metadata["recordings"] == 5
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["corpora.json"]
+
+
+def test_a_prior_is_trained_on_what_the_codec_learnt_where_nothing_else_is_said(
+    finished: TrainedModel, sounds: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    notes = finished.path.parent / "state" / "corpora.json"
+    (state / "corpora.json").write_bytes(notes.read_bytes())
+    copy = tmp_path / "copy.distill"
+    add_prior(finished.path, copy, None, PARAMS, EXECUTION, state)
+    assert load_bundle(copy).prior is not None
+    assert load_bundle(finished.path).prior is None
+    again = tmp_path / "again.distill"
+    add_prior(copy, again, sounds, PARAMS, EXECUTION, state)  # a prior takes the place of another
+    assert again.read_bytes() == copy.read_bytes()
+
+
+def test_folders_are_labels_where_that_is_asked_for(finished: TrainedModel, tmp_path: Path) -> None:
+    for number in range(6):
+        folder = tmp_path / "sounds" / ("low", "high")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tone(folder / f"{number}.wav", 0.4, pitch=200.0 * (number + 1))
+    labelled = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"labels": "folder"})})
+    add_prior(finished.path, tmp_path / "a.distill", tmp_path / "sounds", labelled, EXECUTION, tmp_path / "state")
+    model = distill.load(tmp_path / "a.distill")
+    assert model.labels == ["high", "low"]
+    assert model.bundle.reference is not None
+    assert {name.split("/")[0] for name in model.bundle.reference.names} == {"high", "low"}
+    made = model.generate(n=2, seconds=0.2, seed=0, label="low")
+    assert all(novelty is not None and novelty.codes.nearest.endswith(".wav") for novelty in made.novelty)
+
+
+def test_unknown_and_changed_recordings_are_sentences(finished: TrainedModel, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"expected to know where its recordings are.*name their folder with --data"):
+        add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
+    for number in range(4):
+        write_tone(tmp_path / "changed" / f"{number}.wav", 0.4, pitch=150.0 * (number + 1))
+    known = load_bundle(finished.path).metadata.provenance.data_sha256
+    remember_corpus(tmp_path / "state", known, tmp_path / "changed")
+    with pytest.raises(
+        ParamsError, match=r"changed: expected the recordings that .* learnt, found others there by now"
+    ):
+        add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
+    assert not (tmp_path / "a.distill").exists()
+
+
+def test_an_interrupted_prior_goes_on_and_loses_nothing(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, model = tmp_path / "expected.distill", tmp_path / "model.distill"
+    add_prior(finished.path, expected, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    model.write_bytes(finished.path.read_bytes())
+    original, steps = Fit._train_step, []
+
+    def interrupted(fit: Any, epoch: int, batch: Any) -> None:
+        original(fit, epoch, batch)
+        steps.append(epoch)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Fit, "_train_step", interrupted)
+    with pytest.raises(Interrupted, match="training is saved after step 2"):
+        add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    assert model.read_bytes() == finished.path.read_bytes()
+    add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    assert model.read_bytes() == expected.read_bytes()
+
+
+def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedModel, sounds: Path) -> None:
+    config = TINY_PRIOR.resolve(5)
+    events: list[Any] = []
+    training = train_prior(finished.path, sounds, config, events.append)
+    assert [event.epoch for event in events if isinstance(event, PriorEpochMetrics)] == [0, 1, 2]
+    assert isinstance(events[-1], PriorTrainingCompleteEvent)
+    assert training.model.num_quantizers == 2
+    assert load_bundle(finished.path).prior is None
+    cancel = threading.Event()
+    cancel.set()
+    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).fit.cancelled
+
+
+def test_a_model_that_does_not_say_what_was_held_out_is_refused(
+    finished: TrainedModel, sounds: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(finished.path)
+    metadata = bundle.metadata.model_copy(update={"training_config": {}})
+    save_bundle(tmp_path / "old.distill", bundle.codec, None, metadata)
+    with pytest.raises(ArtifactError, match="does not say which recordings its codec was judged by"):
+        add_prior(tmp_path / "old.distill", tmp_path / "new.distill", sounds, PARAMS, EXECUTION, tmp_path / "state")
+
+
+def test_held_out_recordings_are_the_codecs_own(finished: TrainedModel, sounds: Path, tmp_path: Path) -> None:
+    other_seed = PARAMS.model_copy(update={"seed": 9})
+    one, two = (tmp_path / name for name in ("one.distill", "two.distill"))
+    add_prior(finished.path, one, sounds, PARAMS, EXECUTION, tmp_path / "state")
+    add_prior(finished.path, two, sounds, other_seed, EXECUTION, tmp_path / "state")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
+    """The same bytes, another format, another level, and through OGG: none of them is on both sides."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        time = np.arange(20_000) / 16_000
+        sweep = np.sin(2 * np.pi * (200 + 150 * number) * time * (1 + 0.3 * number * time))
+        samples = (0.4 * sweep * np.exp(-time) + 0.02 * rng.standard_normal(20_000)).astype(np.float32)
+        write_audio(tmp_path / "in" / f"{number}.wav", samples, 16_000)
+        write_audio(tmp_path / "in" / f"{number}_format.flac", samples, 16_000, "flac")
+        write_audio(tmp_path / "in" / f"{number}_softer.wav", 0.5 * samples, 16_000)
+        write_audio(tmp_path / "in" / f"{number}_ogg.ogg", samples, 16_000, "ogg")
+        (tmp_path / "in" / f"{number}_copy.wav").write_bytes((tmp_path / "in" / f"{number}.wav").read_bytes())
+    ingest(tmp_path / "in", tmp_path / "corpus", 16_000, 0.0, 2)
+    corpus = load_corpus(tmp_path / "corpus")
+    assert len(corpus.entries) > 12
+    encode_for_prior(tiny_codec(), "abc", corpus, tmp_path / "codes", 2, 0.4, seed=3)
+    rows = split_recordings(read_index(tmp_path / "codes"), 3, 0.4)
+    names = {entry.recording_id: Path(entry.path).name[0] for entry in corpus.entries}
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(names[row.recording_id], set()).add(row.side)
+    assert all(len(side) == 1 for side in sides.values())
+    assert {side for each in sides.values() for side in each} == {"train", "val"}

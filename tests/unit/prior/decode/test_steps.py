@@ -1,0 +1,52 @@
+"""Decoding one position at a time: the same values as with many, in other calls."""
+
+import pytest
+import torch
+
+from distill.prior.decode.steps import Ahead, Decoder, Product
+from distill.prior.transformer import KeyValueCache, Transformer
+
+
+@pytest.mark.parametrize("rows", [1, 2, 11, 12, 15, 16, 40])
+@pytest.mark.parametrize("sizes", [(8, 6), (7, 6), (1, 3), (130, 64)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int], turned: bool) -> None:
+    torch.manual_seed(rows)
+    layer, x = torch.nn.Linear(sizes[1], sizes[0]), torch.randn(rows, sizes[1])
+    if turned:
+        x = x.t().contiguous().t()
+    with torch.no_grad():
+        found = Product(layer.weight, layer.bias)(x)
+        assert found.shape == (rows, sizes[0])
+        torch.testing.assert_close(found, layer(x))
+        torch.testing.assert_close(Product(layer.weight)(x), layer(x) - layer.bias)
+
+
+def test_places_are_made_many_at_once_and_are_what_was_asked_for() -> None:
+    made: list[int] = []
+
+    def make(first: int, count: int) -> torch.Tensor:
+        made.append(first)
+        return torch.arange(first, first + count)
+
+    ahead = Ahead(make)
+    asked = [3, 4, 5, 60, 66, 67, 400, 10]
+    assert [int(ahead.at(place)) for place in asked] == asked
+    assert made == [3, 67, 400, 10]
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_steps_know_what_the_whole_knows(rotary: bool, batch: int) -> None:
+    torch.manual_seed(0)
+    stack = Transformer(32, 2, 4, 0.1, rotary=rotary).eval()
+    x, start, prefilled = torch.randn(batch, 9, 32), 5, 4
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter.mul_(3)
+        whole = stack(x, KeyValueCache(stack, batch, 9), start)
+        decoder = Decoder(stack, batch, 9)
+        stack(x[:, :prefilled], decoder.cache, start)
+        steps = [decoder(x[:, place], start + place) for place in range(prefilled, 9)]
+    assert decoder.cache.length == 9
+    torch.testing.assert_close(torch.stack(steps, dim=1), whole[:, prefilled:], rtol=0, atol=1e-5)

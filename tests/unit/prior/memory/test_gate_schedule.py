@@ -1,0 +1,56 @@
+"""What polarisation weighs, and when training gives up on gates."""
+
+import itertools
+
+import pytest
+
+from distill.errors import DistillError
+from distill.params import MemoryParams
+from distill.prior.memory.gate_schedule import gate_line, give_up_where_gates_are_dead, polarisation_weight
+from distill.prior.memory.gates import GateFigures
+from distill.training.metrics_log import Line
+
+
+def figures(std: float, polarised: float = 0.0) -> list[GateFigures]:
+    return [GateFigures(0.5, 0.001, 0.0, 1.0, 0.0, 0.0), GateFigures(0.5, std, 0.0, 1.0, polarised / 2, polarised / 2)]
+
+
+def line(step: int, std: float) -> Line:
+    return {"step": step, **gate_line(figures(std))}
+
+
+def test_the_weight_stays_and_then_falls_to_a_hundredth() -> None:
+    memory = MemoryParams(polarisation=2.0, polarisation_warmup=0.1)
+    weights = [polarisation_weight(step, 1000, memory) for step in range(1001)]
+    assert weights[:101] == [2.0] * 101
+    assert all(later < sooner for sooner, later in itertools.pairwise(weights[100:]))
+    assert weights[550] == pytest.approx(0.2)
+    assert weights[1000] == pytest.approx(0.02)
+    assert polarisation_weight(5, 10, MemoryParams(polarisation_warmup=1.0)) == MemoryParams().polarisation
+
+
+def test_dead_gates_end_training_after_a_hundred_steps() -> None:
+    give_up_where_gates_are_dead(50, 1000, figures(0.005), [])
+    with pytest.raises(
+        DistillError, match=r"step 100: expected gates .* differ by 0.01 at least, found .* 0.0050; the mem"
+    ):
+        give_up_where_gates_are_dead(100, 1000, figures(0.005), [])
+    with pytest.raises(DistillError, match=r"set prior\.architecture: frame, or prior\.memory\.fast_fail: false"):
+        give_up_where_gates_are_dead(10, 100, figures(0.005), [])  # a tenth as long
+
+
+def test_gates_that_neither_spread_nor_decide_end_it_after_five_hundred() -> None:
+    journal = [line(50, 0.4), line(100, 0.1), line(150, 0.4)]
+    give_up_where_gates_are_dead(450, 1000, figures(0.1), journal)
+    with pytest.raises(DistillError, match=r"found a variance of 0.0144 after 0.0100 and 0% of them polarised"):
+        give_up_where_gates_are_dead(500, 1000, figures(0.12), journal)
+    give_up_where_gates_are_dead(500, 1000, figures(0.123), journal)  # half as much again
+
+
+def test_gates_that_decided_early_are_welcome() -> None:
+    """Their variance was near its bound at the first look: it cannot grow by half."""
+    give_up_where_gates_are_dead(500, 1000, figures(0.45, polarised=0.8), [line(100, 0.45)])
+
+
+def test_without_a_first_look_there_is_nothing_to_compare_with() -> None:
+    give_up_where_gates_are_dead(500, 1000, figures(0.1), [{"step": 100, "loss": 1.0}])

@@ -1,0 +1,78 @@
+"""Sequences in which something must be remembered: what is where, and that lessons and probes share nothing."""
+
+import numpy as np
+
+from distill.prior.memory.haystacks import FRAMES, KEY_FRAMES, VALUE_FRAMES, FrameSource, haystack, recital
+
+SIZE, LEVELS = 16, 2
+
+
+def source() -> FrameSource:
+    rng = np.random.default_rng(0)
+    recordings = [rng.integers(0, SIZE, (length, LEVELS)).astype(np.uint16) for length in (9, 30, 200)]
+    for recording in recordings:
+        recording[:, 0] = np.maximum(recording[:, 0], 3)  # codes below are never used in the first level
+    return FrameSource(recordings, SIZE)
+
+
+def places_of(part: np.ndarray, frames: np.ndarray) -> list[int]:
+    return [
+        place for place in range(len(frames) - len(part) + 1) if np.array_equal(frames[place : place + len(part)], part)
+    ]
+
+
+def test_motifs_are_made_of_codes_that_are_used() -> None:
+    motifs = source().motifs(np.random.default_rng(1), 200, 0)
+    assert motifs.shape == (200, FRAMES, LEVELS)
+    assert motifs[:, :, 0].min() >= 3
+    assert set(motifs[:, 0, 0] % 2) == {0}
+    assert set(motifs[:, 1, 0] % 2) == {0, 1}
+
+
+def test_lessons_and_probes_share_no_motif() -> None:
+    lessons, probes = (source().motifs(np.random.default_rng(1), 500, parity) for parity in (0, 1))
+    assert not {motif.tobytes() for motif in lessons} & {motif.tobytes() for motif in probes}
+
+
+def test_stretches_are_real_frames_of_any_length() -> None:
+    given = source()
+    stretch = given.stretch(np.random.default_rng(2), 20)
+    assert stretch.shape == (20, LEVELS)
+    assert len(given.stretch(np.random.default_rng(3), 1000)) == 1000
+    long = [recording for recording in given.recordings if len(recording) >= 20]
+    whole = np.random.default_rng(2)
+    if len(given.recordings[int(whole.integers(3))]) >= 20:
+        assert any(places_of(stretch, recording) for recording in long)
+
+
+def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_distance() -> None:
+    lesson = recital(np.random.default_rng(4), source(), 6, 50)
+    assert len(lesson.values) == 6
+    for place in lesson.values:
+        motif = lesson.frames[place - KEY_FRAMES : place + VALUE_FRAMES]
+        first, second = places_of(motif, lesson.frames)
+        assert second == place - KEY_FRAMES
+        assert second - (first + FRAMES) >= 50
+    assert lesson.frames.min() >= 0
+    assert lesson.frames.max() < SIZE
+
+
+def test_recitals_are_equally_long() -> None:
+    rng = np.random.default_rng(6)
+    assert len({len(recital(rng, source(), 6, 50).frames) for _ in range(20)}) == 1
+
+
+def test_a_haystack_holds_its_motifs_and_none_of_the_absent() -> None:
+    stack = haystack(np.random.default_rng(5), source(), 11, 40)
+    places = [places_of(motif, stack.frames) for motif in stack.motifs]
+    assert [len(found) for found in places] == [1] * 11
+    assert [found[0] for found in places] == sorted(found[0] for found in places)
+    assert len(stack.frames) - (places[-1][0] + FRAMES) >= 40
+    assert not any(places_of(motif[:KEY_FRAMES], stack.frames) for motif in stack.absent)
+    assert len(stack.absent) == 11
+
+
+def test_the_same_generator_gives_the_same() -> None:
+    first, second = (recital(np.random.default_rng(4), source(), 3, 10) for _ in range(2))
+    assert np.array_equal(first.frames, second.frames)
+    assert first.values == second.values

@@ -1,0 +1,151 @@
+"""Frames that followed the like of what is heard, against a search through all of them."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.prior.decode.retrieval import Recollected
+from distill.prior.memory import retrieval as module
+from distill.prior.memory.retrieval import Recollection, newest
+
+LEVELS, SIZE, WIDTH, KEY, REACH = 2, 5, 16, 16, 6
+MARK = SIZE
+
+
+def recollection(reach: int = REACH) -> Recollection:
+    torch.manual_seed(0)
+    return Recollection(LEVELS, SIZE + 2, SIZE, WIDTH, KEY, reach).double()
+
+
+def table(model: Recollection) -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    return model.table(torch.randn(LEVELS, SIZE + 2, WIDTH, generator=generator, dtype=torch.float64))
+
+
+def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
+    return torch.randint(SIZE, (batch, count, LEVELS), generator=torch.Generator().manual_seed(seed))
+
+
+def test_what_came_after_the_same_frames_is_recollected_and_nothing_before_it_came() -> None:
+    model, heard = recollection(), frames(30)
+    twice = torch.cat([heard, heard, heard[:, :1]], dim=1)
+    weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.begin(1))
+    assert (weights[0, : REACH + 1] == 0).all()
+    assert torch.equal(weights[0, 33:].argmax(dim=2), twice[0, 34:])
+    sure = weights[0, 33:].amax(dim=2) / weights[0, 33:].sum(dim=2)
+    assert float(sure.detach().mean()) > 0.8
+
+
+def by_search(model: Recollection, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Position after position and table after table, as the docstring says it."""
+    words = table(model)
+    heard = sum(words[level][inputs[0, :, level]] for level in range(LEVELS))
+    padded = torch.cat([heard.new_zeros(3, WIDTH), heard])
+    keys = [(padded[at : at + 4] * model.taps).sum(dim=0) @ model.to_key for at in range(len(heard))]
+    keys = [key / key.norm() for key in keys]
+    weights = torch.zeros(len(heard), LEVELS, SIZE + 2, dtype=torch.float64)
+    for at, query in enumerate(keys):
+        for number in range(module.TABLES):
+            planes = model.planes[:, number * module.BITS : (number + 1) * module.BITS]
+            places = range(max(1, at - module.CAPACITY + 1), at - model.reach + 1)
+            same = [place for place in places if torch.equal(keys[place - 1] @ planes > 0, query @ planes > 0)]
+            for place in same[-module.SLOTS :]:
+                for level in range(LEVELS):
+                    said = inputs[0, place, level]
+                    missing = 1 - keys[place - 1] @ query
+                    score = model.worth[level] - model.sharpness[level] * missing
+                    score = score + model.certainty[level] * (-missing / module.EXACT).exp()
+                    for coarser in range(level):
+                        score = score + model.same[level, coarser] * (
+                            inputs[0, place, coarser] == targets[0, at, coarser]
+                        )
+                    if said < SIZE:
+                        weights[at, level, said] += score.exp()
+    return weights
+
+
+@pytest.mark.parametrize("capacity", [module.CAPACITY, 20])
+@pytest.mark.parametrize("cut", [1, 7, 25])
+def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
+    cut: int, capacity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CAPACITY", capacity)
+    monkeypatch.setattr(module, "BITS", 3)
+    monkeypatch.setattr(module, "SLOTS", 2)
+    model, heard = recollection(), frames(60)
+    heard[0, [0, 20]] = MARK
+    inputs, targets = heard[:, :-1], heard[:, 1:]
+    expected = by_search(model, inputs, targets)
+    assert int((expected.sum(dim=(1, 2)) > 0).sum()) > 20
+    first, state = model.run(table(model), inputs[:, :cut], targets[:, :cut], model.begin(1))
+    rest, state = model.run(table(model), inputs[:, cut:], targets[:, cut:], state)
+    torch.testing.assert_close(torch.cat([first, rest], dim=1)[0], expected)
+    assert state.keys.shape[1] == min(capacity, 59)
+    silent = model.hear(table(model), inputs, model.begin(1))
+    for one, other in zip(silent, state, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("first", [0, 1, 5, 6, 7, 30])
+def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CAPACITY", 20)
+    monkeypatch.setattr(module, "BITS", 3)
+    model, heard = recollection(), frames(60, batch=3)
+    words = table(model)
+    torch.manual_seed(1)
+    read = torch.randn(LEVELS, SIZE + 2, WIDTH, dtype=torch.float64)
+    words = model.table(read)
+    expected = model.run(words, heard[:, :-1], heard[:, 1:], model.begin(3))[0]
+    with torch.no_grad():
+        state = model.hear(words, heard[:, :first], model.begin(3)) if first else model.begin(3)
+        recollected = Recollected(model, read, state)
+        size = recollected.bytes
+        for at in range(first, 59):
+            recollected.begin(heard[:, at])
+            for level in range(LEVELS):
+                torch.testing.assert_close(recollected.weights(level), expected[:, at, level])
+                recollected.say(level, heard[:, at + 1, level])
+        assert recollected.bytes == size
+        recollected.keep(torch.tensor([2]))
+        assert recollected.bytes == size // 3
+
+
+def test_choices_weigh_what_they_would_have_weighed() -> None:
+    model, heard = recollection(), frames(40)
+    words, choices = table(model), frames(4, seed=9)
+    state = model.hear(words, heard[:, :-1], model.begin(1))
+    found = model.read(words, heard[:, -1:], choices, state)
+    for number in range(4):
+        alone, _ = model.run(words, heard[:, -1:], choices[:, number : number + 1], state)
+        torch.testing.assert_close(found[:, number], alone[:, 0])
+
+
+def test_keys_learn_within_a_shard_and_not_from_the_one_before() -> None:
+    model, heard = recollection(), frames(30)
+    twice = torch.cat([heard, heard], dim=1)
+    weights, state = model.run(table(model), twice[:, :-1], twice[:, 1:], model.begin(1))
+    weights.sum().backward()
+    assert model.to_key.grad is not None
+    assert float(model.to_key.grad.abs().max()) > 0
+    assert state.keys.requires_grad
+    assert not any(part.requires_grad for part in state.constant())
+
+
+def test_newest_are_the_last_of_a_hash() -> None:
+    hashes = torch.tensor([[3, 1, 3, 3, 1, 3, 3]])
+    found = newest(hashes, torch.tensor([[3, 1, 2, 3, 3]]), torch.tensor([6, 6, 6, 2, -1]))
+    assert found.clamp_min(-1)[0].tolist() == [
+        [6, 5, 3, 2],
+        [4, 1, -1, -1],
+        [-1, -1, -1, -1],
+        [2, 0, -1, -1],
+        [-1, -1, -1, -1],
+    ]
+
+
+def test_muted_it_says_nothing_and_goes_on_listening() -> None:
+    model, heard = recollection(), frames(40)
+    model.muted = True
+    weights, state = model.run(table(model), heard[:, :-1], heard[:, 1:], model.begin(1))
+    assert not weights.any()
+    assert state.frames.shape[1] == 39

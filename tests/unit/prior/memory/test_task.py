@@ -1,0 +1,199 @@
+"""A prior with a memory through the one engine: what it learns, reports, resumes and gives up."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from unit.training.coded import FABRIC, SIZE, config, data, killed_and_resumed
+
+from distill.codes.sequences import CodeSequences
+from distill.errors import DistillError, ParamsError
+from distill.params import MemoryParams, PriorConfig
+from distill.prior.data import SpanSampler, even_batches
+from distill.prior.memory import task as memory_task
+from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.probes import Probes, probe_memory
+from distill.prior.task import alike_batches, validate_prior_epoch
+from distill.prior.training import fit_prior
+from distill.training import PriorMemoryMetrics
+from distill.training import trainer as engine
+from distill.training.checkpoints import CheckpointStore
+
+
+def returning(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
+    """Recordings of a phrase of random codes of their own, again and again: to foresee it takes a memory of one phrase."""
+    rng = np.random.default_rng(seed)
+    return [np.tile(rng.integers(0, SIZE, (phrase, 2)), (rounds, 1)) for _ in range(count)]
+
+
+def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfig:
+    kept = {"span_seconds": 10.0, "shard_length": 64, "chunk_size": 8, "key_size": 16, "fast_fail": False}
+    wanted = MemoryParams(**{**kept, **(memory or {})})
+    return config(**{"architecture": "memory", "context_seconds": 0.4, "memory": wanted, **changes})
+
+
+def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone() -> None:
+    learnt = data(returning(0, 16), returning(1, 4))
+    events: list[Any] = []
+    training = fit_prior(learnt, settings(epochs=4), 0, FABRIC, callback=events.append)
+    plain = fit_prior(learnt, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
+    model, best = training.model, training.fit.best_metrics
+    assert isinstance(model, MemoryPrior)
+    assert model.memories.reach < 24
+    assert best["val_loss"] < 0.8 * plain.fit.best_metrics["val_loss"]
+    assert best["val_loss"] < 0.8 * best["muted/val_loss"]
+    with muted(model):
+        nats, tokens = validate_prior_epoch(model, CodeSequences(learnt.held_out, SIZE, 2), 4, FABRIC)
+    assert float(nats.sum() / tokens.sum()) == pytest.approx(best["muted/val_loss"], rel=1e-4)
+    assert best["polarisation_loss"] <= 1
+    gates = [event for event in events if isinstance(event, PriorMemoryMetrics)]
+    assert gates
+    assert set(gates[-1].gates) == {"layer_0", "layer_1"}
+    assert set(gates[-1].gates["layer_0"]) == {"mean", "std", "min", "max", "closed", "open"}
+    looks = [line for line in training.fit.journal if "gates/layer_1/std" in line]
+    assert [line["step"] for line in looks] == [event.step for event in gates]
+    assert all(float(line["memory/layer_0/keys"]) > 0 for line in looks)
+
+
+def test_probes_are_reported_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WATCH_STEPS", 8)
+    learnt, events = data(returning(0, 8), returning(1, 3)), []
+    without = fit_prior(learnt, settings(epochs=1), 0, FABRIC)
+    monkeypatch.setattr(memory_task, "PROBE_STEPS", 8)
+    probed = fit_prior(learnt, settings(epochs=1), 0, FABRIC, callback=events.append)
+    found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics)]
+    assert found
+    assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_muted", "ranked_absent"}
+    assert all(torch.equal(value, probed.fit.best_tensors[key]) for key, value in without.fit.best_tensors.items())
+
+
+def probes(**changes: float) -> Probes:
+    needles = dict.fromkeys(("mechanism", "in_situ", "top1", "ranked"), 0.9)
+    return Probes(**{**dict.fromkeys((part.name for part in fields(Probes)), 0.0), **needles, "chance": 0.1, **changes})
+
+
+def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_no_more_than_the_commonest_code() -> (
+    None
+):
+    assert probes().passed
+    assert probes(top1_muted=0.15).passed
+    missed = {
+        "mechanism": 0.7,
+        "top1": 0.7,
+        "in_situ_absent": 0.3,
+        "ranked_absent": 0.3,
+        "top1_muted": 0.16,
+        "ranked_muted": 0.07,
+    }
+    assert not any(probes(**{name: value}).passed for name, value in missed.items())
+
+
+def test_of_several_probes_the_worst_counts_and_of_muted_ones_the_mean() -> None:
+    worst = Probes.worst([probes(), probes(ranked=0.8, top1_absent=0.1, top1_muted=0.2)])
+    assert worst == probes(ranked=0.8, top1_absent=0.1, top1_muted=0.1)
+
+
+def test_a_probe_restores_mode_and_randomness() -> None:
+    learnt = data(returning(0, 8), returning(1, 3))
+    model = fit_prior(learnt, settings(epochs=1), 0, FABRIC).model
+    assert isinstance(model, MemoryPrior)
+    model.train()
+    source = memory_task.FrameSource(learnt.held_out, SIZE)
+    torch.manual_seed(3)
+    state, weights = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
+    first = probe_memory(model, source, FABRIC, 5)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert not model.recollection.muted
+    assert probe_memory(model, source, FABRIC, 5) == first
+    assert isinstance(first, Probes)
+
+
+def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(engine, "WATCH_STEPS", 3)
+    learnt = data(returning(0, 8), returning(1, 3))
+    asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
+    killed_and_resumed(learnt, asked, CheckpointStore(tmp_path / "run"), 8)
+
+
+def test_dead_gates_end_training_with_a_sentence_and_the_way_there_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WATCH_STEPS", 2)
+    monkeypatch.setattr("distill.prior.memory.gate_schedule.LEAST_STD", 0.9)  # no gates differ by so much
+    store = CheckpointStore(tmp_path / "run")
+    learnt = data(returning(0, 8), returning(1, 3))
+    with pytest.raises(DistillError, match="expected gates of the memory that differ by"):
+        fit_prior(learnt, settings(epochs=3, memory={"fast_fail": True}), 0, FABRIC, store)
+    assert store.newest() is not None
+
+
+def test_a_window_that_is_long_beside_the_shards_is_a_sentence() -> None:
+    with pytest.raises(ParamsError, match=r"prior.context_seconds: expected at most 0.8 for .*64 frames\), found 0.9"):
+        fit_prior(data(returning(0, 4), returning(1, 2)), settings(context_seconds=0.9), 0, FABRIC)
+
+
+def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
+    recordings = [[codes] for codes in [*returning(0, 9), *returning(1, 3, 3, 1), *returning(2, 1, 50, 9)]]
+    sampler = SpanSampler(recordings, SIZE, 2, 4, 8, 0, span_frames=100)
+    for epoch in range(6):
+        batches = list(sampler.batches(epoch, 0))
+        assert len(batches) == sampler.batches_per_epoch
+        lengths = [batch.inputs.shape[1] for batch in batches]
+        assert max(lengths) > 4 >= min(lengths)
+        assert sum(length > 4 for length in lengths) == sampler.span_batches
+        again = list(sampler.batches(epoch, 2))
+        assert all(torch.equal(one.inputs, two.inputs) for one, two in zip(batches[2:], again, strict=True))
+
+
+def test_batches_have_few_shapes() -> None:
+    lengths = np.random.default_rng(3).integers(200, 900, 40)
+    recordings = [[codes] for length in lengths for codes in returning(int(length), 1, int(length), 1)]
+    sampler = SpanSampler(recordings, SIZE, 2, 20, 64, 0, span_frames=1000)
+    shapes = {tuple(batch.inputs.shape[:2]) for epoch in range(20) for batch in sampler.batches(epoch, 0)}
+    assert len(shapes) < 30
+    assert {frames for _, frames in shapes} <= {20, *range(208, 512, 16), *range(512, 1000, 64), 1000}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_and_uneven_recordings_have_a_whole_plan_in_every_epoch(count: int) -> None:
+    recordings = [[codes] for codes in [*returning(0, 1, 50, 9), *returning(1, 2, 5, 1)][:count]]
+    sampler = SpanSampler(recordings, SIZE, 2, 4, 1, 0, span_frames=100)
+    for epoch in range(6):
+        batches = list(sampler.batches(epoch, 0))
+        assert len(batches) == sampler.batches_per_epoch
+        assert all(len(batch.inputs) for batch in batches)
+
+
+def test_short_recordings_have_windows_alone() -> None:
+    sampler = SpanSampler([[codes] for codes in returning(0, 5, 2, 1)], SIZE, 2, 4, 2, 0, span_frames=100)
+    assert sampler.span_batches == 0
+    assert len(list(sampler.batches(0, 0))) == sampler.batches_per_epoch
+
+
+def test_batches_are_even_and_whole() -> None:
+    windows = [memory_task_window(length) for length in (1, 1, 2, 3, 5, 30)]
+    for count in range(1, 7):
+        batches = even_batches(windows, count)
+        assert [window for batch in batches for window in batch] == windows
+        assert all(batches)
+    assert [sum(map(len, batch)) for batch in even_batches(windows, 2)] == [12, 30]
+
+
+def test_long_sequences_are_judged_a_few_at_a_time() -> None:
+    windows = [memory_task_window(length) for length in (2, 3, 4, 4, 9, 40)]
+    sizes = [[len(window) for window in batch] for batch in alike_batches(windows, 3, 4)]
+    assert sizes == [[2, 3, 4], [4], [9], [40]]
+    assert [len(batch) for batch in alike_batches([windows[0]] * 7, 3, 4)] == [3, 3, 1]
+
+
+def memory_task_window(length: int) -> Any:
+    from distill.codes.sequences import Window
+
+    return Window(0, 0, length)

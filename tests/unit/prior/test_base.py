@@ -1,0 +1,261 @@
+"""Priors: shape, causality by perturbation and by gradient, cache against no cache, equal geometry for equal codewords."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.codes.sequences import IGNORED, begin_mark, end_mark
+from distill.params import WITH_DEPTH
+from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.base import Prior
+from distill.prior.codeword_embedding import CodeTable, unit_codewords
+from distill.prior.decode.samplers import sampler_of
+from distill.prior.delay import DelayPrior
+from distill.prior.flat import CodePrior
+from distill.prior.frame import FramePrior
+
+LEVELS, SIZE, CONTEXT = 3, 11, 8
+MEMORY = MemoryShape(shard_length=16, chunk_size=4, key_size=6, span_frames=64)
+ARCHITECTURES = ("frame", "delay", "flat", "memory")
+
+
+def code_prior(seed: int = 0, **changes: int) -> CodePrior:
+    torch.manual_seed(seed)
+    sizes = {
+        "codebook_size": 16,
+        "seq_len": 24,
+        "num_quantizers": 3,
+        "hidden_size": 32,
+        "num_layers": 3,
+        "num_heads": 4,
+    }
+    return CodePrior(**{**sizes, **changes}).eval()
+
+
+def untrained(architecture: str, **changes: int) -> Prior:
+    shape = {
+        "architecture": architecture,
+        "codebook_size": SIZE,
+        "num_quantizers": LEVELS,
+        "context_frames": CONTEXT,
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "depth_layers": 2 if architecture in WITH_DEPTH else 0,
+        "codeword_size": 0 if architecture == "flat" else 5,
+        "memory": MEMORY if architecture == "memory" else None,
+    }
+    shape |= changes
+    torch.manual_seed(0)
+    words = torch.randn(LEVELS, int(shape["codebook_size"]), int(shape["codeword_size"]) or 5)
+    return build_prior(PriorShape(**shape), words).eval()  # type: ignore[arg-type]
+
+
+def prior(architecture: str, **changes: int) -> Prior:
+    model = untrained(architecture, **changes)
+    with torch.no_grad():  # untrained, differences would drown in rounding
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+    return model
+
+
+def window(frames: int = CONTEXT, count: int = 2, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    codes = torch.randint(SIZE, (count, frames + 1, LEVELS), generator=torch.Generator().manual_seed(1))
+    if first == 0:
+        codes[:, 0] = begin_mark(SIZE)
+    return codes[:, :-1], codes[:, 1:].clone(), torch.full((count,), first)
+
+
+def comes_before(architecture: str, frame: int, level: int) -> Callable[[int, int], bool]:
+    """Whether the code at another place may decide that at (frame, level)."""
+    if architecture == "delay":
+        return lambda f, q: f + q < frame + level
+    return lambda f, q: (f, q) < (frame, level)
+
+
+def test_logits_have_one_row_a_token_and_one_column_a_code() -> None:
+    assert code_prior()(torch.zeros(2, 9, dtype=torch.int64)).shape == (2, 9, 16)
+    assert code_prior(num_special_tokens=2)(torch.full((1, 1), 17)).shape == (1, 1, 18)
+
+
+def test_the_future_of_tokens_has_no_influence() -> None:
+    model = code_prior()
+    tokens = torch.randint(16, (2, 24), generator=torch.Generator().manual_seed(1))
+    before = model(tokens)
+    for position in (1, 7, 23):
+        changed = tokens.clone()
+        changed[:, position] = (changed[:, position] + 5) % 16
+        after = model(changed)
+        assert torch.equal(before[:, :position], after[:, :position])
+        assert not torch.allclose(before[:, position], after[:, position])
+
+
+def test_gradients_do_not_flow_from_the_future_of_tokens() -> None:
+    model = code_prior()
+    embedded: list[torch.Tensor] = []
+    model.token_embedding.register_forward_hook(lambda *args: embedded.append(args[2]) or args[2].retain_grad())
+    model(torch.zeros(1, 24, dtype=torch.int64))[0, 10].sum().backward()
+    gradient = embedded[0].grad
+    assert gradient is not None
+    assert gradient[0, 11:].abs().max() == 0
+    assert (gradient[0, :11].abs().sum(dim=-1) > 0).all()
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 11, 23])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_the_cache_of_tokens_changes_nothing(first: int, stride: int) -> None:
+    model = code_prior()
+    tokens = torch.randint(16, (3, 24), generator=torch.Generator().manual_seed(2))
+    cache = model.cache(3)
+    pieces = [model(tokens[:, :first], cache)]
+    pieces += [model(tokens[:, start : start + stride], cache) for start in range(first, 24, stride)]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=0, atol=1e-5)
+
+
+def test_too_many_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected at most 24 tokens, found 25"):
+        code_prior()(torch.zeros(1, 25, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_code_is_guessed_from_those_before_it_by_perturbation(architecture: str) -> None:
+    model = prior(architecture)
+    inputs, targets, places = window()
+    before = model(inputs, targets, places)
+    assert before.shape == (2, CONTEXT, LEVELS, SIZE + 2)
+    for frame, level in ((0, 0), (2, 1), (5, 2), (CONTEXT - 1, 0)):
+        changed = targets.clone()
+        changed[:, frame, level] = (changed[:, frame, level] + 5) % SIZE
+        following = torch.cat([inputs[:, :1], changed[:, :-1]], dim=1)
+        moved = (model(following, changed, places) - before).abs()[..., :SIZE].amax(dim=(0, 3))
+        for f in range(CONTEXT):
+            for q in range(LEVELS):
+                may = comes_before(architecture, f, q)(frame, level)
+                assert (moved[f, q] > 1e-6) == may, (frame, level, f, q)
+
+
+@pytest.mark.parametrize("architecture", ["frame", "delay"])
+def test_every_code_is_guessed_from_those_before_it_by_gradient(architecture: str) -> None:
+    model = prior(architecture)
+    inputs, targets, places = window(count=1)
+    read: list[Tensor] = []
+    model.place.register_forward_hook(lambda *args: read.append(args[2]) or args[2].retain_grad())  # type: ignore[union-attr]
+    model(inputs, targets, places)[0, 4, 0, :SIZE].sum().backward()
+    gradient = read[0].grad
+    assert gradient is not None
+    assert gradient[0, 5:].abs().max() == 0
+    assert (gradient[0, :5].abs().sum(dim=-1) > 0).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("first", [0, 5])
+def test_what_is_ignored_has_no_influence(architecture: str, first: int) -> None:
+    model = prior(architecture)
+    inputs, targets, places = window(first=first)
+    before = model(inputs, targets, places)
+    inputs[:, 6:], targets[:, 6:] = 0, IGNORED
+    after = model(inputs, targets, places)
+    known = 6 - (LEVELS - 1 if architecture == "delay" else 0)
+    torch.testing.assert_close(after[:, :known], before[:, :known], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_sampling_step_by_step_sees_the_logits_of_the_whole(architecture: str) -> None:
+    model = prior(architecture)
+    inputs, targets, places = window()
+    expected = model(inputs, targets, places)
+    sampler, seen = sampler_of(model, 2), torch.zeros(2, CONTEXT + LEVELS, LEVELS, SIZE + 2)
+
+    def follow(logits: Tensor, level: int, frame: int) -> Tensor:
+        seen[:, frame, level] = logits
+        return targets[:, min(frame, CONTEXT - 1), level]
+
+    with torch.inference_mode():
+        frames = [sampler.next_frame(follow) for _ in range(CONTEXT)]
+    assert torch.equal(torch.stack(frames, dim=1), targets)
+    known = CONTEXT - (LEVELS - 1 if architecture == "delay" else 0)  # then the window knows no further coarse codes
+    torch.testing.assert_close(seen[:, :known], expected[:, :known], rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architecture: str) -> None:
+    logits = prior(architecture)(*window())
+    if architecture == "flat":  # a free head: the sampler sees to it
+        assert torch.isfinite(logits).all()
+        return
+    assert (logits[..., begin_mark(SIZE)] == -torch.inf).all()
+    assert (logits[:, :, 1:, end_mark(SIZE)] == -torch.inf).all()
+    assert torch.isfinite(logits[:, :, 0, end_mark(SIZE)]).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) -> None:
+    size, words = 128, 0 if architecture == "flat" else 16
+    sizes = {"codebook_size": size, "codeword_size": words, "context_frames": 32, "hidden_size": 256, "num_layers": 4}
+    model = untrained(architecture, **sizes)
+    codes = torch.randint(size, (4, 33, LEVELS))
+    with torch.no_grad():
+        logits = model(codes[:, :-1], codes[:, 1:], torch.zeros(4, dtype=torch.int64))
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 2), codes[:, 1:].flatten())
+    assert float(nats) < 1.3 * math.log(size)
+
+
+@pytest.mark.parametrize("architecture", ["frame", "delay"])
+def test_windows_know_their_place(architecture: str) -> None:
+    model = prior(architecture)
+    inputs, targets, _ = window(first=3)
+    near, far = (model(inputs, targets, torch.full((2,), place)) for place in (3, 90))
+    assert not torch.allclose(near[..., :SIZE], far[..., :SIZE], atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["frame", "delay"])
+def test_codes_that_sound_alike_are_treated_alike(architecture: str) -> None:
+    """With equal codewords and no free parts two codes are one."""
+    books = torch.randn(LEVELS, SIZE, 5, generator=torch.Generator().manual_seed(3))
+    books[:, 7] = books[:, 4]
+    sizes = (CONTEXT, 32, 2, 4, 0.0)
+    model = (FramePrior if architecture == "frame" else DelayPrior)(unit_codewords(books), *sizes).eval()
+    for module in model.modules():
+        if isinstance(module, CodeTable):
+            torch.nn.init.zeros_(module.own)
+    if isinstance(model, FramePrior):
+        model.recall.threshold.data.fill_(
+            50.0
+        )  # what was said before is another matter: that goes by the codes themselves
+    inputs, targets, places = window()
+    logits = model(inputs, targets, places)
+    torch.testing.assert_close(logits[..., 7], logits[..., 4])
+    swap = {4: 7, 7: 4}
+    for tensor in (inputs, targets):
+        tensor.apply_(lambda code: swap.get(code, code))
+    torch.testing.assert_close(model(inputs, targets, places), logits)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout_acts_in_training_only(architecture: str) -> None:
+    model = prior(architecture)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    batch = window()
+    assert torch.equal(model(*batch), model(*batch))
+    model.train()
+    assert not torch.equal(model(*batch), model(*batch))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 30}, "expected num_heads to divide hidden_size"),
+        ({"hidden_size": 36, "num_heads": 12}, "into heads of even size"),
+        ({"architecture": "delay", "depth_layers": 1}, "expected depth_layers 0 but for frame"),
+        ({"architecture": "flat", "codeword_size": 5, "num_heads": 4}, "expected codeword_size 0 for flat"),
+    ],
+)
+def test_shapes_that_make_no_network_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prior(**{"architecture": "frame", **changes})  # type: ignore[arg-type]

@@ -1,0 +1,252 @@
+"""Prior training: it learns what can be learnt, and its held-out figures are what a slow loop gets."""
+
+import math
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, killed_and_resumed, noise, recordings
+
+from distill.codes.sequences import IGNORED, CodeSequences, begin_mark, end_mark
+from distill.generate.sampling import Sampling, sample_codes
+from distill.params import MemoryParams
+from distill.prior.data import WindowSampler
+from distill.prior.training import fit_prior
+from distill.training import (
+    PriorEpochMetrics,
+    PriorStepMetrics,
+    PriorTrainingCompleteEvent,
+    train_prior_epoch,
+    validate_prior_epoch,
+)
+from distill.training import trainer as engine
+from distill.training.checkpoints import CheckpointStore
+
+ARCHITECTURES = ("frame", "delay", "flat", "memory")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_learns_a_pattern_and_reports_what_the_design_names(architecture: str) -> None:
+    events: list[Any] = []
+    learnt = data(recordings(0, 40), recordings(1, 5))
+    training = fit_prior(learnt, config(architecture=architecture), 0, FABRIC, callback=events.append)
+    epochs = [event for event in events if isinstance(event, PriorEpochMetrics)]
+    assert epochs[0].val_perplexity > 3
+    assert epochs[-1].best_perplexity < 2
+    assert epochs[-1].val_perplexity == pytest.approx(math.exp(epochs[-1].val_loss))
+    assert epochs[-1].is_memorizing
+    assert "perplexity" in epochs[-1].memorization_message
+    assert any(isinstance(event, PriorStepMetrics) for event in events)
+    complete = events[-1]
+    assert isinstance(complete, PriorTrainingCompleteEvent)
+    assert complete.best_perplexity == pytest.approx(min(event.val_perplexity for event in epochs))
+    assert complete.was_memorizing
+    assert not training.model.training
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
+    """Code by code, each from the frames of its window alone: the others are not there at all."""
+    held_out, context = recordings(1, 5), 7
+    settings = config(architecture=architecture, epochs=2, context_seconds=context / 10)
+    training = fit_prior(data(recordings(0, 8), held_out), settings, 0, FABRIC)
+    model, best = training.model, training.fit.best_metrics
+    assert model.context_frames == context
+    span = model.span_frames
+    assert (span == context) != (architecture == "memory")
+    by_level: dict[int, list[float]] = {0: [], 1: []}
+    for codes in held_out:
+        marks = np.full((1, LEVELS), begin_mark(SIZE)), np.full((1, LEVELS), end_mark(SIZE))
+        sequence = torch.from_numpy(np.concatenate([marks[0], codes, marks[1]]))
+        for target in range(1, len(sequence)):
+            start = (target - 1) // span * span
+            stop = min(start + span, len(sequence) - 1)
+            for level in range(1 if target == len(sequence) - 1 else LEVELS):
+                until = stop if architecture == "delay" else target
+                inputs, targets = sequence[None, start:until], sequence[None, start + 1 : until + 1].clone()
+                for f in range(targets.shape[1]):
+                    for q in range(LEVELS):
+                        ahead = f + q >= target - start - 1 + level and architecture == "delay"
+                        if ahead or (f == target - start - 1 and q >= level) or f > target - start - 1 + level:
+                            targets[0, f, q] = IGNORED
+                with torch.no_grad():
+                    logits = model(inputs, targets, torch.tensor([start]))[0, target - start - 1, level]
+                by_level[level].append(float(-logits.log_softmax(dim=-1)[sequence[target, level]]))
+    nats = sum(sum(losses) for losses in by_level.values())
+    count = sum(len(losses) for losses in by_level.values())
+    assert best["val_loss"] == pytest.approx(nats / count, rel=1e-4)
+    seconds = sum(len(codes) for codes in held_out) / 10.0
+    assert best["val_bits_per_second"] == pytest.approx(nats / math.log(2) / seconds, rel=1e-4)
+    for level, losses in by_level.items():
+        assert best[f"level_{level}/val_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+
+
+def test_two_trainings_give_the_same_weights() -> None:
+    learnt = data(recordings(0, 6), recordings(1, 3))
+    one, two, other = (fit_prior(learnt, config(epochs=2, dropout=0.3), seed, FABRIC) for seed in (5, 5, 6))
+    assert all(torch.equal(value, two.fit.best_tensors[key]) for key, value in one.fit.best_tensors.items())
+    assert any(not torch.equal(value, other.fit.best_tensors[key]) for key, value in one.fit.best_tensors.items())
+
+
+def test_the_best_epoch_is_what_a_model_that_overfits_ends_with() -> None:
+    """Noise can only be learnt by heart: held-out loss turns, and the weights of its lowest point are what is kept."""
+    learnt = data(noise(0, 6), noise(1, 6))
+    training = fit_prior(learnt, config(epochs=60, learning_rate=5e-3, patience=0), 0, FABRIC)
+    losses = [row["val_loss"] for row in training.fit.history]
+    assert losses[-1] > min(losses) + 0.5
+    assert training.fit.best_epoch == losses.index(min(losses)) < 59
+    nats, tokens = validate_prior_epoch(training.model, CodeSequences(learnt.held_out, SIZE, LEVELS), 4, FABRIC)
+    assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
+    assert training.complete.best_perplexity == pytest.approx(math.exp(min(losses)))
+    assert training.complete.final_perplexity > training.complete.best_perplexity
+
+
+def test_cancelling_stops_within_a_step() -> None:
+    cancel, steps = threading.Event(), []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, PriorStepMetrics):
+            steps.append(event.step)
+            if event.step == 5:
+                cancel.set()
+
+    training = fit_prior(
+        data(recordings(0, 12), recordings(1, 5)), config(), 0, FABRIC, callback=watch, cancel_event=cancel
+    )
+    assert steps[-1] == 5
+    assert training.fit.cancelled
+
+
+@pytest.mark.parametrize("kill_at", [1, 7, 20])
+def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "WATCH_STEPS", 4)
+    learnt, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
+    killed_and_resumed(learnt, settings, CheckpointStore(tmp_path / "run"), kill_at)
+
+
+def test_an_epoch_by_hand_lowers_the_loss() -> None:
+    learnt = data(recordings(0, 12), recordings(1, 5))
+    training = fit_prior(learnt, config(epochs=1), 0, FABRIC)
+    sampler = WindowSampler(learnt.train, SIZE, LEVELS, training.model.context_frames, 4, 0)
+    model, optimizer = FABRIC.setup(training.model, torch.optim.AdamW(training.model.parameters(), lr=3e-3))
+    losses = [train_prior_epoch(model, sampler.batches(epoch, 0), optimizer, FABRIC, 1.0) for epoch in range(8)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_every_view_is_learnt_from_and_held_out_ones_have_one() -> None:
+    views = [[np.full((5, LEVELS), number * 3 + view) for view in range(3)] for number in range(4)]
+    sampler = WindowSampler(views, SIZE, LEVELS, 10, 2, 0)
+    seen = {
+        tuple(sorted({int(code) for batch in sampler.batches(epoch, 0) for code in batch.targets[:, 0, 0]}))
+        for epoch in range(40)
+    }
+    assert {code for epoch in seen for code in epoch} == set(range(SIZE))
+    assert all([code // 3 for code in epoch] == [0, 1, 2, 3] for epoch in seen)  # one view of each recording an epoch
+
+
+def test_an_epoch_is_a_function_of_seed_and_number_and_can_be_entered_anywhere() -> None:
+    learnt = [[codes] for codes in recordings(0, 12)]
+
+    def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
+        return [batch.targets.flatten().tolist() for batch in sampler.batches(epoch, skip)]
+
+    sampler, again = (WindowSampler(learnt, SIZE, LEVELS, 6, 3, 9) for _ in range(2))
+    assert order(sampler, 4) == order(again, 4)
+    assert order(sampler, 4)[2:] == order(again, 4, 2)
+    assert order(sampler, 4) != order(sampler, 5)
+    assert len(order(sampler, 4)) == sampler.batches_per_epoch
+
+
+def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
+    learnt = [[codes] * 2 for codes in recordings(0, 40)]
+    labels = [number % 3 for number in range(40)]
+
+    def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
+        sampler = WindowSampler(learnt, SIZE, LEVELS, 30, 4, 9, labels, dropout)
+        return [batch.labels.tolist() for batch in sampler.batches(epoch, skip) if batch.labels is not None]
+
+    assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
+    assert [label for batch in seen(0, 1.0) for label in batch] == [0] * 40
+    assert seen(3, 0.5)[2:] == seen(3, 0.5, skip=2)
+    assert seen(3, 0.5) != seen(4, 0.5)
+    kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
+    assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
+    assert next(iter(WindowSampler(learnt, SIZE, LEVELS, 30, 4, 9).batches(0, 0))).labels is None
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str) -> None:
+    """Label 1 counts up, label 2 down, and nothing else says which."""
+    up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
+    some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
+    labels = {"train_labels": [1] * 140 + [2] * 140, "held_out_labels": [1] * 10 + [2] * 10, "labels": ["up", "down"]}
+    small = MemoryParams(key_size=4, motif_share=0.0)
+    quick = {"epochs": 20, "learning_rate": 0.01, "batch_size": 16 if architecture == "memory" else 8}
+    settings = config(architecture=architecture, label_dropout=0.2, label_smoothing=0.0, memory=small, **quick)
+    model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
+
+    def share_up(label: int, guidance: float = 1.0) -> float:
+        drawn = sample_codes(model, 40, 2, 0, Sampling(guidance=guidance), natural_ending=False, label=label)
+        steps = [int(codes[1, 0] - codes[0, 0]) % SIZE for codes in drawn]
+        return steps.count(1) / max(1, steps.count(1) + steps.count(SIZE - 1))
+
+    assert share_up(1) > 0.8
+    assert share_up(2) < 0.2
+    assert 0.1 < share_up(0) < 0.9
+    assert share_up(1, 3.0) >= share_up(1) - 0.05
+
+
+def test_the_past_is_thinned_only_where_labels_can_say_more() -> None:
+    some = data(noise(0, 4, frames=10), noise(1, 2, frames=10))
+    settings = config(architecture="frame", epochs=1, history_dropout=0.25)
+    labels = {"train_labels": [1, 1, 2, 2], "held_out_labels": [1, 2], "labels": ["a", "b"]}
+    shares = [
+        fit_prior(one, settings, 0, FABRIC).model.history_dropout.p  # type: ignore[union-attr]
+        for one in (some, replace(some, **labels))  # type: ignore[arg-type]
+    ]
+    assert shares == [0, 0.25]
+
+
+def test_codes_in_memory_take_two_bytes_each_whatever_the_windows() -> None:
+    learnt = [[codes] for codes in noise(0, 20, frames=500)]
+    for context in (4, 100):
+        sampler = WindowSampler(learnt, SIZE, LEVELS, context, 8, 0)
+        assert sampler.sequences.frames.nbytes == 2 * LEVELS * (20 * 500 + 2 * 20)
+
+
+def test_the_warning_tells_copies_from_memory() -> None:
+    events: list[Any] = []
+    train = noise(0, 6, frames=20)
+    fit_prior(data(train, train[:4]), config(epochs=60, learning_rate=5e-3), 0, FABRIC, callback=events.append)
+    last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
+    assert last.is_memorizing
+    assert "Near-duplicates explain it: 4 of 4 held-out recordings stand almost whole" in last.memorization_message
+    events.clear()
+    constant = [np.full((20, LEVELS), code) for code in range(SIZE)]
+    fit_prior(data(constant[:9], constant[9:]), config(epochs=60), 0, FABRIC, callback=events.append)
+    last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
+    if last.is_memorizing:
+        assert "Few held-out recordings (0 of 3)" in last.memorization_message
+
+
+def test_geometry_is_what_codes_share() -> None:
+    """Codes that training never shows are foreseen when their codewords are near those it shows."""
+    rng = np.random.default_rng(0)
+    train = [2 * rng.integers(0, SIZE // 2, (1, 1)).repeat(14, 0).repeat(LEVELS, 1) for _ in range(40)]
+    held_out = [codes + 1 for codes in train[:10]]
+    learnt = data(train, held_out)
+    pairs = torch.randn(LEVELS, SIZE // 2, 4, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=1)
+    near = pairs + 0.05 * torch.randn(pairs.shape, generator=torch.Generator().manual_seed(1))
+    figures = []
+    for geometry in (True, False):
+        changed = type(learnt)(learnt.train, learnt.train_groups, held_out, learnt.held_out_groups, near, GEOMETRY)
+        training = fit_prior(
+            changed, config(architecture="delay", epochs=30, geometry=geometry, weight_decay=0.0), 0, FABRIC
+        )
+        figures.append(training.fit.best_loss)
+    assert figures[0] < 0.7 * figures[1]

@@ -1,0 +1,151 @@
+"""A model file in Python: sounds and their novelty, codes there and back, sentences for what cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from unit.tiny import write_model, write_prior_model, write_tone
+
+import distill
+from distill.api import Model, new_enough
+from distill.errors import ArtifactError, AudioError, ParamsError
+from distill.generate.sounds import BATCH
+from distill.novelty.verdict import VERDICTS
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("model") / "a.distill"
+    write_prior_model(path, labels=["drums/kick", "drums/snare", "bells/snare"])
+    return distill.load(path)
+
+
+def test_sounds_come_with_their_novelty_and_can_be_had_again(model: Model) -> None:
+    made = model.generate(n=3, seconds=0.3, seed=5)
+    assert [sound.shape for sound in made.sounds] == [(4800,)] * 3
+    assert {sound.dtype for sound in made.sounds} == {np.dtype(np.float32)}
+    assert all(novelty is not None and novelty.verdict in VERDICTS for novelty in made.novelty)
+    assert made.report is not None
+    assert made.report.sounds == 3
+    again = model.generate(n=3, seconds=0.3, seed=made.seed)
+    assert all(np.array_equal(one, two) for one, two in zip(made.sounds, again.sounds, strict=True))
+    assert made.novelty == again.novelty
+    anything = model.generate()
+    assert np.array_equal(model.generate(seed=anything.seed).sounds[0], anything.sounds[0])
+
+
+def test_codes_go_there_and_back(model: Model) -> None:
+    tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
+    codes = model.encode(tone)
+    assert codes.shape == (-(-8000 // model.bundle.codec.spectrogram.samples_per_frame), 2)
+    assert len(model.decode(codes)) == codes.shape[0] * model.bundle.codec.spectrogram.samples_per_frame
+    assert len(model.encode(tone, 2 * model.sample_rate)) == pytest.approx(len(codes) / 2, abs=1)
+    (novelty,) = model.novelty([codes])
+    assert 0 <= novelty.percentile <= 1
+
+
+def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:
+    path = write_tone(tmp_path / "a.wav", seconds=0.4)
+    from_file = model.generate(seconds=0.2, seed=1, prompt=path)
+    samples = np.frombuffer(path.read_bytes()[44:], dtype="<i2").astype(np.float32) / 32768
+    from_samples = model.generate(seconds=0.2, seed=1, prompt=samples)
+    np.testing.assert_array_equal(from_file.sounds[0], from_samples.sounds[0])
+    given = model.encode(samples)
+    np.testing.assert_array_equal(from_file.codes[0][: len(given)], given)
+    assert len(from_file.sounds[0]) == len(given) * model.bundle.codec.spectrogram.samples_per_frame + 3200
+
+
+def test_labels_are_asked_for_by_name_or_by_its_last_part(model: Model) -> None:
+    assert model.labels == ["drums/kick", "drums/snare", "bells/snare"]
+    assert (model.label_number("drums/snare"), model.label_number("kick")) == (2, 1)
+    plain, strong, default = (
+        model.generate(seconds=0.2, seed=0, label="kick", guidance=guidance).codes[0] for guidance in (1, 2, None)
+    )
+    np.testing.assert_array_equal(default, strong)
+    assert (plain != strong).any()
+    with pytest.raises(ParamsError, match="expected one of drums/kick, drums/snare, bells/snare; found an unknown one"):
+        model.generate(label="tom")
+    with pytest.raises(ParamsError, match="found one that fits several"):
+        model.generate(label="snare")
+
+
+def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:
+    freely = model.generate(n=20, seconds=0.3, seed=3)
+    assert (freely.redrawn, freely.not_new) == (0, 0)
+    wanted = model.generate(n=20, seconds=0.3, seed=3, min_novelty=0.5)
+    newer = [novelty is not None and 1 - novelty.percentile >= 0.5 for novelty in wanted.novelty]
+    before = [novelty is not None and 1 - novelty.percentile >= 0.5 for novelty in freely.novelty]
+    assert wanted.redrawn >= before.count(False) > 0
+    assert newer.count(False) == wanted.not_new < before.count(False)
+    for number, kept in enumerate(before):
+        assert kept == np.array_equal(wanted.sounds[number], freely.sounds[number])
+
+
+def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
+    kept = model.generate(n=BATCH + 2, seconds=0.1, seed=3)
+    taken: list[tuple[int, np.ndarray]] = []
+    seen: list[tuple[int, str]] = []
+
+    def progress(done: int, of: int, text: str) -> None:  # noqa: ARG001
+        seen.append((len(taken), text))
+
+    made = model.generate(n=BATCH + 2, seconds=0.1, seed=3, progress=progress, take=lambda *sound: taken.append(sound))
+    assert made.sounds == []
+    assert made.seconds == kept.seconds == [0.1] * (BATCH + 2)
+    assert [number for number, _ in taken] == list(range(BATCH + 2))
+    assert all(np.array_equal(samples, kept.sounds[number]) for number, samples in taken)
+    assert [novelty.json() for novelty in made.novelty if novelty] == [one.json() for one in kept.novelty if one]
+    assert {count for count, _ in seen} == {0, BATCH}
+    assert seen[0][1].startswith(f"sounds 1 to {BATCH} of {BATCH + 2}: ")
+    assert seen[-1][1].startswith(f"sounds {BATCH + 1} to {BATCH + 2} of {BATCH + 2}: ")
+
+
+def test_novelty_is_asked_for_in_words_or_a_number() -> None:
+    class Some:
+        def __init__(self, verdict: str, percentile: float) -> None:
+            self.verdict, self.percentile = verdict, percentile
+
+    one, two = Some("close", 0.9), Some("new", 0.2)
+    assert [new_enough("new")(some) for some in (one, two)] == [False, True]  # type: ignore[arg-type]
+    assert [new_enough("close")(some) for some in (one, two)] == [True, True]  # type: ignore[arg-type]
+    assert [new_enough("0.5")(some) for some in (one, two)] == [False, True]  # type: ignore[arg-type]
+    for wrong in ("old", "nan", 1.5, -1):
+        with pytest.raises(ParamsError, match=f"--min-novelty {wrong}: expected close, new or a number from 0 to 1"):
+            new_enough(wrong)
+
+
+def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
+    for arguments, said in (
+        ({"n": 0}, "n: expected at least 1, found 0"),
+        ({"seconds": -1}, "seconds: expected more than 0 and at most 3600, found -1"),
+        ({"temperature": 0}, "temperature: expected more than 0"),
+        ({"top_p": 2}, "top_p: expected more than 0 and at most 1, found 2"),
+        ({"guidance": 50}, "guidance: expected from 0 to 20, found 50"),
+        ({"guidance": 2}, "guidance 2: expected a label to exaggerate, found none; name one with --label"),
+    ):
+        with pytest.raises(ParamsError, match=said):
+            model.generate(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(ParamsError, match=r"samples: expected a mono sound \[N\]"):
+        model.encode(np.zeros((2, 100)))
+    with pytest.raises(ParamsError, match=r"codes: expected whole numbers \[frames, 2\], found float64 \[3, 2\]"):
+        model.decode(np.zeros((3, 2)))
+    with pytest.raises(ParamsError, match="codes: expected numbers from 0 to 7, found 0 to 8"):
+        model.decode(np.array([[0, 8]]))
+    (tmp_path / "a.wav").write_text("no sound")
+    with pytest.raises(AudioError, match=r"a\.wav: expected a recording, found a file that"):
+        model.generate(prompt=tmp_path / "a.wav")
+
+
+def test_models_without_what_is_asked_for_say_so(tmp_path: Path) -> None:
+    write_model(tmp_path / "codec.distill")
+    with pytest.raises(ArtifactError, match=r"codec\.distill: expected a model with a prior, found a codec alone"):
+        distill.load(tmp_path / "codec.distill").generate()
+    write_prior_model(tmp_path / "b.distill", reference=False)
+    model = distill.load(tmp_path / "b.distill")
+    assert model.generate(seconds=0.1).novelty == [None]
+    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model that holds codes of what it learnt"):
+        model.generate(min_novelty="close")
+    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model that holds codes"):
+        model.novelty([np.zeros((3, 2), np.int64)])
+    with pytest.raises(ParamsError, match="--label kick: expected a model that learnt labels, found one without"):
+        model.generate(label="kick")

@@ -1,0 +1,60 @@
+"""Several processes of one training: the same loss curve as one, and one voice on when to stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from unit.training.curve import CURVES
+
+from distill.execution import Execution
+from distill.training.distributed import Agreement
+from distill.training.fabric import make_fabric
+from distill.training.interruption import Interruption
+
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="gloo through torchrun is not supported on Windows")
+@pytest.mark.parametrize(("what", "losses"), [("prior", 20), ("codec", 12)])
+def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, losses: int) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            *["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "unit.training.curve"],
+            *[what, tmp_path],
+        ],
+        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    alone = CURVES[what](tmp_path / "alone")
+    assert len(alone["train"]) == losses
+    assert first["train"] == pytest.approx(alone["train"], rel=2e-4)
+    assert first["val"] == pytest.approx(alone["val"], rel=2e-4)
+    assert first["weights"] == pytest.approx(
+        alone["weights"], rel=5e-3, abs=1e-3
+    )  # where a gradient is 0, rounding moves weights
+    assert {**second, "rank": [0]} == first
+
+
+def test_one_process_agrees_with_itself() -> None:
+    agreement = Agreement(make_fabric(Execution("cpu", "fp32")))
+    interruption, cancel = Interruption(), threading.Event()
+    agreement.look(interruption, cancel)
+    assert agreement.signal is None
+    assert not agreement.cancelled
+    interruption.signal = signal.SIGINT
+    cancel.set()
+    agreement.look(interruption, cancel)
+    assert agreement.signal == signal.SIGINT
+    assert agreement.cancelled
+    assert agreement.mean({"a": 1.5}) == agreement.first({"a": 1.5}) == {"a": 1.5}

@@ -1,0 +1,494 @@
+"""The loop: exact resume, best weights, patience, cancel, interruption, non-finite losses, on a task small enough to see through."""
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill.errors import ArtifactError, DistillError, Interrupted, ParamsError
+from distill.execution import Execution
+from distill.progress import ProgressReport
+from distill.seeds import derive_seed
+from distill.training import interruption as interruption_module
+from distill.training import trainer as engine
+from distill.training.checkpoints import CheckpointStore
+from distill.training.fabric import make_fabric
+from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
+from distill.training.metrics_log import Line
+from distill.training.task import Epoch, FitResult, FitSettings, Step, learning_rate_at
+from distill.training.trainer import Fit
+
+FABRIC = make_fabric(Execution("cpu", "fp32"))
+
+
+class Line:
+    """Fits a line with dropout, so that a lost random state shows."""
+
+    def __init__(self, poison: frozenset[int] = frozenset(), probes: list[float] | None = None) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.steps_per_epoch = 4
+        self.poison, self.count = poison, 0
+        self.probes = probes
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+        for step in range(skip, self.steps_per_epoch):
+            yield torch.randn(5, 3, generator=torch.Generator().manual_seed(derive_seed(epoch, step)))
+
+    def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        self.count += 1
+        loss = (model(batch)[:, 0] - batch.sum(dim=1)).square().mean()
+        return {"train_loss": loss * torch.nan if self.count in self.poison else loss}
+
+    def probe(self) -> float | None:
+        if self.probes is not None:
+            return self.probes.pop(0)
+        return 1 + self.validate()["val_loss"]
+
+    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        probe = torch.ones(1, 3)
+        with torch.no_grad():
+            return {"val_loss": float((self.model(probe) - 3).abs())}
+
+
+def save_always(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+
+
+def settings(**changes: Any) -> FitSettings:
+    values = {"epochs": 6, "learning_rate": 0.05, "weight_decay": 0.01, "betas": (0.9, 0.99), "gradient_clip": 1.0}
+    return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, "average": 0.9, **changes})
+
+
+def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]], list[dict[str, Any]]]:
+    tensors = [*sorted(result.best_tensors.items()), *sorted(result.last_tensors.items())]
+    weights = [float(v) for _, t in tensors for v in t.flatten()]
+    return weights, [list(row.items()) for row in result.history], result.journal
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4, 5, 17, 23])
+def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
+    expected = Fit(Line(), settings(), FABRIC).run()
+    store, interruption = CheckpointStore(tmp_path / "run"), Interruption()
+
+    def stop(step: Step) -> None:
+        if step.step == stop_at:
+            interruption.signal = signal.SIGINT
+
+    with pytest.raises(Interrupted, match=f"saved after step {stop_at} of 24") as caught:
+        Fit(Line(), settings(), FABRIC, store, on_step=stop, interruption=interruption).run()
+    assert caught.value.exit_code == 130
+    again = Fit(Line(), settings(), FABRIC, store).run()
+    assert whole(again) == whole(expected)
+    assert again.best_epoch == expected.best_epoch
+
+
+@pytest.mark.parametrize("kill_at", [2, 9, 22])
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
+    save_always(monkeypatch)
+    expected = Fit(Line(), settings(), FABRIC).run()
+    store = CheckpointStore(tmp_path / "run")
+
+    def kill(step: Step) -> None:
+        if step.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        Fit(Line(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Fit(Line(), settings(), FABRIC, store).run()) == whole(expected)
+
+
+def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
+    task = Line()
+    result = Fit(task, settings(epochs=12, learning_rate=0.3), FABRIC).run()
+    losses = [row["val_loss"] for row in result.history]
+    assert result.best_epoch == losses.index(min(losses))
+    task.model.eval()
+    assert task.validate()["val_loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_the_last_weights_are_those_of_the_last_step() -> None:
+    tasks = []
+    for epochs in (3, 2):
+        task = Line()
+        result = Fit(task, settings(epochs=3, learning_rate=0.3, average=0.0), FABRIC)
+        result.settings = settings(
+            epochs=epochs, learning_rate=0.3, average=0.0
+        )  # the schedule stays that of three epochs
+        tasks.append((task, result.run()))
+    (task, three), (_, two) = tasks
+    task.model.load_state_dict(three.last_tensors)
+    task.model.eval()
+    assert task.validate()["val_loss"] == pytest.approx(three.history[-1]["val_loss"], abs=1e-6)
+    assert any(not torch.equal(value, two.last_tensors[key]) for key, value in three.last_tensors.items())
+
+
+def test_patience_ends_training_early() -> None:
+    result = Fit(Line(), settings(epochs=500, learning_rate=0.5, patience=3), FABRIC).run()
+    assert len(result.history) < 500
+    assert len(result.history) == result.best_epoch + 4
+
+
+def test_before_patience_ends_training_it_goes_on_from_the_best_weights_with_a_lower_rate() -> None:
+    changes: dict[str, Any] = {"epochs": 500, "learning_rate": 0.5, "patience": 3}
+    without = Fit(Line(), settings(**changes), FABRIC).run()
+    rates: list[float] = []
+    starts: list[dict[str, Tensor]] = []
+    task = Line()
+    fit = Fit(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
+    drop = fit._drop
+
+    def watch() -> None:
+        drop()
+        starts.append(fit.learner.weights())
+        assert all(torch.equal(value, fit.best_tensors[key]) for key, value in starts[-1].items())
+        assert not fit.learner.optimizer.state
+
+    fit._drop = watch  # type: ignore[method-assign]
+    result = fit.run()
+    assert len(starts) == 2
+    assert result.history[: len(without.history)] == without.history
+    steady = [learning_rate_at(step, 500 * task.steps_per_epoch, settings(**changes)) for step in range(len(rates))]
+    found = [round(rate / whole_rate, 6) for rate, whole_rate in zip(rates, steady, strict=True)]
+    factors = [1.0, engine.DROP_FACTOR, engine.DROP_FACTOR**2]
+    assert list(dict.fromkeys(found)) == pytest.approx(factors)
+    assert found.index(found[-1]) > len(without.history) * task.steps_per_epoch
+    assert len(result.history) - 1 - max(result.best_epoch, fit.state.dropped_after) == 3
+
+
+@pytest.mark.parametrize("kill_at", [14, 22, 30])
+def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: Any, kill_at: int
+) -> None:
+    changes: dict[str, Any] = {"epochs": 30, "learning_rate": 0.5, "patience": 2, "drops": 3}
+    whole_run = Fit(Line(), settings(**changes), FABRIC)
+    expected = whole_run.run()
+    assert whole_run.state.drops == 3
+    assert len(expected.history) * 4 > kill_at
+    save_always(monkeypatch)
+    store = CheckpointStore(tmp_path / "run")
+
+    def kill(step: Step) -> None:
+        if step.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        Fit(Line(), settings(**changes), FABRIC, store, on_step=kill).run()
+    assert whole(Fit(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+
+
+def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_path: Path, monkeypatch: Any) -> None:
+    """Killed when `best` is newer than every regular save of `last`."""
+    changes: dict[str, Any] = {"epochs": 60, "learning_rate": 0.5, "patience": 2, "drops": 3}
+    whole_run = Fit(Line(), settings(**changes), FABRIC)
+    drops: list[int] = []
+    drop = whole_run._drop
+
+    def watch() -> None:
+        drops.append(len(whole_run.state.history))
+        drop()
+
+    whole_run._drop = watch  # type: ignore[method-assign]
+    expected = whole_run.run()
+    losses = [row["val_loss"] for row in expected.history]
+    after = next(n for n in range(drops[0], len(losses)) if losses[n] < min(losses[:n]))
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", float("inf"))
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.epoch == after:
+            raise MemoryError("killed")
+
+    store = CheckpointStore(tmp_path / "run")
+    with pytest.raises(MemoryError):
+        Fit(Line(), settings(**changes), FABRIC, store, on_epoch=kill).run()
+    assert whole(Fit(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+
+
+def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
+    cancel, seen = threading.Event(), []
+
+    def watch(step: Step) -> None:
+        seen.append(step.step)
+        if step.step == 10:
+            cancel.set()
+
+    result = Fit(Line(), settings(), FABRIC, on_step=watch, cancel_event=cancel).run()
+    assert seen[-1] == 10
+    assert result.cancelled
+    assert len(result.history) == 2
+    assert result.best_tensors
+
+
+def test_cancel_before_the_first_epoch_still_gives_weights() -> None:
+    cancel = threading.Event()
+    cancel.set()
+    assert Fit(Line(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
+
+
+@pytest.fixture
+def watchful(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "WATCH_STEPS", 2)
+
+
+def events(result: FitResult) -> list[tuple[int, str]]:
+    return [(int(line["step"]), str(line["event"])) for line in result.journal if "event" in line]
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None:
+    """Nothing is left of steps 9 and 10: as if training had seen the data of 1 to 8 and then that of 11 on."""
+    task = Line(frozenset({10}), probes=[2.0] * 50)
+    places: list[float] = []
+    result = Fit(task, settings(), FABRIC, on_step=lambda step: places.append(step.learning_rate)).run()
+    assert result.rollbacks == 1
+    assert result.remarks[0].startswith("warning: training was rolled back 1 times")
+    assert not result.diverged
+    assert (10, "rollback") in events(result)
+    line = next(line for line in result.journal if line.get("event") == "rollback")
+    assert line["to"] == 8
+    assert "found train_loss nan" in str(line["reason"])
+    assert len(result.history) == 6
+    expected = [learning_rate_at(place, 24, settings()) for place in [*range(10), *range(8, 22)]]
+    assert places == pytest.approx(expected)
+    assert all(torch.isfinite(value).all() for value in result.best_tensors.values())
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
+    kept: dict[int, dict[str, Tensor]] = {}
+    fit = Fit(Line(frozenset({10})), settings(), FABRIC)
+
+    def watch(step: Step) -> None:
+        kept[step.step] = {key: value.detach().clone() for key, value in fit.learner.tensors().items()}
+
+    fit.on_step = watch
+    fit.run()
+    assert kept[10].keys() == kept[8].keys()
+    assert all(torch.equal(value, kept[8][key]) for key, value in kept[10].items())
+    assert any(not torch.equal(value, kept[8][key]) for key, value in kept[9].items())
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weights() -> None:
+    steady = [100.0, 100.0, 100.0]
+    result = Fit(Line(probes=[*steady, 106.0, 104.0, 120.0, 130.0, 140.0]), settings(epochs=60), FABRIC).run()
+    assert [step for step, event in events(result) if event == "rollback"] == [8, 12, 14]
+    assert events(result)[-1] == (16, "diverged")
+    assert result.diverged
+    assert result.rollbacks == 3
+    assert result.remarks[0].startswith(
+        "warning: training diverged again after three rollbacks and ended with the best"
+    )
+    losses = [row["val_loss"] for row in result.history]
+    assert result.best_loss == min(losses)
+    assert len(losses) == 3
+
+
+@pytest.mark.usefixtures("watchful")
+@pytest.mark.parametrize("kill_at", [9, 10, 11, 13, 16, 21])
+def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: Any, kill_at: int
+) -> None:
+    class Poisoned(Line):
+        """Poison depends on the data, not on how often it was asked."""
+
+        def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+            for number, batch in enumerate(super().batches(epoch, skip), start=epoch * self.steps_per_epoch + skip):
+                yield batch * torch.nan if number in {9, 15} else batch
+
+    expected = Fit(Poisoned(), settings(), FABRIC).run()
+    assert expected.rollbacks == 2
+    save_always(monkeypatch)
+    store = CheckpointStore(tmp_path / "run")
+
+    def kill(step: Step) -> None:
+        if step.step == kill_at:
+            raise MemoryError("killed")
+
+    with pytest.raises(MemoryError):
+        Fit(Poisoned(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Fit(Poisoned(), settings(), FABRIC, store).run()) == whole(expected)
+
+
+def test_losses_that_are_never_finite_stop_with_a_sentence() -> None:
+    with pytest.raises(
+        DistillError, match=r"step 4: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
+    ):
+        Fit(Line(frozenset(range(1, 40))), settings(), FABRIC).run()
+
+
+def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "WATCH_STEPS", 1)
+    result = Fit(Line(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
+    assert result.diverged
+    assert result.rollbacks == 3
+    assert math.isfinite(result.best_loss)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_the_journal_is_a_file_that_can_be_read_while_training_runs(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run")
+    seen: list[int] = []
+    result = Fit(Line(), settings(), FABRIC, store, on_step=lambda _: seen.append(len(read_lines(store.journal)))).run()
+    assert seen[:6] == [0, 1, 1, 2, 3, 4]
+    lines = read_lines(store.journal)
+    assert lines == result.journal
+    assert set(lines[0]) == {"step", "loss", "perplexity", "ppl_delta"}
+    assert [line["step"] for line in lines if line.get("event")] == [4, 8, 12, 16, 20, 24]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_the_newest_five_checkpoints_and_the_best_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
+    save_always(monkeypatch)
+    store = CheckpointStore(tmp_path / "run")
+    result = Fit(Line(), settings(), FABRIC, store).run()
+    names = sorted(path.name for path in store.folder.glob("*.safetensors"))
+    steps = [f"step-{step:010d}.safetensors" for step in range(20, 25)]
+    assert names == [f"best-{result.best_epoch + 1:06d}.safetensors", *steps]
+
+
+def test_a_stop_file_ends_training_with_the_best_weights(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(interruption_module, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "stop"
+
+    def ask(step: Step) -> None:
+        if step.step == 13:
+            path.touch()
+
+    result = Fit(Line(), settings(), FABRIC, on_step=ask, cancel_event=StopFile(path)).run()
+    assert result.cancelled
+    assert len(result.history) == 3
+    assert result.best_loss == min(row["val_loss"] for row in result.history)
+    assert events(result)[-1] == (13, "stopped as asked")
+    assert result.remarks == ["stopped as asked after 3 epochs; the best weights so far are kept"]
+    assert not path.exists()
+
+
+def test_a_stop_file_from_before_is_removed_and_said(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "stop"
+    path.touch()
+    with ProgressReport("prior") as progress:
+        stop = watch_for_stop(path, progress)
+    assert not stop.is_set()
+    assert not path.exists()
+    assert "was there before training began and is removed; make it again to stop early" in capsys.readouterr().err
+
+
+def test_epochs_report_means_of_their_steps() -> None:
+    steps: list[Step] = []
+    epochs: list[Epoch] = []
+    Fit(Line(), settings(epochs=2), FABRIC, on_step=steps.append, on_epoch=epochs.append).run()
+    mean = sum(step.losses["train_loss"] for step in steps[:4]) / 4
+    assert epochs[0].metrics["train_loss"] == pytest.approx(mean)
+    assert [epoch.epoch for epoch in epochs] == [0, 1]
+    assert [step.step for step in steps] == list(range(1, 9))
+
+
+def test_the_schedule_warms_up_and_ends_at_a_twentieth() -> None:
+    rates = [learning_rate_at(step, 100, settings(warmup_steps=10, learning_rate=1.0)) for step in range(101)]
+    assert rates[:10] == sorted(rates[:10])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(0.05)
+
+
+def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "step-0000000003.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(
+        ArtifactError, match=r"step-0000000003\.safetensors: expected a checkpoint .* delete .*run to start"
+    ):
+        Fit(Line(), settings(), FABRIC, store).run()
+
+
+def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with catch_interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.signal == signal.SIGTERM
+        with pytest.raises(Interrupted, match="interrupted by SIGTERM: all is saved") as caught:
+            interruption.leave(signal.SIGTERM, "all is saved")
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this computer has a CUDA device")
+def test_a_missing_gpu_is_a_sentence() -> None:
+    with pytest.raises(ParamsError, match="DISTILL_DEVICE: expected a CUDA device, found none on this computer"):
+        make_fabric(Execution("cuda"))
+
+
+def test_seeds_differ_in_every_part() -> None:
+    seeds = {derive_seed(a, b, c) for a in range(8) for b in range(8) for c in range(8)}
+    assert len(seeds) == 512
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_start_may_be_the_best(tmp_path: Path) -> None:
+    def trained() -> Line:
+        task = Line()
+        Fit(task, settings(epochs=40), FABRIC).run()
+        return task
+
+    spoilt = settings(learning_rate=5.0, start_counts=True)
+    task = trained()
+    before = {key: value.clone() for key, value in task.model.state_dict().items()}
+    result = Fit(task, spoilt, FABRIC).run()
+    assert min(row["val_loss"] for row in result.history) > result.best_loss
+    assert result.best_epoch == -1
+    assert result.best_metrics["val_loss"] == result.best_loss
+    assert all(torch.equal(value, before[key]) for key, value in result.best_tensors.items())
+    store, interruption = CheckpointStore(tmp_path / "run"), Interruption()
+
+    def stop(step: Step) -> None:
+        if step.step == 6:
+            interruption.signal = signal.SIGINT
+
+    with pytest.raises(Interrupted):
+        Fit(trained(), spoilt, FABRIC, store, on_step=stop, interruption=interruption).run()
+    again = Fit(trained(), spoilt, FABRIC, store).run()
+    assert whole(again) == whole(result)
+    assert again.best_metrics == result.best_metrics
+
+
+def test_parts_learn_at_their_share_of_the_rate() -> None:
+    def moved(share: float) -> list[float]:
+        task = Line()
+        before = [value.detach().clone() for value in task.model.parameters()]
+        result = Fit(task, settings(epochs=1, rate_shares={"0.": share}), FABRIC).run()
+        task.model.load_state_dict(result.last_tensors)
+        return [
+            float((now.detach() - then).abs().max()) for now, then in zip(task.model.parameters(), before, strict=True)
+        ]
+
+    still, slow, usual = moved(0.0), moved(0.01), moved(1.0)
+    assert still[0] == still[1] == 0.0
+    assert 0 < slow[0] < 0.05 * usual[0]
+    assert still[2] > 0
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept() -> None:
+    plain, averaged = (Fit(Line(), settings(average=average), FABRIC).run() for average in (0.0, 0.9))
+    for key, value in plain.last_tensors.items():
+        assert torch.equal(value, averaged.last_tensors[key])  # training itself is the same
+    fit = Fit(Line(), settings(epochs=1), FABRIC)
+    result = fit.run()
+    assert fit.learner.average is not None
+    for key, value in fit.learner.average.values.items():
+        assert torch.equal(value, result.best_tensors[key])
+        assert not torch.equal(value, result.last_tensors[key])
