@@ -28,12 +28,13 @@ from benchmarks.original import OriginalCodec, train_original
 from benchmarks.sounds import SoundResult, breaking_sounds, judge
 from benchmarks.training import StepProfile, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
-from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
+from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.audio.ingest import ingest
 from distill.codec.model import VQVAE
 from distill.codec.spectral import spectrogram_config_for
 from distill.codec.task import codebook_health
 from distill.execution import Execution
-from distill.params import Params, VQVAEConfig, tier_for
+from distill.params import Params, VQVAEConfig
 from distill.split import split_groups
 from distill.training.fabric import make_fabric
 
@@ -154,12 +155,12 @@ def measure_corpus(folder: Path, params: Params, plan: Plan, execution: Executio
         splits = [
             _material(corpus, params, params.seed + number, make_fabric(execution)) for number in range(plan.splits)
         ]
-        tier = tier_for(len(corpus.entries), params.tier).name
+        tier = params.tier_name(len(corpus.entries))
         return _measure(folder.resolve().name, tier, splits, plan, say)
 
 
 def _material(corpus: Corpus, params: Params, seed: int, fabric: Fabric) -> _Material:
-    config = params.vqvae.resolve(len(corpus.entries), params.tier)
+    config = params.vqvae_config(len(corpus.entries))
     fraction = params.split.resolve(len(corpus.entries))
     sides = split_groups((entry.group for entry in corpus.entries), seed, fraction)
     entries = tuple(entry for entry in corpus.entries if sides[entry.group] == "val")

@@ -76,12 +76,12 @@ def _train(place: Path) -> None:
         torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(0)),
         CodesConfig(codebook_size=64, num_quantizers=2, frame_rate=47.0, codec_sha256=""),
     )
-    config = PriorParams(epochs=150, patience=0, batch_size=8).resolve(60)
+    config = PriorParams.model_validate({"epochs": 150, "patience": 0, "batch_size": 8}).resolve(60)
     store = CheckpointStore(place / "checkpoints")
     print("training", flush=True)
     with patch.object(engine, "CHECKPOINT_SECONDS", 0.5), patch.object(engine, "CHECKPOINT_SHARE", 0.5):
         training = fit_prior(data, config, 0, make_fabric(Execution("cpu")), store)
-    told = canonical_json({"history": training.fit.history, "journal": training.fit.journal})
+    told = canonical_json({"history": training.result.history, "journal": training.result.log})
     hashes = {"weights": weights_sha256(training.model), "told": hashlib.sha256(told.encode()).hexdigest()}
     write_json(place / RESULT, hashes)
 

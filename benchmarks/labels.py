@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.novelty import comparison_with
-from benchmarks.prior import Say, code_folder
+from benchmarks.prior import Say, code_folder_within
 from distill.codes.sequences import CodeSequences
 from distill.codes.store import Codes
 from distill.errors import ParamsError
@@ -58,11 +58,11 @@ def measure_labels(folder: Path, params: Params, codec_seconds: float, execution
     fabric = make_fabric(execution)
     params = params.model_copy(update={"corpus": params.corpus.model_copy(update={"labels": "folder"})})
     with tempfile.TemporaryDirectory() as temporary:
-        coded = code_folder(folder, params, codec_seconds, Path(temporary), execution, say)
+        coded = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say)
     data, codec = coded.data, coded.codec
     if data.train_labels is None or data.held_out_labels is None:
         raise ParamsError(f"{folder}: expected recordings in folders to learn as labels, found no folder")
-    config = params.prior.resolve(data.recordings, params.tier, params.split)
+    config = params.prior_config(data.recordings)
     say(f"a prior with {len(data.labels)} labels")
     trained = fit_prior(data, config, params.seed, fabric)
     prior = trained.model
@@ -104,9 +104,9 @@ def measure_labels(folder: Path, params: Params, codec_seconds: float, execution
         chance=float((shares**2).sum()),
         held_out=float(own[known > 0].mean()),
         bits=(
-            trained.fit.best_metrics["val_bits_per_second"],
+            trained.result.best_metrics["val_bits_per_second"],
             nats / math.log(2) / seconds,
-            without.fit.best_metrics["val_bits_per_second"],
+            without.result.best_metrics["val_bits_per_second"],
         ),
         asked=tuple(found),
     )

@@ -12,18 +12,19 @@ from torch import Tensor, nn
 
 from benchmarks.acceptance.layer import FEATURES, PLAIN, ChunkSpeed, chunk_speeds
 from benchmarks.acceptance.trial import memory_config
-from benchmarks.prior import Say, code_folder
-from distill.codes.sequences import begin_mark
+from benchmarks.prior import Say, code_folder_within
+from distill.codes.sequences import bos_token
 from distill.execution import Execution
 from distill.params import Params
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.decode.memory import MemorySampler
 from distill.prior.decode.samplers import sampler_of
 from distill.prior.memory.block import MemorySize, MemoryStack
 from distill.prior.memory.haystacks import FrameSource
-from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, worst_probes
 from distill.prior.training import fit_prior
-from distill.training.allocator import keep_memory
+from distill.training.allocator import keep_freed_memory
 from distill.training.fabric import make_fabric
 
 LENGTH, ROUNDS = 16_384, 5
@@ -38,13 +39,13 @@ RECALL_SIZE = MemorySize(window=32, shard_length=2048, chunk_size=64, key_size=1
 
 
 @dataclass(frozen=True)
-class Recalled:
+class RecallResult:
     """Multi-query associative recall (Arora et al. 2023, Zoology): shares of values that are said, after training at 256 positions."""
 
     seed: int
     seconds: float
     accuracy: float
-    muted: float
+    ablated: float
     longer: float  # at 1024 positions
 
 
@@ -71,7 +72,7 @@ class Use:
     recordings: int
     seed: int
     plain: float
-    muted: float
+    ablated: float
     memory: float
     plain_seconds: float
     memory_seconds: float
@@ -83,13 +84,13 @@ class LongMemory:
     """What needs no recordings."""
 
     chunks: tuple[ChunkSpeed, ...]
-    recalled: tuple[Recalled, ...]
+    recalled: tuple[RecallResult, ...]
     lengths: tuple[Length, ...]
 
 
 def measure_long_memory(say: Say) -> LongMemory:
     """Chunk sizes, associative recall and lengths."""
-    keep_memory()
+    keep_freed_memory()
     say("memory: chunk sizes")
     chunks = [speed for kind in (PLAIN, FEATURES) for speed in chunk_speeds(kind, LENGTH, ROUNDS)]
     recalled = []
@@ -106,7 +107,7 @@ def measure_use(
     """Priors with and without a memory on the codes of a folder, with one seed after another."""
     fabric, found = make_fabric(execution), []
     with tempfile.TemporaryDirectory() as temporary:
-        data = code_folder(folder, params, codec_seconds, Path(temporary), execution, say).data
+        data = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say).data
     for seed in range(seeds):
         trained, seconds = {}, {}
         for architecture in ("frame", "memory"):
@@ -120,7 +121,7 @@ def measure_use(
         model = cast(MemoryPrior, trained["memory"].model)
         source = FrameSource(data.held_out, data.codes.codebook_size)
         probes = [(distance, worst_probes(model, source, fabric, seed, SEEDS, distance)) for distance in DISTANCES]
-        plain, memory = (trained[name].fit.best_metrics for name in ("frame", "memory"))
+        plain, memory = (trained[name].result.best_metrics for name in ("frame", "memory"))
         found.append(
             Use(
                 folder.resolve().name,
@@ -143,14 +144,14 @@ class _RecallNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         width = 64
-        self.enter = nn.Embedding(VOCABULARY, width)
+        self.embed = nn.Embedding(VOCABULARY, width)
         self.stack = MemoryStack(width, 2, 2, 0.0, RECALL_SIZE)
-        self.leave = nn.Linear(width, VOCABULARY, bias=False)
-        for part in (self.enter, self.leave):
+        self.head = nn.Linear(width, VOCABULARY, bias=False)
+        for part in (self.embed, self.head):
             nn.init.normal_(part.weight, std=0.02)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return cast(Tensor, self.leave(self.stack(self.enter(codes))))
+        return cast(Tensor, self.head(self.stack(self.embed(codes))))
 
 
 def _pairs(batch: int, length: int, far: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -173,7 +174,7 @@ def _accuracy(net: _RecallNet, codes: Tensor, targets: Tensor) -> float:
     return float((said[known] == targets[known]).float().mean())
 
 
-def _recall(seed: int, rate: float = 4e-3) -> Recalled:
+def _recall(seed: int, rate: float = 4e-3) -> RecallResult:
     """Train until it recalls, `RECALL_SECONDS` at most. Values are further away than the blocks' windows reach together."""
     torch.manual_seed(seed)
     net, generator = _RecallNet(), torch.Generator().manual_seed(seed)
@@ -196,9 +197,9 @@ def _recall(seed: int, rate: float = 4e-3) -> Recalled:
             break
     spent = time.perf_counter() - began
     accuracy, at_length = _accuracy(net, *asked), _accuracy(net, *longer)
-    with muted(net):
-        deaf = _accuracy(net, *asked)
-    return Recalled(seed, spent, accuracy, deaf, at_length)
+    with ablated(net):
+        ablated_scores = _accuracy(net, *asked)
+    return RecallResult(seed, spent, accuracy, ablated_scores, at_length)
 
 
 def _lengths() -> list[Length]:
@@ -218,7 +219,7 @@ def _lengths() -> list[Length]:
     torch.manual_seed(0)
     model = cast(MemoryPrior, build_prior(shape, torch.randn(4, 128, 64)))
     frames = torch.randint(0, 128, (1, max(LENGTHS) + 1, 4), generator=torch.Generator().manual_seed(0))
-    frames[:, 0] = begin_mark(128)
+    frames[:, 0] = bos_token(128)
 
     def step(length: int) -> float:
         began = time.perf_counter()
@@ -231,7 +232,7 @@ def _lengths() -> list[Length]:
     rounds = [{length: step(length) for length in LENGTHS} for _ in range(ROUNDS)]
     found = []
     for length in LENGTHS:
-        sampler = sampler_of(model.eval(), 1, frames[:, 1:length])
+        sampler = cast(MemorySampler, sampler_of(model.eval(), 1, frames[:, 1:length]))
         sampler.next_frame(_first)
         found.append(Length(length, statistics.median(one[length] for one in rounds), sampler.bytes))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.prior import Say, code_folder
+from benchmarks.prior import Say, code_folder_within
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.execution import Execution
@@ -75,12 +75,12 @@ def measure_novelty(
     """Train a codec for some time and two priors on its codes, draw and judge. Raises AudioError."""
     fabric = make_fabric(execution)
     with tempfile.TemporaryDirectory() as temporary:
-        coded = code_folder(folder, params, codec_seconds, Path(temporary), execution, say)
+        coded = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say)
     data, codec = coded.data, coded.codec
-    config = params.prior.resolve(data.recordings, params.tier, params.split)
+    config = params.prior_config(data.recordings)
     say("our prior")
     ours = fit_prior(data, config, params.seed, fabric)
-    epochs = len(ours.fit.history)
+    epochs = len(ours.result.history)
     say(f"the same for {OVERTRAINED} x {epochs} epochs, with nothing held out")
     known = [views[0] for views in data.train]
     nothing_held_out = replace(data, held_out=known, held_out_groups=data.train_groups)
@@ -152,8 +152,8 @@ def _changed(known: Sequence[Codes], codec: VQVAE) -> list[Codes]:
     rng, sounds = np.random.default_rng(1), []
     for codes in known:
         copy = codes[:MOST_FRAMES].copy()
-        places = rng.choice(copy.size, int(CHANGED * copy.size), replace=False)
-        copy.reshape(-1)[places] = rng.integers(0, codec.architecture.codebook_size, len(places))
+        positions = rng.choice(copy.size, int(CHANGED * copy.size), replace=False)
+        copy.reshape(-1)[positions] = rng.integers(0, codec.architecture.codebook_size, len(positions))
         sounds.append(copy)
     return sounds
 

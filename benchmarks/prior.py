@@ -14,23 +14,28 @@ from unittest.mock import patch
 from lightning_fabric import Fabric
 
 from benchmarks.training import train_within
-from distill.audio.corpus import ingest, load_corpus
+from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.codes.sequences import CodeSequences
 from distill.execution import Execution
-from distill.params import Params, PriorParams, tier_for
-from distill.pipeline.train import code_corpus
+from distill.params import Params, PriorParams
+from distill.pipeline.coded_folder import CodedFolder, code_folder
 from distill.prior.data import PriorData
-from distill.prior.run import read_prior_data
 from distill.prior.training import fit_prior
-from distill.storage.weights import weights_sha256
 from distill.training.checkpoints import CheckpointStore
 from distill.training.events import PriorStepMetrics
 from distill.training.fabric import make_fabric
 from distill.training.tracking import tracked
-from distill.training.trainer import Fit
+from distill.training.trainer import Trainer
 
 PLAN = "original plan"
+PLAN_SETTINGS = {
+    "architecture": "flat",
+    "context_seconds": 1.0,
+    "weight_decay": 0.01,
+    "label_smoothing": 0.0,
+    "weight_averaging": 0.0,
+}
 OURS = "ours"
 COST_SECONDS = 45.0  # of a run are watched for what it costs beside training
 
@@ -79,11 +84,9 @@ def measure_prior(
     """Train a codec for some time, code the recordings, and train priors on these codes. Raises AudioError."""
     fabric = make_fabric(execution)
     with tempfile.TemporaryDirectory() as temporary:
-        coded = code_folder(folder, params, codec_seconds, Path(temporary), execution, say)
+        coded = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say)
         data = coded.data
-        plain = PriorParams(
-            architecture="flat", context_seconds=1.0, weight_decay=0.01, label_smoothing=0.0, weight_averaging=0.0
-        )
+        plain = PriorParams.model_validate(PLAN_SETTINGS)
         say("prior of the original plan")
         alone = replace(data, train=[views[:1] for views in data.train])
         trained = [_train(PLAN, alone, plain, params, fabric, plan_minutes * 60)]
@@ -96,7 +99,7 @@ def measure_prior(
     sequences = CodeSequences(views, codes.codebook_size, codes.num_quantizers)
     return PriorReport(
         corpus=folder.resolve().name,
-        tier=coded.tier,
+        tier=params.tier_name(data.recordings),
         recordings=data.recordings,
         train_frames=sum(len(views[0]) for views in data.train),
         val_frames=sum(map(len, data.held_out)),
@@ -109,36 +112,24 @@ def measure_prior(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Coded:
-    """Codes of a folder, the codec that made them, and the tier."""
+def code_folder_within(
+    folder: Path, params: Params, codec_seconds: float, work: Path, execution: Execution, say: Say
+) -> CodedFolder:
+    """Code a folder with a codec that is trained for some seconds."""
 
-    data: PriorData
-    codec: VQVAE
-    tier: str
+    def train(corpus: Corpus) -> VQVAE:
+        count = len(corpus.entries)
+        say(f"codec, {codec_seconds:.0f} s")
+        whole = (params.vqvae_config(count), params.split.resolve(count), params.seed, make_fabric(execution))
+        return train_within(corpus, *whole, codec_seconds).codec.model
 
-
-def code_folder(
-    folder: Path, params: Params, codec_seconds: float, place: Path, execution: Execution, say: Say
-) -> Coded:
-    """Code a folder by a codec trained for some seconds."""
-    ingest(folder, place / "corpus", params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
-    corpus = load_corpus(place / "corpus")
-    count = len(corpus.entries)
-    fraction = params.split.resolve(count)
-    say(f"codec, {codec_seconds:.0f} s")
-    config = params.vqvae.resolve(count, params.tier)
-    trained = train_within(corpus, config, fraction, params.seed, make_fabric(execution), codec_seconds)
-    codec = trained.codec.model
-    code_corpus(codec, weights_sha256(codec), place, params, execution)
-    data = read_prior_data(place / "codes", place / "split.parquet")
-    return Coded(data, codec, tier_for(count, params.tier).name)
+    return code_folder(folder, work, params, execution, train)
 
 
 def _train(
     name: str, data: PriorData, prior: PriorParams, params: Params, fabric: Fabric, most_seconds: float
 ) -> PriorTrained:
-    config = prior.resolve(data.recordings, params.tier, params.split)
+    config = prior.resolve(data.recordings, params.tier, params.split, params.tiers)
     curve: list[tuple[float, float]] = []
     cancel = threading.Event()
     began = time.perf_counter()
@@ -149,14 +140,14 @@ def _train(
             cancel.set()
 
     training = fit_prior(data, config, params.seed, fabric, on_metrics=note, cancel_event=cancel)
-    best = training.fit.best_metrics
+    best = training.result.best_metrics
     levels = tuple(best[f"level_{level}/val_perplexity"] for level in range(data.codes.num_quantizers))
     return PriorTrained(name, sum(p.numel() for p in training.model.parameters()), tuple(curve), levels)
 
 
 def _costs(data: PriorData, params: Params, fabric: Fabric, place: Path) -> tuple[float, float]:
     """Seconds to the first step, and the share of a run with everything on that is not training or validation."""
-    config = params.prior.resolve(data.recordings, params.tier, params.split)
+    config = params.prior_config(data.recordings)
     spent: list[float] = []
     began, first, cancel = time.perf_counter(), [0.0], threading.Event()
 
@@ -191,13 +182,13 @@ def _timed(spent: list[float]) -> Iterator[None]:
     """Note what the engine spends on probes with snapshots, best weights and checkpoints."""
 
     def timed(name: str) -> Any:
-        original = getattr(Fit, name)
+        original = getattr(Trainer, name)
 
         def method(self: Any, *arguments: Any) -> Any:
             with _clock(spent):
                 return original(self, *arguments)
 
-        return patch.object(Fit, name, method)
+        return patch.object(Trainer, name, method)
 
     with timed("_watch"), timed("_save"), timed("_keep_best"):
         yield

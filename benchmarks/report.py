@@ -220,7 +220,7 @@ def long_memory_section(found: LongMemory, command: str) -> Section:
         for one in found.chunks
     )
     recalled = tuple(
-        (str(one.seed), f"{one.seconds:.0f}", f"{one.accuracy:.1%}", f"{one.muted:.1%}", f"{one.longer:.1%}")
+        (str(one.seed), f"{one.seconds:.0f}", f"{one.accuracy:.1%}", f"{one.ablated:.1%}", f"{one.longer:.1%}")
         for one in found.recalled
     )
     shortest = found.lengths[0].microseconds
@@ -255,10 +255,10 @@ def use_section(found: Sequence[Use], command: str) -> Section:
         (
             str(one.seed),
             f"{one.plain:.0f}",
-            f"{one.muted:.0f}",
+            f"{one.ablated:.0f}",
             f"{one.memory:.0f}",
             f"{one.memory / one.plain - 1:+.1%}",
-            f"{one.memory / one.muted - 1:+.1%}",
+            f"{one.memory / one.ablated - 1:+.1%}",
             f"{one.plain_seconds:.0f}",
             f"{one.memory_seconds:.0f}",
         )
@@ -271,7 +271,7 @@ def use_section(found: Sequence[Use], command: str) -> Section:
             *(f"{value:.2f}" for value in (probe.mechanism, probe.in_situ, probe.top1, probe.ranked)),
             *(
                 f"{value:.2f}"
-                for value in (probe.top1_muted, probe.ranked_muted, probe.top1_absent, probe.ranked_absent)
+                for value in (probe.top1_ablated, probe.ranked_ablated, probe.top1_absent, probe.ranked_absent)
             ),
         )
         for one in found

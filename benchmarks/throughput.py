@@ -13,7 +13,7 @@ from benchmarks.prior_peers import OURS, Build, Shape, peers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.execution import Precision, execution_from_environment
 from distill.prior.flat import CodePrior
-from distill.training.allocator import keep_memory
+from distill.training.allocator import keep_freed_memory
 from distill.training.fabric import make_fabric
 
 ROUNDS = 7
@@ -71,7 +71,7 @@ def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[],
 def _main(name: str, precision: Precision) -> None:
     """A training step, again and again."""
     if name == OURS:
-        keep_memory()  # as our training does
+        keep_freed_memory()  # as our training does
     execution = replace(execution_from_environment(), precision=precision)
     step = _steps(_builders()[name](Shape()), Shape(), make_fabric(execution))
 

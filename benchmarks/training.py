@@ -133,7 +133,9 @@ def train_within(
 
     training = train_vqvae(corpus, config, val_fraction, seed, fabric, callback=watch, cancel_event=cancel)
     taken = time.perf_counter() - clock.began
-    return Trained(OurCodec(training.model, fabric), taken, len(training.fit.history), planned, training.fit.best_epoch)
+    return Trained(
+        OurCodec(training.model, fabric), taken, len(training.result.history), planned, training.result.best_epoch
+    )
 
 
 def profile_steps(

@@ -3,17 +3,14 @@
 `distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes.
 """
 
-import os
 from typing import TYPE_CHECKING
 
+from distill.exports import lazy_exports
+
 if TYPE_CHECKING:
-    from distill.api import Model
+    from distill.api import load as load
 
 __version__ = "0.1.0"
+__all__ = ["load"]
 
-
-def load(path: "str | os.PathLike[str]") -> "Model":
-    """A model file, ready to use on the CPU. Raises ArtifactError, which says what is wrong with the file."""
-    from distill.api import Model
-
-    return Model(path)
+__getattr__ = lazy_exports(__name__, {"load": "distill.api"})

@@ -21,7 +21,18 @@ from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sound
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import VERDICTS, Novelty
-from distill.params import GUIDANCE
+from distill.params import (
+    AuditionParams,
+    Guidance,
+    SamplingSeed,
+    Seconds,
+    Settings,
+    Sounds,
+    Temperature,
+    TopK,
+    TopP,
+    validated,
+)
 
 MAX_NATURAL_SECONDS = 10.0
 COMPARED_FROM = 2  # sounds that are looked at as a set
@@ -102,8 +113,13 @@ class Model:
         """
         self.check_request(label, min_novelty)
         if guidance is None:
-            guidance = 1.0 if label is None else GUIDANCE
-        _check(n, seconds, temperature, top_k, top_p, guidance, label)
+            guidance = 1.0 if label is None else AuditionParams.model_validate({}).guidance
+        given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        validated(GenerateRequest, {**given, "guidance": guidance}, str(self.path))
+        if guidance != 1 and label is None:
+            raise ParamsError(
+                f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
+            )
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
         wanted = Wanted(
@@ -221,6 +237,11 @@ class Model:
         return self.encode(samples_of(read_named(Path(prompt), self.sample_rate).pcm).numpy())
 
 
+def load(path: str | os.PathLike[str]) -> Model:
+    """A model file, ready to use on the CPU. Raises ArtifactError, which says what is wrong with the file."""
+    return Model(path)
+
+
 def seed_or_any(seed: int | None) -> int:
     """The seed that was given, or any."""
     return secrets.randbelow(2**31) if seed is None else seed
@@ -239,24 +260,13 @@ def new_enough(least: str | float) -> IsNew:
     return lambda novelty: 1 - novelty.percentile >= share
 
 
-def _check(
-    n: int,
-    seconds: float | None,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    guidance: float,
-    label: str | None,
-) -> None:
-    for name, value, fits, expected in (
-        ("n", n, n >= 1, "at least 1"),
-        ("seconds", seconds, seconds is None or 0 < seconds <= 3600, "more than 0 and at most 3600"),
-        ("temperature", temperature, 0 < temperature <= 10, "more than 0 and at most 10"),
-        ("top_k", top_k, top_k >= 0, "0 or more"),
-        ("top_p", top_p, 0 < top_p <= 1, "more than 0 and at most 1"),
-        ("guidance", guidance, 0 <= guidance <= 20, "from 0 to 20"),
-    ):
-        if not fits:
-            raise ParamsError(f"{name}: expected {expected}, found {value}")
-    if guidance != 1 and label is None:
-        raise ParamsError(f"guidance {guidance:g}: expected a label to exaggerate, found none; name one with --label")
+class GenerateRequest(Settings):
+    """What `Model.generate` and `distill generate` take, in the ranges of `distill.params`."""
+
+    n: Sounds
+    seconds: Seconds | None
+    seed: SamplingSeed | None
+    temperature: Temperature
+    top_k: TopK
+    top_p: TopP
+    guidance: Guidance

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from distill.text import shown
+from distill.text import one_line
 
 LINE_SECONDS = 10.0
 HEALTH_TITLE = "codebooks on held-out sound"
@@ -86,4 +86,4 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> 
 
 def plain(text: str) -> Text:
     """A file's own words, as text: no markup, no control characters."""
-    return Text(shown(text, most=1000))
+    return Text(one_line(text, most=1000))

@@ -4,20 +4,15 @@ from collections.abc import Mapping
 
 from distill.model_file.build import bundle_artifacts
 from distill.params import Params
-from stages.running import PRIOR, VQVAE, bundle_path, run_stage, write_metrics
+from stages.running import FOLDERS, bundle_path, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
     path = bundle_path(params)
-    metadata = bundle_artifacts(path, VQVAE, PRIOR, params.bundle.reference)
-    write_metrics(
-        "bundle",
-        {
-            "bytes": path.stat().st_size,
-            "format_version": metadata.version_text,
-            "payload_sha256": metadata.payload_sha256,
-        },
-    )
+    metadata = bundle_artifacts(path, FOLDERS.vqvae, FOLDERS.prior, params.bundle.reference)
+    size = path.stat().st_size
+    hashed = {"format_version": metadata.version_text, "payload_sha256": metadata.payload_sha256}
+    write_metrics("bundle", {"bytes": size, **hashed})
     return {}
 
 

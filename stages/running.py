@@ -2,25 +2,28 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from distill.errors import DistillError, environment_error
 from distill.params import Params, load_params
+from distill.pipeline.folders import PipelineFolders
 from distill.storage.files import write_json
+from distill.training.folders import RunFolders
 from distill.training.interruption import raise_on_sigterm
 
+if TYPE_CHECKING:
+    from distill.training.run import FinishedRun
+
 PARAMS = Path("params.yaml")
-CORPUS = Path("artifacts/corpus")
-VQVAE = Path("artifacts/vqvae")
-CODES = Path("artifacts/codes")
-SPLIT = Path("artifacts/split/split.parquet")
-PRIOR = Path("artifacts/prior")
+FOLDERS = PipelineFolders.below(Path("artifacts"))
 AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
 STATE = Path(".distill")
@@ -32,6 +35,16 @@ RUN_LOG = STATE / "stages.jsonl"
 def bundle_path(params: Params) -> Path:
     """The model file."""
     return Path("models") / f"{params.bundle.name}.distill"
+
+
+def run_folders() -> RunFolders:
+    """Where trainings keep their checkpoints and look for the stop file, and below which folder MLflow's store lies."""
+    return RunFolders(CHECKPOINTS, STOP, tracking_root())
+
+
+def conclude(stage: str, run: "FinishedRun[Any]") -> None:
+    """Write the metrics of a training; then its checkpoints are no longer needed."""
+    run.conclude(lambda figures: write_metrics(stage, figures))
 
 
 def tracking_root() -> Path:
@@ -73,7 +86,8 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130
     finally:
-        _log_run({"stage": name, "started": began, "seconds": time.time() - began, "exit": status, **figures})
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started
+            _log_run({"stage": name, "started": began, "seconds": time.time() - began, "exit": status, **figures})
     sys.exit(status)
 
 

@@ -2,24 +2,13 @@
 
 from collections.abc import Mapping
 
-from distill.codes.store import read_index, split_recordings, write_split
+from distill.codes.held_out import split_codes
 from distill.params import Params
-from stages.running import CODES, SPLIT, run_stage, write_metrics
+from stages.running import FOLDERS, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
-    index = read_index(CODES)
-    frames = {row.recording_id: row.frames for row in index if row.view == 0}
-    fraction = params.split.resolve(len(frames))
-    rows = split_recordings(index, params.seed, fraction)
-    write_split(SPLIT, rows)
-    metrics: dict[str, float] = {"val_fraction": fraction}
-    for side in ("train", "val"):
-        chosen = [row for row in rows if row.side == side]
-        metrics[f"{side}_recordings"] = len(chosen)
-        metrics[f"{side}_frames"] = sum(frames[row.recording_id] for row in chosen)
-        metrics[f"{side}_groups"] = len({row.group for row in chosen})
-    write_metrics("split", metrics)
+    write_metrics("split", split_codes(FOLDERS.codes, FOLDERS.split, params).metrics())
     return {}
 
 

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from distill.codec.report import print_codec
-from distill.codec.run import CodecSettings, run_codec_training
+from distill.codec.run import train_codec
 from distill.execution import execution_from_environment
 from distill.params import Params
-from stages.running import CHECKPOINTS, CORPUS, STOP, VQVAE, run_stage, tracking_root, write_metrics
+from stages.running import FOLDERS, conclude, run_folders, run_stage
 
 
 def main(params: Params) -> Mapping[str, float]:
-    settings = CodecSettings(params.vqvae, params.split, params.tier, params.seed)
-    run = run_codec_training(CORPUS, VQVAE, CHECKPOINTS, settings, execution_from_environment(), tracking_root(), STOP)
-    print_codec(run.training, Console(stderr=True, highlight=False))
-    write_metrics("train_vqvae", run.figures)
-    run.store.clear()
+    execution = execution_from_environment()
+    run = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, run_folders())
+    if run.is_first:
+        print_codec(run.trained, Console(stderr=True, highlight=False))
+    conclude("train_vqvae", run)
     return {}
 
 

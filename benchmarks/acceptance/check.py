@@ -18,11 +18,14 @@ from benchmarks.acceptance.layer import (
     shard_gradients,
 )
 from benchmarks.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_fault, try_training
+from distill.audio.corpus import Corpus
+from distill.codec.model import VQVAE
+from distill.codec.training import train_vqvae
 from distill.demo.motifs import write_motifs
 from distill.errors import DistillError, Interrupted
 from distill.execution import Execution
-from distill.params import CodesParams, CorpusParams, MemoryParams, Params, VQVAEParams
-from distill.pipeline.train import code_folder
+from distill.params import MemoryParams, Params
+from distill.pipeline.coded_folder import code_folder
 from distill.prior.data import PriorData
 from distill.prior.memory.haystacks import FrameSource
 from distill.prior.memory.network import MemoryPrior
@@ -61,11 +64,17 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
         if folder is None:
             folder = work / "motifs"
             write_motifs(folder, seed, RECORDINGS)
-        params = Params(
-            seed=seed, corpus=CorpusParams(path=str(folder)), vqvae=VQVAEParams(epochs=1), codes=CodesParams(views=1)
-        )
-        data = code_folder(folder, work / "coded", params, execution)
-        yield from check_memory(data, steps, seed, make_fabric(execution))
+        changes = {"corpus": {"path": str(folder)}, "vqvae": {"epochs": 1}, "codes": {"views": 1}}
+        params, fabric = Params.model_validate({"seed": seed, **changes}), make_fabric(execution)
+
+        def train(corpus: Corpus) -> VQVAE:
+            count = len(corpus.entries)
+            with ProgressReport("codec"):
+                settings = (params.vqvae_config(count), params.split.resolve(count), seed)
+                return train_vqvae(corpus, *settings, fabric).model
+
+        data = code_folder(folder, work / "coded", params, execution, train).data
+        yield from check_memory(data, steps, seed, fabric)
 
 
 def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any) -> Iterator[Point]:
@@ -102,7 +111,7 @@ def _chunks(progress: ProgressReport) -> Point:
     for number, kind in enumerate((PLAIN, FEATURES)):
         progress(number, 2, "chunk sizes")
         speeds += chunk_speeds(kind, LENGTH, ROUNDS)
-    chosen = MemoryParams().chunk_size
+    chosen = MemoryParams.model_validate({}).chunk_size
     worst = max(speed.difference for speed in speeds)
     shares = []
     for kind in (PLAIN, FEATURES):
@@ -189,8 +198,8 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
         RETRIEVAL,
         worst.passed,
         f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, said first {worst.top1:.2f}, ranked first "
-        f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, muted {worst.top1_muted:.2f} (by chance "
-        f"{worst.chance:.2f}) and {worst.ranked_muted:.2f}",
+        f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, muted {worst.top1_ablated:.2f} (by chance "
+        f"{worst.chance:.2f}) and {worst.ranked_ablated:.2f}",
     )
 
 

@@ -15,16 +15,23 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.errors import DistillError, Interrupted
-from distill.params import MemoryParams, PriorConfig, PriorParams, SplitParams
+from distill.params import MemoryParams, PriorConfig, PriorParams
 from distill.prior.data import PriorData, SpanSampler
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import PROBE_STEPS, MemoryTask
-from distill.prior.task import Share
-from distill.prior.training import PriorTraining, context_frames, fit_prior, fit_settings, memory_shape, prior_to_train
+from distill.prior.task import BatchShare
+from distill.prior.training import (
+    PriorTraining,
+    context_frames,
+    fit_prior,
+    memory_shape,
+    prior_to_train,
+    trainer_settings,
+)
 from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics
 from distill.training.task import Step
-from distill.training.trainer import MAX_ROLLBACKS, WATCH_STEPS, Fit
+from distill.training.trainer import MAX_ROLLBACKS, WATCH_STEPS, Trainer
 
 CONTEXT_SECONDS = 1.0
 MOST_EPOCHS = 100_000  # that settings may have
@@ -36,10 +43,11 @@ SMALL_BATCH = 8  # windows, where something goes wrong on purpose
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """The settings of `architecture: memory` for these recordings, with a window that is short beside what returns."""
     longest = max(len(views[0]) for views in data.train) / data.codes.frame_rate
-    memory = MemoryParams(span_seconds=min(max(CONTEXT_SECONDS, longest), MemoryParams().span_seconds))
+    most = MemoryParams.model_validate({}).span_seconds
+    memory = MemoryParams.model_validate({"span_seconds": min(max(CONTEXT_SECONDS, longest), most)})
     wanted: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
-    params = PriorParams(**{**wanted, "memory": memory, **changes})
-    return params.resolve(data.recordings, "auto", SplitParams())
+    params = PriorParams.model_validate({**wanted, "memory": memory, **changes})
+    return params.resolve(data.recordings)
 
 
 def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
@@ -67,14 +75,14 @@ class Trial:
     @property
     def is_whole(self) -> bool:
         """Whether it had all of its steps, and none was undone."""
-        fit = None if self.training is None else self.training.fit
-        return fit is not None and len(self.losses) == self.steps and not fit.rollbacks
+        result = None if self.training is None else self.training.result
+        return result is not None and len(self.losses) == self.steps and not result.rollbacks
 
     @property
     def is_finite(self) -> bool:
         """Whether every loss was a number, and every weight in the end."""
         assert self.training is not None
-        weights = self.training.fit.last_tensors.values()
+        weights = self.training.result.last_tensors.values()
         return all(map(math.isfinite, self.losses)) and all(bool(value.isfinite().all()) for value in weights)
 
     @property
@@ -157,8 +165,8 @@ class Recovery:
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> Recovery:
     """Train a network and let `fault` happen once: "learning rate", "weights" or "loss"."""
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
-    run.fit.run()
-    undone = [line for line in run.fit.journal.lines if line.get("event") == "rollback"]
+    run.trainer.run()
+    undone = [line for line in run.trainer.log.lines if line.get("event") == "rollback"]
     if not undone:
         return Recovery(fault, math.inf, False, False)
     looks = (float(undone[0]["step"]) - run.task.at) / WATCH_STEPS
@@ -170,12 +178,12 @@ def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **c
     run = _FaultyRun(data, "loss", seed, fabric, False, changes)
     stopped = False
     try:
-        stopped = run.fit.run().diverged
+        stopped = run.trainer.run().diverged
     except Interrupted:
         raise
     except DistillError:
         stopped = True
-    return run.fit.state.rollbacks, stopped and run.fit.state.rollbacks == MAX_ROLLBACKS
+    return run.trainer.state.rollbacks, stopped and run.trainer.state.rollbacks == MAX_ROLLBACKS
 
 
 class _FaultyTask(MemoryTask):
@@ -187,12 +195,12 @@ class _FaultyTask(MemoryTask):
         super().__init__(*given)
         self.used: list[int] = []
 
-    def batches(self, epoch: int, skip: int) -> Iterator[Share]:
+    def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         for share in super().batches(epoch, skip):
             self.used.append(self.step)
             yield share
 
-    def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         goes_wrong = self.step == self.at or (self.lasts and self.step > self.at)
         if goes_wrong and self.fault == "weights":
             with torch.no_grad():
@@ -204,7 +212,7 @@ class _FaultyTask(MemoryTask):
         return losses
 
 
-class _FaultyFit(Fit[Share]):
+class _FaultyTrainer(Trainer[BatchShare]):
     """The learning rate is far too high until that is found."""
 
     task: _FaultyTask
@@ -228,15 +236,15 @@ class _FaultyRun:
         assert isinstance(model, MemoryPrior)
         self.task = _FaultyTask(model, data, config, seed, fabric)
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
-        self.fit = _FaultyFit(self.task, fit_settings(config, seed), fabric, on_step=self._compare)
+        self.trainer = _FaultyTrainer(self.task, trainer_settings(config, seed), fabric, on_step=self._compare)
         self.is_restored, self._known = False, {0: self._digest()}
 
     def _compare(self, step: Step) -> None:
         if step.inspected:
-            self._known[step.step - self.fit.state.lost_steps] = self._digest()
-        for line in self.fit.journal.lines[-1:]:
-            if line.get("event") == "rollback" and line["step"] == step.step and self.fit.state.rollbacks == 1:
+            self._known[step.step - self.trainer.state.lost_steps] = self._digest()
+        for line in self.trainer.log.lines[-1:]:
+            if line.get("event") == "rollback" and line["step"] == step.step and self.trainer.state.rollbacks == 1:
                 self.is_restored = self._known.get(int(line["to"])) == self._digest()
 
     def _digest(self) -> str:
-        return tensors_sha256(self.fit.learner.tensors())
+        return tensors_sha256(self.trainer.optimizer_step.tensors())

@@ -13,7 +13,7 @@ from distill.seeds import derive_seed
 PCM_SCALE = 32768.0
 
 
-GAINS_DB = (-8.0, 2.0)  # of the views
+VIEW_GAINS_DB = (-8.0, 2.0)  # of the views
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) 
     generator = np.random.default_rng(derive_seed(seed, 8, int(entry.recording_id[:15], 16)))
     views = [AS_IS]
     for number in range(1, count):
-        shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*GAINS_DB)
+        shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)
         views.append(View(number, shift if entry.samples > 2 * shift else 0, float(10 ** (level / 20))))
     return views
 

@@ -154,7 +154,7 @@ def train_prior(
     )
     if data is not None:
         check_folder("--data", data)
-    check_heads(params.prior)
+    check_heads(params)
     may_replace(model, read_metadata(model).has_prior, output, replace)
     from distill.pipeline.train import add_prior
 
@@ -412,9 +412,9 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     from distill.codec.report import print_codec
     from distill.codec.task import utilization_warnings
 
-    health = trained.codec.training.codebook_health
+    health = trained.codec.trained.codebook_health
     size = trained.path.stat().st_size
-    print_codec(trained.codec.training, Console(stderr=as_json, highlight=False))
+    print_codec(trained.codec.trained, Console(stderr=as_json, highlight=False))
     if as_json:
         _print_json(
             {

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from distill.audio.write import AudioFormat
 from distill.errors import ParamsError
-from distill.params import TIERS, Params, PriorParams
+from distill.params import Params, TierName
 
 # The setting in `params.yaml` behind each flag of `train` and `train-prior`, which is checked by the same class.
 FLAGS = {
@@ -67,11 +67,11 @@ def _expected(message: str) -> str:
     return message.removeprefix("Input should be ").removeprefix("String should ").partition(", unable to")[0]
 
 
-def check_heads(prior: PriorParams) -> None:
+def check_heads(params: Params) -> None:
     """Refuse heads that do not divide the width, whatever the number of recordings will be."""
-    for tier in TIERS:
+    for tier in get_args(TierName):
         try:
-            prior.resolve(1, tier.name)
+            params.prior.resolve(1, tier, params.split, params.tiers)
             return
         except ParamsError as error:
             found = str(error)

@@ -6,15 +6,15 @@ from typing import Any
 
 from distill.api import Generated
 from distill.novelty.verdict import Novelty
-from distill.text import shown
+from distill.text import one_line
 
 
 def novelty_words(novelty: Novelty) -> str:
     """The verdict on a sound in a line."""
     codes, spectra = novelty.codes, novelty.spectra
-    alike = f"{codes.likeness:.0%} of its codes as in {shown(codes.nearest)}"
+    alike = f"{codes.likeness:.0%} of its codes as in {one_line(codes.nearest)}"
     if novelty.by_spectra:
-        alike = f"{spectra.difference_db:.1f} dB from {shown(spectra.nearest)}"
+        alike = f"{spectra.difference_db:.1f} dB from {one_line(spectra.nearest)}"
     return f"{novelty.verdict}: {alike}, longest copied run {codes.copied_seconds:.2f} s"
 
 

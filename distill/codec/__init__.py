@@ -15,6 +15,6 @@ _HOMES = {
     "VQVAEArchitecture": "distill.codec.model",
 }
 
-__all__ = ["ResidualQuantizer", "VQVAE", "VQVAEArchitecture"]
+__all__ = ["VQVAE", "ResidualQuantizer", "VQVAEArchitecture"]
 
 __getattr__ = lazy_exports(__name__, _HOMES)

@@ -2,7 +2,7 @@
 
 import torch
 
-from distill.codec.initialise import warm_start
+from distill.codec.initialise import load_pretrained
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ParamsError
@@ -30,5 +30,5 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
         torch.manual_seed(derive_seed(seed, 3))
         model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0)
     if warm:
-        warm_start(model)
+        load_pretrained(model)
     return model

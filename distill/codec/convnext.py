@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill.codec.packing import silenced
+from distill.codec.packing import mask_gaps
 
 KERNEL_SIZE = 7
 FEW_STEPS = 64  # of all sounds in a call together
@@ -91,8 +91,8 @@ class ConvNeXtStack(nn.Module):
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):
-            x = self.norm(over_time(silenced(x, inside), self.embed))
+            x = self.norm(over_time(mask_gaps(x, inside), self.embed))
             for block in self.blocks:
-                x = block(silenced(x, inside), dtype)
+                x = block(mask_gaps(x, inside), dtype)
             y: Tensor = self.final_norm(x)
         return y

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill.codec.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, around, still_kernel
+from distill.codec.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, around, identity_kernel
 
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
@@ -25,7 +25,7 @@ def fitted_kernel(words: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Te
     gram.diagonal(dim1=1, dim2=2).add_(2 * ridge)
     pull += 2 * ridge
     side = torch.linalg.solve(gram, pull).float().T  # [reach, D]
-    kernel = still_kernel(words.shape[1]).to(words.device)
+    kernel = identity_kernel(words.shape[1]).to(words.device)
     kernel[REACH] -= 2 * side.sum(dim=0)
     for offset in range(1, reach + 1):
         kernel[REACH - offset] = kernel[REACH + offset] = side[offset - 1]

@@ -13,8 +13,8 @@ from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codec.model import VQVAE
 from distill.seeds import derive_seed
 
-STARTS = Path(__file__).parent / "pretrained"
-WARM_PARTS = ("decoder.", "head.")
+PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED_PARTS = ("decoder.", "head.")
 
 VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
 SPREADS = (0.0, 0.3, 1.0)  # candidates for how far views go from the recording: 0 only shifts, 1 the whole range
@@ -25,17 +25,17 @@ TRIAL_SHARE = 5  # one recording in so many judges the candidates
 GAIN_RANGE_DB = (-8.0, 2.0)
 
 
-def start_path(n_fft: int) -> Path:
+def pretrained_path(n_fft: int) -> Path:
     """Where the practised weights for that window lie, if there are some."""
-    return STARTS / f"n_fft_{n_fft}.safetensors"
+    return PRETRAINED / f"n_fft_{n_fft}.safetensors"
 
 
-def warm_start(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = WARM_PARTS) -> bool:
+def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = PRETRAINED_PARTS) -> bool:
     """Give `parts` of the decoder the weights learnt from practice sounds. False when there are none for their shape.
 
     They are those for a window of `n_fft` samples, the model's own where it is None.
     """
-    path = start_path(model.spectrogram.n_fft if n_fft is None else n_fft)
+    path = pretrained_path(model.spectrogram.n_fft if n_fft is None else n_fft)
     if not path.is_file():
         return False
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}

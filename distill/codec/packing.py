@@ -35,8 +35,8 @@ class Row:
 
     def take(self, row: Tensor, step: int = 1) -> list[Tensor]:
         """The sounds' parts of `[1, F * step, ...]`, `[frames * step, ...]` each."""
-        places = zip(self.starts, self.frames, strict=True)
-        return [row[0, start * step : (start + count) * step] for start, count in places]
+        positions = zip(self.starts, self.frames, strict=True)
+        return [row[0, start * step : (start + count) * step] for start, count in positions]
 
 
 def gaps(numbers: Tensor) -> Tensor | None:
@@ -45,7 +45,7 @@ def gaps(numbers: Tensor) -> Tensor | None:
     return None if bool(inside.all()) else inside.float()
 
 
-def silenced(x: Tensor, inside: Tensor | None) -> Tensor:
+def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
     """`[..., F, D]` with 0 where `inside` `[F]` is 0 and not 1; as it is where there are no gaps."""
     return x if inside is None else x * inside[:, None]
 

@@ -45,7 +45,7 @@ class CodecPreviews:
         """Keep what the best and the last weights make of them."""
         self._take("best", training.model)
         last = copy.deepcopy(training.model)
-        last.load_state_dict(training.fit.last_tensors)
+        last.load_state_dict(training.result.last_tensors)
         self._take("end", last)
 
     def write(self, folder: Path) -> None:

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from distill.codec.fitting import fitted_codebooks, fitted_kernel, kmeans
-from distill.codec.packing import silenced
+from distill.codec.packing import mask_gaps
 from distill.codec.search import (
     REACH,
     SEARCH_CONTEXT,
     BeamSearch,
+    identity_kernel,
     lay_out,
     overlap,
     overlapping_search,
     sounding,
-    still_kernel,
     sum_codewords,
 )
 
@@ -58,7 +58,7 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
         self.register_buffer("codebooks", torch.zeros(num_quantizers, codebook_size, latent_size))
-        self.register_buffer("kernels", still_kernel(latent_size).repeat(2, 1, 1))
+        self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
         self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
         self.register_buffer("sums", torch.zeros(num_quantizers, codebook_size, latent_size))
 
@@ -98,9 +98,9 @@ class ResidualQuantizer(nn.Module):
 
         Where `inside` `[F]` is 0 and not 1 no codeword sounds.
         """
-        latents = overlap(silenced(self._plain(codes), inside), self.kernels[0])
+        latents = overlap(mask_gaps(self._plain(codes), inside), self.kernels[0])
         if self.num_quantizers > PLAIN_LEVELS:
-            latents = latents + overlap(silenced(self._finer(codes), inside), self.kernels[1])
+            latents = latents + overlap(mask_gaps(self._finer(codes), inside), self.kernels[1])
         return latents
 
     @torch.no_grad()
@@ -113,7 +113,7 @@ class ResidualQuantizer(nn.Module):
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
         """Fit codebooks to latents `[n, D]` each by itself, by k-means level after level; no codeword overlaps."""
         residual = latents.float()
-        self.kernels.copy_(still_kernel(residual.shape[1]))
+        self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level in range(self.num_quantizers):
             self.codebooks[level], assignment = kmeans(residual, self.codebook_size, generator)
             self._count(level, assignment)
@@ -171,8 +171,8 @@ class ResidualQuantizer(nn.Module):
             inside = turns >= 0
             finer = torch.zeros_like(rows)
             finer[inside] = self._finer(codes).flatten(0, 1)
-            places, weights = sounding(inside, inside.nonzero()[:, 0], self.kernels[1])
-            steps = ((rows - overlap(finer, self.kernels[1]))[places] * weights).sum(dim=1)
+            positions, weights = sounding(inside, inside.nonzero()[:, 0], self.kernels[1])
+            steps = ((rows - overlap(finer, self.kernels[1]))[positions] * weights).sum(dim=1)
             left += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
         codes = codes.flatten(0, 1)
         for level in range(self.num_quantizers):

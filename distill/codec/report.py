@@ -52,12 +52,12 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
 
 def print_codec(training: CodecTraining, console: Console) -> None:
     """The end of a training for people: losses, a row for each codebook, warnings."""
-    fit = training.fit
-    best, last = fit.best_metrics, fit.history[-1]
-    if fit.best_epoch < 0:
-        where = f"no epoch of {len(fit.history)} was better than the start, held out {best['val_loss']:.3f}"
+    result = training.result
+    best, last = result.best_metrics, result.history[-1]
+    if result.best_epoch < 0:
+        where = f"no epoch of {len(result.history)} was better than the start, held out {best['val_loss']:.3f}"
     else:
-        where = f"best epoch {fit.best_epoch + 1} of {len(fit.history)}, loss {best['train_loss']:.3f}, held out "
+        where = f"best epoch {result.best_epoch + 1} of {len(result.history)}, loss {best['train_loss']:.3f}, held out "
         where += f"{best['val_loss']:.3f}"
     console.print(
         f"codec: {where}; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}",
@@ -82,22 +82,22 @@ def save_codec(
 
     Returns the figures that compare runs.
     """
-    fit, best = training.fit, training.fit.best_metrics
+    result, best = training.result, training.result.best_metrics
     artifact = CodecArtifact(
         architecture=training.model.architecture,
         training=config,
         recordings=recordings,
         seed=split[0],
         val_fraction=split[1],
-        best_epoch=fit.best_epoch,
-        epochs_trained=len(fit.history),
+        best_epoch=result.best_epoch,
+        epochs_trained=len(result.history),
         codebook_health=training.codebook_health,
         corpus_sha256=corpus_sha256,
         codec_sha256=weights_sha256(training.model),
         fingerprint=fingerprint,
     )
     save_artifact(
-        folder, training.model, artifact, fit.history, fit.journal, lambda place: previews.write(place / "previews")
+        folder, training.model, artifact, result.history, result.log, lambda place: previews.write(place / "previews")
     )
     figures = {key: value for key, value in best.items() if key.startswith(("val_", "train_loss", "codebook/"))}
-    return {**figures, **fit.counts}
+    return {**figures, **result.counts}

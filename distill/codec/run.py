@@ -1,111 +1,81 @@
-"""The codec from a corpus on disk to an artefact on disk, resumed where it was left: one way for stage and command."""
+"""The codec from a corpus on disk to an artefact on disk, for stage and command alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from distill.audio.corpus import CorpusEntry, load_corpus
+from distill.audio.corpus import MANIFEST, CorpusEntry, load_corpus
 from distill.codec.model import VQVAE
 from distill.codec.previews import CodecPreviews
 from distill.codec.report import save_codec, show_codec_progress
 from distill.codec.training import CodecTraining, train_vqvae
 from distill.execution import Execution
-from distill.params import Auto, SplitParams, TierName, VQVAEParams, tier_for
-from distill.progress import ProgressReport
+from distill.params import Params
 from distill.storage.files import sha256_file
-from distill.training.artifact import checkpoint_key, fingerprint
-from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.interruption import catch_interruption, watch_for_stop
-from distill.training.tracking import Tracker, tracked
+from distill.training.folders import RunFolders
+from distill.training.run import FinishedRun, Job, RunContext, run_training
 
 
-@dataclass(frozen=True)
-class CodecSettings:
-    """What decides the codec that a corpus gives."""
+class CodecJob(Job[CodecTraining]):
+    """Training of a codec on the corpus in a folder, as `run_training` takes it."""
 
-    vqvae: VQVAEParams
-    split: SplitParams
-    tier: TierName | Auto
-    seed: int
+    stage, label = "train_vqvae", "codec"
 
+    def __init__(self, corpus_folder: Path, params: Params) -> None:
+        self.corpus = load_corpus(corpus_folder)
+        self.recordings, self.seed = len(self.corpus.entries), params.seed
+        self.config = params.vqvae_config(self.recordings)
+        self.val_fraction = params.split.resolve(self.recordings)
+        self.corpus_sha256 = sha256_file(corpus_folder / MANIFEST)
+        self.inputs = {"corpus": self.corpus_sha256}
+        self.settings = {
+            **self.config.model_dump(),
+            "val_fraction": self.val_fraction,
+            "seed": self.seed,
+            "tier": params.tier_name(self.recordings),
+        }
+        self.previews = CodecPreviews(self.corpus)
 
-@dataclass(frozen=True)
-class CodecRun:
-    """A training that reached its end. `store` holds the way there: clear it once what was made of it is safe."""
-
-    training: CodecTraining
-    figures: dict[str, float]
-    recordings: int
-    tier: TierName
-    store: CheckpointStore
-
-
-def run_codec_training(
-    corpus_folder: Path,
-    folder: Path,
-    checkpoints: Path,
-    settings: CodecSettings,
-    execution: Execution,
-    tracking_root: Path | None,
-    stop: Path,
-) -> CodecRun:
-    """Train on the corpus in `corpus_folder` and write the artefact `folder`.
-
-    Goes on from the state below `checkpoints` that has the same inputs, settings and code. MLflow's store is below
-    `tracking_root`; without one only MLFLOW_TRACKING_URI decides. A file that appears at `stop` ends training with the
-    best weights so far. Raises Interrupted after saving.
-    """
-    fabric = make_fabric(execution)
-    corpus = load_corpus(corpus_folder)
-    recordings = len(corpus.entries)
-    config = settings.vqvae.resolve(recordings, settings.tier)
-    val_fraction = settings.split.resolve(recordings)
-    tier = tier_for(recordings, settings.tier).name
-    resolved = {**config.model_dump(), "val_fraction": val_fraction, "seed": settings.seed, "tier": tier}
-    corpus_sha256 = sha256_file(corpus_folder / "manifest.parquet")
-    mark = fingerprint("train_vqvae", {"corpus": corpus_sha256}, resolved)
-    store = CheckpointStore(checkpoints / checkpoint_key(mark))
-    previews = CodecPreviews(corpus)
-    with (
-        catch_interruption() as interruption,
-        tracked(tracking_root, "train_vqvae", mark, {**resolved, "recordings": recordings}) as tracker,
-        ProgressReport("codec") as progress,
-    ):
+    def train(self, run: RunContext) -> CodecTraining:
+        """See `Job`. The first process keeps previews of held-out recordings before the first step and after the last."""
 
         def start(codec: VQVAE, held_out: Sequence[CorpusEntry]) -> None:
-            previews.start(codec, held_out)
-            _track_previews(tracker, previews)
+            if run.is_first:
+                self.previews.start(codec, held_out)
+                self._track_previews(run)
 
-        training = train_vqvae(
-            corpus,
-            config,
-            val_fraction,
-            settings.seed,
-            fabric,
-            store,
-            show_codec_progress(progress, tracker),
-            tracker.metrics,
-            interruption,
-            watch_for_stop(stop, progress),
+        trained = train_vqvae(
+            self.corpus,
+            self.config,
+            self.val_fraction,
+            self.seed,
+            run.fabric,
+            run.store,
+            show_codec_progress(run.progress, run.tracker),
+            run.tracker.metrics,
+            run.interruption,
+            run.stop,
             on_start=start,
         )
-        for remark in training.fit.remarks:
-            progress.say(remark)
-        previews.finish(training)
-        figures = save_codec(
-            folder, training, config, previews, recordings, (settings.seed, val_fraction), corpus_sha256, mark
-        )
-        tracker.artifact(folder / "model.safetensors", "checkpoint")
-        tracker.artifact(folder / "config.json", "checkpoint")
-        tracker.artifact(folder / "previews", "previews")
-    return CodecRun(training, figures, recordings, tier, store)
+        if run.is_first:
+            self.previews.finish(trained)
+        return trained
+
+    def save(self, trained: CodecTraining, folder: Path, mark: str) -> dict[str, float]:
+        """See `Job`."""
+        split = (self.seed, self.val_fraction)
+        return save_codec(folder, trained, self.config, self.previews, self.recordings, split, self.corpus_sha256, mark)
+
+    def _track_previews(self, run: RunContext) -> None:
+        """Let MLflow have what there is so far."""
+        if not run.tracker.off:
+            with TemporaryDirectory() as folder:
+                self.previews.write(Path(folder))
+                run.tracker.artifact(Path(folder), "previews")
 
 
-def _track_previews(tracker: Tracker, previews: CodecPreviews) -> None:
-    """Let MLflow have what there is so far."""
-    if not tracker.off:
-        with TemporaryDirectory() as folder:
-            previews.write(Path(folder))
-            tracker.artifact(Path(folder), "previews")
+def train_codec(
+    corpus_folder: Path, folder: Path, params: Params, execution: Execution, folders: RunFolders
+) -> FinishedRun[CodecTraining]:
+    """Train on the corpus in `corpus_folder` and write the artefact `folder`; see `run_training`."""
+    return run_training(lambda: CodecJob(corpus_folder, params), folder, execution, folders)

@@ -12,7 +12,7 @@ ROUNDS = 2  # how often each frame's codes are searched again, given its neighbo
 SEARCH_CONTEXT = REACH + 2 * REACH * TURNS * ROUNDS  # frames each side that can decide a frame's codes
 
 
-def still_kernel(latent_size: int) -> Tensor:
+def identity_kernel(latent_size: int) -> Tensor:
     """A kernel `[KERNEL_FRAMES, D]` that reaches no other frame."""
     kernel = torch.zeros(KERNEL_FRAMES, latent_size)
     kernel[REACH] = 1.0
@@ -69,10 +69,10 @@ def overlapping_search(
     ]
     for _ in range(rounds):
         for turn in frames:
-            near = missing[turn.places]
+            near = missing[turn.positions]
             found = search(turn.words + (near * turn.pull).sum(dim=1))
             words = sum_codewords(books, found)
-            missing[turn.places] = torch.addcmul(near, turn.weights, (words - turn.words)[:, None], value=-1.0)
+            missing[turn.positions] = torch.addcmul(near, turn.weights, (words - turn.words)[:, None], value=-1.0)
             turn.words, turn.codes = words, found
     for turn in frames:
         codes[turn.chosen] = turn.codes
@@ -86,8 +86,8 @@ def _at_turns(turns: Tensor) -> list[Tensor]:
 
 def sounding(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Where the words of the rows `chosen` `[c]` sound, `[c, KERNEL_FRAMES]`, and how much there, 0 in gaps, `[c, KERNEL_FRAMES, D]`."""
-    places = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
-    return places, inside[places][..., None] * kernel.flip(0)
+    positions = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
+    return positions, inside[positions][..., None] * kernel.flip(0)
 
 
 class _Turn:
@@ -97,8 +97,8 @@ class _Turn:
     solution, given all others.
     """
 
-    def __init__(self, chosen: Tensor, codes: Tensor, words: Tensor, places: Tensor, weights: Tensor) -> None:
-        self.chosen, self.codes, self.words, self.places, self.weights = chosen, codes, words, places, weights
+    def __init__(self, chosen: Tensor, codes: Tensor, words: Tensor, positions: Tensor, weights: Tensor) -> None:
+        self.chosen, self.codes, self.words, self.positions, self.weights = chosen, codes, words, positions, weights
         self.pull = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
 
 

@@ -9,7 +9,7 @@ import torchaudio
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codec.packing import silenced
+from distill.codec.packing import mask_gaps
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # divided by nothing smaller
@@ -184,7 +184,7 @@ class InverseSTFT(nn.Module):
         there = window.new_ones(windows.shape[1]) if inside is None else inside
         there = nn.functional.pad(there, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
         squares = (there @ (window * window).reshape(overlaps, -1)).flatten()
-        audio = self._sums(silenced(windows, inside)) / squares.clamp_min(1e-4)
+        audio = self._sums(mask_gaps(windows, inside)) / squares.clamp_min(1e-4)
         return audio[:, config.margin : config.margin + windows.shape[1] * config.hop_length]
 
     def _sums(self, windows: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ MAX_VAL_PIECES = 64
 LOW_UTILIZATION = 0.30
 
 
-class _CodecTask:
+class CodecTask:
     """What the engine trains: reconstruction plus commitment on crops, judged on fixed held-out pieces."""
 
     def __init__(
@@ -66,7 +66,7 @@ class _CodecTask:
     def probe(self) -> None:
         """Crops of sound have no perplexity; losses that are not finite are found without."""
 
-    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
         return {}
 
     def validate(self) -> dict[str, float]:
@@ -113,7 +113,7 @@ def utilization_warnings(health: CodebookHealth) -> tuple[str, ...]:
     )
 
 
-def _health_at(metrics: Mapping[str, float], levels: int) -> CodebookHealth:
+def health_from_metrics(metrics: Mapping[str, float], levels: int) -> CodebookHealth:
     return {
         f"level_{level}": {
             name: metrics[f"codebook/level_{level}/{name}"] for name in ("utilization", "perplexity", "dead_codes")

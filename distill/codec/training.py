@@ -9,15 +9,15 @@ from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import initialise
 from distill.codec.model import VQVAE
-from distill.codec.task import _CodecTask, _health_at, utilization_warnings
+from distill.codec.task import CodecTask, health_from_metrics, utilization_warnings
 from distill.params import VQVAEConfig
 from distill.split import split_groups
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
 from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
 from distill.training.interruption import Interruption
-from distill.training.task import Epoch, FitResult, FitSettings, Step
-from distill.training.trainer import Fit
+from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
+from distill.training.trainer import Trainer
 
 BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
@@ -33,7 +33,7 @@ class CodecTraining:
     """A trained codec (on the CPU, best weights, eval mode) and how it got there. `codebook_health` is the best epoch's."""
 
     model: VQVAE
-    fit: FitResult
+    result: TrainingResult
     codebook_health: CodebookHealth
     held_out: tuple[CorpusEntry, ...]
 
@@ -64,9 +64,9 @@ def train_vqvae(
     initialise(model, corpus, train, seed)
     if on_start is not None:
         on_start(model, held_out)
-    task = _CodecTask(model, corpus, train, held_out, config, seed, fabric)
+    task = CodecTask(model, corpus, train, held_out, config, seed, fabric)
     watcher = _Watcher(config, callback, on_metrics)
-    settings = FitSettings(
+    settings = TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -79,9 +79,9 @@ def train_vqvae(
         start_counts=True,
         drops=RATE_DROPS,
     )
-    fit = Fit(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
-    health = _health_at(fit.best_metrics, config.num_quantizers)
-    return CodecTraining(model.cpu().eval(), fit, health, tuple(held_out))
+    result = Trainer(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
+    health = health_from_metrics(result.best_metrics, config.num_quantizers)
+    return CodecTraining(model.cpu().eval(), result, health, tuple(held_out))
 
 
 class _Watcher:
@@ -110,7 +110,7 @@ class _Watcher:
 
     def epoch(self, epoch: Epoch) -> None:
         metrics = epoch.metrics
-        self.health = _health_at(metrics, self.config.num_quantizers)
+        self.health = health_from_metrics(metrics, self.config.num_quantizers)
         gap = metrics["val_recon_loss"] - metrics["train_recon_loss"]
         if self.on_metrics is not None:
             times = {"learning_rate": epoch.learning_rate, "epoch_time_s": epoch.epoch_time_s}

@@ -1,19 +1,24 @@
 """A corpus through a codec: recordings to tensors, tensors to codes on disk."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
-from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.codec.model import CHUNK_FRAMES, VQVAE
 from distill.codec.packing import runs
 from distill.codes.store import Codes, CodesConfig, CodesWriter, RecordingRow
-from distill.params import Labels
+from distill.execution import Execution
+from distill.params import Labels, Params
+from distill.progress import ProgressReport
 from distill.split import split_groups
 from distill.storage.files import atomic_folder
+from distill.training.fabric import make_fabric
 
 # About 6 minutes of sound are coded before their codes go to the writer: what it keeps of each recording, allocated
 # between tensors that come and go, would leave holes in memory.
@@ -52,6 +57,42 @@ def encode_corpus(
             progress(done, len(corpus.entries), window[-1][0].path)
     writer.close()
     return counts
+
+
+@dataclass(frozen=True)
+class CodesReport:
+    """What was coded: frames of recordings as they are, codes in all, views of each training recording, and `usage`."""
+
+    frames: int
+    tokens: int
+    views: int
+    usage: dict[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """As `metrics/encode_codes.json` has it."""
+        return {"frames": self.frames, "tokens": self.tokens, "views": self.views, **self.usage}
+
+
+def code_corpus(
+    codec: VQVAE, codec_sha256: str, corpus_folder: Path, folder: Path, params: Params, execution: Execution
+) -> CodesReport:
+    """Code a corpus as the settings say, with progress, and write the artefact of codes `folder`.
+
+    The codec computes where `execution` says and ends on the CPU.
+    """
+    corpus = load_corpus(corpus_folder)
+    seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
+    views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
+    make_fabric(execution).to_device(codec)
+    began = time.monotonic()
+    with ProgressReport("encode") as progress:
+        counts = encode_for_prior(
+            codec, codec_sha256, corpus, folder, views, fraction, params.seed, progress, params.corpus.labels
+        )
+        frames, taken = int(counts[0].sum()), time.monotonic() - began
+        progress.say(f"{frames} frames, {views} views of each recording to learn from, {taken:.1f} s")
+    codec.cpu()
+    return CodesReport(frames, int(counts.sum()), views, usage(counts))
 
 
 def encode_for_prior(

@@ -18,7 +18,7 @@ from distill.errors import ArtifactError
 from distill.params import CodebookSize, Levels, Settings, first_problem
 from distill.storage.files import canonical_json, write_bytes
 from distill.storage.safetensors_header import Limits, read_header
-from distill.text import shown
+from distill.text import one_line
 
 FORMAT = "distill_codes"
 VERSION = (1, 0)
@@ -84,7 +84,7 @@ def _read_header(path: Path) -> CodesHeader:
     version = values.get("version")
     if not isinstance(version, list) or not version or version[0] != VERSION[0]:
         raise ArtifactError(
-            f"{path}: expected codes of format version {VERSION[0]}, found {shown(repr(version), 80)}; {AGAIN}, "
+            f"{path}: expected codes of format version {VERSION[0]}, found {one_line(repr(version), 80)}; {AGAIN}, "
             "or use the version of Distill that wrote it"
         )
     try:

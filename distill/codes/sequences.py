@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-NUM_MARKS = 2
+NUM_SPECIAL_TOKENS = 2
 IGNORED = -100  # target of padding: the cross-entropy's ignore_index
 
 
-def begin_mark(codebook_size: int) -> int:
+def bos_token(codebook_size: int) -> int:
     """What stands in every level of the frame before the first."""
     return codebook_size
 
 
-def end_mark(codebook_size: int) -> int:
+def eos_token(codebook_size: int) -> int:
     """What stands in the first level of the frame after the last; its other levels do not matter."""
     return codebook_size + 1
 
@@ -45,8 +45,8 @@ class CodeSequences:
         num_quantizers: int,
         labels: Sequence[int] | None = None,
     ) -> None:
-        begin = np.full((1, num_quantizers), begin_mark(codebook_size), dtype=np.uint16)
-        end = np.full((1, num_quantizers), end_mark(codebook_size), dtype=np.uint16)
+        begin = np.full((1, num_quantizers), bos_token(codebook_size), dtype=np.uint16)
+        end = np.full((1, num_quantizers), eos_token(codebook_size), dtype=np.uint16)
         parts: list[NDArray[np.uint16]] = []
         self.lengths: list[int] = []
         for codes in recordings:
@@ -102,17 +102,17 @@ def random_windows(
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Windows as tensors: `inputs` and `targets` `[B, T, Q]` int64, `places` `[B]` of the first inputs in their sequences,
+    """Windows as tensors: `inputs` and `targets` `[B, T, Q]` int64, `positions` `[B]` of the first inputs in their sequences,
     and where there are labels `labels` `[B]`, 0 for none."""
 
     inputs: Tensor
     targets: Tensor
-    places: Tensor
+    positions: Tensor
     labels: Tensor | None = None
 
     def part(self, number: int, of: int) -> "Batch":
         """Every `of`-th window from `number` on; where there is none, one with nothing to guess."""
-        if number >= len(self.places):
+        if number >= len(self.positions):
             first = self.map(lambda part: part[:1])
             return replace(first, targets=torch.full_like(first.targets, IGNORED))
         return self.map(lambda part: part[number::of])
@@ -120,7 +120,7 @@ class Batch:
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with every tensor changed alike."""
         labels = None if self.labels is None else change(self.labels)
-        return Batch(change(self.inputs), change(self.targets), change(self.places), labels)
+        return Batch(change(self.inputs), change(self.targets), change(self.positions), labels)
 
 
 def pad_batch(
@@ -133,16 +133,16 @@ def pad_batch(
     longest = longest or max(len(window) for window in windows)
     inputs = np.zeros((rows, longest, levels), dtype=np.int64)
     targets = np.full((rows, longest, levels), IGNORED, dtype=np.int64)
-    places = np.zeros(rows, dtype=np.int64)
+    positions = np.zeros(rows, dtype=np.int64)
     for row, window in enumerate(windows):
         first = sequences.starts[window.sequence] + window.start
         inputs[row, : len(window)] = sequences.frames[first : first + len(window)]
         targets[row, : len(window)] = sequences.frames[first + 1 : first + 1 + len(window)]
         if window.stop == sequences.lengths[window.sequence] - 1:
             targets[row, len(window) - 1, 1:] = IGNORED  # the end mark is one target
-        places[row] = window.start
+        positions[row] = window.start
     labels = None
     if sequences.labels is not None:
         labels = torch.zeros(rows, dtype=torch.int64)
         labels[: len(windows)] = torch.from_numpy(sequences.labels[[window.sequence for window in windows]])
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(places), labels)
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(positions), labels)

@@ -1,6 +1,6 @@
 """Codes of a corpus on disk: uint16 shards, an index of who is where, and the geometry they were made with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save
 
 from distill.errors import ArtifactError
 from distill.params import Settings
-from distill.split import Side, split_groups
 from distill.storage.files import read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_table, write_table
@@ -33,7 +32,6 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 RECORDINGS_SCHEMA = pa.schema([("recording_id", pa.string()), ("path", pa.string()), ("label", pa.string())])
-SPLIT_SCHEMA = pa.schema([("recording_id", pa.string()), ("group", pa.string()), ("side", pa.string())])
 
 
 class CodesConfig(Settings):
@@ -64,15 +62,6 @@ class RecordingRow:
     recording_id: str
     path: str
     label: str
-
-
-@dataclass(frozen=True, slots=True)
-class SplitRow:
-    """The side of one recording."""
-
-    recording_id: str
-    group: str
-    side: Side
 
 
 class CodesWriter:
@@ -138,52 +127,3 @@ class CodesReader:
 def read_index(folder: Path) -> list[IndexRow]:
     """The index alone."""
     return [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA, "the index of codes")]
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Codes `[F, Q]` by recording id: the training side with all its views, the first as it is; the held-out side as it is."""
-
-    train: dict[str, list[Codes]]
-    held_out: dict[str, Codes]
-    groups: dict[str, str]  # of both sides
-
-
-def codes_by_side(reader: CodesReader, split: Path) -> Sides:
-    """What to learn from and what to judge by. Raises ArtifactError where codes and split do not belong together."""
-    sides = {row.recording_id: row.side for row in read_split(split)}
-    missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
-    if missing:
-        raise ArtifactError(
-            f"{split}: expected a side for every recording, found none for {len(missing)} of them "
-            f"(such as {missing[0]}); run `dvc repro` again"
-        )
-    found = Sides({}, {}, {row.recording_id: row.group for row in reader.rows})
-    for row in reader.rows:
-        if sides[row.recording_id] == "train":
-            found.train.setdefault(row.recording_id, []).append(reader.codes(row))
-        elif row.view == 0:
-            found.held_out[row.recording_id] = reader.codes(row)
-    for name, side in (("train", found.train), ("val", found.held_out)):
-        if not side:
-            raise ArtifactError(
-                f"{split}: expected recordings on both sides, found none on side {name}; change split.val_fraction or seed"
-            )
-    return found
-
-
-def split_recordings(rows: Iterable[IndexRow], seed: int, fraction: float) -> list[SplitRow]:
-    """The side of every recording in an index. Raises ValueError for fewer than two groups."""
-    recordings = [row for row in rows if row.view == 0]
-    sides = split_groups((row.group for row in recordings), seed, fraction)
-    return [SplitRow(row.recording_id, row.group, sides[row.group]) for row in recordings]
-
-
-def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
-    """Write `split.parquet`."""
-    write_table(path, rows, SPLIT_SCHEMA)
-
-
-def read_split(path: Path) -> list[SplitRow]:
-    """Read `split.parquet`."""
-    return [SplitRow(**row) for row in read_table(path, SPLIT_SCHEMA, "the split")]

@@ -176,9 +176,9 @@ def chord(rng: Generator, *, frequencies: Sequence[float], seconds: float, brigh
             phase = 2 * np.pi * np.cumsum(frequency * 2 ** (cents / 1200)) / DEMO_SAMPLE_RATE
             weights = harmonics ** -(2.2 - 1.2 * brightness) * np.exp(1j * rng.uniform(0, 2 * np.pi, harmonics.size))
             weights[harmonics * frequency > 0.45 * DEMO_SAMPLE_RATE] = 0
-            turning = np.exp(1j * phase)
+            rotation_factors = np.exp(1j * phase)
             # Harmonic k turns as the k-th power of the fundamental, so the sum is a polynomial in it.
-            total += np.polynomial.polynomial.polyval(turning, np.concatenate([[0], weights])).imag
+            total += np.polynomial.polynomial.polyval(rotation_factors, np.concatenate([[0], weights])).imag
     release = 0.35 * seconds
     edges = np.minimum(time / attack, (seconds - time) / release).clip(0, 1)
     return total * (0.5 - 0.5 * np.cos(np.pi * edges))

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import begin_mark, end_mark
+from distill.codes.sequences import bos_token, eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.params import GUIDANCE
 from distill.prior.base import Prior
 from distill.prior.decode.samplers import sampler_of
 
-MOST_SPREAD = 0.99
+MOST_SMOOTHING = 0.99
 FEW_ROWS = 4  # sounds drawn at once
 KEPT = 0.5  # of the sounds at most are going on when those that have ended are left out
 
@@ -28,7 +27,7 @@ class Sampling:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = GUIDANCE
+    guidance: float = 1.0
 
 
 @torch.inference_mode()
@@ -51,7 +50,7 @@ def sample_codes(
     arguments: sequences are drawn together, from one generator. Beyond its context the prior goes on from the last half
     of what it has seen.
     """
-    size, spread, alive = prior.codebook_size, prior.spread.tolist(), torch.arange(count)
+    size, smoothing, alive = prior.codebook_size, prior.smoothing.tolist(), torch.arange(count)
     begin = 0 if prompt is None else len(prompt)  # the first frame that is drawn
     if natural_ending and prompt is None and prior.longest >= 1:
         max_frames = min(max_frames, int(prior.longest))
@@ -64,11 +63,11 @@ def sample_codes(
         if level > 0 or frame == begin or not natural_ending:
             logits = logits[:, :size]
         else:
-            logits[:, begin_mark(size)] = -torch.inf
+            logits[:, bos_token(size)] = -torch.inf
         if guided:
             known, unknown = logits.chunk(2)
-            logits = exaggerated(known, unknown, sampling.guidance)
-        chosen = draw(sharpened(logits, spread[level], size), sampling, generator)
+            logits = classifier_free_guidance(known, unknown, sampling.guidance)
+        chosen = draw(undo_label_smoothing(logits, smoothing[level], size), sampling, generator)
         return chosen.repeat(2) if guided else chosen
 
     past = None if prompt is None else torch.from_numpy(prompt)[None].expand(together, -1, -1)
@@ -81,7 +80,7 @@ def sample_codes(
         for frame in range(max_frames):
             frames.append((alive, sampler.next_frame(drawn)[: len(alive)].cpu()))
             if natural_ending:
-                ended = frames[-1][1][:, 0] == end_mark(size)
+                ended = frames[-1][1][:, 0] == eos_token(size)
                 lengths[alive[ended]] = lengths[alive[ended]].clamp_max(frame)
                 going = lengths[alive] == max_frames
                 if not going.any():
@@ -110,23 +109,25 @@ def _onednn(worth_it: bool) -> Iterator[None]:
         torch.backends.mkldnn.enabled = before
 
 
-def exaggerated(known: Tensor, unknown: Tensor, guidance: float) -> Tensor:
+def classifier_free_guidance(known: Tensor, unknown: Tensor, guidance: float) -> Tensor:
     """Logits `[B, V]` with a label, and the same without, to logits that lie `guidance` times as far from the latter."""
     known, unknown = known.log_softmax(dim=-1), unknown.log_softmax(dim=-1)
     return torch.where(known == -torch.inf, known, unknown + guidance * (known - unknown))
 
 
-def sharpened(logits: Tensor, spread: float, codebook_size: int) -> Tensor:
-    """Logits `[B, V]` or `[B, V + marks]` to weights of what labels would be that were not smoothed.
+def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -> Tensor:
+    """Logits `[B, V]` or `[B, V + 2]` to weights of what labels would be that were not smoothed.
 
     Training on labels of which a share is spread over all codes teaches (1 - spread) p + spread / V; that is what
     unknown recordings cost least with, but drawn from it every so manieth code would be any code.
     """
     shares = logits.softmax(dim=-1)
-    if spread:
+    if smoothing:
         # With all of the labels spread nothing would be left to draw from.
         codes = shares[:, :codebook_size]
-        codes.copy_(nn.functional.softshrink(codes, min(spread, MOST_SPREAD) / codebook_size))  # subtracted, at least 0
+        codes.copy_(
+            nn.functional.softshrink(codes, min(smoothing, MOST_SMOOTHING) / codebook_size)
+        )  # subtracted, at least 0
     return shares
 
 

@@ -27,7 +27,7 @@ from distill.prior.base import Prior
 from distill.storage.files import canonical_json, write_bytes
 from distill.storage.safetensors_header import Header, Limits, StoredTensor, read_header
 from distill.storage.weights import tensors_sha256, under, weights_sha256
-from distill.text import shown
+from distill.text import one_line
 
 FORMAT = "distill_model"
 VERSION = (2, 0)
@@ -171,7 +171,9 @@ def load_bundle(path: Path) -> Bundle:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in header.tensors}
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({shown(error)}); get it again") from error
+        raise ArtifactError(
+            f"{path}: expected {WHAT}, found a damaged file ({one_line(error)}); get it again"
+        ) from error
     _check_hash(path, "weights", metadata.payload_sha256, tensors_sha256(tensors))
     _fill(path, codec, tensors, CODEC_PREFIX)
     _check_hash(path, "a codec", metadata.codec_sha256, weights_sha256(codec))
@@ -211,11 +213,15 @@ def _check_version(path: Path, values: Any) -> bool:
             remedy = "older models cannot be converted: train again with `distill train` or `dvc repro`"
         elif major is not None and major > VERSION[0]:
             remedy = "upgrade Distill"
-        raise ArtifactError(f"{path}: expected format version {VERSION[0]}, found {shown(repr(version), 80)}; {remedy}")
+        raise ArtifactError(
+            f"{path}: expected format version {VERSION[0]}, found {one_line(repr(version), 80)}; {remedy}"
+        )
     features = values.get("required_features")
     unknown = [one for one in features if one not in KNOWN_FEATURES] if isinstance(features, list) else []
     if unknown:
-        raise ArtifactError(f"{path}: needs {shown(unknown, 80)}, which this version of Distill lacks; upgrade Distill")
+        raise ArtifactError(
+            f"{path}: needs {one_line(unknown, 80)}, which this version of Distill lacks; upgrade Distill"
+        )
     return version[1:] > list(VERSION[1:]) if all(isinstance(number, int) for number in version) else False
 
 
@@ -260,7 +266,7 @@ def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None
         wanted, found = (_described(where.get(wrong[0])) for where in (expected, header.tensors))
         more = f" and {len(wrong) - 1} more that differ" if len(wrong) > 1 else ""
         raise ArtifactError(
-            f"{path}: expected the tensors that its metadata describes, found others: {shown(wrong[0], 80)} should be "
+            f"{path}: expected the tensors that its metadata describes, found others: {one_line(wrong[0], 80)} should be "
             f"{wanted} and is {found}{more}; get the file again"
         )
 
@@ -271,7 +277,7 @@ def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetada
         return None
     try:
         reference = read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
-        if not len(reference.scores) or not len(reference.anew):
+        if not len(reference.scores) or not len(reference.reencoded):
             raise ValueError("nothing says what is usual")
         return reference
     except ValueError as error:
@@ -281,13 +287,13 @@ def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetada
 
 
 def _described(tensor: StoredTensor | None) -> str:
-    return "missing" if tensor is None else f"{shown(tensor.dtype, 20)} {shown(list(tensor.shape), 80)}"
+    return "missing" if tensor is None else f"{one_line(tensor.dtype, 20)} {one_line(list(tensor.shape), 80)}"
 
 
 def _check_hash(path: Path, what: str, expected: str, found: str) -> None:
     if found != expected:
         raise ArtifactError(
-            f"{path}: expected {what} with SHA-256 {shown(expected[:12])}…, found {found[:12]}…: "
+            f"{path}: expected {what} with SHA-256 {one_line(expected[:12])}…, found {found[:12]}…: "
             "the file was changed after it was written; get it again"
         )
 

@@ -47,12 +47,12 @@ class Windows:
 
 def windows_at(starts: NDArray[np.int64], lags: NDArray[np.int64], frames: int) -> Windows:
     """What lies beside a sound at these lags. Recording `r` has frames `starts[r]` to `starts[r + 1]`."""
-    places = lags[:, None] + np.arange(frames)
-    owners = np.searchsorted(starts, places, side="right") - 1
-    owners[(places < 0) | (places >= starts[-1])] = -1
+    positions = lags[:, None] + np.arange(frames)
+    owners = np.searchsorted(starts, positions, side="right") - 1
+    owners[(positions < 0) | (positions >= starts[-1])] = -1
     begins = np.ones(owners.shape, dtype=bool)
     begins[:, 1:] = owners[:, 1:] != owners[:, :-1]
-    return Windows(places.clip(0, starts[-1] - 1), owners, np.flatnonzero(begins))
+    return Windows(positions.clip(0, starts[-1] - 1), owners, np.flatnonzero(begins))
 
 
 def stretch_around(starts: NDArray[np.int64], recording: int, lag: int, frames: int) -> slice:
@@ -86,10 +86,10 @@ def edit_distance(costs: Numbers) -> float:
     the stretch may begin and end anywhere).
     """
     count, others = costs.shape
-    places = np.arange(others + 1, dtype=np.float32)
+    positions = np.arange(others + 1, dtype=np.float32)
     row = np.zeros(others + 1, dtype=np.float32)
     for number, cost in enumerate(costs, start=1):
         step = np.minimum(row[1:] + 1, row[:-1] + cost)
         # What is put in from the left adds 1 a place: a running minimum of what is left when places are taken off.
-        row = np.minimum.accumulate(np.concatenate([[np.float32(number)], step]) - places) + places
+        row = np.minimum.accumulate(np.concatenate([[np.float32(number)], step]) - positions) + positions
     return float(row.min() / count)

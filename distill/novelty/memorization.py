@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from distill.codes.store import Codes
 from distill.novelty.code_space import CodeIndex
-from distill.params import tier_for
+from distill.params import default_tiers
 
 ALIKE = 0.6  # share of a recording's coarse codes that stand in a training recording at the same place
 COARSE_LEVELS = 2
@@ -39,7 +39,7 @@ def check_memorization(
     for a prior that has learnt well, too.
     """
     if threshold is None:
-        threshold = tier_for(dataset_file_count).prior["memorization_perplexity"]
+        threshold = default_tiers().choose(dataset_file_count)[1].prior.memorization_perplexity
     if val_perplexity >= threshold:
         return MemorizationCheck(False, "")
     found = (

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distill.codes.held_out import codes_by_side
+from distill.codes.store import CodesReader
 
 R = TypeVar("R")
 
@@ -32,13 +36,13 @@ _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Codes of training recordings as they are, their names, codes of held-out recordings; and how like the training
-    recordings pieces of held-out ones are (`scores`), and training recordings that were coded anew (`anew`)."""
+    recordings pieces of held-out ones are (`scores`), and training recordings that were coded anew (`reencoded`)."""
 
     names: Sequence[str]
     codes: Sequence[Coded]
     held_out: Sequence[Coded]
     scores: Scores
-    anew: Scores
+    reencoded: Scores
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """Arrays of the types in TENSORS."""
@@ -49,7 +53,7 @@ class Reference:
             "held_out": np.concatenate(self.held_out),
             "held_out_lengths": [len(one) for one in self.held_out],
             "scores": self.scores,
-            "anew": self.anew,
+            "anew": self.reencoded,
         }
         return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
 
@@ -73,6 +77,14 @@ def make_reference(
     )
 
 
+def reference_of_codes(codes: Path, split: Path) -> Reference:
+    """The reference, without scores yet, of the recordings in a folder of codes. Raises ArtifactError."""
+    reader = CodesReader(codes)
+    sides, names = codes_by_side(reader, split), reader.recordings()
+    training = [views[0] for views in sides.train.values()]
+    return make_reference([names[one].path for one in sides.train], training, list(sides.held_out.values()))
+
+
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:
     """What `tensors` gave, checked. Raises ValueError that says what does not fit."""
     arrays = dict(tensors)
@@ -88,8 +100,8 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
     if len(names) != len(sides[0]):
         raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
-    scores, anew = (_scores(arrays, name) for name in ("scores", "anew"))
-    return Reference(names, sides[0], sides[1], scores, anew)
+    scores, reencoded = (_scores(arrays, name) for name in ("scores", "anew"))
+    return Reference(names, sides[0], sides[1], scores, reencoded)
 
 
 def _scores(arrays: Mapping[str, NDArray[np.generic]], name: str) -> Scores:

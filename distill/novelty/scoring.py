@@ -15,7 +15,7 @@ from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, eve
 from distill.novelty.spectral_space import CodeSpectra, SpectralIndex
 
 SHORTEST = 6  # frames of a piece that others are judged by
-MOST_ANEW = 64  # recordings
+MOST_REENCODED = 64  # recordings
 SOFTER = 0.7
 
 
@@ -62,11 +62,11 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     training recordings score that were decoded, shifted by half a frame, made softer and coded again."""
     likeness = Likeness(codec, reference.codes)
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
-    some = evenly(reference.codes, MOST_ANEW)
+    some = evenly(reference.codes, MOST_REENCODED)
     return replace(
         reference,
         scores=_table(likeness.scores(pieces)),
-        anew=_table(likeness.scores(_coded_anew(codec, [codes[:MOST_FRAMES] for codes in some]))),
+        reencoded=_table(likeness.scores(_reencoded(codec, [codes[:MOST_FRAMES] for codes in some]))),
     )
 
 
@@ -77,7 +77,7 @@ def _halved(codes: Coded) -> list[Coded]:
     return pieces
 
 
-def _coded_anew(codec: VQVAE, recordings: Sequence[Coded]) -> list[NDArray[np.int64]]:
+def _reencoded(codec: VQVAE, recordings: Sequence[Coded]) -> list[NDArray[np.int64]]:
     shift = codec.spectrogram.samples_per_frame // 2
     decoded = codec.decode_each(torch.from_numpy(codes.astype(np.int64)) for codes in recordings)
     sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]

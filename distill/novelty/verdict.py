@@ -85,11 +85,11 @@ class Judge:
     """Judges sounds by a reference. Raises ValueError when it has no scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        if not len(reference.scores) or not len(reference.anew):
+        if not len(reference.scores) or not len(reference.reencoded):
             raise ValueError("expected a reference with scores")
         self._reference, self._frame_rate = reference, codec.spectrogram.frame_rate
         self._likeness = Likeness(codec, reference.codes)
-        self._same_sound = float(np.quantile(reference.anew[:, SPACES[1]][:, LIKENESS], SAME_SOUND))
+        self._same_sound = float(np.quantile(reference.reencoded[:, SPACES[1]][:, LIKENESS], SAME_SOUND))
 
     def judge(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds' codes `[F, Q]`. Of long sounds passages are judged, and the least new counts."""

@@ -20,22 +20,22 @@ from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
 from distill.codec.build import build_vqvae
-from distill.codec.initialise import WARM_PARTS, start_path, warm_start
+from distill.codec.initialise import PRETRAINED_PARTS, load_pretrained, pretrained_path
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS
 from distill.execution import execution_from_environment
 from distill.params import VQVAEParams
-from distill.pretraining.synthetic_sounds import practice_sound
+from distill.pretraining.synthetic_sounds import synthetic_sound
 from distill.progress import ProgressReport
 from distill.seeds import derive_seed
 from distill.storage.files import write_bytes
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.metrics_log import Line
-from distill.training.task import Epoch, FitSettings, Step
-from distill.training.trainer import Fit
+from distill.training.task import Epoch, Step, TrainerSettings
+from distill.training.trainer import Trainer
 
 SOUNDS, HELD_OUT = 5000, 100  # practice sounds in the pool, and how many of them only judge
 SOUND_FRAMES, CROP_FRAMES = 80, 32  # code frames
@@ -73,23 +73,23 @@ class _Decoding(nn.Module):
         return audio
 
 
-class _PracticeTask:
+class _PretrainingTask:
     """What the engine trains: decoding of coded practice sounds. A batch is (features, samples)."""
 
     steps_per_epoch = STEPS_PER_EPOCH
 
     def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
-        config = VQVAEParams(dropout=0.0).resolve(1000)
+        config = VQVAEParams.model_validate({"dropout": 0.0}).resolve(1000)
         self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
-        if not warm_start(self.codec):
-            warm_start(self.codec, FIRST_N_FFT, ("decoder.",))
+        if not load_pretrained(self.codec):
+            load_pretrained(self.codec, FIRST_N_FFT, ("decoder.",))
         self.model = _Decoding(self.codec)
         self.seed, self.fabric = seed, fabric
         self.step = self.codec.spectrogram.samples_per_frame
         self.sounds: list[NDArray[np.float32]] = []
         for number in range(SOUNDS):
             rng = np.random.default_rng(derive_seed(seed, 10, number))
-            self.sounds.append(practice_sound(rng, sample_rate, SOUND_FRAMES * self.step))
+            self.sounds.append(synthetic_sound(rng, sample_rate, SOUND_FRAMES * self.step))
             progress(number + 1, SOUNDS, "practice sounds")
         self.codings = [self._coding(number, progress) for number in range(CORPORA)]
         self.loss = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
@@ -109,7 +109,7 @@ class _PracticeTask:
     def probe(self) -> None:
         """Nothing here has a perplexity."""
 
-    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
         return {}
 
     def validate(self) -> dict[str, float]:
@@ -163,10 +163,10 @@ class _PracticeTask:
         return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
 
 
-def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:
+def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:
     """A codec whose decoder has practised `epochs` epochs of 250 steps at `sample_rate` Hz."""
     with ProgressReport("practice") as progress:
-        task = _PracticeTask(sample_rate, seed, fabric, progress)
+        task = _PretrainingTask(sample_rate, seed, fabric, progress)
 
         def show_step(step: Step) -> None:
             progress(step.step, step.total_steps, f"loss {step.losses['train_loss']:.3f}")
@@ -176,7 +176,7 @@ def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store:
                 f"epoch {epoch.epoch + 1}: loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
             )
 
-        settings = FitSettings(
+        settings = TrainerSettings(
             epochs=epochs,
             learning_rate=1e-3,
             weight_decay=0.01,
@@ -187,15 +187,15 @@ def learn_start(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store:
             seed=seed,
             start_counts=True,
         )
-        Fit(task, settings, fabric, store, show_step, show_epoch).run()
-    write_start(task.codec)
+        Trainer(task, settings, fabric, store, show_step, show_epoch).run()
+    write_pretrained(task.codec)
     return task.codec
 
 
-def write_start(codec: VQVAE) -> Path:
-    """Write a decoder where `warm_start` looks for it, in half precision."""
-    path = start_path(codec.spectrogram.n_fft)
-    tensors = {key: value for key, value in codec.state_dict().items() if key.startswith(WARM_PARTS)}
+def write_pretrained(codec: VQVAE) -> Path:
+    """Write a decoder where `load_pretrained` looks for it, in half precision."""
+    path = pretrained_path(codec.spectrogram.n_fft)
+    tensors = {key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, save({key: value.detach().cpu().half().contiguous() for key, value in tensors.items()}))
     return path
@@ -205,7 +205,7 @@ def main() -> None:
     """`python -m distill.pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
     sample_rate, epochs, seed = (int(value) for value in sys.argv[1:])
     store = CheckpointStore(Path(".distill") / "practice" / f"{sample_rate}-{epochs}-{seed}")
-    learn_start(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)
+    pretrain_codec(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)
     store.clear()
 
 

@@ -15,7 +15,7 @@ Samples = NDArray[np.float64]  # [N]
 _LOWEST, _HIGHEST_SHARE = 30.0, 0.45  # Hz, and as a share of the sample rate
 
 
-def practice_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
+def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
     """One sound `[length]` in [-1, 1] at `sample_rate` Hz, quantised to 16 bits as recordings are."""
     total = np.zeros(length)
     for _ in range(int(rng.integers(1, 5))):
@@ -93,7 +93,7 @@ def _harmonics(rng: Generator, sample_rate: int, length: int) -> Samples:
     for _ in range(int(rng.integers(1, 4))):
         pitch = _pitch(rng, sample_rate, high=1500.0)
         factor = _wander(rng, sample_rate, length)
-        turning = np.exp(2j * np.pi * np.cumsum(pitch * factor) / sample_rate)
+        rotation_factors = np.exp(2j * np.pi * np.cumsum(pitch * factor) / sample_rate)
         count = int(min(60, _HIGHEST_SHARE * sample_rate / (pitch * factor.max())))
         order = np.arange(1, max(2, count + 1))
         weights = order ** -rng.uniform(0.5, 2.5) * np.exp(1j * rng.uniform(0, 2 * np.pi, order.size))
@@ -101,7 +101,7 @@ def _harmonics(rng: Generator, sample_rate: int, length: int) -> Samples:
             weights[1::2] = 0
         if rng.random() < 0.5:  # all harmonics together: a pulse
             weights = np.abs(weights).astype(complex)
-        total += np.polynomial.polynomial.polyval(turning, np.concatenate([[0], weights])).imag
+        total += np.polynomial.polynomial.polyval(rotation_factors, np.concatenate([[0], weights])).imag
     return total
 
 

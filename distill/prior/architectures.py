@@ -22,7 +22,7 @@ from distill.params import (
     ShardLength,
 )
 from distill.prior.base import Prior
-from distill.prior.codeword_embedding import unit_codewords
+from distill.prior.codeword_embedding import normalise_codewords
 from distill.prior.delay import DelayPrior
 from distill.prior.flat import FlatPrior
 from distill.prior.frame import FramePrior
@@ -110,7 +110,7 @@ def build_prior(
         return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
     words = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
     if codebooks is not None and shape.codeword_size:
-        words = unit_codewords(codebooks.cpu())
+        words = normalise_codewords(codebooks.cpu())
     if shape.architecture == "delay":
         return DelayPrior(words, *sizes, len(shape.labels))
     if shape.memory is not None:

@@ -6,13 +6,14 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from distill.prior.codeword_embedding import impossible_marks
+from distill.prior.codeword_embedding import special_token_mask
 from distill.prior.transformer import INIT_STD
+from distill.storage.weights import store_as
 
 LABEL_STD = 0.5  # of labels' vectors, a quarter of what codes add up to that are known by their codewords
 
 Draw = Callable[[Tensor, int, int], Tensor]
-"""Logits `[B, V + marks]`, their level and the number of their frame, to one code `[B]` each."""
+"""Logits `[B, V + 2]`, their level and the number of their frame, to one code `[B]` each."""
 
 
 class Sampler(Protocol):
@@ -32,7 +33,7 @@ class Prior(nn.Module):
     num_quantizers: int  # Q: levels of each frame
     context_frames: int  # frames that the next one is guessed from, or that it is guessed from without a memory
     span_frames: int  # frames of the longest sequence that it learns from and is judged on
-    spread: Tensor  # [Q], the share of each level's targets that was spread over all codes in training
+    smoothing: Tensor  # [Q], the share of each level's targets that was spread over all codes in training
     longest: Tensor  # [1], frames of the longest recording that it learnt, 0 where that is not known
     label: nn.Parameter | None  # [labels + 1, D], what is known of a sound beforehand; row 0: nothing
 
@@ -48,14 +49,15 @@ class Prior(nn.Module):
         super().__init__()
         self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
         self.span_frames = context_frames
-        self.register_buffer("spread", torch.zeros(num_quantizers))
+        self.register_buffer("smoothing", torch.zeros(num_quantizers))
+        store_as(self, {"smoothing": "spread"})
         self.register_buffer("longest", torch.zeros(1))
         self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits `[B, T, Q, V + marks]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
+    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits `[B, T, Q, V + 2]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
 
-        `places` `[B]` are the numbers of the first inputs in their sequences, T at most `span_frames`; `labels` `[B]`
+        `positions` `[B]` are the numbers of the first inputs in their sequences, T at most `span_frames`; `labels` `[B]`
         the sounds' labels from 1 on, 0 where there is none.
         """
         raise NotImplementedError
@@ -68,8 +70,8 @@ class Prior(nn.Module):
         return x + rows[:, None].to(x.dtype)
 
 
-class WordPrior(Prior):
-    """A prior that knows codes by their codewords `[Q, V, C]`, see `CodeTable`; with C = 0 as numbers only."""
+class CodewordPrior(Prior):
+    """A prior that knows codes by their codewords `[Q, V, C]`, see `CodewordEmbedding`; with C = 0 as numbers only."""
 
     codewords: Tensor
     impossible: Tensor
@@ -78,4 +80,6 @@ class WordPrior(Prior):
         label_std = LABEL_STD if codewords.shape[2] else INIT_STD
         super().__init__(codewords.shape[1], codewords.shape[0], context_frames, width, num_labels, label_std)
         self.register_buffer("codewords", codewords.clone())
-        self.register_buffer("impossible", impossible_marks(self.num_quantizers, self.codebook_size), persistent=False)
+        self.register_buffer(
+            "impossible", special_token_mask(self.num_quantizers, self.codebook_size), persistent=False
+        )

@@ -3,59 +3,65 @@
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_MARKS, begin_mark, end_mark
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
 from distill.prior.transformer import INIT_STD
+from distill.storage.weights import store_as
 
 FREE_LEVELS = 1  # whose codes have a part of their own; on finer levels that learns the recordings by heart
-BEND = 128  # hidden units between a codeword and the vector that it is guessed by
+OUTPUT_HIDDEN_SIZE = 128  # hidden units between a codeword and the vector that it is guessed by
 GUESS_STD = 0.1  # of the vectors that logits are products with
 
 
-class CodeTable(nn.Module):
+class CodewordEmbedding(nn.Module):
     """A vector for every code of every level: a function of its codeword, for the first level plus a part of its own.
     Marks have vectors of their own.
 
     What is learnt about one code so serves the codes that sound like it, which on minutes of sound is worth more than
-    anything else (docs/decisions.md). The function is a projection or, with `bend` hidden units, an MLP: what is to be
+    anything else (docs/decisions.md). The function is a projection or, with `hidden_size` hidden units, an MLP: what is to be
     guessed is near a point, and a projection alone has no notion of how near. With `codeword_size` 0 every code has its
     own part and nothing else.
     """
 
-    def __init__(self, levels: int, codebook_size: int, codeword_size: int, width: int, bend: int = 0) -> None:
+    def __init__(self, levels: int, codebook_size: int, codeword_size: int, width: int, hidden_size: int = 0) -> None:
         super().__init__()
-        first, owned = bend or width, FREE_LEVELS if codeword_size else levels
-        self.enter = nn.Parameter(torch.randn(levels, codeword_size, first) / max(1, codeword_size) ** 0.5)
-        self.offset = nn.Parameter(torch.zeros(levels, 1, first)) if bend else None
-        self.leave = nn.Parameter(torch.randn(levels, bend, width) * GUESS_STD / bend**0.5) if bend else None
-        self.own = nn.Parameter(torch.randn(owned, codebook_size, width) * INIT_STD)
-        self.marks = nn.Parameter(torch.randn(levels, NUM_MARKS, width) * INIT_STD)
+        first, owned = hidden_size or width, FREE_LEVELS if codeword_size else levels
+        self.up = nn.Parameter(torch.randn(levels, codeword_size, first) / max(1, codeword_size) ** 0.5)
+        self.up_bias = nn.Parameter(torch.zeros(levels, 1, first)) if hidden_size else None
+        self.down = (
+            nn.Parameter(torch.randn(levels, hidden_size, width) * GUESS_STD / hidden_size**0.5)
+            if hidden_size
+            else None
+        )
+        self.free = nn.Parameter(torch.randn(owned, codebook_size, width) * INIT_STD)
+        self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
+        store_as(self, {"up": "enter", "up_bias": "offset", "down": "leave", "free": "own", "special": "marks"})
 
     def forward(self, codewords: Tensor) -> Tensor:
-        """Codewords `[Q, V, codeword_size]` to vectors `[Q, V + marks, width]`."""
-        vectors: Tensor = self.own
+        """Codewords `[Q, V, codeword_size]` to vectors `[Q, V + 2, width]`."""
+        vectors: Tensor = self.free
         if codewords.shape[2]:
-            known = torch.bmm(codewords, self.enter)
-            if self.offset is not None and self.leave is not None:
-                known = torch.bmm(nn.functional.gelu(known + self.offset), self.leave)
-            vectors = torch.cat([known[:FREE_LEVELS] + self.own, known[FREE_LEVELS:]])
-        return torch.cat([vectors, self.marks.to(vectors.dtype)], dim=1)
+            known = torch.bmm(codewords, self.up)
+            if self.up_bias is not None and self.down is not None:
+                known = torch.bmm(nn.functional.gelu(known + self.up_bias), self.down)
+            vectors = torch.cat([known[:FREE_LEVELS] + self.free, known[FREE_LEVELS:]])
+        return torch.cat([vectors, self.special.to(vectors.dtype)], dim=1)
 
 
-def unit_codewords(codebooks: Tensor) -> Tensor:
+def normalise_codewords(codebooks: Tensor) -> Tensor:
     """Codebooks `[Q, V, C]` with mean square 1 in each level: finer levels have smaller words that matter as much."""
     return codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
-def looked_up(table: Tensor, codes: Tensor) -> Tensor:
-    """The vectors `[..., Q, width]` of codes `[..., Q]` in a table `[Q, V + marks, width]`."""
+def look_up(table: Tensor, codes: Tensor) -> Tensor:
+    """The vectors `[..., Q, width]` of codes `[..., Q]` in a table `[Q, V + 2, width]`."""
     levels, size, width = table.shape
     numbers = codes + size * torch.arange(levels, device=codes.device)
     return nn.functional.embedding(numbers, table.reshape(levels * size, width))
 
 
-def impossible_marks(levels: int, codebook_size: int) -> Tensor:
-    """What to add to logits so that no begin mark is ever guessed, and an end mark at the first level only: `[Q, 1, V + marks]`."""
-    logits = torch.zeros(levels, 1, codebook_size + NUM_MARKS)
-    logits[:, :, begin_mark(codebook_size)] = -torch.inf
-    logits[1:, :, end_mark(codebook_size)] = -torch.inf
+def special_token_mask(levels: int, codebook_size: int) -> Tensor:
+    """What to add to logits so that no begin mark is ever guessed, and an end mark at the first level only: `[Q, 1, V + 2]`."""
+    logits = torch.zeros(levels, 1, codebook_size + NUM_SPECIAL_TOKENS)
+    logits[:, :, bos_token(codebook_size)] = -torch.inf
+    logits[1:, :, eos_token(codebook_size)] = -torch.inf
     return logits

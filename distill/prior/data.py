@@ -4,12 +4,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distill.codes.held_out import codes_by_side
 from distill.codes.sequences import (
     Batch,
     CodeSequences,
@@ -19,7 +21,8 @@ from distill.codes.sequences import (
     random_windows,
     window_count,
 )
-from distill.codes.store import Codes, CodesConfig
+from distill.codes.store import Codes, CodesConfig, CodesReader
+from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.seeds import derive_seed
 
@@ -201,3 +204,29 @@ def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.
         chunk = sorted(order[start : start + size * SORTED_BATCHES], key=lambda index: len(windows[index]))
         batches += [[windows[index] for index in chunk[first : first + size]] for first in range(0, len(chunk), size)]
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def read_prior_data(codes: Path, split: Path) -> PriorData:
+    """What artefacts of codes and split hold for a prior. Raises ArtifactError."""
+    reader = CodesReader(codes)
+    sides, recordings = codes_by_side(reader, split), reader.recordings()
+    try:
+        train, held_out = ([recordings[name] for name in side] for side in (sides.train, sides.held_out))
+    except KeyError as error:
+        raise ArtifactError(
+            f"{codes}: expected a name for every recording, found none for {error}; run `dvc repro` again"
+        ) from error
+    labels = sorted({row.label for row in train} - {""})
+    numbers = {label: number for number, label in enumerate(labels, start=1)}
+    return PriorData(
+        list(sides.train.values()),
+        [sides.groups[name] for name in sides.train],
+        list(sides.held_out.values()),
+        [sides.groups[name] for name in sides.held_out],
+        torch.from_numpy(reader.codebooks()),
+        reader.config,
+        labels,
+        [numbers.get(row.label, 0) for row in train] if labels else None,
+        [numbers.get(row.label, 0) for row in held_out] if labels else None,
+        [row.path for row in train],
+    )

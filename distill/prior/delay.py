@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import delay_codes, undelay
-from distill.codes.sequences import NUM_MARKS, begin_mark
-from distill.prior.base import WordPrior
-from distill.prior.codeword_embedding import BEND, CodeTable, looked_up
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token
+from distill.prior.base import CodewordPrior
+from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up
 from distill.prior.dropout import Dropout
-from distill.prior.transformer import KeyValueCache, Place, Transformer
+from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, Transformer
+from distill.storage.weights import store_as
 
 
-class DelayPrior(WordPrior):
+class DelayPrior(CodewordPrior):
     """A causal transformer over delayed codes (the delay pattern of Copet et al. 2023, MusicGen): position `s` reads level
     q of frame `s - q` and guesses level q of frame `s + 1 - q`."""
 
@@ -26,27 +27,31 @@ class DelayPrior(WordPrior):
         num_labels: int = 0,
     ) -> None:
         super().__init__(codewords, context_frames, hidden_size, num_labels)
+        store_as(self, {"input_embedding": "read", "output_embedding": "guessed", "position_embedding": "place"})
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
-        self.read, self.guessed = CodeTable(*sizes), CodeTable(*sizes, BEND)
-        self.place = Place(hidden_size)
+        self.input_embedding, self.output_embedding = (
+            CodewordEmbedding(*sizes),
+            CodewordEmbedding(*sizes, OUTPUT_HIDDEN_SIZE),
+        )
+        self.position_embedding = LogPositionEmbedding(hidden_size)
         self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
-        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
+        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. A level is guessed from coarser ones of frames to come, too, as far as they come before it."""
         frames = torch.cat([inputs[:, :1], targets], dim=1)
-        unknown = begin_mark(self.codebook_size)
+        unknown = bos_token(self.codebook_size)
         delayed = delay_codes(torch.where(frames < 0, unknown, frames), unknown)
-        return undelay(self.logits(delayed[:, :-1], places, labels))
+        return undelay(self.logits(delayed[:, :-1], positions, labels))
 
     def logits(
-        self, delayed: Tensor, places: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
+        self, delayed: Tensor, positions: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
     ) -> Tensor:
-        """Logits `[B, S, Q, V + marks]` of the places after `delayed` `[B, S, Q]`; with a cache they follow what it holds."""
-        x = looked_up(self.read(self.codewords), delayed).sum(dim=2)
-        x = self.dropout(self.labelled(x + self.place(places, delayed.shape[1]), labels))
-        hidden = self.stack(x, cache, None if cache is None else int(places[0]))
-        guessed = self.guessed(self.codewords)
-        logits = torch.einsum("bsd,qvd->bsqv", hidden, guessed.to(hidden.dtype)).float()
+        """Logits `[B, S, Q, V + 2]` of the places after `delayed` `[B, S, Q]`; with a cache they follow what it holds."""
+        x = look_up(self.input_embedding(self.codewords), delayed).sum(dim=2)
+        x = self.dropout(self.labelled(x + self.position_embedding(positions, delayed.shape[1]), labels))
+        hidden = self.stack(x, cache, None if cache is None else int(positions[0]))
+        table = self.output_embedding(self.codewords)
+        logits = torch.einsum("bsd,qvd->bsqv", hidden, table.to(hidden.dtype)).float()
         return logits + (self.bias + self.impossible)[:, 0]

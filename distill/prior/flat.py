@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import flatten_window, unflatten_codes
-from distill.codes.sequences import NUM_MARKS
+from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import Prior
 from distill.prior.dropout import Dropout
 from distill.prior.transformer import INIT_STD, KeyValueCache, Transformer
@@ -87,10 +87,10 @@ class FlatPrior(Prior):
             num_layers,
             num_heads,
             dropout,
-            NUM_MARKS,
+            NUM_SPECIAL_TOKENS,
         )
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `Prior`. A window knows nothing of its place but whether it is the first."""
         return unflatten_codes(
             self.tokens(flatten_window(inputs, targets), None, self.known(labels)), self.num_quantizers

@@ -79,7 +79,7 @@ def measure_folds(
     rates = []
     for number, part in enumerate(folds):
         training = fit_prior(part, config, seed, fabric, store.below(f"fold-{number}"), interruption=interruption)
-        rates.append(training.fit.best_metrics["val_bits_per_second"])
+        rates.append(training.result.best_metrics["val_bits_per_second"])
         progress.say(f"fold {number + 1} of {len(folds)}: {rates[-1]:.0f} bits per second of audio")
-    spread = statistics.stdev(rates) / math.sqrt(len(rates))
-    return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": spread}
+    smoothing = statistics.stdev(rates) / math.sqrt(len(rates))
+    return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": smoothing}

@@ -6,23 +6,24 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_MARKS
-from distill.prior.base import WordPrior
-from distill.prior.codeword_embedding import BEND, CodeTable, looked_up
+from distill.codes.sequences import NUM_SPECIAL_TOKENS
+from distill.prior.base import CodewordPrior
+from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up
 from distill.prior.dropout import Dropout, HistoryDropout
-from distill.prior.pointer_mixture import Recall
-from distill.prior.transformer import KeyValueCache, Place, ResidualBlock, Transformer, initialise
+from distill.prior.pointer_mixture import PointerMixture
+from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
+from distill.storage.weights import store_as
 
 
 class Tables(NamedTuple):
-    """Vectors `[Q, V + marks, D]` of codes where they are read, where they lead on to finer levels, and where they are guessed."""
+    """Vectors `[Q, V + 2, D]` of codes where they are read, where they lead on to finer levels, and where they are guessed."""
 
-    read: Tensor
-    given: Tensor
-    guessed: Tensor
+    input: Tensor
+    coarser: Tensor
+    output: Tensor
 
 
-class FramePrior(WordPrior):
+class FramePrior(CodewordPrior):
     """A causal transformer over frames; the codes of a frame follow from its output, level by level, through residual
     blocks that know the levels before (as in the RQ-Transformer of Lee et al. 2022, with blocks in place of attention).
     """
@@ -42,58 +43,75 @@ class FramePrior(WordPrior):
     ) -> None:
         """`stack` makes what goes over the frames, where it is not a transformer."""
         super().__init__(codewords, context_frames, hidden_size, num_labels)
+        store_as(self, {"input_embedding": "read", "coarser_embedding": "given", "output_embedding": "guessed"})
+        store_as(self, {"position_embedding": "place", "pointer_mixture": "recall"})
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
-        self.read, self.given, self.guessed = CodeTable(*sizes), CodeTable(*sizes), CodeTable(*sizes, BEND)
-        self.place = Place(hidden_size)
+        self.input_embedding, self.coarser_embedding, self.output_embedding = (
+            CodewordEmbedding(*sizes),
+            CodewordEmbedding(*sizes),
+            CodewordEmbedding(*sizes, OUTPUT_HIDDEN_SIZE),
+        )
+        self.position_embedding = LogPositionEmbedding(hidden_size)
         self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
         self.stack = stack() if stack else Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.to_depth = nn.Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(self.num_quantizers, hidden_size))
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
-        self.recall = Recall(self.num_quantizers, self.codebook_size, hidden_size)
-        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_MARKS))
+        self.pointer_mixture = PointerMixture(self.num_quantizers, self.codebook_size, hidden_size)
+        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
 
-    def forward(self, inputs: Tensor, targets: Tensor, places: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
         tables = self.tables()
-        hidden = self.summaries(tables, inputs, places, labels)
+        hidden = self.summaries(tables, inputs, positions, labels)
         logits, deep = self.guesses(tables, hidden, self.coarser(tables, targets))
-        mixed: Tensor = self.recall(logits, deep, inputs, targets)
+        mixed: Tensor = self.pointer_mixture(logits, deep, inputs, targets)
         return mixed + self.impossible[:, 0]
 
     def coarser(self, tables: Tables, targets: Tensor) -> Tensor:
         """What the coarser codes of each of `targets` `[B, T, Q]` are to the network, `[B, T, Q, D]`."""
-        before = looked_up(tables.given, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
+        before = look_up(tables.coarser, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
         before[:, :, 0] = 0
         return before
 
     def guesses(self, tables: Tables, summaries: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says `[B, T, Q, V + marks]`, before it is mixed with what was said, and what it says that of
+        """What the network says `[B, T, Q, V + 2]`, before it is mixed with what was said, and what it says that of
         `[B, T, Q, D]`."""
         deep = self._deep(summaries[:, :, None] + coarser + self.level)
         batch, frames = deep.shape[:2]
         by_level = deep.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
-        logits = torch.bmm(by_level, tables.guessed.transpose(1, 2)).float() + self.bias
+        logits = torch.bmm(by_level, tables.output.transpose(1, 2)).float() + self.bias
         return logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1), deep
 
     def tables(self) -> Tables:
         """What the codes' vectors are with the weights as they are."""
-        return Tables(self.read(self.codewords), self.given(self.codewords), self.guessed(self.codewords))
+        return Tables(
+            self.input_embedding(self.codewords),
+            self.coarser_embedding(self.codewords),
+            self.output_embedding(self.codewords),
+        )
 
     def summaries(
-        self, tables: Tables, inputs: Tensor, places: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
+        self,
+        tables: Tables,
+        inputs: Tensor,
+        positions: Tensor,
+        labels: Tensor | None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
-        x = self.embedded(tables, inputs, places, labels)
-        start = None if cache is None else int(places[0])
+        x = self.embedded(tables, inputs, positions, labels)
+        start = None if cache is None else int(positions[0])
         return cast(Tensor, self.to_depth(self.stack(x, cache, start)))
 
-    def embedded(self, tables: Tables, inputs: Tensor, places: Tensor, labels: Tensor | None) -> Tensor:
-        """What `inputs` `[B, T, Q]`, from `places` `[B]` on, are to the network, `[B, T, D]`."""
-        x = self.history_dropout(looked_up(tables.read, inputs)).sum(dim=2) + self.place(places, inputs.shape[1])
+    def embedded(self, tables: Tables, inputs: Tensor, positions: Tensor, labels: Tensor | None) -> Tensor:
+        """What `inputs` `[B, T, Q]`, from `positions` `[B]` on, are to the network, `[B, T, D]`."""
+        x = self.history_dropout(look_up(tables.input, inputs)).sum(dim=2) + self.position_embedding(
+            positions, inputs.shape[1]
+        )
         return cast(Tensor, self.dropout(self.labelled(x, labels)))
 
     def _deep(self, x: Tensor) -> Tensor:

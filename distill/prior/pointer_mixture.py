@@ -19,7 +19,7 @@ class _Said(NamedTuple):
     reach: int
 
 
-class Recall(nn.Module):
+class PointerMixture(nn.Module):
     """A pointer-sentinel mixture (Merity et al. 2016) with scores that no recording can be learnt by heart with.
 
     Steady sound says the same again, in words that other recordings may never use. The probability of a code is that of
@@ -43,20 +43,20 @@ class Recall(nn.Module):
         self.register_buffer("ages", torch.tensor(AGES), persistent=False)
 
     def forward(self, logits: Tensor, deep: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Logits `[B, T, Q, V + marks]` of the frames after each of `inputs` `[B, T, Q]`, mixed with what these said.
+        """Logits `[B, T, Q, V + 2]` of the frames after each of `inputs` `[B, T, Q]`, mixed with what these said.
 
         `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `deep` `[B, T, Q, D]` is what the
         logits were made of.
         """
-        places = torch.arange(inputs.shape[1], device=inputs.device)
-        said = _Said(inputs, _one_later(inputs), places[:, None] - places, inputs.shape[1])
+        positions = torch.arange(inputs.shape[1], device=inputs.device)
+        said = _Said(inputs, _one_later(inputs), positions[:, None] - positions, inputs.shape[1])
         return self._mixed(logits, deep, inputs, targets, said)
 
     def near(
         self, logits: Tensor, deep: Tensor, inputs: Tensor, targets: Tensor, earlier: Tensor, reach: int, far: Tensor
     ) -> Tensor:
         """`forward` of nothing but the last `reach` frames before each that is asked for; `earlier` `[B, P, Q]` are those
-        before `inputs`, `far` `[B, T, Q, V + marks]` what codes weigh besides. Time and memory grow with T * reach."""
+        before `inputs`, `far` `[B, T, Q, V + 2]` what codes weigh besides. Time and memory grow with T * reach."""
         frames = inputs.shape[1]
         spare = -frames % reach
         mark = self.codebook_size
@@ -65,8 +65,8 @@ class Recall(nn.Module):
         frames_said, frames_before = (
             part.unfold(1, 2 * reach, reach).flatten(0, 1).mT for part in (said[:, 1:], _one_later(said)[:, 1:])
         )  # [B * blocks, 2 * reach, Q]
-        places = torch.arange(2 * reach, device=inputs.device)
-        ages = places[reach:, None] - places  # [reach, 2 * reach]
+        positions = torch.arange(2 * reach, device=inputs.device)
+        ages = positions[reach:, None] - positions  # [reach, 2 * reach]
 
         def blocks(x: Tensor) -> Tensor:
             padded = nn.functional.pad(x, (0, 0) * (x.ndim - 2) + (0, spare))
@@ -95,7 +95,7 @@ class Recall(nn.Module):
             scores = self._scores(inputs, targets, said)  # [B, Q, T, S]
             top = torch.maximum(scores.amax(dim=3), sentinel).detach()
             weights = (scores - top[..., None]).exp()
-            codes = nn.functional.one_hot(said.frames, logits.shape[3]).to(weights.dtype)  # [B, S, Q, V + marks]
+            codes = nn.functional.one_hot(said.frames, logits.shape[3]).to(weights.dtype)  # [B, S, Q, V + 2]
             copied = weights @ codes.transpose(1, 2)
             known = logits.float().softmax(dim=3).transpose(1, 2) * (sentinel - top).exp()[..., None]
             if far is not None:

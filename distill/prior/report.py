@@ -29,7 +29,7 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
             if event.probe and event.probe["ranked"] < RETRIEVED:
                 progress.say(
                     f"warning: of motifs among {DISTRACTORS} others the memory finds {event.probe['ranked']:.0%} again "
-                    f"(with nothing remembered {event.probe['ranked_muted']:.0%}) after {event.step} steps"
+                    f"(with nothing remembered {event.probe['ranked_ablated']:.0%}) after {event.step} steps"
                 )
         elif isinstance(event, PriorEpochMetrics):
             text = (
@@ -49,13 +49,13 @@ def save_prior(
     folder: Path, training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str
 ) -> dict[str, float]:
     """Write `artifacts/prior`. Returns the figures that compare runs."""
-    fit, best = training.fit, training.fit.best_metrics
+    result, best = training.result, training.result.best_metrics
     artifact = PriorArtifact(
         shape=training.shape,
         training=config,
         recordings=data.recordings,
-        best_epoch=fit.best_epoch,
-        epochs_trained=len(fit.history),
+        best_epoch=result.best_epoch,
+        epochs_trained=len(result.history),
         final_perplexity=training.complete.final_perplexity,
         best_perplexity=training.complete.best_perplexity,
         val_bits_per_second=best["val_bits_per_second"],
@@ -66,9 +66,9 @@ def save_prior(
         folder,
         training.model,
         artifact,
-        fit.history,
-        fit.journal,
+        result.history,
+        result.log,
         lambda place: save_reference(place, data.reference()),
     )
     figures = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
-    return {**figures, **fit.counts, "is_memorizing": float(training.complete.was_memorizing)}
+    return {**figures, **result.counts, "is_memorizing": float(training.complete.was_memorizing)}

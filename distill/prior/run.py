@@ -1,126 +1,62 @@
-"""The prior from coded recordings on disk to an artefact on disk, resumed where it was left: one way for stage and command."""
+"""The prior from coded recordings on disk to an artefact on disk, for stage and command alike."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from distill.codes.store import CodesReader, codes_by_side
-from distill.errors import ArtifactError
 from distill.execution import Execution
-from distill.params import Auto, PriorParams, SplitParams, TierName, tier_for
-from distill.prior.data import PriorData
+from distill.params import Params
+from distill.prior.data import read_prior_data
 from distill.prior.folds import measure_folds, planned_folds
 from distill.prior.report import save_prior, show_prior_progress
 from distill.prior.training import PriorTraining, fit_prior
-from distill.progress import ProgressReport
 from distill.storage.files import sha256_file, sha256_files
-from distill.training.artifact import checkpoint_key, fingerprint
-from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.interruption import catch_interruption, watch_for_stop
-from distill.training.tracking import tracked
+from distill.training.folders import RunFolders
+from distill.training.run import FinishedRun, Job, RunContext, run_training
 
 
-@dataclass(frozen=True)
-class PriorSettings:
-    """What decides the prior that coded recordings give."""
+class PriorJob(Job[PriorTraining]):
+    """Training of a prior on the codes in a folder, held out by a split, as `run_training` takes it."""
 
-    prior: PriorParams
-    split: SplitParams
-    tier: TierName | Auto
-    seed: int
+    stage, label = "train_prior", "prior"
 
+    def __init__(self, codes: Path, split: Path, params: Params) -> None:
+        self.data, self.seed = read_prior_data(codes, split), params.seed
+        self.recordings = self.data.recordings
+        self.config = params.prior_config(self.recordings)
+        self.folds = planned_folds(self.data, self.config, self.seed)
+        self.inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
+        memory = self.config.model_dump()["memory"] or {}
+        self.settings = {
+            **self.config.model_dump(exclude={"memory"}),
+            **{f"memory.{key}": value for key, value in memory.items()},
+            "seed": self.seed,
+            "tier": params.tier_name(self.recordings),
+        }
 
-@dataclass(frozen=True)
-class PriorRun:
-    """A training that reached its end. `store` holds the way there: clear it once what was made of it is safe."""
-
-    training: PriorTraining
-    figures: Mapping[str, float]
-    recordings: int
-    store: CheckpointStore
-    is_first: bool  # of the processes of the training: the one that writes
-
-
-def read_prior_data(codes: Path, split: Path) -> PriorData:
-    """What artefacts of codes and split hold for a prior. Raises ArtifactError."""
-    reader = CodesReader(codes)
-    sides, recordings = codes_by_side(reader, split), reader.recordings()
-    try:
-        train, held_out = ([recordings[name] for name in side] for side in (sides.train, sides.held_out))
-    except KeyError as error:
-        raise ArtifactError(
-            f"{codes}: expected a name for every recording, found none for {error}; run `dvc repro` again"
-        ) from error
-    labels = sorted({row.label for row in train} - {""})
-    numbers = {label: number for number, label in enumerate(labels, start=1)}
-    return PriorData(
-        list(sides.train.values()),
-        [sides.groups[name] for name in sides.train],
-        list(sides.held_out.values()),
-        [sides.groups[name] for name in sides.held_out],
-        torch.from_numpy(reader.codebooks()),
-        reader.config,
-        labels,
-        [numbers.get(row.label, 0) for row in train] if labels else None,
-        [numbers.get(row.label, 0) for row in held_out] if labels else None,
-        [row.path for row in train],
-    )
-
-
-def run_prior_training(
-    codes: Path,
-    split: Path,
-    folder: Path,
-    checkpoints: Path,
-    settings: PriorSettings,
-    execution: Execution,
-    tracking_root: Path | None,
-    stop: Path,
-) -> PriorRun:
-    """Train on the codes in `codes`, held out by `split`, and write the artefact `folder`.
-
-    Goes on from the state below `checkpoints` that has the same inputs, settings and code. A file that appears at
-    `stop` ends training with the best weights so far. Raises Interrupted after saving.
-    """
-    fabric = make_fabric(execution)
-    data = read_prior_data(codes, split)
-    config = settings.prior.resolve(data.recordings, settings.tier, settings.split)
-    folds = planned_folds(data, config, settings.seed)
-    resolved = {
-        **config.model_dump(exclude={"memory"}),
-        **{f"memory.{key}": value for key, value in (config.model_dump()["memory"] or {}).items()},
-        "seed": settings.seed,
-        "tier": tier_for(data.recordings, settings.tier).name,
-    }
-    inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
-    mark = fingerprint("train_prior", inputs, resolved)
-    store = CheckpointStore(checkpoints / checkpoint_key(mark))
-    is_first = fabric.global_rank == 0
-    with (
-        catch_interruption() as interruption,
-        tracked(tracking_root, "train_prior", mark, {**resolved, "recordings": data.recordings}, is_first) as tracker,
-        ProgressReport("prior", quiet=not is_first) as progress,
-    ):
-        training = fit_prior(
-            data,
-            config,
-            settings.seed,
-            fabric,
-            store,
-            show_prior_progress(progress, tracker),
-            tracker.metrics,
-            interruption,
-            watch_for_stop(stop, progress),
+    def train(self, run: RunContext) -> PriorTraining:
+        """See `Job`."""
+        return fit_prior(
+            self.data,
+            self.config,
+            self.seed,
+            run.fabric,
+            run.store,
+            show_prior_progress(run.progress, run.tracker),
+            run.tracker.metrics,
+            run.interruption,
+            run.stop,
         )
-        for remark in training.fit.remarks:
-            progress.say(remark)
-        figures = measure_folds(folds, config, settings.seed, fabric, store, progress, interruption)
-        if is_first:
-            tracker.metrics(figures, 0)
-            figures |= save_prior(folder, training, config, data, mark)
-            for name in ("model.safetensors", "config.json", "metrics.jsonl"):
-                tracker.artifact(folder / name, "checkpoint")
-    return PriorRun(training, figures, data.recordings, store, is_first)
+
+    def measure(self, trained: PriorTraining, run: RunContext) -> dict[str, float]:  # noqa: ARG002
+        """See `Job`. Cross-validation, where the settings ask for it."""
+        return measure_folds(self.folds, self.config, self.seed, run.fabric, run.store, run.progress, run.interruption)
+
+    def save(self, trained: PriorTraining, folder: Path, mark: str) -> dict[str, float]:
+        """See `Job`."""
+        return save_prior(folder, trained, self.config, self.data, mark)
+
+
+def train_prior_of_codes(
+    codes: Path, split: Path, folder: Path, params: Params, execution: Execution, folders: RunFolders
+) -> FinishedRun[PriorTraining]:
+    """Train on the codes in `codes`, held out by `split`, and write the artefact `folder`; see `run_training`."""
+    return run_training(lambda: PriorJob(codes, split, params), folder, execution, folders)

@@ -9,11 +9,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from distill.codes.sequences import IGNORED, NUM_MARKS, Batch, CodeSequences, Window, covering_windows, pad_batch
+from distill.codes.sequences import (
+    IGNORED,
+    NUM_SPECIAL_TOKENS,
+    Batch,
+    CodeSequences,
+    Window,
+    covering_windows,
+    pad_batch,
+)
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.data import PriorData, WindowSampler
-from distill.training.distributed import Agreement
+from distill.training.distributed import Distributed
 from distill.training.metrics_log import Line
 
 SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
@@ -54,7 +62,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
             nats = window_nats(model, on_device(batch, fabric)).plain
         sums[0] += nats.double().sum(dim=(0, 1)).cpu()
         sums[1] += (batch.targets != IGNORED).sum(dim=(0, 1))
-    return Agreement(fabric).sum(sums)
+    return Distributed(fabric).sum(sums)
 
 
 def alike_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
@@ -78,15 +86,15 @@ class Nats(NamedTuple):
 
 def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
     """The targets of a batch. `smoothing` `[Q]` is the share of each label that is spread over all codes of its level."""
-    logits = model(batch.inputs, batch.targets, batch.places, batch.labels).float()
+    logits = model(batch.inputs, batch.targets, batch.positions, batch.labels).float()
     asked = (batch.targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
     chosen = logits.gather(3, batch.targets.clamp_min(0)[..., None])[..., 0]
     nats = (log_sum - chosen) * asked
     if smoothing is None:
         return Nats(nats, nats)
-    spread = (log_sum - logits[..., :-NUM_MARKS].mean(dim=3)) * asked
-    return Nats(nats, nats + smoothing * (spread - nats))
+    uniform = (log_sum - logits[..., :-NUM_SPECIAL_TOKENS].mean(dim=3)) * asked
+    return Nats(nats, nats + smoothing * (uniform - nats))
 
 
 def smoothing_of(config: PriorConfig, levels: int) -> Tensor:
@@ -106,7 +114,7 @@ def on_device(batch: Batch, fabric: Fabric) -> Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
+class BatchShare:
     """A process's part of a batch, and the targets of the whole batch divided by the number of processes."""
 
     batch: Batch
@@ -128,15 +136,15 @@ class PriorTask:
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
         self.probed = on_device(self.sampler.probe(), fabric)
-        self.smoothing = fabric.to_device(model.spread.clone())
+        self.smoothing = fabric.to_device(model.smoothing.clone())
 
-    def batches(self, epoch: int, skip: int) -> Iterator[Share]:
+    def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         world = self.fabric.world_size
         for batch in self.sampler.batches(epoch, skip):
             share = batch if world == 1 else batch.part(self.fabric.global_rank, world)
-            yield Share(on_device(share, self.fabric), targets_in(batch) / world)
+            yield BatchShare(on_device(share, self.fabric), targets_in(batch) / world)
 
-    def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         nats, smoothed = window_nats(model, batch.batch, self.smoothing)
         return {"objective": smoothed.sum() / batch.tokens, "train_loss": nats.detach().sum() / batch.tokens}
 
@@ -145,7 +153,7 @@ class PriorTask:
             nats = window_nats(self.model, self.probed).plain
         return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probed)))
 
-    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
         return {}
 
     def validate(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.novelty.memorization import Alike, MemorizationCheck, alike_recordings, check_memorization
-from distill.params import WITH_DEPTH, MemoryParams, PriorConfig
+from distill.params import WITH_DEPTH, MemoryConfig, PriorConfig
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
 from distill.prior.data import PriorData
@@ -24,12 +24,12 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
 from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
 from distill.training.interruption import Interruption
-from distill.training.task import Epoch, FitResult, FitSettings, Step
-from distill.training.trainer import Fit
+from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
+from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-RECALL_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
-RECOLLECTION = tuple(f"recollection.{name}" for name in SCORES)  # likewise
+POINTER_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
+RETRIEVAL = tuple(f"retrieval.{name}" for name in SCORES)  # likewise
 LABEL_RATE = 10.0  # likewise: one vector for each label, and few windows that speak of it
 WINDOWS_PER_SHARD = 8
 
@@ -43,7 +43,7 @@ class PriorTraining:
 
     model: Prior
     shape: PriorShape
-    fit: FitResult
+    result: TrainingResult
     complete: PriorTrainingCompleteEvent
 
 
@@ -70,7 +70,7 @@ def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels:
     )
 
 
-def memory_shape(memory: MemoryParams, context: int, codes: CodesConfig) -> MemoryShape:
+def memory_shape(memory: MemoryConfig, context: int, codes: CodesConfig) -> MemoryShape:
     """What the settings ask for. Raises ParamsError for a window that is long beside the shards: no gradient goes further
     back than where its shard begins."""
     if WINDOWS_PER_SHARD * context > memory.shard_length:
@@ -94,14 +94,14 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, 5))
         model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
-    model.spread.copy_(smoothing_of(config, data.codes.num_quantizers))
+    model.smoothing.copy_(smoothing_of(config, data.codes.num_quantizers))
     model.longest.fill_(max(len(views[0]) for views in data.train))
     return shape, model
 
 
-def fit_settings(config: PriorConfig, seed: int) -> FitSettings:
+def trainer_settings(config: PriorConfig, seed: int) -> TrainerSettings:
     """What the loop needs of the settings."""
-    return FitSettings(
+    return TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -110,7 +110,7 @@ def fit_settings(config: PriorConfig, seed: int) -> FitSettings:
         warmup_steps=config.warmup_steps,
         patience=config.patience,
         seed=seed,
-        rate_shares={"recall.": RECALL_RATE, "label": LABEL_RATE, **dict.fromkeys(RECOLLECTION, RECALL_RATE)},
+        rate_shares={"pointer_mixture.": POINTER_RATE, "label": LABEL_RATE, **dict.fromkeys(RETRIEVAL, POINTER_RATE)},
         average=config.weight_averaging,
     )
 
@@ -135,21 +135,21 @@ def fit_prior(
     whole = (data, config, seed, fabric)
     task = MemoryTask(model, *whole) if isinstance(model, MemoryPrior) else PriorTask(model, *whole)
     watcher = _Watcher(config, data, callback, on_metrics)
-    fit = Fit(
-        task, fit_settings(config, seed), fabric, store, watcher.step, watcher.epoch, interruption, cancel_event
+    result = Trainer(
+        task, trainer_settings(config, seed), fabric, store, watcher.step, watcher.epoch, interruption, cancel_event
     ).run()
-    last = fit.history[-1]
+    last = result.history[-1]
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
         final_val_loss=last["val_loss"],
         final_perplexity=last["val_perplexity"],
-        best_perplexity=math.exp(fit.best_loss),
-        epochs_trained=len(fit.history),
-        was_memorizing=watcher.check(math.exp(fit.best_loss)).is_memorizing,
+        best_perplexity=math.exp(result.best_loss),
+        epochs_trained=len(result.history),
+        was_memorizing=watcher.check(math.exp(result.best_loss)).is_memorizing,
     )
     if callback is not None:
         callback(complete)
-    return PriorTraining(model.cpu().eval(), shape, fit, complete)
+    return PriorTraining(model.cpu().eval(), shape, result, complete)
 
 
 class _Watcher:

@@ -87,7 +87,7 @@ class RotaryEmbedding(nn.Module):
         return angles.cos(), angles.sin()
 
 
-def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     """Queries or keys `[..., T, head_size]`, turned."""
     cosines, sines = (turn.to(x.dtype) for turn in turns)
     first, second = x.chunk(2, dim=-1)
@@ -119,7 +119,7 @@ class Block(nn.Module):
         batch, count, width = x.shape
         heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
-        return (query, key, value) if turns is None else (turned(query, turns), turned(key, turns), value)
+        return (query, key, value) if turns is None else (rotate(query, turns), rotate(key, turns), value)
 
     def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, count, width = x.shape
@@ -136,7 +136,7 @@ class Block(nn.Module):
         return mixed.transpose(1, 2).reshape(batch, count, width)
 
 
-class Place(nn.Module):
+class LogPositionEmbedding(nn.Module):
     """A vector for how far into its recording a position is: fine near the beginning, coarser later."""
 
     def __init__(self, width: int) -> None:
@@ -144,10 +144,10 @@ class Place(nn.Module):
         self.project = nn.Linear(2 * PLACE_RATES, width)
         nn.init.normal_(self.project.weight, std=INIT_STD)
 
-    def forward(self, places: Tensor, count: int) -> Tensor:
-        """`[B, count, width]` of positions from `places` `[B]` on."""
-        numbers = places[:, None] + torch.arange(count, device=places.device)
-        rates = 2.0 ** torch.arange(PLACE_RATES, device=places.device) * (math.pi / 16)
+    def forward(self, positions: Tensor, count: int) -> Tensor:
+        """`[B, count, width]` of positions from `positions` `[B]` on."""
+        numbers = positions[:, None] + torch.arange(count, device=positions.device)
+        rates = 2.0 ** torch.arange(PLACE_RATES, device=positions.device) * (math.pi / 16)
         angles = (1 + numbers.float()).log2()[..., None] * rates
         return cast(Tensor, self.project(torch.cat([angles.sin(), angles.cos()], dim=-1)))
 

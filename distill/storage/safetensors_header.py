@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import ArtifactError
-from distill.text import shown
+from distill.text import one_line
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
         if _depth(values) > limits.depth:
             raise ValueError(f"{key} nested deeper than {limits.depth}")
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: expected {what}, found a damaged file ({shown(error)}); get it again") from error
+        raise ArtifactError(
+            f"{path}: expected {what}, found a damaged file ({one_line(error)}); get it again"
+        ) from error
     return Header(values, tensors)
 
 

@@ -1,9 +1,9 @@
 """Weights on disk and their hashes."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +30,30 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those whose names begin so, without the beginning."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def store_as(module: nn.Module, names: Mapping[str, str]) -> None:
+    """Give parts of a module other names in state dicts, and so in files, than in the code: `names` maps code to file.
+
+    Names in files are part of the file format and stay when the code is renamed.
+    """
+
+    def to_file(_: nn.Module, state: MutableMapping[str, Any], prefix: str, __: object) -> None:
+        _rename(state, prefix, names)
+
+    def to_code(_: nn.Module, state: MutableMapping[str, Any], prefix: str, *__: object) -> None:
+        _rename(state, prefix, {stored: name for name, stored in names.items()})
+
+    module.register_state_dict_post_hook(to_file)
+    module.register_load_state_dict_pre_hook(to_code)
+
+
+def _rename(state: MutableMapping[str, Any], prefix: str, names: Mapping[str, str]) -> None:
+    for key in list(state):
+        if key.startswith(prefix):
+            head, dot, rest = key.removeprefix(prefix).partition(".")
+            if head in names:
+                state[prefix + names[head] + dot + rest] = state.pop(key)
 
 
 def weights_sha256(module: nn.Module) -> str:

@@ -6,7 +6,7 @@ import sys
 MMAP_MAX, TRIM_THRESHOLD, ARENA_MAX = -4, -1, -8  # of glibc's mallopt
 
 
-def keep_memory() -> bool:
+def keep_freed_memory() -> bool:
     """Let this process keep what it frees: a training step needs as much as the one before it. Says whether it will.
 
     By default glibc gives large blocks back to the system, which fills them with zeros page by page when the next step

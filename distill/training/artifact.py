@@ -8,24 +8,21 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from pydantic import ValidationError
 from torch import nn
 
-import distill
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
 from distill.storage.files import (
     atomic_folder,
     canonical_json,
     read_json,
-    sha256_files,
     sha256_text,
     write_bytes,
     write_json,
 )
 from distill.storage.weights import save_weights
-from distill.training.metrics_log import JOURNAL, journal_text
+from distill.training.metrics_log import METRICS_LOG, json_lines
 
 MAX_CURVE_POINTS = 1000
 WEIGHTS = "model.safetensors"
@@ -38,19 +35,12 @@ def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, An
     return sha256_text(canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings)}))
 
 
-def checkpoint_key(mark: str) -> str:
-    """Name of the resume state of the run with this fingerprint; other code or another torch does not go on with it."""
-    package = Path(distill.__file__).parent
-    code = sha256_files([*package.rglob("*.py"), *package.rglob("*.safetensors")], package)
-    return sha256_text(canonical_json({"fingerprint": mark, "code": code, "torch": torch.__version__}))[:24]
-
-
 def save_artifact(
     folder: Path,
     model: nn.Module,
     config: Settings,
     history: Sequence[Mapping[str, float]],
-    journal: Sequence[Mapping[str, Any]],
+    log: Sequence[Mapping[str, Any]],
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
     """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, `metrics.jsonl`, and more.
@@ -66,7 +56,7 @@ def save_artifact(
         writer.writeheader()
         writer.writerows(history)
         write_bytes(temporary / "history.csv", text.getvalue().encode())
-        write_bytes(temporary / JOURNAL, journal_text(journal).encode())
+        write_bytes(temporary / METRICS_LOG, json_lines(log).encode())
         if write_more is not None:
             write_more(temporary)
 

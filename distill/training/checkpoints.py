@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.errors import ArtifactError
 from distill.storage.files import canonical_json, write_bytes
-from distill.training.metrics_log import JOURNAL
+from distill.training.metrics_log import METRICS_LOG
 
 KEPT = 5  # places to go on from
 
@@ -39,9 +39,9 @@ class CheckpointStore:
         self.folder = folder
 
     @property
-    def journal(self) -> Path:
+    def log(self) -> Path:
         """Where the training writes down what happens."""
-        return self.folder / JOURNAL
+        return self.folder / METRICS_LOG
 
     def below(self, name: str) -> "CheckpointStore":
         """A store for a part of the run, forgotten with it."""

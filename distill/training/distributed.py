@@ -20,7 +20,7 @@ class Stop(Protocol):
         """Whether to end."""
 
 
-class Agreement:
+class Distributed:
     """Between processes: means of the losses, and whether to stop. Every process calls the same methods in the same order."""
 
     def __init__(self, fabric: Fabric) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from distill.storage.files import canonical_json, write_bytes
 
-JOURNAL = "metrics.jsonl"
+METRICS_LOG = "metrics.jsonl"
 
 Line = dict[str, float | int | str]
 
 
-class Journal:
+class MetricsLog:
     """Lines in memory and, with a path, in a file. No times are in it, so that equal trainings leave equal journals."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -26,15 +26,15 @@ class Journal:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(journal_text([line]))
+                file.write(json_lines([line]))
 
     def rewind(self, lines: list[Any]) -> None:
         """Go back to what a checkpoint remembers: what came later will come again."""
         self.lines = [dict(line) for line in lines]
         if self.path is not None and (self.lines or self.path.exists()):
-            write_bytes(self.path, journal_text(self.lines).encode())
+            write_bytes(self.path, json_lines(self.lines).encode())
 
 
-def journal_text(lines: Sequence[Mapping[str, Any]]) -> str:
+def json_lines(lines: Sequence[Mapping[str, Any]]) -> str:
     """Lines as `metrics.jsonl` has them."""
     return "".join(canonical_json(dict(line)) + "\n" for line in lines)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from distill.storage.weights import under
 from distill.training.checkpoints import Tensors, optimizer_tensors, restore_optimizer
-from distill.training.task import FitSettings
+from distill.training.task import TrainerSettings
 from distill.training.weight_average import WeightAverage
 
 
-class Learner:
+class OptimizerStep:
     """A network that AdamW moves, on the fabric's device. `wrapped` is what computes losses."""
 
-    def __init__(self, model: nn.Module, settings: FitSettings, fabric: Fabric) -> None:
+    def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
         self.model, self.settings, self.fabric = model, settings, fabric
         optimizer = torch.optim.AdamW(
             _parameter_groups(model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
@@ -25,7 +25,7 @@ class Learner:
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
         self.average = WeightAverage(model, settings.average) if settings.average else None
 
-    def differentiate(self, objective: Tensor) -> float:
+    def backward(self, objective: Tensor) -> float:
         """Gradients of the objective, clipped; their norm before that."""
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(objective)
@@ -62,22 +62,22 @@ class Learner:
             tensors |= {f"average.{key}": value for key, value in self.average.values.items()}
         return tensors | optimizer_tensors(self.optimizer)
 
-    def go_on_from(self, tensors: Tensors) -> None:
+    def load_state(self, tensors: Tensors) -> None:
         """Back to where `tensors` gave those."""
         self.model.load_state_dict(under("model.", tensors))
         if self.average is not None:
-            self.average.put_back(under("average.", tensors))
+            self.average.load(under("average.", tensors))
         restore_optimizer(self.optimizer, tensors)
 
-    def begin_again(self, weights: Tensors) -> None:
+    def restart(self, weights: Tensors) -> None:
         """From these weights on, with fresh moments."""
         self.model.load_state_dict(weights)
         if self.average is not None:
-            self.average.put_back(weights)
+            self.average.load({name: value.detach() for name, value in self.average.parameters.items()})
         self.optimizer.state.clear()
 
 
-def _parameter_groups(model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+def _parameter_groups(model: nn.Module, settings: TrainerSettings) -> list[dict[str, Any]]:
     """Weight decay acts on matrices and kernels, not on biases, norms and scales; some parts learn more slowly."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, value in model.named_parameters():

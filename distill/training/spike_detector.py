@@ -24,7 +24,7 @@ class Reading:
 
 
 @dataclass
-class PerplexityTelemetry:
+class SpikeDetector:
     """Spike: a perplexity further above the moving average than 5 % and than the 99th percentile of recent
     deltas plus one deviation, or one that is not finite. A spike is remembered nowhere."""
 
@@ -56,6 +56,6 @@ class PerplexityTelemetry:
         return max(MIN_THRESHOLD, quantile + statistics.pstdev(ordered))
 
     @classmethod
-    def restored(cls, values: Mapping[str, Any]) -> "PerplexityTelemetry":
+    def restored(cls, values: Mapping[str, Any]) -> "SpikeDetector":
         """What `vars()` of one gave."""
         return cls(**values)

@@ -38,8 +38,8 @@ class Task(Protocol[B]):
     def probe(self) -> float | None:
         """Perplexity of a fixed batch of training data, in eval mode and without gradients; None for no such watch."""
 
-    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:
-        """Whatever else there is to know after `step` batches, in eval mode and without gradients; `journal` are the lines so far.
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
+        """Whatever else there is to know after `step` batches, in eval mode and without gradients; `log` are the lines so far.
 
         Raises DistillError where to train on makes no sense.
         """
@@ -49,7 +49,7 @@ class Task(Protocol[B]):
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class TrainerSettings:
     """Numbers of the loop that codec and prior share."""
 
     epochs: int
@@ -95,7 +95,7 @@ class Epoch:
 
 
 @dataclass
-class FitResult:
+class TrainingResult:
     """What a run leaves behind. `best_tensors` and `last_tensors` are the model's state dict of the best epoch and,
     not averaged, at the end. Epochs count from 0; a `best_epoch` of -1 is the start, before the first step.
     `best_metrics` are those of the best epoch. `cancelled` says that it was asked to stop, `diverged` that rolling back
@@ -110,7 +110,7 @@ class FitResult:
     rollbacks: int = 0
     cancelled: bool = False
     diverged: bool = False
-    journal: list[Line] = field(default_factory=list)
+    log: list[Line] = field(default_factory=list)
 
     @property
     def remarks(self) -> list[str]:
@@ -141,7 +141,7 @@ class FitResult:
         }
 
 
-def learning_rate_at(step: int, total_steps: int, settings: FitSettings) -> float:
+def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings) -> float:
     """Linear warm-up, then a cosine down to 5 % of the peak."""
     warmup = min(settings.warmup_steps, max(1, total_steps // 10))
     if step < warmup:

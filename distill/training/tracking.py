@@ -55,6 +55,15 @@ def tracked(
     tracker.finish()
 
 
+def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, float], folder: Path) -> None:
+    """Add the audition of a model to the run that trained its prior: the figures, and the folder with the sounds."""
+    tracker = Tracker(root, "train_prior", fingerprint)
+    tracker.resume_latest()
+    tracker.metrics({f"audition/{name}": value for name, value in figures.items()}, 0)
+    tracker.flush()
+    tracker.artifact(folder, "audition")
+
+
 class Tracker:
     """One MLflow run. The first failure is a warning with its cause; from then on nothing is sent any more."""
 

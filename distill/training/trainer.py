@@ -16,14 +16,14 @@ import torch
 from distill.errors import DistillError
 from distill.seeds import derive_seed
 from distill.storage.weights import under
-from distill.training.allocator import keep_memory
+from distill.training.allocator import keep_freed_memory
 from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
-from distill.training.distributed import Agreement, Stop
+from distill.training.distributed import Distributed, Stop
 from distill.training.interruption import Interruption
-from distill.training.metrics_log import Journal, Line
-from distill.training.optimizer import Learner
-from distill.training.spike_detector import PerplexityTelemetry
-from distill.training.task import Epoch, FitResult, FitSettings, Step, Task, learning_rate_at
+from distill.training.metrics_log import Line, MetricsLog
+from distill.training.optimizer import OptimizerStep
+from distill.training.spike_detector import SpikeDetector
+from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingResult, learning_rate_at
 
 DROP_FACTOR = 0.2  # of the learning rate when patience is over and there is a drop left
 WATCH_STEPS = 50  # between looks at the probe; where it finds nothing is where a rollback would go back to
@@ -48,8 +48,8 @@ class _State:
     sums: dict[str, float] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
-    telemetry: dict[str, Any] = field(default_factory=dict)
-    journal: list[Line] = field(default_factory=list)
+    spike_detector: dict[str, Any] = field(default_factory=dict)
+    log: list[Line] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class _Snapshot:
     tensors: Tensors
 
 
-class Fit(Generic[B]):
+class Trainer(Generic[B]):
     """One run of a task. `run()` trains to the end, from a checkpoint if the store has one."""
 
     def __init__(
         self,
         task: Task[B],
-        settings: FitSettings,
+        settings: TrainerSettings,
         fabric: lightning_fabric.Fabric,
         store: CheckpointStore | None = None,
         on_step: Callable[[Step], None] | None = None,
@@ -77,26 +77,26 @@ class Fit(Generic[B]):
         self.task, self.settings, self.fabric, self.store = task, settings, fabric, store
         self.on_step, self.on_epoch = on_step, on_epoch
         self.interruption, self.cancel_event = interruption, cancel_event
-        self.agreement = Agreement(fabric)
-        self.model, self.learner = task.model, Learner(task.model, settings, fabric)
+        self.distributed = Distributed(fabric)
+        self.model, self.optimizer_step = task.model, OptimizerStep(task.model, settings, fabric)
         self.state = _State()
-        self.telemetry = PerplexityTelemetry()
-        self.journal = Journal(store.journal if store is not None and self.agreement.is_first else None)
+        self.spike_detector = SpikeDetector()
+        self.log = MetricsLog(store.log if store is not None and self.distributed.is_first else None)
         self.best_tensors: Tensors = {}
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._best_is_new = False
         self._started = self._saved = time.monotonic()
         self._save_seconds = 0.0
 
-    def run(self) -> FitResult:
+    def run(self) -> TrainingResult:
         """Train; leaves the best weights in the model. Raises Interrupted after saving, DistillError when it diverges."""
-        keep_memory()
+        keep_freed_memory()
         self._restore()
         if self.settings.start_counts and self.state.best_loss is None:
             self._measure_start()
         with torch.random.fork_rng(devices=[]):
             while len(self.state.history) < self.settings.epochs and not (
-                self.agreement.cancelled or self.state.diverged
+                self.distributed.cancelled or self.state.diverged
             ):
                 if self._out_of_patience():
                     if self.state.drops == self.settings.drops:
@@ -106,11 +106,11 @@ class Fit(Generic[B]):
         if self.state.best_loss is None:
             self._validate(time.monotonic())
         self._save()  # whatever happens before the result is safe elsewhere
-        last_tensors = self.learner.weights()
+        last_tensors = self.optimizer_step.weights()
         self.model.load_state_dict(self.best_tensors)
         state = self.state
         assert state.best_loss is not None
-        return FitResult(
+        return TrainingResult(
             best_tensors=self.best_tensors,
             last_tensors=last_tensors,
             best_epoch=state.best_epoch,
@@ -118,9 +118,9 @@ class Fit(Generic[B]):
             best_metrics=state.start if state.best_epoch < 0 else state.history[state.best_epoch],
             history=state.history,
             rollbacks=state.rollbacks,
-            cancelled=self.agreement.cancelled,
+            cancelled=self.distributed.cancelled,
             diverged=state.diverged,
-            journal=self.journal.lines,
+            log=self.log.lines,
         )
 
     def _epoch(self) -> None:
@@ -132,14 +132,14 @@ class Fit(Generic[B]):
             self._train_step(epoch, batch)
             if self.state.diverged:
                 return
-            self.agreement.look(self.interruption, self.cancel_event)
-            if self.agreement.cancelled:
-                self.journal.add({"step": self.state.step, "event": "stopped as asked"})
+            self.distributed.look(self.interruption, self.cancel_event)
+            if self.distributed.cancelled:
+                self.log.add({"step": self.state.step, "event": "stopped as asked"})
                 return
-            if self.agreement.signal is not None:
+            if self.distributed.signal is not None:
                 self._save()
                 Interruption.leave(
-                    self.agreement.signal,
+                    self.distributed.signal,
                     f"training is saved after step {self.state.step} of {self.total_steps}; run the same command to go on",
                 )
         self._validate(began)
@@ -150,15 +150,15 @@ class Fit(Generic[B]):
         rate = self._rate_at(self.state.step)
         torch.manual_seed(derive_seed(self.settings.seed + self.fabric.global_rank, 1, self.state.step))
         self.model.train()
-        losses = self.task.losses(self.learner.wrapped, batch)
+        losses = self.task.losses(self.optimizer_step.wrapped, batch)
         inspected: dict[str, float] = {}
-        norm = self.learner.differentiate(losses.pop("objective", losses["train_loss"]))
+        norm = self.optimizer_step.backward(losses.pop("objective", losses["train_loss"]))
         values = {name: float(value.detach()) for name, value in losses.items()}
-        values = self.agreement.mean(values)
+        values = self.distributed.mean(values)
         values["gradient_norm"] = norm
         self.state.step += 1
         if all(math.isfinite(value) for value in values.values()):
-            self.learner.step(rate, self._place)
+            self.optimizer_step.step(rate, self._place)
             self.state.counted_steps += 1
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
@@ -179,7 +179,7 @@ class Fit(Generic[B]):
             perplexity = self.task.probe()
         line: Line = {"step": self.state.step, "loss": loss}
         if perplexity is not None:
-            reading = self.telemetry.observe(self.agreement.first({"perplexity": perplexity})["perplexity"])
+            reading = self.spike_detector.observe(self.distributed.first({"perplexity": perplexity})["perplexity"])
             if reading.is_spike:
                 self._roll_back(
                     f"found a perplexity of {reading.perplexity:.4g} on training data, "
@@ -189,11 +189,11 @@ class Fit(Generic[B]):
             line |= {"perplexity": reading.perplexity, "ppl_delta": reading.delta}
         try:
             with torch.no_grad():
-                inspected = self.task.inspect(self.state.step, self.journal.lines)
+                inspected = self.task.inspect(self.state.step, self.log.lines)
         except DistillError:
             self._save()
             raise
-        self.journal.add(line | inspected)
+        self.log.add(line | inspected)
         self._snapshot = self._take_snapshot()
         return inspected
 
@@ -201,8 +201,8 @@ class Fit(Generic[B]):
         """Undo what was learnt since the last snapshot and go on with the data that comes next."""
         if self.state.rollbacks == MAX_ROLLBACKS:
             self.state.diverged = True
-            self.learner.go_on_from(self._snapshot.tensors)
-            self.journal.add({"step": self.state.step, "event": "diverged", "reason": reason})
+            self.optimizer_step.load_state(self._snapshot.tensors)
+            self.log.add({"step": self.state.step, "event": "diverged", "reason": reason})
             if self.state.best_loss is None:
                 raise DistillError(
                     f"training stopped at step {self.state.step}: expected finite, falling losses, {reason} after "
@@ -210,21 +210,21 @@ class Fit(Generic[B]):
                 )
             return
         self.state.rollbacks += 1
-        self.learner.go_on_from(self._snapshot.tensors)
+        self.optimizer_step.load_state(self._snapshot.tensors)
         self.state.lost_steps = self.state.step - self._snapshot.place
         line: Line = {"step": self.state.step, "event": "rollback", "to": self._snapshot.place, "reason": reason}
-        self.journal.add(line)
+        self.log.add(line)
         self._save()  # going on from before it would count it twice where the hardware does not repeat itself
 
     def _validate(self, began: float) -> None:
-        with self.learner.averaged():
+        with self.optimizer_step.averaged():
             self._judge(began)
 
     def _judge(self, began: float) -> None:
         """Validate the weights in the model, and keep them where they are the best so far."""
         self.model.eval()
         with torch.no_grad():
-            measured = self.agreement.first(self.task.validate())
+            measured = self.distributed.first(self.task.validate())
         state = self.state
         epoch = len(state.history)
         if not math.isfinite(measured["val_loss"]):
@@ -244,7 +244,7 @@ class Fit(Generic[B]):
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
         note = {"step": state.step, "event": "best epoch" if is_best else "epoch", "val_loss": measured["val_loss"]}
-        self.journal.add(note)
+        self.log.add(note)
         if self.on_epoch is not None and state.best_loss is not None:
             now = time.monotonic()
             self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
@@ -252,18 +252,18 @@ class Fit(Generic[B]):
     def _measure_start(self) -> None:
         self.model.eval()
         with torch.no_grad():
-            self.state.start = {"epoch": -1.0, **self.agreement.first(self.task.validate())}
+            self.state.start = {"epoch": -1.0, **self.distributed.first(self.task.validate())}
         if math.isfinite(self.state.start["val_loss"]):
             self._keep_best(-1, self.state.start["val_loss"])
             self._save()
 
     def _keep_best(self, epoch: int, loss: float) -> None:
         self.state.best_epoch, self.state.best_loss = epoch, loss
-        self.best_tensors = self.learner.weights()
+        self.best_tensors = self.optimizer_step.weights()
         self._best_is_new = True
 
     def _take_snapshot(self) -> _Snapshot:
-        tensors = self.learner.tensors()
+        tensors = self.optimizer_step.tensors()
         return _Snapshot(self._place, {key: value.detach().clone() for key, value in tensors.items()})
 
     def _out_of_patience(self) -> bool:
@@ -275,7 +275,7 @@ class Fit(Generic[B]):
         """Back to the best weights, with fresh moments, and on with a lower rate."""
         self.state.drops += 1
         self.state.dropped_after = len(self.state.history) - 1
-        self.learner.begin_again(self.best_tensors)
+        self.optimizer_step.restart(self.best_tensors)
         self._snapshot = self._take_snapshot()
         self._save()  # a best epoch found from here on must not meet a state from before
 
@@ -294,16 +294,16 @@ class Fit(Generic[B]):
 
     def _save(self) -> None:
         began = time.monotonic()
-        if self.store is not None and self.agreement.is_first:
+        if self.store is not None and self.distributed.is_first:
             if self._best_is_new:  # on disk before the state that counts on it
                 self.store.save_best(
                     self.state.best_epoch, Checkpoint(self.best_tensors, {"loss": self.state.best_loss})
                 )
             self._best_is_new = False
-            tensors = self.learner.tensors()
+            tensors = self.optimizer_step.tensors()
             if self._snapshot.place != self._place:
                 tensors |= {f"snapshot.{key}": value for key, value in self._snapshot.tensors.items()}
-            self.state.telemetry, self.state.journal = vars(self.telemetry), self.journal.lines
+            self.state.spike_detector, self.state.log = vars(self.spike_detector), self.log.lines
             values = {**vars(self.state), "place": self._snapshot.place}
             self.store.save(self.state.step, self.state.best_epoch, Checkpoint(tensors, values))
         self._saved = time.monotonic()
@@ -312,15 +312,15 @@ class Fit(Generic[B]):
     def _restore(self) -> None:
         last = self.store.newest() if self.store is not None else None
         if self.store is None or last is None:
-            self.journal.rewind([])  # of a run that was killed before it saved anything
+            self.log.rewind([])  # of a run that was killed before it saved anything
             self._snapshot = self._take_snapshot()
             return
         values: dict[str, Any] = dict(last.values)
         place = values.pop("place")
         self.state = _State(**values)
-        self.telemetry = PerplexityTelemetry.restored(self.state.telemetry)
-        self.journal.rewind(self.state.journal)
-        self.learner.go_on_from(last.tensors)
+        self.spike_detector = SpikeDetector.restored(self.state.spike_detector)
+        self.log.rewind(self.state.log)
+        self.optimizer_step.load_state(last.tensors)
         earlier = under("snapshot.", last.tensors)
         self._snapshot = _Snapshot(place, earlier) if earlier else self._take_snapshot()
         if self.state.best_loss is not None:

@@ -33,7 +33,7 @@ class WeightAverage:
         finally:
             self._swap()
 
-    def put_back(self, values: Mapping[str, Tensor]) -> None:
+    def load(self, values: Mapping[str, Tensor]) -> None:
         """Go on from these averages."""
         for name, value in self.values.items():
             value.copy_(values[name])

@@ -8,7 +8,8 @@ import soundfile
 from pipeline.project import Project, executed, hashes, write_sounds
 
 from distill.audio.manifest import read_manifest
-from distill.codes.store import CodesReader, read_split
+from distill.codes.held_out import read_split
+from distill.codes.store import CodesReader
 from distill.model_file.format import load_bundle
 
 AFTER_PRIOR = ["train_prior", "bundle", "audition"]

@@ -221,9 +221,9 @@ def mutant(data: bytes, draw: random.Random) -> bytes:
         return data[:at] + draw.choice((b"", data[at : at + count] * 2, draw.randbytes(count))) + data[at + count :]
 
     def change(values: dict[str, Any]) -> None:
-        places = list(fields(values))
+        positions = list(fields(values))
         for _ in range(draw.choice((1, 1, 2, 3))):
-            place = draw.choice(places)
+            place = draw.choice(positions)
             number = draw.choice(
                 (draw.randrange(-2, 70), 2 ** draw.randrange(64), draw.random() * 10.0 ** draw.randrange(-9, 300))
             )

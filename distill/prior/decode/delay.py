@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from distill.codes.patterns import delay_codes, undelay
-from distill.codes.sequences import begin_mark, window_start
+from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
-from distill.prior.decode.steps import Decoder, FrameReader, Product
+from distill.prior.decode.steps import Decoder, FastLinear, FrameReader
 from distill.prior.delay import DelayPrior
 
 
@@ -16,14 +16,16 @@ class DelaySampler:
     @torch.no_grad()
     def __init__(self, prior: DelayPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
         device, levels = prior.bias.device, prior.num_quantizers
-        self.prior, self.labels, self.mark = prior, labels, begin_mark(prior.codebook_size)
+        self.prior, self.labels, self.mark = prior, labels, bos_token(prior.codebook_size)
         self.decoder = Decoder(prior.stack, count, prior.context_frames + levels - 1)
-        self.read = FrameReader(prior.read(prior.codewords), prior.place)
-        self.guessed = Product(prior.guessed(prior.codewords).flatten(0, 1), (prior.bias + prior.impossible).flatten())
+        self.embed = FrameReader(prior.input_embedding(prior.codewords), prior.position_embedding)
+        self.output = FastLinear(
+            prior.output_embedding(prior.codewords).flatten(0, 1), (prior.bias + prior.impossible).flatten()
+        )
         begin = torch.full((count, 1, levels), self.mark, device=device)
-        self.given = begin[:, :0] if past is None else past.to(device)
-        self.frame = self.given.shape[1]
-        frames = torch.cat([begin, self.given], dim=1)
+        self.prompt = begin[:, :0] if past is None else past.to(device)
+        self.frame = self.prompt.shape[1]
+        frames = torch.cat([begin, self.prompt], dim=1)
         self.drawn = delay_codes(frames, self.mark)[:, : frames.shape[1]]  # [B, S, Q]
         self.start = -1  # place that the window begins with; -1: the cache lacks it
 
@@ -39,7 +41,7 @@ class DelaySampler:
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         self.decoder.keep(rows)
-        self.drawn, self.given = self.drawn[rows], self.given[rows]
+        self.drawn, self.prompt = self.drawn[rows], self.prompt[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 
     def _advance(self, draw: Draw) -> None:
@@ -57,8 +59,8 @@ class DelaySampler:
     def _code(self, logits: Tensor, level: int, frame: int, draw: Draw) -> Tensor:
         if frame < 0:
             return torch.full_like(self.drawn[:, 0, 0], self.mark)
-        if frame < self.given.shape[1]:
-            return self.given[:, frame, level]
+        if frame < self.prompt.shape[1]:
+            return self.prompt[:, frame, level]
         return draw(logits, level, frame).to(logits.device)
 
     def _window(self, begin: int, end: int) -> Tensor:
@@ -71,6 +73,6 @@ class DelaySampler:
         return window
 
     def _logits(self, codes: Tensor, place: int) -> Tensor:
-        """Logits `[B, Q, V + marks]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
-        x = self.prior.labelled(self.read(codes, place)[:, None], self.labels)[:, 0]
-        return self.guessed(self.decoder(x, place)).view(len(codes), self.prior.num_quantizers, -1)
+        """Logits `[B, Q, V + 2]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
+        x = self.prior.labelled(self.embed(codes, place)[:, None], self.labels)[:, 0]
+        return self.output(self.decoder(x, place)).view(len(codes), self.prior.num_quantizers, -1)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import flatten_codes
-from distill.codes.sequences import begin_mark, window_start
+from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
-from distill.prior.decode.steps import Decoder, Product
+from distill.prior.decode.steps import Decoder, FastLinear
 from distill.prior.flat import FlatPrior
 
 
@@ -20,10 +20,10 @@ class FlatSampler:
         tokens = prior.tokens
         self.prior, self.known = prior, prior.known(labels)
         self.device = tokens.head.weight.device
-        self.decoder, self.head = Decoder(tokens.stack, count, tokens.seq_len), Product(tokens.head.weight)
+        self.decoder, self.head = Decoder(tokens.stack, count, tokens.seq_len), FastLinear(tokens.head.weight)
         levels = torch.arange(tokens.seq_len, device=self.device) % tokens.num_quantizers
-        self.places = tokens.position_embedding.weight + tokens.level_embedding(levels)  # [positions, D]
-        self.tokens = [torch.full((count, 1), begin_mark(prior.codebook_size), device=self.device)]
+        self.positions = tokens.position_embedding.weight + tokens.level_embedding(levels)  # [positions, D]
+        self.tokens = [torch.full((count, 1), bos_token(prior.codebook_size), device=self.device)]
         self.frame, self.start = 0, 0
         if past is not None:
             self.tokens.append(flatten_codes(past.to(self.device)))
@@ -52,9 +52,9 @@ class FlatSampler:
             self.known = self.known[rows]
 
     def _logits(self) -> Tensor:
-        """Logits `[B, V + marks]` of what follows `fresh`, which the cache takes up: `CodePrior.forward` in fewer calls."""
+        """Logits `[B, V + 2]` of what follows `fresh`, which the cache takes up: `CodePrior.forward` in fewer calls."""
         tokens, cache = self.prior.tokens, self.decoder.cache
         if self.fresh.shape[1] > 1:
             return cast(Tensor, tokens(self.fresh, cache, self.known))[:, -1]
-        x = nn.functional.embedding(self.fresh[:, 0], tokens.token_embedding.weight) + self.places[cache.length]
+        x = nn.functional.embedding(self.fresh[:, 0], tokens.token_embedding.weight) + self.positions[cache.length]
         return self.head(self.decoder(x if self.known is None else x + self.known[:, 0]))

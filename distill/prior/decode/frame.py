@@ -5,10 +5,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import begin_mark, window_start
+from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
-from distill.prior.decode.pointer_mixture import Recalled
-from distill.prior.decode.steps import Decoder, FrameReader, Norm, Product, ResidualStep
+from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
+from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameReader, ResidualStep
 from distill.prior.frame import FramePrior
 from distill.prior.transformer import ResidualBlock, Transformer
 
@@ -20,24 +20,24 @@ class FrameSampler:
     def __init__(self, prior: FramePrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
         self.prior, self.labels = prior, labels
         self.tables, self.decoder = prior.tables(), self._decoder(count)
-        self.to_depth = Product(prior.to_depth.weight, prior.to_depth.bias)
+        self.to_depth = FastLinear(prior.to_depth.weight, prior.to_depth.bias)
         self.depth = [ResidualStep(cast(ResidualBlock, block)) for block in prior.depth]
-        self.norm = Norm(prior.norm)
-        self.guessed = [self._guess(level) for level in range(prior.num_quantizers)]
-        self.recalled = Recalled(prior.recall, prior.context_frames)
-        mark, device = begin_mark(prior.codebook_size), prior.bias.device
+        self.norm = FastLayerNorm(prior.norm)
+        self.outputs = [self._output(level) for level in range(prior.num_quantizers)]
+        self.mixture = PointerMixtureDecoder(prior.pointer_mixture, prior.context_frames)
+        mark, device = bos_token(prior.codebook_size), prior.bias.device
         self.past = torch.full((count, 1, prior.num_quantizers), mark, device=device)  # [B, S, Q], the window
         if past is not None:
             self.past = torch.cat([self.past, past.to(device)], dim=1)
         self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
-        self.read = FrameReader(self.tables.read, prior.place)
+        self.embed = FrameReader(self.tables.input, prior.position_embedding)
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
         self._catch_up()
         known = self._known()
-        self.recalled.begin(self.past)
+        self.mixture.begin(self.past)
         codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
             if level:
@@ -70,29 +70,29 @@ class FrameSampler:
 
     def _known(self) -> Tensor:
         """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
-        x = self.prior.labelled(self.read(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
+        x = self.prior.labelled(self.embed(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
         return self.to_depth(self.decoder(x, self.frame))
 
     def _logits(self, known: Tensor, level: int) -> Tensor:
-        """Logits `[B, V + marks]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
+        """Logits `[B, V + 2]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
         deep = known + self.prior.level[level]
         for block in self.depth:
             deep = block(deep)
-        guessed = self.guessed[level](self.norm(deep))
-        mixed = self.recalled.mixed(guessed[:, :-1], guessed[:, -1], level, self._far(level))
+        outputs = self.outputs[level](self.norm(deep))
+        mixed = self.mixture.mixed(outputs[:, :-1], outputs[:, -1], level, self._far(level))
         return mixed + self.prior.impossible[level]
 
     def _far(self, _: int) -> Tensor | None:
-        """What the codes of a level weigh besides `[B, V + marks]`."""
+        """What the codes of a level weigh besides `[B, V + 2]`."""
         return None
 
     def _say(self, level: int, codes: Tensor) -> Tensor:
         """Go on to the next level: what the codes `[B]` of this one are to it, `[B, D]`."""
-        self.recalled.say(level, codes)
-        return nn.functional.embedding(codes, self.tables.given[level])
+        self.mixture.say(level, codes)
+        return nn.functional.embedding(codes, self.tables.coarser[level])
 
-    def _guess(self, level: int) -> Product:
-        """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + marks + 1]`."""
-        prior, recall = self.prior, self.prior.recall
-        weight = torch.cat([self.tables.guessed[level], recall.sentinel.weight])
-        return Product(weight, torch.cat([prior.bias[level, 0], recall.sentinel.bias + recall.threshold[level]]))
+    def _output(self, level: int) -> FastLinear:
+        """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + 2 + 1]`."""
+        prior, mixture = self.prior, self.prior.pointer_mixture
+        weight = torch.cat([self.tables.output[level], mixture.sentinel.weight])
+        return FastLinear(weight, torch.cat([prior.bias[level, 0], mixture.sentinel.bias + mixture.threshold[level]]))

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.prior.decode.steps import Ahead, Norm, Product, ResidualStep, turning
+from distill.prior.decode.steps import FastLayerNorm, FastLinear, Lookahead, ResidualStep, rotation_factors
 from distill.prior.memory.associative import feature_pairs
 from distill.prior.memory.block import LEAST_NORM, AtlasMAGBlock, BlockState, MemoryStack, MemoryState
 
@@ -16,13 +16,13 @@ class MemoryStep:
     def __init__(self, block: AtlasMAGBlock) -> None:
         memory = block.memory
         self._block, self._memory, self._size = block, memory, block.size
-        self._norm, self._mlp = Norm(block.attention_norm), ResidualStep(block.mlp)
+        self._norm, self._mlp = FastLayerNorm(block.attention_norm), ResidualStep(block.mlp)
         of_input = [block.attend.weight, memory.to_value.weight, memory.write.weight]
         bias = torch.cat([memory.write.bias.new_zeros(len(of_input[0]) + len(of_input[1])), memory.write.bias])
-        self._enter = Product(torch.cat(of_input), bias)
-        self._address = Product(torch.cat([memory.to_query.weight, memory.to_key.weight]))
-        self._open, self._gate = Product(memory.enter.weight), Product(memory.leave.weight, memory.leave.bias)
-        self._project = Product(block.project.weight)
+        self._up = FastLinear(torch.cat(of_input), bias)
+        self._address = FastLinear(torch.cat([memory.to_query.weight, memory.to_key.weight]))
+        self._open, self._gate = FastLinear(memory.up.weight), FastLinear(memory.down.weight, memory.down.bias)
+        self._project = FastLinear(block.project.weight)
         persistent = memory.persistent
         self._first_keys, self._first_norm = persistent.m_persistent, persistent.norm_persistent
         self._first, self._second, self._weights = feature_pairs(self._size.key_size, persistent.keys.device)
@@ -31,8 +31,8 @@ class MemoryStep:
         """Go on from a state after so many positions."""
         batch, _, heads, seen, head = state.near.shape
         self._near = state.near.new_zeros(batch, 2, heads, self._size.window, head)
-        places = torch.arange(position - seen, position, device=state.near.device) % self._size.window
-        self._near[:, :, :, places] = state.near
+        positions = torch.arange(position - seen, position, device=state.near.device) % self._size.window
+        self._near[:, :, :, positions] = state.near
         self._keys, self._norms, self._sums = state.keys.clone(), state.norm.clone(), state.sums.clone()
         self._tail = state.tail.clone()
         self._key = self._addresses()[1]
@@ -53,11 +53,11 @@ class MemoryStep:
         self._sums[:, self._memory.num_carried :] = 0
 
     def __call__(self, x: Tensor, position: int, turns: Tensor) -> Tensor:
-        """`[B, D]` to `[B, D]`; `turns` of `turning`."""
+        """`[B, D]` to `[B, D]`; `turns` of `rotation_factors`."""
         batch, width = x.shape
         heads, head = self._block.num_heads, width // self._block.num_heads
         inputs = self._norm(x)
-        known = self._enter(inputs).contiguous()
+        known = self._up(inputs).contiguous()
         near = known[:, : 3 * width].reshape(batch, 3, heads, head)
         near = torch.addcmul(near * turns[0], near.roll(head // 2, 3), turns[1])
         self._near.select(3, position % self._size.window).copy_(near.narrow(1, 1, 2))
@@ -109,8 +109,10 @@ class MemoryDecoder:
 
     def __init__(self, stack: MemoryStack) -> None:
         self._steps = [MemoryStep(cast(AtlasMAGBlock, block)) for block in stack.blocks]
-        self._norm, self._shard_length = Norm(stack.norm), stack.size.shard_length
-        self._turns = Ahead(lambda first, count: turning(stack.rotary, first, count).to(stack.norm.weight.dtype))
+        self._norm, self._shard_length = FastLayerNorm(stack.norm), stack.size.shard_length
+        self._turns = Lookahead(
+            lambda first, count: rotation_factors(stack.rotary, first, count).to(stack.norm.weight.dtype)
+        )
         self._position = 0
 
     def begin(self, state: MemoryState) -> None:

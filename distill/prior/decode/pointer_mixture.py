@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from distill.prior.pointer_mixture import TINY, Recall, _one_later
+from distill.prior.pointer_mixture import TINY, PointerMixture, _one_later
 
 
-class Recalled:
-    """`Recall` for drawing, frame after frame and level after level, with nothing computed twice."""
+class PointerMixtureDecoder:
+    """`PointerMixture` for drawing, frame after frame and level after level, with nothing computed twice."""
 
-    def __init__(self, recall: Recall, most_frames: int) -> None:
-        self._recall = recall
-        self._of_coarser, self._of_before = recall.of_coarser(), recall.same[:, recall.levels :].T
-        ages = torch.arange(most_frames, device=recall.age.device).flip(0)
-        self._of_ages = recall.of_ages(ages).T  # [most_frames, Q], the last frame last
+    def __init__(self, mixture: PointerMixture, most_frames: int) -> None:
+        self._mixture = mixture
+        self._of_coarser, self._of_before = mixture.of_coarser(), mixture.same[:, mixture.levels :].T
+        ages = torch.arange(most_frames, device=mixture.age.device).flip(0)
+        self._of_ages = mixture.of_ages(ages).T  # [most_frames, Q], the last frame last
 
     def begin(self, past: Tensor) -> None:
         """Go on to the frame after `past` `[B, S, Q]`, of which the last frames count."""
@@ -23,11 +23,11 @@ class Recalled:
             past, same = past[:, -most:], same[:, -most:]
         self._past = past
         scores = same @ self._of_before + self._of_ages[-past.shape[1] :]
-        self._scores = scores.masked_fill_(past >= self._recall.codebook_size, -torch.inf)  # [B, S, Q]
+        self._scores = scores.masked_fill_(past >= self._mixture.codebook_size, -torch.inf)  # [B, S, Q]
 
     def mixed(self, logits: Tensor, sentinel: Tensor, level: int, far: Tensor | None = None) -> Tensor:
-        """Logits `[B, V + marks]` of a level, mixed with what was said; `sentinel` `[B]` is what the former weigh, `far`
-        `[B, V + marks]` what codes weigh besides."""
+        """Logits `[B, V + 2]` of a level, mixed with what was said; `sentinel` `[B]` is what the former weigh, `far`
+        `[B, V + 2]` what codes weigh besides."""
         scores = self._scores[:, :, level]
         top = torch.maximum(scores.amax(dim=1), sentinel)
         shares = logits.softmax(dim=1) * (sentinel - top).exp()[:, None]

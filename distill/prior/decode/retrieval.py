@@ -3,25 +3,25 @@
 import torch
 from torch import Tensor
 
-from distill.prior.codeword_embedding import looked_up
-from distill.prior.memory.retrieval import BITS, CAPACITY, SLOTS, TABLES, Recollection, RecollectionState, newest
+from distill.prior.codeword_embedding import look_up
+from distill.prior.memory.retrieval import BITS, CAPACITY, SLOTS, TABLES, Retrieval, RetrievalState, newest
 
 
-class Recollected:
-    """`Recollection` for drawing, frame after frame and level after level, with tables in place of a search; its state changes in place."""
+class RetrievalDecoder:
+    """`Retrieval` for drawing, frame after frame and level after level, with tables in place of a search; its state changes in place."""
 
-    def __init__(self, recollection: Recollection, read: Tensor, state: RecollectionState) -> None:
-        """`read` as in `Recollection.table`."""
-        self._table = recollection.table(read)
-        self._recollection, self._of_coarser = recollection, recollection.of_coarser()
+    def __init__(self, retrieval: Retrieval, read: Tensor, state: RetrievalState) -> None:
+        """`read` as in `Retrieval.table`."""
+        self._table = retrieval.table(read)
+        self._recollection, self._of_coarser = retrieval, retrieval.of_coarser()
         batch, count, levels = state.frames.shape
         self._frames = torch.zeros(batch, CAPACITY, levels, dtype=torch.int32, device=state.frames.device)
         self._keys = state.keys.new_zeros(batch, CAPACITY, state.keys.shape[2])
         self._frames[:, :count], self._keys[:, :count] = state.frames, state.keys
         self._count = count
-        hashes = recollection.hashes(state.keys).mT
+        hashes = retrieval.hashes(state.keys).mT
         every = torch.arange(1 << BITS, device=state.frames.device).expand(batch, TABLES, -1)
-        until = torch.full_like(every[0, 0], count - 1 - recollection.reach)
+        until = torch.full_like(every[0, 0], count - 1 - retrieval.reach)
         if count:
             self._newest = newest(hashes, every, until)
         else:
@@ -44,29 +44,29 @@ class Recollected:
 
     def begin(self, frame: Tensor) -> None:
         """Go on to the frame after `frame` `[B, Q]`."""
-        recollection, place = self._recollection, self._count % CAPACITY
+        retrieval, place = self._recollection, self._count % CAPACITY
         self._frames[:, place], self._keys[:, place] = frame, self._key
-        inputs = torch.cat([self._tail, looked_up(self._table, frame).sum(dim=1, keepdim=True)], dim=1)
-        self._tail, self._key = inputs[:, 1:], recollection.key(inputs)[:, 0]
-        old = self._count - recollection.reach
+        inputs = torch.cat([self._tail, look_up(self._table, frame).sum(dim=1, keepdim=True)], dim=1)
+        self._tail, self._key = inputs[:, 1:], retrieval.key(inputs)[:, 0]
+        old = self._count - retrieval.reach
         if old >= 0:
             self._publish(old)
-        index = self._slots(recollection.hashes(self._key)).flatten(1)  # [B, tables * slots]
+        index = self._slots(retrieval.hashes(self._key)).flatten(1)  # [B, tables * slots]
         there = (index >= 0) & (index > self._count - CAPACITY)
         index = index % CAPACITY
         rows = torch.arange(len(frame), device=frame.device)[:, None]
         self._said = self._frames[rows, index].long()  # [B, C, Q]
         likeness = torch.bmm(self._keys[rows, index], self._key[..., None])
-        scores = recollection.of_likeness(likeness)
-        self._there = there[..., None] & (self._said < recollection.codebook_size)
+        scores = retrieval.of_likeness(likeness)
+        self._there = there[..., None] & (self._said < retrieval.codebook_size)
         self._scores = scores
         self._count += 1
 
     def weights(self, level: int) -> Tensor:
-        """What codes of a level weigh, `[B, V + marks]`."""
-        weights = Recollection.of_scores(self._scores[:, :, level], self._there[:, :, level])
+        """What codes of a level weigh, `[B, V + 2]`."""
+        weights = Retrieval.of_scores(self._scores[:, :, level], self._there[:, :, level])
         codes = weights.new_zeros(len(weights), self._recollection.vocabulary)
-        return codes if self._recollection.muted else codes.scatter_add_(1, self._said[:, :, level], weights)
+        return codes if self._recollection.ablated else codes.scatter_add_(1, self._said[:, :, level], weights)
 
     def say(self, level: int, codes: Tensor) -> None:
         """Go on to the next level: these are the codes `[B]` of this one."""

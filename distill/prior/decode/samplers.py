@@ -22,7 +22,7 @@ def sampler_of(prior: Prior, count: int, history: Tensor | None = None, labels: 
 
     Raises TypeError for a prior that has no sampler.
     """
-    make = SAMPLERS.get(type(prior))  # type: ignore[call-overload]
+    make = SAMPLERS.get(type(prior))
     if make is None:
         raise TypeError(
             f"expected a prior of {', '.join(kind.__name__ for kind in SAMPLERS)}, found {type(prior).__name__}"

@@ -9,14 +9,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.prior.transformer import Block, KeyValueCache, Place, ResidualBlock, RotaryEmbedding, Transformer
+from distill.prior.transformer import (
+    Block,
+    KeyValueCache,
+    LogPositionEmbedding,
+    ResidualBlock,
+    RotaryEmbedding,
+    Transformer,
+)
 
 PARTS = 2  # that a weight is multiplied in where there is one row
 MANY_ROWS, FULL_ROWS = 12, 16  # from the one on, short of the other, a product takes longer than one of the other
-AHEAD = 64  # places that are computed together
+LOOKAHEAD = 64  # places that are computed together
 
 
-class Ahead:
+class Lookahead:
     """What belongs to places that are asked for one after another, made for many at once: `make(first, count)` gives
     `[count, ...]` of the places from `first` on."""
 
@@ -26,11 +33,11 @@ class Ahead:
     def at(self, place: int) -> Tensor:
         """`[...]` of this place."""
         if not 0 <= place - self._first < len(self._made):
-            self._first, self._made = place, self._make(place, AHEAD)
+            self._first, self._made = place, self._make(place, LOOKAHEAD)
         return self._made[place - self._first]
 
 
-class Product:
+class FastLinear:
     """`[B, D]` times a weight `[E, D]` transposed, plus a bias `[E]`, for few rows.
 
     In which order and layout a product is asked for decides how fast a CPU reads the weight: see docs/decisions.md.
@@ -55,19 +62,19 @@ class Product:
 
 
 class FrameReader:
-    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + marks, D]`, and `place`."""
+    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + 2, D]`, and `place`."""
 
-    def __init__(self, table: Tensor, place: Place) -> None:
+    def __init__(self, table: Tensor, place: LogPositionEmbedding) -> None:
         levels, size, _ = table.shape
         self._offsets, self._table = torch.arange(levels, device=table.device) * size, table.flatten(0, 1)
-        self._places = Ahead(lambda first, count: place(torch.tensor([first], device=table.device), count)[0])
+        self._places = Lookahead(lambda first, count: place(torch.tensor([first], device=table.device), count)[0])
 
     def __call__(self, codes: Tensor, place: int) -> Tensor:
         """Codes `[B, Q]` of frame number `place` to `[B, D]`."""
         return nn.functional.embedding(codes + self._offsets, self._table).sum(dim=1) + self._places.at(place)
 
 
-class Norm:
+class FastLayerNorm:
     """An `nn.LayerNorm`."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
@@ -82,8 +89,8 @@ class ResidualStep:
     """A `ResidualBlock`."""
 
     def __init__(self, block: ResidualBlock) -> None:
-        self._norm = Norm(block.norm)
-        self._expand, self._contract = Product(block.expand.weight), Product(block.contract.weight)
+        self._norm = FastLayerNorm(block.norm)
+        self._expand, self._contract = FastLinear(block.expand.weight), FastLinear(block.contract.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[B, D]` to `[B, D]`."""
@@ -94,11 +101,15 @@ class BlockStep:
     """A `Block` of a transformer."""
 
     def __init__(self, block: Block) -> None:
-        self._num_heads, self._norm, self._mlp = block.num_heads, Norm(block.attention_norm), ResidualStep(block.mlp)
-        self._attend, self._project = Product(block.attend.weight), Product(block.project.weight)
+        self._num_heads, self._norm, self._mlp = (
+            block.num_heads,
+            FastLayerNorm(block.attention_norm),
+            ResidualStep(block.mlp),
+        )
+        self._attend, self._project = FastLinear(block.attend.weight), FastLinear(block.project.weight)
 
     def __call__(self, x: Tensor, memory: Tensor, start: int, turns: Tensor | None) -> Tensor:
-        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`, `turns` of `turning`."""
+        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`, `turns` of `rotation_factors`."""
         batch, width = x.shape
         heads = self._attend(self._norm(x)).contiguous().view(batch, 3, self._num_heads, width // self._num_heads)
         if turns is not None:
@@ -114,10 +125,10 @@ class Decoder:
 
     def __init__(self, stack: Transformer, batch_size: int, positions: int) -> None:
         self.cache = KeyValueCache(stack, batch_size, positions)
-        self._stack, self._norm = stack, Norm(stack.norm)
+        self._stack, self._norm = stack, FastLayerNorm(stack.norm)
         self._steps = [BlockStep(cast(Block, block)) for block in stack.blocks]
         rotary = stack.rotary
-        self._turns = None if rotary is None else Ahead(lambda first, count: turning(rotary, first, count))
+        self._turns = None if rotary is None else Lookahead(lambda first, count: rotation_factors(rotary, first, count))
 
     def __call__(self, x: Tensor, place: int | None = None) -> Tensor:
         """What is known `[B, D]` after one position more, `x` `[B, D]`, number `place` where the cache has other numbers."""
@@ -133,11 +144,11 @@ class Decoder:
         self.cache.keep(rows)
 
 
-def turning(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
-    """Factors `[count, 2, 3, 1, head_size]` of queries, keys and values, and of the same with halves exchanged: `turned`
+def rotation_factors(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
+    """Factors `[count, 2, 3, 1, head_size]` of queries, keys and values, and of the same with halves exchanged: `rotate`
     as one sum."""
     cosines, sines = rotary(first, count, rotary.rates.device)
     same, other = torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)  # [count, head_size]
     as_they_are = torch.stack([torch.ones_like(same), torch.zeros_like(same)], dim=1)
-    turned = torch.stack([same, other], dim=1)
-    return torch.stack([turned, turned, as_they_are], dim=2)[:, :, :, None]
+    rotate = torch.stack([same, other], dim=1)
+    return torch.stack([rotate, rotate, as_they_are], dim=2)[:, :, :, None]

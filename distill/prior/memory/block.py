@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from distill.prior.attention import window_attention
 from distill.prior.memory.associative import TAPS, associate, feature_size, features, sum_of_taps
 from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, head_size, initialise
+from distill.storage.weights import store_as
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the monomials that values are written by: 100 of them can be told apart with keys of 32 numbers
@@ -150,15 +151,16 @@ class LongMemory(nn.Module):
         self.to_value = nn.Linear(width, width, bias=False)
         self.write = nn.Linear(width, num_heads)
         self.persistent = PersistentMemory(size.key_size, num_heads=num_heads)
-        self.enter = nn.Linear(width + num_heads * size.key_size, 2 * width, bias=False)
-        self.leave = nn.Linear(width, width)
-        self.muted = False  # the memory says nothing
+        self.up = nn.Linear(width + num_heads * size.key_size, 2 * width, bias=False)
+        self.down = nn.Linear(width, width)
+        store_as(self, {"up": "enter", "down": "leave"})
+        self.ablated = False  # the memory says nothing
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)
         self.to_key.load_state_dict(self.to_query.state_dict())  # like positions find each other from the first step on
-        for part in (self.enter, self.leave):  # and what they say tells from the first step on
+        for part in (self.up, self.down):  # and what they say tells from the first step on
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
-        nn.init.constant_(self.leave.bias, OPEN)
+        nn.init.constant_(self.down.bias, OPEN)
 
     def addresses(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of inputs `[B, T, D]` that follow `tail`."""
@@ -173,13 +175,13 @@ class LongMemory(nn.Module):
 
     def gate(self, values: Tensor, queries: Tensor) -> Tensor:
         """Values read `[B, H, T, D / H]` and queries projected `[B, H, T, d]` to logits `[B, T, D]`."""
-        if self.muted:
+        if self.ablated:
             values, queries = torch.zeros_like(values), torch.zeros_like(queries)
         values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
         queries = queries * (queries.square().mean(dim=-1, keepdim=True) + LEAST_NORM).rsqrt()
         read = torch.cat([values.transpose(1, 2).flatten(2), queries.transpose(1, 2).flatten(2)], dim=2)
-        opened, said = self.enter(read).chunk(2, dim=2)
-        return cast(Tensor, self.leave(nn.functional.silu(opened) * said))
+        opened, said = self.up(read).chunk(2, dim=2)
+        return cast(Tensor, self.down(nn.functional.silu(opened) * said))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from distill.errors import DistillError
-from distill.params import MemoryParams
+from distill.params import MemoryConfig
 from distill.prior.memory.gates import GateFigures
 from distill.training.metrics_log import Line
 
@@ -14,7 +14,7 @@ POLARISED = 0.2
 FIRST_LOOK, SECOND_LOOK, WHOLE = 100, 500, 1000  # steps; in shorter trainings as much earlier
 
 
-def polarisation_weight(step: int, total_steps: int, memory: MemoryParams) -> float:
+def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> float:
     """What the loss of undecided gates weighs: constant through the warm-up, then falling exponentially to a hundredth."""
     progress = step / max(1, total_steps)
     if progress <= memory.polarisation_warmup:
@@ -33,7 +33,7 @@ def gate_line(figures: Sequence[GateFigures]) -> dict[str, float]:
 
 
 def give_up_where_gates_are_dead(
-    step: int, total_steps: int, figures: Sequence[GateFigures], journal: Sequence[Line]
+    step: int, total_steps: int, figures: Sequence[GateFigures], log: Sequence[Line]
 ) -> None:
     """Fast-fail: raises DistillError where gates are all alike after 100 steps, or after 500 neither vary half as much again as then
     nor are polarised. The layer whose gates decide most counts.
@@ -50,7 +50,7 @@ def give_up_where_gates_are_dead(
         )
     if step < SECOND_LOOK * scale:
         return
-    first = next((variance_of(line) for line in journal if is_look(line, FIRST_LOOK * scale)), None)
+    first = next((variance_of(line) for line in log if is_look(line, FIRST_LOOK * scale)), None)
     polarised = max(figure.polarised for figure in figures)
     if first is not None and lively.variance < GROWTH * first and polarised < POLARISED:
         raise DistillError(

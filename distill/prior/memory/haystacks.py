@@ -49,7 +49,7 @@ class FrameSource:
 
 
 @dataclass(frozen=True, eq=False)
-class Recital:
+class MotifSequence:
     """A sequence in which motifs come and come again: `frames` `[T, Q]`, and where the values that come again begin, motif by
     motif."""
 
@@ -57,7 +57,7 @@ class Recital:
     values: list[int]
 
 
-def recital(rng: Generator, source: FrameSource, count: int, distance: int) -> Recital:
+def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> MotifSequence:
     """`count` motifs, real frames before and between them, and `distance` frames after the last all of them again in another order.
 
     All are equally long: kernels for each length are kept in memory.
@@ -75,7 +75,7 @@ def recital(rng: Generator, source: FrameSource, count: int, distance: int) -> R
         place += gap + FRAMES
         if turn >= count:
             values[number] = place - VALUE_FRAMES
-    return Recital(np.concatenate(parts), values)
+    return MotifSequence(np.concatenate(parts), values)
 
 
 @dataclass(frozen=True, eq=False)

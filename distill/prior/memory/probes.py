@@ -15,11 +15,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from distill.codes.sequences import begin_mark
+from distill.codes.sequences import bos_token
 from distill.prior.memory.associative import feature_size
 from distill.prior.memory.block import DEGREE, ValueMemory
 from distill.prior.memory.haystacks import KEY_FRAMES, FrameSource, Haystack, haystack
-from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.network import MemoryPrior, ablated
 from distill.seeds import derive_seed
 
 DISTRACTORS = 100
@@ -46,7 +46,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Probes:
-    """What a memory is worth: cosines and shares with the needle, without it (`absent`), with the memory `muted`, and to the
+    """What a memory is worth: cosines and shares with the needle, without it (`absent`), with the memory `ablated`, and to the
     value of another (`shuffled`); and the share of the commonest code, which is what whoever remembers nothing would say."""
 
     mechanism: float
@@ -55,10 +55,10 @@ class Probes:
     in_situ: float
     in_situ_absent: float
     top1: float
-    top1_muted: float
+    top1_ablated: float
     top1_absent: float
     ranked: float
-    ranked_muted: float
+    ranked_ablated: float
     ranked_absent: float
     chance: float
 
@@ -69,8 +69,8 @@ class Probes:
             min(self.mechanism, self.in_situ, self.top1, self.ranked) >= RETRIEVED
             and max(self.mechanism_absent, self.mechanism_shuffled, self.in_situ_absent) < ABSENT
             and max(self.top1_absent, self.ranked_absent) < ABSENT
-            and self.top1_muted <= self.chance + CHANCE_MARGIN
-            and self.ranked_muted <= 1 / (DISTRACTORS + 1) + CHANCE_MARGIN
+            and self.top1_ablated <= self.chance + CHANCE_MARGIN
+            and self.ranked_ablated <= 1 / (DISTRACTORS + 1) + CHANCE_MARGIN
         )
 
     @property
@@ -104,8 +104,8 @@ def probe_memory(
         distance = max(distance, model.memories.reach)
         stacks = [haystack(rng, source, DISTRACTORS + 1, distance) for _ in range(haystacks)]
         told = [Said.mean(said) for said in zip(*(_ask(model, stack) for stack in stacks), strict=True)]
-        with muted(model):
-            deaf = Said.mean([_ask(model, stack)[0] for stack in stacks])
+        with ablated(model):
+            ablated_scores = Said.mean([_ask(model, stack)[0] for stack in stacks])
         mechanism = mechanism_probe(model, seed)
     needles, absent = told
     return Probes(
@@ -113,10 +113,10 @@ def probe_memory(
         needles.cosine,
         absent.cosine,
         needles.top1,
-        deaf.top1,
+        ablated_scores.top1,
         absent.top1,
         needles.ranked,
-        deaf.ranked,
+        ablated_scores.ranked,
         absent.ranked,
         float(source.shares[0].max()),
     )
@@ -154,21 +154,21 @@ def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]
 
 def _ask(model: MemoryPrior, stack: Haystack) -> tuple[Said, Said]:
     """Ask for what comes after the keys of some of the needles of a haystack, and of some motifs that did not come."""
-    places = np.linspace(0, len(stack.motifs) - 1, QUESTIONS).round().astype(int)
+    positions = np.linspace(0, len(stack.motifs) - 1, QUESTIONS).round().astype(int)
     frames = torch.from_numpy(stack.frames)[None]
-    inputs = torch.cat([torch.full_like(frames[:, :1], begin_mark(model.codebook_size)), frames], dim=1)
+    inputs = torch.cat([torch.full_like(frames[:, :1], bos_token(model.codebook_size)), frames], dim=1)
     inputs = inputs.to(model.bias.device)
     with torch.no_grad():
         state = model.go_on(model.begin(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
-        asked = torch.from_numpy(np.concatenate([stack.motifs[places], stack.absent[places]]))
-        others = np.stack([np.delete(np.arange(len(stack.motifs)), place)[:DISTRACTORS] for place in places])
+        asked = torch.from_numpy(np.concatenate([stack.motifs[positions], stack.absent[positions]]))
+        others = np.stack([np.delete(np.arange(len(stack.motifs)), place)[:DISTRACTORS] for place in positions])
         choices = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])
         choices = torch.cat([asked[:, None, KEY_FRAMES], choices], dim=1)  # the right one first
         asked, choices = asked.to(inputs.device), choices.to(inputs.device)
         past = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), asked[:, :KEY_FRAMES]], dim=1)
         state = model.go_on(state, past, KEY_FRAMES)
         logits, weights = model.weigh(state, past, choices)
-    shares = logits.float().log_softmax(dim=3).cpu()  # [questions, choices, Q, V + marks]
+    shares = logits.float().log_softmax(dim=3).cpu()  # [questions, choices, Q, V + 2]
     choices = choices.cpu()
     top1 = (shares[:, 0, 0].argmax(dim=1) == choices[:, 0, 0]).float()
     ranked = (shares.gather(3, choices[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0).float()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.prior.codeword_embedding import looked_up
+from distill.prior.codeword_embedding import look_up
 from distill.prior.memory.associative import TAPS, sum_of_taps
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, and how many of the last frames with a hash are found
@@ -17,7 +17,7 @@ SCORES = ("share", "sharpness", "same", "worth", "certainty")  # parameters that
 FINER = 0.7  # what a level counts in a key in the beginning, the coarser one 1
 
 
-class RecollectionState(NamedTuple):
+class RetrievalState(NamedTuple):
     """What came before each of the last frames, as keys `[B, N, d]`, and the frames `[B, N, Q]`; what came before the next one `[B, d]`;
     and the last inputs `[B, taps - 1, D]`. N is `CAPACITY` at most."""
 
@@ -26,11 +26,11 @@ class RecollectionState(NamedTuple):
     key: Tensor
     tail: Tensor
 
-    def constant(self) -> "RecollectionState":
+    def constant(self) -> "RetrievalState":
         """The same, through which no gradient goes."""
-        return RecollectionState(*(part.detach() for part in self))
+        return RetrievalState(*(part.detach() for part in self))
 
-    def recent(self) -> "RecollectionState":
+    def recent(self) -> "RetrievalState":
         """The same without frames that are too old to be recollected."""
         return self._replace(keys=self.keys[:, -CAPACITY:], frames=self.frames[:, -CAPACITY:])
 
@@ -44,8 +44,8 @@ class Found(NamedTuple):
     there: Tensor
 
 
-class Recollection(nn.Module):
-    """Scores frames that came after the like of what was heard last, further back than `Recall` reaches.
+class Retrieval(nn.Module):
+    """Scores frames that came after the like of what was heard last, further back than `PointerMixture` reaches.
 
     A frame is known again by its key, a unit vector made of the frames before it. Of keys with the same signs in one of several
     sets of random projections (locality-sensitive hashing: Charikar 2002; as in Reformer, Kitaev et al. 2020, section 2) the last few
@@ -69,28 +69,28 @@ class Recollection(nn.Module):
         self.same = nn.Parameter(torch.full((levels, levels), AGREEMENT))
         self.worth = nn.Parameter(torch.full((levels,), WORTH))
         self.certainty = nn.Parameter(torch.full((levels,), CERTAINTY))
-        self.muted = False  # it says nothing
+        self.ablated = False  # it says nothing
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.register_buffer("planes", planes, persistent=False)
         bits = torch.block_diag(*[2.0 ** torch.arange(BITS)[:, None]] * TABLES)  # from signs to the hash of each table
         self.register_buffer("bits", bits, persistent=False)
         self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
 
-    def begin(self, batch_size: int) -> RecollectionState:
+    def begin(self, batch_size: int) -> RetrievalState:
         """Nothing heard yet."""
         new, (width, key_size) = self.to_key.new_zeros, self.to_key.shape
         frames = torch.zeros(batch_size, 0, len(self.worth), dtype=torch.int64, device=self.to_key.device)
         key, tail = new(batch_size, key_size), new(batch_size, len(TAPS) - 1, width)
-        return RecollectionState(new(batch_size, 0, key_size), frames, key, tail)
+        return RetrievalState(new(batch_size, 0, key_size), frames, key, tail)
 
     def table(self, read: Tensor) -> Tensor:
-        """Vectors of codes in keys, made of those that the network reads, `[Q, V + marks, D]`: how they differ from the mean."""
+        """Vectors of codes in keys, made of those that the network reads, `[Q, V + 2, D]`: how they differ from the mean."""
         return (read - read[:, : self.codebook_size].mean(dim=1, keepdim=True)) * self.share[:, None, None]
 
     def run(
-        self, table: Tensor, inputs: Tensor, targets: Tensor, state: RecollectionState
-    ) -> tuple[Tensor, RecollectionState]:
-        """What codes weigh in the frames after `inputs` `[B, T, Q]`, `[B, T, Q, V + marks]`; the state after them.
+        self, table: Tensor, inputs: Tensor, targets: Tensor, state: RetrievalState
+    ) -> tuple[Tensor, RetrievalState]:
+        """What codes weigh in the frames after `inputs` `[B, T, Q]`, `[B, T, Q, V + 2]`; the state after them.
 
         `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `table` see there.
         """
@@ -103,24 +103,24 @@ class Recollection(nn.Module):
                 weights = nothing + queries.new_zeros(*targets.shape, self.vocabulary)
         return weights, after.recent()
 
-    def hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> RecollectionState:
+    def hear(self, table: Tensor, inputs: Tensor, state: RetrievalState) -> RetrievalState:
         """The state after `inputs`, as `run` has it."""
         with torch.autocast(inputs.device.type, enabled=False):
             return self._hear(table, inputs, state)[1].recent()
 
-    def read(self, table: Tensor, last: Tensor, choices: Tensor, state: RecollectionState) -> Tensor:
-        """What codes weigh in each of the frames `choices` `[B, N, Q]` that may follow `last` `[B, 1, Q]`: `[B, N, Q, V + marks]`."""
+    def read(self, table: Tensor, last: Tensor, choices: Tensor, state: RetrievalState) -> Tensor:
+        """What codes weigh in each of the frames `choices` `[B, N, Q]` that may follow `last` `[B, 1, Q]`: `[B, N, Q, V + 2]`."""
         with torch.autocast(last.device.type, enabled=False):
             found = self._find(*self._hear(table, last, state))
             return self.weights(Found(*(part.expand(-1, choices.shape[1], *part.shape[2:]) for part in found)), choices)
 
     def weights(self, found: Found, targets: Tensor) -> Tensor:
-        """What codes weigh in `targets` `[B, T, Q]`, of which a level knows the coarser ones: `[B, T, Q, V + marks]`."""
+        """What codes weigh in `targets` `[B, T, Q]`, of which a level knows the coarser ones: `[B, T, Q, V + 2]`."""
         agree = (found.frames == targets[:, :, None]).to(found.likeness.dtype)  # [B, T, C, Q]
         scores = agree @ self.of_coarser().T + self.of_likeness(found.likeness[..., None])
         weights = self.of_scores(scores, found.there[..., None] & (found.frames < self.codebook_size))
         codes = weights.new_zeros(*targets.shape, self.vocabulary)
-        if self.muted:
+        if self.ablated:
             return codes
         return codes.scatter_add(3, found.frames.transpose(2, 3), weights.transpose(2, 3))
 
@@ -146,21 +146,21 @@ class Recollection(nn.Module):
         """Of keys `[..., d]`, for each table: `[..., tables]`."""
         return ((keys.detach() @ self.planes > 0).to(keys.dtype) @ self.bits).long()
 
-    def _hear(self, table: Tensor, inputs: Tensor, state: RecollectionState) -> tuple[Tensor, RecollectionState]:
+    def _hear(self, table: Tensor, inputs: Tensor, state: RetrievalState) -> tuple[Tensor, RetrievalState]:
         """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to recollect then."""
-        heard = torch.cat([state.tail, looked_up(table.to(self.taps.dtype), inputs).sum(dim=2)], dim=1)
+        heard = torch.cat([state.tail, look_up(table.to(self.taps.dtype), inputs).sum(dim=2)], dim=1)
         queries = self.key(heard)
         keys = torch.cat([state.keys, state.key[:, None], queries[:, :-1]], dim=1)
         frames = torch.cat([state.frames, inputs], dim=1)
-        return queries, RecollectionState(keys, frames, queries[:, -1], heard[:, inputs.shape[1] :])
+        return queries, RetrievalState(keys, frames, queries[:, -1], heard[:, inputs.shape[1] :])
 
-    def _find(self, queries: Tensor, heard: RecollectionState) -> Found:
+    def _find(self, queries: Tensor, heard: RetrievalState) -> Found:
         """What T queries find in what was heard, of which the last came with the last frame."""
         keys, frames = heard.keys, heard.frames
         batch, count = frames.shape[:2]
-        places = torch.arange(count - queries.shape[1], count, device=frames.device)
-        index = newest(self.hashes(keys).mT, self.hashes(queries).mT, places - self.reach)  # [B, tables, T, slots]
-        there = (index >= 0) & (index > places[:, None] - CAPACITY)
+        positions = torch.arange(count - queries.shape[1], count, device=frames.device)
+        index = newest(self.hashes(keys).mT, self.hashes(queries).mT, positions - self.reach)  # [B, tables, T, slots]
+        there = (index >= 0) & (index > positions[:, None] - CAPACITY)
         index, there = (part.transpose(1, 2).flatten(2) for part in (index.clamp_min(0), there))
         rows = index + torch.arange(0, batch * count, count, device=frames.device)[:, None, None]
         like = nn.functional.embedding(rows, keys.flatten(0, 1)) @ queries[..., None]

@@ -7,14 +7,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from distill.codes.sequences import IGNORED, Batch, begin_mark
+from distill.codes.sequences import IGNORED, Batch, bos_token
 from distill.params import PriorConfig
 from distill.prior.data import PriorData, SpanSampler
 from distill.prior.memory.gate_schedule import gate_line, give_up_where_gates_are_dead, polarisation_weight
-from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, recital
-from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, motif_sequence
+from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import probe_memory
-from distill.prior.task import PriorTask, Share, on_device, targets_in, window_nats
+from distill.prior.task import BatchShare, PriorTask, on_device, targets_in, window_nats
 from distill.seeds import derive_seed
 from distill.training.events import PriorMemoryMetrics
 from distill.training.metrics_log import Line
@@ -37,13 +37,13 @@ class MemoryTask(PriorTask):
         self.source = FrameSource([views[0] for views in data.train], data.codes.codebook_size)
         self.probe_source = FrameSource(data.held_out, data.codes.codebook_size)
 
-    def batches(self, epoch: int, skip: int) -> Iterator[Share]:
+    def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         self.step = epoch * self.steps_per_epoch + skip
         for share in super().batches(epoch, skip):
             yield share
             self.step += 1
 
-    def losses(self, model: nn.Module, batch: Share) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
         undecided = self.model.gates.polarisation()
         weight = polarisation_weight(self.step, self.total_steps, self.memory)
@@ -58,11 +58,11 @@ class MemoryTask(PriorTask):
         self.looked_at = self.model.gates, self.model.known
         return perplexity
 
-    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
         gates, known = self.looked_at
         figures = gates.figures()
         if self.memory.fast_fail:
-            give_up_where_gates_are_dead(step, self.total_steps, figures, journal)
+            give_up_where_gates_are_dead(step, self.total_steps, figures, log)
         found = gate_line(figures)
         for layer, block in enumerate(known.blocks):
             found[f"memory/layer_{layer}/values"] = float(block.sums.norm())
@@ -74,19 +74,19 @@ class MemoryTask(PriorTask):
 
     def validate(self) -> dict[str, float]:
         measured = super().validate()
-        with muted(self.model):
-            deaf = super().validate()
+        with ablated(self.model):
+            ablated_scores = super().validate()
         names = ("val_loss", "val_perplexity", "val_bits_per_second")
-        return {**measured, **{f"muted/{name}": deaf[name] for name in names}}
+        return {**measured, **{f"muted/{name}": ablated_scores[name] for name in names}}
 
     def _lesson(self) -> Batch | None:
         """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""
         rng = np.random.default_rng(derive_seed(self.seed, 8, self.step))
         if rng.random() >= self.memory.motif_share:
             return None
-        lesson = recital(rng, self.source, MOTIFS, self.model.memories.reach)
+        lesson = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
         frames = torch.from_numpy(lesson.frames)
-        begin = torch.full_like(frames[:1], begin_mark(self.model.codebook_size))
+        begin = torch.full_like(frames[:1], bos_token(self.model.codebook_size))
         targets = torch.full_like(frames, IGNORED)
         for place in lesson.values:
             targets[place : place + VALUE_FRAMES] = frames[place : place + VALUE_FRAMES]

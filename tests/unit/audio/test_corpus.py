@@ -16,7 +16,8 @@ import pytest
 import soundfile as sf
 from numpy.typing import NDArray
 
-from distill.audio.corpus import IngestReport, ingest, load_corpus
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import IngestReport, ingest
 from distill.audio.manifest import ManifestRow, read_manifest
 from distill.audio.read import read_recording
 from distill.audio.scan import printable, scan

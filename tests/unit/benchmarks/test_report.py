@@ -16,8 +16,8 @@ def test_a_section_replaces_its_predecessor_and_leaves_the_others(tmp_path: Path
     text = path.read_text()
     assert text.startswith("# Benchmarks\n")
     assert "| x | 1.0 |" not in text
-    places = [text.index(f"| x | {figure} |") for figure in ("3.0", "2.0", "4.0")]
-    assert places == sorted(places)
+    positions = [text.index(f"| x | {figure} |") for figure in ("3.0", "2.0", "4.0")]
+    assert positions == sorted(positions)
 
 
 def test_writing_again_changes_nothing(tmp_path: Path) -> None:

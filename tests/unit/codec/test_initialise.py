@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill.audio.corpus import Corpus, ingest, load_corpus
+from distill.audio.corpus import Corpus, load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec import initialise as codec_start
 from distill.codec.build import build_vqvae
-from distill.codec.initialise import STARTS, initialise, warm_start
+from distill.codec.initialise import PRETRAINED, initialise, load_pretrained
 from distill.params import VQVAEParams
-from distill.pretraining.codec import write_start
+from distill.pretraining.codec import write_pretrained
 
 SMALL = VQVAEParams(codebook_size=16, num_quantizers=2, hidden_size=32, num_layers=2, latent_size=16).resolve(8)
 
@@ -74,8 +75,8 @@ def test_views_go_far_only_where_that_helps(tmp_path: Path, alike: bool) -> None
     config = SMALL.model_copy(update={"codebook_size": 64, "num_quantizers": 4})
     model = build_vqvae(16_000, config, 0).eval()
     with torch.no_grad():
-        spread = codec_start._best_spread(model, corpus, corpus.entries, torch.Generator().manual_seed(0))
-    assert (spread == 0.0) if alike else (spread > 0.0)
+        smoothing = codec_start._best_spread(model, corpus, corpus.entries, torch.Generator().manual_seed(0))
+    assert (smoothing == 0.0) if alike else (smoothing > 0.0)
 
 
 @pytest.mark.parametrize(("rate", "n_fft"), [(22_050, 1024), (24_000, 1024), (44_100, 2048), (48_000, 2048)])
@@ -83,8 +84,8 @@ def test_the_shipped_starts_fit_the_default_codec_and_nothing_else(rate: int, n_
     default = VQVAEParams().resolve(200)
     model = build_vqvae(rate, default, 0, warm=False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert warm_start(model)
-    shipped = load_file(STARTS / f"n_fft_{n_fft}.safetensors")
+    assert load_pretrained(model)
+    shipped = load_file(PRETRAINED / f"n_fft_{n_fft}.safetensors")
     for key, value in model.state_dict().items():
         if key in shipped:
             assert torch.equal(value, shipped[key].float()), key
@@ -93,15 +94,15 @@ def test_the_shipped_starts_fit_the_default_codec_and_nothing_else(rate: int, n_
     for other_rate, changes in ((rate, {"hidden_size": 128}), (rate, {"num_layers": 3}), (8_000, {})):
         other = build_vqvae(other_rate, default.model_copy(update=changes), 0, warm=False)
         weights = {key: value.clone() for key, value in other.state_dict().items()}
-        assert not warm_start(other)
+        assert not load_pretrained(other)
         assert all(torch.equal(value, weights[key]) for key, value in other.state_dict().items())
 
 
 def test_a_start_is_written_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec_start, "STARTS", tmp_path / "starts")
     teacher, pupil = (build_vqvae(16_000, SMALL, seed, warm=False) for seed in (0, 1))
-    assert not warm_start(pupil)
-    write_start(teacher)
-    assert warm_start(pupil)
+    assert not load_pretrained(pupil)
+    write_pretrained(teacher)
+    assert load_pretrained(pupil)
     torch.testing.assert_close(pupil.head.weight, teacher.head.weight, rtol=0, atol=1e-3)
     assert not torch.equal(pupil.encoder.embed.weight, teacher.encoder.embed.weight)

@@ -10,7 +10,8 @@ import torch
 from unit.tiny import write_tone
 
 from distill.audio.augment import waveform
-from distill.audio.corpus import Corpus, ingest, load_corpus
+from distill.audio.corpus import Corpus, load_corpus
+from distill.audio.ingest import ingest
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import initialise
 from distill.codec.previews import PREVIEWS, CodecPreviews
@@ -64,7 +65,7 @@ def test_each_moment_is_heard_through_its_own_weights(
     start = build_vqvae(16_000, CONFIG, 0)
     initialise(start, corpus, [entry for entry in corpus.entries if sides[entry.group] == "train"], 0)
     end = build_vqvae(16_000, CONFIG, 0).eval()
-    end.load_state_dict(training.fit.last_tensors)
+    end.load_state_dict(training.result.last_tensors)
     entry = training.held_out[0]
     assert sides[entry.group] == "val"
     audio = waveform(corpus, entry)
@@ -103,4 +104,6 @@ def test_two_trainings_give_the_same_previews_and_hearing_them_changes_nothing(
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     unheard = train_vqvae(corpus, CONFIG, 0.5, 0, FABRIC)
-    assert all(torch.equal(value, unheard.fit.last_tensors[key]) for key, value in training.fit.last_tensors.items())
+    assert all(
+        torch.equal(value, unheard.result.last_tensors[key]) for key, value in training.result.last_tensors.items()
+    )

@@ -129,8 +129,8 @@ def test_what_is_wanted_of_a_word_is_the_least_squares_solution(quantizer: Resid
     laid, turns = lay_out(rows[None])
     placed, _ = lay_out(words[None])
     for frame in (0, 1, 4, 8):
-        places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
-        missing = (laid - overlap(placed, kernel))[places]
+        positions, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
+        missing = (laid - overlap(placed, kernel))[positions]
         step = (missing * weights).sum(dim=1) / weights.square().sum(dim=1)
         at_best = (words[frame] + step[0]).requires_grad_()
         error = torch.zeros(())
@@ -246,8 +246,8 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
                     row = batch[sound, frame] - plain[sound, frame]
                 else:
                     kernel = moving.kernels[1]
-                    places, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
-                    missing = (laid - overlap(placed, kernel))[places[0]]
+                    positions, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
+                    missing = (laid - overlap(placed, kernel))[positions[0]]
                     row = (missing * weights[0]).sum(dim=0) / kernel.abs().sum(dim=0).square()
                 rows[code].append(row + books[level, code])
         for word, found in rows.items():

@@ -12,7 +12,7 @@ from distill.codec.task import utilization_warnings
 from distill.codec.training import CodecTraining
 from distill.progress import ProgressReport, health_table
 from distill.training.events import VQEpochMetrics, VQStepMetrics
-from distill.training.task import FitResult
+from distill.training.task import TrainingResult
 from distill.training.tracking import Tracker
 
 
@@ -97,7 +97,7 @@ def test_a_table_below_the_bar_is_live_and_goes_with_it(monkeypatch: pytest.Monk
 
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}, {"train_loss": 2.0, "val_loss": 2.75}]
-    fit = FitResult({}, {}, 0, 2.5, rows[0], rows)
+    fit = TrainingResult({}, {}, 0, 2.5, rows[0], rows)
     screen = io.StringIO()
     print_codec(CodecTraining(None, fit, health(0.5, 0.1), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
     lines = screen.getvalue().splitlines()
@@ -109,7 +109,7 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
 
 def test_a_training_that_never_beat_its_start_says_so() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}]
-    fit = FitResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows)
+    fit = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows)
     screen = io.StringIO()
     print_codec(CodecTraining(None, fit, health(0.5, 0.5), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
     assert screen.getvalue().splitlines()[0] == (

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
+from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.data import CropSampler, fixed_pieces
 from distill.codec.task import codebook_health, utilization_warnings
@@ -68,7 +69,7 @@ def test_training_beats_its_start_and_reports_what_the_design_names(corpus: Corp
     assert len(steps) == steps[-1].total_steps
     assert not training.model.training
     best = min(epochs, key=lambda event: event.val_loss)
-    assert training.fit.best_epoch == best.epoch
+    assert training.result.best_epoch == best.epoch
     assert training.codebook_health == best.codebook_health
 
 
@@ -116,13 +117,13 @@ def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: 
 def test_two_trainings_give_the_same_weights(corpus: Corpus) -> None:
     config = CONFIG.model_copy(update={"epochs": 2})
     one, two = train(corpus, config), train(corpus, config)
-    assert all(torch.equal(value, two.fit.best_tensors[key]) for key, value in one.fit.best_tensors.items())
+    assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
 
 
 def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:
     cancel = threading.Event()
     training = train(corpus, callback=lambda _: cancel.set(), cancel_event=cancel)
-    assert training.fit.cancelled
+    assert training.result.cancelled
     assert training.model.decode(torch.zeros(1, 3, 2, dtype=torch.int64)).isfinite().all()
 
 

@@ -9,19 +9,13 @@ from safetensors.numpy import save_file
 from unit.tiny import RATE, tiny_codec
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
-from distill.audio.corpus import Corpus, CorpusEntry, ingest, load_corpus
+from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codes import encode as encoding
 from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
-from distill.codes.store import (
-    CodesConfig,
-    CodesReader,
-    CodesWriter,
-    SplitRow,
-    codes_by_side,
-    split_recordings,
-    write_split,
-)
+from distill.codes.held_out import SplitRow, codes_by_side, split_recordings, write_split
+from distill.codes.store import CodesConfig, CodesReader, CodesWriter
 from distill.errors import ArtifactError
 
 

@@ -11,9 +11,9 @@ from distill.codes.sequences import (
     IGNORED,
     CodeSequences,
     Window,
-    begin_mark,
+    bos_token,
     covering_windows,
-    end_mark,
+    eos_token,
     pad_batch,
     random_windows,
     window_count,
@@ -79,8 +79,8 @@ def test_sequences_have_marks_and_take_two_bytes_a_code() -> None:
     assert found.frames.dtype == np.uint16
     assert found.frames.nbytes == 2 * 2 * (3 + 1 + 4)
     np.testing.assert_array_equal(found.frames[1:4], recordings[0])
-    assert found.frames[0].tolist() == [begin_mark(SIZE)] * 2
-    assert found.frames[4, 0] == end_mark(SIZE)
+    assert found.frames[0].tolist() == [bos_token(SIZE)] * 2
+    assert found.frames[4, 0] == eos_token(SIZE)
     assert to_guess(found) == 2 * 4 + 2
 
 
@@ -124,15 +124,15 @@ def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, qua
             place = window.start + column  # frame number, counted from the begin mark
             inside = place < window.stop
             for level in range(quantizers):
-                before = begin_mark(SIZE) if place == 0 else int(codes[place - 1, level]) if inside else 0
+                before = bos_token(SIZE) if place == 0 else int(codes[place - 1, level]) if inside else 0
                 assert int(batch.inputs[row, column, level]) == (before if inside else 0)
                 after = IGNORED
                 if inside and place < len(codes):
                     after = int(codes[place, level])
                 elif inside and level == 0:
-                    after = end_mark(SIZE)
+                    after = eos_token(SIZE)
                 assert int(batch.targets[row, column, level]) == after
-    assert batch.places.tolist() == [window.start for window in windows]
+    assert batch.positions.tolist() == [window.start for window in windows]
     assert int((batch.targets != IGNORED).sum()) == to_guess(found)
 
 
@@ -145,7 +145,7 @@ def test_padding_beyond_the_longest_window_asks_for_nothing() -> None:
     assert torch.equal(padded.inputs[:2, :6], batch.inputs)
     assert torch.equal(padded.targets[:2, :6], batch.targets)
     assert int((padded.targets != IGNORED).sum()) == int((batch.targets != IGNORED).sum())
-    assert padded.places.tolist() == [0, 3, 0, 0, 0]
+    assert padded.positions.tolist() == [0, 3, 0, 0, 0]
     assert padded.labels is not None
     assert padded.labels.tolist() == [2, 3, 0, 0, 0]
 
@@ -156,4 +156,4 @@ def test_parts_of_a_batch_are_the_batch(count: int, of: int) -> None:
     batch = pad_batch(found, [Window(i, 0, 6) for i in range(count)])
     parts = [batch.part(number, of) for number in range(of)]
     assert sum(int((part.targets != IGNORED).sum()) for part in parts) == to_guess(found)
-    assert all(len(part.places) > 0 for part in parts)
+    assert all(len(part.positions) > 0 for part in parts)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.codes.sequences import begin_mark, end_mark, window_start
+from distill.codes.sequences import bos_token, eos_token, window_start
 from distill.errors import ArtifactError
-from distill.generate.sampling import Sampling, draw, exaggerated, sample_codes, sharpened
+from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
 from distill.prior.architectures import PriorShape, build_prior
 from distill.prior.base import Draw, Prior
 from distill.prior.decode.samplers import sampler_of
@@ -56,13 +56,13 @@ def prior(kind: str) -> Prior:
 
 def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tensor | None = None) -> torch.Tensor:
     """Logits `[B, Q, V + marks]` of frame `frame` of `codes` `[B, F, Q]`, from all of its window at once."""
-    begin = torch.full((len(codes), 1, LEVELS), begin_mark(SIZE))
+    begin = torch.full((len(codes), 1, LEVELS), bos_token(SIZE))
     start = window_start(frame + 1, CONTEXT + (LEVELS - 1) * isinstance(prior, DelayPrior))
     frames = torch.cat([begin, codes], dim=1)[:, start:]
     inputs, targets = frames[:, : frame + 1 - start], frames[:, 1 : frame + 2 - start]
-    places = torch.full((len(codes),), start)
+    positions = torch.full((len(codes),), start)
     if not isinstance(prior, DelayPrior):
-        return prior(inputs, targets, places, labels)[:, -1]
+        return prior(inputs, targets, positions, labels)[:, -1]
     # A level of a delayed frame is guessed when coarser levels of later frames are known, in a window of its own.
     logits = []
     for level in range(LEVELS):
@@ -138,9 +138,9 @@ def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
 def test_guidance_exaggerates_what_a_label_changes() -> None:
     known, unknown = torch.randn(2, 5), torch.randn(2, 5)
     known[0, 1] = -torch.inf
-    torch.testing.assert_close(exaggerated(known, unknown, 1.0).softmax(1), known.softmax(1))
-    torch.testing.assert_close(exaggerated(known[1:], unknown[1:], 0.0).softmax(1), unknown[1:].softmax(1))
-    change = exaggerated(known, unknown, 3.0) - unknown.log_softmax(1)
+    torch.testing.assert_close(classifier_free_guidance(known, unknown, 1.0).softmax(1), known.softmax(1))
+    torch.testing.assert_close(classifier_free_guidance(known[1:], unknown[1:], 0.0).softmax(1), unknown[1:].softmax(1))
+    change = classifier_free_guidance(known, unknown, 3.0) - unknown.log_softmax(1)
     torch.testing.assert_close(change[1], 3 * (known.log_softmax(1) - unknown.log_softmax(1))[1])
     assert change[0, 1] == -torch.inf
 
@@ -166,7 +166,7 @@ def ending(prior: Prior, chance: float) -> Prior:
 
     class Eager:
         codebook_size, num_quantizers = SIZE, LEVELS
-        spread, longest = torch.zeros(LEVELS), torch.zeros(1)
+        smoothing, longest = torch.zeros(LEVELS), torch.zeros(1)
 
         def sampler(self, count: int, past: object = None, labels: object = None) -> object:  # noqa: ARG002
             inner = sampler_of(prior, count)
@@ -177,7 +177,7 @@ def ending(prior: Prior, chance: float) -> Prior:
                         logits = logits.clone()
                         if level == 0:
                             rest = logits[:, :SIZE].logsumexp(dim=-1)
-                            logits[:, end_mark(SIZE)] = rest + math.log(chance / (1 - chance))
+                            logits[:, eos_token(SIZE)] = rest + math.log(chance / (1 - chance))
                         return draw(logits, level, frame)
 
                     return inner.next_frame(drawn)
@@ -204,9 +204,9 @@ def test_sharpening_undoes_smoothed_labels() -> None:
     labels = torch.tensor([[0.7, 0.2, 0.1, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.0]])
     codes = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]]) / 4  # the last column is a mark
     learnt = 0.6 * labels + 0.4 * codes
-    torch.testing.assert_close(sharpened(learnt.log(), 0.4, 4) / 0.6, labels, rtol=0, atol=1e-6)
-    torch.testing.assert_close(sharpened(learnt.log(), 0.0, 4), learnt)
-    assert sharpened(torch.zeros(1, 4), 1.0, 4).sum() > 0
+    torch.testing.assert_close(undo_label_smoothing(learnt.log(), 0.4, 4) / 0.6, labels, rtol=0, atol=1e-6)
+    torch.testing.assert_close(undo_label_smoothing(learnt.log(), 0.0, 4), learnt)
+    assert undo_label_smoothing(torch.zeros(1, 4), 1.0, 4).sum() > 0
 
 
 @given(st.integers(1, 11), st.floats(0.05, 1.0), st.integers(0, 100))

@@ -139,9 +139,9 @@ def test_metadata_that_could_not_be_read_again_is_not_written(tmp_path: Path) ->
 def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path) -> None:
     """Every field wrong, names that climb, sizes beyond reason, pickles; and 10,000 random mutants of a model."""
     command = [sys.executable, "-m", "unit.hostile", str(tmp_path), "10000"]
-    places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    positions = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=True
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": positions}, capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
     assert found["files"] >= 10_200

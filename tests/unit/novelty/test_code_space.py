@@ -58,9 +58,9 @@ def hour() -> list[np.ndarray]:
 
 def test_a_copy_is_found_in_long_recordings_wherever_it_begins(hour: list[np.ndarray]) -> None:
     rng = np.random.default_rng(1)
-    places = [(number, int(rng.integers(0, len(hour[number]) - 19))) for number in range(60)]
-    asked = [hour[number][start : start + 20 + 3 * number] for number, start in places]
-    for (number, start), codes, match in zip(places, asked, CodeIndex(hour).match(asked), strict=True):
+    positions = [(number, int(rng.integers(0, len(hour[number]) - 19))) for number in range(60)]
+    asked = [hour[number][start : start + 20 + 3 * number] for number, start in positions]
+    for (number, start), codes, match in zip(positions, asked, CodeIndex(hour).match(asked), strict=True):
         assert (match.recording, match.offset, match.likeness) == (number, start, 1.0)
         assert match.copied_frames == len(codes)
 

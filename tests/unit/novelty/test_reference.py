@@ -22,7 +22,7 @@ def test_arrays_give_the_reference_back() -> None:
     for side, other in ((one.codes, two.codes), (one.held_out, two.held_out)):
         assert all(np.array_equal(a, b) for a, b in zip(side, other, strict=True))
     np.testing.assert_array_equal(two.scores, one.scores)
-    np.testing.assert_array_equal(two.anew, one.anew)
+    np.testing.assert_array_equal(two.reencoded, one.reencoded)
 
 
 def test_a_line_break_in_a_name_makes_no_second_name() -> None:

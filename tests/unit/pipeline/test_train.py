@@ -14,10 +14,12 @@ import pytest
 from unit.tiny import tiny_codec, write_tone
 
 import distill
-from distill.audio.corpus import ingest, load_corpus
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codes.encode import encode_for_prior
-from distill.codes.store import read_index, split_recordings
+from distill.codes.held_out import split_recordings
+from distill.codes.store import read_index
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
@@ -26,7 +28,7 @@ from distill.pipeline import train as standalone
 from distill.pipeline.known_corpora import remember_corpus
 from distill.pipeline.train import TrainedModel, add_prior, train_model
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent, train_prior
-from distill.training.trainer import Fit
+from distill.training.trainer import Trainer
 
 EXECUTION = Execution("cpu", "fp32", 2)
 TINY = VQVAEParams(
@@ -72,7 +74,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert not metadata.has_prior
     assert metadata.training_config["vqvae"]["epochs"] == 4
     assert metadata.metadata == {"recordings": 5}
-    assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.training.fit.history)
+    assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.training.result.history)
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
     assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
@@ -90,7 +92,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     steps = 0
-    original = Fit._train_step
+    original = Trainer._train_step
 
     def interrupted(fit: Any, epoch: int, batch: Any) -> None:
         nonlocal steps
@@ -99,7 +101,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
         if steps == 3:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(Fit, "_train_step", interrupted)
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
     with pytest.raises(
         Interrupted, match=r"training is saved after step 3 of .*; run the same command to go on"
     ) as caught:
@@ -107,7 +109,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     assert caught.value.exit_code == code
     assert not list(tmp_path.glob("*.distill"))
     train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
-    assert steps == len(finished.codec.training.fit.history)  # one step an epoch, none of them twice
+    assert steps == len(finished.codec.training.result.history)  # one step an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "model-2.distill.md", "state"]
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
@@ -244,7 +246,7 @@ def test_an_interrupted_prior_goes_on_and_loses_nothing(
     expected, model = tmp_path / "expected.distill", tmp_path / "model.distill"
     add_prior(finished.path, expected, sounds, PARAMS, EXECUTION, tmp_path / "state")
     model.write_bytes(finished.path.read_bytes())
-    original, steps = Fit._train_step, []
+    original, steps = Trainer._train_step, []
 
     def interrupted(fit: Any, epoch: int, batch: Any) -> None:
         original(fit, epoch, batch)
@@ -252,7 +254,7 @@ def test_an_interrupted_prior_goes_on_and_loses_nothing(
         if len(steps) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Fit, "_train_step", interrupted)
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
     with pytest.raises(Interrupted, match="training is saved after step 2"):
         add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "state")
     assert model.read_bytes() == finished.path.read_bytes()
@@ -270,7 +272,7 @@ def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedMode
     assert load_bundle(finished.path).prior is None
     cancel = threading.Event()
     cancel.set()
-    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).fit.cancelled
+    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).result.cancelled
 
 
 def test_a_model_that_does_not_say_what_was_held_out_is_refused(

@@ -8,7 +8,7 @@ import torch
 from distill.codec import initialise as codec_start
 from distill.execution import Execution
 from distill.pretraining import codec as practice
-from distill.pretraining.codec import learn_start
+from distill.pretraining.codec import pretrain_codec
 from distill.progress import ProgressReport
 from distill.training.fabric import make_fabric
 
@@ -25,21 +25,21 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         "STEPS_PER_EPOCH": 6,
     }.items():
         monkeypatch.setattr(practice, name, value)
-    monkeypatch.setattr(practice._PracticeTask, "steps_per_epoch", 6)
+    monkeypatch.setattr(practice._PretrainingTask, "steps_per_epoch", 6)
     monkeypatch.setattr(codec_start, "STARTS", tmp_path / "starts")
     return tmp_path
 
 
 def test_practice_lowers_the_held_out_loss_and_leaves_a_start(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    codec = learn_start(8_000, 3, 0, FABRIC, None)
+    codec = pretrain_codec(8_000, 3, 0, FABRIC, None)
     losses = [float(line.rsplit(" ", 1)[1]) for line in capsys.readouterr().err.splitlines() if "held out" in line]
     assert losses[-1] < 0.95 * losses[0]
     start = small / "starts" / f"n_fft_{codec.spectrogram.n_fft}.safetensors"
     first = start.read_bytes()
-    further = learn_start(8_000, 1, 1, FABRIC, None)
+    further = pretrain_codec(8_000, 1, 1, FABRIC, None)
     assert not torch.equal(further.head.weight, codec.head.weight)
     start.unlink()
-    again = learn_start(8_000, 3, 0, FABRIC, None)
+    again = pretrain_codec(8_000, 3, 0, FABRIC, None)
     assert torch.equal(again.head.weight, codec.head.weight)
     assert start.read_bytes() == first
 
@@ -47,9 +47,9 @@ def test_practice_lowers_the_held_out_loss_and_leaves_a_start(small: Path, capsy
 @pytest.mark.usefixtures("small")
 def test_practice_goes_on_from_the_start_that_lies_there() -> None:
     with ProgressReport("practice") as progress:
-        task = practice._PracticeTask(8_000, 0, FABRIC, progress)
+        task = practice._PretrainingTask(8_000, 0, FABRIC, progress)
         with torch.no_grad():
             task.codec.head.weight.fill_(0.25)
-        practice.write_start(task.codec)
-        again = practice._PracticeTask(8_000, 1, FABRIC, progress)
+        practice.write_pretrained(task.codec)
+        again = practice._PretrainingTask(8_000, 1, FABRIC, progress)
     assert torch.equal(again.codec.head.weight, task.codec.head.weight)

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.pretraining.synthetic_sounds import practice_sound
+from distill.pretraining.synthetic_sounds import synthetic_sound
 
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), rate=st.sampled_from([8_000, 24_000, 48_000]), length=st.integers(2_000, 30_000))
 def test_sounds_are_finite_and_within_full_scale(seed: int, rate: int, length: int) -> None:
-    sound = practice_sound(np.random.default_rng(seed), rate, length)
+    sound = synthetic_sound(np.random.default_rng(seed), rate, length)
     assert sound.shape == (length,)
     assert sound.dtype == np.float32
     assert np.isfinite(sound).all()
@@ -20,7 +20,7 @@ def test_sounds_are_finite_and_within_full_scale(seed: int, rate: int, length: i
 
 
 def test_the_generator_decides() -> None:
-    one, two, other = (practice_sound(np.random.default_rng(seed), 24_000, 20_000) for seed in (3, 3, 4))
+    one, two, other = (synthetic_sound(np.random.default_rng(seed), 24_000, 20_000) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
 
@@ -29,7 +29,7 @@ def test_they_are_of_many_kinds() -> None:
     """Loud and soft, tonal and noisy, steady and short: spectral flatness and level spread widely."""
     flatness, levels = [], []
     for seed in range(80):
-        sound = practice_sound(np.random.default_rng(seed), 24_000, 24_000).astype(np.float64)
+        sound = synthetic_sound(np.random.default_rng(seed), 24_000, 24_000).astype(np.float64)
         power = np.abs(np.fft.rfft(sound * np.hanning(24_000))) ** 2 + 1e-12
         flatness.append(np.exp(np.log(power).mean()) / power.mean())
         levels.append(20 * np.log10(np.sqrt((sound**2).mean()) + 1e-9))
@@ -40,4 +40,4 @@ def test_they_are_of_many_kinds() -> None:
 @pytest.mark.parametrize("length", [1, 2, 100])
 def test_even_the_shortest(length: int) -> None:
     for seed in range(30):
-        assert np.isfinite(practice_sound(np.random.default_rng(seed), 24_000, length)).all()
+        assert np.isfinite(synthetic_sound(np.random.default_rng(seed), 24_000, length)).all()

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.codes.sequences import IGNORED, begin_mark, end_mark
+from distill.codes.sequences import IGNORED, bos_token, eos_token
 from distill.params import WITH_DEPTH
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
-from distill.prior.codeword_embedding import CodeTable, unit_codewords
+from distill.prior.codeword_embedding import CodewordEmbedding, normalise_codewords
 from distill.prior.decode.samplers import sampler_of
 from distill.prior.delay import DelayPrior
 from distill.prior.flat import CodePrior
@@ -66,7 +66,7 @@ def prior(architecture: str, **changes: int) -> Prior:
 def window(frames: int = CONTEXT, count: int = 2, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     codes = torch.randint(SIZE, (count, frames + 1, LEVELS), generator=torch.Generator().manual_seed(1))
     if first == 0:
-        codes[:, 0] = begin_mark(SIZE)
+        codes[:, 0] = bos_token(SIZE)
     return codes[:, :-1], codes[:, 1:].clone(), torch.full((count,), first)
 
 
@@ -124,14 +124,14 @@ def test_too_many_tokens_are_refused() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_code_is_guessed_from_those_before_it_by_perturbation(architecture: str) -> None:
     model = prior(architecture)
-    inputs, targets, places = window()
-    before = model(inputs, targets, places)
+    inputs, targets, positions = window()
+    before = model(inputs, targets, positions)
     assert before.shape == (2, CONTEXT, LEVELS, SIZE + 2)
     for frame, level in ((0, 0), (2, 1), (5, 2), (CONTEXT - 1, 0)):
         changed = targets.clone()
         changed[:, frame, level] = (changed[:, frame, level] + 5) % SIZE
         following = torch.cat([inputs[:, :1], changed[:, :-1]], dim=1)
-        moved = (model(following, changed, places) - before).abs()[..., :SIZE].amax(dim=(0, 3))
+        moved = (model(following, changed, positions) - before).abs()[..., :SIZE].amax(dim=(0, 3))
         for f in range(CONTEXT):
             for q in range(LEVELS):
                 may = comes_before(architecture, f, q)(frame, level)
@@ -141,10 +141,10 @@ def test_every_code_is_guessed_from_those_before_it_by_perturbation(architecture
 @pytest.mark.parametrize("architecture", ["frame", "delay"])
 def test_every_code_is_guessed_from_those_before_it_by_gradient(architecture: str) -> None:
     model = prior(architecture)
-    inputs, targets, places = window(count=1)
+    inputs, targets, positions = window(count=1)
     read: list[Tensor] = []
-    model.place.register_forward_hook(lambda *args: read.append(args[2]) or args[2].retain_grad())  # type: ignore[union-attr]
-    model(inputs, targets, places)[0, 4, 0, :SIZE].sum().backward()
+    model.position_embedding.register_forward_hook(lambda *args: read.append(args[2]) or args[2].retain_grad())  # type: ignore[union-attr]
+    model(inputs, targets, positions)[0, 4, 0, :SIZE].sum().backward()
     gradient = read[0].grad
     assert gradient is not None
     assert gradient[0, 5:].abs().max() == 0
@@ -155,10 +155,10 @@ def test_every_code_is_guessed_from_those_before_it_by_gradient(architecture: st
 @pytest.mark.parametrize("first", [0, 5])
 def test_what_is_ignored_has_no_influence(architecture: str, first: int) -> None:
     model = prior(architecture)
-    inputs, targets, places = window(first=first)
-    before = model(inputs, targets, places)
+    inputs, targets, positions = window(first=first)
+    before = model(inputs, targets, positions)
     inputs[:, 6:], targets[:, 6:] = 0, IGNORED
-    after = model(inputs, targets, places)
+    after = model(inputs, targets, positions)
     known = 6 - (LEVELS - 1 if architecture == "delay" else 0)
     torch.testing.assert_close(after[:, :known], before[:, :known], rtol=0, atol=1e-5)
 
@@ -166,8 +166,8 @@ def test_what_is_ignored_has_no_influence(architecture: str, first: int) -> None
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_sampling_step_by_step_sees_the_logits_of_the_whole(architecture: str) -> None:
     model = prior(architecture)
-    inputs, targets, places = window()
-    expected = model(inputs, targets, places)
+    inputs, targets, positions = window()
+    expected = model(inputs, targets, positions)
     sampler, seen = sampler_of(model, 2), torch.zeros(2, CONTEXT + LEVELS, LEVELS, SIZE + 2)
 
     def follow(logits: Tensor, level: int, frame: int) -> Tensor:
@@ -187,9 +187,9 @@ def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architec
     if architecture == "flat":  # a free head: the sampler sees to it
         assert torch.isfinite(logits).all()
         return
-    assert (logits[..., begin_mark(SIZE)] == -torch.inf).all()
-    assert (logits[:, :, 1:, end_mark(SIZE)] == -torch.inf).all()
-    assert torch.isfinite(logits[:, :, 0, end_mark(SIZE)]).all()
+    assert (logits[..., bos_token(SIZE)] == -torch.inf).all()
+    assert (logits[:, :, 1:, eos_token(SIZE)] == -torch.inf).all()
+    assert torch.isfinite(logits[:, :, 0, eos_token(SIZE)]).all()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -218,21 +218,21 @@ def test_codes_that_sound_alike_are_treated_alike(architecture: str) -> None:
     books = torch.randn(LEVELS, SIZE, 5, generator=torch.Generator().manual_seed(3))
     books[:, 7] = books[:, 4]
     sizes = (CONTEXT, 32, 2, 4, 0.0)
-    model = (FramePrior if architecture == "frame" else DelayPrior)(unit_codewords(books), *sizes).eval()
+    model = (FramePrior if architecture == "frame" else DelayPrior)(normalise_codewords(books), *sizes).eval()
     for module in model.modules():
-        if isinstance(module, CodeTable):
-            torch.nn.init.zeros_(module.own)
+        if isinstance(module, CodewordEmbedding):
+            torch.nn.init.zeros_(module.free)
     if isinstance(model, FramePrior):
-        model.recall.threshold.data.fill_(
+        model.pointer_mixture.threshold.data.fill_(
             50.0
         )  # what was said before is another matter: that goes by the codes themselves
-    inputs, targets, places = window()
-    logits = model(inputs, targets, places)
+    inputs, targets, positions = window()
+    logits = model(inputs, targets, positions)
     torch.testing.assert_close(logits[..., 7], logits[..., 4])
     swap = {4: 7, 7: 4}
     for tensor in (inputs, targets):
         tensor.apply_(lambda code: swap.get(code, code))
-    torch.testing.assert_close(model(inputs, targets, places), logits)
+    torch.testing.assert_close(model(inputs, targets, positions), logits)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -5,15 +5,15 @@ import math
 
 import torch
 
-from distill.prior.decode.pointer_mixture import Recalled
-from distill.prior.pointer_mixture import AGES, Recall
+from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
+from distill.prior.pointer_mixture import AGES, PointerMixture
 
 LEVELS, SIZE, WIDTH = 3, 5, 4
 
 
-def mixture(frames: int = 6) -> tuple[Recall, list[torch.Tensor]]:
+def mixture(frames: int = 6) -> tuple[PointerMixture, list[torch.Tensor]]:
     torch.manual_seed(1)
-    recall = Recall(LEVELS, SIZE, WIDTH)
+    recall = PointerMixture(LEVELS, SIZE, WIDTH)
     for parameter in recall.parameters():
         torch.nn.init.normal_(parameter)
     inputs = torch.randint(SIZE, (2, frames, LEVELS))
@@ -25,7 +25,7 @@ def mixture(frames: int = 6) -> tuple[Recall, list[torch.Tensor]]:
 
 
 def slow(
-    recall: Recall,
+    recall: PointerMixture,
     logits: torch.Tensor,
     deep: torch.Tensor,
     inputs: torch.Tensor,
@@ -65,7 +65,7 @@ def test_level_by_level_of_one_frame_it_is_the_same() -> None:
     recall, (logits, deep, inputs, targets) = mixture()
     whole = recall(logits, deep, inputs, targets)
     with torch.no_grad():
-        recalled = Recalled(recall, inputs.shape[1] + 1)
+        recalled = PointerMixtureDecoder(recall, inputs.shape[1] + 1)
         recalled.begin(inputs)
         for level in range(LEVELS):
             sentinel = recall.sentinel(deep[:, -1, level])[:, 0] + recall.threshold[level]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, killed_and_resumed, noise, recordings
 
-from distill.codes.sequences import IGNORED, CodeSequences, begin_mark, end_mark
+from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
 from distill.generate.sampling import Sampling, sample_codes
 from distill.params import MemoryParams
 from distill.prior.data import WindowSampler
@@ -54,13 +54,13 @@ def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
     held_out, context = recordings(1, 5), 7
     settings = config(architecture=architecture, epochs=2, context_seconds=context / 10)
     training = fit_prior(data(recordings(0, 8), held_out), settings, 0, FABRIC)
-    model, best = training.model, training.fit.best_metrics
+    model, best = training.model, training.result.best_metrics
     assert model.context_frames == context
     span = model.span_frames
     assert (span == context) != (architecture == "memory")
     by_level: dict[int, list[float]] = {0: [], 1: []}
     for codes in held_out:
-        marks = np.full((1, LEVELS), begin_mark(SIZE)), np.full((1, LEVELS), end_mark(SIZE))
+        marks = np.full((1, LEVELS), bos_token(SIZE)), np.full((1, LEVELS), eos_token(SIZE))
         sequence = torch.from_numpy(np.concatenate([marks[0], codes, marks[1]]))
         for target in range(1, len(sequence)):
             start = (target - 1) // span * span
@@ -88,17 +88,17 @@ def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
 def test_two_trainings_give_the_same_weights() -> None:
     learnt = data(recordings(0, 6), recordings(1, 3))
     one, two, other = (fit_prior(learnt, config(epochs=2, dropout=0.3), seed, FABRIC) for seed in (5, 5, 6))
-    assert all(torch.equal(value, two.fit.best_tensors[key]) for key, value in one.fit.best_tensors.items())
-    assert any(not torch.equal(value, other.fit.best_tensors[key]) for key, value in one.fit.best_tensors.items())
+    assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
+    assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
 
 
 def test_the_best_epoch_is_what_a_model_that_overfits_ends_with() -> None:
     """Noise can only be learnt by heart: held-out loss turns, and the weights of its lowest point are what is kept."""
     learnt = data(noise(0, 6), noise(1, 6))
     training = fit_prior(learnt, config(epochs=60, learning_rate=5e-3, patience=0), 0, FABRIC)
-    losses = [row["val_loss"] for row in training.fit.history]
+    losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.5
-    assert training.fit.best_epoch == losses.index(min(losses)) < 59
+    assert training.result.best_epoch == losses.index(min(losses)) < 59
     nats, tokens = validate_prior_epoch(training.model, CodeSequences(learnt.held_out, SIZE, LEVELS), 4, FABRIC)
     assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
     assert training.complete.best_perplexity == pytest.approx(math.exp(min(losses)))
@@ -118,7 +118,7 @@ def test_cancelling_stops_within_a_step() -> None:
         data(recordings(0, 12), recordings(1, 5)), config(), 0, FABRIC, callback=watch, cancel_event=cancel
     )
     assert steps[-1] == 5
-    assert training.fit.cancelled
+    assert training.result.cancelled
 
 
 @pytest.mark.parametrize("kill_at", [1, 7, 20])
@@ -248,5 +248,5 @@ def test_geometry_is_what_codes_share() -> None:
         training = fit_prior(
             changed, config(architecture="delay", epochs=30, geometry=geometry, weight_decay=0.0), 0, FABRIC
         )
-        figures.append(training.fit.best_loss)
+        figures.append(training.result.best_loss)
     assert figures[0] < 0.7 * figures[1]

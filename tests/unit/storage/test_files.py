@@ -63,10 +63,10 @@ def test_shards_give_back_what_went_in(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(-9, 9, (n, 2)).astype(np.int16) for n in (5, 1, 40, 7, 0, 3)]
     writer = ShardWriter(tmp_path, "pcm", shard_bytes=64)
-    places = [writer.append(array) for array in arrays]
+    positions = [writer.append(array) for array in arrays]
     writer.close()
     reader = ShardReader(tmp_path, "pcm")
-    for array, (shard, offset) in zip(arrays, places, strict=True):
+    for array, (shard, offset) in zip(arrays, positions, strict=True):
         np.testing.assert_array_equal(reader.read(shard, offset, len(array)), array)
     assert len(list(tmp_path.iterdir())) > 1
 

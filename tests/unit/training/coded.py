@@ -64,6 +64,8 @@ def killed_and_resumed(learnt: PriorData, settings: PriorConfig, store: Checkpoi
     with pytest.raises(MemoryError):
         fit_prior(learnt, settings, 0, FABRIC, store, kill)
     again = fit_prior(learnt, settings, 0, FABRIC, store)
-    assert all(torch.equal(value, again.fit.best_tensors[key]) for key, value in expected.fit.best_tensors.items())
-    assert again.fit.history == expected.fit.history
-    assert again.fit.journal == expected.fit.journal
+    assert all(
+        torch.equal(value, again.result.best_tensors[key]) for key, value in expected.result.best_tensors.items()
+    )
+    assert again.result.history == expected.result.history
+    assert again.result.log == expected.result.log

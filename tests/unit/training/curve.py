@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from unit.training.coded import config, data, recordings
 
-from distill.audio.corpus import ingest, load_corpus
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.execution import Execution
 from distill.params import VQVAEParams
@@ -33,7 +34,7 @@ def prior_curve(folder: Path) -> dict[str, list[float]]:
         data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0, fabric, CheckpointStore(folder), note
     )
     found["rank"] = [fabric.global_rank]
-    found["weights"] = [float(value.abs().sum()) for value in training.fit.best_tensors.values()]
+    found["weights"] = [float(value.abs().sum()) for value in training.result.best_tensors.values()]
     return found
 
 
@@ -59,7 +60,7 @@ def codec_curve(folder: Path) -> dict[str, list[float]]:
     ).resolve(3)
     training = train_vqvae(load_corpus(place / "out"), config, 0.3, 0, fabric, callback=note)
     found["rank"] = [fabric.global_rank]
-    found["weights"] = [float(value.float().abs().sum()) for value in training.fit.last_tensors.values()]
+    found["weights"] = [float(value.float().abs().sum()) for value in training.result.last_tensors.values()]
     return found
 
 

@@ -6,12 +6,12 @@ import resource
 import pytest
 import torch
 
-from distill.training.allocator import keep_memory
+from distill.training.allocator import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
 def test_large_blocks_are_not_faulted_in_again() -> None:
-    assert keep_memory()
+    assert keep_freed_memory()
     for _ in range(2):
         torch.ones(16_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

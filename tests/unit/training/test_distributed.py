@@ -12,7 +12,7 @@ import pytest
 from unit.training.curve import CURVES
 
 from distill.execution import Execution
-from distill.training.distributed import Agreement
+from distill.training.distributed import Distributed
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption
 
@@ -47,14 +47,14 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, los
 
 
 def test_one_process_agrees_with_itself() -> None:
-    agreement = Agreement(make_fabric(Execution("cpu", "fp32")))
+    distributed = Distributed(make_fabric(Execution("cpu", "fp32")))
     interruption, cancel = Interruption(), threading.Event()
-    agreement.look(interruption, cancel)
-    assert agreement.signal is None
-    assert not agreement.cancelled
+    distributed.look(interruption, cancel)
+    assert distributed.signal is None
+    assert not distributed.cancelled
     interruption.signal = signal.SIGINT
     cancel.set()
-    agreement.look(interruption, cancel)
-    assert agreement.signal == signal.SIGINT
-    assert agreement.cancelled
-    assert agreement.mean({"a": 1.5}) == agreement.first({"a": 1.5}) == {"a": 1.5}
+    distributed.look(interruption, cancel)
+    assert distributed.signal == signal.SIGINT
+    assert distributed.cancelled
+    assert distributed.mean({"a": 1.5}) == distributed.first({"a": 1.5}) == {"a": 1.5}

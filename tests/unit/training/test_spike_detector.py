@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from distill.training.spike_detector import MIN_THRESHOLD, PerplexityTelemetry
+from distill.training.spike_detector import MIN_THRESHOLD, SpikeDetector
 
 
 def judged(values: list[float]) -> list[bool]:
-    telemetry = PerplexityTelemetry()
-    return [telemetry.observe(value).is_spike for value in values]
+    spike_detector = SpikeDetector()
+    return [spike_detector.observe(value).is_spike for value in values]
 
 
 @pytest.mark.parametrize(("last", "spike"), [(106.0, True), (104.0, False), (105.0, False), (105.1, True)])
@@ -24,18 +24,18 @@ def test_what_is_not_finite_is_a_spike_at_once(bad: float) -> None:
 
 
 def test_a_spike_is_not_remembered() -> None:
-    telemetry = PerplexityTelemetry()
+    spike_detector = SpikeDetector()
     for value in (100.0, 100.0, 150.0, 150.0, math.nan):
-        telemetry.observe(value)
-    assert telemetry.ema == 100.0
-    assert telemetry.observe(100.0).delta == 0.0
+        spike_detector.observe(value)
+    assert spike_detector.ema == 100.0
+    assert spike_detector.observe(100.0).delta == 0.0
 
 
 def test_a_noisy_perplexity_is_allowed_what_it_was_seen_to_do() -> None:
     """Deltas of up to 12 % are common here, so 13 % is none."""
-    telemetry = PerplexityTelemetry(ema=100.0, seen=2, deltas=[-0.1, 0.12, -0.08, 0.1, -0.11, 0.12, -0.1, 0.09])
-    assert telemetry.threshold > 0.2
-    assert not telemetry.observe(113.0).is_spike
+    spike_detector = SpikeDetector(ema=100.0, seen=2, deltas=[-0.1, 0.12, -0.08, 0.1, -0.11, 0.12, -0.1, 0.09])
+    assert spike_detector.threshold > 0.2
+    assert not spike_detector.observe(113.0).is_spike
 
 
 def test_falling_perplexity_never_spikes() -> None:
@@ -43,9 +43,9 @@ def test_falling_perplexity_never_spikes() -> None:
 
 
 def test_the_threshold_is_at_least_five_percent_and_survives_a_checkpoint() -> None:
-    telemetry = PerplexityTelemetry()
+    spike_detector = SpikeDetector()
     for value in (100.0, 99.0, 98.5, 98.0):
-        telemetry.observe(value)
-    assert telemetry.threshold >= MIN_THRESHOLD
-    again = PerplexityTelemetry.restored(json.loads(json.dumps(vars(telemetry))))
-    assert again == telemetry
+        spike_detector.observe(value)
+    assert spike_detector.threshold >= MIN_THRESHOLD
+    again = SpikeDetector.restored(json.loads(json.dumps(vars(spike_detector))))
+    assert again == spike_detector

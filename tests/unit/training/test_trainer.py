@@ -22,8 +22,8 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
 from distill.training.metrics_log import Line
-from distill.training.task import Epoch, FitResult, FitSettings, Step, learning_rate_at
-from distill.training.trainer import Fit
+from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult, learning_rate_at
+from distill.training.trainer import Trainer
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
@@ -52,7 +52,7 @@ class Line:
             return self.probes.pop(0)
         return 1 + self.validate()["val_loss"]
 
-    def inspect(self, step: int, journal: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
         return {}
 
     def validate(self) -> dict[str, float]:
@@ -66,20 +66,20 @@ def save_always(monkeypatch: Any) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
 
 
-def settings(**changes: Any) -> FitSettings:
+def settings(**changes: Any) -> TrainerSettings:
     values = {"epochs": 6, "learning_rate": 0.05, "weight_decay": 0.01, "betas": (0.9, 0.99), "gradient_clip": 1.0}
-    return FitSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, "average": 0.9, **changes})
+    return TrainerSettings(**{**values, "warmup_steps": 2, "patience": 0, "seed": 7, "average": 0.9, **changes})
 
 
-def whole(result: FitResult) -> tuple[list[float], list[list[tuple[str, float]]], list[dict[str, Any]]]:
+def whole(result: TrainingResult) -> tuple[list[float], list[list[tuple[str, float]]], list[dict[str, Any]]]:
     tensors = [*sorted(result.best_tensors.items()), *sorted(result.last_tensors.items())]
     weights = [float(v) for _, t in tensors for v in t.flatten()]
-    return weights, [list(row.items()) for row in result.history], result.journal
+    return weights, [list(row.items()) for row in result.history], result.log
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 5, 17, 23])
 def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
-    expected = Fit(Line(), settings(), FABRIC).run()
+    expected = Trainer(Line(), settings(), FABRIC).run()
     store, interruption = CheckpointStore(tmp_path / "run"), Interruption()
 
     def stop(step: Step) -> None:
@@ -87,9 +87,9 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop
             interruption.signal = signal.SIGINT
 
     with pytest.raises(Interrupted, match=f"saved after step {stop_at} of 24") as caught:
-        Fit(Line(), settings(), FABRIC, store, on_step=stop, interruption=interruption).run()
+        Trainer(Line(), settings(), FABRIC, store, on_step=stop, interruption=interruption).run()
     assert caught.value.exit_code == 130
-    again = Fit(Line(), settings(), FABRIC, store).run()
+    again = Trainer(Line(), settings(), FABRIC, store).run()
     assert whole(again) == whole(expected)
     assert again.best_epoch == expected.best_epoch
 
@@ -97,7 +97,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop
 @pytest.mark.parametrize("kill_at", [2, 9, 22])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     save_always(monkeypatch)
-    expected = Fit(Line(), settings(), FABRIC).run()
+    expected = Trainer(Line(), settings(), FABRIC).run()
     store = CheckpointStore(tmp_path / "run")
 
     def kill(step: Step) -> None:
@@ -105,13 +105,13 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypat
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        Fit(Line(), settings(), FABRIC, store, on_step=kill).run()
-    assert whole(Fit(Line(), settings(), FABRIC, store).run()) == whole(expected)
+        Trainer(Line(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Trainer(Line(), settings(), FABRIC, store).run()) == whole(expected)
 
 
 def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
     task = Line()
-    result = Fit(task, settings(epochs=12, learning_rate=0.3), FABRIC).run()
+    result = Trainer(task, settings(epochs=12, learning_rate=0.3), FABRIC).run()
     losses = [row["val_loss"] for row in result.history]
     assert result.best_epoch == losses.index(min(losses))
     task.model.eval()
@@ -122,7 +122,7 @@ def test_the_last_weights_are_those_of_the_last_step() -> None:
     tasks = []
     for epochs in (3, 2):
         task = Line()
-        result = Fit(task, settings(epochs=3, learning_rate=0.3, average=0.0), FABRIC)
+        result = Trainer(task, settings(epochs=3, learning_rate=0.3, average=0.0), FABRIC)
         result.settings = settings(
             epochs=epochs, learning_rate=0.3, average=0.0
         )  # the schedule stays that of three epochs
@@ -135,25 +135,25 @@ def test_the_last_weights_are_those_of_the_last_step() -> None:
 
 
 def test_patience_ends_training_early() -> None:
-    result = Fit(Line(), settings(epochs=500, learning_rate=0.5, patience=3), FABRIC).run()
+    result = Trainer(Line(), settings(epochs=500, learning_rate=0.5, patience=3), FABRIC).run()
     assert len(result.history) < 500
     assert len(result.history) == result.best_epoch + 4
 
 
 def test_before_patience_ends_training_it_goes_on_from_the_best_weights_with_a_lower_rate() -> None:
     changes: dict[str, Any] = {"epochs": 500, "learning_rate": 0.5, "patience": 3}
-    without = Fit(Line(), settings(**changes), FABRIC).run()
+    without = Trainer(Line(), settings(**changes), FABRIC).run()
     rates: list[float] = []
     starts: list[dict[str, Tensor]] = []
     task = Line()
-    fit = Fit(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
+    fit = Trainer(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
     drop = fit._drop
 
     def watch() -> None:
         drop()
-        starts.append(fit.learner.weights())
+        starts.append(fit.optimizer_step.weights())
         assert all(torch.equal(value, fit.best_tensors[key]) for key, value in starts[-1].items())
-        assert not fit.learner.optimizer.state
+        assert not fit.optimizer_step.optimizer.state
 
     fit._drop = watch  # type: ignore[method-assign]
     result = fit.run()
@@ -172,7 +172,7 @@ def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: Any, kill_at: int
 ) -> None:
     changes: dict[str, Any] = {"epochs": 30, "learning_rate": 0.5, "patience": 2, "drops": 3}
-    whole_run = Fit(Line(), settings(**changes), FABRIC)
+    whole_run = Trainer(Line(), settings(**changes), FABRIC)
     expected = whole_run.run()
     assert whole_run.state.drops == 3
     assert len(expected.history) * 4 > kill_at
@@ -184,14 +184,14 @@ def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        Fit(Line(), settings(**changes), FABRIC, store, on_step=kill).run()
-    assert whole(Fit(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+        Trainer(Line(), settings(**changes), FABRIC, store, on_step=kill).run()
+    assert whole(Trainer(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
 
 
 def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_path: Path, monkeypatch: Any) -> None:
     """Killed when `best` is newer than every regular save of `last`."""
     changes: dict[str, Any] = {"epochs": 60, "learning_rate": 0.5, "patience": 2, "drops": 3}
-    whole_run = Fit(Line(), settings(**changes), FABRIC)
+    whole_run = Trainer(Line(), settings(**changes), FABRIC)
     drops: list[int] = []
     drop = whole_run._drop
 
@@ -211,8 +211,8 @@ def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_
 
     store = CheckpointStore(tmp_path / "run")
     with pytest.raises(MemoryError):
-        Fit(Line(), settings(**changes), FABRIC, store, on_epoch=kill).run()
-    assert whole(Fit(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+        Trainer(Line(), settings(**changes), FABRIC, store, on_epoch=kill).run()
+    assert whole(Trainer(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
 
 
 def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
@@ -223,7 +223,7 @@ def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
         if step.step == 10:
             cancel.set()
 
-    result = Fit(Line(), settings(), FABRIC, on_step=watch, cancel_event=cancel).run()
+    result = Trainer(Line(), settings(), FABRIC, on_step=watch, cancel_event=cancel).run()
     assert seen[-1] == 10
     assert result.cancelled
     assert len(result.history) == 2
@@ -233,7 +233,7 @@ def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
 def test_cancel_before_the_first_epoch_still_gives_weights() -> None:
     cancel = threading.Event()
     cancel.set()
-    assert Fit(Line(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
+    assert Trainer(Line(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
 
 
 @pytest.fixture
@@ -241,36 +241,36 @@ def watchful(monkeypatch: Any) -> None:
     monkeypatch.setattr(engine, "WATCH_STEPS", 2)
 
 
-def events(result: FitResult) -> list[tuple[int, str]]:
-    return [(int(line["step"]), str(line["event"])) for line in result.journal if "event" in line]
+def events(result: TrainingResult) -> list[tuple[int, str]]:
+    return [(int(line["step"]), str(line["event"])) for line in result.log if "event" in line]
 
 
 @pytest.mark.usefixtures("watchful")
 def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None:
     """Nothing is left of steps 9 and 10: as if training had seen the data of 1 to 8 and then that of 11 on."""
     task = Line(frozenset({10}), probes=[2.0] * 50)
-    places: list[float] = []
-    result = Fit(task, settings(), FABRIC, on_step=lambda step: places.append(step.learning_rate)).run()
+    positions: list[float] = []
+    result = Trainer(task, settings(), FABRIC, on_step=lambda step: positions.append(step.learning_rate)).run()
     assert result.rollbacks == 1
     assert result.remarks[0].startswith("warning: training was rolled back 1 times")
     assert not result.diverged
     assert (10, "rollback") in events(result)
-    line = next(line for line in result.journal if line.get("event") == "rollback")
+    line = next(line for line in result.log if line.get("event") == "rollback")
     assert line["to"] == 8
     assert "found train_loss nan" in str(line["reason"])
     assert len(result.history) == 6
     expected = [learning_rate_at(place, 24, settings()) for place in [*range(10), *range(8, 22)]]
-    assert places == pytest.approx(expected)
+    assert positions == pytest.approx(expected)
     assert all(torch.isfinite(value).all() for value in result.best_tensors.values())
 
 
 @pytest.mark.usefixtures("watchful")
 def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
     kept: dict[int, dict[str, Tensor]] = {}
-    fit = Fit(Line(frozenset({10})), settings(), FABRIC)
+    fit = Trainer(Line(frozenset({10})), settings(), FABRIC)
 
     def watch(step: Step) -> None:
-        kept[step.step] = {key: value.detach().clone() for key, value in fit.learner.tensors().items()}
+        kept[step.step] = {key: value.detach().clone() for key, value in fit.optimizer_step.tensors().items()}
 
     fit.on_step = watch
     fit.run()
@@ -282,7 +282,7 @@ def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
 @pytest.mark.usefixtures("watchful")
 def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weights() -> None:
     steady = [100.0, 100.0, 100.0]
-    result = Fit(Line(probes=[*steady, 106.0, 104.0, 120.0, 130.0, 140.0]), settings(epochs=60), FABRIC).run()
+    result = Trainer(Line(probes=[*steady, 106.0, 104.0, 120.0, 130.0, 140.0]), settings(epochs=60), FABRIC).run()
     assert [step for step, event in events(result) if event == "rollback"] == [8, 12, 14]
     assert events(result)[-1] == (16, "diverged")
     assert result.diverged
@@ -307,7 +307,7 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
             for number, batch in enumerate(super().batches(epoch, skip), start=epoch * self.steps_per_epoch + skip):
                 yield batch * torch.nan if number in {9, 15} else batch
 
-    expected = Fit(Poisoned(), settings(), FABRIC).run()
+    expected = Trainer(Poisoned(), settings(), FABRIC).run()
     assert expected.rollbacks == 2
     save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
@@ -317,20 +317,20 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        Fit(Poisoned(), settings(), FABRIC, store, on_step=kill).run()
-    assert whole(Fit(Poisoned(), settings(), FABRIC, store).run()) == whole(expected)
+        Trainer(Poisoned(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Trainer(Poisoned(), settings(), FABRIC, store).run()) == whole(expected)
 
 
 def test_losses_that_are_never_finite_stop_with_a_sentence() -> None:
     with pytest.raises(
         DistillError, match=r"step 4: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
     ):
-        Fit(Line(frozenset(range(1, 40))), settings(), FABRIC).run()
+        Trainer(Line(frozenset(range(1, 40))), settings(), FABRIC).run()
 
 
 def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any) -> None:
     monkeypatch.setattr(engine, "WATCH_STEPS", 1)
-    result = Fit(Line(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
+    result = Trainer(Line(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
     assert result.diverged
     assert result.rollbacks == 3
     assert math.isfinite(result.best_loss)
@@ -340,10 +340,10 @@ def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any
 def test_the_journal_is_a_file_that_can_be_read_while_training_runs(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "run")
     seen: list[int] = []
-    result = Fit(Line(), settings(), FABRIC, store, on_step=lambda _: seen.append(len(read_lines(store.journal)))).run()
+    result = Trainer(Line(), settings(), FABRIC, store, on_step=lambda _: seen.append(len(read_lines(store.log)))).run()
     assert seen[:6] == [0, 1, 1, 2, 3, 4]
-    lines = read_lines(store.journal)
-    assert lines == result.journal
+    lines = read_lines(store.log)
+    assert lines == result.log
     assert set(lines[0]) == {"step", "loss", "perplexity", "ppl_delta"}
     assert [line["step"] for line in lines if line.get("event")] == [4, 8, 12, 16, 20, 24]
 
@@ -355,7 +355,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def test_the_newest_five_checkpoints_and_the_best_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
     save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
-    result = Fit(Line(), settings(), FABRIC, store).run()
+    result = Trainer(Line(), settings(), FABRIC, store).run()
     names = sorted(path.name for path in store.folder.glob("*.safetensors"))
     steps = [f"step-{step:010d}.safetensors" for step in range(20, 25)]
     assert names == [f"best-{result.best_epoch + 1:06d}.safetensors", *steps]
@@ -369,7 +369,7 @@ def test_a_stop_file_ends_training_with_the_best_weights(tmp_path: Path, monkeyp
         if step.step == 13:
             path.touch()
 
-    result = Fit(Line(), settings(), FABRIC, on_step=ask, cancel_event=StopFile(path)).run()
+    result = Trainer(Line(), settings(), FABRIC, on_step=ask, cancel_event=StopFile(path)).run()
     assert result.cancelled
     assert len(result.history) == 3
     assert result.best_loss == min(row["val_loss"] for row in result.history)
@@ -391,7 +391,7 @@ def test_a_stop_file_from_before_is_removed_and_said(tmp_path: Path, capsys: Any
 def test_epochs_report_means_of_their_steps() -> None:
     steps: list[Step] = []
     epochs: list[Epoch] = []
-    Fit(Line(), settings(epochs=2), FABRIC, on_step=steps.append, on_epoch=epochs.append).run()
+    Trainer(Line(), settings(epochs=2), FABRIC, on_step=steps.append, on_epoch=epochs.append).run()
     mean = sum(step.losses["train_loss"] for step in steps[:4]) / 4
     assert epochs[0].metrics["train_loss"] == pytest.approx(mean)
     assert [epoch.epoch for epoch in epochs] == [0, 1]
@@ -413,7 +413,7 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError, match=r"step-0000000003\.safetensors: expected a checkpoint .* delete .*run to start"
     ):
-        Fit(Line(), settings(), FABRIC, store).run()
+        Trainer(Line(), settings(), FABRIC, store).run()
 
 
 def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
@@ -442,13 +442,13 @@ def test_seeds_differ_in_every_part() -> None:
 def test_the_start_may_be_the_best(tmp_path: Path) -> None:
     def trained() -> Line:
         task = Line()
-        Fit(task, settings(epochs=40), FABRIC).run()
+        Trainer(task, settings(epochs=40), FABRIC).run()
         return task
 
     spoilt = settings(learning_rate=5.0, start_counts=True)
     task = trained()
     before = {key: value.clone() for key, value in task.model.state_dict().items()}
-    result = Fit(task, spoilt, FABRIC).run()
+    result = Trainer(task, spoilt, FABRIC).run()
     assert min(row["val_loss"] for row in result.history) > result.best_loss
     assert result.best_epoch == -1
     assert result.best_metrics["val_loss"] == result.best_loss
@@ -460,8 +460,8 @@ def test_the_start_may_be_the_best(tmp_path: Path) -> None:
             interruption.signal = signal.SIGINT
 
     with pytest.raises(Interrupted):
-        Fit(trained(), spoilt, FABRIC, store, on_step=stop, interruption=interruption).run()
-    again = Fit(trained(), spoilt, FABRIC, store).run()
+        Trainer(trained(), spoilt, FABRIC, store, on_step=stop, interruption=interruption).run()
+    again = Trainer(trained(), spoilt, FABRIC, store).run()
     assert whole(again) == whole(result)
     assert again.best_metrics == result.best_metrics
 
@@ -470,7 +470,7 @@ def test_parts_learn_at_their_share_of_the_rate() -> None:
     def moved(share: float) -> list[float]:
         task = Line()
         before = [value.detach().clone() for value in task.model.parameters()]
-        result = Fit(task, settings(epochs=1, rate_shares={"0.": share}), FABRIC).run()
+        result = Trainer(task, settings(epochs=1, rate_shares={"0.": share}), FABRIC).run()
         task.model.load_state_dict(result.last_tensors)
         return [
             float((now.detach() - then).abs().max()) for now, then in zip(task.model.parameters(), before, strict=True)
@@ -483,12 +483,12 @@ def test_parts_learn_at_their_share_of_the_rate() -> None:
 
 
 def test_the_average_of_the_weights_is_what_is_judged_and_kept() -> None:
-    plain, averaged = (Fit(Line(), settings(average=average), FABRIC).run() for average in (0.0, 0.9))
+    plain, averaged = (Trainer(Line(), settings(average=average), FABRIC).run() for average in (0.0, 0.9))
     for key, value in plain.last_tensors.items():
         assert torch.equal(value, averaged.last_tensors[key])  # training itself is the same
-    fit = Fit(Line(), settings(epochs=1), FABRIC)
+    fit = Trainer(Line(), settings(epochs=1), FABRIC)
     result = fit.run()
-    assert fit.learner.average is not None
-    for key, value in fit.learner.average.values.items():
+    assert fit.optimizer_step.average is not None
+    for key, value in fit.optimizer_step.average.values.items():
         assert torch.equal(value, result.best_tensors[key])
         assert not torch.equal(value, result.last_tensors[key])

@@ -29,6 +29,6 @@ def test_going_on_from_averages_copies_them() -> None:
         model.weight.fill_(5)
     average.add(3)
     assert not torch.equal(average.values["weight"], kept["weight"])
-    average.put_back(kept)
+    average.load(kept)
     average.add(3)
     assert not torch.equal(average.values["weight"], kept["weight"])

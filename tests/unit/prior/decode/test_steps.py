@@ -3,23 +3,23 @@
 import pytest
 import torch
 
-from distill.prior.decode.steps import Ahead, Decoder, Product
+from distill.prior.decode.steps import Decoder, FastLinear, Lookahead
 from distill.prior.transformer import KeyValueCache, Transformer
 
 
 @pytest.mark.parametrize("rows", [1, 2, 11, 12, 15, 16, 40])
 @pytest.mark.parametrize("sizes", [(8, 6), (7, 6), (1, 3), (130, 64)])
 @pytest.mark.parametrize("turned", [False, True])
-def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int], turned: bool) -> None:
+def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int], rotate: bool) -> None:
     torch.manual_seed(rows)
     layer, x = torch.nn.Linear(sizes[1], sizes[0]), torch.randn(rows, sizes[1])
-    if turned:
+    if rotate:
         x = x.t().contiguous().t()
     with torch.no_grad():
-        found = Product(layer.weight, layer.bias)(x)
+        found = FastLinear(layer.weight, layer.bias)(x)
         assert found.shape == (rows, sizes[0])
         torch.testing.assert_close(found, layer(x))
-        torch.testing.assert_close(Product(layer.weight)(x), layer(x) - layer.bias)
+        torch.testing.assert_close(FastLinear(layer.weight)(x), layer(x) - layer.bias)
 
 
 def test_places_are_made_many_at_once_and_are_what_was_asked_for() -> None:
@@ -29,7 +29,7 @@ def test_places_are_made_many_at_once_and_are_what_was_asked_for() -> None:
         made.append(first)
         return torch.arange(first, first + count)
 
-    ahead = Ahead(make)
+    ahead = Lookahead(make)
     asked = [3, 4, 5, 60, 66, 67, 400, 10]
     assert [int(ahead.at(place)) for place in asked] == asked
     assert made == [3, 67, 400, 10]

@@ -193,7 +193,7 @@ def test_what_comes_later_has_no_influence_and_what_was_long_ago_has() -> None:
     assert (before[:, place + model.reach :] != after[:, place + model.reach :]).any()
     for block in model.blocks:
         assert isinstance(block, AtlasMAGBlock)
-        block.memory.muted = True
+        block.memory.ablated = True
     before, after = run(model, x), run(model, changed)
     assert torch.equal(before[:, place + model.reach :], after[:, place + model.reach :])
     assert (before[:, place : place + 2] != after[:, place : place + 2]).any()

@@ -40,11 +40,11 @@ def test_dead_gates_end_training_after_a_hundred_steps() -> None:
 
 
 def test_gates_that_neither_spread_nor_decide_end_it_after_five_hundred() -> None:
-    journal = [line(50, 0.4), line(100, 0.1), line(150, 0.4)]
-    give_up_where_gates_are_dead(450, 1000, figures(0.1), journal)
+    log = [line(50, 0.4), line(100, 0.1), line(150, 0.4)]
+    give_up_where_gates_are_dead(450, 1000, figures(0.1), log)
     with pytest.raises(DistillError, match=r"found a variance of 0.0144 after 0.0100 and 0% of them polarised"):
-        give_up_where_gates_are_dead(500, 1000, figures(0.12), journal)
-    give_up_where_gates_are_dead(500, 1000, figures(0.123), journal)  # half as much again
+        give_up_where_gates_are_dead(500, 1000, figures(0.12), log)
+    give_up_where_gates_are_dead(500, 1000, figures(0.123), log)  # half as much again
 
 
 def test_gates_that_decided_early_are_welcome() -> None:

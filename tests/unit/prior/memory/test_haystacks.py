@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distill.prior.memory.haystacks import FRAMES, KEY_FRAMES, VALUE_FRAMES, FrameSource, haystack, recital
+from distill.prior.memory.haystacks import FRAMES, KEY_FRAMES, VALUE_FRAMES, FrameSource, haystack, motif_sequence
 
 SIZE, LEVELS = 16, 2
 
@@ -46,7 +46,7 @@ def test_stretches_are_real_frames_of_any_length() -> None:
 
 
 def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_distance() -> None:
-    lesson = recital(np.random.default_rng(4), source(), 6, 50)
+    lesson = motif_sequence(np.random.default_rng(4), source(), 6, 50)
     assert len(lesson.values) == 6
     for place in lesson.values:
         motif = lesson.frames[place - KEY_FRAMES : place + VALUE_FRAMES]
@@ -59,20 +59,20 @@ def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_d
 
 def test_recitals_are_equally_long() -> None:
     rng = np.random.default_rng(6)
-    assert len({len(recital(rng, source(), 6, 50).frames) for _ in range(20)}) == 1
+    assert len({len(motif_sequence(rng, source(), 6, 50).frames) for _ in range(20)}) == 1
 
 
 def test_a_haystack_holds_its_motifs_and_none_of_the_absent() -> None:
     stack = haystack(np.random.default_rng(5), source(), 11, 40)
-    places = [places_of(motif, stack.frames) for motif in stack.motifs]
-    assert [len(found) for found in places] == [1] * 11
-    assert [found[0] for found in places] == sorted(found[0] for found in places)
-    assert len(stack.frames) - (places[-1][0] + FRAMES) >= 40
+    positions = [places_of(motif, stack.frames) for motif in stack.motifs]
+    assert [len(found) for found in positions] == [1] * 11
+    assert [found[0] for found in positions] == sorted(found[0] for found in positions)
+    assert len(stack.frames) - (positions[-1][0] + FRAMES) >= 40
     assert not any(places_of(motif[:KEY_FRAMES], stack.frames) for motif in stack.absent)
     assert len(stack.absent) == 11
 
 
 def test_the_same_generator_gives_the_same() -> None:
-    first, second = (recital(np.random.default_rng(4), source(), 3, 10) for _ in range(2))
+    first, second = (motif_sequence(np.random.default_rng(4), source(), 3, 10) for _ in range(2))
     assert np.array_equal(first.frames, second.frames)
     assert first.values == second.values

@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.prior.decode.retrieval import Recollected
+from distill.prior.decode.retrieval import RetrievalDecoder
 from distill.prior.memory import retrieval as module
-from distill.prior.memory.retrieval import Recollection, newest
+from distill.prior.memory.retrieval import Retrieval, newest
 
 LEVELS, SIZE, WIDTH, KEY, REACH = 2, 5, 16, 16, 6
 MARK = SIZE
 
 
-def recollection(reach: int = REACH) -> Recollection:
+def retrieval(reach: int = REACH) -> Retrieval:
     torch.manual_seed(0)
-    return Recollection(LEVELS, SIZE + 2, SIZE, WIDTH, KEY, reach).double()
+    return Retrieval(LEVELS, SIZE + 2, SIZE, WIDTH, KEY, reach).double()
 
 
-def table(model: Recollection) -> Tensor:
+def table(model: Retrieval) -> Tensor:
     generator = torch.Generator().manual_seed(4)
     return model.table(torch.randn(LEVELS, SIZE + 2, WIDTH, generator=generator, dtype=torch.float64))
 
@@ -27,7 +27,7 @@ def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
 
 
 def test_what_came_after_the_same_frames_is_recollected_and_nothing_before_it_came() -> None:
-    model, heard = recollection(), frames(30)
+    model, heard = retrieval(), frames(30)
     twice = torch.cat([heard, heard, heard[:, :1]], dim=1)
     weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.begin(1))
     assert (weights[0, : REACH + 1] == 0).all()
@@ -36,7 +36,7 @@ def test_what_came_after_the_same_frames_is_recollected_and_nothing_before_it_ca
     assert float(sure.detach().mean()) > 0.8
 
 
-def by_search(model: Recollection, inputs: Tensor, targets: Tensor) -> Tensor:
+def by_search(model: Retrieval, inputs: Tensor, targets: Tensor) -> Tensor:
     """Position after position and table after table, as the docstring says it."""
     words = table(model)
     heard = sum(words[level][inputs[0, :, level]] for level in range(LEVELS))
@@ -47,8 +47,8 @@ def by_search(model: Recollection, inputs: Tensor, targets: Tensor) -> Tensor:
     for at, query in enumerate(keys):
         for number in range(module.TABLES):
             planes = model.planes[:, number * module.BITS : (number + 1) * module.BITS]
-            places = range(max(1, at - module.CAPACITY + 1), at - model.reach + 1)
-            same = [place for place in places if torch.equal(keys[place - 1] @ planes > 0, query @ planes > 0)]
+            positions = range(max(1, at - module.CAPACITY + 1), at - model.reach + 1)
+            same = [place for place in positions if torch.equal(keys[place - 1] @ planes > 0, query @ planes > 0)]
             for place in same[-module.SLOTS :]:
                 for level in range(LEVELS):
                     said = inputs[0, place, level]
@@ -72,7 +72,7 @@ def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
     monkeypatch.setattr(module, "CAPACITY", capacity)
     monkeypatch.setattr(module, "BITS", 3)
     monkeypatch.setattr(module, "SLOTS", 2)
-    model, heard = recollection(), frames(60)
+    model, heard = retrieval(), frames(60)
     heard[0, [0, 20]] = MARK
     inputs, targets = heard[:, :-1], heard[:, 1:]
     expected = by_search(model, inputs, targets)
@@ -90,7 +90,7 @@ def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
 def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CAPACITY", 20)
     monkeypatch.setattr(module, "BITS", 3)
-    model, heard = recollection(), frames(60, batch=3)
+    model, heard = retrieval(), frames(60, batch=3)
     words = table(model)
     torch.manual_seed(1)
     read = torch.randn(LEVELS, SIZE + 2, WIDTH, dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.Monk
     expected = model.run(words, heard[:, :-1], heard[:, 1:], model.begin(3))[0]
     with torch.no_grad():
         state = model.hear(words, heard[:, :first], model.begin(3)) if first else model.begin(3)
-        recollected = Recollected(model, read, state)
+        recollected = RetrievalDecoder(model, read, state)
         size = recollected.bytes
         for at in range(first, 59):
             recollected.begin(heard[:, at])
@@ -111,7 +111,7 @@ def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.Monk
 
 
 def test_choices_weigh_what_they_would_have_weighed() -> None:
-    model, heard = recollection(), frames(40)
+    model, heard = retrieval(), frames(40)
     words, choices = table(model), frames(4, seed=9)
     state = model.hear(words, heard[:, :-1], model.begin(1))
     found = model.read(words, heard[:, -1:], choices, state)
@@ -121,7 +121,7 @@ def test_choices_weigh_what_they_would_have_weighed() -> None:
 
 
 def test_keys_learn_within_a_shard_and_not_from_the_one_before() -> None:
-    model, heard = recollection(), frames(30)
+    model, heard = retrieval(), frames(30)
     twice = torch.cat([heard, heard], dim=1)
     weights, state = model.run(table(model), twice[:, :-1], twice[:, 1:], model.begin(1))
     weights.sum().backward()
@@ -144,8 +144,8 @@ def test_newest_are_the_last_of_a_hash() -> None:
 
 
 def test_muted_it_says_nothing_and_goes_on_listening() -> None:
-    model, heard = recollection(), frames(40)
-    model.muted = True
+    model, heard = retrieval(), frames(40)
+    model.ablated = True
     weights, state = model.run(table(model), heard[:, :-1], heard[:, 1:], model.begin(1))
     assert not weights.any()
     assert state.frames.shape[1] == 39

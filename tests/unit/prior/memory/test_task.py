@@ -14,7 +14,7 @@ from distill.errors import DistillError, ParamsError
 from distill.params import MemoryParams, PriorConfig
 from distill.prior.data import SpanSampler, even_batches
 from distill.prior.memory import task as memory_task
-from distill.prior.memory.network import MemoryPrior, muted
+from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, probe_memory
 from distill.prior.task import alike_batches, validate_prior_epoch
 from distill.prior.training import fit_prior
@@ -40,12 +40,12 @@ def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone()
     events: list[Any] = []
     training = fit_prior(learnt, settings(epochs=4), 0, FABRIC, callback=events.append)
     plain = fit_prior(learnt, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
-    model, best = training.model, training.fit.best_metrics
+    model, best = training.model, training.result.best_metrics
     assert isinstance(model, MemoryPrior)
     assert model.memories.reach < 24
-    assert best["val_loss"] < 0.8 * plain.fit.best_metrics["val_loss"]
+    assert best["val_loss"] < 0.8 * plain.result.best_metrics["val_loss"]
     assert best["val_loss"] < 0.8 * best["muted/val_loss"]
-    with muted(model):
+    with ablated(model):
         nats, tokens = validate_prior_epoch(model, CodeSequences(learnt.held_out, SIZE, 2), 4, FABRIC)
     assert float(nats.sum() / tokens.sum()) == pytest.approx(best["muted/val_loss"], rel=1e-4)
     assert best["polarisation_loss"] <= 1
@@ -53,7 +53,7 @@ def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone()
     assert gates
     assert set(gates[-1].gates) == {"layer_0", "layer_1"}
     assert set(gates[-1].gates["layer_0"]) == {"mean", "std", "min", "max", "closed", "open"}
-    looks = [line for line in training.fit.journal if "gates/layer_1/std" in line]
+    looks = [line for line in training.result.log if "gates/layer_1/std" in line]
     assert [line["step"] for line in looks] == [event.step for event in gates]
     assert all(float(line["memory/layer_0/keys"]) > 0 for line in looks)
 
@@ -67,7 +67,9 @@ def test_probes_are_reported_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch)
     found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics)]
     assert found
     assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_muted", "ranked_absent"}
-    assert all(torch.equal(value, probed.fit.best_tensors[key]) for key, value in without.fit.best_tensors.items())
+    assert all(
+        torch.equal(value, probed.result.best_tensors[key]) for key, value in without.result.best_tensors.items()
+    )
 
 
 def probes(**changes: float) -> Probes:
@@ -79,7 +81,7 @@ def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_
     None
 ):
     assert probes().passed
-    assert probes(top1_muted=0.15).passed
+    assert probes(top1_ablated=0.15).passed
     missed = {
         "mechanism": 0.7,
         "top1": 0.7,
@@ -92,8 +94,8 @@ def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_
 
 
 def test_of_several_probes_the_worst_counts_and_of_muted_ones_the_mean() -> None:
-    worst = Probes.worst([probes(), probes(ranked=0.8, top1_absent=0.1, top1_muted=0.2)])
-    assert worst == probes(ranked=0.8, top1_absent=0.1, top1_muted=0.1)
+    worst = Probes.worst([probes(), probes(ranked=0.8, top1_absent=0.1, top1_ablated=0.2)])
+    assert worst == probes(ranked=0.8, top1_absent=0.1, top1_ablated=0.1)
 
 
 def test_a_probe_restores_mode_and_randomness() -> None:
@@ -108,7 +110,7 @@ def test_a_probe_restores_mode_and_randomness() -> None:
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-    assert not model.recollection.muted
+    assert not model.retrieval.ablated
     assert probe_memory(model, source, FABRIC, 5) == first
     assert isinstance(first, Probes)
 

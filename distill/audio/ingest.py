@@ -1,0 +1,290 @@
+"""A folder of recordings to a corpus on disk: manifest, report, PCM shards."""
+
+import hashlib
+import statistics
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
+from distill.audio.deduplicate import Fingerprint, fingerprint, near_duplicate_groups
+from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
+from distill.audio.read import SUPPORTED_SUFFIXES, Recording, read_recording
+from distill.audio.scan import AudioFile, Scan, scan
+from distill.errors import AudioError
+from distill.params import CorpusParams
+from distill.progress import ProgressReport
+from distill.storage.files import atomic_folder, sha256_file, write_json
+from distill.storage.shards import ShardWriter
+
+MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
+_LISTED = 20  # rejected files in a message
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What `ingest` made of a folder. Counts are audio files, except `ignored` (entries) and `groups`."""
+
+    used: int
+    warned: int  # kept in the corpus or an exact copy of what is, with something to say about it
+    rejected: int
+    duplicates: int  # exact copies, kept once
+    near_duplicates: int  # recordings that share a group with an earlier one; all are kept
+    ignored: int  # hidden entries and files that are not audio
+    seconds: float  # of sound in the corpus, exact copies once
+    groups: int  # different sounds: near-duplicates count once
+    sample_rate: int
+
+    def summary(self) -> str:
+        """The counts as one line."""
+        return (
+            f"{self.used} used, {self.warned} used with a warning, {self.rejected} rejected, "
+            f"{self.duplicates} exact copies, {self.seconds:.1f} s of sound"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """One file after decoding: either `recording` with the rest, or the reason why there is none."""
+
+    reason: str = ""
+    sha256: str = ""
+    pcm_sha256: str = ""
+    recording: Recording | None = None
+    fingerprint: Fingerprint | None = None
+
+
+def ingest(
+    folder: Path, output: Path, sample_rate: int, max_rejected: float, workers: int, progress: Progress | None = None
+) -> IngestReport:
+    """Decode every recording below `folder` to mono int16 at `sample_rate` and write the corpus `output`.
+
+    `max_rejected` is the largest share of audio files, 0 to 1, that may be unusable. `workers` threads decode;
+    the output does not depend on their number. `progress` is called with (files done, files in all, path).
+    Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
+    """
+    found = _scanned(folder)
+    with atomic_folder(output) as temporary:
+        shards = ShardWriter(temporary, PREFIX)
+        rows: list[ManifestRow] = []
+        kept: dict[str, int] = {}  # pcm_sha256 to row
+        fingerprints: list[Fingerprint] = []  # of the kept rows
+        for file, outcome in _decoded(folder, found.audio, sample_rate, workers):
+            original = rows[kept[outcome.pcm_sha256]] if outcome.pcm_sha256 in kept else None
+            if outcome.fingerprint is not None and original is None:
+                kept[outcome.pcm_sha256] = len(rows)
+                fingerprints.append(outcome.fingerprint)
+            rows.append(_row(file, outcome, original, shards))
+            if progress is not None:
+                progress(len(rows), len(found.audio), file.path)
+        shards.close()
+        _check_rejected(folder, rows, max_rejected)
+        rows = _grouped(rows, list(kept.values()), near_duplicate_groups(fingerprints))
+        report = _report(rows, found, sample_rate)
+        _check_groups(folder, report)
+        write_json(temporary / REPORT, _report_json(report, rows, found))
+        write_manifest(temporary / MANIFEST, rows)
+    return report
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A corpus that was written, and `file: reason` of each file that is not in it."""
+
+    report: IngestReport
+    rejected: tuple[str, ...]
+
+
+def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int) -> Ingested:
+    """`ingest` as the settings say, with progress and a line for each rejected file. Raises AudioError."""
+    with ProgressReport("ingest") as progress:
+        report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress)
+        progress.say(report.summary())
+        rows = read_manifest(output / MANIFEST)
+        rejected = tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected")
+        for line in rejected[:_LISTED]:
+            progress.say(f"  rejected {line}")
+        if len(rejected) > _LISTED:
+            progress.say(f"  and {len(rejected) - _LISTED} more in {output / REPORT}")
+    return Ingested(report, rejected)
+
+
+def _scanned(folder: Path) -> Scan:
+    if not folder.exists():
+        raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check the path")
+    if not folder.is_dir():
+        raise AudioError(f"{folder}: expected a folder of recordings, found a file; give the folder that holds it")
+    try:
+        found = scan(folder)
+    except OSError as error:
+        raise AudioError(f"{folder}: expected a folder that can be read, found: {error.strerror or error}") from error
+    if not found.audio:
+        supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
+        others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
+        what = f"no audio in it, only {others}" if others else "an empty folder"
+        skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:_LISTED])
+        unread = f" (folders not entered: {skipped})" if skipped else ""
+        raise AudioError(
+            f"{folder}: expected audio files ({supported}), found {what}{unread}; put recordings there or name another folder"
+        )
+    return found
+
+
+def _decoded(
+    folder: Path, files: Sequence[AudioFile], sample_rate: int, workers: int
+) -> Iterator[tuple[AudioFile, _Outcome]]:
+    """Decode in `workers` threads, which libsndfile, soxr and NumPy let run side by side; results come in order."""
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="ingest") as pool:
+        pending: deque[tuple[AudioFile, Future[_Outcome]]] = deque()
+        for file in files:
+            pending.append((file, pool.submit(_decode, folder / file.relative, sample_rate)))
+            if len(pending) > 2 * workers:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for last, future in pending:
+            yield last, future.result()
+
+
+def _decode(path: Path, sample_rate: int) -> _Outcome:
+    try:
+        recording = read_recording(path, sample_rate)
+    except AudioError as error:
+        return _Outcome(reason=str(error), sha256=_readable_sha256(path))
+    pcm_sha256 = hashlib.sha256(recording.pcm.astype("<i2", copy=False).tobytes()).hexdigest()
+    heard = fingerprint(recording.pcm, sample_rate)
+    return _Outcome("; ".join(recording.warnings), _readable_sha256(path), pcm_sha256, recording, heard)
+
+
+def _readable_sha256(path: Path) -> str:
+    try:
+        return sha256_file(path) if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _row(file: AudioFile, outcome: _Outcome, original: ManifestRow | None, shards: ShardWriter) -> ManifestRow:
+    """The row of a file, its samples stored unless they are already there. The group follows once all are known."""
+    identity, recording = recording_id(file.relative), outcome.recording
+    if recording is None:
+        return ManifestRow(
+            identity, file.path, "rejected", outcome.reason, outcome.sha256, "", "", "", 0, 0, 0.0, 0, "", 0, file.label
+        )
+    shard, offset = (original.shard, original.offset) if original else shards.append(recording.pcm)
+    copy = [f"exact copy of {original.path}"] if original else []
+    reason = "; ".join([*copy, outcome.reason] if outcome.reason else copy)
+    return ManifestRow(
+        recording_id=identity,
+        path=file.path,
+        status="warned" if reason else "used",
+        reason=reason,
+        sha256=outcome.sha256,
+        pcm_sha256=outcome.pcm_sha256,
+        duplicate_of=original.recording_id if original else "",
+        group="",
+        sample_rate=recording.source_sample_rate,
+        channels=recording.source_channels,
+        seconds=recording.seconds,
+        frames_in_shard=len(recording.pcm),
+        shard=shard,
+        offset=offset,
+        label=file.label,
+    )
+
+
+def _grouped(rows: Sequence[ManifestRow], kept: Sequence[int], groups: Sequence[int]) -> list[ManifestRow]:
+    """Name the groups by the smallest PCM hash in them, so that renaming files does not move a group."""
+    names: dict[int, str] = {}
+    for index, group in zip(kept, groups, strict=True):
+        name = rows[index].pcm_sha256[:16]
+        names[group] = min(name, names.get(group, name))
+    first = dict(zip((rows[index].pcm_sha256 for index in kept), groups, strict=True))
+    grouped = list(rows)
+    for index, row in enumerate(rows):
+        if row.status != "rejected":
+            group = first[row.pcm_sha256]
+            grouped[index] = replace(row, group=names[group])
+            earliest = rows[kept[group]]
+            if not row.duplicate_of and row.recording_id != earliest.recording_id:
+                reason = "; ".join(filter(None, [f"near-duplicate of {earliest.path}", row.reason]))
+                grouped[index] = replace(grouped[index], status="warned", reason=reason)
+    return grouped
+
+
+def _report(rows: Sequence[ManifestRow], found: Scan, sample_rate: int) -> IngestReport:
+    statuses = Counter(row.status for row in rows)
+    kept = kept_rows(rows)
+    groups = len({row.group for row in kept})
+    return IngestReport(
+        used=statuses["used"],
+        warned=statuses["warned"],
+        rejected=statuses["rejected"],
+        duplicates=sum(bool(row.duplicate_of) for row in rows),
+        near_duplicates=len(kept) - groups,
+        ignored=sum(found.ignored.values()),
+        seconds=sum(row.frames_in_shard for row in kept) / sample_rate,
+        groups=groups,
+        sample_rate=sample_rate,
+    )
+
+
+def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan) -> dict[str, object]:
+    lengths = [row.seconds for row in kept_rows(rows)]
+    members: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.group:
+            members[row.group].append(row.path)
+    notes = {
+        status: [{"path": row.path, "reason": row.reason} for row in rows if row.status == status]
+        for status in ("rejected", "warned")
+    }
+    return {
+        "sample_rate": report.sample_rate,
+        "seconds": report.seconds,
+        "counts": {
+            "audio_files": len(rows),
+            "used": report.used,
+            "warned": report.warned,
+            "rejected": report.rejected,
+            "duplicates": report.duplicates,
+            "near_duplicates": report.near_duplicates,
+            "groups": report.groups,
+            "ignored": report.ignored,
+        },
+        "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
+        "rejected": notes["rejected"],
+        "warned": notes["warned"],
+        "groups": [{"group": group, "paths": paths} for group, paths in sorted(members.items()) if len(paths) > 1],
+        "ignored_by_suffix": found.ignored,
+        "skipped_folders": [{"path": path, "reason": reason} for path, reason in found.skipped],
+    }
+
+
+def _check_rejected(folder: Path, rows: Sequence[ManifestRow], max_rejected: float) -> None:
+    rejected = [row for row in rows if row.status == "rejected"]
+    if len(rejected) == len(rows):
+        expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {len(rows)} audio files"
+        remedy = "replace or repair these files"
+    elif len(rejected) > max_rejected * len(rows):
+        expected = f"at most {max_rejected:.0%} of the audio files to be unusable"
+        found = f"{len(rejected)} of {len(rows)}"
+        remedy = "remove or repair these files, or raise corpus.max_rejected"
+    else:
+        return
+    lines = [f"  {row.path}: {row.reason}" for row in rejected[:_LISTED]]
+    more = [f"  and {len(rejected) - _LISTED} more"] if len(rejected) > _LISTED else []
+    raise AudioError("\n".join([f"{folder}: expected {expected}, found {found}; {remedy}:", *lines, *more]))
+
+
+def _check_groups(folder: Path, report: IngestReport) -> None:
+    if report.groups >= MINIMUM_GROUPS:
+        return
+    copies = report.duplicates + report.near_duplicates
+    found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
+    raise AudioError(
+        f"{folder}: found {found}; at least {MINIMUM_GROUPS} are needed so that one can be held out, "
+        f"{RECOMMENDED_RECORDINGS} or more recommended"
+    )

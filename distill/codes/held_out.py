@@ -1,0 +1,106 @@
+"""Which coded recordings are held out: the split on disk, and codes by side."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from distill.codes.store import Codes, CodesReader, IndexRow, read_index
+from distill.errors import ArtifactError
+from distill.params import Params
+from distill.split import Side, split_groups
+from distill.storage.tables import read_table, write_table
+
+SPLIT_SCHEMA = pa.schema([("recording_id", pa.string()), ("group", pa.string()), ("side", pa.string())])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """The side of one recording."""
+
+    recording_id: str
+    group: str
+    side: Side
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Codes `[F, Q]` by recording id: the training side with all its views, the first as it is; the held-out side as it is."""
+
+    train: dict[str, list[Codes]]
+    held_out: dict[str, Codes]
+    groups: dict[str, str]  # of both sides
+
+
+def codes_by_side(reader: CodesReader, split: Path) -> Sides:
+    """What to learn from and what to judge by. Raises ArtifactError where codes and split do not belong together."""
+    sides = {row.recording_id: row.side for row in read_split(split)}
+    missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
+    if missing:
+        raise ArtifactError(
+            f"{split}: expected a side for every recording, found none for {len(missing)} of them "
+            f"(such as {missing[0]}); run `dvc repro` again"
+        )
+    found = Sides({}, {}, {row.recording_id: row.group for row in reader.rows})
+    for row in reader.rows:
+        if sides[row.recording_id] == "train":
+            found.train.setdefault(row.recording_id, []).append(reader.codes(row))
+        elif row.view == 0:
+            found.held_out[row.recording_id] = reader.codes(row)
+    for name, side in (("train", found.train), ("val", found.held_out)):
+        if not side:
+            raise ArtifactError(
+                f"{split}: expected recordings on both sides, found none on side {name}; change split.val_fraction or seed"
+            )
+    return found
+
+
+def split_recordings(rows: Iterable[IndexRow], seed: int, fraction: float) -> list[SplitRow]:
+    """The side of every recording in an index. Raises ValueError for fewer than two groups."""
+    recordings = [row for row in rows if row.view == 0]
+    sides = split_groups((row.group for row in recordings), seed, fraction)
+    return [SplitRow(row.recording_id, row.group, sides[row.group]) for row in recordings]
+
+
+def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
+    """Write `split.parquet`."""
+    write_table(path, rows, SPLIT_SCHEMA)
+
+
+def read_split(path: Path) -> list[SplitRow]:
+    """Read `split.parquet`."""
+    return [SplitRow(**row) for row in read_table(path, SPLIT_SCHEMA, "the split")]
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Recordings, frames and groups of each side, and the share that was to be held out."""
+
+    val_fraction: float
+    train_recordings: int
+    train_frames: int
+    train_groups: int
+    val_recordings: int
+    val_frames: int
+    val_groups: int
+
+    def metrics(self) -> dict[str, float]:
+        """As `metrics/split.json` has it."""
+        return dict(vars(self))
+
+
+def split_codes(codes: Path, split: Path, params: Params) -> SplitReport:
+    """Decide as the settings say which recordings of the folder `codes` are held out, and write the file `split`."""
+    index = read_index(codes)
+    frames = {row.recording_id: row.frames for row in index if row.view == 0}
+    fraction = params.split.resolve(len(frames))
+    rows = split_recordings(index, params.seed, fraction)
+    write_split(split, rows)
+    figures: dict[str, int] = {}
+    for side in ("train", "val"):
+        chosen = [row for row in rows if row.side == side]
+        figures[f"{side}_recordings"] = len(chosen)
+        figures[f"{side}_frames"] = sum(frames[row.recording_id] for row in chosen)
+        figures[f"{side}_groups"] = len({row.group for row in chosen})
+    return SplitReport(fraction, **figures)

@@ -1,0 +1,100 @@
+"""Settings with every `auto` resolved: what a training works with, and what its artefact keeps."""
+
+from distill.params.bounds import (
+    Architecture,
+    Averaging,
+    ChunkSize,
+    Clip,
+    CodebookSize,
+    CodecLayers,
+    CodecWidth,
+    ContextSeconds,
+    Count,
+    CropSeconds,
+    DepthLayers,
+    Dropout,
+    Epochs,
+    Folds,
+    Fraction,
+    Heads,
+    HistoryShare,
+    KeySize,
+    LatentSize,
+    Levels,
+    LossWeight,
+    MemorizationPerplexity,
+    Patience,
+    PriorLayers,
+    PriorWidth,
+    Quantizer,
+    Rate,
+    Settings,
+    ShardLength,
+    Share,
+    SpanSeconds,
+    WarmupSteps,
+    WeightDecay,
+)
+
+
+class VQVAEConfig(Settings):
+    """The codec and its training."""
+
+    codebook_size: CodebookSize
+    num_quantizers: Levels
+    quantizer: Quantizer = "overlapping"  # files written before there was a choice do not say
+    epochs: Epochs
+    learning_rate: Rate
+    dropout: Dropout
+    ema_decay: Fraction
+    commitment_weight: LossWeight
+    batch_size: Count
+    crop_seconds: CropSeconds
+    hidden_size: CodecWidth
+    num_layers: CodecLayers
+    latent_size: LatentSize
+    weight_decay: WeightDecay
+    gradient_clip: Clip
+    encoder_rate: Share
+    patience: Patience
+
+
+class MemoryConfig(Settings):
+    """What `architecture: memory` remembers, and how it learns to. Lengths are in frames."""
+
+    span_seconds: SpanSeconds
+    shard_length: ShardLength
+    chunk_size: ChunkSize
+    key_size: KeySize
+    polarisation: LossWeight
+    polarisation_warmup: Share
+    motif_share: Share
+    fast_fail: bool
+
+
+class PriorConfig(Settings):
+    """The prior and its training. `memorization_perplexity` is the tier's warning level."""
+
+    architecture: Architecture
+    hidden_size: PriorWidth
+    num_layers: PriorLayers
+    num_heads: Heads
+    depth_layers: DepthLayers
+    geometry: bool
+    dropout: Dropout
+    label_smoothing: Share
+    label_dropout: Share = 0.1
+    history_dropout: HistoryShare = 0.0
+    weight_averaging: Averaging
+    epochs: Epochs
+    learning_rate: Rate
+    batch_size: Count
+    context_seconds: ContextSeconds
+    weight_decay: WeightDecay
+    gradient_clip: Clip
+    warmup_steps: WarmupSteps
+    patience: Patience
+    folds: Folds
+    val_fraction: Fraction
+    memorization_perplexity: MemorizationPerplexity
+    memory: MemoryConfig | None = None  # of `memory` only

@@ -1,0 +1,72 @@
+"""Settings from a file or from values, or one sentence that says which is wrong."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from distill.errors import ParamsError
+from distill.params.bounds import Settings
+from distill.params.sections import Params, indivisible
+from distill.params.yaml_file import read_yaml
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_params(path: Path) -> Params:
+    """Read and check `params.yaml`. Raises ParamsError with file, key, expectation, finding and the nearest known key."""
+    params = validated(Params, read_yaml(path), str(path))
+    prior = params.prior
+    if isinstance(prior.hidden_size, int) and isinstance(prior.num_heads, int) and prior.hidden_size % prior.num_heads:
+        raise ParamsError(f"{path}: {indivisible(prior.hidden_size, prior.num_heads)}")
+    return params
+
+
+def validated(kind: type[S], values: dict[str, Any], where: str) -> S:
+    """Build `kind` from `values`, turning the first validation error into one ParamsError sentence that starts with `where`."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        # An `X | "auto"` value reports one error per branch; the branch that names the number's range says most.
+        first = error.errors()[0]
+        keys = [str(part) for part in first["loc"] if not _is_branch(str(part))]
+        key = ".".join(keys)
+        if first["type"] == "extra_forbidden":
+            raise ParamsError(
+                f"{where}: {key}: expected a known key, found an unknown one{_nearest(kind, keys)}"
+            ) from error
+        if first["type"] == "missing":
+            raise ParamsError(f"{where}: {key}: expected a value, found none; add it") from error
+        takes_auto = any(
+            part["loc"][:-1] == first["loc"][:-1] and "auto" in str(part["msg"]) for part in error.errors()
+        )
+        expected = _expectation(first["msg"]) + (" or auto" if takes_auto else "")
+        raise ParamsError(f"{where}: {key}: expected {expected}, found {_shown(first['input'])}") from error
+
+
+def _is_branch(part: str) -> bool:
+    return part in {"int", "float", "str"} or part.startswith(("literal[", "constrained-", "function-"))
+
+
+def _expectation(message: str) -> str:
+    if message.startswith("Input should be a valid dictionary"):
+        return "a section of `key: value` lines"
+    return message.removeprefix("Input should be ").removeprefix("String should ").removeprefix("a valid ").rstrip(".")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _nearest(kind: type[Settings], keys: list[str]) -> str:
+    known = kind
+    for key in keys[:-1]:
+        known = known.model_fields[key].annotation  # type: ignore[assignment]
+    names = list(known.model_fields)
+    match = difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)
+    prefix = ".".join(keys[:-1])
+    if match:
+        return f"; did you mean {'.'.join([*keys[:-1], match[0]])}?"
+    return f"; {prefix or 'the file'} knows {', '.join(names)}"

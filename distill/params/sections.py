@@ -1,0 +1,273 @@
+"""Sections of `params.yaml` as frozen, validated classes. What a file leaves out is as in the file that ships."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from distill.errors import ParamsError
+from distill.params.bounds import (
+    WITH_DEPTH,
+    Architecture,
+    Auto,
+    Averaging,
+    Clip,
+    CodebookSize,
+    CodecLayers,
+    CodecWidth,
+    ContextSeconds,
+    Count,
+    CropSeconds,
+    DepthLayers,
+    Dropout,
+    Epochs,
+    Folds,
+    Fraction,
+    Guidance,
+    Heads,
+    HistoryShare,
+    Labels,
+    LatentSize,
+    Levels,
+    LossWeight,
+    ModelName,
+    Patience,
+    PriorLayers,
+    PriorWidth,
+    Quantizer,
+    Rate,
+    SampleRate,
+    Seed,
+    Settings,
+    Share,
+    Temperature,
+    TierName,
+    TopK,
+    TopP,
+    Views,
+    WarmupSteps,
+    WeightDecay,
+)
+from distill.params.configs import MemoryConfig, PriorConfig, VQVAEConfig
+from distill.params.tiers import Tier, Tiers, batch_size_for, default_tiers, val_fraction_for
+from distill.params.yaml_file import default_values
+
+MOST_VIEWS = 16
+VIEWED_SECONDS = 16 * 3600.0  # of sound are coded, all views together
+
+
+class Section(Settings):
+    """A section whose missing keys are those of the file that ships, but for `required` ones."""
+
+    section: ClassVar[str]
+    required: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        defaults = default_values()[cls.section]
+        return {key: value for key, value in defaults.items() if key not in cls.required} | values
+
+
+class CorpusParams(Section):
+    """Section `corpus`: where the recordings are and at which sample rate everything works."""
+
+    section, required = "corpus", frozenset({"path"})
+
+    path: Annotated[str, Field(min_length=1)]
+    sample_rate: SampleRate
+    labels: Labels
+    max_rejected: Share
+
+
+class VQVAEParams(Section):
+    """Section `vqvae`: `auto` takes the tier's value."""
+
+    section = "vqvae"
+
+    codebook_size: CodebookSize | Auto
+    num_quantizers: Levels | Auto
+    quantizer: Quantizer
+    epochs: Epochs | Auto
+    learning_rate: Rate | Auto
+    dropout: Dropout | Auto
+    ema_decay: Fraction | Auto
+    commitment_weight: LossWeight
+    batch_size: Count
+    crop_seconds: CropSeconds
+    hidden_size: CodecWidth
+    num_layers: CodecLayers
+    latent_size: LatentSize
+    weight_decay: WeightDecay
+    gradient_clip: Clip
+    encoder_rate: Share
+    patience: Patience
+
+    def resolve(self, recordings: int, tier: TierName | Auto = "auto", tiers: Tiers | None = None) -> VQVAEConfig:
+        """Fill every `auto` for a corpus of `recordings` usable recordings."""
+        _, row = (tiers or default_tiers()).choose(recordings, tier)
+        return VQVAEConfig(**_resolved(self, row.vqvae.model_dump()))
+
+
+class SplitParams(Section):
+    """Section `split`: how many recordings are held out; shared by the codec and the prior."""
+
+    section = "split"
+
+    val_fraction: Fraction | Auto
+
+    def resolve(self, recordings: int) -> float:
+        """The share of recordings to hold out."""
+        return val_fraction_for(recordings) if self.val_fraction == "auto" else self.val_fraction
+
+
+class CodesParams(Section):
+    """Section `codes`: how often each training recording is coded."""
+
+    section = "codes"
+
+    views: Views | Auto
+
+    def resolve(self, seconds: float) -> int:
+        """How many views of each recording: many of little sound, one from half a day on."""
+        return max(1, min(MOST_VIEWS, int(VIEWED_SECONDS / max(seconds, 1.0)))) if self.views == "auto" else self.views
+
+
+class MemoryParams(MemoryConfig):
+    """Section `prior.memory`: what `architecture: memory` remembers. Lengths are in frames."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        return {**default_values()["prior"]["memory"], **values} if isinstance(values, dict) else values
+
+
+class PriorParams(Section):
+    """Section `prior`: `auto` takes the tier's value."""
+
+    section = "prior"
+
+    architecture: Architecture
+    hidden_size: PriorWidth | Auto
+    num_layers: PriorLayers | Auto
+    num_heads: Heads | Auto
+    depth_layers: DepthLayers
+    geometry: bool
+    dropout: Dropout | Auto
+    label_smoothing: Share | Auto
+    label_dropout: Share
+    history_dropout: HistoryShare | Auto
+    weight_averaging: Averaging
+    epochs: Epochs | Auto
+    learning_rate: Rate | Auto
+    batch_size: Count | Auto
+    context_seconds: ContextSeconds
+    weight_decay: WeightDecay
+    gradient_clip: Clip
+    warmup_steps: WarmupSteps
+    patience: Patience
+    folds: Folds
+    memory: MemoryParams
+
+    def resolve(
+        self,
+        recordings: int,
+        tier: TierName | Auto = "auto",
+        split: SplitParams | None = None,
+        tiers: Tiers | None = None,
+    ) -> PriorConfig:
+        """Fill every `auto` for a corpus of `recordings` usable recordings."""
+        _, row = (tiers or default_tiers()).choose(recordings, tier)
+        defaults = {
+            **row.prior_defaults(self.architecture in WITH_DEPTH),
+            "batch_size": batch_size_for(recordings),
+            "val_fraction": (split or SplitParams.model_validate({})).resolve(recordings),
+        }
+        values = _resolved(self, defaults)
+        values["memory"] = MemoryConfig(**self.memory.model_dump()) if self.architecture == "memory" else None
+        if values["hidden_size"] % values["num_heads"]:
+            raise ParamsError(indivisible(values["hidden_size"], values["num_heads"]))
+        return PriorConfig(**values)
+
+
+class BundleParams(Section):
+    """Section `bundle`: the name of the model file, `models/<name>.distill`, and whether it knows the recordings' codes."""
+
+    section = "bundle"
+
+    name: ModelName
+    reference: bool
+
+
+class AuditionParams(Section):
+    """Section `audition`: what is generated to listen to after training."""
+
+    section = "audition"
+
+    count: Annotated[int, Field(ge=1, le=1000)]
+    max_seconds: Annotated[float, Field(ge=0.1, le=600)]
+    temperature: Temperature
+    top_k: TopK
+    top_p: TopP
+    guidance: Guidance
+
+
+class Params(Settings):
+    """The whole of `params.yaml`."""
+
+    seed: Seed
+    tier: TierName | Auto
+    corpus: CorpusParams
+    vqvae: VQVAEParams
+    split: SplitParams
+    codes: CodesParams
+    prior: PriorParams
+    bundle: BundleParams
+    audition: AuditionParams
+    tiers: Tiers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        whole = {key: default_values()[key] for key in ("seed", "tier", "tiers")}
+        empty: dict[str, Any] = {key: {} for key in cls.model_fields if key not in {*whole, "corpus"}}
+        return {**whole, **empty, **values}
+
+    def tier_name(self, recordings: int) -> TierName:
+        """The tier of a corpus of `recordings` usable recordings."""
+        return self.tiers.choose(recordings, self.tier)[0]
+
+    def tier_row(self, recordings: int) -> Tier:
+        """What that tier says."""
+        return self.tiers.choose(recordings, self.tier)[1]
+
+    def vqvae_config(self, recordings: int) -> VQVAEConfig:
+        """The codec's settings, resolved."""
+        return self.vqvae.resolve(recordings, self.tier, self.tiers)
+
+    def prior_config(self, recordings: int) -> PriorConfig:
+        """The prior's settings, resolved."""
+        return self.prior.resolve(recordings, self.tier, self.split, self.tiers)
+
+
+def get_adaptive_vqvae_config(n: int) -> VQVAEConfig:
+    """The codec's settings for a corpus of `n` usable recordings, nothing overridden."""
+    return VQVAEParams.model_validate({}).resolve(n)
+
+
+def get_adaptive_prior_config(n: int) -> PriorConfig:
+    """The prior's settings for a corpus of `n` usable recordings, nothing overridden."""
+    return PriorParams.model_validate({}).resolve(n)
+
+
+def indivisible(hidden_size: int, num_heads: int) -> str:
+    """The sentence for heads that do not divide the width."""
+    return f"prior.num_heads: expected a divisor of hidden_size {hidden_size}, found {num_heads}; change one of the two"
+
+
+def _resolved(section: Settings, defaults: dict[str, Any]) -> dict[str, Any]:
+    written = {key: value for key, value in section.model_dump().items() if value != "auto"}
+    return {**defaults, **written}

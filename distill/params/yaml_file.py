@@ -1,0 +1,62 @@
+"""YAML settings files: unique keys, exponents as numbers, and the file that the package ships."""
+
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.errors import ParamsError
+
+DEFAULTS = "default_params.yaml"  # params.yaml as the package ships it, for those without DVC
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a settings file. Raises ParamsError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: expected a settings file, found none; run from the repository's root") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: expected a UTF-8 settings file, found one that cannot be read ({error})") from error
+    try:
+        values = _parsed(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(f"{path}: expected YAML, found a syntax error: {reason}") from error
+    if not isinstance(values, dict):
+        found = repr(values)[:80]
+        raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {found}")
+    return values
+
+
+@cache
+def default_values() -> dict[str, Any]:
+    """The settings that the package ships: what holds where a file or a flag says nothing."""
+    values: dict[str, Any] = _parsed(files("distill").joinpath(DEFAULTS).read_text(encoding="utf-8"))
+    return values
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_UniqueKeyLoader)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a duplicate key (YAML would silently keep the last) and reads 1e-3 as a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(getattr(key_node, "value", key_node))
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            seen.add(key)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
+
+
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

@@ -1,0 +1,36 @@
+"""A folder of recordings as a prior learns it, in one go: for measurements that start from codes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.audio.corpus import Corpus, load_corpus
+from distill.audio.ingest import ingest_folder
+from distill.codec.model import VQVAE
+from distill.codes.encode import code_corpus
+from distill.codes.held_out import split_codes
+from distill.execution import Execution
+from distill.params import Params
+from distill.pipeline.folders import PipelineFolders
+from distill.prior.data import PriorData, read_prior_data
+from distill.storage.weights import weights_sha256
+
+
+@dataclass(frozen=True, eq=False)
+class CodedFolder:
+    """Coded recordings, and the codec that coded them."""
+
+    data: PriorData
+    codec: VQVAE
+
+
+def code_folder(
+    folder: Path, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
+) -> CodedFolder:
+    """Code the recordings in `folder` with the codec that `train` makes of them. All files go to `work`."""
+    folders = PipelineFolders.below(work)
+    ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
+    codec = train(load_corpus(folders.corpus))
+    code_corpus(codec, weights_sha256(codec), folders.corpus, folders.codes, params, execution)
+    split_codes(folders.codes, folders.split, params)
+    return CodedFolder(read_prior_data(folders.codes, folders.split), codec)

@@ -1,0 +1,21 @@
+"""Where the artefacts of a pipeline lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PipelineFolders:
+    """Folders of artefacts, and the file of the split."""
+
+    corpus: Path
+    vqvae: Path
+    codes: Path
+    split: Path
+    prior: Path
+
+    @classmethod
+    def below(cls, folder: Path) -> "PipelineFolders":
+        """All of them in one folder."""
+        split = folder / "split" / "split.parquet"
+        return cls(folder / "corpus", folder / "vqvae", folder / "codes", split, folder / "prior")
