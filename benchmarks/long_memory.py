@@ -128,7 +128,7 @@ def measure_use(
                 data.recordings,
                 seed,
                 plain["val_bits_per_second"],
-                memory["muted/val_bits_per_second"],
+                memory["ablated/val_bits_per_second"],
                 memory["val_bits_per_second"],
                 seconds["frame"],
                 seconds["memory"],

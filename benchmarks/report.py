@@ -243,7 +243,7 @@ def long_memory_section(found: LongMemory, command: str) -> Section:
     )
     grids = (
         Grid(("keys", "chunk", "tokens/s", "of a product", "difference"), chunks),
-        Grid(("seed", "seconds", "recalled", "muted", "at 1024"), recalled),
+        Grid(("seed", "seconds", "recalled", "ablated", "at 1024"), recalled),
         Grid(("frames", "us a frame", "ratio", "state, MB"), lengths),
     )
     return Section("long memory", "Long memory", text, grids)
@@ -280,12 +280,12 @@ def use_section(found: Sequence[Use], command: str) -> Section:
     corpus = found[0].corpus
     text = (
         f"`{command}`: {found[0].recordings} recordings, held-out bits a second of `frame` and of `memory` with equal width, blocks "
-        "and windows of a second, and of the latter with its memory muted. Below, a needle among 100 others, at least so many real "
-        "frames back: the worst of three haystacks' seeds (muted, which is as good as chance: the mean); cosines of mechanism and in "
-        "situ, shares of first codes said and of values ranked first, muted and where there is no needle."
+        "and windows of a second, and of the latter with its memory ablated. Below, a needle among 100 others, at least so many real "
+        "frames back: the worst of three haystacks' seeds (ablated, which is as good as chance: the mean); cosines of mechanism and in "
+        "situ, shares of first codes said and of values ranked first, ablated and where there is no needle."
     )
     grids = (
-        Grid(("seed", "frame", "muted", "memory", "to frame", "to muted", "s, frame", "s, memory"), rows),
+        Grid(("seed", "frame", "ablated", "memory", "to frame", "to ablated", "s, frame", "s, memory"), rows),
         Grid(
             (
                 "seed",
@@ -294,8 +294,8 @@ def use_section(found: Sequence[Use], command: str) -> Section:
                 "in situ",
                 "said",
                 "ranked",
-                "said, muted",
-                "ranked, muted",
+                "said, ablated",
+                "ranked, ablated",
                 "said, absent",
                 "ranked, absent",
             ),

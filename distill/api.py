@@ -115,7 +115,7 @@ class Model:
         if guidance is None:
             guidance = 1.0 if label is None else AuditionParams.model_validate({}).guidance
         given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-        validated(GenerateRequest, {**given, "guidance": guidance}, str(self.path))
+        validated(GenerateRequest, {**given, "guidance": guidance}, "generate")
         if guidance != 1 and label is None:
             raise ParamsError(
                 f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"

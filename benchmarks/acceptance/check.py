@@ -198,14 +198,13 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
         RETRIEVAL,
         worst.passed,
         f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, said first {worst.top1:.2f}, ranked first "
-        f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, muted {worst.top1_ablated:.2f} (by chance "
+        f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, ablated {worst.top1_ablated:.2f} (by chance "
         f"{worst.chance:.2f}) and {worst.ranked_ablated:.2f}",
     )
 
 
 def summary(points: list[Point]) -> str:
-    """One line on all of them."""
+    """How many are reached, and which are not."""
     missed = sorted(point.number for point in points if not point.passed)
-    if not missed:
-        return f"all {len(points)} points are reached"
-    return f"{len(points) - len(missed)} of {len(points)} points are reached; missed: {', '.join(map(str, missed))}"
+    reached = f"{len(points) - len(missed)}/{len(points)}"
+    return f"{reached}; missed: {', '.join(map(str, missed))}" if missed else reached

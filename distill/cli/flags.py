@@ -56,6 +56,8 @@ def wrong_use(error: Any) -> str:
     if not isinstance(error.__cause__, ValidationError):
         return str(error.format_message()).rstrip(".")
     first = error.__cause__.errors()[0]
+    if str(first["input"]) == "nan":  # outside of every range
+        first["msg"] = "a finite number"
     return f"{max(error.param.opts, key=len)}: expected {_expected(first['msg'])}, found {first['input']}"
 
 

@@ -43,7 +43,9 @@ WITHOUT_INFLUENCE = {
     *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/text.py"),
     *("stages/__init__.py", "stages/running.py"),
 }
-NAMES_CHECKPOINTS = "distill/code_version.py"  # of a training, which ends with the same bytes; a model file keeps the hash
+NAMES_CHECKPOINTS = (
+    "distill/code_version.py"  # of a training, which ends with the same bytes; a model file keeps the hash
+)
 TRACKING = "distill/training/"  # of stages that train nothing: they only note figures and are interrupted
 
 

@@ -116,12 +116,12 @@ def test_novelty_is_asked_for_in_words_or_a_number() -> None:
 
 def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
     for arguments, said in (
-        ({"n": 0}, "n: expected at least 1, found 0"),
-        ({"seconds": -1}, "seconds: expected more than 0 and at most 3600, found -1"),
-        ({"temperature": 0}, "temperature: expected more than 0"),
-        ({"top_p": 2}, "top_p: expected more than 0 and at most 1, found 2"),
-        ({"guidance": 50}, "guidance: expected from 0 to 20, found 50"),
-        ({"guidance": 2}, "guidance 2: expected a label to exaggerate, found none; name one with --label"),
+        ({"n": 0}, "generate: n: expected greater than or equal to 1, found 0"),
+        ({"seconds": -1}, "seconds: expected greater than or equal to 0.01, found -1"),
+        ({"temperature": 0}, "temperature: expected greater than or equal to 0.01, found 0"),
+        ({"top_p": 2}, "top_p: expected less than or equal to 1, found 2"),
+        ({"guidance": 50}, "guidance: expected less than or equal to 20, found 50"),
+        ({"guidance": 2}, "guidance 2: expected a label to guide towards, found none; name one with --label"),
     ):
         with pytest.raises(ParamsError, match=said):
             model.generate(**arguments)  # type: ignore[arg-type]

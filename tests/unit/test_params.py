@@ -1,5 +1,6 @@
 """Settings: what is refused and how it is said, and what tiers fill in."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,17 @@ from hypothesis import strategies as st
 
 from distill.errors import ParamsError
 from distill.params import (
-    TIERS,
     Params,
     PriorParams,
     SplitParams,
+    default_tiers,
     get_adaptive_prior_config,
     get_adaptive_vqvae_config,
     load_params,
-    tier_for,
     validated,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -79,7 +81,7 @@ def test_a_list_is_no_settings_file(tmp_path: Path) -> None:
 
 
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="the key 'seed' stands twice"):
+    with pytest.raises(ParamsError, match="duplicate key 'seed'"):
         load_params(written(tmp_path, "seed: 1\ncorpus: {path: x}\nseed: 2\n"))
 
 
@@ -112,7 +114,7 @@ def test_the_committed_settings_are_valid_and_complete() -> None:
 )
 def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction: float, batch: int) -> None:
     prior, vqvae = get_adaptive_prior_config(recordings), get_adaptive_vqvae_config(recordings)
-    assert tier_for(recordings).name == tier
+    assert default_tiers().choose(recordings)[0] == tier
     assert (vqvae.codebook_size, prior.hidden_size, prior.val_fraction, prior.batch_size) == (
         codebook,
         hidden,
@@ -122,7 +124,7 @@ def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction:
 
 
 def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
-    assert tier_for(5, "large").name == "large"
+    assert default_tiers().choose(5, "large")[0] == "large"
     prior = PriorParams(epochs=3, architecture="flat").resolve(5, "large", SplitParams(val_fraction=0.4))
     assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
 
@@ -152,7 +154,7 @@ def test_heads_must_divide_the_width() -> None:
 @given(st.integers(1, 10**6))
 def test_every_count_has_a_tier_and_a_batch(recordings: int) -> None:
     config = get_adaptive_prior_config(recordings)
-    assert tier_for(recordings) in TIERS
+    assert default_tiers().choose(recordings)[0] in ("small", "medium", "large")
     assert 1 <= config.batch_size <= 32
 
 
@@ -167,3 +169,55 @@ def test_heads_that_do_not_divide_are_refused_before_anything_runs(tmp_path: Pat
 def test_a_date_that_does_not_exist_is_a_syntax_error(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="expected YAML, found a syntax error"):
         load_params(written(tmp_path, "seed: 2024-99-99\n"))
+
+
+def test_the_package_ships_the_settings_of_the_repository() -> None:
+    shipped = (ROOT / "distill" / "default_params.yaml").read_bytes()
+    done = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, check=False)
+    # A musician who changes params.yaml changes no default: what is committed counts, beside what lies there.
+    assert shipped in ((ROOT / "params.yaml").read_bytes(), done.stdout)
+
+
+def test_tiers_can_be_changed_in_the_file(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "distill" / "default_params.yaml").read_text())
+    values["tiers"]["small"]["max_recordings"] = 3
+    values["tiers"]["medium"]["vqvae"]["codebook_size"] = 99
+    values["tiers"]["medium"]["frame"]["epochs"] = 7
+    params = load_params(written(tmp_path, yaml.safe_dump(values)))
+    assert (params.tier_name(3), params.tier_name(4)) == ("small", "medium")
+    assert params.vqvae_config(4).codebook_size == 99
+    assert params.prior_config(4).epochs == 7
+    assert get_adaptive_vqvae_config(4).codebook_size == 64
+
+
+@pytest.mark.parametrize(
+    ("tier", "key", "value", "message"),
+    [
+        ("small", "max_recordings", 500, "tiers: expected .*max_recordings to grow from small to medium"),
+        ("large", "max_recordings", 500, "tiers: expected .*null for large"),
+        (
+            "small",
+            "vqvae",
+            {"codebook_size": 1},
+            r"tiers\.small\.vqvae\.codebook_size: expected greater than or equal to 2",
+        ),
+        (
+            "small",
+            "prior",
+            {"epoch": 1},
+            r"tiers\.small\.prior\.epoch: expected a known key.* tiers\.small\.prior\.epochs",
+        ),
+    ],
+)
+def test_tiers_that_make_no_sense_are_refused(tmp_path: Path, tier: str, key: str, value: object, message: str) -> None:
+    values = yaml.safe_load((ROOT / "distill" / "default_params.yaml").read_text())
+    row = values["tiers"][tier]
+    row[key] = {**row[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ParamsError, match=message):
+        load_params(written(tmp_path, yaml.safe_dump(values)))
+
+
+def test_what_a_file_leaves_out_is_as_in_the_file_that_ships(tmp_path: Path) -> None:
+    params = load_params(written(tmp_path, "corpus: {path: x}\nprior: {epochs: 3, memory: {chunk_size: 8}}\n"))
+    assert (params.prior.epochs, params.prior.dropout, params.prior.memory.key_size) == (3, "auto", 32)
+    assert params.prior.memory.chunk_size == 8

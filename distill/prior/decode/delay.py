@@ -14,7 +14,7 @@ class DelaySampler:
     """Draws Q - 1 places ahead of the frame that it gives. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: DelayPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+    def __init__(self, prior: DelayPrior, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> None:
         device, levels = prior.bias.device, prior.num_quantizers
         self.prior, self.labels, self.mark = prior, labels, bos_token(prior.codebook_size)
         self.decoder = Decoder(prior.stack, count, prior.context_frames + levels - 1)

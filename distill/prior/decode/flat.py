@@ -16,7 +16,7 @@ class FlatSampler:
     """Code after code. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: FlatPrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+    def __init__(self, prior: FlatPrior, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> None:
         tokens = prior.tokens
         self.prior, self.known = prior, prior.known(labels)
         self.device = tokens.head.weight.device

@@ -17,7 +17,7 @@ class FrameSampler:
     """Frame after frame, level after level. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: FramePrior, count: int, past: Tensor | None, labels: Tensor | None) -> None:
+    def __init__(self, prior: FramePrior, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> None:
         self.prior, self.labels = prior, labels
         self.tables, self.decoder = prior.tables(), self._decoder(count)
         self.to_depth = FastLinear(prior.to_depth.weight, prior.to_depth.bias)

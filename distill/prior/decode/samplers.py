@@ -1,6 +1,6 @@
-"""The table of step-by-step samplers: which one a prior is drawn from with."""
+"""Which step-by-step sampler a prior is drawn from with."""
 
-from typing import cast
+from functools import singledispatch
 
 from torch import Tensor
 
@@ -14,17 +14,17 @@ from distill.prior.flat import FlatPrior
 from distill.prior.frame import FramePrior
 from distill.prior.memory.network import MemoryPrior
 
-SAMPLERS = {FlatPrior: FlatSampler, DelayPrior: DelaySampler, FramePrior: FrameSampler, MemoryPrior: MemorySampler}
 
-
+@singledispatch
 def sampler_of(prior: Prior, count: int, history: Tensor | None = None, labels: Tensor | None = None) -> Sampler:
     """Start `count` sequences, or continue `history` `[count, F, Q]`; `labels` `[count]` as for `Prior.forward`.
 
-    Raises TypeError for a prior that has no sampler.
+    The sampler is that of the prior's class, or of the nearest class it inherits from. Raises TypeError without one.
     """
-    make = SAMPLERS.get(type(prior))
-    if make is None:
-        raise TypeError(
-            f"expected a prior of {', '.join(kind.__name__ for kind in SAMPLERS)}, found {type(prior).__name__}"
-        )
-    return cast(Sampler, make(prior, count, history, labels))
+    raise TypeError(f"expected a prior that can be drawn from, found {type(prior).__name__} {count} {history} {labels}")
+
+
+sampler_of.register(FlatPrior, FlatSampler)
+sampler_of.register(DelayPrior, DelaySampler)
+sampler_of.register(FramePrior, FrameSampler)
+sampler_of.register(MemoryPrior, MemorySampler)

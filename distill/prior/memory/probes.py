@@ -1,4 +1,4 @@
-"""Whether a memory finds again what it was told: needles in haystacks, with the needle left out and with the memory muted.
+"""Whether a memory finds again what it was told: needles in haystacks, with the needle left out and with the memory ablated.
 
 Three probes, from the inside out: what the memory's own code retrieves of random keys and values (mechanism), what a trained
 network recollects of motifs (in situ), and what it says next (behaviour). Each stands beside controls without which it would say
@@ -80,12 +80,12 @@ class Probes:
 
     @classmethod
     def worst(cls, every: Sequence["Probes"]) -> "Probes":
-        """Of each figure the one that is furthest from what it should be, but of those with the memory muted the mean: they are as
+        """Of each figure the one that is furthest from what it should be, but of those with the memory ablated the mean: they are as
         good as chance, and the worst of some draws is worse than that."""
         found = {}
         for name in (part.name for part in fields(cls)):
             values = [getattr(one, name) for one in every]
-            if name.endswith("muted"):
+            if name.endswith("ablated"):
                 found[name] = statistics.mean(values)
             else:
                 found[name] = max(values) if name.endswith(("absent", "shuffled")) else min(values)

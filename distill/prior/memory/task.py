@@ -77,7 +77,7 @@ class MemoryTask(PriorTask):
         with ablated(self.model):
             ablated_scores = super().validate()
         names = ("val_loss", "val_perplexity", "val_bits_per_second")
-        return {**measured, **{f"muted/{name}": ablated_scores[name] for name in names}}
+        return {**measured, **{f"ablated/{name}": ablated_scores[name] for name in names}}
 
     def _lesson(self) -> Batch | None:
         """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""

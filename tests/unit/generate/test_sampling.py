@@ -164,30 +164,29 @@ def test_lengths_beyond_the_context_work_and_hold_codes_only(prior: Prior, frame
 def ending(prior: Prior, chance: float) -> Prior:
     """The same prior with another opinion of when to end."""
 
-    class Eager:
-        codebook_size, num_quantizers = SIZE, LEVELS
-        smoothing, longest = torch.zeros(LEVELS), torch.zeros(1)
+    class Eager(Prior):
+        def __init__(self) -> None:
+            super().__init__(SIZE, LEVELS, prior.context_frames, 1, 0)
 
-        def sampler(self, count: int, past: object = None, labels: object = None) -> object:  # noqa: ARG002
-            inner = sampler_of(prior, count)
+    class Eagerly:
+        def __init__(self, _: Prior, count: int, *__: object) -> None:
+            self.inner = sampler_of(prior, count)
 
-            class Sampler:
-                def next_frame(self, draw: Draw) -> torch.Tensor:
-                    def drawn(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
-                        logits = logits.clone()
-                        if level == 0:
-                            rest = logits[:, :SIZE].logsumexp(dim=-1)
-                            logits[:, eos_token(SIZE)] = rest + math.log(chance / (1 - chance))
-                        return draw(logits, level, frame)
+        def next_frame(self, draw: Draw) -> torch.Tensor:
+            def drawn(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
+                logits = logits.clone()
+                if level == 0:
+                    rest = logits[:, :SIZE].logsumexp(dim=-1)
+                    logits[:, eos_token(SIZE)] = rest + math.log(chance / (1 - chance))
+                return draw(logits, level, frame)
 
-                    return inner.next_frame(drawn)
+            return self.inner.next_frame(drawn)
 
-                def keep(self, rows: torch.Tensor) -> None:
-                    inner.keep(rows)
+        def keep(self, rows: torch.Tensor) -> None:
+            self.inner.keep(rows)
 
-            return Sampler()
-
-    return Eager()  # type: ignore[return-value]
+    sampler_of.register(Eager, Eagerly)
+    return Eager()
 
 
 def test_sounds_end_where_the_prior_says_so(prior: Prior) -> None:

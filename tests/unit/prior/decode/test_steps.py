@@ -9,7 +9,7 @@ from distill.prior.transformer import KeyValueCache, Transformer
 
 @pytest.mark.parametrize("rows", [1, 2, 11, 12, 15, 16, 40])
 @pytest.mark.parametrize("sizes", [(8, 6), (7, 6), (1, 3), (130, 64)])
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("rotate", [False, True])
 def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int], rotate: bool) -> None:
     torch.manual_seed(rows)
     layer, x = torch.nn.Linear(sizes[1], sizes[0]), torch.randn(rows, sizes[1])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from distill.prior.decode import retrieval as decoder_module
 from distill.prior.decode.retrieval import RetrievalDecoder
 from distill.prior.memory import retrieval as module
 from distill.prior.memory.retrieval import Retrieval, newest
@@ -88,8 +89,9 @@ def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
 
 @pytest.mark.parametrize("first", [0, 1, 5, 6, 7, 30])
 def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CAPACITY", 20)
-    monkeypatch.setattr(module, "BITS", 3)
+    for where in (module, decoder_module):
+        monkeypatch.setattr(where, "CAPACITY", 20)
+        monkeypatch.setattr(where, "BITS", 3)
     model, heard = retrieval(), frames(60, batch=3)
     words = table(model)
     torch.manual_seed(1)
@@ -143,7 +145,7 @@ def test_newest_are_the_last_of_a_hash() -> None:
     ]
 
 
-def test_muted_it_says_nothing_and_goes_on_listening() -> None:
+def test_ablated_it_adds_nothing_and_goes_on_writing() -> None:
     model, heard = retrieval(), frames(40)
     model.ablated = True
     weights, state = model.run(table(model), heard[:, :-1], heard[:, 1:], model.begin(1))

@@ -44,10 +44,10 @@ def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone()
     assert isinstance(model, MemoryPrior)
     assert model.memories.reach < 24
     assert best["val_loss"] < 0.8 * plain.result.best_metrics["val_loss"]
-    assert best["val_loss"] < 0.8 * best["muted/val_loss"]
+    assert best["val_loss"] < 0.8 * best["ablated/val_loss"]
     with ablated(model):
         nats, tokens = validate_prior_epoch(model, CodeSequences(learnt.held_out, SIZE, 2), 4, FABRIC)
-    assert float(nats.sum() / tokens.sum()) == pytest.approx(best["muted/val_loss"], rel=1e-4)
+    assert float(nats.sum() / tokens.sum()) == pytest.approx(best["ablated/val_loss"], rel=1e-4)
     assert best["polarisation_loss"] <= 1
     gates = [event for event in events if isinstance(event, PriorMemoryMetrics)]
     assert gates
@@ -66,7 +66,7 @@ def test_probes_are_reported_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch)
     probed = fit_prior(learnt, settings(epochs=1), 0, FABRIC, callback=events.append)
     found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics)]
     assert found
-    assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_muted", "ranked_absent"}
+    assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
     assert all(
         torch.equal(value, probed.result.best_tensors[key]) for key, value in without.result.best_tensors.items()
     )
@@ -87,13 +87,13 @@ def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_
         "top1": 0.7,
         "in_situ_absent": 0.3,
         "ranked_absent": 0.3,
-        "top1_muted": 0.16,
-        "ranked_muted": 0.07,
+        "top1_ablated": 0.16,
+        "ranked_ablated": 0.07,
     }
     assert not any(probes(**{name: value}).passed for name, value in missed.items())
 
 
-def test_of_several_probes_the_worst_counts_and_of_muted_ones_the_mean() -> None:
+def test_of_several_probes_the_worst_counts_and_of_ablated_ones_the_mean() -> None:
     worst = Probes.worst([probes(), probes(ranked=0.8, top1_absent=0.1, top1_ablated=0.2)])
     assert worst == probes(ranked=0.8, top1_absent=0.1, top1_ablated=0.1)
 

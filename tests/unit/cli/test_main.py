@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import typer
 from unit.tiny import write_model, write_prior_model, write_tone
 
-from benchmarks.acceptance import check
-from benchmarks.acceptance.check import Point
 from distill.audio.write import AudioFormat, write_audio
-from distill.cli import app as cli
+from distill.cli import main as cli
 from distill.codes.file import read_codes
 from distill.model_file.format import load_bundle
-from distill.params import CorpusParams
+from distill.params import default_values
 from distill.storage.weights import weights_sha256
 
 ROOT = Path(__file__).parents[2]
@@ -354,32 +353,46 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
         assert shell.refused("train-prior", *arguments).startswith(sentence), arguments
 
 
-def test_a_memory_that_cannot_be_checked_is_one_sentence(shell: Shell) -> None:
-    Path("empty").mkdir()
-    Path("file").touch()
-    assert shell.refused("check-memory", "none").startswith("distill: DIR none: expected a folder of recordings, found")
-    assert shell.refused("check-memory", "file").startswith("distill: DIR file: expected a folder of recordings, found")
-    assert "--steps" in shell.refused("check-memory", "empty", "--steps", "10")
+@pytest.mark.parametrize(
+    ("command", "flag", "default"),
+    [
+        ("train", "--sample-rate", default_values()["corpus"]["sample_rate"]),
+        ("train", "--commitment-weight", default_values()["vqvae"]["commitment_weight"]),
+        ("train", "--rvq-levels", default_values()["tiers"]["small"]["vqvae"]["num_quantizers"]),
+        ("train", "--seed", default_values()["seed"]),
+        ("train", "--tier", default_values()["tier"]),
+        ("train", "--labels", default_values()["corpus"]["labels"]),
+        ("train-prior", "--architecture", default_values()["prior"]["architecture"]),
+        ("generate", "--guidance", default_values()["audition"]["guidance"]),
+        ("generate", "--temperature", default_values()["audition"]["temperature"]),
+        ("generate", "--top-k", default_values()["audition"]["top_k"]),
+        ("generate", "--top-p", default_values()["audition"]["top_p"]),
+    ],
+)
+def test_help_says_the_defaults_that_are_taken(command: str, flag: str, default: object) -> None:
+    (option,) = [one for one in commands()[command].params if flag in one.opts]
+    shown = getattr(option, "show_default", None)
+    shown = shown if isinstance(shown, str) else option.default
+    assert str(shown) in (str(default), f"{default:g}" if isinstance(default, float) else "")
 
 
-def test_a_missed_point_of_a_memory_is_an_exit_status(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Point(3, "norm", True, "as it should be"), Point(5, "retrieval", False, "nothing found")]
-    monkeypatch.setattr(check, "check_recordings", lambda *_: iter(found))
-    done = shell("check-memory")
-    assert done.status == 1
-    assert done.out.splitlines() == [
-        "3 reached norm: as it should be",
-        "5 MISSED  retrieval: nothing found",
-        "1 of 2 points are reached; missed: 5",
-    ]
-    done = shell("check-memory", "--json")
-    assert (done.status, json.loads(done.out)["points"][1]["passed"]) == (1, False)
-    monkeypatch.setattr(check, "check_recordings", lambda *_: iter(found[:1]))
-    assert shell("check-memory").status == 0
+def commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(cli.app)
+    return dict(group.commands)
 
 
-def test_help_says_the_sample_rate_that_is_taken(shell: Shell) -> None:
-    assert f"({CorpusParams(path='x').sample_rate})" in shell("train", "--help").out
+def test_help_says_the_ranges_of_the_settings() -> None:
+    found = {
+        flag: (getattr(one, "min", None), getattr(one, "max", None))
+        for command in commands().values()
+        for one in command.params
+        for flag in one.opts
+    }
+    assert found["--rvq-levels"] == (1, 16)
+    assert found["--temperature"] == (0.01, 10)
+    assert found["--guidance"] == (0, 20)
+    assert found["--commitment-weight"] == (0, 100)
+    assert found["--codebook-size"] == (2, 65_536)
 
 
 def test_help_loads_no_network_library() -> None:

@@ -1,0 +1,82 @@
+"""`distill encode` and `distill decode`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.audio.write import AudioFormat
+from distill.cli.app import Json, ModelPath, app, print_json
+
+
+@app.command()
+def encode(
+    model: ModelPath,
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="recordings", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    as_json: Json = False,
+) -> None:
+    """Turn recordings into codes: any format and sample rate, mixed to mono."""
+    from distill.cli.flags import check_inputs, check_output
+
+    check_inputs(audio)
+    check_output(output, [model, *audio])
+    from distill.codes.transcode import encode_files
+    from distill.execution import execution_from_environment
+    from distill.model_file.format import load_bundle
+    from distill.progress import ProgressReport
+    from distill.training.fabric import make_fabric
+
+    codec = load_bundle(model).codec
+    make_fabric(execution_from_environment()).to_device(codec)
+    with ProgressReport("encode") as progress:
+        done = encode_files(codec, audio, output, progress)
+        for warning in done.warnings:
+            progress.say(f"warning: {warning}")
+    if as_json:
+        figures = {"recordings": done.recordings, "seconds": done.seconds, "frames": done.frames}
+        print_json({"file": str(output), **figures, "times_real_time": done.times_real_time})
+    else:
+        print(
+            f"{output}  {done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s, {done.frames} frames, "
+            f"{done.times_real_time:.0f} x real time"
+        )
+
+
+@app.command()
+def decode(
+    model: ModelPath,
+    codes: Annotated[Path, typer.Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")
+    ],
+    kind: Annotated[
+        AudioFormat | None, typer.Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn codes back into sounds, each as long as its recording was."""
+    from distill.cli.flags import check_output, format_of
+
+    check_output(output, [model, codes])
+    from distill.codes.transcode import decode_file, load_codes
+    from distill.execution import execution_from_environment
+    from distill.model_file.format import load_bundle
+    from distill.progress import ProgressReport
+    from distill.training.fabric import make_fabric
+
+    codec = load_bundle(model).codec
+    recordings = load_codes(codec, codes)
+    chosen = format_of(output, kind, len(recordings))
+    fabric = make_fabric(execution_from_environment())
+    fabric.to_device(codec)
+    with ProgressReport("decode") as progress, fabric.autocast():
+        written = decode_file(codec, recordings, output, chosen, progress)
+    if as_json:
+        rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
+        rate = codec.spectrogram.sample_rate
+        print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
+    else:
+        for sound in written:
+            softer = f"  made {-sound.gain_db:.1f} dB softer, or it would clip" if sound.gain_db < 0 else ""
+            print(f"{sound.path}  {sound.seconds:.2f} s{softer}")

@@ -1,0 +1,32 @@
+"""`distill inspect` and `distill verify`."""
+
+from distill.cli.app import Json, ModelPath, app, print_json
+
+
+@app.command()
+def inspect(model: ModelPath, as_json: Json = False) -> None:
+    """Show what a model file holds, after checking it."""
+    from distill.model_file.format import load_bundle
+
+    metadata = load_bundle(model).metadata
+    if as_json:
+        print_json(metadata.model_dump(mode="json"))
+        return
+    from rich.console import Console
+
+    from distill.model_file.inspect import describe
+
+    Console(highlight=False).print(describe(model, metadata))
+
+
+@app.command()
+def verify(model: ModelPath, as_json: Json = False) -> None:
+    """Check everything about a model file: form, metadata, weights, hashes; and use it for a moment."""
+    from distill.model_file.verify import verify as verified
+
+    found = verified(model)
+    if as_json:
+        print_json({"model": str(model), "ok": True, "checks": dict(found)})
+        return
+    for what, result in found:
+        print(f"ok  {what:10}{result}")

@@ -1,0 +1,41 @@
+"""The `distill` command: every command, and what its errors become."""
+
+import sys
+
+import typer
+
+from distill.cli import codes, demo, generate, inspect, train
+from distill.cli.app import app
+from distill.errors import DistillError, environment_error
+from distill.training.interruption import raise_on_sigterm
+
+COMMANDS = (demo, train, codes, inspect, generate)  # modules that register theirs, in the order of `--help`
+INTERRUPTED = 130  # exit status
+
+
+def main() -> None:
+    """Entry point: 0 done, 2 wrong use or input (one sentence on stderr), 130 interrupted; a defect keeps its traceback."""
+    raise_on_sigterm()
+    try:
+        status = app(standalone_mode=False)
+    except DistillError as error:
+        print(f"distill: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        known = environment_error(error)
+        if known is None:
+            raise
+        print(f"distill: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises for wrong use
+            raise
+        from distill.cli.flags import wrong_use
+
+        print(f"distill: {wrong_use(error)}; see distill --help", file=sys.stderr)
+        sys.exit(2)
+    if status == INTERRUPTED:  # typer's word for Ctrl-C, too
+        print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
