@@ -30,6 +30,7 @@ nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r".*")]
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "model_config"}
 autodoc_preserve_defaults = True
 
 PUBLIC = ("distill", "distill.api", "distill.codec", "distill.params", "distill.prior", "distill.training")
