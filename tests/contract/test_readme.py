@@ -1,77 +1,71 @@
-"""What the README tells people to type exists."""
+"""README is short, and its figures are those of the run in `metrics/`."""
 
+import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def commands(tool: str) -> list[str]:
-    blocks = "\n".join(re.findall(r"```(?:bash|sh|console)\n(.*?)```", README, flags=re.DOTALL))
-    inline = re.findall(r"`([^`\n]+)`", README)
-    lines = [line.strip() for line in blocks.splitlines()] + inline
-    return [line for line in lines if line.startswith(tool + " ")]
+def metrics(stage: str) -> dict[str, float]:
+    values: dict[str, float] = json.loads((ROOT / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
+    return values
 
 
-def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = {word for line in commands("make") for word in line.split("#")[0].split()[1:2] if "=" not in word}
-    assert {"repro", "test", "check", "ui"} <= named
-    assert named <= targets
+def summary() -> dict[str, str]:
+    """What `make repro` printed: a name and its value on each line, a value that goes on is indented."""
+    found = re.search(r"<!-- summary -->\n```\n(.*?)```\n<!-- end -->", README, re.DOTALL)
+    assert found
+    rows: dict[str, str] = {}
+    for line in re.sub(r"\n {3,}", " ", found[1]).splitlines():
+        name, value = re.split(r" {2,}", line.strip(), maxsplit=1)
+        rows[name] = value
+    return rows
 
 
-DISTILL_COMMANDS = (
-    *("demo", "train", "train-prior", "check-memory"),
-    *("encode", "decode", "inspect", "verify", "generate"),
-)
+def test_it_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) < 130
+    assert not [line for line in lines if len(line) > 120]
 
 
-@pytest.mark.parametrize("name", DISTILL_COMMANDS)
-def test_distill_commands_and_flags_exist(name: str) -> None:
-    lines = [line for line in commands("distill") if line.split()[1] == name]
-    assert lines, f"README shows no `distill {name}`"
-    shown = subprocess.run(
-        [sys.executable, "-m", "distill", name, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
-    for line in lines:
-        for flag in re.findall(r"(?<=\s)--?[a-z-]+", line.split("#")[0]):
-            assert flag in shown, f"{flag} in: {line}"
+def test_the_summary_names_every_stage() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert re.findall(r"(\w+) \d+ s", summary()["stages run"]) == list(stages)
 
 
-def test_no_other_distill_command_is_promised() -> None:
-    assert {line.split()[1] for line in commands("distill")} <= {*DISTILL_COMMANDS, "--help"}
+def test_recordings_are_those_of_the_run() -> None:
+    ingest = metrics("ingest")
+    usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
+    assert summary()["recordings"] == f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s"
+    assert f"learn the {usable} recordings in data/demo" in README
 
 
-def test_linked_files_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_held_out_figures_are_those_of_the_run() -> None:
+    prior = metrics("train_prior")
+    assert summary()["held-out sound"] == (
+        f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
+        f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
+    )
 
 
-def test_settings_named_with_a_section_exist() -> None:
-    import yaml
+def test_codewords_used_are_those_of_the_run() -> None:
+    codec = metrics("train_vqvae")
+    levels = sorted(key for key in codec if key.endswith("/utilization"))
+    shares = [f"level {number} {codec[key]:.0%}" for number, key in enumerate(levels)]
+    assert summary()["codewords used"] == ", ".join(shares)
 
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for section, key in re.findall(r"`(corpus|vqvae|split|prior|bundle|audition)\.(\w+)", README):
-        assert key in values[section], f"{section}.{key}"
+
+def test_verdicts_are_those_of_the_run() -> None:
+    heard = metrics("audition")
+    assert summary()["generated"] == (
+        f"{heard['sounds']} sounds: {heard['new']} new, {heard['close']} close, {heard['copies']} copies"
+    )
 
 
-def test_the_tier_table_is_that_of_the_code() -> None:
-    from distill.params import TIERS
-
-    for tier in TIERS:
-        vqvae = [str(tier.vqvae[key]) for key in ("epochs", "learning_rate", "dropout", "ema_decay")]
-        frame = {**tier.prior, **tier.frame}
-        prior = [str(frame[key]) for key in ("hidden_size", "num_layers", "num_heads", "dropout")]
-        course = [str(frame[key]) for key in ("epochs", "learning_rate")]
-        recordings = f"up to {tier.max_recordings}" if tier.max_recordings else "more"
-        cells = [tier.name, recordings, str(tier.vqvae["codebook_size"]), *map(" / ".join, (vqvae, prior, course))]
-        plan = " / ".join(str(tier.prior[key]) for key in ("hidden_size", "num_layers", "num_heads", "dropout"))
-        if frame["learning_rate"] != tier.prior["learning_rate"]:
-            plan += f", {tier.prior['learning_rate']}"
-        cells.append(plan if tier.frame else "the same")
-        assert f"| {' | '.join(cells)} |" in README
+def test_it_names_the_model_of_the_run() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert summary()["model"] == f"models/{params['bundle']['name']}.distill"

@@ -1,0 +1,213 @@
+"""What README and the documentation promise exists: commands, flags, settings, files, pages, tensors."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import SpectrogramConfig
+from distill.codes.file import CodedRecording, CodesHeader
+from distill.model_file.format import BundleMetadata
+from distill.novelty.reference import TENSORS
+from distill.params import Architecture, PriorParams, VQVAEParams, tier_for
+from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from docs import reference
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+TEXTS = {"README": (ROOT / "README.md").read_text(encoding="utf-8"), **PAGES}
+OF_BENCHMARKS = "benchmarks"  # written by `make bench`
+TIERS = ((20, "up to 20"), (100, "up to 100"), (101, "more"))
+
+
+def code(text: str) -> list[str]:
+    """Lines of shell blocks without their comments, and code in running text."""
+    blocks = "\n".join(re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, flags=re.DOTALL))
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [line.split(" #")[0].strip() for line in blocks.splitlines()] + inline
+
+
+def named(text: str, tool: str) -> list[str]:
+    return [line for line in code(text) if line.startswith(tool + " ")]
+
+
+def anchors(page: str) -> set[str]:
+    """Headings as a code host and MyST name them, and explicit targets."""
+    text = PAGES[page]
+    for name, table in reference.GENERATED.items():
+        if f"<!-- generated: {name} -->" in text:
+            text = text.replace(f"<!-- generated: {name} -->", table())
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r"^\(([\w-]+)\)=$", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_and_flags_exist(name: str) -> None:
+    known = reference.commands()
+    for line in named(TEXTS[name], "distill"):
+        command = line.split()[1]
+        if command in ("COMMAND", "--help"):
+            continue
+        assert command in known, line
+        unknown = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", line)) - reference.flags(known[command])
+        assert not unknown, line
+
+
+def test_every_command_is_shown_somewhere() -> None:
+    shown = {line.split()[1] for text in TEXTS.values() for line in named(text, "distill")}
+    assert set(reference.commands()) <= shown
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_make_targets_exist(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    words = {word for line in named(TEXTS[name], "make") for word in line.split()[1:2] if "=" not in word}
+    assert words <= targets
+
+
+@pytest.mark.parametrize("name", sorted(set(TEXTS) - {"file-format"}))  # whose tensors are named alike
+def test_settings_named_with_a_section_exist(name: str) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    sections = "|".join(key for key, value in params.items() if isinstance(value, dict))
+    given = re.findall(rf"-S ({sections})\.((?:\w+\.)?\w+)=", TEXTS[name])
+    for section, keys in given + re.findall(rf"`({sections})\.(?!py`)((?:\w+\.)?\w+)[`:]", TEXTS[name]):
+        value: Any = params[section]
+        for key in keys.split("."):
+            assert key in value, f"{section}.{keys}"
+            value = value[key]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name: str) -> None:
+    folder = ROOT if name == "README" else DOCS
+    text = re.sub(r"```.*?```", "", TEXTS[name], flags=re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        path = folder / target if target else DOCS / f"{name}.md"
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors(path.stem), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_modules_that_are_named_exist(name: str) -> None:
+    modules = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    for module in re.findall(r"`([\w/]+\.py)`", TEXTS[name]):
+        assert any(f"/{one}".endswith(f"/{module}") for one in modules), module
+
+
+def test_every_page_is_in_the_menu_and_has_one_title() -> None:
+    menu = re.findall(r"<([\w-]+)>$", PAGES["index"], flags=re.MULTILINE)
+    assert sorted(menu) == sorted(set(PAGES) - {"index"})
+    for name, text in PAGES.items():
+        assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)) == 1, name
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES) - {OF_BENCHMARKS}))
+def test_lines_are_at_most_120_columns(name: str) -> None:
+    assert not [line for line in PAGES[name].splitlines() if len(line) > 120 and not line.startswith("|")]
+
+
+def test_the_tier_table_is_that_of_the_settings() -> None:
+    for recordings, words in TIERS:
+        codec, frame, flat = (
+            VQVAEParams().resolve(recordings),
+            PriorParams().resolve(recordings),
+            PriorParams(architecture="flat").resolve(recordings),
+        )
+        sizes = [
+            " / ".join(str(value) for value in (prior.hidden_size, prior.num_layers, prior.num_heads, prior.dropout))
+            for prior in (frame, flat)
+        ]
+        if flat.learning_rate != frame.learning_rate:
+            sizes[1] += f", {flat.learning_rate}"
+        cells = (
+            tier_for(recordings).name,
+            words,
+            str(codec.codebook_size),
+            f"{codec.epochs} / {codec.learning_rate} / {codec.dropout} / {codec.ema_decay}",
+            sizes[0],
+            f"{frame.epochs} / {frame.learning_rate}",
+            "the same" if sizes[1] == sizes[0] else sizes[1],
+        )
+        assert f"| {' | '.join(cells)} |" in PAGES["tuning"]
+    for before, after in pairwise((20, 21, 100, 101)):
+        assert (tier_for(before) != tier_for(after)) is (after in (21, 101))
+
+
+def test_reference_tables_have_every_setting_and_every_flag() -> None:
+    commands = reference.commands_markdown()
+    for name, command in reference.commands().items():
+        section = commands.split(f"## `distill {name}`\n")[1].split("\n## ")[0]
+        assert all(flag in section for flag in reference.flags(command) - {"--help"}), name
+    settings = reference.settings_markdown()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params.pop("tiers", None)
+    for section, values in params.items():
+        for key in values if isinstance(values, dict) else [section]:
+            assert f"`{key}`" in settings, f"{section}.{key}"
+
+
+def test_every_folder_of_the_library_has_a_line_in_the_tree() -> None:
+    tree = PAGES["architecture"].split("```")[1]
+    folders = {path.parent.name for path in (ROOT / "distill").rglob("*.py")}
+    assert not [name for name in folders if not re.search(rf"^ *{name}/ ", tree, flags=re.MULTILINE)]
+
+
+def documented(tensor: str) -> bool:
+    """Whether the page on the format has this tensor, under its whole name or the end of it in a table of parts."""
+    text = PAGES["file-format"]
+    parts = re.sub(r"\.\d+\b", ".i", tensor).split(".")
+    if parts[-1] == "bias" and documented(".".join([*tensor.split(".")[:-1], "weight"])):
+        return True
+    return any(f"`{'.'.join(parts[start:])}`" in text for start in range(len(parts)))
+
+
+def test_the_format_has_every_key() -> None:
+    page = PAGES["file-format"]
+    shapes = (VQVAEArchitecture, SpectrogramConfig, PriorShape, MemoryShape, CodesHeader, CodedRecording)
+    for settings in (BundleMetadata, *shapes):
+        missing = [key for key in settings.model_fields if f"`{key}`" not in page and key != "spectrogram"]
+        assert not missing, settings.__name__
+
+
+ARCHITECTURES: tuple[Architecture, ...] = ("frame", "memory", "delay", "flat")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_format_has_every_tensor(architecture: Architecture) -> None:
+    codec = VQVAE(
+        VQVAEArchitecture(
+            codebook_size=4,
+            num_quantizers=3,
+            latent_size=4,
+            hidden_size=8,
+            num_layers=1,
+            spectrogram=SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2),
+        )
+    )
+    with_depth = architecture in ("frame", "memory")
+    memory = MemoryShape(shard_length=64, chunk_size=8, key_size=4, span_frames=64)
+    prior = build_prior(
+        PriorShape(
+            architecture=architecture,
+            codebook_size=4,
+            num_quantizers=3,
+            context_frames=8,
+            hidden_size=8,
+            num_layers=1,
+            num_heads=2,
+            depth_layers=1 if with_depth else 0,
+            codeword_size=0 if architecture == "flat" else 4,
+            labels=["kick"],
+            memory=memory if architecture == "memory" else None,
+        )
+    )
+    names = [f"codec.{key}" for key in codec.state_dict()] + [f"prior.{key}" for key in prior.state_dict()]
+    names += [f"reference.{key}" for key in TENSORS]
+    assert not [name for name in names if not documented(name)]

@@ -1,0 +1,157 @@
+"""A second reader of `.distill`, written from docs/file-format.md with numpy alone: it finds and decodes the same."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import SpectrogramConfig
+from distill.model_file.format import BundleMetadata, codec_shape, save_bundle
+
+Array = NDArray[Any]
+DTYPES = {"F32": ("<f4", "torch.float32"), "U16": ("<u2", "torch.uint16")}
+CONFIG = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2)
+
+
+@pytest.fixture(scope="module")
+def codec() -> VQVAE:
+    """Every weight drawn, so that nothing passes because it is zero."""
+    torch.manual_seed(0)
+    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
+    model = VQVAE(VQVAEArchitecture(**shape, spectrogram=CONFIG))
+    for value in model.state_dict().values():
+        value.copy_(torch.randn_like(value) * 0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def path(codec: VQVAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("format") / "tiny.distill"
+    shape = codec_shape(codec)
+    metadata = BundleMetadata(
+        has_prior=False,
+        vqvae_config=shape,
+        spectrogram_config=CONFIG,
+        codebook_size=shape.codebook_size,
+        num_quantizers=shape.num_quantizers,
+    )
+    save_bundle(file, codec, None, metadata)
+    return file
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The section "The container"."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    values = json.loads(header.pop("__metadata__")["distill"])
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        tensors[name] = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]][0]).reshape(entry["shape"])
+    return values, tensors
+
+
+def under(prefix: str, tensors: dict[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def sha256(tensors: dict[str, Array]) -> str:
+    """The section "Hashes"."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        kind = next(named for code, named in DTYPES.values() if np.dtype(code) == value.dtype)
+        digest.update(f"{name}\0{kind}\0{list(value.shape)}\0".encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def gelu(x: Array) -> Array:
+    return x * 0.5 * (1 + torch.erf(torch.from_numpy(x / 2**0.5)).numpy())
+
+
+def norm(x: Array, part: dict[str, Array], name: str) -> Array:
+    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    return x * part[f"{name}.weight"] + part[f"{name}.bias"]
+
+
+def convolved(x: Array, weight: Array, bias: Array) -> Array:
+    """`[T, inputs]` with weights `[outputs, inputs, 7]`, or `[width, 1, 7]` for each feature by itself."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((3, 3), (0, 0))), 7, axis=0)  # [T, inputs, 7]
+    each = len(weight) == x.shape[1] and weight.shape[1] == 1
+    return np.einsum("tik,ik->ti" if each else "tik,oik->to", windows, weight[:, 0] if each else weight) + bias
+
+
+def stack(x: Array, part: dict[str, Array]) -> Array:
+    """The table of names in a stack."""
+    x = norm(convolved(x, part["embed.weight"], part["embed.bias"]), part, "norm")
+    for number in range(len({name for name in part if name.endswith(".scale")})):
+        block = under(f"blocks.{number}.", part)
+        y = norm(convolved(x, block["depthwise.weight"], block["depthwise.bias"]), block, "norm")
+        y = gelu(y @ block["expand.weight"].T + block["expand.bias"])
+        x = x + block["scale"] * (y @ block["contract.weight"].T + block["contract.bias"])
+    return norm(x, part, "final_norm")
+
+
+def mel_filters(rate: int, n_fft: int, bands: int) -> Array:
+    """Triangles on the HTK scale, `[n_fft / 2 + 1, bands]`."""
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
+    hertz = np.linspace(0, rate / 2, n_fft // 2 + 1)[:, None]
+    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> Array:
+    """The section "From codes to sound", step by step."""
+    geometry = values["spectrogram_config"]
+    n_fft, hop, bands, frames_stacked = (geometry[key] for key in ("n_fft", "hop_length", "n_mels", "stack"))
+    books, kernels = tensors["codec.quantizer.codebooks"], tensors["codec.quantizer.kernels"]
+    words = np.stack([books[level][codes[:, level]] for level in range(codes.shape[1])])
+    plain, finer = (np.pad(part.sum(0), ((2, 2), (0, 0))) for part in (words[:2], words[2:]))  # 1
+    latents = sum(  # 2
+        kernels[0, k] * plain[k : k + len(codes)] + kernels[1, k] * finer[k : k + len(codes)] for k in range(5)
+    )
+    fine = 2 * max(1, 2 * bands // 5)
+    shares = np.repeat(
+        [4 / (frames_stacked * bands), 2 / (frames_stacked * fine)], frames_stacked * np.array([bands, fine])
+    )
+    weights = np.sqrt(shares / shares.mean())
+    features = latents @ tensors["codec.components"].T / weights + tensors["codec.mean"]  # 3
+    hops = len(codes) * frames_stacked
+    mel = features[:, : frames_stacked * bands].reshape(hops, bands)  # 4
+    inputs = np.concatenate([mel, features[:, frames_stacked * bands :].reshape(hops, fine)], axis=1) + 2  # 5
+    inverse = np.linalg.pinv(mel_filters(geometry["sample_rate"], n_fft, bands))
+    base = np.maximum(10 ** np.minimum(mel, 4) @ inverse, 1e-5)  # 6
+    out = stack(inputs, under("codec.decoder.", tensors)) @ tensors["codec.head.weight"].T + tensors["codec.head.bias"]
+    magnitude, phase = np.split(out, 2, axis=1)  # 7
+    turns = (np.arange(hops)[:, None] % 4 + 2) * np.arange(n_fft // 2 + 1) % 4
+    spectrum = np.exp(np.minimum(7, np.log(base) + magnitude)) * np.exp(1j * (phase + turns * np.pi / 2))
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)  # 8
+    audio, squares = np.zeros((2, (hops + 3) * hop))
+    for number, piece in enumerate(np.fft.irfft(spectrum, n=n_fft)):
+        audio[number * hop : number * hop + n_fft] += piece * window
+        squares[number * hop : number * hop + n_fft] += window**2
+    margin = (n_fft - hop) // 2
+    return (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
+
+
+def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
+    values, tensors = read(path)
+    assert (values["format"], values["version"]) == ("distill_model", [2, 0])
+    assert values["payload_sha256"] == sha256(tensors)
+    assert values["codec_sha256"] == sha256(under("codec.", tensors))
+
+
+def test_codes_sound_as_the_page_says(codec: VQVAE, path: Path) -> None:
+    codes = np.random.default_rng(0).integers(0, 8, (11, 3))
+    ours = codec.decode(torch.from_numpy(codes)[None])[0].numpy()
+    theirs = decoded(*read(path), codes)
+    assert theirs.shape == ours.shape
+    assert abs(theirs - ours).max() < 1e-3 * abs(ours).max()
