@@ -1,8 +1,36 @@
 """Seeds from seeds: every draw is a function of where it is made, never of what was drawn before."""
 
+from enum import IntEnum, unique
+
+
+@unique
+class Stream(IntEnum):
+    """What random numbers are for. Each purpose has a number of its own, the second part of its seeds.
+
+    The numbers decide bytes: a purpose keeps its number, and a new one takes a new number. Sounds are drawn with the
+    first sound's number in this place, a multiple of 64 (`generate.sounds`), so 0, 64, 128, ... are not free.
+    """
+
+    TRAINING_STEP = 1  # dropout and the like, by step and rank
+    CROPS = 2  # of the codec's training, by epoch and step
+    CODEC_WEIGHTS = 3
+    CODEC_FIT = 4  # of projection and codebooks to the corpus
+    PRIOR_WEIGHTS = 5
+    WINDOWS = 6  # of the prior's training, by epoch
+    PROBE_WINDOWS = 7  # that the spike detector looks at
+    VIEWS = 8  # shifts and gains of a recording, by recording
+    REDRAWN_SOUNDS = 9  # in place of some that were not new enough, by batch and attempt
+    AUDITION_LABELS = 10  # by label
+    PRETRAINING_BATCHES = 11  # by epoch and step
+    PRETRAINING_CODECS = 12  # made-up codecs, by number
+    MOTIF_SEQUENCES = 13  # that teach a memory, by step
+    MEMORY_PROBES = 14
+    MEMORY_PROBE_SEEDS = 15  # of several probes, by number
+    PRETRAINING_SOUNDS = 16  # by number
+
 
 def derive_seed(*parts: int) -> int:
-    """A 63-bit seed from small integers, well mixed (SplitMix64 finaliser, Steele et al. 2014)."""
+    """A 63-bit seed from integers, well mixed (SplitMix64 finaliser, Steele et al. 2014): a seed, a `Stream`, and more."""
     mixed = 0
     for part in parts:
         mixed = (mixed + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, CorpusEntry
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 PCM_SCALE = 32768.0
 
@@ -31,7 +31,7 @@ AS_IS = View()
 def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) -> list[View]:
     """`count` views: as it is, then shifted by less than a frame and 8 dB softer to 2 dB louder. Very short ones keep
     their beginning."""
-    generator = np.random.default_rng(derive_seed(seed, 8, int(entry.recording_id[:15], 16)))
+    generator = np.random.default_rng(derive_seed(seed, Stream.VIEWS, int(entry.recording_id[:15], 16)))
     views = [AS_IS]
     for number in range(1, count):
         shift, level = int(generator.integers(samples_per_frame)), generator.uniform(*VIEW_GAINS_DB)

@@ -7,7 +7,7 @@ from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
@@ -27,7 +27,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
         num_layers=config.num_layers,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, 3))
+        torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
         model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0)
     if warm:
         load_pretrained(model)

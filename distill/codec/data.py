@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, CorpusEntry
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is drawn as if it had at least this share of a crop
@@ -32,7 +32,7 @@ class CropSampler:
     def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
         """The crops of one epoch from step `skip` on."""
         for step in range(skip, self.steps_per_epoch):
-            generator = np.random.default_rng(derive_seed(self.seed, 2, epoch, step))
+            generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             yield torch.stack([self._crop(generator) for _ in range(self.batch_size)])
 
     def _crop(self, generator: np.random.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codec.model import VQVAE
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 PRETRAINED_PARTS = ("decoder.", "head.")
@@ -52,7 +52,7 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], see
 
     How far the views go is decided by coding every fifth training recording with what the others gave, by k-means alone.
     """
-    generator = torch.Generator().manual_seed(derive_seed(seed, 4))
+    generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
     spread = _best_spread(model, corpus, entries, generator)
     pieces = _view_features(model, corpus, entries, spread, MAX_FIT_FRAMES, generator)

@@ -19,7 +19,7 @@ from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty
 from distill.params import AuditionParams
 from distill.prior.base import Prior
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_json
 
 MAX_NEAREST_SECONDS = 8.0
@@ -63,7 +63,9 @@ def audition(
             sampling=Sampling(params.temperature, params.top_k, params.top_p, params.guidance),
             label=number + 1 if label else 0,
         )
-        sounds += generate_sounds(codec, prior, wanted, seed if len(labels) == 1 else derive_seed(seed, 10, number))
+        sounds += generate_sounds(
+            codec, prior, wanted, seed if len(labels) == 1 else derive_seed(seed, Stream.AUDITION_LABELS, number)
+        )
         named += [label] * wanted.count
     generation_seconds = time.monotonic() - began
     comparison = Comparison(reference, codec)

@@ -16,7 +16,7 @@ from distill.generate.sampling import Sampling, sample_codes
 from distill.novelty.report import Comparison
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 BATCH = 64
 FADE_SECONDS = 0.005
@@ -99,7 +99,9 @@ def generate_batches(
         for attempt in range(1, MOST_DRAWS):
             if comparison is None or not old:
                 break
-            others = _draw(prior, frames, wanted, len(old), derive_seed(seed, 9, first, attempt), named)
+            others = _draw(
+                prior, frames, wanted, len(old), derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt), named
+            )
             for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
                 drawn[number], novelty[number] = codes, one
             redrawn += len(old)

@@ -29,7 +29,7 @@ from distill.execution import execution_from_environment
 from distill.params import VQVAEParams
 from distill.pretraining.synthetic_sounds import synthetic_sound
 from distill.progress import ProgressReport
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
@@ -88,7 +88,7 @@ class _PretrainingTask:
         self.step = self.codec.spectrogram.samples_per_frame
         self.sounds: list[NDArray[np.float32]] = []
         for number in range(SOUNDS):
-            rng = np.random.default_rng(derive_seed(seed, 10, number))
+            rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_SOUNDS, number))
             self.sounds.append(synthetic_sound(rng, sample_rate, SOUND_FRAMES * self.step))
             progress(number + 1, SOUNDS, "practice sounds")
         self.codings = [self._coding(number, progress) for number in range(CORPORA)]
@@ -97,7 +97,7 @@ class _PretrainingTask:
 
     def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor]]:
         for step in range(skip, STEPS_PER_EPOCH):
-            rng = np.random.default_rng(derive_seed(self.seed, 11, epoch, step))
+            rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
             audio = torch.stack([self._crop(rng) for _ in range(BATCH_SIZE)])
             coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= UNQUANTISED_SHARE else None
             yield self._pair(audio, coding)
@@ -148,7 +148,10 @@ class _PretrainingTask:
 
     @torch.no_grad()
     def _coding(self, number: int, progress: ProgressReport) -> _Coding:
-        codec, generator = self.codec, torch.Generator().manual_seed(derive_seed(self.seed, 12, number))
+        codec, generator = (
+            self.codec,
+            torch.Generator().manual_seed(derive_seed(self.seed, Stream.PRETRAINING_CODECS, number)),
+        )
         count = CORPUS_SOUNDS[number % len(CORPUS_SOUNDS)]
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
         margin = codec.spectrogram.margin

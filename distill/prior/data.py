@@ -24,7 +24,7 @@ from distill.codes.sequences import (
 from distill.codes.store import Codes, CodesConfig, CodesReader
 from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
 PROBE_WINDOWS = 16
@@ -98,7 +98,7 @@ class WindowSampler:
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch, the first `skip` left out."""
-        generator = np.random.default_rng(derive_seed(self.seed, 6, epoch))
+        generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, epoch))
         chosen = self.first + generator.integers(self.views)
         for number, some in enumerate(self._windows(chosen, generator)):
             lost = None
@@ -130,7 +130,7 @@ class WindowSampler:
 
     def probe(self) -> Batch:
         """A fixed batch of windows, of recordings as they are."""
-        generator = np.random.default_rng(derive_seed(self.seed, 7))
+        generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         windows = [
             Window(int(self.first[window.sequence]), window.start, window.stop)
             for window in covering_windows([self.sequences.lengths[index] for index in self.first], self.context_frames)

@@ -19,7 +19,7 @@ from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.retrieval import SCORES
 from distill.prior.memory.task import MemoryTask, memory_metrics
 from distill.prior.task import PriorTask, smoothing_of
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
 from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
@@ -92,7 +92,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
     """A prior as it is before its first step."""
     shape = shape_of(config, data.codebooks, data.codes, data.labels)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, 5))
+        torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
         model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
     model.smoothing.copy_(smoothing_of(config, data.codes.num_quantizers))
     model.longest.fill_(max(len(views[0]) for views in data.train))

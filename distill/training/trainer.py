@@ -14,7 +14,7 @@ import lightning_fabric
 import torch
 
 from distill.errors import DistillError
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
 from distill.training.allocator import keep_freed_memory
 from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
@@ -148,7 +148,9 @@ class Trainer(Generic[B]):
     def _train_step(self, epoch: int, batch: B) -> None:
         began = time.monotonic()
         rate = self._rate_at(self.state.step)
-        torch.manual_seed(derive_seed(self.settings.seed + self.fabric.global_rank, 1, self.state.step))
+        torch.manual_seed(
+            derive_seed(self.settings.seed + self.fabric.global_rank, Stream.TRAINING_STEP, self.state.step)
+        )
         self.model.train()
         losses = self.task.losses(self.optimizer_step.wrapped, batch)
         inspected: dict[str, float] = {}

@@ -20,7 +20,7 @@ from distill.prior.memory.associative import feature_size
 from distill.prior.memory.block import DEGREE, ValueMemory
 from distill.prior.memory.haystacks import KEY_FRAMES, FrameSource, Haystack, haystack
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 
 DISTRACTORS = 100
 MECHANISM_TRIALS, VALUE_SIZE = 32, 64
@@ -126,7 +126,7 @@ def worst_probes(
     model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int, distance: int = 0
 ) -> Probes:
     """`probe_memory` with so many seeds made of this one and twice the haystacks; of each figure the worst, see `Probes.worst`."""
-    made = [derive_seed(seed, 9, one) for one in range(seeds)]
+    made = [derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, one) for one in range(seeds)]
     return Probes.worst([probe_memory(model, source, fabric, one, 2 * HAYSTACKS, distance) for one in made])
 
 

@@ -15,7 +15,7 @@ from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, motif_sequ
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import probe_memory
 from distill.prior.task import BatchShare, PriorTask, on_device, targets_in, window_nats
-from distill.seeds import derive_seed
+from distill.seeds import Stream, derive_seed
 from distill.training.events import PriorMemoryMetrics
 from distill.training.metrics_log import Line
 
@@ -69,7 +69,9 @@ class MemoryTask(PriorTask):
             found[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
         found["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
         if step % PROBE_STEPS == 0:
-            found |= probe_memory(self.model, self.probe_source, self.fabric, derive_seed(self.seed, 9)).line
+            found |= probe_memory(
+                self.model, self.probe_source, self.fabric, derive_seed(self.seed, Stream.MEMORY_PROBES)
+            ).line
         return found
 
     def validate(self) -> dict[str, float]:
@@ -81,7 +83,7 @@ class MemoryTask(PriorTask):
 
     def _lesson(self) -> Batch | None:
         """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""
-        rng = np.random.default_rng(derive_seed(self.seed, 8, self.step))
+        rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, self.step))
         if rng.random() >= self.memory.motif_share:
             return None
         lesson = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
