@@ -5,33 +5,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PACKAGES := $(BIN)/python requirements/packages.py
 # CUDA=0 leaves out NVIDIA's libraries, for those who put a CPU build of torch into .venv first (see README).
 CUDA ?= 1
-# Folders of recordings that make bench measures on, and its other arguments.
-CORPUS ?= data/demo
-ARGS ?= --profile --sounds
-RESOLVE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+# Folders of recordings that make bench and make check-memory measure on, and their other arguments.
+CORPUS ?=
+ARGS ?=
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
+# The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check lint bench starts ui lock clean
+.PHONY: help setup repro test lint docs check check-wheel check-memory bench pretrain ui lock wheel clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(STAMP) ## create .venv and install the pinned, hashed lock
+setup: $(STAMP) ## create .venv and install the pinned, hashed lock; CUDA=0 without NVIDIA's libraries
 
-$(STAMP): requirements/lock.txt pyproject.toml
+# The stamp is written last: a set-up that was interrupted or failed runs again.
+$(STAMP): requirements/lock.txt requirements/packages.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "$(PYTHON): expected Python 3.11 or newer, found %d.%d; run make PYTHON=python3.12 or similar" % v[:2])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the locked dependencies into $(VENV) (about 2 minutes and 5 GB the first time)"
-	@awk -v cuda=$(CUDA) '/^[a-z0-9]/ { keep = cuda != "0" || $$0 !~ /^(nvidia-|cuda-|triton)/ } keep' requirements/lock.txt > $(VENV)/lock.txt
-	@$(PIP) install --require-hashes -r $(VENV)/lock.txt
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV) (a minute or less, 5 GB)"
+	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/lock.txt
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
@@ -40,31 +41,45 @@ repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy requirements/packages.py tests/wheel/check.py
 
-check: lint test ## lint, format check, types and tests
+docs: $(STAMP) ## build the documentation into docs/_build/html; broken links fail
+	@$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+check: lint docs test ## lint, types, documentation and tests
+
+wheel: $(STAMP) ## build the wheel into dist
+	@rm -rf build dist
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+check-wheel: wheel ## install the wheel into a fresh environment and let it learn, generate and verify
+	@$(BIN)/python tests/wheel/check.py dist/*.whl
+
+check-memory: $(STAMP) ## seven points that a memory is accepted by: CORPUS=folder ARGS="--steps 2000 ..."
+	@$(BIN)/python -m benchmarks.acceptance $(CORPUS) $(ARGS)
 
 bench: $(BENCH_STAMP) ## measure the codec beside its peers: CORPUS="folder..." ARGS="--full --memory ..."
-	@$(BIN)/python -m benchmarks $(CORPUS) $(ARGS)
+	@$(BIN)/python -m benchmarks $(or $(CORPUS),data/demo) $(or $(ARGS),--profile --sounds)
 
 # ViSQOL's dependency libsvm-official has no wheel for Linux: a C++ compiler builds it.
 $(BENCH_STAMP): $(STAMP) requirements/bench.txt
-	@$(PIP) install --no-build-isolation --require-hashes -r requirements/bench.txt
+	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/bench.txt
 	@touch $(BENCH_STAMP)
 
-starts: $(STAMP) ## let the decoder's start practise on (an hour); SEED=n for other sounds
+pretrain: $(STAMP) ## go on with the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
 	@$(BIN)/python -m distill.pretraining.codec 24000 80 $${SEED:-2}
 	@$(BIN)/python -m distill.pretraining.codec 48000 20 $${SEED:-2}
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}
 
-lock: $(STAMP) ## resolve requirements/*.in again (needs uv)
-	@$(RESOLVE) requirements/lock.in -o requirements/lock.txt
-	@$(RESOLVE) requirements/bench.in --constraints requirements/lock.txt -o requirements/bench.txt
+lock: $(STAMP) ## resolve requirements/*.in again, keeping the versions that still fit
+	@$(PACKAGES) resolve requirements/lock.in requirements/lock.txt
+	@$(PACKAGES) resolve requirements/bench.in requirements/bench.txt --constraints requirements/lock.txt
 
 clean: ## remove what the pipeline made, keep the environment
-	@rm -rf artifacts models .distill
+	@rm -rf artifacts models .distill build dist docs/_build

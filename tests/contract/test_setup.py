@@ -1,0 +1,293 @@
+"""What `make setup` promises: pinned and hashed packages, one list of dependencies, no index named, no half a stamp."""
+
+import importlib.util
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements"
+MAKEFILE = (ROOT / "Makefile").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = ("lock.txt", "bench.txt")
+
+
+@pytest.fixture
+def packages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("packages", REQUIREMENTS / "packages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def direct(name: str) -> dict[str, Requirement]:
+    lines = (REQUIREMENTS / name).read_text().splitlines()
+    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    assert len({canonicalize_name(each.name) for each in found}) == len(found), f"{name}: duplicate line"
+    return {canonicalize_name(each.name): each for each in found}
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """Versions by package."""
+    versions: dict[str, set[str]] = {}
+    for package, version in re.findall(
+        r"^([a-z0-9-]+)==([^ ;]+)", (REQUIREMENTS / name).read_text(), flags=re.MULTILINE
+    ):
+        versions.setdefault(package, set()).add(version)
+    return versions
+
+
+def declared(group: str | None = None) -> dict[str, Requirement]:
+    listed = PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
+    return {canonicalize_name(each.name): each for each in map(Requirement, listed)}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_is_pinned_and_hashed(name: str) -> None:
+    entries = re.split(r"\n(?! )", (REQUIREMENTS / name).read_text().strip())
+    assert len(entries) > 20
+    for entry in entries:
+        head, *hashes = [line.strip().removesuffix("\\").strip() for line in entry.splitlines()]
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9A-Za-z.]*( ; .+)?", head), head
+        assert hashes, f"{head}: no hash"
+        for line in hashes:
+            assert re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line), f"{head}: {line}"
+
+
+def test_no_index_is_named() -> None:
+    for path in (*sorted(REQUIREMENTS.iterdir()), ROOT / "pyproject.toml", ROOT / ".ci" / "run"):
+        if path.is_file():
+            assert "://" not in path.read_text(), path.name
+    assert re.findall(r"https?://([\w.-]+)", MAKEFILE) == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(None, "lock.in"), ("test", "lock.in"), ("docs", "lock.in"), ("bench", "bench.in")]
+)
+def test_what_pyproject_declares_is_locked(group: str | None, name: str) -> None:
+    asked = direct(name)
+    found = locked(name.replace(".in", ".txt"))
+    for package, requirement in declared(group).items():
+        assert package in asked, f"{package} is in pyproject.toml and not in requirements/{name}"
+        for version in found[package]:
+            assert requirement.specifier.contains(Version(version), prereleases=True), f"{package} {version}"
+
+
+def test_what_is_locked_for_no_other_reason_is_declared() -> None:
+    for_set_up = {"uv", "setuptools"}
+    assert direct("lock.in").keys() == {*declared(), *declared("test"), *declared("docs"), *for_set_up}
+    assert direct("bench.in").keys() == declared("bench").keys()
+
+
+def test_torch_and_torchaudio_are_one_version_everywhere() -> None:
+    pins = {str(where[name].specifier) for where in (direct("lock.in"), declared()) for name in ("torch", "torchaudio")}
+    assert len(pins) == 1
+    assert pins == {f"=={version}" for name in ("torch", "torchaudio") for version in locked("lock.txt")[name]}
+
+
+def test_benchmarks_change_no_version() -> None:
+    product, bench = locked("lock.txt"), locked("bench.txt")
+    assert {name: bench[name] for name in bench.keys() & product.keys()} == {
+        name: product[name] for name in bench.keys() & product.keys()
+    }
+
+
+def test_make_targets_have_a_line_of_help() -> None:
+    targets = re.search(r"^\.PHONY: (.+)$", MAKEFILE, flags=re.MULTILINE)
+    assert targets is not None
+    rules = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+    assert rules == set(targets[1].split())
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[0] for line in shown.splitlines() if len(line.split()) > 1} == rules
+
+
+def fake_environment(folder: Path, status_of_install: int) -> None:
+    """A checkout whose `.venv` only notes what it is asked to run."""
+    (folder / "Makefile").write_text(MAKEFILE)
+    (folder / "requirements").mkdir()
+    for name in ("lock.txt", "packages.py"):
+        (folder / "requirements" / name).touch()
+    (folder / "pyproject.toml").touch()
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/sh\necho "$@" >> .venv/asked\n'
+        f'case "$1" in requirements/packages.py) exit {status_of_install};; *) exit 0;; esac\n'
+    )
+    python.chmod(0o755)
+
+
+def make(folder: Path, *arguments: str) -> tuple[int, str]:
+    asked = folder / ".venv" / "asked"
+    asked.write_text("")
+    done = subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, asked.read_text()
+
+
+def test_set_up_is_done_once(tmp_path: Path) -> None:
+    fake_environment(tmp_path, status_of_install=0)
+    status, asked = make(tmp_path, "setup")
+    assert status == 0
+    assert "requirements/packages.py install requirements/lock.txt" in asked
+    assert make(tmp_path, "setup") == (0, "")
+
+
+def test_a_set_up_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
+    fake_environment(tmp_path, status_of_install=1)
+    for _ in range(2):
+        status, asked = make(tmp_path, "setup")
+        assert status != 0
+        assert "requirements/packages.py install" in asked
+    assert not (tmp_path / ".venv" / ".installed").exists()
+
+
+def test_set_up_and_benchmarks_without_cuda(tmp_path: Path) -> None:
+    fake_environment(tmp_path, status_of_install=0)
+    (tmp_path / "requirements" / "bench.txt").touch()
+    _, asked = make(tmp_path, "bench", "CUDA=0")
+    assert "packages.py install --without-cuda requirements/lock.txt" in asked
+    assert "packages.py install --without-cuda requirements/bench.txt" in asked
+
+
+def test_without_cuda_leaves_out_the_libraries_and_nothing_else(packages: ModuleType) -> None:
+    lock = (REQUIREMENTS / "lock.txt").read_text()
+    everything, kept = packages.chosen(lock, without_cuda=False), packages.chosen(lock, without_cuda=True)
+    left_out = everything.keys() - kept.keys()
+    assert {"triton", "cuda-toolkit", "nvidia-cublas"} <= left_out
+    assert all(name.split("-")[0] in ("nvidia", "cuda", "triton") for name in left_out)
+    assert "".join(entry + "\n" for group in everything.values() for entry in group) == lock
+
+
+LOCK = """setuptools==81.0.0 \\
+    --hash=sha256:0
+torch==2.11.0 \\
+    --hash=sha256:1
+    --hash=sha256:2
+uv==0.13.9 \\
+    --hash=sha256:3
+"""
+
+
+def fake_installers(packages: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, uv: str, pip: str) -> Path:
+    """Puts shell scripts in the place of uv and pip; returns the file with the commands they were given."""
+    log = folder / "log"
+    for name, script in (("uv", uv), ("pip", pip)):
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n{script}\n')
+        (folder / name).chmod(0o755)
+    (folder / "requirements.txt").write_text(LOCK)
+    monkeypatch.setattr(packages, "UV", str(folder / "uv"))
+    monkeypatch.setattr(packages, "PIP", (str(folder / "pip"),))
+    monkeypatch.setattr(packages.sys, "prefix", str(folder))
+    return log
+
+
+def installs(log: Path) -> list[str]:
+    return [line for line in log.read_text().splitlines() if " install " in line and "lock-first" not in line]
+
+
+def test_uv_installs_with_hashes(
+    packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = fake_installers(packages, monkeypatch, tmp_path, uv="exit 0", pip="exit 0")
+    assert packages.install(tmp_path / "requirements.txt", without_cuda=False) == 0
+    (command,) = installs(log)
+    assert command.startswith("uv pip install ")
+    assert "--require-hashes" in command
+    assert (tmp_path / "lock.txt").read_text() == LOCK
+    brought = [line for line in log.read_text().splitlines() if "lock-first" in line]
+    assert len(brought) == 2
+    assert all(line.startswith("pip install") and "--require-hashes" in line for line in brought)
+    assert capfd.readouterr().err == ""
+
+
+NO_WHEEL = 'for last; do :; done; if grep -qs "^uv==" "$last"; then echo "ERROR: no wheel for it" >&2; exit 1; fi'
+
+
+@pytest.mark.parametrize(
+    ("uv", "pip", "cause"),
+    [
+        ("exit 0", NO_WHEEL, "it could not be installed: no wheel for it"),
+        ("exit 126", "exit 0", "it cannot run: exit status 126"),
+        ('[ "$1" = --version ]', "exit 0", "it ended with exit status 1"),
+    ],
+)
+def test_pip_installs_with_hashes_where_uv_cannot(
+    packages: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    uv: str,
+    pip: str,
+    cause: str,
+) -> None:
+    log = fake_installers(packages, monkeypatch, tmp_path, uv, pip)
+    assert packages.install(tmp_path / "requirements.txt", without_cuda=False) == 0
+    command = installs(log)[-1]
+    assert command.startswith("pip install ")
+    assert "--require-hashes" in command
+    assert (tmp_path / "lock.txt").read_text() == LOCK[: LOCK.index("uv==")]
+    said = capfd.readouterr().err
+    assert said == f"warning: uv cannot install here ({cause}); pip does it instead, which takes minutes\n"
+
+
+def test_without_cuda_keeps_the_torch_that_is_there(
+    packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = fake_installers(packages, monkeypatch, tmp_path, uv="exit 0", pip="exit 0")
+    assert packages.install(tmp_path / "requirements.txt", without_cuda=True) == 0
+    (command,) = installs(log)
+    assert "--require-hashes" in command
+    assert "--no-deps" in command
+
+
+def test_without_cuda_asks_for_a_torch(
+    packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = fake_installers(packages, monkeypatch, tmp_path, uv="exit 0", pip="exit 0")
+    monkeypatch.setattr(packages, "distributions", lambda name: [])  # noqa: ARG005
+    monkeypatch.setattr(packages.sys, "platform", "linux")
+    assert packages.install(tmp_path / "requirements.txt", without_cuda=True) == 2
+    assert not log.exists()
+    assert capfd.readouterr().err == (
+        f"CUDA=0: expected a CPU build of torch in {tmp_path}, found none; "
+        "install torch and torchaudio there first, or leave CUDA=0 out\n"
+    )
+
+
+def test_a_failure_of_both_is_a_failure(packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pip = 'case "$*" in *lock-first*) exit 0;; *) exit 4;; esac'
+    fake_installers(packages, monkeypatch, tmp_path, uv="exit 1", pip=pip)
+    assert packages.install(tmp_path / "requirements.txt", without_cuda=False) == 4
+
+
+def test_uv_gets_what_pip_is_configured_with(packages: ModuleType) -> None:
+    listing = """:env:.extra-index-url='file:///third/simple'
+global.cert='/certificates.pem'
+global.extra-index-url='file:///first/simple\\nfile:///second/simple'
+global.find-links='/wheels /more'
+global.index-url='file:///index/simple'
+install.index-url='file:///other/simple'
+freeze.timeout='10'
+"""
+    assert packages.uv_environment(packages.pip_settings(listing), {"HOME": "/home", "SSL_CERT_FILE": "/mine"}) == {
+        "HOME": "/home",
+        "SSL_CERT_FILE": "/mine",
+        "UV_DEFAULT_INDEX": "file:///other/simple",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "UV_INDEX": "file:///third/simple",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+
+
+def test_without_configuration_uv_uses_its_default(packages: ModuleType) -> None:
+    assert packages.uv_environment(packages.pip_settings(""), {}) == {"UV_PYTHON_DOWNLOADS": "never"}
