@@ -9,6 +9,8 @@ from distill.errors import ParamsError
 from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed
 
+DEAD_CODE_SHARE = 0.2
+
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
     """A codec not yet fitted to the corpus: weights drawn from `seed`, with `warm` a practised decoder. Raises ParamsError."""
@@ -25,10 +27,14 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
         latent_size=config.latent_size,
         hidden_size=config.hidden_size,
         num_layers=config.num_layers,
+        quantizer=config.quantizer,
     )
+    # Of how many latents of a batch a codeword must be the nearest, on average, not to be replaced: a fifth of its share.
+    frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
+    threshold = DEAD_CODE_SHARE * frames / config.codebook_size if config.encoder_rate else 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0)
+        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0, threshold)
     if warm:
         load_pretrained(model)
     return model

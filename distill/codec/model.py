@@ -6,17 +6,19 @@ pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from distill.codec.convnext import ConvNeXtStack
 from distill.codec.packing import Row, gaps, runs
 from distill.codec.quantizer import ResidualQuantizer
+from distill.codec.residual_vq import PlainResidualQuantizer
 from distill.codec.search import REACH
 from distill.codec.spectral import LOG_FLOOR, FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
-from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Settings
+from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames in flight at once, of a long sound or of several short ones: 11 s at 24 kHz
@@ -28,13 +30,17 @@ MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops
 
 
 class CodecShape(Settings):
-    """What, with the spectrogram, decides the shape of every tensor of the codec."""
+    """What, with the spectrogram, decides the shape of every tensor of the codec.
+
+    Where the quantizer is the usual one JSON does not name it: files written before there was a choice do not either.
+    """
 
     codebook_size: CodebookSize
     num_quantizers: Levels
     latent_size: LatentSize
     hidden_size: CodecWidth
     num_layers: CodecLayers
+    quantizer: Annotated[Quantizer, Field(exclude_if=lambda value: value == "overlapping")] = "overlapping"
 
 
 class VQVAEArchitecture(CodecShape):
@@ -58,9 +64,16 @@ class VQVAEOutput(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """Residual-VQ codec of mono sound. `dropout` and `ema_decay` act in training mode only."""
+    """Residual-VQ codec of mono sound. `dropout`, `ema_decay` and
+    `dead_code_threshold` (of `PlainResidualQuantizer`) act in training mode only."""
 
-    def __init__(self, architecture: VQVAEArchitecture, dropout: float = 0.0, ema_decay: float = 0.99) -> None:
+    def __init__(
+        self,
+        architecture: VQVAEArchitecture,
+        dropout: float = 0.0,
+        ema_decay: float = 0.99,
+        dead_code_threshold: float = 0.0,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         self.spectrogram = spectrogram = architecture.spectrogram
@@ -74,8 +87,11 @@ class VQVAE(nn.Module):
         self.register_buffer("phase_advance", _phase_advance(spectrogram.n_fft // 2 + 1), persistent=False)
         self.encoder = ConvNeXtStack(spectrogram.features, architecture.hidden_size // 2, ENCODER_LAYERS, dropout)
         self.to_latent = nn.Linear(architecture.hidden_size // 2, architecture.latent_size)
-        self.quantizer = ResidualQuantizer(
-            architecture.latent_size, architecture.codebook_size, architecture.num_quantizers, ema_decay
+        sizes = (architecture.latent_size, architecture.codebook_size, architecture.num_quantizers, ema_decay)
+        self.quantizer: ResidualQuantizer | PlainResidualQuantizer = (
+            PlainResidualQuantizer(*sizes, dead_code_threshold)
+            if architecture.quantizer == "residual"
+            else ResidualQuantizer(*sizes)
         )
         self.decoder = ConvNeXtStack(
             spectrogram.features_per_hop, architecture.hidden_size, architecture.num_layers, dropout

@@ -31,7 +31,8 @@ from distill.text import one_line
 
 FORMAT = "distill_model"
 VERSION = (2, 0)
-KNOWN_FEATURES: tuple[str, ...] = ()  # that a file may require
+RESIDUAL_QUANTIZER = "residual_quantizer"
+KNOWN_FEATURES = (RESIDUAL_QUANTIZER,)  # that a file may require
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
@@ -148,8 +149,13 @@ def save_bundle(
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if reference is not None:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
+    features = [RESIDUAL_QUANTIZER] if codec.architecture.quantizer == "residual" else []
     written = metadata.model_copy(
-        update={"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
+        update={
+            "required_features": features,
+            "payload_sha256": tensors_sha256(tensors),
+            "codec_sha256": weights_sha256(codec),
+        }
     )
     text = canonical_json(written.model_dump(mode="json"))
     if len(text.encode()) > LIMITS.json_bytes:
