@@ -1,6 +1,7 @@
 """Distill learns a generative model of a musician's own sounds.
 
-`distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes.
+`distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes;
+`distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame.
 """
 
 from typing import TYPE_CHECKING
@@ -9,8 +10,9 @@ from distill.exports import lazy_exports
 
 if TYPE_CHECKING:
     from distill.api import load as load
+    from distill.api import read_table as read_table
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "read_table"]
 
-__getattr__ = lazy_exports(__name__, {"load": "distill.api"})
+__getattr__ = lazy_exports(__name__, {"load": "distill.api", "read_table": "distill.api"})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
@@ -33,6 +34,10 @@ from distill.params import (
     TopP,
     validated,
 )
+from distill.storage.tables import read_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_NATURAL_SECONDS = 10.0
 COMPARED_FROM = 2  # sounds that are looked at as a set
@@ -55,6 +60,16 @@ class Generated:
     not_new: int = 0  # how many still are not
     report: SetReport | None = None  # on all of them together
 
+    def table(self) -> "pd.DataFrame":
+        """A row a sound: `seconds`, `frames` and, where it is known, its novelty, as `distill generate --json` names it."""
+        import pandas as pd
+
+        rows = [
+            {"seconds": seconds, "frames": len(codes), **({} if novelty is None else novelty.json())}
+            for seconds, codes, novelty in zip(self.seconds, self.codes, self.novelty, strict=True)
+        ]
+        return pd.json_normalize(rows).rename_axis("sound")
+
 
 class Model:
     """A codec and a prior, ready to use on the CPU."""
@@ -68,6 +83,21 @@ class Model:
     def metadata(self) -> BundleMetadata:
         """What the file says of itself."""
         return self.bundle.metadata
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """Losses by epoch of codec and prior: a row for each `part` ("vqvae", "prior") and `epoch`.
+
+        Of long trainings a file keeps about a thousand points; `epoch` then counts these.
+        """
+        import pandas as pd
+
+        columns = {
+            tuple(name.split("/")): pd.Series(values) for name, values in self.metadata.loss_curve_history.items()
+        }
+        frame = pd.DataFrame(columns).rename_axis("epoch")
+        frame.columns = pd.MultiIndex.from_tuples(list(columns), names=["part", None])
+        return frame.stack("part", future_stack=True).dropna(how="all").reset_index().sort_values(["part", "epoch"])
 
     @property
     def sample_rate(self) -> int:
@@ -240,6 +270,11 @@ class Model:
 def load(path: str | os.PathLike[str]) -> Model:
     """A model file, ready to use on the CPU. Raises ArtifactError, which says what is wrong with the file."""
     return Model(path)
+
+
+def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
+    """A table of the pipeline (manifest, index, recordings, split, history) as a data frame. Raises ArtifactError."""
+    return read_frame(Path(path), "a table that the pipeline wrote")
 
 
 def seed_or_any(seed: int | None) -> int:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from distill.errors import ArtifactError
-from distill.storage.tables import read_table, write_table
+from distill.storage.tables import read_rows, write_rows
 
 Status = Literal["used", "warned", "rejected"]
 
@@ -52,12 +52,12 @@ def recording_id(relative: str) -> str:
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
     """Write `rows` to `path` atomically; equal rows give equal bytes."""
-    write_table(path, rows, SCHEMA)
+    write_rows(path, rows, SCHEMA)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Read what `write_manifest` wrote. Raises ArtifactError if it is missing, damaged or of another layout."""
-    rows = [ManifestRow(**row) for row in read_table(path, SCHEMA, "the manifest of a corpus")]
+    rows = read_rows(path, ManifestRow, "the manifest of a corpus", SCHEMA)
     if unknown := {row.status for row in rows} - set(get_args(Status)):
         raise ArtifactError(
             f"{path}: expected status used, warned or rejected, found {sorted(unknown)}; run `dvc repro` again"

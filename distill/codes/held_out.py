@@ -10,7 +10,7 @@ from distill.codes.store import Codes, CodesReader, IndexRow, read_index
 from distill.errors import ArtifactError
 from distill.params import Params
 from distill.split import Side, split_groups
-from distill.storage.tables import read_table, write_table
+from distill.storage.tables import read_rows, write_rows
 
 SPLIT_SCHEMA = pa.schema([("recording_id", pa.string()), ("group", pa.string()), ("side", pa.string())])
 
@@ -65,12 +65,12 @@ def split_recordings(rows: Iterable[IndexRow], seed: int, fraction: float) -> li
 
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
     """Write `split.parquet`."""
-    write_table(path, rows, SPLIT_SCHEMA)
+    write_rows(path, rows, SPLIT_SCHEMA)
 
 
 def read_split(path: Path) -> list[SplitRow]:
     """Read `split.parquet`."""
-    return [SplitRow(**row) for row in read_table(path, SPLIT_SCHEMA, "the split")]
+    return read_rows(path, SplitRow, "the split", SPLIT_SCHEMA)
 
 
 @dataclass(frozen=True)

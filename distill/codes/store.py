@@ -14,9 +14,9 @@ from distill.errors import ArtifactError
 from distill.params import Settings
 from distill.storage.files import read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
-from distill.storage.tables import read_table, write_table
+from distill.storage.tables import read_rows, write_rows
 
-CODEBOOKS, RECORDINGS = "codebooks.safetensors", "recordings.parquet"
+CODEBOOKS, RECORDINGS, INDEX = "codebooks.safetensors", "recordings.parquet", "index.parquet"
 
 Codes = NDArray[np.int64]
 Codebooks = NDArray[np.float32]  # [Q, V, C]
@@ -84,8 +84,8 @@ class CodesWriter:
         self._shards.close()
         write_bytes(self._folder / CODEBOOKS, save({"codebooks": np.ascontiguousarray(self._codebooks)}))
         write_json(self._folder / "config.json", self._config.model_dump())
-        write_table(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
-        write_table(self._folder / "index.parquet", self._rows, INDEX_SCHEMA)
+        write_rows(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
+        write_rows(self._folder / INDEX, self._rows, INDEX_SCHEMA)
 
 
 class CodesReader:
@@ -116,8 +116,8 @@ class CodesReader:
 
     def recordings(self) -> dict[str, RecordingRow]:
         """What each recording is called, by its id. Raises ArtifactError."""
-        rows = read_table(self._folder / RECORDINGS, RECORDINGS_SCHEMA, "the names of recordings")
-        return {row["recording_id"]: RecordingRow(**row) for row in rows}
+        rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
+        return {row.recording_id: row for row in rows}
 
     def codes(self, row: IndexRow) -> Codes:
         """Codes `[F, Q]` of one row."""
@@ -126,4 +126,4 @@ class CodesReader:
 
 def read_index(folder: Path) -> list[IndexRow]:
     """The index alone."""
-    return [IndexRow(**row) for row in read_table(folder / "index.parquet", INDEX_SCHEMA, "the index of codes")]
+    return read_rows(folder / INDEX, IndexRow, "the index of codes", INDEX_SCHEMA)

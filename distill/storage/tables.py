@@ -1,28 +1,44 @@
-"""Tables on disk: dataclass instances to parquet with a fixed schema, and back."""
+"""Tables on disk: parquet files with fixed columns, as pandas data frames and as rows of a dataclass."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.errors import ArtifactError
-from distill.storage.files import atomic_path
+from distill.storage.files import atomic_path, write_bytes
 
-ROWS_AT_ONCE = 1024  # as dictionaries: a large table's would take more memory than all else
+if TYPE_CHECKING:
+    import pandas as pd
+
+R = TypeVar("R")
 
 
-def write_table(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
-    """Write dataclass instances as a parquet file with the columns of `schema`, atomically; equal rows give equal bytes."""
+def write_rows(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
+    """Write dataclass instances as a parquet file with the columns of `schema`, atomically; equal rows, equal bytes."""
+    import pandas as pd
+
     listed = list(rows)
-    table = pa.table({name: [getattr(row, name) for row in listed] for name in schema.names}, schema=schema)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+    frame = pd.DataFrame({name: [getattr(row, name) for row in listed] for name in schema.names})
+    _write(path, pa.Table.from_pandas(frame, schema, preserve_index=False))
 
 
-def read_table(path: Path, schema: pa.Schema, what: str) -> Iterator[dict[str, Any]]:
-    """Rows of a parquet file with exactly the columns of `schema`. `what` names it in the ArtifactError for any other file."""
+def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write a row an epoch as `history.parquet` and, for `dvc plots`, as `history.csv`."""
+    import pandas as pd
+
+    frame = pd.DataFrame([dict(row) for row in history])
+    _write(folder / "history.parquet", pa.Table.from_pandas(frame, preserve_index=False))
+    write_bytes(folder / "history.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.DataFrame":
+    """A parquet file as a data frame, with exactly the columns of `schema` where one is given.
+
+    `what` names it in the ArtifactError for any other file.
+    """
     try:
         table = pq.read_table(path)
     except FileNotFoundError as error:
@@ -31,9 +47,23 @@ def read_table(path: Path, schema: pa.Schema, what: str) -> Iterator[dict[str, A
         raise ArtifactError(
             f"{path}: expected {what}, found a damaged file ({error}); run `dvc repro` again"
         ) from error
-    if not table.schema.equals(schema):
+    if schema is not None and not table.schema.equals(schema):
+        expected, found = (", ".join(one.names) for one in (schema, table.schema))
         raise ArtifactError(
-            f"{path}: expected {what} with the columns {', '.join(schema.names)}, found {', '.join(table.schema.names)}; run `dvc repro` again"
+            f"{path}: expected {what} with the columns {expected}, found {found}; run `dvc repro` again"
         )
-    for batch in table.to_batches(ROWS_AT_ONCE):
-        yield from batch.to_pylist()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def read_rows(path: Path, kind: type[R], what: str, schema: pa.Schema) -> list[R]:
+    """Rows of a parquet file as instances of the dataclass `kind`, whose fields are the columns. Raises ArtifactError."""
+    frame = read_frame(path, what, schema)
+    columns: list[list[Any]] = [frame[name].tolist() for name in schema.names]
+    return [kind(*row) for row in zip(*columns, strict=True)]
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Without pandas' own metadata, which names its version: equal tables are to give equal bytes."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(None), temporary)

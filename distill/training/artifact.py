@@ -1,13 +1,9 @@
 """What a training stage leaves on disk: weights, what they mean, and the history of their training."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 from torch import nn
 
@@ -21,6 +17,7 @@ from distill.storage.files import (
     write_bytes,
     write_json,
 )
+from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights
 from distill.training.metrics_log import METRICS_LOG, json_lines
 
@@ -50,12 +47,7 @@ def save_artifact(
     with atomic_folder(folder) as temporary:
         save_weights(temporary / WEIGHTS, model)
         write_json(temporary / "config.json", config.model_dump(mode="json"))
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in history]), temporary / "history.parquet")
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_bytes(temporary / "history.csv", text.getvalue().encode())
+        write_history(temporary, history)
         write_bytes(temporary / METRICS_LOG, json_lines(log).encode())
         if write_more is not None:
             write_more(temporary)
@@ -74,6 +66,6 @@ def load_config(folder: Path, kind: type[C]) -> C:
 
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
     """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`; of long trainings 1000 points."""
-    table = pq.read_table(folder / "history.parquet", columns=["train_loss", "val_loss"])
-    stride = -(-len(table) // MAX_CURVE_POINTS)
-    return {f"{name}/{column}": table[column].to_pylist()[::stride] for column in table.column_names}
+    frame = read_frame(folder / "history.parquet", "the history of a training")
+    stride = -(-len(frame) // MAX_CURVE_POINTS)
+    return {f"{name}/{column}": frame[column].tolist()[::stride] for column in ("train_loss", "val_loss")}
