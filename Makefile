@@ -39,7 +39,7 @@ repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
 	@$(BIN)/python -m stages.repro
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto)
 
 lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/ruff check .
@@ -48,7 +48,8 @@ lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/mypy requirements/packages.py tests/wheel/check.py
 
 docs: $(STAMP) ## build the documentation into docs/_build/html; broken links fail
-	@$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	@$(BIN)/python -m sphinx -n -W --keep-going -q -E -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 check: lint docs test ## lint, types, documentation and tests
 
