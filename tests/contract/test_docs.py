@@ -13,7 +13,7 @@ from distill.codec.spectral import SpectrogramConfig
 from distill.codes.file import CodedRecording, CodesHeader
 from distill.model_file.format import BundleMetadata
 from distill.novelty.reference import TENSORS
-from distill.params import Architecture, PriorParams, VQVAEParams, tier_for
+from distill.params import Architecture, PriorParams, VQVAEParams, default_tiers
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from docs import reference
 
@@ -116,9 +116,9 @@ def test_lines_are_at_most_120_columns(name: str) -> None:
 def test_the_tier_table_is_that_of_the_settings() -> None:
     for recordings, words in TIERS:
         codec, frame, flat = (
-            VQVAEParams().resolve(recordings),
-            PriorParams().resolve(recordings),
-            PriorParams(architecture="flat").resolve(recordings),
+            VQVAEParams.model_validate({}).resolve(recordings),
+            PriorParams.model_validate({}).resolve(recordings),
+            PriorParams.model_validate({"architecture": "flat"}).resolve(recordings),
         )
         sizes = [
             " / ".join(str(value) for value in (prior.hidden_size, prior.num_layers, prior.num_heads, prior.dropout))
@@ -127,7 +127,7 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
         if flat.learning_rate != frame.learning_rate:
             sizes[1] += f", {flat.learning_rate}"
         cells = (
-            tier_for(recordings).name,
+            default_tiers().choose(recordings)[0],
             words,
             str(codec.codebook_size),
             f"{codec.epochs} / {codec.learning_rate} / {codec.dropout} / {codec.ema_decay}",
@@ -137,7 +137,7 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
         )
         assert f"| {' | '.join(cells)} |" in PAGES["tuning"]
     for before, after in pairwise((20, 21, 100, 101)):
-        assert (tier_for(before) != tier_for(after)) is (after in (21, 101))
+        assert (default_tiers().choose(before) != default_tiers().choose(after)) is (after in (21, 101))
 
 
 def test_reference_tables_have_every_setting_and_every_flag() -> None:

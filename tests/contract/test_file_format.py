@@ -19,14 +19,15 @@ DTYPES = {"F32": ("<f4", "torch.float32"), "U16": ("<u2", "torch.uint16")}
 CONFIG = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2)
 
 
-@pytest.fixture(scope="module")
-def codec() -> VQVAE:
-    """Every weight drawn, so that nothing passes because it is zero."""
+@pytest.fixture(scope="module", params=["overlapping", "residual"])
+def codec(request: pytest.FixtureRequest) -> VQVAE:
+    """Every weight drawn, so that nothing passes because it is zero; but for kernels where no codeword overlaps."""
     torch.manual_seed(0)
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    model = VQVAE(VQVAEArchitecture(**shape, spectrogram=CONFIG))
-    for value in model.state_dict().values():
-        value.copy_(torch.randn_like(value) * 0.3)
+    model = VQVAE(VQVAEArchitecture(**shape, quantizer=request.param, spectrogram=CONFIG))
+    fixed = ["quantizer.kernels"] if request.param == "residual" else []
+    drawn = {name: torch.randn_like(value) * 0.3 for name, value in model.state_dict().items() if name not in fixed}
+    model.load_state_dict(drawn, strict=False)
     return model.eval()
 
 
