@@ -62,7 +62,7 @@ class PriorShape(Settings):
     memory: MemoryShape | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_shape(self) -> Self:
         head = self.hidden_size // self.num_heads
         if self.hidden_size % self.num_heads or (head % 2 and self.architecture != "flat"):
             raise ValueError("expected num_heads to divide hidden_size into heads of even size")
@@ -108,14 +108,14 @@ def build_prior(
     sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
     if shape.architecture == "flat":
         return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
-    words = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
+    codewords = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
     if codebooks is not None and shape.codeword_size:
-        words = normalise_codewords(codebooks.cpu())
+        codewords = normalise_codewords(codebooks.cpu())
     if shape.architecture == "delay":
-        return DelayPrior(words, *sizes, len(shape.labels))
+        return DelayPrior(codewords, *sizes, len(shape.labels))
     if shape.memory is not None:
         memory = shape.memory
         size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)
-        others = (shape.depth_layers, len(shape.labels), history_dropout, size, memory.span_frames)
-        return MemoryPrior(words, *sizes, *others)
-    return FramePrior(words, *sizes, shape.depth_layers, len(shape.labels), history_dropout)
+        rest = (shape.depth_layers, len(shape.labels), history_dropout, size, memory.span_frames)
+        return MemoryPrior(codewords, *sizes, *rest)
+    return FramePrior(codewords, *sizes, shape.depth_layers, len(shape.labels), history_dropout)

@@ -35,42 +35,47 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
         ctx.shapes, ctx.window = (query.shape, key.shape), window
-        query, key, value = (part.reshape(-1, *part.shape[2:]) for part in (query, key, value))
-        mixed, weights = torch.empty_like(query), []
-        for chunk, seen, mask in _chunks(query, key, window):
-            scores = torch.baddbmm(mask, query[:, chunk], key[:, seen].mT, alpha=query.shape[2] ** -0.5)
+        query, key, value = (grad.reshape(-1, *grad.shape[2:]) for grad in (query, key, value))
+        output, weights = torch.empty_like(query), []
+        for chunk, span, mask in _chunks(query, key, window):
+            scores = torch.baddbmm(mask, query[:, chunk], key[:, span].mT, alpha=query.shape[2] ** -0.5)
             weights.append(torch.softmax(scores, -1))
-            mixed[:, chunk] = torch.bmm(weights[-1], value[:, seen])
+            output[:, chunk] = torch.bmm(weights[-1], value[:, span])
         ctx.save_for_backward(query, key, value, *weights)
-        return mixed.view(ctx.shapes[0])
+        return output.view(ctx.shapes[0])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
-        gradient = gradient.reshape(query.shape)
-        to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        chunks = [(chunk, seen) for chunk, seen, _ in _chunks(query, key, ctx.window)]
-        for (chunk, seen), weight in reversed(list(zip(chunks, weights, strict=True))):
-            part = gradient[:, chunk]
-            to_weight = torch.bmm(part, value[:, seen].mT)
-            to_score = torch._softmax_backward_data(to_weight, weight, -1, weight.dtype)
-            to_query[:, chunk] = torch.bmm(to_score, key[:, seen])
-            to_key[:, seen] += torch.bmm(to_score.mT, query[:, chunk])
-            to_value[:, seen] += torch.bmm(weight.mT, part)
-        scale, (shape, seen_shape) = query.shape[2] ** -0.5, ctx.shapes
-        return to_query.mul_(scale).view(shape), to_key.mul_(scale).view(seen_shape), to_value.view(seen_shape), None
+        grad_output = grad_output.reshape(query.shape)
+        grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        chunks = [(chunk, span) for chunk, span, _ in _chunks(query, key, ctx.window)]
+        for (chunk, span), weight in reversed(list(zip(chunks, weights, strict=True))):
+            grad = grad_output[:, chunk]
+            grad_weight = torch.bmm(grad, value[:, span].mT)
+            grad_score = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
+            grad_query[:, chunk] = torch.bmm(grad_score, key[:, span])
+            grad_key[:, span] += torch.bmm(grad_score.mT, query[:, chunk])
+            grad_value[:, span] += torch.bmm(weight.mT, grad)
+        scale, (shape, key_shape) = query.shape[2] ** -0.5, ctx.shapes
+        return (
+            grad_query.mul_(scale).view(shape),
+            grad_key.mul_(scale).view(key_shape),
+            grad_value.view(key_shape),
+            None,
+        )
 
 
 def _chunks(query: Tensor, key: Tensor, window: int) -> Iterator[tuple[slice, slice, Tensor]]:
     """Queries that are taken together, the keys that any of them attends to, and -inf where one of them does not."""
-    count, earlier = query.shape[1], key.shape[1] - query.shape[1]
+    count, offset = query.shape[1], key.shape[1] - query.shape[1]
     for start in range(0, count, CHUNK):
         stop = min(start + CHUNK, count)
-        first, last = max(0, earlier + start - window + 1), earlier + stop
-        place = earlier + start - first  # of the first query among the keys
-        never = torch.full((stop - start, last - first), -torch.inf, dtype=query.dtype, device=query.device)
-        mask = never.triu(place + 1)
+        first, last = max(0, offset + start - window + 1), offset + stop
+        diagonal = offset + start - first  # of the first query among the keys
+        blocked = torch.full((stop - start, last - first), -torch.inf, dtype=query.dtype, device=query.device)
+        mask = blocked.triu(diagonal + 1)
         if last - first > window:
-            mask += never.tril(place - window)
+            mask += blocked.tril(diagonal - window)
         yield slice(start, stop), slice(first, last), mask

@@ -9,7 +9,7 @@ from distill.storage.weights import store_as
 
 FREE_LEVELS = 1  # whose codes have a part of their own; on finer levels that learns the recordings by heart
 OUTPUT_HIDDEN_SIZE = 128  # hidden units between a codeword and the vector that it is guessed by
-GUESS_STD = 0.1  # of the vectors that logits are products with
+OUTPUT_STD = 0.1  # of the vectors that logits are products with
 
 
 class CodewordEmbedding(nn.Module):
@@ -24,15 +24,15 @@ class CodewordEmbedding(nn.Module):
 
     def __init__(self, levels: int, codebook_size: int, codeword_size: int, width: int, hidden_size: int = 0) -> None:
         super().__init__()
-        first, owned = hidden_size or width, FREE_LEVELS if codeword_size else levels
-        self.up = nn.Parameter(torch.randn(levels, codeword_size, first) / max(1, codeword_size) ** 0.5)
-        self.up_bias = nn.Parameter(torch.zeros(levels, 1, first)) if hidden_size else None
+        up_size, free_levels = hidden_size or width, FREE_LEVELS if codeword_size else levels
+        self.up = nn.Parameter(torch.randn(levels, codeword_size, up_size) / max(1, codeword_size) ** 0.5)
+        self.up_bias = nn.Parameter(torch.zeros(levels, 1, up_size)) if hidden_size else None
         self.down = (
-            nn.Parameter(torch.randn(levels, hidden_size, width) * GUESS_STD / hidden_size**0.5)
+            nn.Parameter(torch.randn(levels, hidden_size, width) * OUTPUT_STD / hidden_size**0.5)
             if hidden_size
             else None
         )
-        self.free = nn.Parameter(torch.randn(owned, codebook_size, width) * INIT_STD)
+        self.free = nn.Parameter(torch.randn(free_levels, codebook_size, width) * INIT_STD)
         self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
         store_as(self, {"up": "enter", "up_bias": "offset", "down": "leave", "free": "own", "special": "marks"})
 
@@ -40,10 +40,10 @@ class CodewordEmbedding(nn.Module):
         """Codewords `[Q, V, codeword_size]` to vectors `[Q, V + 2, width]`."""
         vectors: Tensor = self.free
         if codewords.shape[2]:
-            known = torch.bmm(codewords, self.up)
+            projected = torch.bmm(codewords, self.up)
             if self.up_bias is not None and self.down is not None:
-                known = torch.bmm(nn.functional.gelu(known + self.up_bias), self.down)
-            vectors = torch.cat([known[:FREE_LEVELS] + self.free, known[FREE_LEVELS:]])
+                projected = torch.bmm(nn.functional.gelu(projected + self.up_bias), self.down)
+            vectors = torch.cat([projected[:FREE_LEVELS] + self.free, projected[FREE_LEVELS:]])
         return torch.cat([vectors, self.special.to(vectors.dtype)], dim=1)
 
 
@@ -55,8 +55,8 @@ def normalise_codewords(codebooks: Tensor) -> Tensor:
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
     """The vectors `[..., Q, width]` of codes `[..., Q]` in a table `[Q, V + 2, width]`."""
     levels, size, width = table.shape
-    numbers = codes + size * torch.arange(levels, device=codes.device)
-    return nn.functional.embedding(numbers, table.reshape(levels * size, width))
+    rows = codes + size * torch.arange(levels, device=codes.device)
+    return nn.functional.embedding(rows, table.reshape(levels * size, width))
 
 
 def special_token_mask(levels: int, codebook_size: int) -> Tensor:

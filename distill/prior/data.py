@@ -28,7 +28,7 @@ from distill.seeds import Stream, derive_seed
 
 SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
 PROBE_WINDOWS = 16
-SPANS = 0.25  # share of the long recordings of an epoch that are learnt in spans
+SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are learnt in spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +81,18 @@ class WindowSampler:
         """
         self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
         self.label_dropout, self.span_frames = label_dropout, span_frames
-        every = (
+        view_labels = (
             None if labels is None else [label for label, views in zip(labels, recordings, strict=True) for _ in views]
         )
         self.sequences = CodeSequences(
-            (view for views in recordings for view in views), codebook_size, num_quantizers, every
+            (view for views in recordings for view in views), codebook_size, num_quantizers, view_labels
         )
         self.views = [len(views) for views in recordings]
         self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # sequence of each recording as it is
         self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
-        self.batches_per_epoch = self._planned()
+        self.batches_per_epoch = self._count_batches()
 
-    def _planned(self) -> int:
+    def _count_batches(self) -> int:
         """How many batches an epoch has."""
         return -(-sum(self.counts) // self.batch_size)
 
@@ -101,17 +101,17 @@ class WindowSampler:
         generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, epoch))
         chosen = self.first + generator.integers(self.views)
         for number, some in enumerate(self._windows(chosen, generator)):
-            lost = None
+            dropped = None
             if self.sequences.labels is not None:
-                lost = torch.from_numpy(np.flatnonzero(generator.random(len(some)) < self.label_dropout))
+                dropped = torch.from_numpy(np.flatnonzero(generator.random(len(some)) < self.label_dropout))
             if number >= skip:
-                batch = self._padded(some)
-                if batch.labels is None or lost is None:
+                batch = self._pad(some)
+                if batch.labels is None or dropped is None:
                     yield batch
                 else:
-                    yield replace(batch, labels=batch.labels.index_fill(0, lost, 0))
+                    yield replace(batch, labels=batch.labels.index_fill(0, dropped, 0))
 
-    def _padded(self, windows: Sequence[Window]) -> Batch:
+    def _pad(self, windows: Sequence[Window]) -> Batch:
         return pad_batch(self.sequences, windows)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
@@ -145,30 +145,32 @@ class SpanSampler(WindowSampler):
     memory.
     """
 
-    def _planned(self) -> int:
+    def _count_batches(self) -> int:
         inputs = np.array([self.sequences.lengths[index] - 1 for index in self.first])
-        self.long = np.flatnonzero(inputs > self.context_frames)
-        self.in_spans = math.ceil(SPANS * len(self.long))
-        share = self.in_spans / max(1, len(self.long))
-        self.span_counts = [window_count(int(inputs[index]) + 1, self.span_frames) for index in self.long]
-        wanted = math.ceil(share * float(inputs[self.long].sum()) / (self.batch_size * self.context_frames))
-        self.span_batches = min(wanted, sum(sorted(self.span_counts)[: self.in_spans]))
-        in_windows = sorted(self.counts[index] for index in self.long)
-        always = sum(self.counts) - sum(in_windows)
-        wanted = math.ceil((always + (1 - share) * sum(in_windows)) / self.batch_size)
-        self.window_batches = min(wanted, always + sum(in_windows[: len(self.long) - self.in_spans]))
+        self.long_recordings = np.flatnonzero(inputs > self.context_frames)
+        self.num_spanned = math.ceil(SPAN_SHARE * len(self.long_recordings))
+        share = self.num_spanned / max(1, len(self.long_recordings))
+        self.span_counts = [window_count(int(inputs[index]) + 1, self.span_frames) for index in self.long_recordings]
+        target = math.ceil(share * float(inputs[self.long_recordings].sum()) / (self.batch_size * self.context_frames))
+        self.span_batches = min(target, sum(sorted(self.span_counts)[: self.num_spanned]))
+        window_counts = sorted(self.counts[index] for index in self.long_recordings)
+        short_windows = sum(self.counts) - sum(window_counts)
+        target = math.ceil((short_windows + (1 - share) * sum(window_counts)) / self.batch_size)
+        self.window_batches = min(
+            target, short_windows + sum(window_counts[: len(self.long_recordings) - self.num_spanned])
+        )
         return self.span_batches + self.window_batches
 
-    def _padded(self, windows: Sequence[Window]) -> Batch:
+    def _pad(self, windows: Sequence[Window]) -> Batch:
         longest = max(len(window) for window in windows)
         most = self.context_frames if longest <= self.context_frames else self.span_frames
-        return pad_batch(self.sequences, windows, rounded_up(len(windows)), min(rounded_up(longest), most))
+        return pad_batch(self.sequences, windows, round_up_shape(len(windows)), min(round_up_shape(longest), most))
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
-        in_spans = generator.permutation(len(self.long))[: self.in_spans]
-        counts = [self.span_counts[index] for index in in_spans]
-        spans = self._random_windows(chosen[self.long[in_spans]], counts, self.span_frames, generator)
-        others = np.setdiff1d(np.arange(len(chosen)), self.long[in_spans])
+        num_spanned = generator.permutation(len(self.long_recordings))[: self.num_spanned]
+        counts = [self.span_counts[index] for index in num_spanned]
+        spans = self._random_windows(chosen[self.long_recordings[num_spanned]], counts, self.span_frames, generator)
+        others = np.setdiff1d(np.arange(len(chosen)), self.long_recordings[num_spanned])
         counts = [self.counts[index] for index in others]
         windows = self._random_windows(chosen[others], counts, self.context_frames, generator)
         mixed = [windows[index] for index in generator.permutation(len(windows))]
@@ -179,7 +181,7 @@ class SpanSampler(WindowSampler):
         return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def rounded_up(number: int) -> int:
+def round_up_shape(number: int) -> int:
     """The next number of which there are eight from each power of two to the next."""
     step = 1 << max(0, number.bit_length() - 4)
     return -(-number // step) * step
@@ -190,8 +192,8 @@ def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
     total = np.cumsum([0, *(len(window) for window in windows)])
     edges = [0]
     for number in range(1, count):
-        wanted = int(np.searchsorted(total, total[-1] * number / count))
-        edges.append(min(max(wanted, edges[-1] + 1), len(windows) - (count - number)))
+        target = int(np.searchsorted(total, total[-1] * number / count))
+        edges.append(min(max(target, edges[-1] + 1), len(windows) - (count - number)))
     edges.append(len(windows))
     return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
 
@@ -217,7 +219,7 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
             f"{codes}: expected a name for every recording, found none for {error}; run `dvc repro` again"
         ) from error
     labels = sorted({row.label for row in train} - {""})
-    numbers = {label: number for number, label in enumerate(labels, start=1)}
+    label_ids = {label: number for number, label in enumerate(labels, start=1)}
     return PriorData(
         list(sides.train.values()),
         [sides.groups[name] for name in sides.train],
@@ -226,7 +228,7 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
         torch.from_numpy(reader.codebooks()),
         reader.config,
         labels,
-        [numbers.get(row.label, 0) for row in train] if labels else None,
-        [numbers.get(row.label, 0) for row in held_out] if labels else None,
+        [label_ids.get(row.label, 0) for row in train] if labels else None,
+        [label_ids.get(row.label, 0) for row in held_out] if labels else None,
         [row.path for row in train],
     )

@@ -41,8 +41,8 @@ class DelayPrior(CodewordPrior):
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. A level is guessed from coarser ones of frames to come, too, as far as they come before it."""
         frames = torch.cat([inputs[:, :1], targets], dim=1)
-        unknown = bos_token(self.codebook_size)
-        delayed = delay_codes(torch.where(frames < 0, unknown, frames), unknown)
+        bos = bos_token(self.codebook_size)
+        delayed = delay_codes(torch.where(frames < 0, bos, frames), bos)
         return undelay(self.logits(delayed[:, :-1], positions, labels))
 
     def logits(

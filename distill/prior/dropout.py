@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-STEPS = 256  # a byte of randomness for each feature
+BYTE_VALUES = 256  # a byte of randomness for each feature
 
 
 class Dropout(nn.Dropout):
@@ -14,10 +14,10 @@ class Dropout(nn.Dropout):
         """`x`, in training with features set to 0 and the others scaled up to the same mean."""
         if not self.training or not self.p or x.device.type != "cpu":
             return super().forward(x)
-        limit = min(STEPS - 1, max(1, round(self.p * STEPS)))
-        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= limit
-        return x * kept.to(x.dtype).mul_(STEPS / (STEPS - limit))
+        limit = min(BYTE_VALUES - 1, max(1, round(self.p * BYTE_VALUES)))
+        random_bytes = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = random_bytes.view(torch.uint8)[: x.numel()].view(x.shape) >= limit
+        return x * kept.to(x.dtype).mul_(BYTE_VALUES / (BYTE_VALUES - limit))
 
 
 class HistoryDropout(nn.Module):
@@ -36,7 +36,7 @@ class HistoryDropout(nn.Module):
         if not self.training or not self.p:
             return x
         batch, frames, levels = x.shape[:3]
-        lost = torch.rand(batch, frames, device=x.device) < 2 * self.p * torch.rand(batch, 1, device=x.device)
-        lost[:, 0] = False
-        left = torch.randint(levels, (batch, frames), device=x.device).masked_fill(~lost, levels)
-        return x * (torch.arange(levels, device=x.device) < left[:, :, None])[..., None].to(x.dtype)
+        dropped = torch.rand(batch, frames, device=x.device) < 2 * self.p * torch.rand(batch, 1, device=x.device)
+        dropped[:, 0] = False
+        num_kept = torch.randint(levels, (batch, frames), device=x.device).masked_fill(~dropped, levels)
+        return x * (torch.arange(levels, device=x.device) < num_kept[:, :, None])[..., None].to(x.dtype)

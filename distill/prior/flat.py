@@ -42,8 +42,10 @@ class CodePrior(nn.Module):
         for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
             nn.init.normal_(part.weight, std=INIT_STD)
 
-    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, known: Tensor | None = None) -> Tensor:
-        """Tokens `[B, T]` to logits `[B, T, V]` of what follows each. `known` `[B, 1, D]` is added to each embedding.
+    def forward(
+        self, tokens: Tensor, cache: KeyValueCache | None = None, label_embedding: Tensor | None = None
+    ) -> Tensor:
+        """Tokens `[B, T]` to logits `[B, T, V]` of what follows each. `label_embedding` `[B, 1, D]` is added to each embedding.
 
         With a cache the tokens come after those it holds, which they attend to; it takes them up. Raises ValueError
         when more than `seq_len` positions come together.
@@ -53,8 +55,8 @@ class CodePrior(nn.Module):
         if stop > self.seq_len:
             raise ValueError(f"expected at most {self.seq_len} tokens, found {stop}")
         x = self.token_embedding(tokens) + self.position_embedding.weight[start:stop]
-        if known is not None:
-            x = x + known
+        if label_embedding is not None:
+            x = x + label_embedding
         positions = torch.arange(start, stop, device=tokens.device) if stop > start + 1 else start
         x = self.dropout(x + self.level_embedding.weight[positions % self.num_quantizers])
         return cast(Tensor, self.head(self.stack(x, cache)))
@@ -93,9 +95,9 @@ class FlatPrior(Prior):
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """See `Prior`. A window knows nothing of its place but whether it is the first."""
         return unflatten_codes(
-            self.tokens(flatten_window(inputs, targets), None, self.known(labels)), self.num_quantizers
+            self.tokens(flatten_window(inputs, targets), None, self.label_embedding(labels)), self.num_quantizers
         )
 
-    def known(self, labels: Tensor | None) -> Tensor | None:
+    def label_embedding(self, labels: Tensor | None) -> Tensor | None:
         """What is added to each embedding, `[B, 1, D]`."""
         return None if self.label is None else self.labelled(self.label.new_zeros(1, 1, 1), labels)

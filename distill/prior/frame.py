@@ -66,25 +66,25 @@ class FramePrior(CodewordPrior):
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
         tables = self.tables()
-        hidden = self.summaries(tables, inputs, positions, labels)
-        logits, deep = self.guesses(tables, hidden, self.coarser(tables, targets))
-        mixed: Tensor = self.pointer_mixture(logits, deep, inputs, targets)
+        hidden = self.hidden_states(tables, inputs, positions, labels)
+        logits, depth_hidden = self.network_logits(tables, hidden, self.coarser(tables, targets))
+        mixed: Tensor = self.pointer_mixture(logits, depth_hidden, inputs, targets)
         return mixed + self.impossible[:, 0]
 
     def coarser(self, tables: Tables, targets: Tensor) -> Tensor:
         """What the coarser codes of each of `targets` `[B, T, Q]` are to the network, `[B, T, Q, D]`."""
-        before = look_up(tables.coarser, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
-        before[:, :, 0] = 0
-        return before
+        preceding = look_up(tables.coarser, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
+        preceding[:, :, 0] = 0
+        return preceding
 
-    def guesses(self, tables: Tables, summaries: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:
+    def network_logits(self, tables: Tables, hidden_states: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:
         """What the network says `[B, T, Q, V + 2]`, before it is mixed with what was said, and what it says that of
         `[B, T, Q, D]`."""
-        deep = self._deep(summaries[:, :, None] + coarser + self.level)
-        batch, frames = deep.shape[:2]
-        by_level = deep.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
+        depth_hidden = self._run_depth(hidden_states[:, :, None] + coarser + self.level)
+        batch, frames = depth_hidden.shape[:2]
+        by_level = depth_hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
         logits = torch.bmm(by_level, tables.output.transpose(1, 2)).float() + self.bias
-        return logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1), deep
+        return logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1), depth_hidden
 
     def tables(self) -> Tables:
         """What the codes' vectors are with the weights as they are."""
@@ -94,7 +94,7 @@ class FramePrior(CodewordPrior):
             self.output_embedding(self.codewords),
         )
 
-    def summaries(
+    def hidden_states(
         self,
         tables: Tables,
         inputs: Tensor,
@@ -103,18 +103,18 @@ class FramePrior(CodewordPrior):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
-        x = self.embedded(tables, inputs, positions, labels)
+        x = self.embed(tables, inputs, positions, labels)
         start = None if cache is None else int(positions[0])
         return cast(Tensor, self.to_depth(self.stack(x, cache, start)))
 
-    def embedded(self, tables: Tables, inputs: Tensor, positions: Tensor, labels: Tensor | None) -> Tensor:
+    def embed(self, tables: Tables, inputs: Tensor, positions: Tensor, labels: Tensor | None) -> Tensor:
         """What `inputs` `[B, T, Q]`, from `positions` `[B]` on, are to the network, `[B, T, D]`."""
         x = self.history_dropout(look_up(tables.input, inputs)).sum(dim=2) + self.position_embedding(
             positions, inputs.shape[1]
         )
         return cast(Tensor, self.dropout(self.labelled(x, labels)))
 
-    def _deep(self, x: Tensor) -> Tensor:
+    def _run_depth(self, x: Tensor) -> Tensor:
         for block in self.depth:
             x = block(x)
         return cast(Tensor, self.norm(x))

@@ -55,9 +55,9 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
     sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
     windows = covering_windows(sequences.lengths, model.span_frames)
     windows.sort(key=len)
-    batches = alike_batches(windows, batch_size, model.context_frames)
-    for some in batches[fabric.global_rank :: fabric.world_size]:
-        batch = pad_batch(sequences, some)
+    batches = similar_length_batches(windows, batch_size, model.context_frames)
+    for batch_windows in batches[fabric.global_rank :: fabric.world_size]:
+        batch = pad_batch(sequences, batch_windows)
         with fabric.autocast():
             nats = window_nats(model, on_device(batch, fabric)).plain
         sums[0] += nats.double().sum(dim=(0, 1)).cpu()
@@ -65,7 +65,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
     return Distributed(fabric).sum(sums)
 
 
-def alike_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
+def similar_length_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
     """Windows from short to long, `size` together of up to `frames` each, of longer ones fewer."""
     batches, first = [], 0
     while first < len(windows):
@@ -87,13 +87,13 @@ class Nats(NamedTuple):
 def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
     """The targets of a batch. `smoothing` `[Q]` is the share of each label that is spread over all codes of its level."""
     logits = model(batch.inputs, batch.targets, batch.positions, batch.labels).float()
-    asked = (batch.targets != IGNORED).float()
+    is_target = (batch.targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
     chosen = logits.gather(3, batch.targets.clamp_min(0)[..., None])[..., 0]
-    nats = (log_sum - chosen) * asked
+    nats = (log_sum - chosen) * is_target
     if smoothing is None:
         return Nats(nats, nats)
-    uniform = (log_sum - logits[..., :-NUM_SPECIAL_TOKENS].mean(dim=3)) * asked
+    uniform = (log_sum - logits[..., :-NUM_SPECIAL_TOKENS].mean(dim=3)) * is_target
     return Nats(nats, nats + smoothing * (uniform - nats))
 
 
@@ -135,7 +135,7 @@ class PriorTask:
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
-        self.probed = on_device(self.sampler.probe(), fabric)
+        self.probe_batch = on_device(self.sampler.probe(), fabric)
         self.smoothing = fabric.to_device(model.smoothing.clone())
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
@@ -150,8 +150,8 @@ class PriorTask:
 
     def probe(self) -> float:
         with self.fabric.autocast():
-            nats = window_nats(self.model, self.probed).plain
-        return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probed)))
+            nats = window_nats(self.model, self.probe_batch).plain
+        return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probe_batch)))
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
         return {}

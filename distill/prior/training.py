@@ -16,7 +16,7 @@ from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
 from distill.prior.data import PriorData
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.retrieval import SCORES
+from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import MemoryTask, memory_metrics
 from distill.prior.task import PriorTask, smoothing_of
 from distill.seeds import Stream, derive_seed
@@ -29,7 +29,7 @@ from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
 POINTER_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
-RETRIEVAL = tuple(f"retrieval.{name}" for name in SCORES)  # likewise
+RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)  # likewise
 LABEL_RATE = 10.0  # likewise: one vector for each label, and few windows that speak of it
 WINDOWS_PER_SHARD = 8
 
@@ -110,7 +110,11 @@ def trainer_settings(config: PriorConfig, seed: int) -> TrainerSettings:
         warmup_steps=config.warmup_steps,
         patience=config.patience,
         seed=seed,
-        rate_shares={"pointer_mixture.": POINTER_RATE, "label": LABEL_RATE, **dict.fromkeys(RETRIEVAL, POINTER_RATE)},
+        rate_shares={
+            "pointer_mixture.": POINTER_RATE,
+            "label": LABEL_RATE,
+            **dict.fromkeys(RETRIEVAL_SCORES, POINTER_RATE),
+        },
         average=config.weight_averaging,
     )
 
@@ -132,11 +136,11 @@ def fit_prior(
     `cancel_event` ends training within a step and keeps the best weights so far.
     """
     shape, model = prior_to_train(data, config, seed)
-    whole = (data, config, seed, fabric)
-    task = MemoryTask(model, *whole) if isinstance(model, MemoryPrior) else PriorTask(model, *whole)
-    watcher = _Watcher(config, data, callback, on_metrics)
+    arguments = (data, config, seed, fabric)
+    task = MemoryTask(model, *arguments) if isinstance(model, MemoryPrior) else PriorTask(model, *arguments)
+    reporter = _EventReporter(config, data, callback, on_metrics)
     result = Trainer(
-        task, trainer_settings(config, seed), fabric, store, watcher.step, watcher.epoch, interruption, cancel_event
+        task, trainer_settings(config, seed), fabric, store, reporter.step, reporter.epoch, interruption, cancel_event
     ).run()
     last = result.history[-1]
     complete = PriorTrainingCompleteEvent(
@@ -145,14 +149,14 @@ def fit_prior(
         final_perplexity=last["val_perplexity"],
         best_perplexity=math.exp(result.best_loss),
         epochs_trained=len(result.history),
-        was_memorizing=watcher.check(math.exp(result.best_loss)).is_memorizing,
+        was_memorizing=reporter.check(math.exp(result.best_loss)).is_memorizing,
     )
     if callback is not None:
         callback(complete)
     return PriorTraining(model.cpu().eval(), shape, result, complete)
 
 
-class _Watcher:
+class _EventReporter:
     """Turns what the engine reports into the prior's events."""
 
     def __init__(

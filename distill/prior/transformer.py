@@ -11,7 +11,7 @@ from distill.prior.dropout import Dropout
 
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
-PLACE_RATES = 8  # sines and cosines of the logarithm of a position's number
+POSITION_RATES = 8  # sines and cosines of the logarithm of a position's number
 
 
 class KeyValueCache:
@@ -21,13 +21,13 @@ class KeyValueCache:
         block = cast(Block, stack.blocks[0])
         weight = block.attend.weight
         shape = (batch_size, 2, block.num_heads, positions, weight.shape[1] // block.num_heads)
-        self.memory = [weight.new_empty(shape) for _ in stack.blocks]
+        self.layers = [weight.new_empty(shape) for _ in stack.blocks]
         self.positions = positions  # how many it can hold
         self.length = 0
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these sequences alone."""
-        self.memory = [memory[rows] for memory in self.memory]
+        self.layers = [layer[rows] for layer in self.layers]
 
 
 def head_size(width: int, num_heads: int, even: bool) -> int:
@@ -54,18 +54,18 @@ class Transformer(nn.Module):
         With a cache the positions come after those it holds, which they attend to; it takes them up. `start` is the
         number of the first position where that is not the length of the cache.
         """
-        seen = cache.length if cache is not None else 0
-        turns = None
+        num_cached = cache.length if cache is not None else 0
+        rotation = None
         if self.rotary is not None:
-            turns = self.rotary(seen if start is None else start, x.shape[1], x.device)
+            rotation = self.rotary(num_cached if start is None else start, x.shape[1], x.device)
         if cache is None:
             for block in self.blocks:
-                x = block(x, None, seen, turns)
+                x = block(x, None, num_cached, rotation)
         else:
-            for block, memory in zip(self.blocks, cache.memory, strict=True):
-                x = block(x, memory, seen, turns)
+            for block, layer in zip(self.blocks, cache.layers, strict=True):
+                x = block(x, layer, num_cached, rotation)
         if cache is not None:
-            cache.length = seen + x.shape[1]
+            cache.length = num_cached + x.shape[1]
         return cast(Tensor, self.norm(x))
 
 
@@ -87,9 +87,9 @@ class RotaryEmbedding(nn.Module):
         return angles.cos(), angles.sin()
 
 
-def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Queries or keys `[..., T, head_size]`, turned."""
-    cosines, sines = (turn.to(x.dtype) for turn in turns)
+    cosines, sines = (factor.to(x.dtype) for factor in rotation)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
@@ -108,30 +108,30 @@ class Block(nn.Module):
         self.mlp = ResidualBlock(width, dropout)
 
     def forward(
-        self, x: Tensor, memory: Tensor | None = None, start: int = 0, turns: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, cache: Tensor | None = None, start: int = 0, rotation: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`; `memory` `[B, 2, H, positions, D / H]` holds `start` earlier positions and takes up these."""
-        x = x + self.dropout(self.project(self._attention(self.attention_norm(x), memory, start, turns)))
+        """`[B, T, D]` to `[B, T, D]`; `cache` `[B, 2, H, positions, D / H]` holds `start` earlier positions and takes up these."""
+        x = x + self.dropout(self.project(self._attention(self.attention_norm(x), cache, start, rotation)))
         return cast(Tensor, self.mlp(x))
 
-    def heads(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values `[B, H, T, D / H]` of `[B, T, D]`."""
         batch, count, width = x.shape
         heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
-        return (query, key, value) if turns is None else (rotate(query, turns), rotate(key, turns), value)
+        return (query, key, value) if rotation is None else (rotate(query, rotation), rotate(key, rotation), value)
 
-    def _attention(self, x: Tensor, memory: Tensor | None, start: int, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _attention(self, x: Tensor, cache: Tensor | None, start: int, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         batch, count, width = x.shape
-        query, key, value = self.heads(x, turns)
-        if memory is None:
+        query, key, value = self.heads(x, rotation)
+        if cache is None:
             mixed = causal_attention(query, key, value)
         else:
             stop = start + count
-            memory[:, 0, :, start:stop], memory[:, 1, :, start:stop] = key, value
+            cache[:, 0, :, start:stop], cache[:, 1, :, start:stop] = key, value
             mask = torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
             mixed = nn.functional.scaled_dot_product_attention(
-                query, memory[:, 0, :, :stop], memory[:, 1, :, :stop], attn_mask=mask
+                query, cache[:, 0, :, :stop], cache[:, 1, :, :stop], attn_mask=mask
             )
         return mixed.transpose(1, 2).reshape(batch, count, width)
 
@@ -141,14 +141,14 @@ class LogPositionEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.project = nn.Linear(2 * PLACE_RATES, width)
+        self.project = nn.Linear(2 * POSITION_RATES, width)
         nn.init.normal_(self.project.weight, std=INIT_STD)
 
     def forward(self, positions: Tensor, count: int) -> Tensor:
         """`[B, count, width]` of positions from `positions` `[B]` on."""
-        numbers = positions[:, None] + torch.arange(count, device=positions.device)
-        rates = 2.0 ** torch.arange(PLACE_RATES, device=positions.device) * (math.pi / 16)
-        angles = (1 + numbers.float()).log2()[..., None] * rates
+        indices = positions[:, None] + torch.arange(count, device=positions.device)
+        rates = 2.0 ** torch.arange(POSITION_RATES, device=positions.device) * (math.pi / 16)
+        angles = (1 + indices.float()).log2()[..., None] * rates
         return cast(Tensor, self.project(torch.cat([angles.sin(), angles.cos()], dim=-1)))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from distill.codes.patterns import delay_codes, undelay
 from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
-from distill.prior.decode.steps import Decoder, FastLinear, FrameReader
+from distill.prior.decode.steps import Decoder, FastLinear, FrameEmbedding
 from distill.prior.delay import DelayPrior
 
 
@@ -14,19 +14,21 @@ class DelaySampler:
     """Draws Q - 1 places ahead of the frame that it gives. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: DelayPrior, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> None:
+    def __init__(
+        self, prior: DelayPrior, count: int, history: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
         device, levels = prior.bias.device, prior.num_quantizers
-        self.prior, self.labels, self.mark = prior, labels, bos_token(prior.codebook_size)
+        self.prior, self.labels, self.bos = prior, labels, bos_token(prior.codebook_size)
         self.decoder = Decoder(prior.stack, count, prior.context_frames + levels - 1)
-        self.embed = FrameReader(prior.input_embedding(prior.codewords), prior.position_embedding)
+        self.embed = FrameEmbedding(prior.input_embedding(prior.codewords), prior.position_embedding)
         self.output = FastLinear(
             prior.output_embedding(prior.codewords).flatten(0, 1), (prior.bias + prior.impossible).flatten()
         )
-        begin = torch.full((count, 1, levels), self.mark, device=device)
-        self.prompt = begin[:, :0] if past is None else past.to(device)
+        begin = torch.full((count, 1, levels), self.bos, device=device)
+        self.prompt = begin[:, :0] if history is None else history.to(device)
         self.frame = self.prompt.shape[1]
         frames = torch.cat([begin, self.prompt], dim=1)
-        self.drawn = delay_codes(frames, self.mark)[:, : frames.shape[1]]  # [B, S, Q]
+        self.drawn = delay_codes(frames, self.bos)[:, : frames.shape[1]]  # [B, S, Q]
         self.start = -1  # place that the window begins with; -1: the cache lacks it
 
     @torch.no_grad()
@@ -45,20 +47,20 @@ class DelaySampler:
         self.labels = None if self.labels is None else self.labels[rows]
 
     def _advance(self, draw: Draw) -> None:
-        """One place more: level q of frame `place - q`, counted from 0 on without the begin mark."""
-        place, cache = self.drawn.shape[1] - 1, self.decoder.cache
-        start = window_start(place + 1, cache.positions)
+        """One place more: level q of frame `position - q`, counted from 0 on without the begin mark."""
+        position, cache = self.drawn.shape[1] - 1, self.decoder.cache
+        start = window_start(position + 1, cache.positions)
         if start != self.start:
             self.start, cache.length = start, 0
-            if place > start:
-                self.prior.logits(self._window(start, place), torch.tensor([start]), self.labels, cache)
-        logits = self._logits(self._window(place, place + 1)[:, 0], place)
-        codes = [self._code(logits[:, level], level, place - level, draw) for level in range(logits.shape[1])]
+            if position > start:
+                self.prior.logits(self._window(start, position), torch.tensor([start]), self.labels, cache)
+        logits = self._logits(self._window(position, position + 1)[:, 0], position)
+        codes = [self._code(logits[:, level], level, position - level, draw) for level in range(logits.shape[1])]
         self.drawn = torch.cat([self.drawn, torch.stack(codes, dim=1)[:, None]], dim=1)
 
     def _code(self, logits: Tensor, level: int, frame: int, draw: Draw) -> Tensor:
         if frame < 0:
-            return torch.full_like(self.drawn[:, 0, 0], self.mark)
+            return torch.full_like(self.drawn[:, 0, 0], self.bos)
         if frame < self.prompt.shape[1]:
             return self.prompt[:, frame, level]
         return draw(logits, level, frame).to(logits.device)
@@ -69,10 +71,10 @@ class DelaySampler:
         if begin - self.start < window.shape[2] - 1:
             window = window.clone()
             for level in range(begin - self.start + 1, window.shape[2]):
-                window[:, : self.start + level - begin, level] = self.mark
+                window[:, : self.start + level - begin, level] = self.bos
         return window
 
-    def _logits(self, codes: Tensor, place: int) -> Tensor:
+    def _logits(self, codes: Tensor, position: int) -> Tensor:
         """Logits `[B, Q, V + 2]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
-        x = self.prior.labelled(self.embed(codes, place)[:, None], self.labels)[:, 0]
-        return self.output(self.decoder(x, place)).view(len(codes), self.prior.num_quantizers, -1)
+        x = self.prior.labelled(self.embed(codes, position)[:, None], self.labels)[:, 0]
+        return self.output(self.decoder(x, position)).view(len(codes), self.prior.num_quantizers, -1)

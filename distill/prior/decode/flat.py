@@ -16,19 +16,21 @@ class FlatSampler:
     """Code after code. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: FlatPrior, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> None:
+    def __init__(
+        self, prior: FlatPrior, count: int, history: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
         tokens = prior.tokens
-        self.prior, self.known = prior, prior.known(labels)
+        self.prior, self.label_embedding = prior, prior.label_embedding(labels)
         self.device = tokens.head.weight.device
         self.decoder, self.head = Decoder(tokens.stack, count, tokens.seq_len), FastLinear(tokens.head.weight)
         levels = torch.arange(tokens.seq_len, device=self.device) % tokens.num_quantizers
         self.positions = tokens.position_embedding.weight + tokens.level_embedding(levels)  # [positions, D]
         self.tokens = [torch.full((count, 1), bos_token(prior.codebook_size), device=self.device)]
         self.frame, self.start = 0, 0
-        if past is not None:
-            self.tokens.append(flatten_codes(past.to(self.device)))
-            self.frame = past.shape[1]
-        self.fresh = torch.cat(self.tokens, dim=1)  # what the cache lacks
+        if history is not None:
+            self.tokens.append(flatten_codes(history.to(self.device)))
+            self.frame = history.shape[1]
+        self.pending = torch.cat(self.tokens, dim=1)  # what the cache lacks
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -37,24 +39,24 @@ class FlatSampler:
         start = window_start(self.frame + 1, self.prior.context_frames)
         if start != self.start:
             self.start, self.decoder.cache.length = start, 0
-            self.fresh = torch.cat(self.tokens, dim=1)[:, start * levels :]
+            self.pending = torch.cat(self.tokens, dim=1)[:, start * levels :]
         for level in range(levels):
-            self.fresh = draw(self._logits(), level, self.frame)[:, None].to(self.device)
-            self.tokens.append(self.fresh)
+            self.pending = draw(self._logits(), level, self.frame)[:, None].to(self.device)
+            self.tokens.append(self.pending)
         self.frame += 1
         return torch.cat(self.tokens[-levels:], dim=1)
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         self.decoder.keep(rows)
-        self.tokens, self.fresh = [torch.cat(self.tokens, dim=1)[rows]], self.fresh[rows]
-        if self.known is not None and len(self.known) > 1:
-            self.known = self.known[rows]
+        self.tokens, self.pending = [torch.cat(self.tokens, dim=1)[rows]], self.pending[rows]
+        if self.label_embedding is not None and len(self.label_embedding) > 1:
+            self.label_embedding = self.label_embedding[rows]
 
     def _logits(self) -> Tensor:
-        """Logits `[B, V + 2]` of what follows `fresh`, which the cache takes up: `CodePrior.forward` in fewer calls."""
+        """Logits `[B, V + 2]` of what follows `pending`, which the cache takes up: `CodePrior.forward` in fewer calls."""
         tokens, cache = self.prior.tokens, self.decoder.cache
-        if self.fresh.shape[1] > 1:
-            return cast(Tensor, tokens(self.fresh, cache, self.known))[:, -1]
-        x = nn.functional.embedding(self.fresh[:, 0], tokens.token_embedding.weight) + self.positions[cache.length]
-        return self.head(self.decoder(x if self.known is None else x + self.known[:, 0]))
+        if self.pending.shape[1] > 1:
+            return cast(Tensor, tokens(self.pending, cache, self.label_embedding))[:, -1]
+        x = nn.functional.embedding(self.pending[:, 0], tokens.token_embedding.weight) + self.positions[cache.length]
+        return self.head(self.decoder(x if self.label_embedding is None else x + self.label_embedding[:, 0]))

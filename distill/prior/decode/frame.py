@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
 from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
-from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameReader, ResidualStep
+from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameEmbedding, ResidualStep
 from distill.prior.frame import FramePrior
 from distill.prior.transformer import ResidualBlock, Transformer
 
@@ -17,81 +17,83 @@ class FrameSampler:
     """Frame after frame, level after level. Where a window ends the next one begins, see `window_start`."""
 
     @torch.no_grad()
-    def __init__(self, prior: FramePrior, count: int, past: Tensor | None = None, labels: Tensor | None = None) -> None:
+    def __init__(
+        self, prior: FramePrior, count: int, history: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
         self.prior, self.labels = prior, labels
         self.tables, self.decoder = prior.tables(), self._decoder(count)
         self.to_depth = FastLinear(prior.to_depth.weight, prior.to_depth.bias)
         self.depth = [ResidualStep(cast(ResidualBlock, block)) for block in prior.depth]
         self.norm = FastLayerNorm(prior.norm)
-        self.outputs = [self._output(level) for level in range(prior.num_quantizers)]
+        self.outputs = [self._output_layer(level) for level in range(prior.num_quantizers)]
         self.mixture = PointerMixtureDecoder(prior.pointer_mixture, prior.context_frames)
-        mark, device = bos_token(prior.codebook_size), prior.bias.device
-        self.past = torch.full((count, 1, prior.num_quantizers), mark, device=device)  # [B, S, Q], the window
-        if past is not None:
-            self.past = torch.cat([self.past, past.to(device)], dim=1)
-        self.frame, self.start = self.past.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
-        self.embed = FrameReader(self.tables.input, prior.position_embedding)
+        bos, device = bos_token(prior.codebook_size), prior.bias.device
+        self.history = torch.full((count, 1, prior.num_quantizers), bos, device=device)  # [B, S, Q], the window
+        if history is not None:
+            self.history = torch.cat([self.history, history.to(device)], dim=1)
+        self.frame, self.start = self.history.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
+        self.embed = FrameEmbedding(self.tables.input, prior.position_embedding)
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
         """See `Sampler`."""
-        self._catch_up()
-        known = self._known()
-        self.mixture.begin(self.past)
+        self._prefill()
+        hidden = self._hidden_state()
+        self.mixture.start_frame(self.history)
         codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
             if level:
-                known = known + self._say(level - 1, codes[-1])
-            logits = self._logits(known, level)
-            codes.append(draw(logits, level, self.frame).to(known.device))
+                hidden = hidden + self._advance_level(level - 1, codes[-1])
+            logits = self._logits(hidden, level)
+            codes.append(draw(logits, level, self.frame).to(hidden.device))
         self.frame += 1
         frame = torch.stack(codes, dim=1)
-        self.past = torch.cat([self.past, frame[:, None]], dim=1)
+        self.history = torch.cat([self.history, frame[:, None]], dim=1)
         return frame
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         self.decoder.keep(rows)
-        self.past = self.past[rows]
+        self.history = self.history[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 
     def _decoder(self, count: int) -> Decoder:
         return Decoder(cast(Transformer, self.prior.stack), count, self.prior.context_frames)
 
-    def _catch_up(self) -> None:
+    def _prefill(self) -> None:
         """Let the decoder see what comes before the last frame."""
         start = window_start(self.frame + 1, self.prior.context_frames)
         if start != self.start:
             cache = self.decoder.cache
-            self.past = self.past[:, start - max(0, self.start) :]
+            self.history = self.history[:, start - max(0, self.start) :]
             self.start, cache.length = start, 0
-            if self.past.shape[1] > 1:
-                self.prior.summaries(self.tables, self.past[:, :-1], torch.tensor([start]), self.labels, cache)
+            if self.history.shape[1] > 1:
+                self.prior.hidden_states(self.tables, self.history[:, :-1], torch.tensor([start]), self.labels, cache)
 
-    def _known(self) -> Tensor:
-        """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.summaries` in fewer calls."""
-        x = self.prior.labelled(self.embed(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
+    def _hidden_state(self) -> Tensor:
+        """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.hidden_states` in fewer calls."""
+        x = self.prior.labelled(self.embed(self.history[:, -1], self.frame)[:, None], self.labels)[:, 0]
         return self.to_depth(self.decoder(x, self.frame))
 
-    def _logits(self, known: Tensor, level: int) -> Tensor:
-        """Logits `[B, V + 2]` of a level: `known` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
-        deep = known + self.prior.level[level]
+    def _logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Logits `[B, V + 2]` of a level: `hidden` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
+        depth_hidden = hidden + self.prior.level[level]
         for block in self.depth:
-            deep = block(deep)
-        outputs = self.outputs[level](self.norm(deep))
-        mixed = self.mixture.mixed(outputs[:, :-1], outputs[:, -1], level, self._far(level))
-        return mixed + self.prior.impossible[level]
+            depth_hidden = block(depth_hidden)
+        outputs = self.outputs[level](self.norm(depth_hidden))
+        mix = self.mixture.mix(outputs[:, :-1], outputs[:, -1], level, self._retrieved(level))
+        return mix + self.prior.impossible[level]
 
-    def _far(self, _: int) -> Tensor | None:
+    def _retrieved(self, _: int) -> Tensor | None:
         """What the codes of a level weigh besides `[B, V + 2]`."""
         return None
 
-    def _say(self, level: int, codes: Tensor) -> Tensor:
+    def _advance_level(self, level: int, codes: Tensor) -> Tensor:
         """Go on to the next level: what the codes `[B]` of this one are to it, `[B, D]`."""
-        self.mixture.say(level, codes)
+        self.mixture.update(level, codes)
         return nn.functional.embedding(codes, self.tables.coarser[level])
 
-    def _output(self, level: int) -> FastLinear:
+    def _output_layer(self, level: int) -> FastLinear:
         """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + 2 + 1]`."""
         prior, mixture = self.prior, self.prior.pointer_mixture
         weight = torch.cat([self.tables.output[level], mixture.sentinel.weight])

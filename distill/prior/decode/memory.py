@@ -20,31 +20,31 @@ class MemorySampler(FrameSampler):
     @property
     def bytes(self) -> int:
         """How much memory the state takes."""
-        return self.decoder.bytes + self.retrieval.bytes + self.past.numel() * self.past.element_size()
+        return self.decoder.bytes + self.retrieval.bytes + self.history.numel() * self.history.element_size()
 
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         super().keep(rows)
         self.retrieval.keep(rows)
 
-    def _catch_up(self) -> None:
+    def _prefill(self) -> None:
         """Let the memories see what comes before the last frame."""
         if self.start < 0:
             self.start = 0
-            before = self.past.shape[1] - 1
-            state = self.prior.go_on(self.prior.begin(len(self.past)), self.past, before, self.labels)
-            self.decoder.begin(state.memories)
+            before = self.history.shape[1] - 1
+            state = self.prior.advance(self.prior.initial_state(len(self.history)), self.history, before, self.labels)
+            self.decoder.load_state(state.memories)
             self.retrieval = RetrievalDecoder(self.prior.retrieval, self.tables.input, state.retrieval)
-        self.past = self.past[:, -self.prior.context_frames - 1 :]
+        self.history = self.history[:, -self.prior.context_frames - 1 :]
 
-    def _known(self) -> Tensor:
-        x = self.prior.labelled(self.embed(self.past[:, -1], self.frame)[:, None], self.labels)[:, 0]
-        self.retrieval.begin(self.past[:, -1])
+    def _hidden_state(self) -> Tensor:
+        x = self.prior.labelled(self.embed(self.history[:, -1], self.frame)[:, None], self.labels)[:, 0]
+        self.retrieval.start_frame(self.history[:, -1])
         return self.to_depth(self.decoder(x))
 
-    def _far(self, level: int) -> Tensor:
+    def _retrieved(self, level: int) -> Tensor:
         return self.retrieval.weights(level)
 
-    def _say(self, level: int, codes: Tensor) -> Tensor:
-        self.retrieval.say(level, codes)
-        return super()._say(level, codes)
+    def _advance_level(self, level: int, codes: Tensor) -> Tensor:
+        self.retrieval.update(level, codes)
+        return super()._advance_level(level, codes)

@@ -13,19 +13,19 @@ class RetrievalDecoder:
     def __init__(self, retrieval: Retrieval, read: Tensor, state: RetrievalState) -> None:
         """`read` as in `Retrieval.table`."""
         self._table = retrieval.table(read)
-        self._recollection, self._of_coarser = retrieval, retrieval.of_coarser()
+        self._retrieval, self._coarser_agreement = retrieval, retrieval.coarser_agreement()
         batch, count, levels = state.frames.shape
         self._frames = torch.zeros(batch, CAPACITY, levels, dtype=torch.int32, device=state.frames.device)
         self._keys = state.keys.new_zeros(batch, CAPACITY, state.keys.shape[2])
         self._frames[:, :count], self._keys[:, :count] = state.frames, state.keys
         self._count = count
         hashes = retrieval.hashes(state.keys).mT
-        every = torch.arange(1 << BITS, device=state.frames.device).expand(batch, TABLES, -1)
-        until = torch.full_like(every[0, 0], count - 1 - retrieval.reach)
+        all_hashes = torch.arange(1 << BITS, device=state.frames.device).expand(batch, TABLES, -1)
+        last_positions = torch.full_like(all_hashes[0, 0], count - 1 - retrieval.reach)
         if count:
-            self._newest = newest(hashes, every, until)
+            self._newest = newest(hashes, all_hashes, last_positions)
         else:
-            self._newest = torch.full((*every.shape, SLOTS), -1, device=every.device)
+            self._newest = torch.full((*all_hashes.shape, SLOTS), -1, device=all_hashes.device)
         self._newest = self._newest.int()
         self._key, self._tail = state.key, state.tail
 
@@ -42,42 +42,42 @@ class RetrievalDecoder:
         self._frames, self._keys = self._frames[: len(rows)], self._keys[: len(rows)]
         self._newest, self._key, self._tail = (part[rows] for part in (self._newest, self._key, self._tail))
 
-    def begin(self, frame: Tensor) -> None:
+    def start_frame(self, frame: Tensor) -> None:
         """Go on to the frame after `frame` `[B, Q]`."""
-        retrieval, place = self._recollection, self._count % CAPACITY
-        self._frames[:, place], self._keys[:, place] = frame, self._key
+        retrieval, slot = self._retrieval, self._count % CAPACITY
+        self._frames[:, slot], self._keys[:, slot] = frame, self._key
         inputs = torch.cat([self._tail, look_up(self._table, frame).sum(dim=1, keepdim=True)], dim=1)
         self._tail, self._key = inputs[:, 1:], retrieval.key(inputs)[:, 0]
-        old = self._count - retrieval.reach
-        if old >= 0:
-            self._publish(old)
+        position = self._count - retrieval.reach
+        if position >= 0:
+            self._index(position)
         index = self._slots(retrieval.hashes(self._key)).flatten(1)  # [B, tables * slots]
-        there = (index >= 0) & (index > self._count - CAPACITY)
+        valid = (index >= 0) & (index > self._count - CAPACITY)
         index = index % CAPACITY
         rows = torch.arange(len(frame), device=frame.device)[:, None]
-        self._said = self._frames[rows, index].long()  # [B, C, Q]
-        likeness = torch.bmm(self._keys[rows, index], self._key[..., None])
-        scores = retrieval.of_likeness(likeness)
-        self._there = there[..., None] & (self._said < retrieval.codebook_size)
+        self._found = self._frames[rows, index].long()  # [B, C, Q]
+        similarity = torch.bmm(self._keys[rows, index], self._key[..., None])
+        scores = retrieval.similarity_scores(similarity)
+        self._valid = valid[..., None] & (self._found < retrieval.codebook_size)
         self._scores = scores
         self._count += 1
 
     def weights(self, level: int) -> Tensor:
         """What codes of a level weigh, `[B, V + 2]`."""
-        weights = Retrieval.of_scores(self._scores[:, :, level], self._there[:, :, level])
-        codes = weights.new_zeros(len(weights), self._recollection.vocabulary)
-        return codes if self._recollection.ablated else codes.scatter_add_(1, self._said[:, :, level], weights)
+        weights = Retrieval.exponentiate(self._scores[:, :, level], self._valid[:, :, level])
+        codes = weights.new_zeros(len(weights), self._retrieval.vocabulary)
+        return codes if self._retrieval.ablated else codes.scatter_add_(1, self._found[:, :, level], weights)
 
-    def say(self, level: int, codes: Tensor) -> None:
+    def update(self, level: int, codes: Tensor) -> None:
         """Go on to the next level: these are the codes `[B]` of this one."""
-        agree = (self._said[:, :, level] == codes[:, None])[:, :, None]
-        self._scores = torch.addcmul(self._scores, agree, self._of_coarser[:, level])
+        agrees = (self._found[:, :, level] == codes[:, None])[:, :, None]
+        self._scores = torch.addcmul(self._scores, agrees, self._coarser_agreement[:, level])
 
-    def _publish(self, place: int) -> None:
+    def _index(self, slot: int) -> None:
         """Let the frame of this place be found."""
-        hashes = self._recollection.hashes(self._keys[:, place % CAPACITY])
+        hashes = self._retrieval.hashes(self._keys[:, slot % CAPACITY])
         slots = self._slots(hashes)
-        newer = torch.cat([torch.full_like(slots[..., :1], place), slots[..., :-1]], dim=2)
+        newer = torch.cat([torch.full_like(slots[..., :1], slot), slots[..., :-1]], dim=2)
         self._newest.scatter_(2, hashes[..., None, None].expand_as(newer[:, :, None]), newer[:, :, None].int())
 
     def _slots(self, hashes: Tensor) -> Tensor:

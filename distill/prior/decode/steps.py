@@ -18,8 +18,8 @@ from distill.prior.transformer import (
     Transformer,
 )
 
-PARTS = 2  # that a weight is multiplied in where there is one row
-MANY_ROWS, FULL_ROWS = 12, 16  # from the one on, short of the other, a product takes longer than one of the other
+WEIGHT_PARTS = 2  # that a weight is multiplied in where there is one row
+PADDED_ROWS, FULL_ROWS = 12, 16  # from the one on, short of the other, a product takes longer than one of the other
 LOOKAHEAD = 64  # places that are computed together
 
 
@@ -30,11 +30,11 @@ class Lookahead:
     def __init__(self, make: Callable[[int, int], Tensor]) -> None:
         self._make, self._first, self._made = make, 0, torch.empty(0)
 
-    def at(self, place: int) -> Tensor:
+    def at(self, position: int) -> Tensor:
         """`[...]` of this place."""
-        if not 0 <= place - self._first < len(self._made):
-            self._first, self._made = place, self._make(place, LOOKAHEAD)
-        return self._made[place - self._first]
+        if not 0 <= position - self._first < len(self._made):
+            self._first, self._made = position, self._make(position, LOOKAHEAD)
+        return self._made[position - self._first]
 
 
 class FastLinear:
@@ -45,33 +45,33 @@ class FastLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight, self._bias, self._size = weight, bias, len(weight)
-        missing = -len(weight) % PARTS
-        whole = nn.functional.pad(weight, (0, 0, 0, missing)) if missing else weight
-        self._parts = whole.view(PARTS, -1, weight.shape[1])
+        padding = -len(weight) % WEIGHT_PARTS
+        padded = nn.functional.pad(weight, (0, 0, 0, padding)) if padding else weight
+        self._parts = padded.view(WEIGHT_PARTS, -1, weight.shape[1])
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[B, D]` to `[B, E]`."""
         rows = x.shape[0]
-        if MANY_ROWS <= rows < FULL_ROWS:
+        if PADDED_ROWS <= rows < FULL_ROWS:
             y = torch.mm(self._weight, nn.functional.pad(x, (0, 0, 0, FULL_ROWS - rows)).t()).t()[:rows]
         elif rows > 1:
-            y = torch.mm(self._weight, (x.contiguous() if rows < MANY_ROWS else x).t()).t()
+            y = torch.mm(self._weight, (x.contiguous() if rows < PADDED_ROWS else x).t()).t()
         else:
-            y = torch.bmm(self._parts, x.t().expand(PARTS, -1, -1)).view(1, -1)[:, : self._size]
+            y = torch.bmm(self._parts, x.t().expand(WEIGHT_PARTS, -1, -1)).view(1, -1)[:, : self._size]
         return y if self._bias is None else y + self._bias
 
 
-class FrameReader:
-    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + 2, D]`, and `place`."""
+class FrameEmbedding:
+    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + 2, D]`, and `position`."""
 
-    def __init__(self, table: Tensor, place: LogPositionEmbedding) -> None:
+    def __init__(self, table: Tensor, position: LogPositionEmbedding) -> None:
         levels, size, _ = table.shape
         self._offsets, self._table = torch.arange(levels, device=table.device) * size, table.flatten(0, 1)
-        self._places = Lookahead(lambda first, count: place(torch.tensor([first], device=table.device), count)[0])
+        self._positions = Lookahead(lambda first, count: position(torch.tensor([first], device=table.device), count)[0])
 
-    def __call__(self, codes: Tensor, place: int) -> Tensor:
-        """Codes `[B, Q]` of frame number `place` to `[B, D]`."""
-        return nn.functional.embedding(codes + self._offsets, self._table).sum(dim=1) + self._places.at(place)
+    def __call__(self, codes: Tensor, position: int) -> Tensor:
+        """Codes `[B, Q]` of frame number `position` to `[B, D]`."""
+        return nn.functional.embedding(codes + self._offsets, self._table).sum(dim=1) + self._positions.at(position)
 
 
 class FastLayerNorm:
@@ -108,14 +108,14 @@ class BlockStep:
         )
         self._attend, self._project = FastLinear(block.attend.weight), FastLinear(block.project.weight)
 
-    def __call__(self, x: Tensor, memory: Tensor, start: int, turns: Tensor | None) -> Tensor:
-        """`[B, D]` to `[B, D]`; `memory` and `start` as in `Block`, `turns` of `rotation_factors`."""
+    def __call__(self, x: Tensor, cache: Tensor, start: int, rotation: Tensor | None) -> Tensor:
+        """`[B, D]` to `[B, D]`; `cache` and `start` as in `Block`, `rotation` of `rotation_factors`."""
         batch, width = x.shape
         heads = self._attend(self._norm(x)).contiguous().view(batch, 3, self._num_heads, width // self._num_heads)
-        if turns is not None:
-            heads = torch.addcmul(heads * turns[0], heads.roll(heads.shape[3] // 2, 3), turns[1])
-        memory.select(3, start).copy_(heads.narrow(1, 1, 2))
-        key, value = memory.narrow(3, 0, start + 1).unbind(1)
+        if rotation is not None:
+            heads = torch.addcmul(heads * rotation[0], heads.roll(heads.shape[3] // 2, 3), rotation[1])
+        cache.select(3, start).copy_(heads.narrow(1, 1, 2))
+        key, value = cache.narrow(3, 0, start + 1).unbind(1)
         mixed = nn.functional.scaled_dot_product_attention(heads.select(1, 0).unsqueeze(2), key, value)
         return self._mlp(x + self._project(mixed.view(batch, width)))
 
@@ -128,15 +128,17 @@ class Decoder:
         self._stack, self._norm = stack, FastLayerNorm(stack.norm)
         self._steps = [BlockStep(cast(Block, block)) for block in stack.blocks]
         rotary = stack.rotary
-        self._turns = None if rotary is None else Lookahead(lambda first, count: rotation_factors(rotary, first, count))
+        self._rotation = (
+            None if rotary is None else Lookahead(lambda first, count: rotation_factors(rotary, first, count))
+        )
 
-    def __call__(self, x: Tensor, place: int | None = None) -> Tensor:
-        """What is known `[B, D]` after one position more, `x` `[B, D]`, number `place` where the cache has other numbers."""
-        seen = self.cache.length
-        turns = None if self._turns is None else self._turns.at(seen if place is None else place)
-        for step, memory in zip(self._steps, self.cache.memory, strict=True):
-            x = step(x, memory, seen, turns)
-        self.cache.length = seen + 1
+    def __call__(self, x: Tensor, position: int | None = None) -> Tensor:
+        """What is known `[B, D]` after one position more, `x` `[B, D]`, number `position` where the cache has other numbers."""
+        num_cached = self.cache.length
+        rotation = None if self._rotation is None else self._rotation.at(num_cached if position is None else position)
+        for step, layer in zip(self._steps, self.cache.layers, strict=True):
+            x = step(x, layer, num_cached, rotation)
+        self.cache.length = num_cached + 1
         return self._norm(x)
 
     def keep(self, rows: Tensor) -> None:
@@ -149,6 +151,6 @@ def rotation_factors(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
     as one sum."""
     cosines, sines = rotary(first, count, rotary.rates.device)
     same, other = torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)  # [count, head_size]
-    as_they_are = torch.stack([torch.ones_like(same), torch.zeros_like(same)], dim=1)
+    unrotated = torch.stack([torch.ones_like(same), torch.zeros_like(same)], dim=1)
     rotate = torch.stack([same, other], dim=1)
-    return torch.stack([rotate, rotate, as_they_are], dim=2)[:, :, :, None]
+    return torch.stack([rotate, rotate, unrotated], dim=2)[:, :, :, None]

@@ -12,10 +12,10 @@ def features(x: Tensor, degree: int) -> Tensor:
     if degree == 1:
         return x
     size = x.shape[-1]
-    scaled, twice = x * 2**0.5, torch.cat([x, x], dim=-1)
-    near = [scaled * twice[..., shift : shift + size] for shift in range(1, (size + 1) // 2)]
-    far = [scaled[..., : size // 2] * x[..., size // 2 :]] if size % 2 == 0 else []
-    return torch.cat([x * x, *near, *far], dim=-1)
+    scaled, doubled = x * 2**0.5, torch.cat([x, x], dim=-1)
+    products = [scaled * doubled[..., shift : shift + size] for shift in range(1, (size + 1) // 2)]
+    halves = [scaled[..., : size // 2] * x[..., size // 2 :]] if size % 2 == 0 else []
+    return torch.cat([x * x, *products, *halves], dim=-1)
 
 
 def feature_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,17 +41,17 @@ def associate(
     """
     length = query.shape[-2]
     chunk_size = max(1, min(chunk_size, length))
-    missing = -length % chunk_size
-    query, key, value = (_chunked(part, missing, chunk_size) for part in (query, key, value))
-    written = features(key, degree)
-    added = written.mT @ value  # [..., N, features, e]
-    within = query @ key.mT
-    within = (within if degree == 1 else within.square()).tril()
-    read = within @ value
-    last = added[..., -1, :, :]
-    if start is not None or added.shape[-3] > 1:
+    padding = -length % chunk_size
+    query, key, value = (_into_chunks(part, padding, chunk_size) for part in (query, key, value))
+    key_features = features(key, degree)
+    chunk_sums = key_features.mT @ value  # [..., N, features, e]
+    scores = query @ key.mT
+    scores = (scores if degree == 1 else scores.square()).tril()
+    read = scores @ value
+    last = chunk_sums[..., -1, :, :]
+    if start is not None or chunk_sums.shape[-3] > 1:
         first = torch.zeros_like(last) if start is None else start
-        before = torch.cat([first[..., None, :, :], added[..., :-1, :, :]], dim=-3).cumsum(dim=-3)
+        before = torch.cat([first[..., None, :, :], chunk_sums[..., :-1, :, :]], dim=-3).cumsum(dim=-3)
         read, last = read + features(query, degree) @ before, before[..., -1, :, :] + last
     return read.flatten(-3, -2)[..., :length, :], last
 
@@ -62,8 +62,8 @@ def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:
     return torch.stack([inputs[:, tap : tap + length] * weight for tap, weight in enumerate(taps)]).sum(dim=0)
 
 
-def _chunked(x: Tensor, missing: int, chunk_size: int) -> Tensor:
+def _into_chunks(x: Tensor, padding: int, chunk_size: int) -> Tensor:
     """`[..., T, d]` as `[..., N, chunk_size, d]`, filled up with zeros, which change nothing."""
-    if missing:
-        x = nn.functional.pad(x, (0, 0, 0, missing))
+    if padding:
+        x = nn.functional.pad(x, (0, 0, 0, padding))
     return x.reshape(*x.shape[:-2], -1, chunk_size, x.shape[-1])

@@ -23,8 +23,8 @@ from distill.storage.weights import store_as
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the monomials that values are written by: 100 of them can be told apart with keys of 32 numbers
-LEAST_NORM = 1e-8
-OPEN = 2.0  # what gates are in the beginning, as a logit: attention comes through
+MIN_NORM = 1e-8
+GATE_BIAS = 2.0  # what gates are in the beginning, as a logit: attention comes through
 
 
 class MemorySize(NamedTuple):
@@ -80,14 +80,14 @@ class QKProjection:
     def project(self, query: Tensor) -> Tensor:
         """Queries `[B, H, d]` to as much."""
         projected = (self.M_t @ query[..., None])[..., 0]
-        return projected / self.norm_sum.clamp_min(LEAST_NORM)[..., None]
+        return projected / self.norm_sum.clamp_min(MIN_NORM)[..., None]
 
     def run(self, query: Tensor, key: Tensor, chunk_size: int) -> Tensor:
         """`update` and `project` for T positions of a shard, one after the other: queries `[B, H, T, d]` to as much."""
         projected, self.M_t = associate(query, key, key, self.M_t, chunk_size, 1)
         norms = self.norm_sum[..., None] + key.square().sum(dim=-1).cumsum(dim=-1)
         self.norm_sum = norms[..., -1]
-        return projected / norms.clamp_min(LEAST_NORM)[..., None]
+        return projected / norms.clamp_min(MIN_NORM)[..., None]
 
 
 class ValueMemory:
@@ -120,14 +120,14 @@ class ValueMemory:
 class BlockState:
     """What a block knows of the positions so far. Nothing in it is changed in place.
 
-    `keys` and `norm` are those of `QKProjection`, `sums` of `ValueMemory`. `near` `[B, 2, H, P, D / H]`: keys and values of
+    `keys` and `norm` are those of `QKProjection`, `sums` of `ValueMemory`. `recent` `[B, 2, H, P, D / H]`: keys and values of
     the last positions, `window - 1` at most; `tail` `[B, 4, D]`: the memory's last inputs.
     """
 
     keys: Tensor
     norm: Tensor
     sums: Tensor
-    near: Tensor
+    recent: Tensor
     tail: Tensor
 
     def rows(self, rows: Tensor) -> "BlockState":
@@ -160,28 +160,28 @@ class LongMemory(nn.Module):
         self.to_key.load_state_dict(self.to_query.state_dict())  # like positions find each other from the first step on
         for part in (self.up, self.down):  # and what they say tells from the first step on
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
-        nn.init.constant_(self.down.bias, OPEN)
+        nn.init.constant_(self.down.bias, GATE_BIAS)
 
     def addresses(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of inputs `[B, T, D]` that follow `tail`."""
-        exact = self.taps.dtype  # whatever the autocast
+        dtype = self.taps.dtype  # whatever the autocast
         context = sum_of_taps(torch.cat([tail, x], dim=1), self.taps)
         query, key = self._heads(self.to_query(context[:, 1:])), self._heads(self.to_key(context[:, :-1]))
-        value = self._heads(self.to_value(x)).to(exact)
-        value = value * (value.square().mean(dim=-1, keepdim=True) + LEAST_NORM).rsqrt()
-        written = self.write(x).to(exact).sigmoid().transpose(1, 2)[..., None]
-        unit = nn.functional.normalize
-        return unit(query.to(exact), dim=-1), unit(key.to(exact), dim=-1), value * written
+        value = self._heads(self.to_value(x)).to(dtype)
+        value = value * (value.square().mean(dim=-1, keepdim=True) + MIN_NORM).rsqrt()
+        strength = self.write(x).to(dtype).sigmoid().transpose(1, 2)[..., None]
+        normalize = nn.functional.normalize
+        return normalize(query.to(dtype), dim=-1), normalize(key.to(dtype), dim=-1), value * strength
 
     def gate(self, values: Tensor, queries: Tensor) -> Tensor:
         """Values read `[B, H, T, D / H]` and queries projected `[B, H, T, d]` to logits `[B, T, D]`."""
         if self.ablated:
             values, queries = torch.zeros_like(values), torch.zeros_like(queries)
         values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
-        queries = queries * (queries.square().mean(dim=-1, keepdim=True) + LEAST_NORM).rsqrt()
+        queries = queries * (queries.square().mean(dim=-1, keepdim=True) + MIN_NORM).rsqrt()
         read = torch.cat([values.transpose(1, 2).flatten(2), queries.transpose(1, 2).flatten(2)], dim=2)
-        opened, said = self.up(read).chunk(2, dim=2)
-        return cast(Tensor, self.down(nn.functional.silu(opened) * said))
+        gate_input, content = self.up(read).chunk(2, dim=2)
+        return cast(Tensor, self.down(nn.functional.silu(gate_input) * content))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
@@ -196,7 +196,7 @@ class AtlasMAGBlock(Block):
         initialise(self, num_layers)
         self.memory = LongMemory(width, num_heads, size)
 
-    def begin(self, batch_size: int) -> BlockState:
+    def initial_state(self, batch_size: int) -> BlockState:
         """Nothing read or written yet."""
         width = self.attend.weight.shape[1]
         head = width // self.num_heads
@@ -215,29 +215,29 @@ class AtlasMAGBlock(Block):
         projection, values = self._memories(state)
         projection.reset_at_shard_boundary()
         values.reset_at_shard_boundary()
-        near, tail = state.near.detach(), state.tail.detach()
-        return BlockState(projection.M_t, projection.norm_sum, values.sums, near, tail)
+        recent, tail = state.recent.detach(), state.tail.detach()
+        return BlockState(projection.M_t, projection.norm_sum, values.sums, recent, tail)
 
     def run(
-        self, x: Tensor, state: BlockState, turns: tuple[Tensor, Tensor], is_empty: bool = False
+        self, x: Tensor, state: BlockState, rotation: tuple[Tensor, Tensor], is_empty: bool = False
     ) -> tuple[Tensor, BlockState, Tensor]:
         """Positions `[B, T, D]` of one shard to as many, the state after them, and their gates `[B, T, D]`; `is_empty` as in `ValueMemory`."""
         inputs = self.attention_norm(x)
-        query, key, value = self.heads(inputs, turns)
-        near = torch.cat([state.near.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
-        mixed = window_attention(query, near[:, 0], near[:, 1], self.size.window)
+        query, key, value = self.heads(inputs, rotation)
+        recent = torch.cat([state.recent.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
+        mixed = window_attention(query, recent[:, 0], recent[:, 1], self.size.window)
         tail = state.tail.to(inputs.dtype)
         queries, keys, values = self.memory.addresses(inputs, tail)
-        projection, held = self._memories(state)
+        projection, value_memory = self._memories(state)
         with torch.autocast(x.device.type, enabled=False):
             projected = projection.run(queries, keys, self.size.chunk_size)
-            read = held.run(queries, keys, values, self.size.chunk_size, is_empty)
+            read = value_memory.run(queries, keys, values, self.size.chunk_size, is_empty)
         gates = self.memory.gate(read, projected).sigmoid()
         mixed = mixed.transpose(1, 2).reshape(x.shape) * gates.to(mixed.dtype)
         x = self.mlp(x + self.dropout(self.project(mixed)))
-        near = near[:, :, :, max(0, near.shape[3] - self.size.window + 1) :]
+        recent = recent[:, :, :, max(0, recent.shape[3] - self.size.window + 1) :]
         tail = torch.cat([tail, inputs], dim=1)[:, -len(TAPS) :]
-        return x, BlockState(projection.M_t, projection.norm_sum, held.sums, near, tail), gates
+        return x, BlockState(projection.M_t, projection.norm_sum, value_memory.sums, recent, tail), gates
 
     def _memories(self, state: BlockState) -> tuple[QKProjection, ValueMemory]:
         projection = QKProjection(self.memory.persistent, state.keys, state.norm)
@@ -273,13 +273,13 @@ class MemoryStack(nn.Module):
         """Positions from which something comes to the last one without a memory, at most."""
         return len(self.blocks) * (self.size.window - 1 + len(TAPS) - 1) + 1
 
-    def begin(self, batch_size: int) -> MemoryState:
+    def initial_state(self, batch_size: int) -> MemoryState:
         """Before the first position."""
-        return MemoryState(tuple(cast(AtlasMAGBlock, block).begin(batch_size) for block in self.blocks), 0)
+        return MemoryState(tuple(cast(AtlasMAGBlock, block).initial_state(batch_size) for block in self.blocks), 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """A whole sequence `[B, T, D]` to as much, shard by shard."""
-        state, parts = self.begin(len(x)), []
+        state, parts = self.initial_state(len(x)), []
         for part in shards(0, x.shape[1], self.size.shard_length):
             y, state, _ = self.run(x[:, part], state)
             parts.append(y)
@@ -288,11 +288,13 @@ class MemoryStack(nn.Module):
     def run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState, Tensor]:
         """Positions `[B, T, D]` of one shard, which they may begin, to as many, the state after them, and the gates
         `[layers, B, T, D]`."""
-        begins = state.position > 0 and state.position % self.size.shard_length == 0
-        turns = self.rotary(state.position, x.shape[1], x.device)
+        is_new_shard = state.position > 0 and state.position % self.size.shard_length == 0
+        rotation = self.rotary(state.position, x.shape[1], x.device)
         states, gates = [], []
         for block, before in zip(cast(list[AtlasMAGBlock], list(self.blocks)), state.blocks, strict=True):
-            x, after, gate = block.run(x, block.at_boundary(before) if begins else before, turns, state.position == 0)
+            x, after, gate = block.run(
+                x, block.at_boundary(before) if is_new_shard else before, rotation, state.position == 0
+            )
             states.append(after)
             gates.append(gate)
         return self.norm(x), MemoryState(tuple(states), state.position + x.shape[1]), torch.stack(gates)

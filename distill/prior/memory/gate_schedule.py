@@ -8,10 +8,10 @@ from distill.prior.memory.gates import GateFigures
 from distill.training.metrics_log import Line
 
 FINAL_SHARE = 0.01  # of the weight that polarisation has in the beginning
-LEAST_STD = 0.01
-GROWTH = 1.5  # of the gates' variance from the first look to the second
-POLARISED = 0.2
-FIRST_LOOK, SECOND_LOOK, WHOLE = 100, 500, 1000  # steps; in shorter trainings as much earlier
+MIN_STD = 0.01
+MIN_GROWTH = 1.5  # of the gates' variance from the first look to the second
+MIN_POLARISED = 0.2
+FIRST_CHECK, SECOND_CHECK, FULL_LENGTH = 100, 500, 1000  # steps; in shorter trainings as much earlier
 
 
 def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> float:
@@ -19,11 +19,11 @@ def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> fl
     progress = step / max(1, total_steps)
     if progress <= memory.polarisation_warmup:
         return memory.polarisation
-    rest = (progress - memory.polarisation_warmup) / (1 - memory.polarisation_warmup)
-    return float(memory.polarisation * FINAL_SHARE ** min(1.0, rest))
+    decay_progress = (progress - memory.polarisation_warmup) / (1 - memory.polarisation_warmup)
+    return float(memory.polarisation * FINAL_SHARE ** min(1.0, decay_progress))
 
 
-def gate_line(figures: Sequence[GateFigures]) -> dict[str, float]:
+def gate_metrics(figures: Sequence[GateFigures]) -> dict[str, float]:
     """Figures as `metrics.jsonl` and MLflow have them."""
     return {
         f"gates/layer_{layer}/{name}": value
@@ -32,34 +32,32 @@ def gate_line(figures: Sequence[GateFigures]) -> dict[str, float]:
     }
 
 
-def give_up_where_gates_are_dead(
-    step: int, total_steps: int, figures: Sequence[GateFigures], log: Sequence[Line]
-) -> None:
+def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFigures], log: Sequence[Line]) -> None:
     """Fast-fail: raises DistillError where gates are all alike after 100 steps, or after 500 neither vary half as much again as then
     nor are polarised. The layer whose gates decide most counts.
 
     The variance of numbers between 0 and 1 is at most a quarter: gates that decided early cannot vary ever more.
     """
-    scale = min(1.0, total_steps / WHOLE)
-    lively = max(figures, key=lambda figure: figure.std)
+    scale = min(1.0, total_steps / FULL_LENGTH)
+    widest = max(figures, key=lambda figure: figure.std)
     advice = "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to train on"
-    if step >= FIRST_LOOK * scale and lively.std < LEAST_STD:
+    if step >= FIRST_CHECK * scale and widest.std < MIN_STD:
         raise DistillError(
-            f"training stopped at step {step}: expected gates of the memory that differ by {LEAST_STD} at least, found a "
-            f"deviation of {lively.std:.4f}; {advice}"
+            f"training stopped at step {step}: expected gates of the memory that differ by {MIN_STD} at least, found a "
+            f"deviation of {widest.std:.4f}; {advice}"
         )
-    if step < SECOND_LOOK * scale:
+    if step < SECOND_CHECK * scale:
         return
-    first = next((variance_of(line) for line in log if is_look(line, FIRST_LOOK * scale)), None)
+    first = next((variance_of(line) for line in log if has_gates_after(line, FIRST_CHECK * scale)), None)
     polarised = max(figure.polarised for figure in figures)
-    if first is not None and lively.variance < GROWTH * first and polarised < POLARISED:
+    if first is not None and widest.variance < MIN_GROWTH * first and polarised < MIN_POLARISED:
         raise DistillError(
             f"training stopped at step {step}: expected gates of the memory that open and close, found a variance of "
-            f"{lively.variance:.4f} after {first:.4f} and {polarised:.0%} of them polarised; {advice}"
+            f"{widest.variance:.4f} after {first:.4f} and {polarised:.0%} of them polarised; {advice}"
         )
 
 
-def is_look(line: Mapping[str, float | int | str], step: float) -> bool:
+def has_gates_after(line: Mapping[str, float | int | str], step: float) -> bool:
     """Whether this line of the journal tells of gates after so many steps or more."""
     return float(line["step"]) >= step and "gates/layer_0/std" in line
 

@@ -45,21 +45,21 @@ class Gates(NamedTuple):
     def of(cls, gates: Tensor) -> "Gates":
         """Of `[layers, B, T, D]`."""
         flat = gates.float().flatten(1)
-        seen = flat.detach()
+        detached = flat.detach()
         return cls(
-            torch.full_like(seen[:, 0], flat.shape[1]),
-            seen.sum(dim=1),
-            seen.square().sum(dim=1),
-            seen.amin(dim=1),
-            seen.amax(dim=1),
-            (seen < CLOSED).sum(dim=1).float(),
-            (seen > OPEN).sum(dim=1).float(),
+            torch.full_like(detached[:, 0], flat.shape[1]),
+            detached.sum(dim=1),
+            detached.square().sum(dim=1),
+            detached.amin(dim=1),
+            detached.amax(dim=1),
+            (detached < CLOSED).sum(dim=1).float(),
+            (detached > OPEN).sum(dim=1).float(),
             (1 - (2 * flat - 1).abs()).sum(dim=1),
         )
 
-    def and_those(self, other: "Gates") -> "Gates":
+    def merge(self, other: "Gates") -> "Gates":
         """Of both."""
-        sums = Gates(*(ours + theirs for ours, theirs in zip(self, other, strict=True)))
+        sums = Gates(*(one + two for one, two in zip(self, other, strict=True)))
         return sums._replace(least=torch.minimum(self.least, other.least), most=torch.maximum(self.most, other.most))
 
     def polarisation(self) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill.codes.store import Codes
 
 KEY_FRAMES = VALUE_FRAMES = 4
-FRAMES = KEY_FRAMES + VALUE_FRAMES  # of a motif
+MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # of a motif
 
 Frames = NDArray[np.int64]
 
@@ -26,7 +26,7 @@ class FrameSource:
         frames = np.concatenate(list(recordings))
         self.shares = [np.bincount(level, minlength=codebook_size) / len(frames) for level in frames.astype(np.int64).T]
 
-    def stretch(self, rng: Generator, count: int) -> Frames:
+    def excerpt(self, rng: Generator, count: int) -> Frames:
         """`count` real frames `[count, Q]`: of one recording or, where it is shorter, of several."""
         parts: list[Frames] = []
         while count > 0:
@@ -37,8 +37,8 @@ class FrameSource:
         return np.concatenate(parts)
 
     def motifs(self, rng: Generator, count: int, parity: int) -> Frames:
-        """`[count, FRAMES, Q]`, each code drawn by its share; the first code of each is even or odd as `parity` says."""
-        drawn = [rng.choice(self.codebook_size, (count, FRAMES), p=share) for share in self.shares]
+        """`[count, MOTIF_FRAMES, Q]`, each code drawn by its share; the first code of each is even or odd as `parity` says."""
+        drawn = [rng.choice(self.codebook_size, (count, MOTIF_FRAMES), p=share) for share in self.shares]
         motifs = np.stack(drawn, axis=2)
         first = np.where(np.arange(self.codebook_size) % 2 == parity, self.shares[0], 0)
         # A codebook of which one half is never used still has codes of that parity.
@@ -67,20 +67,20 @@ def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: in
     gaps = rng.integers(KEY_FRAMES, size=len(order))
     gaps[count] = distance
     gaps[0] = distance + (len(order) - 1) * (KEY_FRAMES - 1) - gaps[1:].sum()
-    parts, values, place = [], [0] * count, 0
-    for turn, (number, gap) in enumerate(zip(order, gaps.tolist(), strict=True)):
+    parts, values, end = [], [0] * count, 0
+    for index, (number, gap) in enumerate(zip(order, gaps.tolist(), strict=True)):
         if gap:
-            parts.append(source.stretch(rng, gap))
+            parts.append(source.excerpt(rng, gap))
         parts.append(motifs[number])
-        place += gap + FRAMES
-        if turn >= count:
-            values[number] = place - VALUE_FRAMES
+        end += gap + MOTIF_FRAMES
+        if index >= count:
+            values[number] = end - VALUE_FRAMES
     return MotifSequence(np.concatenate(parts), values)
 
 
 @dataclass(frozen=True, eq=False)
 class Haystack:
-    """Motifs `[count, FRAMES, Q]` in the order in which they came, real frames between and after them, as `frames` `[T, Q]`; and as
+    """Motifs `[count, MOTIF_FRAMES, Q]` in the order in which they came, real frames between and after them, as `frames` `[T, Q]`; and as
     many `absent` motifs that did not come."""
 
     frames: Frames
@@ -94,5 +94,5 @@ def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> 
     motifs, absent = drawn[:count], drawn[count:]
     parts = []
     for motif in motifs:
-        parts += [motif, source.stretch(rng, 1 + int(rng.integers(KEY_FRAMES)))]
-    return Haystack(np.concatenate([*parts, source.stretch(rng, distance)]), motifs, absent)
+        parts += [motif, source.excerpt(rng, 1 + int(rng.integers(KEY_FRAMES)))]
+    return Haystack(np.concatenate([*parts, source.excerpt(rng, distance)]), motifs, absent)

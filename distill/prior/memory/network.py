@@ -32,7 +32,7 @@ class PriorState(NamedTuple):
         return PriorState(self.memories._replace(blocks=blocks), retrieval)
 
 
-class Guess(NamedTuple):
+class PriorOutput(NamedTuple):
     """Logits `[B, T, Q, V + 2]`, the gates on the way there, and what is known in the end."""
 
     logits: Tensor
@@ -44,12 +44,12 @@ class MemoryPrior(FramePrior):
     """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which recollects frames that came
     after the like of what it hears: in a state that does not grow, but for the frames to recollect, up to a number.
 
-    Sequences may be of any length. `gates` are those of the last call of `forward`, with gradient, and `known` is what its memories
+    Sequences may be of any length. `gates` are those of the last call of `forward`, with gradient, and `final_state` is what its memories
     knew in the end.
     """
 
     gates: Gates
-    known: MemoryState
+    final_state: MemoryState
 
     def __init__(
         self,
@@ -84,43 +84,45 @@ class MemoryPrior(FramePrior):
 
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        guess = self.guess(inputs, targets, positions, labels)
-        self.gates, self.known = guess.gates, guess.state.memories
-        return guess.logits
+        output = self.forward_shards(inputs, targets, positions, labels)
+        self.gates, self.final_state = output.gates, output.state.memories
+        return output.logits
 
-    def begin(self, batch_size: int) -> PriorState:
+    def initial_state(self, batch_size: int) -> PriorState:
         """Before the first frame."""
-        return PriorState(self.memories.begin(batch_size), self.retrieval.begin(batch_size))
+        return PriorState(self.memories.initial_state(batch_size), self.retrieval.initial_state(batch_size))
 
-    def go_on(self, state: PriorState, inputs: Tensor, count: int, labels: Tensor | None = None) -> PriorState:
+    def advance(self, state: PriorState, inputs: Tensor, count: int, labels: Tensor | None = None) -> PriorState:
         """The state that knows all but the last of `inputs` `[B, T, Q]`, after one that lacks `count` more."""
         first = inputs.shape[1] - 1 - count
         tables, positions = self.tables(), torch.zeros_like(inputs[:, 0, 0])
-        keyed = self.retrieval.table(tables.input)
+        key_table = self.retrieval.table(tables.input)
         for part in shards(first, count, self.memories.size.shard_length):
-            whole = slice(first + part.start, first + part.stop)
-            x = self.embedded(tables, inputs[:, whole], positions + whole.start, labels)
+            window = slice(first + part.start, first + part.stop)
+            x = self.embed(tables, inputs[:, window], positions + window.start, labels)
             memories = self.memories.run(x, state.memories)[1]
-            state = PriorState(memories, self.retrieval.hear(keyed, inputs[:, whole], state.retrieval))
+            state = PriorState(memories, self.retrieval.update(key_table, inputs[:, window], state.retrieval))
         return state
 
-    def guess(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Guess:
+    def forward_shards(
+        self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None
+    ) -> PriorOutput:
         """Shard by shard, each from the state that the one before left."""
-        tables, state = self.tables(), self.begin(len(inputs))
+        tables, state = self.tables(), self.initial_state(len(inputs))
         parts = shards(0, inputs.shape[1], self.memories.size.shard_length)
-        again = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
-        guesses = []
+        recompute = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
+        network_logits = []
         for part in parts:
             arguments = (tables, state, inputs, targets, positions, labels, part)
-            guess: Guess = (
-                checkpoint(self._shard, *arguments, use_reentrant=False) if again else self._shard(*arguments)
+            output: PriorOutput = (
+                checkpoint(self._shard, *arguments, use_reentrant=False) if recompute else self._shard(*arguments)
             )
-            state = guess.state
-            guesses.append(guess)
-        gates = guesses[0].gates
-        for guess in guesses[1:]:
-            gates = gates.and_those(guess.gates)
-        return Guess(torch.cat([guess.logits for guess in guesses], dim=1), gates, state)
+            state = output.state
+            network_logits.append(output)
+        gates = network_logits[0].gates
+        for output in network_logits[1:]:
+            gates = gates.merge(output.gates)
+        return PriorOutput(torch.cat([output.logits for output in network_logits], dim=1), gates, state)
 
     def _shard(
         self,
@@ -131,33 +133,37 @@ class MemoryPrior(FramePrior):
         positions: Tensor,
         labels: Tensor | None,
         part: slice,
-    ) -> Guess:
+    ) -> PriorOutput:
         reach = self.context_frames
-        earlier = inputs[:, max(0, part.start - reach - 1) : part.start]
+        prefix = inputs[:, max(0, part.start - reach - 1) : part.start]
         inputs, targets = inputs[:, part], targets[:, part]
-        x = self.embedded(tables, inputs, positions + part.start, labels)
+        x = self.embed(tables, inputs, positions + part.start, labels)
         hidden, memories, gates = self.memories.run(x, state.memories)
         coarser = self.coarser(tables, targets)
-        logits, deep = self.guesses(tables, self.to_depth(hidden), coarser)
+        logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), coarser)
         # As with the other memories no gradient goes further back than where the shard begins.
-        keyed = self.retrieval.table(tables.input)
-        far, retrieval = self.retrieval.run(keyed, inputs, targets, state.retrieval.constant())
-        mixed = self.pointer_mixture.near(logits, deep, inputs, targets, earlier, reach, far)
-        return Guess(mixed + self.impossible[:, 0], Gates.of(gates), PriorState(memories, retrieval))
+        key_table = self.retrieval.table(tables.input)
+        retrieved, retrieval = self.retrieval.run(key_table, inputs, targets, state.retrieval.constant())
+        mixed = self.pointer_mixture.forward_windowed(logits, depth_hidden, inputs, targets, prefix, reach, retrieved)
+        return PriorOutput(mixed + self.impossible[:, 0], Gates.of(gates), PriorState(memories, retrieval))
 
-    def weigh(self, state: PriorState, inputs: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of each of the frames `choices` `[B, N, Q]` that may follow `inputs` `[B, T, Q]`, of which `state` knows all but
+    def candidate_logits(self, state: PriorState, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of each of the frames `candidates` `[B, N, Q]` that may follow `inputs` `[B, T, Q]`, of which `state` knows all but
         the last, and what recollection makes of them: both `[B, N, Q, V + 2]`."""
         tables, last = self.tables(), inputs[:, -1:]
         positions = torch.full_like(last[:, 0, 0], state.memories.position)
-        x = self.embedded(tables, last, positions, None)
+        x = self.embed(tables, last, positions, None)
         hidden = self.to_depth(self.memories.run(x, state.memories)[0])
-        coarser = self.coarser(tables, choices)
-        far = self.retrieval.read(self.retrieval.table(tables.input), last, choices, state.retrieval)
-        logits, deep = self.guesses(tables, hidden, coarser)
-        said = inputs[:, -self.context_frames - 1 :]
-        mixed = self.pointer_mixture.of_choices(logits, deep, said, choices, far, self.context_frames)
-        return mixed + self.impossible[:, 0], far
+        coarser = self.coarser(tables, candidates)
+        retrieved = self.retrieval.candidate_weights(
+            self.retrieval.table(tables.input), last, candidates, state.retrieval
+        )
+        logits, depth_hidden = self.network_logits(tables, hidden, coarser)
+        history = inputs[:, -self.context_frames - 1 :]
+        mixed = self.pointer_mixture.forward_candidates(
+            logits, depth_hidden, history, candidates, retrieved, self.context_frames
+        )
+        return mixed + self.impossible[:, 0], retrieved
 
 
 @contextmanager

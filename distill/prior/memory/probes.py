@@ -29,7 +29,7 @@ RETRIEVED, ABSENT, CHANCE_MARGIN = 0.8, 0.2, 0.05  # what a working memory reach
 
 
 @dataclass(frozen=True)
-class Said:
+class RetrievalScores:
     """Shares of needles of which the first code was said, and that were ranked first among all motifs; the mean cosine of what was
     recollected and that code."""
 
@@ -38,9 +38,9 @@ class Said:
     cosine: float
 
     @classmethod
-    def mean(cls, every: Iterable["Said"]) -> "Said":
+    def mean(cls, every: Iterable["RetrievalScores"]) -> "RetrievalScores":
         """Of all."""
-        rows = [(said.top1, said.ranked, said.cosine) for said in every]
+        rows = [(pair.top1, pair.ranked, pair.cosine) for pair in every]
         return cls(*(sum(part) / len(rows) for part in zip(*rows, strict=True)))
 
 
@@ -84,7 +84,7 @@ class Probes:
         good as chance, and the worst of some draws is worse than that."""
         found = {}
         for name in (part.name for part in fields(cls)):
-            values = [getattr(one, name) for one in every]
+            values = [getattr(one_seed, name) for one_seed in every]
             if name.endswith("ablated"):
                 found[name] = statistics.mean(values)
             else:
@@ -100,14 +100,14 @@ def probe_memory(
     Leaves the model's mode and all randomness as they were.
     """
     rng = np.random.default_rng(seed)
-    with _undisturbed(model), fabric.autocast():
+    with _preserved(model), fabric.autocast():
         distance = max(distance, model.memories.reach)
         stacks = [haystack(rng, source, DISTRACTORS + 1, distance) for _ in range(haystacks)]
-        told = [Said.mean(said) for said in zip(*(_ask(model, stack) for stack in stacks), strict=True)]
+        scores = [RetrievalScores.mean(pair) for pair in zip(*(_query(model, stack) for stack in stacks), strict=True)]
         with ablated(model):
-            ablated_scores = Said.mean([_ask(model, stack)[0] for stack in stacks])
+            ablated_scores = RetrievalScores.mean([_query(model, stack)[0] for stack in stacks])
         mechanism = mechanism_probe(model, seed)
-    needles, absent = told
+    needles, absent = scores
     return Probes(
         *mechanism,
         needles.cosine,
@@ -126,8 +126,8 @@ def worst_probes(
     model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int, distance: int = 0
 ) -> Probes:
     """`probe_memory` with so many seeds made of this one and twice the haystacks; of each figure the worst, see `Probes.worst`."""
-    made = [derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, one) for one in range(seeds)]
-    return Probes.worst([probe_memory(model, source, fabric, one, 2 * HAYSTACKS, distance) for one in made])
+    made = [derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, one_seed) for one_seed in range(seeds)]
+    return Probes.worst([probe_memory(model, source, fabric, one_seed, 2 * HAYSTACKS, distance) for one_seed in made])
 
 
 def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]:
@@ -146,42 +146,42 @@ def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]
             memory.run(keys[:, :, left_out:], keys[:, :, left_out:], values[:, :, left_out:], size.chunk_size)
             reads.append(memory.read(keys[:, :, 0]))
     cosine, needles = nn.functional.cosine_similarity, values[:, :, 0]
-    found, not_there = reads
-    compared = ((found, needles), (not_there, needles), (found, needles.roll(1, 0)))
+    found, absent_read = reads
+    compared = ((found, needles), (absent_read, needles), (found, needles.roll(1, 0)))
     first, second, third = (float(cosine(read, value, dim=2).mean()) for read, value in compared)
     return first, second, third
 
 
-def _ask(model: MemoryPrior, stack: Haystack) -> tuple[Said, Said]:
+def _query(model: MemoryPrior, stack: Haystack) -> tuple[RetrievalScores, RetrievalScores]:
     """Ask for what comes after the keys of some of the needles of a haystack, and of some motifs that did not come."""
     positions = np.linspace(0, len(stack.motifs) - 1, QUESTIONS).round().astype(int)
     frames = torch.from_numpy(stack.frames)[None]
     inputs = torch.cat([torch.full_like(frames[:, :1], bos_token(model.codebook_size)), frames], dim=1)
     inputs = inputs.to(model.bias.device)
     with torch.no_grad():
-        state = model.go_on(model.begin(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
-        asked = torch.from_numpy(np.concatenate([stack.motifs[positions], stack.absent[positions]]))
+        state = model.advance(model.initial_state(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
+        queries = torch.from_numpy(np.concatenate([stack.motifs[positions], stack.absent[positions]]))
         others = np.stack([np.delete(np.arange(len(stack.motifs)), place)[:DISTRACTORS] for place in positions])
-        choices = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])
-        choices = torch.cat([asked[:, None, KEY_FRAMES], choices], dim=1)  # the right one first
-        asked, choices = asked.to(inputs.device), choices.to(inputs.device)
-        past = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), asked[:, :KEY_FRAMES]], dim=1)
-        state = model.go_on(state, past, KEY_FRAMES)
-        logits, weights = model.weigh(state, past, choices)
-    shares = logits.float().log_softmax(dim=3).cpu()  # [questions, choices, Q, V + 2]
-    choices = choices.cpu()
-    top1 = (shares[:, 0, 0].argmax(dim=1) == choices[:, 0, 0]).float()
-    ranked = (shares.gather(3, choices[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0).float()
-    of_first = weights[:, 0, 0].float().cpu()
-    code = nn.functional.one_hot(choices[:, 0, 0], of_first.shape[1]).float()
-    cosine = nn.functional.cosine_similarity(of_first, code, dim=1)
+        candidates = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])
+        candidates = torch.cat([queries[:, None, KEY_FRAMES], candidates], dim=1)  # the right one first
+        queries, candidates = queries.to(inputs.device), candidates.to(inputs.device)
+        past = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), queries[:, :KEY_FRAMES]], dim=1)
+        state = model.advance(state, past, KEY_FRAMES)
+        logits, weights = model.candidate_logits(state, past, candidates)
+    log_probs = logits.float().log_softmax(dim=3).cpu()  # [questions, choices, Q, V + 2]
+    candidates = candidates.cpu()
+    top1 = (log_probs[:, 0, 0].argmax(dim=1) == candidates[:, 0, 0]).float()
+    ranked = (log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0).float()
+    first_weights = weights[:, 0, 0].float().cpu()
+    code = nn.functional.one_hot(candidates[:, 0, 0], first_weights.shape[1]).float()
+    cosine = nn.functional.cosine_similarity(first_weights, code, dim=1)
     every = torch.stack([top1, ranked, cosine], dim=1).view(2, QUESTIONS, 3).mean(dim=1)
-    needles, absent = (Said(*row) for row in every.tolist())
+    needles, absent = (RetrievalScores(*row) for row in every.tolist())
     return needles, absent
 
 
 @contextmanager
-def _undisturbed(model: MemoryPrior) -> Iterator[None]:
+def _preserved(model: MemoryPrior) -> Iterator[None]:
     """The model in eval mode, and its mode and the global randomness as they were when the context ends."""
     was_training = model.training
     model.eval()

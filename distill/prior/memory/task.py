@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import IGNORED, Batch, bos_token
 from distill.params import PriorConfig
 from distill.prior.data import PriorData, SpanSampler
-from distill.prior.memory.gate_schedule import gate_line, give_up_where_gates_are_dead, polarisation_weight
+from distill.prior.memory.gate_schedule import gate_metrics, polarisation_weight, stop_if_gates_collapse
 from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, motif_sequence
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import probe_memory
@@ -45,34 +45,34 @@ class MemoryTask(PriorTask):
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
-        undecided = self.model.gates.polarisation()
+        polarisation = self.model.gates.polarisation()
         weight = polarisation_weight(self.step, self.total_steps, self.memory)
-        objective = losses["objective"] + weight * undecided
-        lesson = self._lesson()
-        if lesson is not None:
-            objective = objective + window_nats(model, lesson).plain.sum() / targets_in(lesson)
-        return {**losses, "objective": objective, "polarisation_loss": undecided.detach()}
+        objective = losses["objective"] + weight * polarisation
+        motif_batch = self._motif_batch()
+        if motif_batch is not None:
+            objective = objective + window_nats(model, motif_batch).plain.sum() / targets_in(motif_batch)
+        return {**losses, "objective": objective, "polarisation_loss": polarisation.detach()}
 
     def probe(self) -> float:
         perplexity = super().probe()
-        self.looked_at = self.model.gates, self.model.known
+        self.probed_state = self.model.gates, self.model.final_state
         return perplexity
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
-        gates, known = self.looked_at
+        gates, state = self.probed_state
         figures = gates.figures()
         if self.memory.fast_fail:
-            give_up_where_gates_are_dead(step, self.total_steps, figures, log)
-        found = gate_line(figures)
-        for layer, block in enumerate(known.blocks):
-            found[f"memory/layer_{layer}/values"] = float(block.sums.norm())
-            found[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
-        found["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
+            stop_if_gates_collapse(step, self.total_steps, figures, log)
+        line = gate_metrics(figures)
+        for layer, block in enumerate(state.blocks):
+            line[f"memory/layer_{layer}/values"] = float(block.sums.norm())
+            line[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
+        line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
         if step % PROBE_STEPS == 0:
-            found |= probe_memory(
+            line |= probe_memory(
                 self.model, self.probe_source, self.fabric, derive_seed(self.seed, Stream.MEMORY_PROBES)
             ).line
-        return found
+        return line
 
     def validate(self) -> dict[str, float]:
         measured = super().validate()
@@ -81,17 +81,17 @@ class MemoryTask(PriorTask):
         names = ("val_loss", "val_perplexity", "val_bits_per_second")
         return {**measured, **{f"ablated/{name}": ablated_scores[name] for name in names}}
 
-    def _lesson(self) -> Batch | None:
+    def _motif_batch(self) -> Batch | None:
         """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""
         rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, self.step))
         if rng.random() >= self.memory.motif_share:
             return None
-        lesson = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
-        frames = torch.from_numpy(lesson.frames)
+        motif_batch = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
+        frames = torch.from_numpy(motif_batch.frames)
         begin = torch.full_like(frames[:1], bos_token(self.model.codebook_size))
         targets = torch.full_like(frames, IGNORED)
-        for place in lesson.values:
-            targets[place : place + VALUE_FRAMES] = frames[place : place + VALUE_FRAMES]
+        for start in motif_batch.values:
+            targets[start : start + VALUE_FRAMES] = frames[start : start + VALUE_FRAMES]
         inputs = torch.cat([begin, frames[:-1]])
         return on_device(Batch(inputs[None], targets[None], torch.zeros(1, dtype=torch.int64)), self.fabric)
 

@@ -41,8 +41,8 @@ def test_later_positions_have_no_influence() -> None:
     count = 2 * CHUNK + 9
     values = torch.randn(3, 1, 2, count, 8, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     changed = values.clone()
-    place = CHUNK + 5
-    changed[:, :, :, place:] += 1
+    position = CHUNK + 5
+    changed[:, :, :, position:] += 1
     before, after = causal_attention(*values), causal_attention(*changed)
-    assert torch.equal(before[:, :, :place], after[:, :, :place])
-    assert not torch.equal(before[:, :, place:], after[:, :, place:])
+    assert torch.equal(before[:, :, :position], after[:, :, :position])
+    assert not torch.equal(before[:, :, position:], after[:, :, position:])

@@ -35,7 +35,7 @@ def code_prior(seed: int = 0, **changes: int) -> CodePrior:
     return CodePrior(**{**sizes, **changes}).eval()
 
 
-def untrained(architecture: str, **changes: int) -> Prior:
+def untrained_prior(architecture: str, **changes: int) -> Prior:
     shape = {
         "architecture": architecture,
         "codebook_size": SIZE,
@@ -50,12 +50,12 @@ def untrained(architecture: str, **changes: int) -> Prior:
     }
     shape |= changes
     torch.manual_seed(0)
-    words = torch.randn(LEVELS, int(shape["codebook_size"]), int(shape["codeword_size"]) or 5)
-    return build_prior(PriorShape(**shape), words).eval()  # type: ignore[arg-type]
+    codewords = torch.randn(LEVELS, int(shape["codebook_size"]), int(shape["codeword_size"]) or 5)
+    return build_prior(PriorShape(**shape), codewords).eval()  # type: ignore[arg-type]
 
 
 def prior(architecture: str, **changes: int) -> Prior:
-    model = untrained(architecture, **changes)
+    model = untrained_prior(architecture, **changes)
     with torch.no_grad():  # untrained, differences would drown in rounding
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -142,10 +142,10 @@ def test_every_code_is_guessed_from_those_before_it_by_perturbation(architecture
 def test_every_code_is_guessed_from_those_before_it_by_gradient(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, positions = window(count=1)
-    read: list[Tensor] = []
-    model.position_embedding.register_forward_hook(lambda *args: read.append(args[2]) or args[2].retain_grad())  # type: ignore[union-attr]
+    embedded: list[Tensor] = []
+    model.position_embedding.register_forward_hook(lambda *args: embedded.append(args[2]) or args[2].retain_grad())  # type: ignore[union-attr]
     model(inputs, targets, positions)[0, 4, 0, :SIZE].sum().backward()
-    gradient = read[0].grad
+    gradient = embedded[0].grad
     assert gradient is not None
     assert gradient[0, 5:].abs().max() == 0
     assert (gradient[0, :5].abs().sum(dim=-1) > 0).all()
@@ -159,8 +159,8 @@ def test_what_is_ignored_has_no_influence(architecture: str, first: int) -> None
     before = model(inputs, targets, positions)
     inputs[:, 6:], targets[:, 6:] = 0, IGNORED
     after = model(inputs, targets, positions)
-    known = 6 - (LEVELS - 1 if architecture == "delay" else 0)
-    torch.testing.assert_close(after[:, :known], before[:, :known], rtol=0, atol=1e-5)
+    comparable = 6 - (LEVELS - 1 if architecture == "delay" else 0)
+    torch.testing.assert_close(after[:, :comparable], before[:, :comparable], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -177,8 +177,9 @@ def test_sampling_step_by_step_sees_the_logits_of_the_whole(architecture: str) -
     with torch.inference_mode():
         frames = [sampler.next_frame(follow) for _ in range(CONTEXT)]
     assert torch.equal(torch.stack(frames, dim=1), targets)
-    known = CONTEXT - (LEVELS - 1 if architecture == "delay" else 0)  # then the window knows no further coarse codes
-    torch.testing.assert_close(seen[:, :known], expected[:, :known], rtol=0, atol=5e-5)
+    # At the end of its window a delay prior lacks the coarser codes of later frames.
+    comparable = CONTEXT - (LEVELS - 1 if architecture == "delay" else 0)
+    torch.testing.assert_close(seen[:, :comparable], expected[:, :comparable], rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -194,9 +195,15 @@ def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architec
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) -> None:
-    size, words = 128, 0 if architecture == "flat" else 16
-    sizes = {"codebook_size": size, "codeword_size": words, "context_frames": 32, "hidden_size": 256, "num_layers": 4}
-    model = untrained(architecture, **sizes)
+    size, codewords = 128, 0 if architecture == "flat" else 16
+    sizes = {
+        "codebook_size": size,
+        "codeword_size": codewords,
+        "context_frames": 32,
+        "hidden_size": 256,
+        "num_layers": 4,
+    }
+    model = untrained_prior(architecture, **sizes)
     codes = torch.randint(size, (4, 33, LEVELS))
     with torch.no_grad():
         logits = model(codes[:, :-1], codes[:, 1:], torch.zeros(4, dtype=torch.int64))
@@ -208,7 +215,7 @@ def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) ->
 def test_windows_know_their_place(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, _ = window(first=3)
-    near, far = (model(inputs, targets, torch.full((2,), place)) for place in (3, 90))
+    near, far = (model(inputs, targets, torch.full((2,), position)) for position in (3, 90))
     assert not torch.allclose(near[..., :SIZE], far[..., :SIZE], atol=1e-3)
 
 

@@ -16,18 +16,20 @@ from distill.training.interruption import Interruption
 
 
 def test_every_recording_is_held_out_once_and_groups_stay_together() -> None:
-    learnt = data(recordings(0, 7), recordings(1, 3))
+    prior_data = data(recordings(0, 7), recordings(1, 3))
     groups = ["a", "a", "b", "c", "d", "d", "d"]
-    learnt = type(learnt)(learnt.train, groups, learnt.held_out, ["e", "f", "f"], learnt.codebooks, learnt.codes)
-    parts = fold_data(learnt, 3, seed=0)
+    prior_data = type(prior_data)(
+        prior_data.train, groups, prior_data.held_out, ["e", "f", "f"], prior_data.codebooks, prior_data.codes
+    )
+    parts = fold_data(prior_data, 3, seed=0)
     held_out = [codes.tobytes() for part in parts for codes in part.held_out]
-    everything = [views[0].tobytes() for views in learnt.train] + [codes.tobytes() for codes in learnt.held_out]
+    everything = [views[0].tobytes() for views in prior_data.train] + [codes.tobytes() for codes in prior_data.held_out]
     assert sorted(held_out) == sorted(everything)
     for part in parts:
         assert not set(part.train_groups) & set(part.held_out_groups)
         assert len(part.train) + len(part.held_out) == 10
         assert len(part.train_groups) == len(part.train)
-    assert [p.held_out_groups for p in parts] != [p.held_out_groups for p in fold_data(learnt, 3, seed=1)]
+    assert [p.held_out_groups for p in parts] != [p.held_out_groups for p in fold_data(prior_data, 3, seed=1)]
 
 
 @pytest.mark.parametrize("folds", [1, 11])
@@ -40,20 +42,20 @@ def test_folds_without_sounds_are_a_sentence(folds: int) -> None:
 def test_folds_say_how_sure_the_figure_is_and_large_corpora_need_none(
     tmp_path: Path, capsys: Any, count: int, expected: int
 ) -> None:
-    learnt = data(recordings(0, count), recordings(1, 3))
+    prior_data = data(recordings(0, count), recordings(1, 3))
     fabric = make_fabric(Execution("cpu", "fp32"))
     with ProgressReport("prior") as progress:
         settings = config(epochs=2, folds=3)
         store = CheckpointStore(tmp_path / "run")
         figures = measure_folds(
-            planned_folds(learnt, settings, 0), settings, 0, fabric, store, progress, Interruption()
+            planned_folds(prior_data, settings, 0), settings, 0, fabric, store, progress, Interruption()
         )
-    said = capsys.readouterr().err
-    assert said.count("bits per second of audio") == expected
+    reported = capsys.readouterr().err
+    assert reported.count("bits per second of audio") == expected
     if expected:
         assert set(figures) == {"folds/val_bits_per_second", "folds/standard_error"}
         assert figures["folds/standard_error"] > 0
-        assert planned_folds(learnt, config(epochs=2), 0) == []
+        assert planned_folds(prior_data, config(epochs=2), 0) == []
     else:
         assert figures == {}
-        assert "prior.folds: left out, from 20 recordings on one split says enough" in said
+        assert "prior.folds: left out, from 20 recordings on one split says enough" in reported

@@ -11,116 +11,122 @@ from distill.prior.pointer_mixture import AGES, PointerMixture
 LEVELS, SIZE, WIDTH = 3, 5, 4
 
 
-def mixture(frames: int = 6) -> tuple[PointerMixture, list[torch.Tensor]]:
+def model_and_inputs(frames: int = 6) -> tuple[PointerMixture, list[torch.Tensor]]:
     torch.manual_seed(1)
-    recall = PointerMixture(LEVELS, SIZE, WIDTH)
-    for parameter in recall.parameters():
+    model = PointerMixture(LEVELS, SIZE, WIDTH)
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     inputs = torch.randint(SIZE, (2, frames, LEVELS))
     inputs[:, 0] = SIZE  # the begin mark
     targets = torch.randint(SIZE, (2, frames, LEVELS))
     targets[:, :-1] = inputs[:, 1:]
-    logits, deep = torch.randn(2, frames, LEVELS, SIZE + 2), torch.randn(2, frames, LEVELS, WIDTH)
-    return recall, [logits, deep, inputs, targets]
+    logits, hidden = torch.randn(2, frames, LEVELS, SIZE + 2), torch.randn(2, frames, LEVELS, WIDTH)
+    return model, [logits, hidden, inputs, targets]
 
 
-def slow(
-    recall: PointerMixture,
+def slow_probabilities(
+    model: PointerMixture,
     logits: torch.Tensor,
-    deep: torch.Tensor,
+    hidden: torch.Tensor,
     inputs: torch.Tensor,
     targets: torch.Tensor,
-    where: tuple[int, int, int],
+    index: tuple[int, int, int],
 ) -> list[float]:
     """Probabilities of one place, frame by frame."""
-    recall = copy.deepcopy(recall).requires_grad_(False)
-    row, place, level = where
-    sentinel = float(recall.sentinel(deep[row, place, level])) + float(recall.threshold[level])
-    total = (logits[row, place, level].softmax(0) * math.exp(sentinel)).tolist()
-    for past in range(place + 1):
+    model = copy.deepcopy(model).requires_grad_(False)
+    row, position, level = index
+    sentinel = float(model.sentinel(hidden[row, position, level])) + float(model.threshold[level])
+    total = (logits[row, position, level].softmax(0) * math.exp(sentinel)).tolist()
+    for past in range(position + 1):
         code = int(inputs[row, past, level])
         if code >= SIZE:
             continue
-        score = float(recall.age[level, max(i for i, age in enumerate(AGES) if age <= place - past)])
+        score = float(model.age[level, max(i for i, age in enumerate(AGES) if age <= position - past)])
         for other in range(LEVELS):
-            if other < level and inputs[row, past, other] == targets[row, place, other]:
-                score += float(recall.same[level, other])
-            if past > 0 and inputs[row, past - 1, other] == inputs[row, place, other]:
-                score += float(recall.same[level, LEVELS + other])
+            if other < level and inputs[row, past, other] == targets[row, position, other]:
+                score += float(model.agreement[level, other])
+            if past > 0 and inputs[row, past - 1, other] == inputs[row, position, other]:
+                score += float(model.agreement[level, LEVELS + other])
         total[code] += math.exp(score)
     return [value / sum(total) for value in total]
 
 
 def test_it_is_what_a_slow_loop_makes() -> None:
-    recall, parts = mixture()
-    found = recall(*parts).softmax(dim=-1)
+    model, parts = model_and_inputs()
+    found = model(*parts).softmax(dim=-1)
     for row in range(2):
-        for place in range(6):
+        for position in range(6):
             for level in range(LEVELS):
-                expected = torch.tensor(slow(recall, *parts, (row, place, level)))
-                torch.testing.assert_close(found[row, place, level], expected, rtol=1e-4, atol=1e-6)
+                expected = torch.tensor(slow_probabilities(model, *parts, (row, position, level)))
+                torch.testing.assert_close(found[row, position, level], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_level_by_level_of_one_frame_it_is_the_same() -> None:
-    recall, (logits, deep, inputs, targets) = mixture()
-    whole = recall(logits, deep, inputs, targets)
+    model, (logits, hidden, inputs, targets) = model_and_inputs()
+    whole = model(logits, hidden, inputs, targets)
     with torch.no_grad():
-        recalled = PointerMixtureDecoder(recall, inputs.shape[1] + 1)
-        recalled.begin(inputs)
+        decoder = PointerMixtureDecoder(model, inputs.shape[1] + 1)
+        decoder.start_frame(inputs)
         for level in range(LEVELS):
-            sentinel = recall.sentinel(deep[:, -1, level])[:, 0] + recall.threshold[level]
-            alone = recalled.mixed(logits[:, -1, level], sentinel, level)
-            torch.testing.assert_close(alone.softmax(-1), whole[:, -1, level].softmax(-1))
-            recalled.say(level, targets[:, -1, level])
+            sentinel = model.sentinel(hidden[:, -1, level])[:, 0] + model.threshold[level]
+            single = decoder.mix(logits[:, -1, level], sentinel, level)
+            torch.testing.assert_close(single.softmax(-1), whole[:, -1, level].softmax(-1))
+            decoder.update(level, targets[:, -1, level])
 
 
 def test_gradients_are_finite_where_probabilities_are_nothing() -> None:
-    recall, (logits, deep, inputs, targets) = mixture()
+    model, (logits, hidden, inputs, targets) = model_and_inputs()
     logits[..., 2] = -1e4
     logits.requires_grad_()
-    (-recall(logits, deep, inputs, targets).log_softmax(-1)[..., 0]).sum().backward()
+    (-model(logits, hidden, inputs, targets).log_softmax(-1)[..., 0]).sum().backward()
     assert torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
-    assert all(torch.isfinite(parameter.grad).all() for parameter in recall.parameters())
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
 def test_what_is_near_is_the_whole_where_it_reaches_as_far() -> None:
-    recall, (logits, deep, inputs, targets) = mixture(11)
+    model, (logits, hidden, inputs, targets) = model_and_inputs(11)
     nothing = torch.zeros_like(logits)
-    expected = recall(logits, deep, inputs, targets)
-    none_before = inputs[:, :0]
+    expected = model(logits, hidden, inputs, targets)
+    no_prefix = inputs[:, :0]
     for reach in (11, 12, 40):
-        found = recall.near(logits, deep, inputs, targets, none_before, reach, nothing)
+        found = model.forward_windowed(logits, hidden, inputs, targets, no_prefix, reach, nothing)
         torch.testing.assert_close(found, expected)
 
 
 def test_what_is_near_is_what_a_window_of_the_last_frames_holds() -> None:
     """Frame by frame: all but the last frames before it are marks, which nobody recalls."""
-    recall, (logits, deep, inputs, targets) = mixture(13)
-    reach, far = 4, torch.rand(logits.shape)
+    model, (logits, hidden, inputs, targets) = model_and_inputs(13)
+    reach, retrieved = 4, torch.rand(logits.shape)
     for cut in (0, 3, 9):
-        found = recall.near(
-            logits[:, cut:], deep[:, cut:], inputs[:, cut:], targets[:, cut:], inputs[:, :cut], reach, far[:, cut:]
+        found = model.forward_windowed(
+            logits[:, cut:],
+            hidden[:, cut:],
+            inputs[:, cut:],
+            targets[:, cut:],
+            inputs[:, :cut],
+            reach,
+            retrieved[:, cut:],
         )
-        for place in range(cut, 13):
+        for position in range(cut, 13):
             window = inputs.clone()
-            window[:, : max(0, place - reach)] = SIZE  # the frame before the oldest is still known
-            alone = recall.of_choices(
-                logits[:, place : place + 1],
-                deep[:, place : place + 1],
-                window[:, : place + 1],
-                targets[:, place : place + 1],
-                far[:, place : place + 1],
+            window[:, : max(0, position - reach)] = SIZE  # the frame before the oldest is still known
+            single = model.forward_candidates(
+                logits[:, position : position + 1],
+                hidden[:, position : position + 1],
+                window[:, : position + 1],
+                targets[:, position : position + 1],
+                retrieved[:, position : position + 1],
                 reach,
             )
-            torch.testing.assert_close(found[:, place - cut], alone[:, 0])
+            torch.testing.assert_close(found[:, position - cut], single[:, 0])
 
 
 def test_what_codes_weigh_besides_is_added() -> None:
-    recall, (logits, deep, inputs, targets) = mixture(5)
-    far = torch.zeros_like(logits)
-    before = recall.near(logits, deep, inputs, targets, inputs[:, :0], 5, far).exp()
-    far[..., 2] = 7.0
-    after = recall.near(logits, deep, inputs, targets, inputs[:, :0], 5, far).exp()
+    model, (logits, hidden, inputs, targets) = model_and_inputs(5)
+    retrieved = torch.zeros_like(logits)
+    before = model.forward_windowed(logits, hidden, inputs, targets, inputs[:, :0], 5, retrieved).exp()
+    retrieved[..., 2] = 7.0
+    after = model.forward_windowed(logits, hidden, inputs, targets, inputs[:, :0], 5, retrieved).exp()
     others = [code for code in range(SIZE + 2) if code != 2]
     torch.testing.assert_close(after[..., others], before[..., others])
     assert (after[..., 2] > before[..., 2]).all()

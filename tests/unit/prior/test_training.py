@@ -32,8 +32,8 @@ ARCHITECTURES = ("frame", "delay", "flat", "memory")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_learns_a_pattern_and_reports_what_the_design_names(architecture: str) -> None:
     events: list[Any] = []
-    learnt = data(recordings(0, 40), recordings(1, 5))
-    training = fit_prior(learnt, config(architecture=architecture), 0, FABRIC, callback=events.append)
+    prior_data = data(recordings(0, 40), recordings(1, 5))
+    training = fit_prior(prior_data, config(architecture=architecture), 0, FABRIC, callback=events.append)
     epochs = [event for event in events if isinstance(event, PriorEpochMetrics)]
     assert epochs[0].val_perplexity > 3
     assert epochs[-1].best_perplexity < 2
@@ -60,8 +60,8 @@ def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
     assert (span == context) != (architecture == "memory")
     by_level: dict[int, list[float]] = {0: [], 1: []}
     for codes in held_out:
-        marks = np.full((1, LEVELS), bos_token(SIZE)), np.full((1, LEVELS), eos_token(SIZE))
-        sequence = torch.from_numpy(np.concatenate([marks[0], codes, marks[1]]))
+        special = np.full((1, LEVELS), bos_token(SIZE)), np.full((1, LEVELS), eos_token(SIZE))
+        sequence = torch.from_numpy(np.concatenate([special[0], codes, special[1]]))
         for target in range(1, len(sequence)):
             start = (target - 1) // span * span
             stop = min(start + span, len(sequence) - 1)
@@ -86,20 +86,20 @@ def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
 
 
 def test_two_trainings_give_the_same_weights() -> None:
-    learnt = data(recordings(0, 6), recordings(1, 3))
-    one, two, other = (fit_prior(learnt, config(epochs=2, dropout=0.3), seed, FABRIC) for seed in (5, 5, 6))
+    prior_data = data(recordings(0, 6), recordings(1, 3))
+    one, two, other = (fit_prior(prior_data, config(epochs=2, dropout=0.3), seed, FABRIC) for seed in (5, 5, 6))
     assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
     assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
 
 
 def test_the_best_epoch_is_what_a_model_that_overfits_ends_with() -> None:
     """Noise can only be learnt by heart: held-out loss turns, and the weights of its lowest point are what is kept."""
-    learnt = data(noise(0, 6), noise(1, 6))
-    training = fit_prior(learnt, config(epochs=60, learning_rate=5e-3, patience=0), 0, FABRIC)
+    prior_data = data(noise(0, 6), noise(1, 6))
+    training = fit_prior(prior_data, config(epochs=60, learning_rate=5e-3, patience=0), 0, FABRIC)
     losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.5
     assert training.result.best_epoch == losses.index(min(losses)) < 59
-    nats, tokens = validate_prior_epoch(training.model, CodeSequences(learnt.held_out, SIZE, LEVELS), 4, FABRIC)
+    nats, tokens = validate_prior_epoch(training.model, CodeSequences(prior_data.held_out, SIZE, LEVELS), 4, FABRIC)
     assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
     assert training.complete.best_perplexity == pytest.approx(math.exp(min(losses)))
     assert training.complete.final_perplexity > training.complete.best_perplexity
@@ -125,14 +125,14 @@ def test_cancelling_stops_within_a_step() -> None:
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "WATCH_STEPS", 4)
-    learnt, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
-    killed_and_resumed(learnt, settings, CheckpointStore(tmp_path / "run"), kill_at)
+    prior_data, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
+    killed_and_resumed(prior_data, settings, CheckpointStore(tmp_path / "run"), kill_at)
 
 
 def test_an_epoch_by_hand_lowers_the_loss() -> None:
-    learnt = data(recordings(0, 12), recordings(1, 5))
-    training = fit_prior(learnt, config(epochs=1), 0, FABRIC)
-    sampler = WindowSampler(learnt.train, SIZE, LEVELS, training.model.context_frames, 4, 0)
+    prior_data = data(recordings(0, 12), recordings(1, 5))
+    training = fit_prior(prior_data, config(epochs=1), 0, FABRIC)
+    sampler = WindowSampler(prior_data.train, SIZE, LEVELS, training.model.context_frames, 4, 0)
     model, optimizer = FABRIC.setup(training.model, torch.optim.AdamW(training.model.parameters(), lr=3e-3))
     losses = [train_prior_epoch(model, sampler.batches(epoch, 0), optimizer, FABRIC, 1.0) for epoch in range(8)]
     assert losses[-1] < 0.7 * losses[0]
@@ -150,12 +150,12 @@ def test_every_view_is_learnt_from_and_held_out_ones_have_one() -> None:
 
 
 def test_an_epoch_is_a_function_of_seed_and_number_and_can_be_entered_anywhere() -> None:
-    learnt = [[codes] for codes in recordings(0, 12)]
+    prior_data = [[codes] for codes in recordings(0, 12)]
 
     def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
         return [batch.targets.flatten().tolist() for batch in sampler.batches(epoch, skip)]
 
-    sampler, again = (WindowSampler(learnt, SIZE, LEVELS, 6, 3, 9) for _ in range(2))
+    sampler, again = (WindowSampler(prior_data, SIZE, LEVELS, 6, 3, 9) for _ in range(2))
     assert order(sampler, 4) == order(again, 4)
     assert order(sampler, 4)[2:] == order(again, 4, 2)
     assert order(sampler, 4) != order(sampler, 5)
@@ -163,11 +163,11 @@ def test_an_epoch_is_a_function_of_seed_and_number_and_can_be_entered_anywhere()
 
 
 def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
-    learnt = [[codes] * 2 for codes in recordings(0, 40)]
+    prior_data = [[codes] * 2 for codes in recordings(0, 40)]
     labels = [number % 3 for number in range(40)]
 
     def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
-        sampler = WindowSampler(learnt, SIZE, LEVELS, 30, 4, 9, labels, dropout)
+        sampler = WindowSampler(prior_data, SIZE, LEVELS, 30, 4, 9, labels, dropout)
         return [batch.labels.tolist() for batch in sampler.batches(epoch, skip) if batch.labels is not None]
 
     assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
@@ -176,7 +176,7 @@ def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
     assert seen(3, 0.5) != seen(4, 0.5)
     kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
     assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
-    assert next(iter(WindowSampler(learnt, SIZE, LEVELS, 30, 4, 9).batches(0, 0))).labels is None
+    assert next(iter(WindowSampler(prior_data, SIZE, LEVELS, 30, 4, 9).batches(0, 0))).labels is None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -213,9 +213,9 @@ def test_the_past_is_thinned_only_where_labels_can_say_more() -> None:
 
 
 def test_codes_in_memory_take_two_bytes_each_whatever_the_windows() -> None:
-    learnt = [[codes] for codes in noise(0, 20, frames=500)]
+    prior_data = [[codes] for codes in noise(0, 20, frames=500)]
     for context in (4, 100):
-        sampler = WindowSampler(learnt, SIZE, LEVELS, context, 8, 0)
+        sampler = WindowSampler(prior_data, SIZE, LEVELS, context, 8, 0)
         assert sampler.sequences.frames.nbytes == 2 * LEVELS * (20 * 500 + 2 * 20)
 
 
@@ -239,12 +239,14 @@ def test_geometry_is_what_codes_share() -> None:
     rng = np.random.default_rng(0)
     train = [2 * rng.integers(0, SIZE // 2, (1, 1)).repeat(14, 0).repeat(LEVELS, 1) for _ in range(40)]
     held_out = [codes + 1 for codes in train[:10]]
-    learnt = data(train, held_out)
+    prior_data = data(train, held_out)
     pairs = torch.randn(LEVELS, SIZE // 2, 4, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=1)
     near = pairs + 0.05 * torch.randn(pairs.shape, generator=torch.Generator().manual_seed(1))
     figures = []
     for geometry in (True, False):
-        changed = type(learnt)(learnt.train, learnt.train_groups, held_out, learnt.held_out_groups, near, GEOMETRY)
+        changed = type(prior_data)(
+            prior_data.train, prior_data.train_groups, held_out, prior_data.held_out_groups, near, GEOMETRY
+        )
         training = fit_prior(
             changed, config(architecture="delay", epochs=30, geometry=geometry, weight_decay=0.0), 0, FABRIC
         )

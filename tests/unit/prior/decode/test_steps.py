@@ -29,9 +29,9 @@ def test_places_are_made_many_at_once_and_are_what_was_asked_for() -> None:
         made.append(first)
         return torch.arange(first, first + count)
 
-    ahead = Lookahead(make)
-    asked = [3, 4, 5, 60, 66, 67, 400, 10]
-    assert [int(ahead.at(place)) for place in asked] == asked
+    lookahead = Lookahead(make)
+    positions = [3, 4, 5, 60, 66, 67, 400, 10]
+    assert [int(lookahead.at(position)) for position in positions] == positions
     assert made == [3, 67, 400, 10]
 
 
@@ -47,6 +47,6 @@ def test_steps_know_what_the_whole_knows(rotary: bool, batch: int) -> None:
         whole = stack(x, KeyValueCache(stack, batch, 9), start)
         decoder = Decoder(stack, batch, 9)
         stack(x[:, :prefilled], decoder.cache, start)
-        steps = [decoder(x[:, place], start + place) for place in range(prefilled, 9)]
+        steps = [decoder(x[:, position], start + position) for position in range(prefilled, 9)]
     assert decoder.cache.length == 9
     torch.testing.assert_close(torch.stack(steps, dim=1), whole[:, prefilled:], rtol=0, atol=1e-5)

@@ -105,5 +105,5 @@ def test_what_can_be_told_apart_follows_the_formula(size: int, tolerance: float)
 
 def test_taps_are_a_causal_convolution() -> None:
     inputs, taps = torch.randn(2, 9, 3), torch.randn(4, 3)
-    expected = torch.stack([(inputs[:, place : place + 4] * taps).sum(dim=1) for place in range(6)], dim=1)
+    expected = torch.stack([(inputs[:, position : position + 4] * taps).sum(dim=1) for position in range(6)], dim=1)
     torch.testing.assert_close(sum_of_taps(inputs, taps), expected)

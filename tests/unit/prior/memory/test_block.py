@@ -56,9 +56,9 @@ def test_update_and_project_are_run_position_by_position() -> None:
     together, alone = QKProjection(memory), QKProjection(memory)
     query, key = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2)
     rows = []
-    for place in range(20):
-        alone.update(key[:, :, place])
-        rows.append(alone.project(query[:, :, place]))
+    for position in range(20):
+        alone.update(key[:, :, position])
+        rows.append(alone.project(query[:, :, position]))
     torch.testing.assert_close(together.run(query, key, 8), torch.stack(rows, dim=2))
     torch.testing.assert_close(together.M_t, alone.M_t)
     torch.testing.assert_close(together.norm_sum, alone.norm_sum)
@@ -75,24 +75,24 @@ def test_values_are_read_position_by_position() -> None:
     together, alone = ValueMemory(start, 1), ValueMemory(start, 1)
     query, key, value = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2), unit(1, 2, 20, 3, seed=3)
     rows = []
-    for place in range(20):
-        alone.update(key[:, :, place], value[:, :, place])
-        rows.append(alone.read(query[:, :, place]))
+    for position in range(20):
+        alone.update(key[:, :, position], value[:, :, position])
+        rows.append(alone.read(query[:, :, position]))
     torch.testing.assert_close(together.run(query, key, value, 8), torch.stack(rows, dim=2))
     torch.testing.assert_close(together.sums, alone.sums)
 
 
 def in_shards(keys: list[Tensor], values: list[Tensor], memory: PersistentMemory) -> list[Tensor]:
     """What is read of both memories, shard by shard; of two heads the first is carried."""
-    projection, held = QKProjection(memory), ValueMemory(torch.zeros(1, 2, 36, 3, dtype=torch.float64), 1)
+    projection, value_memory = QKProjection(memory), ValueMemory(torch.zeros(1, 2, 36, 3, dtype=torch.float64), 1)
     read = []
     for number, (key, value) in enumerate(zip(keys, values, strict=True)):
         if number:
             projection.reset_at_shard_boundary()
-            held.reset_at_shard_boundary()
-            assert not held.sums.requires_grad
+            value_memory.reset_at_shard_boundary()
+            assert not value_memory.sums.requires_grad
         query = unit(1, 2, SHARD, 8, seed=50)
-        read.append(torch.cat([projection.run(query, key, 8), held.run(query, key, value, 8)], dim=3))
+        read.append(torch.cat([projection.run(query, key, 8), value_memory.run(query, key, value, 8)], dim=3))
     return read
 
 
@@ -131,7 +131,7 @@ def stack(size: MemorySize = SIZE, dtype: torch.dtype = torch.float64) -> Memory
 
 
 def run(model: MemoryStack, x: Tensor, cuts: tuple[int, ...] = ()) -> Tensor:
-    state, parts = model.begin(len(x)), []
+    state, parts = model.initial_state(len(x)), []
     edges = [0, *cuts, x.shape[1]]
     for first, stop in itertools.pairwise(edges):
         for part in shards(first, stop - first, model.size.shard_length):
@@ -167,15 +167,15 @@ def test_one_position_after_another_is_the_whole(first: int) -> None:
     x = torch.randn(2, LONG, WIDTH, generator=torch.Generator().manual_seed(1))
     model = stack(dtype=torch.float32)
     expected = run(model, x)
-    state = model.begin(2)
+    state = model.initial_state(2)
     for part in shards(0, first, SHARD):
         state = model.run(x[:, part], state)[1]
     decoder = MemoryDecoder(model)
-    decoder.begin(state)
+    decoder.load_state(state)
     sizes = set()
-    for place in range(first, LONG):
-        found = decoder(x[:, place])
-        assert float((found - expected[:, place]).abs().max()) < 1e-4
+    for position in range(first, LONG):
+        found = decoder(x[:, position])
+        assert float((found - expected[:, position]).abs().max()) < 1e-4
         sizes.add(decoder.bytes)
     assert len(sizes) == 1
     decoder.keep(torch.tensor([1]))
@@ -186,23 +186,23 @@ def test_what_comes_later_has_no_influence_and_what_was_long_ago_has() -> None:
     x = torch.randn(1, LONG, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     model = stack()
     changed = x.clone()
-    place = SHARD + 3
-    changed[:, place] += 1
+    position = SHARD + 3
+    changed[:, position] += 1
     before, after = run(model, x), run(model, changed)
-    assert torch.equal(before[:, :place], after[:, :place])
-    assert (before[:, place + model.reach :] != after[:, place + model.reach :]).any()
+    assert torch.equal(before[:, :position], after[:, :position])
+    assert (before[:, position + model.reach :] != after[:, position + model.reach :]).any()
     for block in model.blocks:
         assert isinstance(block, AtlasMAGBlock)
         block.memory.ablated = True
     before, after = run(model, x), run(model, changed)
-    assert torch.equal(before[:, place + model.reach :], after[:, place + model.reach :])
-    assert (before[:, place : place + 2] != after[:, place : place + 2]).any()
+    assert torch.equal(before[:, position + model.reach :], after[:, position + model.reach :])
+    assert (before[:, position : position + 2] != after[:, position : position + 2]).any()
 
 
 def test_the_state_does_not_grow() -> None:
     model = stack()
     x = torch.randn(1, 4 * SHARD, WIDTH, dtype=torch.float64)
-    state, sizes = model.begin(1), []
+    state, sizes = model.initial_state(1), []
     for part in shards(0, x.shape[1], SHARD):
         state = model.run(x[:, part], state)[1]
         sizes.append(state.bytes)
@@ -219,7 +219,7 @@ def test_shards_begin_where_they_do_however_a_sequence_is_cut() -> None:
 def test_rows_of_a_state_go_on_alone() -> None:
     model = stack()
     x = torch.randn(3, 12, WIDTH, dtype=torch.float64)
-    state = model.run(x[:, :7], model.begin(3))[1]
+    state = model.run(x[:, :7], model.initial_state(3))[1]
     rows = torch.tensor([2, 0])
     alone = state._replace(blocks=tuple(block.rows(rows) for block in state.blocks))
     torch.testing.assert_close(model.run(x[rows, 7:], alone)[0], model.run(x[:, 7:], state)[0][rows])

@@ -6,7 +6,7 @@ import pytest
 
 from distill.errors import DistillError
 from distill.params import MemoryParams
-from distill.prior.memory.gate_schedule import gate_line, give_up_where_gates_are_dead, polarisation_weight
+from distill.prior.memory.gate_schedule import gate_metrics, polarisation_weight, stop_if_gates_collapse
 from distill.prior.memory.gates import GateFigures
 from distill.training.metrics_log import Line
 
@@ -16,7 +16,7 @@ def figures(std: float, polarised: float = 0.0) -> list[GateFigures]:
 
 
 def line(step: int, std: float) -> Line:
-    return {"step": step, **gate_line(figures(std))}
+    return {"step": step, **gate_metrics(figures(std))}
 
 
 def test_the_weight_stays_and_then_falls_to_a_hundredth() -> None:
@@ -30,27 +30,27 @@ def test_the_weight_stays_and_then_falls_to_a_hundredth() -> None:
 
 
 def test_dead_gates_end_training_after_a_hundred_steps() -> None:
-    give_up_where_gates_are_dead(50, 1000, figures(0.005), [])
+    stop_if_gates_collapse(50, 1000, figures(0.005), [])
     with pytest.raises(
         DistillError, match=r"step 100: expected gates .* differ by 0.01 at least, found .* 0.0050; the mem"
     ):
-        give_up_where_gates_are_dead(100, 1000, figures(0.005), [])
+        stop_if_gates_collapse(100, 1000, figures(0.005), [])
     with pytest.raises(DistillError, match=r"set prior\.architecture: frame, or prior\.memory\.fast_fail: false"):
-        give_up_where_gates_are_dead(10, 100, figures(0.005), [])  # a tenth as long
+        stop_if_gates_collapse(10, 100, figures(0.005), [])  # a tenth as long
 
 
 def test_gates_that_neither_spread_nor_decide_end_it_after_five_hundred() -> None:
     log = [line(50, 0.4), line(100, 0.1), line(150, 0.4)]
-    give_up_where_gates_are_dead(450, 1000, figures(0.1), log)
+    stop_if_gates_collapse(450, 1000, figures(0.1), log)
     with pytest.raises(DistillError, match=r"found a variance of 0.0144 after 0.0100 and 0% of them polarised"):
-        give_up_where_gates_are_dead(500, 1000, figures(0.12), log)
-    give_up_where_gates_are_dead(500, 1000, figures(0.123), log)  # half as much again
+        stop_if_gates_collapse(500, 1000, figures(0.12), log)
+    stop_if_gates_collapse(500, 1000, figures(0.123), log)  # half as much again
 
 
 def test_gates_that_decided_early_are_welcome() -> None:
     """Their variance was near its bound at the first look: it cannot grow by half."""
-    give_up_where_gates_are_dead(500, 1000, figures(0.45, polarised=0.8), [line(100, 0.45)])
+    stop_if_gates_collapse(500, 1000, figures(0.45, polarised=0.8), [line(100, 0.45)])
 
 
 def test_without_a_first_look_there_is_nothing_to_compare_with() -> None:
-    give_up_where_gates_are_dead(500, 1000, figures(0.1), [{"step": 100, "loss": 1.0}])
+    stop_if_gates_collapse(500, 1000, figures(0.1), [{"step": 100, "loss": 1.0}])

@@ -22,7 +22,7 @@ def test_figures_are_those_of_the_gates() -> None:
 
 def test_parts_together_are_the_whole() -> None:
     gates = torch.rand(2, 3, 20, 4)
-    parts = Gates.of(gates[:, :, :7]).and_those(Gates.of(gates[:, :, 7:]))
+    parts = Gates.of(gates[:, :, :7]).merge(Gates.of(gates[:, :, 7:]))
     for found, expected in zip(parts, Gates.of(gates), strict=True):
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(parts.polarisation(), (1 - (2 * gates - 1).abs()).mean())

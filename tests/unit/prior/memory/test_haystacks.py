@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distill.prior.memory.haystacks import FRAMES, KEY_FRAMES, VALUE_FRAMES, FrameSource, haystack, motif_sequence
+from distill.prior.memory.haystacks import KEY_FRAMES, MOTIF_FRAMES, VALUE_FRAMES, FrameSource, haystack, motif_sequence
 
 SIZE, LEVELS = 16, 2
 
@@ -15,15 +15,17 @@ def source() -> FrameSource:
     return FrameSource(recordings, SIZE)
 
 
-def places_of(part: np.ndarray, frames: np.ndarray) -> list[int]:
+def positions_of(part: np.ndarray, frames: np.ndarray) -> list[int]:
     return [
-        place for place in range(len(frames) - len(part) + 1) if np.array_equal(frames[place : place + len(part)], part)
+        position
+        for position in range(len(frames) - len(part) + 1)
+        if np.array_equal(frames[position : position + len(part)], part)
     ]
 
 
 def test_motifs_are_made_of_codes_that_are_used() -> None:
     motifs = source().motifs(np.random.default_rng(1), 200, 0)
-    assert motifs.shape == (200, FRAMES, LEVELS)
+    assert motifs.shape == (200, MOTIF_FRAMES, LEVELS)
     assert motifs[:, :, 0].min() >= 3
     assert set(motifs[:, 0, 0] % 2) == {0}
     assert set(motifs[:, 1, 0] % 2) == {0, 1}
@@ -35,26 +37,26 @@ def test_lessons_and_probes_share_no_motif() -> None:
 
 
 def test_stretches_are_real_frames_of_any_length() -> None:
-    given = source()
-    stretch = given.stretch(np.random.default_rng(2), 20)
-    assert stretch.shape == (20, LEVELS)
-    assert len(given.stretch(np.random.default_rng(3), 1000)) == 1000
-    long = [recording for recording in given.recordings if len(recording) >= 20]
+    frame_source = source()
+    excerpt = frame_source.excerpt(np.random.default_rng(2), 20)
+    assert excerpt.shape == (20, LEVELS)
+    assert len(frame_source.excerpt(np.random.default_rng(3), 1000)) == 1000
+    long = [recording for recording in frame_source.recordings if len(recording) >= 20]
     whole = np.random.default_rng(2)
-    if len(given.recordings[int(whole.integers(3))]) >= 20:
-        assert any(places_of(stretch, recording) for recording in long)
+    if len(frame_source.recordings[int(whole.integers(3))]) >= 20:
+        assert any(positions_of(excerpt, recording) for recording in long)
 
 
 def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_distance() -> None:
-    lesson = motif_sequence(np.random.default_rng(4), source(), 6, 50)
-    assert len(lesson.values) == 6
-    for place in lesson.values:
-        motif = lesson.frames[place - KEY_FRAMES : place + VALUE_FRAMES]
-        first, second = places_of(motif, lesson.frames)
-        assert second == place - KEY_FRAMES
-        assert second - (first + FRAMES) >= 50
-    assert lesson.frames.min() >= 0
-    assert lesson.frames.max() < SIZE
+    sequence = motif_sequence(np.random.default_rng(4), source(), 6, 50)
+    assert len(sequence.values) == 6
+    for position in sequence.values:
+        motif = sequence.frames[position - KEY_FRAMES : position + VALUE_FRAMES]
+        first, second = positions_of(motif, sequence.frames)
+        assert second == position - KEY_FRAMES
+        assert second - (first + MOTIF_FRAMES) >= 50
+    assert sequence.frames.min() >= 0
+    assert sequence.frames.max() < SIZE
 
 
 def test_recitals_are_equally_long() -> None:
@@ -64,11 +66,11 @@ def test_recitals_are_equally_long() -> None:
 
 def test_a_haystack_holds_its_motifs_and_none_of_the_absent() -> None:
     stack = haystack(np.random.default_rng(5), source(), 11, 40)
-    positions = [places_of(motif, stack.frames) for motif in stack.motifs]
+    positions = [positions_of(motif, stack.frames) for motif in stack.motifs]
     assert [len(found) for found in positions] == [1] * 11
     assert [found[0] for found in positions] == sorted(found[0] for found in positions)
-    assert len(stack.frames) - (positions[-1][0] + FRAMES) >= 40
-    assert not any(places_of(motif[:KEY_FRAMES], stack.frames) for motif in stack.absent)
+    assert len(stack.frames) - (positions[-1][0] + MOTIF_FRAMES) >= 40
+    assert not any(positions_of(motif[:KEY_FRAMES], stack.frames) for motif in stack.absent)
     assert len(stack.absent) == 11
 
 

@@ -10,7 +10,7 @@ from distill.prior.memory import retrieval as module
 from distill.prior.memory.retrieval import Retrieval, newest
 
 LEVELS, SIZE, WIDTH, KEY, REACH = 2, 5, 16, 16, 6
-MARK = SIZE
+BOS = SIZE
 
 
 def retrieval(reach: int = REACH) -> Retrieval:
@@ -28,9 +28,9 @@ def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
 
 
 def test_what_came_after_the_same_frames_is_recollected_and_nothing_before_it_came() -> None:
-    model, heard = retrieval(), frames(30)
-    twice = torch.cat([heard, heard, heard[:, :1]], dim=1)
-    weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.begin(1))
+    model, inputs = retrieval(), frames(30)
+    twice = torch.cat([inputs, inputs, inputs[:, :1]], dim=1)
+    weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
     assert (weights[0, : REACH + 1] == 0).all()
     assert torch.equal(weights[0, 33:].argmax(dim=2), twice[0, 34:])
     sure = weights[0, 33:].amax(dim=2) / weights[0, 33:].sum(dim=2)
@@ -39,29 +39,31 @@ def test_what_came_after_the_same_frames_is_recollected_and_nothing_before_it_ca
 
 def by_search(model: Retrieval, inputs: Tensor, targets: Tensor) -> Tensor:
     """Position after position and table after table, as the docstring says it."""
-    words = table(model)
-    heard = sum(words[level][inputs[0, :, level]] for level in range(LEVELS))
-    padded = torch.cat([heard.new_zeros(3, WIDTH), heard])
-    keys = [(padded[at : at + 4] * model.taps).sum(dim=0) @ model.to_key for at in range(len(heard))]
+    key_table = table(model)
+    embedded = sum(key_table[level][inputs[0, :, level]] for level in range(LEVELS))
+    padded = torch.cat([embedded.new_zeros(3, WIDTH), embedded])
+    keys = [(padded[at : at + 4] * model.taps).sum(dim=0) @ model.to_key for at in range(len(embedded))]
     keys = [key / key.norm() for key in keys]
-    weights = torch.zeros(len(heard), LEVELS, SIZE + 2, dtype=torch.float64)
+    weights = torch.zeros(len(embedded), LEVELS, SIZE + 2, dtype=torch.float64)
     for at, query in enumerate(keys):
         for number in range(module.TABLES):
             planes = model.planes[:, number * module.BITS : (number + 1) * module.BITS]
             positions = range(max(1, at - module.CAPACITY + 1), at - model.reach + 1)
-            same = [place for place in positions if torch.equal(keys[place - 1] @ planes > 0, query @ planes > 0)]
-            for place in same[-module.SLOTS :]:
+            matching = [
+                position for position in positions if torch.equal(keys[position - 1] @ planes > 0, query @ planes > 0)
+            ]
+            for position in matching[-module.SLOTS :]:
                 for level in range(LEVELS):
-                    said = inputs[0, place, level]
-                    missing = 1 - keys[place - 1] @ query
-                    score = model.worth[level] - model.sharpness[level] * missing
-                    score = score + model.certainty[level] * (-missing / module.EXACT).exp()
+                    code = inputs[0, position, level]
+                    distance = 1 - keys[position - 1] @ query
+                    score = model.base_score[level] - model.sharpness[level] * distance
+                    score = score + model.exact_score[level] * (-distance / module.EXACT_SCALE).exp()
                     for coarser in range(level):
-                        score = score + model.same[level, coarser] * (
-                            inputs[0, place, coarser] == targets[0, at, coarser]
+                        score = score + model.agreement[level, coarser] * (
+                            inputs[0, position, coarser] == targets[0, at, coarser]
                         )
-                    if said < SIZE:
-                        weights[at, level, said] += score.exp()
+                    if code < SIZE:
+                        weights[at, level, code] += score.exp()
     return weights
 
 
@@ -73,17 +75,17 @@ def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
     monkeypatch.setattr(module, "CAPACITY", capacity)
     monkeypatch.setattr(module, "BITS", 3)
     monkeypatch.setattr(module, "SLOTS", 2)
-    model, heard = retrieval(), frames(60)
-    heard[0, [0, 20]] = MARK
-    inputs, targets = heard[:, :-1], heard[:, 1:]
+    model, sequence = retrieval(), frames(60)
+    sequence[0, [0, 20]] = BOS
+    inputs, targets = sequence[:, :-1], sequence[:, 1:]
     expected = by_search(model, inputs, targets)
     assert int((expected.sum(dim=(1, 2)) > 0).sum()) > 20
-    first, state = model.run(table(model), inputs[:, :cut], targets[:, :cut], model.begin(1))
+    first, state = model.run(table(model), inputs[:, :cut], targets[:, :cut], model.initial_state(1))
     rest, state = model.run(table(model), inputs[:, cut:], targets[:, cut:], state)
     torch.testing.assert_close(torch.cat([first, rest], dim=1)[0], expected)
     assert state.keys.shape[1] == min(capacity, 59)
-    silent = model.hear(table(model), inputs, model.begin(1))
-    for one, other in zip(silent, state, strict=True):
+    updated = model.update(table(model), inputs, model.initial_state(1))
+    for one, other in zip(updated, state, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -92,40 +94,40 @@ def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.Monk
     for where in (module, decoder_module):
         monkeypatch.setattr(where, "CAPACITY", 20)
         monkeypatch.setattr(where, "BITS", 3)
-    model, heard = retrieval(), frames(60, batch=3)
-    words = table(model)
+    model, inputs = retrieval(), frames(60, batch=3)
+    key_table = table(model)
     torch.manual_seed(1)
-    read = torch.randn(LEVELS, SIZE + 2, WIDTH, dtype=torch.float64)
-    words = model.table(read)
-    expected = model.run(words, heard[:, :-1], heard[:, 1:], model.begin(3))[0]
+    vectors = torch.randn(LEVELS, SIZE + 2, WIDTH, dtype=torch.float64)
+    key_table = model.table(vectors)
+    expected = model.run(key_table, inputs[:, :-1], inputs[:, 1:], model.initial_state(3))[0]
     with torch.no_grad():
-        state = model.hear(words, heard[:, :first], model.begin(3)) if first else model.begin(3)
-        recollected = RetrievalDecoder(model, read, state)
-        size = recollected.bytes
+        state = model.update(key_table, inputs[:, :first], model.initial_state(3)) if first else model.initial_state(3)
+        decoder = RetrievalDecoder(model, vectors, state)
+        size = decoder.bytes
         for at in range(first, 59):
-            recollected.begin(heard[:, at])
+            decoder.start_frame(inputs[:, at])
             for level in range(LEVELS):
-                torch.testing.assert_close(recollected.weights(level), expected[:, at, level])
-                recollected.say(level, heard[:, at + 1, level])
-        assert recollected.bytes == size
-        recollected.keep(torch.tensor([2]))
-        assert recollected.bytes == size // 3
+                torch.testing.assert_close(decoder.weights(level), expected[:, at, level])
+                decoder.update(level, inputs[:, at + 1, level])
+        assert decoder.bytes == size
+        decoder.keep(torch.tensor([2]))
+        assert decoder.bytes == size // 3
 
 
 def test_choices_weigh_what_they_would_have_weighed() -> None:
-    model, heard = retrieval(), frames(40)
-    words, choices = table(model), frames(4, seed=9)
-    state = model.hear(words, heard[:, :-1], model.begin(1))
-    found = model.read(words, heard[:, -1:], choices, state)
+    model, inputs = retrieval(), frames(40)
+    key_table, candidates = table(model), frames(4, seed=9)
+    state = model.update(key_table, inputs[:, :-1], model.initial_state(1))
+    found = model.candidate_weights(key_table, inputs[:, -1:], candidates, state)
     for number in range(4):
-        alone, _ = model.run(words, heard[:, -1:], choices[:, number : number + 1], state)
+        alone, _ = model.run(key_table, inputs[:, -1:], candidates[:, number : number + 1], state)
         torch.testing.assert_close(found[:, number], alone[:, 0])
 
 
 def test_keys_learn_within_a_shard_and_not_from_the_one_before() -> None:
-    model, heard = retrieval(), frames(30)
-    twice = torch.cat([heard, heard], dim=1)
-    weights, state = model.run(table(model), twice[:, :-1], twice[:, 1:], model.begin(1))
+    model, inputs = retrieval(), frames(30)
+    twice = torch.cat([inputs, inputs], dim=1)
+    weights, state = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
     weights.sum().backward()
     assert model.to_key.grad is not None
     assert float(model.to_key.grad.abs().max()) > 0
@@ -146,8 +148,8 @@ def test_newest_are_the_last_of_a_hash() -> None:
 
 
 def test_ablated_it_adds_nothing_and_goes_on_writing() -> None:
-    model, heard = retrieval(), frames(40)
+    model, inputs = retrieval(), frames(40)
     model.ablated = True
-    weights, state = model.run(table(model), heard[:, :-1], heard[:, 1:], model.begin(1))
+    weights, state = model.run(table(model), inputs[:, :-1], inputs[:, 1:], model.initial_state(1))
     assert not weights.any()
     assert state.frames.shape[1] == 39

@@ -16,7 +16,7 @@ from distill.prior.data import SpanSampler, even_batches
 from distill.prior.memory import task as memory_task
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, probe_memory
-from distill.prior.task import alike_batches, validate_prior_epoch
+from distill.prior.task import similar_length_batches, validate_prior_epoch
 from distill.prior.training import fit_prior
 from distill.training import PriorMemoryMetrics
 from distill.training import trainer as engine
@@ -36,17 +36,17 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
 
 
 def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone() -> None:
-    learnt = data(returning(0, 16), returning(1, 4))
+    prior_data = data(returning(0, 16), returning(1, 4))
     events: list[Any] = []
-    training = fit_prior(learnt, settings(epochs=4), 0, FABRIC, callback=events.append)
-    plain = fit_prior(learnt, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
+    training = fit_prior(prior_data, settings(epochs=4), 0, FABRIC, callback=events.append)
+    plain = fit_prior(prior_data, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
     model, best = training.model, training.result.best_metrics
     assert isinstance(model, MemoryPrior)
     assert model.memories.reach < 24
     assert best["val_loss"] < 0.8 * plain.result.best_metrics["val_loss"]
     assert best["val_loss"] < 0.8 * best["ablated/val_loss"]
     with ablated(model):
-        nats, tokens = validate_prior_epoch(model, CodeSequences(learnt.held_out, SIZE, 2), 4, FABRIC)
+        nats, tokens = validate_prior_epoch(model, CodeSequences(prior_data.held_out, SIZE, 2), 4, FABRIC)
     assert float(nats.sum() / tokens.sum()) == pytest.approx(best["ablated/val_loss"], rel=1e-4)
     assert best["polarisation_loss"] <= 1
     gates = [event for event in events if isinstance(event, PriorMemoryMetrics)]
@@ -60,10 +60,10 @@ def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone()
 
 def test_probes_are_reported_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WATCH_STEPS", 8)
-    learnt, events = data(returning(0, 8), returning(1, 3)), []
-    without = fit_prior(learnt, settings(epochs=1), 0, FABRIC)
+    prior_data, events = data(returning(0, 8), returning(1, 3)), []
+    without = fit_prior(prior_data, settings(epochs=1), 0, FABRIC)
     monkeypatch.setattr(memory_task, "PROBE_STEPS", 8)
-    probed = fit_prior(learnt, settings(epochs=1), 0, FABRIC, callback=events.append)
+    probed = fit_prior(prior_data, settings(epochs=1), 0, FABRIC, callback=events.append)
     found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics)]
     assert found
     assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
@@ -99,11 +99,11 @@ def test_of_several_probes_the_worst_counts_and_of_ablated_ones_the_mean() -> No
 
 
 def test_a_probe_restores_mode_and_randomness() -> None:
-    learnt = data(returning(0, 8), returning(1, 3))
-    model = fit_prior(learnt, settings(epochs=1), 0, FABRIC).model
+    prior_data = data(returning(0, 8), returning(1, 3))
+    model = fit_prior(prior_data, settings(epochs=1), 0, FABRIC).model
     assert isinstance(model, MemoryPrior)
     model.train()
-    source = memory_task.FrameSource(learnt.held_out, SIZE)
+    source = memory_task.FrameSource(prior_data.held_out, SIZE)
     torch.manual_seed(3)
     state, weights = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
     first = probe_memory(model, source, FABRIC, 5)
@@ -119,20 +119,20 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
     monkeypatch.setattr(engine, "WATCH_STEPS", 3)
-    learnt = data(returning(0, 8), returning(1, 3))
+    prior_data = data(returning(0, 8), returning(1, 3))
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
-    killed_and_resumed(learnt, asked, CheckpointStore(tmp_path / "run"), 8)
+    killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 8)
 
 
 def test_dead_gates_end_training_with_a_sentence_and_the_way_there_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "WATCH_STEPS", 2)
-    monkeypatch.setattr("distill.prior.memory.gate_schedule.LEAST_STD", 0.9)  # no gates differ by so much
+    monkeypatch.setattr("distill.prior.memory.gate_schedule.MIN_STD", 0.9)  # no gates differ by so much
     store = CheckpointStore(tmp_path / "run")
-    learnt = data(returning(0, 8), returning(1, 3))
+    prior_data = data(returning(0, 8), returning(1, 3))
     with pytest.raises(DistillError, match="expected gates of the memory that differ by"):
-        fit_prior(learnt, settings(epochs=3, memory={"fast_fail": True}), 0, FABRIC, store)
+        fit_prior(prior_data, settings(epochs=3, memory={"fast_fail": True}), 0, FABRIC, store)
     assert store.newest() is not None
 
 
@@ -180,7 +180,7 @@ def test_short_recordings_have_windows_alone() -> None:
 
 
 def test_batches_are_even_and_whole() -> None:
-    windows = [memory_task_window(length) for length in (1, 1, 2, 3, 5, 30)]
+    windows = [window_of(length) for length in (1, 1, 2, 3, 5, 30)]
     for count in range(1, 7):
         batches = even_batches(windows, count)
         assert [window for batch in batches for window in batch] == windows
@@ -189,13 +189,13 @@ def test_batches_are_even_and_whole() -> None:
 
 
 def test_long_sequences_are_judged_a_few_at_a_time() -> None:
-    windows = [memory_task_window(length) for length in (2, 3, 4, 4, 9, 40)]
-    sizes = [[len(window) for window in batch] for batch in alike_batches(windows, 3, 4)]
+    windows = [window_of(length) for length in (2, 3, 4, 4, 9, 40)]
+    sizes = [[len(window) for window in batch] for batch in similar_length_batches(windows, 3, 4)]
     assert sizes == [[2, 3, 4], [4], [9], [40]]
-    assert [len(batch) for batch in alike_batches([windows[0]] * 7, 3, 4)] == [3, 3, 1]
+    assert [len(batch) for batch in similar_length_batches([windows[0]] * 7, 3, 4)] == [3, 3, 1]
 
 
-def memory_task_window(length: int) -> Any:
+def window_of(length: int) -> Any:
     from distill.codes.sequences import Window
 
     return Window(0, 0, length)
