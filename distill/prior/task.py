@@ -23,6 +23,7 @@ from distill.prior.base import Prior
 from distill.prior.data import PriorData, WindowSampler
 from distill.training.distributed import Distributed
 from distill.training.metrics_log import Line
+from distill.training.optimizer import backward
 
 SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
 
@@ -35,12 +36,10 @@ def train_prior_epoch(
     nats = tokens = 0.0
     for batch in batches:
         count = targets_in(batch)
-        loss = window_nats(model, on_device(batch, fabric)).plain.sum() / count
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=gradient_clip)
+        losses = mean_nats(model, BatchShare(on_device(batch, fabric), count))
+        backward(losses["objective"], model, optimizer, fabric, gradient_clip)
         optimizer.step()
-        nats, tokens = nats + float(loss.detach()) * count, tokens + count
+        nats, tokens = nats + float(losses["train_loss"]) * count, tokens + count
     return nats / tokens
 
 
@@ -121,6 +120,12 @@ class BatchShare:
     tokens: float
 
 
+def mean_nats(model: nn.Module, share: BatchShare, smoothing: Tensor | None = None) -> dict[str, Tensor]:
+    """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
+    nats = window_nats(model, share.batch, smoothing)
+    return {"objective": nats.smoothed.sum() / share.tokens, "train_loss": nats.plain.detach().sum() / share.tokens}
+
+
 class PriorTask:
     """What the engine trains: the next codes of random windows, judged on every code of held-out recordings."""
 
@@ -145,8 +150,7 @@ class PriorTask:
             yield BatchShare(on_device(share, self.fabric), targets_in(batch) / world)
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
-        nats, smoothed = window_nats(model, batch.batch, self.smoothing)
-        return {"objective": smoothed.sum() / batch.tokens, "train_loss": nats.detach().sum() / batch.tokens}
+        return mean_nats(model, batch, self.smoothing)
 
     def probe(self) -> float:
         with self.fabric.autocast():

@@ -14,6 +14,16 @@ from distill.training.task import TrainerSettings
 from distill.training.weight_average import WeightAverage
 
 
+def backward(
+    objective: Tensor, wrapped: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
+) -> float:
+    """Gradients of the objective, clipped to a norm; their norm before that. Both modules are set up by `fabric`."""
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(objective)
+    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=gradient_clip, error_if_nonfinite=False)
+    return float(norm) if norm is not None else 0.0
+
+
 class OptimizerStep:
     """A network that AdamW moves, on the fabric's device. `wrapped` is what computes losses."""
 
@@ -27,12 +37,7 @@ class OptimizerStep:
 
     def backward(self, objective: Tensor) -> float:
         """Gradients of the objective, clipped; their norm before that."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(objective)
-        norm = self.fabric.clip_gradients(
-            self.wrapped, self.optimizer, max_norm=self.settings.gradient_clip, error_if_nonfinite=False
-        )
-        return float(norm) if norm is not None else 0.0
+        return backward(objective, self.wrapped, self.optimizer, self.fabric, self.settings.gradient_clip)
 
     def step(self, rate: float, steps: int) -> None:
         """Move along the gradients; it is step number `steps`, from 1 on."""

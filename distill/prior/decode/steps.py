@@ -41,6 +41,7 @@ class FastLinear:
     """`[B, D]` times a weight `[E, D]` transposed, plus a bias `[E]`, for few rows.
 
     In which order and layout a product is asked for decides how fast a CPU reads the weight: see docs/decisions.md.
+    Other devices take the plain product.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -51,6 +52,8 @@ class FastLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[B, D]` to `[B, E]`."""
+        if x.device.type != "cpu":
+            return nn.functional.linear(x, self._weight, self._bias)
         rows = x.shape[0]
         if PADDED_ROWS <= rows < FULL_ROWS:
             y = torch.mm(self._weight, nn.functional.pad(x, (0, 0, 0, FULL_ROWS - rows)).t()).t()[:rows]
