@@ -149,7 +149,7 @@ class Trainer(Generic[B]):
         began = time.monotonic()
         rate = self._rate_at(self.state.step)
         torch.manual_seed(
-            derive_seed(self.settings.seed + self.fabric.global_rank, Stream.TRAINING_STEP, self.state.step)
+            derive_seed(self.settings.seed, Stream.TRAINING_STEP, self.state.step, self.fabric.global_rank)
         )
         self.model.train()
         losses = self.task.losses(self.optimizer_step.wrapped, batch)
