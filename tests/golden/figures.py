@@ -1,0 +1,111 @@
+"""Results that a change of the code should not move unseen: `PYTHONPATH=tests:. python -m golden.figures` records them.
+
+Each figure is stable to rounding between processors; what compounds rounding errors is left out. The model files were
+written by the first version that had a memory, so that what opens and generates today is what did then.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from unit.tiny import tiny_codec, write_tone
+from unit.training.coded import FABRIC, config, data, recordings
+
+import distill
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
+from distill.codec.losses import MultiScaleMelLoss
+from distill.demo.recordings import demo_recordings
+from distill.params import VQVAEParams
+from distill.prior.training import fit_prior
+from distill.seeds import Stream, derive_seed
+from distill.split import split_groups
+from distill.training import train_vqvae
+
+RECORDED = Path(__file__).with_name("recorded.json")
+MODELS = sorted((Path(__file__).parent / "models").glob("*.distill"))
+Figures = dict[str, Any]
+
+
+def rms(samples: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(samples, np.float64)))))
+
+
+def models() -> Figures:
+    """What old model files generate: lengths, loudness and how each begins."""
+    found: Figures = {}
+    for path in MODELS:
+        model = distill.load(path)
+        made = model.generate(n=2, seconds=1.0, seed=7, label="b" if path.stem == "frame" else None)
+        for number, (codes, sound, novelty) in enumerate(zip(made.codes, made.sounds, made.novelty, strict=True)):
+            found[f"{path.stem}/{number}/codes"] = codes[:4].tolist()
+            found[f"{path.stem}/{number}/samples"] = len(sound)
+            found[f"{path.stem}/{number}/rms"] = rms(sound)
+            found[f"{path.stem}/{number}/verdict"] = str(novelty.verdict)
+    return found
+
+
+def demo() -> Figures:
+    """Loudness and length of synthesised recordings."""
+    return {one.name: [len(one.samples), rms(one.samples)] for one in islice(demo_recordings(), 4)}
+
+
+def splits() -> Figures:
+    """Who is held out, and the seed of each random stream."""
+    held_out = split_groups([f"{number}.wav" for number in range(12)], 0, 0.3)
+    return {
+        "held out": sorted(name for name, side in held_out.items() if side == "val"),
+        **{stream.name: derive_seed(7, stream, 1, 2) for stream in Stream},
+    }
+
+
+def codec() -> Figures:
+    """Features, loss and decoded loudness of an untrained codec; held-out loss after two epochs of training."""
+    network = tiny_codec()
+    with tempfile.TemporaryDirectory() as folder:
+        sounds, corpus = Path(folder) / "sounds", Path(folder) / "corpus"
+        for number in range(6):
+            write_tone(sounds / f"{number}.wav", 0.4 + 0.1 * number, pitch=200.0 * (number + 1))
+        ingest(sounds, corpus, 16_000, 0.0, 1)
+        loaded = load_corpus(corpus)
+        settings = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+        params = VQVAEParams(epochs=2, crop_seconds=0.25, **settings).resolve(6)
+        training = train_vqvae(loaded, params, 0.3, 0, FABRIC)
+        tone = torch.from_numpy(loaded.pcm(loaded.entries[0], 0, 4096).astype(np.float32) / 2**15)[None]
+    codes = torch.arange(30).reshape(1, 10, 3) % 8
+    with torch.no_grad():
+        decoded = network.decode(codes)
+    return {
+        "decoded rms": rms(decoded),
+        "spectral loss": float(MultiScaleMelLoss(16_000, (256, 1024))(tone, 0.5 * tone)),
+        "training": [row["val_loss"] for row in training.result.history],
+    }
+
+
+def priors() -> Figures:
+    """Held-out nats per code of each architecture after three epochs."""
+    known, held_out = recordings(0, 12), recordings(1, 5)
+    found: Figures = {}
+    for architecture in ("frame", "memory", "delay", "flat"):
+        settings = config(architecture=architecture, epochs=3, dropout=0.1)
+        found[architecture] = [
+            row["val_loss"] for row in fit_prior(data(known, held_out), settings, 0, FABRIC).result.history
+        ]
+    return found
+
+
+GROUPS: dict[str, Callable[[], Figures]] = {
+    "models": models,
+    "demo": demo,
+    "splits": splits,
+    "codec": codec,
+    "priors": priors,
+}
+
+if __name__ == "__main__":
+    RECORDED.write_text(json.dumps({name: figures() for name, figures in GROUPS.items()}, indent=1) + "\n")
