@@ -1,1 +1,1 @@
-"""Speed and quality beside peers, measured in the same run. `make bench` runs them all."""
+"""Benchmarks of speed and quality against peers, measured in the same run: `make bench`."""

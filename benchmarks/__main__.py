@@ -1,4 +1,4 @@
-"""`make bench`: the codec beside its peers on folders of recordings, memory, training step and sounds that break codecs."""
+"""`make bench`: codecs and priors against peers, memory, speed, novelty and robustness."""
 
 import argparse
 import importlib.util
@@ -45,7 +45,7 @@ from distill.params import Params, load_params
 
 @dataclass
 class Bench:
-    """What was measured so far, and the sections that show it."""
+    """Measurements so far, and the sections of the report."""
 
     arguments: argparse.Namespace
     command: str
@@ -75,7 +75,7 @@ class Bench:
         self.sections += sections
 
     def measure_folder(self, folder: Path, params: Params, execution: Execution) -> None:
-        """The codec beside its peers on a folder, or with `--prior` the prior, with `--novelty` what is drawn, with `--labels` what was asked for, with `--long-memory` memories."""
+        """Measure on one folder what the flags ask for: by default the codec against its peers. Raises DistillError."""
         asked = self.arguments
 
         def say(text: str) -> None:
@@ -112,7 +112,7 @@ class Bench:
             self.add(sounds_section(report, self.command))
 
     def measure_around(self) -> None:
-        """What needs no folder: memory of coding and of priors, throughput, sampling, kills."""
+        """Measure what needs no folder: memory, throughput, sampling, kills."""
         if self.arguments.memory:
             for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
                 for hours in HOURS:
@@ -131,12 +131,12 @@ class Bench:
             self.made = [measure_making(model, self.say) for model in models]
             self.add(sampling_section(self.drawn, self.made, self.command))
         if self.arguments.kills:
-            self.say(f"a training killed {self.arguments.kills} times")
+            self.say(f"kills: a training killed {self.arguments.kills} times")
             self.kills.append(measure_kills(self.arguments.kills))
             self.add(kills_section(self.kills[-1], self.command))
 
     def write(self) -> None:
-        """The files that were asked for."""
+        """Write the files of `--write` and `--json`."""
         if self.arguments.write is not None:
             write_markdown(self.arguments.write, self.sections)
         if self.arguments.json is not None:
@@ -160,7 +160,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measure what the command line asks for and print it. Exit status 2 when a folder makes no corpus."""
+    """Measure what the flags ask for and print it. Exit status 2 for an unusable folder."""
     bench = Bench(_parser().parse_args(), "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:])))
     if bench.arguments.folders and importlib.util.find_spec("visqol") is None:
         bench.say("ViSQOL is left out: visqol-python is not installed; make bench installs it")
@@ -176,7 +176,7 @@ def main() -> None:
 
 
 def _what_was_measured(arguments: Sequence[str]) -> list[str]:
-    """The command line without where the results go, folders by their names alone."""
+    """The command line without its outputs and with the names of folders instead of paths."""
     kept: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if not {before, argument} & {"--write", "--json"}:
@@ -192,32 +192,34 @@ def _count(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, help="recordings; without any, what needs none is measured")
-    parser.add_argument("--seconds", type=float, default=120.0, help="training time of ours and of the original plan's")
-    parser.add_argument("--full", action="store_true", help="also train ours for all epochs of its tier")
-    parser.add_argument("--max-minutes", type=float, default=30.0, help="of the full training, at most")
+    parser.add_argument("folders", nargs="*", type=Path, help="folders of recordings")
     parser.add_argument(
-        "--splits", type=_count, default=1, help="hold others out so often, and compare over all of them"
+        "--seconds", type=float, default=120.0, help="training time of our codec and of the original plan's"
     )
-    parser.add_argument("--profile", action="store_true", help="say what a training step spends its time on")
+    parser.add_argument("--full", action="store_true", help="also train ours for all epochs of its tier")
+    parser.add_argument("--max-minutes", type=float, default=30.0, help="longest full training")
+    parser.add_argument("--splits", type=_count, default=1, help="number of splits to train and compare over")
+    parser.add_argument("--profile", action="store_true", help="profile the training step")
     parser.add_argument("--sounds", action="store_true", help="reconstruct sounds that break codecs")
     parser.add_argument(
-        "--memory", action="store_true", help="peak memory of coding 1 and 10 hours: 2 GB of disk, minutes"
+        "--memory", action="store_true", help="peak memory of encoding 1 and 10 hours: takes 2 GB of disk and minutes"
     )
     parser.add_argument("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
-    parser.add_argument("--novelty", action="store_true", help="what the novelty report says, and how like sounds are")
     parser.add_argument(
-        "--labels", action="store_true", help="how well sounds are of the folder that they are asked for by"
+        "--novelty",
+        action="store_true",
+        help="novelty verdicts on sounds with known answers, and distances of generated sounds",
+    )
+    parser.add_argument("--labels", action="store_true", help="share of labelled sounds nearest to their own label")
+    parser.add_argument("--long-memory", action="store_true", help="benefit and cost of a prior's memory")
+    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds of our prior")
+    parser.add_argument("--throughput", action="store_true", help="training throughput against other libraries")
+    parser.add_argument(
+        "--sampling", action="store_true", help="sampling against other libraries, and with models/*.distill"
     )
     parser.add_argument(
-        "--long-memory", action="store_true", help="what the memory of a prior is worth, and what it costs"
+        "--kills", type=_count, default=0, help="number of times to kill a training, whose result must not change"
     )
-    parser.add_argument("--seeds", type=_count, default=1, help="train our prior with so many seeds")
-    parser.add_argument("--throughput", action="store_true", help="training steps a second beside other libraries")
-    parser.add_argument(
-        "--sampling", action="store_true", help="drawing beside other libraries, and with models/*.distill"
-    )
-    parser.add_argument("--kills", type=_count, default=0, help="kill a training so often and see that nothing changes")
     parser.add_argument("--write", type=Path, metavar="FILE", help="update the tables of this Markdown file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, recording by recording")
     return parser

@@ -1,6 +1,6 @@
-"""A peer without a network: principal components and residual k-means of log-mel frames, Griffin-Lim back.
+"""Baseline codec without a network: PCA and residual k-means of log-mel frames, Griffin-Lim.
 
-Whatever is learnt has to beat this first. It is written without the library, so that a mistake there is not repeated here.
+A trained codec has to beat it. It shares no code with the library, so that mistakes there are not repeated here.
 """
 
 import math
@@ -27,7 +27,7 @@ LOG_FLOOR = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class NoNetworkCodec:
-    """Fitted by `fit`, then `encode` and `decode`. Fields: the projection and the codebooks, level by level."""
+    """PCA and residual k-means codec; construct it with `fit`."""
 
     mel: MelSpectrogram
     mean: Tensor  # [STACK * N_MELS]
@@ -44,7 +44,7 @@ class NoNetworkCodec:
         codebook_size: int,
         seed: int,
     ) -> Self:
-        """From training recordings `[N]` as they are."""
+        """Fit projection and codebooks to training recordings `[N]`."""
         mel = MelSpectrogram(sample_rate, 4 * hop_length, hop_length=hop_length, n_mels=N_MELS, power=1.0)
         frames = torch.cat([_stacked(mel, recording) for recording in recordings])
         mean = frames.mean(dim=0)
@@ -60,13 +60,13 @@ class NoNetworkCodec:
 
     @property
     def bits_per_second(self) -> float:
-        """Of a code with fixed length."""
+        """Bitrate of a fixed-length code."""
         levels, codewords, _ = self.codebooks.shape
         frame_rate = float(self.mel.sample_rate / (STACK * self.mel.hop_length))
         return frame_rate * levels * math.log2(codewords)
 
     def encode(self, sound: Tensor) -> Tensor:
-        """`[N]` samples to codes `[F, Q]`."""
+        """Encode samples `[N]` to codes `[F, Q]`."""
         residual = ((_stacked(self.mel, sound) - self.mean) @ self.components).numpy()
         codes = []
         for codebook in self.codebooks.numpy():
@@ -76,7 +76,7 @@ class NoNetworkCodec:
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[F, Q]` to at least as many samples as were encoded."""
+        """Decode codes `[F, Q]` to at least as many samples as were encoded."""
         latents = torch.stack([book[level] for book, level in zip(self.codebooks, codes.T, strict=True)]).sum(dim=0)
         log_mel = (latents @ self.components.T + self.mean).reshape(-1, N_MELS)
         magnitude = (10.0**log_mel @ torch.linalg.pinv(self.mel.mel_scale.fb)).clamp_min(0.0)
@@ -84,7 +84,7 @@ class NoNetworkCodec:
 
 
 def griffin_lim(magnitude: Tensor, n_fft: int, hop_length: int, rounds: int) -> Tensor:
-    """Magnitudes `[n_fft // 2 + 1, T]` of centred frames to `[(T - 1) * hop_length]` samples, always the same ones."""
+    """Griffin-Lim with a fixed seed: magnitudes `[n_fft // 2 + 1, T]` to samples `[(T - 1) * hop_length]`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         audio: Tensor = griffinlim(
@@ -103,9 +103,9 @@ def griffin_lim(magnitude: Tensor, n_fft: int, hop_length: int, rounds: int) -> 
 
 
 def _stacked(mel: MelSpectrogram, sound: Tensor) -> Tensor:
-    """`[N]` samples to `[F, STACK * N_MELS]`, the end filled with silence so that decoding gives N samples or more."""
+    """Stacked log-mel frames `[F, STACK * N_MELS]` of samples `[N]`, zero-padded to at least N samples."""
     hop = mel.hop_length
-    frames = max(STACK, -(-(len(sound) + hop) // (STACK * hop)))  # of one frame alone no window can be reflected
+    frames = max(STACK, -(-(len(sound) + hop) // (STACK * hop)))  # reflection padding needs two frames
     sound = nn.functional.pad(sound, (0, (STACK * frames - 1) * hop - len(sound)))
     log_mel: Tensor = mel(sound).clamp_min(LOG_FLOOR).log10()
     return log_mel.T.reshape(frames, STACK * N_MELS)
@@ -114,7 +114,7 @@ def _stacked(mel: MelSpectrogram, sound: Tensor) -> Tensor:
 def _kmeans(
     points: NDArray[np.float32], clusters: int, generator: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Centres `[clusters, D]` and the nearest one to each of `points` `[n, D]`: the best of several random starts."""
+    """k-means, best of KMEANS_STARTS runs: centres `[clusters, D]` and the nearest one of `points` `[n, D]`."""
     # Equal starts, as silence would give, leave a cluster empty; spare ones are unavoidable with few distinct points.
     distinct = np.unique(points, axis=0)
     best = None

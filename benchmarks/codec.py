@@ -1,4 +1,4 @@
-"""Our codec beside its peers: the same recordings to learn from, the same held-out ones to be judged on."""
+"""Our codec against its peers, with equal training and held-out recordings."""
 
 import tempfile
 import time
@@ -49,7 +49,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure on a corpus."""
+    """Measurements to make on a corpus."""
 
     seconds: float  # of training, ours and the original plan's
     full_seconds: float | None  # of the tier's whole training, at most; None leaves it out
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Level:
-    """Use of a codebook by held-out sound."""
+    """Use of a codebook on held-out recordings."""
 
     utilization: float
     perplexity: float
@@ -68,7 +68,7 @@ class Level:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """One codec. `mel` and `visqol` hold a figure for each held-out recording, NaN where there is none."""
+    """Results of one codec. `mel` and `visqol` have a value for each held-out recording, NaN where there is none."""
 
     name: str
     bits_per_second: float
@@ -87,7 +87,7 @@ class _Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of our codecs against one peer."""
+    """Paired comparison of one of our codecs with one peer."""
 
     ours: str
     peer: str
@@ -97,7 +97,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CodecReport:
-    """All that was measured on one corpus."""
+    """All measurements on one corpus."""
 
     corpus: str
     tier: str
@@ -116,7 +116,7 @@ class CodecReport:
 
 @dataclass(frozen=True, eq=False)
 class _Material:
-    """A corpus as every codec gets it: `train` to learn from, `held_out` to be judged on, `[N]` each."""
+    """Training and held-out recordings `[N]` of a corpus, with settings."""
 
     corpus: Corpus
     config: VQVAEConfig
@@ -133,7 +133,7 @@ class _Material:
 
     @property
     def sounds(self) -> list[Tensor]:
-        """The held-out sounds as codecs get them: whole frames."""
+        """The held-out recordings, padded to whole frames."""
         step = spectrogram_config_for(self.rate).samples_per_frame
         return [padded(sound, step) for sound in self.held_out]
 
@@ -147,11 +147,11 @@ class _Candidate:
 
 
 def measure_corpus(folder: Path, params: Params, plan: Plan, execution: Execution, say: Say) -> CodecReport:
-    """Ingest a folder of recordings, train everything on its training side and measure on the other. Raises AudioError."""
+    """Ingest a folder, train all codecs on its training recordings, measure on held-out ones. Raises AudioError."""
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary) / "corpus"
-        ingest(folder, place, params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
-        corpus = load_corpus(place)
+        ingested = Path(temporary) / "corpus"
+        ingest(folder, ingested, params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
+        corpus = load_corpus(ingested)
         splits = [
             _material(corpus, params, params.seed + number, make_fabric(execution)) for number in range(plan.splits)
         ]
@@ -250,7 +250,7 @@ def _compare(
 def _over_splits(
     first: Mapping[str, _Quality], others: Sequence[_Material], plan: Plan, say: Say
 ) -> dict[str, _Quality]:
-    """Ours after the given time and the peers on the held-out recordings of every split."""
+    """Quality of our codec and the peers, pooled over the held-out recordings of all splits."""
     pooled = dict(first)
     for number, material in enumerate(others):
         say(f"split {number + 2} of {len(others) + 1}")
@@ -296,7 +296,7 @@ def _train_peers(material: _Material, model: VQVAE, plan: Plan, say: Say) -> lis
 
 
 def _first(sounds: Sequence[Tensor], samples: float) -> list[Tensor]:
-    """As many of the sounds as are needed for so many samples together."""
+    """The first sounds that have `samples` samples together."""
     chosen: list[Tensor] = []
     for sound in sounds:
         if sum(map(len, chosen)) < samples:

@@ -1,4 +1,4 @@
-"""A prior's training killed again and again: it must end with the bytes of one that never was."""
+"""Resumption of a prior's training after kills: the result must equal that of an uninterrupted one."""
 
 import hashlib
 import random
@@ -30,7 +30,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Kills:
-    """What became of a training that was killed so often."""
+    """Result of a training that was killed `kills` times."""
 
     kills: int
     seconds: float  # from its first start to its end
@@ -38,7 +38,7 @@ class Kills:
 
 
 def measure_kills(count: int, seed: int = 0) -> Kills:
-    """Kill a training `count` times at random moments, let it end, and compare with one that was left alone."""
+    """Kill a training `count` times at random moments, let it end, and compare it with an uninterrupted one."""
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         alone, killed = Path(temporary) / "alone", Path(temporary) / "killed"
@@ -47,7 +47,7 @@ def measure_kills(count: int, seed: int = 0) -> Kills:
         while not (killed / RESULT).exists():
             process = _start(killed)
             assert process.stdout is not None
-            process.stdout.readline()  # it trains
+            process.stdout.readline()  # training has begun
             if done < count:
                 time.sleep(moments.uniform(0, LONGEST))
                 process.kill()
@@ -57,12 +57,12 @@ def measure_kills(count: int, seed: int = 0) -> Kills:
         return Kills(done, seconds, (alone / RESULT).read_bytes() == (killed / RESULT).read_bytes())
 
 
-def _start(place: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.kills", str(place)], stdout=subprocess.PIPE)
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.kills", str(folder)], stdout=subprocess.PIPE)
 
 
-def _train(place: Path) -> None:
-    """Some 90 seconds of training on codes with a rule and noise; the hashes of all it leaves."""
+def _train(folder: Path) -> None:
+    """Train for about 90 seconds on patterned, noisy codes, and write hashes of weights, history and log."""
     rng = np.random.default_rng(0)
     recordings = [
         np.stack([(rng.integers(64) + np.arange(90) * level) % 64 for level in (1, 3)], axis=1) for _ in range(60)
@@ -77,13 +77,13 @@ def _train(place: Path) -> None:
         CodesConfig(codebook_size=64, num_quantizers=2, frame_rate=47.0, codec_sha256=""),
     )
     config = PriorParams.model_validate({"epochs": 150, "patience": 0, "batch_size": 8}).resolve(60)
-    store = CheckpointStore(place / "checkpoints")
+    store = CheckpointStore(folder / "checkpoints")
     print("training", flush=True)
     with patch.object(engine, "CHECKPOINT_SECONDS", 0.5), patch.object(engine, "CHECKPOINT_SHARE", 0.5):
         training = fit_prior(data, config, 0, make_fabric(Execution("cpu")), store)
-    told = canonical_json({"history": training.result.history, "journal": training.result.log})
-    hashes = {"weights": weights_sha256(training.model), "told": hashlib.sha256(told.encode()).hexdigest()}
-    write_json(place / RESULT, hashes)
+    reported = canonical_json({"history": training.result.history, "journal": training.result.log})
+    hashes = {"weights": weights_sha256(training.model), "told": hashlib.sha256(reported.encode()).hexdigest()}
+    write_json(folder / RESULT, hashes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How well sounds are what they were asked to be: a corpus in folders, a prior that learns them as labels."""
+"""Conditional generation: share of labelled sounds whose nearest training recording has their label."""
 
 import math
 import tempfile
@@ -31,8 +31,7 @@ GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Asked:
-    """Sounds that were asked for by labels, or for `guidance` 0 not: the share whose nearest training recording has the
-    label, and what the report says of them."""
+    """Sounds at one guidance, unconditional for 0: label accuracy `own` of nearest recordings, and set report."""
 
     guidance: float
     own: float
@@ -41,8 +40,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class LabelsReport:
-    """What was measured on a corpus. `chance` is the share that has its label by chance, `held_out` that of held-out recordings;
-    the bits a second are theirs, with their labels, without, and of a prior that learnt none."""
+    """Label accuracy on a corpus: of sounds, by `chance`, and of held-out recordings.
+
+    `bits` are held-out bits per second with labels, without, and of a prior trained without labels.
+    """
 
     corpus: str
     recordings: int
@@ -54,30 +55,32 @@ class LabelsReport:
 
 
 def measure_labels(folder: Path, params: Params, codec_seconds: float, execution: Execution, say: Say) -> LabelsReport:
-    """Train a codec for some time and a prior with labels, and draw by each. Raises AudioError, ParamsError without folders."""
+    """Train a codec and a prior with labels, and sample each label. Raises AudioError, ParamsError without folders."""
     fabric = make_fabric(execution)
     params = params.model_copy(update={"corpus": params.corpus.model_copy(update={"labels": "folder"})})
     with tempfile.TemporaryDirectory() as temporary:
         coded = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say)
     data, codec = coded.data, coded.codec
     if data.train_labels is None or data.held_out_labels is None:
-        raise ParamsError(f"{folder}: expected recordings in folders to learn as labels, found no folder")
+        raise ParamsError(
+            f"{folder}: expected recordings in subfolders, whose names are the labels, found none; sort them into folders"
+        )
     config = params.prior_config(data.recordings)
     say(f"a prior with {len(data.labels)} labels")
     trained = fit_prior(data, config, params.seed, fabric)
     prior = trained.model
-    say("one without")
+    say("a prior without labels")
     plain = replace(data, labels=(), train_labels=None, held_out_labels=None)
     without = fit_prior(plain, config, params.seed, fabric)
     unlabelled = CodeSequences(data.held_out, data.codes.codebook_size, data.codes.num_quantizers)
     nats = float(validate_prior_epoch(prior, unlabelled, config.batch_size, fabric)[0].sum())
     seconds = sum(map(len, data.held_out)) / data.codes.frame_rate
-    say("drawing and judging")
+    say("sampling and judging")
     comparison = comparison_with(data, codec, data.held_out)
     recordings = comparison.statistics([views[0] for views in data.train], MOST_FRAMES)
 
     def nearest(sounds: Sequence[Codes]) -> NDArray[np.int64]:
-        """Labels of the training recordings that sounds are most like as a whole, by what the kernel distance compares."""
+        """Labels of the nearest training recordings by the statistics of the kernel distance."""
         apart = squared_distances(comparison.statistics(sounds, MOST_FRAMES), recordings)
         found: NDArray[np.int64] = np.array(data.train_labels)[apart.argmin(axis=1)]
         return found
@@ -87,22 +90,22 @@ def measure_labels(folder: Path, params: Params, codec_seconds: float, execution
     found = []
     for guidance in (0.0, *GUIDANCES):
         sounds: list[Codes] = []
-        right: list[int] = []
+        expected: list[int] = []
         for label, share in enumerate(shares, start=1):
             count = max(1, round(SOUNDS * share))
-            asked = label if guidance else 0
-            sounds += sample_codes(prior, count, longest, label, Sampling(guidance=guidance), label=asked)
-            right += [label] * count
-        own = float(np.mean(nearest(sounds) == np.array(right)))
+            condition = label if guidance else 0
+            sounds += sample_codes(prior, count, longest, label, Sampling(guidance=guidance), label=condition)
+            expected += [label] * count
+        own = float(np.mean(nearest(sounds) == np.array(expected)))
         found.append(Asked(guidance, own, comparison.report(sounds, comparison.novelty(sounds), 0, longest)))
-    known = np.array(data.held_out_labels)
-    own = nearest(data.held_out) == known
+    held_out_labels = np.array(data.held_out_labels)
+    own = nearest(data.held_out) == held_out_labels
     return LabelsReport(
         corpus=folder.resolve().name,
         recordings=data.recordings,
         labels=len(data.labels),
         chance=float((shares**2).sum()),
-        held_out=float(own[known > 0].mean()),
+        held_out=float(own[held_out_labels > 0].mean()),
         bits=(
             trained.result.best_metrics["val_bits_per_second"],
             nats / math.log(2) / seconds,

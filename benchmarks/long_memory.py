@@ -1,4 +1,4 @@
-"""The prior with a memory: chunk sizes, associative recall, long sequences, and what it is worth beside the same window alone."""
+"""Long memory of a prior: chunk sizes, associative recall, long sequences, and held-out bits against a plain window."""
 
 import statistics
 import tempfile
@@ -29,18 +29,18 @@ from distill.training.fabric import make_fabric
 
 LENGTH, ROUNDS = 16_384, 5
 LENGTHS = (4096, 16_384, 65_536)  # frames
-DISTANCES = (0, 1024, 4096, 16_384)  # frames between a needle and the question, at least
+DISTANCES = (0, 1024, 4096, 16_384)  # least frames between a needle and its query
 SEEDS = 3
 
 VOCABULARY, PAIRS, RECALL_LENGTH, LONGER = 256, 8, 256, 1024
-FILLERS, VALUES = 128, 64  # from these codes on there are fillers, and values
-RECALL_SECONDS, ENOUGH = 170.0, 0.995
+FILLERS, VALUES = 128, 64  # first codes of fillers and of values
+RECALL_SECONDS, SOLVED = 170.0, 0.995
 RECALL_SIZE = MemorySize(window=32, shard_length=2048, chunk_size=64, key_size=16)
 
 
 @dataclass(frozen=True)
 class RecallResult:
-    """Multi-query associative recall (Arora et al. 2023, Zoology): shares of values that are said, after training at 256 positions."""
+    """Accuracy of multi-query associative recall (Arora et al. 2023, Zoology) after training at 256 positions."""
 
     seed: int
     seconds: float
@@ -51,7 +51,7 @@ class RecallResult:
 
 @dataclass(frozen=True)
 class Length:
-    """A training step of one sequence of so many frames, and what is known of them in the end."""
+    """Time of a training step of one sequence of `frames` frames, and size of the sampler's state after it."""
 
     frames: int
     seconds: float
@@ -59,14 +59,16 @@ class Length:
 
     @property
     def microseconds(self) -> float:
-        """For each frame."""
+        """Microseconds a frame."""
         return 1e6 * self.seconds / self.frames
 
 
 @dataclass(frozen=True)
 class Use:
-    """Held-out bits a second of priors of one width, depth and window, and what `probes` found from so many frames back: the worst of
-    three seeds."""
+    """Held-out bits per second of priors of equal width, depth and window, with and without a memory.
+
+    `probes` are the worst of three seeds for each distance in frames.
+    """
 
     corpus: str
     recordings: int
@@ -81,7 +83,7 @@ class Use:
 
 @dataclass(frozen=True)
 class LongMemory:
-    """What needs no recordings."""
+    """Measurements that need no recordings."""
 
     chunks: tuple[ChunkSpeed, ...]
     recalled: tuple[RecallResult, ...]
@@ -89,7 +91,7 @@ class LongMemory:
 
 
 def measure_long_memory(say: Say) -> LongMemory:
-    """Chunk sizes, associative recall and lengths."""
+    """Measure chunk sizes, associative recall and long sequences."""
     keep_freed_memory()
     say("memory: chunk sizes")
     chunks = [speed for kind in (PLAIN, FEATURES) for speed in chunk_speeds(kind, LENGTH, ROUNDS)]
@@ -104,7 +106,7 @@ def measure_long_memory(say: Say) -> LongMemory:
 def measure_use(
     folder: Path, params: Params, codec_seconds: float, seeds: int, execution: Execution, say: Say
 ) -> list[Use]:
-    """Priors with and without a memory on the codes of a folder, with one seed after another."""
+    """Train priors with and without a memory on the codes of a folder, for each seed. Raises DistillError."""
     fabric, found = make_fabric(execution), []
     with tempfile.TemporaryDirectory() as temporary:
         data = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say).data
@@ -139,7 +141,7 @@ def measure_use(
 
 
 class _RecallNet(nn.Module):
-    """Two blocks over codes, and what they say of the next one."""
+    """Language model of two memory blocks: codes `[B, T]` to logits `[B, T, V]`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,31 +157,33 @@ class _RecallNet(nn.Module):
 
 
 def _pairs(batch: int, length: int, far: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pairs of keys and values, `far` fillers at least, then among fillers each key once more: codes `[B, T]`, and the values that
-    come after those keys, -100 elsewhere."""
+    """Recall task: key-value pairs, at least `far` fillers, then each key once more among fillers.
+
+    Returns codes `[B, T]` and targets `[B, T]`: the values at the repeated keys, -100 elsewhere.
+    """
     codes = torch.randint(FILLERS, VOCABULARY, (batch, length), generator=generator)
     keys = torch.rand(batch, VALUES, generator=generator).argsort(dim=1)[:, :PAIRS]
     values = torch.randint(VALUES, FILLERS, (batch, PAIRS), generator=generator)
     codes[:, 0 : 2 * PAIRS : 2], codes[:, 1 : 2 * PAIRS : 2] = keys, values
     slots = (length - 2 * PAIRS - far) // 2
-    asked = 2 * PAIRS + far + 2 * torch.rand(batch, slots, generator=generator).argsort(dim=1)[:, :PAIRS]
+    queries = 2 * PAIRS + far + 2 * torch.rand(batch, slots, generator=generator).argsort(dim=1)[:, :PAIRS]
     targets, rows = torch.full_like(codes, -100), torch.arange(batch)[:, None]
-    codes[rows, asked], codes[rows, asked + 1], targets[rows, asked] = keys, values, values
+    codes[rows, queries], codes[rows, queries + 1], targets[rows, queries] = keys, values, values
     return codes, targets
 
 
 @torch.no_grad()
 def _accuracy(net: _RecallNet, codes: Tensor, targets: Tensor) -> float:
-    said, known = net(codes).argmax(dim=2), targets >= 0
-    return float((said[known] == targets[known]).float().mean())
+    predicted, counted = net(codes).argmax(dim=2), targets >= 0
+    return float((predicted[counted] == targets[counted]).float().mean())
 
 
 def _recall(seed: int, rate: float = 4e-3) -> RecallResult:
-    """Train until it recalls, `RECALL_SECONDS` at most. Values are further away than the blocks' windows reach together."""
+    """Train to SOLVED, at most `RECALL_SECONDS`. Values are beyond the receptive field of the blocks' windows."""
     torch.manual_seed(seed)
     net, generator = _RecallNet(), torch.Generator().manual_seed(seed)
     far = net.stack.reach
-    asked = _pairs(256, RECALL_LENGTH, far, torch.Generator().manual_seed(1000))
+    queries = _pairs(256, RECALL_LENGTH, far, torch.Generator().manual_seed(1000))
     longer = _pairs(64, LONGER, far, torch.Generator().manual_seed(1001))
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.95))
     began, step = time.perf_counter(), 0
@@ -193,17 +197,17 @@ def _recall(seed: int, rate: float = 4e-3) -> RecallResult:
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         step += 1
-        if step % 100 == 0 and _accuracy(net, *asked) >= ENOUGH:
+        if step % 100 == 0 and _accuracy(net, *queries) >= SOLVED:
             break
     spent = time.perf_counter() - began
-    accuracy, at_length = _accuracy(net, *asked), _accuracy(net, *longer)
+    accuracy, at_length = _accuracy(net, *queries), _accuracy(net, *longer)
     with ablated(net):
-        ablated_scores = _accuracy(net, *asked)
+        ablated_scores = _accuracy(net, *queries)
     return RecallResult(seed, spent, accuracy, ablated_scores, at_length)
 
 
 def _lengths() -> list[Length]:
-    """One sequence of each length in turn, forward and backward; then what a sampler holds after it."""
+    """Forward and backward of one sequence of each length in turn; then the state of a sampler after it."""
     shape = PriorShape(
         architecture="memory",
         codebook_size=128,

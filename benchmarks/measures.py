@@ -1,4 +1,4 @@
-"""What a codec is judged by: distance and predicted opinion of each held-out recording, speed, and how sure that is."""
+"""Metrics of a codec: mel distance, ViSQOL, speed, and bootstrap intervals."""
 
 import importlib.util
 import statistics
@@ -18,17 +18,17 @@ RESAMPLES = 10_000
 
 
 class Codec(Protocol):
-    """Ours and its peers alike."""
+    """Interface of our codec and its peers."""
 
     @property
     def bits_per_second(self) -> float:
-        """Of a code with fixed length."""
+        """Bitrate of a fixed-length code."""
 
     def encode(self, sound: Tensor) -> Tensor:
-        """`[N]` samples to codes `[F, Q]`."""
+        """Encode samples `[N]` to codes `[F, Q]`."""
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[F, Q]` to at least as many samples as were encoded."""
+        """Decode codes `[F, Q]` to at least as many samples as were encoded."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of sound for each second of work."""
+    """Real-time factors of encoding and decoding."""
 
     encode: float
     decode: float
@@ -51,19 +51,19 @@ class Speed:
 
 @dataclass(frozen=True)
 class Way:
-    """How many sounds `[N]` are turned into codes `[F, Q]`, and how these are decoded."""
+    """Batch functions: sounds `[N]` to codes `[F, Q]`, and codes to sounds."""
 
     encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
     decode: Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def one_by_one(codec: Codec) -> Way:
-    """A call for each sound."""
+    """Batch functions that call the codec for each sound."""
     return Way(lambda sounds: [codec.encode(one) for one in sounds], lambda codes: [codec.decode(one) for one in codes])
 
 
 def reconstruct(codec: Codec, sound: Tensor) -> Tensor:
-    """`[N]` samples through the codes and back to `[N]`."""
+    """Encode and decode samples `[N]` to `[N]`."""
     with torch.no_grad():
         return codec.decode(codec.encode(sound))[: len(sound)]
 
@@ -75,17 +75,17 @@ def mel_distance(loss: MultiScaleMelLoss, sound: Tensor, reconstruction: Tensor)
 
 
 def mel_loss(sample_rate: int) -> MultiScaleMelLoss:
-    """The distance that is reported, which is what training reports, too."""
+    """The reported mel distance, equal to that of training."""
     return MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
 
 
 def padded(sound: Tensor, multiple: int) -> Tensor:
-    """`[N]` with silence at the end, so that N is a multiple of `multiple`."""
+    """Zero-pad `[N]` at the end to a multiple of `multiple`."""
     return nn.functional.pad(sound, (0, -len(sound) % multiple))
 
 
 def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample_rate: int) -> list[float]:
-    """ViSQOL of each pair of sounds `[N]`. NaN where it cannot say, which is everywhere if it is not installed."""
+    """ViSQOL of each pair of sounds `[N]`. NaN where it has no score, and everywhere if it is not installed."""
     if importlib.util.find_spec("visqol") is None:
         return [float("nan")] * len(sounds)
     pairs = [(one.numpy(), other.numpy()) for one, other in zip(sounds, reconstructions, strict=True)]
@@ -93,7 +93,7 @@ def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample
 
 
 def paired_difference(ours: Sequence[float], peer: Sequence[float], seed: int) -> Difference:
-    """Bootstrap over recordings; those without a figure for both are left out. All NaN if none is left."""
+    """Paired bootstrap over recordings with a finite value for both; NaN if there is none."""
     pairs = np.array([ours, peer], dtype=np.float64)  # [2, n]
     pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
     if not pairs.size:
@@ -109,7 +109,7 @@ def paired_difference(ours: Sequence[float], peer: Sequence[float], seed: int) -
 def interleaved_speeds(
     ways: Mapping[str, Way], sounds: Sequence[Tensor], sample_rate: int, rounds: int
 ) -> dict[str, Speed]:
-    """Medians over rounds in which every way takes its turn on the same sounds `[N]`; one round before does not count."""
+    """Median real-time factors over interleaved rounds on equal sounds `[N]`, after one warm-up round."""
     seconds = sum(len(sound) for sound in sounds) / sample_rate
     encoding: dict[str, list[float]] = {name: [] for name in ways}
     decoding: dict[str, list[float]] = {name: [] for name in ways}

@@ -1,6 +1,7 @@
-"""Peak memory of coding one hour of sound and ten, as long recordings and as thousands of short ones.
+"""Peak memory of encoding 1 and 10 hours of sound, as long recordings and as thousands of short ones.
 
-`python -m benchmarks.memory CORPUS` codes a corpus in this process with an untrained codec and prints its peak in MiB.
+`python -m benchmarks.memory CORPUS CODES` encodes a corpus in this process with an untrained codec and prints its peak
+in MiB.
 """
 
 import argparse
@@ -29,7 +30,7 @@ TONES = 64
 
 @dataclass(frozen=True)
 class Peak:
-    """Of one process that coded `hours` of sound in recordings of `recording_seconds`."""
+    """Peak memory of a process that encoded `hours` of sound in recordings of `recording_seconds`."""
 
     hours: float
     recording_seconds: int
@@ -40,7 +41,7 @@ class Peak:
 
 
 def measure_memory(hours: float, recording_seconds: int, seed: int) -> Peak:
-    """Write a synthetic corpus to a temporary folder and code it in a fresh process."""
+    """Write a synthetic corpus to a temporary folder and encode it in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
@@ -52,7 +53,7 @@ def measure_memory(hours: float, recording_seconds: int, seed: int) -> Peak:
 
 
 def write_synthetic_corpus(folder: Path, hours: float, recording_seconds: int, seed: int) -> int:
-    """Noise and tones as a corpus that `load_corpus` opens. Returns the number of recordings."""
+    """Write noise and tones as a corpus for `load_corpus`. Returns the number of recordings."""
     generator = np.random.default_rng(seed)
     second = _tones(generator)
     shards = ShardWriter(folder, PREFIX)
@@ -89,7 +90,7 @@ def write_synthetic_corpus(folder: Path, hours: float, recording_seconds: int, s
 
 
 def encode_here(corpus_folder: Path, codes: Path) -> tuple[float, float, float]:
-    """Code the corpus. Returns the peak memory before and after in MiB, and the seconds it took."""
+    """Encode the corpus. Returns peak memory in MiB before and after, and seconds."""
     from distill.audio.corpus import load_corpus
     from distill.codec.build import build_vqvae
     from distill.codes.encode import encode_corpus
@@ -112,7 +113,7 @@ def encode_here(corpus_folder: Path, codes: Path) -> tuple[float, float, float]:
 
 
 def _tones(generator: np.random.Generator) -> NDArray[np.int16]:
-    """Seconds of sound `[TONES, SAMPLE_RATE]`."""
+    """Tones of one second each, `[TONES, SAMPLE_RATE]`."""
     phase = 2 * np.pi * np.arange(SAMPLE_RATE) / SAMPLE_RATE
     pitches = generator.integers(40, 4000, (TONES, 1))
     return (8000 * np.sin(pitches * phase)).astype(np.int16)
@@ -121,7 +122,7 @@ def _tones(generator: np.random.Generator) -> NDArray[np.int16]:
 def _peak_mebibytes() -> float:
     status = Path("/proc/self/status")
     if status.is_file():
-        # What getrusage says of a process begins with the size of the process that started it.
+        # The peak of getrusage includes that of the parent at the fork.
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(peak.split()[1]) / 2**10
     maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

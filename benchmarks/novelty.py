@@ -1,4 +1,4 @@
-"""What the novelty report says of sounds of which one knows how new they are, and how like the corpus drawn sounds are."""
+"""Novelty verdicts on sounds with known answers, and distances of generated sounds to the corpus."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,17 @@ from distill.training.fabric import make_fabric
 
 SOUNDS = 64  # of each kind
 OVERTRAINED = 4  # times the epochs
-CHANGED = 0.05  # of the codes
+CHANGED = 0.05  # share of codes replaced at random
 OURS, OVER = "ours", "over-trained"
 SHUFFLED, UNIGRAM, UNTRAINED = "shuffled frames", "unigram", "untrained prior"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Sounds of one kind beside the corpus: verdicts, distance, variety, how long they are (10, 50, 90 %) and how unlike
-    held-out recordings in that (Kolmogorov's and Smirnov's distance, 0 to 1)."""
+    """Sounds of one kind: set report, quantiles of length (10, 50, 90 %) in seconds, and distance of lengths.
+
+    `durations` is the Kolmogorov-Smirnov statistic of their lengths and those of held-out recordings, 0 to 1.
+    """
 
     name: str
     report: SetReport
@@ -45,8 +47,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Apart:
-    """Whether sounds of the over-trained prior are more like training recordings than ours: how often one of them is, of
-    all pairs, and how many deviations that is from a half (Mann and Whitney 1947)."""
+    """Mann-Whitney test of likeness to training recordings, over-trained prior against ours (Mann and Whitney 1947).
+
+    `share` of pairs in which the over-trained sound is more similar, and its z-score.
+    """
 
     space: str
     share: float
@@ -55,8 +59,12 @@ class Apart:
 
 @dataclass(frozen=True)
 class NoveltyReport:
-    """What was measured on a corpus. `copied` and `held_out` are shares that were called copies; `durations` how unlike held-out
-    recordings training recordings are in how long they are."""
+    """Measurements on a corpus.
+
+    `copied` and `held_out` are the shares of near-copies and of held-out recordings judged `copy`.
+
+    `durations` is the Kolmogorov-Smirnov statistic of the lengths of training and held-out recordings.
+    """
 
     corpus: str
     recordings: int
@@ -72,7 +80,7 @@ class NoveltyReport:
 def measure_novelty(
     folder: Path, params: Params, codec_seconds: float, pictures: Path | None, execution: Execution, say: Say
 ) -> NoveltyReport:
-    """Train a codec for some time and two priors on its codes, draw and judge. Raises AudioError."""
+    """Train a codec and two priors on its codes, sample and judge. Raises AudioError."""
     fabric = make_fabric(execution)
     with tempfile.TemporaryDirectory() as temporary:
         coded = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say)
@@ -82,11 +90,11 @@ def measure_novelty(
     ours = fit_prior(data, config, params.seed, fabric)
     epochs = len(ours.result.history)
     say(f"the same for {OVERTRAINED} x {epochs} epochs, with nothing held out")
-    known = [views[0] for views in data.train]
-    nothing_held_out = replace(data, held_out=known, held_out_groups=data.train_groups)
+    training = [views[0] for views in data.train]
+    nothing_held_out = replace(data, held_out=training, held_out_groups=data.train_groups)
     longer = config.model_copy(update={"epochs": OVERTRAINED * epochs, "patience": 0})
     over = fit_prior(nothing_held_out, longer, params.seed, fabric)
-    say("drawing and judging")
+    say("sampling and judging")
     torch.manual_seed(0)
     untrained = build_prior(ours.shape, data.codebooks).eval()
     longest = min(MOST_FRAMES, frames_for_seconds(codec, params.audition.max_seconds))
@@ -94,7 +102,7 @@ def measure_novelty(
         name: sample_codes(prior, SOUNDS, longest, 0, Sampling())
         for name, prior in ((OURS, ours.model), (OVER, over.model), (UNTRAINED, untrained))
     }
-    made = {**drawn, **_made_up(known, longest)}
+    made = {**drawn, **_control_sounds(training, longest)}
     comparison = comparison_with(data, codec, data.held_out)
     novelty = {name: comparison.novelty(sounds) for name, sounds in made.items()}
     kinds = tuple(
@@ -121,9 +129,9 @@ def measure_novelty(
         corpus=folder.resolve().name,
         recordings=data.recordings,
         epochs=epochs,
-        copied=_copies(comparison.novelty(_changed(known, codec))),
+        copied=_copies(comparison.novelty(_near_copies(training, codec))),
         held_out=_held_out_copies(data, codec),
-        durations=durations_apart(known, data.held_out, longest),
+        durations=durations_apart(training, data.held_out, longest),
         kinds=kinds,
         apart=_apart(novelty[OURS], novelty[OVER]),
         pictures=written,
@@ -131,26 +139,26 @@ def measure_novelty(
 
 
 def comparison_with(data: PriorData, codec: VQVAE, held_out: Sequence[Codes]) -> Comparison:
-    """With the training recordings, and other recordings than `data` holds out."""
+    """Comparison with the training recordings of `data` and these held-out recordings."""
     return Comparison(with_scores(replace(data, held_out=held_out).reference(), codec), codec)
 
 
-def _made_up(known: Sequence[Codes], longest: int) -> Mapping[str, list[Codes]]:
-    """Sounds that know what frames there are, or only what codes, and nothing of their order."""
+def _control_sounds(train: Sequence[Codes], longest: int) -> Mapping[str, list[Codes]]:
+    """Control sounds without order: shuffled frames, and unigram samples of each level."""
     rng = np.random.default_rng(0)
-    some = [known[number][:longest] for number in rng.integers(0, len(known), SOUNDS)]
-    every = np.concatenate(known)
+    chosen = [train[index][:longest] for index in rng.integers(0, len(train), SOUNDS)]
+    every = np.concatenate(train)
     levels = range(every.shape[1])
     return {
-        SHUFFLED: [rng.permutation(codes) for codes in some],
-        UNIGRAM: [np.stack([rng.choice(every[:, level], len(codes)) for level in levels], axis=1) for codes in some],
+        SHUFFLED: [rng.permutation(codes) for codes in chosen],
+        UNIGRAM: [np.stack([rng.choice(every[:, level], len(codes)) for level in levels], axis=1) for codes in chosen],
     }
 
 
-def _changed(known: Sequence[Codes], codec: VQVAE) -> list[Codes]:
-    """Training recordings with CHANGED of their codes drawn anew."""
+def _near_copies(train: Sequence[Codes], codec: VQVAE) -> list[Codes]:
+    """Near-copies: training recordings with a share CHANGED of their codes replaced at random."""
     rng, sounds = np.random.default_rng(1), []
-    for codes in known:
+    for codes in train:
         copy = codes[:MOST_FRAMES].copy()
         positions = rng.choice(copy.size, int(CHANGED * copy.size), replace=False)
         copy.reshape(-1)[positions] = rng.integers(0, codec.architecture.codebook_size, len(positions))
@@ -159,7 +167,7 @@ def _changed(known: Sequence[Codes], codec: VQVAE) -> list[Codes]:
 
 
 def _held_out_copies(data: PriorData, codec: VQVAE) -> float:
-    """The share of held-out recordings that are called copies, each half judged by what the other scores."""
+    """Share of held-out recordings judged `copy`, each half with the scores of the other as baseline."""
     halves = data.held_out[::2], data.held_out[1::2]
     if not halves[1]:
         return float("nan")
@@ -186,7 +194,7 @@ def _apart(ours: Sequence[Novelty], over: Sequence[Novelty]) -> tuple[Apart, ...
 
 
 def durations_apart(sounds: Sequence[Codes], others: Sequence[Codes], longest: int) -> float:
-    """The greatest difference between the shares of both that end by the same frame, 0 to 1; longer ones end at the longest."""
+    """Kolmogorov-Smirnov statistic of two sets of lengths, cut to `longest`, 0 to 1."""
     one, two = (np.sort([min(longest, len(codes)) for codes in side]) for side in (sounds, others))
     ends = np.concatenate([one, two])
     shares = [np.searchsorted(side, ends, side="right") / len(side) for side in (one, two)]

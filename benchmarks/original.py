@@ -1,8 +1,8 @@
-"""A peer after the product's first plan: mel pictures of a second each, 2-D convolutions, residual VQ, Griffin-Lim.
+"""Codec of the original plan: log-mel spectrograms of one second, 2-D convolutions, residual VQ, Griffin-Lim.
 
-A second is a log-mel picture `[1, 128, 94]`; four convolutions of stride 2 make 8 x 6 positions of it, three codebooks
-quantise each, mirrored transposed convolutions give the picture back. Loss: L1 between pictures at four scales (as they
-are and averaged over 2 x 2, 4 x 4 and 8 x 8) plus commitment. The phase comes from 128 rounds of Griffin-Lim.
+A second is a log-mel spectrogram `[1, 128, 94]`. Four convolutions of stride 2 reduce it to 8 x 6 positions, three
+codebooks quantise each, transposed convolutions reconstruct it. Loss: L1 at four scales (full resolution and averages
+over 2 x 2, 4 x 4 and 8 x 8) plus commitment. The phase comes from 128 iterations of Griffin-Lim.
 """
 
 import itertools
@@ -25,7 +25,7 @@ LEVELS = 3
 SCALES = (1, 2, 4, 8)
 COMMITMENT_WEIGHT = 0.25
 BATCH_SIZE = 16
-FIRST_BATCH = 64  # k-means of the codebooks sees this one
+FIRST_BATCH = 64  # size of the batch that initialises the codebooks by k-means
 LEARNING_RATE = 1e-3
 GRIFFIN_LIM_ROUNDS = 128
 VALIDATION_SECONDS = 5.0
@@ -33,18 +33,18 @@ MAX_VALIDATION_PICTURES = 64
 
 
 class OriginalCodec(nn.Module):
-    """Train with `train_original`, then `encode` and `decode`."""
+    """Codec of the original plan; train it with `train_original`."""
 
     mean: Tensor  # of the training pictures
     deviation: Tensor
 
     def __init__(self, sample_rate: int, hop_length: int, codebook_size: int, ema_decay: float) -> None:
-        from vector_quantize_pytorch import ResidualVQ  # from the benchmarks' own lock; reports are made without it
+        from vector_quantize_pytorch import ResidualVQ  # optional here: reports need no codec
 
         super().__init__()
         self.sample_rate, self.hop_length, self.codebook_size = sample_rate, hop_length, codebook_size
         n_fft = 4 * hop_length
-        # Slaney's scale: on the other one the lowest of 128 filters fall between two bins and cannot be inverted.
+        # Slaney's scale: on the HTK scale the lowest of 128 filters fall between two bins and cannot be inverted.
         self.mel = MelSpectrogram(
             sample_rate, n_fft, hop_length=hop_length, n_mels=N_MELS, power=1.0, mel_scale="slaney"
         )
@@ -57,7 +57,7 @@ class OriginalCodec(nn.Module):
         columns = PICTURE_FRAMES
         for inner, outer in itertools.pairwise(widths):
             down += [nn.Conv2d(inner, outer, 3, stride=2, padding=1), nn.BatchNorm2d(outer), nn.ReLU()]
-            even = (1, 1 - columns % 2)  # what the stride rounded off
+            even = (1, 1 - columns % 2)  # undo the rounding of the stride
             mirrored = nn.ConvTranspose2d(outer, inner, 3, stride=2, padding=1, output_padding=even)
             up = [mirrored, *([nn.BatchNorm2d(inner), nn.ReLU()] if inner > 1 else []), *up]
             columns = -(-columns // 2)
@@ -77,12 +77,12 @@ class OriginalCodec(nn.Module):
 
     @property
     def bits_per_second(self) -> float:
-        """Of a code with fixed length."""
+        """Bitrate of a fixed-length code."""
         seconds = PICTURE_FRAMES * self.hop_length / self.sample_rate
         return ROWS * COLUMNS * LEVELS * math.log2(self.codebook_size) / seconds
 
     def pictures(self, sound: Tensor) -> Tensor:
-        """`[N]` samples to log-mel pictures `[P, 1, N_MELS, PICTURE_FRAMES]`, the end filled with silence."""
+        """Log-mel spectrograms `[P, 1, N_MELS, PICTURE_FRAMES]` of samples `[N]`, zero-padded."""
         piece = PICTURE_FRAMES * self.hop_length
         count = -(-(len(sound) + self.hop_length) // piece)
         frames = self.mel(nn.functional.pad(sound, (0, count * piece - len(sound))))[:, :-1]
@@ -90,19 +90,19 @@ class OriginalCodec(nn.Module):
         return cast(Tensor, log_mel).reshape(N_MELS, count, PICTURE_FRAMES).transpose(0, 1)[:, None]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures `[P, 1, N_MELS, PICTURE_FRAMES]` to their reconstructions and the weighted commitment loss."""
+        """Reconstruct spectrograms `[P, 1, N_MELS, PICTURE_FRAMES]`; also returns the weighted commitment loss."""
         quantized, _, commitment = self.quantizer(self._latents(pictures))
         return self._pictures(quantized), commitment.sum()
 
     @torch.no_grad()
     def encode(self, sound: Tensor) -> Tensor:
-        """`[N]` samples to codes `[P * 48, Q]`."""
+        """Encode samples `[N]` to codes `[P * 48, Q]`."""
         _, codes, _ = self.quantizer(self._latents(self.pictures(sound)))
         return cast(Tensor, codes).flatten(0, 1)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[P * 48, Q]` to at least as many samples as were encoded."""
+        """Decode codes `[P * 48, Q]` to at least as many samples as were encoded."""
         latents = self.quantizer.get_output_from_indices(codes.reshape(-1, ROWS * COLUMNS, LEVELS))
         magnitude = self.inverse_mel(10.0 ** _joined(self._pictures(latents)))
         return griffin_lim(magnitude, 4 * self.hop_length, self.hop_length, GRIFFIN_LIM_ROUNDS)
@@ -117,7 +117,7 @@ class OriginalCodec(nn.Module):
 
 
 def picture_loss(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Mean over `SCALES` of the mean absolute difference of pictures `[P, 1, N_MELS, PICTURE_FRAMES]`: a scalar."""
+    """Multi-scale L1 of spectrograms `[P, 1, N_MELS, PICTURE_FRAMES]`: mean over `SCALES`, a scalar."""
     distances = [
         (nn.functional.avg_pool2d(estimate, scale) - nn.functional.avg_pool2d(reference, scale)).abs().mean()
         for scale in SCALES
@@ -133,14 +133,14 @@ def train_original(
     seed: int,
     device: torch.device,
 ) -> float:
-    """Train for `seconds` of wall-clock time; leaves the weights that held-out pictures liked best. Returns the time taken.
+    """Train for `seconds` of wall-clock time and keep the weights of the lowest held-out loss. Returns the seconds.
 
-    `recordings` and `held_out` are `[N]` each. The learning rate falls along a cosine over the time, to a twentieth.
+    `recordings` and `held_out` are `[N]` each. The learning rate has a cosine schedule down to a twentieth.
     """
     began = time.perf_counter()
     with torch.no_grad():
         timeline = torch.cat([_joined(codec.pictures(one)) for one in recordings], dim=1)
-        wanted = torch.cat([codec.pictures(one) for one in held_out])[:MAX_VALIDATION_PICTURES].to(device)
+        validation = torch.cat([codec.pictures(one) for one in held_out])[:MAX_VALIDATION_PICTURES].to(device)
     codec.mean.copy_(timeline.mean())
     codec.deviation.copy_(timeline.std())
     codec.to(device)
@@ -164,7 +164,7 @@ def train_original(
             if elapsed - judged >= VALIDATION_SECONDS or elapsed >= seconds:
                 judged = elapsed
                 with torch.no_grad():
-                    loss = float(picture_loss(codec.eval()(wanted)[0], wanted))
+                    loss = float(picture_loss(codec.eval()(validation)[0], validation))
                 if loss < best_loss:
                     best_loss, best = loss, {key: value.clone() for key, value in codec.state_dict().items()}
     codec.load_state_dict(best)
@@ -173,5 +173,5 @@ def train_original(
 
 
 def _joined(pictures: Tensor) -> Tensor:
-    """Pictures `[P, 1, N_MELS, PICTURE_FRAMES]` side by side: `[N_MELS, P * PICTURE_FRAMES]`."""
+    """Concatenate spectrograms `[P, 1, N_MELS, PICTURE_FRAMES]` in time: `[N_MELS, P * PICTURE_FRAMES]`."""
     return pictures[:, 0].transpose(0, 1).flatten(1)

@@ -13,7 +13,7 @@ SECONDS = 1.5  # of each sound
 
 
 def write_kinds(path: Path, kinds: Mapping[str, Sequence[NDArray[np.float32]]], codec: VQVAE) -> None:
-    """Spectrograms of a few sounds `[N]` of each kind, a row for each."""
+    """Write spectrograms of a few sounds `[N]` of each kind, one row a kind."""
     rate = codec.spectrogram.sample_rate
     columns = max(map(len, kinds.values()))
     with drawing(path, (1.6 * columns, 1.2 * len(kinds)), dpi=80) as figure:

@@ -1,4 +1,4 @@
-"""The prior beside the original plan's on equal codes, and what training costs around it."""
+"""Our prior against the original plan's on equal codes, and the overhead of training."""
 
 import math
 import tempfile
@@ -37,14 +37,14 @@ PLAN_SETTINGS = {
     "weight_averaging": 0.0,
 }
 OURS = "ours"
-COST_SECONDS = 45.0  # of a run are watched for what it costs beside training
+COST_SECONDS = 45.0  # length of the run whose overhead is measured
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class PriorTrained:
-    """A prior's training as it went: held-out bits a second and seconds since the start after every epoch."""
+    """Training curve of a prior: seconds since the start and held-out bits per second, by epoch."""
 
     name: str
     parameters: int
@@ -53,43 +53,43 @@ class PriorTrained:
 
     @property
     def best(self) -> tuple[float, float]:
-        """Seconds and bits of the best epoch."""
+        """Seconds and bits per second of the best epoch."""
         return min(self.curve, key=lambda point: point[1])
 
     def seconds_to(self, bits: float) -> float:
-        """When held-out sound first cost no more than `bits` a second; infinite if it never did."""
+        """Seconds until held-out bits per second are at most `bits`; infinite if never."""
         return next((seconds for seconds, found in self.curve if found <= bits), math.inf)
 
 
 @dataclass(frozen=True)
 class PriorReport:
-    """What was measured on a corpus."""
+    """Measurements on a corpus."""
 
     corpus: str
     tier: str
     recordings: int
     train_frames: int
     val_frames: int
-    uniform: float  # bits a second of guessing
+    uniform: float  # bits per second of a uniform prediction
     codec_seconds: float
     trained: tuple[PriorTrained, ...]  # the plan's, then ours with one seed after another
     first_step: float  # seconds from codes in memory
-    overhead: float  # share of a run that goes into probes, snapshots, checkpoints and tracking
+    overhead: float  # share of a run in probes, snapshots, checkpoints and tracking
     bytes_per_code: float
 
 
 def measure_prior(
     folder: Path, params: Params, codec_seconds: float, plan_minutes: float, seeds: int, execution: Execution, say: Say
 ) -> PriorReport:
-    """Train a codec for some time, code the recordings, and train priors on these codes. Raises AudioError."""
+    """Train a codec, encode the recordings, and train priors on these codes. Raises AudioError."""
     fabric = make_fabric(execution)
     with tempfile.TemporaryDirectory() as temporary:
         coded = code_folder_within(folder, params, codec_seconds, Path(temporary), execution, say)
         data = coded.data
         plain = PriorParams.model_validate(PLAN_SETTINGS)
         say("prior of the original plan")
-        alone = replace(data, train=[views[:1] for views in data.train])
-        trained = [_train(PLAN, alone, plain, params, fabric, plan_minutes * 60)]
+        unaugmented = replace(data, train=[views[:1] for views in data.train])
+        trained = [_train(PLAN, unaugmented, plain, params, fabric, plan_minutes * 60)]
         for seed in range(seeds):
             say(f"our prior, seed {seed}")
             seeded = params.model_copy(update={"seed": params.seed + seed})
@@ -115,7 +115,7 @@ def measure_prior(
 def code_folder_within(
     folder: Path, params: Params, codec_seconds: float, work: Path, execution: Execution, say: Say
 ) -> CodedFolder:
-    """Code a folder with a codec that is trained for some seconds."""
+    """Encode a folder with a codec trained for `codec_seconds`. Raises AudioError."""
 
     def train(corpus: Corpus) -> VQVAE:
         count = len(corpus.entries)
@@ -146,7 +146,7 @@ def _train(
 
 
 def _costs(data: PriorData, params: Params, fabric: Fabric, place: Path) -> tuple[float, float]:
-    """Seconds to the first step, and the share of a run with everything on that is not training or validation."""
+    """Seconds to the first step, and the share of a full run outside of training and validation."""
     config = params.prior_config(data.recordings)
     spent: list[float] = []
     began, first, cancel = time.perf_counter(), [0.0], threading.Event()
@@ -179,7 +179,7 @@ def _clock(spent: list[float]) -> Iterator[None]:
 
 @contextmanager
 def _timed(spent: list[float]) -> Iterator[None]:
-    """Note what the engine spends on probes with snapshots, best weights and checkpoints."""
+    """Time the trainer's probes with snapshots, best weights and checkpoints."""
 
     def timed(name: str) -> Any:
         original = getattr(Trainer, name)

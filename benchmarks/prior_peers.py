@@ -1,4 +1,4 @@
-"""What people train priors with elsewhere: the same shape of transformer, written plainly or taken from a library."""
+"""Peers of the prior: transformers of the same shape, written plainly or taken from a library."""
 
 import importlib
 import importlib.util
@@ -14,13 +14,13 @@ OURS = "ours, CodePrior"
 
 
 class Shape:
-    """256/4/4 over 128 codes: the shape at which research compared them."""
+    """The compared shape: width 256, 4 layers, 4 heads, 128 codes."""
 
     width, layers, heads, codes, tokens, batch = 256, 4, 4, 128, 188, 32
 
 
 def peers() -> dict[str, Build]:
-    """Names and builders of networks from tokens `[B, T]` to logits `[B, T, V]`; x-transformers where it is installed."""
+    """Builders of networks from tokens `[B, T]` to logits `[B, T, V]`; x-transformers where it is installed."""
     found: dict[str, Build] = {"nanoGPT-style": PlainDecoder, "torch encoder": TorchEncoder}
     if importlib.util.find_spec("x_transformers") is not None:
         found["x-transformers"] = lambda shape: x_transformers(shape, shape.tokens)
@@ -28,7 +28,7 @@ def peers() -> dict[str, Build]:
 
 
 class PlainDecoder(nn.Module):
-    """A decoder as small projects write it: learnt positions, fused attention, GELU, tied embedding, no dropout."""
+    """nanoGPT-style decoder: learnt positions, fused attention, GELU, tied embedding, no dropout."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class PlainDecoder(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """`[B, T]` to `[B, T, V]`."""
+        """Logits `[B, T, V]` of tokens `[B, T]`."""
         x = self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         for layer in self.layers:
             x = layer(x)
@@ -63,7 +63,7 @@ class _PlainLayer(nn.Module):
 
 
 class TorchEncoder(nn.Module):
-    """torch's own encoder layers with a causal mask."""
+    """Encoder layers of torch with a causal mask."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -77,14 +77,14 @@ class TorchEncoder(nn.Module):
         self.register_buffer("mask", torch.full((shape.tokens, shape.tokens), -math.inf).triu(1), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """`[B, T]` to `[B, T, V]`."""
+        """Logits `[B, T, V]` of tokens `[B, T]`."""
         x = self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
         mask = cast(Tensor, self.mask)
         return cast(Tensor, self.head(self.encoder(x, mask=mask, is_causal=True)))
 
 
 def x_transformers(shape: Shape, positions: int) -> nn.Module:
-    """The library's decoder, from at most so many tokens."""
+    """Decoder of x-transformers for at most `positions` tokens."""
     library = importlib.import_module("x_transformers")
     decoder = library.Decoder(dim=shape.width, depth=shape.layers, heads=shape.heads, attn_flash=True)
     return cast(

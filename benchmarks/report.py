@@ -1,4 +1,4 @@
-"""What was measured as tables: on the terminal, in Markdown and as JSON."""
+"""Reports of measurements: tables on the terminal, in Markdown and as JSON."""
 
 import dataclasses
 import json
@@ -28,53 +28,63 @@ from distill.storage.files import write_bytes
 INTRODUCTION = """\
 # Benchmarks
 
-The codec beside two peers and the prior beside the original plan's, all trained and measured in the same run. To repeat it on your own folders:
+The codec is compared with two peers and the prior with that of the original plan. All are trained and measured in the
+same run. To repeat it on your own folders:
 
 ```sh
 make bench CORPUS="folder other-folder" ARGS="--full --splits 3 --profile --sounds --memory --write docs/benchmarks.md"
 make bench CORPUS="folder other-folder" ARGS="--prior --throughput --sampling --kills 20 --write docs/benchmarks.md"
 ```
 
-`--seconds` sets the training time (120), `--json FILE` keeps the figures of each recording, `python -m benchmarks --help`
-lists the rest. On Linux the first run builds a dependency of ViSQOL, for which a C++ compiler is needed. The tables are
-written by `--write` and by nothing else; each names the command that made it.
+`--seconds` sets the training time (120), `--json FILE` writes the figures of each recording,
+`python -m benchmarks --help` lists the rest. On Linux the first run builds a dependency of ViSQOL, which needs a C++
+compiler. Only `--write` writes the tables; each names the command that made it.
 
-- **ours**: the codec of this repository with the settings of the corpus's tier, trained for a given time. The pace is
-  measured first, so that the whole learning-rate schedule fits. **ours, full training**: all epochs of the tier.
-- **no network**: principal components and residual k-means of the log-mel frames of the same training recordings, at
-  our bitrate; pseudo-inverse of the mel filters and 32 rounds of Griffin-Lim (`benchmarks/baseline.py`).
-- **original plan**: 2-D convolutions over log-mel pictures of a second, three codebooks, 128 rounds of Griffin-Lim,
-  trained for as long as ours (`benchmarks/original.py`).
+- **ours**: the codec of this repository with the settings of the corpus's tier, trained for a given time. The time of
+  an epoch is measured first, so that the whole learning-rate schedule fits. **ours, full training**: all epochs of the
+  tier.
+- **no network**: PCA and residual k-means of the log-mel frames of the same training recordings, at our bitrate.
+  Decoding is the pseudo-inverse of the mel filters and 32 iterations of Griffin-Lim (`benchmarks/baseline.py`).
+- **original plan**: 2-D convolutions over log-mel spectrograms of one second, three codebooks, 128 iterations of
+  Griffin-Lim, trained for as long as ours (`benchmarks/original.py`).
 
-All learn from the same recordings and are judged on the same held-out ones, each whole (10 s at most) and with equal
-weight. Of ours and the original plan's the weights are kept that held-out sound liked best during training.
+All are trained on the same recordings and evaluated on the same held-out ones, each whole (at most 10 s) and with
+equal weight. Ours and the original plan keep the weights with the lowest held-out loss.
 
-The corpora below: **sonic**, the 165 samples that come with Sonic Pi (drums, tabla, bass, loops, ambience; CC0); **digits**,
-200 recordings of the Free Spoken Digit Dataset (two speakers, ten takes of each digit, 8 kHz; CC BY-SA 4.0); **bd**, the
-13 kick drums of sonic; **demo**, `data/demo`. Only the last is in this repository.
-For labels the recordings of sonic and digits were put into folders by the first part of their names (bass, tabla, ...; the digit).
+The corpora:
 
-Ours and the original plan both learn from random numbers and from the corpus; ours also starts from decoder weights that
-have practised on synthetic sounds before (README). That practice is not counted as training time.
+- **sonic**: the 165 samples that come with Sonic Pi (drums, tabla, bass, loops, ambience; CC0).
+- **digits**: 200 recordings of the Free Spoken Digit Dataset (two speakers, ten takes of each digit, 8 kHz; CC BY-SA
+  4.0).
+- **bd**: the 13 kick drums of sonic.
+- **demo**: `data/demo`, the only one in this repository.
 
-- **mel L1**: 7-scale log10-mel distance, lower is better. **ViSQOL**: predicted mean opinion score at 48 kHz in audio
-  mode, higher is better; sounds stand between silences, as it asks for. Trust its differences more than its values: it
-  was fitted to higher bitrates and to sounds of 5 to 10 s.
-- **95 %**: bootstrap over recordings of the difference ours - peer; an interval without 0 is a difference. **3 splits**:
-  everything trained again for other recordings held out, and compared over all that were held out (the few that two
-  splits share count twice).
-- **prior**: `original plan` is `CodePrior` with the numbers of its tier, learnt from recordings as they are and judged at
-  its best epoch; **ours** the default of this repository, on the same codes. Bits a second are what held-out recordings
-  cost, their ends included.
-- **x real time**: seconds of sound a second, medians of interleaved rounds. `distill encode`, `distill decode` and
-  `encode_codes` take short sounds together; peers take a call for each.
+For labels the recordings of sonic and digits are in folders named after the first part of their names (bass, tabla,
+...; the digit).
+
+Ours and the original plan are initialised at random and from the corpus. Ours also has decoder weights pretrained on
+synthetic sounds. Pre-training does not count as training time.
+
+- **mel L1**: L1 distance of log10-mel spectrograms at 7 scales, lower is better.
+- **ViSQOL**: predicted mean opinion score in audio mode at 48 kHz, higher is better. Sounds are padded with silence,
+  as its guidelines ask. Differences are more reliable than values: its model was fitted to higher bitrates and to
+  sounds of 5 to 10 s.
+- **95 %**: bootstrap confidence interval over recordings of the difference ours - peer; an interval without 0 is
+  significant.
+- **3 splits**: everything is trained again with other held-out recordings, and compared over all of these. Recordings
+  that are held out in two splits count twice.
+- **prior**: `original plan` is `CodePrior` with the settings of its tier, trained on unmodified recordings and
+  evaluated at its best epoch. **ours** is the default of this repository, on the same codes. Bits per second are the
+  negative log-likelihood of held-out recordings, EOS included.
+- **x real time**: seconds of sound per second, medians of interleaved rounds. `distill encode`, `distill decode` and
+  `encode_codes` process short sounds in batches; peers are called once for each sound.
 """
 BLOCK = re.compile(r"\n<!-- (?!end)([^\n]+) -->\n.*?\n<!-- end -->\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Section:
-    """One heading with a paragraph and its tables. `key` marks its place in the Markdown file."""
+    """A heading with a paragraph and tables. `key` identifies it in the Markdown file."""
 
     key: str
     title: str
@@ -91,7 +101,7 @@ class Grid:
 
 
 def codec_section(report: CodecReport, command: str, threads: int) -> Section:
-    """The comparison on one corpus."""
+    """Codec comparison on one corpus."""
     rows = tuple(
         (
             one.name,
@@ -134,8 +144,8 @@ def codec_section(report: CodecReport, command: str, threads: int) -> Section:
     )
     scored = min(sum(map(math.isfinite, one.visqol)) for one in report.systems)
     text = (
-        f"`{command}`: tier {report.tier}, {report.training_recordings} recordings ({report.training_seconds:.0f} s) to "
-        f"learn from, {len(report.held_out)} ({report.held_out_seconds:.0f} s) held out, of which ViSQOL could score "
+        f"`{command}`: tier {report.tier}, {report.training_recordings} training recordings "
+        f"({report.training_seconds:.0f} s), {len(report.held_out)} ({report.held_out_seconds:.0f} s) held out, of which ViSQOL could score "
         f"{scored}; speed on {report.timed} of them with {report.timed_seconds:.1f} s; CPU threads: {threads}."
     )
     used = ("codec", "level", "used", "perplexity")
@@ -144,7 +154,7 @@ def codec_section(report: CodecReport, command: str, threads: int) -> Section:
 
 
 def profile_section(report: CodecReport, command: str) -> Section:
-    """Where the time of a training step goes."""
+    """Profile of a training step."""
     profile = report.profile
     assert profile is not None
     shares = (profile.sampling, profile.other, profile.sampling + profile.other)
@@ -152,7 +162,7 @@ def profile_section(report: CodecReport, command: str) -> Section:
     columns = (
         "steps",
         "ms a step",
-        "drawing batches",
+        "sampling batches",
         "transfers, logging, checks",
         "outside network, loss, optimiser",
     )
@@ -161,7 +171,7 @@ def profile_section(report: CodecReport, command: str) -> Section:
 
 
 def sounds_section(report: CodecReport, command: str) -> Section:
-    """Sounds that break codecs."""
+    """Robustness of the codec on test signals."""
     rows = tuple(
         (
             one.name,
@@ -186,7 +196,7 @@ def sounds_section(report: CodecReport, command: str) -> Section:
 
 
 def memory_section(peaks: Sequence[Peak], command: str) -> Section:
-    """Peak memory of coding; a ratio compares with the fewest hours of the same kind."""
+    """Peak memory of encoding; ratios are to the fewest hours of the same kind."""
     least = {one.recording_seconds: one for one in sorted(peaks, key=lambda one: -one.hours)}
     rows = tuple(
         (
@@ -208,7 +218,7 @@ def memory_section(peaks: Sequence[Peak], command: str) -> Section:
 
 
 def long_memory_section(found: LongMemory, command: str) -> Section:
-    """The memory of a prior by itself."""
+    """A prior's memory on synthetic tasks."""
     chunks = tuple(
         (
             one.kind,
@@ -234,12 +244,12 @@ def long_memory_section(found: LongMemory, command: str) -> Section:
         for one in found.lengths
     )
     text = (
-        f"`{command}`: first, forward and backward through a memory of 4 heads with values of 64 numbers, 16384 positions in shards "
-        "of 2048, fp32, beside a matrix product of as many FLOPs in the same rounds, and how far what is read is from that of the smallest "
-        "chunks. Then multi-query associative recall: 8 pairs of 64 keys and 64 values, 256 positions, two blocks of width 64 "
-        "with windows of 32, values further back than both reach; trained until it recalls, then without its memory, then at 1024 "
-        "positions. Last, a training step of the prior (width 128, 3 blocks, 4 levels) for each frame of one sequence, and what "
-        "is held to draw on after it."
+        f"`{command}`: first, forward and backward through a memory of 4 heads with values of size 64, 16384 positions in "
+        "shards of 2048, fp32, against a matrix product of equal FLOPs in the same rounds, and the difference of outputs to "
+        "those of the smallest chunks. Then multi-query associative recall: 8 pairs of 64 keys and 64 values, 256 "
+        "positions, two blocks of width 64 with windows of 32, values beyond their receptive field; after training, with "
+        "the memory ablated, and at 1024 positions. Last, a training step of the prior (width 128, 3 blocks, 4 levels) for "
+        "each frame of one sequence, and the size of the sampler's state after it."
     )
     grids = (
         Grid(("keys", "chunk", "tokens/s", "of a product", "difference"), chunks),
@@ -250,7 +260,7 @@ def long_memory_section(found: LongMemory, command: str) -> Section:
 
 
 def use_section(found: Sequence[Use], command: str) -> Section:
-    """What a memory is worth on one corpus."""
+    """Benefit of a memory on one corpus."""
     rows = tuple(
         (
             str(one.seed),
@@ -279,10 +289,11 @@ def use_section(found: Sequence[Use], command: str) -> Section:
     )
     corpus = found[0].corpus
     text = (
-        f"`{command}`: {found[0].recordings} recordings, held-out bits a second of `frame` and of `memory` with equal width, blocks "
-        "and windows of a second, and of the latter with its memory ablated. Below, a needle among 100 others, at least so many real "
-        "frames back: the worst of three haystacks' seeds (ablated, which is as good as chance: the mean); cosines of mechanism and in "
-        "situ, shares of first codes said and of values ranked first, ablated and where there is no needle."
+        f"`{command}`: {found[0].recordings} recordings, held-out bits per second of `frame` and of `memory` with equal "
+        "width, blocks and windows of a second, and of the latter with its memory ablated. Below, retrieval of a needle "
+        "among 100 others, at least so many real frames back: the worst of three seeds (ablated, which is chance: the "
+        "mean); cosines of mechanism and in situ, shares of first codes at top 1 and of values ranked first, ablated and "
+        "without a needle."
     )
     grids = (
         Grid(("seed", "frame", "ablated", "memory", "to frame", "to ablated", "s, frame", "s, memory"), rows),
@@ -292,21 +303,21 @@ def use_section(found: Sequence[Use], command: str) -> Section:
                 "frames back",
                 "mechanism",
                 "in situ",
-                "said",
+                "top 1",
                 "ranked",
-                "said, ablated",
+                "top 1, ablated",
                 "ranked, ablated",
-                "said, absent",
+                "top 1, absent",
                 "ranked, absent",
             ),
             probes,
         ),
     )
-    return Section(f"use {corpus}", f"What a memory is worth on `{corpus}`", text, grids)
+    return Section(f"use {corpus}", f"Benefit of a memory on `{corpus}`", text, grids)
 
 
 def prior_section(report: PriorReport, command: str) -> Section:
-    """The prior beside the original plan's on one corpus."""
+    """Prior comparison on one corpus."""
     plan = report.trained[0]
     rows = []
     for one in report.trained:
@@ -334,11 +345,11 @@ def prior_section(report: PriorReport, command: str) -> Section:
         "s to the plan's best",
         "ratio",
     )
-    costs = (("first step after", "logging, checkpoints, telemetry", "bytes a code in memory"),)
+    costs = (("first step after", "logging, checkpoints, inspections", "bytes a code in memory"),)
     text = (
-        f"`{command}`: tier {report.tier}, {report.recordings} recordings, {report.train_frames} frames to learn from, "
-        f"{report.val_frames} held out; codes of a codec trained for {report.codec_seconds:.0f} s, of which guessing costs "
-        f"{report.uniform:.0f} bits a second."
+        f"`{command}`: tier {report.tier}, {report.recordings} recordings, {report.train_frames} training frames, "
+        f"{report.val_frames} held out; codes of a codec trained for {report.codec_seconds:.0f} s, whose uniform code takes "
+        f"{report.uniform:.0f} bits per second."
     )
     cost = (f"{report.first_step:.2f} s", f"{report.overhead:.1%} of a run", f"{report.bytes_per_code:.2f}")
     return Section(
@@ -350,7 +361,7 @@ def prior_section(report: PriorReport, command: str) -> Section:
 
 
 def novelty_section(report: NoveltyReport, command: str) -> Section:
-    """What the novelty report says on one corpus, and how like it drawn sounds are."""
+    """Novelty verdicts and distances of sounds on one corpus."""
     rows = []
     for kind in report.kinds:
         rows.append(
@@ -366,70 +377,71 @@ def novelty_section(report: NoveltyReport, command: str) -> Section:
     null = "–"
     if first.distance is not None:
         null = f"{first.distance.null_mean:.1f} ± {first.distance.null_deviation:.1f}"
-    usual = "–" if first.diversity is None else f"{first.diversity.usual:.1f}"
+    baseline = "–" if first.diversity is None else f"{first.diversity.baseline:.1f}"
     columns = (
         "sounds",
         "kernel distance",
-        "variety",
+        "diversity",
         "mean s",
         "s at 10, 50, 90 %",
-        "durations apart",
+        "KS of durations",
         "new, close, copy",
         "percentiles",
     )
     checks = (
-        ("training codes with 5 % of them changed, called copies", f"{report.copied:.1%}"),
-        ("held-out recordings called copies, halves judged by each other", f"{report.held_out:.1%}"),
+        ("training recordings with 5 % of codes replaced, judged copies", f"{report.copied:.1%}"),
+        ("held-out recordings judged copies, each half against the other", f"{report.held_out:.1%}"),
         *(
             (
-                f"pairs in which the over-trained sound is more like training ({one.space})",
-                f"{one.share:.0%}, {one.deviations:.1f} deviations from half",
+                f"pairs in which the over-trained sound is more similar to training ({one.space})",
+                f"{one.share:.0%}, z = {one.deviations:.1f}",
             )
             for one in report.apart
         ),
     )
     text = (
-        f"`{command}`: {report.recordings} recordings; our prior after {report.epochs} epochs, and over-trained for four times as "
-        f"many with nothing held out; 64 sounds of each kind, 4 s at most. As many training recordings have a kernel "
-        f"distance of {null} to held-out ones and a variety of {usual}; held-out recordings last {first.held_out_mean_seconds:.2f} s. "
-        f"Durations apart: the greatest difference between the shares of both, drawn and held out, that have ended by some "
-        f"time; of training recordings it is {report.durations:.2f}."
+        f"`{command}`: {report.recordings} recordings; our prior after {report.epochs} epochs, and over-trained for four "
+        f"times as many with nothing held out; 64 sounds of each kind, 4 s at most. As many training recordings have a "
+        f"kernel distance of {null} to held-out ones and a diversity of {baseline}; held-out recordings last "
+        f"{first.held_out_mean_seconds:.2f} s. KS of durations: Kolmogorov-Smirnov statistic of the durations of generated "
+        f"and held-out sounds; of training recordings it is {report.durations:.2f}."
     )
     pictures = "".join(
-        f"\n\n![Spectrograms of drawn sounds and of what they are compared with]({name})" for name in report.pictures
+        f"\n\n![Spectrograms of generated sounds and of control sounds]({name})" for name in report.pictures
     )
     grids = (Grid(columns, tuple(rows)), Grid(("check", "found"), checks))
-    return Section(f"novelty {report.corpus}", f"Novelty and likeness on `{report.corpus}`", text + pictures, grids)
+    return Section(f"novelty {report.corpus}", f"Novelty and distance on `{report.corpus}`", text + pictures, grids)
 
 
 def labels_section(report: LabelsReport, command: str) -> Section:
-    """How well sounds are what they were asked to be."""
+    """Label accuracy of sounds on one corpus."""
     rows = [
         (
-            f"{one.guidance:g}" if one.guidance else "not asked",
+            f"{one.guidance:g}" if one.guidance else "unconditional",
             f"{one.own:.0%}",
             *_likeness(one.report),
             *_verdicts(one.report),
         )
         for one in report.asked
     ]
-    columns = ("guidance", "own folder", "kernel distance", "variety", "mean s", "new, close, copy", "percentiles")
-    known, unknown, without = report.bits
+    columns = ("guidance", "own folder", "kernel distance", "diversity", "mean s", "new, close, copy", "percentiles")
+    labelled, unlabelled, without = report.bits
     text = (
-        f"`{command}`: {report.recordings} recordings in {report.labels} folders; some 192 sounds at each guidance, of each folder in "
-        f"proportion to its training recordings, 4 s at most. Own folder: the sounds whose nearest training recording, by what "
-        f"the kernel distance compares, lies in the folder that was asked for; {report.chance:.0%} by chance, and {report.held_out:.0%} of held-out "
-        f"recordings. These last {report.asked[0].report.held_out_mean_seconds:.2f} s and cost {known:.0f} bits/s with their labels, {unknown:.0f} without, and {without:.0f} by a prior "
-        f"that learnt none."
+        f"`{command}`: {report.recordings} recordings in {report.labels} folders; some 192 sounds at each guidance, of each "
+        f"folder in proportion to its training recordings, 4 s at most. Own folder: the share of sounds whose nearest "
+        f"training recording, by the statistics of the kernel distance, has the label; {report.chance:.0%} by chance, and "
+        f"{report.held_out:.0%} of held-out recordings. These last {report.asked[0].report.held_out_mean_seconds:.2f} s and "
+        f"take {labelled:.0f} bits/s with their labels, {unlabelled:.0f} without, and {without:.0f} by a prior trained "
+        f"without labels."
     )
     return Section(f"labels {report.corpus}", f"Labels on `{report.corpus}`", text, (Grid(columns, tuple(rows)),))
 
 
 def _likeness(found: SetReport) -> tuple[str, str, str]:
-    """Kernel distance, variety and mean length of a set."""
+    """Kernel distance, diversity and mean length of a set."""
     distance = "–" if found.distance is None else _number(found.distance.value, 1)
-    variety = "–" if found.diversity is None else f"{found.diversity.value:.1f}"
-    return distance, variety, f"{found.mean_seconds:.2f}"
+    diversity = "–" if found.diversity is None else f"{found.diversity.value:.1f}"
+    return distance, diversity, f"{found.mean_seconds:.2f}"
 
 
 def _verdicts(found: SetReport) -> tuple[str, str]:
@@ -439,7 +451,7 @@ def _verdicts(found: SetReport) -> tuple[str, str]:
 
 
 def throughput_section(found: Sequence[Throughput], command: str) -> Section:
-    """Training steps of one shape."""
+    """Training throughput for one shape."""
     ours, others = found[0], found[1:]
     best = max(one.bf16 for one in others)
     rows = tuple(
@@ -449,13 +461,14 @@ def throughput_section(found: Sequence[Throughput], command: str) -> Section:
     columns = ("network", "tokens/s, fp32", "tokens/s, bf16", "ours bf16 / its bf16", "ours bf16 / its fp32")
     text = (
         f"`{command}`: width 256, 4 blocks, 4 heads, 128 codes, 32 x 188 tokens, forward, backward and AdamW, each "
-        f"in a process of its own, in turn, medians; ours, with memory kept between steps as in training, beside the best of the others: {ours.bf16 / best:.2f}."
+        f"in a process of its own, interleaved, medians; ours, with memory kept between steps as in training, against the "
+        f"best of the others: {ours.bf16 / best:.2f}."
     )
     return Section("throughput", "Training throughput", text, (Grid(columns, rows),))
 
 
 def sampling_section(drawn: Sequence[Drawn], made: Sequence[Made], command: str) -> Section:
-    """Tokens drawn by priors of one shape, and sounds made with model files."""
+    """Sampling speed for one shape, and generation speed of model files."""
     fastest = {batch: min((one.ours[batch] for one in drawn[1:]), default=math.nan) for batch in drawn[0].tokens}
     rows = tuple(
         (one.name, *(f"{one.tokens[b]:.0f}" for b in one.tokens), *(f"{one.ours[b]:.2f}" for b in one.tokens))
@@ -472,11 +485,11 @@ def sampling_section(drawn: Sequence[Drawn], made: Sequence[Made], command: str)
         for one in made
     )
     text = (
-        f"`{command}`: width 256, 4 blocks, 4 heads, 128 codes, 188 tokens drawn with a cache, fp32, each in a process of its "
-        f"own, in turn, medians; ours beside the fastest of the others, medians of each round's ratio: "
+        f"`{command}`: width 256, 4 blocks, 4 heads, 128 codes, 188 tokens sampled with a cache, fp32, each in a process of "
+        f"its own, interleaved, medians; ours against the fastest of the others, medians of each round's ratio: "
         + ", ".join(f"{ratio:.2f} for {batch}" for batch, ratio in fastest.items())
-        + ". Below: sounds of 4 s drawn and decoded, `distill generate` from its start to a file of a second, and the "
-        "novelty of 64 sounds of 4 s beside 1000 minutes of made-up codes."
+        + ". Below: sounds of 4 s sampled and decoded, `distill generate` from its start to a file of a second, and the "
+        "novelty of 64 sounds of 4 s against 1000 minutes of random codes."
     )
     grids = [Grid(columns, rows)]
     if sounds:
@@ -485,15 +498,15 @@ def sampling_section(drawn: Sequence[Drawn], made: Sequence[Made], command: str)
 
 
 def kills_section(found: Kills, command: str) -> Section:
-    """What kills do to a training."""
+    """Resumption of a training after kills."""
     row = (str(found.kills), f"{found.seconds:.0f}", "yes" if found.equal else "NO")
     text = f"`{command}`: a prior's training killed with SIGKILL at random moments and started again each time."
-    columns = ("kills", "seconds in all", "weights, history and journal as without")
+    columns = ("kills", "seconds in all", "weights, history and log as without")
     return Section("kills", "Killed training", text, (Grid(columns, (row,)),))
 
 
 def show(section: Section, console: Console) -> None:
-    """On the terminal."""
+    """Print a section on the terminal."""
     console.print(f"\n[bold]{section.title}[/bold]")
     console.print(section.text, markup=False, highlight=False)
     for grid in section.tables:
@@ -504,7 +517,7 @@ def show(section: Section, console: Console) -> None:
 
 
 def write_markdown(path: Path, sections: Sequence[Section]) -> None:
-    """Put every section into the file, in the place of its predecessor if there is one; other sections stay."""
+    """Write sections into the file; each replaces the one with the same key, other sections stay."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     blocks = {match.group(1): match.group(0) for match in BLOCK.finditer(text)}
     blocks |= {section.key: _block(section) for section in sections}
@@ -513,7 +526,7 @@ def write_markdown(path: Path, sections: Sequence[Section]) -> None:
 
 
 def write_json(path: Path, command: str, **found: Sequence[Any]) -> None:
-    """Every figure of every kind, those of each recording included; what is not a number is null."""
+    """Write all measurements, those of each recording included; NaN and infinite values become null."""
     values = {"command": command} | {name: [dataclasses.asdict(one) for one in every] for name, every in found.items()}
     write_bytes(path, (json.dumps(_finite(values), indent=2, allow_nan=False) + "\n").encode())
 
@@ -529,8 +542,8 @@ def _markdown(grid: Grid) -> str:
 
 
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return sum(known) / len(known) if known else math.nan
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _speed(value: float) -> str:

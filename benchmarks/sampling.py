@@ -1,4 +1,4 @@
-"""Drawing tokens beside other libraries, and sounds from a model file: every way in a process of its own, in turn."""
+"""Sampling speed against other libraries, in interleaved processes, and speed of generation from a model file."""
 
 import importlib
 import importlib.util
@@ -30,17 +30,17 @@ from distill.prior.flat import FlatPrior
 LLAMA, X_TRANSFORMERS = "transformers, Llama", "x-transformers"
 BATCHES = (1, 16)
 LEVELS = 4
-LLAMA_MLP = 688  # three matrices of this width have the weights of two of four times 256
+LLAMA_MLP = 688  # three matrices of this width have as many weights as two of width 4 x 256
 ROUNDS, TIMES, FIRST = 9, 2, 2
-SECONDS = 4.0  # of sound that is made at a time
-JUDGED, MINUTES = 64, 1000  # sounds, and of training recordings beside them
+SECONDS = 4.0  # length of a generated sound
+JUDGED, MINUTES = 64, 1000  # sounds to judge, and minutes of training recordings
 
-Way = Callable[[int], Callable[[], object]]  # from a number of sequences to what draws them
+Way = Callable[[int], Callable[[], object]]  # from a batch size to a function that samples
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Tokens a second, for one sequence and for several at once, and how often ours draws as many in the same time."""
+    """Tokens per second by batch size, and the speed of ours relative to it."""
 
     name: str
     tokens: dict[int, float]
@@ -49,8 +49,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Made:
-    """Sounds from a model file: times real time for one and for several at once; seconds from a cold start to a file;
-    seconds to judge JUDGED sounds beside MINUTES of recordings."""
+    """Generation from a model file: real-time factors by batch size, and seconds.
+
+    `cold_start` is from the start of the command to a file, `judging` for JUDGED sounds and MINUTES of recordings.
+    """
 
     model: str
     real_time: dict[int, float]
@@ -59,8 +61,8 @@ class Made:
 
 
 def measure_drawing(say: Callable[[str], None]) -> tuple[Drawn, ...]:
-    """Sequences of 188 tokens by priors of 256/4/4 over 128 codes with a cache, fp32: medians."""
-    say("drawing tokens")
+    """Median speed of sampling 188 tokens with a KV cache in fp32, for the shape of `Shape`."""
+    say("sampling tokens")
     names = list(_ways())
     turns = {(name, batch): Turn("benchmarks.sampling", name, str(batch)) for name in names for batch in BATCHES}
     seconds = in_turn(turns, ROUNDS, TIMES, FIRST)
@@ -76,8 +78,8 @@ def measure_drawing(say: Callable[[str], None]) -> tuple[Drawn, ...]:
 
 
 def measure_making(model: Path, say: Callable[[str], None]) -> Made:
-    """Codes drawn and decoded, with the model loaded; and `distill generate` as a user starts it. Medians."""
-    say(f"making sounds with {model.name}")
+    """Median speed of generation with a loaded model, and of `distill generate` from a cold start."""
+    say(f"generating with {model.name}")
     bundle, real_time = load_bundle(model), {}
     for batch in BATCHES:
         seconds = []
@@ -98,7 +100,7 @@ def measure_making(model: Path, say: Callable[[str], None]) -> Made:
 
 
 def measure_judging(codec: VQVAE) -> float:
-    """Seconds from codes in memory to the novelty of JUDGED sounds of 4 s beside MINUTES of recordings."""
+    """Seconds to judge the novelty of JUDGED sounds of 4 s against MINUTES of recordings, from codes in memory."""
     rng, shape, rate = np.random.default_rng(0), codec.architecture, codec.spectrogram.frame_rate
     sizes = (round(60 * rate), shape.num_quantizers)
     known = [rng.integers(0, shape.codebook_size, sizes, dtype=np.uint16) for _ in range(MINUTES)]
@@ -110,7 +112,7 @@ def measure_judging(codec: VQVAE) -> float:
 
 
 def _ways() -> dict[str, Way]:
-    """For each network what makes, for a number of sequences, a function that draws them."""
+    """For each network a builder of its sampling function."""
     found: dict[str, Way] = {OURS: _ours}
     if importlib.util.find_spec("transformers") is not None:
         found[LLAMA] = _llama
@@ -127,7 +129,7 @@ def _ours(batch: int) -> Callable[[], object]:
 
 
 def _llama(batch: int) -> Callable[[], None]:
-    """The library's network and cache in a loop of one line: its own `generate` is no faster."""
+    """Llama of transformers with its KV cache in a minimal loop: its own `generate` is no faster."""
     library, shape = importlib.import_module("transformers"), Shape()
     config = library.LlamaConfig(
         vocab_size=shape.codes,

@@ -1,4 +1,4 @@
-"""Sounds that break codecs, through ours: what comes out, and whether one can tell where its pieces were joined."""
+"""Robustness of our codec: signals that break codecs, and discontinuities between decoded chunks."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ CHUNK_FRAMES = 64
 
 @dataclass(frozen=True)
 class SoundResult:
-    """Of one sound. Jumps are the largest absolute differences of neighbouring samples."""
+    """Result of one sound. Jumps are the largest absolute differences of neighbouring samples."""
 
     name: str
     peak: float  # of the original
@@ -26,7 +26,7 @@ class SoundResult:
 
 
 def breaking_sounds(sample_rate: int, seed: int) -> dict[str, Tensor]:
-    """Sounds `[N]` in [-1, 1] by name, synthesised."""
+    """Synthesised test signals `[N]` in [-1, 1], by name."""
     generator = np.random.default_rng(seed)
 
     def times(seconds: float) -> NDArray[np.float64]:
@@ -53,7 +53,7 @@ def breaking_sounds(sample_rate: int, seed: int) -> dict[str, Tensor]:
 
 
 def judge(model: VQVAE, name: str, sound: Tensor) -> SoundResult:
-    """Through the codec and back, once decoded in chunks of `CHUNK_FRAMES` and once at a stretch."""
+    """Reconstruct a sound, decoded in chunks of `CHUNK_FRAMES` and at once."""
     codes = model.encode(sound[None])
     chunked, whole = (model.decode(codes, chunk)[0] for chunk in (CHUNK_FRAMES, codes.shape[1]))
     jumps = chunked.diff().abs()

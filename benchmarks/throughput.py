@@ -1,4 +1,4 @@
-"""Training throughput beside other libraries: every network in a process of its own, as people train them, in turn."""
+"""Training throughput against other libraries, in interleaved processes."""
 
 import statistics
 import sys
@@ -18,12 +18,12 @@ from distill.training.fabric import make_fabric
 
 ROUNDS = 7
 ROUND_STEPS = 4
-FIRST_STEPS = 8  # are not counted: until then memory is taken from the system
+FIRST_STEPS = 8  # warm-up: memory is still being allocated
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Tokens a second of training steps."""
+    """Training throughput in tokens per second, by precision."""
 
     name: str
     fp32: float
@@ -31,7 +31,7 @@ class Throughput:
 
 
 def measure_throughput(say: Callable[[str], None]) -> tuple[Throughput, ...]:
-    """Steps of 256/4/4 over 188 tokens, 32 at a time: medians of several rounds."""
+    """Median throughput of training steps for the shape of `Shape`."""
     say("training throughput")
     turns = {
         (name, precision): Turn("benchmarks.throughput", name, precision)
@@ -53,7 +53,7 @@ def _code_prior(shape: Shape) -> torch.nn.Module:
 
 
 def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[], None]:
-    """A training step on fixed tokens."""
+    """Build a training step on fixed tokens."""
     wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
     tokens = torch.randint(shape.codes, (shape.batch, shape.tokens + 1), generator=torch.Generator().manual_seed(0))
     tokens = fabric.to_device(tokens)
@@ -69,7 +69,7 @@ def _steps(model: torch.nn.Module, shape: Shape, fabric: Fabric) -> Callable[[],
 
 
 def _main(name: str, precision: Precision) -> None:
-    """A training step, again and again."""
+    """Serve training steps of one network."""
     if name == OURS:
         keep_freed_memory()  # as our training does
     execution = replace(execution_from_environment(), precision=precision)

@@ -1,4 +1,4 @@
-"""Training of our codec within a given time, and what the time of a step is spent on."""
+"""Training of our codec within a time budget, and profile of a training step."""
 
 import math
 import statistics
@@ -20,35 +20,35 @@ from distill.codec.training import train_vqvae
 from distill.params import VQVAEConfig
 from distill.training.events import VQEpochMetrics, VQStepMetrics
 
-WARM_STEPS = 3  # not counted: memory is still being claimed
+WARM_STEPS = 3  # warm-up: memory is still being allocated
 PACE_STEPS, PACE_SECONDS = 20, 15.0
 UNENDING = 100_000  # epochs
 
 
 @dataclass(frozen=True, eq=False)
 class OurCodec:
-    """The library's codec as the benchmark wants it; it decodes in the precision in which `distill decode` does."""
+    """Adapter of our codec; it decodes in the precision of `distill decode`."""
 
     model: VQVAE
     fabric: Fabric
 
     @property
     def bits_per_second(self) -> float:
-        """Of a code with fixed length."""
+        """Bitrate of a fixed-length code."""
         shape = self.model.architecture
         return shape.spectrogram.frame_rate * shape.num_quantizers * math.log2(shape.codebook_size)
 
     def encode(self, sound: Tensor) -> Tensor:
-        """`[N]` samples to codes `[F, Q]`."""
+        """Encode samples `[N]` to codes `[F, Q]`."""
         return self.model.encode(sound[None])[0]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[F, Q]` to whole frames of samples."""
+        """Decode codes `[F, Q]` to whole frames of samples."""
         with self.fabric.autocast():
             return self.model.decode(codes[None])[0]
 
     def together(self) -> Way:
-        """As `distill encode` and `distill decode` take many sounds."""
+        """Batch functions of `distill encode` and `distill decode`."""
         return Way(lambda sounds: list(self.model.encode_each(sounds)), self._decode_together)
 
     def _decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
@@ -58,7 +58,7 @@ class OurCodec:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A codec and what it took. `epochs` were trained, `planned` is where the schedule would have ended."""
+    """A trained codec with its seconds, its epochs and the epochs of its schedule."""
 
     codec: OurCodec
     seconds: float  # initialisation included
@@ -78,7 +78,7 @@ class StepProfile:
 
 
 class _Clock:
-    """A callback of `train_vqvae` that notes how long everything takes, in seconds since it was made."""
+    """Callback of `train_vqvae` that times steps and epochs, in seconds since its construction."""
 
     def __init__(self, epochs: int) -> None:
         self.planned = epochs
@@ -86,7 +86,7 @@ class _Clock:
         self.elapsed = 0.0
         self.first_step = 0.0  # when it ended
         self.intervals: list[float] = []  # from the end of a step or a validation to the end of the next step
-        self.inside: list[float] = []  # what of it the engine calls the step: network, loss and optimiser
+        self.inside: list[float] = []  # part of an interval in network, loss and optimiser
         self.epochs: list[float] = []  # when they ended, validation included
         self.steps_per_epoch = 0
 
@@ -102,7 +102,7 @@ class _Clock:
         self.steps_per_epoch = event.total_steps // self.planned
 
     def epoch_seconds(self) -> float:
-        """Of an epoch with its validation; an estimate without it before the second one has ended."""
+        """Seconds of an epoch with validation; before the second has ended, an estimate without."""
         if len(self.epochs) > 1:
             return (self.epochs[-1] - self.epochs[0]) / (len(self.epochs) - 1)
         return self.steps_per_epoch * statistics.mean(self.intervals[WARM_STEPS:])
@@ -117,9 +117,9 @@ def train_within(
     seconds: float,
     most_epochs: int = UNENDING,
 ) -> Trained:
-    """Train so that initialisation, all epochs and the whole learning-rate schedule take about `seconds`, never more.
+    """Train with a whole learning-rate schedule within `seconds`, initialisation included.
 
-    The pace is measured first, on a run of its own that does not count.
+    The time of an epoch is measured first, in a run of its own.
     """
     pace = _train_for(corpus, config, val_fraction, seed, fabric, PACE_SECONDS, PACE_STEPS)
     planned = min(most_epochs, max(1, int((seconds - pace.first_step) / pace.epoch_seconds())))
@@ -141,7 +141,7 @@ def train_within(
 def profile_steps(
     corpus: Corpus, config: VQVAEConfig, val_fraction: float, seed: int, fabric: Fabric, seconds: float
 ) -> StepProfile:
-    """Train for `seconds` and say which share of a step's time passes outside network, loss and optimiser."""
+    """Train for `seconds` and measure the share of a step outside of network, loss and optimiser."""
     drawing: list[float] = []
     with _timed_sampler(drawing):
         clock = _train_for(corpus, config, val_fraction, seed, fabric, seconds, UNENDING)
@@ -154,7 +154,7 @@ def profile_steps(
 def _train_for(
     corpus: Corpus, config: VQVAEConfig, val_fraction: float, seed: int, fabric: Fabric, seconds: float, steps: int
 ) -> _Clock:
-    """Train until two epochs and `steps` steps are done, or for `seconds` from the first step on."""
+    """Train for two epochs and `steps` steps, or for `seconds` from the first step on."""
     config = config.model_copy(update={"epochs": UNENDING, "patience": 0})
     clock, cancel = _Clock(UNENDING), threading.Event()
 
@@ -171,7 +171,7 @@ def _train_for(
 
 @contextmanager
 def _timed_sampler(drawing: list[float]) -> Iterator[None]:
-    """Note the seconds that every batch takes to draw."""
+    """Time the sampling of every batch, in seconds."""
     untimed = CropSampler.batches
 
     def batches(self: CropSampler, epoch: int, skip: int) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Pieces of work that take turns, each in a process of its own, so that none pays for what another does to memory."""
+"""Interleaved work in separate processes, so that none is affected by the memory use of another."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ K = TypeVar("K")
 
 
 class Turn:
-    """A process of `python -m module arguments` that works when asked to and waits otherwise. See `serve`."""
+    """A process of `python -m module arguments` that works on request. See `serve`."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
@@ -24,7 +24,7 @@ class Turn:
         self.process.communicate()
 
     def seconds(self, times: int) -> float:
-        """How long it takes to do its work so many times."""
+        """Seconds to do its work `times` times."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(times, file=self.process.stdin, flush=True)
@@ -32,7 +32,7 @@ class Turn:
 
 
 def serve(work: Callable[[], object]) -> None:
-    """Read numbers from stdin, do the work so often, write how many seconds each lot took."""
+    """For each count read from stdin, do the work that often and print the seconds."""
     for line in sys.stdin:
         began = time.perf_counter()
         for _ in range(int(line)):
@@ -41,7 +41,7 @@ def serve(work: Callable[[], object]) -> None:
 
 
 def in_turn(turns: Mapping[K, Turn], rounds: int, times: int, first: int) -> dict[K, list[float]]:
-    """Seconds of each round of `times` pieces of work, after `first` pieces that do not count."""
+    """Seconds of each interleaved round of `times` calls, after `first` warm-up calls."""
     with ExitStack() as stack:
         for turn in turns.values():
             stack.enter_context(turn)

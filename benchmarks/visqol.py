@@ -1,4 +1,4 @@
-"""ViSQOL, a listening test predicted from pairs of sounds, as this benchmark uses it: audio mode, 48 kHz, short sounds.
+"""ViSQOL, a predicted listening test, in audio mode at 48 kHz, for short sounds.
 
 `python -m benchmarks.visqol ORIGINALS RECONSTRUCTIONS` scores two folders of audio files with equal names.
 """
@@ -19,11 +19,11 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 48_000  # the only one that audio mode was fitted at
+SAMPLE_RATE = 48_000  # the only sample rate of audio mode
 WINDOW, HOP = 3840, 960  # samples of a gammatone frame: 80 ms every 20 ms
-PATCH_FRAMES = 30  # compared at a time
-FIRST_FRAME = 14  # where the first patch begins: nothing before it is ever compared
-LEAD = SAMPLE_RATE // 2  # of silence before the sound, as ViSQOL's guidelines ask for
+PATCH_FRAMES = 30  # frames of a patch
+FIRST_FRAME = 14  # start of the first patch: nothing before it is compared
+LEAD = SAMPLE_RATE // 2  # samples of silence before the sound, as ViSQOL's guidelines ask
 
 Samples = NDArray[np.float32]
 
@@ -44,10 +44,10 @@ def visqol_scores(pairs: Sequence[tuple[Samples, Samples]], rate: int, workers: 
 
 
 def padded(sound: Samples, rate: int) -> Samples:
-    """`[N]` at `rate` to 48 kHz, between silences that make whole patches of it.
+    """Resample `[N]` at `rate` Hz to 48 kHz, and pad with silence to whole patches.
 
-    ViSQOL skips the first 0.28 s and whatever no longer fills a patch of 0.6 s: of a drum hit that is all of it. The
-    end gets only as much silence as is needed, because silence is compared, too, and found perfect.
+    ViSQOL skips the first 0.28 s and an incomplete last patch of 0.6 s, which is all of a drum hit. The end gets no
+    more silence than needed, because silence counts as perfect.
     """
     resampled = np.asarray(soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
     patches = max(1, math.ceil((LEAD + len(resampled) - FIRST_FRAME * HOP) / (PATCH_FRAMES * HOP)))
@@ -76,7 +76,7 @@ def _api() -> Any:
 
 
 def main() -> None:
-    """Print the score of each pair of files and the mean."""
+    """Print the score of each pair of files, and the mean."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.visqol", description="Score reconstructions.")
     parser.add_argument("originals", type=Path)
     parser.add_argument("reconstructions", type=Path)

@@ -39,26 +39,25 @@ from distill.storage.tables import read_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_NATURAL_SECONDS = 10.0
-COMPARED_FROM = 2  # sounds that are looked at as a set
+MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
+COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
 
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """Sounds as samples `[N]` in [-1, 1] at `sample_rate` Hz, each with its length, its codes `[F, Q]` and, where the model
-    holds what it learnt, its novelty; and the seed that gives them again."""
+    """Generated sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, and their seed."""
 
-    sounds: list[Samples]  # none where they were handed over one by one
+    sounds: list[Samples]  # empty where `take` was given
     seconds: list[float]
     codes: list[Codes]
-    novelty: list[Novelty | None]
-    sample_rate: int
+    novelty: list[Novelty | None]  # None where the model has no reference
+    sample_rate: int  # Hz
     seed: int
-    redrawn: int = 0  # how often sounds were drawn again because they were not new enough
-    not_new: int = 0  # how many still are not
-    report: SetReport | None = None  # on all of them together
+    redrawn: int = 0  # number of redraws for lack of novelty
+    not_new: int = 0  # number of sounds that are still not new enough
+    report: SetReport | None = None  # on all sounds together
 
     def table(self) -> "pd.DataFrame":
         """A row a sound: `seconds`, `frames` and, where it is known, its novelty, as `distill generate --json` names it."""
@@ -72,16 +71,16 @@ class Generated:
 
 
 class Model:
-    """A codec and a prior, ready to use on the CPU."""
+    """A model file: codec and prior in eval mode on the CPU."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read a model file. Raises ArtifactError, which says what is wrong with it."""
+        """Read and check a model file. Raises ArtifactError."""
         self.path = Path(path)
         self.bundle: Bundle = load_bundle(self.path)
 
     @property
     def metadata(self) -> BundleMetadata:
-        """What the file says of itself."""
+        """Metadata of the model file."""
         return self.bundle.metadata
 
     @property
@@ -101,17 +100,17 @@ class Model:
 
     @property
     def sample_rate(self) -> int:
-        """Hz, of all sounds that it takes and gives."""
+        """Sample rate of its sounds, in Hz."""
         return self.bundle.codec.spectrogram.sample_rate
 
     @property
     def labels(self) -> list[str]:
-        """What sounds can be asked for by."""
+        """Labels of the prior, which `generate` takes."""
         return self.bundle.labels
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """Compares sounds with what the model learnt; None where the file does not hold that."""
+        """Comparison of sounds with the training recordings; None where the file has no reference."""
         return None if self.bundle.reference is None else Comparison(self.bundle.reference, self.bundle.codec)
 
     def generate(
@@ -131,15 +130,15 @@ class Model:
         progress: Progress | None = None,
         take: Callable[[int, Samples], None] | None = None,
     ) -> Generated:
-        """Make `n` new sounds of `seconds` each, or that end by themselves.
+        """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
 
-        The same seed gives the same sounds; without one it is any. With a `label`, one of `labels`, they are of that kind, and
-        `guidance` says how much: 1 as learnt, above 1 (without it 2) exaggerated. With a `prompt`, a file or samples `[N]` (at
-        `prompt_rate` Hz where that is not the model's), sounds go on from it, and `seconds` counts what is new.
-        `min_novelty` draws sounds again that are copies ("close") or not new ("new"), or to which less than that share of
-        held-out recordings is more like the training recordings (0 to 1). `progress` is called with (done, of, text).
-        With `take` every sound goes there with its number as soon as it is made, and none is kept.
-        Raises ArtifactError when the model cannot do that, ParamsError for arguments that make no sense.
+        Equal seeds give equal sounds; without one the seed is random. `label` is one of `labels`; `guidance` is the
+        scale of classifier-free guidance: 1 is none, the default with a label is 2. `prompt` is a file or samples `[N]`
+        at `prompt_rate` Hz, by default the model's rate; sounds continue it, and `seconds` leaves it out. `min_novelty`
+        redraws sounds: "close" those that are copies, "new" those that are not new, a number from 0 to 1 those whose
+        novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
+        the index and samples of every sound as soon as it is generated, and no samples are kept. Raises ArtifactError
+        when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty)
         if guidance is None:
@@ -175,9 +174,9 @@ class Model:
                 redrawn, not_new = redrawn + batch.redrawn, not_new + batch.not_new
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
-        known, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
+        judged, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
         if self.comparison is not None and n >= COMPARED_FROM:
-            report = self.comparison.report([sound.drawn for sound in sounds], known, seed)
+            report = self.comparison.report([sound.drawn for sound in sounds], judged, seed)
         return Generated(
             sounds=[sound.samples for sound in sounds if take is None],
             seconds=lengths,
@@ -191,7 +190,7 @@ class Model:
         )
 
     def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
-        """Raises what `generate` would raise for these, of a model that cannot generate or not so."""
+        """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
         if self.bundle.prior is None:
             raise ArtifactError(
                 f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
@@ -205,9 +204,9 @@ class Model:
                 raise ArtifactError(f"{self._without_reference()}; leave --min-novelty out")
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
-        """Samples `[N]` in [-1, 1] at `sample_rate` Hz, if that is not the model's own, to codes `[F, Q]` int64.
+        """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
 
-        Raises ParamsError for what is no mono sound.
+        Raises ParamsError when the samples are not mono, empty, or hold NaN or infinite values.
         """
         sound = np.asarray(samples, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
@@ -218,7 +217,7 @@ class Model:
         return codes
 
     def decode(self, codes: NDArray[np.integer]) -> Samples:
-        """Codes `[F, Q]` to samples `[N]` that start and end at zero and do not clip. Raises ParamsError."""
+        """Decode codes `[F, Q]` to samples `[N]`, faded at both ends and limited in peak. Raises ParamsError."""
         shape = self.bundle.codec.architecture
         given = np.asarray(codes)
         if given.ndim != 2 or not len(given) or given.shape[1] != shape.num_quantizers or given.dtype.kind not in "iu":
@@ -232,33 +231,33 @@ class Model:
         return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]
 
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
-        """How new sounds are, by their codes `[F, Q]`. Raises ArtifactError when the file holds nothing to compare with."""
+        """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
         if self.comparison is None:
             raise ArtifactError(self._without_reference())
         return self.comparison.novelty(codes)
 
     def label_number(self, label: str) -> int:
-        """The number of a label, from 1 on; the last part of a label is enough where it names one alone.
+        """Index of a label, from 1 on; the last part of a label is enough where that is unique.
 
-        Raises ParamsError that lists those there are.
+        Raises ParamsError that lists the labels.
         """
         if label in self.labels:
             return self.labels.index(label) + 1
-        ending = [number for number, known in enumerate(self.labels, start=1) if known.split("/")[-1] == label]
-        if len(ending) == 1:
-            return ending[0]
+        matches = [index for index, name in enumerate(self.labels, start=1) if name.split("/")[-1] == label]
+        if len(matches) == 1:
+            return matches[0]
         if not self.labels:
             raise ParamsError(
-                f"--label {label}: expected a model that learnt labels, found one without; train with corpus.labels: folder"
+                f"--label {label}: expected a model trained with labels, found one without; train with corpus.labels: folder"
             )
         known = ", ".join(self.labels[:50]) + (f" and {len(self.labels) - 50} more" if len(self.labels) > 50 else "")
-        found = "one that fits several" if ending else "an unknown one"
+        found = "one that fits several" if matches else "an unknown one"
         raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
 
     def _without_reference(self) -> str:
         return (
-            f"{self.path}: expected a model that holds codes of what it learnt, to say what is new, found one made without "
-            "(bundle.reference: false)"
+            f"{self.path}: expected a model with the codes of its training recordings, to judge novelty, found one made "
+            "without (bundle.reference: false)"
         )
 
     def _prompt(self, prompt: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> Codes:
@@ -268,7 +267,7 @@ class Model:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """A model file, ready to use on the CPU. Raises ArtifactError, which says what is wrong with the file."""
+    """Load a model file on the CPU. Raises ArtifactError."""
     return Model(path)
 
 
@@ -278,12 +277,12 @@ def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
 
 
 def seed_or_any(seed: int | None) -> int:
-    """The seed that was given, or any."""
+    """The given seed, or a random one."""
     return secrets.randbelow(2**31) if seed is None else seed
 
 
 def new_enough(least: str | float) -> IsNew:
-    """What tells whether a sound is as new as `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
+    """Build the test of a sound's novelty from `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
     if least in VERDICTS:
         return lambda novelty: VERDICTS.index(novelty.verdict) >= VERDICTS.index(least)
     try:
@@ -296,7 +295,7 @@ def new_enough(least: str | float) -> IsNew:
 
 
 class GenerateRequest(Settings):
-    """What `Model.generate` and `distill generate` take, in the ranges of `distill.params`."""
+    """Arguments of `Model.generate` and `distill generate`, with the ranges of `distill.params`."""
 
     n: Sounds
     seconds: Seconds | None

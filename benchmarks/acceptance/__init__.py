@@ -1,1 +1,1 @@
-"""Whether a memory does what it is for, from measurements made here and now: behind `make check-memory`."""
+"""Acceptance of the prior's memory by measurement: `make check-memory`."""

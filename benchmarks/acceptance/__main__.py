@@ -1,4 +1,4 @@
-"""`make check-memory`: the seven points that the memory of a prior is accepted by."""
+"""`make check-memory`: the seven acceptance criteria of a prior's memory."""
 
 import argparse
 import json
@@ -10,16 +10,16 @@ from benchmarks.acceptance.check import check_recordings, summary
 from distill.errors import DistillError, ParamsError
 from distill.execution import execution_from_environment
 
-LEAST_STEPS = 1000  # there is a probe every 1000
+LEAST_STEPS = 1000  # one probe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print each point as it is measured. Returns 0, 1 where a point is missed, 2 for wrong use, 130 for Ctrl-C."""
+    """Print each criterion as it is measured. Returns 0, 1 where one is missed, 2 for a usage error, 130 for Ctrl-C."""
     asked = _parser().parse_args(arguments)
     points = []
     try:
         if asked.folder is not None and not asked.folder.is_dir():
-            raise ParamsError(f"DIR {asked.folder}: expected a folder of recordings, found none there; check the path")
+            raise ParamsError(f"DIR {asked.folder}: expected a folder of recordings, found none; check the path")
         for point in check_recordings(asked.folder, asked.steps, asked.seed, execution_from_environment()):
             points.append(point)
             if not asked.json:
@@ -40,11 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.acceptance", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="recordings; without it motifs that return")
-    parser.add_argument("--steps", type=_steps, default=LEAST_STEPS, help="of the training that is watched")
     parser.add_argument(
-        "--seed", type=_seed, default=0, help="of the recordings, the split, the weights and the probes"
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="folder of recordings; without it synthesised ones with repeated motifs",
     )
+    parser.add_argument("--steps", type=_steps, default=LEAST_STEPS, help="steps of the measured training")
+    parser.add_argument("--seed", type=_seed, default=0, help="random seed of recordings, split, weights and probes")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     return parser
 

@@ -1,4 +1,4 @@
-"""The seven points that a memory is accepted by, one after the other."""
+"""The seven acceptance criteria of a memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ from distill.training.fabric import make_fabric
 from distill.training.trainer import MAX_ROLLBACKS
 
 LENGTH, ROUNDS = 4096, 5
-SAME = 1e-4  # what chunk sizes may differ by, as a share of the largest
-NEARLY_BEST = 0.7  # of the best chunk size's speed
+SAME = 1e-4  # largest relative difference between chunk sizes
+NEARLY_BEST = 0.7  # least speed relative to the best chunk size
 SUMS_SAME, NORM_RATIO = 1e-3, 3.0
 PROBE_SHARE, GROWTH = 0.01, 0.05
 SEEDS = 3
-RECORDINGS = 24  # that are synthesised where there is no folder
+RECORDINGS = 24  # to synthesise where there is no folder
 COST, RETRIEVAL = "cost of probes", "retrieval"
 FAULTS = ("learning rate", "weights", "loss")
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured, and whether it is as it should be."""
+    """An acceptance criterion with its finding."""
 
     number: int
     name: str
@@ -58,7 +58,7 @@ class Point:
 
 
 def check_recordings(folder: Path | None, steps: int, seed: int, execution: Execution) -> Iterator[Point]:
-    """`check_memory` on the recordings in `folder`, or on synthesised ones, coded by a codec that is fitted to them."""
+    """`check_memory` on recordings in `folder`, or on synthesised ones, encoded by a codec trained on them."""
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
         if folder is None:
@@ -78,10 +78,9 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
 
 
 def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any) -> Iterator[Point]:
-    """All seven, each as soon as it is measured. Those of the layer come first, then those of trainings on `data` with `changes` of the
-    settings, one of them of `steps` steps.
+    """Yield the seven criteria as they are measured: first those of the layers, then those of trainings on `data`.
 
-    A training that cannot go on misses its points.
+    One training has `steps` steps; `changes` override settings. A training that fails misses its criteria.
     """
     yield _shown(_chunks)
     yield _norm(seed)
@@ -101,7 +100,7 @@ def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **chang
 
 
 def _shown(measure: Callable[[ProgressReport], T]) -> T:
-    """Measure with progress on stderr, which is gone when the result is there to be printed."""
+    """Measure with progress on stderr, which is cleared before the result is printed."""
     with ProgressReport("memory") as progress:
         return measure(progress)
 
@@ -121,7 +120,7 @@ def _chunks(progress: ProgressReport) -> Point:
         1,
         "chunk sizes on the CPU",
         worst <= SAME and min(shares) >= NEARLY_BEST,
-        f"chunks of 8 to 256 read the same to {worst:.0e}; those of {chosen} reach {shares[0]:.0%} of the best speed with {PLAIN.name}, "
+        f"chunks of 8 to 256 agree to {worst:.0e}; those of {chosen} reach {shares[0]:.0%} of the best speed with {PLAIN.name}, "
         f"{shares[1]:.0%} with {FEATURES.name}",
     )
 
@@ -132,7 +131,7 @@ def _norm(seed: int) -> Point:
         3,
         "norm in the projection",
         error <= SUMS_SAME and 1 / NORM_RATIO < growth < NORM_RATIO < without,
-        f"both sums begin as those of the persistent keys, to {error:.0e}; projected queries are {growth:.2f} times as long after 1 "
+        f"both sums start as those of the persistent keys, to {error:.0e}; projected queries are {growth:.2f} times as long after 1 "
         f"position as after 2048, without the norm {without:.0f} times",
     )
 
@@ -143,8 +142,8 @@ def _gradients(seed: int) -> Point:
         7,
         "gradients stop at shards",
         found.stop_at_boundaries,
-        f"{found.outside:g} at other shards, at least {found.inside:.0e} in the shard and {found.persistent:.0e} at persistent keys; what "
-        f"is carried on is not nothing ({found.carried:.2g})",
+        f"{found.outside:g} at other shards, at least {found.inside:.0e} in the shard and {found.persistent:.0e} at persistent keys; "
+        f"largest state carried on {found.carried:.2g}",
     )
 
 
@@ -155,9 +154,9 @@ def _recovery(
     for number, fault in enumerate(FAULTS):
         progress(number, len(FAULTS) + 1, f"a training with a fault: {fault}")
         recoveries.append(recover(data, fault, seed, fabric, **changes))
-    progress(len(FAULTS), len(FAULTS) + 1, "a training with a fault that stays")
+    progress(len(FAULTS), len(FAULTS) + 1, "a training with a permanent fault")
     times, stopped = rollbacks_of_a_lasting_fault(data, seed, fabric, **changes)
-    told = "; ".join(
+    reported = "; ".join(
         f"{one.fault} found after {one.looks:.1f} looks, "
         f"{'restored' if one.is_restored else 'not restored'} bit for bit, {'new' if one.skips_data else 'old'} data"
         for one in recoveries
@@ -166,7 +165,7 @@ def _recovery(
         6,
         "rollback",
         stopped and all(one.passed for one in recoveries),
-        f"{told}; after {times} of {MAX_ROLLBACKS} rollbacks training {'stopped' if stopped else 'did not stop'}",
+        f"{reported}; after {times} of {MAX_ROLLBACKS} rollbacks training {'stopped' if stopped else 'did not stop'}",
     )
 
 
@@ -197,14 +196,14 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
         5,
         RETRIEVAL,
         worst.passed,
-        f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, said first {worst.top1:.2f}, ranked first "
+        f"the worst of {SEEDS} seeds: mechanism {worst.mechanism:.2f}, in situ {worst.in_situ:.2f}, top 1 {worst.top1:.2f}, ranked first "
         f"{worst.ranked:.2f}; absent {worst.top1_absent:.2f} and {worst.ranked_absent:.2f}, ablated {worst.top1_ablated:.2f} (by chance "
         f"{worst.chance:.2f}) and {worst.ranked_ablated:.2f}",
     )
 
 
 def summary(points: list[Point]) -> str:
-    """How many are reached, and which are not."""
+    """The number of criteria reached, and those missed."""
     missed = sorted(point.number for point in points if not point.passed)
     reached = f"{len(points) - len(missed)}/{len(points)}"
     return f"{reached}; missed: {', '.join(map(str, missed))}" if missed else reached

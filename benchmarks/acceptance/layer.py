@@ -1,4 +1,4 @@
-"""What the layers of a memory do by themselves: speed and sameness of chunk sizes, norms, gradients."""
+"""Measurements of a memory's layers: speed and agreement of chunk sizes, norms, gradients."""
 
 import statistics
 import time
@@ -24,12 +24,12 @@ CHUNKS = (8, 16, 32, 64, 128, 256)
 SHARD = 2048
 HEADS, VALUE_SIZE = 4, 64
 PERSISTENT_SIZE = 64
-PASSES = 3  # of a product: forward, and one for each of its factors' gradients
+PASSES = 3  # matrix products of a product's forward and backward
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A memory of 4 heads with values of 64 numbers: what its keys are."""
+    """Key size and feature degree of a memory with 4 heads and values of size 64."""
 
     name: str
     key_size: int
@@ -41,8 +41,10 @@ PLAIN, FEATURES = Kind("keys of 64", 64, 1), Kind("features of keys of 32", 32, 
 
 @dataclass(frozen=True)
 class ChunkSpeed:
-    """Forward and backward through a memory chunk by chunk: tokens a second, as a share of a matrix product of the same FLOPs; how
-    far what is read is from what the smallest chunks read, as a share of the largest."""
+    """Speed of forward and backward by chunk size: tokens per second, and as a share of a product of equal FLOPs.
+
+    `difference` is the largest relative difference of outputs to those of the smallest chunks.
+    """
 
     kind: str
     chunk: int
@@ -52,7 +54,7 @@ class ChunkSpeed:
 
 
 def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] = CHUNKS) -> list[ChunkSpeed]:
-    """All chunk sizes in turn, medians of `rounds`."""
+    """Median speed of each chunk size over `rounds` interleaved rounds."""
     parts = _inputs(kind, length)
     first = _read(kind, parts, chunks[0]).detach()
     scale = float(first.abs().max())
@@ -74,15 +76,17 @@ def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] =
 
 
 def flops(kind: Kind, length: int, chunk: int) -> float:
-    """Of the matrix products of `associate`, forward and backward."""
+    """FLOPs of the matrix products of `associate`, forward and backward."""
     size = feature_size(kind.key_size, kind.degree)
     a_token = 2 * 2 * size * VALUE_SIZE + 2 * chunk * (kind.key_size + VALUE_SIZE)
     return float(PASSES * HEADS * length * a_token)
 
 
 def norm_growth(seed: int, with_norm: bool = True) -> float:
-    """By how much projected queries are longer after 1 key than after a whole shard, before any norm. Without what persistent keys
-    give to the norm a query is divided by almost nothing in the beginning."""
+    """Ratio of the norms of projected queries after 1 key and after a whole shard.
+
+    Without the norm of the persistent keys the first queries are divided by almost 0.
+    """
     memory = _persistent(seed)
     projection = QKProjection(memory)
     if not with_norm:
@@ -93,7 +97,7 @@ def norm_growth(seed: int, with_norm: bool = True) -> float:
 
 
 def boundary_error(seed: int, count: int = 4) -> float:
-    """How far both sums are from those of the persistent keys where shards begin, at most."""
+    """Largest difference of both sums to those of the persistent keys at the start of a shard."""
     memory = _persistent(seed)
     projection, keys, worst = QKProjection(memory), memory.keys.detach(), 0.0
     for shard in range(count):
@@ -108,8 +112,11 @@ def boundary_error(seed: int, count: int = 4) -> float:
 
 @dataclass(frozen=True)
 class ShardGradients:
-    """Of a loss in the second of three shards: the largest gradient at positions of the other shards, the smallest at its own and at
-    persistent keys; and the largest number that a value memory carries into the next shard."""
+    """Gradients of a loss in the second of three shards.
+
+    The largest norm in other shards, the smallest in its own and at persistent keys; and the largest absolute value
+    that a value memory carries into the next shard.
+    """
 
     outside: float
     inside: float
@@ -118,20 +125,20 @@ class ShardGradients:
 
     @property
     def stop_at_boundaries(self) -> bool:
-        """Nothing comes through, and there is something that could."""
+        """Whether no gradient crosses a shard boundary, while state does."""
         return self.outside == 0 and min(self.inside, self.persistent, self.carried) > 0
 
 
 def shard_gradients(seed: int) -> ShardGradients:
-    """Through two whole blocks, windows and memories."""
+    """Gradients through two blocks with windows and memories."""
     width, length = 32, 128
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = MemoryStack(width, 2, HEADS, 0.0, MemorySize(8, length, 32, 8))
     x = _unit(seed + 1, 1, 3 * length, width).requires_grad_()
 
-    heard = stack(x)[:, length : 2 * length]
-    (heard * _unit(seed + 2, *heard.shape)).sum().backward()
+    output = stack(x)[:, length : 2 * length]
+    (output * _unit(seed + 2, *output.shape)).sum().backward()
     assert x.grad is not None
     norms = x.grad[0].norm(dim=1).view(3, length)
     persistent = [cast(AtlasMAGBlock, block).memory.persistent.keys.grad for block in stack.blocks]
@@ -153,18 +160,18 @@ def _inputs(kind: Kind, length: int) -> list[Tensor]:
 
 
 def _read(kind: Kind, parts: list[Tensor], chunk: int) -> Tensor:
-    """What is read of a memory that carries on, shard by shard."""
+    """Outputs of a memory whose state is carried from shard to shard."""
     query, key, value = parts
     sums, read = torch.zeros(1, HEADS, feature_size(kind.key_size, kind.degree), VALUE_SIZE), []
     for part in shards(0, query.shape[2], SHARD):
-        asked, by, written = (given[:, :, part] for given in (query, key, value))
-        found, sums = associate(asked, by, written, sums.detach(), chunk, kind.degree)
+        queries, keys, values = (tensor[:, :, part] for tensor in (query, key, value))
+        found, sums = associate(queries, keys, values, sums.detach(), chunk, kind.degree)
         read.append(found)
     return torch.cat(read, dim=2)
 
 
 def _product_seconds(count: float) -> float:
-    """How long a product of square matrices takes that has so many FLOPs, from one of 1024."""
+    """Seconds of a matrix product of `count` FLOPs, extrapolated from one of 1024 x 1024."""
     size = 1024
     one = torch.ones(size, size)
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A training of a memory that is watched closely, and trainings in which something goes wrong on purpose."""
+"""An instrumented training of a memory, and trainings with injected faults."""
 
 import math
 import mmap
@@ -34,24 +34,24 @@ from distill.training.task import Step
 from distill.training.trainer import MAX_ROLLBACKS, WATCH_STEPS, Trainer
 
 CONTEXT_SECONDS = 1.0
-MOST_EPOCHS = 100_000  # that settings may have
-SETTLED = 100  # steps after which no more memory is needed
+MOST_EPOCHS = 100_000  # upper bound of the setting
+SETTLED = 100  # steps until memory use is stable
 RATE_TIMES = 100.0
-SMALL_BATCH = 8  # windows, where something goes wrong on purpose
+SMALL_BATCH = 8  # windows, in trainings with a fault
 
 
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
-    """The settings of `architecture: memory` for these recordings, with a window that is short beside what returns."""
+    """Settings of `architecture: memory` with a window that is short compared with the recordings."""
     longest = max(len(views[0]) for views in data.train) / data.codes.frame_rate
     most = MemoryParams.model_validate({}).span_seconds
     memory = MemoryParams.model_validate({"span_seconds": min(max(CONTEXT_SECONDS, longest), most)})
-    wanted: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
-    params = PriorParams.model_validate({**wanted, "memory": memory, **changes})
+    settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
+    params = PriorParams.model_validate({**settings, "memory": memory, **changes})
     return params.resolve(data.recordings)
 
 
 def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
-    """So many that there are `steps` steps at least, with `changes` of the settings."""
+    """Number of epochs with at least `steps` steps; `changes` override settings."""
     config = memory_config(data, **changes)
     assert config.memory is not None
     context, codes = context_frames(config, data.codes), data.codes
@@ -63,8 +63,7 @@ def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
 
 @dataclass
 class Trial:
-    """A training that was to have `steps` steps as it went: losses and seconds of each, and how much memory was in use after it, in
-    bytes."""
+    """Record of a training of `steps` steps: loss, seconds and bytes of memory in use of each."""
 
     steps: int
     losses: list[float] = field(default_factory=list)
@@ -74,26 +73,26 @@ class Trial:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it had all of its steps, and none was undone."""
+        """Whether all steps were done and none was rolled back."""
         result = None if self.training is None else self.training.result
         return result is not None and len(self.losses) == self.steps and not result.rollbacks
 
     @property
     def is_finite(self) -> bool:
-        """Whether every loss was a number, and every weight in the end."""
+        """Whether every loss and every final weight is finite."""
         assert self.training is not None
         weights = self.training.result.last_tensors.values()
         return all(map(math.isfinite, self.losses)) and all(bool(value.isfinite().all()) for value in weights)
 
     @property
     def fall(self) -> float:
-        """The loss of the last tenth of the steps as a share of that of the first."""
+        """Ratio of the mean losses of the last and the first tenth of the steps."""
         tenth = max(1, len(self.losses) // 10)
         return statistics.mean(self.losses[-tenth:]) / statistics.mean(self.losses[:tenth])
 
     @property
     def growth(self) -> float:
-        """By what share more memory was in use in the last tenth of the steps after `SETTLED` than in the first. NaN without such steps."""
+        """Relative growth of memory use over the steps after `SETTLED`, first to last tenth; NaN without these."""
         settled = self.resident[SETTLED:]
         tenth = len(settled) // 10
         if not tenth:
@@ -102,7 +101,7 @@ class Trial:
 
     @property
     def probe_share(self) -> float:
-        """The part of all steps' time that probes took: what steps with one took longer than others with a look. NaN without both."""
+        """Share of time in probes: the excess of steps with a probe over other inspected steps; NaN without both."""
         looks = range(WATCH_STEPS - 1, len(self.seconds), WATCH_STEPS)
         with_probe = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS == 0]
         without = [self.seconds[at] for at in looks if (at + 1) % PROBE_STEPS]
@@ -114,8 +113,10 @@ class Trial:
 def try_training(
     data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Callable[[int, int, str], None], **changes: Any
 ) -> Trial:
-    """Train with probes and fast-fail for `steps` steps, with `changes` of the settings. Raises DistillError where the gates are dead or
-    it diverges at once."""
+    """Train with probes and fast-fail for `steps` steps; `changes` override settings.
+
+    Raises DistillError where the gates are dead or the training diverges.
+    """
     trial, stop = Trial(steps), threading.Event()
 
     def watch(event: Any) -> None:
@@ -133,7 +134,7 @@ def try_training(
 
 
 def memory_in_use(fabric: Fabric) -> float:
-    """Bytes of this process and on its GPU; where the system does not say, the most that it had."""
+    """Bytes in use by this process and on its GPU; on systems without /proc the peak."""
     on_gpu = float(torch.cuda.memory_allocated(fabric.device)) if fabric.device.type == "cuda" else 0.0
     status = Path("/proc/self/statm")
     if status.is_file():
@@ -148,8 +149,11 @@ def memory_in_use(fabric: Fabric) -> float:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of a fault: after how many looks at the training it was found, whether weights and moments were then bit for bit
-    those of a look before, and whether each batch was used once, in order."""
+    """Recovery from a fault.
+
+    `looks` inspections until detection, whether weights and moments equal those of an earlier inspection bit for bit,
+    and whether each batch was used once, in order.
+    """
 
     fault: str
     looks: float
@@ -158,12 +162,12 @@ class Recovery:
 
     @property
     def passed(self) -> bool:
-        """Found within two looks, undone, and on with new data."""
+        """Whether the fault was found within two inspections and rolled back, and training resumed with new data."""
         return self.looks <= 2 and self.is_restored and self.skips_data
 
 
 def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> Recovery:
-    """Train a network and let `fault` happen once: "learning rate", "weights" or "loss"."""
+    """Train with one injected `fault`: "learning rate", "weights" or "loss"."""
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
     run.trainer.run()
     undone = [line for line in run.trainer.log.lines if line.get("event") == "rollback"]
@@ -174,7 +178,7 @@ def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: A
 
 
 def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
-    """A loss that is no number again and again: how often that was undone, and whether training then stopped."""
+    """Rollbacks of a loss that stays NaN, and whether training then stopped."""
     run = _FaultyRun(data, "loss", seed, fabric, False, changes)
     stopped = False
     try:
@@ -187,7 +191,7 @@ def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **c
 
 
 class _FaultyTask(MemoryTask):
-    """Something goes wrong at step `at`, and from then on where it lasts."""
+    """Task with a fault at step `at`, and from then on where it `lasts`."""
 
     fault, at, lasts = "", 0, False
 
@@ -201,19 +205,19 @@ class _FaultyTask(MemoryTask):
             yield share
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
-        goes_wrong = self.step == self.at or (self.lasts and self.step > self.at)
-        if goes_wrong and self.fault == "weights":
+        is_faulty = self.step == self.at or (self.lasts and self.step > self.at)
+        if is_faulty and self.fault == "weights":
             with torch.no_grad():
                 for value in self.model.parameters():
                     value.add_(torch.randn_like(value) * value.abs().mean())
         losses = super().losses(model, batch)
-        if goes_wrong and self.fault == "loss":
+        if is_faulty and self.fault == "loss":
             losses = {name: value * math.nan for name, value in losses.items()}
         return losses
 
 
 class _FaultyTrainer(Trainer[BatchShare]):
-    """The learning rate is far too high until that is found."""
+    """Trainer with a learning rate that is far too high until the first rollback."""
 
     task: _FaultyTask
 
@@ -223,7 +227,7 @@ class _FaultyTrainer(Trainer[BatchShare]):
 
 
 class _FaultyRun:
-    """A network in training. `is_restored`: the first time that something was undone everything was as at the look before."""
+    """Training with a fault. `is_restored`: the first rollback restored the state of an inspection bit for bit."""
 
     def __init__(
         self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
@@ -237,14 +241,14 @@ class _FaultyRun:
         self.task = _FaultyTask(model, data, config, seed, fabric)
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
         self.trainer = _FaultyTrainer(self.task, trainer_settings(config, seed), fabric, on_step=self._compare)
-        self.is_restored, self._known = False, {0: self._digest()}
+        self.is_restored, self._digests = False, {0: self._digest()}
 
     def _compare(self, step: Step) -> None:
         if step.inspected:
-            self._known[step.step - self.trainer.state.lost_steps] = self._digest()
+            self._digests[step.step - self.trainer.state.lost_steps] = self._digest()
         for line in self.trainer.log.lines[-1:]:
             if line.get("event") == "rollback" and line["step"] == step.step and self.trainer.state.rollbacks == 1:
-                self.is_restored = self._known.get(int(line["to"])) == self._digest()
+                self.is_restored = self._digests.get(int(line["to"])) == self._digest()
 
     def _digest(self) -> str:
         return tensors_sha256(self.trainer.optimizer_step.tensors())

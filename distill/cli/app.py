@@ -1,4 +1,4 @@
-"""The `distill` command line: the app that commands register with, and what they share."""
+"""The `distill` command line: the app that commands register with, and their shared arguments."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def distill() -> None:
 
 
 def limits(bounds: Any) -> dict[str, Any]:
-    """`min` and `max` of an option from the range of a setting in `distill.params`, so that `--help` shows it."""
+    """`min` and `max` of an option, from the range of a setting in `distill.params`; `--help` shows them."""
     found: dict[str, Any] = {}
     for one in (part for field in bounds.__metadata__ for part in field.metadata):
         for name, key in (("ge", "min"), ("gt", "min"), ("le", "max"), ("lt", "max")):
@@ -29,5 +29,5 @@ def limits(bounds: Any) -> dict[str, Any]:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))

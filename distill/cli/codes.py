@@ -78,5 +78,5 @@ def decode(
         print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
     else:
         for sound in written:
-            softer = f"  made {-sound.gain_db:.1f} dB softer, or it would clip" if sound.gain_db < 0 else ""
+            softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
             print(f"{sound.path}  {sound.seconds:.2f} s{softer}")

@@ -12,9 +12,9 @@ from distill.params import Seed
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the recordings go", show_default=False)],
-    seed: Annotated[int, typer.Option(help="another seed, other sounds", **limits(Seed))] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the sounds", **limits(Seed))] = 0,
     motifs: Annotated[
-        bool, typer.Option("--motifs", help="instead longer recordings of motifs that return, for priors with a memory")
+        bool, typer.Option("--motifs", help="instead long recordings with repeated motifs, for priors with a memory")
     ] = False,
     as_json: Json = False,
 ) -> None:

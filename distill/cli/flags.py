@@ -1,4 +1,4 @@
-"""What a person typed, checked before any work: flags to settings, and places to read and write."""
+"""Validation of flags before any work: flags to settings, and paths to read and write."""
 
 import sys
 import tempfile
@@ -13,7 +13,7 @@ from distill.audio.write import AudioFormat
 from distill.errors import ParamsError
 from distill.params import Params, TierName
 
-# The setting in `params.yaml` behind each flag of `train` and `train-prior`, which is checked by the same class.
+# Flag of each setting in `params.yaml`; `train` and `train-prior` validate both with the same class.
 FLAGS = {
     ("corpus", "path"): "DIR",
     ("bundle", "name"): "--model-name",
@@ -33,12 +33,12 @@ FLAGS = {
 
 
 def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
-    """Settings with everything that was not given as in `params.yaml`. Raises ParamsError that names the flag."""
+    """Settings from flags, with the defaults of `params.yaml` for the rest. Raises ParamsError that names the flag."""
     sections: dict[str, Any] = {"corpus": {}, "vqvae": {}, "prior": {}, "bundle": {}}
     for key, value in values.items():
         if value is not None:
-            place = sections[key[0]] if len(key) == 2 else sections
-            place[key[-1]] = value
+            section = sections[key[0]] if len(key) == 2 else sections
+            section[key[-1]] = value
     try:
         return Params.model_validate(sections)
     except ValidationError as error:
@@ -52,7 +52,7 @@ def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
 
 
 def wrong_use(error: Any) -> str:
-    """What typer found wrong with the command line, in our words where it is a value that does not fit."""
+    """The message for a usage error of typer; for a value out of range, expected and found."""
     if not isinstance(error.__cause__, ValidationError):
         return str(error.format_message()).rstrip(".")
     first = error.__cause__.errors()[0]
@@ -62,7 +62,7 @@ def wrong_use(error: Any) -> str:
 
 
 def _expected(message: str) -> str:
-    """What pydantic or typer would have taken."""
+    """The expectation in a message of pydantic or typer."""
     _, is_choice, choices = message.rstrip(".").partition(" is not one of ")
     if is_choice:
         return "one of " + choices.replace("'", "")
@@ -70,7 +70,7 @@ def _expected(message: str) -> str:
 
 
 def check_heads(params: Params) -> None:
-    """Refuse heads that do not divide the width, whatever the number of recordings will be."""
+    """Refuse a number of heads that divides the width in no tier. Raises ParamsError."""
     for tier in get_args(TierName):
         try:
             params.prior.resolve(1, tier, params.split, params.tiers)
@@ -81,13 +81,13 @@ def check_heads(params: Params) -> None:
 
 
 def refuse_existing(model: Path) -> None:
-    """A model file is never replaced by training another."""
+    """Refuse the name of an existing model file. Raises ParamsError."""
     if model.exists() or model.is_symlink():
         raise ParamsError(f"--model-name {model.stem}: expected a new name, found {model} there; choose another name")
 
 
 def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
-    """Nothing that took training is lost by accident: an existing prior or file needs --replace, or a yes on a terminal."""
+    """Require --replace, or a yes on a terminal, before an existing prior or file is replaced. Raises ParamsError."""
     target = model if output is None else output
     if output is not None:
         check_output(output, [])
@@ -98,20 +98,20 @@ def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool
     if sys.stdin.isatty() and typer.confirm(f"Replace {what}?", err=True):
         return
     raise ParamsError(
-        f"{target}: expected a model without a prior, or a new name with --output, found one that is there already; "
-        "say --replace to replace it"
+        f"{target}: expected a model without a prior, or a new name with --output, found an existing one; "
+        "use --replace to replace it"
     )
 
 
 def check_folder(flag: str, folder: Path) -> None:
-    """Refuse what is no folder of recordings."""
+    """Refuse a path that is not a folder. Raises ParamsError."""
     if not folder.is_dir():
         found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
         raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
 
 
 def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
-    """Refuse recordings that are not there before anything slow begins."""
+    """Refuse recordings that do not exist. Raises ParamsError."""
     for path in audio:
         if not path.exists():
             raise ParamsError(f"{flag} {path}: expected a recording, found no such file")
@@ -120,18 +120,16 @@ def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Refuse an output that cannot be written or that would replace an input."""
+    """Refuse an output in a missing folder or one that would replace an input. Raises ParamsError."""
     if not output.parent.is_dir():
-        raise ParamsError(f"-o {output}: expected a place in a folder that exists, found no {output.parent}; create it")
+        raise ParamsError(f"-o {output}: expected a path in an existing folder, found no {output.parent}; create it")
     for path in inputs:
         if output.exists() and path.exists() and output.samefile(path):
-            raise ParamsError(
-                f"-o {output}: expected another file than what is read, found the same; choose another name"
-            )
+            raise ParamsError(f"-o {output}: expected a file other than the input, found the same; choose another name")
 
 
 def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
-    """The format to decode to, after checking that `output` can be what it has to be."""
+    """The format to decode to: that of `kind` or of the suffix. Raises ParamsError when `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
     named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
     if recordings > 1:
@@ -152,7 +150,7 @@ def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioF
 
 
 def make_folder(flag: str, folder: Path) -> None:
-    """Make a folder, or see that the one there can be written to."""
+    """Make a folder and check that it can be written to. Raises ParamsError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -15,22 +15,27 @@ def generate(
     model: ModelPath,
     count: Annotated[int, typer.Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
     seconds: Annotated[
-        float | None, typer.Option(help="length of each sound; without it they end by themselves", **limits(Seconds))
+        float | None, typer.Option(help="length of each sound; without it sounds end by themselves", **limits(Seconds))
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="the same seed gives the same sounds; without it any", **limits(SamplingSeed))
+        int | None, typer.Option(help="equal seeds give equal sounds; without it a random one", **limits(SamplingSeed))
     ] = None,
-    temperature: Annotated[float, typer.Option(help="below 1 tamer, above 1 wilder", **limits(Temperature))] = 1.0,
-    top_k: Annotated[int, typer.Option(help="draw from so many likeliest codes; 0 = all", **limits(TopK))] = 0,
-    top_p: Annotated[float, typer.Option(help="draw from the likeliest codes of this share", **limits(TopP))] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
+    ] = 1.0,
+    top_k: Annotated[int, typer.Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
+    top_p: Annotated[
+        float,
+        typer.Option(help="sample from the likeliest codes that hold this share of the probability", **limits(TopP)),
+    ] = 1.0,
     prompt: Annotated[
-        Path | None, typer.Option(metavar="AUDIO", help="a recording to go on from; --seconds counts what is new")
+        Path | None, typer.Option(metavar="AUDIO", help="a recording to continue; --seconds leaves it out")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="what kind of sound, of a model that learnt labels")] = None,
+    label: Annotated[str | None, typer.Option(help="label of the sounds, for models trained with labels")] = None,
     guidance: Annotated[
         float | None,
         typer.Option(
-            help="with --label: 1 as learnt, above 1 more of what is special about it",
+            help="with --label: scale of classifier-free guidance; 1 is none, above 1 follows the label more strongly",
             show_default="2",
             **limits(Guidance),
         ),
@@ -39,19 +44,19 @@ def generate(
         str | None,
         typer.Option(
             metavar="close|new|0...1",
-            help="draw again: copies (close), what is not new (new), or what less than that share of held-out recordings "
-            "is more like the training recordings than",
+            help="redraw sounds that are copies (close), that are not new (new), or whose novelty percentile is above 1 - "
+            "this number",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
     as_json: Json = False,
 ) -> None:
-    """Make new sounds, and say how new each is beside the recordings that the model learnt."""
+    """Generate new sounds, and report how new each is compared with the training recordings."""
     from distill.api import Model, seed_or_any
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
-    from distill.cli.reports import generated_json, novelty_words, set_words
+    from distill.cli.reports import generated_json, novelty_line, set_lines
     from distill.progress import ProgressReport
 
     if prompt is not None:
@@ -59,7 +64,7 @@ def generate(
     loaded = Model(model)
     loaded.check_request(label, min_novelty)
     make_folder("--out", out)
-    seed = seed_or_any(seed)  # which files are named by
+    seed = seed_or_any(seed)  # part of the files' names
     paths = [out / f"{model.stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
     with ProgressReport("generate") as progress:
         made = loaded.generate(
@@ -80,7 +85,7 @@ def generate(
         print_json({"model": str(model), "label": label, **generated_json(made, paths)})
         return
     for path, length, novelty in zip(paths, made.seconds, made.novelty, strict=True):
-        known = "" if novelty is None else f"  {novelty_words(novelty)}"
-        print(f"{path}  {length:.2f} s{known}")
-    for line in set_words(made):
+        judged = "" if novelty is None else f"  {novelty_line(novelty)}"
+        print(f"{path}  {length:.2f} s{judged}")
+    for line in set_lines(made):
         print(line)

@@ -5,7 +5,7 @@ from distill.cli.app import Json, ModelPath, app, print_json
 
 @app.command()
 def inspect(model: ModelPath, as_json: Json = False) -> None:
-    """Show what a model file holds, after checking it."""
+    """Check a model file and show its contents."""
     from distill.model_file.format import load_bundle
 
     metadata = load_bundle(model).metadata
@@ -21,7 +21,7 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
 
 @app.command()
 def verify(model: ModelPath, as_json: Json = False) -> None:
-    """Check everything about a model file: form, metadata, weights, hashes; and use it for a moment."""
+    """Check everything about a model file: form, metadata, weights, hashes; and try its networks."""
     from distill.model_file.verify import verify as verified
 
     found = verified(model)

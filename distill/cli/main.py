@@ -1,4 +1,4 @@
-"""The `distill` command: every command, and what its errors become."""
+"""Entry point of the `distill` command: registers the commands and turns errors into exit statuses."""
 
 import sys
 
@@ -9,12 +9,15 @@ from distill.cli.app import app
 from distill.errors import DistillError, environment_error
 from distill.training.interruption import raise_on_sigterm
 
-COMMANDS = (demo, train, codes, inspect, generate)  # modules that register theirs, in the order of `--help`
+COMMANDS = (demo, train, codes, inspect, generate)  # modules that register commands, in the order of `--help`
 INTERRUPTED = 130  # exit status
 
 
 def main() -> None:
-    """Entry point: 0 done, 2 wrong use or input (one sentence on stderr), 130 interrupted; a defect keeps its traceback."""
+    """Run the command and exit: 0 done, 2 usage or input error (one sentence on stderr), 130 interrupted.
+
+    Any other exception keeps its traceback.
+    """
     raise_on_sigterm()
     try:
         status = app(standalone_mode=False)
@@ -30,12 +33,12 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises for wrong use
+        if not hasattr(error, "format_message"):  # typer's usage errors
             raise
         from distill.cli.flags import wrong_use
 
         print(f"distill: {wrong_use(error)}; see distill --help", file=sys.stderr)
         sys.exit(2)
-    if status == INTERRUPTED:  # typer's word for Ctrl-C, too
+    if status == INTERRUPTED:  # typer returns it for Ctrl-C, too
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

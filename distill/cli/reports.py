@@ -1,4 +1,4 @@
-"""What `distill generate` says of the sounds that it made, for people and for scripts."""
+"""Report of `distill generate`: lines for the terminal and JSON."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,41 +9,41 @@ from distill.novelty.verdict import Novelty
 from distill.text import one_line
 
 
-def novelty_words(novelty: Novelty) -> str:
-    """The verdict on a sound in a line."""
+def novelty_line(novelty: Novelty) -> str:
+    """The verdict on a sound, with its best alignment, in one line."""
     codes, spectra = novelty.codes, novelty.spectra
-    alike = f"{codes.likeness:.0%} of its codes as in {one_line(codes.nearest)}"
+    alignment = f"{codes.likeness:.0%} of codes equal to {one_line(codes.nearest)}"
     if novelty.by_spectra:
-        alike = f"{spectra.difference_db:.1f} dB from {one_line(spectra.nearest)}"
-    return f"{novelty.verdict}: {alike}, longest copied run {codes.copied_seconds:.2f} s"
+        alignment = f"{spectra.difference_db:.1f} dB from {one_line(spectra.nearest)}"
+    return f"{novelty.verdict}: {alignment}, longest copied run {codes.copied_seconds:.2f} s"
 
 
-def set_words(made: Generated) -> list[str]:
-    """What can be said of all of them together."""
+def set_lines(made: Generated) -> list[str]:
+    """Lines on the set of sounds: verdicts, distance, seed."""
     lines = []
     if made.redrawn:
         left = f"; {made.not_new} still are not new enough" if made.not_new else ""
-        lines.append(f"{made.redrawn} sound{'s' * (made.redrawn != 1)} drawn again for want of novelty{left}")
+        lines.append(f"{made.redrawn} sound{'s' * (made.redrawn != 1)} drawn again for lack of novelty{left}")
     report = made.report
     if report is not None:
         lines.append(
-            f"{report.new} new, {report.close} close, {report.copies} copies; on average "
-            f"{report.mean_percentile_codes:.0%} of held-out recordings are less like a training recording in codes, "
-            f"{report.mean_percentile_spectra:.0%} in spectra (50 %: as new as held-out sound)"
+            f"{report.new} new, {report.close} close, {report.copies} copies; mean novelty percentile "
+            f"{report.mean_percentile_codes:.0%} in codes, {report.mean_percentile_spectra:.0%} in spectra "
+            "(50 %: as new as held-out recordings)"
         )
         if report.distance is not None:
             distance = report.distance
             lines.append(
-                f"kernel distance to held-out sound {distance.value:.1f}, of as many training recordings "
+                f"kernel distance to held-out recordings {distance.value:.1f}, of as many training recordings "
                 f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
             )
     if any(one is None for one in made.novelty):
-        lines.append("how new they are is not known: the model was made without the codes of what it learnt")
+        lines.append("novelty unknown: the model has no codes of its training recordings")
     return [*lines, f"seed {made.seed}"]
 
 
 def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
-    """All of it as JSON."""
+    """Sounds and set report for `--json`."""
     rows = [
         {
             "file": str(path),

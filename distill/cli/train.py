@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
 
 LabelsFrom = Annotated[
-    Literal["none", "folder"], typer.Option(help="folder: sounds can be asked for by their recordings' folder")
+    Literal["none", "folder"], typer.Option(help="source of labels; folder: the name of a recording's folder")
 ]
 
 
@@ -22,14 +22,14 @@ def train(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of recordings", show_default=False)],
     model_name: Annotated[
         str | None,
-        typer.Option("--model-name", "--name", help="name of the model file; without it one of date and time"),
+        typer.Option("--model-name", "--name", help="name of the model file; without it date and time"),
     ] = None,
     tier: Annotated[
         Literal["auto", "small", "medium", "large"],
-        typer.Option(help="what the settings start from; auto goes by the number of recordings"),
+        typer.Option(help="default settings; auto chooses by the number of recordings"),
     ] = "auto",
     epochs: Annotated[
-        int | None, typer.Option(help="the most epochs", show_default="auto, by the tier", **limits(Epochs))
+        int | None, typer.Option(help="maximum number of epochs", show_default="auto, by the tier", **limits(Epochs))
     ] = None,
     codebook_size: Annotated[
         int | None, typer.Option(help="codewords a level", show_default="auto, by the tier", **limits(CodebookSize))
@@ -37,7 +37,7 @@ def train(
     rvq_levels: Annotated[
         int | None,
         typer.Option(
-            help="residual levels; 2 to 4 are well tried: fewer are faster and easier for a prior, more have finer detail",
+            help="residual levels; 2 to 4 are well tested: fewer are faster and easier for a prior, more have finer detail",
             show_default="4",
             **limits(Levels),
         ),
@@ -49,18 +49,18 @@ def train(
         int | None, typer.Option(help="Hz, mono", show_default="24000", **limits(SampleRate))
     ] = None,
     labels: LabelsFrom = "none",
-    seed: Annotated[int, typer.Option(help="another seed, another split and other weights", **limits(Seed))] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the split and the weights", **limits(Seed))] = 0,
     prior: Annotated[
         bool,
-        typer.Option("--prior", help="also train a prior, so that the model can generate, not only encode and decode"),
+        typer.Option("--prior", help="also train a prior, so that the model can generate, not just encode and decode"),
     ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the model file goes")] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
-    After Ctrl-C, or a crash, the same command goes on from where training was. Work in progress is kept in .distill
-    below the current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set.
+    After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
+    current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set.
     """
     from distill.cli.flags import check_folder, make_folder, params_of_flags, refuse_existing
     from distill.execution import execution_from_environment
@@ -93,17 +93,17 @@ def train_prior(
     model: ModelPath,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="a folder of recordings; without it the one that the codec learnt"),
+        typer.Option(metavar="DIR", help="a folder of recordings; without it the one that the codec was trained on"),
     ] = None,
     architecture: Annotated[
         Literal["frame", "memory", "delay", "flat"] | None,
-        typer.Option(help="how codes are laid out, or memory for long recordings", show_default="frame"),
+        typer.Option(help="pattern of the codes, or memory for long recordings", show_default="frame"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="the most epochs", show_default="auto, by the tier", **limits(Epochs))
+        int | None, typer.Option(help="maximum number of epochs", show_default="auto, by the tier", **limits(Epochs))
     ] = None,
     hidden_size: Annotated[
-        int | None, typer.Option(help="width", show_default="auto, by the tier", **limits(PriorWidth))
+        int | None, typer.Option(help="model width", show_default="auto, by the tier", **limits(PriorWidth))
     ] = None,
     layers: Annotated[
         int | None, typer.Option(help="transformer blocks", show_default="auto, by the tier", **limits(PriorLayers))
@@ -113,14 +113,14 @@ def train_prior(
     ] = None,
     labels: LabelsFrom = "none",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave the model as it is")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave MODEL unchanged")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="a prior or file that is there may be replaced")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a prior for a model that exists, so that it can generate; into the model file itself or a copy.
+    """Train a prior for an existing model, so that it can generate; written into the model file or a copy.
 
-    After Ctrl-C, or a crash, the same command goes on from where training was.
+    After Ctrl-C or a crash, the same command resumes the training.
     """
     from distill.cli.flags import check_folder, check_heads, may_replace, params_of_flags
     from distill.execution import execution_from_environment

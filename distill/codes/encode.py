@@ -1,4 +1,4 @@
-"""A corpus through a codec: recordings to tensors, tensors to codes on disk."""
+"""Encode a corpus: recordings through the codec to codes on disk."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +20,8 @@ from distill.split import split_groups
 from distill.storage.files import atomic_folder
 from distill.training.fabric import make_fabric
 
-# About 6 minutes of sound are coded before their codes go to the writer: what it keeps of each recording, allocated
-# between tensors that come and go, would leave holes in memory.
+# About 6 minutes of sound are encoded before their codes go to the writer: what it keeps of each recording, allocated
+# between temporary tensors, would fragment the heap.
 WINDOW_FRAMES = 1 << 14
 
 
@@ -35,10 +35,9 @@ def encode_corpus(
     progress: Callable[[int, int, str], None] | None = None,
     views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
 ) -> Tensor:
-    """Code every recording of a corpus in each of its views. Returns how often each codeword was used in recordings as
-    they are, `[Q, V]`.
+    """Encode every view of every recording of a corpus; return the codeword counts of unmodified recordings, `[Q, V]`.
 
-    Short recordings go through the codec together; long ones piece by piece, read as they are needed.
+    Short recordings are encoded in batches; long ones in chunks, read as they are needed.
     """
     levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
     counts = torch.zeros(levels, size, dtype=torch.int64)
@@ -61,7 +60,7 @@ def encode_corpus(
 
 @dataclass(frozen=True)
 class CodesReport:
-    """What was coded: frames of recordings as they are, codes in all, views of each training recording, and `usage`."""
+    """Frames and codes of the unmodified recordings, views of each training recording, and codebook `usage`."""
 
     frames: int
     tokens: int
@@ -69,16 +68,16 @@ class CodesReport:
     usage: dict[str, float]
 
     def metrics(self) -> dict[str, float]:
-        """As `metrics/encode_codes.json` has it."""
+        """The metrics of `metrics/encode_codes.json`."""
         return {"frames": self.frames, "tokens": self.tokens, "views": self.views, **self.usage}
 
 
 def code_corpus(
     codec: VQVAE, codec_sha256: str, corpus_folder: Path, folder: Path, params: Params, execution: Execution
 ) -> CodesReport:
-    """Code a corpus as the settings say, with progress, and write the artefact of codes `folder`.
+    """Encode a corpus with the settings `params` and write the artefact of codes `folder`, with progress.
 
-    The codec computes where `execution` says and ends on the CPU.
+    The codec runs on the device of `execution` and is moved back to the CPU.
     """
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
@@ -90,7 +89,7 @@ def code_corpus(
             codec, codec_sha256, corpus, folder, views, fraction, params.seed, progress, params.corpus.labels
         )
         frames, taken = int(counts[0].sum()), time.monotonic() - began
-        progress.say(f"{frames} frames, {views} views of each recording to learn from, {taken:.1f} s")
+        progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
     codec.cpu()
     return CodesReport(frames, int(counts.sum()), views, usage(counts))
 
@@ -106,9 +105,9 @@ def encode_for_prior(
     progress: Callable[[int, int, str], None] | None = None,
     labels: Labels = "none",
 ) -> Tensor:
-    """Write the artefact of codes: recordings to learn from in `views` views, held-out ones as they are.
+    """Write the artefact of codes atomically: training recordings in `views` views, held-out ones unmodified.
 
-    `labels` says where recordings have theirs from. Returns what `encode_corpus` does. The folder appears whole or not at all.
+    `labels` is the source of labels. Returns the codeword counts of `encode_corpus`, `[Q, V]`.
     """
     shape = codec.architecture
     geometry = CodesConfig(
@@ -130,7 +129,7 @@ def encode_for_prior(
 
 
 def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Codes]:
-    """Codes `[F, Q]` of views of recordings: several together, a single one piece by piece."""
+    """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks."""
     if len(batch) > 1:
         sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
         return [codes.cpu().numpy() for codes in codec.encode_together(sounds)]
@@ -147,7 +146,7 @@ def _with_frames(codec: VQVAE, takes: Iterable[Take]) -> Iterator[tuple[int, Tak
 
 
 def usage(counts: Tensor) -> dict[str, float]:
-    """From how often each codeword was used, `[Q, V]`: share of codewords used and perplexity, level by level."""
+    """Codebook utilization and perplexity of each level, from codeword counts `[Q, V]`."""
     shares = counts.double() / counts.sum(dim=1, keepdim=True)
     perplexity = torch.special.entr(shares).sum(dim=1).exp()
     used = (counts > 0).double().mean(dim=1)

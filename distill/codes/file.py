@@ -1,4 +1,4 @@
-"""A file of codes: recordings as a codec writes them down, in one safetensors file with the geometry in its header.
+"""The file of codes: encoded recordings in one safetensors file with their geometry in its header.
 
 The header's `__metadata__` has one key, `distill_codes`, with canonical JSON. One tensor `[F, Q]` uint16 for each
 recording, named by its key; keys ascend in the order of the recordings.
@@ -28,7 +28,7 @@ AGAIN = "encode the recordings again"
 
 
 class CodesGeometry(Settings):
-    """What the codes mean: the codec that made them, their ranges and their rate."""
+    """Geometry of codes: the hash of their codec, sample rate and frame rate in Hz, codebook size, quantizers."""
 
     codec_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     sample_rate: Annotated[int, Field(ge=1)]
@@ -38,7 +38,7 @@ class CodesGeometry(Settings):
 
 
 class CodedRecording(Settings):
-    """One recording: its tensor, the name of its file and its length in samples at the codec's rate."""
+    """One recording: key of its tensor, name of its file, length in samples at the codec's rate."""
 
     key: Annotated[str, Field(pattern=r"^[0-9]{8}$")]
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$")]
@@ -54,7 +54,7 @@ class CodesHeader(CodesGeometry):
 
 
 def write_codes(path: Path, geometry: CodesGeometry, recordings: Iterable[tuple[str, int, Codes]]) -> CodesHeader:
-    """Write (name, samples, codes `[F, Q]`) of each recording, atomically. Returns the header."""
+    """Write (name, length in samples, codes `[F, Q]`) of each recording, atomically. Returns the header."""
     entries, tensors = [], {}
     for number, (name, samples, codes) in enumerate(recordings):
         entries.append(CodedRecording(key=f"{number:08d}", name=name, samples=samples))
@@ -94,7 +94,7 @@ def _read_header(path: Path) -> CodesHeader:
 
 
 def _tensor(path: Path, header: CodesHeader, file: Any, entry: CodedRecording) -> Codes:
-    """The codes of one recording, of the right type, shape and range."""
+    """Codes `[F, Q]` of one recording, checked for type, shape and range."""
     stored = file.get_slice(entry.key)
     kind, shape = stored.get_dtype(), list(stored.get_shape())
     if kind != "U16" or len(shape) != 2 or not shape[0] or shape[1] != header.num_quantizers:

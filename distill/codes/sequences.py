@@ -1,4 +1,4 @@
-"""Recordings as sequences of frames between a begin and an end mark, and the windows of them that a prior sees."""
+"""Training sequences: coded recordings between BOS and EOS frames, and the windows of them that a prior is given."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,29 +13,29 @@ IGNORED = -100  # target of padding: the cross-entropy's ignore_index
 
 
 def bos_token(codebook_size: int) -> int:
-    """What stands in every level of the frame before the first."""
+    """Token of every level of the frame before the first: BOS."""
     return codebook_size
 
 
 def eos_token(codebook_size: int) -> int:
-    """What stands in the first level of the frame after the last; its other levels do not matter."""
+    """Token of the first level of the frame after the last: EOS. The other levels of that frame are ignored."""
     return codebook_size + 1
 
 
 def window_start(inputs: int, context_frames: int) -> int:
-    """The first of so many frames that the one after them is guessed from, when sounds are drawn.
+    """Start of the context window of the next frame in sampling, given the number of `inputs` so far.
 
-    All are, up to `context_frames`; beyond, windows begin anew with half of what the one before saw.
+    Up to `context_frames` the window holds all inputs; beyond, it restarts with the last half of the window before.
     """
     step = context_frames - context_frames // 2
     return max(0, -(-(inputs - context_frames) // step)) * step
 
 
 class CodeSequences:
-    """Coded recordings one after another between their marks, at two bytes a code: `frames` `[n, Q]` uint16.
+    """Concatenated sequences BOS, codes, EOS of recordings: `frames` `[n, Q]` uint16.
 
-    Sequence `i` has `lengths[i]` frames, marks included, from `starts[i]` on, and where there are labels `labels[i]`,
-    from 1 on, 0 for none.
+    Sequence `i` has `lengths[i]` frames from `starts[i]` on, BOS and EOS included. `labels[i]` counts from 1, 0 is
+    none; `labels` is None without labels.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class CodeSequences:
         num_quantizers: int,
         labels: Sequence[int] | None = None,
     ) -> None:
-        begin = np.full((1, num_quantizers), bos_token(codebook_size), dtype=np.uint16)
-        end = np.full((1, num_quantizers), eos_token(codebook_size), dtype=np.uint16)
+        bos = np.full((1, num_quantizers), bos_token(codebook_size), dtype=np.uint16)
+        eos = np.full((1, num_quantizers), eos_token(codebook_size), dtype=np.uint16)
         parts: list[NDArray[np.uint16]] = []
         self.lengths: list[int] = []
         for codes in recordings:
-            parts += [begin, codes.astype(np.uint16, copy=False), end]
+            parts += [bos, codes.astype(np.uint16, copy=False), eos]
             self.lengths.append(len(codes) + 2)
         self.frames = np.concatenate(parts)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
@@ -59,7 +59,7 @@ class CodeSequences:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Frames `start` to `stop` of a sequence as inputs, each with the frame after it as target."""
+    """Frames `start` to `stop` of a sequence as inputs, with the next frame of each as target."""
 
     sequence: int
     start: int
@@ -70,7 +70,7 @@ class Window:
 
 
 def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window]:
-    """Windows in which every frame of sequences of these lengths, but the first, is a target exactly once."""
+    """Consecutive windows: every frame of a sequence but the first is a target exactly once."""
     return [
         Window(index, start, min(start + context_frames, length - 1))
         for index, length in enumerate(lengths)
@@ -79,14 +79,14 @@ def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window
 
 
 def window_count(length: int, context_frames: int) -> int:
-    """How many windows cover a sequence."""
+    """Number of windows that cover a sequence."""
     return -(-(length - 1) // context_frames)
 
 
 def random_windows(
     lengths: Sequence[int], counts: Sequence[int], context_frames: int, generator: np.random.Generator
 ) -> list[Window]:
-    """So many windows of each sequence, spread over it at random places; beginnings and endings keep their share."""
+    """Stratified random windows, `counts[i]` of sequence `i`; beginnings and endings keep their share."""
     windows = []
     for index, (length, count) in enumerate(zip(lengths, counts, strict=True)):
         inputs = length - 1
@@ -102,8 +102,10 @@ def random_windows(
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Windows as tensors: `inputs` and `targets` `[B, T, Q]` int64, `positions` `[B]` of the first inputs in their sequences,
-    and where there are labels `labels` `[B]`, 0 for none."""
+    """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, `positions` of the first inputs and `labels` `[B]`.
+
+    Positions count from BOS. Labels are None without labels, 0 for none. Padding is IGNORED in targets.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -111,14 +113,14 @@ class Batch:
     labels: Tensor | None = None
 
     def part(self, number: int, of: int) -> "Batch":
-        """Every `of`-th window from `number` on; where there is none, one with nothing to guess."""
+        """Every `of`-th window from `number` on; where there is none, one whose targets are all IGNORED."""
         if number >= len(self.positions):
             first = self.map(lambda part: part[:1])
             return replace(first, targets=torch.full_like(first.targets, IGNORED))
         return self.map(lambda part: part[number::of])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with every tensor changed alike."""
+        """The batch with `change` applied to every tensor."""
         labels = None if self.labels is None else change(self.labels)
         return Batch(change(self.inputs), change(self.targets), change(self.positions), labels)
 
@@ -126,8 +128,10 @@ class Batch:
 def pad_batch(
     sequences: CodeSequences, windows: Sequence[Window], rows: int | None = None, longest: int | None = None
 ) -> Batch:
-    """A batch as long as its longest window or `longest` if given, of as many rows as windows or `rows`; padding is 0 in inputs, places
-    and labels, and IGNORED in targets."""
+    """Pad windows to a batch of `rows` rows, by default their number, and `longest` positions, by default the longest.
+
+    Padding is 0 in inputs, positions and labels, and IGNORED in targets.
+    """
     levels = sequences.frames.shape[1]
     rows = rows or len(windows)
     longest = longest or max(len(window) for window in windows)
@@ -139,7 +143,7 @@ def pad_batch(
         inputs[row, : len(window)] = sequences.frames[first : first + len(window)]
         targets[row, : len(window)] = sequences.frames[first + 1 : first + 1 + len(window)]
         if window.stop == sequences.lengths[window.sequence] - 1:
-            targets[row, len(window) - 1, 1:] = IGNORED  # the end mark is one target
+            targets[row, len(window) - 1, 1:] = IGNORED  # EOS is one target
         positions[row] = window.start
     labels = None
     if sequences.labels is not None:

@@ -1,4 +1,4 @@
-"""Recordings to a file of codes and back through the codec of a model, for `distill encode` and `distill decode`."""
+"""Encode recordings to a file of codes, and decode it: `distill encode` and `distill decode`."""
 
 import math
 import time
@@ -29,7 +29,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode_files` did. `times_real_time` counts from the decoding of a file to its codes."""
+    """Result of `encode_files`. The real-time factor `times_real_time` includes reading the files."""
 
     recordings: int
     seconds: float
@@ -40,7 +40,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """A sound that `decode_file` wrote. `gain_db` is below 0 where it had to be softer than coded, not to clip."""
+    """A file that `decode_file` wrote. `gain_db` is below 0 where the sound was attenuated to avoid clipping."""
 
     path: Path
     seconds: float
@@ -48,7 +48,7 @@ class DecodedFile:
 
 
 def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress | None = None) -> Encoded:
-    """Code every recording in `paths` and write the file of codes `output`, or nothing if one of them is unusable.
+    """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
 
     Raises AudioError.
     """
@@ -76,7 +76,7 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
 
 
 def read_named(path: Path, sample_rate: int) -> Recording:
-    """A recording at that rate. Raises AudioError, which says which file and why."""
+    """Read a recording at `sample_rate` Hz. Raises AudioError that names the file."""
     try:
         return read_recording(path, sample_rate)
     except AudioError as error:
@@ -84,7 +84,7 @@ def read_named(path: Path, sample_rate: int) -> Recording:
 
 
 def codes_geometry(codec: VQVAE) -> CodesGeometry:
-    """What codes of this codec mean."""
+    """Geometry of the codes of this codec."""
     return CodesGeometry(
         codec_sha256=weights_sha256(codec),
         sample_rate=codec.spectrogram.sample_rate,
@@ -121,10 +121,10 @@ def decode_file(
     kind: AudioFormat,
     progress: Progress | None = None,
 ) -> list[DecodedFile]:
-    """Decode what `load_codes` gave: one recording to the file `output`, several into the folder `output`.
+    """Decode the recordings of `load_codes`: one to the file `output`, several into the folder `output`.
 
-    A sound whose peak lies above full scale is made softer. A new folder appears whole or not at all; in one that
-    exists, files of the same names are replaced.
+    A sound whose peak is above full scale is attenuated. A new folder is written atomically; in one that exists, files
+    of the same names are replaced.
     """
     rate = codec.spectrogram.sample_rate
     single = len(recordings) == 1
@@ -137,8 +137,8 @@ def decode_file(
             audio = sound[:samples].cpu().numpy()
             gain = 1.0 / max(1.0, float(abs(audio).max()))
             write_audio(folder / name, audio * np.float32(gain), rate, kind)
-            place = output if single else output / name
-            written.append(DecodedFile(place, len(audio) / rate, 20.0 * math.log10(gain)))
+            path = output if single else output / name
+            written.append(DecodedFile(path, len(audio) / rate, 20.0 * math.log10(gain)))
             if progress is not None:
                 progress(len(written), len(recordings), name)
     return written

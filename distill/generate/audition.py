@@ -1,4 +1,4 @@
-"""What a trained model sounds like, on a page: new sounds beside the training recordings nearest to them."""
+"""The audition page: generated sounds beside their nearest training recordings."""
 
 import time
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ MAX_NEAREST_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Audition:
-    """What `report.json` says of the set, and how long it took to make the sounds, which is never written to disk."""
+    """The report of `report.json`, and the seconds that generation took, which are never written to disk."""
 
     report: SetReport
     generation_seconds: float
 
     @property
     def times_real_time(self) -> float:
-        """Seconds of sound made in a second."""
+        """Real-time factor: seconds of sound generated in a second."""
         return self.report.seconds / self.generation_seconds
 
 
@@ -48,14 +48,14 @@ def audition(
     seed: int,
     output: Path,
 ) -> Audition:
-    """Generate from codec and prior alone, compare with the recordings, and write sounds, pictures, page and report.
+    """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
 
-    `reference` is what they are compared with; the corpus gives the nearest recordings their sound. Of a prior with
-    labels each is asked for in turn.
+    The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Raises
+    ArtifactError when there is no prior, or when a network gives NaN or infinite values.
     """
     began = time.monotonic()
     labels = labels or [""]
-    sounds, named = [], []
+    sounds, label_names = [], []
     for number, label in enumerate(labels[: params.count]):
         wanted = Wanted(
             count=len(range(number, params.count, len(labels))),
@@ -66,7 +66,7 @@ def audition(
         sounds += generate_sounds(
             codec, prior, wanted, seed if len(labels) == 1 else derive_seed(seed, Stream.AUDITION_LABELS, number)
         )
-        named += [label] * wanted.count
+        label_names += [label] * wanted.count
     generation_seconds = time.monotonic() - began
     comparison = Comparison(reference, codec)
     codes = [sound.codes for sound in sounds]
@@ -75,7 +75,7 @@ def audition(
     entries = {entry.path: entry for entry in corpus.entries}
     rows = [
         _write_sound(output, number, sound, label, one, corpus, entries)
-        for number, (sound, label, one) in enumerate(zip(sounds, named, novelty, strict=True))
+        for number, (sound, label, one) in enumerate(zip(sounds, label_names, novelty, strict=True))
     ]
     write_json(output / "report.json", {**report.metrics(), "seed": seed, "generated": rows})
     write_page(output / "index.html", report.metrics(), rows)
@@ -97,10 +97,10 @@ def _write_sound(
     # Of a long recording, the part that the sound was aligned with.
     is_long = entry.samples > MAX_NEAREST_SECONDS * rate
     start = max(0, round(nearest.offset_seconds * rate)) if is_long else 0
-    known = waveform(corpus, entry, start, min(entry.samples - start, int(MAX_NEAREST_SECONDS * rate))).numpy()
+    recording = waveform(corpus, entry, start, min(entry.samples - start, int(MAX_NEAREST_SECONDS * rate))).numpy()
     write_audio(output / f"{name}.wav", sound.samples, rate)
-    write_audio(output / f"{name}_nearest.wav", known, rate)
-    pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", known)]
+    write_audio(output / f"{name}_nearest.wav", recording, rate)
+    pictures = [(f"generated {number}", sound.samples), (f"nearest training recording: {entry.path}", recording)]
     write_spectrograms(output / f"{name}.png", pictures, rate)
     write_codes(output / f"{name}_codes.png", sound.codes)
     return {

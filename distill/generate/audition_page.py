@@ -1,4 +1,4 @@
-"""The audition page: one HTML file that plays sounds lying beside it, without a server."""
+"""HTML of the audition page: one file that plays the sounds beside it, without a server."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,8 +10,8 @@ from typing import Any
 from distill.storage.files import write_bytes
 
 VERDICTS = {
-    "new": "new: no closer to a training recording than held-out recordings are",
-    "close": "close: closer to a training recording than 97.5 % of held-out recordings",
+    "new": "new: no more similar to a training recording than held-out recordings are",
+    "close": "close: more similar to a training recording than 97.5 % of held-out recordings",
     "copy": "copy: repeats a training recording",
 }
 
@@ -44,9 +44,9 @@ def _section(number: int, row: Mapping[str, Any]) -> str:
 
 def _facts(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
     codes, spectra = row["codes"], row["spectra"]
-    alike = (f"{codes['likeness']:.0%} the same", f"{spectra['difference_db']:.1f} dB apart")
+    alignment = (f"{codes['likeness']:.0%} of codes equal", f"{spectra['difference_db']:.1f} dB apart")
     both = [(name, *(show(space[key]) for space in (codes, spectra))) for name, key, show in _SHARED]
-    return [("nearest recording", codes["nearest"], spectra["nearest"]), ("at its place there", *alike), *both]
+    return [("nearest recording", codes["nearest"], spectra["nearest"]), ("best alignment", *alignment), *both]
 
 
 def _seconds(value: float) -> str:
@@ -59,8 +59,8 @@ def _share(value: float) -> str:
 
 _SHARED = (
     ("longest copied run", "copied_seconds", _seconds),
-    ("to be changed to have a copy", "edit_distance", _share),
-    ("held-out recordings less alike", "percentile", _share),
+    ("edit distance", "edit_distance", _share),
+    ("novelty percentile", "percentile", _share),
 )
 
 
@@ -69,18 +69,18 @@ def _summary(metrics: Mapping[str, float]) -> str:
         f"{metrics['sounds']:.0f} sounds: {metrics['new']:.0f} new, {metrics['close']:.0f} close, "
         f"{metrics['copies']:.0f} copies of training recordings.",
         f"Mean length {metrics['mean_seconds']:.2f} s; held-out recordings {metrics['held_out_mean_seconds']:.2f} s.",
-        f"On average {metrics['mean_percentile_codes']:.0%} of held-out recordings are less like a training recording in "
-        f"codes, {metrics['mean_percentile_spectra']:.0%} in spectra; 50 % is as new as held-out sound, towards 100 % "
-        "the model repeats what it learnt.",
+        f"Mean novelty percentile {metrics['mean_percentile_codes']:.0%} in codes, "
+        f"{metrics['mean_percentile_spectra']:.0%} in spectra: the share of held-out recordings that are less similar to a "
+        "training recording. 50 % is as new as held-out recordings; near 100 % the model repeats its training recordings.",
     ]
     if "kernel_distance" in metrics:
         lines.append(
-            f"Kernel distance to held-out sound {metrics['kernel_distance']:.1f}; as many training recordings score "
+            f"Kernel distance to held-out recordings {metrics['kernel_distance']:.1f}; as many training recordings have "
             f"{metrics['kernel_distance_null_mean']:.1f} ± {metrics['kernel_distance_null_deviation']:.1f}."
         )
     if "diversity" in metrics:
         lines.append(
-            f"As varied as {metrics['diversity']:.1f} entirely different sounds; as many training recordings are as "
-            f"varied as {metrics['diversity_of_recordings']:.1f}."
+            f"Diversity (Vendi score, the effective number of different sounds) {metrics['diversity']:.1f}; as many "
+            f"training recordings have {metrics['diversity_of_recordings']:.1f}."
         )
     return "\n".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -1,4 +1,4 @@
-"""From a bundle and a seed to finished sounds: codes, what they share with recordings, waveform, clean ends, sane peak."""
+"""Generation of sounds: sample codes, judge their novelty, decode, fade, limit the peak."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ BATCH = 64
 FADE_SECONDS = 0.005
 PEAK = 0.98
 DEFAULT = Sampling()
-MOST_DRAWS = 20  # of a sound that is not new enough
+MOST_DRAWS = 20  # attempts at a sound that is not new enough
 
 Progress = Callable[[int, int, str], None]
 IsNew = Callable[[Novelty], bool]
@@ -30,8 +30,10 @@ IsNew = Callable[[Novelty], bool]
 
 @dataclass(frozen=True)
 class Sound:
-    """A generated sound: its codes `[F, Q]`, of which the first `prompt_frames` were given, its samples `[N]` in [-1, 1],
-    and how new what was drawn is, where that is known."""
+    """A generated sound: codes `[F, Q]`, samples `[N]` in [-1, 1], and novelty, None where there is no reference.
+
+    The first `prompt_frames` codes are the prompt; the novelty is that of the rest.
+    """
 
     codes: Codes
     samples: NDArray[np.float32]
@@ -40,14 +42,16 @@ class Sound:
 
     @property
     def drawn(self) -> Codes:
-        """The codes that were not given."""
+        """The codes after the prompt."""
         return self.codes[self.prompt_frames :]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to draw: `count` sounds that end by themselves within `max_seconds` or are that long to the sample; from codes
-    `prompt` `[P, Q]` on; with the label of that number, 0 for none."""
+    """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
+
+    They continue the codes `prompt` `[P, Q]`, if any. `label` counts from 1, 0 is none.
+    """
 
     count: int
     max_seconds: float
@@ -59,7 +63,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Sounds, how often some were drawn again because they were not new enough, and how many still are not."""
+    """A batch of sounds, with the number of redraws for lack of novelty and of sounds that are still not new enough."""
 
     sounds: list[Sound]
     redrawn: int = 0
@@ -67,7 +71,7 @@ class Drawn:
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
-    """The frames that cover `seconds`, at least one."""
+    """Number of frames that cover `seconds`, at least one."""
     return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
 
 
@@ -80,10 +84,10 @@ def generate_batches(
     is_new: IsNew | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Drawn]:
-    """Draw sounds, `BATCH` at a time, each batch from a seed of its own; with a comparison each with its novelty.
+    """Generate sounds in batches of at most BATCH, each from its own seed; with a comparison, judge their novelty.
 
-    Those that `is_new` denies are drawn again, MOST_DRAWS times at most. Raises ArtifactError when there is no
-    prior, or when a network gives NaN or infinite values.
+    Sounds that `is_new` rejects are drawn again, at most MOST_DRAWS times. Raises ArtifactError when there is no prior,
+    or when a network gives NaN or infinite values.
     """
     if prior is None:
         raise ArtifactError(
@@ -92,31 +96,36 @@ def generate_batches(
     frames = frames_for_seconds(codec, wanted.max_seconds)
     for first in range(0, wanted.count, BATCH):
         count = min(BATCH, wanted.count - first)
-        named = _named(progress, first, count, wanted.count)
-        drawn = _draw(prior, frames, wanted, count, derive_seed(seed, first), named)
+        reporting = _batch_progress(progress, first, count, wanted.count)
+        drawn = _draw(prior, frames, wanted, count, derive_seed(seed, first), reporting)
         novelty = comparison.novelty(drawn) if comparison is not None else []
-        redrawn, old = 0, _old(novelty, is_new)
+        redrawn, rejected = 0, _rejected(novelty, is_new)
         for attempt in range(1, MOST_DRAWS):
-            if comparison is None or not old:
+            if comparison is None or not rejected:
                 break
-            others = _draw(
-                prior, frames, wanted, len(old), derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt), named
+            redrawn_codes = _draw(
+                prior,
+                frames,
+                wanted,
+                len(rejected),
+                derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt),
+                reporting,
             )
-            for number, codes, one in zip(old, others, comparison.novelty(others), strict=True):
-                drawn[number], novelty[number] = codes, one
-            redrawn += len(old)
-            old = _old(novelty, is_new)
-        yield Drawn(_finish(codec, wanted, drawn, novelty or [None] * count), redrawn, len(old))
+            for index, codes, one in zip(rejected, redrawn_codes, comparison.novelty(redrawn_codes), strict=True):
+                drawn[index], novelty[index] = codes, one
+            redrawn += len(rejected)
+            rejected = _rejected(novelty, is_new)
+        yield Drawn(_finish(codec, wanted, drawn, novelty or [None] * count), redrawn, len(rejected))
 
 
 def generate_sounds(codec: VQVAE, prior: Prior | None, wanted: Wanted, seed: int) -> list[Sound]:
-    """All at once, without looking at how new they are."""
+    """Generate all sounds without judging their novelty. Raises as `generate_batches`."""
     return [sound for batch in generate_batches(codec, prior, wanted, seed) for sound in batch.sounds]
 
 
-def _old(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
-    """The numbers of sounds that are not new enough."""
-    return [number for number, one in enumerate(novelty) if is_new is not None and not is_new(one)]
+def _rejected(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
+    """Indices of the sounds that are not new enough."""
+    return [index for index, one in enumerate(novelty) if is_new is not None and not is_new(one)]
 
 
 def _draw(prior: Prior, frames: int, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
@@ -125,11 +134,11 @@ def _draw(prior: Prior, frames: int, wanted: Wanted, count: int, seed: int, prog
     )
 
 
-def _named(progress: Progress | None, first: int, count: int, of_all: int) -> Progress | None:
-    """Progress that says which sounds it is about, where they are not all."""
-    if progress is None or count == of_all:
+def _batch_progress(progress: Progress | None, first: int, count: int, total: int) -> Progress | None:
+    """Progress that names the batch, where there are several."""
+    if progress is None or count == total:
         return progress
-    return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {of_all}: {text}")
+    return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {total}: {text}")
 
 
 def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Sequence[Novelty | None]) -> list[Sound]:
@@ -147,9 +156,9 @@ def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Seque
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:
-    """Codes `[F, Q]` of each sound to samples that start and end at zero and do not clip: all, or the first `length`.
+    """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and limited to PEAK.
 
-    Raises ArtifactError when the codec gives no numbers.
+    With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
     fade = int(FADE_SECONDS * codec.spectrogram.sample_rate)
     decoded = codec.decode_each(torch.from_numpy(codes) for codes in sounds)
@@ -159,7 +168,7 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
 def _finished(audio: Tensor, fade: int) -> NDArray[np.float32]:
     samples: NDArray[np.float32] = audio.cpu().numpy().copy()
     if not np.isfinite(samples).all():
-        raise ArtifactError("expected a codec that gives sound, found one that gives no numbers; train it again")
+        raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
     fade = min(fade, len(samples) // 2)
     ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
     samples[:fade] *= ramp

@@ -1,4 +1,4 @@
-"""The two training artefacts as one model file."""
+"""Build a model file from the artefacts of codec and prior."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from distill.training.artifact import loss_curves
 def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    With `reference` it holds the codes of the recordings, to compare new sounds with. Raises ArtifactError when they do not belong together.
+    With `reference` it holds the codes of the recordings, which new sounds are compared with. Raises ArtifactError when
+    the prior was trained on the codes of another codec.
     """
     codec, codec_config = load_codec(vqvae)
     held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
@@ -53,26 +54,26 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, referen
         ),
     )
     if prior is None:
-        return _written(path, codec, None, metadata, None)
+        return _save(path, codec, None, metadata, None)
     model, config = load_prior(prior)
     if config.codec_sha256 != codec_config.codec_sha256:
         raise ArtifactError(
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
-    known = with_scores(load_reference(prior, config.shape), codec) if reference else None
-    return _written(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")), known)
+    scored = with_scores(load_reference(prior, config.shape), codec) if reference else None
+    return _save(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")), scored)
 
 
 def bundle_prior(path: Path, bundle: Bundle, prior: Path, reference: bool = True) -> BundleMetadata:
-    """Write the model file `path`: the codec of `bundle` with the prior in the folder `prior`. Raises ArtifactError."""
+    """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
-    known = with_scores(load_reference(prior, config.shape), bundle.codec) if reference else None
-    return _written(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")), known)
+    scored = with_scores(load_reference(prior, config.shape), bundle.codec) if reference else None
+    return _save(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")), scored)
 
 
-def _written(
+def _save(
     path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None
 ) -> BundleMetadata:
     """Write the model file and its card."""
@@ -87,7 +88,7 @@ def _written(
 
 def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]]) -> BundleMetadata:
     training = {**metadata.training_config, "prior": prior.training.model_dump()}
-    marks = {
+    sources = {
         "code_sha256": code_sha256("train_vqvae", "train_prior"),
         "params_sha256": _hash(training),
         "prior_fingerprint": prior.fingerprint,
@@ -106,7 +107,7 @@ def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str
             ),
             "seq_len": prior.shape.seq_len,
             "metadata": {"recordings": prior.recordings, "val_bits_per_second": prior.val_bits_per_second},
-            "provenance": metadata.provenance.model_copy(update=marks),
+            "provenance": metadata.provenance.model_copy(update=sources),
         }
     )
 

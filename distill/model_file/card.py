@@ -1,4 +1,4 @@
-"""What a person wants to know of a model file before trusting it: facts for the terminal, and a model card beside it."""
+"""Model card: the facts of a model file, for the terminal and as a Markdown file beside it."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ MOST_NAMES = 20
 
 
 def facts(metadata: BundleMetadata) -> Facts:
-    """What the metadata says of sound, codec and prior."""
+    """Rows (name, value) on sound, codec and prior, from the metadata."""
     codec, spectrogram, prior = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
     bits = spectrogram.frame_rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()
     rows = [
@@ -30,8 +30,8 @@ def facts(metadata: BundleMetadata) -> Facts:
             (
                 "prior",
                 f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads, "
-                f"looks back {prior.context_frames / spectrogram.frame_rate:.1f} s"
-                + ("" if prior.memory is None else " and remembers what was before"),
+                f"context {prior.context_frames / spectrogram.frame_rate:.1f} s"
+                + ("" if prior.memory is None else " and a memory of what came before"),
             ),
             *([("labels", _some(prior.labels))] if prior.labels else []),
             ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
@@ -42,7 +42,7 @@ def facts(metadata: BundleMetadata) -> Facts:
 
 
 def origins(metadata: BundleMetadata) -> Facts:
-    """Hashes of the file's own weights and of what it was made from."""
+    """Rows (name, SHA-256) of the file's own weights and of its sources."""
     own = [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256)]
     made = [
         (key.removesuffix("_sha256").replace("_", " "), _value(value))
@@ -53,7 +53,7 @@ def origins(metadata: BundleMetadata) -> Facts:
 
 
 def card_path(model: Path) -> Path:
-    """Where the card of a model file lies."""
+    """The path of a model file's card: `<file>.md` beside it."""
     return model.with_name(model.name + ".md")
 
 
@@ -63,21 +63,21 @@ def write_card(model: Path, metadata: BundleMetadata) -> None:
 
 
 def card_text(name: str, metadata: BundleMetadata) -> str:
-    """The card, in Markdown."""
+    """The model card in Markdown; text from the file is escaped."""
     health = [
         (level, f"{values.utilization:.0%}", f"{values.perplexity:.1f}")
         for level, values in metadata.codebook_health_snapshot.items()
     ]
     quoted = shlex.quote(name)
-    known = metadata.metadata.get("reference_recordings")
-    kept = "It does not hold the codes of what it learnt, and cannot say how new its sounds are."
-    if isinstance(known, int):
+    recordings = metadata.metadata.get("reference_recordings")
+    kept = "It holds no codes of its training recordings, and cannot report the novelty of its sounds."
+    if isinstance(recordings, int):
         kept = (
-            f"It holds the codes of the {known} recordings that it learnt, to say how new its sounds are. Whoever has the file\n"
-            "  can decode them; `bundle.reference: false` makes it without."
+            f"It holds the codes of its {recordings} training recordings, to report the novelty of its sounds. Whoever has the\n"
+            "  file can decode them; `bundle.reference: false` leaves them out."
         )
     generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
-    return f"""# {_word(name)}
+    return f"""# {_escaped(name)}
 
 A model of one collection of recordings, made with Distill. It holds a neural codec{
         " and a prior, which makes new sounds" if metadata.has_prior else ""
@@ -85,7 +85,7 @@ A model of one collection of recordings, made with Distill. It holds a neural co
 
 {_table(("what", "figures"), facts(metadata))}
 
-Use of the codebooks on held-out sound:
+Use of the codebooks on held-out recordings:
 
 {_table(("level", "codewords used", "perplexity"), health)}
 
@@ -99,21 +99,21 @@ distill decode {quoted} recording.codes -o recording-again.wav
 
 ## Before you pass it on
 
-- It learnt from somebody's recordings, and what it makes can come close to them or repeat them. Whoever owns those
-  recordings should agree to what is done with the model.
+- It was trained on somebody's recordings, and its sounds can resemble or repeat them. Whoever owns those recordings
+  should agree to what is done with the model.
 - {kept}
-- It knows nothing but these recordings; of other sounds the codec makes something that resembles them.
+- It was trained on these recordings alone. The codec reproduces other sounds badly.
 
 ## Origin
 
-Distill writes this page anew whenever it writes the model.
+Distill rewrites this page whenever it writes the model.
 
 {_table(("what", "SHA-256"), origins(metadata))}
 """
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first of many names, and how many more there are."""
+    """The first MOST_NAMES names, and the number of the others."""
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
@@ -124,11 +124,11 @@ def _value(value: object) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(_word, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
 
 
-def _word(text: str) -> str:
-    """Somebody's words as words: one line, in which Markdown sees nothing."""
+def _escaped(text: str) -> str:
+    """Escape text for one line of Markdown."""
     return "".join(_character(character) for character in text)
 
 

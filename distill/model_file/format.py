@@ -1,8 +1,8 @@
-"""The `.distill` model file: one safetensors file with the codec, the prior and all that is known about them.
+"""The `.distill` model file: one safetensors file with the codec, the prior and their metadata.
 
 The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadata never chooses code: a fixed table
-says which class a `model_type` or `architecture` is. Every number in it, and the name, type and shape of every tensor, is
-checked before one is read, so that a file costs no more memory than its own size twice over.
+maps a `model_type` or `architecture` to its class. Every number in it, and the name, type and shape of every tensor, is
+checked before a tensor is read, so that a file costs at most twice its own size in memory.
 """
 
 import re
@@ -36,16 +36,16 @@ KNOWN_FEATURES = (RESIDUAL_QUANTIZER,)  # that a file may require
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
-DTYPES = {torch.float32: "F32"}  # of weights, in safetensors' words
+DTYPES = {torch.float32: "F32"}  # of weights, as safetensors names them
 
 
 Perplexity = Annotated[float, Field(ge=0, le=1e9)]
-Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where nobody knows it
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
 Word = Annotated[str, Field(max_length=100)]
 
 
 class LevelHealth(Settings):
-    """Use of one codebook on held-out sound."""
+    """Use of one codebook on held-out recordings."""
 
     utilization: Share
     perplexity: Perplexity
@@ -53,7 +53,7 @@ class LevelHealth(Settings):
 
 
 class PriorMetadata(Settings):
-    """How the prior was trained. `training_date` is None where equal inputs must give an equal file."""
+    """Training of the prior. `training_date` is None where equal inputs must give an equal file."""
 
     epochs_trained: Annotated[int, Field(ge=0, le=100_000)]
     final_perplexity: Perplexity
@@ -62,7 +62,7 @@ class PriorMetadata(Settings):
 
 
 class Provenance(Settings):
-    """Where a model comes from. Fingerprints are tags of the MLflow runs; ids and times would make equal runs differ."""
+    """Provenance of a model. Fingerprints are tags of the MLflow runs; ids and times would make equal runs differ."""
 
     data_sha256: Sha256 = ""
     code_sha256: Sha256 = ""
@@ -98,7 +98,7 @@ class BundleMetadata(Settings):
 
     @property
     def version_text(self) -> str:
-        """The version of the format, for people."""
+        """The version of the format, such as 2.0."""
         return ".".join(str(part) for part in self.version)
 
     @model_validator(mode="after")
@@ -120,8 +120,7 @@ class BundleMetadata(Settings):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model: networks in eval mode on the CPU, the metadata they came with, and what new sounds are compared
-    with, where the file has that."""
+    """A loaded model: networks in eval mode on the CPU, metadata, and the reference, None where the file has none."""
 
     codec: VQVAE
     prior: Prior | None
@@ -130,7 +129,7 @@ class Bundle:
 
     @property
     def labels(self) -> list[str]:
-        """What sounds can be asked for by."""
+        """Labels of the prior, in the order of their indices."""
         return [] if self.metadata.prior_config is None else self.metadata.prior_config.labels
 
 
@@ -142,7 +141,7 @@ def codec_shape(codec: VQVAE) -> CodecShape:
 def save_bundle(
     path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
 ) -> BundleMetadata:
-    """Write a model file atomically; hashes are filled in. Returns the metadata as written."""
+    """Write a model file atomically and return its metadata with the hashes filled in. Raises ArtifactError."""
     tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
     if prior is not None:
         tensors |= {PRIOR_PREFIX + key: value for key, value in prior.state_dict().items()}
@@ -167,8 +166,7 @@ def save_bundle(
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read and check a model file; with a prior inside it is ready to generate. Raises ArtifactError that says what is
-    wrong with it."""
+    """Read and check a model file. Raises ArtifactError for a file that is damaged, changed or of another version."""
     header = read_header(path, KEY, WHAT, LIMITS)
     metadata = _metadata(path, header.values)
     codec, prior = _networks(path, metadata)
@@ -178,7 +176,7 @@ def load_bundle(path: Path) -> Bundle:
             tensors = {key: file.get_tensor(key) for key in header.tensors}
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
-            f"{path}: expected {WHAT}, found a damaged file ({one_line(error)}); get it again"
+            f"{path}: expected {WHAT}, found a damaged file ({one_line(error)}); download it again"
         ) from error
     _check_hash(path, "weights", metadata.payload_sha256, tensors_sha256(tensors))
     _fill(path, codec, tensors, CODEC_PREFIX)
@@ -198,17 +196,17 @@ def _metadata(path: Path, values: Any) -> BundleMetadata:
     missing = sorted(BundleMetadata.model_fields.keys() - values.keys())
     if missing:
         raise ArtifactError(
-            f"{path}: expected complete metadata, found none of {', '.join(missing)}; get the file again"
+            f"{path}: expected complete metadata, found none of {', '.join(missing)}; download the file again"
         )
     try:
         return BundleMetadata.model_validate(values, extra="ignore" if newer else None)
     except ValidationError as error:
-        remedy = "upgrade Distill" if newer else "get the file again"
+        remedy = "upgrade Distill" if newer else "download the file again"
         raise ArtifactError(f"{path}: expected valid metadata, found {first_problem(error)}; {remedy}") from error
 
 
 def _check_version(path: Path, values: Any) -> bool:
-    """Refuse what this version cannot read. True for a newer minor version, which may say more than this one knows."""
+    """Refuse what this version cannot read. True for a newer minor version, which may have more keys."""
     if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT or "version" not in values:
         raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
     version = values["version"]
@@ -226,7 +224,7 @@ def _check_version(path: Path, values: Any) -> bool:
     unknown = [one for one in features if one not in KNOWN_FEATURES] if isinstance(features, list) else []
     if unknown:
         raise ArtifactError(
-            f"{path}: needs {one_line(unknown, 80)}, which this version of Distill lacks; upgrade Distill"
+            f"{path}: expected features that this version of Distill has, found {one_line(unknown, 80)}; upgrade Distill"
         )
     return version[1:] > list(VERSION[1:]) if all(isinstance(number, int) for number in version) else False
 
@@ -239,18 +237,18 @@ def _major(version: Any) -> int | None:
 
 
 def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None]:
-    """The networks that the metadata describes, empty, unless the file is too small to fill them."""
+    """The networks that the metadata describes, without weights. Refuse a file too small to hold those."""
     codec = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
     prior = metadata.prior_config
     if 4 * (codec.parameters + (prior.parameters if prior is not None else 0)) > path.stat().st_size:
         raise ArtifactError(
-            f"{path}: expected the weights of the networks it describes, found too small a file; get it again"
+            f"{path}: expected the weights of the networks it describes, found too small a file; download it again"
         )
     return VQVAE(codec), None if prior is None else build_prior(prior)
 
 
 def _reference_tensors(header: Header) -> dict[str, StoredTensor]:
-    """All tensors of a reference, with the shapes that the file gives them, if it has one of them; the data decide."""
+    """Expected tensors of a reference, where the file has any; their shapes are those of the file."""
     expected = {}
     for name, (kind, dimensions) in TENSORS.items():
         stored = header.tensors.get(REFERENCE_PREFIX + name)
@@ -260,7 +258,7 @@ def _reference_tensors(header: Header) -> dict[str, StoredTensor]:
 
 
 def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None) -> None:
-    """Compare the tensors that the file has with those that its networks have, before any is read."""
+    """Compare the file's tensors with those of its networks, before any is read."""
     expected: dict[str, StoredTensor] = {}
     for prefix, module in ((CODEC_PREFIX, codec), (PRIOR_PREFIX, prior)):
         for key, value in module.state_dict().items() if module is not None else ():
@@ -273,7 +271,7 @@ def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None
         more = f" and {len(wrong) - 1} more that differ" if len(wrong) > 1 else ""
         raise ArtifactError(
             f"{path}: expected the tensors that its metadata describes, found others: {one_line(wrong[0], 80)} should be "
-            f"{wanted} and is {found}{more}; get the file again"
+            f"{wanted} and is {found}{more}; download the file again"
         )
 
 
@@ -284,11 +282,11 @@ def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetada
     try:
         reference = read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
         if not len(reference.scores) or not len(reference.reencoded):
-            raise ValueError("nothing says what is usual")
+            raise ValueError("scores of the baseline are missing")
         return reference
     except ValueError as error:
         raise ArtifactError(
-            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; get it again"
+            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; download it again"
         ) from error
 
 
@@ -300,7 +298,7 @@ def _check_hash(path: Path, what: str, expected: str, found: str) -> None:
     if found != expected:
         raise ArtifactError(
             f"{path}: expected {what} with SHA-256 {one_line(expected[:12])}…, found {found[:12]}…: "
-            "the file was changed after it was written; get it again"
+            "the file was changed after it was written; download it again"
         )
 
 
@@ -308,6 +306,8 @@ def _fill(path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: 
     state = under(prefix, tensors)
     for key, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ArtifactError(f"{path}: expected finite weights, found others in {prefix}{key}; train again")
+            raise ArtifactError(
+                f"{path}: expected finite weights, found NaN or infinite values in {prefix}{key}; train again"
+            )
     module.load_state_dict(state)
     module.eval()

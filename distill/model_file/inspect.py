@@ -1,4 +1,4 @@
-"""`distill inspect` and `distill verify`: what a model file holds, as tables, and whether all of it is as it should be."""
+"""Tables of `distill inspect`: the contents of a model file."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from distill.progress import HEALTH_TITLE, health_table, plain
 
 
 def describe(path: Path, metadata: BundleMetadata) -> Group:
-    """Tables for the terminal."""
+    """The facts, sources and codebook health of a model file as tables for the terminal."""
     size = path.stat().st_size / 1e6
     file = ("file", f"{path} ({size:.1f} MB), format {metadata.version_text}, weights intact")
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

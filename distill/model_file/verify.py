@@ -1,4 +1,4 @@
-"""`distill verify`: whether all of a model file is as it should be, checked and tried out."""
+"""Checks of `distill verify`: form, metadata, weights and hash of a model file, and a trial of its networks."""
 
 import math
 from collections.abc import Iterator
@@ -16,20 +16,22 @@ TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
 
 
 def verify(path: Path) -> Facts:
-    """Check everything about a model file: what was checked, and what was found. Raises ArtifactError at the first fault."""
+    """Check a model file: rows (check, finding). Raises ArtifactError at the first fault."""
     bundle = load_bundle(path)
     metadata = bundle.metadata
     networks = [network for network in (bundle.codec, bundle.prior) if network is not None]
     weights = sum(value.numel() for network in networks for value in network.state_dict().values())
     checks = [
         ("form", f"safetensors without gaps or overlaps, {path.stat().st_size} bytes, no pickle"),
-        ("metadata", f"format {metadata.version_text}, every value in its range, nothing required that is unknown"),
+        ("metadata", f"format {metadata.version_text}, every value in its range, no unknown required features"),
         ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
         ("hash", f"SHA-256 {metadata.payload_sha256} as written"),
     ]
     if bundle.reference is not None:
-        known = bundle.reference
-        found = f"codes of {len(known.codes)} recordings to compare new sounds with, {len(known.held_out)} held out"
+        reference = bundle.reference
+        found = (
+            f"codes of {len(reference.codes)} recordings to compare new sounds with, {len(reference.held_out)} held out"
+        )
         checks.append(("reference", found))
     try:
         return [*checks, *_trials(bundle)]
@@ -38,7 +40,7 @@ def verify(path: Path) -> Facts:
 
 
 def _trials(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """Use the networks for a moment."""
+    """Encode, sample and decode half a second."""
     rate = bundle.codec.spectrogram.sample_rate
     time = torch.arange(round(TRIAL_SECONDS * rate)) / rate
     codes = bundle.codec.encode(0.5 * torch.sin(2 * math.pi * TRIAL_PITCH * time)[None])[0]

@@ -1,1 +1,1 @@
-"""How new a sound is: alignment with the recordings that a model learnt, in codes and in spectra, and the verdict."""
+"""Novelty of sounds: alignment with the training recordings in codes and in spectra, and the verdict."""

@@ -1,4 +1,4 @@
-"""Sets of sounds beside each other: how far from held-out sound, with the band of chance, and how varied."""
+"""Distance of a set of sounds to held-out recordings, with its null distribution, and diversity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Statistics = NDArray[np.float64]  # [sounds, values]
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Unbiased squared maximum mean discrepancy x 100, and mean and deviation of the same for training recordings."""
+    """Unbiased squared maximum mean discrepancy x 100, with mean and deviation of its null distribution."""
 
     value: float
     null_mean: float
@@ -26,15 +26,20 @@ class KernelDistance:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How many entirely different sounds would be as varied (Friedman and Dieng 2022, the Vendi score), and the same for
-    as many training recordings."""
+    """Vendi score, the effective number of different sounds (Friedman and Dieng 2022).
+
+    `baseline` is the score of as many training recordings.
+    """
 
     value: float
-    usual: float
+    baseline: float
 
 
 def sound_statistics(sounds: Sequence[Spectra]) -> Statistics:
-    """Of spectra `[F, bands]` each `4 * bands` values: mean, deviation, mean change, and first third minus last third."""
+    """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
+
+    Mean, deviation, mean absolute change, and first third minus last third.
+    """
     return np.stack([_statistics(sound.astype(np.float64)) for sound in sounds])
 
 
@@ -48,10 +53,11 @@ def _statistics(sound: NDArray[np.float64]) -> NDArray[np.float64]:
 def kernel_distance(
     generated: Statistics, held_out: Statistics, training: Statistics, seed: int
 ) -> KernelDistance | None:
-    """MMD² with a Gaussian kernel whose bandwidth is the median distance among held-out sounds (Gretton et al. 2012, eq. 3).
+    """Squared MMD of generated and held-out sounds with a Gaussian kernel (Gretton et al. 2012, eq. 3).
 
-    The null band draws as many training recordings as there are generated sounds, or half of them where they are fewer
-    than twice that. None when any side has too few sounds.
+    The bandwidth is the median squared distance among held-out sounds. The null distribution draws as many training
+    recordings as there are generated sounds, or half of the recordings where they are fewer than twice that. None when
+    any side has too few sounds.
     """
     count = min(len(generated), len(training) // 2)
     if min(len(generated), len(held_out), count) < 2:
@@ -67,12 +73,12 @@ def kernel_distance(
 
 
 def diversity(generated: Statistics, held_out: Statistics, training: Statistics, seed: int) -> Diversity | None:
-    """With the kernel of `kernel_distance`. None when any side has too few sounds."""
+    """Vendi score of generated sounds with the kernel of `kernel_distance`. None when any side has too few sounds."""
     count = min(len(generated), len(training))
     if min(count, len(held_out)) < 2:
         return None
     bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
-    usual = [
+    baseline = [
         _vendi(training[generator.choice(len(training), count, replace=False)], bandwidth)
         for _ in range(DIVERSITY_DRAWS)
     ]
@@ -80,7 +86,7 @@ def diversity(generated: Statistics, held_out: Statistics, training: Statistics,
         _vendi(generated[generator.choice(len(generated), count, replace=False)], bandwidth)
         for _ in range(DIVERSITY_DRAWS if count < len(generated) else 1)
     ]
-    return Diversity(float(np.mean(values)), float(np.mean(usual)))
+    return Diversity(float(np.mean(values)), float(np.mean(baseline)))
 
 
 def _bandwidth(sounds: Statistics) -> float:
@@ -104,7 +110,7 @@ def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
 
 
 def squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
-    """Of every sound of one set from every one of the other, `[N, M]`."""
+    """Squared Euclidean distances `[N, M]` of the rows of `one` `[N, D]` and `other` `[M, D]`."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
     result: NDArray[np.float64] = np.maximum(squares, 0.0)
     return result

@@ -1,4 +1,4 @@
-"""Whether a prior predicts held-out recordings too well to have learnt anything but these recordings."""
+"""Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,20 +7,20 @@ from distill.codes.store import Codes
 from distill.novelty.code_space import CodeIndex
 from distill.params import default_tiers
 
-ALIKE = 0.6  # share of a recording's coarse codes that stand in a training recording at the same place
+ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
 COARSE_LEVELS = 2
 MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
 
 
 class Alike(NamedTuple):
-    """How many of so many held-out recordings stand almost whole on the training side."""
+    """Near-duplicates across the split: `found` of `compared` held-out recordings."""
 
     found: int
     compared: int
 
 
 class MemorizationCheck(NamedTuple):
-    """The verdict, and for a positive one what it means and what to do."""
+    """The verdict, and where it is positive a message with the cause and the remedy."""
 
     is_memorizing: bool
     memorization_message: str
@@ -33,10 +33,10 @@ def check_memorization(
     threshold: float | None = None,
     alike: Alike | None = None,
 ) -> MemorizationCheck:
-    """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 for small, medium or large corpora.
+    """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 from small to large corpora.
 
-    `alike` tells memory from near-duplicates on both sides of the split, which make held-out recordings easy to predict
-    for a prior that has learnt well, too.
+    `alike` tells memorisation from near-duplicates on both sides of the split. Those make held-out recordings easy to
+    predict for a prior that generalises, too.
     """
     if threshold is None:
         threshold = default_tiers().choose(dataset_file_count)[1].prior.memorization_perplexity
@@ -44,7 +44,7 @@ def check_memorization(
         return MemorizationCheck(False, "")
     found = (
         f"the prior predicts held-out recordings almost exactly (perplexity {val_perplexity:.2f}, below {threshold:g} "
-        f"for {dataset_file_count} recordings; guessing would give {codebook_size}): new sounds will repeat the "
+        f"for {dataset_file_count} recordings; a uniform prediction has {codebook_size}): new sounds will repeat the "
         "recordings."
     )
     if alike is None:
@@ -54,20 +54,20 @@ def check_memorization(
         )
     elif 2 * alike.found >= alike.compared:
         why = (
-            f"Near-duplicates explain it: {alike.found} of {alike.compared} held-out recordings stand almost whole in "
-            "training recordings, so that the held-out figures say nothing; remove copies or add other recordings"
+            f"Near-duplicates explain it: {alike.found} of {alike.compared} held-out recordings have a near-duplicate among "
+            "training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
         )
     else:
         why = (
-            f"Few held-out recordings ({alike.found} of {alike.compared}) stand in training recordings, so copies do not "
-            "explain it: the sounds follow so narrow a pattern that the prior has it by heart. Add more varied "
+            f"Few held-out recordings ({alike.found} of {alike.compared}) have a near-duplicate among training recordings, so "
+            "copies do not explain it: the sounds vary so little that the prior memorises them. Add more varied "
             "recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights so far"
         )
     return MemorizationCheck(True, f"{found} {why}")
 
 
 def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> Alike:
-    """How many held-out recordings `[F, Q]` stand almost whole, by their coarse levels, in a training recording."""
-    asked = [codes[:MOST_FRAMES, :COARSE_LEVELS] for codes in held_out[:MOST_COMPARED]]
-    matches = CodeIndex([codes[:, :COARSE_LEVELS] for codes in train]).match(asked)
-    return Alike(sum(match.likeness >= ALIKE for match in matches), len(asked))
+    """Count held-out recordings `[F, Q]` with a near-duplicate among training recordings, by their coarse levels."""
+    queries = [codes[:MOST_FRAMES, :COARSE_LEVELS] for codes in held_out[:MOST_COMPARED]]
+    matches = CodeIndex([codes[:, :COARSE_LEVELS] for codes in train]).match(queries)
+    return Alike(sum(match.likeness >= ALIKE for match in matches), len(queries))

@@ -1,4 +1,4 @@
-"""What new sounds are compared with: the codes of the recordings that a prior learnt, and of those held out."""
+"""The reference of a model: codes of training and held-out recordings that new sounds are compared with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ R = TypeVar("R")
 Coded = NDArray[np.uint16]  # [F, Q]
 Scores = NDArray[np.float32]  # [n, SCORES]
 
-SCORES = 7  # of a piece: frames, then likeness, copied frames and edit distance in codes and in spectra
-MOST_HELD_OUT = 256  # recordings, evenly taken
-MOST_FRAMES = 375  # of a held-out recording
+SCORES = 7  # columns: frames, then likeness, copied frames and edit distance in codes and in spectra
+MOST_HELD_OUT = 256  # recordings, evenly spaced
+MOST_FRAMES = 375  # kept of a held-out recording
 
 TENSORS = {
     "codes": ("U16", 2),
@@ -35,8 +35,10 @@ _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Codes of training recordings as they are, their names, codes of held-out recordings; and how like the training
-    recordings pieces of held-out ones are (`scores`), and training recordings that were coded anew (`reencoded`)."""
+    """Names and codes of training recordings, codes of held-out recordings, and scores against the training recordings.
+
+    `scores` are those of pieces of held-out recordings, `reencoded` those of re-encoded training recordings.
+    """
 
     names: Sequence[str]
     codes: Sequence[Coded]
@@ -45,7 +47,7 @@ class Reference:
     reencoded: Scores
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
-        """Arrays of the types in TENSORS."""
+        """The arrays of the file format, named and typed as in TENSORS."""
         values = {
             "codes": np.concatenate(self.codes),
             "lengths": [len(one) for one in self.codes],
@@ -59,26 +61,26 @@ class Reference:
 
 
 def evenly(recordings: Sequence[R], most: int) -> Sequence[R]:
-    """So many of them at most, from all over."""
+    """At most `most` recordings, evenly spaced."""
     return recordings[:: -(-len(recordings) // most)]
 
 
 def make_reference(
     names: Sequence[str], training: Sequence[NDArray[np.integer]], held_out: Sequence[NDArray[np.integer]]
 ) -> Reference:
-    """Of codes `[F, Q]`, without scores yet. Of many or long held-out recordings a part is enough."""
-    nothing = np.empty((0, SCORES), dtype=np.float32)
+    """Build a reference without scores from codes `[F, Q]`; many or long held-out recordings are thinned out or cut."""
+    no_scores = np.empty((0, SCORES), dtype=np.float32)
     return Reference(
         [name.replace("\n", " ") for name in names],
         [codes.astype(np.uint16) for codes in training],
         [codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
-        nothing,
-        nothing,
+        no_scores,
+        no_scores,
     )
 
 
 def reference_of_codes(codes: Path, split: Path) -> Reference:
-    """The reference, without scores yet, of the recordings in a folder of codes. Raises ArtifactError."""
+    """The reference, without scores, of the recordings in a folder of codes. Raises ArtifactError."""
     reader = CodesReader(codes)
     sides, names = codes_by_side(reader, split), reader.recordings()
     training = [views[0] for views in sides.train.values()]
@@ -86,16 +88,17 @@ def reference_of_codes(codes: Path, split: Path) -> Reference:
 
 
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:
-    """What `tensors` gave, checked. Raises ValueError that says what does not fit."""
+    """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
     arrays = dict(tensors)
     for name, (kind, dimensions) in TENSORS.items():
         if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
             raise ValueError(f"{name} is missing or of another type or shape")
     for name, width in (("codes", num_quantizers), ("held_out", num_quantizers), ("scores", SCORES), ("anew", SCORES)):
         if arrays[name].shape[1] != width:
-            raise ValueError(f"{name} has {arrays[name].shape[1]} columns where {width} belong")
+            raise ValueError(f"{name} has {arrays[name].shape[1]} columns, not {width}")
     sides = [
-        _apart(arrays, *names, codebook_size) for names in (("codes", "lengths"), ("held_out", "held_out_lengths"))
+        _split_codes(arrays, *names, codebook_size)
+        for names in (("codes", "lengths"), ("held_out", "held_out_lengths"))
     ]
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
     if len(names) != len(sides[0]):
@@ -107,16 +110,16 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
 def _scores(arrays: Mapping[str, NDArray[np.generic]], name: str) -> Scores:
     scores: Scores = arrays[name].astype(np.float32, copy=False)
     if not np.isfinite(scores).all():
-        raise ValueError(f"{name} holds what are no numbers")
+        raise ValueError(f"{name} holds NaN or infinite values")
     if (scores < 0).any() or (scores[:, 0] < 1).any():
-        raise ValueError(f"{name} holds what no comparison gives")
+        raise ValueError(f"{name} holds values out of range")
     return scores
 
 
-def _apart(arrays: Mapping[str, NDArray[np.generic]], name: str, lengths: str, codebook_size: int) -> list[Coded]:
+def _split_codes(arrays: Mapping[str, NDArray[np.generic]], name: str, lengths: str, codebook_size: int) -> list[Coded]:
     codes, counts = arrays[name], arrays[lengths]
     if len(counts) == 0 or counts.min() < 1 or counts.max() > len(codes) or counts.sum() != len(codes):
         raise ValueError(f"{lengths} do not add up to {name}")
     if codes.max() >= codebook_size:
-        raise ValueError(f"{name} names codewords that the codec does not have")
+        raise ValueError(f"{name} holds codewords that the codec does not have")
     return np.split(codes, np.cumsum(counts)[:-1])

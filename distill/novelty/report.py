@@ -1,4 +1,4 @@
-"""What a set of new sounds is like beside the recordings: how new each is, how far all are from held-out sound, how varied."""
+"""Report on a set of sounds: novelty of each, distance of all to held-out recordings, diversity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from distill.novelty.reference import MOST_FRAMES, Coded, Reference, evenly
 from distill.novelty.spectral_space import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty
 
-MOST_COMPARED = 200  # recordings of each side that distances look at
+MOST_COMPARED = 200  # recordings of each side in distances
 
 
 @dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. `held_out_mean_seconds` counts 8 s of a recording at most, as the sounds' mean does."""
+    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording."""
 
     sounds: int
     seconds: float
@@ -26,15 +26,15 @@ class SetReport:
     new: int
     close: int
     copies: int
-    mean_agreement: float  # share of codes that stand at the same place in the nearest training recording
-    mean_percentile_codes: float  # of held-out recordings that are less alike; .5 is as new as held-out sound
+    mean_agreement: float  # share of codes equal to those of the nearest training recording at the best alignment
+    mean_percentile_codes: float  # novelty percentile in [0, 1]; .5 is as new as held-out recordings
     mean_percentile_spectra: float
     longest_copied_seconds: float
     distance: KernelDistance | None
     diversity: Diversity | None
 
     def metrics(self) -> dict[str, float]:
-        """All figures under their names; those that there is too little to compute are left out."""
+        """All figures by metric name, without distance and diversity where there are too few sounds."""
         values = {name: value for name, value in vars(self).items() if name not in ("distance", "diversity")}
         if self.distance is not None:
             values |= {
@@ -43,25 +43,25 @@ class SetReport:
                 "kernel_distance_null_deviation": self.distance.null_deviation,
             }
         if self.diversity is not None:
-            values |= {"diversity": self.diversity.value, "diversity_of_recordings": self.diversity.usual}
+            values |= {"diversity": self.diversity.value, "diversity_of_recordings": self.diversity.baseline}
         return values
 
 
 class Comparison:
-    """Compares sounds with a reference. Raises ValueError when that has no scores."""
+    """Comparison of sounds with a reference. Raises ValueError when the reference has no scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         self.reference, self._judge = reference, Judge(reference, codec)
         self._spectra, self._frame_rate = CodeSpectra(codec), codec.spectrogram.frame_rate
 
     def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:
-        """Of each sound's codes `[F, Q]`."""
+        """Novelty of each sound, given its codes `[F, Q]`."""
         return self._judge.judge(sounds)
 
     def report(
         self, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
     ) -> SetReport:
-        """Of all sounds together. Recordings count up to `most_frames`, where that is less than the reference holds."""
+        """Report on all sounds together; sounds and recordings are cut to `most_frames`, at most MOST_FRAMES."""
         rate = self._frame_rate
         longest = min(most_frames, MOST_FRAMES)
         verdicts = [one.verdict for one in novelty]
@@ -89,5 +89,5 @@ class Comparison:
         return self.statistics(held_out, longest), self.statistics(training, longest)
 
     def statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
-        """What sets of sounds are compared by: `sound_statistics` of the first `longest` frames of each."""
+        """`sound_statistics` of the first `longest` frames of each sound."""
         return sound_statistics([self._spectra(codes[:longest]) for codes in sounds])

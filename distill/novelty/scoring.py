@@ -1,4 +1,4 @@
-"""How like the recordings that a model learnt sounds are, in both spaces, and what is usual for sounds that are new."""
+"""Similarity scores against the training recordings, in codes and in spectra, and their baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,39 +14,39 @@ from distill.novelty.code_space import CodeIndex
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
 from distill.novelty.spectral_space import CodeSpectra, SpectralIndex
 
-SHORTEST = 6  # frames of a piece that others are judged by
+SHORTEST = 6  # frames of the shortest piece in the baseline
 MOST_REENCODED = 64  # recordings
-SOFTER = 0.7
+SOFTER = 0.7  # gain before re-encoding
 
 
 @dataclass(frozen=True)
 class Score:
-    """A passage beside what is most like it: in codes, in spectra."""
+    """The best alignments of a passage in codes and in spectra."""
 
     frames: int
     codes: Match
     spectra: Match
 
     def row(self) -> list[float]:
-        """As a row of `Scores`."""
+        """The score as a row of `Scores`."""
         both = (self.codes, self.spectra)
         return [self.frames, *(value for one in both for value in (one.likeness, one.copied_frames, one.edit_distance))]
 
 
 class Likeness:
-    """Compares sounds with the training recordings of a reference."""
+    """Similarity of sounds to the training recordings of a reference, in codes and in spectra."""
 
     def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
         self._spectra, self._recordings = CodeSpectra(codec), recordings
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
-        """Of codes `[F, Q]`, F at most MOST_FRAMES."""
+        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
         if not passages:
             return []
-        asked = [codes.astype(np.int64, copy=False) for codes in passages]
-        in_codes = self._by_codes.match(asked)
-        in_spectra = self._by_spectra.match([self._spectra(codes) for codes in asked])
-        return [Score(*all_three) for all_three in zip(map(len, asked), in_codes, in_spectra, strict=True)]
+        queries = [codes.astype(np.int64, copy=False) for codes in passages]
+        in_codes = self._by_codes.match(queries)
+        in_spectra = self._by_spectra.match([self._spectra(codes) for codes in queries])
+        return [Score(*parts) for parts in zip(map(len, queries), in_codes, in_spectra, strict=True)]
 
     @cached_property
     def _by_codes(self) -> CodeIndex:
@@ -58,15 +58,18 @@ class Likeness:
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
-    """The reference with what its held-out recordings score, whole and cut to half again and again, and with what
-    training recordings score that were decoded, shifted by half a frame, made softer and coded again."""
+    """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
+
+    Pieces are held-out recordings, whole and halved again and again. Re-encoding decodes a recording, shifts it by half
+    a frame, attenuates it and encodes it again.
+    """
     likeness = Likeness(codec, reference.codes)
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
-    some = evenly(reference.codes, MOST_REENCODED)
+    chosen = evenly(reference.codes, MOST_REENCODED)
     return replace(
         reference,
         scores=_table(likeness.scores(pieces)),
-        reencoded=_table(likeness.scores(_reencoded(codec, [codes[:MOST_FRAMES] for codes in some]))),
+        reencoded=_table(likeness.scores(_reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen]))),
     )
 
 

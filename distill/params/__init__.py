@@ -1,7 +1,7 @@
 """Settings: `params.yaml` as frozen, validated classes, and the tiers that fill in every `auto`.
 
-One class per section holds what the user wrote (`PriorParams`), one class holds what a stage works with once the tier
-is known (`PriorConfig`). Every number stands in `params.yaml`, every range in `bounds.py`.
+`PriorParams` holds a section as the user wrote it, `PriorConfig` the values that a stage uses once the tier is known.
+Every number stands in `params.yaml`, every range in `bounds.py`.
 """
 
 from distill.params.bounds import WITH_DEPTH as WITH_DEPTH

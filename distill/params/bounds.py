@@ -1,4 +1,4 @@
-"""The range of every setting, stated once: `params.yaml`, flags, Python arguments and model files share them."""
+"""The range of every setting, shared by `params.yaml`, flags, Python arguments and model files."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ TierName = Literal["small", "medium", "large"]
 Architecture = Literal["frame", "flat", "delay", "memory"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
-WITH_DEPTH = ("frame", "memory")  # architectures with one position a frame and a network that goes through its levels
+WITH_DEPTH = ("frame", "memory")  # architectures with one position a frame and a depth transformer over its levels
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SampleRate = Annotated[int, Field(ge=8_000, le=96_000)]
@@ -68,6 +68,6 @@ class Settings(BaseModel):
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with settings read from a file, as `key: what`."""
+    """The first error of a validation, as `key: message`."""
     first = error.errors()[0]
     return one_line(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")

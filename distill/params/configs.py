@@ -1,4 +1,4 @@
-"""Settings with every `auto` resolved: what a training works with, and what its artefact keeps."""
+"""Settings with every `auto` resolved, as used by a training and kept in its artefact."""
 
 from distill.params.bounds import (
     Architecture,
@@ -38,11 +38,11 @@ from distill.params.bounds import (
 
 
 class VQVAEConfig(Settings):
-    """The codec and its training."""
+    """Settings of the codec and its training."""
 
     codebook_size: CodebookSize
     num_quantizers: Levels
-    quantizer: Quantizer = "overlapping"  # files written before there was a choice do not say
+    quantizer: Quantizer = "overlapping"  # missing in files written before there was a choice
     epochs: Epochs
     learning_rate: Rate
     dropout: Dropout
@@ -60,7 +60,7 @@ class VQVAEConfig(Settings):
 
 
 class MemoryConfig(Settings):
-    """What `architecture: memory` remembers, and how it learns to. Lengths are in frames."""
+    """Settings of the memory of `architecture: memory` and its training. Lengths are in frames."""
 
     span_seconds: SpanSeconds
     shard_length: ShardLength
@@ -73,7 +73,7 @@ class MemoryConfig(Settings):
 
 
 class PriorConfig(Settings):
-    """The prior and its training. `memorization_perplexity` is the tier's warning level."""
+    """Settings of the prior and its training. `memorization_perplexity` is the tier's threshold for a warning."""
 
     architecture: Architecture
     hidden_size: PriorWidth
@@ -97,4 +97,4 @@ class PriorConfig(Settings):
     folds: Folds
     val_fraction: Fraction
     memorization_perplexity: MemorizationPerplexity
-    memory: MemoryConfig | None = None  # of `memory` only
+    memory: MemoryConfig | None = None  # for `architecture: memory` only

@@ -1,4 +1,4 @@
-"""Settings from a file or from values, or one sentence that says which is wrong."""
+"""Validation of settings from a file or from values, with one-sentence errors."""
 
 import difflib
 from pathlib import Path
@@ -15,7 +15,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_params(path: Path) -> Params:
-    """Read and check `params.yaml`. Raises ParamsError with file, key, expectation, finding and the nearest known key."""
+    """Read and validate `params.yaml`. Raises ParamsError that names the file, the key and the nearest known key."""
     params = validated(Params, read_yaml(path), str(path))
     prior = params.prior
     if isinstance(prior.hidden_size, int) and isinstance(prior.num_heads, int) and prior.hidden_size % prior.num_heads:
@@ -24,11 +24,11 @@ def load_params(path: Path) -> Params:
 
 
 def validated(kind: type[S], values: dict[str, Any], where: str) -> S:
-    """Build `kind` from `values`, turning the first validation error into one ParamsError sentence that starts with `where`."""
+    """Build `kind` from `values`. Raises ParamsError for the first invalid value; its message starts with `where`."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        # An `X | "auto"` value reports one error per branch; the branch that names the number's range says most.
+        # An `X | "auto"` value has one error per branch; the first is that of the number's range.
         first = error.errors()[0]
         keys = [str(part) for part in first["loc"] if not _is_branch(str(part))]
         key = ".".join(keys)
@@ -42,7 +42,7 @@ def validated(kind: type[S], values: dict[str, Any], where: str) -> S:
             part["loc"][:-1] == first["loc"][:-1] and "auto" in str(part["msg"]) for part in error.errors()
         )
         expected = _expectation(first["msg"]) + (" or auto" if takes_auto else "")
-        raise ParamsError(f"{where}: {key}: expected {expected}, found {_shown(first['input'])}") from error
+        raise ParamsError(f"{where}: {key}: expected {expected}, found {_abbreviated(first['input'])}") from error
 
 
 def _is_branch(part: str) -> bool:
@@ -55,18 +55,18 @@ def _expectation(message: str) -> str:
     return message.removeprefix("Input should be ").removeprefix("String should ").removeprefix("a valid ").rstrip(".")
 
 
-def _shown(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _nearest(kind: type[Settings], keys: list[str]) -> str:
-    known = kind
+    section = kind
     for key in keys[:-1]:
-        known = known.model_fields[key].annotation  # type: ignore[assignment]
-    names = list(known.model_fields)
+        section = section.model_fields[key].annotation  # type: ignore[assignment]
+    names = list(section.model_fields)
     match = difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)
     prefix = ".".join(keys[:-1])
     if match:
         return f"; did you mean {'.'.join([*keys[:-1], match[0]])}?"
-    return f"; {prefix or 'the file'} knows {', '.join(names)}"
+    return f"; {prefix or 'the file'} has {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` as frozen, validated classes. What a file leaves out is as in the file that ships."""
+"""Sections of `params.yaml` as frozen, validated classes. Missing keys take the packaged defaults."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -52,11 +52,11 @@ from distill.params.tiers import Tier, Tiers, batch_size_for, default_tiers, val
 from distill.params.yaml_file import default_values
 
 MOST_VIEWS = 16
-VIEWED_SECONDS = 16 * 3600.0  # of sound are coded, all views together
+VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
 
 
 class Section(Settings):
-    """A section whose missing keys are those of the file that ships, but for `required` ones."""
+    """Base of a section: missing keys take the packaged defaults, except `required` ones."""
 
     section: ClassVar[str]
     required: ClassVar[frozenset[str]] = frozenset()
@@ -71,7 +71,7 @@ class Section(Settings):
 
 
 class CorpusParams(Section):
-    """Section `corpus`: where the recordings are and at which sample rate everything works."""
+    """Section `corpus`: folder, sample rate in Hz, labels, and the largest share of rejected recordings."""
 
     section, required = "corpus", frozenset({"path"})
 
@@ -111,7 +111,7 @@ class VQVAEParams(Section):
 
 
 class SplitParams(Section):
-    """Section `split`: how many recordings are held out; shared by the codec and the prior."""
+    """Section `split`: the share of held-out recordings, for codec and prior."""
 
     section = "split"
 
@@ -123,19 +123,19 @@ class SplitParams(Section):
 
 
 class CodesParams(Section):
-    """Section `codes`: how often each training recording is coded."""
+    """Section `codes`: the number of views of each training recording."""
 
     section = "codes"
 
     views: Views | Auto
 
     def resolve(self, seconds: float) -> int:
-        """How many views of each recording: many of little sound, one from half a day on."""
+        """Number of views of each recording, inversely proportional to the corpus's length in seconds."""
         return max(1, min(MOST_VIEWS, int(VIEWED_SECONDS / max(seconds, 1.0)))) if self.views == "auto" else self.views
 
 
 class MemoryParams(MemoryConfig):
-    """Section `prior.memory`: what `architecture: memory` remembers. Lengths are in frames."""
+    """Section `prior.memory`: the memory of `architecture: memory`. Lengths are in frames."""
 
     @model_validator(mode="before")
     @classmethod
@@ -192,7 +192,7 @@ class PriorParams(Section):
 
 
 class BundleParams(Section):
-    """Section `bundle`: the name of the model file, `models/<name>.distill`, and whether it knows the recordings' codes."""
+    """Section `bundle`: the name of the model file `models/<name>.distill`, and whether it has a reference."""
 
     section = "bundle"
 
@@ -201,7 +201,7 @@ class BundleParams(Section):
 
 
 class AuditionParams(Section):
-    """Section `audition`: what is generated to listen to after training."""
+    """Section `audition`: number, length and sampling settings of the audition's sounds."""
 
     section = "audition"
 
@@ -237,11 +237,11 @@ class Params(Settings):
         return {**whole, **empty, **values}
 
     def tier_name(self, recordings: int) -> TierName:
-        """The tier of a corpus of `recordings` usable recordings."""
+        """Name of the tier of a corpus of `recordings` usable recordings."""
         return self.tiers.choose(recordings, self.tier)[0]
 
     def tier_row(self, recordings: int) -> Tier:
-        """What that tier says."""
+        """The tier of a corpus of `recordings` usable recordings."""
         return self.tiers.choose(recordings, self.tier)[1]
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
@@ -254,17 +254,17 @@ class Params(Settings):
 
 
 def get_adaptive_vqvae_config(n: int) -> VQVAEConfig:
-    """The codec's settings for a corpus of `n` usable recordings, nothing overridden."""
+    """Default settings of the codec for a corpus of `n` usable recordings."""
     return VQVAEParams.model_validate({}).resolve(n)
 
 
 def get_adaptive_prior_config(n: int) -> PriorConfig:
-    """The prior's settings for a corpus of `n` usable recordings, nothing overridden."""
+    """Default settings of the prior for a corpus of `n` usable recordings."""
     return PriorParams.model_validate({}).resolve(n)
 
 
 def indivisible(hidden_size: int, num_heads: int) -> str:
-    """The sentence for heads that do not divide the width."""
+    """The message for heads that do not divide the width."""
     return f"prior.num_heads: expected a divisor of hidden_size {hidden_size}, found {num_heads}; change one of the two"
 
 

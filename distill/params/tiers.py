@@ -1,4 +1,4 @@
-"""Tiers: what `auto` stands for, by the number of usable recordings. Their numbers stand in `params.yaml`."""
+"""Tiers: the values of `auto` by the number of usable recordings, from `params.yaml`."""
 
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from distill.params.yaml_file import default_values
 
 
 class TierVQVAE(Settings):
-    """What a tier gives the codec."""
+    """Defaults of the codec in a tier."""
 
     codebook_size: CodebookSize
     num_quantizers: Levels
@@ -38,7 +38,7 @@ class TierVQVAE(Settings):
 
 
 class TierPrior(Settings):
-    """What a tier gives the prior."""
+    """Defaults of the prior in a tier."""
 
     hidden_size: PriorWidth
     num_layers: PriorLayers
@@ -52,7 +52,7 @@ class TierPrior(Settings):
 
 
 class TierFrame(Settings):
-    """What `frame` and `memory` have in place of the prior's numbers, where they say so (docs/decisions.md)."""
+    """Overrides of a tier's prior defaults for `frame` and `memory`, where set (docs/decisions.md)."""
 
     hidden_size: PriorWidth | None = None
     num_layers: PriorLayers | None = None
@@ -65,7 +65,7 @@ class TierFrame(Settings):
 
 
 class Tier(Settings):
-    """One tier: what corpora of up to `max_recordings` start from, of any size where that is None."""
+    """One tier: defaults for corpora of up to `max_recordings` recordings, of any size where that is None."""
 
     max_recordings: Count | None
     vqvae: TierVQVAE
@@ -73,13 +73,13 @@ class Tier(Settings):
     frame: TierFrame
 
     def prior_defaults(self, with_depth: bool) -> dict[str, Any]:
-        """What the tier gives a prior; `with_depth`: with `frame` in place of what it says."""
+        """Defaults of a prior; with `with_depth`, overridden by those of `frame`."""
         frame = self.frame.model_dump(exclude_none=True) if with_depth else {}
         return {**self.prior.model_dump(), **frame}
 
 
 class Tiers(Settings):
-    """Section `tiers`, from small to large."""
+    """Section `tiers`: defaults of small, medium and large corpora."""
 
     small: Tier
     medium: Tier
@@ -93,7 +93,7 @@ class Tiers(Settings):
         return self
 
     def choose(self, recordings: int, name: TierName | Auto = "auto") -> tuple[TierName, Tier]:
-        """The tier called `name`, or for "auto" the first whose bound holds `recordings` usable recordings."""
+        """The tier `name`, or for "auto" the first that holds `recordings` recordings. Raises ParamsError."""
         rows: tuple[tuple[TierName, Tier], ...] = (
             ("small", self.small),
             ("medium", self.medium),
@@ -106,12 +106,12 @@ class Tiers(Settings):
 
 
 def default_tiers() -> Tiers:
-    """The tiers that the package ships."""
+    """The packaged tiers."""
     return Tiers.model_validate(default_values()["tiers"])
 
 
 def val_fraction_for(recordings: int) -> float:
-    """The share of recordings to hold out: small corpora need more of them for the figure to mean anything."""
+    """Default share of held-out recordings; larger for small corpora, whose held-out figures are noisy."""
     for bound, fraction in ((10, 0.5), (50, 0.3), (200, 0.2)):
         if recordings < bound:
             return fraction
@@ -119,5 +119,5 @@ def val_fraction_for(recordings: int) -> float:
 
 
 def batch_size_for(recordings: int) -> int:
-    """Sequences per training step of the prior."""
+    """Default batch size of the prior."""
     return min(32, max(1, recordings * 5 // 4))

@@ -1,4 +1,4 @@
-"""YAML settings files: unique keys, exponents as numbers, and the file that the package ships."""
+"""YAML settings files with unique keys and exponents as numbers, and the packaged defaults."""
 
 import re
 from functools import cache
@@ -10,7 +10,7 @@ import yaml
 
 from distill.errors import ParamsError
 
-DEFAULTS = "default_params.yaml"  # params.yaml as the package ships it, for those without DVC
+DEFAULTS = "default_params.yaml"  # params.yaml as packaged, for use without DVC
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 @cache
 def default_values() -> dict[str, Any]:
-    """The settings that the package ships: what holds where a file or a flag says nothing."""
+    """The packaged defaults of all settings."""
     values: dict[str, Any] = _parsed(files("distill").joinpath(DEFAULTS).read_text(encoding="utf-8"))
     return values
 
@@ -44,7 +44,7 @@ def _parsed(text: str) -> Any:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a duplicate key (YAML would silently keep the last) and reads 1e-3 as a number."""
+    """SafeLoader that refuses duplicate keys (YAML would silently keep the last) and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

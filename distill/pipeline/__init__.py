@@ -1,1 +1,1 @@
-"""The pipeline, wired once: for the stages, `distill train` and the benchmarks."""
+"""The training pipeline, shared by the stages, `distill train` and the benchmarks."""

@@ -1,4 +1,4 @@
-"""A folder of recordings as a prior learns it, in one go: for measurements that start from codes."""
+"""A folder of recordings as training data of a prior, without artefacts: for benchmarks and `train_prior`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from distill.storage.weights import weights_sha256
 
 @dataclass(frozen=True, eq=False)
 class CodedFolder:
-    """Coded recordings, and the codec that coded them."""
+    """Encoded recordings and their codec."""
 
     data: PriorData
     codec: VQVAE
@@ -27,7 +27,10 @@ class CodedFolder:
 def code_folder(
     folder: Path, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
 ) -> CodedFolder:
-    """Code the recordings in `folder` with the codec that `train` makes of them. All files go to `work`."""
+    """Encode the recordings in `folder` with the codec that `train` returns for them. All files go to `work`.
+
+    Raises DistillError.
+    """
     folders = PipelineFolders.below(work)
     ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
     codec = train(load_corpus(folders.corpus))

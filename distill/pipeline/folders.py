@@ -1,4 +1,4 @@
-"""Where the artefacts of a pipeline lie."""
+"""Paths of the artefacts of a pipeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PipelineFolders:
-    """Folders of artefacts, and the file of the split."""
+    """Folders of the artefacts, and the file of the split."""
 
     corpus: Path
     vqvae: Path
@@ -16,6 +16,6 @@ class PipelineFolders:
 
     @classmethod
     def below(cls, folder: Path) -> "PipelineFolders":
-        """All of them in one folder."""
+        """The paths below one folder."""
         split = folder / "split" / "split.parquet"
         return cls(folder / "corpus", folder / "vqvae", folder / "codes", split, folder / "prior")

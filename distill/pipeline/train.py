@@ -1,4 +1,4 @@
-"""A folder of recordings to a model file without DVC: what `distill train` does. Work in progress is kept in `.distill`."""
+"""Train a model file from a folder of recordings without DVC. Work in progress is kept in `.distill`."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ from distill.training.run import FinishedRun
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A finished model file and how it came about."""
+    """A trained model file, with the reports on its corpus and its training runs."""
 
     path: Path
     corpus: IngestReport
@@ -45,7 +45,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class AddedPrior:
-    """A model file that was given a prior."""
+    """A model file with a new prior, and the training run."""
 
     path: Path
     prior: FinishedRun[PriorTraining]
@@ -54,10 +54,10 @@ class AddedPrior:
 def train_model(
     folder: Path, model: Path, params: Params, execution: Execution, prior: bool = False, state: Path = STATE
 ) -> TrainedModel:
-    """Learn the recordings in `folder` and write the model file `model`: a codec, and with `prior` a prior of its codes.
+    """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
-    An interrupted or killed training goes on when called again with the same folder and settings, whatever the model
-    file is called. Raises DistillError.
+    An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
+    the model file. Raises DistillError.
     """
     work = state / "train" / _key("train", os.fsencode(folder.resolve()).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders(state / "checkpoints", state / STOP)
@@ -82,25 +82,25 @@ def add_prior(
 ) -> AddedPrior:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
-    Without a `folder` it is the one that the codec learnt, where this computer knows it. The same recordings are held
-    out as for the codec. Goes on where it was interrupted. Raises DistillError.
+    Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
+    recordings are those of the codec. An interrupted training resumes. Raises DistillError.
     """
     bundle = load_bundle(model)
-    known = bundle.metadata.provenance.data_sha256
-    chosen = folder if folder is not None else find_corpus(state, known)
+    data_sha256 = bundle.metadata.provenance.data_sha256
+    chosen = folder if folder is not None else find_corpus(state, data_sha256)
     if chosen is None:
         raise ParamsError(
-            f"{model}: expected to know where its recordings are, found no note of it in {state}; name their folder with --data"
+            f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
         )
-    params = _as_codec(params, bundle)
+    params = _with_codec_split(params, bundle)
     work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(chosen.resolve()).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders(state / "checkpoints", state / STOP)
     with workplace(work, work.parent, runs.checkpoints, state):
         ingest_folder(chosen, folders.corpus, params.corpus, execution.workers)
-        if folder is None and sha256_file(folders.corpus / MANIFEST) != known:
+        if folder is None and sha256_file(folders.corpus / MANIFEST) != data_sha256:
             raise ParamsError(
-                f"{chosen}: expected the recordings that {model} learnt, found others there by now; "
-                f"to train on them all the same, say --data {chosen}"
+                f"{chosen}: expected the training recordings of {model}, found others; "
+                f"to train on them nevertheless, use --data {chosen}"
             )
         trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, folders, params, execution, runs)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference)
@@ -117,13 +117,13 @@ def train_prior(
     callback: Callback | None = None,
     cancel_event: threading.Event | None = None,
 ) -> PriorTraining:
-    """Train a prior for the codec in a model file on a folder of recordings; nothing is written.
+    """Train a prior for the codec in a model file on a folder of recordings, without writing files.
 
-    Recordings are held out as they were for the codec, whatever `prior_config` says of it. Setting `cancel_event` ends
-    training within a step with the best weights so far. Raises DistillError.
+    The held-out recordings are those of the codec, whatever the `val_fraction` of `prior_config`. Setting
+    `cancel_event` ends the training within a step with the best weights so far. Raises DistillError.
     """
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
-    params = _as_codec(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
+    params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
         coded = code_folder(Path(dataset_dir), Path(work), params, execution, lambda _: bundle.codec)
     fabric = make_fabric(execution)
@@ -133,14 +133,14 @@ def train_prior(
 def _train_prior(
     codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, runs: RunFolders
 ) -> FinishedRun[PriorTraining]:
-    """Codes, split and prior of a corpus."""
+    """Encode a corpus, split it, and train a prior."""
     code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution)
     split_codes(folders.codes, folders.split, params)
     return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs)
 
 
-def _as_codec(params: Params, bundle: Bundle) -> Params:
-    """`params` with what the codec settles: its sample rate, and by which seed and share recordings are held out."""
+def _with_codec_split(params: Params, bundle: Bundle) -> Params:
+    """`params` with the codec's sample rate, and the seed and share of its split. Raises ArtifactError."""
     held_out = bundle.metadata.training_config.get("split")
     try:
         seed, fraction = int(held_out["seed"]), float(held_out["val_fraction"])  # type: ignore[index]
@@ -151,8 +151,8 @@ def _as_codec(params: Params, bundle: Bundle) -> Params:
         )
     except (TypeError, KeyError, ValueError) as error:
         raise ArtifactError(
-            "the model does not say which recordings its codec was judged by: expected training_config.split with seed "
-            "and val_fraction; train the codec again with `distill train`"
+            "metadata of the model: expected training_config.split with the codec's seed and val_fraction, found none; "
+            "train the codec again with `distill train`"
         ) from error
 
 

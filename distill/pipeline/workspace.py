@@ -1,4 +1,4 @@
-"""A folder for work in progress: one process at a time, and nothing left of it but what is worth something."""
+"""Exclusive folder for work in progress."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ LOCK = "lock"
 
 @contextmanager
 def workplace(work: Path, *around: Path) -> Iterator[None]:
-    """Work in `work`, alone; empty folders among `work` and `around` are removed in the end."""
-    with _no_empty_folders(work, *around), _alone(work):
+    """Hold the lock of `work`; on exit remove those of `work` and `around` that are empty. Raises ParamsError."""
+    with _no_empty_folders(work, *around), _locked(work):
         yield
 
 
 @contextmanager
 def _no_empty_folders(*folders: Path) -> Iterator[None]:
-    """Leave only folders with work in them, ours or that of others."""
+    """Remove empty folders on exit."""
     try:
         yield
     finally:
@@ -33,8 +33,8 @@ def _no_empty_folders(*folders: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Keep the work folder to this process; the system gives it free when the process ends, however it ends."""
+def _locked(work: Path) -> Iterator[None]:
+    """Lock the folder for this process; the system releases the lock when the process ends."""
     with _lock_file(work) as lock:
         if os.name != "nt":
             import fcntl
@@ -43,7 +43,7 @@ def _alone(work: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ParamsError(
-                    f"{work}: expected to train alone, found the same training at work already; wait until it ends"
+                    f"{work}: expected no other process with the same training, found one that holds the lock; wait until it ends"
                 ) from error
         try:
             yield

@@ -1,1 +1,1 @@
-"""What lies on disk: atomic writes, shards, tables, weights, and headers of safetensors files."""
+"""Storage: atomic writes, shards, tables, weights, and headers of safetensors files."""

@@ -1,4 +1,4 @@
-"""Atomic writes, canonical JSON and hashes: the one door through which Distill puts files on disk."""
+"""Atomic writes, canonical JSON and SHA-256 hashes of files."""
 
 import glob
 import hashlib
@@ -67,7 +67,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file that Distill wrote. `what` names it in the ArtifactError raised when it is missing or damaged."""
+    """Read a JSON file that Distill wrote. Raises ArtifactError that names it `what` when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -88,7 +88,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_files(paths: Iterable[Path], root: Path) -> str:
-    """Hex SHA-256 over names (relative to `root`) and contents of `paths`, whatever order they come in."""
+    """Hex SHA-256 over names (relative to `root`) and contents of `paths`, independent of their order."""
     lines = sorted(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}" for path in paths)
     return sha256_text("\n".join(lines))
 
@@ -99,7 +99,7 @@ def sha256_text(text: str) -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files beside `path` that a killed process left: those whose process is no more."""
+    """Remove temporary files beside `path` whose process no longer exists."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         process = leftover.name.split(".")[-2]
         if process.isdigit() and not _is_alive(int(process)):

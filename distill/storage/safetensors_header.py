@@ -1,4 +1,4 @@
-"""Headers of safetensors files, and the JSON that Distill keeps in them, read with suspicion: files come from anywhere."""
+"""Headers of safetensors files and Distill's JSON in them, validated: files are untrusted input."""
 
 import codecs
 import json
@@ -16,7 +16,7 @@ from distill.text import one_line
 
 @dataclass(frozen=True)
 class Limits:
-    """What a header may have at most: its bytes, its tensors, the bytes of Distill's JSON in it and how deep that nests."""
+    """Upper bounds of a header: its bytes, its tensors, the bytes and the depth of Distill's JSON in it."""
 
     header_bytes: int
     tensors: int
@@ -26,7 +26,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a header says of a tensor; `dtype` is safetensors' word, such as F32."""
+    """Type and shape of a tensor in a header; `dtype` is the name in safetensors, such as F32."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -34,17 +34,18 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Header:
-    """The JSON under Distill's key, or what there is where it is missing; and the tensors by name."""
+    """The JSON under Distill's key, or the whole `__metadata__` where that key is missing; and the tensors by name."""
 
     values: Any
     tensors: dict[str, StoredTensor]
 
 
 def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
-    """The header of a safetensors file, checked; nothing of the tensors is read.
+    """Read and check the header of a safetensors file, without its tensors.
 
-    `what` names the file in the ArtifactError for anything that is not a safetensors file within the limits, whose
-    tensors fill it without gaps and overlaps. JSON must name no key twice and hold finite numbers only.
+    `what` names the kind of file in messages. Raises ArtifactError for anything but a safetensors file within the
+    limits whose tensors fill it without gaps and overlaps. Duplicate keys and NaN or infinite values in JSON are
+    refused.
     """
     head, size = _first_bytes(path, what)
     length = int.from_bytes(head[:8], "little")
@@ -59,7 +60,7 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
             stream.seek(8)
             header = _parsed(stream.read(length))
         with safe_open(path, framework="numpy"):
-            pass  # it checks what tensors there are against the bytes of the file
+            pass  # checks the tensors against the size of the file
         metadata, tensors = _parts(header, limits.tensors)
         if key not in metadata:
             return Header(metadata, tensors)
@@ -67,18 +68,18 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
         if len(text) > limits.json_bytes:
             raise ValueError(f"{len(text)} bytes of {key}, more than {limits.json_bytes}")
         values = _parsed(text)
-        json.dumps(values, ensure_ascii=False).encode()  # fails on half a character, which no terminal can show
+        json.dumps(values, ensure_ascii=False).encode()  # fails on a lone surrogate, which no terminal can show
         if _depth(values) > limits.depth:
             raise ValueError(f"{key} nested deeper than {limits.depth}")
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"{path}: expected {what}, found a damaged file ({one_line(error)}); get it again"
+            f"{path}: expected {what}, found a damaged file ({one_line(error)}); download it again"
         ) from error
     return Header(values, tensors)
 
 
 def _parts(header: Any, most_tensors: int) -> tuple[dict[str, str], dict[str, StoredTensor]]:
-    """The metadata and the tensors of a header whose form safetensors has checked."""
+    """The metadata and the tensors of a header that safetensors has validated."""
     metadata = header.pop("__metadata__", None) or {}
     if len(header) > most_tensors:
         raise ValueError(f"{len(header)} tensors, more than {most_tensors}")
@@ -94,23 +95,23 @@ def _parsed(data: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key that is named twice")
+        raise ValueError("a duplicate key")
     return found
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return number
 
 
 def _depth(value: Any) -> int:
-    """How many objects and arrays lie within one another."""
+    """Nesting depth of objects and arrays."""
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, (dict, list))]:
         depth += 1
@@ -139,9 +140,9 @@ def _first_bytes(path: Path, what: str) -> tuple[bytes, int]:
 
 
 def _kind(head: bytes) -> str:
-    """What a file that is no safetensors file seems to be, and what to do."""
+    """Description of a file that is not a safetensors file, with the remedy."""
     if not head:
-        return "an empty file (0 bytes); get it again"
+        return "an empty file (0 bytes); download it again"
     if head.startswith(b"PK"):
         return (
             "a zip archive, such as PyTorch's torch.save writes: pickled files can run code and are never opened; "

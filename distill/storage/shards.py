@@ -1,4 +1,4 @@
-"""Append-only arrays on disk: many recordings in a few safetensors files, read back by slices without loading them."""
+"""Sharded arrays on disk: many recordings in a few safetensors files, read by slices through memory maps."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from distill.errors import ArtifactError
 from distill.storage.files import write_bytes
 
 SHARD_BYTES = 64 << 20
-MAPPED_BYTES = 8 << 20  # after so many bytes read, maps are renewed: pages once read would add up to the whole shard
+MAPPED_BYTES = 8 << 20  # read before maps are reopened: resident pages would add up to the whole shard
 
 
 class ShardWriter:
-    """Collects arrays `[n, ...]` that agree in everything but `n` and writes them as `<prefix>-00000.safetensors`, ….
+    """Writer of arrays `[n, ...]`, equal in type and trailing shape, as `<prefix>-00000.safetensors`, ….
 
-    Holds at most one shard in memory. `close()` writes what is left; nothing refers to a shard before it is on disk.
+    Holds at most one shard in memory; `close()` writes the last.
     """
 
     def __init__(self, folder: Path, prefix: str, shard_bytes: int = SHARD_BYTES) -> None:
@@ -32,11 +32,11 @@ class ShardWriter:
         """Add `rows` `[n, ...]` and return (shard file name, offset of the first row in it)."""
         if self._pending and self._pending_bytes + rows.nbytes > self._shard_bytes:
             self._flush()
-        place = (self._name(), self._rows)
+        position = (self._name(), self._rows)
         self._pending.append(rows)
         self._pending_bytes += rows.nbytes
         self._rows += len(rows)
-        return place
+        return position
 
     def close(self) -> None:
         """Write the shard in progress, if any."""
@@ -53,7 +53,7 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Reads row ranges of the shards that a `ShardWriter` with the same prefix wrote into `folder`."""
+    """Reader of row ranges of the shards that a `ShardWriter` with the same prefix wrote into `folder`."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self._folder, self._prefix = folder, prefix
@@ -61,7 +61,7 @@ class ShardReader:
         self._read_bytes = 0
 
     def read(self, shard: str, offset: int, length: int) -> NDArray[Any]:
-        """Rows `[offset, offset + length)` of `shard`, copied out of the memory map."""
+        """Rows `[offset, offset + length)` of `shard`, copied from the memory map. Raises ArtifactError."""
         path = self._folder / shard
         if self._read_bytes > MAPPED_BYTES:
             self._slices.clear()

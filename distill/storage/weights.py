@@ -1,4 +1,4 @@
-"""Weights on disk and their hashes."""
+"""Weights as safetensors files, and their hashes."""
 
 import hashlib
 from collections.abc import Mapping, MutableMapping
@@ -28,12 +28,12 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin so, without the beginning."""
+    """The tensors whose names start with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def store_as(module: nn.Module, names: Mapping[str, str]) -> None:
-    """Give parts of a module other names in state dicts, and so in files, than in the code: `names` maps code to file.
+    """Rename parts of a module in its state dict, and so in files: `names` maps names in the code to names in the file.
 
     Names in files are part of the file format and stay when the code is renamed.
     """
@@ -57,7 +57,7 @@ def _rename(state: MutableMapping[str, Any], prefix: str, names: Mapping[str, st
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """The hash of a network's weights; a codec's ties codes and priors to it."""
+    """Hex SHA-256 of a network's weights. That of a codec identifies its codes and priors."""
     return tensors_sha256(module.state_dict())
 
 
@@ -67,7 +67,7 @@ def save_weights(path: Path, module: nn.Module) -> None:
 
 
 def load_weights(path: Path, module: M) -> M:
-    """Fill a network from a file and put it in eval mode. Raises ArtifactError when the two do not fit."""
+    """Load weights into a network and set eval mode. Raises ArtifactError when they do not match."""
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -60,9 +60,9 @@ def test_codewords_used_are_those_of_the_run() -> None:
 
 
 def test_verdicts_are_those_of_the_run() -> None:
-    heard = metrics("audition")
+    audition = metrics("audition")
     assert summary()["generated"] == (
-        f"{heard['sounds']} sounds: {heard['new']} new, {heard['close']} close, {heard['copies']} copies"
+        f"{audition['sounds']} sounds: {audition['new']} new, {audition['close']} close, {audition['copies']} copies"
     )
 
 

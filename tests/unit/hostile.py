@@ -1,4 +1,4 @@
-"""Model files made to harm, and a process that loads them under watch: run as `python -m unit.hostile FOLDER MUTANTS`."""
+"""Malicious model files, and a monitored process that loads them: `python -m unit.hostile FOLDER MUTANTS`."""
 
 import contextlib
 import copy
@@ -64,27 +64,27 @@ CODE = ("exec", "compile", "import")
 
 
 class Reached:
-    """Says that it was unpickled."""
+    """Reports that it was unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return os.system, ("touch reached",)
 
 
 def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header and what follows it."""
+    """The header and the payload."""
     stop = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:stop]), data[stop:]
 
 
 def joined(header: Any, payload: bytes) -> bytes:
-    """A file of these; a header of bytes or text is taken as it is."""
+    """A file of header and payload; a header of bytes or text is not encoded."""
     text = header if isinstance(header, (bytes, str)) else json.dumps(header)
     raw = text.encode() if isinstance(text, str) else text
     return len(raw).to_bytes(8, "little") + raw + payload
 
 
 def with_metadata(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The file with other metadata: what `change` returns, or what it made of its argument."""
+    """The file with other metadata: the result of `change`, or its changed argument."""
     header, payload = parts(data)
     values = json.loads(header["__metadata__"]["distill"])
     changed = change(values)
@@ -93,7 +93,7 @@ def with_metadata(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes
 
 
 def fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where anything stands in nested JSON."""
+    """Paths of all values in nested JSON."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         yield (*path, key)
@@ -101,14 +101,14 @@ def fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def put(values: Any, path: tuple[Any, ...], value: Any) -> None:
-    """Set what stands there."""
+    """Set the value at a path."""
     for key in path[:-1]:
         values = values[key]
     values[path[-1]] = value
 
 
 def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of files none of which is a model; `data` is one."""
+    """Names and bytes of invalid files, made from the model `data`."""
     header, payload = parts(data)
     text = header["__metadata__"]["distill"]
     values = json.loads(text)
@@ -194,7 +194,7 @@ def hostile(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def signed(data: bytes, name: str, array: NDArray[Any]) -> bytes:
-    """The file with another array in its reference, and the hash that goes with it."""
+    """The file with another array in its reference, and a matching hash."""
     tensors = {**load(data), f"reference.{name}": torch.from_numpy(array)}
     values = json.loads(parts(data)[0]["__metadata__"]["distill"])
     values["payload_sha256"] = tensors_sha256(tensors)
@@ -202,14 +202,14 @@ def signed(data: bytes, name: str, array: NDArray[Any]) -> bytes:
 
 
 def current(values: Any, path: tuple[Any, ...]) -> Any:
-    """What stands there."""
+    """The value at a path."""
     for key in path:
         values = values[key]
     return values
 
 
 def mutant(data: bytes, draw: random.Random) -> bytes:
-    """The file with something about it changed: bytes anywhere, bytes of the header, or a value of the metadata."""
+    """A random mutation of the file: of bytes anywhere, of bytes of the header, or of metadata values."""
     kind, length = draw.randrange(6), 8 + int.from_bytes(data[:8], "little")
     if kind < 3:
         changed = bytearray(data)
@@ -221,22 +221,22 @@ def mutant(data: bytes, draw: random.Random) -> bytes:
         return data[:at] + draw.choice((b"", data[at : at + count] * 2, draw.randbytes(count))) + data[at + count :]
 
     def change(values: dict[str, Any]) -> None:
-        positions = list(fields(values))
+        paths = list(fields(values))
         for _ in range(draw.choice((1, 1, 2, 3))):
-            place = draw.choice(positions)
+            path = draw.choice(paths)
             number = draw.choice(
                 (draw.randrange(-2, 70), 2 ** draw.randrange(64), draw.random() * 10.0 ** draw.randrange(-9, 300))
             )
             try:
-                put(values, place, copy.deepcopy(draw.choice((number, *WRONG))))
+                put(values, path, copy.deepcopy(draw.choice((number, *WRONG))))
             except (KeyError, TypeError, IndexError):
-                continue  # what it stood in was replaced
+                continue  # its parent was replaced
 
     return with_metadata(data, change)
 
 
 class Watch:
-    """Notes what must not happen while it looks."""
+    """Records forbidden actions while active."""
 
     def __init__(self) -> None:
         self.looking, self.seen = False, set[str]()
@@ -255,7 +255,7 @@ class Watch:
 
 
 def main(folder: Path, mutants: int) -> None:
-    """Load everything; print what came of it as JSON."""
+    """Load all files and print the counts of outcomes as JSON."""
     torch.set_num_threads(1)
     good = folder / "good.distill"
     write_prior_model(good, labels=["a", "b"])

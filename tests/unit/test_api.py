@@ -55,7 +55,7 @@ def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:
     assert len(from_file.sounds[0]) == len(given) * model.bundle.codec.spectrogram.samples_per_frame + 3200
 
 
-def test_labels_are_asked_for_by_name_or_by_its_last_part(model: Model) -> None:
+def test_labels_are_given_by_name_or_by_its_last_part(model: Model) -> None:
     assert model.labels == ["drums/kick", "drums/snare", "bells/snare"]
     assert (model.label_number("drums/snare"), model.label_number("kick")) == (2, 1)
     plain, strong, default = (
@@ -100,7 +100,7 @@ def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
     assert seen[-1][1].startswith(f"sounds {BATCH + 1} to {BATCH + 2} of {BATCH + 2}: ")
 
 
-def test_novelty_is_asked_for_in_words_or_a_number() -> None:
+def test_min_novelty_is_a_verdict_or_a_number() -> None:
     class Some:
         def __init__(self, verdict: str, percentile: float) -> None:
             self.verdict, self.percentile = verdict, percentile
@@ -115,7 +115,7 @@ def test_novelty_is_asked_for_in_words_or_a_number() -> None:
 
 
 def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
-    for arguments, said in (
+    for arguments, message in (
         ({"n": 0}, "generate: n: expected greater than or equal to 1, found 0"),
         ({"seconds": -1}, "seconds: expected greater than or equal to 0.01, found -1"),
         ({"temperature": 0}, "temperature: expected greater than or equal to 0.01, found 0"),
@@ -123,7 +123,7 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         ({"guidance": 50}, "guidance: expected less than or equal to 20, found 50"),
         ({"guidance": 2}, "guidance 2: expected a label to guide towards, found none; name one with --label"),
     ):
-        with pytest.raises(ParamsError, match=said):
+        with pytest.raises(ParamsError, match=message):
             model.generate(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"samples: expected a mono sound \[N\]"):
         model.encode(np.zeros((2, 100)))
@@ -136,16 +136,16 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
         model.generate(prompt=tmp_path / "a.wav")
 
 
-def test_models_without_what_is_asked_for_say_so(tmp_path: Path) -> None:
+def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:
     write_model(tmp_path / "codec.distill")
     with pytest.raises(ArtifactError, match=r"codec\.distill: expected a model with a prior, found a codec alone"):
         distill.load(tmp_path / "codec.distill").generate()
     write_prior_model(tmp_path / "b.distill", reference=False)
     model = distill.load(tmp_path / "b.distill")
     assert model.generate(seconds=0.1).novelty == [None]
-    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model that holds codes of what it learnt"):
+    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model with the codes of its training recordings"):
         model.generate(min_novelty="close")
-    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model that holds codes"):
+    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model with the codes"):
         model.novelty([np.zeros((3, 2), np.int64)])
-    with pytest.raises(ParamsError, match="--label kick: expected a model that learnt labels, found one without"):
+    with pytest.raises(ParamsError, match="--label kick: expected a model trained with labels, found one without"):
         model.generate(label="kick")

@@ -1,4 +1,4 @@
-"""Settings: what is refused and how it is said, and what tiers fill in."""
+"""Settings: refused values with their messages, and the defaults of tiers."""
 
 import subprocess
 from pathlib import Path
@@ -37,7 +37,7 @@ def written(tmp_path: Path, text: str) -> Path:
             "prior.epoch: expected a known key, found an unknown one; did you mean prior.epochs?",
         ),
         ({"tire": "small"}, "tire: expected a known key, found an unknown one; did you mean tier?"),
-        ({"prior": {"zzz": 1}}, "prior.zzz: expected a known key, found an unknown one; prior knows architecture,"),
+        ({"prior": {"zzz": 1}}, "prior.zzz: expected a known key, found an unknown one; prior has architecture,"),
         ({"prior": {"epochs": -3}}, "prior.epochs: expected greater than or equal to 1 or auto, found -3"),
         ({"prior": {"epochs": "many"}}, "prior.epochs: expected integer or auto, found 'many'"),
         ({"prior": {"epochs": 2.5}}, "prior.epochs: expected integer or auto, found 2.5"),

@@ -1,4 +1,4 @@
-"""Tiny models and recordings for tests that need some, and do not care which."""
+"""Tiny models and recordings for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,13 +74,13 @@ MEMORY = PRIOR.model_copy(
 def write_prior_model(
     path: Path, labels: Sequence[str] = (), reference: bool = True, of: PriorShape = PRIOR
 ) -> BundleMetadata:
-    """A model file with these networks, something in each field of the metadata but `metadata` itself, and a reference."""
+    """A model file with these networks, values in all fields of the metadata but `metadata`, and a reference."""
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
     if shape != PRIOR:
         prior = build_prior(shape, codec.quantizer.codebooks).eval()
     generator = np.random.default_rng(0)
-    known = make_reference(
+    unscored = make_reference(
         [f"{number}.wav" for number in range(5)],
         [generator.integers(0, 8, (20 + number, 2)) for number in range(5)],
         [generator.integers(0, 8, (30, 2)) for _ in range(3)],
@@ -98,7 +98,7 @@ def write_prior_model(
         seq_len=20,
         num_quantizers=2,
     )
-    return save_bundle(path, codec, prior, metadata, with_scores(known, codec) if reference else None)
+    return save_bundle(path, codec, prior, metadata, with_scores(unscored, codec) if reference else None)
 
 
 def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float = 440.0) -> Path:

@@ -1,4 +1,4 @@
-"""The benchmark of novelty: sounds made up to be told from drawn ones, and whether two sets are apart."""
+"""The novelty benchmark: control sounds, near-copies, and the tests between two sets."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +16,8 @@ from benchmarks.novelty import (
     Kind,
     NoveltyReport,
     _apart,
-    _changed,
-    _made_up,
+    _control_sounds,
+    _near_copies,
     durations_apart,
 )
 from benchmarks.report import novelty_section
@@ -27,8 +27,8 @@ from distill.novelty.report import SetReport
 KNOWN = [np.random.default_rng(number).integers(0, 8, (20 + number, 3)) for number in range(6)]
 
 
-def test_made_up_sounds_have_frames_or_codes_of_recordings_and_not_their_order() -> None:
-    made = _made_up(KNOWN, 22)
+def test_control_sounds_have_frames_or_codes_of_recordings_and_not_their_order() -> None:
+    made = _control_sounds(KNOWN, 22)
     frames = {tuple(frame) for codes in KNOWN for frame in codes}
     assert len(made[SHUFFLED]) == len(made[UNIGRAM]) == SOUNDS
     assert all(tuple(frame) in frames for codes in made[SHUFFLED] for frame in codes)
@@ -36,8 +36,8 @@ def test_made_up_sounds_have_frames_or_codes_of_recordings_and_not_their_order()
     assert {len(codes) for codes in made[UNIGRAM]} <= {20, 21, 22}
 
 
-def test_changed_recordings_differ_in_the_share_that_is_said_at_most() -> None:
-    for codes, changed in zip(KNOWN, _changed(KNOWN, tiny_codec()), strict=True):
+def test_near_copies_differ_in_at_most_the_given_share_of_codes() -> None:
+    for codes, changed in zip(KNOWN, _near_copies(KNOWN, tiny_codec()), strict=True):
         assert 0 <= (codes != changed).mean() <= CHANGED
 
 
@@ -63,7 +63,7 @@ def test_the_section_shows_what_was_found() -> None:
     section = novelty_section(report, "c")
     expected = ("ours", "23.1", "9.2", "1.25", "0.10, 0.80, 4.00", "0.22", "60, 3, 1", "27%, 13%")
     assert section.tables[0].rows == (expected,)
-    assert [row[1] for row in section.tables[1].rows] == ["100.0%", "5.6%", "72%, 4.4 deviations from half"]
+    assert [row[1] for row in section.tables[1].rows] == ["100.0%", "5.6%", "72%, z = 4.4"]
     assert "5.0 ± 3.3" in section.text
     assert "of training recordings it is 0.35" in section.text
     assert "(a.png)" in section.text

@@ -1,4 +1,4 @@
-"""The prior's benchmark: peers are what they say, figures are read off the curves rightly."""
+"""The prior's benchmark: shapes of the peers, figures of the training curves."""
 
 import math
 

@@ -2,11 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Grid, Section, write_markdown
+from benchmarks.report import INTRODUCTION, Grid, Section, write_markdown
+
+PAGE = Path(__file__).parents[3] / "docs" / "benchmarks.md"
 
 
 def _section(key: str, figure: str) -> Section:
     return Section(key, f"Title of {key}", "`command`", (Grid(("what", "figure"), (("x", figure),)),))
+
+
+def test_the_page_has_the_introduction_that_would_be_written() -> None:
+    assert PAGE.read_text(encoding="utf-8").startswith(f"{INTRODUCTION}\n<!-- ")
 
 
 def test_a_section_replaces_its_predecessor_and_leaves_the_others(tmp_path: Path) -> None:
@@ -38,7 +44,7 @@ def test_splits_are_a_count(splits: str, capsys: pytest.CaptureFixture[str]) -> 
     assert f"--splits: expected a whole number from 1 on, found {splits}" in capsys.readouterr().err
 
 
-def test_the_command_names_what_was_measured_and_no_places(tmp_path: Path) -> None:
+def test_the_command_names_what_was_measured_and_no_paths(tmp_path: Path) -> None:
     from benchmarks.__main__ import _what_was_measured
 
     (tmp_path / "drums").mkdir()

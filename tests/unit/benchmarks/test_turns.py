@@ -1,4 +1,4 @@
-"""Work in turns: each in a process of its own, first rounds not counted."""
+"""Interleaved work in separate processes, without warm-up rounds."""
 
 import os
 from pathlib import Path

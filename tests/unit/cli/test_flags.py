@@ -1,4 +1,4 @@
-"""Flags and places: what is refused before any work, and how it is said."""
+"""Flags and paths that are refused before any work, and the messages."""
 
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,10 @@ def test_outputs_in_missing_folders_and_onto_inputs_are_refused(tmp_path: Path) 
     take.touch()
     (tmp_path / "link.wav").symlink_to(take)
     check_output(tmp_path / "new.codes", [take])
-    with pytest.raises(ParamsError, match=r"-o .*codes: expected a place in a folder that exists, found no .*missing"):
+    with pytest.raises(ParamsError, match=r"-o .*codes: expected a path in an existing folder, found no .*missing"):
         check_output(tmp_path / "missing" / "a.codes", [take])
     for path in (take, tmp_path / "link.wav"):
-        with pytest.raises(ParamsError, match="expected another file than what is read, found the same"):
+        with pytest.raises(ParamsError, match="expected a file other than the input, found the same"):
             check_output(path, [take])
     with pytest.raises(ParamsError, match=r"AUDIO .*none\.wav: expected a recording, found no such file"):
         check_inputs([take, tmp_path / "none.wav"])

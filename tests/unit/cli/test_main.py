@@ -87,7 +87,7 @@ def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
     plain = shell("encode", "m.distill", "a.wav", "-o", "one.codes")
     assert re.fullmatch(r"one\.codes  1 recording, 0\.30 s, \d+ frames, \d+ x real time\n", plain.out)
     again = shell("decode", "m.distill", "one.codes", "-o", "again.ogg").out  # the untrained codec is loud
-    assert re.fullmatch(r"again\.ogg  0\.30 s  made \d+\.\d dB softer, or it would clip\n", again)
+    assert re.fullmatch(r"again\.ogg  0\.30 s  attenuated by \d+\.\d dB to avoid clipping\n", again)
     assert sounds[0]["gain_db"] < 0
     assert soundfile.info("again.ogg").format == "OGG"
 
@@ -132,9 +132,9 @@ def test_what_cannot_be_encoded_is_one_sentence(shell: Shell) -> None:
             "x",
         ): "distill: nothing.wav: expected a recording, found a file that holds no",
         ("m.distill", ".", "-o", "x"): "distill: AUDIO .: expected a recording, found a folder; name the files in it",
-        ("m.distill", "a.wav", "-o", "no/x"): "distill: -o no/x: expected a place in a folder that exists, found no no",
-        ("m.distill", "a.wav", "-o", "a.wav"): "distill: -o a.wav: expected another file than what is read",
-        ("m.distill", "a.wav", "-o", "m.distill"): "distill: -o m.distill: expected another file than what is read",
+        ("m.distill", "a.wav", "-o", "no/x"): "distill: -o no/x: expected a path in an existing folder, found no no",
+        ("m.distill", "a.wav", "-o", "a.wav"): "distill: -o a.wav: expected a file other than the input",
+        ("m.distill", "a.wav", "-o", "m.distill"): "distill: -o m.distill: expected a file other than the input",
         ("none.distill", "a.wav", "-o", "x"): "distill: none.distill: expected a Distill model, found no such file",
         ("a.wav", "m.distill", "-o", "x"): "distill: a.wav: expected a Distill model, found another format",
         ("m.distill", "-o", "x"): "distill: Missing argument 'AUDIO...'; see distill --help",
@@ -180,8 +180,8 @@ def test_what_cannot_be_decoded_is_one_sentence(shell: Shell) -> None:
             "-o",
             "folder",
         ): "distill: -o folder: expected a file for one recording, found a folder",
-        ("m.distill", "one.codes", "-o", "no/x.wav"): "distill: -o no/x.wav: expected a place in a folder that exists",
-        ("m.distill", "one.codes", "-o", "one.codes"): "distill: -o one.codes: expected another file than what is read",
+        ("m.distill", "one.codes", "-o", "no/x.wav"): "distill: -o no/x.wav: expected a path in an existing folder",
+        ("m.distill", "one.codes", "-o", "one.codes"): "distill: -o one.codes: expected a file other than the input",
         ("m.distill", "two.codes", "-o", "x.wav"): "distill: -o x.wav: expected a folder for 2 recordings",
         ("m.distill", "two.codes", "-o", "a.wav"): "distill: -o a.wav: expected a folder for 2 recordings",
     }
@@ -244,9 +244,7 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
     assert bundle.metadata.prior_config is not None
     assert (bundle.metadata.prior_config.hidden_size, bundle.metadata.prior_config.num_layers) == (16, 1)
 
-    there = (
-        "expected a model without a prior, or a new name with --output, found one that is there already; say --replace"
-    )
+    there = "expected a model without a prior, or a new name with --output, found an existing one; use --replace"
     assert there in shell.refused("train-prior", "copy.distill", *tiny)
     assert there in shell.refused("train-prior", "m.distill", *tiny, "-o", "copy.distill")
     before = Path("copy.distill").read_bytes()
@@ -260,10 +258,10 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
     assert not list(Path(".distill").glob("train/*"))
 
 
-def test_generating_says_how_new_each_sound_is(shell: Shell) -> None:
+def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
     write_prior_model(Path("m.distill"), labels=["kick", "snare"])
     write_tone(Path("a.wav"))
-    asked = (
+    command = (
         "generate",
         "m.distill",
         "-n",
@@ -277,18 +275,18 @@ def test_generating_says_how_new_each_sound_is(shell: Shell) -> None:
         "--prompt",
         "a.wav",
     )
-    done = shell(*asked, "--min-novelty", "close", "--json")
+    done = shell(*command, "--min-novelty", "close", "--json")
     assert done.status == 0, done
-    told = json.loads(done.out)
-    assert (told["seed"], told["label"], told["summary"]["sounds"]) == (3, "kick", 2)
-    for sound in told["sounds"]:
+    report = json.loads(done.out)
+    assert (report["seed"], report["label"], report["summary"]["sounds"]) == (3, "kick", 2)
+    for sound in report["sounds"]:
         assert Path(sound["file"]).exists()
         assert set(sound["novelty"]) == {"verdict", "percentile", "passage_seconds", "codes", "spectra"}
         for space in ("codes", "spectra"):
             shared = sound["novelty"][space]
             assert re.fullmatch(r"\d\.wav", shared["nearest"])
             assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
-    done = shell(*asked)
+    done = shell(*command)
     first = done.out.splitlines()[0]
     assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (new|close|copy): .*longest copied run \d", first), first
     assert "seed 3" in done.out
@@ -315,16 +313,20 @@ def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
     write_prior_model(Path("bare.distill"), reference=False)
     refused = {
         ("m.distill", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
-        ("bare.distill", "--label", "tom"): "expected a model that learnt labels, found one without",
-        ("bare.distill", "--min-novelty", "close"): "bare.distill: expected a model that holds codes of what it learnt",
+        ("bare.distill", "--label", "tom"): "expected a model trained with labels, found one without",
+        (
+            "bare.distill",
+            "--min-novelty",
+            "close",
+        ): "bare.distill: expected a model with the codes of its training recordings",
         ("m.distill", "--min-novelty", "much"): "--min-novelty much: expected close, new or a number from 0 to 1",
         ("m.distill", "--prompt", "no.wav"): "--prompt no.wav: expected a recording, found no such file",
         ("m.distill", "--guidance", "30"): "--guidance: expected less than or equal to 20, found 30",
         ("m.distill", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
         ("m.distill", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
     }
-    for arguments, said in refused.items():
-        assert said in shell.refused("generate", *arguments)
+    for arguments, message in refused.items():
+        assert message in shell.refused("generate", *arguments)
 
 
 def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
@@ -332,10 +334,8 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
     Path("file").touch()
     refusals = {
         ("gone.distill",): "distill: gone.distill: expected a Distill model, found no such file",
-        (
-            "m.distill",
-        ): "distill: m.distill: expected to know where its recordings are, found no note of it in .distill; "
-        "name their folder with --data",
+        ("m.distill",): "distill: m.distill: expected the folder of its recordings, found no record of it in .distill; "
+        "name it with --data",
         ("m.distill", "--data", "none"): "distill: --data none: expected a folder of recordings, found nothing there",
         ("m.distill", "--data", "file"): "distill: --data file: expected a folder of recordings, found a file",
         ("m.distill", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
@@ -347,7 +347,7 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
             "--architecture",
             "deep",
         ): "distill: --architecture: expected one of frame, memory, delay, flat, found deep; see distill --help",
-        ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a place in a folder that exists",
+        ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a path in an existing folder",
     }
     for arguments, sentence in refusals.items():
         assert shell.refused("train-prior", *arguments).startswith(sentence), arguments
@@ -369,7 +369,7 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
         ("generate", "--top-p", default_values()["audition"]["top_p"]),
     ],
 )
-def test_help_says_the_defaults_that_are_taken(command: str, flag: str, default: object) -> None:
+def test_help_shows_the_defaults(command: str, flag: str, default: object) -> None:
     (option,) = [one for one in commands()[command].params if flag in one.opts]
     shown = getattr(option, "show_default", None)
     shown = shown if isinstance(shown, str) else option.default
@@ -381,7 +381,7 @@ def commands() -> dict[str, Any]:
     return dict(group.commands)
 
 
-def test_help_says_the_ranges_of_the_settings() -> None:
+def test_help_shows_the_ranges_of_the_settings() -> None:
     found = {
         flag: (getattr(one, "min", None), getattr(one, "max", None))
         for command in commands().values()
@@ -402,9 +402,9 @@ def test_help_loads_no_network_library() -> None:
 
 def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path) -> None:
     """Ctrl-C in the first try, SIGKILL in the second, to the end in the third: the bytes of one that never stopped."""
-    for place in ("whole", "stopped"):
+    for folder in ("whole", "stopped"):
         for number in range(2):
-            write_tone(tmp_path / place / "sounds" / f"{number}.wav", 0.4, 8_000, 300.0 * (number + 1))
+            write_tone(tmp_path / folder / "sounds" / f"{number}.wav", 0.4, 8_000, 300.0 * (number + 1))
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     with start(whole, *TRAIN, "--name", "one") as process:
         out, err = process.communicate()

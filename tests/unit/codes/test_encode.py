@@ -84,9 +84,9 @@ def test_a_view_is_shifted_by_less_than_a_frame_and_louder_or_softer(corpus: Cor
     assert decibels.max() <= 2 + 1e-9
     assert decibels.max() - decibels.min() > 5
     view = views[5]
-    heard = waveform(corpus, entry, 100, 50, view)
+    read = waveform(corpus, entry, 100, 50, view)
     expected = waveform(corpus, entry)[100 + view.shift : 150 + view.shift] * view.gain
-    torch.testing.assert_close(heard, expected.clamp(-1, 1))
+    torch.testing.assert_close(read, expected.clamp(-1, 1))
     assert views == views_of(entry, 16, 512, 3) != views_of(entry, 16, 512, 4)
     short = min(corpus.entries, key=lambda entry: entry.samples)
     assert all(view.shift * 2 < short.samples for view in views_of(short, 16, 512, 3))

@@ -31,7 +31,7 @@ def sequences(lengths: list[int], quantizers: int = 2) -> tuple[CodeSequences, l
 
 
 def to_guess(found: CodeSequences) -> int:
-    """Codes and end marks."""
+    """Codes and EOS."""
     return (len(found.frames) - 2 * len(found.lengths)) * found.frames.shape[1] + len(found.lengths)
 
 
@@ -50,30 +50,30 @@ def test_part_of_a_frame_cannot_be_unflattened() -> None:
 
 
 @given(st.integers(1, 3), st.integers(1, 9), levels)
-def test_delay_puts_each_level_a_place_later_and_back(batch: int, count: int, quantizers: int) -> None:
+def test_delay_shifts_each_level_by_a_position_and_back(batch: int, count: int, quantizers: int) -> None:
     codes = torch.arange(batch * count * quantizers).reshape(batch, count, quantizers)
     delayed = delay_codes(codes, -1)
     assert delayed.shape == (batch, count + quantizers - 1, quantizers)
     for b in range(batch):
-        for place in range(count + quantizers - 1):
+        for position in range(count + quantizers - 1):
             for level in range(quantizers):
-                frame = place - level
+                frame = position - level
                 expected = int(codes[b, frame, level]) if 0 <= frame < count else -1
-                assert int(delayed[b, place, level]) == expected
+                assert int(delayed[b, position, level]) == expected
     assert torch.equal(undelay(delayed), codes)
 
 
-def test_fewer_places_than_levels_cannot_be_undelayed() -> None:
-    with pytest.raises(ValueError, match="expected at least 4 places, found 3"):
+def test_fewer_positions_than_levels_cannot_be_undelayed() -> None:
+    with pytest.raises(ValueError, match="expected at least 4 positions, found 3"):
         undelay(torch.zeros(1, 3, 4))
 
 
-def test_the_tokens_of_a_window_come_one_place_before_their_targets() -> None:
+def test_the_tokens_of_a_window_come_one_position_before_their_targets() -> None:
     inputs, targets = torch.tensor([[[8, 8], [1, 2]]]), torch.tensor([[[1, 2], [9, IGNORED]]])
     assert flatten_window(inputs, targets).tolist() == [[8, 1, 2, 9]]
 
 
-def test_sequences_have_marks_and_take_two_bytes_a_code() -> None:
+def test_sequences_have_bos_and_eos_and_take_two_bytes_a_code() -> None:
     found, recordings = sequences([3, 1])
     assert found.lengths == [5, 3]
     assert found.frames.dtype == np.uint16
@@ -85,14 +85,14 @@ def test_sequences_have_marks_and_take_two_bytes_a_code() -> None:
 
 
 @given(frames, st.integers(1, 12))
-def test_covering_windows_guess_every_frame_once(lengths: list[int], context: int) -> None:
+def test_covering_windows_predict_every_frame_once(lengths: list[int], context: int) -> None:
     found, _ = sequences(lengths)
     targets = [
-        (window.sequence, place + 1)
+        (window.sequence, position + 1)
         for window in covering_windows(found.lengths, context)
-        for place in range(window.start, window.stop)
+        for position in range(window.start, window.stop)
     ]
-    assert sorted(targets) == [(i, place) for i, length in enumerate(found.lengths) for place in range(1, length)]
+    assert sorted(targets) == [(i, position) for i, length in enumerate(found.lengths) for position in range(1, length)]
     assert all(len(window) <= context for window in covering_windows(found.lengths, context))
 
 
@@ -121,14 +121,14 @@ def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, qua
     for row, window in enumerate(windows):
         codes = recordings[window.sequence]
         for column in range(batch.inputs.shape[1]):
-            place = window.start + column  # frame number, counted from the begin mark
-            inside = place < window.stop
+            position = window.start + column  # frame index, counted from BOS
+            inside = position < window.stop
             for level in range(quantizers):
-                before = bos_token(SIZE) if place == 0 else int(codes[place - 1, level]) if inside else 0
+                before = bos_token(SIZE) if position == 0 else int(codes[position - 1, level]) if inside else 0
                 assert int(batch.inputs[row, column, level]) == (before if inside else 0)
                 after = IGNORED
-                if inside and place < len(codes):
-                    after = int(codes[place, level])
+                if inside and position < len(codes):
+                    after = int(codes[position, level])
                 elif inside and level == 0:
                     after = eos_token(SIZE)
                 assert int(batch.targets[row, column, level]) == after

@@ -57,7 +57,7 @@ def test_channels_are_mixed(tmp_path: Path, codec: VQVAE) -> None:
 
 
 def test_recordings_of_one_name_do_not_collide(tmp_path: Path, codec: VQVAE) -> None:
-    paths = [write_tone(tmp_path / place / "take.wav", 0.1 * n) for n, place in enumerate("abc", 1)]
+    paths = [write_tone(tmp_path / folder / "take.wav", 0.1 * n) for n, folder in enumerate("abc", 1)]
     encode_files(codec, [*paths, paths[0]], tmp_path / "a.codes")
     header, _ = read_codes(tmp_path / "a.codes")
     assert [entry.name for entry in header.recordings] == ["take.wav"] * 4
@@ -87,18 +87,18 @@ def test_a_folder_that_exists_keeps_what_is_in_it(tmp_path: Path, codec: VQVAE) 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav", "notes.txt"]
 
 
-def test_what_would_clip_is_made_softer_and_said(tmp_path: Path) -> None:
+def test_what_would_clip_is_attenuated_and_reported(tmp_path: Path) -> None:
     loud = tiny_codec()
     with torch.no_grad():
         loud.head.bias[: loud.spectrogram.n_fft // 2 + 1] += 4.0  # e^4 times the amplitude
     encode_files(loud, [write_tone(tmp_path / "a.wav")], tmp_path / "a.codes")
     recordings = load_codes(loud, tmp_path / "a.codes")
     (sound,) = decode_file(loud, recordings, tmp_path / "out.wav", "wav")
-    wanted = loud.decode(torch.from_numpy(recordings[0][2])[None])[0, : recordings[0][1]].numpy()
-    peak = np.abs(wanted).max()
+    expected = loud.decode(torch.from_numpy(recordings[0][2])[None])[0, : recordings[0][1]].numpy()
+    peak = np.abs(expected).max()
     assert peak > 1
     assert sound.gain_db == pytest.approx(-20 * np.log10(peak))
-    np.testing.assert_allclose(soundfile.read(sound.path)[0], wanted / peak, atol=2 / 32768)
+    np.testing.assert_allclose(soundfile.read(sound.path)[0], expected / peak, atol=2 / 32768)
 
 
 def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path, codec: VQVAE) -> None:
@@ -109,7 +109,7 @@ def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path, codec: VQ
     assert not list(tmp_path.glob("*codes*"))
 
 
-def test_remarks_on_recordings_are_passed_on(tmp_path: Path, codec: VQVAE) -> None:
+def test_warnings_about_recordings_are_passed_on(tmp_path: Path, codec: VQVAE) -> None:
     done = encode_files(codec, [write_tone(tmp_path / "short.wav", 0.03)], tmp_path / "a.codes")
     assert done.warnings == (f"{tmp_path / 'short.wav'}: very short: 0.030 s",)
 

@@ -20,7 +20,7 @@ LEVELS, SIZE, CONTEXT = 3, 11, 8
 
 
 def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
-    """Sharp enough that what it draws depends on what it has seen."""
+    """A prior sharp enough that its samples depend on its inputs."""
     shape = PriorShape(
         architecture=kind,  # type: ignore[arg-type]
         codebook_size=SIZE,
@@ -55,7 +55,7 @@ def prior(kind: str) -> Prior:
 
 
 def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tensor | None = None) -> torch.Tensor:
-    """Logits `[B, Q, V + marks]` of frame `frame` of `codes` `[B, F, Q]`, from all of its window at once."""
+    """Logits `[B, Q, V + 2]` of frame `frame` of `codes` `[B, F, Q]`, from all of its window at once."""
     begin = torch.full((len(codes), 1, LEVELS), bos_token(SIZE))
     start = window_start(frame + 1, CONTEXT + (LEVELS - 1) * isinstance(prior, DelayPrior))
     frames = torch.cat([begin, codes], dim=1)[:, start:]
@@ -63,7 +63,7 @@ def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tens
     positions = torch.full((len(codes),), start)
     if not isinstance(prior, DelayPrior):
         return prior(inputs, targets, positions, labels)[:, -1]
-    # A level of a delayed frame is guessed when coarser levels of later frames are known, in a window of its own.
+    # A level of a delayed frame is predicted after coarser levels of later frames, in a window of its own.
     logits = []
     for level in range(LEVELS):
         first = window_start(frame + 1 + level, CONTEXT + LEVELS - 1)
@@ -106,11 +106,11 @@ def test_sounds_that_are_left_out_change_nothing_for_the_others(kind: str) -> No
     codes = torch.randint(0, SIZE, (4, 40, LEVELS), generator=generator)
     seen: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
-        for number, told in enumerate(seen):
+        for number, logits_of_frames in enumerate(seen):
             sampler, rows = sampler_of(prior, 4, past, labels), torch.arange(4)
 
             def draw_given(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
-                told.append(logits[-2:] if len(logits) == 2 else logits[1:3])  # noqa: B023
+                logits_of_frames.append(logits[-2:] if len(logits) == 2 else logits[1:3])  # noqa: B023
                 return codes[rows, frame, level]  # noqa: B023
 
             for frame in range(20):
@@ -136,12 +136,16 @@ def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
 
 
 def test_guidance_exaggerates_what_a_label_changes() -> None:
-    known, unknown = torch.randn(2, 5), torch.randn(2, 5)
-    known[0, 1] = -torch.inf
-    torch.testing.assert_close(classifier_free_guidance(known, unknown, 1.0).softmax(1), known.softmax(1))
-    torch.testing.assert_close(classifier_free_guidance(known[1:], unknown[1:], 0.0).softmax(1), unknown[1:].softmax(1))
-    change = classifier_free_guidance(known, unknown, 3.0) - unknown.log_softmax(1)
-    torch.testing.assert_close(change[1], 3 * (known.log_softmax(1) - unknown.log_softmax(1))[1])
+    conditional, unconditional = torch.randn(2, 5), torch.randn(2, 5)
+    conditional[0, 1] = -torch.inf
+    torch.testing.assert_close(
+        classifier_free_guidance(conditional, unconditional, 1.0).softmax(1), conditional.softmax(1)
+    )
+    torch.testing.assert_close(
+        classifier_free_guidance(conditional[1:], unconditional[1:], 0.0).softmax(1), unconditional[1:].softmax(1)
+    )
+    change = classifier_free_guidance(conditional, unconditional, 3.0) - unconditional.log_softmax(1)
+    torch.testing.assert_close(change[1], 3 * (conditional.log_softmax(1) - unconditional.log_softmax(1))[1])
     assert change[0, 1] == -torch.inf
 
 
@@ -162,7 +166,7 @@ def test_lengths_beyond_the_context_work_and_hold_codes_only(prior: Prior, frame
 
 
 def ending(prior: Prior, chance: float) -> Prior:
-    """The same prior with another opinion of when to end."""
+    """The same prior with another probability of EOS."""
 
     class Eager(Prior):
         def __init__(self) -> None:
@@ -201,10 +205,10 @@ def test_an_eager_end_still_leaves_one_frame(prior: Prior) -> None:
 
 def test_sharpening_undoes_smoothed_labels() -> None:
     labels = torch.tensor([[0.7, 0.2, 0.1, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.0]])
-    codes = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]]) / 4  # the last column is a mark
-    learnt = 0.6 * labels + 0.4 * codes
-    torch.testing.assert_close(undo_label_smoothing(learnt.log(), 0.4, 4) / 0.6, labels, rtol=0, atol=1e-6)
-    torch.testing.assert_close(undo_label_smoothing(learnt.log(), 0.0, 4), learnt)
+    codes = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]]) / 4  # the last column is a special token
+    smoothed = 0.6 * labels + 0.4 * codes
+    torch.testing.assert_close(undo_label_smoothing(smoothed.log(), 0.4, 4) / 0.6, labels, rtol=0, atol=1e-6)
+    torch.testing.assert_close(undo_label_smoothing(smoothed.log(), 0.0, 4), smoothed)
     assert undo_label_smoothing(torch.zeros(1, 4), 1.0, 4).sum() > 0
 
 
@@ -249,7 +253,9 @@ def test_tokens_are_drawn_as_often_as_they_weigh() -> None:
 def test_weights_that_are_no_numbers_are_refused(broken: float) -> None:
     weights = torch.ones(3, 4)
     weights[1, 2] = broken
-    with pytest.raises(ArtifactError, match="found one that gives no numbers; train it again"):
+    with pytest.raises(
+        ArtifactError, match="expected finite logits of the prior, found NaN or infinite values; train it again"
+    ):
         draw(weights, Sampling(), torch.Generator())
 
 

@@ -73,7 +73,7 @@ def test_a_codec_alone_is_a_model_without_a_prior(tmp_path: Path) -> None:
         ({"version": None}, "expected format version 2, found None; make the model again"),
         ({"version": "2.0"}, r"expected format version 2, found '2\.0'; make the model again"),
         ({"format": "other"}, "found another kind of safetensors file; check the path"),
-        ({"required_features": ["telepathy"]}, r"needs \['telepathy'\], which this version of Distill lacks; upgrade"),
+        ({"required_features": ["telepathy"]}, r"expected features that .* has, found \['telepathy'\]; upgrade"),
         ({"payload_sha256": "00" * 32}, "expected weights with SHA-256 0{12}…, found .*changed after it was written"),
         ({"codec_sha256": "00" * 32}, "expected a codec with SHA-256 0{12}…, found .*changed after it was written"),
         ({"payload_sha256": "00"}, "expected valid metadata, found payload_sha256"),
@@ -97,7 +97,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     values = json.loads(header["__metadata__"]["distill"])
     del values["seq_len"], values["provenance"]
     (tmp_path / "a.distill").write_bytes(joined({**header, "__metadata__": {"distill": json.dumps(values)}}, payload))
-    with pytest.raises(ArtifactError, match="expected complete metadata, found none of provenance, seq_len; get the"):
+    with pytest.raises(
+        ArtifactError, match="expected complete metadata, found none of provenance, seq_len; download the"
+    ):
         load_bundle(tmp_path / "a.distill")
 
 
@@ -106,7 +108,7 @@ def test_a_newer_minor_version_may_say_more(tmp_path: Path) -> None:
     shape = {**write_prior_model(path).vqvae_config.model_dump(), "flavour": "salt"}
     loaded = load_bundle(rewritten(path, version=[2, 7], surprise=1, vqvae_config=shape))
     assert loaded.metadata.version == [2, 7]
-    with pytest.raises(ArtifactError, match=r"needs \['telepathy'\], which this version of Distill lacks; upgrade"):
+    with pytest.raises(ArtifactError, match=r"expected features that .* has, found \['telepathy'\]; upgrade"):
         load_bundle(rewritten(path, required_features=["telepathy"]))
     rewritten(path, required_features=[], prior_config={"architecture": "mamba"})
     with pytest.raises(ArtifactError, match=r"prior_config.* upgrade Distill"):
@@ -120,7 +122,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
     name = "codec.quantizer.codebooks"
     header[name]["shape"] = [1, *header[name]["shape"]]
     path.write_bytes(joined(header, payload))
-    with pytest.raises(ArtifactError, match=r"codebooks should be F32 \[2, 8, 8\] and is F32 \[1, 2, 8, 8\]; get"):
+    with pytest.raises(ArtifactError, match=r"codebooks should be F32 \[2, 8, 8\] and is F32 \[1, 2, 8, 8\]; download"):
         load_bundle(path)
     header["codec.extra"] = header.pop(name)
     path.write_bytes(joined(header, payload))
@@ -139,9 +141,9 @@ def test_metadata_that_could_not_be_read_again_is_not_written(tmp_path: Path) ->
 def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path) -> None:
     """Every field wrong, names that climb, sizes beyond reason, pickles; and 10,000 random mutants of a model."""
     command = [sys.executable, "-m", "unit.hostile", str(tmp_path), "10000"]
-    positions = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": positions}, capture_output=True, text=True, check=True
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
     assert found["files"] >= 10_200
@@ -183,7 +185,7 @@ def test_a_prior_that_cannot_be_is_refused_before_it_is_built(
 
 
 def zip_archive() -> bytes:
-    """What torch.save writes, as far as anybody looks at it."""
+    """A zip archive such as torch.save writes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
@@ -193,7 +195,7 @@ def zip_archive() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"found an empty file \(0 bytes\); get it again"),
+        (b"", r"found an empty file \(0 bytes\); download it again"),
         (b"short", "found text; check the path"),
         ("Grüße\n".encode() * 100, "found text; check the path"),
         (
@@ -203,7 +205,7 @@ def zip_archive() -> bytes:
         (b"\x80\x04pickle" * 40, "found a pickle, which can run code and is never opened; make the file again"),
         (b"RIFF\x24\x00\x00\x00WAVE" * 10, "found another format; check the path"),
         (b"\xff" * 64, "found another format; check the path"),
-        ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* get it again"),
+        ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* download it again"),
     ],
 )
 def test_foreign_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -277,22 +279,22 @@ def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path
     assert metadata.payload_sha256 in card
     assert "frame, 1 layers of 16" in card
     assert "distill generate" in card
-    assert "It does not hold the codes" in card
+    assert "It holds no codes of its training recordings" in card
     assert "<script>" not in card
     assert "\x1b" not in card
     assert {line.count("|") - line.count("\\|") for line in card.splitlines() if line.startswith("|")} <= {3, 4}
-    known = metadata.model_copy(update={"metadata": {"reference_recordings": 5}})
-    assert "the codes of the 5 recordings that it learnt" in card_text("m.distill", known)
+    recorded = metadata.model_copy(update={"metadata": {"reference_recordings": 5}})
+    assert "the codes of its 5 training recordings" in card_text("m.distill", recorded)
     assert card_text("m.distill", metadata) == card_text("m.distill", load_bundle(path).metadata)
 
 
-def test_the_facts_name_the_labels_that_can_be_asked_for(tmp_path: Path) -> None:
-    def told(labels: list[str]) -> str | None:
+def test_the_facts_name_the_labels(tmp_path: Path) -> None:
+    def labels_of(labels: list[str]) -> str | None:
         return dict(facts(write_prior_model(tmp_path / f"{len(labels)}.distill", labels=labels))).get("labels")
 
-    assert told([]) is None
-    assert told(["drums/kick", "snare"]) == "drums/kick, snare"
-    many = told([f"{number:02d}" for number in range(23)])
+    assert labels_of([]) is None
+    assert labels_of(["drums/kick", "snare"]) == "drums/kick, snare"
+    many = labels_of([f"{number:02d}" for number in range(23)])
     assert many is not None
     assert many.startswith("00, 01, ")
     assert many.endswith("18, 19 and 3 more")
@@ -319,12 +321,12 @@ def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) 
         None,
         metadata.model_copy(update=dict.fromkeys(("prior_config", "prior_metadata", "seq_len")) | {"has_prior": False}),
     )
-    with pytest.raises(ArtifactError, match="expected a codec that gives sound, found one that gives no numbers"):
+    with pytest.raises(ArtifactError, match="expected finite samples of the codec, found NaN or infinite values"):
         verify(path)
     for value in prior.parameters():
         value.data.fill_(3e38)
     save_bundle(path, networks()[0], prior, metadata)
-    with pytest.raises(ArtifactError, match="expected a prior that weighs codes, found one that gives no numbers"):
+    with pytest.raises(ArtifactError, match="expected finite logits of the prior, found NaN or infinite values"):
         verify(path)
 
 
@@ -338,7 +340,7 @@ def test_a_memory_is_kept_with_its_file(tmp_path: Path) -> None:
     drawn = sample_codes(bundle.prior, 2, 40, 0, Sampling(), natural_ending=False)
     again = sample_codes(load_bundle(path).prior, 2, 40, 0, Sampling(), natural_ending=False)  # type: ignore[arg-type]
     assert [codes.tolist() for codes in drawn] == [codes.tolist() for codes in again]
-    assert dict(facts(bundle.metadata))["prior"].endswith("s and remembers what was before")
+    assert dict(facts(bundle.metadata))["prior"].endswith("s and a memory of what came before")
 
 
 @pytest.mark.parametrize(
@@ -356,8 +358,8 @@ def test_a_memory_that_cannot_be_is_refused(tmp_path: Path, memory: dict[str, in
     write_prior_model(path, of=MEMORY)
     header, payload = parts(path.read_bytes())
     metadata = json.loads(header["__metadata__"]["distill"])
-    known = metadata["prior_config"]["memory"]
-    metadata["prior_config"]["memory"] = None if memory is None else {**known, **memory}
+    recorded = metadata["prior_config"]["memory"]
+    metadata["prior_config"]["memory"] = None if memory is None else {**recorded, **memory}
     header["__metadata__"]["distill"] = json.dumps(metadata)
     path.write_bytes(joined(header, payload))
     with pytest.raises(ArtifactError, match=re.escape(message)):

@@ -1,4 +1,4 @@
-"""Exact comparison at given lags, against slow obvious versions."""
+"""Alignment at given lags, against slow obvious versions."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Codes found again: against a slow search, and where recordings are too long for one."""
+"""Alignment in code space: against a slow search, and in recordings too long for one."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.novelty.code_space import CodeIndex
-from distill.novelty.lag_search import FEW
+from distill.novelty.lag_search import EXHAUSTIVE
 
 
 def recordings(seed: int, count: int = 6) -> list[np.ndarray]:
@@ -14,14 +14,14 @@ def recordings(seed: int, count: int = 6) -> list[np.ndarray]:
     return [rng.integers(0, 5, (int(rng.integers(3, 30)), 3)) for _ in range(count)]
 
 
-def slow_match(known: list[np.ndarray], codes: np.ndarray) -> tuple[float, int]:
+def slow_match(training: list[np.ndarray], codes: np.ndarray) -> tuple[float, int]:
     best, longest = 0, 0
-    for other in known:
+    for other in training:
         for lag in range(-len(codes) + 1, len(other)):
             agreeing = run = 0
             for frame, row in enumerate(codes):
-                place = frame + lag
-                equal = other[place] == row if 0 <= place < len(other) else np.zeros(3, dtype=bool)
+                position = frame + lag
+                equal = other[position] == row if 0 <= position < len(other) else np.zeros(3, dtype=bool)
                 agreeing += int(equal.sum())
                 run = run + 1 if equal[0] and 4 * equal.sum() >= 3 * 3 else 0
                 longest = max(longest, run)
@@ -32,35 +32,35 @@ def slow_match(known: list[np.ndarray], codes: np.ndarray) -> tuple[float, int]:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_matches_agree_with_a_slow_search(seed: int) -> None:
-    known = recordings(seed)
+    training = recordings(seed)
     codes = np.random.default_rng(seed + 1).integers(0, 5, (12, 3))
-    (match,) = CodeIndex(known).match([codes])
-    agreement, run = slow_match(known, codes)
+    (match,) = CodeIndex(training).match([codes])
+    agreement, run = slow_match(training, codes)
     assert match.likeness == pytest.approx(agreement)
     assert match.copied_frames == run
 
 
 def test_a_recording_matches_itself_whole() -> None:
-    known = recordings(0)
-    for number, match in enumerate(CodeIndex(known).match(known)):
+    training = recordings(0)
+    for number, match in enumerate(CodeIndex(training).match(training)):
         assert (match.recording, match.offset, match.likeness, match.edit_distance) == (number, 0, 1.0, 0.0)
-        assert match.copied_frames == len(known[number])
+        assert match.copied_frames == len(training[number])
 
 
 @pytest.fixture(scope="module")
 def hour() -> list[np.ndarray]:
-    """Recordings too long to be compared with place by place."""
+    """An hour of recordings: too long for exhaustive alignment."""
     rng = np.random.default_rng(0)
-    known = [rng.integers(0, 64, (int(rng.integers(20, 4000)), 4)) for _ in range(60)]
-    assert sum(map(len, known)) * 20 > FEW
-    return known
+    training = [rng.integers(0, 64, (int(rng.integers(20, 4000)), 4)) for _ in range(60)]
+    assert sum(map(len, training)) * 20 > EXHAUSTIVE
+    return training
 
 
 def test_a_copy_is_found_in_long_recordings_wherever_it_begins(hour: list[np.ndarray]) -> None:
     rng = np.random.default_rng(1)
     positions = [(number, int(rng.integers(0, len(hour[number]) - 19))) for number in range(60)]
-    asked = [hour[number][start : start + 20 + 3 * number] for number, start in positions]
-    for (number, start), codes, match in zip(positions, asked, CodeIndex(hour).match(asked), strict=True):
+    queries = [hour[number][start : start + 20 + 3 * number] for number, start in positions]
+    for (number, start), codes, match in zip(positions, queries, CodeIndex(hour).match(queries), strict=True):
         assert (match.recording, match.offset, match.likeness) == (number, start, 1.0)
         assert match.copied_frames == len(codes)
 

@@ -1,4 +1,4 @@
-"""Sets of sounds beside each other."""
+"""Kernel distance and diversity of sets of sounds."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def test_diversity_counts_different_sounds() -> None:
     found = diversity(np.repeat(kinds, 5, axis=0), held_out, training, 0)
     assert found is not None
     assert 2 < found.value < 4.01
-    assert found.usual > 1.5 * found.value
+    assert found.baseline > 1.5 * found.value
     same = diversity(np.repeat(kinds[:1], 20, axis=0), held_out, training, 0)
     assert same is not None
     assert abs(same.value - 1) < 1e-6

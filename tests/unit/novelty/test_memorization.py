@@ -1,4 +1,4 @@
-"""The warning about memorising."""
+"""The memorisation check."""
 
 import numpy as np
 import pytest
@@ -17,22 +17,25 @@ def test_the_message_says_what_it_means_and_what_to_do() -> None:
     assert is_memorizing
     for part in (
         "perplexity 1.20, below 2 for 12 recordings",
-        "guessing would give 64",
+        "a uniform prediction has 64",
         "look for copies",
         "prior.epochs",
     ):
         assert part in message
 
 
-def test_near_duplicates_are_told_from_memory() -> None:
+def test_near_duplicates_are_told_from_memorisation() -> None:
     _, message = check_memorization(1.2, 64, 12, alike=Alike(3, 4))
-    assert "Near-duplicates explain it: 3 of 4 held-out recordings stand almost whole" in message
+    assert "Near-duplicates explain it: 3 of 4 held-out recordings have a near-duplicate" in message
     _, message = check_memorization(1.2, 64, 12, alike=Alike(1, 4))
-    assert "Few held-out recordings (1 of 4) stand in training recordings, so copies do not explain it" in message
+    assert (
+        "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies do not explain it"
+        in message
+    )
     assert "stop now and use the best weights so far" in message
 
 
-def test_alike_is_what_stands_elsewhere_at_any_place() -> None:
+def test_near_duplicates_are_found_at_any_lag() -> None:
     rng = np.random.default_rng(0)
     train = [rng.integers(0, 64, (40, 4)) for _ in range(3)]
     part = train[1][7:30].copy()

@@ -1,4 +1,4 @@
-"""What sounds are compared with, to arrays and back; and what is refused."""
+"""The reference: to arrays and back, and refused arrays."""
 
 import numpy as np
 import pytest
@@ -38,12 +38,12 @@ def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("codes", None, "codes is missing"),
         ("codes", np.zeros((5, 3)), "codes is missing or of another type"),
-        ("codes", np.zeros((5, 2), np.uint16), "codes has 2 columns where 3 belong"),
-        ("codes", np.full((5, 3), 8, np.uint16), "codes names codewords that the codec does not have"),
+        ("codes", np.zeros((5, 2), np.uint16), "codes has 2 columns, not 3"),
+        ("codes", np.full((5, 3), 8, np.uint16), "codes holds codewords that the codec does not have"),
         ("lengths", np.array([4, 2]), "lengths do not add up to codes"),
         ("lengths", np.array([5, 0]), "lengths do not add up to codes"),
         ("lengths", np.array([-1, 6]), "lengths do not add up to codes"),
@@ -51,16 +51,16 @@ def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
         ("lengths", np.array([], np.int64), "lengths do not add up to codes"),
         ("held_out_lengths", np.array([8]), "held_out_lengths do not add up to held_out"),
         ("names", np.frombuffer(b"a", np.uint8), "there are 1 names for 2 recordings"),
-        ("scores", np.full((2, SCORES), np.nan, np.float32), "scores holds what are no numbers"),
-        ("scores", np.zeros((2, SCORES), np.float32), "scores holds what no comparison gives"),
+        ("scores", np.full((2, SCORES), np.nan, np.float32), "scores holds NaN or infinite values"),
+        ("scores", np.zeros((2, SCORES), np.float32), "scores holds values out of range"),
         ("anew", np.zeros((2, 3), np.float32), "anew has 3 columns"),
     ],
 )
-def test_what_does_not_fit_is_refused(name: str, value: np.ndarray | None, said: str) -> None:
+def test_what_does_not_fit_is_refused(name: str, value: np.ndarray | None, message: str) -> None:
     arrays = {**reference().tensors()}
     if value is None:
         del arrays[name]
     else:
         arrays[name] = value
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_reference(arrays, 8, 3)

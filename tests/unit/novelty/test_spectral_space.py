@@ -1,4 +1,4 @@
-"""Spectra found again: softer, louder, beginning anywhere; and the spectra that codes stand for."""
+"""Alignment in spectral space: softer, louder, at any lag; and the spectra of codes."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ def smooth(rng: np.random.Generator, frames: int) -> np.ndarray:
 @pytest.mark.parametrize("frames", [300, 40_000])
 def test_a_softer_copy_is_found_where_it_stands(frames: int) -> None:
     rng = np.random.default_rng(0)
-    known = [smooth(rng, frames), smooth(rng, 120)]
-    asked = [known[0][33:123] - 6, known[1][10:50] + 4, smooth(rng, 60)]
-    first, second, other = SpectralIndex(known).match(asked)
+    training = [smooth(rng, frames), smooth(rng, 120)]
+    queries = [training[0][33:123] - 6, training[1][10:50] + 4, smooth(rng, 60)]
+    first, second, other = SpectralIndex(training).match(queries)
     assert (first.recording, first.offset, first.copied_frames, first.edit_distance) == (0, 33, 90, 0)
     assert (second.recording, second.offset, second.copied_frames) == (1, 10, 40)
     assert first.likeness == pytest.approx(1, abs=1e-3)
@@ -31,22 +31,22 @@ def test_a_softer_copy_is_found_where_it_stands(frames: int) -> None:
 
 def test_frames_beyond_a_recording_are_like_nothing() -> None:
     rng = np.random.default_rng(1)
-    known = smooth(rng, 50)
-    (match,) = SpectralIndex([known]).match([np.concatenate([known, smooth(rng, 50)])])
+    training = smooth(rng, 50)
+    (match,) = SpectralIndex([training]).match([np.concatenate([training, smooth(rng, 50)])])
     assert match.offset == 0
     assert match.likeness == pytest.approx(0.5, abs=0.02)
 
 
 def test_noise_of_some_db_costs_as_much() -> None:
     rng = np.random.default_rng(2)
-    known = smooth(rng, 80)
-    (match,) = SpectralIndex([known]).match([known + rng.normal(0, 2, known.shape).astype(np.float32)])
+    training = smooth(rng, 80)
+    (match,) = SpectralIndex([training]).match([training + rng.normal(0, 2, training.shape).astype(np.float32)])
     assert (1 - match.likeness) * UNLIKE_DB == pytest.approx(2, abs=0.2)
 
 
 @pytest.mark.parametrize("codec", [tiny_codec(), networks()[0]], ids=["plain and overlapping levels", "plain levels"])
 def test_codes_stand_for_what_the_codec_makes_of_them(codec: VQVAE) -> None:
-    """The codec's own way: sums of codewords around each frame, projected back, bands averaged."""
+    """Against the codec's own decoding: overlapping codewords, unprojected, averaged in bands."""
     codes = np.random.default_rng(0).integers(0, 8, (100, codec.architecture.num_quantizers))
     config = codec.spectrogram
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_long_codes_give_the_spectra_of_their_pieces(monkeypatch: pytest.MonkeyP
 
 
 def test_spectra_are_in_decibels() -> None:
-    """What codes stand for are log10 amplitudes: .5 more is 10 dB."""
+    """Codes decode to log10 amplitudes: .5 more is 10 dB."""
     codec = tiny_codec()
     codes = np.random.default_rng(0).integers(0, 8, (5, 3))
     before = CodeSpectra(codec)(codes)

@@ -26,27 +26,27 @@ def codec() -> VQVAE:
 
 
 @pytest.fixture(scope="module")
-def known() -> list[np.ndarray]:
+def training() -> list[np.ndarray]:
     return sounds(20)
 
 
 @pytest.fixture(scope="module")
-def judge(codec: VQVAE, known: list[np.ndarray]) -> Judge:
+def judge(codec: VQVAE, training: list[np.ndarray]) -> Judge:
     names = [f"r{number}" for number in range(20)]
-    return Judge(with_scores(make_reference(names, known, sounds(30)), codec), codec)
+    return Judge(with_scores(make_reference(names, training, sounds(30)), codec), codec)
 
 
-def verdicts(judge: Judge, asked: Sequence[np.ndarray]) -> list[str]:
-    return [novelty.verdict for novelty in judge.judge(asked)]
+def verdicts(judge: Judge, queries: Sequence[np.ndarray]) -> list[str]:
+    return [novelty.verdict for novelty in judge.judge(queries)]
 
 
-def test_nearly_copied_sounds_are_called_copies(judge: Judge, known: list[np.ndarray]) -> None:
-    asked = []
-    for codes in known:
+def test_nearly_copied_sounds_are_called_copies(judge: Judge, training: list[np.ndarray]) -> None:
+    queries = []
+    for codes in training:
         copy = codes.copy()
         copy.reshape(-1)[RNG.choice(codes.size, codes.size // 20, replace=False)] = 0
-        asked.append(copy)
-    found = judge.judge(asked)
+        queries.append(copy)
+    found = judge.judge(queries)
     assert {one.verdict for one in found} == {"copy"}
     assert [one.codes.nearest for one in found] == [f"r{number}" for number in range(20)]
     assert all(one.codes.likeness >= 0.95 and one.codes.percentile == 1 for one in found)
@@ -59,15 +59,15 @@ def test_new_sounds_are_not_called_copies(judge: Judge) -> None:
     assert 0.3 < np.mean([one.codes.percentile for one in found]) < 0.7
 
 
-def test_a_copied_half_is_a_copy(judge: Judge, known: list[np.ndarray]) -> None:
-    half = np.concatenate([known[3][:30], sounds(1, 20)[0]])
+def test_a_copied_half_is_a_copy(judge: Judge, training: list[np.ndarray]) -> None:
+    half = np.concatenate([training[3][:30], sounds(1, 20)[0]])
     assert verdicts(judge, [half]) == ["copy"]
 
 
-def test_a_copy_in_a_long_sound_is_found_and_said_where(judge: Judge, known: list[np.ndarray], codec: VQVAE) -> None:
+def test_a_copy_in_a_long_sound_is_located(judge: Judge, training: list[np.ndarray], codec: VQVAE) -> None:
     (long,) = sounds(1, 2 * MOST_FRAMES)
     assert verdicts(judge, [long]) == ["new"]
-    long[MOST_FRAMES : 2 * MOST_FRAMES] = np.tile(known[7], (8, 1))[:MOST_FRAMES]
+    long[MOST_FRAMES : 2 * MOST_FRAMES] = np.tile(training[7], (8, 1))[:MOST_FRAMES]
     (found,) = judge.judge([long])
     assert found.passage_seconds == pytest.approx(MOST_FRAMES / codec.spectrogram.frame_rate)
     assert found.codes.nearest == "r7"
@@ -81,9 +81,9 @@ def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
 
 @pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
-    usual = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
+    baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
     score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
-    assert judge._verdict(score, usual) == verdict
+    assert judge._verdict(score, baseline) == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
@@ -99,11 +99,13 @@ def test_a_reference_without_scores_is_refused(codec: VQVAE) -> None:
         Judge(make_reference(["a"], sounds(1), sounds(1)), codec)
 
 
-def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, known: list[np.ndarray]) -> None:
-    comparison = Comparison(with_scores(make_reference([str(n) for n in range(20)], known, sounds(30)), codec), codec)
-    asked = [*known[:3], *sounds(9, 40)]
-    novelty = comparison.novelty(asked)
-    report = comparison.report(asked, novelty, 0)
+def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, training: list[np.ndarray]) -> None:
+    comparison = Comparison(
+        with_scores(make_reference([str(n) for n in range(20)], training, sounds(30)), codec), codec
+    )
+    queries = [*training[:3], *sounds(9, 40)]
+    novelty = comparison.novelty(queries)
+    report = comparison.report(queries, novelty, 0)
     assert report.sounds == 12
     assert [one.verdict for one in novelty[:3]] == ["copy"] * 3
     counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
@@ -114,7 +116,7 @@ def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, known: list[
     assert report.diversity is not None
     metrics = report.metrics()
     assert metrics["kernel_distance"] == report.distance.value
-    assert metrics["diversity_of_recordings"] == report.diversity.usual
-    alone = comparison.report(asked[:1], novelty[:1], 0)
+    assert metrics["diversity_of_recordings"] == report.diversity.baseline
+    alone = comparison.report(queries[:1], novelty[:1], 0)
     assert alone.distance is None
     assert "kernel_distance" not in alone.metrics()

@@ -171,7 +171,7 @@ def test_a_file_where_work_belongs_is_a_sentence(sounds: Path, tmp_path: Path) -
         train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
 
 
-def test_what_is_written_says_nothing_of_time_or_place(finished: TrainedModel, sounds: Path) -> None:
+def test_what_is_written_holds_no_time_and_no_path(finished: TrainedModel, sounds: Path) -> None:
     text = json.dumps(load_bundle(finished.path).metadata.model_dump(mode="json"))
     assert str(sounds) not in text
     assert "model-" not in text
@@ -195,7 +195,7 @@ def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["corpora.json"]
 
 
-def test_a_prior_is_trained_on_what_the_codec_learnt_where_nothing_else_is_said(
+def test_a_prior_is_trained_on_the_recordings_of_the_codec_by_default(
     finished: TrainedModel, sounds: Path, tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
@@ -207,11 +207,11 @@ def test_a_prior_is_trained_on_what_the_codec_learnt_where_nothing_else_is_said(
     assert load_bundle(copy).prior is not None
     assert load_bundle(finished.path).prior is None
     again = tmp_path / "again.distill"
-    add_prior(copy, again, sounds, PARAMS, EXECUTION, state)  # a prior takes the place of another
+    add_prior(copy, again, sounds, PARAMS, EXECUTION, state)  # replaces the prior
     assert again.read_bytes() == copy.read_bytes()
 
 
-def test_folders_are_labels_where_that_is_asked_for(finished: TrainedModel, tmp_path: Path) -> None:
+def test_folders_are_labels_with_labels_folder(finished: TrainedModel, tmp_path: Path) -> None:
     for number in range(6):
         folder = tmp_path / "sounds" / ("low", "high")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,15 +227,13 @@ def test_folders_are_labels_where_that_is_asked_for(finished: TrainedModel, tmp_
 
 
 def test_unknown_and_changed_recordings_are_sentences(finished: TrainedModel, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"expected to know where its recordings are.*name their folder with --data"):
+    with pytest.raises(ParamsError, match=r"expected the folder of its recordings.*name it with --data"):
         add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
     for number in range(4):
         write_tone(tmp_path / "changed" / f"{number}.wav", 0.4, pitch=150.0 * (number + 1))
-    known = load_bundle(finished.path).metadata.provenance.data_sha256
-    remember_corpus(tmp_path / "state", known, tmp_path / "changed")
-    with pytest.raises(
-        ParamsError, match=r"changed: expected the recordings that .* learnt, found others there by now"
-    ):
+    data_sha256 = load_bundle(finished.path).metadata.provenance.data_sha256
+    remember_corpus(tmp_path / "state", data_sha256, tmp_path / "changed")
+    with pytest.raises(ParamsError, match=r"changed: expected the training recordings of .*, found others"):
         add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
     assert not (tmp_path / "a.distill").exists()
 
@@ -281,7 +279,9 @@ def test_a_model_that_does_not_say_what_was_held_out_is_refused(
     bundle = load_bundle(finished.path)
     metadata = bundle.metadata.model_copy(update={"training_config": {}})
     save_bundle(tmp_path / "old.distill", bundle.codec, None, metadata)
-    with pytest.raises(ArtifactError, match="does not say which recordings its codec was judged by"):
+    with pytest.raises(
+        ArtifactError, match=r"expected training_config\.split with the codec's seed and val_fraction, found none"
+    ):
         add_prior(tmp_path / "old.distill", tmp_path / "new.distill", sounds, PARAMS, EXECUTION, tmp_path / "state")
 
 

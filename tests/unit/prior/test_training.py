@@ -225,7 +225,7 @@ def test_the_warning_tells_copies_from_memory() -> None:
     fit_prior(data(train, train[:4]), config(epochs=60, learning_rate=5e-3), 0, FABRIC, callback=events.append)
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     assert last.is_memorizing
-    assert "Near-duplicates explain it: 4 of 4 held-out recordings stand almost whole" in last.memorization_message
+    assert "Near-duplicates explain it: 4 of 4 held-out recordings have a near-duplicate" in last.memorization_message
     events.clear()
     constant = [np.full((20, LEVELS), code) for code in range(SIZE)]
     fit_prior(data(constant[:9], constant[9:]), config(epochs=60), 0, FABRIC, callback=events.append)

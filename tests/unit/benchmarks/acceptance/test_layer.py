@@ -1,4 +1,4 @@
-"""What is measured of a memory's layers, and that it would be noticed if they were otherwise."""
+"""Measurements of a memory's layers, and that they detect faults."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ def test_a_memory_that_cannot_be_checked_is_one_sentence(tmp_path: Path, capsys:
     (tmp_path / "file").touch()
     for name in ("none", "file"):
         assert command.main([str(tmp_path / name)]) == 2
-        assert f"{name}: expected a folder of recordings, found none there; check" in capsys.readouterr().err
+        assert f"{name}: expected a folder of recordings, found none; check" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
         command.main(["--steps", "10"])
     assert caught.value.code == 2

@@ -1,4 +1,4 @@
-"""Trainings that are watched, and trainings in which something goes wrong on purpose."""
+"""Instrumented trainings, and trainings with injected faults."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 def returning() -> PriorData:
-    """Recordings of random codes, each of which returns."""
+    """Recordings of random codes that repeat."""
     rng = np.random.default_rng(0)
     recordings = [np.tile(rng.integers(0, SIZE, (12, 2)), (4, 1)) for _ in range(14)]
     return data(recordings[:10], recordings[10:])
@@ -51,10 +51,10 @@ def test_what_a_trial_says_of_itself() -> None:
 
 
 def test_there_are_epochs_for_so_many_steps() -> None:
-    learnt = returning()
-    steps = 10**5 / epochs_for(learnt, 10**5, **SMALL)  # of an epoch, nearly
-    assert epochs_for(learnt, 40, **SMALL) == math.ceil(40 / steps)
-    assert memory_config(learnt, epochs=7, **SMALL).epochs == 7
+    data = returning()
+    steps = 10**5 / epochs_for(data, 10**5, **SMALL)  # of an epoch, nearly
+    assert epochs_for(data, 40, **SMALL) == math.ceil(40 / steps)
+    assert memory_config(data, epochs=7, **SMALL).epochs == 7
 
 
 def test_a_fault_is_found_undone_and_not_met_again() -> None:
@@ -63,7 +63,7 @@ def test_a_fault_is_found_undone_and_not_met_again() -> None:
     assert found.passed
 
 
-def test_nothing_is_said_to_be_undone_where_nothing_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_rollback_is_reported_where_there_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "RATE_TIMES", 1.0)
     assert not recover(returning(), "learning rate", 0, FABRIC, **SMALL).passed
 
@@ -113,7 +113,7 @@ def test_the_summary_names_what_is_missed() -> None:
     assert summary([reached, missed]) == "1 of 2 points are reached; missed: 1"
 
 
-def test_a_trained_memory_is_what_is_asked() -> None:
+def test_a_trained_memory_meets_the_criteria() -> None:
     found = trial.try_training(returning(), 20, 0, FABRIC, lambda *_: None, **SMALL)
     assert found.training is not None
     assert isinstance(found.training.model, MemoryPrior)
