@@ -24,7 +24,7 @@ class HistoryDropout(nn.Module):
     """In training, frames lose their finer levels, from any level on: what is left says less of what comes next, so that
     something else that is known, a label, says more of it.
 
-    A window loses up to twice the share `p` of its frames, drawn anew for each (`p` at most .5), and never the first.
+    A window loses up to twice the share `p` of its frames, drawn for each window (`p` at most .5), and never the first.
     """
 
     def __init__(self, p: float) -> None:

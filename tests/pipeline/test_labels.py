@@ -24,4 +24,4 @@ def test_folders_become_labels_and_a_model_can_go_without_its_recordings(project
     assert json.loads(made.stdout)["sounds"][0]["novelty"] is None
     refused = project.run(sys.executable, "-m", "distill", *asked, "--min-novelty", "new")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "expected a model that holds codes of what it learnt" in refused.stderr
+    assert "expected a model with the codes of its training recordings" in refused.stderr

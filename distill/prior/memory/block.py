@@ -3,8 +3,8 @@
 A block attends to a window of positions, and what its memory says of earlier ones opens and closes what attention found
 (memory as a gate: Behrouz et al. 2025, Titans, section 4.2). The memory has two parts. One holds the keys that there
 were, `M_t = M_p + sum k k'`, and projects queries onto them, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`; at the
-beginning of each shard both begin anew with what persistent keys give (Li et al. 2025, TNT). The other holds values by keys,
-`S_t = sum phi(k) v'`, without which nothing could be retrieved; some of its heads begin anew with each shard, the others
+beginning of each shard both start again with what persistent keys give (Li et al. 2025, TNT). The other holds values by keys,
+`S_t = sum phi(k) v'`, without which nothing could be retrieved; some of its heads start again with each shard, the others
 carry on what earlier shards wrote, as a constant. No gradient crosses from a shard to the one before, through the window no more than
 through the memories.
 """
@@ -68,7 +68,7 @@ class QKProjection:
         self.norm_sum = persistent.norm_persistent[None] if norm_sum is None else norm_sum
 
     def reset_at_shard_boundary(self) -> None:
-        """Forget the keys of the shard: begin anew with both sums of the persistent ones."""
+        """Forget the keys of the shard: start again with both sums of the persistent ones."""
         self.M_t = self.persistent.m_persistent.expand_as(self.M_t)
         self.norm_sum = self.persistent.norm_persistent.expand_as(self.norm_sum)
 

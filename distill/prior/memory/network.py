@@ -41,8 +41,8 @@ class PriorOutput(NamedTuple):
 
 
 class MemoryPrior(FramePrior):
-    """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which recollects frames that came
-    after the like of what it hears: in a state that does not grow, but for the frames to recollect, up to a number.
+    """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which retrieves frames that came
+    after the like of what it hears: in a state that does not grow, but for the frames to retrieve, up to a number.
 
     Sequences may be of any length. `gates` are those of the last call of `forward`, with gradient, and `final_state` is what its memories
     knew in the end.
@@ -149,7 +149,7 @@ class MemoryPrior(FramePrior):
 
     def candidate_logits(self, state: PriorState, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each of the frames `candidates` `[B, N, Q]` that may follow `inputs` `[B, T, Q]`, of which `state` knows all but
-        the last, and what recollection makes of them: both `[B, N, Q, V + 2]`."""
+        the last, and what retrieval makes of them: both `[B, N, Q, V + 2]`."""
         tables, last = self.tables(), inputs[:, -1:]
         positions = torch.full_like(last[:, 0, 0], state.memories.position)
         x = self.embed(tables, last, positions, None)

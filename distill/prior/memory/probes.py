@@ -1,7 +1,7 @@
 """Whether a memory finds again what it was told: needles in haystacks, with the needle left out and with the memory ablated.
 
 Three probes, from the inside out: what the memory's own code retrieves of random keys and values (mechanism), what a trained
-network recollects of motifs (in situ), and what it says next (behaviour). Each stands beside controls without which it would say
+network retrieves of motifs (in situ), and what it says next (behaviour). Each stands beside controls without which it would say
 nothing: a memory that holds no values "finds" needles that were never there.
 """
 
@@ -31,7 +31,7 @@ RETRIEVED, ABSENT, CHANCE_MARGIN = 0.8, 0.2, 0.05  # what a working memory reach
 @dataclass(frozen=True)
 class RetrievalScores:
     """Shares of needles of which the first code was said, and that were ranked first among all motifs; the mean cosine of what was
-    recollected and that code."""
+    retrieved and that code."""
 
     top1: float
     ranked: float

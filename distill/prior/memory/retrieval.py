@@ -10,7 +10,7 @@ from distill.prior.memory.associative import TAPS, sum_of_taps
 from distill.storage.weights import store_as
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, and how many of the last frames with a hash are found
-CAPACITY = 32768  # frames, the last ones, that can be recollected
+CAPACITY = 32768  # frames, the last ones, that can be retrieved
 SHARPNESS, AGREEMENT, BASE_SCORE, EXACT_SCORE = 10.0, 1.0, 2.0, 3.0  # of scores, in the beginning
 MAX_SCORE = 60.0  # a score at most, far from what floats can hold
 EXACT_SCALE = 0.02  # likenesses that are this near to 1 are worth more than others lead one to expect
@@ -32,7 +32,7 @@ class RetrievalState(NamedTuple):
         return RetrievalState(*(part.detach() for part in self))
 
     def recent(self) -> "RetrievalState":
-        """The same without frames that are too old to be recollected."""
+        """The same without frames that are too old to be retrieved."""
         return self._replace(keys=self.keys[:, -CAPACITY:], frames=self.frames[:, -CAPACITY:])
 
 
@@ -151,7 +151,7 @@ class Retrieval(nn.Module):
         return ((keys.detach() @ self.planes > 0).to(keys.dtype) @ self.bits).long()
 
     def _append(self, table: Tensor, inputs: Tensor, state: RetrievalState) -> tuple[Tensor, RetrievalState]:
-        """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to recollect then."""
+        """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to retrieve then."""
         embedded = torch.cat([state.tail, look_up(table.to(self.taps.dtype), inputs).sum(dim=2)], dim=1)
         queries = self.key(embedded)
         keys = torch.cat([state.keys, state.key[:, None], queries[:, :-1]], dim=1)

@@ -135,7 +135,7 @@ def test_labels_and_prompts_change_what_is_drawn(kind: str) -> None:
     assert guided.shape == plain.shape == (3, 6, LEVELS)
 
 
-def test_guidance_exaggerates_what_a_label_changes() -> None:
+def test_guidance_amplifies_what_a_label_changes() -> None:
     conditional, unconditional = torch.randn(2, 5), torch.randn(2, 5)
     conditional[0, 1] = -torch.inf
     torch.testing.assert_close(

@@ -27,7 +27,7 @@ def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
     return torch.randint(SIZE, (batch, count, LEVELS), generator=torch.Generator().manual_seed(seed))
 
 
-def test_what_came_after_the_same_frames_is_recollected_and_nothing_before_it_came() -> None:
+def test_what_came_after_the_same_frames_is_retrieved_and_nothing_before_it_came() -> None:
     model, inputs = retrieval(), frames(30)
     twice = torch.cat([inputs, inputs, inputs[:, :1]], dim=1)
     weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
