@@ -1,28 +1,28 @@
-"""Errors meant for the user: one sentence with where, what was expected, what was found and what to do."""
+"""Errors for the user: one sentence with where, what was expected, what was found and what to do."""
 
 import errno
 
 
 class DistillError(Exception):
-    """Root of every error that the user can act on. Commands print it on stderr and exit with `exit_code`."""
+    """Base class of errors that the user can act on. Commands print them on stderr and exit with `exit_code`."""
 
     exit_code = 2
 
 
 class ParamsError(DistillError):
-    """A value in `params.yaml`, a flag or an environment variable is wrong."""
+    """Wrong value in `params.yaml`, of a flag or of an environment variable."""
 
 
 class AudioError(DistillError):
-    """A recording, or a folder of recordings, cannot be used."""
+    """Unusable recording, or folder of recordings."""
 
 
 class ArtifactError(DistillError):
-    """A file that Distill wrote earlier (corpus, codes, checkpoint, model) is missing, damaged or of another version."""
+    """Missing or damaged file of Distill's own (corpus, codes, checkpoint, model), or one of another version."""
 
 
 def environment_error(error: OSError) -> DistillError | None:
-    """The sentence for an error of the disk or its permissions that the user can mend; None for any other."""
+    """Error for a full disk or missing permission, which the user can correct; None for any other."""
     remedies = {
         errno.ENOSPC: "free some space",
         errno.EDQUOT: "free some space",
@@ -39,7 +39,7 @@ def environment_error(error: OSError) -> DistillError | None:
 
 
 class Interrupted(DistillError):
-    """Work stopped on request after everything reached so far was saved. 130 for Ctrl-C, 143 for SIGTERM."""
+    """Interruption by a signal, after saving. `exit_code` is 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Execution settings: device, precision and worker count, from the environment. They never change what a stage means."""
+"""Execution settings from the environment: device, precision and worker count. They are not settings of a stage."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how to compute. `auto` takes the GPU if there is one, and bf16 where the hardware has it."""
+    """Device, precision and worker count. `auto` takes the GPU if there is one, and bf16 where the hardware has it."""
 
     device: Device = "auto"
     precision: Precision = "auto"
@@ -21,7 +21,7 @@ class Execution:
 
 
 def execution_from_environment(environment: Mapping[str, str] | None = None) -> Execution:
-    """Read DISTILL_DEVICE, DISTILL_PRECISION and DISTILL_WORKERS. Raises ParamsError naming the variable that is wrong."""
+    """Read DISTILL_DEVICE, DISTILL_PRECISION and DISTILL_WORKERS. Raises ParamsError for a wrong value."""
     values = os.environ if environment is None else environment
     device = _choice(values, "DISTILL_DEVICE", get_args(Device))
     precision = _choice(values, "DISTILL_PRECISION", get_args(Precision))

@@ -1,4 +1,4 @@
-"""Progress for people: a live bar on a terminal, a line now and then elsewhere. Always on stderr."""
+"""Progress reports on stderr: a live bar on a terminal, a line every few seconds elsewhere."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,13 @@ HEALTH_TITLE = "codebooks on held-out sound"
 
 
 class ProgressReport:
-    """Shows how far a piece of work is. Use as a context manager and call it with (done, total, text)."""
+    """Progress report of a task. Use as a context manager and call it with (done, total, text)."""
 
     def __init__(self, label: str, quiet: bool = False) -> None:
         self._label = label
         self._console = Console(stderr=True, quiet=quiet)
         self._bar: _Bar | None = None
-        self._spoken = time.monotonic()
+        self._printed = time.monotonic()
         if self._console.is_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
             text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
@@ -30,7 +30,7 @@ class ProgressReport:
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a terminal, so that what is shown can be replaced."""
+        """Whether there is a terminal with a live bar."""
         return self._bar is not None
 
     def __enter__(self) -> "ProgressReport":
@@ -47,24 +47,26 @@ class ProgressReport:
             self._bar.stop()
 
     def __call__(self, done: int, total: int, text: str) -> None:
-        """Say that `done` of `total` steps are behind us."""
+        """Report that `done` of `total` steps are done."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
-        elif time.monotonic() - self._spoken > LINE_SECONDS or done == total:
-            self._spoken = time.monotonic()
+        elif time.monotonic() - self._printed > LINE_SECONDS or done == total:
+            self._printed = time.monotonic()
             self.say(f"{self._label} {done}/{total} {text}")
 
     def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show_below(self, what: RenderableType) -> None:
-        """Show `what` below the bar, in place of what was there, until the work ends. Nothing without a terminal."""
+        """Show `what` below the bar until the task ends, in place of what was there. Nothing without a terminal."""
         if self._bar is not None:
             self._bar.below = what
 
 
 class _Bar(Progress):
+    """Progress bar with something below it."""
+
     below: RenderableType | None = None
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -74,7 +76,7 @@ class _Bar(Progress):
 
 
 def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> Table:
-    """Use of the codebooks, a row for each level: `utilization`, `perplexity` and `dead_codes`."""
+    """Table of codebook health, a row for each level: `utilization`, `perplexity` and `dead_codes`."""
     table = Table("level", title=title or None, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
     for name in ("codewords used", "perplexity", "never used"):
         table.add_column(name, justify="right")
@@ -85,5 +87,5 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> 
 
 
 def plain(text: str) -> Text:
-    """A file's own words, as text: no markup, no control characters."""
+    """Text from a file without markup or control characters."""
     return Text(one_line(text, most=1000))

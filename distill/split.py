@@ -1,4 +1,4 @@
-"""Which recordings are held out: the one place that decides, for the codec and the prior alike."""
+"""Split into training and held-out recordings, the same for codec and prior."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,16 +8,16 @@ Side = Literal["train", "val"]
 
 
 def draw(group: str, seed: int) -> float:
-    """A number in [0, 1) that depends on the group and the seed alone."""
+    """Hash of the group and the seed, uniform in [0, 1)."""
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64
 
 
 def split_groups(groups: Iterable[str], seed: int, fraction: float) -> dict[str, Side]:
-    """Side of every group of near-duplicate recordings: held out when its draw is below `fraction`.
+    """Split groups of near-duplicate recordings: a group is held out when its draw is below `fraction`.
 
-    A group keeps its side when others come or go. The exception keeps both sides inhabited: were one of them empty,
-    the group nearest to it moves over. Raises ValueError for fewer than two groups.
+    A group keeps its side when others are added or removed. The exception: where a side would be empty, it gets the
+    group whose draw is nearest. Raises ValueError for fewer than two groups.
     """
     drawn = sorted((draw(group, seed), group) for group in set(groups))
     if len(drawn) < 2:

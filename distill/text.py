@@ -1,8 +1,8 @@
-"""Words of other people's files, before they are shown."""
+"""Text from untrusted files, made safe to print."""
 
 
 def one_line(found: object, most: int = 300) -> str:
-    """What somebody else's file says, fit for a sentence: on one line, no control characters, not endless."""
+    """Text of `found` on one line, without control characters, of at most `most` characters."""
     text = " ".join(str(found).split())
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return text if len(text) <= most else text[: most - 1] + "…"

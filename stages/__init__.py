@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if importlib.util.find_spec("pydantic") is None:
-    # `dvc repro` without an activated environment runs the system's python: hand over to the one that `make setup` made.
+    # `dvc repro` without an activated environment runs the system's Python: replace it by that of `make setup`.
     _python = Path(".venv", "Scripts" if os.name == "nt" else "bin", "python").absolute()
     if _python.exists() and Path(sys.executable).absolute() != _python:
         os.execv(_python, [str(_python), *sys.orig_argv[1:]])

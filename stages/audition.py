@@ -1,4 +1,4 @@
-"""Stage `audition`: what the model file sounds like, beside the nearest training recordings."""
+"""Stage `audition`: generate sounds with the model file and compare them with the nearest training recordings."""
 
 from collections.abc import Mapping
 

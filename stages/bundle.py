@@ -1,4 +1,4 @@
-"""Stage `bundle`: codec and prior to one model file."""
+"""Stage `bundle`: write codec and prior to one model file."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Stage `encode_codes`: every recording to codes, those to learn from in several views."""
+"""Stage `encode_codes`: encode every recording, training recordings in several views."""
 
 from collections.abc import Mapping
 

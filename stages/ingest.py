@@ -1,4 +1,4 @@
-"""Stage `ingest`: the folder `corpus.path` to a manifest and PCM shards."""
+"""Stage `ingest`: write the recordings in `corpus.path` to a manifest and PCM shards."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`make repro`: check the settings and the corpus folder, run `dvc repro`, sum up."""
+"""Entry point of `make repro`: check settings and corpus folder, run `dvc repro`, print a summary."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _refuse_unhashable(corpus: Path) -> None:
-    """DVC hashes the folder before the first stage runs, and its own words for what it cannot hash help nobody."""
+    """Raise AudioError for entries that DVC cannot hash; its own errors, before the first stage, are unclear."""
     entries = unhashable(corpus)
     if entries:
         shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:LISTED])
@@ -58,7 +58,7 @@ def _refuse_unhashable(corpus: Path) -> None:
 
 
 def _dvc_repro(arguments: list[str]) -> int:
-    """Ctrl-C and SIGTERM go on to DVC and its stage as Ctrl-C, the one that DVC waits for; so its last words are heard."""
+    """Run DVC. Ctrl-C and SIGTERM are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], start_new_session=os.name != "nt")
 
     def forward(_: int, __: FrameType | None) -> None:

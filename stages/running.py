@@ -1,4 +1,4 @@
-"""What every stage does around its work: settings, paths, errors in one sentence, a note of what ran."""
+"""Frame of every stage: settings, paths, exit status, errors in one sentence, a log of the stages that ran."""
 
 import json
 import logging
@@ -28,27 +28,27 @@ AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
 STATE = Path(".distill")
 CHECKPOINTS = STATE / "checkpoints"  # outside what DVC deletes and caches
-STOP = STATE / "stop"  # make this file, and the training at work ends with its best weights
+STOP = STATE / "stop"  # a file that ends the training at work with its best weights
 RUN_LOG = STATE / "stages.jsonl"
 
 
 def bundle_path(params: Params) -> Path:
-    """The model file."""
+    """Path of the model file."""
     return Path("models") / f"{params.bundle.name}.distill"
 
 
 def run_folders() -> RunFolders:
-    """Where trainings keep their checkpoints and look for the stop file, and below which folder MLflow's store lies."""
+    """Paths of the training stages."""
     return RunFolders(CHECKPOINTS, STOP, tracking_root())
 
 
 def conclude(stage: str, run: "FinishedRun[Any]") -> None:
-    """Write the metrics of a training; then its checkpoints are no longer needed."""
+    """Write the metrics of a training and delete its checkpoints."""
     run.conclude(lambda figures: write_metrics(stage, figures))
 
 
 def tracking_root() -> Path:
-    """Where MLflow's store is: the repository, also for queued experiments, which DVC runs in a copy below it."""
+    """Folder of MLflow's store: the repository, also for queued experiments, which DVC runs in a copy below it."""
     here = Path.cwd()
     below = next((parent for parent in here.parents if (parent.name, parent.parent.name) == ("tmp", ".dvc")), None)
     return here if below is None else below.parent.parent
@@ -60,9 +60,9 @@ def write_metrics(stage: str, values: Mapping[str, object]) -> None:
 
 
 def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
-    """Run a stage and exit: 0 done, 2 wrong input, 130 or 143 interrupted and saved. `body` returns figures of speed.
+    """Run a stage and exit: 0 done, 1 a defect (with traceback), 2 wrong input, 130 or 143 interrupted and saved.
 
-    Defects of ours keep their traceback and exit 1.
+    `body` returns measurements of speed for the log.
     """
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
@@ -92,7 +92,7 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
 
 
 def _log_run(entry: Mapping[str, object]) -> None:
-    """For the summary of `make repro`; a stage that did its work does not fail for want of this line."""
+    """Append to the log that the summary of `make repro` reads. A stage does not fail where this fails."""
     try:
         STATE.mkdir(exist_ok=True)
         with RUN_LOG.open("a", encoding="utf-8") as log:

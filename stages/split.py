@@ -1,4 +1,4 @@
-"""Stage `split`: which recordings are held out."""
+"""Stage `split`: divide the recordings into training and held-out ones."""
 
 from collections.abc import Mapping
 

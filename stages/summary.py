@@ -1,4 +1,4 @@
-"""What came out of a run, in a few lines."""
+"""Summary of a run, in a few lines."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from stages.running import AUDITION, METRICS, RUN_LOG, bundle_path
 
 
 def run_log() -> list[dict[str, Any]]:
-    """Every stage that ran; a line cut short by a crash is passed over."""
+    """Entries of all stages that ran; lines truncated by a crash are skipped."""
     entries = []
     for line in RUN_LOG.read_text(encoding="utf-8").splitlines() if RUN_LOG.exists() else []:
         with contextlib.suppress(ValueError):
@@ -24,7 +24,7 @@ def run_log() -> list[dict[str, Any]]:
 
 
 def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
-    """Print the stages that ran and the figures that people ask for first. Raises ArtifactError."""
+    """Print the stages that ran and the most important metrics. Raises ArtifactError."""
     names = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
     times = {entry["stage"]: entry["seconds"] for entry in ran}
     codec, prior, audition, ingest = (

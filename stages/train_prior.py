@@ -1,4 +1,4 @@
-"""Stage `train_prior`: codes to a trained prior."""
+"""Stage `train_prior`: train the prior on the codes."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Stage `train_vqvae`: the corpus to a trained codec."""
+"""Stage `train_vqvae`: train the codec on the corpus."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""Reading recordings, finding duplicates among them, and synthesising the demo corpus."""
+"""Recordings: reading, scanning, deduplication, the corpus on disk, augmentation, writing and plots."""

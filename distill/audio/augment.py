@@ -1,4 +1,4 @@
-"""Recordings as training hears them: samples, and views of them that are shifted, louder, softer, faster or slower."""
+"""Samples of recordings for training, and augmented views of them: shifted, louder or softer, faster or slower."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,13 @@ from distill.audio.corpus import Corpus, CorpusEntry
 from distill.seeds import Stream, derive_seed
 
 PCM_SCALE = 32768.0
-
-
-VIEW_GAINS_DB = (-8.0, 2.0)  # of the views
+VARISPEED_SEMITONES = 3.0
+VIEW_GAINS_DB = (-8.0, 2.0)
 
 
 @dataclass(frozen=True)
 class View:
-    """A way to hear a recording: `shift` samples left out at its beginning, times `gain`. 0 is the recording as it is."""
+    """View of a recording: without its first `shift` samples, times `gain`. View 0 is the recording itself."""
 
     number: int = 0
     shift: int = 0
@@ -29,8 +28,10 @@ AS_IS = View()
 
 
 def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) -> list[View]:
-    """`count` views: as it is, then shifted by less than a frame and 8 dB softer to 2 dB louder. Very short ones keep
-    their beginning."""
+    """Views of a recording, `count` of them: itself, then shifted by less than a frame and by -8 to 2 dB.
+
+    Very short recordings are not shifted.
+    """
     generator = np.random.default_rng(derive_seed(seed, Stream.VIEWS, int(entry.recording_id[:15], 16)))
     views = [AS_IS]
     for number in range(1, count):
@@ -42,20 +43,17 @@ def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) 
 def waveform(
     corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None, view: View = AS_IS
 ) -> Tensor:
-    """Samples `[N]` in [-1, 1], fp32, of a view from `start` on."""
+    """Samples `[N]` of a view from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
     samples = samples_of(corpus.pcm(entry, start + view.shift, length))
     return samples if view.gain == 1.0 else (samples * view.gain).clamp_(-1.0, 1.0)
 
 
 def samples_of(pcm: NDArray[np.int16]) -> Tensor:
-    """int16 samples `[N]` to `[N]` in [-1, 1), fp32."""
+    """Samples `[N]`, fp32 in [-1, 1), of int16 PCM `[N]`."""
     return torch.from_numpy(pcm).float() / PCM_SCALE
 
 
-VARISPEED_SEMITONES = 3.0
-
-
 def varispeed(audio: Tensor, speed: float) -> Tensor:
-    """`[N]` played at `speed`: `[max(1, N / speed)]`, pitch and length change together; linear interpolation."""
+    """Audio `[N]` at another `speed`, `[max(1, N / speed)]`: pitch and length change together. Linear interpolation."""
     length = max(1, round(len(audio) / speed))
     return nn.functional.interpolate(audio[None, None], size=length, mode="linear", align_corners=False)[0, 0]

@@ -1,4 +1,4 @@
-"""A corpus on disk: its recordings and their samples."""
+"""Corpus on disk: recordings and their samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
 
 
 def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """The rows of files that are in the corpus: usable ones, exact copies once."""
+    """Rows of the files in the corpus: usable ones, exact copies once."""
     return [row for row in rows if row.status != "rejected" and not row.duplicate_of]
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusEntry:
-    """One recording of a corpus; exact copies and rejected files have none."""
+    """Entry of one recording in a corpus; exact copies and rejected files have none."""
 
     recording_id: str
     path: str

@@ -5,7 +5,7 @@ signs of energy differences along time and frequency (their equation 1). Three c
 
 - differences of log energy, so that the decay of a quiet partial counts as much as that of a loud one;
 - a bit that is nearly zero is marked unsure and counts half, so that a held tone or an empty band proves nothing;
-- candidates come from sorting the bits under several band orders and looking at neighbours (Charikar,
+- candidates come from sorting the bits under several band orders and comparing neighbours (Charikar,
   "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band
   and costs the same however common a frame is.
 
@@ -49,7 +49,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """Three-valued sub-fingerprints of one recording: bit `b` of a frame is 1, 0 or, where `sure` is 0, unknown."""
+    """Fingerprint of a recording, of three-valued bits: bit `b` of a frame is 1, 0 or, where `sure` is 0, unknown."""
 
     signs: U32  # [F]
     sure: U32  # [F]
@@ -80,7 +80,7 @@ def error_rate_limit(bits: NDArray[np.int64] | int) -> NDArray[np.float64]:
 
 
 def near_duplicate_groups(fingerprints: Sequence[Fingerprint]) -> list[int]:
-    """Give each recording the smallest index of its group of near-duplicates (its own index where it is alone).
+    """Group near-duplicates: for each recording the smallest index in its group, its own where it is alone.
 
     Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
     fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
@@ -135,7 +135,7 @@ def _band_edges(sample_rate: int, fft_length: int) -> I64:
 
 
 def _packed(flags: NDArray[np.bool_]) -> U32:
-    """`[F, 32]` flags to `[F]` words, band 0 in the highest bit."""
+    """Flags `[F, 32]` packed to integers `[F]`, band 0 in the highest bit."""
     return np.packbits(flags, axis=1).view(">u4").astype(np.uint32)[:, 0]
 
 
@@ -155,14 +155,14 @@ class _Frames:
 
 
 def _differences(signs_a: U32, sure_a: U32, signs_b: U32, sure_b: U32) -> tuple[I64, I64]:
-    """Per frame: twice the number of bit errors (a bit sure on one side only is half an error), bits sure on any side."""
+    """Twice the bit errors of each frame, and its bits that are sure on any side; a one-sided one is half an error."""
     disagree = np.bitwise_count((signs_a ^ signs_b) & sure_a & sure_b).astype(np.int64)
     one_sided = np.bitwise_count(sure_a ^ sure_b)
     return 2 * disagree + one_sided, np.bitwise_count(sure_a | sure_b).astype(np.int64)
 
 
 def _candidates(frames: _Frames) -> I64:
-    """Pairs worth comparing, `[pairs, 3]`: recording with fewer loud frames, the other, lag in frames."""
+    """Candidate pairs `[pairs, 3]`: recording with fewer loud frames, the other, lag in frames."""
     recordings = len(frames.lengths)
     span = 2 * int(frames.lengths.max()) + 1
     indexed = frames.loud[np.bitwise_count(frames.sure[frames.loud]) >= _INDEXED_BITS]
@@ -184,18 +184,18 @@ def _candidates(frames: _Frames) -> I64:
 
 
 def _sort_key(frames: _Frames, at: I64, bands: I64) -> NDArray[np.uint64]:
-    """Bits of the frames `at` with the bands in the order given, the first in the highest bits; sure before sign."""
+    """Sort keys of the frames `at`: bits in the order of `bands`, the first in the highest bits; sure before sign."""
     key = np.zeros(len(at), dtype=np.uint64)
     sure, signs = frames.sure[at], frames.signs[at]
     for band in bands.tolist():
-        for word in (sure, signs):
+        for bits in (sure, signs):
             key <<= np.uint64(1)
-            key |= (word >> np.uint32(band)) & np.uint32(1)
+            key |= (bits >> np.uint32(band)) & np.uint32(1)
     return key
 
 
 def _votes(frames: _Frames, a: I64, b: I64, span: int) -> I64:
-    """One number per frame pair that is alike and from two recordings: (smaller recording, larger, lag) packed."""
+    """Votes of frame pairs that match and are of two recordings: (smaller recording, larger, lag) as one integer."""
     half_errors, bits = _differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
     keep = (frames.recording[a] != frames.recording[b]) & (half_errors <= 2 * _FRAME_ERROR_RATE * bits)
     low, high = np.minimum(a[keep], b[keep]), np.maximum(a[keep], b[keep])
@@ -205,7 +205,7 @@ def _votes(frames: _Frames, a: I64, b: I64, span: int) -> I64:
 
 
 def _strongest_lags(votes: I64, counts: I64, span: int) -> tuple[I64, I64]:
-    """The best few lags of each pair by votes, a lag's neighbours counted with it, where there are enough."""
+    """Lags of each pair with the most votes, those of neighbouring lags included, where there are enough."""
     support = counts.copy()
     adjacent = np.flatnonzero(np.diff(votes) == 1)
     support[adjacent] += counts[adjacent + 1]
@@ -223,28 +223,28 @@ def _same_sound(frames: _Frames, pairs: I64) -> NDArray[np.bool_]:
     """For each row of `pairs`, whether the two recordings are near-duplicates at its lag or one frame to a side."""
     same = np.zeros(len(pairs), dtype=np.bool_)
     for batch in _batches(frames.loud_counts[pairs[:, 0]]):
-        for nudge in (-1, 0, 1):
-            same[batch] |= _aligned_alike(frames, *(pairs[batch] + [0, 0, nudge]).T)
+        for offset in (-1, 0, 1):
+            same[batch] |= _match_at(frames, *(pairs[batch] + [0, 0, offset]).T)
     return same
 
 
 def _batches(sizes: I64) -> Iterator[slice]:
     """Slices over `sizes` of about _FRAMES_PER_BATCH each."""
-    number = np.cumsum(sizes) // _FRAMES_PER_BATCH
-    cuts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(sizes)]
+    batch = np.cumsum(sizes) // _FRAMES_PER_BATCH
+    cuts = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
     return (slice(start, stop) for start, stop in pairwise(cuts) if stop > start)
 
 
-def _aligned_alike(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDArray[np.bool_]:
-    """Whether the loud frames of each `shorter` recording match those of `longer` that lie `lag` frames later."""
+def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDArray[np.bool_]:
+    """Whether the loud frames of each `shorter` recording match the frames of `longer` that are `lag` later."""
     counts = frames.loud_counts[shorter]
     pair = np.repeat(np.arange(len(shorter)), counts)
     within = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
     a = frames.loud[frames.loud_starts[shorter][pair] + within]
-    place = a - frames.starts[shorter][pair] + lag[pair]
-    inside = (place >= 0) & (place < frames.lengths[longer][pair])
+    position = a - frames.starts[shorter][pair] + lag[pair]
+    inside = (position >= 0) & (position < frames.lengths[longer][pair])
     a, pair = a[inside], pair[inside]
-    b = frames.starts[longer][pair] + place[inside]
+    b = frames.starts[longer][pair] + position[inside]
     half_errors, bits = _differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
     overlap, errors, total = (
         np.bincount(pair, weights=weights, minlength=len(shorter)) for weights in (None, half_errors / 2, bits)
@@ -253,6 +253,7 @@ def _aligned_alike(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDAr
 
 
 def _root(groups: list[int], index: int) -> int:
+    """Smallest index of the group of `index` (union-find with path halving)."""
     while groups[index] != index:
         groups[index] = groups[groups[index]]
         index = groups[index]

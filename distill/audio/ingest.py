@@ -1,4 +1,4 @@
-"""A folder of recordings to a corpus on disk: manifest, report, PCM shards."""
+"""Ingestion of a folder of recordings into a corpus on disk: manifest, report, PCM shards."""
 
 import hashlib
 import statistics
@@ -27,10 +27,10 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What `ingest` made of a folder. Counts are audio files, except `ignored` (entries) and `groups`."""
+    """Result of `ingest`. Counts are of audio files, except `ignored` (entries) and `groups`."""
 
     used: int
-    warned: int  # kept in the corpus or an exact copy of what is, with something to say about it
+    warned: int  # in the corpus, or an exact copy of a recording in it, with a warning
     rejected: int
     duplicates: int  # exact copies, kept once
     near_duplicates: int  # recordings that share a group with an earlier one; all are kept
@@ -49,7 +49,7 @@ class IngestReport:
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """One file after decoding: either `recording` with the rest, or the reason why there is none."""
+    """Result of decoding one file: `recording` and its hashes, or the reason why there is none."""
 
     reason: str = ""
     sha256: str = ""
@@ -93,14 +93,14 @@ def ingest(
 
 @dataclass(frozen=True)
 class Ingested:
-    """A corpus that was written, and `file: reason` of each file that is not in it."""
+    """Report of a written corpus, and `file: reason` of each rejected file."""
 
     report: IngestReport
     rejected: tuple[str, ...]
 
 
 def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int) -> Ingested:
-    """`ingest` as the settings say, with progress and a line for each rejected file. Raises AudioError."""
+    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress)
         progress.say(report.summary())
@@ -129,7 +129,8 @@ def _scanned(folder: Path) -> Scan:
         skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:_LISTED])
         unread = f" (folders not entered: {skipped})" if skipped else ""
         raise AudioError(
-            f"{folder}: expected audio files ({supported}), found {what}{unread}; put recordings there or name another folder"
+            f"{folder}: expected audio files ({supported}), found {what}{unread}; "
+            "put recordings there or name another folder"
         )
     return found
 
@@ -137,7 +138,7 @@ def _scanned(folder: Path) -> Scan:
 def _decoded(
     folder: Path, files: Sequence[AudioFile], sample_rate: int, workers: int
 ) -> Iterator[tuple[AudioFile, _Outcome]]:
-    """Decode in `workers` threads, which libsndfile, soxr and NumPy let run side by side; results come in order."""
+    """Decode in `workers` threads, since libsndfile, soxr and NumPy release the GIL. Results come in order."""
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="ingest") as pool:
         pending: deque[tuple[AudioFile, Future[_Outcome]]] = deque()
         for file in files:
@@ -155,8 +156,8 @@ def _decode(path: Path, sample_rate: int) -> _Outcome:
     except AudioError as error:
         return _Outcome(reason=str(error), sha256=_readable_sha256(path))
     pcm_sha256 = hashlib.sha256(recording.pcm.astype("<i2", copy=False).tobytes()).hexdigest()
-    heard = fingerprint(recording.pcm, sample_rate)
-    return _Outcome("; ".join(recording.warnings), _readable_sha256(path), pcm_sha256, recording, heard)
+    prints = fingerprint(recording.pcm, sample_rate)
+    return _Outcome("; ".join(recording.warnings), _readable_sha256(path), pcm_sha256, recording, prints)
 
 
 def _readable_sha256(path: Path) -> str:
@@ -167,7 +168,7 @@ def _readable_sha256(path: Path) -> str:
 
 
 def _row(file: AudioFile, outcome: _Outcome, original: ManifestRow | None, shards: ShardWriter) -> ManifestRow:
-    """The row of a file, its samples stored unless they are already there. The group follows once all are known."""
+    """Make the row of a file and store its samples once. The group follows when all files are decoded."""
     identity, recording = recording_id(file.relative), outcome.recording
     if recording is None:
         return ManifestRow(

@@ -1,4 +1,4 @@
-"""Pictures of sounds and of codes for previews and audition pages."""
+"""Images of spectrograms and of codes, for previews and audition pages."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ GOLDEN = 0.6180339887
 
 @contextmanager
 def drawing(path: Path, size: tuple[float, float], dpi: int = 100) -> Iterator[Figure]:
-    """A figure of so many inches, written as PNG when it is done."""
+    """Context of a figure of `size` inches, written to `path` as PNG at its end."""
     figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     yield figure
@@ -27,7 +27,7 @@ def drawing(path: Path, size: tuple[float, float], dpi: int = 100) -> Iterator[F
 
 
 def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Samples `[N]` to magnitudes `[bins, T]` in dB relative to a full-scale sine, floored at -90."""
+    """Spectrogram `[bins, T]` of samples `[N]`, in dB relative to a full-scale sine, floored at -90."""
     size = max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
     hop = size // 4
     padded = np.pad(samples.astype(np.float64), (size // 2, size // 2 + hop))
@@ -38,7 +38,7 @@ def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np
 
 
 def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float32]]], sample_rate: int) -> None:
-    """Draw sounds one above the other on one time axis, frequency on a mel-like (asinh) scale, as PNG."""
+    """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale."""
     with drawing(path, (6.0, 2.0 * len(sounds) + 0.4)) as figure:
         axes = figure.subplots(len(sounds), 1, sharex=True, squeeze=False)[:, 0]
         for axis, (title, samples) in zip(axes, sounds, strict=True):
@@ -59,10 +59,10 @@ def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float3
 
 
 def write_codes(path: Path, codes: NDArray[np.integer]) -> None:
-    """Draw codes `[F, Q]`, a row for each level, coarse ones above, a colour for each code, as PNG."""
+    """Plot codes `[F, Q]` as PNG: a row for each level, coarse ones above, a colour for each code."""
     with drawing(path, (6.0, 0.9)) as figure:
         axis = figure.subplots()
-        # Steps of the golden ratio give codes that are neighbours by number unlike colours.
+        # Steps of the golden ratio give neighbouring indices unlike colours.
         axis.imshow((codes.T * GOLDEN) % 1.0, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axis.set_yticks(range(codes.shape[1]))
         axis.set_ylabel("level", fontsize=8)

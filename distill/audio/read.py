@@ -1,7 +1,7 @@
-"""One audio file to mono 16-bit samples at the corpus sample rate, or one clear reason why not.
+"""Decoding of an audio file to mono 16-bit samples at the corpus sample rate, or the reason why it cannot be used.
 
 Files are decoded in small blocks, so memory follows what a file holds and not what its header claims. Nothing is
-trimmed or normalised; whatever had to be changed or looks wrong is in `Recording.warnings`.
+trimmed or normalised; changes and suspected defects are in `Recording.warnings`.
 
 Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 """
@@ -34,12 +34,12 @@ LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
 # FLAC's usual block: when decoding fails inside a block, libsndfile drops what it had of the block asked for.
 _BLOCK_FRAMES = 4096
 _CANCELLED = 0.1  # mono power against that of uncorrelated channels: 10 dB less
-_MISSING = 0.02  # share of the announced duration that may be missing without a word: MP3 headers estimate it
-_NEARLY_NOTHING = 0.01
+_MISSING = 0.02  # share of the announced duration that may be missing without a warning: MP3 headers estimate it
+_NEARLY_NOTHING = 0.01  # share of the announced duration below which a file is rejected
 _LONGEST_LIBSNDFILE_PATH = 1000  # it refuses longer ones, but reads from a descriptor
-# What writers to a pipe leave where the size belongs.
+# Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile says about 2^63 for a stream of unknown length
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
 _LARGEST_PEAK = 1e30  # resampling beyond it would overflow
 
 F32 = NDArray[np.float32]
@@ -47,7 +47,7 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A decoded recording: `pcm` `[N]` at the corpus rate, and what its file said."""
+    """Decoded recording: `pcm` `[N]` at the corpus rate, and the format of its file."""
 
     pcm: NDArray[np.int16]
     source_sample_rate: int
@@ -57,7 +57,7 @@ class Recording:
 
 
 class _Stream(sf.SoundFile):  # type: ignore[misc]
-    """A sound file read once, front to back: seeking after each block fails on damaged files and is slow in MP3."""
+    """Sound file read once, front to back: seeking after each block fails on damaged files and is slow in MP3."""
 
     def seekable(self) -> bool:
         return False
@@ -65,7 +65,7 @@ class _Stream(sf.SoundFile):  # type: ignore[misc]
 
 @dataclass
 class _Levels:
-    """What was seen while decoding."""
+    """Statistics of the decoded samples."""
 
     frames: int = 0
     peak: float = 0.0
@@ -118,7 +118,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The first bytes of a regular file; anything else at `path` is an AudioError (a pipe is never opened)."""
+    """First bytes of a regular file; anything else at `path` raises AudioError (a pipe is never opened)."""
     try:
         if not path.is_file():
             dangling = path.is_symlink() and not path.exists()
@@ -165,7 +165,7 @@ def _unreadable(path: Path, error: sf.LibsndfileError) -> str:
 
 
 def _short(error: sf.LibsndfileError) -> str:
-    """libsndfile's message without what the reader knows already."""
+    """Message of libsndfile without the prefix that names the file."""
     return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
 
 
@@ -197,17 +197,17 @@ def _resampled(blocks: Iterator[F32], rate: int, sample_rate: int) -> Iterator[F
 
 
 def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, announced: int | None) -> None:
-    held, size = levels.frames / rate, path.stat().st_size
+    decoded, size = levels.frames / rate, path.stat().st_size
     if announced is not None and _falls_short(levels.frames, announced, rate):
-        promised = announced / rate
-        if held < min(1.0, _NEARLY_NOTHING * promised):
-            raise AudioError(f"announces {_duration(promised)} but holds {_duration(held)} ({size} bytes)")
+        expected = announced / rate
+        if decoded < min(1.0, _NEARLY_NOTHING * expected):
+            raise AudioError(f"announces {_duration(expected)} but holds {_duration(decoded)} ({size} bytes)")
     if not levels.frames:
         cause = f": {levels.failure}" if levels.failure else ""
         raise AudioError(f"holds no samples ({size} bytes){cause}")
     if levels.not_finite:
         total = levels.frames * channels
-        raise AudioError(f"holds {levels.not_finite} samples of {total} that are not numbers (NaN or infinite)")
+        raise AudioError(f"holds {levels.not_finite} samples of {total} that are NaN or infinite")
     if levels.peak > _LARGEST_PEAK:
         raise AudioError(f"has a peak of {levels.peak:.3g}, too large for any scale")
     if levels.peak < SILENT_PEAK:
@@ -217,9 +217,9 @@ def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, anno
 
 
 def _announced_frames(stream: _Stream) -> int | None:
-    """Frames that the header promises, None where it does not say.
+    """Frames that the header announces, None where it does not.
 
-    For uncompressed formats libsndfile replaces the promise by what the file can hold and tells only its log.
+    For uncompressed formats libsndfile replaces them by what the file can hold; only its log has the original.
     """
     frames, log = int(stream.frames), str(stream.extra_info)
     if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):

@@ -1,4 +1,4 @@
-"""Which files of a folder are recordings: a walk whose result does not depend on the file system's order."""
+"""Scan of a folder for audio files; the result does not depend on the file system's order."""
 
 import os
 import unicodedata
@@ -15,21 +15,21 @@ NO_SUFFIX = "(no suffix)"
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A file with an audio suffix: its place below the folder as the system spells it, and as it can be printed."""
+    """File with an audio suffix: its path relative to the folder as the system spells it, and as it can be printed."""
 
     relative: str
     path: str
 
     @property
     def label(self) -> str:
-        """The folder it lies in, relative to the scanned one; "" at the top."""
+        """Path of its folder relative to the scanned one; "" at the top."""
         parent = PurePosixPath(self.path).parent.as_posix()
         return "" if parent == "." else parent
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything found below a folder. `skipped` holds (folder, reason) of folders that were not entered."""
+    """Result of `scan`. `skipped` holds (folder, reason) of folders that were not entered."""
 
     audio: tuple[AudioFile, ...]  # sorted by path
     ignored: dict[str, int]  # suffix, HIDDEN or NO_SUFFIX to number of entries
@@ -48,7 +48,7 @@ class _Walk:
 def scan(folder: Path) -> Scan:
     """List the audio files below `folder`, links followed, each real folder entered once.
 
-    Real folders come before links to them, so a file is listed under its real place where it has one.
+    Real folders come before links to them, so a file is listed under its real path where it has one.
     Raises OSError if `folder` itself cannot be read.
     """
     walk = _Walk()
@@ -64,14 +64,14 @@ def scan(folder: Path) -> Scan:
 
 
 def unhashable(folder: Path) -> list[tuple[str, str]]:
-    """(entry, reason) of everything below `folder` that DVC stops at when it hashes the folder, though `scan` would not.
+    """List (entry, reason) of everything below `folder` that DVC cannot hash.
 
-    Names that are not UTF-8, links to folders or to nowhere, entries that are no files, files that cannot be read.
+    Names that are not UTF-8, links to folders, broken links, entries that are not files, files that cannot be read.
     """
     found = []
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            path = os.path.join(place, name)  # noqa: PTH118 - names may hold bytes that are not UTF-8
+            path = os.path.join(parent, name)  # noqa: PTH118 - names may hold bytes that are not UTF-8
             reason = _unhashable_reason(path, name)
             if reason:
                 found.append((printable(os.path.relpath(path, folder)), reason))
@@ -91,7 +91,7 @@ def _unhashable_reason(path: str, name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """`name` with whatever cannot be printed or encoded as UTF-8 escaped by backslashes; unequal names stay unequal."""
+    """Escape by backslashes what cannot be printed or encoded as UTF-8; unequal names stay unequal."""
     return "".join(map(_printable_character, name))
 
 
@@ -106,7 +106,7 @@ def _printable_character(character: str) -> str:
 
 
 def _enter(walk: _Walk, folder: Path, top: str) -> None:
-    """Walk the real folders from `top` down, `top` relative to `folder`; links to folders are kept for later."""
+    """Walk the real folders from `top` down, `top` relative to `folder`; links to folders are queued."""
     pending = [top]
     while pending:
         relative = pending.pop()

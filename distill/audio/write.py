@@ -1,4 +1,4 @@
-"""Writing sounds: 16-bit files through soundfile, atomically."""
+"""Writing of audio files through soundfile, atomically."""
 
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ _FORMATS: dict[str, tuple[str, str]] = {
 
 
 def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
-    """Write mono samples `[N]` in [-1, 1]; what lies beyond is clipped. Raises AudioError."""
+    """Write mono samples `[N]`, clipped to [-1, 1], in 16 bits where `kind` has them. Raises AudioError."""
     container, subtype = _FORMATS[kind]
     try:
         with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""The codec: model, quantizer, search, fitting, losses, data, training, artefact, and the weights that ship."""
+"""The codec: model, quantizers, search, fitting, losses, data, training, artefact and pretrained weights."""
 
 from typing import TYPE_CHECKING
 

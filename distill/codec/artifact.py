@@ -1,4 +1,4 @@
-"""`artifacts/vqvae`: a trained codec on disk."""
+"""The codec's artefact on disk, `artifacts/vqvae`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from distill.training.artifact import WEIGHTS, load_config
 
 
 class CodecArtifact(Settings):
-    """`artifacts/vqvae/config.json`."""
+    """Fields of `artifacts/vqvae/config.json`."""
 
     architecture: VQVAEArchitecture
     training: VQVAEConfig
@@ -25,6 +25,6 @@ class CodecArtifact(Settings):
 
 
 def load_codec(folder: Path) -> tuple[VQVAE, CodecArtifact]:
-    """Read `artifacts/vqvae`, on the CPU, in eval mode. Raises ArtifactError."""
+    """Load the codec of `artifacts/vqvae` on the CPU, in eval mode. Raises ArtifactError."""
     config = load_config(folder, CodecArtifact)
     return load_weights(folder / WEIGHTS, VQVAE(config.architecture)), config

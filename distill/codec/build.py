@@ -1,4 +1,4 @@
-"""A codec as it is before it is fitted to a corpus."""
+"""Construction of a codec that is not yet fitted to a corpus."""
 
 import torch
 
@@ -9,11 +9,14 @@ from distill.errors import ParamsError
 from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed
 
-DEAD_CODE_SHARE = 0.2
+DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
-    """A codec not yet fitted to the corpus: weights drawn from `seed`, with `warm` a practised decoder. Raises ParamsError."""
+    """Build a codec that is not yet fitted to a corpus.
+
+    Weights are drawn from `seed`; with `warm` the decoder gets pretrained weights where they fit. Raises ParamsError.
+    """
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
         raise ParamsError(
@@ -29,7 +32,6 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
         num_layers=config.num_layers,
         quantizer=config.quantizer,
     )
-    # Of how many latents of a batch a codeword must be the nearest, on average, not to be replaced: a fifth of its share.
     frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
     threshold = DEAD_CODE_SHARE * frames / config.codebook_size if config.encoder_rate else 0.0
     with torch.random.fork_rng(devices=[]):

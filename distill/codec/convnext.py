@@ -6,52 +6,51 @@ from torch import Tensor, nn
 from distill.codec.packing import mask_gaps
 
 KERNEL_SIZE = 7
-FEW_STEPS = 64  # of all sounds in a call together
+MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster
 
 
-def over_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """`[B, T, inputs]` through a convolution over T to `[B, T, outputs]`.
+def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Convolution over T of `[B, T, inputs]` to `[B, T, outputs]`.
 
-    As a picture of height 1 with the channels last it needs no copies: two to three times as fast, forward and back. Of
-    a few steps a matrix product is made.
+    As an image of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
     """
-    if conv.groups == 1 and x.shape[0] * x.shape[1] <= FEW_STEPS and not torch.is_grad_enabled():
+    if conv.groups == 1 and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS and not torch.is_grad_enabled():
         margin = KERNEL_SIZE // 2
-        heard = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
-        return nn.functional.linear(heard, conv.weight.flatten(1), conv.bias)
-    picture = x.transpose(1, 2)[:, :, None]
+        windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
+        return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
+    image = x.transpose(1, 2)[:, :, None]
     y = nn.functional.conv2d(
-        picture, conv.weight[:, :, None], conv.bias, padding=(0, KERNEL_SIZE // 2), groups=conv.groups
+        image, conv.weight[:, :, None], conv.bias, padding=(0, KERNEL_SIZE // 2), groups=conv.groups
     )
     return y[:, :, 0].transpose(1, 2)
 
 
 class Pointwise(nn.Linear):
-    """Linear layer whose product is of a given precision. Without a gradient it keeps its weights in that precision.
+    """Linear layer in a given precision, with its converted weights cached where no gradient is needed.
 
-    Converted at every call, as autocast does, they take longer than the product itself when a sound is short.
+    To convert them at every call, as autocast does, takes longer than the product itself when a sound is short.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs)
-        self._kept: tuple[object, Tensor, Tensor] | None = None
+        self._cache: tuple[object, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """`[..., inputs]` to `[..., outputs]` in `dtype`."""
+        """Product `[..., outputs]` of `[..., inputs]`, in `dtype`."""
         if torch.is_grad_enabled() or dtype == self.weight.dtype:
             return nn.functional.linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
         return nn.functional.linear(x.to(dtype), *self._converted(dtype))
 
     def _converted(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        # Every write to a tensor counts up its version, a move to a device changes its place.
+        # Every write to a tensor counts up its version, a move to a device its address.
         state = (dtype, *((tensor.data_ptr(), tensor._version) for tensor in (self.weight, self.bias)))
-        if self._kept is None or self._kept[0] != state:
-            self._kept = (state, self.weight.to(dtype), self.bias.to(dtype))
-        return self._kept[1:]
+        if self._cache is None or self._cache[0] != state:
+            self._cache = (state, self.weight.to(dtype), self.bias.to(dtype))
+        return self._cache[1:]
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, LayerNorm, pointwise MLP of three times the width, scaled residual."""
+    """ConvNeXt block: depthwise convolution, LayerNorm, MLP of three times the width, layer scale, residual."""
 
     def __init__(self, width: int, dropout: float, scale: float) -> None:
         super().__init__()
@@ -63,19 +62,20 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`, fp32; the MLP in `dtype`."""
-        y = self.expand(self.norm(over_time(x, self.depthwise)), dtype)
+        """Hidden states `[B, T, D]` of `[B, T, D]`, fp32; the MLP in `dtype`."""
+        y = self.expand(self.norm(convolve_time(x, self.depthwise)), dtype)
         y = nn.functional.gelu(y)
         if self.training and self.dropout.p:
-            # Channels drop out for a whole crop: to draw single values took as long as both layers.
+            # Whole channels of a crop drop out: to draw single values took as long as both layers.
             y = y * self.dropout(y.new_ones(len(y), 1, y.shape[2]))
         return torch.addcmul(x, self.scale, self.contract(y, dtype).float())
 
 
 class ConvNeXtStack(nn.Module):
-    """Input convolution, `num_layers` blocks and a final norm. `context` steps each side decide one output step.
+    """ConvNeXt backbone: input convolution, `num_layers` blocks and a final norm.
 
-    Of autocast's precision are the blocks' MLPs: only they gain, convolutions and norms are faster and safer in fp32.
+    `context` is the receptive field in steps to each side. Under autocast only the blocks' MLPs have its precision:
+    convolutions and norms are faster and safer in fp32.
     """
 
     def __init__(self, inputs: int, width: int, num_layers: int, dropout: float) -> None:
@@ -87,11 +87,11 @@ class ConvNeXtStack(nn.Module):
         self.context = (KERNEL_SIZE // 2) * (num_layers + 1)
 
     def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
-        """`[B, T, inputs]` to `[B, T, width]`, fp32. Where `inside` `[T]` is 0 and not 1 nothing is heard, as beyond the ends."""
+        """Hidden states `[B, T, width]` of `[B, T, inputs]`, fp32. Steps where `inside` `[T]` is 0 count as padding."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):
-            x = self.norm(over_time(mask_gaps(x, inside), self.embed))
+            x = self.norm(convolve_time(mask_gaps(x, inside), self.embed))
             for block in self.blocks:
                 x = block(mask_gaps(x, inside), dtype)
             y: Tensor = self.final_norm(x)

@@ -1,4 +1,4 @@
-"""Audio of a corpus as the codec's training sees it: random crops to learn from, fixed pieces to be judged on."""
+"""Audio for the codec's training: random crops to train on, fixed pieces to validate on."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,14 +11,14 @@ from distill.audio.corpus import Corpus, CorpusEntry
 from distill.seeds import Stream, derive_seed
 
 GAIN_RANGE = (0.5, 1.2)
-SHORTEST_SHARE = 0.25  # a recording is drawn as if it had at least this share of a crop
+SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
 
 
 class CropSampler:
-    """Batches of random crops `[B, N]`: recordings drawn by length, random start, gain and polarity.
+    """Sampler of batches of random crops `[B, N]`: recordings drawn by length; random start, speed, gain and polarity.
 
-    Short recordings follow one another until a crop is full: padded with silence, it would mostly teach silence. Every
-    draw is a function of (seed, epoch, step).
+    Short recordings are joined until a crop is full: with padding, crops would be mostly silence. Every batch is a
+    function of (seed, epoch, step).
     """
 
     def __init__(self, corpus: Corpus, entries: Sequence[CorpusEntry], batch_size: int, crop: int, seed: int) -> None:
@@ -30,7 +30,7 @@ class CropSampler:
         self.weights = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
-        """The crops of one epoch from step `skip` on."""
+        """Batches `[B, N]` of one epoch from step `skip` on."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             yield torch.stack([self._crop(generator) for _ in range(self.batch_size)])
@@ -50,19 +50,19 @@ class CropSampler:
         return crop
 
 
-def fixed_pieces(corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, most: int) -> Tensor:
-    """At most `most` pieces `[n, crop]` of the recordings laid end to end, spread evenly over them; the last is padded."""
+def fixed_pieces(corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, max_pieces: int) -> Tensor:
+    """At most `max_pieces` pieces `[n, crop]` of the joined recordings, evenly spaced; the last is zero-padded."""
     ends = np.cumsum([entry.samples for entry in entries])
     count = -(-int(ends[-1]) // crop)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    chosen = np.unique(np.linspace(0, count - 1, min(count, max_pieces)).round().astype(int))
     pieces = torch.zeros(len(chosen), crop)
-    for row, number in enumerate(chosen.tolist()):
-        position, stop = number * crop, min((number + 1) * crop, int(ends[-1]))
+    for row, piece in enumerate(chosen.tolist()):
+        position, stop = piece * crop, min((piece + 1) * crop, int(ends[-1]))
         while position < stop:
             index = int(np.searchsorted(ends, position, side="right"))
             entry, offset = entries[index], position - int(ends[index] - entries[index].samples)
             length = min(stop - position, entry.samples - offset)
-            place = position - number * crop
-            pieces[row, place : place + length] = waveform(corpus, entry, offset, length)
+            target = position - piece * crop
+            pieces[row, target : target + length] = waveform(corpus, entry, offset, length)
             position += length
     return pieces

@@ -1,89 +1,96 @@
-"""Codebooks and kernels fitted to latents: k-means, and least squares for codewords that overlap in time."""
+"""Codebooks and kernels fitted to latents: k-means, and least squares for codewords that overlap in time.
+
+Shapes as in `distill.codec.search`.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from distill.codec.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, around, identity_kernel
+from distill.codec.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, frame_windows, identity_kernel
 
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together
-MAX_FITTED_WORDS = 2048  # more are not fitted together: memory grows with their square
-KERNEL_RIDGE = 0.02  # of the words' energy on squared weights: in doubt a kernel is wide
+MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
+KERNEL_RIDGE = 0.02  # of the codewords' energy on squared weights: in doubt a kernel is wide
 
 
-def fitted_kernel(words: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Tensor:
-    """The symmetric kernel of sum 1 with which words `[n, D]` come nearest to rows `[n, D]`, component by component."""
-    near = around(words)
-    # What a weight for the frames so far off adds, when the middle gives up as much.
-    parts = [near[..., REACH - offset] + near[..., REACH + offset] - 2 * words for offset in range(1, reach + 1)]
+def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Tensor:
+    """Fit a symmetric kernel `[KERNEL_FRAMES, D]` of sum 1 by ridge regression, component by component.
+
+    With it the overlapping codewords `[n, D]` come nearest to rows `[n, D]`. `inside` `[n]` is False in gaps.
+    """
+    windows = frame_windows(codewords)
+    # Effect of a weight for the frames so far off, when the middle gives up as much.
+    parts = [
+        windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords for offset in range(1, reach + 1)
+    ]
     stacked = (torch.stack(parts) * inside[:, None]).double()  # [reach, n, D]
     gram = torch.einsum("ind,jnd->dij", stacked, stacked)
-    pull = torch.einsum("ind,nd->di", stacked, (rows - words).double())
-    ridge = KERNEL_RIDGE * (words * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
+    moments = torch.einsum("ind,nd->di", stacked, (rows - codewords).double())
+    ridge = KERNEL_RIDGE * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
     gram += 4 * ridge[:, :, None]  # the middle is 1 - 2 x the others' sum
     gram.diagonal(dim1=1, dim2=2).add_(2 * ridge)
-    pull += 2 * ridge
-    side = torch.linalg.solve(gram, pull).float().T  # [reach, D]
-    kernel = identity_kernel(words.shape[1]).to(words.device)
+    moments += 2 * ridge
+    side = torch.linalg.solve(gram, moments).float().T  # [reach, D]
+    kernel = identity_kernel(codewords.shape[1]).to(codewords.device)
     kernel[REACH] -= 2 * side.sum(dim=0)
     for offset in range(1, reach + 1):
         kernel[REACH - offset] = kernel[REACH + offset] = side[offset - 1]
     return kernel
 
 
-def fitted_codebooks(books: Tensor, codes: Tensor, rows: Tensor, inside: Tensor, kernel: Tensor) -> Tensor:
-    """The codebooks `[Q, V, D]` with which the given codes `[n, Q]` come nearest to rows `[n, D]`, all fitted together.
+def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Tensor, kernel: Tensor) -> Tensor:
+    """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
 
-    Every codeword is held where it is as if by `FIT_WEIGHT` latents, so that rare ones do not follow single frames.
+    A ridge of `FIT_WEIGHT` latents holds every codeword where it is, so that rare ones do not follow single frames.
+    `inside` `[n]` is False in gaps. More than `MAX_FITTED_CODEWORDS` codewords are returned as they are.
     """
-    levels, size, width = books.shape
-    words = books.flatten(0, 1)
-    if len(words) > MAX_FITTED_WORDS:
-        return books
-    numbers = torch.where(inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1)
-    heard = nn.functional.pad(numbers, (0, 0, REACH, REACH), value=-1)
-    heard = heard.unfold(0, KERNEL_FRAMES, 1)[inside]  # [rows inside, Q, KERNEL_FRAMES] numbers of words, -1 for none
-    wanted = rows[inside]
-    pulls = [_totals(heard[..., offset], wanted, len(words)) for offset in range(KERNEL_FRAMES)]
+    levels, size, width = codebooks.shape
+    codewords = codebooks.flatten(0, 1)
+    if len(codewords) > MAX_FITTED_CODEWORDS:
+        return codebooks
+    indices = torch.where(inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1)
+    windows = nn.functional.pad(indices, (0, 0, REACH, REACH), value=-1)
+    windows = windows.unfold(0, KERNEL_FRAMES, 1)[inside]  # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
+    targets = rows[inside]
+    totals = [_totals(windows[..., offset], targets, len(codewords)) for offset in range(KERNEL_FRAMES)]
     pairs = [(i, j) for i in range(KERNEL_FRAMES) for j in range(i, KERNEL_FRAMES)]
-    met = {(i, j): _meetings(heard[..., i], heard[..., j], len(words)) for i, j in pairs}
-    together = [counts if i == j else counts + counts.T for (i, j), counts in met.items()]
-    fitted = torch.empty_like(words)
+    one_sided = {(i, j): _cooccurrences(windows[..., i], windows[..., j], len(codewords)) for i, j in pairs}
+    cooccurrences = [counts if i == j else counts + counts.T for (i, j), counts in one_sided.items()]
+    fitted = torch.empty_like(codewords)
     for component in range(width):
         weights = kernel[:, component].tolist()
-        gram = torch.zeros_like(together[0])
-        for (i, j), counts in zip(pairs, together, strict=True):
+        gram = torch.zeros_like(cooccurrences[0])
+        for (i, j), counts in zip(pairs, cooccurrences, strict=True):
             gram.add_(counts, alpha=weights[i] * weights[j])
-        pull = torch.stack([weight * part[:, component] for weight, part in zip(weights, pulls, strict=True)]).sum(
-            dim=0
-        )
-        missing = pull - gram @ words[:, component]
+        weighted = [weight * part[:, component] for weight, part in zip(weights, totals, strict=True)]
+        residual = torch.stack(weighted).sum(dim=0) - gram @ codewords[:, component]
         gram.diagonal().add_(FIT_WEIGHT)
-        step = torch.cholesky_solve(missing[:, None], torch.linalg.cholesky(gram))
-        fitted[:, component] = words[:, component] + step[:, 0]
-    return fitted.reshape(books.shape)
+        step = torch.cholesky_solve(residual[:, None], torch.linalg.cholesky(gram))
+        fitted[:, component] = codewords[:, component] + step[:, 0]
+    return fitted.reshape(codebooks.shape)
 
 
-def _totals(numbers: Tensor, rows: Tensor, words: int) -> Tensor:
-    """For each word the sum of the rows `[n, D]` that hear it, `[words, D]`, from numbers of words `[n, Q]`."""
-    totals = rows.new_zeros(words, rows.shape[1])
-    for level in numbers.unbind(dim=1):
+def _totals(indices: Tensor, rows: Tensor, count: int) -> Tensor:
+    """For each of `count` codewords the sum of the rows `[n, D]` whose indices `[n, Q]` name it, `[count, D]`."""
+    totals = rows.new_zeros(count, rows.shape[1])
+    for level in indices.unbind(dim=1):
         totals.index_add_(0, level[level >= 0], rows[level >= 0])
     return totals
 
 
-def _meetings(some: Tensor, others: Tensor, words: int) -> Tensor:
-    """How often a row hears a word of `some` `[n, Q]` and one of `others`, `[words, words]`."""
-    known = (some[:, 0] >= 0) & (others[:, 0] >= 0)
-    pairs = some[known][:, :, None] * words + others[known][:, None]
-    return torch.bincount(pairs.flatten(), minlength=words * words).reshape(words, words).float()
+def _cooccurrences(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """How often a codeword of `first` `[n, Q]` and one of `second` are in the same row, `[count, count]`."""
+    present = (first[:, 0] >= 0) & (second[:, 0] >= 0)
+    pairs = first[present][:, :, None] * count + second[present][:, None]
+    return torch.bincount(pairs.flatten(), minlength=count * count).reshape(count, count).float()
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]` and the nearest one to each point `[n]`.
 
-    A cluster that runs empty restarts at the point that its centre serves worst. With fewer distinct points than
+    A cluster that runs empty restarts at the point that is farthest from its centre. With fewer distinct points than
     clusters the spare centres repeat points.
     """
     centres = _plus_plus(points, clusters, generator)
@@ -94,8 +101,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[T
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
         empty = (counts == 0).nonzero()[:, 0]
         if len(empty):
-            worst = distances.topk(min(len(empty), len(points))).indices
-            centres[empty[: len(worst)]] = points[worst]
+            farthest = distances.topk(min(len(empty), len(points))).indices
+            centres[empty[: len(farthest)]] = points[farthest]
     return centres, _nearest(points, centres)[1]
 
 
@@ -106,6 +113,7 @@ def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plus_plus(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """First centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007)."""
     if len(points) > SEED_POINTS * clusters:
         points = points[torch.randperm(len(points), generator=generator)[: SEED_POINTS * clusters]]
     first = int(torch.randint(len(points), (1,), generator=generator))

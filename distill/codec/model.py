@@ -1,8 +1,10 @@
 """The codec: waveform to log-mel frames to latents to residual codes, and back through a learnt inverse STFT.
 
-It starts where a codec without a network ends. The encoder is a principal component projection of log-mel frames,
-weighted as the loss weighs them, plus a learnt residual that begins at zero; the decoder takes the magnitude that the
+Training refines a codec without networks. The encoder is a principal component projection of log-mel frames, weighted
+as the loss weighs them, plus a learnt residual that is initialised to zero. The decoder takes the magnitude that the
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase.
+
+Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent size.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distill.codec.convnext import ConvNeXtStack
-from distill.codec.packing import Row, gaps, runs
+from distill.codec.packing import PackedRow, inside_mask, runs
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.residual_vq import PlainResidualQuantizer
 from distill.codec.search import REACH
@@ -21,8 +23,8 @@ from distill.codec.spectral import LOG_FLOOR, FrameFeatures, InverseSTFT, Spectr
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 ENCODER_LAYERS = 2
-CHUNK_FRAMES = 512  # code frames in flight at once, of a long sound or of several short ones: 11 s at 24 kHz
-HOPS_AT_ONCE = 256  # whose spectra are made at once: more do not fit a processor's cache
+CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
+HOPS_AT_ONCE = 256  # hops whose spectra are computed at once: more do not fit a processor's cache
 COARSE_WEIGHT, FINE_WEIGHT = 4.0, 2.0  # shares of the two spectrograms in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
@@ -30,9 +32,9 @@ MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops
 
 
 class CodecShape(Settings):
-    """What, with the spectrogram, decides the shape of every tensor of the codec.
+    """Sizes that, with the spectrogram, decide the shape of every tensor of the codec.
 
-    Where the quantizer is the usual one JSON does not name it: files written before there was a choice do not either.
+    JSON leaves out the default quantizer, as files written before there was a choice do.
     """
 
     codebook_size: CodebookSize
@@ -44,19 +46,19 @@ class CodecShape(Settings):
 
 
 class VQVAEArchitecture(CodecShape):
-    """What decides the shape of every tensor of the codec."""
+    """Spectrogram and sizes: they decide the shape of every tensor of the codec."""
 
     spectrogram: SpectrogramConfig
 
     @property
     def parameters(self) -> int:
-        """At least so many weights has a codec of this shape."""
+        """Lower bound of the number of weights."""
         tables = (2 * self.num_quantizers * self.codebook_size + self.spectrogram.features) * self.latent_size
         return tables + (6 * self.num_layers * self.hidden_size + self.spectrogram.n_fft) * self.hidden_size
 
 
 class VQVAEOutput(NamedTuple):
-    """`audio` `[B, N]`, `codes` `[B, F, Q]`, `commit_loss` scalar."""
+    """Reconstruction `audio` `[B, N]`, `codes` `[B, F, Q]` and scalar `commit_loss`."""
 
     audio: Tensor
     codes: Tensor
@@ -64,8 +66,10 @@ class VQVAEOutput(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """Residual-VQ codec of mono sound. `dropout`, `ema_decay` and
-    `dead_code_threshold` (of `PlainResidualQuantizer`) act in training mode only."""
+    """Residual-VQ codec of mono sound.
+
+    `dropout`, `ema_decay` and `dead_code_threshold` (of `PlainResidualQuantizer`) act in training mode only.
+    """
 
     def __init__(
         self,
@@ -105,36 +109,36 @@ class VQVAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.head.weight.device
 
     def forward(self, audio: Tensor) -> VQVAEOutput:
-        """Reconstruct `[B, N]`, N a multiple of `samples_per_frame`."""
+        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`."""
         margin = self.spectrogram.margin
         latents = self.latents(nn.functional.pad(audio, (margin, margin)))
         quantized = self.quantizer(latents)
         return VQVAEOutput(self.synthesise(quantized.latents), quantized.codes, quantized.commit_loss)
 
     def features(self, audio: Tensor) -> Tensor:
-        """`[B, margin + F * samples_per_frame + margin]` samples to log-mel features `[B, F, features]`."""
+        """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         with torch.autocast(audio.device.type, enabled=False):
             return cast(Tensor, self.frame_features(audio.float()))
 
     def project(self, features: Tensor) -> Tensor:
-        """Features `[..., features]` to their weighted principal components `[..., D]`."""
+        """Weighted principal components `[..., D]` of features `[..., features]`."""
         weighted = (features - cast(Tensor, self.mean)) * cast(Tensor, self.weights)
         latents: Tensor = weighted @ cast(Tensor, self.components)
         return latents
 
     def unproject(self, latents: Tensor) -> Tensor:
-        """Latents `[..., D]` to the features `[..., features]` they stand for."""
+        """Features `[..., features]` of latents `[..., D]`: the inverse of `project`, up to the components left out."""
         weighted = latents @ cast(Tensor, self.components).T
         return weighted / cast(Tensor, self.weights) + cast(Tensor, self.mean)
 
     def latents(self, audio: Tensor, inside: Tensor | None = None) -> Tensor:
-        """`[B, margin + F * samples_per_frame + margin]` samples to latents `[B, F, D]` before quantisation.
+        """Latents `[B, F, D]` before quantisation of samples `[B, margin + F * samples_per_frame + margin]`.
 
-        Where `inside` `[F]` is 0 and not 1 is a gap between sounds.
+        `inside` `[F]` is 0 in gaps between sounds and 1 elsewhere.
         """
         features = self.features(audio)
         residual = self.to_latent(self.encoder(features - CENTRE, inside))
@@ -142,34 +146,34 @@ class VQVAE(nn.Module):
             latents: Tensor = self.project(features) + residual.float()
         return latents
 
-    def synthesise(self, latents: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """Latents `[B, F, D]` to samples `[B, F * samples_per_frame]`; `numbers` as for `decode_features`."""
+    def synthesise(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Samples `[B, F * samples_per_frame]` of latents `[B, F, D]`; `positions` as for `decode_features`."""
         with torch.autocast(latents.device.type, enabled=False):
             features = self.unproject(latents.float())
-        return self.decode_features(features, numbers)
+        return self.decode_features(features, positions)
 
-    def decode_features(self, features: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """Log-mel features `[B, F, features]` to samples `[B, F * samples_per_frame]`.
+    def decode_features(self, features: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Samples `[B, F * samples_per_frame]` of log-mel features `[B, F, features]`.
 
-        `numbers` `[F]` are the frames' numbers in their sound, from 0 on if None, and -1 in gaps between sounds.
+        `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
         """
         stack = self.spectrogram.stack
-        inside = None if numbers is None else gaps(numbers.repeat_interleave(stack))
-        if numbers is None:
-            numbers = torch.arange(features.shape[1], device=features.device)
+        inside = None if positions is None else inside_mask(positions.repeat_interleave(stack))
+        if positions is None:
+            positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
             log_mel, fine = self.frame_features.by_hop(features)
             inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         with torch.autocast(features.device.type, enabled=False):
-            hops = (numbers[:, None] * stack + torch.arange(stack, device=numbers.device)).flatten()
+            hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             advance = cast(Tensor, self.phase_advance)[hops % 4]
             parts = zip(*(x.split(HOPS_AT_ONCE, dim=-2) for x in (log_mel, hidden, advance)), strict=True)
             windows = [self._windows(*part) for part in parts]
             return self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
 
     def _windows(self, log_mel: Tensor, hidden: Tensor, advance: Tensor) -> Tensor:
-        """What the inverse transform adds up. All in fp32: in bf16 a phase would be rounded to a hundredth of a turn."""
+        """Windows `[B, T, n_fft]` to overlap-add. In fp32: bf16 would round a phase to a hundredth of a cycle."""
         base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
         magnitude, phase = self.head(hidden).chunk(2, dim=-1)
         phase = phase + advance
@@ -178,18 +182,18 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Samples `[B, N]` of any length to codes `[B, frames_for(N), Q]`; chunked, with the result of one piece."""
+        """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` bounds memory, not the result."""
         return self.encode_from(lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
 
     @torch.no_grad()
     def encode_from(self, read: Callable[[int, int], Tensor], samples: int, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Codes `[B, frames_for(samples), Q]` of what `read(start, stop)` gives piece by piece, `[B, stop - start]`.
+        """Codes `[B, frames_for(samples), Q]` of audio that `read(start, stop)` returns in pieces `[B, stop - start]`.
 
-        Memory does not grow with `samples` but by the result.
+        Memory grows with the result alone.
         """
         margin, step = self.spectrogram.margin, self.spectrogram.samples_per_frame
         frames, context = self.spectrogram.frames_for(samples), self.quantizer.search_context
-        # Made once and filled: pieces kept between tensors that come and go would leave holes in memory.
+        # Allocated once and filled: pieces kept between short-lived tensors would fragment memory.
         codes = torch.empty(0, dtype=torch.int64)
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
@@ -199,43 +203,43 @@ class VQVAE(nn.Module):
             piece = read(max(0, begin), min(samples, end))
             piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
             latents = self.latents(piece)[:, searched - first : until - first]
-            numbers = torch.arange(searched, until, device=latents.device)
-            found = self.quantizer.search(latents, numbers)
+            positions = torch.arange(searched, until, device=latents.device)
+            found = self.quantizer.search(latents, positions)
             if not start:
                 codes = found.new_empty(len(found), frames, found.shape[2])
             codes[:, start:stop] = found[:, start - searched : stop - searched]
         return codes
 
     def encode_each(self, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Codes `[F, Q]` of every sound `[N]` in order, short ones together."""
+        """Codes `[F, Q]` of every sound `[N]`, in order; short ones are packed."""
         for run in runs(((self.spectrogram.frames_for(len(sound)), sound) for sound in sounds), CHUNK_FRAMES):
             yield from self.encode_together(run) if len(run) > 1 else self.encode(run[0][None].to(self.device))
 
     def decode_each(self, codes: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]` in order, short ones together."""
+        """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed."""
         for run in runs(((len(one), one) for one in codes), CHUNK_FRAMES):
             yield from self.decode_together(run) if len(run) > 1 else self.decode(run[0][None].to(self.device))
 
     @torch.no_grad()
     def encode_together(self, sounds: Sequence[Tensor]) -> list[Tensor]:
-        """Codes `[F, Q]` of each of several sounds `[N]`, as if each were coded alone, in one pass over all of them."""
-        row = Row([self.spectrogram.frames_for(len(sound)) for sound in sounds])
-        margin, numbers = self.spectrogram.margin, row.numbers.to(self.device)
-        audio = row.lay(sounds, self.spectrogram.samples_per_frame).to(self.device)
-        latents = self.latents(nn.functional.pad(audio, (margin, margin)), gaps(numbers))
-        return row.take(self.quantizer.search(latents, numbers))
+        """Codes `[F, Q]` of each of several sounds `[N]`, equal to those of each alone, in one pass."""
+        row = PackedRow([self.spectrogram.frames_for(len(sound)) for sound in sounds])
+        margin, positions = self.spectrogram.margin, row.positions.to(self.device)
+        audio = row.pack(sounds, self.spectrogram.samples_per_frame).to(self.device)
+        latents = self.latents(nn.functional.pad(audio, (margin, margin)), inside_mask(positions))
+        return row.unpack(self.quantizer.search(latents, positions))
 
     @torch.no_grad()
     def decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
-        """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, as if each were decoded alone."""
-        row = Row([len(one) for one in codes])
-        numbers = row.numbers.to(self.device)
-        latents = self.quantizer.decode(row.lay(codes).to(self.device), gaps(numbers))
-        return row.take(self.synthesise(latents, numbers), self.spectrogram.samples_per_frame)
+        """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, in one pass."""
+        row = PackedRow([len(one) for one in codes])
+        positions = row.positions.to(self.device)
+        latents = self.quantizer.decode(row.pack(codes).to(self.device), inside_mask(positions))
+        return row.unpack(self.synthesise(latents, positions), self.spectrogram.samples_per_frame)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Codes `[B, F, Q]` to samples `[B, F * samples_per_frame]`, at memory that does not grow with F but by the result."""
+        """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
         frames, step = codes.shape[1], self.spectrogram.samples_per_frame
         overlap = self.spectrogram.n_fft // self.spectrogram.hop_length
         context = -(-(self.decoder.context + overlap) // self.spectrogram.stack)
@@ -263,7 +267,7 @@ class VQVAE(nn.Module):
 
 
 def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
-    """What each feature is multiplied by before projection: mean square 1."""
+    """Weight of each feature in the projection, `[features]`, of mean square 1."""
     coarse = spectrogram.stack * spectrogram.n_mels
     fine = spectrogram.features - coarse
     shares = torch.tensor([COARSE_WEIGHT / coarse] * coarse + [FINE_WEIGHT / fine] * fine)
@@ -271,10 +275,10 @@ def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
 
 
 def _phase_advance(bins: int) -> Tensor:
-    """How far each bin's centre frequency has turned at spectrogram frames 0 to 3, `[4, bins]`; then it repeats.
+    """Phase of each bin's centre frequency at spectrogram frames 0 to 3, `[4, bins]` in radians; then it repeats.
 
-    A hop is a quarter of the window, so bin k turns by k quarters a frame; k halves more put a pulse in the middle
-    of its window, where it is loudest. The network only adds what differs: a convolution that sees a steady tone
-    cannot count frames, and without this would freeze its phase.
+    A hop is a quarter of the window, so the phase of bin k advances by k quarters of a cycle a frame. k halves more put
+    a pulse in the middle of its window, where it is loudest. The network predicts the difference: a convolution over a
+    steady tone cannot count frames, and without this its phase would stand still.
     """
     return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)

@@ -1,4 +1,4 @@
-"""Held-out recordings as they are and as the codec gives them back: before training, at its best and at the end."""
+"""Previews: held-out recordings and their reconstructions before training, at the best epoch and at the last."""
 
 import copy
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ TITLES = {
 
 
 class CodecPreviews:
-    """Collects the sounds moment by moment, in the order of `TITLES`, and writes those there are."""
+    """Collect reconstructions at the moments of training that `TITLES` names, and write those there are."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -34,35 +34,35 @@ class CodecPreviews:
         self._sounds: dict[str, list[NDArray[np.float32]]] = {}  # moment to one sound `[N]` for each recording
 
     def start(self, codec: VQVAE, held_out: Sequence[CorpusEntry]) -> None:
-        """Choose the recordings and keep what the untrained codec makes of them."""
+        """Choose the recordings and keep the untrained codec's reconstructions."""
         self._entries = held_out[:: max(1, len(held_out) // PREVIEWS)][:PREVIEWS]
         longest = int(PREVIEW_SECONDS * self._corpus.sample_rate)
         audio = [waveform(self._corpus, entry, 0, min(entry.samples, longest)) for entry in self._entries]
         self._sounds["original"] = [samples.numpy() for samples in audio]
-        self._take("start", codec)
+        self._reconstruct("start", codec)
 
     def finish(self, training: CodecTraining) -> None:
-        """Keep what the best and the last weights make of them."""
-        self._take("best", training.model)
+        """Keep the reconstructions with the best and with the last weights."""
+        self._reconstruct("best", training.model)
         last = copy.deepcopy(training.model)
         last.load_state_dict(training.result.last_tensors)
-        self._take("end", last)
+        self._reconstruct("end", last)
 
     def write(self, folder: Path) -> None:
-        """Write `preview_<n>_<moment>.wav` and one picture a recording, its rows the moments."""
+        """Write `preview_<n>_<moment>.wav`, and for each recording an image of spectrograms, a row for each moment."""
         rate = self._corpus.sample_rate
         for number, entry in enumerate(self._entries):
-            sounds = {moment: takes[number] for moment, takes in self._sounds.items()}
+            sounds = {moment: parts[number] for moment, parts in self._sounds.items()}
             for moment, samples in sounds.items():
                 write_audio(folder / f"preview_{number}_{moment}.wav", samples, rate)
             rows = [(TITLES[moment].format(path=entry.path), samples) for moment, samples in sounds.items()]
             write_spectrograms(folder / f"preview_{number}.png", rows, rate)
 
-    def _take(self, moment: str, codec: VQVAE) -> None:
-        self._sounds[moment] = [_through(codec, samples) for samples in self._sounds["original"]]
+    def _reconstruct(self, moment: str, codec: VQVAE) -> None:
+        self._sounds[moment] = [_reconstruction(codec, samples) for samples in self._sounds["original"]]
 
 
-def _through(codec: VQVAE, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Samples `[N]` to codes and back."""
+def _reconstruction(codec: VQVAE, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Samples `[N]` encoded and decoded."""
     audio = codec.decode(codec.encode(torch.from_numpy(samples)[None]))
     return np.asarray(audio[0, : len(samples)].numpy())

@@ -1,10 +1,10 @@
 """Residual vector quantisation whose finer levels overlap in time.
 
-The first two levels code each frame by itself, so that equal frames get equal codes and a prior can foresee them. What
-they leave over is coded by the other levels together with the neighbouring frames: a codeword there sounds on in the
-frames around its own, weighted by a kernel, and codes are searched frame after frame, each given its neighbours. Steady
-sound, of which a plain quantiser says the same again and again, is described with the words of several frames: at equal
-bitrate 6 to 33 % less squared error (docs/decisions.md). In decoding the plain levels are smoothed by a kernel, too.
+The first two levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their
+residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
+around its own, weighted by a kernel, and each frame's codes are searched given its neighbours'. In steady sound, where
+a plain quantizer repeats the same codewords, several frames share theirs: at equal bitrate 6 to 33 % less squared error
+(docs/decisions.md). In decoding the sum of the plain levels is smoothed by a kernel, too.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from distill.codec.search import (
     SEARCH_CONTEXT,
     BeamSearch,
     identity_kernel,
-    lay_out,
+    join_sequences,
     overlap,
+    overlap_weights,
     overlapping_search,
-    sounding,
     sum_codewords,
 )
 
@@ -41,18 +41,18 @@ class Quantized(NamedTuple):
 
 
 class ResidualQuantizer(nn.Module):
-    """Q codebooks of V codewords; latents are coded as the sum of one codeword of each, the finer ones overlapping in time.
+    """Residual quantizer of Q codebooks of V codewords, whose finer levels overlap in time.
 
-    Codebooks move by exponential averages, in training mode only, and everything is fp32: under autocast the nearest
-    codeword is not reliably found. The gradient goes straight through.
+    Latents are coded as sums of one codeword a level. Codebooks move by exponential averages (van den Oord et al. 2017,
+    arXiv 1711.00937, appendix A.1), in training mode only. Everything is fp32: under autocast the nearest codeword is
+    not reliably found. The gradient is straight-through.
     """
 
     codebooks: Tensor  # [Q, V, D]
-    kernels: (
-        Tensor  # [2, KERNEL_FRAMES, D], of plain and finer levels: entry k weighs the words of frame t + k - REACH in t
-    )
+    # [2, KERNEL_FRAMES, D], of plain and finer levels: entry k weighs the codewords of frame t + k - REACH in frame t
+    kernels: Tensor
     counts: Tensor  # [Q, V], moving averages of how many latents have a codeword
-    sums: Tensor  # [Q, V, D], and of the sum of what they want of it
+    sums: Tensor  # [Q, V, D], moving averages of the sum of these latents' targets for it
 
     def __init__(self, latent_size: int, codebook_size: int, num_quantizers: int, ema_decay: float) -> None:
         super().__init__()
@@ -68,39 +68,41 @@ class ResidualQuantizer(nn.Module):
         return SEARCH_CONTEXT if self.num_quantizers > PLAIN_LEVELS else 0
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Quantise `[B, F, D]`. The commitment loss is the squared error of the whole stack, unweighted."""
+        """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             codes = self.search(latents.detach())
             quantized = self.decode(codes)
             commit_loss = (latents - quantized).square().mean()
             if self.training:
-                self._follow(latents.detach(), codes)
+                self._update_codebooks(latents.detach(), codes)
             return Quantized(latents + (quantized - latents).detach(), codes, commit_loss)
 
     @torch.no_grad()
-    def search(self, latents: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, Q]` of latents `[B, F, D]` whose numbers in their sound are `numbers` `[F]`, from 0 on if None.
+    def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Codes `[B, F, Q]` of latents `[B, F, D]` at `positions` `[F]` of their sound, 0 to F - 1 if None.
 
-        A frame's codes depend on its number and on `search_context` frames before and after it, on nothing else. Frames
-        with number -1 are gaps between sounds.
+        A frame's codes depend on its position and on `search_context` frames before and after it, on nothing else.
+        Frames at position -1 are gaps between sounds.
         """
         batch, frames, _ = latents.shape
-        rows, turns = lay_out(latents, numbers)
+        rows, turns = join_sequences(latents, positions)
         codes, inside = self._plain_search(rows, turns)
         if self.num_quantizers > PLAIN_LEVELS:
-            left = rows - overlap(self._plain(codes) * inside[:, None], self.kernels[0])
-            codes[:, PLAIN_LEVELS:] = overlapping_search(left, turns, self.codebooks[PLAIN_LEVELS:], self.kernels[1])
+            residual = rows - overlap(self._plain_sum(codes) * inside[:, None], self.kernels[0])
+            codes[:, PLAIN_LEVELS:] = overlapping_search(
+                residual, turns, self.codebooks[PLAIN_LEVELS:], self.kernels[1]
+            )
         return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, Q]` to latents `[B, F, D]`; `REACH` frames before and after it decide one.
+        """Latents `[B, F, D]` of codes `[B, F, Q]`; `REACH` frames before and after a frame decide its latent.
 
-        Where `inside` `[F]` is 0 and not 1 no codeword sounds.
+        `inside` `[F]` is 0 in gaps, whose codes are ignored, and 1 elsewhere.
         """
-        latents = overlap(mask_gaps(self._plain(codes), inside), self.kernels[0])
+        latents = overlap(mask_gaps(self._plain_sum(codes), inside), self.kernels[0])
         if self.num_quantizers > PLAIN_LEVELS:
-            latents = latents + overlap(mask_gaps(self._finer(codes), inside), self.kernels[1])
+            latents = latents + overlap(mask_gaps(self._finer_sum(codes), inside), self.kernels[1])
         return latents
 
     @torch.no_grad()
@@ -111,79 +113,79 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Fit codebooks to latents `[n, D]` each by itself, by k-means level after level; no codeword overlaps."""
+        """Fit codebooks to latents `[n, D]` by k-means, level after level; no codeword overlaps another frame."""
         residual = latents.float()
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level in range(self.num_quantizers):
             self.codebooks[level], assignment = kmeans(residual, self.codebook_size, generator)
-            self._count(level, assignment)
+            self._start_averages(level, assignment)
             residual = residual - self.codebooks[level][assignment]
 
     def _fit_overlap(self, pieces: Sequence[Tensor]) -> None:
-        """From what `fit_frames` gave on: kernels and finer codebooks by least squares, in turn with the search."""
-        laid = [lay_out(piece[None].float()) for piece in pieces]
-        rows, turns = torch.cat([rows for rows, _ in laid]), torch.cat([turns for _, turns in laid])
+        """After `fit_frames`: fit kernels and finer codebooks by least squares, in turn with the search."""
+        parts = [join_sequences(piece[None].float()) for piece in pieces]
+        rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
         codes, inside = self._plain_search(rows, turns)
-        plain = self._plain(codes) * inside[:, None]
+        plain = self._plain_sum(codes) * inside[:, None]
         self.kernels[0] = fitted_kernel(plain, rows, inside, PLAIN_REACH)
         if self.num_quantizers > PLAIN_LEVELS:
-            books, left = self.codebooks[PLAIN_LEVELS:], rows - overlap(plain, self.kernels[0])
+            codebooks, residual = self.codebooks[PLAIN_LEVELS:], rows - overlap(plain, self.kernels[0])
             finer = None
-            for number in range(FIT_ROUNDS):
-                finer = overlapping_search(left, turns, books, self.kernels[1], finer, rounds=1)
-                self.kernels[1] = fitted_kernel(sum_codewords(books, finer) * inside[:, None], left, inside, REACH)
-                if number:  # the first search knew no kernel
-                    books.copy_(fitted_codebooks(books, finer, left, inside, self.kernels[1]))
-            codes[:, PLAIN_LEVELS:] = overlapping_search(left, turns, books, self.kernels[1], finer, rounds=1)
+            for fit_round in range(FIT_ROUNDS):
+                finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
+                codewords = sum_codewords(codebooks, finer) * inside[:, None]
+                self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
+                if fit_round:  # the first search was without a kernel
+                    codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
+            codes[:, PLAIN_LEVELS:] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
         for level in range(self.num_quantizers):
-            self._count(level, codes[inside, level])
+            self._start_averages(level, codes[inside, level])
 
     def _plain_search(self, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `[n, Q]` of rows laid out, those of the plain levels searched and all others 0, and which rows are none of a gap's."""
+        """Codes `[n, Q]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""
         inside = turns >= 0
         codes = torch.zeros(len(rows), self.num_quantizers, dtype=torch.int64, device=rows.device)
         codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
         return codes, inside
 
-    def _count(self, level: int, chosen: Tensor) -> None:
-        """Begin a level's moving averages with how often each codeword was chosen."""
+    def _start_averages(self, level: int, chosen: Tensor) -> None:
+        """Start a level's moving averages with how often each codeword was chosen."""
         self.counts[level] = torch.bincount(chosen, minlength=self.codebook_size).clamp_min(1).float()
         self.sums[level] = self.codebooks[level] * self.counts[level][:, None]
 
-    def _plain(self, codes: Tensor) -> Tensor:
+    def _plain_sum(self, codes: Tensor) -> Tensor:
         return sum_codewords(self.codebooks[:PLAIN_LEVELS], codes[..., :PLAIN_LEVELS])
 
-    def _finer(self, codes: Tensor) -> Tensor:
+    def _finer_sum(self, codes: Tensor) -> Tensor:
         return sum_codewords(self.codebooks[PLAIN_LEVELS:], codes[..., PLAIN_LEVELS:])
 
     @torch.no_grad()
-    def _follow(self, latents: Tensor, codes: Tensor) -> None:
-        """One step of the moving averages.
+    def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:
+        """Advance the moving averages by one step, summed over all processes of a training.
 
-        A plain level's codeword goes towards the mean of what the other plain level leaves to it. The finer levels' go
-        where all together, moving at once, come nearer to what the plain ones leave. Several processes of a training
-        follow the latents of all of them.
+        A plain level's codeword moves towards the mean residual of the other plain level. The finer levels' codewords,
+        moving all at once, take a step down the residual of the plain ones.
         """
-        plain = self._plain(codes)
-        left = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
+        plain = self._plain_sum(codes)
+        errors = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
         if self.num_quantizers > PLAIN_LEVELS:
-            rows, turns = lay_out(latents - overlap(plain, self.kernels[0]))
+            rows, turns = join_sequences(latents - overlap(plain, self.kernels[0]))
             inside = turns >= 0
             finer = torch.zeros_like(rows)
-            finer[inside] = self._finer(codes).flatten(0, 1)
-            positions, weights = sounding(inside, inside.nonzero()[:, 0], self.kernels[1])
-            steps = ((rows - overlap(finer, self.kernels[1]))[positions] * weights).sum(dim=1)
-            left += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
+            finer[inside] = self._finer_sum(codes).flatten(0, 1)
+            neighbours, weights = overlap_weights(inside, inside.nonzero()[:, 0], self.kernels[1])
+            steps = ((rows - overlap(finer, self.kernels[1]))[neighbours] * weights).sum(dim=1)
+            errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
         codes = codes.flatten(0, 1)
         for level in range(self.num_quantizers):
-            chosen, book = codes[:, level], self.codebooks[level]
+            chosen, codebook = codes[:, level], self.codebooks[level]
             count = torch.bincount(chosen, minlength=self.codebook_size).float()
-            total = torch.zeros_like(book).index_add_(0, chosen, left[level] + book[chosen])
+            total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(count)
                 torch.distributed.all_reduce(total)
             self.counts[level].lerp_(count, 1 - self.ema_decay)
             self.sums[level].lerp_(total, 1 - self.ema_decay)
-            # A codeword that is not used keeps its place: its count and sum shrink together.
+            # An unused codeword stays where it is: its count and sum shrink together.
             counts = self.counts[level][:, None]
-            self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), book)
+            self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook)

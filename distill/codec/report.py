@@ -1,4 +1,4 @@
-"""What people see of codec training: the progress line, the use of the codebooks, the artefact, the figures."""
+"""Reports of codec training: progress line, use of the codebooks, artefact and metrics."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +18,9 @@ from distill.training.tracking import Tracker
 
 
 def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[VQStepMetrics | VQEpochMetrics], None]:
-    """A callback that moves the progress line, shows the codebooks each epoch and sends every tenth step to MLflow.
+    """Make a callback that updates the progress line, shows codebook health each epoch and sends steps to MLflow.
 
-    A level that is little used is named once, when an epoch first finds it so.
+    A level with low utilization is warned of once.
     """
     text, done, total = "", 0, 0
     warned: set[str] = set()
@@ -51,7 +51,7 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
 
 
 def print_codec(training: CodecTraining, console: Console) -> None:
-    """The end of a training for people: losses, a row for each codebook, warnings."""
+    """Print the result of a training: losses, a row for each codebook, warnings."""
     result = training.result
     best, last = result.best_metrics, result.history[-1]
     if result.best_epoch < 0:
@@ -78,9 +78,9 @@ def save_codec(
     corpus_sha256: str,
     fingerprint: str,
 ) -> dict[str, float]:
-    """Write `artifacts/vqvae` with the previews; `split` is the seed and the share that were held out by.
+    """Write the artefact `folder` with the previews and return the metrics that compare runs.
 
-    Returns the figures that compare runs.
+    `split` is the seed and the share of the held-out recordings.
     """
     result, best = training.result, training.result.best_metrics
     artifact = CodecArtifact(
@@ -97,7 +97,12 @@ def save_codec(
         fingerprint=fingerprint,
     )
     save_artifact(
-        folder, training.model, artifact, result.history, result.log, lambda place: previews.write(place / "previews")
+        folder,
+        training.model,
+        artifact,
+        result.history,
+        result.log,
+        lambda temporary: previews.write(temporary / "previews"),
     )
     figures = {key: value for key, value in best.items() if key.startswith(("val_", "train_loss", "codebook/"))}
     return {**figures, **result.counts}

@@ -16,11 +16,12 @@ LIBRARY = "library."  # prefix of the library's tensors, of which files know not
 
 
 class PlainResidualQuantizer(nn.Module):
-    """Q codebooks of V codewords; each level codes what the levels before leave over, each frame by itself.
+    """Plain residual quantizer of Q codebooks of V codewords: each level codes the residual of those before.
 
-    Codebooks move by exponential averages, in training mode only. A codeword that fewer latents have, on average in a
-    batch, than `dead_code_threshold` is replaced by a latent of the batch; 0 replaces none. In files the codebooks and
-    averages have the names and shapes of `ResidualQuantizer`'s, so that no file depends on the library's layout.
+    Codebooks move by exponential averages, in training mode only. A codeword that is nearest to fewer latents of a
+    batch, on average, than `dead_code_threshold` is replaced by a latent of the batch; 0 replaces none. In files the
+    codebooks and averages have the names and shapes of `ResidualQuantizer`'s, so that no file depends on the library's
+    layout.
     """
 
     kernels: Tensor  # [2, KERNEL_FRAMES, D]: no codeword overlaps
@@ -53,12 +54,12 @@ class PlainResidualQuantizer(nn.Module):
 
     @property
     def codebooks(self) -> Tensor:
-        """`[Q, V, D]`."""
+        """Codebooks `[Q, V, D]`."""
         books: Tensor = self.library.codebooks
         return books
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Quantise `[B, F, D]`. The commitment loss is the squared error of the whole stack, unweighted."""
+        """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             _, codes, _ = self.library(latents.detach())
@@ -67,8 +68,8 @@ class PlainResidualQuantizer(nn.Module):
             return Quantized(latents + (quantized - latents).detach(), codes, commit_loss)
 
     @torch.no_grad()
-    def search(self, latents: Tensor, numbers: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Codes `[B, F, Q]` of latents `[B, F, D]`, level after level; `numbers` as for `ResidualQuantizer`, not needed."""
+    def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Codes `[B, F, Q]` of latents `[B, F, D]`, level after level; `positions` are not needed."""
         was_training = self.library.training
         self.library.eval()  # in training mode it would move the codebooks
         try:
@@ -78,7 +79,7 @@ class PlainResidualQuantizer(nn.Module):
         return codes
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, Q]` to latents `[B, F, D]`. Where `inside` `[F]` is 0 and not 1 there is no codeword."""
+        """Latents `[B, F, D]` of codes `[B, F, Q]`; 0 where `inside` `[F]` is 0, in gaps."""
         latents: Tensor = self.library.get_output_from_indices(codes).detach()
         return mask_gaps(latents, inside)
 
@@ -104,7 +105,7 @@ _NAMES = {"codebooks": "embed", "counts": "cluster_size", "sums": "embed_avg"}
 
 
 def _to_file(module: PlainResidualQuantizer, state: MutableMapping[str, Any], prefix: str, _: object) -> None:
-    """The library's tensors, a level each, to one tensor of all levels each."""
+    """Stack the library's tensors of single levels to the tensors of files."""
     levels = range(module.num_quantizers)
     for name, stored in _NAMES.items():
         parts = [state[f"{prefix}{LIBRARY}layers.{level}._codebook.{stored}"][0] for level in levels]
@@ -114,6 +115,7 @@ def _to_file(module: PlainResidualQuantizer, state: MutableMapping[str, Any], pr
 
 
 def _to_library(module: PlainResidualQuantizer, state: MutableMapping[str, Any], prefix: str, *_: object) -> None:
+    """Undo `_to_file`."""
     for name, stored in _NAMES.items():
         for level, part in enumerate(state.pop(prefix + name, ())):
             state[f"{prefix}{LIBRARY}layers.{level}._codebook.{stored}"] = part[None]

@@ -1,4 +1,4 @@
-"""The codec from a corpus on disk to an artefact on disk, for stage and command alike."""
+"""Training run of the codec, from a corpus on disk to an artefact on disk, for stage and command."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from distill.training.run import FinishedRun, Job, RunContext, run_training
 
 
 class CodecJob(Job[CodecTraining]):
-    """Training of a codec on the corpus in a folder, as `run_training` takes it."""
+    """Job of `run_training`: train a codec on the corpus in a folder."""
 
     stage, label = "train_vqvae", "codec"
 
@@ -37,7 +37,7 @@ class CodecJob(Job[CodecTraining]):
         self.previews = CodecPreviews(self.corpus)
 
     def train(self, run: RunContext) -> CodecTraining:
-        """See `Job`. The first process keeps previews of held-out recordings before the first step and after the last."""
+        """Train the codec; the first process keeps previews of held-out recordings before and after."""
 
         def start(codec: VQVAE, held_out: Sequence[CorpusEntry]) -> None:
             if run.is_first:
@@ -61,13 +61,15 @@ class CodecJob(Job[CodecTraining]):
             self.previews.finish(trained)
         return trained
 
-    def save(self, trained: CodecTraining, folder: Path, mark: str) -> dict[str, float]:
-        """See `Job`."""
+    def save(self, trained: CodecTraining, folder: Path, fingerprint: str) -> dict[str, float]:
+        """Write the artefact and return the metrics."""
         split = (self.seed, self.val_fraction)
-        return save_codec(folder, trained, self.config, self.previews, self.recordings, split, self.corpus_sha256, mark)
+        return save_codec(
+            folder, trained, self.config, self.previews, self.recordings, split, self.corpus_sha256, fingerprint
+        )
 
     def _track_previews(self, run: RunContext) -> None:
-        """Let MLflow have what there is so far."""
+        """Send the previews that there are so far to MLflow."""
         if not run.tracker.off:
             with TemporaryDirectory() as folder:
                 self.previews.write(Path(folder))
@@ -77,5 +79,5 @@ class CodecJob(Job[CodecTraining]):
 def train_codec(
     corpus_folder: Path, folder: Path, params: Params, execution: Execution, folders: RunFolders
 ) -> FinishedRun[CodecTraining]:
-    """Train on the corpus in `corpus_folder` and write the artefact `folder`; see `run_training`."""
+    """Train a codec on the corpus in `corpus_folder` and write the artefact `folder`. Raises as `run_training` does."""
     return run_training(lambda: CodecJob(corpus_folder, params), folder, execution, folders)

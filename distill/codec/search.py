@@ -1,105 +1,122 @@
-"""Search for the codes of latents: frame by frame with a beam, and for codewords that overlap in time frame after frame."""
+"""Search for the codes of latents: beam search over levels, coordinate descent for codewords that overlap in time.
+
+Shapes: B batch, F frames, Q levels, V codebook size, D latent size, n rows (frames of several sequences and the gaps
+between them), c rows that are searched at the same time.
+"""
 
 import torch
 from torch import Tensor, nn
 
 BEAM_SIZE = 8
 SEARCH_ROWS = 1 << 14  # latents searched at once: bounds memory, not the result
-REACH = 2  # frames before and after its own in which a codeword sounds
+REACH = 2  # frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
-TURNS = KERNEL_FRAMES  # frames this far apart do not meet: they are searched at the same time
+TURNS = KERNEL_FRAMES  # frames this far apart share no neighbour: they are searched at the same time
 ROUNDS = 2  # how often each frame's codes are searched again, given its neighbours'
 SEARCH_CONTEXT = REACH + 2 * REACH * TURNS * ROUNDS  # frames each side that can decide a frame's codes
 
 
 def identity_kernel(latent_size: int) -> Tensor:
-    """A kernel `[KERNEL_FRAMES, D]` that reaches no other frame."""
+    """A kernel `[KERNEL_FRAMES, D]` that overlaps no other frame."""
     kernel = torch.zeros(KERNEL_FRAMES, latent_size)
     kernel[REACH] = 1.0
     return kernel
 
 
-def sum_codewords(books: Tensor, codes: Tensor) -> Tensor:
-    """Codes `[..., Q]` of codebooks `[Q, V, D]` to the sums of their codewords, `[..., D]`."""
-    levels, size, _ = books.shape
-    numbers = codes + size * torch.arange(levels, device=codes.device)
-    return books.flatten(0, 1)[numbers].sum(dim=-2)
+def sum_codewords(codebooks: Tensor, codes: Tensor) -> Tensor:
+    """Sums of codewords `[..., D]` for codes `[..., Q]` of codebooks `[Q, V, D]`."""
+    levels, size, _ = codebooks.shape
+    indices = codes + size * torch.arange(levels, device=codes.device)
+    return codebooks.flatten(0, 1)[indices].sum(dim=-2)
 
 
-def overlap(words: Tensor, kernel: Tensor) -> Tensor:
-    """Every frame the weighted sum of the words `[..., F, D]` around it; none before the first or after the last."""
-    return (around(words) * kernel.T).sum(dim=-1)
+def overlap(codewords: Tensor, kernel: Tensor) -> Tensor:
+    """Weighted sums of the codewords `[..., F, D]` around each frame; none before the first or after the last."""
+    return (frame_windows(codewords) * kernel.T).sum(dim=-1)
 
 
-def around(values: Tensor) -> Tensor:
-    """For each frame of `[..., F, D]` the values of the frames around it, `[..., F, D, KERNEL_FRAMES]`; 0 beyond the ends."""
+def frame_windows(values: Tensor) -> Tensor:
+    """Windows `[..., F, D, KERNEL_FRAMES]` of `[..., F, D]` around each frame; 0 beyond the ends."""
     return nn.functional.pad(values, (0, 0, REACH, REACH)).unfold(-2, KERNEL_FRAMES, 1)
 
 
-def lay_out(latents: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Sequences `[B, F, D]` one after another with gaps between, `[n, D]`, and each row's turn in the search, -1 in gaps.
+def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Join sequences `[B, F, D]` to rows `[n, D]` with gaps between, and assign turns in the search `[n]`, -1 in gaps.
 
-    Turns follow the frames' numbers `[F]` in their sound, from 0 on if none are given; where they are -1 is a gap, too.
+    Turns follow the frames' positions `[F]` in their sound, 0 to F - 1 if None; where they are -1 is a gap, too.
     """
-    if numbers is None:
-        numbers = torch.arange(latents.shape[1], device=latents.device)
-    turns = torch.where(numbers < 0, -1, numbers % TURNS)
+    if positions is None:
+        positions = torch.arange(latents.shape[1], device=latents.device)
+    turns = torch.where(positions < 0, -1, positions % TURNS)
     turns = nn.functional.pad(turns, (REACH, REACH), value=-1)
     rows = nn.functional.pad(latents, (0, 0, REACH, REACH))
     return rows.flatten(0, 1), turns.repeat(len(latents))
 
 
 def overlapping_search(
-    rows: Tensor, turns: Tensor, books: Tensor, kernel: Tensor, codes: Tensor | None = None, rounds: int = ROUNDS
+    rows: Tensor,
+    turns: Tensor,
+    codebooks: Tensor,
+    kernel: Tensor,
+    codes: Tensor | None = None,
+    rounds: int = ROUNDS,
 ) -> Tensor:
-    """Codes `[n, Q]` whose codewords, each sounding in the frames around its own, come near rows `[n, D]`.
+    """Codes `[n, Q]` of rows `[n, D]` for codewords that overlap the neighbouring frames with weights `kernel`.
 
-    Frames take turns: each is searched again with what its neighbours leave to it, from `codes` on if they are given.
+    Coordinate descent: frames take turns, each is searched again given its neighbours' codes. It starts from `codes`,
+    or from a search of each frame by itself.
     """
-    # A codeword's error counts in every frame in which it sounds, component by component: with these units, equally.
+    # A codeword's error counts in every frame that it overlaps, component by component: with these units, equally.
     scale = kernel.square().sum(dim=0).sqrt()
-    books, kernel = books * scale, kernel / scale
+    codebooks, kernel = codebooks * scale, kernel / scale
     inside = turns >= 0
-    search = BeamSearch(books)
+    search = BeamSearch(codebooks)
     codes = search(rows * scale) if codes is None else codes.clone()
-    words = sum_codewords(books, codes) * inside[:, None]
-    missing = rows - overlap(words, kernel)
+    codewords = sum_codewords(codebooks, codes) * inside[:, None]
+    residual = rows - overlap(codewords, kernel)
     frames = [
-        _Turn(chosen, codes[chosen], words[chosen], *sounding(inside, chosen, kernel)) for chosen in _at_turns(turns)
+        _Turn(chosen, codes[chosen], codewords[chosen], *overlap_weights(inside, chosen, kernel))
+        for chosen in _rows_by_turn(turns)
     ]
     for _ in range(rounds):
         for turn in frames:
-            near = missing[turn.positions]
-            found = search(turn.words + (near * turn.pull).sum(dim=1))
-            words = sum_codewords(books, found)
-            missing[turn.positions] = torch.addcmul(near, turn.weights, (words - turn.words)[:, None], value=-1.0)
-            turn.words, turn.codes = words, found
+            near = residual[turn.neighbours]
+            found = search(turn.codewords + (near * turn.step_weights).sum(dim=1))
+            codewords = sum_codewords(codebooks, found)
+            residual[turn.neighbours] = torch.addcmul(
+                near, turn.weights, (codewords - turn.codewords)[:, None], value=-1.0
+            )
+            turn.codewords, turn.codes = codewords, found
     for turn in frames:
         codes[turn.chosen] = turn.codes
     return codes
 
 
-def _at_turns(turns: Tensor) -> list[Tensor]:
-    """The rows that are searched at the same time, turn by turn."""
+def _rows_by_turn(turns: Tensor) -> list[Tensor]:
+    """Indices of the rows that are searched at the same time, turn by turn."""
     return [(turns == turn).nonzero()[:, 0] for turn in range(TURNS)]
 
 
-def sounding(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the words of the rows `chosen` `[c]` sound, `[c, KERNEL_FRAMES]`, and how much there, 0 in gaps, `[c, KERNEL_FRAMES, D]`."""
-    positions = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
-    return positions, inside[positions][..., None] * kernel.flip(0)
+def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows that the codewords of rows `chosen` `[c]` overlap, `[c, KERNEL_FRAMES]`, and the weights there.
+
+    The weights are `[c, KERNEL_FRAMES, D]`, 0 in gaps.
+    """
+    neighbours = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
+    return neighbours, inside[neighbours][..., None] * kernel.flip(0)
 
 
 class _Turn:
-    """Frames that are searched at the same time, and what was found for them last.
+    """Frames that are searched at the same time, and the codes found for them last.
 
-    `pull` weighs what is missing where a word sounds such that the sum is how far the word is from the least squares
-    solution, given all others.
+    `step_weights` weigh the residual of the rows that a codeword overlaps. The sum is the step from the codeword to
+    its least squares solution, given all others.
     """
 
-    def __init__(self, chosen: Tensor, codes: Tensor, words: Tensor, positions: Tensor, weights: Tensor) -> None:
-        self.chosen, self.codes, self.words, self.positions, self.weights = chosen, codes, words, positions, weights
-        self.pull = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
+    def __init__(self, chosen: Tensor, codes: Tensor, codewords: Tensor, neighbours: Tensor, weights: Tensor) -> None:
+        self.chosen, self.codes, self.codewords = chosen, codes, codewords
+        self.neighbours, self.weights = neighbours, weights
+        self.step_weights = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 class BeamSearch:
@@ -108,23 +125,24 @@ class BeamSearch:
     The best of `BEAM_SIZE` candidates are kept from level to level: greedy search leaves 4 % more error.
     """
 
-    def __init__(self, books: Tensor) -> None:
-        self.levels, self.size, _ = books.shape
-        self.words = books.flatten(0, 1)
-        self.squares = self.words.square().sum(dim=1)
+    def __init__(self, codebooks: Tensor) -> None:
+        self.levels, self.size, _ = codebooks.shape
+        self.codewords = codebooks.flatten(0, 1)
+        self.squares = self.codewords.square().sum(dim=1)
         self.products = {
-            (earlier, level): 2.0 * books[earlier] @ books[level].T
+            (earlier, level): 2.0 * codebooks[earlier] @ codebooks[level].T
             for level in range(1, self.levels)
             for earlier in range(level)
         }
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Latents `[n, D]` to codes `[n, Q]`."""
-        return torch.cat([self._part(part) for part in rows.split(SEARCH_ROWS)])
+        """Codes `[n, Q]` of latents `[n, D]`."""
+        return torch.cat([self._search(part) for part in rows.split(SEARCH_ROWS)])
 
-    def _part(self, rows: Tensor) -> Tensor:
-        # Squared errors, less the row's own square: of single words here, of candidates' sums below.
-        single = torch.addmm(self.squares, rows, self.words.T, alpha=-2.0).unflatten(1, (self.levels, self.size))
+    def _search(self, rows: Tensor) -> Tensor:
+        # Squared errors, less the row's own square: of single codewords here, of candidates' sums below.
+        single = torch.addmm(self.squares, rows, self.codewords.T, alpha=-2.0)
+        single = single.unflatten(1, (self.levels, self.size))
         errors, chosen = self._best(single[:, 0], 0)
         codes = [chosen]
         for level in range(1, self.levels):
@@ -139,6 +157,7 @@ class BeamSearch:
         return torch.cat(codes, dim=1)
 
     def _best(self, errors: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Errors and indices of the candidates to keep, `[n, beam]` each; of the last level the best alone."""
         if level == self.levels - 1:
             least, found = errors.min(dim=1, keepdim=True)
             return least, found

@@ -1,4 +1,4 @@
-"""Spectrograms and their inverse as pure modules, framed so that long sounds can be processed in chunks exactly."""
+"""Spectrograms and their inverse, framed so that processing a long sound in chunks is exact."""
 
 import math
 import warnings
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from distill.codec.packing import mask_gaps
 from distill.params import Settings
 
-SMALLEST_MAGNITUDE = 1e-20  # divided by nothing smaller
+SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
 LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
 
 
 class SpectrogramConfig(Settings):
     """Geometry of the codec's frames. `stack` spectrogram frames make one code frame.
 
-    Beside the log-mel spectrogram runs a fine one, with windows a quarter as long, every half hop and fewer bands: it
-    sees when within a frame something happens.
+    Beside the log-mel spectrogram there is a fine one, with windows a quarter as long, half the hop and fewer bands: it
+    resolves time within a frame.
     """
 
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
@@ -37,7 +37,7 @@ class SpectrogramConfig(Settings):
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples that one code frame stands for."""
+        """Samples of one code frame."""
         return self.hop_length * self.stack
 
     @property
@@ -62,12 +62,12 @@ class SpectrogramConfig(Settings):
 
     @property
     def features_per_hop(self) -> int:
-        """Log-mel values that describe one hop: one frame of the spectrogram, two of the fine one."""
+        """Log-mel values of one hop: one frame of the spectrogram, two of the fine one."""
         return self.n_mels + 2 * self.n_fine_mels
 
     @property
     def features(self) -> int:
-        """Log-mel values that describe one code frame."""
+        """Log-mel values of one code frame."""
         return self.stack * self.features_per_hop
 
     @property
@@ -81,7 +81,7 @@ class SpectrogramConfig(Settings):
 
 
 def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
-    """Frames of about 10.7 ms, two to a code frame: 46.9 code frames a second at 24 and 48 kHz."""
+    """Default geometry at `sample_rate` Hz: hops of about 10.7 ms, two to a code frame (46.9 a second at 24 kHz)."""
     hop_length = int(2 ** round(math.log2(sample_rate * 0.0107)))
     n_fft = 4 * hop_length
     return SpectrogramConfig(
@@ -92,13 +92,15 @@ def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
 def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """Triangular mel filters `[n_fft // 2 + 1, n_mels]`, HTK scale, from 0 Hz to half the sample rate."""
     with warnings.catch_warnings():
-        # Of many bands at a high rate the lowest lie between two bins. Whoever asks for so many deals with it.
+        # At a high rate the lowest of many bands lie between two bins; callers handle empty filters.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
         bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
     return cast(Tensor, bank)
 
 
 class _Magnitude(torch.autograd.Function):
+    """Magnitude of a complex tensor with gradient 0 at 0."""
+
     @staticmethod
     def forward(ctx: Any, spectrum: Tensor) -> Tensor:
         result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
@@ -112,12 +114,12 @@ class _Magnitude(torch.autograd.Function):
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """Of a complex tensor. Like `abs`, with gradient 0 at 0, in half the time; twice differentiable it is not."""
+    """Magnitude of a complex tensor: `abs` in half the time, with gradient 0 at 0. Not twice differentiable."""
     return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
 
 
 class LogMel(nn.Module):
-    """Waveform to log10 mel amplitudes."""
+    """Log-mel spectrogram: log10 of mel amplitudes."""
 
     def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class LogMel(nn.Module):
         self.register_buffer("bank", mel_filterbank(sample_rate, n_fft, n_mels), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """`[B, N + n_fft - hop_length]` samples, N a multiple of the hop, to `[B, N / hop_length, n_mels]`."""
+        """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
         window = cast(Tensor, self.window)
         spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
         mel = magnitude(spectrum).transpose(1, 2) @ cast(Tensor, self.bank)
@@ -134,7 +136,7 @@ class LogMel(nn.Module):
 
 
 class FrameFeatures(nn.Module):
-    """Waveform to what a code frame has to say: its log-mel frames and, in finer time, its fine log-mel frames."""
+    """Features of code frames: their log-mel frames, then their fine log-mel frames."""
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -143,7 +145,7 @@ class FrameFeatures(nn.Module):
         self.fine = LogMel(config.sample_rate, config.fine_fft, config.fine_hop, config.n_fine_mels)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """`[B, margin + F * samples_per_frame + margin]` samples to `[B, F, features]`."""
+        """Features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         config = self.config
         spare = config.margin - (config.fine_fft - config.fine_hop) // 2
         coarse, fine = self.log_mel(audio), self.fine(audio[:, spare : audio.shape[1] - spare])
@@ -151,14 +153,20 @@ class FrameFeatures(nn.Module):
         return torch.cat([part.reshape(len(audio), frames, -1) for part in (coarse, fine)], dim=2)
 
     def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, F, features]` to the log-mel frames `[B, F * stack, n_mels]` and the fine ones `[B, F * stack, 2 * n_fine_mels]`."""
+        """Split features `[B, F, features]` by hop.
+
+        Returns log-mel frames `[B, F * stack, n_mels]` and fine ones `[B, F * stack, 2 * n_fine_mels]`.
+        """
         coarse = self.config.stack * self.config.n_mels
         hops = (len(features), features.shape[1] * self.config.stack, -1)
         return features[..., :coarse].reshape(hops), features[..., coarse:].reshape(hops)
 
 
 class InverseSTFT(nn.Module):
-    """Overlap-add of windowed inverse transforms; the window's sum of squares is divided out at the edges, too."""
+    """Inverse STFT by weighted overlap-add, divided by the sum of the squared windows, at the edges, too.
+
+    Here T counts spectrogram frames.
+    """
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -166,29 +174,26 @@ class InverseSTFT(nn.Module):
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
     def forward(self, spectrum: Tensor) -> Tensor:
-        """Complex `[B, T, n_fft // 2 + 1]` to samples `[B, T * hop_length]`."""
+        """Samples `[B, T * hop_length]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
         return self.overlap_add(self.windows(spectrum))
 
     def windows(self, spectrum: Tensor) -> Tensor:
-        """Complex `[B, T, n_fft // 2 + 1]` to what each window of samples adds, `[B, T, n_fft]`."""
+        """Windowed inverse transforms `[B, T, n_fft]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
         windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
         return windows
 
     def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
-        """`[B, T, n_fft]` to samples `[B, T * hop_length]`.
-
-        Where `inside` `[T]` is 0 and not 1 there is no window, as beyond the ends.
-        """
+        """Samples `[B, T * hop_length]` of windows `[B, T, n_fft]`, which are left out where `inside` `[T]` is 0."""
         window, config = cast(Tensor, self.window), self.config
         overlaps = config.n_fft // config.hop_length
-        there = window.new_ones(windows.shape[1]) if inside is None else inside
-        there = nn.functional.pad(there, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
-        squares = (there @ (window * window).reshape(overlaps, -1)).flatten()
+        mask = window.new_ones(windows.shape[1]) if inside is None else inside
+        mask = nn.functional.pad(mask, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
+        squares = (mask @ (window * window).reshape(overlaps, -1)).flatten()
         audio = self._sums(mask_gaps(windows, inside)) / squares.clamp_min(1e-4)
         return audio[:, config.margin : config.margin + windows.shape[1] * config.hop_length]
 
     def _sums(self, windows: Tensor) -> Tensor:
-        """`[B, T, n_fft]` to all the samples that they reach, `[B, (T + n_fft / hop_length - 1) * hop_length]`."""
+        """Sums of overlapping windows `[B, T, n_fft]`, `[B, (T + n_fft / hop_length - 1) * hop_length]`."""
         batch, count, _ = windows.shape
         parts = windows.reshape(batch, count, -1, self.config.hop_length)
         last = parts.shape[2] - 1

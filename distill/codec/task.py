@@ -17,13 +17,14 @@ from distill.training.events import CodebookHealth
 from distill.training.metrics_log import Line
 
 MAX_VAL_PIECES = 64
-
-
 LOW_UTILIZATION = 0.30
 
 
 class CodecTask:
-    """What the engine trains: reconstruction plus commitment on crops, judged on fixed held-out pieces."""
+    """Task of the codec for `Trainer`: reconstruction and commitment loss on crops, validation on held-out pieces.
+
+    Raises ParamsError where a batch has fewer crops than there are processes.
+    """
 
     def __init__(
         self,
@@ -39,8 +40,8 @@ class CodecTask:
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
         if config.batch_size < fabric.world_size:
             raise ParamsError(
-                f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, found {config.batch_size}; "
-                "raise it or start fewer processes"
+                f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
+                f"found {config.batch_size}; raise it or start fewer processes"
             )
         self.model, self.config, self.fabric = model, config, fabric
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
@@ -50,10 +51,12 @@ class CodecTask:
         fabric.to_device(self.loss)
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
+        """This process's share of each batch of crops, `[B / processes, N]`."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         return (self.fabric.to_device(batch[rank::world]) for batch in self.sampler.batches(epoch, skip))
 
     def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        """Losses of crops `[B, N]`, weighted such that their mean over processes is that of the whole batch."""
         output = cast(VQVAEOutput, model(batch))
         share = len(batch) * self.fabric.world_size / self.config.batch_size
         recon, commit = share * self.loss(output.audio, batch), share * output.commit_loss
@@ -64,12 +67,14 @@ class CodecTask:
         }
 
     def probe(self) -> None:
-        """Crops of sound have no perplexity; losses that are not finite are found without."""
+        """None: a codec has no perplexity, and the trainer checks by itself that losses are finite."""
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        """Nothing more to measure."""
         return {}
 
     def validate(self) -> dict[str, float]:
+        """Losses and codebook health on the held-out pieces."""
         recon = commit = 0.0
         codes = []
         for pieces in self.val_pieces.split(self.config.batch_size):
@@ -90,7 +95,7 @@ class CodecTask:
 
 
 def codebook_health(codes: Tensor, codebook_size: int) -> CodebookHealth:
-    """Use of each level's codebook over codes `[n, Q]`: share of codewords used, perplexity, codewords never used."""
+    """Codebook health of each level over codes `[n, Q]`: share of codewords used, perplexity, codewords never used."""
     health = {}
     for level in range(codes.shape[1]):
         counts = torch.bincount(codes[:, level], minlength=codebook_size).double()
@@ -104,7 +109,7 @@ def codebook_health(codes: Tensor, codebook_size: int) -> CodebookHealth:
 
 
 def utilization_warnings(health: CodebookHealth) -> tuple[str, ...]:
-    """One sentence for every level of which less than 30 % of the codewords occur in held-out sound."""
+    """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings."""
     return tuple(
         f"{level}: {values['utilization']:.0%} of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
@@ -114,6 +119,7 @@ def utilization_warnings(health: CodebookHealth) -> tuple[str, ...]:
 
 
 def health_from_metrics(metrics: Mapping[str, float], levels: int) -> CodebookHealth:
+    """Codebook health from the metrics `codebook/level_<level>/<name>` of `CodecTask.validate`."""
     return {
         f"level_{level}": {
             name: metrics[f"codebook/level_{level}/{name}"] for name in ("utilization", "perplexity", "dead_codes")

@@ -1,4 +1,4 @@
-"""Training of the codec: start where no network ends, learn from there, keep the epoch that held-out sound likes best."""
+"""Training of the codec: initialise from the corpus, train, keep the epoch with the lowest held-out loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ OnStart = Callable[[VQVAE, Sequence[CorpusEntry]], None]
 
 @dataclass(frozen=True)
 class CodecTraining:
-    """A trained codec (on the CPU, best weights, eval mode) and how it got there. `codebook_health` is the best epoch's."""
+    """Trained codec (on the CPU, best weights, eval mode), its training result and the best epoch's codebook health."""
 
     model: VQVAE
     result: TrainingResult
@@ -51,11 +51,11 @@ def train_vqvae(
     cancel_event: Stop | None = None,
     on_start: OnStart | None = None,
 ) -> CodecTraining:
-    """Train a codec on the corpus's training side.
+    """Train a codec on the training side of the corpus.
 
-    `on_start` gets the codec as initialised, before the first step, and the held-out recordings; it must not change it.
-    Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
-    `cancel_event` ends training within a step and keeps the best weights so far.
+    `on_start` gets the initialised codec, which it must not change, and the held-out recordings. Setting `cancel_event`
+    ends training within a step and keeps the best weights so far. Raises Interrupted after saving when `interruption`
+    asks, DistillError when training diverges.
     """
     sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
     train = [entry for entry in corpus.entries if sides[entry.group] == "train"]
@@ -65,7 +65,7 @@ def train_vqvae(
     if on_start is not None:
         on_start(model, held_out)
     task = CodecTask(model, corpus, train, held_out, config, seed, fabric)
-    watcher = _Watcher(config, callback, on_metrics)
+    reporter = _EventReporter(config, callback, on_metrics)
     settings = TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -76,16 +76,16 @@ def train_vqvae(
         patience=config.patience,
         seed=seed,
         rate_shares={"encoder.": config.encoder_rate, "to_latent.": config.encoder_rate},
-        start_counts=True,
+        validate_initial=True,
         drops=RATE_DROPS,
     )
-    result = Trainer(task, settings, fabric, store, watcher.step, watcher.epoch, interruption, cancel_event).run()
+    result = Trainer(task, settings, fabric, store, reporter.step, reporter.epoch, interruption, cancel_event).run()
     health = health_from_metrics(result.best_metrics, config.num_quantizers)
     return CodecTraining(model.cpu().eval(), result, health, tuple(held_out))
 
 
-class _Watcher:
-    """Turns what the engine reports into the codec's events."""
+class _EventReporter:
+    """Convert steps and epochs of `Trainer` to the codec's events and metrics."""
 
     def __init__(self, config: VQVAEConfig, callback: Callback | None, on_metrics: OnMetrics | None) -> None:
         self.config, self.callback, self.on_metrics = config, callback, on_metrics

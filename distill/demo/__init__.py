@@ -1,1 +1,1 @@
-"""The synthesised corpora: the demo, and recordings of motifs that return."""
+"""Synthesised corpora: the demo corpus, and long recordings of recurring motifs."""

@@ -1,7 +1,7 @@
-"""Instruments of the demo corpus: each function turns a few physical settings and a generator into one sound.
+"""Synthesis of the demo corpus's instruments: each function makes one sound from a few physical settings.
 
-Every instrument returns [N] float64 samples at `DEMO_SAMPLE_RATE`, of no particular level. `seconds` is both its
-length and the time its slowest part takes to fall by `_RING_DB`, so a sound ends when it has died away.
+Every instrument returns float64 samples `[N]` at `DEMO_SAMPLE_RATE`, of no particular level. `seconds` is both the
+length and the time in which the slowest part falls by `_RING_DB`, so a sound ends when it has decayed.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def struck_bar(
     """Bar whose modes lie at `ratios` times `frequency` (Hz), hit by a mallet of `hardness` 0 to 1.
 
     A hard mallet touches the bar for a shorter time, so it excites higher modes and knocks louder. `tremolo` is the
-    depth, 0 to 1, of a vibraphone's turning resonator discs.
+    depth, 0 to 1, of a vibraphone's rotating resonator discs.
     """
     stretch = np.asarray(ratios)
     contact_seconds = 0.0015 * 0.05**hardness
@@ -117,7 +117,7 @@ def hat(rng: Generator, *, seconds: float, cutoff: float) -> Samples:
 
 
 def clap(rng: Generator, *, seconds: float, frequency: float) -> Samples:
-    """Hand clap: three bursts of noise around `frequency` (Hz) about 11 ms apart, and a quieter one that rings on."""
+    """Hand clap: three bursts of noise around `frequency` (Hz) about 11 ms apart, and a quieter one that decays."""
     time = _time(seconds)
     onsets = np.concatenate([[0], np.cumsum(rng.uniform(0.009, 0.013, 3))])
     rings = np.array([0.03, 0.03, 0.03, seconds])
@@ -171,13 +171,13 @@ def chord(rng: Generator, *, frequencies: Sequence[float], seconds: float, brigh
     total = np.zeros(time.size)
     for frequency in frequencies:
         for detune_cents in (-6.0, 0.0, 6.0):
-            rate, turn = rng.uniform(4.6, 5.8), rng.uniform(0, 2 * np.pi)
-            cents = detune_cents + rng.normal(0, 1) + 5 * np.sin(2 * np.pi * rate * time + turn)
+            rate, start = rng.uniform(4.6, 5.8), rng.uniform(0, 2 * np.pi)
+            cents = detune_cents + rng.normal(0, 1) + 5 * np.sin(2 * np.pi * rate * time + start)
             phase = 2 * np.pi * np.cumsum(frequency * 2 ** (cents / 1200)) / DEMO_SAMPLE_RATE
             weights = harmonics ** -(2.2 - 1.2 * brightness) * np.exp(1j * rng.uniform(0, 2 * np.pi, harmonics.size))
             weights[harmonics * frequency > 0.45 * DEMO_SAMPLE_RATE] = 0
             rotation_factors = np.exp(1j * phase)
-            # Harmonic k turns as the k-th power of the fundamental, so the sum is a polynomial in it.
+            # Harmonic k is the k-th power of the fundamental's rotation, so the sum is a polynomial in it.
             total += np.polynomial.polynomial.polyval(rotation_factors, np.concatenate([[0], weights])).imag
     release = 0.35 * seconds
     edges = np.minimum(time / attack, (seconds - time) / release).clip(0, 1)
@@ -193,7 +193,7 @@ def _time(seconds: float) -> Samples:
 
 
 def _decay(ring: float, seconds: float) -> Samples:
-    """Exponential envelope [N] of length `seconds` that falls by `_RING_DB` in `ring` seconds."""
+    """Exponential envelope `[N]` of length `seconds` that falls by `_RING_DB` in `ring` seconds."""
     return 10 ** (-_RING_DB / 20 * _time(seconds) / ring)
 
 
@@ -205,7 +205,7 @@ def _modes(
     phases: Samples | None = None,
     bend: float = 0.0,
 ) -> Samples:
-    """Sum of decaying sines, one per entry of [modes] arrays; `bend` raises the start of each by that fraction."""
+    """Sum of decaying sines `[N]`, one for each entry of `[modes]` arrays; `bend` raises their initial pitch."""
     bent = _time(seconds) + bend * np.cumsum(_decay(0.3, seconds)) / DEMO_SAMPLE_RATE
     starts = np.zeros(frequencies.size) if phases is None else phases
     total = np.zeros(bent.size)

@@ -1,6 +1,6 @@
-"""Long recordings made of motifs that return, in the sounds of the demo corpus: something to remember.
+"""Long recordings of recurring motifs, in the sounds of the demo corpus: a corpus for long memories.
 
-Each recording has phrases of its own and plays each again and again, other phrases between; nothing else is in it.
+Each recording has motifs of its own, repeats each of them with others in between, and has nothing else.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ STEP_SECONDS = 0.125  # of a sequencer at 120 beats a minute
 STEPS = 8  # of a motif
 MOTIFS = 6  # of a recording
 RECORDINGS, ROUNDS = 64, 3
-AGAIN_AFTER = 4  # motifs at least, before one returns
+MIN_DISTANCE = 4  # motifs at least, before one recurs
 RING_SECONDS = 0.4  # of the longest note
 PEAK = 0.5
 _SCALE = (0, 3, 5, 7, 10, 12, 15, 17)  # semitones: A minor, without what clashes
@@ -39,33 +39,36 @@ def write_motifs(folder: Path, seed: int = 0, count: int = RECORDINGS) -> list[P
 
 
 def motif_recording(rng: Generator, rounds: int) -> NDArray[np.float32]:
-    """`rounds` times all motifs of a recording, each time in another order: `[N]` samples at `DEMO_SAMPLE_RATE`, in [-1, 1]."""
+    """Synthesise a recording: all its motifs `rounds` times, each time in another order.
+
+    Returns samples `[N]` in [-1, 1] at `DEMO_SAMPLE_RATE`.
+    """
     motif_samples = round(STEPS * STEP_SECONDS * DEMO_SAMPLE_RATE)
     voices = _voices(rng)
     motifs = [_motif(rng, voices) for _ in range(MOTIFS)]
     order = list(_order(rng, rounds))
     sound = np.zeros((len(order) + 1) * motif_samples)
-    for place, number in enumerate(order):
-        motif = motifs[number]
-        sound[place * motif_samples :][: len(motif)] += motif
+    for position, index in enumerate(order):
+        motif = motifs[index]
+        sound[position * motif_samples :][: len(motif)] += motif
     sound = sound[: len(order) * motif_samples]
     return np.asarray(sound * (PEAK / np.abs(sound).max()), dtype=np.float32)
 
 
 def _order(rng: Generator, rounds: int) -> Iterator[int]:
-    """Numbers of motifs: permutations, of which none begins with what the one before ended with."""
+    """Indices of motifs: one permutation a round, such that none recurs within `MIN_DISTANCE` motifs."""
     recent: list[int] = []
     for _ in range(rounds):
-        left = [int(number) for number in rng.permutation(MOTIFS)]
-        while left:
-            number = next(one for one in left if one not in recent)
-            left.remove(number)
-            recent = [*recent, number][-AGAIN_AFTER:]
-            yield number
+        remaining = [int(index) for index in rng.permutation(MOTIFS)]
+        while remaining:
+            index = next(one for one in remaining if one not in recent)
+            remaining.remove(index)
+            recent = [*recent, index][-MIN_DISTANCE:]
+            yield index
 
 
 def _motif(rng: Generator, voices: list[Voice]) -> Samples:
-    """A phrase; what rings on at its end is part of it."""
+    """Samples of a motif, with the decay of its last notes."""
     length = round((STEPS * STEP_SECONDS + RING_SECONDS) * DEMO_SAMPLE_RATE)
     sound = np.zeros(length)
     for step in range(STEPS):
@@ -80,7 +83,7 @@ def _motif(rng: Generator, voices: list[Voice]) -> Samples:
 
 
 def _voices(rng: Generator) -> list[Voice]:
-    """Three instruments, set up once for a recording."""
+    """Three instruments with random settings, for one recording."""
     ring = float(rng.uniform(0.2, RING_SECONDS))
     bright, ratio, index = rng.uniform(0.2, 1.0), rng.uniform(1.2, 3.6), rng.uniform(2.0, 7.0)
     hardness, cutoff, shell = rng.uniform(0.1, 0.9), rng.uniform(5000.0, 9000.0), rng.uniform(150.0, 250.0)

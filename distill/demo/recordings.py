@@ -1,4 +1,4 @@
-"""The demo corpus: a few dozen short synthesised recordings that sound like one musician's kit.
+"""Demo corpus: a few dozen short synthesised recordings that sound like one musician's kit.
 
 Pitches are natural notes only, so everything is in A minor by construction.
 """
@@ -28,17 +28,13 @@ _FADE_OUT_SECONDS = 0.03
 
 _MARIMBA = (1.0, 4.0, 9.8)  # undercut so that the second mode is two octaves up
 _VIBRAPHONE = (1.0, 4.0, 10.0, 16.5)
-_GLOCKENSPIEL = (
-    1.0,
-    2.756,
-    5.404,
-    8.933,
-)  # uniform bar with free ends (Fletcher and Rossing, The Physics of Musical Instruments, ch. 2)
+# A uniform bar with free ends (Fletcher and Rossing, The Physics of Musical Instruments, ch. 2).
+_GLOCKENSPIEL = (1.0, 2.756, 5.404, 8.933)
 
 
 @dataclass(frozen=True)
 class DemoRecording:
-    """One recording of the demo corpus.
+    """Recording of the demo corpus.
 
     `name` is its path within the corpus, `family/recording.flac`; `samples` lie in [-1, 1].
     """
@@ -63,7 +59,7 @@ class _Recipe:
 def demo_recordings(seed: int = 0) -> Iterator[DemoRecording]:
     """Synthesise the demo corpus, in a fixed order. The same `seed`, an integer from 0, gives the same samples.
 
-    Each recording draws from a generator of its own, seeded by (`seed`, name): adding one leaves the others as they were.
+    Each recording has a generator of its own, seeded by (`seed`, name): adding one leaves the others unchanged.
     """
     for recipe in _recipes():
         name = f"{recipe.name}.flac"

@@ -1,1 +1,1 @@
-"""Synthetic sounds, and the training on them that the shipped weights come from."""
+"""Pre-training on synthetic sounds, which made the shipped weights."""

@@ -1,8 +1,8 @@
-"""Practice of the decoder: what it can learn of any sound, learnt once from synthetic ones and shipped as its start.
+"""Pre-training of the decoder on synthetic sounds; the weights are shipped.
 
-`make starts` writes `distill/models/starts/`, going on from what lies there. Nobody's recordings go into it: the sounds
-are `audio/practice.py`'s, coded with the codebooks of small made-up corpora, so that the decoder meets the quantisation
-error it will meet in earnest.
+`make pretrain` writes `distill/codec/pretrained/`, starting from the weights that are there. No recordings are used:
+the sounds are those of `synthetic_sounds`. They are coded with codebooks fitted to small synthetic corpora, so that the
+decoder is trained on the quantisation error of real use.
 """
 
 import sys
@@ -37,14 +37,14 @@ from distill.training.metrics_log import Line
 from distill.training.task import Epoch, Step, TrainerSettings
 from distill.training.trainer import Trainer
 
-SOUNDS, HELD_OUT = 5000, 100  # practice sounds in the pool, and how many of them only judge
+SOUNDS, HELD_OUT = 5000, 100  # synthetic sounds, and how many of them are held out
 SOUND_FRAMES, CROP_FRAMES = 80, 32  # code frames
-CORPORA = 12  # made-up corpora, each with a projection and codebooks of its own
+CORPORA = 12  # synthetic corpora, each with a projection and codebooks of its own
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (256, 128, 64, 512)
 CORPUS_FRAMES = 12_000
 LEVELS = 4
-FIRST_N_FFT = 1024  # other windows' first practice begins with the convolutions of this one
+FIRST_N_FFT = 1024  # without weights of its own a window's pre-training starts from the convolutions of this one
 BATCH_SIZE, STEPS_PER_EPOCH = 8, 250
 UNQUANTISED_SHARE = 0.15
 MAX_SEMITONES = 6.0
@@ -53,7 +53,7 @@ GAIN_RANGE = (0.3, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class _Coding:
-    """Projection and codebooks of one made-up corpus."""
+    """Projection and codebooks of one synthetic corpus."""
 
     mean: Tensor
     components: Tensor
@@ -61,20 +61,20 @@ class _Coding:
 
 
 class _Decoding(nn.Module):
-    """The codec from features on: what practice trains."""
+    """The part of the codec that is pre-trained: features to samples."""
 
     def __init__(self, codec: VQVAE) -> None:
         super().__init__()
         self.codec = codec
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features `[B, F, features]` to samples `[B, N]`."""
+        """Samples `[B, N]` of features `[B, F, features]`."""
         audio: Tensor = self.codec.decode_features(features)
         return audio
 
 
 class _PretrainingTask:
-    """What the engine trains: decoding of coded practice sounds. A batch is (features, samples)."""
+    """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, samples)."""
 
     steps_per_epoch = STEPS_PER_EPOCH
 
@@ -90,12 +90,13 @@ class _PretrainingTask:
         for number in range(SOUNDS):
             rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_SOUNDS, number))
             self.sounds.append(synthetic_sound(rng, sample_rate, SOUND_FRAMES * self.step))
-            progress(number + 1, SOUNDS, "practice sounds")
+            progress(number + 1, SOUNDS, "synthetic sounds")
         self.codings = [self._coding(number, progress) for number in range(CORPORA)]
         self.loss = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
         fabric.to_device(self.loss)
 
     def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """Batches of random crops, coded with one of the corpora's codebooks or, of some batches, not coded."""
         for step in range(skip, STEPS_PER_EPOCH):
             rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
             audio = torch.stack([self._crop(rng) for _ in range(BATCH_SIZE)])
@@ -103,16 +104,19 @@ class _PretrainingTask:
             yield self._pair(audio, coding)
 
     def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Multi-scale mel loss of the decoded features."""
         features, audio = batch
         return {"train_loss": self.loss(model(features), audio)}
 
     def probe(self) -> None:
-        """Nothing here has a perplexity."""
+        """None: a decoder has no perplexity."""
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        """Nothing more to measure."""
         return {}
 
     def validate(self) -> dict[str, float]:
+        """Mean loss on the held-out sounds."""
         losses = []
         for number, audio in enumerate(self._held_out()):
             features, samples = self._pair(audio, self.codings[number % CORPORA])
@@ -126,6 +130,7 @@ class _PretrainingTask:
 
     @torch.no_grad()
     def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor]:
+        """Features `[B, F, features]` after quantisation with `coding`, and the samples `[B, N]` to decode them to."""
         codec, margin = self.codec, self.codec.spectrogram.margin
         features = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
         if coding is not None:
@@ -142,16 +147,14 @@ class _PretrainingTask:
         sound = self.sounds[int(rng.integers(SOUNDS - HELD_OUT))]
         start = int(rng.integers(len(sound) - needed))
         gain = rng.uniform(*GAIN_RANGE) * rng.choice((-1.0, 1.0))
-        played = varispeed(torch.from_numpy(sound[start : start + needed]), speed)[:length]
-        crop: Tensor = nn.functional.pad(played, (0, length - len(played))) * gain
+        resampled = varispeed(torch.from_numpy(sound[start : start + needed]), speed)[:length]
+        crop: Tensor = nn.functional.pad(resampled, (0, length - len(resampled))) * gain
         return crop
 
     @torch.no_grad()
     def _coding(self, number: int, progress: ProgressReport) -> _Coding:
-        codec, generator = (
-            self.codec,
-            torch.Generator().manual_seed(derive_seed(self.seed, Stream.PRETRAINING_CODECS, number)),
-        )
+        codec = self.codec
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, Stream.PRETRAINING_CODECS, number))
         count = CORPUS_SOUNDS[number % len(CORPUS_SOUNDS)]
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
         margin = codec.spectrogram.margin
@@ -161,23 +164,22 @@ class _PretrainingTask:
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         quantizer = ResidualQuantizer(codec.architecture.latent_size, codewords, LEVELS, ema_decay=1.0).eval()
         quantizer.fit([codec.project(piece) for piece in pieces], generator)
-        progress(number + 1, CORPORA, "made-up corpora")
+        progress(number + 1, CORPORA, "synthetic corpora")
         mean, components = cast(Tensor, codec.mean).clone(), cast(Tensor, codec.components).clone()
         return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
 
 
 def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:
-    """A codec whose decoder has practised `epochs` epochs of 250 steps at `sample_rate` Hz."""
-    with ProgressReport("practice") as progress:
+    """Pre-train the decoder for `epochs` epochs of 250 steps at `sample_rate` Hz, and write its weights."""
+    with ProgressReport("pretraining") as progress:
         task = _PretrainingTask(sample_rate, seed, fabric, progress)
 
         def show_step(step: Step) -> None:
             progress(step.step, step.total_steps, f"loss {step.losses['train_loss']:.3f}")
 
         def show_epoch(epoch: Epoch) -> None:
-            progress.say(
-                f"epoch {epoch.epoch + 1}: loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
-            )
+            losses = f"loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
+            progress.say(f"epoch {epoch.epoch + 1}: {losses}")
 
         settings = TrainerSettings(
             epochs=epochs,
@@ -188,7 +190,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             warmup_steps=WARMUP_STEPS,
             patience=0,
             seed=seed,
-            start_counts=True,
+            validate_initial=True,
         )
         Trainer(task, settings, fabric, store, show_step, show_epoch).run()
     write_pretrained(task.codec)
@@ -196,7 +198,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
 
 
 def write_pretrained(codec: VQVAE) -> Path:
-    """Write a decoder where `load_pretrained` looks for it, in half precision."""
+    """Write a decoder's weights where `load_pretrained` reads them, in half precision."""
     path = pretrained_path(codec.spectrogram.n_fft)
     tensors = {key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,9 +207,9 @@ def write_pretrained(codec: VQVAE) -> Path:
 
 
 def main() -> None:
-    """`python -m distill.pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
+    """Run `python -m distill.pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
     sample_rate, epochs, seed = (int(value) for value in sys.argv[1:])
-    store = CheckpointStore(Path(".distill") / "practice" / f"{sample_rate}-{epochs}-{seed}")
+    store = CheckpointStore(Path(".distill") / "pretraining" / f"{sample_rate}-{epochs}-{seed}")
     pretrain_codec(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)
     store.clear()
 

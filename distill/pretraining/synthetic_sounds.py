@@ -1,8 +1,8 @@
-"""Practice sounds: an endless supply of synthetic sounds of every kind, to teach a decoder what no small corpus can.
+"""Synthetic sounds of many kinds, for the pre-training of a decoder.
 
-A practice sound is a few layers at random places. A layer is a source (noise, strings of harmonics, ringing modes,
-frequency modulation, clicks, glides, a voice-like buzz) under an envelope and a filter; the sum may be overdriven, put in
-a room, laid on a noise floor and cut off above some frequency. Nothing here imitates a particular recording.
+A sound is the sum of a few layers at random times. A layer is a source (noise, harmonics, ringing modes, frequency
+modulation, clicks, glides, a voice-like buzz) under an envelope and a filter. The sum may be overdriven, reverberated,
+laid on a noise floor and low-pass filtered. No sound imitates a particular recording.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ _LOWEST, _HIGHEST_SHARE = 30.0, 0.45  # Hz, and as a share of the sample rate
 
 
 def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
-    """One sound `[length]` in [-1, 1] at `sample_rate` Hz, quantised to 16 bits as recordings are."""
+    """Synthesise a sound `[length]` in [-1, 1] at `sample_rate` Hz, quantised to 16 bits as recordings are."""
     total = np.zeros(length)
     for _ in range(int(rng.integers(1, 5))):
         start = int(rng.integers(length)) if rng.random() < 0.7 else 0
@@ -27,7 +27,7 @@ def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np
     if rng.random() < 0.2:
         total = np.tanh(total * rng.uniform(1, 8))
     if rng.random() < 0.3:
-        total = _in_a_room(rng, sample_rate, total)
+        total = _reverberated(rng, sample_rate, total)
     if rng.random() < 0.6:
         total += 10 ** (rng.uniform(-100, -40) / 20) * _noise(rng, sample_rate, length)
     if rng.random() < 0.25:
@@ -40,7 +40,7 @@ def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np
 
 
 def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
-    """As if it came from a lower sample rate, or out of a lossy file: nothing above 2 kHz or more."""
+    """Low-pass filter at 2 kHz or more, as of a lower sample rate or a lossy file."""
     highest = np.exp(rng.uniform(np.log(2000.0), np.log(0.48 * sample_rate)))
     sections = signal.ellip(8, 0.1, 80, highest, fs=sample_rate, output="sos")
     filtered: Samples = signal.sosfiltfilt(sections, sound, padlen=min(27, len(sound) - 1))
@@ -48,6 +48,7 @@ def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
 
 
 def _layer(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A source under an envelope and a filter, of peak 1."""
     source = _SOURCES[int(rng.choice(len(_SOURCES), p=_WEIGHTS))]
     sound = source(rng, sample_rate, length) * _envelope(rng, sample_rate, length)
     sound = _filtered(rng, sample_rate, sound)
@@ -56,6 +57,7 @@ def _layer(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def _pitch(rng: Generator, sample_rate: int, low: float = _LOWEST, high: float = 4000.0) -> float:
+    """Random frequency in Hz, uniform in its logarithm."""
     return float(np.exp(rng.uniform(np.log(low), np.log(min(high, _HIGHEST_SHARE * sample_rate)))))
 
 
@@ -64,7 +66,7 @@ def _time(sample_rate: int, length: int) -> Samples:
 
 
 def _wander(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """A factor of pitch `[length]` around 1: still, with vibrato, gliding or both."""
+    """Pitch factor `[length]` around 1: constant, with vibrato, gliding or both."""
     time = _time(sample_rate, length)
     cents = np.zeros(length)
     if rng.random() < 0.4:
@@ -77,7 +79,7 @@ def _wander(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def _noise(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """White, or with a spectrum that falls or rises by up to 12 dB an octave."""
+    """White noise, or noise with a spectral slope of -12 to 3 dB an octave."""
     white = rng.standard_normal(length)
     if rng.random() < 0.3:
         return white
@@ -106,7 +108,7 @@ def _harmonics(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def _modes(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """Ringing modes of a struck thing, harmonic or not, the higher the shorter."""
+    """Ringing modes of a struck object, harmonic or not; higher ones decay faster."""
     time = _time(sample_rate, length)
     count = int(rng.integers(1, 25))
     base = _pitch(rng, sample_rate)
@@ -126,13 +128,13 @@ def _modulation(rng: Generator, sample_rate: int, length: int) -> Samples:
     carrier = _pitch(rng, sample_rate, high=2500.0)
     index = rng.uniform(0.2, 8) * np.exp(-time / rng.uniform(0.05, 2))
     modulator = np.sin(2 * np.pi * carrier * rng.uniform(0.25, 5) * time)
-    turns = np.cumsum(carrier * _wander(rng, sample_rate, length)) / sample_rate
-    tone: Samples = np.sin(2 * np.pi * turns + index * modulator)
+    cycles = np.cumsum(carrier * _wander(rng, sample_rate, length)) / sample_rate
+    tone: Samples = np.sin(2 * np.pi * cycles + index * modulator)
     return tone
 
 
 def _clicks(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """Single impulses, regular or scattered, each through the layer's filter later."""
+    """Impulses, regular or at random times."""
     train = np.zeros(length)
     if rng.random() < 0.5:
         train[:: max(2, int(sample_rate / rng.uniform(3, 120)))] = 1.0
@@ -174,7 +176,7 @@ _WEIGHTS = (0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)
 
 
 def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
-    """Percussive, held, swelling, gated or trembling."""
+    """Envelope `[length]`: percussive, swelling, gated or held, some with tremolo."""
     time = _time(sample_rate, length)
     envelope: Samples
     kind = rng.random()
@@ -195,6 +197,7 @@ def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 
 def _filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    """Low-pass, high-pass or band-pass filter at a random frequency, or none."""
     kind = rng.random()
     top = _HIGHEST_SHARE * sample_rate
     if kind < 0.35:
@@ -213,10 +216,11 @@ def _filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
     return filtered
 
 
-def _in_a_room(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+def _reverberated(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+    """Add the reverberation of a room: decaying noise as impulse response."""
     tail = rng.standard_normal(int(sample_rate * rng.uniform(0.05, 0.8)))
     tail *= np.exp(-6.9 * np.arange(tail.size) / tail.size)
     wet = signal.fftconvolve(sound, tail)[: sound.size]
     peak: float = np.abs(wet).max()
-    roomy: Samples = sound + wet * (rng.uniform(0.05, 1) / peak if peak > 0 else 0.0)
-    return roomy
+    reverberated: Samples = sound + wet * (rng.uniform(0.05, 1) / peak if peak > 0 else 0.0)
+    return reverberated

@@ -1,4 +1,4 @@
-"""Training of codec and prior: the trainer, the run around it and the events that both report."""
+"""Training of codec and prior: trainer, run, checkpoints, tracking and events."""
 
 from typing import TYPE_CHECKING
 

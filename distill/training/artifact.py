@@ -1,4 +1,4 @@
-"""What a training stage leaves on disk: weights, what they mean, and the history of their training."""
+"""Artefact of a training stage on disk: weights, their configuration and the history of the training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ C = TypeVar("C", bound=Settings)
 
 
 def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of what decides a stage's result: its inputs by hash, and its settings."""
+    """Fingerprint of a stage's result: hex SHA-256 of the hashes of its inputs and of its settings."""
     return sha256_text(canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings)}))
 
 
@@ -40,9 +40,9 @@ def save_artifact(
     log: Sequence[Mapping[str, Any]],
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write `model.safetensors`, `config.json`, `history.parquet`, for plots `history.csv`, `metrics.jsonl`, and more.
+    """Write `model.safetensors`, `config.json`, `history.parquet`, `history.csv` (for plots) and `metrics.jsonl`.
 
-    The folder appears whole or not at all.
+    `write_more` writes further files. The folder appears whole or not at all.
     """
     with atomic_folder(folder) as temporary:
         save_weights(temporary / WEIGHTS, model)
@@ -65,7 +65,7 @@ def load_config(folder: Path, kind: type[C]) -> C:
 
 
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
-    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`; of long trainings 1000 points."""
+    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`; at most 1000 points each."""
     frame = read_frame(folder / "history.parquet", "the history of a training")
     stride = -(-len(frame) // MAX_CURVE_POINTS)
     return {f"{name}/{column}": frame[column].tolist()[::stride] for column in ("train_loss", "val_loss")}

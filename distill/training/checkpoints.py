@@ -1,4 +1,4 @@
-"""Resume state on disk: tensors in safetensors, the rest as JSON in its header. No pickle, one file, one rename."""
+"""Checkpoints on disk: tensors in safetensors, the rest as JSON in its header. No pickle, one file, one rename."""
 
 import json
 import shutil
@@ -15,24 +15,24 @@ from distill.errors import ArtifactError
 from distill.storage.files import canonical_json, write_bytes
 from distill.training.metrics_log import METRICS_LOG
 
-KEPT = 5  # places to go on from
+KEPT = 5  # newest checkpoints of a run
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors and the small values beside them."""
+    """Named tensors, and the values of a training state that JSON can hold."""
 
     tensors: Tensors
     values: dict[str, Any]
 
 
 class CheckpointStore:
-    """The resume state of one training run, in a folder named by the fingerprint of its inputs and settings.
+    """Checkpoints of one training run, in a folder named by the fingerprint of its inputs and settings.
 
-    `step-<number>` are the newest places to go on from; `best-<epoch>` holds the weights that win so far. They are
-    separate files, so that the best ones are written once. The journal lies beside them.
+    `step-<number>` are the newest states to resume from, `best-<epoch>` holds the best weights so far: a separate file,
+    so that it is written once. The metrics log is beside them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,15 +40,15 @@ class CheckpointStore:
 
     @property
     def log(self) -> Path:
-        """Where the training writes down what happens."""
+        """Path of the metrics log."""
         return self.folder / METRICS_LOG
 
     def below(self, name: str) -> "CheckpointStore":
-        """A store for a part of the run, forgotten with it."""
+        """A store for a part of the run, cleared with it."""
         return CheckpointStore(self.folder / name)
 
     def save(self, step: int, best_epoch: int, checkpoint: Checkpoint) -> None:
-        """Write where to go on from, atomically; forget all but the newest few, and every best epoch but this one."""
+        """Write the state to resume from, atomically. Delete all but the newest few, and all best epochs but this one."""
         self._write(self._step(step), checkpoint)
         for path in self._steps()[:-KEPT]:
             path.unlink()
@@ -57,20 +57,20 @@ class CheckpointStore:
                 path.unlink()
 
     def save_best(self, epoch: int, checkpoint: Checkpoint) -> None:
-        """Write the best weights, atomically; those before them stay until the next `save`."""
+        """Write the best weights, atomically; earlier ones stay until the next `save`."""
         self._write(self._best(epoch), checkpoint)
 
     def newest(self) -> Checkpoint | None:
-        """The newest place to go on from, None if there is none. Raises ArtifactError when it is damaged."""
+        """Read the newest state to resume from, None if there is none. Raises ArtifactError when it is damaged."""
         steps = self._steps()
         return self._read(steps[-1]) if steps else None
 
     def best(self, epoch: int) -> Checkpoint:
-        """The best weights. Raises ArtifactError when they are damaged or gone."""
+        """Read the best weights. Raises ArtifactError when they are damaged or missing."""
         return self._read(self._best(epoch))
 
     def clear(self) -> None:
-        """Forget the run: its result is safe elsewhere."""
+        """Delete the checkpoints of the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[Path]:
@@ -93,19 +93,19 @@ class CheckpointStore:
                 return Checkpoint({key: file.get_tensor(key) for key in file.keys()}, values)  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
-                f"{path}: expected a checkpoint to go on from, found a damaged file ({error}); "
+                f"{path}: expected a checkpoint to resume from, found a damaged file ({error}); "
                 f"delete {self.folder} to start this training again"
             ) from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The moments and step counters of an optimiser, flattened to `optimizer.<parameter>.<name>`."""
+    """State of an optimiser (moments and step counters), flattened to `optimizer.<parameter>.<name>`."""
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{index}.{name}": value for index, values in state.items() for name, value in values.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Load into an optimiser the state that `optimizer_tensors` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

@@ -1,4 +1,4 @@
-"""What the processes of one training agree on. A training with one process agrees with itself at no cost."""
+"""Communication between the processes of one training. With one process it costs nothing."""
 
 import signal
 from collections.abc import Mapping
@@ -14,25 +14,28 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop(Protocol):
-    """What asks training to end now with its best weights: a `threading.Event`, or a file that appears."""
+    """A request to end training with its best weights: a `threading.Event`, or a file that appears."""
 
     def is_set(self) -> bool:
-        """Whether to end."""
+        """Whether training should end."""
 
 
 class Distributed:
-    """Between processes: means of the losses, and whether to stop. Every process calls the same methods in the same order."""
+    """Reductions over processes. Every process calls the same methods in the same order.
+
+    `signal` and `cancelled` are the requests to stop that the last `poll` found.
+    """
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
         self.is_first = fabric.global_rank == 0
-        self.signal: int | None = None  # that one of the processes was sent
+        self.signal: int | None = None  # received by one of the processes
         self.cancelled = False
 
-    def look(self, interruption: Interruption | None, cancel: Stop | None) -> None:
-        """Note in `signal` and `cancelled` what any of the processes was asked."""
-        asked = interruption.signal if interruption is not None else None
-        flags = [float(asked == number) for number in SIGNALS] + [float(cancel is not None and cancel.is_set())]
+    def poll(self, interruption: Interruption | None, cancel: Stop | None) -> None:
+        """Set `signal` and `cancelled` where any of the processes was asked to stop."""
+        received = interruption.signal if interruption is not None else None
+        flags = [float(received == number) for number in SIGNALS] + [float(cancel is not None and cancel.is_set())]
         *signals, cancelled = self.sum(torch.tensor(flags)).tolist()
         self.signal = next((number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None)
         self.cancelled = cancelled > 0
@@ -52,8 +55,8 @@ class Distributed:
         assert isinstance(summed, Tensor)
         return summed.cpu()
 
-    def first(self, values: Mapping[str, float]) -> dict[str, float]:
-        """What the first process has: figures that decide how training goes on must be the same everywhere."""
+    def from_first(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Broadcast the values of the first process: all processes must decide on the same values."""
         if self.fabric.world_size == 1:
             return dict(values)
         shared = torch.tensor(list(values.values()), dtype=torch.float64, device=self.fabric.device)

@@ -1,4 +1,4 @@
-"""What training reports while it runs. Fields are fixed: metric names in MLflow are these names."""
+"""Events of training. Fields are fixed: they are the metric names in MLflow."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ CodebookHealth = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class VQStepMetrics:
-    """One optimiser step of the codec. `codebook_health` is that of the last epoch that ended, {} before."""
+    """An optimiser step of the codec. `codebook_health` is that of the last complete epoch, {} before."""
 
     epoch: int
     step: int
@@ -24,7 +24,7 @@ class VQStepMetrics:
 
 @dataclass(frozen=True)
 class VQEpochMetrics:
-    """One epoch of the codec. `overfitting_gap` is held-out minus training reconstruction loss."""
+    """An epoch of the codec. `overfitting_gap` is held-out minus training reconstruction loss."""
 
     epoch: int
     total_epochs: int
@@ -42,7 +42,7 @@ class VQEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorStepMetrics:
-    """One optimiser step of the prior."""
+    """An optimiser step of the prior."""
 
     epoch: int
     step: int
@@ -54,9 +54,10 @@ class PriorStepMetrics:
 
 @dataclass(frozen=True)
 class PriorMemoryMetrics:
-    """What the gates of a prior's memory are like, every 50 steps, and every thousand what probes found of the memory, else {}.
+    """Statistics of the memory's gates, every 50 steps, and results of the memory probes, every 1000 steps and else {}.
 
-    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, the last two as shares below .1 and above .9.
+    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
+    below 0.1 and above 0.9.
     """
 
     step: int
@@ -66,7 +67,7 @@ class PriorMemoryMetrics:
 
 @dataclass(frozen=True)
 class PriorEpochMetrics:
-    """One epoch of the prior. Losses are nats per token."""
+    """An epoch of the prior. Losses are in nats per token."""
 
     epoch: int
     total_epochs: int

@@ -1,4 +1,4 @@
-"""Device, precision and processes, decided in one place."""
+"""Lightning Fabric: device, precision and processes."""
 
 import logging
 import os
@@ -13,21 +13,21 @@ from distill.errors import ParamsError
 from distill.execution import Execution
 
 
-class KeptInputs(MixedPrecision):
-    """bf16 autocast that leaves a network's inputs as they are.
+class UnconvertedInputs(MixedPrecision):
+    """bf16 autocast that does not convert a network's inputs.
 
-    Fabric's own would round waveforms to 8 bits of mantissa before the network sees them, which buries everything
-    quieter than the loudest part by 50 dB.
+    Fabric's own rounds waveforms to 8 bits of mantissa first, a rounding noise only 50 dB below the loudest part.
     """
 
     def convert_input(self, data: Any) -> Any:
+        """`data` as it is."""
         return data
 
 
 def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
-    """Lightning Fabric for the device and precision asked for; under `torchrun` one process of several (DDP).
+    """Make the Fabric of the device and precision in `execution`; under `torchrun` one process of several (DDP).
 
-    Raises ParamsError when the machine lacks them.
+    Raises ParamsError when the machine has no such device.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
     has_cuda = torch.cuda.is_available()
@@ -39,7 +39,7 @@ def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
     device = "cuda" if on_gpu else "cpu"
     settings: dict[str, Any] = {"accelerator": device, "devices": 1}
     if bf16:
-        settings["plugins"] = [KeptInputs("bf16-mixed", device)]
+        settings["plugins"] = [UnconvertedInputs("bf16-mixed", device)]
     else:
         settings["precision"] = "32-true"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

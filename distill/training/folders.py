@@ -1,4 +1,4 @@
-"""Where trainings keep what they need while they run."""
+"""Paths that a training run needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolders:
-    """Where a run keeps its checkpoints, which file asks it to stop, and below which folder MLflow's store lies.
+    """Folder of the checkpoints, path of the stop file, and the folder below which MLflow's store lies.
 
-    Without a `tracking_root` only MLFLOW_TRACKING_URI decides whether there is a store.
+    With `tracking_root` None there is a store only where MLFLOW_TRACKING_URI names one.
     """
 
     checkpoints: Path

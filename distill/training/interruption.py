@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that training looks at between steps, so that it can save before it goes."""
+"""Ctrl-C, SIGTERM and the stop file as requests that training polls between steps, so that it can save first."""
 
 import signal
 import threading
@@ -12,40 +12,40 @@ from typing import NoReturn
 from distill.errors import Interrupted
 from distill.progress import ProgressReport
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2  # between checks for the stop file
 
 
 class Interruption:
-    """Whether a signal asked to stop. A second one is not caught: it ends the process at once."""
+    """A signal's request to stop. A second signal is not caught: it ends the process at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     @staticmethod
-    def leave(number: int, saved: str) -> NoReturn:
-        """Raise Interrupted (130 for SIGINT, 143 for SIGTERM); `saved` says what is kept."""
+    def raise_interrupted(number: int, saved: str) -> NoReturn:
+        """Raise Interrupted (130 for SIGINT, 143 for SIGTERM); the message ends with `saved`, what is kept."""
         raise Interrupted(f"interrupted by {signal.Signals(number).name}: {saved}", 128 + number)
 
 
 class StopFile:
-    """A file that asks training to end now, with its best weights, as a success."""
+    """A file whose appearance ends training with its best weights, as a success."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._asked, self._looked = False, time.monotonic()
+        self._requested, self._polled = False, time.monotonic()
 
     def is_set(self) -> bool:
-        """Whether the file has appeared; it is removed when it has, and looked for a few times a second."""
-        if not self._asked and time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
+        """Whether the file has appeared. It is polled a few times a second, and removed when found."""
+        if not self._requested and time.monotonic() - self._polled > POLL_SECONDS:
+            self._polled = time.monotonic()
             if self.path.exists():
-                self._asked = True
+                self._requested = True
                 self.path.unlink(missing_ok=True)
-        return self._asked
+        return self._requested
 
 
 def watch_for_stop(path: Path, progress: ProgressReport) -> StopFile:
-    """A stop file that is not there yet: one that is was meant for an earlier training, and is removed."""
+    """Make the `StopFile` of a training that begins. A file that exists already is of an earlier one and is removed."""
     if path.exists():
         path.unlink(missing_ok=True)
         progress.say(f"{path} was there before training began and is removed; make it again to stop early")
@@ -53,13 +53,13 @@ def watch_for_stop(path: Path, progress: ProgressReport) -> StopFile:
 
 
 def raise_on_sigterm() -> None:
-    """Let SIGTERM raise Interrupted wherever the process is, as Ctrl-C raises KeyboardInterrupt."""
+    """Let SIGTERM raise Interrupted, as Ctrl-C raises KeyboardInterrupt."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
 @contextmanager
 def catch_interruption() -> Iterator[Interruption]:
-    """Turn the first SIGINT or SIGTERM into a request. Outside the main thread signals are left alone."""
+    """Catch the first SIGINT or SIGTERM as a request to stop. Outside the main thread no signal is caught."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what happened in a training, a line each, readable while it runs."""
+"""Metrics log of a training, `metrics.jsonl`: a line for each event, readable while training runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ Line = dict[str, float | int | str]
 
 
 class MetricsLog:
-    """Lines in memory and, with a path, in a file. No times are in it, so that equal trainings leave equal journals."""
+    """Metrics log in memory and, with a path, in a file. It holds no times, so that equal trainings have equal logs."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.lines: list[Line] = []
 
     def add(self, values: Mapping[str, float | int | str]) -> None:
-        """Append a line. It is on disk for readers at once, for power cuts when `CheckpointStore` saves next."""
+        """Append a line. Readers see it at once; it survives a power cut after the next checkpoint."""
         line = json.loads(canonical_json(dict(values)))
         self.lines.append(line)
         if self.path is not None:
@@ -29,12 +29,12 @@ class MetricsLog:
                 file.write(json_lines([line]))
 
     def rewind(self, lines: list[Any]) -> None:
-        """Go back to what a checkpoint remembers: what came later will come again."""
+        """Replace the log by the `lines` of a checkpoint: later ones will be logged again."""
         self.lines = [dict(line) for line in lines]
         if self.path is not None and (self.lines or self.path.exists()):
             write_bytes(self.path, json_lines(self.lines).encode())
 
 
 def json_lines(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Lines as `metrics.jsonl` has them."""
+    """Lines in the format of `metrics.jsonl`."""
     return "".join(canonical_json(dict(line)) + "\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What a step changes: a network, its optimiser's moments and the average of its weights."""
+"""Optimiser step: AdamW, gradient clipping and the moving average of the weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from distill.training.weight_average import WeightAverage
 def backward(
     objective: Tensor, wrapped: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
 ) -> float:
-    """Gradients of the objective, clipped to a norm; their norm before that. Both modules are set up by `fabric`."""
+    """Compute gradients, clipped to a norm. Returns their norm before. `fabric` has set up network and optimiser."""
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(objective)
     norm = fabric.clip_gradients(wrapped, optimizer, max_norm=gradient_clip, error_if_nonfinite=False)
@@ -25,7 +25,7 @@ def backward(
 
 
 class OptimizerStep:
-    """A network that AdamW moves, on the fabric's device. `wrapped` is what computes losses."""
+    """AdamW for a network on the fabric's device. `wrapped` is Fabric's wrapper, which computes losses."""
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
         self.model, self.settings, self.fabric = model, settings, fabric
@@ -36,11 +36,11 @@ class OptimizerStep:
         self.average = WeightAverage(model, settings.average) if settings.average else None
 
     def backward(self, objective: Tensor) -> float:
-        """Gradients of the objective, clipped; their norm before that."""
+        """Compute and clip the gradients of the objective. Returns their norm before clipping."""
         return backward(objective, self.wrapped, self.optimizer, self.fabric, self.settings.gradient_clip)
 
     def step(self, rate: float, steps: int) -> None:
-        """Move along the gradients; it is step number `steps`, from 1 on."""
+        """Update the weights with learning rate `rate`; `steps` counts this one, from 1."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
         self.optimizer.step()
@@ -49,7 +49,7 @@ class OptimizerStep:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The network with averaged weights, where there are any, until the context ends."""
+        """Context in which the network has its averaged weights, where there are any."""
         if self.average is None:
             yield
         else:
@@ -57,25 +57,25 @@ class OptimizerStep:
                 yield
 
     def weights(self) -> Tensors:
-        """A copy of the network's tensors as they are, on the CPU."""
+        """Copy of the network's tensors, not averaged, on the CPU."""
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
 
     def tensors(self) -> Tensors:
-        """Everything that the next step depends on; not copied."""
+        """State that the next step depends on: weights, averages, moments; not copied."""
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         if self.average is not None:
             tensors |= {f"average.{key}": value for key, value in self.average.values.items()}
         return tensors | optimizer_tensors(self.optimizer)
 
     def load_state(self, tensors: Tensors) -> None:
-        """Back to where `tensors` gave those."""
+        """Load the state that `tensors` returned."""
         self.model.load_state_dict(under("model.", tensors))
         if self.average is not None:
             self.average.load(under("average.", tensors))
         restore_optimizer(self.optimizer, tensors)
 
     def restart(self, weights: Tensors) -> None:
-        """From these weights on, with fresh moments."""
+        """Load `weights` and reset the moments and the average."""
         self.model.load_state_dict(weights)
         if self.average is not None:
             self.average.load({name: value.detach() for name, value in self.average.parameters.items()})
@@ -83,7 +83,7 @@ class OptimizerStep:
 
 
 def _parameter_groups(model: nn.Module, settings: TrainerSettings) -> list[dict[str, Any]]:
-    """Weight decay acts on matrices and kernels, not on biases, norms and scales; some parts learn more slowly."""
+    """Parameter groups: weight decay for matrices and kernels alone, `rate_shares` for some parts."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, value in model.named_parameters():
         share = next((share for part, share in settings.rate_shares.items() if name.startswith(part)), 1.0)

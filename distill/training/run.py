@@ -1,4 +1,4 @@
-"""One run of a training, the same for codec and prior: processes, tracking, checkpoints, signals, stop file, artefact."""
+"""Run of a training, the same for codec and prior: processes, tracking, checkpoints, signals, stop file, artefact."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from distill.training.tracking import Tracker, tracked
 
 @dataclass(frozen=True, eq=False)
 class RunContext:
-    """What a job trains with."""
+    """Services of a run that a job trains with."""
 
     fabric: Fabric
     store: CheckpointStore
@@ -36,23 +36,23 @@ class RunContext:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this is the process that writes, of rank 0."""
         return self.fabric.global_rank == 0
 
 
 class Trained(Protocol):
-    """What a job trained."""
+    """Result of a job."""
 
     @property
     def result(self) -> TrainingResult:
-        """How the training went."""
+        """Result of the training loop."""
 
 
 T = TypeVar("T", bound=Trained)
 
 
 class Job(ABC, Generic[T]):
-    """What differs between trainings. `inputs` are hashes, `settings` the resolved ones: they decide the result."""
+    """A training that `run_training` runs. `inputs` (hashes) and `settings` (resolved) decide its result."""
 
     stage: str
     label: str  # of the progress bar
@@ -62,20 +62,20 @@ class Job(ABC, Generic[T]):
 
     @abstractmethod
     def train(self, run: RunContext) -> T:
-        """Train, on every process."""
+        """Train; called on every process."""
 
     @abstractmethod
-    def save(self, trained: T, folder: Path, mark: str) -> dict[str, float]:
-        """Write the artefact `folder` with the fingerprint `mark`, on the first process alone. Returns the figures."""
+    def save(self, trained: T, folder: Path, fingerprint: str) -> dict[str, float]:
+        """Write the artefact `folder` and return its metrics; called on the first process alone."""
 
     def measure(self, trained: T, run: RunContext) -> dict[str, float]:  # noqa: ARG002
-        """More figures, which every process helps to measure."""
+        """Measure more metrics; called on every process."""
         return {}
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun(Generic[T]):
-    """A training that reached its end, and the figures that compare runs; no figures but on the first process."""
+    """A complete training and the metrics that compare runs. Only the first process has metrics."""
 
     trained: T
     figures: Mapping[str, float]
@@ -84,39 +84,39 @@ class FinishedRun(Generic[T]):
     is_first: bool
     _store: CheckpointStore
 
-    def conclude(self, keep: Callable[[Mapping[str, float]], None] | None = None) -> None:
-        """Hand the figures to `keep` and forget the checkpoints, once the result is safe; on the first process alone."""
+    def conclude(self, write: Callable[[Mapping[str, float]], None] | None = None) -> None:
+        """Write the metrics with `write`, then delete the checkpoints; on the first process alone."""
         if self.is_first:
-            if keep is not None:
-                keep(self.figures)
+            if write is not None:
+                write(self.figures)
             self._store.clear()
 
 
-def checkpoint_key(stage: str, mark: str) -> str:
-    """Name of the checkpoints of a stage's run with this fingerprint; other code or another torch has others."""
-    values = {"fingerprint": mark, "code": code_sha256(stage), "torch": torch.__version__}
+def checkpoint_key(stage: str, run_fingerprint: str) -> str:
+    """Folder name of the checkpoints of a stage's run: a hash of its fingerprint, the code and torch's version."""
+    values = {"fingerprint": run_fingerprint, "code": code_sha256(stage), "torch": torch.__version__}
     return sha256_text(canonical_json(values))[:24]
 
 
 def run_training(
     make_job: Callable[[], Job[T]], folder: Path, execution: Execution, folders: RunFolders
 ) -> FinishedRun[T]:
-    """Train what `make_job` describes and write the artefact `folder`.
+    """Run the job that `make_job` makes and write the artefact `folder`.
 
-    Goes on from the checkpoints with the same inputs, settings and code. A file that appears at `folders.stop` ends
+    Resumes from checkpoints with the same inputs, settings and code. A file that appears at `folders.stop` ends
     training with the best weights so far. With several processes only the first one tracks, writes and prints. Raises
     Interrupted after saving.
     """
     fabric = make_fabric(execution)
     job = make_job()
-    mark = fingerprint(job.stage, job.inputs, job.settings)
-    store = CheckpointStore(folders.checkpoints / checkpoint_key(job.stage, mark))
+    run_fingerprint = fingerprint(job.stage, job.inputs, job.settings)
+    store = CheckpointStore(folders.checkpoints / checkpoint_key(job.stage, run_fingerprint))
     is_first = fabric.global_rank == 0
     parameters = {**job.settings, "recordings": job.recordings}
     figures: dict[str, float] = {}
     with (
         catch_interruption() as interruption,
-        tracked(folders.tracking_root, job.stage, mark, parameters, is_first) as tracker,
+        tracked(folders.tracking_root, job.stage, run_fingerprint, parameters, is_first) as tracker,
         ProgressReport(job.label, quiet=not is_first) as progress,
     ):
         stop = watch_for_stop(folders.stop, progress)
@@ -127,7 +127,7 @@ def run_training(
         measured = job.measure(trained, run)
         if is_first:
             tracker.metrics(measured, 0)
-            figures = {**measured, **job.save(trained, folder, mark)}
+            figures = {**measured, **job.save(trained, folder, run_fingerprint)}
             for name in (WEIGHTS, "config.json", METRICS_LOG):
                 tracker.artifact(folder / name, "checkpoint")
             if (folder / "previews").is_dir():

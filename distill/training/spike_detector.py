@@ -1,4 +1,4 @@
-"""Whether training has gone off the rails: the perplexity of a fixed probe, beside what it was lately."""
+"""Detection of loss spikes: the perplexity of a fixed probe against its moving average."""
 
 import math
 import statistics
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MIN_THRESHOLD = 0.05
-EMA_WEIGHT = 0.5  # of the newest value: a fixed probe is not noisy, and a slow mean would lag behind what is learnt
+EMA_WEIGHT = 0.5  # of the newest value: a fixed probe is not noisy, and a slow mean would lag behind the training
 WARM_UP = 2  # values before anything counts as a spike
-RECENT = 100  # deltas that the threshold looks back on
+RECENT = 100  # deltas that decide the threshold
 QUANTILE = 0.99
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One perplexity. `delta` is its relative distance from the moving average, `threshold` what was allowed."""
+    """A perplexity, its relative distance `delta` from the moving average, and the `threshold` of a spike."""
 
     perplexity: float
     delta: float
@@ -25,15 +25,18 @@ class Reading:
 
 @dataclass
 class SpikeDetector:
-    """Spike: a perplexity further above the moving average than 5 % and than the 99th percentile of recent
-    deltas plus one deviation, or one that is not finite. A spike is remembered nowhere."""
+    """Detector of spikes: perplexities that are not finite, or too far above their moving average.
+
+    Too far is more than 5 %, and more than the 99th percentile of recent deltas plus one standard deviation. A spike
+    changes neither the average nor the threshold.
+    """
 
     ema: float | None = None
     seen: int = 0
     deltas: list[float] = field(default_factory=list)
 
     def observe(self, perplexity: float) -> Reading:
-        """Take note of a perplexity and judge it."""
+        """Classify a perplexity, and update the average where it is no spike."""
         threshold = self.threshold
         if not math.isfinite(perplexity):
             return Reading(perplexity, math.inf, threshold, True)
@@ -57,5 +60,5 @@ class SpikeDetector:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> "SpikeDetector":
-        """What `vars()` of one gave."""
+        """Restore a detector from its `vars()`."""
         return cls(**values)

@@ -1,4 +1,4 @@
-"""What the training loop and the things it trains say to each other: tasks, settings, steps, epochs, results."""
+"""Interface of the training loop: tasks, settings, steps, epochs, results."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ B = TypeVar("B")
 
 
 class Task(Protocol[B]):
-    """What the loop needs to know about the thing it trains. `B` is a batch, already on the right device."""
+    """A network with its data and losses, as `Trainer` trains it. `B` is a batch, already on its device."""
 
     @property
     def model(self) -> nn.Module:
@@ -23,34 +23,42 @@ class Task(Protocol[B]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch: the same in every epoch."""
+        """Number of batches, the same in every epoch."""
 
     def batches(self, epoch: int, skip: int) -> Iterable[B]:
-        """The batches of an epoch, in an order that is a function of the epoch alone, from batch number `skip` on.
+        """Batches of an epoch from index `skip` on; a function of the epoch alone.
 
         With several processes each gets its share of every batch.
         """
 
     def losses(self, model: nn.Module, batch: B) -> dict[str, Tensor]:
-        """Scalars of one batch, whose means over all processes are the batch's. "objective" is minimised and shown to
-        nobody; where there is none, it is "train_loss"."""
+        """Scalar losses of one batch; their means over all processes are the batch's.
+
+        "objective" is minimised and not reported; without it "train_loss" is minimised.
+        """
 
     def probe(self) -> float | None:
-        """Perplexity of a fixed batch of training data, in eval mode and without gradients; None for no such watch."""
+        """Perplexity of a fixed batch of training data, for the spike detector; None where there is none.
+
+        Called in eval mode, without gradients.
+        """
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
-        """Whatever else there is to know after `step` batches, in eval mode and without gradients; `log` are the lines so far.
+        """More metrics after `step` batches, for the metrics log, whose lines so far are `log`.
 
-        Raises DistillError where to train on makes no sense.
+        Called in eval mode, without gradients. Raises DistillError to end training.
         """
 
     def validate(self) -> dict[str, float]:
-        """Scalars on held-out recordings, in eval mode and without gradients; "val_loss" decides which epoch is best."""
+        """Metrics on held-out recordings, "val_loss" among them, which decides which epoch is best.
+
+        Called in eval mode, without gradients.
+        """
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """Numbers of the loop that codec and prior share."""
+    """Settings of the training loop."""
 
     epochs: int
     learning_rate: float
@@ -60,17 +68,15 @@ class TrainerSettings:
     warmup_steps: int
     patience: int
     seed: int
-    rate_shares: Mapping[str, float] = field(
-        default_factory=dict
-    )  # parameters named so learn at this share of the rate
-    start_counts: bool = False  # the weights before the first step may turn out to be the best
-    average: float = 0.0  # decay of the weights' moving average, which is judged and kept; 0: the weights themselves
-    drops: int = 0  # how often training goes back to its best weights and on with a lower rate before patience ends it
+    rate_shares: Mapping[str, float] = field(default_factory=dict)  # prefix of parameters: share of the learning rate
+    validate_initial: bool = False  # validate the initial weights, too: they may be the best
+    average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
+    drops: int = 0  # how often the rate is lowered, from the best weights on, before patience ends training
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step, for whoever watches."""
+    """Report of an optimiser step."""
 
     epoch: int
     step: int
@@ -78,12 +84,12 @@ class Step:
     learning_rate: float
     step_time_s: float
     losses: Mapping[str, float]
-    inspected: Mapping[str, float] = field(default_factory=dict)  # what `Task.inspect` found, after some of the steps
+    inspected: Mapping[str, float] = field(default_factory=dict)  # metrics of `Task.inspect`, after some of the steps
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch, for whoever watches. `metrics` are means of the step losses and what `validate` returned."""
+    """Report of an epoch. `metrics` are means of the step losses, and the metrics of `Task.validate`."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -96,10 +102,12 @@ class Epoch:
 
 @dataclass
 class TrainingResult:
-    """What a run leaves behind. `best_tensors` and `last_tensors` are the model's state dict of the best epoch and,
-    not averaged, at the end. Epochs count from 0; a `best_epoch` of -1 is the start, before the first step.
-    `best_metrics` are those of the best epoch. `cancelled` says that it was asked to stop, `diverged` that rolling back
-    did not help."""
+    """Result of a training run.
+
+    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
+    0; a `best_epoch` of -1 means the initial weights. `cancelled` says that training was asked to stop, `diverged` that
+    it ended after the last rollback.
+    """
 
     best_tensors: dict[str, Tensor]
     last_tensors: dict[str, Tensor]
@@ -114,24 +122,25 @@ class TrainingResult:
 
     @property
     def remarks(self) -> list[str]:
-        """What a person should know of how it went, a sentence each."""
-        told = []
+        """Messages for the user about the course of the training, a sentence each."""
+        remarks = []
         if self.cancelled:
-            told.append(f"stopped as asked after {len(self.history)} epochs; the best weights so far are kept")
+            remarks.append(f"stopped as asked after {len(self.history)} epochs; the best weights so far are kept")
         if self.diverged:
-            told.append(
-                "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
-                "learning rate (metrics.jsonl says what happened)"
+            remarks.append(
+                "warning: training diverged again after three rollbacks and ended with the best weights before; "
+                "lower the learning rate (metrics.jsonl has the reasons)"
             )
         elif self.rollbacks:
-            told.append(
-                f"warning: training was rolled back {self.rollbacks} times (metrics.jsonl says why); lower the learning rate"
+            remarks.append(
+                f"warning: training was rolled back {self.rollbacks} times (metrics.jsonl has the reasons); "
+                "lower the learning rate"
             )
-        return told
+        return remarks
 
     @property
     def counts(self) -> dict[str, float]:
-        """How it went, as figures that compare runs."""
+        """Course of the training, as metrics that compare runs."""
         return {
             "best_epoch": self.best_epoch,
             "epochs_trained": len(self.history),
@@ -142,7 +151,7 @@ class TrainingResult:
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings) -> float:
-    """Linear warm-up, then a cosine down to 5 % of the peak."""
+    """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak."""
     warmup = min(settings.warmup_steps, max(1, total_steps // 10))
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)

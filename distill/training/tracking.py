@@ -1,4 +1,4 @@
-"""MLflow beside training: one run a stage, and never a reason for training to stop."""
+"""MLflow tracking: one run for each training stage. A failure of tracking never stops training."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ FLUSH_SECONDS = 5.0
 STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
 
-# No telemetry, and a server that is down is given up after seconds instead of minutes.
+# No telemetry; give up on a server that is down after seconds instead of minutes.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def tracking_uri(root: Path) -> str:
-    """The store: MLFLOW_TRACKING_URI if set, else a SQLite file in the repository (MLflow refuses plain folders)."""
+    """URI of the store: MLFLOW_TRACKING_URI if set, else a SQLite file in `root` (MLflow refuses plain folders)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
@@ -39,10 +39,9 @@ def tracking_uri(root: Path) -> str:
 def tracked(
     root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any], active: bool = True
 ) -> Iterator["Tracker"]:
-    """A run around the work of a stage: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise.
+    """Context of an MLflow run: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise.
 
-    Without a `root` for a store of our own there is a run only where MLFLOW_TRACKING_URI names a store; there is none
-    where it is not `active`.
+    With `root` None there is a run only where MLFLOW_TRACKING_URI names a store. Where `active` is False there is none.
     """
     tracker = Tracker(root, stage, fingerprint)
     tracker.off = tracker.off or not active
@@ -56,7 +55,7 @@ def tracked(
 
 
 def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, float], folder: Path) -> None:
-    """Add the audition of a model to the run that trained its prior: the figures, and the folder with the sounds."""
+    """Add the audition of a model, its metrics and the folder of sounds, to the run that trained its prior."""
     tracker = Tracker(root, "train_prior", fingerprint)
     tracker.resume_latest()
     tracker.metrics({f"audition/{name}": value for name, value in figures.items()}, 0)
@@ -65,7 +64,7 @@ def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, fl
 
 
 class Tracker:
-    """One MLflow run. The first failure is a warning with its cause; from then on nothing is sent any more."""
+    """An MLflow run. The first failure is logged as a warning with its cause; after it nothing is sent."""
 
     def __init__(self, root: Path | None, stage: str, fingerprint: str) -> None:
         self.root, self.stage, self.fingerprint = root or Path(), stage, fingerprint
@@ -76,7 +75,7 @@ class Tracker:
         self.off = root is None and not os.environ.get("MLFLOW_TRACKING_URI")
 
     def start(self, params: Mapping[str, Any]) -> None:
-        """Begin a run with the stage's tags and resolved parameters, or go on with the one that was interrupted."""
+        """Start a run with the stage's tags and resolved parameters, or resume the one that was interrupted."""
 
         def begin() -> None:
             self._connect()
@@ -95,7 +94,7 @@ class Tracker:
         self._guarded(begin)
 
     def resume_latest(self) -> None:
-        """Take up the newest run with this stage and fingerprint, so that what is made later lands beside it."""
+        """Select the newest run with this stage and fingerprint, to add to it."""
 
         def find() -> None:
             self._connect()
@@ -109,19 +108,19 @@ class Tracker:
         self._guarded(find)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Note metrics; they are sent in batches every few seconds. Values that are not finite are left out."""
+        """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
         now = int(time.time() * 1000)
         self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def step(self, values: Mapping[str, float], step: int) -> None:
-        """Note the losses of a step, every tenth, as curves of their own under `step/`."""
+        """Queue the losses of every tenth step as `step/<name>`."""
         if step % STEPS_BETWEEN_POINTS == 0:
             self.metrics({f"step/{name}": value for name, value in values.items()}, step)
 
     def flush(self) -> None:
-        """Send what is pending."""
+        """Send the queued metrics."""
 
         def send() -> None:
             from mlflow.entities import Metric
@@ -171,7 +170,7 @@ class Tracker:
             return str(found.experiment_id)
         local = not os.environ.get("MLFLOW_TRACKING_URI")
         location = (self.root.resolve() / "mlruns").as_uri() if local else None
-        # Without the tag the UI takes the experiment for one of language models and hides the runs behind "Evaluations".
+        # Without the tag the UI shows the experiment as one of language models, its runs behind "Evaluations".
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
 
@@ -189,11 +188,11 @@ class Tracker:
             return None
         try:
             return action()
-        except Exception as error:  # whatever a tracking server does, training goes on
+        except Exception as error:  # whatever a tracking server does, training continues
             self.off = True
             reason = " ".join(str(error).split())[:300]
             logger.warning(
-                "MLflow tracking stopped at %s (%s: %s); training goes on without it",
+                "MLflow tracking stopped at %s (%s: %s); training continues without it",
                 tracking_uri(self.root),
                 type(error).__name__,
                 reason,

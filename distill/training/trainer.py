@@ -1,6 +1,6 @@
-"""The one training loop: steps, schedule, best weights, exact resume, rollback, interruption. What is trained is the task's affair.
+"""Training loop of every task: steps, schedule, best weights, exact resume, rollback, interruption.
 
-Randomness is a function of (seed, epoch, step), so a run that goes on from any step ends with the same bytes as one
+Randomness is a function of (seed, epoch, step), so a run that is resumed at any step ends with the same bytes as one
 that never stopped.
 """
 
@@ -25,23 +25,25 @@ from distill.training.optimizer import OptimizerStep
 from distill.training.spike_detector import SpikeDetector
 from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingResult, learning_rate_at
 
-DROP_FACTOR = 0.2  # of the learning rate when patience is over and there is a drop left
-WATCH_STEPS = 50  # between looks at the probe; where it finds nothing is where a rollback would go back to
+DROP_FACTOR = 0.2  # of the learning rate, at each of `TrainerSettings.drops`
+WATCH_STEPS = 50  # between probes; without a spike the state there is the one that a rollback returns to
 MAX_ROLLBACKS = 3
 CHECKPOINT_SECONDS = 10.0
-CHECKPOINT_SHARE = 0.02  # of the time may go into writing checkpoints: large models write less often
+CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
 
 B = TypeVar("B")
 
 
 @dataclass
 class _State:
-    step: int = 0  # batches begun since the start of training
-    lost_steps: int = 0  # of them undone by rollbacks: the schedule is so far behind
+    """State of a run, as checkpoints hold it beside the tensors."""
+
+    step: int = 0  # batches since the start of training
+    lost_steps: int = 0  # of them undone by rollbacks: the schedule is that far behind
     best_epoch: int = -1
     best_loss: float | None = None
     drops: int = 0
-    dropped_after: int = -1  # the epoch before the last drop
+    dropped_after: int = -1  # the epoch before the last drop of the learning rate
     rollbacks: int = 0
     diverged: bool = False
     counted_steps: int = 0
@@ -54,14 +56,18 @@ class _State:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """Weights and moments at a place of the schedule, all copies."""
+    """Copies of weights and moments after `schedule_step` steps of the schedule."""
 
-    place: int
+    schedule_step: int
     tensors: Tensors
 
 
 class Trainer(Generic[B]):
-    """One run of a task. `run()` trains to the end, from a checkpoint if the store has one."""
+    """Trainer of a task. `run()` trains to the end, from the newest checkpoint if `store` has one.
+
+    `on_step` and `on_epoch` get reports. `interruption` and `cancel_event` ask to stop: saved and raised, or as a
+    success with the best weights so far.
+    """
 
     def __init__(
         self,
@@ -89,11 +95,14 @@ class Trainer(Generic[B]):
         self._save_seconds = 0.0
 
     def run(self) -> TrainingResult:
-        """Train; leaves the best weights in the model. Raises Interrupted after saving, DistillError when it diverges."""
+        """Train, and leave the best weights in the model.
+
+        Raises Interrupted after saving, DistillError when training diverges or its task ends it.
+        """
         keep_freed_memory()
         self._restore()
-        if self.settings.start_counts and self.state.best_loss is None:
-            self._measure_start()
+        if self.settings.validate_initial and self.state.best_loss is None:
+            self._validate_initial()
         with torch.random.fork_rng(devices=[]):
             while len(self.state.history) < self.settings.epochs and not (
                 self.distributed.cancelled or self.state.diverged
@@ -102,10 +111,10 @@ class Trainer(Generic[B]):
                     if self.state.drops == self.settings.drops:
                         break
                     self._drop()
-                self._epoch()
+                self._train_epoch()
         if self.state.best_loss is None:
             self._validate(time.monotonic())
-        self._save()  # whatever happens before the result is safe elsewhere
+        self._save()  # until the result is safe elsewhere
         last_tensors = self.optimizer_step.weights()
         self.model.load_state_dict(self.best_tensors)
         state = self.state
@@ -123,8 +132,8 @@ class Trainer(Generic[B]):
             log=self.log.lines,
         )
 
-    def _epoch(self) -> None:
-        """One epoch, or the rest of one."""
+    def _train_epoch(self) -> None:
+        """Train and validate one epoch, or the rest of one."""
         began = time.monotonic()
         epoch = len(self.state.history)
         done = self.state.step - epoch * self.task.steps_per_epoch
@@ -132,16 +141,15 @@ class Trainer(Generic[B]):
             self._train_step(epoch, batch)
             if self.state.diverged:
                 return
-            self.distributed.look(self.interruption, self.cancel_event)
+            self.distributed.poll(self.interruption, self.cancel_event)
             if self.distributed.cancelled:
                 self.log.add({"step": self.state.step, "event": "stopped as asked"})
                 return
             if self.distributed.signal is not None:
                 self._save()
-                Interruption.leave(
-                    self.distributed.signal,
-                    f"training is saved after step {self.state.step} of {self.total_steps}; run the same command to go on",
-                )
+                step = f"step {self.state.step} of {self.total_steps}"
+                saved = f"training is saved after {step}; run the same command to continue"
+                Interruption.raise_interrupted(self.distributed.signal, saved)
         self._validate(began)
         self._save_if_due()
 
@@ -160,12 +168,12 @@ class Trainer(Generic[B]):
         values["gradient_norm"] = norm
         self.state.step += 1
         if all(math.isfinite(value) for value in values.values()):
-            self.optimizer_step.step(rate, self._place)
+            self.optimizer_step.step(rate, self._schedule_step)
             self.state.counted_steps += 1
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
             if self.state.step % WATCH_STEPS == 0:
-                inspected = self._watch(values["train_loss"])
+                inspected = self._probe(values["train_loss"])
         else:
             found = ", ".join(f"{name} {value}" for name, value in values.items())
             self._roll_back(f"found {found}")
@@ -174,14 +182,14 @@ class Trainer(Generic[B]):
             self.on_step(Step(epoch, self.state.step, self.total_steps, rate, seconds, values, inspected))
         self._save_if_due()
 
-    def _watch(self, loss: float) -> dict[str, float]:
-        """Look at the probe: a spike is undone, anything else is a place to come back to. Returns what else was found."""
+    def _probe(self, loss: float) -> dict[str, float]:
+        """Probe the perplexity: roll back a spike, else take a snapshot. Returns the metrics of `Task.inspect`."""
         self.model.eval()
         with torch.no_grad():
             perplexity = self.task.probe()
         line: Line = {"step": self.state.step, "loss": loss}
         if perplexity is not None:
-            reading = self.spike_detector.observe(self.distributed.first({"perplexity": perplexity})["perplexity"])
+            reading = self.spike_detector.observe(self.distributed.from_first({"perplexity": perplexity})["perplexity"])
             if reading.is_spike:
                 self._roll_back(
                     f"found a perplexity of {reading.perplexity:.4g} on training data, "
@@ -200,7 +208,7 @@ class Trainer(Generic[B]):
         return inspected
 
     def _roll_back(self, reason: str) -> None:
-        """Undo what was learnt since the last snapshot and go on with the data that comes next."""
+        """Return to the last snapshot and continue with the data that comes next."""
         if self.state.rollbacks == MAX_ROLLBACKS:
             self.state.diverged = True
             self.optimizer_step.load_state(self._snapshot.tensors)
@@ -213,20 +221,20 @@ class Trainer(Generic[B]):
             return
         self.state.rollbacks += 1
         self.optimizer_step.load_state(self._snapshot.tensors)
-        self.state.lost_steps = self.state.step - self._snapshot.place
-        line: Line = {"step": self.state.step, "event": "rollback", "to": self._snapshot.place, "reason": reason}
-        self.log.add(line)
-        self._save()  # going on from before it would count it twice where the hardware does not repeat itself
+        self.state.lost_steps = self.state.step - self._snapshot.schedule_step
+        to = self._snapshot.schedule_step
+        self.log.add({"step": self.state.step, "event": "rollback", "to": to, "reason": reason})
+        self._save()  # a run resumed from before the rollback might count it twice: hardware need not repeat itself
 
     def _validate(self, began: float) -> None:
         with self.optimizer_step.averaged():
-            self._judge(began)
+            self._evaluate(began)
 
-    def _judge(self, began: float) -> None:
+    def _evaluate(self, began: float) -> None:
         """Validate the weights in the model, and keep them where they are the best so far."""
         self.model.eval()
         with torch.no_grad():
-            measured = self.distributed.first(self.task.validate())
+            measured = self.distributed.from_first(self.task.validate())
         state = self.state
         epoch = len(state.history)
         if not math.isfinite(measured["val_loss"]):
@@ -235,7 +243,7 @@ class Trainer(Generic[B]):
                 "lower learning_rate and run again"
             )
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
-        if not means and state.history:  # an epoch of which no step counted: the figures of the one before stand
+        if not means and state.history:  # no step of this epoch counted: the means of the one before stand
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
@@ -244,17 +252,18 @@ class Trainer(Generic[B]):
             self._keep_best(epoch, measured["val_loss"])
         rate = self._rate_at(max(0, state.step - 1))
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
-        state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint gives back
-        note = {"step": state.step, "event": "best epoch" if is_best else "epoch", "val_loss": measured["val_loss"]}
-        self.log.add(note)
+        state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint restores
+        event = {"step": state.step, "event": "best epoch" if is_best else "epoch", "val_loss": measured["val_loss"]}
+        self.log.add(event)
         if self.on_epoch is not None and state.best_loss is not None:
             now = time.monotonic()
             self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
 
-    def _measure_start(self) -> None:
+    def _validate_initial(self) -> None:
+        """Validate the initial weights, which are the best so far."""
         self.model.eval()
         with torch.no_grad():
-            self.state.start = {"epoch": -1.0, **self.distributed.first(self.task.validate())}
+            self.state.start = {"epoch": -1.0, **self.distributed.from_first(self.task.validate())}
         if math.isfinite(self.state.start["val_loss"]):
             self._keep_best(-1, self.state.start["val_loss"])
             self._save()
@@ -266,7 +275,7 @@ class Trainer(Generic[B]):
 
     def _take_snapshot(self) -> _Snapshot:
         tensors = self.optimizer_step.tensors()
-        return _Snapshot(self._place, {key: value.detach().clone() for key, value in tensors.items()})
+        return _Snapshot(self._schedule_step, {key: value.detach().clone() for key, value in tensors.items()})
 
     def _out_of_patience(self) -> bool:
         return (
@@ -274,21 +283,21 @@ class Trainer(Generic[B]):
         )
 
     def _drop(self) -> None:
-        """Back to the best weights, with fresh moments, and on with a lower rate."""
+        """Lower the learning rate and restart from the best weights, with fresh moments."""
         self.state.drops += 1
         self.state.dropped_after = len(self.state.history) - 1
         self.optimizer_step.restart(self.best_tensors)
         self._snapshot = self._take_snapshot()
-        self._save()  # a best epoch found from here on must not meet a state from before
+        self._save()  # a best epoch found later must not be combined with a state from before
 
     @property
-    def _place(self) -> int:
-        """Steps of the schedule behind us."""
+    def _schedule_step(self) -> int:
+        """Steps of the schedule that are done: all steps but those that rollbacks undid."""
         return self.state.step - self.state.lost_steps
 
     def _rate_at(self, step: int) -> float:
-        place = step - self.state.lost_steps
-        return learning_rate_at(place, self.total_steps, self.settings) * DROP_FACTOR**self.state.drops
+        schedule_step = step - self.state.lost_steps
+        return learning_rate_at(schedule_step, self.total_steps, self.settings) * DROP_FACTOR**self.state.drops
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved >= max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE):
@@ -297,16 +306,16 @@ class Trainer(Generic[B]):
     def _save(self) -> None:
         began = time.monotonic()
         if self.store is not None and self.distributed.is_first:
-            if self._best_is_new:  # on disk before the state that counts on it
+            if self._best_is_new:  # on disk before the state that refers to it
                 self.store.save_best(
                     self.state.best_epoch, Checkpoint(self.best_tensors, {"loss": self.state.best_loss})
                 )
             self._best_is_new = False
             tensors = self.optimizer_step.tensors()
-            if self._snapshot.place != self._place:
+            if self._snapshot.schedule_step != self._schedule_step:
                 tensors |= {f"snapshot.{key}": value for key, value in self._snapshot.tensors.items()}
             self.state.spike_detector, self.state.log = vars(self.spike_detector), self.log.lines
-            values = {**vars(self.state), "place": self._snapshot.place}
+            values = {**vars(self.state), "place": self._snapshot.schedule_step}
             self.store.save(self.state.step, self.state.best_epoch, Checkpoint(tensors, values))
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
@@ -318,12 +327,12 @@ class Trainer(Generic[B]):
             self._snapshot = self._take_snapshot()
             return
         values: dict[str, Any] = dict(last.values)
-        place = values.pop("place")
+        schedule_step = values.pop("place")
         self.state = _State(**values)
         self.spike_detector = SpikeDetector.restored(self.state.spike_detector)
         self.log.rewind(self.state.log)
         self.optimizer_step.load_state(last.tensors)
         earlier = under("snapshot.", last.tensors)
-        self._snapshot = _Snapshot(place, earlier) if earlier else self._take_snapshot()
+        self._snapshot = _Snapshot(schedule_step, earlier) if earlier else self._take_snapshot()
         if self.state.best_loss is not None:
             self.best_tensors = self.store.best(self.state.best_epoch).tensors

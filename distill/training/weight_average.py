@@ -1,4 +1,4 @@
-"""The average of the weights on their way: steadier than where they happen to be."""
+"""Exponential moving average of a network's weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """An exponential moving average of a network's parameters (Polyak and Juditsky 1992).
+    """Exponential moving average of a network's parameters (Polyak and Juditsky 1992).
 
-    It is young where training is: it weighs the last third of the steps most, at most those that `decay` remembers.
+    Early in training its decay is lower, so that the last third of the steps weighs most.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -20,13 +20,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self, steps: int) -> None:
-        """Take in the parameters as they are after `steps` steps."""
+        """Update the average with the parameters after `steps` steps."""
         decay = min(self.decay, (1 + steps) / (4 + steps))
         torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The network with the averages for parameters, until the context ends."""
+        """Context in which the network has the averages for parameters."""
         self._swap()
         try:
             yield
@@ -34,7 +34,7 @@ class WeightAverage:
             self._swap()
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from these averages."""
+        """Copy the averages from `values`."""
         for name, value in self.values.items():
             value.copy_(values[name])
 

@@ -1,4 +1,4 @@
-"""A folder to a corpus: what ends in the manifest, what stops the work, and that nothing is left half-written."""
+"""Ingestion of a folder: contents of the manifest, errors, and that nothing is left half-written."""
 
 import functools
 import hashlib
@@ -115,7 +115,7 @@ def test_samples_come_back_by_slices(folder: Path) -> None:
             corpus.pcm(entry, 14300, 101)
 
 
-def test_equal_input_gives_equal_bytes_whatever_the_workers_and_the_place(folder: Path) -> None:
+def test_equal_input_gives_equal_bytes_with_any_workers_and_folder(folder: Path) -> None:
     write(folder / "copy.wav", 0)
     write(folder / "quiet.wav", 1, 0.3)
     (folder / "broken.wav").write_text("no sound")
@@ -170,7 +170,7 @@ def test_near_duplicates_are_kept_and_share_a_group_that_names_do_not_move(folde
     assert moved["z.wav"].reason == "near-duplicate of quiet.wav"
 
 
-def test_report_lists_what_was_not_taken(folder: Path) -> None:
+def test_report_lists_what_was_rejected_or_ignored(folder: Path) -> None:
     (folder / "broken.wav").write_text("no sound")
     (folder / "notes.txt").write_text("x")
     (folder / "README").write_text("x")
@@ -185,8 +185,8 @@ def test_report_lists_what_was_not_taken(folder: Path) -> None:
         "audio_files": 6, "used": 4, "warned": 1, "rejected": 1, "duplicates": 0, "near_duplicates": 0, "groups": 5,
         "ignored": 4,
     }  # fmt: skip
-    said = "is text, not audio: it begins with 'no sound'"
-    assert written["rejected"] == [{"path": "broken.wav", "reason": said}]
+    message = "is text, not audio: it begins with 'no sound'"
+    assert written["rejected"] == [{"path": "broken.wav", "reason": message}]
     assert written["warned"] == [{"path": "tick.wav", "reason": "very short: 0.020 s"}]
     assert written["ignored_by_suffix"] == {"(hidden)": 2, "(no suffix)": 1, ".txt": 1}
     assert written["durations"] == {"min": 0.02, "median": 0.6, "max": 0.6}
@@ -194,7 +194,7 @@ def test_report_lists_what_was_not_taken(folder: Path) -> None:
     broken = rows(folder)["broken.wav"]
     assert (broken.status, broken.reason, broken.pcm_sha256, broken.group, broken.shard) == (
         "rejected",
-        said,
+        message,
         "",
         "",
         "",
@@ -244,8 +244,8 @@ def test_every_file_silent(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a.wav", "b.wav"):
         sf.write(tmp_path / "in" / name, np.zeros(RATE), RATE)
-    said = refusal(tmp_path / "in")
-    assert "found none among 2 audio files; replace or repair these files:\n  a.wav: is silent (peak 0)\n" in said
+    message = refusal(tmp_path / "in")
+    assert "found none among 2 audio files; replace or repair these files:\n  a.wav: is silent (peak 0)\n" in message
 
 
 def test_too_many_rejected(folder: Path) -> None:
@@ -279,7 +279,7 @@ def test_two_recordings_are_enough(tmp_path: Path) -> None:
     assert (report.used, report.groups) == (2, 2)
 
 
-def test_a_failure_leaves_the_corpus_of_before(folder: Path) -> None:
+def test_a_failure_leaves_the_earlier_corpus(folder: Path) -> None:
     run(folder)
     before = contents(folder.parent / "out")
     for path in folder.rglob("*.*"):
@@ -313,7 +313,7 @@ def test_bad_files_among_good_ones_end_as_rows(folder: Path) -> None:
     run(folder, max_rejected=0.8)
     found = rows(folder)
     assert {path: row.reason for path, row in found.items() if row.status == "rejected"} == {
-        "nan.wav": "holds 4800 samples of 4800 that are not numbers (NaN or infinite)",
+        "nan.wav": "holds 4800 samples of 4800 that are NaN or infinite",
         "nothing.wav": "holds no samples (44 bytes)",
         "dangling.wav": "is a link that leads nowhere",
         "circle.wav": "is a link that leads nowhere",
@@ -323,7 +323,7 @@ def test_bad_files_among_good_ones_end_as_rows(folder: Path) -> None:
     assert (found["dangling.wav"].sha256, found["dangling.wav"].label) == ("", "")
 
 
-def test_links_are_followed_once_and_loops_are_noted(folder: Path) -> None:
+def test_links_are_followed_once_and_loops_are_reported(folder: Path) -> None:
     (folder / "drums" / "again").symlink_to("..")
     (folder / "a folder").symlink_to("drums")  # sorts before the real one
     outside = folder.parent / "outside"
@@ -405,7 +405,7 @@ def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
 
 
 def test_large_corpora_spread_over_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.audio.corpus.ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
+    monkeypatch.setattr("distill.audio.ingest.ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
     run(folder)
     assert sorted({row.shard for row in rows(folder).values()}) == ["pcm-00000.safetensors", "pcm-00001.safetensors"]
     corpus = load_corpus(folder.parent / "out")
@@ -413,7 +413,7 @@ def test_large_corpora_spread_over_shards(folder: Path, monkeypatch: pytest.Monk
         np.testing.assert_array_equal(corpus.pcm(entry), read_recording(folder / entry.path, RATE).pcm)
 
 
-def test_a_missing_or_damaged_corpus_says_so(folder: Path) -> None:
+def test_a_missing_or_damaged_corpus_is_an_error(folder: Path) -> None:
     output = folder.parent / "out"
     with pytest.raises(ArtifactError, match=r"expected the manifest of a corpus, found no such file; run `dvc repro`"):
         load_corpus(output)

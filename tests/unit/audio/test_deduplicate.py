@@ -1,4 +1,4 @@
-"""Near-duplicates: which changes to a recording are seen through, and which recordings are kept apart."""
+"""Near-duplicates: changed copies that must be found, and different recordings that must not."""
 
 import functools
 import io
@@ -135,7 +135,7 @@ def test_frames_follow_time_and_loudness() -> None:
     assert not (found.signs & ~found.sure).any()
 
 
-def test_error_rate_of_aligned_copies_and_of_strangers(originals: list[Fingerprint]) -> None:
+def test_error_rate_of_aligned_copies_and_of_unrelated_recordings(originals: list[Fingerprint]) -> None:
     assert error_rate(originals[0], originals[0], 0)[0] == 0
     later = fingerprint(pcm(shifted(sound(0), 16)), RATE)
     rate, bits = error_rate(originals[0], later, 2)
@@ -182,7 +182,7 @@ def test_the_order_of_recordings_does_not_change_who_belongs_together(order: lis
     assert all(groups[group] == group <= position for position, group in enumerate(groups))
 
 
-def test_many_copies_of_one_sound_cost_no_more_than_strangers() -> None:
+def test_many_copies_of_one_sound_are_one_group() -> None:
     whole = pcm(sound(1))
     prints = [fingerprint(whole[start:], RATE) for start in range(0, 4000, 10)]
     assert set(near_duplicate_groups(prints)) == {0}

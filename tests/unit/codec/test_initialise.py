@@ -1,4 +1,4 @@
-"""The start of codec training: codebooks from the corpus, decoder weights from practice where they fit."""
+"""Initialisation of the codec: codebooks fitted to the corpus, pretrained decoder weights where they fit."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from distill.audio.corpus import Corpus, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
-from distill.codec import initialise as codec_start
+from distill.codec import initialise as initialise_module
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import PRETRAINED, initialise, load_pretrained
 from distill.params import VQVAEParams
@@ -44,8 +44,8 @@ def test_codebooks_hold_the_corpus(tmp_path: Path) -> None:
         model = build_vqvae(16_000, SMALL, 0)
         initialise(model, corpus, corpus.entries, 0)
         with torch.no_grad():
-            pieces = codec_start._view_features(model, tonal, tonal.entries, None, 10**6, torch.Generator())
-            errors.append(sum(codec_start._error(model, piece) for piece in pieces))
+            pieces = initialise_module._view_features(model, tonal, tonal.entries, None, 10**6, torch.Generator())
+            errors.append(sum(initialise_module._error(model, piece) for piece in pieces))
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -60,27 +60,27 @@ def test_initialisation_is_a_function_of_the_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_views_go_far_only_where_that_helps(tmp_path: Path, alike: bool) -> None:
+def test_augmentation_is_strong_only_where_that_helps(tmp_path: Path, alike: bool) -> None:
     """Takes of one sound need no louder, faster or slower views; sounds that differ in just that do."""
     rng = np.random.default_rng(2)
     time = np.arange(8_000) / 16_000
-    bend = np.zeros(10) if alike else rng.uniform(-3, 3, 10)
+    detune = np.zeros(10) if alike else rng.uniform(-3, 3, 10)
     gain = np.full(10, 0.5) if alike else rng.uniform(0.2, 0.6, 10)
     sounds = [
         g * np.exp(-4 * time) * sum(np.sin(2 * np.pi * 110 * k * 2 ** (b / 12) * time) / k for k in range(1, 20))
         + 1e-3 * rng.standard_normal(8_000)
-        for g, b in zip(gain, bend, strict=True)
+        for g, b in zip(gain, detune, strict=True)
     ]
     corpus = corpus_of(tmp_path, sounds)
     config = SMALL.model_copy(update={"codebook_size": 64, "num_quantizers": 4})
     model = build_vqvae(16_000, config, 0).eval()
     with torch.no_grad():
-        smoothing = codec_start._best_spread(model, corpus, corpus.entries, torch.Generator().manual_seed(0))
-    assert (smoothing == 0.0) if alike else (smoothing > 0.0)
+        strength = initialise_module._best_strength(model, corpus, corpus.entries, torch.Generator().manual_seed(0))
+    assert (strength == 0.0) if alike else (strength > 0.0)
 
 
 @pytest.mark.parametrize(("rate", "n_fft"), [(22_050, 1024), (24_000, 1024), (44_100, 2048), (48_000, 2048)])
-def test_the_shipped_starts_fit_the_default_codec_and_nothing_else(rate: int, n_fft: int) -> None:
+def test_the_shipped_weights_fit_the_default_codec_and_no_other(rate: int, n_fft: int) -> None:
     default = VQVAEParams().resolve(200)
     model = build_vqvae(rate, default, 0, warm=False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -98,8 +98,10 @@ def test_the_shipped_starts_fit_the_default_codec_and_nothing_else(rate: int, n_
         assert all(torch.equal(value, weights[key]) for key, value in other.state_dict().items())
 
 
-def test_a_start_is_written_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec_start, "STARTS", tmp_path / "starts")
+def test_pretrained_weights_are_written_where_they_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initialise_module, "PRETRAINED", tmp_path / "pretrained")
     teacher, pupil = (build_vqvae(16_000, SMALL, seed, warm=False) for seed in (0, 1))
     assert not load_pretrained(pupil)
     write_pretrained(teacher)

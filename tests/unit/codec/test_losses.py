@@ -1,4 +1,4 @@
-"""The distance that training minimises."""
+"""The multi-scale mel loss."""
 
 import pytest
 import torch

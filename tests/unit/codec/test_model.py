@@ -1,4 +1,4 @@
-"""The codec's parts against independent versions, chunked against whole, sounds of any length."""
+"""The codec's modules against independent versions, chunked against whole, sounds of any length."""
 
 import pytest
 import torch
@@ -118,7 +118,7 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
         assert (one - full).abs().max() < 0.01 * full.abs().max()
 
 
-def test_kept_weights_follow_the_weights() -> None:
+def test_cached_weights_follow_the_weights() -> None:
     layer, x = Pointwise(8, 4), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 
     def product() -> torch.Tensor:

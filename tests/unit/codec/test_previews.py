@@ -49,11 +49,11 @@ def trained(corpus: Corpus) -> tuple[CodecPreviews, CodecTraining]:
     return train(corpus)
 
 
-def through(codec: Any, audio: torch.Tensor) -> Any:
+def reconstruction(codec: Any, audio: torch.Tensor) -> Any:
     return codec.decode(codec.encode(audio[None]))[0, : len(audio)].numpy()
 
 
-def test_each_moment_is_heard_through_its_own_weights(
+def test_each_moment_is_reconstructed_with_its_own_weights(
     corpus: Corpus, trained: tuple[CodecPreviews, CodecTraining], tmp_path: Path
 ) -> None:
     previews, training = trained
@@ -69,8 +69,8 @@ def test_each_moment_is_heard_through_its_own_weights(
     entry = training.held_out[0]
     assert sides[entry.group] == "val"
     audio = waveform(corpus, entry)
-    expected = {"original": audio.numpy(), "best": through(training.model, audio)}
-    expected |= {"start": through(start, audio), "end": through(end, audio)}
+    expected = {"original": audio.numpy(), "best": reconstruction(training.model, audio)}
+    expected |= {"start": reconstruction(start, audio), "end": reconstruction(end, audio)}
     for moment, samples in expected.items():
         written, rate = soundfile.read(tmp_path / f"preview_0_{moment}.wav", dtype="float32")
         assert rate == 16_000
@@ -78,7 +78,7 @@ def test_each_moment_is_heard_through_its_own_weights(
     assert not np.array_equal(expected["start"], expected["end"])
 
 
-def test_pictures_have_a_row_for_each_moment(
+def test_images_have_a_row_for_each_moment(
     corpus: Corpus, trained: tuple[CodecPreviews, CodecTraining], tmp_path: Path
 ) -> None:
     import matplotlib.image
@@ -94,7 +94,7 @@ def test_pictures_have_a_row_for_each_moment(
     assert heights == [440, 840]
 
 
-def test_two_trainings_give_the_same_previews_and_hearing_them_changes_nothing(
+def test_previews_are_reproducible_and_do_not_change_training(
     corpus: Corpus, trained: tuple[CodecPreviews, CodecTraining], tmp_path: Path
 ) -> None:
     first, training = trained
@@ -103,7 +103,8 @@ def test_two_trainings_give_the_same_previews_and_hearing_them_changes_nothing(
     second.write(tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
-    unheard = train_vqvae(corpus, CONFIG, 0.5, 0, FABRIC)
+    without_previews = train_vqvae(corpus, CONFIG, 0.5, 0, FABRIC)
     assert all(
-        torch.equal(value, unheard.result.last_tensors[key]) for key, value in training.result.last_tensors.items()
+        torch.equal(value, without_previews.result.last_tensors[key])
+        for key, value in training.result.last_tensors.items()
     )

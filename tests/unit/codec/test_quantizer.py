@@ -1,4 +1,4 @@
-"""The quantiser against slow, separate versions of what it promises: search, fit, moving averages."""
+"""The quantizer against slow, separate versions of its parts: search, fit, moving averages."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.codec.fitting import FIT_WEIGHT, MAX_FITTED_WORDS, fitted_codebooks, fitted_kernel, kmeans
+from distill.codec.fitting import FIT_WEIGHT, MAX_FITTED_CODEWORDS, fitted_codebooks, fitted_kernel, kmeans
 from distill.codec.quantizer import PLAIN_LEVELS, ResidualQuantizer
 from distill.codec.search import (
     BEAM_SIZE,
@@ -15,10 +15,10 @@ from distill.codec.search import (
     ROUNDS,
     SEARCH_CONTEXT,
     TURNS,
-    lay_out,
+    join_sequences,
     overlap,
+    overlap_weights,
     overlapping_search,
-    sounding,
     sum_codewords,
 )
 
@@ -53,7 +53,7 @@ def test_overlapping_levels_code_steady_sound_better(quantizer: ResidualQuantize
     assert squared_error(quantizer, held_out) < 0.85 * squared_error(plain, held_out)
 
 
-def test_plain_levels_hear_one_frame_only(quantizer: ResidualQuantizer) -> None:
+def test_plain_levels_depend_on_one_frame_only(quantizer: ResidualQuantizer) -> None:
     latents = torch.cat(steady(1, 60, 2))
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
     codes, moved = quantizer.search(latents[None])[0], quantizer.search(latents[order][None])[0]
@@ -76,20 +76,20 @@ def test_frames_beyond_the_context_decide_nothing(quantizer: ResidualQuantizer, 
 
 
 def test_the_context_is_as_far_as_the_search_looks() -> None:
-    """Follow which frames every frame's codes have been decided by, turn after turn."""
+    """Follow, turn after turn, which frames have decided each frame's codes."""
     frames = 301
     deciding = [{frame} for frame in range(frames)]
     for _ in range(ROUNDS):
         for turn in range(TURNS):
             before = [set(one) for one in deciding]
             for frame in range(turn, frames, TURNS):
-                for heard in range(max(0, frame - REACH), min(frames, frame + REACH + 1)):
-                    deciding[frame].add(heard)
-                    for word in range(max(0, heard - REACH), min(frames, heard + REACH + 1)):
-                        deciding[frame] |= before[word]
+                for near in range(max(0, frame - REACH), min(frames, frame + REACH + 1)):
+                    deciding[frame].add(near)
+                    for other in range(max(0, near - REACH), min(frames, near + REACH + 1)):
+                        deciding[frame] |= before[other]
     farthest = max(max(abs(other - frame) for other in deciding[frame]) for frame in range(100, 200))
     assert farthest + REACH >= SEARCH_CONTEXT - 2 * REACH  # not much larger than needed
-    assert farthest + REACH <= SEARCH_CONTEXT  # what the plain levels leave looks REACH further
+    assert farthest + REACH <= SEARCH_CONTEXT  # the residual of the plain levels depends on REACH frames more
 
 
 def test_codes_of_a_sound_do_not_depend_on_the_batch(quantizer: ResidualQuantizer) -> None:
@@ -102,7 +102,7 @@ def test_codes_of_a_sound_do_not_depend_on_the_batch(quantizer: ResidualQuantize
         assert torch.equal(alone.latents[0], together.latents[row])
 
 
-def test_codes_stand_for_what_was_quantised(quantizer: ResidualQuantizer) -> None:
+def test_codes_decode_to_the_quantised_latents(quantizer: ResidualQuantizer) -> None:
     latents = torch.stack(steady(2, 30, 5))
     quantized = quantizer(latents)
     torch.testing.assert_close(quantizer.decode(quantized.codes), quantized.latents)
@@ -121,80 +121,80 @@ def test_a_wide_enough_beam_finds_the_best_sum_of_codewords() -> None:
     assert torch.equal(quantizer.search(latents[None])[0], expected)
 
 
-def test_what_is_wanted_of_a_word_is_the_least_squares_solution(quantizer: ResidualQuantizer) -> None:
-    """At it the gradient of the whole error, computed by a loop over frames and neighbours, is zero."""
+def test_a_search_step_goes_to_the_least_squares_solution(quantizer: ResidualQuantizer) -> None:
+    """There the gradient of the whole error, computed by a loop over frames and neighbours, is zero."""
     generator = torch.Generator().manual_seed(6)
     rows, kernel = torch.randn(9, WIDTH, generator=generator), quantizer.kernels[1]
-    words = torch.randn(9, WIDTH, generator=generator)
-    laid, turns = lay_out(rows[None])
-    placed, _ = lay_out(words[None])
+    codewords = torch.randn(9, WIDTH, generator=generator)
+    joined, turns = join_sequences(rows[None])
+    joined_codewords, _ = join_sequences(codewords[None])
     for frame in (0, 1, 4, 8):
-        positions, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
-        missing = (laid - overlap(placed, kernel))[positions]
-        step = (missing * weights).sum(dim=1) / weights.square().sum(dim=1)
-        at_best = (words[frame] + step[0]).requires_grad_()
+        positions, weights = overlap_weights(turns >= 0, torch.tensor([REACH + frame]), kernel)
+        residual = (joined - overlap(joined_codewords, kernel))[positions]
+        step = (residual * weights).sum(dim=1) / weights.square().sum(dim=1)
+        at_best = (codewords[frame] + step[0]).requires_grad_()
         error = torch.zeros(())
         for here in range(9):
             total = torch.zeros(WIDTH)
             for there in range(max(0, here - REACH), min(9, here + REACH + 1)):
-                total = total + kernel[there - here + REACH] * (at_best if there == frame else words[there])
+                total = total + kernel[there - here + REACH] * (at_best if there == frame else codewords[there])
             error = error + (rows[here] - total).square().sum()
         (gradient,) = torch.autograd.grad(error, at_best)
         torch.testing.assert_close(gradient, torch.zeros(WIDTH), rtol=0, atol=1e-4)
 
 
 def test_every_round_of_the_search_lowers_the_error(quantizer: ResidualQuantizer) -> None:
-    rows, turns = lay_out(torch.stack(steady(4, 100, 7)))
-    books, kernel, inside = quantizer.codebooks[PLAIN_LEVELS:], quantizer.kernels[1], turns >= 0
+    rows, turns = join_sequences(torch.stack(steady(4, 100, 7)))
+    codebooks, kernel, inside = quantizer.codebooks[PLAIN_LEVELS:], quantizer.kernels[1], turns >= 0
     errors = []
     for rounds in range(4):
-        codes = overlapping_search(rows, turns, books, kernel, rounds=rounds)
-        words = sum_codewords(books, codes) * inside[:, None]
-        errors.append(float((rows - overlap(words, kernel))[inside].square().sum()))
+        codes = overlapping_search(rows, turns, codebooks, kernel, rounds=rounds)
+        codewords = sum_codewords(codebooks, codes) * inside[:, None]
+        errors.append(float((rows - overlap(codewords, kernel))[inside].square().sum()))
     assert errors[0] > errors[1] > errors[2] >= errors[3]
 
 
 def test_codebooks_fitted_together_are_the_regularised_least_squares_solution() -> None:
     generator = torch.Generator().manual_seed(8)
-    books = torch.randn(2, 3, 2, generator=generator)
-    rows, turns = lay_out(torch.randn(2, 12, 2, generator=generator))
+    codebooks = torch.randn(2, 3, 2, generator=generator)
+    rows, turns = join_sequences(torch.randn(2, 12, 2, generator=generator))
     codes = torch.randint(3, (len(rows), 2), generator=generator)
     inside = turns >= 0
     kernel = torch.rand(KERNEL_FRAMES, 2, generator=generator)
     kernel = kernel + kernel.flip(0)
-    fitted = fitted_codebooks(books, codes, rows, inside, kernel)
+    fitted = fitted_codebooks(codebooks, codes, rows, inside, kernel)
     for component in range(2):
         design = torch.zeros(len(rows), 6)
         for word in range(6):
             hits = ((codes[:, word // 3] == word % 3) & inside).float()[:, None]
             design[:, word] = overlap(hits, kernel[:, component, None])[:, 0] * inside
-        start = books[..., component].flatten()
+        start = codebooks[..., component].flatten()
         gram = design.T @ design + FIT_WEIGHT * torch.eye(6)
         expected = start + torch.linalg.solve(gram, design.T @ (rows[:, component] * inside - design @ start))
         torch.testing.assert_close(fitted[..., component].flatten(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_too_many_codewords_to_fit_together_stay_as_they_are() -> None:
-    books = torch.randn(1, MAX_FITTED_WORDS + 1, 2, generator=torch.Generator().manual_seed(0))
-    rows, turns = lay_out(torch.randn(1, 9, 2))
+    codebooks = torch.randn(1, MAX_FITTED_CODEWORDS + 1, 2, generator=torch.Generator().manual_seed(0))
+    rows, turns = join_sequences(torch.randn(1, 9, 2))
     codes = torch.zeros(len(rows), 1, dtype=torch.int64)
     kernel = torch.full((KERNEL_FRAMES, 2), 1 / KERNEL_FRAMES)
-    assert torch.equal(fitted_codebooks(books, codes, rows, turns >= 0, kernel), books)
+    assert torch.equal(fitted_codebooks(codebooks, codes, rows, turns >= 0, kernel), codebooks)
 
 
-def test_a_kernel_is_found_again() -> None:
+def test_a_kernel_is_recovered() -> None:
     generator = torch.Generator().manual_seed(9)
-    words, turns = lay_out(torch.randn(30, 100, WIDTH, generator=generator))
+    codewords, turns = join_sequences(torch.randn(30, 100, WIDTH, generator=generator))
     side = torch.linspace(0.0, 0.2, WIDTH)
     kernel = torch.stack([side / 2, side, 1 - 3 * side, side, side / 2])
-    found = fitted_kernel(words, overlap(words, kernel), turns >= 0, REACH)
+    found = fitted_kernel(codewords, overlap(codewords, kernel), turns >= 0, REACH)
     torch.testing.assert_close(found, kernel, rtol=0, atol=0.03)
     torch.testing.assert_close(found.sum(dim=0), torch.ones(WIDTH))
 
 
 def test_a_component_without_energy_has_a_kernel_too() -> None:
-    words, turns = lay_out(torch.zeros(1, 20, 1))
-    kernel = fitted_kernel(words, words, turns >= 0, REACH)
+    codewords, turns = join_sequences(torch.zeros(1, 20, 1))
+    kernel = fitted_kernel(codewords, codewords, turns >= 0, REACH)
     torch.testing.assert_close(kernel[:, 0], torch.full((KERNEL_FRAMES,), 1 / KERNEL_FRAMES))
 
 
@@ -229,27 +229,27 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
     moving.load_state_dict(quantizer.state_dict())
     batch = torch.stack(steady(2, 20, 12))
     codes = moving.search(batch)
-    books, counts, sums = moving.codebooks.clone(), moving.counts.clone(), moving.sums.clone()
-    plain = sum(books[level][codes[..., level]] for level in range(PLAIN_LEVELS))
-    finer = sum(books[level][codes[..., level]] for level in range(PLAIN_LEVELS, 4))
+    codebooks, counts, sums = moving.codebooks.clone(), moving.counts.clone(), moving.sums.clone()
+    plain = sum(codebooks[level][codes[..., level]] for level in range(PLAIN_LEVELS))
+    finer = sum(codebooks[level][codes[..., level]] for level in range(PLAIN_LEVELS, 4))
     assert isinstance(plain, Tensor)
     assert isinstance(finer, Tensor)
-    left = batch - overlap(plain, moving.kernels[0])
+    residual_rows = batch - overlap(plain, moving.kernels[0])
     for level in range(4):
         rows: dict[int, list[Tensor]] = {word: [] for word in range(16)}
         for sound in range(2):
-            laid, turns = lay_out(left[sound : sound + 1])
-            placed, _ = lay_out(finer[sound : sound + 1])
+            joined, turns = join_sequences(residual_rows[sound : sound + 1])
+            joined_codewords, _ = join_sequences(finer[sound : sound + 1])
             for frame in range(20):
                 code = int(codes[sound, frame, level])
                 if level < PLAIN_LEVELS:
                     row = batch[sound, frame] - plain[sound, frame]
                 else:
                     kernel = moving.kernels[1]
-                    positions, weights = sounding(turns >= 0, torch.tensor([REACH + frame]), kernel)
-                    missing = (laid - overlap(placed, kernel))[positions[0]]
-                    row = (missing * weights[0]).sum(dim=0) / kernel.abs().sum(dim=0).square()
-                rows[code].append(row + books[level, code])
+                    positions, weights = overlap_weights(turns >= 0, torch.tensor([REACH + frame]), kernel)
+                    residual = (joined - overlap(joined_codewords, kernel))[positions[0]]
+                    row = (residual * weights[0]).sum(dim=0) / kernel.abs().sum(dim=0).square()
+                rows[code].append(row + codebooks[level, code])
         for word, found in rows.items():
             total = torch.stack(found).sum(dim=0) if found else torch.zeros(WIDTH)
             counts[level, word] = 0.75 * counts[level, word] + 0.25 * len(found)

@@ -1,4 +1,4 @@
-"""What people see of codec training: a row for each codebook, warnings once, on a terminal and elsewhere."""
+"""Reports of codec training: a row for each codebook, warnings once, on a terminal and elsewhere."""
 
 import io
 from typing import Any
@@ -38,7 +38,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
     return Tracker(None, "train_vqvae", "f00d")
 
 
-def played(monkeypatch: pytest.MonkeyPatch, tracker: Tracker, terminal: bool) -> str:
+def shown_progress(monkeypatch: pytest.MonkeyPatch, tracker: Tracker, terminal: bool) -> str:
     screen = io.StringIO()
     real = Console
     monkeypatch.setattr(console, "LINE_SECONDS", 1e9)
@@ -57,7 +57,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tracker: Tracker, terminal: bool) ->
 def test_without_a_terminal_there_are_lines_and_each_level_is_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, tracker: Tracker
 ) -> None:
-    lines = played(monkeypatch, tracker, terminal=False).splitlines()
+    lines = shown_progress(monkeypatch, tracker, terminal=False).splitlines()
     assert lines == [
         "warning: epoch 1: level_1: 25% of the codewords are used on held-out recordings (expected 30 % or more): "
         "lower the codebook size or add recordings",
@@ -70,7 +70,7 @@ def test_without_a_terminal_there_are_lines_and_each_level_is_warned_of_once(
 def test_on_a_terminal_every_epoch_has_a_row_for_each_level(monkeypatch: pytest.MonkeyPatch, tracker: Tracker) -> None:
     tables: list[Any] = []
     monkeypatch.setattr(ProgressReport, "show_below", lambda _, table: tables.append(table))
-    text = played(monkeypatch, tracker, terminal=True)
+    text = shown_progress(monkeypatch, tracker, terminal=True)
     assert text.count("warning: epoch") == 2
     assert "epoch 3: loss 1.500, held out 1.750" in text
     assert len(tables) == 3
@@ -97,9 +97,9 @@ def test_a_table_below_the_bar_is_live_and_goes_with_it(monkeypatch: pytest.Monk
 
 def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}, {"train_loss": 2.0, "val_loss": 2.75}]
-    fit = TrainingResult({}, {}, 0, 2.5, rows[0], rows)
+    result = TrainingResult({}, {}, 0, 2.5, rows[0], rows)
     screen = io.StringIO()
-    print_codec(CodecTraining(None, fit, health(0.5, 0.1), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
+    print_codec(CodecTraining(None, result, health(0.5, 0.1), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
     lines = screen.getvalue().splitlines()
     assert lines[0] == "codec: best epoch 1 of 2, loss 3.000, held out 2.500; at the end 2.000 and 2.750"
     assert [line.split()[0] for line in lines[3:5]] == ["level_0", "level_1"]
@@ -107,11 +107,11 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
     assert lines[5].endswith("lower the codebook size or add recordings")
 
 
-def test_a_training_that_never_beat_its_start_says_so() -> None:
+def test_a_training_without_improvement_is_reported() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}]
-    fit = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows)
+    result = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows)
     screen = io.StringIO()
-    print_codec(CodecTraining(None, fit, health(0.5, 0.5), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
+    print_codec(CodecTraining(None, result, health(0.5, 0.5), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
     assert screen.getvalue().splitlines()[0] == (
         "codec: no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"
     )

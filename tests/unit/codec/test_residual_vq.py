@@ -1,4 +1,4 @@
-"""The plain residual quantizer beside a slow version of itself, in training, in files and in a codec."""
+"""The plain residual quantizer against a slow version, in training, in files and in a codec."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ def fitted(threshold: float = 0.0) -> tuple[PlainResidualQuantizer, torch.Tensor
 
 def test_codes_are_the_nearest_codewords_level_after_level() -> None:
     quantizer, latents = fitted()
-    left, sums = latents.clone(), torch.zeros_like(latents)
+    residual, sums = latents.clone(), torch.zeros_like(latents)
     codes = quantizer.search(latents)
     for level in range(LEVELS):
         book = quantizer.codebooks[level]
-        nearest = (left[:, :, None] - book).square().sum(dim=3).argmin(dim=2)
+        nearest = (residual[:, :, None] - book).square().sum(dim=3).argmin(dim=2)
         assert torch.equal(codes[:, :, level], nearest)
-        sums, left = sums + book[nearest], left - book[nearest]
+        sums, residual = sums + book[nearest], residual - book[nearest]
     torch.testing.assert_close(quantizer.decode(codes), sums)
     inside = (torch.arange(50) % 2).float()
     assert not quantizer.decode(codes, inside)[:, ::2].any()
@@ -113,7 +113,7 @@ def test_a_model_file_names_its_quantizer_and_older_versions_refuse_it(
         load_bundle(path)
 
 
-def test_the_usual_quantizer_is_not_named_in_files() -> None:
+def test_the_default_quantizer_is_not_named_in_files() -> None:
     shape = codec_shape(codec()).model_copy(update={"quantizer": "overlapping"})
     assert "quantizer" not in shape.model_dump(mode="json")
     assert VQVAEParams().quantizer == "overlapping"

@@ -1,4 +1,4 @@
-"""Codec training on a tiny corpus: it improves on no training, keeps off held-out recordings, reports, cancels."""
+"""Codec training on a tiny corpus: it improves, does not read held-out recordings, reports, cancels."""
 
 import math
 import threading
@@ -51,7 +51,7 @@ def train(corpus: Corpus, config: VQVAEConfig = CONFIG, **options: Any) -> Any:
     return train_vqvae(corpus, config, 0.3, 0, FABRIC, **options)
 
 
-def test_training_beats_its_start_and_reports_what_the_design_names(corpus: Corpus) -> None:
+def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus) -> None:
     events: list[VQStepMetrics | VQEpochMetrics] = []
     rows: list[tuple[dict[str, float], int]] = []
     training = train(
@@ -73,7 +73,7 @@ def test_training_beats_its_start_and_reports_what_the_design_names(corpus: Corp
     assert training.codebook_health == best.codebook_health
 
 
-def test_the_start_is_already_a_codec(corpus: Corpus) -> None:
+def test_the_initialised_codec_codes_before_any_step(corpus: Corpus) -> None:
     """Before any step the coded log-mel spectrum is much nearer to the recording than its mean spectrum is."""
     from distill.codec.build import build_vqvae
     from distill.codec.initialise import initialise
@@ -88,13 +88,13 @@ def test_the_start_is_already_a_codec(corpus: Corpus) -> None:
     assert float(error) < 0.2 * float(latents.flatten(0, 1).var(dim=0).mean())
 
 
-def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = split_groups((entry.group for entry in corpus.entries), 0, 0.3)
-    heard: set[str] = set()
+    sampled: set[str] = set()
     original = CropSampler._crop
 
-    def listening(sampler: CropSampler, generator: Any) -> torch.Tensor:
-        heard.update(entry.recording_id for entry in sampler.entries)
+    def recording_crop(sampler: CropSampler, generator: Any) -> torch.Tensor:
+        sampled.update(entry.recording_id for entry in sampler.entries)
         return original(sampler, generator)
 
     fitted: set[str] = set()
@@ -103,15 +103,15 @@ def test_training_never_hears_a_held_out_recording(corpus: Corpus, monkeypatch: 
         fitted.update(entry.recording_id for entry in entries)
         return features(model, corpus, entries, *rest)
 
-    from distill.codec import initialise as codec_start
+    from distill.codec import initialise as initialise_module
 
-    features = codec_start._view_features
-    monkeypatch.setattr(codec_start, "_view_features", fit)
-    monkeypatch.setattr(CropSampler, "_crop", listening)
+    features = initialise_module._view_features
+    monkeypatch.setattr(initialise_module, "_view_features", fit)
+    monkeypatch.setattr(CropSampler, "_crop", recording_crop)
     training = train(corpus, CONFIG.model_copy(update={"epochs": 1}))
     held_out = {entry.recording_id for entry in corpus.entries if sides[entry.group] == "val"}
     assert held_out == {entry.recording_id for entry in training.held_out}
-    assert heard == fitted == {entry.recording_id for entry in corpus.entries} - held_out
+    assert sampled == fitted == {entry.recording_id for entry in corpus.entries} - held_out
 
 
 def test_two_trainings_give_the_same_weights(corpus: Corpus) -> None:
@@ -140,7 +140,7 @@ def test_health_agrees_with_counting(count: int, levels: int, size: int, seed: i
         assert values["perplexity"] == pytest.approx(math.exp(-sum(share * math.log(share) for share in shares)))
 
 
-def test_little_used_codebooks_are_named_with_what_to_do() -> None:
+def test_low_utilization_is_warned_of_with_what_to_do() -> None:
     health = codebook_health(torch.tensor([[0, 0], [0, 1], [0, 2], [0, 3]]), 8)
     (warning,) = utilization_warnings(health)
     assert warning.startswith("level_0: 12% of the codewords are used on held-out recordings (expected 30 % or more)")
@@ -158,9 +158,9 @@ def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:
 def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
     from distill.audio.augment import waveform
 
-    laid = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
+    joined = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
     pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000).flatten()
-    assert torch.equal(pieces[: len(laid)], laid)
-    assert len(pieces) - len(laid) < 3000
-    assert not pieces[len(laid) :].any()
+    assert torch.equal(pieces[: len(joined)], joined)
+    assert len(pieces) - len(joined) < 3000
+    assert not pieces[len(joined) :].any()
     assert fixed_pieces(corpus, corpus.entries, 3000, 5).shape == (5, 3000)

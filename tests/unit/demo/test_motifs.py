@@ -1,4 +1,4 @@
-"""Recordings of motifs: what is in them returns, and never at once."""
+"""Recordings of motifs: every motif recurs, and not too soon."""
 
 from pathlib import Path
 
@@ -6,21 +6,21 @@ import numpy as np
 import soundfile
 
 from distill.demo import motifs
-from distill.demo.motifs import AGAIN_AFTER, MOTIFS, STEP_SECONDS, STEPS, motif_recording, write_motifs
+from distill.demo.motifs import MIN_DISTANCE, MOTIFS, STEP_SECONDS, STEPS, motif_recording, write_motifs
 from distill.demo.recordings import DEMO_SAMPLE_RATE
 
 
-def test_every_motif_comes_once_a_round_and_not_again_soon() -> None:
+def test_every_motif_occurs_once_a_round_and_recurs_after_the_minimum_distance() -> None:
     for seed in range(20):
         order = list(motifs._order(np.random.default_rng(seed), 5))
-        assert [sorted(order[place : place + MOTIFS]) for place in range(0, len(order), MOTIFS)] == [
+        assert [sorted(order[position : position + MOTIFS]) for position in range(0, len(order), MOTIFS)] == [
             list(range(MOTIFS))
         ] * 5
-        for place, number in enumerate(order):
-            assert number not in order[max(0, place - AGAIN_AFTER) : place]
+        for position, number in enumerate(order):
+            assert number not in order[max(0, position - MIN_DISTANCE) : position]
 
 
-def test_a_motif_sounds_the_same_when_it_returns() -> None:
+def test_a_motif_has_the_same_samples_when_it_recurs() -> None:
     rounds, length = 2, round(STEPS * STEP_SECONDS * DEMO_SAMPLE_RATE)
     sound = motif_recording(np.random.default_rng(0), rounds)
     assert len(sound) == rounds * MOTIFS * length
@@ -30,10 +30,10 @@ def test_a_motif_sounds_the_same_when_it_returns() -> None:
     for _ in range(MOTIFS):
         motifs._motif(rng, voices)
     order = list(motifs._order(rng, rounds))
-    late = slice(round(0.5 * DEMO_SAMPLE_RATE), length)  # what rang on from the motif before is over
+    late = slice(round(0.5 * DEMO_SAMPLE_RATE), length)  # the decay of the motif before is over
     for number in range(MOTIFS):
-        first, second = (place for place, one in enumerate(order) if one == number)
-        parts = [sound[place * length :][late] for place in (first, second)]
+        first, second = (position for position, one in enumerate(order) if one == number)
+        parts = [sound[position * length :][late] for position in (first, second)]
         np.testing.assert_allclose(*parts, atol=1e-6)
 
 

@@ -103,7 +103,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
 
     monkeypatch.setattr(Trainer, "_train_step", interrupted)
     with pytest.raises(
-        Interrupted, match=r"training is saved after step 3 of .*; run the same command to go on"
+        Interrupted, match=r"training is saved after step 3 of .*; run the same command to continue"
     ) as caught:
         train_model(sounds, tmp_path / "model-1.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert caught.value.exit_code == code

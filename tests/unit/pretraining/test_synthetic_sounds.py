@@ -1,4 +1,4 @@
-"""Practice sounds: every kind, always finite, a function of the generator."""
+"""Synthetic sounds: every kind, always finite, a function of the generator."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_the_generator_decides() -> None:
     assert not np.array_equal(one, other)
 
 
-def test_they_are_of_many_kinds() -> None:
+def test_sounds_are_of_many_kinds() -> None:
     """Loud and soft, tonal and noisy, steady and short: spectral flatness and level spread widely."""
     flatness, levels = [], []
     for seed in range(80):
@@ -38,6 +38,6 @@ def test_they_are_of_many_kinds() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 100])
-def test_even_the_shortest(length: int) -> None:
+def test_the_shortest_sounds_are_finite(length: int) -> None:
     for seed in range(30):
         assert np.isfinite(synthetic_sound(np.random.default_rng(seed), 24_000, length)).all()

@@ -1,4 +1,4 @@
-"""Coded recordings that follow a rule, for tests of priors."""
+"""Codes of recordings that follow a rule, for tests of priors."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def recordings(seed: int, count: int) -> list[np.ndarray]:
 
 
 def noise(seed: int, count: int, frames: int = 12) -> list[np.ndarray]:
-    """Nothing to learn but by heart."""
+    """Random codes, of which nothing can be predicted: a network can only memorise them."""
     rng = np.random.default_rng(seed)
     return [rng.integers(0, SIZE, (frames, LEVELS)) for _ in range(count)]
 
@@ -54,7 +54,7 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
 
 
 def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
-    """Train, train again and kill that after so many steps, go on, and see that nothing tells the two apart."""
+    """Check that a training killed after `kill_at` steps and resumed equals one that was not."""
     expected = fit_prior(prior_data, settings, 0, FABRIC)
 
     def kill(event: Any) -> None:

@@ -1,4 +1,4 @@
-"""Run by `torchrun`: train a prior or a codec and write down its loss curve."""
+"""Program for `torchrun`: train a prior or a codec and write its loss curve."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from distill.training.fabric import make_fabric
 
 
 def prior_curve(folder: Path) -> dict[str, list[float]]:
-    """Losses of every step and epoch of 13 recordings, 4 at a time, so that the last batch holds one."""
+    """Losses of every step and epoch of a prior, on 13 recordings in batches of 4, so that the last batch holds one."""
     found: dict[str, list[float]] = {"train": [], "val": []}
 
     def note(event: Any) -> None:
@@ -39,7 +39,7 @@ def prior_curve(folder: Path) -> dict[str, list[float]]:
 
 
 def codec_curve(folder: Path) -> dict[str, list[float]]:
-    """The same of a codec on three tones, 5 crops at a time, so that two processes have unequal shares."""
+    """Losses of a codec on three tones, in batches of 5 crops, so that two processes have unequal shares."""
     found: dict[str, list[float]] = {"train": [], "val": []}
 
     def note(event: Any) -> None:
@@ -49,16 +49,16 @@ def codec_curve(folder: Path) -> dict[str, list[float]]:
             found["val"].append(event.val_loss)
 
     fabric = make_fabric(Execution("cpu", "fp32"))
-    place = folder / f"tones{fabric.global_rank}"
+    folder_of_rank = folder / f"tones{fabric.global_rank}"
     for number in range(3):
         samples = np.sin(np.arange(16_000) * 0.05 * (number + 1)).astype(np.float32)[:, None] * 0.5
-        write_audio(place / "in" / f"{number}.wav", samples, 16_000)
-    ingest(place / "in", place / "out", 16_000, 0.0, 1)
+        write_audio(folder_of_rank / "in" / f"{number}.wav", samples, 16_000)
+    ingest(folder_of_rank / "in", folder_of_rank / "out", 16_000, 0.0, 1)
     config = VQVAEParams(
         **{"epochs": 3, "batch_size": 5, "codebook_size": 8, "num_quantizers": 3, "hidden_size": 32, "num_layers": 1},
         **{"latent_size": 16, "crop_seconds": 0.25, "dropout": 0.0},
     ).resolve(3)
-    training = train_vqvae(load_corpus(place / "out"), config, 0.3, 0, fabric, callback=note)
+    training = train_vqvae(load_corpus(folder_of_rank / "out"), config, 0.3, 0, fabric, callback=note)
     found["rank"] = [fabric.global_rank]
     found["weights"] = [float(value.float().abs().sum()) for value in training.result.last_tensors.values()]
     return found

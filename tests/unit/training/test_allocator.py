@@ -1,4 +1,4 @@
-"""Memory kept between steps."""
+"""Memory that the allocator keeps between steps."""
 
 import platform
 import resource

@@ -1,4 +1,4 @@
-"""Several processes of one training: the same loss curve as one, and one voice on when to stop."""
+"""Several processes of one training: the same loss curve as one, and one decision on when to stop."""
 
 import json
 import os
@@ -46,15 +46,15 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, los
     assert {**second, "rank": [0]} == first
 
 
-def test_one_process_agrees_with_itself() -> None:
+def test_one_process_needs_no_communication() -> None:
     distributed = Distributed(make_fabric(Execution("cpu", "fp32")))
     interruption, cancel = Interruption(), threading.Event()
-    distributed.look(interruption, cancel)
+    distributed.poll(interruption, cancel)
     assert distributed.signal is None
     assert not distributed.cancelled
     interruption.signal = signal.SIGINT
     cancel.set()
-    distributed.look(interruption, cancel)
+    distributed.poll(interruption, cancel)
     assert distributed.signal == signal.SIGINT
     assert distributed.cancelled
-    assert distributed.mean({"a": 1.5}) == distributed.first({"a": 1.5}) == {"a": 1.5}
+    assert distributed.mean({"a": 1.5}) == distributed.from_first({"a": 1.5}) == {"a": 1.5}

@@ -1,51 +1,51 @@
-"""Perplexity telemetry: what is a spike, what is noise."""
+"""The spike detector: what is a spike, what is noise."""
 
 import json
 import math
 
 import pytest
 
-from distill.training.spike_detector import MIN_THRESHOLD, SpikeDetector
+from distill.training.detector import MIN_THRESHOLD, SpikeDetector
 
 
-def judged(values: list[float]) -> list[bool]:
-    spike_detector = SpikeDetector()
-    return [spike_detector.observe(value).is_spike for value in values]
+def spikes(values: list[float]) -> list[bool]:
+    detector = SpikeDetector()
+    return [detector.observe(value).is_spike for value in values]
 
 
 @pytest.mark.parametrize(("last", "spike"), [(106.0, True), (104.0, False), (105.0, False), (105.1, True)])
 def test_more_than_five_percent_above_is_a_spike(last: float, spike: bool) -> None:
-    assert judged([100.0, 100.0, last]) == [False, False, spike]
+    assert spikes([100.0, 100.0, last]) == [False, False, spike]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_is_a_spike_at_once(bad: float) -> None:
-    assert judged([bad]) == [True]
+    assert spikes([bad]) == [True]
 
 
-def test_a_spike_is_not_remembered() -> None:
-    spike_detector = SpikeDetector()
+def test_a_spike_does_not_change_the_average() -> None:
+    detector = SpikeDetector()
     for value in (100.0, 100.0, 150.0, 150.0, math.nan):
-        spike_detector.observe(value)
-    assert spike_detector.ema == 100.0
-    assert spike_detector.observe(100.0).delta == 0.0
+        detector.observe(value)
+    assert detector.ema == 100.0
+    assert detector.observe(100.0).delta == 0.0
 
 
-def test_a_noisy_perplexity_is_allowed_what_it_was_seen_to_do() -> None:
+def test_a_noisy_perplexity_has_a_higher_threshold() -> None:
     """Deltas of up to 12 % are common here, so 13 % is none."""
-    spike_detector = SpikeDetector(ema=100.0, seen=2, deltas=[-0.1, 0.12, -0.08, 0.1, -0.11, 0.12, -0.1, 0.09])
-    assert spike_detector.threshold > 0.2
-    assert not spike_detector.observe(113.0).is_spike
+    detector = SpikeDetector(ema=100.0, seen=2, deltas=[-0.1, 0.12, -0.08, 0.1, -0.11, 0.12, -0.1, 0.09])
+    assert detector.threshold > 0.2
+    assert not detector.observe(113.0).is_spike
 
 
 def test_falling_perplexity_never_spikes() -> None:
-    assert not any(judged([200 * 0.9**step for step in range(60)]))
+    assert not any(spikes([200 * 0.9**step for step in range(60)]))
 
 
 def test_the_threshold_is_at_least_five_percent_and_survives_a_checkpoint() -> None:
-    spike_detector = SpikeDetector()
+    detector = SpikeDetector()
     for value in (100.0, 99.0, 98.5, 98.0):
-        spike_detector.observe(value)
-    assert spike_detector.threshold >= MIN_THRESHOLD
-    again = SpikeDetector.restored(json.loads(json.dumps(vars(spike_detector))))
-    assert again == spike_detector
+        detector.observe(value)
+    assert detector.threshold >= MIN_THRESHOLD
+    again = SpikeDetector.restored(json.loads(json.dumps(vars(detector))))
+    assert again == detector

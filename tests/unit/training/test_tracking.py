@@ -71,7 +71,7 @@ def test_an_interrupted_run_is_marked_killed(tmp_path: Path) -> None:
     assert run.info.status == "KILLED"
 
 
-def test_a_broken_store_is_one_warning_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_store_is_one_warning_and_training_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database, and long enough to be read as one " * 20)
     reached = False
     with caplog.at_level(logging.WARNING), tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
@@ -82,7 +82,7 @@ def test_a_broken_store_is_one_warning_and_training_goes_on(tmp_path: Path, capl
     warnings = [record.getMessage() for record in caplog.records if record.name == "distill.training.tracking"]
     assert len(warnings) == 1
     assert "MLflow tracking stopped at sqlite:///" in warnings[0]
-    assert "training goes on without it" in warnings[0]
+    assert "training continues without it" in warnings[0]
 
 
 def test_a_tracker_that_is_not_active_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

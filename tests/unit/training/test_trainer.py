@@ -1,4 +1,4 @@
-"""The loop: exact resume, best weights, patience, cancel, interruption, non-finite losses, on a task small enough to see through."""
+"""The loop on a tiny task: exact resume, best weights, patience, cancel, interruption, non-finite losses."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from distill.execution import Execution
 from distill.progress import ProgressReport
 from distill.seeds import derive_seed
 from distill.training import interruption as interruption_module
-from distill.training import trainer as engine
+from distill.training import trainer as trainer_module
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
@@ -28,8 +28,8 @@ from distill.training.trainer import Trainer
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
 
-class Line:
-    """Fits a line with dropout, so that a lost random state shows."""
+class LineTask:
+    """Task that fits a line with dropout, so that a lost random state shows."""
 
     def __init__(self, poison: frozenset[int] = frozenset(), probes: list[float] | None = None) -> None:
         torch.manual_seed(0)
@@ -62,8 +62,8 @@ class Line:
 
 
 def save_always(monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SHARE", float("inf"))
 
 
 def settings(**changes: Any) -> TrainerSettings:
@@ -79,7 +79,7 @@ def whole(result: TrainingResult) -> tuple[list[float], list[list[tuple[str, flo
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 5, 17, 23])
 def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
-    expected = Trainer(Line(), settings(), FABRIC).run()
+    expected = Trainer(LineTask(), settings(), FABRIC).run()
     store, interruption = CheckpointStore(tmp_path / "run"), Interruption()
 
     def stop(step: Step) -> None:
@@ -87,17 +87,17 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(tmp_path: Path, stop
             interruption.signal = signal.SIGINT
 
     with pytest.raises(Interrupted, match=f"saved after step {stop_at} of 24") as caught:
-        Trainer(Line(), settings(), FABRIC, store, on_step=stop, interruption=interruption).run()
+        Trainer(LineTask(), settings(), FABRIC, store, on_step=stop, interruption=interruption).run()
     assert caught.value.exit_code == 130
-    again = Trainer(Line(), settings(), FABRIC, store).run()
+    again = Trainer(LineTask(), settings(), FABRIC, store).run()
     assert whole(again) == whole(expected)
     assert again.best_epoch == expected.best_epoch
 
 
 @pytest.mark.parametrize("kill_at", [2, 9, 22])
-def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
+def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     save_always(monkeypatch)
-    expected = Trainer(Line(), settings(), FABRIC).run()
+    expected = Trainer(LineTask(), settings(), FABRIC).run()
     store = CheckpointStore(tmp_path / "run")
 
     def kill(step: Step) -> None:
@@ -105,12 +105,12 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypat
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        Trainer(Line(), settings(), FABRIC, store, on_step=kill).run()
-    assert whole(Trainer(Line(), settings(), FABRIC, store).run()) == whole(expected)
+        Trainer(LineTask(), settings(), FABRIC, store, on_step=kill).run()
+    assert whole(Trainer(LineTask(), settings(), FABRIC, store).run()) == whole(expected)
 
 
 def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
-    task = Line()
+    task = LineTask()
     result = Trainer(task, settings(epochs=12, learning_rate=0.3), FABRIC).run()
     losses = [row["val_loss"] for row in result.history]
     assert result.best_epoch == losses.index(min(losses))
@@ -121,7 +121,7 @@ def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
 def test_the_last_weights_are_those_of_the_last_step() -> None:
     tasks = []
     for epochs in (3, 2):
-        task = Line()
+        task = LineTask()
         result = Trainer(task, settings(epochs=3, learning_rate=0.3, average=0.0), FABRIC)
         result.settings = settings(
             epochs=epochs, learning_rate=0.3, average=0.0
@@ -135,36 +135,36 @@ def test_the_last_weights_are_those_of_the_last_step() -> None:
 
 
 def test_patience_ends_training_early() -> None:
-    result = Trainer(Line(), settings(epochs=500, learning_rate=0.5, patience=3), FABRIC).run()
+    result = Trainer(LineTask(), settings(epochs=500, learning_rate=0.5, patience=3), FABRIC).run()
     assert len(result.history) < 500
     assert len(result.history) == result.best_epoch + 4
 
 
-def test_before_patience_ends_training_it_goes_on_from_the_best_weights_with_a_lower_rate() -> None:
+def test_patience_first_lowers_the_rate_and_restarts_from_the_best_weights() -> None:
     changes: dict[str, Any] = {"epochs": 500, "learning_rate": 0.5, "patience": 3}
-    without = Trainer(Line(), settings(**changes), FABRIC).run()
+    without = Trainer(LineTask(), settings(**changes), FABRIC).run()
     rates: list[float] = []
     starts: list[dict[str, Tensor]] = []
-    task = Line()
-    fit = Trainer(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
-    drop = fit._drop
+    task = LineTask()
+    trainer = Trainer(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
+    drop = trainer._drop
 
     def watch() -> None:
         drop()
-        starts.append(fit.optimizer_step.weights())
-        assert all(torch.equal(value, fit.best_tensors[key]) for key, value in starts[-1].items())
-        assert not fit.optimizer_step.optimizer.state
+        starts.append(trainer.optimizer_step.weights())
+        assert all(torch.equal(value, trainer.best_tensors[key]) for key, value in starts[-1].items())
+        assert not trainer.optimizer_step.optimizer.state
 
-    fit._drop = watch  # type: ignore[method-assign]
-    result = fit.run()
+    trainer._drop = watch  # type: ignore[method-assign]
+    result = trainer.run()
     assert len(starts) == 2
     assert result.history[: len(without.history)] == without.history
     steady = [learning_rate_at(step, 500 * task.steps_per_epoch, settings(**changes)) for step in range(len(rates))]
     found = [round(rate / whole_rate, 6) for rate, whole_rate in zip(rates, steady, strict=True)]
-    factors = [1.0, engine.DROP_FACTOR, engine.DROP_FACTOR**2]
+    factors = [1.0, trainer_module.DROP_FACTOR, trainer_module.DROP_FACTOR**2]
     assert list(dict.fromkeys(found)) == pytest.approx(factors)
     assert found.index(found[-1]) > len(without.history) * task.steps_per_epoch
-    assert len(result.history) - 1 - max(result.best_epoch, fit.state.dropped_after) == 3
+    assert len(result.history) - 1 - max(result.best_epoch, trainer.state.dropped_after) == 3
 
 
 @pytest.mark.parametrize("kill_at", [14, 22, 30])
@@ -172,7 +172,7 @@ def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: Any, kill_at: int
 ) -> None:
     changes: dict[str, Any] = {"epochs": 30, "learning_rate": 0.5, "patience": 2, "drops": 3}
-    whole_run = Trainer(Line(), settings(**changes), FABRIC)
+    whole_run = Trainer(LineTask(), settings(**changes), FABRIC)
     expected = whole_run.run()
     assert whole_run.state.drops == 3
     assert len(expected.history) * 4 > kill_at
@@ -184,14 +184,14 @@ def test_a_run_with_drops_killed_anywhere_ends_with_the_same_bytes(
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        Trainer(Line(), settings(**changes), FABRIC, store, on_step=kill).run()
-    assert whole(Trainer(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+        Trainer(LineTask(), settings(**changes), FABRIC, store, on_step=kill).run()
+    assert whole(Trainer(LineTask(), settings(**changes), FABRIC, store).run()) == whole(expected)
 
 
-def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_best_epoch_after_a_drop_is_not_combined_with_a_state_from_before(tmp_path: Path, monkeypatch: Any) -> None:
     """Killed when `best` is newer than every regular save of `last`."""
     changes: dict[str, Any] = {"epochs": 60, "learning_rate": 0.5, "patience": 2, "drops": 3}
-    whole_run = Trainer(Line(), settings(**changes), FABRIC)
+    whole_run = Trainer(LineTask(), settings(**changes), FABRIC)
     drops: list[int] = []
     drop = whole_run._drop
 
@@ -203,7 +203,7 @@ def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_
     expected = whole_run.run()
     losses = [row["val_loss"] for row in expected.history]
     after = next(n for n in range(drops[0], len(losses)) if losses[n] < min(losses[:n]))
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", float("inf"))
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", float("inf"))
 
     def kill(epoch: Epoch) -> None:
         if epoch.epoch == after:
@@ -211,8 +211,8 @@ def test_a_best_epoch_after_a_drop_is_not_mixed_with_a_state_from_before_it(tmp_
 
     store = CheckpointStore(tmp_path / "run")
     with pytest.raises(MemoryError):
-        Trainer(Line(), settings(**changes), FABRIC, store, on_epoch=kill).run()
-    assert whole(Trainer(Line(), settings(**changes), FABRIC, store).run()) == whole(expected)
+        Trainer(LineTask(), settings(**changes), FABRIC, store, on_epoch=kill).run()
+    assert whole(Trainer(LineTask(), settings(**changes), FABRIC, store).run()) == whole(expected)
 
 
 def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
@@ -223,7 +223,7 @@ def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
         if step.step == 10:
             cancel.set()
 
-    result = Trainer(Line(), settings(), FABRIC, on_step=watch, cancel_event=cancel).run()
+    result = Trainer(LineTask(), settings(), FABRIC, on_step=watch, cancel_event=cancel).run()
     assert seen[-1] == 10
     assert result.cancelled
     assert len(result.history) == 2
@@ -233,12 +233,12 @@ def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
 def test_cancel_before_the_first_epoch_still_gives_weights() -> None:
     cancel = threading.Event()
     cancel.set()
-    assert Trainer(Line(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
+    assert Trainer(LineTask(), settings(), FABRIC, cancel_event=cancel).run().best_tensors
 
 
 @pytest.fixture
 def watchful(monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "WATCH_STEPS", 2)
+    monkeypatch.setattr(trainer_module, "WATCH_STEPS", 2)
 
 
 def events(result: TrainingResult) -> list[tuple[int, str]]:
@@ -247,10 +247,10 @@ def events(result: TrainingResult) -> list[tuple[int, str]]:
 
 @pytest.mark.usefixtures("watchful")
 def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None:
-    """Nothing is left of steps 9 and 10: as if training had seen the data of 1 to 8 and then that of 11 on."""
-    task = Line(frozenset({10}), probes=[2.0] * 50)
-    positions: list[float] = []
-    result = Trainer(task, settings(), FABRIC, on_step=lambda step: positions.append(step.learning_rate)).run()
+    """Steps 9 and 10 leave no trace: as if training had read the data of 1 to 8 and then that of 11 on."""
+    task = LineTask(frozenset({10}), probes=[2.0] * 50)
+    rates: list[float] = []
+    result = Trainer(task, settings(), FABRIC, on_step=lambda step: rates.append(step.learning_rate)).run()
     assert result.rollbacks == 1
     assert result.remarks[0].startswith("warning: training was rolled back 1 times")
     assert not result.diverged
@@ -259,21 +259,21 @@ def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None
     assert line["to"] == 8
     assert "found train_loss nan" in str(line["reason"])
     assert len(result.history) == 6
-    expected = [learning_rate_at(place, 24, settings()) for place in [*range(10), *range(8, 22)]]
-    assert positions == pytest.approx(expected)
+    expected = [learning_rate_at(step, 24, settings()) for step in [*range(10), *range(8, 22)]]
+    assert rates == pytest.approx(expected)
     assert all(torch.isfinite(value).all() for value in result.best_tensors.values())
 
 
 @pytest.mark.usefixtures("watchful")
 def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
     kept: dict[int, dict[str, Tensor]] = {}
-    fit = Trainer(Line(frozenset({10})), settings(), FABRIC)
+    trainer = Trainer(LineTask(frozenset({10})), settings(), FABRIC)
 
     def watch(step: Step) -> None:
-        kept[step.step] = {key: value.detach().clone() for key, value in fit.optimizer_step.tensors().items()}
+        kept[step.step] = {key: value.detach().clone() for key, value in trainer.optimizer_step.tensors().items()}
 
-    fit.on_step = watch
-    fit.run()
+    trainer.on_step = watch
+    trainer.run()
     assert kept[10].keys() == kept[8].keys()
     assert all(torch.equal(value, kept[8][key]) for key, value in kept[10].items())
     assert any(not torch.equal(value, kept[8][key]) for key, value in kept[9].items())
@@ -282,7 +282,7 @@ def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
 @pytest.mark.usefixtures("watchful")
 def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weights() -> None:
     steady = [100.0, 100.0, 100.0]
-    result = Trainer(Line(probes=[*steady, 106.0, 104.0, 120.0, 130.0, 140.0]), settings(epochs=60), FABRIC).run()
+    result = Trainer(LineTask(probes=[*steady, 106.0, 104.0, 120.0, 130.0, 140.0]), settings(epochs=60), FABRIC).run()
     assert [step for step, event in events(result) if event == "rollback"] == [8, 12, 14]
     assert events(result)[-1] == (16, "diverged")
     assert result.diverged
@@ -300,8 +300,8 @@ def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weigh
 def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: Any, kill_at: int
 ) -> None:
-    class Poisoned(Line):
-        """Poison depends on the data, not on how often it was asked."""
+    class Poisoned(LineTask):
+        """Task whose NaN losses depend on the data, not on the number of calls."""
 
         def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
             for number, batch in enumerate(super().batches(epoch, skip), start=epoch * self.steps_per_epoch + skip):
@@ -321,26 +321,28 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
     assert whole(Trainer(Poisoned(), settings(), FABRIC, store).run()) == whole(expected)
 
 
-def test_losses_that_are_never_finite_stop_with_a_sentence() -> None:
+def test_losses_that_are_never_finite_raise() -> None:
     with pytest.raises(
         DistillError, match=r"step 4: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
     ):
-        Trainer(Line(frozenset(range(1, 40))), settings(), FABRIC).run()
+        Trainer(LineTask(frozenset(range(1, 40))), settings(), FABRIC).run()
 
 
 def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "WATCH_STEPS", 1)
-    result = Trainer(Line(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
+    monkeypatch.setattr(trainer_module, "WATCH_STEPS", 1)
+    result = Trainer(LineTask(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
     assert result.diverged
     assert result.rollbacks == 3
     assert math.isfinite(result.best_loss)
 
 
 @pytest.mark.usefixtures("watchful")
-def test_the_journal_is_a_file_that_can_be_read_while_training_runs(tmp_path: Path) -> None:
+def test_the_metrics_log_can_be_read_while_training_runs(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "run")
     seen: list[int] = []
-    result = Trainer(Line(), settings(), FABRIC, store, on_step=lambda _: seen.append(len(read_lines(store.log)))).run()
+    result = Trainer(
+        LineTask(), settings(), FABRIC, store, on_step=lambda _: seen.append(len(read_lines(store.log)))
+    ).run()
     assert seen[:6] == [0, 1, 1, 2, 3, 4]
     lines = read_lines(store.log)
     assert lines == result.log
@@ -355,21 +357,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def test_the_newest_five_checkpoints_and_the_best_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
     save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
-    result = Trainer(Line(), settings(), FABRIC, store).run()
+    result = Trainer(LineTask(), settings(), FABRIC, store).run()
     names = sorted(path.name for path in store.folder.glob("*.safetensors"))
     steps = [f"step-{step:010d}.safetensors" for step in range(20, 25)]
     assert names == [f"best-{result.best_epoch + 1:06d}.safetensors", *steps]
 
 
 def test_a_stop_file_ends_training_with_the_best_weights(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(interruption_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(interruption_module, "POLL_SECONDS", 0.0)
     path = tmp_path / "stop"
 
     def ask(step: Step) -> None:
         if step.step == 13:
             path.touch()
 
-    result = Trainer(Line(), settings(), FABRIC, on_step=ask, cancel_event=StopFile(path)).run()
+    result = Trainer(LineTask(), settings(), FABRIC, on_step=ask, cancel_event=StopFile(path)).run()
     assert result.cancelled
     assert len(result.history) == 3
     assert result.best_loss == min(row["val_loss"] for row in result.history)
@@ -378,7 +380,7 @@ def test_a_stop_file_ends_training_with_the_best_weights(tmp_path: Path, monkeyp
     assert not path.exists()
 
 
-def test_a_stop_file_from_before_is_removed_and_said(tmp_path: Path, capsys: Any) -> None:
+def test_an_earlier_stop_file_is_removed_and_reported(tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "stop"
     path.touch()
     with ProgressReport("prior") as progress:
@@ -391,7 +393,7 @@ def test_a_stop_file_from_before_is_removed_and_said(tmp_path: Path, capsys: Any
 def test_epochs_report_means_of_their_steps() -> None:
     steps: list[Step] = []
     epochs: list[Epoch] = []
-    Trainer(Line(), settings(epochs=2), FABRIC, on_step=steps.append, on_epoch=epochs.append).run()
+    Trainer(LineTask(), settings(epochs=2), FABRIC, on_step=steps.append, on_epoch=epochs.append).run()
     mean = sum(step.losses["train_loss"] for step in steps[:4]) / 4
     assert epochs[0].metrics["train_loss"] == pytest.approx(mean)
     assert [epoch.epoch for epoch in epochs] == [0, 1]
@@ -413,7 +415,7 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError, match=r"step-0000000003\.safetensors: expected a checkpoint .* delete .*run to start"
     ):
-        Trainer(Line(), settings(), FABRIC, store).run()
+        Trainer(LineTask(), settings(), FABRIC, store).run()
 
 
 def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
@@ -422,13 +424,13 @@ def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
         signal.raise_signal(signal.SIGTERM)
         assert interruption.signal == signal.SIGTERM
         with pytest.raises(Interrupted, match="interrupted by SIGTERM: all is saved") as caught:
-            interruption.leave(signal.SIGTERM, "all is saved")
+            interruption.raise_interrupted(signal.SIGTERM, "all is saved")
     assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this computer has a CUDA device")
-def test_a_missing_gpu_is_a_sentence() -> None:
+def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(ParamsError, match="DISTILL_DEVICE: expected a CUDA device, found none on this computer"):
         make_fabric(Execution("cuda"))
 
@@ -439,13 +441,13 @@ def test_seeds_differ_in_every_part() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_the_start_may_be_the_best(tmp_path: Path) -> None:
-    def trained() -> Line:
-        task = Line()
+def test_the_initial_weights_may_be_the_best(tmp_path: Path) -> None:
+    def trained() -> LineTask:
+        task = LineTask()
         Trainer(task, settings(epochs=40), FABRIC).run()
         return task
 
-    spoilt = settings(learning_rate=5.0, start_counts=True)
+    spoilt = settings(learning_rate=5.0, validate_initial=True)
     task = trained()
     before = {key: value.clone() for key, value in task.model.state_dict().items()}
     result = Trainer(task, spoilt, FABRIC).run()
@@ -468,7 +470,7 @@ def test_the_start_may_be_the_best(tmp_path: Path) -> None:
 
 def test_parts_learn_at_their_share_of_the_rate() -> None:
     def moved(share: float) -> list[float]:
-        task = Line()
+        task = LineTask()
         before = [value.detach().clone() for value in task.model.parameters()]
         result = Trainer(task, settings(epochs=1, rate_shares={"0.": share}), FABRIC).run()
         task.model.load_state_dict(result.last_tensors)
@@ -476,19 +478,19 @@ def test_parts_learn_at_their_share_of_the_rate() -> None:
             float((now.detach() - then).abs().max()) for now, then in zip(task.model.parameters(), before, strict=True)
         ]
 
-    still, slow, usual = moved(0.0), moved(0.01), moved(1.0)
+    still, slow, normal = moved(0.0), moved(0.01), moved(1.0)
     assert still[0] == still[1] == 0.0
-    assert 0 < slow[0] < 0.05 * usual[0]
+    assert 0 < slow[0] < 0.05 * normal[0]
     assert still[2] > 0
 
 
-def test_the_average_of_the_weights_is_what_is_judged_and_kept() -> None:
-    plain, averaged = (Trainer(Line(), settings(average=average), FABRIC).run() for average in (0.0, 0.9))
+def test_the_averaged_weights_are_validated_and_kept() -> None:
+    plain, averaged = (Trainer(LineTask(), settings(average=average), FABRIC).run() for average in (0.0, 0.9))
     for key, value in plain.last_tensors.items():
         assert torch.equal(value, averaged.last_tensors[key])  # training itself is the same
-    fit = Trainer(Line(), settings(epochs=1), FABRIC)
-    result = fit.run()
-    assert fit.optimizer_step.average is not None
-    for key, value in fit.optimizer_step.average.values.items():
+    trainer = Trainer(LineTask(), settings(epochs=1), FABRIC)
+    result = trainer.run()
+    assert trainer.optimizer_step.average is not None
+    for key, value in trainer.optimizer_step.average.values.items():
         assert torch.equal(value, result.best_tensors[key])
         assert not torch.equal(value, result.last_tensors[key])

@@ -21,7 +21,7 @@ def test_the_average_is_that_of_a_slow_version_and_swaps_in_and_out() -> None:
     assert model.weight.tolist() == [[29.0, 29.0]]
 
 
-def test_going_on_from_averages_copies_them() -> None:
+def test_loading_averages_copies_them() -> None:
     model = nn.Linear(2, 1)
     average = WeightAverage(model, 0.5)
     kept = {name: value.clone() for name, value in average.values.items()}
