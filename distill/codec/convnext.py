@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from distill.codec.packing import mask_gaps
 
 KERNEL_SIZE = 7
-MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster
+MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 
 
 def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
@@ -14,7 +14,8 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
 
     As an image of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
     """
-    if conv.groups == 1 and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS and not torch.is_grad_enabled():
+    few = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
+    if few and conv.groups == 1 and not torch.is_grad_enabled():
         margin = KERNEL_SIZE // 2
         windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
         return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)

@@ -168,7 +168,8 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             advance = cast(Tensor, self.phase_advance)[hops % 4]
-            parts = zip(*(x.split(HOPS_AT_ONCE, dim=-2) for x in (log_mel, hidden, advance)), strict=True)
+            together = HOPS_AT_ONCE if hidden.device.type == "cpu" else len(hops)
+            parts = zip(*(x.split(together, dim=-2) for x in (log_mel, hidden, advance)), strict=True)
             windows = [self._windows(*part) for part in parts]
             return self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
 

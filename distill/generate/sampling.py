@@ -75,7 +75,7 @@ def sample_codes(
     sampler = sampler_of(prior, batch, past, labels)
     frames: list[tuple[Tensor, Tensor]] = []  # indices of active sequences, and their codes
     lengths = torch.full((count,), max_frames)
-    with _onednn(batch > FEW_ROWS):
+    with _onednn(prior.smoothing.device.type != "cpu" or batch > FEW_ROWS):
         for frame in range(max_frames):
             frames.append((active, sampler.next_frame(drawn)[: len(active)].cpu()))
             if natural_ending:
