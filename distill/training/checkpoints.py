@@ -48,7 +48,7 @@ class CheckpointStore:
         return CheckpointStore(self.folder / name)
 
     def save(self, step: int, best_epoch: int, checkpoint: Checkpoint) -> None:
-        """Write the state to resume from, atomically. Delete all but the newest few, and all best epochs but this one."""
+        """Write the state to resume from, atomically. Delete all but the newest few, and the other best epochs."""
         self._write(self._step(step), checkpoint)
         for path in self._steps()[:-KEPT]:
             path.unlink()

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from distill.training.detector import MIN_THRESHOLD, SpikeDetector
+from distill.training.spike_detector import MIN_THRESHOLD, SpikeDetector
 
 
 def spikes(values: list[float]) -> list[bool]:
