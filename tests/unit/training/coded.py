@@ -1,4 +1,4 @@
-"""Coded recordings that follow a rule, for tests of priors."""
+"""Synthetic coded recordings and settings for tests of priors."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def config(**changes: Any) -> PriorConfig:
 
 
 def recordings(seed: int, count: int) -> list[np.ndarray]:
-    """Counting up from a random start, the second level a function of the first: all but the start is predictable."""
+    """Recordings that count up from a random start; the second level is a function of the first."""
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(count):
@@ -37,7 +37,7 @@ def recordings(seed: int, count: int) -> list[np.ndarray]:
 
 
 def noise(seed: int, count: int, frames: int = 12) -> list[np.ndarray]:
-    """Nothing to learn but by heart."""
+    """Recordings of random codes, which can only be memorised."""
     rng = np.random.default_rng(seed)
     return [rng.integers(0, SIZE, (frames, LEVELS)) for _ in range(count)]
 
@@ -54,7 +54,7 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
 
 
 def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
-    """Train, train again and kill that after so many steps, go on, and see that nothing tells the two apart."""
+    """Train; train again, kill that after `kill_at` steps and resume it; assert that both are equal."""
     expected = fit_prior(prior_data, settings, 0, FABRIC)
 
     def kill(event: Any) -> None:
