@@ -7,29 +7,8 @@ from torch import Tensor, nn
 
 from distill.storage.weights import store_as
 
-AGES = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    10,
-    12,
-    16,
-    20,
-    24,
-    32,
-    48,
-    64,
-    96,
-    128,
-    192,
-    256,
-)  # frames, lower bounds of the age classes
+# Lower bounds of the age classes, in frames.
+AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 TINY = 1e-20  # probability that keeps logarithms and their gradients finite
 
 
@@ -46,7 +25,7 @@ class _History(NamedTuple):
 
 
 class PointerMixture(nn.Module):
-    """Pointer-sentinel mixture (Merity et al. 2016) with scores too small to memorise a recording with.
+    """Pointer-sentinel mixture (Merity et al. 2016) with too few scores to memorise a recording.
 
     Steady sound repeats itself, in codewords that other recordings may never use. The probability of a code is the
     network's, weighted by a sentinel, plus the weights of all earlier frames that hold it. The weight of a frame is the
@@ -61,9 +40,8 @@ class PointerMixture(nn.Module):
         super().__init__()
         self.levels, self.codebook_size = levels, codebook_size
         self.age = nn.Parameter(torch.zeros(levels, len(AGES)))
-        self.agreement = nn.Parameter(
-            torch.ones(levels, 2 * levels)
-        )  # coarser codes of the frame; all codes of the one before
+        # Scores of equal coarser codes of the frame, then of equal codes of the frame before.
+        self.agreement = nn.Parameter(torch.ones(levels, 2 * levels))
         self.sentinel = nn.Linear(width, 1)
         self.threshold = nn.Parameter(torch.full((levels,), 3.0))
         store_as(self, {"agreement": "same"})

@@ -28,9 +28,8 @@ class FrameSampler:
         self.outputs = [self._output_layer(level) for level in range(prior.num_quantizers)]
         self.mixture = PointerMixtureDecoder(prior.pointer_mixture, prior.context_frames)
         bos, device = bos_token(prior.codebook_size), prior.bias.device
-        self.history = torch.full(
-            (count, 1, prior.num_quantizers), bos, device=device
-        )  # [B, S, Q], frames of the window
+        # Frames [B, S, Q] of the window.
+        self.history = torch.full((count, 1, prior.num_quantizers), bos, device=device)
         if history is not None:
             self.history = torch.cat([self.history, history.to(device)], dim=1)
         self.frame, self.start = self.history.shape[1] - 1, -1  # first position of the window; -1: not in the cache yet
@@ -83,8 +82,8 @@ class FrameSampler:
         for block in self.depth:
             depth_hidden = block(depth_hidden)
         outputs = self.outputs[level](self.norm(depth_hidden))
-        mix = self.mixture.mix(outputs[:, :-1], outputs[:, -1], level, self._retrieved(level))
-        return mix + self.prior.impossible[level]
+        mixed = self.mixture.mix(outputs[:, :-1], outputs[:, -1], level, self._retrieved(level))
+        return mixed + self.prior.impossible[level]
 
     def _retrieved(self, _: int) -> Tensor | None:
         """Retrieval weights `[B, V + 2]` of the codes of a level, if any."""

@@ -31,9 +31,9 @@ class MemoryStep:
 
     def load_state(self, state: BlockState, position: int) -> None:
         """Start from a state after `position` positions."""
-        batch, _, heads, seen, head = state.recent.shape
+        batch, _, heads, num_recent, head = state.recent.shape
         self._recent = state.recent.new_zeros(batch, 2, heads, self._size.window, head)
-        positions = torch.arange(position - seen, position, device=state.recent.device) % self._size.window
+        positions = torch.arange(position - num_recent, position, device=state.recent.device) % self._size.window
         self._recent[:, :, :, positions] = state.recent
         self._keys, self._norms, self._sums = state.keys.clone(), state.norm.clone(), state.sums.clone()
         self._tail = state.tail.clone()
@@ -41,7 +41,7 @@ class MemoryStep:
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes."""
+        """Size of the state in bytes."""
         return sum(part.numel() * part.element_size() for part in self._state())
 
     def keep(self, rows: Tensor) -> None:
@@ -145,5 +145,5 @@ class MemoryDecoder:
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes: the same however long the sequences are."""
+        """Size of the state in bytes, the same for sequences of any length."""
         return sum(step.bytes for step in self._steps)

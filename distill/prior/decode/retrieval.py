@@ -10,9 +10,9 @@ from distill.prior.memory.retrieval import BITS, CAPACITY, SLOTS, TABLES, Retrie
 class RetrievalDecoder:
     """`Retrieval` for one frame at a time and one level at a time; its state changes in place."""
 
-    def __init__(self, retrieval: Retrieval, read: Tensor, state: RetrievalState) -> None:
-        """`read` are the input embeddings of `Retrieval.table`."""
-        self._table = retrieval.table(read)
+    def __init__(self, retrieval: Retrieval, input_embedding: Tensor, state: RetrievalState) -> None:
+        """`input_embedding` `[Q, V + 2, D]` is that of the prior."""
+        self._table = retrieval.table(input_embedding)
         self._retrieval, self._coarser_agreement = retrieval, retrieval.coarser_agreement()
         batch, count, levels = state.frames.shape
         self._frames = torch.zeros(batch, CAPACITY, levels, dtype=torch.int32, device=state.frames.device)
@@ -31,7 +31,7 @@ class RetrievalDecoder:
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes: the same however long the sequences are."""
+        """Size of the state in bytes, the same for sequences of any length."""
         return sum(part.numel() * part.element_size() for part in self._state())
 
     def keep(self, rows: Tensor) -> None:

@@ -41,11 +41,13 @@ def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFi
     """
     scale = min(1.0, total_steps / FULL_LENGTH)
     widest = max(figures, key=lambda figure: figure.std)
-    advice = "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to train on"
+    advice = (
+        "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to continue training"
+    )
     if step >= FIRST_CHECK * scale and widest.std < MIN_STD:
         raise DistillError(
-            f"training stopped at step {step}: expected gates of the memory with a standard deviation of at least "
-            f"{MIN_STD}, found {widest.std:.4f}; {advice}"
+            f"training stopped at step {step}: expected gates of the memory that differ, with a standard "
+            f"deviation of at least {MIN_STD}, found {widest.std:.4f}; {advice}"
         )
     if step < SECOND_CHECK * scale:
         return

@@ -110,18 +110,18 @@ class MemoryPrior(FramePrior):
         tables, state = self.tables(), self.initial_state(len(inputs))
         parts = shards(0, inputs.shape[1], self.memories.size.shard_length)
         recompute = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
-        network_logits = []
+        outputs = []
         for part in parts:
             arguments = (tables, state, inputs, targets, positions, labels, part)
             output: PriorOutput = (
                 checkpoint(self._shard, *arguments, use_reentrant=False) if recompute else self._shard(*arguments)
             )
             state = output.state
-            network_logits.append(output)
-        gates = network_logits[0].gates
-        for output in network_logits[1:]:
+            outputs.append(output)
+        gates = outputs[0].gates
+        for output in outputs[1:]:
             gates = gates.merge(output.gates)
-        return PriorOutput(torch.cat([output.logits for output in network_logits], dim=1), gates, state)
+        return PriorOutput(torch.cat([output.logits for output in outputs], dim=1), gates, state)
 
     def _shard(
         self,

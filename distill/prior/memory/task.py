@@ -89,11 +89,11 @@ class MemoryTask(PriorTask):
         rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, self.step))
         if rng.random() >= self.memory.motif_share:
             return None
-        motif_batch = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
-        frames = torch.from_numpy(motif_batch.frames)
+        sequence = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
+        frames = torch.from_numpy(sequence.frames)
         bos_frame = torch.full_like(frames[:1], bos_token(self.model.codebook_size))
         targets = torch.full_like(frames, IGNORED)
-        for start in motif_batch.values:
+        for start in sequence.values:
             targets[start : start + VALUE_FRAMES] = frames[start : start + VALUE_FRAMES]
         inputs = torch.cat([bos_frame, frames[:-1]])
         return on_device(Batch(inputs[None], targets[None], torch.zeros(1, dtype=torch.int64)), self.fabric)
