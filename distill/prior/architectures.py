@@ -1,4 +1,4 @@
-"""The table of priors: which class an architecture is, and what decides the shape of its tensors."""
+"""The shape of a prior, which fixes its tensors, and the class that each architecture builds."""
 
 from typing import Annotated, Self
 
@@ -35,7 +35,10 @@ Label = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class MemoryShape(Settings):
-    """What the memories of `architecture: memory` are like, in frames; `span_frames` they were trained on at most."""
+    """Sizes of the memories of `architecture: memory`, in frames.
+
+    `span_frames` is the longest sequence that they are trained on.
+    """
 
     shard_length: ShardLength
     chunk_size: ChunkSize
@@ -44,9 +47,9 @@ class MemoryShape(Settings):
 
 
 class PriorShape(Settings):
-    """`prior_config`: what decides the shape of the prior's tensors. `codeword_size` 0: codes are known as numbers only.
+    """`prior_config` of a model file: the settings that fix the shape of the prior's tensors.
 
-    `labels` are those that a sound can be asked for by.
+    With `codeword_size` 0 codes are embedded by index alone. `labels` are the names that generation accepts.
     """
 
     architecture: Architecture
@@ -78,12 +81,12 @@ class PriorShape(Settings):
 
     @property
     def seq_len(self) -> int:
-        """Codes in the context."""
+        """Length of the context in codes."""
         return self.context_frames * self.num_quantizers
 
     @property
     def parameters(self) -> int:
-        """At least so many weights has a prior of this shape."""
+        """Lower bound on the number of weights."""
         tables = (
             2 * self.codebook_size * self.hidden_size + self.num_quantizers * self.codebook_size * self.codeword_size
         )
@@ -101,9 +104,9 @@ class PriorShape(Settings):
 def build_prior(
     shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
 ) -> Prior:
-    """A prior of that shape with weights drawn from the global generator; `codebooks` `[Q, V, C]` are the codec's.
+    """Build a prior of this shape, with weights drawn from torch's global generator.
 
-    Without them the codewords are zeros, for a state dict to fill.
+    `codebooks` `[Q, V, C]` are the codec's. Without them the codewords are zeros, for a state dict to fill.
     """
     sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
     if shape.architecture == "flat":

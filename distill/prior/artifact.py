@@ -39,16 +39,17 @@ def load_prior(folder: Path) -> tuple[Prior, PriorArtifact]:
 
 
 def save_reference(folder: Path, reference: Reference) -> None:
-    """Write what the prior learnt and was judged by, for sounds to be compared with."""
+    """Write the codes of both sides of the split, the reference for the novelty of generated sounds."""
     write_bytes(folder / REFERENCE, save(reference.tensors()))
 
 
 def load_reference(folder: Path, shape: PriorShape) -> Reference:
-    """Read it. Raises ArtifactError."""
+    """Read the reference that `save_reference` wrote. Raises ArtifactError."""
     path = folder / REFERENCE
     try:
         return read_reference(load_file(path), shape.codebook_size, shape.num_quantizers)
     except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(
-            f"{path}: expected the codes that the prior learnt, found none that can be used ({error}); train the prior again"
+            f"{path}: expected the codes of the training recordings, found none that can be read ({error}); "
+            "train the prior again"
         ) from error

@@ -1,4 +1,4 @@
-"""Causal attention of a sequence to itself, as fast as this device and precision allow."""
+"""Causal and sliding-window self-attention, by the fastest kernel for the device and precision."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 128  # queries at a time: half of a long sequence's scores are never computed
+CHUNK = 128  # queries at a time, so that half of a long sequence's scores is never computed
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`; position `t` attends to positions up to `t`.
+    """Causal attention: queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`.
 
-    torch's fused attention for CPUs takes longer in bf16 than in fp32, and its backward pass three times as long as
-    matrix products take.
+    On CPUs bf16 takes our own chunked version: torch's fused attention is slower there in bf16 than in fp32, and its
+    backward pass takes three times as long as matrix products.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         return _Chunked.apply(query, key, value, query.shape[2])  # type: ignore[no-any-return, no-untyped-call]
@@ -22,15 +22,16 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Queries `[B, H, T, D / H]` to as much; a position attends to `window` positions, itself the last of them.
+    """Sliding-window attention: queries `[B, H, T, D / H]` to outputs of the same shape.
 
-    Keys and values `[B, H, P + T, D / H]` may begin with those of P positions before. Time and memory grow with T * window.
+    A position attends to `window` positions, of which it is the last. Keys and values `[B, H, P + T, D / H]` may begin
+    with those of P earlier positions. Time and memory grow with T * window.
     """
     return _Chunked.apply(query, key, value, window)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Chunked(torch.autograd.Function):
-    """Some queries at a time against the keys that they attend to, in batched matrix products."""
+    """Window attention in chunks of queries, as batched matrix products."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
@@ -68,12 +69,12 @@ class _Chunked(torch.autograd.Function):
 
 
 def _chunks(query: Tensor, key: Tensor, window: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Queries that are taken together, the keys that any of them attends to, and -inf where one of them does not."""
+    """Slices of queries and of the keys that they attend to, and the additive mask between them."""
     count, offset = query.shape[1], key.shape[1] - query.shape[1]
     for start in range(0, count, CHUNK):
         stop = min(start + CHUNK, count)
         first, last = max(0, offset + start - window + 1), offset + stop
-        diagonal = offset + start - first  # of the first query among the keys
+        diagonal = offset + start - first  # index of the first query among the keys
         blocked = torch.full((stop - start, last - first), -torch.inf, dtype=query.dtype, device=query.device)
         mask = blocked.triu(diagonal + 1)
         if last - first > window:

@@ -1,4 +1,4 @@
-"""What a prior is, and the plan's reference: a causal transformer over flattened codes (`architecture: flat`)."""
+"""Interfaces of priors over codes and of their step-by-step samplers."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,32 +10,32 @@ from distill.prior.codeword_embedding import special_token_mask
 from distill.prior.transformer import INIT_STD
 from distill.storage.weights import store_as
 
-LABEL_STD = 0.5  # of labels' vectors, a quarter of what codes add up to that are known by their codewords
+LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
 
 Draw = Callable[[Tensor, int, int], Tensor]
-"""Logits `[B, V + 2]`, their level and the number of their frame, to one code `[B]` each."""
+"""Sampling function: logits `[B, V + 2]`, their level and their frame index to one code `[B]` each."""
 
 
 class Sampler(Protocol):
-    """Sounds in the making."""
+    """B sequences being sampled, frame by frame."""
 
     def next_frame(self, draw: Draw) -> Tensor:
-        """Codes `[B, Q]` of the next frame; where the first is the end mark the sound has ended before it."""
+        """Sample the next frame `[B, Q]`. A row whose first code is EOS has ended before this frame."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with the sounds of these numbers alone."""
+        """Keep only the sequences with these indices."""
 
 
 class Prior(nn.Module):
-    """A distribution over sequences of frames of codes, and with labels of each label's."""
+    """A distribution over sequences of frames of codes, conditional on labels where there are any."""
 
-    codebook_size: int  # V: codes of each level, without the marks
-    num_quantizers: int  # Q: levels of each frame
-    context_frames: int  # frames that the next one is guessed from, or that it is guessed from without a memory
-    span_frames: int  # frames of the longest sequence that it learns from and is judged on
-    smoothing: Tensor  # [Q], the share of each level's targets that was spread over all codes in training
-    longest: Tensor  # [1], frames of the longest recording that it learnt, 0 where that is not known
-    label: nn.Parameter | None  # [labels + 1, D], what is known of a sound beforehand; row 0: nothing
+    codebook_size: int  # V, without special tokens
+    num_quantizers: int  # Q
+    context_frames: int  # frames that attention sees
+    span_frames: int  # longest sequence in training and validation
+    smoothing: Tensor  # [Q], label smoothing of each level in training
+    longest: Tensor  # [1], frames of the longest training recording, 0 if unknown
+    label: nn.Parameter | None  # [labels + 1, D], label embeddings; row 0: no label
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Prior(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
 
-        `positions` `[B]` are the numbers of the first inputs in their sequences, T at most `span_frames`; `labels` `[B]`
-        the sounds' labels from 1 on, 0 where there is none.
+        `positions` `[B]` are the indices of the first inputs in their sequences. T is at most `span_frames`.
+        `labels` `[B]` count from 1; 0 is no label.
         """
         raise NotImplementedError
 
     def labelled(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """`[B, T, D]` with what the labels `[B]` say of each sound."""
+        """Add the embeddings of `labels` `[B]` to `x` `[B, T, D]`."""
         if self.label is None:
             return x
         rows = self.label[:1] if labels is None else self.label[labels]
@@ -71,7 +71,7 @@ class Prior(nn.Module):
 
 
 class CodewordPrior(Prior):
-    """A prior that knows codes by their codewords `[Q, V, C]`, see `CodewordEmbedding`; with C = 0 as numbers only."""
+    """A prior that embeds codes by their codewords `[Q, V, C]`, see `CodewordEmbedding`; with C = 0 by index alone."""
 
     codewords: Tensor
     impossible: Tensor

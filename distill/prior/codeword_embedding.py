@@ -1,4 +1,4 @@
-"""Vectors for codes that know what the codes sound like."""
+"""Embeddings of codes that are functions of their codewords."""
 
 import torch
 from torch import Tensor, nn
@@ -7,19 +7,18 @@ from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
 from distill.prior.transformer import INIT_STD
 from distill.storage.weights import store_as
 
-FREE_LEVELS = 1  # whose codes have a part of their own; on finer levels that learns the recordings by heart
-OUTPUT_HIDDEN_SIZE = 128  # hidden units between a codeword and the vector that it is guessed by
-OUTPUT_STD = 0.1  # of the vectors that logits are products with
+FREE_LEVELS = 1  # levels with a free vector a code besides; on finer levels those memorise the recordings
+OUTPUT_HIDDEN_SIZE = 128  # hidden units of the MLP from a codeword to its output vector
+OUTPUT_STD = 0.1  # of output vectors
 
 
 class CodewordEmbedding(nn.Module):
-    """A vector for every code of every level: a function of its codeword, for the first level plus a part of its own.
-    Marks have vectors of their own.
+    """Embedding of every code of every level: a function of its codeword, plus a free vector on the first level.
 
-    What is learnt about one code so serves the codes that sound like it, which on minutes of sound is worth more than
-    anything else (docs/decisions.md). The function is a projection or, with `hidden_size` hidden units, an MLP: what is to be
-    guessed is near a point, and a projection alone has no notion of how near. With `codeword_size` 0 every code has its
-    own part and nothing else.
+    Codes that sound alike share what is learnt, which matters most on minutes of sound (docs/decisions.md). The
+    function is a projection or, with `hidden_size` hidden units, an MLP: an output distribution lies around a point in
+    codeword space, and a projection cannot express a distance. With `codeword_size` 0 every code has a free vector
+    only. Special tokens always have free vectors.
     """
 
     def __init__(self, levels: int, codebook_size: int, codeword_size: int, width: int, hidden_size: int = 0) -> None:
@@ -37,7 +36,7 @@ class CodewordEmbedding(nn.Module):
         store_as(self, {"up": "enter", "up_bias": "offset", "down": "leave", "free": "own", "special": "marks"})
 
     def forward(self, codewords: Tensor) -> Tensor:
-        """Codewords `[Q, V, codeword_size]` to vectors `[Q, V + 2, width]`."""
+        """Embedding tables `[Q, V + 2, D]` of codewords `[Q, V, codeword_size]`."""
         vectors: Tensor = self.free
         if codewords.shape[2]:
             projected = torch.bmm(codewords, self.up)
@@ -48,19 +47,22 @@ class CodewordEmbedding(nn.Module):
 
 
 def normalise_codewords(codebooks: Tensor) -> Tensor:
-    """Codebooks `[Q, V, C]` with mean square 1 in each level: finer levels have smaller words that matter as much."""
+    """Scale codebooks `[Q, V, C]` to mean square 1 in each level.
+
+    Codewords of finer levels are smaller and matter as much.
+    """
     return codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
-    """The vectors `[..., Q, width]` of codes `[..., Q]` in a table `[Q, V + 2, width]`."""
+    """Look up the vectors `[..., Q, D]` of codes `[..., Q]` in a table `[Q, V + 2, D]`."""
     levels, size, width = table.shape
     rows = codes + size * torch.arange(levels, device=codes.device)
     return nn.functional.embedding(rows, table.reshape(levels * size, width))
 
 
 def special_token_mask(levels: int, codebook_size: int) -> Tensor:
-    """What to add to logits so that no begin mark is ever guessed, and an end mark at the first level only: `[Q, 1, V + 2]`."""
+    """Additive mask of logits `[Q, 1, V + 2]`: BOS is never predicted, EOS at the first level only."""
     logits = torch.zeros(levels, 1, codebook_size + NUM_SPECIAL_TOKENS)
     logits[:, :, bos_token(codebook_size)] = -torch.inf
     logits[1:, :, eos_token(codebook_size)] = -torch.inf

@@ -1,4 +1,7 @@
-"""What a prior learns from, and codes as batches for it: a view of each recording an epoch, windows of it, windows of like length together."""
+"""Training data of a prior, and its batches.
+
+An epoch takes one view of each recording, cuts it into windows and batches windows of similar length.
+"""
 
 import itertools
 import math
@@ -26,17 +29,19 @@ from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.seeds import Stream, derive_seed
 
-SORTED_BATCHES = 8  # windows are sorted by length within so many batches, so that padding stays small
+SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 16
-SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are learnt in spans
+SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
 
 
 @dataclass(frozen=True, eq=False)
 class PriorData:
-    """What a prior learns from and is judged on: of each training recording its coded views `[F, Q]`, the first as it
-    is, of each held-out recording one; the groups of near-duplicates they belong to; the codec's codebooks `[Q, V, C]`;
-    what the codes mean; where there are labels their names and each recording's, from 1 on, 0 for none; and for people
-    what the training recordings are called."""
+    """Coded recordings of both sides of the split.
+
+    `train` holds the views `[F, Q]` of each recording, the first without augmentation; `held_out` one each. The groups
+    are those of near-duplicates. `codebooks` `[Q, V, C]` and `codes` are the codec's. Labels of recordings are indices
+    into `labels` from 1 on; 0 is no label. `train_names` are paths for reports.
+    """
 
     train: Sequence[Sequence[Codes]]
     train_groups: Sequence[str]
@@ -51,16 +56,16 @@ class PriorData:
 
     @property
     def recordings(self) -> int:
-        """On both sides."""
+        """Number of recordings on both sides."""
         return len(self.train) + len(self.held_out)
 
     def reference(self) -> Reference:
-        """What drawn sounds are compared with, without scores yet."""
+        """Novelty reference of generated sounds, without scores."""
         return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
 
 
 class WindowSampler:
-    """Random windows of the training side. What an epoch holds is a function of (seed, epoch)."""
+    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch)."""
 
     def __init__(
         self,
@@ -74,10 +79,10 @@ class WindowSampler:
         label_dropout: float = 0.0,
         span_frames: int = 0,
     ) -> None:
-        """`recordings` are the views `[F, Q]` of each recording, the first as it is; `labels` the recordings', 0 for none.
+        """`recordings` holds the views `[F, Q]` of each recording, the first without augmentation.
 
-        A window loses its label with probability `label_dropout`: so a prior learns what sounds are like without. Spans, where there are
-        any, have `span_frames` at most.
+        `labels` are the recordings' labels, 0 for none. A window loses its label with probability `label_dropout`, so
+        that the prior also learns the unconditional distribution. Spans have at most `span_frames`.
         """
         self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
         self.label_dropout, self.span_frames = label_dropout, span_frames
@@ -88,24 +93,24 @@ class WindowSampler:
             (view for views in recordings for view in views), codebook_size, num_quantizers, view_labels
         )
         self.views = [len(views) for views in recordings]
-        self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # sequence of each recording as it is
+        self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # index of each recording's first view
         self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
         self.batches_per_epoch = self._count_batches()
 
     def _count_batches(self) -> int:
-        """How many batches an epoch has."""
+        """Count the batches of an epoch."""
         return -(-sum(self.counts) // self.batch_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
-        """The batches of an epoch, the first `skip` left out."""
+        """Yield the batches of an epoch from index `skip` on."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, epoch))
         chosen = self.first + generator.integers(self.views)
-        for number, some in enumerate(self._windows(chosen, generator)):
+        for number, windows in enumerate(self._windows(chosen, generator)):
             dropped = None
             if self.sequences.labels is not None:
-                dropped = torch.from_numpy(np.flatnonzero(generator.random(len(some)) < self.label_dropout))
+                dropped = torch.from_numpy(np.flatnonzero(generator.random(len(windows)) < self.label_dropout))
             if number >= skip:
-                batch = self._pad(some)
+                batch = self._pad(windows)
                 if batch.labels is None or dropped is None:
                     yield batch
                 else:
@@ -115,7 +120,7 @@ class WindowSampler:
         return pad_batch(self.sequences, windows)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
-        """The windows of an epoch's batches, of these sequences."""
+        """Windows of these sequences, grouped into the batches of an epoch."""
         windows = self._random_windows(chosen, self.counts, self.context_frames, generator)
         return shuffled_batches(windows, self.batch_size, generator)
 
@@ -129,7 +134,7 @@ class WindowSampler:
         ]
 
     def probe(self) -> Batch:
-        """A fixed batch of windows, of recordings as they are."""
+        """A fixed batch of windows of views without augmentation."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         windows = [
             Window(int(self.first[window.sequence]), window.start, window.stop)
@@ -140,9 +145,10 @@ class WindowSampler:
 
 
 class SpanSampler(WindowSampler):
-    """Some of the long recordings of an epoch in spans of many windows, what there is to remember; all others in windows, so that many
-    recordings are in a batch. All batches have about as many frames, and shapes of which there are few: kernels for each are kept in
-    memory.
+    """Windows, and for some of the long recordings of an epoch spans of many windows.
+
+    Spans train the memory; windows keep many recordings in a batch. All batches have about as many frames, in few
+    shapes: torch keeps kernels for each shape in memory.
     """
 
     def _count_batches(self) -> int:
@@ -182,13 +188,16 @@ class SpanSampler(WindowSampler):
 
 
 def round_up_shape(number: int) -> int:
-    """The next number of which there are eight from each power of two to the next."""
+    """Round up to a grid of eight sizes from each power of two to the next."""
     step = 1 << max(0, number.bit_length() - 4)
     return -(-number // step) * step
 
 
 def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
-    """So many batches of neighbouring windows, of about as many frames; none is empty where there are as many windows."""
+    """Split windows, in order, into `count` batches of about as many frames each.
+
+    No batch is empty where there are at least `count` windows.
+    """
     total = np.cumsum([0, *(len(window) for window in windows)])
     edges = [0]
     for number in range(1, count):
@@ -199,7 +208,7 @@ def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
 
 
 def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.Generator) -> list[list[Window]]:
-    """Random batches whose windows are of similar length, in random order. The short batch, if any, is as random."""
+    """Shuffle windows into batches of similar length, in random order. The short batch, if any, is as random."""
     order = generator.permutation(len(windows))
     batches = []
     for start in range(0, len(order), size * SORTED_BATCHES):
@@ -209,7 +218,7 @@ def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.
 
 
 def read_prior_data(codes: Path, split: Path) -> PriorData:
-    """What artefacts of codes and split hold for a prior. Raises ArtifactError."""
+    """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError."""
     reader = CodesReader(codes)
     sides, recordings = codes_by_side(reader, split), reader.recordings()
     try:

@@ -1,4 +1,4 @@
-"""`architecture: delay`: one position a frame, each level a position later than the one before, and no depth network."""
+"""`architecture: delay`: a transformer over codes in the delay pattern, one position a frame."""
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,10 @@ from distill.storage.weights import store_as
 
 
 class DelayPrior(CodewordPrior):
-    """A causal transformer over delayed codes (the delay pattern of Copet et al. 2023, MusicGen): position `s` reads level
-    q of frame `s - q` and guesses level q of frame `s + 1 - q`."""
+    """A causal transformer over delayed codes (the delay pattern of Copet et al. 2023, MusicGen).
+
+    Position `s` reads level q of frame `s - q` and predicts level q of frame `s + 1 - q`.
+    """
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class DelayPrior(CodewordPrior):
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
 
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See `Prior`. A level is guessed from coarser ones of frames to come, too, as far as they come before it."""
+        """See `Prior`. A level also depends on the coarser levels of later frames that precede it in the pattern."""
         frames = torch.cat([inputs[:, :1], targets], dim=1)
         bos = bos_token(self.codebook_size)
         delayed = delay_codes(torch.where(frames < 0, bos, frames), bos)
@@ -48,7 +50,10 @@ class DelayPrior(CodewordPrior):
     def logits(
         self, delayed: Tensor, positions: Tensor, labels: Tensor | None, cache: KeyValueCache | None = None
     ) -> Tensor:
-        """Logits `[B, S, Q, V + 2]` of the places after `delayed` `[B, S, Q]`; with a cache they follow what it holds."""
+        """Logits `[B, S, Q, V + 2]` of the positions after `delayed` `[B, S, Q]`.
+
+        With a cache these positions follow the cached ones.
+        """
         x = look_up(self.input_embedding(self.codewords), delayed).sum(dim=2)
         x = self.dropout(self.labelled(x + self.position_embedding(positions, delayed.shape[1]), labels))
         hidden = self.stack(x, cache, None if cache is None else int(positions[0]))

@@ -1,17 +1,19 @@
-"""Dropout: of features, with random numbers that cost little on a CPU, and of what was heard before."""
+"""Dropout of features, with cheap random numbers on CPUs, and of the history's finer levels."""
 
 import torch
 from torch import Tensor, nn
 
-BYTE_VALUES = 256  # a byte of randomness for each feature
+BYTE_VALUES = 256  # one random byte a feature
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` with probabilities in 256ths on CPUs: torch draws those numbers one after the other there, 8 ns each, which
-    is a fifth of a prior's training step."""
+    """`nn.Dropout`, on CPUs with probabilities rounded to 256ths.
+
+    torch draws one random number at a time there, at 8 ns each: a fifth of a prior's training step.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x`, in training with features set to 0 and the others scaled up to the same mean."""
+        """Drop features of `x` in training and scale the others up to the same mean."""
         if not self.training or not self.p or x.device.type != "cpu":
             return super().forward(x)
         limit = min(BYTE_VALUES - 1, max(1, round(self.p * BYTE_VALUES)))
@@ -21,10 +23,10 @@ class Dropout(nn.Dropout):
 
 
 class HistoryDropout(nn.Module):
-    """In training, frames lose their finer levels, from any level on: what is left says less of what comes next, so that
-    something else that is known, a label, says more of it.
+    """Dropout of the finer levels of input frames, from a random level on.
 
-    A window loses up to twice the share `p` of its frames, drawn for each window (`p` at most .5), and never the first.
+    A thinner history predicts less, so that labels count more. The share of frames is drawn for each window, up to
+    twice `p` (at most .5). The first frame is kept.
     """
 
     def __init__(self, p: float) -> None:
@@ -32,7 +34,7 @@ class HistoryDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Vectors `[B, T, Q, D]` of the codes of frames, in training with zeros for what is lost."""
+        """Embeddings `[B, T, Q, D]` of codes, in training with zeros for dropped levels."""
         if not self.training or not self.p:
             return x
         batch, frames, levels = x.shape[:3]

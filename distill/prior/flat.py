@@ -1,4 +1,4 @@
-"""`architecture: flat`: a causal transformer over flattened codes, the plan's reference."""
+"""`architecture: flat`: a causal transformer over flattened codes, the reference architecture."""
 
 from typing import cast
 
@@ -13,10 +13,11 @@ from distill.prior.transformer import INIT_STD, KeyValueCache, Transformer
 
 
 class CodePrior(nn.Module):
-    """GPT-style decoder: token, position and level embeddings, pre-norm causal blocks with 4x MLP, final norm, bias-free head.
+    """GPT-style decoder over flattened codes.
 
-    Position `i` belongs to level `i % num_quantizers`. Tokens `codebook_size` and up are `num_special_tokens` marks
-    (begin, end) that have embeddings and logits of their own; V counts them.
+    Token, position and level embeddings, pre-norm causal blocks with 4x MLP, a final norm and a head without bias.
+    Position `i` belongs to level `i % num_quantizers`. Tokens from `codebook_size` on are the `num_special_tokens`
+    special tokens (BOS, EOS); V counts them.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class CodePrior(nn.Module):
     def forward(
         self, tokens: Tensor, cache: KeyValueCache | None = None, label_embedding: Tensor | None = None
     ) -> Tensor:
-        """Tokens `[B, T]` to logits `[B, T, V]` of what follows each. `label_embedding` `[B, 1, D]` is added to each embedding.
+        """Tokens `[B, T]` to logits `[B, T, V]` of the next token after each.
 
-        With a cache the tokens come after those it holds, which they attend to; it takes them up. Raises ValueError
-        when more than `seq_len` positions come together.
+        `label_embedding` `[B, 1, D]` is added to every embedding. With a cache the tokens follow and attend to the
+        cached ones, and are appended to it. Raises ValueError beyond `seq_len` positions.
         """
         start = cache.length if cache is not None else 0
         stop = start + tokens.shape[1]
@@ -67,7 +68,7 @@ class CodePrior(nn.Module):
 
 
 class FlatPrior(Prior):
-    """`CodePrior` behind the interface of priors: a window of frames is flattened, code after code."""
+    """`CodePrior` over the flattened codes of a window of frames."""
 
     def __init__(
         self,
@@ -93,11 +94,11 @@ class FlatPrior(Prior):
         )
 
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """See `Prior`. A window knows nothing of its place but whether it is the first."""
+        """See `Prior`. `positions` are not used: only BOS tells the first window from others."""
         return unflatten_codes(
             self.tokens(flatten_window(inputs, targets), None, self.label_embedding(labels)), self.num_quantizers
         )
 
     def label_embedding(self, labels: Tensor | None) -> Tensor | None:
-        """What is added to each embedding, `[B, 1, D]`."""
+        """Label embeddings `[B, 1, D]`, added at every position; None without labels."""
         return None if self.label is None else self.labelled(self.label.new_zeros(1, 1, 1), labels)

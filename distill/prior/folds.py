@@ -1,4 +1,4 @@
-"""Cross-validation for corpora so small that one split is a matter of luck."""
+"""Cross-validation, for corpora too small for one split."""
 
 import math
 import statistics
@@ -16,13 +16,14 @@ from distill.split import draw
 from distill.training.checkpoints import CheckpointStore
 from distill.training.interruption import Interruption
 
-MAX_RECORDINGS = 20  # from here on one split says enough
+MAX_RECORDINGS = 20  # from here on one split is enough
 
 
 def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
-    """All recordings again and again, each held out once; groups stay together. Raises ParamsError for too many folds.
+    """Split all recordings into folds: each is held out once, groups stay together.
 
-    The codec has learnt from most of them, the prior of a fold from none that are held out in it.
+    The codec was trained on most recordings; the prior of a fold on none that the fold holds out. Raises ParamsError
+    for too many folds.
     """
     views = [*data.train, *([codes] for codes in data.held_out)]
     view_groups = [*data.train_groups, *data.held_out_groups]
@@ -53,7 +54,7 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
 
 
 def planned_folds(data: PriorData, config: PriorConfig, seed: int) -> list[PriorData]:
-    """The folds that the settings ask for; none where there are so many recordings that one split says enough."""
+    """The folds that the settings ask for; none from `MAX_RECORDINGS` recordings on."""
     if not config.folds or data.recordings >= MAX_RECORDINGS:
         return []
     return fold_data(data, config.folds, seed)
@@ -68,13 +69,13 @@ def measure_folds(
     progress: ProgressReport,
     interruption: Interruption,
 ) -> dict[str, float]:
-    """Train a prior for each fold and say how much held-out bits per second differ. {} when there are none.
+    """Train a prior for each fold. Returns mean and standard error of held-out bits per second, {} without folds.
 
-    Each fold goes on from its own checkpoint.
+    Each fold resumes from its own checkpoint.
     """
     if not folds:
         if config.folds:
-            progress.say(f"prior.folds: left out, from {MAX_RECORDINGS} recordings on one split says enough")
+            progress.say(f"prior.folds: skipped, one split is enough from {MAX_RECORDINGS} recordings on")
         return {}
     rates = []
     for number, part in enumerate(folds):

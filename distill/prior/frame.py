@@ -1,4 +1,4 @@
-"""`architecture: frame`: one position a frame, and a small network that goes through the levels of each frame."""
+"""`architecture: frame`: a transformer over frames and a small depth network over the levels of each frame."""
 
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -16,7 +16,7 @@ from distill.storage.weights import store_as
 
 
 class Tables(NamedTuple):
-    """Vectors `[Q, V + 2, D]` of codes where they are read, where they lead on to finer levels, and where they are guessed."""
+    """Embedding tables `[Q, V + 2, D]` of codes: as inputs, as conditions of finer levels, and as outputs."""
 
     input: Tensor
     coarser: Tensor
@@ -24,8 +24,9 @@ class Tables(NamedTuple):
 
 
 class FramePrior(CodewordPrior):
-    """A causal transformer over frames; the codes of a frame follow from its output, level by level, through residual
-    blocks that know the levels before (as in the RQ-Transformer of Lee et al. 2022, with blocks in place of attention).
+    """A causal transformer over frames and a depth network that predicts the levels of the next frame one by one.
+
+    As the RQ-Transformer of Lee et al. 2022, with residual blocks in place of attention over depth.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class FramePrior(CodewordPrior):
         history_dropout: float = 0.0,
         stack: Callable[[], nn.Module] | None = None,
     ) -> None:
-        """`stack` makes what goes over the frames, where it is not a transformer."""
+        """`stack` builds the network over frames, a `Transformer` by default."""
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         store_as(self, {"input_embedding": "read", "coarser_embedding": "given", "output_embedding": "guessed"})
         store_as(self, {"position_embedding": "place", "pointer_mixture": "recall"})
@@ -72,14 +73,16 @@ class FramePrior(CodewordPrior):
         return mixed + self.impossible[:, 0]
 
     def coarser(self, tables: Tables, targets: Tensor) -> Tensor:
-        """What the coarser codes of each of `targets` `[B, T, Q]` are to the network, `[B, T, Q, D]`."""
+        """Summed embeddings `[B, T, Q, D]` of the coarser codes of each level of `targets` `[B, T, Q]`."""
         preceding = look_up(tables.coarser, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
         preceding[:, :, 0] = 0
         return preceding
 
     def network_logits(self, tables: Tables, hidden_states: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says `[B, T, Q, V + 2]`, before it is mixed with what was said, and what it says that of
-        `[B, T, Q, D]`."""
+        """Logits `[B, T, Q, V + 2]` before the pointer mixture, and the depth network's hidden states `[B, T, Q, D]`.
+
+        `hidden_states` `[B, T, D]` and `coarser` `[B, T, Q, D]` are those of the methods of these names.
+        """
         depth_hidden = self._run_depth(hidden_states[:, :, None] + coarser + self.level)
         batch, frames = depth_hidden.shape[:2]
         by_level = depth_hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
@@ -87,7 +90,7 @@ class FramePrior(CodewordPrior):
         return logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1), depth_hidden
 
     def tables(self) -> Tables:
-        """What the codes' vectors are with the weights as they are."""
+        """Compute the embedding tables from the current weights."""
         return Tables(
             self.input_embedding(self.codewords),
             self.coarser_embedding(self.codewords),
@@ -102,13 +105,16 @@ class FramePrior(CodewordPrior):
         labels: Tensor | None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """What is known `[B, T, D]` after each of `inputs` `[B, T, Q]`; with a cache they follow what it holds."""
+        """Hidden states `[B, T, D]` after each frame of `inputs` `[B, T, Q]`.
+
+        With a cache the inputs follow the cached positions.
+        """
         x = self.embed(tables, inputs, positions, labels)
         start = None if cache is None else int(positions[0])
         return cast(Tensor, self.to_depth(self.stack(x, cache, start)))
 
     def embed(self, tables: Tables, inputs: Tensor, positions: Tensor, labels: Tensor | None) -> Tensor:
-        """What `inputs` `[B, T, Q]`, from `positions` `[B]` on, are to the network, `[B, T, D]`."""
+        """Embed `inputs` `[B, T, Q]`, from `positions` `[B]` on, as `[B, T, D]`."""
         x = self.history_dropout(look_up(tables.input, inputs)).sum(dim=2) + self.position_embedding(
             positions, inputs.shape[1]
         )

@@ -1,4 +1,4 @@
-"""What a recording history before: codes of earlier frames, weighed against what the network would say."""
+"""Pointer-sentinel mixture: codes copied from earlier frames against the network's own distribution."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,16 @@ from torch import Tensor, nn
 
 from distill.storage.weights import store_as
 
-AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)  # frames, first of each class
+# Lower bounds of the age classes, in frames.
+AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 TINY = 1e-20  # probability that keeps logarithms and their gradients finite
 
 
 class _History(NamedTuple):
-    """Frames `[B, S, Q]` that may be history again, each with the one before it, and how old they are to each of T frames
-    `[T, S]`; of ages from `reach` on none is history again."""
+    """Frames `[B, S, Q]` that may be copied, each with the frame before it.
+
+    `ages` `[T, S]` are their ages at each of T positions. Frames of age `reach` or more are not copied.
+    """
 
     frames: Tensor
     previous: Tensor
@@ -22,12 +25,12 @@ class _History(NamedTuple):
 
 
 class PointerMixture(nn.Module):
-    """A pointer-sentinel mixture (Merity et al. 2016) with scores that no recording can be learnt by heart with.
+    """Pointer-sentinel mixture (Merity et al. 2016) with too few scores to memorise a recording.
 
-    Steady sound says the same again, in words that other recordings may never use. The probability of a code is that of
-    the network, weighed by a sentinel, plus the weights of all earlier frames that have it. A frame's weight is the
-    exponential of what its age, its agreement with the coarser codes of the frame in question and the agreement of what
-    came before both are worth: a few numbers for each level.
+    Steady sound repeats itself, in codewords that other recordings may never use. The probability of a code is the
+    network's, weighted by a sentinel, plus the weights of all earlier frames that hold it. The weight of a frame is the
+    exponential of a sum of scores: one for its age, one for each coarser code that it shares with the target frame, and
+    one for each code that the frames before both share. Scores are a few parameters a level.
     """
 
     coarser: Tensor
@@ -37,9 +40,8 @@ class PointerMixture(nn.Module):
         super().__init__()
         self.levels, self.codebook_size = levels, codebook_size
         self.age = nn.Parameter(torch.zeros(levels, len(AGES)))
-        self.agreement = nn.Parameter(
-            torch.ones(levels, 2 * levels)
-        )  # coarser codes of the frame; all of the one before
+        # Scores of equal coarser codes of the frame, then of equal codes of the frame before.
+        self.agreement = nn.Parameter(torch.ones(levels, 2 * levels))
         self.sentinel = nn.Linear(width, 1)
         self.threshold = nn.Parameter(torch.full((levels,), 3.0))
         store_as(self, {"agreement": "same"})
@@ -48,10 +50,10 @@ class PointerMixture(nn.Module):
         self.register_buffer("ages", torch.tensor(AGES), persistent=False)
 
     def forward(self, logits: Tensor, hidden: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Logits `[B, T, Q, V + 2]` of the frames after each of `inputs` `[B, T, Q]`, mixed with what these history.
+        """Mix the network's `logits` `[B, T, Q, V + 2]` with copies from `inputs` `[B, T, Q]`. Returns logits.
 
-        `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `hidden` `[B, T, Q, D]` is what the
-        logits were made of.
+        A level depends on the coarser codes of its frame in `targets` `[B, T, Q]`. `hidden` `[B, T, Q, D]` are the
+        hidden states that the logits were computed from.
         """
         positions = torch.arange(inputs.shape[1], device=inputs.device)
         history = _History(inputs, previous_frames(inputs), positions[:, None] - positions, inputs.shape[1])
@@ -67,14 +69,17 @@ class PointerMixture(nn.Module):
         reach: int,
         retrieved: Tensor,
     ) -> Tensor:
-        """`forward` of nothing but the last `reach` frames before each that is asked for; `prefix` `[B, P, Q]` are those
-        before `inputs`, `retrieved` `[B, T, Q, V + 2]` what codes weigh besides. Time and memory grow with T * reach."""
+        """`forward` with copies from the last `reach` frames only. Time and memory grow with T * reach.
+
+        `prefix` `[B, P, Q]` are the frames before `inputs`; `retrieved` `[B, T, Q, V + 2]` are weights of codes that
+        are added to those of copies.
+        """
         frames = inputs.shape[1]
         padding = -frames % reach
-        mark = self.codebook_size
-        previous = nn.functional.pad(prefix, (0, 0, max(0, reach + 1 - prefix.shape[1]), 0), value=mark)
+        bos = self.codebook_size
+        previous = nn.functional.pad(prefix, (0, 0, max(0, reach + 1 - prefix.shape[1]), 0), value=bos)
         padded_frames = nn.functional.pad(
-            torch.cat([previous[:, -reach - 1 :], inputs], dim=1), (0, 0, 0, padding), value=mark
+            torch.cat([previous[:, -reach - 1 :], inputs], dim=1), (0, 0, 0, padding), value=bos
         )
         block_frames, block_previous = (
             part.unfold(1, 2 * reach, reach).flatten(0, 1).mT
@@ -94,7 +99,7 @@ class PointerMixture(nn.Module):
     def forward_candidates(
         self, logits: Tensor, hidden: Tensor, inputs: Tensor, candidates: Tensor, retrieved: Tensor, reach: int
     ) -> Tensor:
-        """As `near` of the frame after `inputs` `[B, T, Q]`, for each of the frames that it may be, `candidates` `[B, N, Q]`."""
+        """`forward_windowed` for `candidates` `[B, N, Q]`, each as the frame after `inputs` `[B, T, Q]`."""
         previous = previous_frames(inputs)
         first = max(0, inputs.shape[1] - reach)
         ages = torch.arange(inputs.shape[1] - first, device=inputs.device).flip(0)
@@ -125,25 +130,25 @@ class PointerMixture(nn.Module):
             return mixed
 
     def _scores(self, inputs: Tensor, targets: Tensor, history: _History) -> Tensor:
-        """Logarithms of the weights of what was history, `[B, Q, T, S]`; -inf where it is not past, too old or a mark."""
+        """Log-weights `[B, Q, T, S]` of frames; -inf for later or too old frames and for special tokens."""
         matches = torch.cat(
             [targets[:, :, None] == history.frames[:, None], inputs[:, :, None] == history.previous[:, None]], dim=3
         ).float()  # [B, T, S, 2 Q]
         agreement_scores = torch.cat([self.coarser_agreement(), self.agreement[:, self.levels :]], dim=1)
         scores = (matches @ agreement_scores.T).permute(0, 3, 1, 2)
         scores = scores + self.age_scores(history.ages.clamp_min(0))
-        mark = history.frames.transpose(1, 2)[:, :, None] >= self.codebook_size
-        return scores.masked_fill((history.ages < 0) | (history.ages >= history.reach) | mark, -torch.inf)
+        special = history.frames.transpose(1, 2)[:, :, None] >= self.codebook_size
+        return scores.masked_fill((history.ages < 0) | (history.ages >= history.reach) | special, -torch.inf)
 
     def coarser_agreement(self) -> Tensor:
-        """What agreement of each coarser code is worth to a level, `[Q, Q]`; 0 for codes that are not coarser."""
+        """Scores `[Q, Q]` of an equal coarser code for each level; 0 for codes that are not coarser."""
         return self.agreement[:, : self.levels] * self.coarser
 
     def age_scores(self, ages: Tensor) -> Tensor:
-        """What ages `[...]` in frames, from 0 on, are worth: `[Q, ...]`."""
+        """Scores `[Q, ...]` of ages `[...]` in frames, from 0 on."""
         return self.age[:, torch.bucketize(ages, self.ages, right=True) - 1]
 
 
 def previous_frames(frames: Tensor) -> Tensor:
-    """For each of `frames` `[B, T, Q]` the one before it, -1 before the first."""
+    """The frame before each of `frames` `[B, T, Q]`, -1 before the first."""
     return nn.functional.pad(frames[:, :-1], (0, 0, 1, 0), value=-1)

@@ -1,4 +1,4 @@
-"""What people see of prior training: the progress line, the warning, the artefact, the figures."""
+"""Reports of prior training: progress line, warnings, artefact, metrics."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Event = PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainin
 
 
 def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[Event], None]:
-    """A callback that moves the progress line, sends every tenth step to MLflow and says once when the prior memorises."""
+    """Callback for the progress line, step metrics of the tracker, and one warning when the prior memorises."""
     text, warned = "", False
 
     def show(event: Event) -> None:
@@ -28,8 +28,8 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
         elif isinstance(event, PriorMemoryMetrics):
             if event.probe and event.probe["ranked"] < RETRIEVED:
                 progress.say(
-                    f"warning: of motifs among {DISTRACTORS} others the memory finds {event.probe['ranked']:.0%} again "
-                    f"(with nothing remembered {event.probe['ranked_ablated']:.0%}) after {event.step} steps"
+                    f"warning: after {event.step} steps the memory retrieves {event.probe['ranked']:.0%} of motifs "
+                    f"among {DISTRACTORS} distractors (ablated: {event.probe['ranked_ablated']:.0%})"
                 )
         elif isinstance(event, PriorEpochMetrics):
             text = (
@@ -48,7 +48,7 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
 def save_prior(
     folder: Path, training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str
 ) -> dict[str, float]:
-    """Write `artifacts/prior`. Returns the figures that compare runs."""
+    """Write `artifacts/prior`. Returns the metrics that compare runs."""
     result, best = training.result, training.result.best_metrics
     artifact = PriorArtifact(
         shape=training.shape,
@@ -68,7 +68,7 @@ def save_prior(
         artifact,
         result.history,
         result.log,
-        lambda place: save_reference(place, data.reference()),
+        lambda path: save_reference(path, data.reference()),
     )
-    figures = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
-    return {**figures, **result.counts, "is_memorizing": float(training.complete.was_memorizing)}
+    metrics = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
+    return {**metrics, **result.counts, "is_memorizing": float(training.complete.was_memorizing)}

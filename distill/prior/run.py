@@ -1,4 +1,4 @@
-"""The prior from coded recordings on disk to an artefact on disk, for stage and command alike."""
+"""Training of a prior from codes on disk to an artefact on disk, for stage and command alike."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from distill.training.run import FinishedRun, Job, RunContext, run_training
 
 
 class PriorJob(Job[PriorTraining]):
-    """Training of a prior on the codes in a folder, held out by a split, as `run_training` takes it."""
+    """`Job` of `run_training`: train a prior on a folder of codes, with held-out recordings from a split."""
 
     stage, label = "train_prior", "prior"
 
@@ -47,7 +47,7 @@ class PriorJob(Job[PriorTraining]):
         )
 
     def measure(self, trained: PriorTraining, run: RunContext) -> dict[str, float]:  # noqa: ARG002
-        """See `Job`. Cross-validation, where the settings ask for it."""
+        """Run cross-validation, where the settings ask for it; see `Job`."""
         return measure_folds(self.folds, self.config, self.seed, run.fabric, run.store, run.progress, run.interruption)
 
     def save(self, trained: PriorTraining, folder: Path, mark: str) -> dict[str, float]:
@@ -58,5 +58,5 @@ class PriorJob(Job[PriorTraining]):
 def train_prior_of_codes(
     codes: Path, split: Path, folder: Path, params: Params, execution: Execution, folders: RunFolders
 ) -> FinishedRun[PriorTraining]:
-    """Train on the codes in `codes`, held out by `split`, and write the artefact `folder`; see `run_training`."""
+    """Train on the codes in `codes`, validate on the held-out ones of `split`, and write the artefact `folder`."""
     return run_training(lambda: PriorJob(codes, split, params), folder, execution, folders)

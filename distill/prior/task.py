@@ -1,4 +1,4 @@
-"""What a prior's training step and validation are."""
+"""Loss, training step and validation of a prior."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,13 +25,16 @@ from distill.training.distributed import Distributed
 from distill.training.metrics_log import Line
 from distill.training.optimizer import backward
 
-SMOOTHING_SHARES = (0.1, 0.5)  # of `label_smoothing` in the coarse levels; 1 in the others
+SMOOTHING_SHARES = (0.1, 0.5)  # factors of `label_smoothing` on the coarsest levels; 1 on the others
 
 
 def train_prior_epoch(
     model: nn.Module, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
 ) -> float:
-    """One pass over `batches`, a step each; `model` and `optimizer` are set up by `fabric`. Returns nats per token."""
+    """Train on each of `batches` once, a step each. Returns the mean negative log-likelihood in nats per token.
+
+    `model` and `optimizer` are set up by `fabric`.
+    """
     model.train()
     nats = tokens = 0.0
     for batch in batches:
@@ -45,10 +48,10 @@ def train_prior_epoch(
 
 @torch.no_grad()
 def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int, fabric: Fabric) -> Tensor:
-    """Sums over every code and end mark of `sequences`, level by level: nats and tokens, `[2, Q]` fp64.
+    """Sums of negative log-likelihood in nats and of tokens, level by level: `[2, Q]` fp64.
 
-    The loss is the sum of nats over the sum of tokens. `batch_size` sequences of a context's length are taken together, of longer ones
-    fewer. Processes share the work and get the same sums.
+    Every code and EOS of `sequences` counts once; the loss is the sum of nats over the sum of tokens. A batch holds
+    `batch_size` windows of a context's length, or fewer longer ones. Processes share the work and get the same sums.
     """
     model.eval()
     sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
@@ -65,7 +68,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
 
 
 def similar_length_batches(windows: Sequence[Window], size: int, frames: int) -> list[list[Window]]:
-    """Windows from short to long, `size` together of up to `frames` each, of longer ones fewer."""
+    """Batch windows sorted by length: `size` of up to `frames` each, fewer longer ones."""
     batches, first = [], 0
     while first < len(windows):
         last = first + size
@@ -77,14 +80,14 @@ def similar_length_batches(windows: Sequence[Window], size: int, frames: int) ->
 
 
 class Nats(NamedTuple):
-    """What each target costs, `[B, T, Q]`, 0 where it is ignored; and what it costs where labels are smoothed."""
+    """Negative log-likelihood of each target `[B, T, Q]` in nats, plain and with label smoothing; 0 where ignored."""
 
     plain: Tensor
     smoothed: Tensor
 
 
 def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
-    """The targets of a batch. `smoothing` `[Q]` is the share of each label that is spread over all codes of its level."""
+    """Negative log-likelihood of a batch. `smoothing` `[Q]` is the label smoothing of each level."""
     logits = model(batch.inputs, batch.targets, batch.positions, batch.labels).float()
     is_target = (batch.targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
@@ -97,24 +100,24 @@ def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None)
 
 
 def smoothing_of(config: PriorConfig, levels: int) -> Tensor:
-    """The share of each level's labels that is spread, `[Q]`: the finer a level, the less there is to foresee in it."""
+    """Label smoothing of each level `[Q]`: more on finer levels, which are less predictable."""
     shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
     return config.label_smoothing * torch.tensor(shares)
 
 
 def targets_in(batch: Batch) -> int:
-    """How many codes and end marks a batch asks for."""
+    """Number of targets of a batch: codes and EOS."""
     return int((batch.targets != IGNORED).sum())
 
 
 def on_device(batch: Batch, fabric: Fabric) -> Batch:
-    """The batch where the model is."""
+    """Move a batch to the device of `fabric`."""
     return batch.map(fabric.to_device)
 
 
 @dataclass(frozen=True, eq=False)
 class BatchShare:
-    """A process's part of a batch, and the targets of the whole batch divided by the number of processes."""
+    """One process's part of a batch; `tokens` are the targets of the whole batch over the number of processes."""
 
     batch: Batch
     tokens: float
@@ -127,7 +130,7 @@ def mean_nats(model: nn.Module, share: BatchShare, smoothing: Tensor | None = No
 
 
 class PriorTask:
-    """What the engine trains: the next codes of random windows, judged on every code of held-out recordings."""
+    """`Task` of a prior: next-code prediction on random windows, validated on every code of held-out recordings."""
 
     sampler_kind: type[WindowSampler] = WindowSampler
 

@@ -1,4 +1,4 @@
-"""Training of a prior: windows of coded recordings in, the best weights by held-out loss out."""
+"""Training of a prior on coded recordings; the weights with the lowest held-out loss are kept."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +28,9 @@ from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-POINTER_RATE = 10.0  # of the learning rate: the few numbers there have far to go and cannot learn anything by heart
-RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)  # likewise
-LABEL_RATE = 10.0  # likewise: one vector for each label, and few windows that speak of it
+POINTER_RATE = 10.0  # factor of the learning rate of scores: they have far to go, and are too few to memorise
+RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
+LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
 WINDOWS_PER_SHARD = 8
 
 Callback = Callable[[PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent], None]
@@ -39,7 +39,7 @@ OnMetrics = Callable[[Mapping[str, float], int], None]
 
 @dataclass(frozen=True, eq=False)
 class PriorTraining:
-    """A trained prior (on the CPU, best weights, eval mode) and how it got there."""
+    """A trained prior (best weights, on the CPU, in eval mode) and the history of its training."""
 
     model: Prior
     shape: PriorShape
@@ -48,12 +48,12 @@ class PriorTraining:
 
 
 def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
-    """Frames that the prior attends to."""
+    """Context of the prior in frames."""
     return max(1, round(config.context_seconds * codes.frame_rate))
 
 
 def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
-    """The network that the settings ask for."""
+    """Shape of the prior that the settings ask for."""
     is_flat, context = config.architecture == "flat", context_frames(config, codes)
     return PriorShape(
         architecture=config.architecture,
@@ -71,14 +71,16 @@ def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels:
 
 
 def memory_shape(memory: MemoryConfig, context: int, codes: CodesConfig) -> MemoryShape:
-    """What the settings ask for. Raises ParamsError for a window that is long beside the shards: no gradient goes further
-    back than where its shard begins."""
+    """Sizes of the memories that the settings ask for.
+
+    Raises ParamsError for a context longer than an eighth of a shard: gradients stop where a shard begins.
+    """
     if WINDOWS_PER_SHARD * context > memory.shard_length:
         seconds = memory.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
         raise ParamsError(
-            f"prior.context_seconds: expected at most {seconds:.1f} for architecture memory, an {WINDOWS_PER_SHARD}th of "
-            f"prior.memory.shard_length ({memory.shard_length} frames), found {context / codes.frame_rate:.1f}; shorten it or "
-            "lengthen the shards"
+            f"prior.context_seconds: expected at most {seconds:.1f} for architecture memory, an {WINDOWS_PER_SHARD}th "
+            f"of prior.memory.shard_length ({memory.shard_length} frames), found {context / codes.frame_rate:.1f}; "
+            "shorten it or raise prior.memory.shard_length"
         )
     return MemoryShape(
         shard_length=memory.shard_length,
@@ -89,7 +91,7 @@ def memory_shape(memory: MemoryConfig, context: int, codes: CodesConfig) -> Memo
 
 
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[PriorShape, Prior]:
-    """A prior as it is before its first step."""
+    """Build a prior with its initial weights."""
     shape = shape_of(config, data.codebooks, data.codes, data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
@@ -100,7 +102,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
 
 
 def trainer_settings(config: PriorConfig, seed: int) -> TrainerSettings:
-    """What the loop needs of the settings."""
+    """Settings of the trainer."""
     return TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -157,7 +159,7 @@ def fit_prior(
 
 
 class _EventReporter:
-    """Turns what the engine reports into the prior's events."""
+    """Translates steps and epochs of the trainer into the prior's events."""
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class _EventReporter:
         on_metrics: OnMetrics | None,
     ) -> None:
         self.config, self.data = config, data
-        self.alike: Alike | None = None  # looked into when there is reason to
+        self.alike: Alike | None = None  # computed on first use
         self.callback, self.on_metrics = callback, on_metrics
 
     def check(self, perplexity: float) -> MemorizationCheck:

@@ -1,4 +1,4 @@
-"""Pre-norm causal transformer blocks with a cache, for whatever is laid out as a sequence."""
+"""Pre-norm causal transformer with a key-value cache."""
 
 import math
 from typing import cast
@@ -11,34 +11,34 @@ from distill.prior.dropout import Dropout
 
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
-POSITION_RATES = 8  # sines and cosines of the logarithm of a position's number
+POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
 
 
 class KeyValueCache:
-    """Keys and values of the positions seen so far, preallocated: `[B, 2, H, positions, D / H]` for each layer."""
+    """Preallocated keys and values of earlier positions: `[B, 2, H, positions, D / H]` for each layer."""
 
     def __init__(self, stack: "Transformer", batch_size: int, positions: int) -> None:
         block = cast(Block, stack.blocks[0])
         weight = block.attend.weight
         shape = (batch_size, 2, block.num_heads, positions, weight.shape[1] // block.num_heads)
         self.layers = [weight.new_empty(shape) for _ in stack.blocks]
-        self.positions = positions  # how many it can hold
+        self.positions = positions  # capacity
         self.length = 0
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these sequences alone."""
+        """Keep only the sequences with these indices."""
         self.layers = [layer[rows] for layer in self.layers]
 
 
 def head_size(width: int, num_heads: int, even: bool) -> int:
-    """Features of a head. Raises ValueError where there is no such number."""
+    """Features of a head. Raises ValueError where heads do not divide the width, or `even` ones are odd."""
     if width % num_heads or (even and width // num_heads % 2):
         raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
     return width // num_heads
 
 
 class Transformer(nn.Module):
-    """`num_layers` causal blocks and a final norm. With `rotary` positions are relative: see `RotaryEmbedding`."""
+    """Causal blocks and a final norm; with `rotary` positions are relative, see `RotaryEmbedding`."""
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, cache: KeyValueCache | None = None, start: int | None = None) -> Tensor:
         """`[B, T, D]` to `[B, T, D]`.
 
-        With a cache the positions come after those it holds, which they attend to; it takes them up. `start` is the
-        number of the first position where that is not the length of the cache.
+        With a cache the positions follow and attend to the cached ones, and are appended to it. `start` is the index
+        of the first position where that is not the length of the cache.
         """
         num_cached = cache.length if cache is not None else 0
         rotation = None
@@ -70,33 +70,39 @@ class Transformer(nn.Module):
 
 
 class RotaryEmbedding(nn.Module):
-    """Turns each pair of a query's or key's features by an angle proportional to its position, so that attention
-    depends on distances alone (Su et al. 2021, RoFormer, eq. 34)."""
+    """Rotary position embedding (Su et al. 2021, RoFormer, eq. 34).
+
+    Rotates each pair of features of queries and keys by an angle proportional to the position, so that attention
+    depends on distances alone.
+    """
 
     rates: Tensor
 
     def __init__(self, head_size: int, dtype: torch.dtype = torch.float32) -> None:
-        """Where there are many thousands of positions, angles want fp64."""
+        """Beyond many thousands of positions angles need `dtype` fp64."""
         super().__init__()
         rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
         self.register_buffer("rates", rates, persistent=False)
 
     def forward(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[count, head_size / 2]` of positions from `start` on."""
+        """Cosines and sines `[count, head_size / 2]` of `count` positions from `start` on."""
         angles = torch.arange(start, start + count, device=device)[:, None] * self.rates
         return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Queries or keys `[..., T, head_size]`, turned."""
+    """Rotate queries or keys `[..., T, head_size]`."""
     cosines, sines = (factor.to(x.dtype) for factor in rotation)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
 
 class Block(nn.Module):
-    """Pre-norm causal self-attention and MLP. Dropout acts on what both add, not on attention weights: random
-    numbers for each of those would cost as much as attention itself."""
+    """Pre-norm causal self-attention and MLP.
+
+    Dropout acts on the outputs of both, not on attention weights: random numbers for those would cost as much as
+    attention itself.
+    """
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -110,7 +116,10 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, cache: Tensor | None = None, start: int = 0, rotation: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`; `cache` `[B, 2, H, positions, D / H]` holds `start` earlier positions and takes up these."""
+        """`[B, T, D]` to `[B, T, D]`.
+
+        `cache` `[B, 2, H, positions, D / H]` holds `start` earlier positions; these are written after them.
+        """
         x = x + self.dropout(self.project(self._attention(self.attention_norm(x), cache, start, rotation)))
         return cast(Tensor, self.mlp(x))
 
@@ -137,7 +146,7 @@ class Block(nn.Module):
 
 
 class LogPositionEmbedding(nn.Module):
-    """A vector for how far into its recording a position is: fine near the beginning, coarser later."""
+    """Embedding of the logarithm of a position: fine near the beginning of a recording, coarser later."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -153,7 +162,7 @@ class LogPositionEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-norm MLP beside the identity."""
+    """Pre-norm MLP with a residual connection."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -169,7 +178,7 @@ class ResidualBlock(nn.Module):
 
 
 def initialise(module: nn.Module, num_layers: int) -> None:
-    """Small normal weights. Each block adds two terms to the residual stream: theirs are scaled down with depth."""
+    """Draw small normal weights; those that end the two residual branches of a block are scaled down with depth."""
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
             residual = name.endswith(("project.weight", "contract.weight"))

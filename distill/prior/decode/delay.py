@@ -1,4 +1,4 @@
-"""`DelayPrior` step by step."""
+"""Step-by-step sampler of `DelayPrior`."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from distill.prior.delay import DelayPrior
 
 
 class DelaySampler:
-    """Draws Q - 1 places ahead of the frame that it gives. Where a window ends the next one begins, see `window_start`."""
+    """Samples Q - 1 positions ahead of the frame that it returns. Windows advance as in `window_start`."""
 
     @torch.no_grad()
     def __init__(
@@ -24,12 +24,12 @@ class DelaySampler:
         self.output = FastLinear(
             prior.output_embedding(prior.codewords).flatten(0, 1), (prior.bias + prior.impossible).flatten()
         )
-        begin = torch.full((count, 1, levels), self.bos, device=device)
-        self.prompt = begin[:, :0] if history is None else history.to(device)
+        bos_frame = torch.full((count, 1, levels), self.bos, device=device)
+        self.prompt = bos_frame[:, :0] if history is None else history.to(device)
         self.frame = self.prompt.shape[1]
-        frames = torch.cat([begin, self.prompt], dim=1)
+        frames = torch.cat([bos_frame, self.prompt], dim=1)
         self.drawn = delay_codes(frames, self.bos)[:, : frames.shape[1]]  # [B, S, Q]
-        self.start = -1  # place that the window begins with; -1: the cache lacks it
+        self.start = -1  # first position of the window; -1: not in the cache yet
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -47,7 +47,7 @@ class DelaySampler:
         self.labels = None if self.labels is None else self.labels[rows]
 
     def _advance(self, draw: Draw) -> None:
-        """One place more: level q of frame `position - q`, counted from 0 on without the begin mark."""
+        """Sample one more position: level q of frame `position - q`, counted without BOS."""
         position, cache = self.drawn.shape[1] - 1, self.decoder.cache
         start = window_start(position + 1, cache.positions)
         if start != self.start:
@@ -65,16 +65,16 @@ class DelaySampler:
             return self.prompt[:, frame, level]
         return draw(logits, level, frame).to(logits.device)
 
-    def _window(self, begin: int, end: int) -> Tensor:
-        """What has been drawn at these places, without what belongs to frames before the window."""
-        window = self.drawn[:, begin:end]
-        if begin - self.start < window.shape[2] - 1:
+    def _window(self, first: int, end: int) -> Tensor:
+        """Codes at these positions, with BOS for frames before the window."""
+        window = self.drawn[:, first:end]
+        if first - self.start < window.shape[2] - 1:
             window = window.clone()
-            for level in range(begin - self.start + 1, window.shape[2]):
-                window[:, : self.start + level - begin, level] = self.bos
+            for level in range(first - self.start + 1, window.shape[2]):
+                window[:, : self.start + level - first, level] = self.bos
         return window
 
     def _logits(self, codes: Tensor, position: int) -> Tensor:
-        """Logits `[B, Q, V + 2]` after `codes` `[B, Q]`, which the cache takes up: `DelayPrior.logits` in fewer calls."""
+        """Append `codes` `[B, Q]` to the cache; logits `[B, Q, V + 2]`. `DelayPrior.logits` in fewer calls."""
         x = self.prior.labelled(self.embed(codes, position)[:, None], self.labels)[:, 0]
         return self.output(self.decoder(x, position)).view(len(codes), self.prior.num_quantizers, -1)

@@ -1,4 +1,4 @@
-"""`FlatPrior` step by step: code after code."""
+"""Step-by-step sampler of `FlatPrior`."""
 
 from typing import cast
 
@@ -13,7 +13,7 @@ from distill.prior.flat import FlatPrior
 
 
 class FlatSampler:
-    """Code after code. Where a window ends the next one begins, see `window_start`."""
+    """Samples code by code. Windows advance as in `window_start`."""
 
     @torch.no_grad()
     def __init__(
@@ -30,7 +30,7 @@ class FlatSampler:
         if history is not None:
             self.tokens.append(flatten_codes(history.to(self.device)))
             self.frame = history.shape[1]
-        self.pending = torch.cat(self.tokens, dim=1)  # what the cache lacks
+        self.pending = torch.cat(self.tokens, dim=1)  # tokens that are not in the cache yet
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -54,7 +54,7 @@ class FlatSampler:
             self.label_embedding = self.label_embedding[rows]
 
     def _logits(self) -> Tensor:
-        """Logits `[B, V + 2]` of what follows `pending`, which the cache takes up: `CodePrior.forward` in fewer calls."""
+        """Append `pending` to the cache; logits `[B, V + 2]`. `CodePrior.forward` in fewer calls."""
         tokens, cache = self.prior.tokens, self.decoder.cache
         if self.pending.shape[1] > 1:
             return cast(Tensor, tokens(self.pending, cache, self.label_embedding))[:, -1]

@@ -1,4 +1,4 @@
-"""`FramePrior` step by step: frame after frame, level after level."""
+"""Step-by-step sampler of `FramePrior`."""
 
 from typing import cast
 
@@ -14,7 +14,7 @@ from distill.prior.transformer import ResidualBlock, Transformer
 
 
 class FrameSampler:
-    """Frame after frame, level after level. Where a window ends the next one begins, see `window_start`."""
+    """Samples frame by frame and level by level. Windows advance as in `window_start`."""
 
     @torch.no_grad()
     def __init__(
@@ -28,10 +28,11 @@ class FrameSampler:
         self.outputs = [self._output_layer(level) for level in range(prior.num_quantizers)]
         self.mixture = PointerMixtureDecoder(prior.pointer_mixture, prior.context_frames)
         bos, device = bos_token(prior.codebook_size), prior.bias.device
-        self.history = torch.full((count, 1, prior.num_quantizers), bos, device=device)  # [B, S, Q], the window
+        # Frames [B, S, Q] of the window.
+        self.history = torch.full((count, 1, prior.num_quantizers), bos, device=device)
         if history is not None:
             self.history = torch.cat([self.history, history.to(device)], dim=1)
-        self.frame, self.start = self.history.shape[1] - 1, -1  # what the window begins with; -1: the cache lacks it
+        self.frame, self.start = self.history.shape[1] - 1, -1  # first position of the window; -1: not in the cache yet
         self.embed = FrameEmbedding(self.tables.input, prior.position_embedding)
 
     @torch.no_grad()
@@ -61,7 +62,7 @@ class FrameSampler:
         return Decoder(cast(Transformer, self.prior.stack), count, self.prior.context_frames)
 
     def _prefill(self) -> None:
-        """Let the decoder see what comes before the last frame."""
+        """Fill the cache with the frames before the last one, where a new window begins."""
         start = window_start(self.frame + 1, self.prior.context_frames)
         if start != self.start:
             cache = self.decoder.cache
@@ -71,30 +72,30 @@ class FrameSampler:
                 self.prior.hidden_states(self.tables, self.history[:, :-1], torch.tensor([start]), self.labels, cache)
 
     def _hidden_state(self) -> Tensor:
-        """The summary `[B, D]` of the last frame, which the cache takes up: `FramePrior.hidden_states` in fewer calls."""
+        """Append the last frame to the cache; its hidden state `[B, D]`. `FramePrior.hidden_states` in fewer calls."""
         x = self.prior.labelled(self.embed(self.history[:, -1], self.frame)[:, None], self.labels)[:, 0]
         return self.to_depth(self.decoder(x, self.frame))
 
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Logits `[B, V + 2]` of a level: `hidden` `[B, D]` is the frame's summary plus `given` vectors of its coarser levels."""
+        """Logits `[B, V + 2]` of a level from `hidden` `[B, D]`, which includes the embeddings of coarser codes."""
         depth_hidden = hidden + self.prior.level[level]
         for block in self.depth:
             depth_hidden = block(depth_hidden)
         outputs = self.outputs[level](self.norm(depth_hidden))
-        mix = self.mixture.mix(outputs[:, :-1], outputs[:, -1], level, self._retrieved(level))
-        return mix + self.prior.impossible[level]
+        mixed = self.mixture.mix(outputs[:, :-1], outputs[:, -1], level, self._retrieved(level))
+        return mixed + self.prior.impossible[level]
 
     def _retrieved(self, _: int) -> Tensor | None:
-        """What the codes of a level weigh besides `[B, V + 2]`."""
+        """Retrieval weights `[B, V + 2]` of the codes of a level, if any."""
         return None
 
     def _advance_level(self, level: int, codes: Tensor) -> Tensor:
-        """Go on to the next level: what the codes `[B]` of this one are to it, `[B, D]`."""
+        """Condition finer levels on the codes `[B]` of this one; their embedding `[B, D]`."""
         self.mixture.update(level, codes)
         return nn.functional.embedding(codes, self.tables.coarser[level])
 
     def _output_layer(self, level: int) -> FastLinear:
-        """From `[B, D]` to a level's logits and, as one more, the sentinel of what is recalled, `[B, V + 2 + 1]`."""
+        """Layer from `[B, D]` to a level's logits and the sentinel of the pointer mixture, `[B, V + 2 + 1]`."""
         prior, mixture = self.prior, self.prior.pointer_mixture
         weight = torch.cat([self.tables.output[level], mixture.sentinel.weight])
         return FastLinear(weight, torch.cat([prior.bias[level, 0], mixture.sentinel.bias + mixture.threshold[level]]))

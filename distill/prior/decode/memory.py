@@ -1,4 +1,4 @@
-"""`MemoryPrior` step by step, from a state of constant size."""
+"""Step-by-step sampler of `MemoryPrior`, with a state of constant size."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from distill.prior.memory.network import MemoryPrior
 
 
 class MemorySampler(FrameSampler):
-    """Frame after frame, from a state that does not grow."""
+    """Samples frame by frame and level by level, from a state that does not grow."""
 
     prior: MemoryPrior
     decoder: MemoryDecoder  # type: ignore[assignment]
@@ -19,7 +19,7 @@ class MemorySampler(FrameSampler):
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes."""
+        """Size of the state in bytes."""
         return self.decoder.bytes + self.retrieval.bytes + self.history.numel() * self.history.element_size()
 
     def keep(self, rows: Tensor) -> None:
@@ -28,7 +28,7 @@ class MemorySampler(FrameSampler):
         self.retrieval.keep(rows)
 
     def _prefill(self) -> None:
-        """Let the memories see what comes before the last frame."""
+        """Run the memories over the frames before the last one, once."""
         if self.start < 0:
             self.start = 0
             before = self.history.shape[1] - 1

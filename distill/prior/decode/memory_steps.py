@@ -1,4 +1,4 @@
-"""One position more of blocks with memories, in few calls and a state of constant size: see `decoding.py`."""
+"""Single-position forward pass of blocks with memories, in few calls; see `steps`."""
 
 from typing import cast
 
@@ -11,7 +11,7 @@ from distill.prior.memory.block import MIN_NORM, AtlasMAGBlock, BlockState, Memo
 
 
 class MemoryStep:
-    """An `AtlasMAGBlock` and what it knows of B sequences, which changes in place."""
+    """Single-position forward pass of an `AtlasMAGBlock`, with a state of B sequences that changes in place."""
 
     def __init__(self, block: AtlasMAGBlock) -> None:
         memory = block.memory
@@ -30,10 +30,10 @@ class MemoryStep:
         self._first, self._second, self._weights = feature_pairs(self._size.key_size, persistent.keys.device)
 
     def load_state(self, state: BlockState, position: int) -> None:
-        """Go on from a state after so many positions."""
-        batch, _, heads, seen, head = state.recent.shape
+        """Start from a state after `position` positions."""
+        batch, _, heads, num_recent, head = state.recent.shape
         self._recent = state.recent.new_zeros(batch, 2, heads, self._size.window, head)
-        positions = torch.arange(position - seen, position, device=state.recent.device) % self._size.window
+        positions = torch.arange(position - num_recent, position, device=state.recent.device) % self._size.window
         self._recent[:, :, :, positions] = state.recent
         self._keys, self._norms, self._sums = state.keys.clone(), state.norm.clone(), state.sums.clone()
         self._tail = state.tail.clone()
@@ -41,17 +41,17 @@ class MemoryStep:
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes."""
+        """Size of the state in bytes."""
         return sum(part.numel() * part.element_size() for part in self._state())
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these sequences alone."""
+        """Keep only the sequences with these indices."""
         self._recent, self._keys, self._norms, self._sums, self._tail, self._key = (
             part[rows] for part in self._state()
         )
 
     def reset_shard(self) -> None:
-        """Forget what the shard before wrote, where it is not carried on."""
+        """Reset the sums that are not carried across shards."""
         self._keys.copy_(self._persistent_keys.expand_as(self._keys))
         self._norms.copy_(self._persistent_norm.expand_as(self._norms))
         self._sums[:, self._memory.num_carried :] = 0
@@ -75,7 +75,7 @@ class MemoryStep:
         return self._mlp(x + self._project(mixed.view(batch, width) * gate))
 
     def _memorise(self, inputs: Tensor, value: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
-        """What is read, `[B, D]`, and the projected query `[B, H d]`, after `value` `[B, D]` was written as far as `write` `[B, H]` says."""
+        """Write `value` `[B, D]` with strength `write` `[B, H]`; the values read `[B, D]` and the query `[B, H d]`."""
         batch, heads = write.shape
         self._tail = torch.cat([self._tail[:, 1:], inputs[:, None]], dim=1)
         previous_key = self._key
@@ -100,7 +100,7 @@ class MemoryStep:
         return read.view(batch, -1), projected.view(batch, -1)
 
     def _addresses(self) -> tuple[Tensor, Tensor]:
-        """The query after the last inputs, and the key of the value that comes next: `[B, H, d]`."""
+        """The query after the last inputs and the key of the next value, both `[B, H, d]`."""
         context = (self._tail * self._memory.taps).sum(dim=1)
         pair = self._address(context).reshape(len(context), 2, self._block.num_heads, -1)
         query, key = nn.functional.normalize(pair, dim=3).unbind(1)
@@ -111,7 +111,7 @@ class MemoryStep:
 
 
 class MemoryDecoder:
-    """A stack of blocks with memories and what it has seen of B sequences."""
+    """Single-position forward pass of a `MemoryStack`, with the state of B sequences."""
 
     def __init__(self, stack: MemoryStack) -> None:
         self._steps = [MemoryStep(cast(AtlasMAGBlock, block)) for block in stack.blocks]
@@ -122,13 +122,13 @@ class MemoryDecoder:
         self._position = 0
 
     def load_state(self, state: MemoryState) -> None:
-        """Go on from there."""
+        """Start from this state."""
         self._position = state.position
         for step, block in zip(self._steps, state.blocks, strict=True):
             step.load_state(block, state.position)
 
     def __call__(self, x: Tensor, position: int | None = None) -> Tensor:  # noqa: ARG002
-        """What is known `[B, D]` after one position more, `x` `[B, D]`."""
+        """Advance by one position, `x` `[B, D]`; hidden state `[B, D]`."""
         rotation = self._rotation.at(self._position)
         is_new_shard = self._position and self._position % self._shard_length == 0
         for step in self._steps:
@@ -139,11 +139,11 @@ class MemoryDecoder:
         return self._norm(x)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these sequences alone."""
+        """Keep only the sequences with these indices."""
         for step in self._steps:
             step.keep(rows)
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes: the same however long the sequences are."""
+        """Size of the state in bytes, the same for sequences of any length."""
         return sum(step.bytes for step in self._steps)

@@ -1,4 +1,4 @@
-"""`PointerMixture` step by step."""
+"""Step-by-step version of `PointerMixture`."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from distill.prior.pointer_mixture import TINY, PointerMixture, previous_frames
 
 
 class PointerMixtureDecoder:
-    """`PointerMixture` for drawing, frame after frame and level after level, with nothing computed twice."""
+    """`PointerMixture` for one frame at a time and one level at a time, without recomputation."""
 
     def __init__(self, mixture: PointerMixture, max_frames: int) -> None:
         self._mixture = mixture
@@ -19,7 +19,7 @@ class PointerMixtureDecoder:
         self._age_scores = mixture.age_scores(ages).T  # [most_frames, Q], the last frame last
 
     def start_frame(self, history: Tensor) -> None:
-        """Go on to the frame after `history` `[B, S, Q]`, of which the last frames count."""
+        """Start the frame after `history` `[B, S, Q]`, of which the last `max_frames` count."""
         agreement = (history[:, -1:] == previous_frames(history)).float()  # [B, S, Q]
         max_frames = len(self._age_scores)
         if history.shape[1] > max_frames:
@@ -29,8 +29,10 @@ class PointerMixtureDecoder:
         self._scores = scores.masked_fill_(history >= self._mixture.codebook_size, -torch.inf)  # [B, S, Q]
 
     def mix(self, logits: Tensor, sentinel: Tensor, level: int, retrieved: Tensor | None = None) -> Tensor:
-        """Logits `[B, V + 2]` of a level, mixed with what was said; `sentinel` `[B]` is what the former weigh, `retrieved`
-        `[B, V + 2]` what codes weigh besides."""
+        """Mix the logits `[B, V + 2]` of a level with copies from the history. Returns logits.
+
+        `sentinel` `[B]` is the log-weight of the former; `retrieved` `[B, V + 2]` are weights added to those of copies.
+        """
         scores = self._scores[:, :, level]
         top = torch.maximum(scores.amax(dim=1), sentinel)
         shares = logits.softmax(dim=1) * (sentinel - top).exp()[:, None]
@@ -41,6 +43,6 @@ class PointerMixtureDecoder:
         return mix
 
     def update(self, level: int, codes: Tensor) -> None:
-        """Go on to the next level: these are the codes `[B]` of this one."""
+        """Condition finer levels on the codes `[B]` of this one."""
         agrees = (self._history[:, :, level] == codes[:, None])[:, :, None]
         self._scores = torch.addcmul(self._scores, agrees, self._coarser_agreement[:, level])

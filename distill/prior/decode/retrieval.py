@@ -1,4 +1,4 @@
-"""`Retrieval` step by step, with tables in place of a search."""
+"""Step-by-step version of `Retrieval`, with hash tables in place of a search."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,11 @@ from distill.prior.memory.retrieval import BITS, CAPACITY, SLOTS, TABLES, Retrie
 
 
 class RetrievalDecoder:
-    """`Retrieval` for drawing, frame after frame and level after level, with tables in place of a search; its state changes in place."""
+    """`Retrieval` for one frame at a time and one level at a time; its state changes in place."""
 
-    def __init__(self, retrieval: Retrieval, read: Tensor, state: RetrievalState) -> None:
-        """`read` as in `Retrieval.table`."""
-        self._table = retrieval.table(read)
+    def __init__(self, retrieval: Retrieval, input_embedding: Tensor, state: RetrievalState) -> None:
+        """`input_embedding` `[Q, V + 2, D]` is that of the prior."""
+        self._table = retrieval.table(input_embedding)
         self._retrieval, self._coarser_agreement = retrieval, retrieval.coarser_agreement()
         batch, count, levels = state.frames.shape
         self._frames = torch.zeros(batch, CAPACITY, levels, dtype=torch.int32, device=state.frames.device)
@@ -31,11 +31,11 @@ class RetrievalDecoder:
 
     @property
     def bytes(self) -> int:
-        """How much memory the state takes: the same however long the sequences are."""
+        """Size of the state in bytes, the same for sequences of any length."""
         return sum(part.numel() * part.element_size() for part in self._state())
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these sequences alone."""
+        """Keep only the sequences with these indices."""
         used = min(self._count, CAPACITY)
         for part in (self._frames, self._keys):
             part[: len(rows), :used] = part[rows, :used]
@@ -43,7 +43,7 @@ class RetrievalDecoder:
         self._newest, self._key, self._tail = (part[rows] for part in (self._newest, self._key, self._tail))
 
     def start_frame(self, frame: Tensor) -> None:
-        """Go on to the frame after `frame` `[B, Q]`."""
+        """Append `frame` `[B, Q]` and find frames for the one after it."""
         retrieval, slot = self._retrieval, self._count % CAPACITY
         self._frames[:, slot], self._keys[:, slot] = frame, self._key
         inputs = torch.cat([self._tail, look_up(self._table, frame).sum(dim=1, keepdim=True)], dim=1)
@@ -63,25 +63,25 @@ class RetrievalDecoder:
         self._count += 1
 
     def weights(self, level: int) -> Tensor:
-        """What codes of a level weigh, `[B, V + 2]`."""
+        """Weights `[B, V + 2]` of the codes of a level."""
         weights = Retrieval.exponentiate(self._scores[:, :, level], self._valid[:, :, level])
         codes = weights.new_zeros(len(weights), self._retrieval.vocabulary)
         return codes if self._retrieval.ablated else codes.scatter_add_(1, self._found[:, :, level], weights)
 
     def update(self, level: int, codes: Tensor) -> None:
-        """Go on to the next level: these are the codes `[B]` of this one."""
+        """Condition finer levels on the codes `[B]` of this one."""
         agrees = (self._found[:, :, level] == codes[:, None])[:, :, None]
         self._scores = torch.addcmul(self._scores, agrees, self._coarser_agreement[:, level])
 
-    def _index(self, slot: int) -> None:
-        """Let the frame of this place be found."""
-        hashes = self._retrieval.hashes(self._keys[:, slot % CAPACITY])
+    def _index(self, position: int) -> None:
+        """Add the frame at this position to the hash tables."""
+        hashes = self._retrieval.hashes(self._keys[:, position % CAPACITY])
         slots = self._slots(hashes)
-        newer = torch.cat([torch.full_like(slots[..., :1], slot), slots[..., :-1]], dim=2)
+        newer = torch.cat([torch.full_like(slots[..., :1], position), slots[..., :-1]], dim=2)
         self._newest.scatter_(2, hashes[..., None, None].expand_as(newer[:, :, None]), newer[:, :, None].int())
 
     def _slots(self, hashes: Tensor) -> Tensor:
-        """The newest places of hashes `[B, tables]`: `[B, tables, slots]`."""
+        """Newest positions `[B, tables, slots]` with hashes `[B, tables]`."""
         return self._newest.gather(2, hashes[..., None, None].expand(-1, -1, 1, SLOTS))[:, :, 0].long()
 
     def _state(self) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Which step-by-step sampler a prior is drawn from with."""
+"""The step-by-step sampler of each class of prior."""
 
 from functools import singledispatch
 
@@ -21,7 +21,7 @@ def sampler_of(prior: Prior, count: int, history: Tensor | None = None, labels: 
 
     The sampler is that of the prior's class, or of the nearest class it inherits from. Raises TypeError without one.
     """
-    raise TypeError(f"expected a prior that can be drawn from, found {type(prior).__name__} {count} {history} {labels}")
+    raise TypeError(f"expected a prior with a sampler, found {type(prior).__name__} {count} {history} {labels}")
 
 
 sampler_of.register(FlatPrior, FlatSampler)

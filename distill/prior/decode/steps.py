@@ -1,6 +1,6 @@
-"""One position more: what transformers make of it, without gradient and dropout, in as few calls as there can be.
+"""Single-position forward passes of transformers, without gradient and dropout, in as few calls as possible.
 
-To draw one sequence, calls and names looked up take longer than what is computed, and weights to be read longer than both.
+Sampling one sequence spends most time on reading weights, then on calls and attribute look-ups, least on arithmetic.
 """
 
 from collections.abc import Callable
@@ -18,30 +18,31 @@ from distill.prior.transformer import (
     Transformer,
 )
 
-WEIGHT_PARTS = 2  # that a weight is multiplied in where there is one row
-PADDED_ROWS, FULL_ROWS = 12, 16  # from the one on, short of the other, a product takes longer than one of the other
-LOOKAHEAD = 64  # places that are computed together
+WEIGHT_PARTS = 2  # parts that a weight is multiplied in for one row
+PADDED_ROWS, FULL_ROWS = 12, 16  # products of this many rows are slower than padded ones of `FULL_ROWS`
+LOOKAHEAD = 64  # positions computed together
 
 
 class Lookahead:
-    """What belongs to places that are asked for one after another, made for many at once: `make(first, count)` gives
-    `[count, ...]` of the places from `first` on."""
+    """Per-position values computed for many positions at once.
+
+    `make(first, count)` returns `[count, ...]` for the positions from `first` on.
+    """
 
     def __init__(self, make: Callable[[int, int], Tensor]) -> None:
         self._make, self._first, self._made = make, 0, torch.empty(0)
 
     def at(self, position: int) -> Tensor:
-        """`[...]` of this place."""
+        """Value `[...]` of a position."""
         if not 0 <= position - self._first < len(self._made):
             self._first, self._made = position, self._make(position, LOOKAHEAD)
         return self._made[position - self._first]
 
 
 class FastLinear:
-    """`[B, D]` times a weight `[E, D]` transposed, plus a bias `[E]`, for few rows.
+    """Linear layer with weight `[E, D]` and bias `[E]`, for few rows.
 
-    In which order and layout a product is asked for decides how fast a CPU reads the weight: see docs/decisions.md.
-    Other devices take the plain product.
+    Operand order and layout decide how fast a CPU reads the weight: see docs/decisions.md.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -65,7 +66,7 @@ class FastLinear:
 
 
 class FrameEmbedding:
-    """What a frame's codes and its place are read as: an embedding of each code, from a table `[Q, V + 2, D]`, and `position`."""
+    """Embedding of a frame: the sum of its codes' vectors in `table` `[Q, V + 2, D]` and of its position's."""
 
     def __init__(self, table: Tensor, position: LogPositionEmbedding) -> None:
         levels, size, _ = table.shape
@@ -73,12 +74,12 @@ class FrameEmbedding:
         self._positions = Lookahead(lambda first, count: position(torch.tensor([first], device=table.device), count)[0])
 
     def __call__(self, codes: Tensor, position: int) -> Tensor:
-        """Codes `[B, Q]` of frame number `position` to `[B, D]`."""
+        """Codes `[B, Q]` of the frame at `position` to `[B, D]`."""
         return nn.functional.embedding(codes + self._offsets, self._table).sum(dim=1) + self._positions.at(position)
 
 
 class FastLayerNorm:
-    """An `nn.LayerNorm`."""
+    """Forward pass of an `nn.LayerNorm`."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         self._arguments = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
@@ -89,7 +90,7 @@ class FastLayerNorm:
 
 
 class ResidualStep:
-    """A `ResidualBlock`."""
+    """Single-position forward pass of a `ResidualBlock`."""
 
     def __init__(self, block: ResidualBlock) -> None:
         self._norm = FastLayerNorm(block.norm)
@@ -101,7 +102,7 @@ class ResidualStep:
 
 
 class BlockStep:
-    """A `Block` of a transformer."""
+    """Single-position forward pass of a transformer `Block`."""
 
     def __init__(self, block: Block) -> None:
         self._num_heads, self._norm, self._mlp = (
@@ -124,7 +125,7 @@ class BlockStep:
 
 
 class Decoder:
-    """A transformer and what it has seen of B sequences, `positions` at most."""
+    """Single-position forward pass of a `Transformer`, with a cache of B sequences of at most `positions`."""
 
     def __init__(self, stack: Transformer, batch_size: int, positions: int) -> None:
         self.cache = KeyValueCache(stack, batch_size, positions)
@@ -136,7 +137,10 @@ class Decoder:
         )
 
     def __call__(self, x: Tensor, position: int | None = None) -> Tensor:
-        """What is known `[B, D]` after one position more, `x` `[B, D]`, number `position` where the cache has other numbers."""
+        """Advance by one position, `x` `[B, D]`; hidden state `[B, D]`.
+
+        `position` is its index where that is not the length of the cache.
+        """
         num_cached = self.cache.length
         rotation = None if self._rotation is None else self._rotation.at(num_cached if position is None else position)
         for step, layer in zip(self._steps, self.cache.layers, strict=True):
@@ -145,13 +149,15 @@ class Decoder:
         return self._norm(x)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these sequences alone."""
+        """Keep only the sequences with these indices."""
         self.cache.keep(rows)
 
 
 def rotation_factors(rotary: RotaryEmbedding, first: int, count: int) -> Tensor:
-    """Factors `[count, 2, 3, 1, head_size]` of queries, keys and values, and of the same with halves exchanged: `rotate`
-    as one sum."""
+    """`rotate` as one multiply-add: factors `[count, 2, 3, 1, head_size]` of `count` positions from `first` on.
+
+    They are those of queries, keys and values, then of the same with both halves exchanged; values stay as they are.
+    """
     cosines, sines = rotary(first, count, rotary.rates.device)
     same, other = torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)  # [count, head_size]
     unrotated = torch.stack([torch.ones_like(same), torch.zeros_like(same)], dim=1)

@@ -1,14 +1,17 @@
-"""Associative memories: sums of outer products of keys and values, read by queries, chunk by chunk or one by one."""
+"""Associative memory: sums of outer products of keys and values, written and read chunk by chunk."""
 
 import torch
 from torch import Tensor, nn
 
-TAPS = (0.1, 0.2, 0.4, 1.0)  # what positions weigh in a key or query in the beginning, the last one last
+TAPS = (0.1, 0.2, 0.4, 1.0)  # initial weights of the last positions in a key or query, the newest last
 
 
 def features(x: Tensor, degree: int) -> Tensor:
-    """Vectors `[..., d]` of which products of two are `(x . y) ** degree`: for degree 1 `x`, for 2 its `d (d + 1) / 2`
-    monomials (the polynomial feature map of Behrouz et al. 2025, Atlas, section 3.1, without lower degrees)."""
+    """Polynomial feature map: `features(x) . features(y) = (x . y) ** degree`.
+
+    Vectors `[..., d]` to `x` itself for degree 1 and to its `d (d + 1) / 2` monomials for degree 2 (Behrouz et al.
+    2025, Atlas, section 3.1, without lower degrees).
+    """
     if degree == 1:
         return x
     size = x.shape[-1]
@@ -19,25 +22,25 @@ def features(x: Tensor, degree: int) -> Tensor:
 
 
 def feature_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What the `features` of degree 2 are products of, in their order: two numbers of a vector each, and a weight."""
+    """Indices of both factors and the weight of each monomial of `features` of degree 2, in their order."""
     first = torch.arange(size * (size + 1) // 2, device=device) % size
     second = (first + torch.arange(len(first), device=device) // size) % size
     return first, second, torch.where(first == second, 1.0, 2**0.5)
 
 
 def feature_size(key_size: int, degree: int) -> int:
-    """How many features keys of this size have."""
+    """Number of features of keys of this size."""
     return key_size if degree == 1 else key_size * (key_size + 1) // 2
 
 
 def associate(
     query: Tensor, key: Tensor, value: Tensor, start: Tensor | None, chunk_size: int, degree: int
 ) -> tuple[Tensor, Tensor]:
-    """Read and write a memory position after position: `S_t = S_(t - 1) + phi(k_t) v_t'`, `o_t = phi(q_t)' S_t`.
+    """Write and read a memory at every position: `S_t = S_(t - 1) + phi(k_t) v_t'`, `o_t = phi(q_t)' S_t`.
 
-    Queries and keys `[..., T, d]`, values `[..., T, e]` and the memory before them `[..., features, e]`, None for an empty one, to what
-    is read `[..., T, e]` and the memory after them. The chunkwise form of linear attention (Yang et al. 2024, GLA, section 4): the
-    result does not depend on `chunk_size` but for rounding, and there is no loop over positions.
+    Queries and keys `[..., T, d]`, values `[..., T, e]`, and the memory before them `[..., features, e]`, None for an
+    empty one. Returns the values read `[..., T, e]` and the memory after them. The chunkwise form of linear attention
+    (Yang et al. 2024, GLA, section 4) has no loop over positions; `chunk_size` changes the result by rounding only.
     """
     length = query.shape[-2]
     chunk_size = max(1, min(chunk_size, length))
@@ -57,13 +60,13 @@ def associate(
 
 
 def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:
-    """A causal convolution of each feature by itself: `[B, taps - 1 + T, D]` to `[B, T, D]`."""
+    """Depthwise causal convolution: `[B, taps - 1 + T, D]` to `[B, T, D]`."""
     length = inputs.shape[1] - len(taps) + 1
     return torch.stack([inputs[:, tap : tap + length] * weight for tap, weight in enumerate(taps)]).sum(dim=0)
 
 
 def _into_chunks(x: Tensor, padding: int, chunk_size: int) -> Tensor:
-    """`[..., T, d]` as `[..., N, chunk_size, d]`, filled up with zeros, which change nothing."""
+    """Reshape `[..., T, d]` to `[..., chunks, chunk_size, d]`, padded with zeros, which add nothing to a memory."""
     if padding:
         x = nn.functional.pad(x, (0, 0, 0, padding))
     return x.reshape(*x.shape[:-2], -1, chunk_size, x.shape[-1])

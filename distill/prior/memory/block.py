@@ -1,12 +1,14 @@
-"""Memory beside a window: what a sequence said before its last positions, in a state of constant size.
+"""Blocks with sliding-window attention and a long memory, in a state of constant size.
 
-A block attends to a window of positions, and what its memory says of earlier ones opens and closes what attention found
-(memory as a gate: Behrouz et al. 2025, Titans, section 4.2). The memory has two parts. One holds the keys that there
-were, `M_t = M_p + sum k k'`, and projects queries onto them, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`; at the
-beginning of each shard both start again with what persistent keys give (Li et al. 2025, TNT). The other holds values by keys,
-`S_t = sum phi(k) v'`, without which nothing could be retrieved; some of its heads start again with each shard, the others
-carry on what earlier shards wrote, as a constant. No gradient crosses from a shard to the one before, through the window no more than
-through the memories.
+What the memory retrieves of earlier positions gates the output of attention (memory as a gate: Behrouz et al. 2025,
+Titans, section 4.2). The memory has two parts.
+
+- A matrix of keys, `M_t = M_p + sum k k'`, projects queries, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`. Each
+  shard resets both sums to those of persistent keys (Li et al. 2025, TNT).
+- A matrix of values by keys, `S_t = sum phi(k) v'`, is what is retrieved from. Each shard resets some of its heads;
+  the others carry what earlier shards wrote, as a constant.
+
+No gradient crosses a shard boundary, neither through the window nor through the memories.
 """
 
 from dataclasses import dataclass
@@ -22,13 +24,13 @@ from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, head_siz
 from distill.storage.weights import store_as
 
 PERSISTENT_KEYS = 64
-DEGREE = 2  # of the monomials that values are written by: 100 of them can be told apart with keys of 32 numbers
+DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
 MIN_NORM = 1e-8
-GATE_BIAS = 2.0  # what gates are in the beginning, as a logit: attention comes through
+GATE_BIAS = 2.0  # initial bias of the gates: attention passes
 
 
 class MemorySize(NamedTuple):
-    """What a memory is like: positions that attention sees, positions of a shard and of a chunk, numbers of a key."""
+    """Sizes of a memory: positions of the attention window, of a shard and of a chunk, and features of a key."""
 
     window: int
     shard_length: int
@@ -37,7 +39,7 @@ class MemorySize(NamedTuple):
 
 
 class PersistentMemory(nn.Module):
-    """Keys that are there from the beginning, learnt: `keys` `[H, num_keys, d]`."""
+    """Learnt keys `[H, num_keys, d]` that every shard begins with."""
 
     def __init__(self, key_size: int, num_keys: int = PERSISTENT_KEYS, num_heads: int = 1) -> None:
         super().__init__()
@@ -55,35 +57,35 @@ class PersistentMemory(nn.Module):
 
 
 class QKProjection:
-    """Queries projected onto the keys there were: `q' = M_t q / max(n_t, 1e-8)`. The trace of `M_t` is `n_t`, so `q'` is as
-    long after a thousand keys as after one.
+    """Projection of queries onto earlier keys: `q' = M_t q / max(n_t, 1e-8)`.
 
-    `M_t` is `[B, H, d, d]`, `norm_sum` `[B, H]`.
+    `M_t` is `[B, H, d, d]`, `norm_sum` (`n_t`) `[B, H]`. The trace of `M_t` is `n_t`, so that the norm of `q'` does not
+    grow with the number of keys.
     """
 
     def __init__(self, persistent: PersistentMemory, M_t: Tensor | None = None, norm_sum: Tensor | None = None) -> None:  # noqa: N803
-        """Without the sums of what there was it begins with those of the persistent keys, for a batch of 1."""
+        """The sums default to those of the persistent keys, for a batch of 1."""
         self.persistent = persistent
         self.M_t = persistent.m_persistent[None] if M_t is None else M_t
         self.norm_sum = persistent.norm_persistent[None] if norm_sum is None else norm_sum
 
     def reset_at_shard_boundary(self) -> None:
-        """Forget the keys of the shard: start again with both sums of the persistent ones."""
+        """Reset both sums to those of the persistent keys."""
         self.M_t = self.persistent.m_persistent.expand_as(self.M_t)
         self.norm_sum = self.persistent.norm_persistent.expand_as(self.norm_sum)
 
     def update(self, key: Tensor) -> None:
-        """Take up a key of each head, `[B, H, d]`."""
+        """Add a key of each head, `[B, H, d]`."""
         self.M_t = self.M_t + key[..., :, None] * key[..., None, :]
         self.norm_sum = self.norm_sum + key.square().sum(dim=-1)
 
     def project(self, query: Tensor) -> Tensor:
-        """Queries `[B, H, d]` to as much."""
+        """Project queries `[B, H, d]` to `[B, H, d]`."""
         projected = (self.M_t @ query[..., None])[..., 0]
         return projected / self.norm_sum.clamp_min(MIN_NORM)[..., None]
 
     def run(self, query: Tensor, key: Tensor, chunk_size: int) -> Tensor:
-        """`update` and `project` for T positions of a shard, one after the other: queries `[B, H, T, d]` to as much."""
+        """`update` and `project` at each of T positions of a shard: queries `[B, H, T, d]` to `[B, H, T, d]`."""
         projected, self.M_t = associate(query, key, key, self.M_t, chunk_size, 1)
         norms = self.norm_sum[..., None] + key.square().sum(dim=-1).cumsum(dim=-1)
         self.norm_sum = norms[..., -1]
@@ -91,13 +93,16 @@ class QKProjection:
 
 
 class ValueMemory:
-    """Values by keys, `S_t` `[B, H, features, e]`. Of H heads the first `num_carried` keep what earlier shards wrote."""
+    """Associative memory of values by keys, `S_t` `[B, H, features, e]`.
+
+    The first `num_carried` heads keep what earlier shards wrote.
+    """
 
     def __init__(self, sums: Tensor, num_carried: int) -> None:
         self.sums, self.num_carried = sums, num_carried
 
     def reset_at_shard_boundary(self) -> None:
-        """Forget the values of the shard, where they are not carried; what is carried is a constant from here on."""
+        """Reset the heads that are not carried; detach the others."""
         kept = torch.arange(self.sums.shape[1], device=self.sums.device) < self.num_carried
         self.sums = self.sums.detach() * kept[:, None, None]
 
@@ -106,22 +111,24 @@ class ValueMemory:
         self.sums = self.sums + features(key, DEGREE)[..., :, None] * value[..., None, :]
 
     def read(self, query: Tensor) -> Tensor:
-        """What was written by keys like `query` `[B, H, d]`: `[B, H, e]`."""
+        """Read the values `[B, H, e]` whose keys are similar to `query` `[B, H, d]`."""
         return (features(query, DEGREE)[..., None, :] @ self.sums)[..., 0, :]
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, chunk_size: int, is_empty: bool = False) -> Tensor:
-        """`update` and `read` for T positions of a shard, one after the other: `[B, H, T, e]`. That nothing was written before may be
-        said, which saves time."""
+        """`update` and `read` at each of T positions of a shard: `[B, H, T, e]`.
+
+        `is_empty`: nothing was written before, which saves time.
+        """
         read, self.sums = associate(query, key, value, None if is_empty else self.sums, chunk_size, DEGREE)
         return read
 
 
 @dataclass(frozen=True, eq=False)
 class BlockState:
-    """What a block knows of the positions so far. Nothing in it is changed in place.
+    """State of a block after the positions so far. Never changed in place.
 
-    `keys` and `norm` are those of `QKProjection`, `sums` of `ValueMemory`. `recent` `[B, 2, H, P, D / H]`: keys and values of
-    the last positions, `window - 1` at most; `tail` `[B, 4, D]`: the memory's last inputs.
+    `keys` and `norm` are the sums of `QKProjection`, `sums` those of `ValueMemory`. `recent` `[B, 2, H, P, D / H]` are
+    keys and values of the last positions, at most `window - 1`; `tail` `[B, 4, D]` the last inputs of the memory.
     """
 
     keys: Tensor
@@ -131,15 +138,15 @@ class BlockState:
     tail: Tensor
 
     def rows(self, rows: Tensor) -> "BlockState":
-        """Of these sequences alone."""
+        """The state of the sequences with these indices."""
         return BlockState(*(part[rows] for part in vars(self).values()))
 
 
 class LongMemory(nn.Module):
-    """Keys, values and queries of a block's memory, and what is read of it as the logits of a gate.
+    """Projections of a block's memory: to keys, values and queries, and from what is read to the logits of a gate.
 
-    The value of a position is written by a key made of the positions before it: a query made of like positions finds
-    what came next.
+    The key of a value is computed from the positions before it, so that a query from similar positions retrieves what
+    came next.
     """
 
     def __init__(self, width: int, num_heads: int, size: MemorySize) -> None:
@@ -154,17 +161,17 @@ class LongMemory(nn.Module):
         self.up = nn.Linear(width + num_heads * size.key_size, 2 * width, bias=False)
         self.down = nn.Linear(width, width)
         store_as(self, {"up": "enter", "down": "leave"})
-        self.ablated = False  # the memory says nothing
+        self.ablated = False  # zeros are read in place of the memory
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)
-        self.to_key.load_state_dict(self.to_query.state_dict())  # like positions find each other from the first step on
-        for part in (self.up, self.down):  # and what they say tells from the first step on
+        self.to_key.load_state_dict(self.to_query.state_dict())  # similar positions match from the first step on
+        for part in (self.up, self.down):  # gates depend on the memory from the first step on
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
         nn.init.constant_(self.down.bias, GATE_BIAS)
 
     def addresses(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of inputs `[B, T, D]` that follow `tail`."""
-        dtype = self.taps.dtype  # whatever the autocast
+        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of inputs `[B, T, D]` after `tail` `[B, 4, D]`."""
+        dtype = self.taps.dtype  # of the parameters, also under autocast
         context = sum_of_taps(torch.cat([tail, x], dim=1), self.taps)
         query, key = self._heads(self.to_query(context[:, 1:])), self._heads(self.to_key(context[:, :-1]))
         value = self._heads(self.to_value(x)).to(dtype)
@@ -174,7 +181,7 @@ class LongMemory(nn.Module):
         return normalize(query.to(dtype), dim=-1), normalize(key.to(dtype), dim=-1), value * strength
 
     def gate(self, values: Tensor, queries: Tensor) -> Tensor:
-        """Values read `[B, H, T, D / H]` and queries projected `[B, H, T, d]` to logits `[B, T, D]`."""
+        """Logits `[B, T, D]` of the gate from values read `[B, H, T, D / H]` and projected queries `[B, H, T, d]`."""
         if self.ablated:
             values, queries = torch.zeros_like(values), torch.zeros_like(queries)
         values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
@@ -188,7 +195,7 @@ class LongMemory(nn.Module):
 
 
 class AtlasMAGBlock(Block):
-    """Attention to a window, opened and closed by what a memory says: `attention * sigmoid(f(memory))`, and an MLP."""
+    """Sliding-window attention gated by a memory, `attention * sigmoid(f(memory))`, and an MLP."""
 
     def __init__(self, width: int, num_heads: int, dropout: float, size: MemorySize, num_layers: int = 1) -> None:
         super().__init__(width, num_heads, dropout)
@@ -197,7 +204,7 @@ class AtlasMAGBlock(Block):
         self.memory = LongMemory(width, num_heads, size)
 
     def initial_state(self, batch_size: int) -> BlockState:
-        """Nothing read or written yet."""
+        """State before the first position."""
         width = self.attend.weight.shape[1]
         head = width // self.num_heads
         new = self.attend.weight.new_zeros
@@ -211,7 +218,7 @@ class AtlasMAGBlock(Block):
         )
 
     def at_boundary(self, state: BlockState) -> BlockState:
-        """The state with which a shard begins, after that of the shard before."""
+        """State at the beginning of a shard, from that at the end of the one before."""
         projection, values = self._memories(state)
         projection.reset_at_shard_boundary()
         values.reset_at_shard_boundary()
@@ -221,7 +228,10 @@ class AtlasMAGBlock(Block):
     def run(
         self, x: Tensor, state: BlockState, rotation: tuple[Tensor, Tensor], is_empty: bool = False
     ) -> tuple[Tensor, BlockState, Tensor]:
-        """Positions `[B, T, D]` of one shard to as many, the state after them, and their gates `[B, T, D]`; `is_empty` as in `ValueMemory`."""
+        """Positions `[B, T, D]` of one shard to outputs `[B, T, D]`, the state after them, and gates `[B, T, D]`.
+
+        `rotation` are cosines and sines of `RotaryEmbedding`; `is_empty` as in `ValueMemory.run`.
+        """
         inputs = self.attention_norm(x)
         query, key, value = self.heads(inputs, rotation)
         recent = torch.cat([state.recent.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
@@ -245,19 +255,19 @@ class AtlasMAGBlock(Block):
 
 
 class MemoryState(NamedTuple):
-    """What a stack of blocks knows of the positions so far, and how many there were."""
+    """States of all blocks, and the number of positions so far."""
 
     blocks: tuple[BlockState, ...]
     position: int
 
     @property
     def bytes(self) -> int:
-        """How much memory it takes: the same from the end of the first window on."""
+        """Size of the state in bytes, constant from the end of the first window on."""
         return sum(part.numel() * part.element_size() for block in self.blocks for part in vars(block).values())
 
 
 class MemoryStack(nn.Module):
-    """Blocks with memories and a final norm, in place of a `Transformer`; shards are counted from the first position on."""
+    """`AtlasMAGBlock`s and a final norm, in place of a `Transformer`; shards count from the first position."""
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, size: MemorySize) -> None:
         super().__init__()
@@ -270,15 +280,15 @@ class MemoryStack(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Positions from which something comes to the last one without a memory, at most."""
+        """Receptive field in positions without the memories."""
         return len(self.blocks) * (self.size.window - 1 + len(TAPS) - 1) + 1
 
     def initial_state(self, batch_size: int) -> MemoryState:
-        """Before the first position."""
+        """States of all blocks before the first position."""
         return MemoryState(tuple(cast(AtlasMAGBlock, block).initial_state(batch_size) for block in self.blocks), 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """A whole sequence `[B, T, D]` to as much, shard by shard."""
+        """Run a whole sequence `[B, T, D]` shard by shard to `[B, T, D]`."""
         state, parts = self.initial_state(len(x)), []
         for part in shards(0, x.shape[1], self.size.shard_length):
             y, state, _ = self.run(x[:, part], state)
@@ -286,8 +296,10 @@ class MemoryStack(nn.Module):
         return torch.cat(parts, dim=1)
 
     def run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState, Tensor]:
-        """Positions `[B, T, D]` of one shard, which they may begin, to as many, the state after them, and the gates
-        `[layers, B, T, D]`."""
+        """Run positions `[B, T, D]` of one shard, which they may begin.
+
+        Returns outputs `[B, T, D]`, the state after them, and gates `[layers, B, T, D]`.
+        """
         is_new_shard = state.position > 0 and state.position % self.size.shard_length == 0
         rotation = self.rotary(state.position, x.shape[1], x.device)
         states, gates = [], []
@@ -301,7 +313,7 @@ class MemoryStack(nn.Module):
 
 
 def shards(first: int, count: int, shard_length: int) -> list[slice]:
-    """`count` positions from number `first` on, cut where shards begin."""
+    """Slices of `count` positions from index `first` on, cut at shard boundaries."""
     inner = range((first // shard_length + 1) * shard_length, first + count, shard_length)
     edges = [0, *(edge - first for edge in inner), count]
     return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]

@@ -1,4 +1,4 @@
-"""How gates of memories are brought to decide, and when to give up that they will."""
+"""Weight of the polarisation loss over training, and early failure where gates collapse."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,15 +7,15 @@ from distill.params import MemoryConfig
 from distill.prior.memory.gates import GateFigures
 from distill.training.metrics_log import Line
 
-FINAL_SHARE = 0.01  # of the weight that polarisation has in the beginning
+FINAL_SHARE = 0.01  # of the initial polarisation weight
 MIN_STD = 0.01
-MIN_GROWTH = 1.5  # of the gates' variance from the first look to the second
+MIN_GROWTH = 1.5  # of the gates' variance from the first check to the second
 MIN_POLARISED = 0.2
-FIRST_CHECK, SECOND_CHECK, FULL_LENGTH = 100, 500, 1000  # steps; in shorter trainings as much earlier
+FIRST_CHECK, SECOND_CHECK, FULL_LENGTH = 100, 500, 1000  # steps; shorter trainings check earlier in proportion
 
 
 def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> float:
-    """What the loss of undecided gates weighs: constant through the warm-up, then falling exponentially to a hundredth."""
+    """Weight of the polarisation loss: constant through the warm-up, then decaying exponentially to a hundredth."""
     progress = step / max(1, total_steps)
     if progress <= memory.polarisation_warmup:
         return memory.polarisation
@@ -24,7 +24,7 @@ def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> fl
 
 
 def gate_metrics(figures: Sequence[GateFigures]) -> dict[str, float]:
-    """Figures as `metrics.jsonl` and MLflow have them."""
+    """Gate statistics under their metric names."""
     return {
         f"gates/layer_{layer}/{name}": value
         for layer, figure in enumerate(figures)
@@ -33,18 +33,21 @@ def gate_metrics(figures: Sequence[GateFigures]) -> dict[str, float]:
 
 
 def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFigures], log: Sequence[Line]) -> None:
-    """Fast-fail: raises DistillError where gates are all alike after 100 steps, or after 500 neither vary half as much again as then
-    nor are polarised. The layer whose gates decide most counts.
+    """Fast-fail: raises DistillError where the gates have collapsed. The layer with the widest gates counts.
 
-    The variance of numbers between 0 and 1 is at most a quarter: gates that decided early cannot vary ever more.
+    Gates have collapsed where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their
+    variance has not grown by half since then and few are polarised. Gates that polarised early cannot vary ever more:
+    the variance of values between 0 and 1 is at most a quarter.
     """
     scale = min(1.0, total_steps / FULL_LENGTH)
     widest = max(figures, key=lambda figure: figure.std)
-    advice = "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to train on"
+    advice = (
+        "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to continue training"
+    )
     if step >= FIRST_CHECK * scale and widest.std < MIN_STD:
         raise DistillError(
-            f"training stopped at step {step}: expected gates of the memory that differ by {MIN_STD} at least, found a "
-            f"deviation of {widest.std:.4f}; {advice}"
+            f"training stopped at step {step}: expected gates of the memory that differ, with a standard "
+            f"deviation of at least {MIN_STD}, found {widest.std:.4f}; {advice}"
         )
     if step < SECOND_CHECK * scale:
         return
@@ -58,10 +61,10 @@ def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFi
 
 
 def has_gates_after(line: Mapping[str, float | int | str], step: float) -> bool:
-    """Whether this line of the journal tells of gates after so many steps or more."""
+    """Whether this line of the metrics log has gate statistics, at `step` or later."""
     return float(line["step"]) >= step and "gates/layer_0/std" in line
 
 
 def variance_of(line: Mapping[str, float | int | str]) -> float:
-    """The variance of the gates of the layer that decides most."""
+    """Variance of the gates of the layer with the widest gates."""
     return max(float(value) ** 2 for name, value in line.items() if name.startswith("gates/") and name.endswith("/std"))

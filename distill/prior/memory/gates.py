@@ -1,4 +1,4 @@
-"""What the gates of memories are like."""
+"""Statistics of the gates of memories."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ CLOSED, OPEN = 0.1, 0.9  # gates below and above are polarised
 
 
 class GateFigures(NamedTuple):
-    """The gates of a layer: what `Gates` comes to. `closed` and `open` are shares."""
+    """Statistics of the gates of a layer; `closed` and `open` are shares."""
 
     mean: float
     std: float
@@ -20,17 +20,17 @@ class GateFigures(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Of gates, at most .25."""
+        """Variance of the gates, at most .25."""
         return self.std**2
 
     @property
     def polarised(self) -> float:
-        """The share that is closed or open."""
+        """Share of gates that are closed or open."""
         return self.closed + self.open
 
 
 class Gates(NamedTuple):
-    """Sums over gates, and their extremes, each `[layers]`, so that parts of a sequence can be put together."""
+    """Sums over gates and their extremes, each `[layers]`, which merge over parts of a sequence."""
 
     number: Tensor
     total: Tensor
@@ -43,7 +43,7 @@ class Gates(NamedTuple):
 
     @classmethod
     def of(cls, gates: Tensor) -> "Gates":
-        """Of `[layers, B, T, D]`."""
+        """Sums and extremes of gates `[layers, B, T, D]`."""
         flat = gates.float().flatten(1)
         detached = flat.detach()
         return cls(
@@ -58,16 +58,16 @@ class Gates(NamedTuple):
         )
 
     def merge(self, other: "Gates") -> "Gates":
-        """Of both."""
+        """Merge with the gates of another part."""
         sums = Gates(*(one + two for one, two in zip(self, other, strict=True)))
         return sums._replace(least=torch.minimum(self.least, other.least), most=torch.maximum(self.most, other.most))
 
     def polarisation(self) -> Tensor:
-        """How far gates are from 0 and 1, from 0 for all that are either to 1 for all that are .5; the mean over layers."""
+        """Polarisation loss, the mean of `1 - |2 g - 1|`: 0 for gates at 0 or 1, 1 for gates at .5."""
         return (self.undecided / self.number).mean()
 
     def figures(self) -> list[GateFigures]:
-        """Layer by layer."""
+        """Statistics of each layer."""
         mean = self.total / self.number
         std = (self.squares / self.number - mean.square()).clamp_min(0).sqrt()
         shares = (self.closed / self.number, self.open / self.number)

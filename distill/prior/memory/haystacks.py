@@ -1,6 +1,6 @@
-"""Sequences of codes in which something must be remembered: motifs of random codes among real frames, said again later.
+"""Synthetic sequences for the memory: motifs of random codes among real frames, to be retrieved later.
 
-What they teach and what they test never overlap: motifs for training begin with an even code, those for probes with an odd one.
+Motifs for training begin with an even code, those for probes with an odd one, so that they never overlap.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from distill.codes.store import Codes
 
 KEY_FRAMES = VALUE_FRAMES = 4
-MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # of a motif
+MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # frames of a motif
 
 Frames = NDArray[np.int64]
 
 
 class FrameSource:
-    """Real frames for what lies between motifs, and how often each code comes, for the motifs."""
+    """Real frames to place between motifs, and the frequency of each code to draw motifs from."""
 
     def __init__(self, recordings: Sequence[Codes], codebook_size: int) -> None:
         self.recordings, self.codebook_size = recordings, codebook_size
@@ -27,7 +27,7 @@ class FrameSource:
         self.shares = [np.bincount(level, minlength=codebook_size) / len(frames) for level in frames.astype(np.int64).T]
 
     def excerpt(self, rng: Generator, count: int) -> Frames:
-        """`count` real frames `[count, Q]`: of one recording or, where it is shorter, of several."""
+        """Take `count` real frames `[count, Q]` of one recording or, where it is shorter, of several."""
         parts: list[Frames] = []
         while count > 0:
             recording = self.recordings[int(rng.integers(len(self.recordings)))]
@@ -37,11 +37,11 @@ class FrameSource:
         return np.concatenate(parts)
 
     def motifs(self, rng: Generator, count: int, parity: int) -> Frames:
-        """`[count, MOTIF_FRAMES, Q]`, each code drawn by its share; the first code of each is even or odd as `parity` says."""
+        """Draw motifs `[count, MOTIF_FRAMES, Q]` by code frequency; the first code of each has `parity` 0 or 1."""
         drawn = [rng.choice(self.codebook_size, (count, MOTIF_FRAMES), p=share) for share in self.shares]
         motifs = np.stack(drawn, axis=2)
         first = np.where(np.arange(self.codebook_size) % 2 == parity, self.shares[0], 0)
-        # A codebook of which one half is never used still has codes of that parity.
+        # Where no code of that parity is in use, all of them are equally likely.
         total = first.sum()
         first = first / total if total else (np.arange(self.codebook_size) % 2 == parity) / (self.codebook_size // 2)
         motifs[:, 0, 0] = rng.choice(self.codebook_size, count, p=first)
@@ -50,17 +50,19 @@ class FrameSource:
 
 @dataclass(frozen=True, eq=False)
 class MotifSequence:
-    """A sequence in which motifs come and come again: `frames` `[T, Q]`, and where the values that come again begin, motif by
-    motif."""
+    """A sequence `frames` `[T, Q]` in which every motif occurs twice.
+
+    `values` are the positions at which the value of each motif's second occurrence begins.
+    """
 
     frames: Frames
     values: list[int]
 
 
 def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> MotifSequence:
-    """`count` motifs, real frames before and between them, and `distance` frames after the last all of them again in another order.
+    """Draw `count` motifs, then `distance` real frames, then the same motifs in another order; real frames between.
 
-    All are equally long: kernels for each length are kept in memory.
+    All sequences have one length: torch keeps kernels for each length in memory.
     """
     motifs = source.motifs(rng, count, 0)
     order = [*range(count), *rng.permutation(count).tolist()]
@@ -80,8 +82,10 @@ def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: in
 
 @dataclass(frozen=True, eq=False)
 class Haystack:
-    """Motifs `[count, MOTIF_FRAMES, Q]` in the order in which they came, real frames between and after them, as `frames` `[T, Q]`; and as
-    many `absent` motifs that did not come."""
+    """A sequence `frames` `[T, Q]` of motifs with real frames between and after them.
+
+    `motifs` `[count, MOTIF_FRAMES, Q]` are in the order of the sequence; `absent` are as many that do not occur in it.
+    """
 
     frames: Frames
     motifs: Frames
@@ -89,7 +93,7 @@ class Haystack:
 
 
 def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> Haystack:
-    """`count` motifs, and after the last of them `distance` real frames."""
+    """Draw a haystack of `count` motifs, with `distance` real frames after the last."""
     drawn = source.motifs(rng, 2 * count, 1)
     motifs, absent = drawn[:count], drawn[count:]
     parts = []

@@ -1,4 +1,4 @@
-"""`architecture: memory`: as `frame`, with a window of frames and a memory of those before in place of the transformer."""
+"""`architecture: memory`: as `frame`, with windowed attention, long memories and retrieval."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +15,17 @@ from distill.prior.memory.gates import Gates
 from distill.prior.memory.retrieval import Retrieval, RetrievalState
 from distill.storage.weights import store_as
 
-KEPT_SHARDS = 4  # in longer sequences what leads to gradients is computed twice, not kept
+KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
 
 
 class PriorState(NamedTuple):
-    """What is known of the frames so far."""
+    """State of a `MemoryPrior` after the frames so far."""
 
     memories: MemoryState
     retrieval: RetrievalState
 
     def expand(self, count: int) -> "PriorState":
-        """Of as many sequences that begin like this one."""
+        """Repeat the state of one sequence `count` times."""
         rows = torch.zeros(count, dtype=torch.int64)
         blocks = tuple(block.rows(rows) for block in self.memories.blocks)
         retrieval = RetrievalState(*(part[rows] for part in self.retrieval))
@@ -33,7 +33,7 @@ class PriorState(NamedTuple):
 
 
 class PriorOutput(NamedTuple):
-    """Logits `[B, T, Q, V + 2]`, the gates on the way there, and what is known in the end."""
+    """Logits `[B, T, Q, V + 2]`, gates, and the state after the last frame."""
 
     logits: Tensor
     gates: Gates
@@ -41,11 +41,10 @@ class PriorOutput(NamedTuple):
 
 
 class MemoryPrior(FramePrior):
-    """A `FramePrior` whose blocks see `context_frames` frames and remember those before, and which retrieves frames that came
-    after the like of what it hears: in a state that does not grow, but for the frames to retrieve, up to a number.
+    """A `FramePrior` with a `MemoryStack` over frames and `Retrieval` of frames from earlier similar contexts.
 
-    Sequences may be of any length. `gates` are those of the last call of `forward`, with gradient, and `final_state` is what its memories
-    knew in the end.
+    Attention sees `context_frames` frames. Sequences may have any length: the state has a constant size, but for the
+    frames to retrieve, up to a limit. `gates`, with gradient, and `final_state` are those of the last `forward`.
     """
 
     gates: Gates
@@ -79,7 +78,7 @@ class MemoryPrior(FramePrior):
 
     @property
     def memories(self) -> MemoryStack:
-        """What goes over the frames."""
+        """The stack of blocks over frames."""
         return cast(MemoryStack, self.stack)
 
     def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -89,11 +88,11 @@ class MemoryPrior(FramePrior):
         return output.logits
 
     def initial_state(self, batch_size: int) -> PriorState:
-        """Before the first frame."""
+        """State before the first frame."""
         return PriorState(self.memories.initial_state(batch_size), self.retrieval.initial_state(batch_size))
 
     def advance(self, state: PriorState, inputs: Tensor, count: int, labels: Tensor | None = None) -> PriorState:
-        """The state that knows all but the last of `inputs` `[B, T, Q]`, after one that lacks `count` more."""
+        """State after all but the last of `inputs` `[B, T, Q]`, from `state` `count` frames earlier."""
         first = inputs.shape[1] - 1 - count
         tables, positions = self.tables(), torch.zeros_like(inputs[:, 0, 0])
         key_table = self.retrieval.table(tables.input)
@@ -107,22 +106,22 @@ class MemoryPrior(FramePrior):
     def forward_shards(
         self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None
     ) -> PriorOutput:
-        """Shard by shard, each from the state that the one before left."""
+        """Run a whole sequence shard by shard; arguments as for `forward`."""
         tables, state = self.tables(), self.initial_state(len(inputs))
         parts = shards(0, inputs.shape[1], self.memories.size.shard_length)
         recompute = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
-        network_logits = []
+        outputs = []
         for part in parts:
             arguments = (tables, state, inputs, targets, positions, labels, part)
             output: PriorOutput = (
                 checkpoint(self._shard, *arguments, use_reentrant=False) if recompute else self._shard(*arguments)
             )
             state = output.state
-            network_logits.append(output)
-        gates = network_logits[0].gates
-        for output in network_logits[1:]:
+            outputs.append(output)
+        gates = outputs[0].gates
+        for output in outputs[1:]:
             gates = gates.merge(output.gates)
-        return PriorOutput(torch.cat([output.logits for output in network_logits], dim=1), gates, state)
+        return PriorOutput(torch.cat([output.logits for output in outputs], dim=1), gates, state)
 
     def _shard(
         self,
@@ -141,15 +140,17 @@ class MemoryPrior(FramePrior):
         hidden, memories, gates = self.memories.run(x, state.memories)
         coarser = self.coarser(tables, targets)
         logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), coarser)
-        # As with the other memories no gradient goes further back than where the shard begins.
+        # As with the other memories no gradient crosses the shard boundary.
         key_table = self.retrieval.table(tables.input)
         retrieved, retrieval = self.retrieval.run(key_table, inputs, targets, state.retrieval.constant())
         mixed = self.pointer_mixture.forward_windowed(logits, depth_hidden, inputs, targets, prefix, reach, retrieved)
         return PriorOutput(mixed + self.impossible[:, 0], Gates.of(gates), PriorState(memories, retrieval))
 
     def candidate_logits(self, state: PriorState, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of each of the frames `candidates` `[B, N, Q]` that may follow `inputs` `[B, T, Q]`, of which `state` knows all but
-        the last, and what retrieval makes of them: both `[B, N, Q, V + 2]`."""
+        """Logits and retrieval weights, both `[B, N, Q, V + 2]`, of N candidates for the next frame.
+
+        `candidates` `[B, N, Q]` may follow `inputs` `[B, T, Q]`; `state` is that after all but the last input.
+        """
         tables, last = self.tables(), inputs[:, -1:]
         positions = torch.full_like(last[:, 0, 0], state.memories.position)
         x = self.embed(tables, last, positions, None)
@@ -168,7 +169,7 @@ class MemoryPrior(FramePrior):
 
 @contextmanager
 def ablated(network: nn.Module) -> Iterator[None]:
-    """A prior, or another network, with memories that say nothing, until the context ends."""
+    """Ablate all memories and retrieval of a network within the context."""
     memories = [part for part in network.modules() if isinstance(part, LongMemory | Retrieval)]
     for memory in memories:
         memory.ablated = True

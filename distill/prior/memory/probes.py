@@ -1,8 +1,8 @@
-"""Whether a memory finds again what it was told: needles in haystacks, with the needle left out and with the memory ablated.
+"""Needle-in-a-haystack probes of a memory, with the needle left out and the memory ablated as controls.
 
-Three probes, from the inside out: what the memory's own code retrieves of random keys and values (mechanism), what a trained
-network retrieves of motifs (in situ), and what it says next (behaviour). Each stands beside controls without which it would say
-nothing: a memory that holds no values "finds" needles that were never there.
+Three probes: what the memory's code retrieves of random keys and values (mechanism), which motifs a trained network
+retrieves (in situ), and what it predicts next (behaviour). Without controls a probe proves nothing: a memory that holds
+no values "finds" needles that were never there.
 """
 
 import statistics
@@ -24,14 +24,17 @@ from distill.seeds import Stream, derive_seed
 
 DISTRACTORS = 100
 MECHANISM_TRIALS, VALUE_SIZE = 32, 64
-HAYSTACKS, QUESTIONS = 2, 16  # and in each so many needles, from the first motif to the last
-RETRIEVED, ABSENT, CHANCE_MARGIN = 0.8, 0.2, 0.05  # what a working memory reaches, and what its controls stay below
+HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
+RETRIEVED, ABSENT, CHANCE_MARGIN = 0.8, 0.2, 0.05  # bounds of a working memory and of its controls
 
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Shares of needles of which the first code was said, and that were ranked first among all motifs; the mean cosine of what was
-    retrieved and that code."""
+    """Retrieval of needles in behaviour and in situ.
+
+    `top1` is the share of needles whose first code is the most likely, `ranked` the share ranked first among all
+    motifs, `cosine` the mean cosine of the retrieval weights and the one-hot first code.
+    """
 
     top1: float
     ranked: float
@@ -39,15 +42,18 @@ class RetrievalScores:
 
     @classmethod
     def mean(cls, every: Iterable["RetrievalScores"]) -> "RetrievalScores":
-        """Of all."""
+        """Mean over haystacks."""
         rows = [(pair.top1, pair.ranked, pair.cosine) for pair in every]
         return cls(*(sum(part) / len(rows) for part in zip(*rows, strict=True)))
 
 
 @dataclass(frozen=True)
 class Probes:
-    """What a memory is worth: cosines and shares with the needle, without it (`absent`), with the memory `ablated`, and to the
-    value of another (`shuffled`); and the share of the commonest code, which is what whoever remembers nothing would say."""
+    """Results of all probes and their controls.
+
+    Cosines and shares with the needle, without it (`absent`), with the memory `ablated`, and against another needle's
+    value (`shuffled`). `chance` is the frequency of the commonest code, the best prediction without a memory.
+    """
 
     mechanism: float
     mechanism_absent: float
@@ -64,7 +70,7 @@ class Probes:
 
     @property
     def passed(self) -> bool:
-        """Whether needles are found, and none where there is none."""
+        """Whether needles are retrieved and the controls stay at chance."""
         return (
             min(self.mechanism, self.in_situ, self.top1, self.ranked) >= RETRIEVED
             and max(self.mechanism_absent, self.mechanism_shuffled, self.in_situ_absent) < ABSENT
@@ -75,16 +81,18 @@ class Probes:
 
     @property
     def line(self) -> dict[str, float]:
-        """As `metrics.jsonl` and MLflow have them."""
+        """Results under their metric names."""
         return {f"probe/{name}": value for name, value in asdict(self).items()}
 
     @classmethod
     def worst(cls, every: Sequence["Probes"]) -> "Probes":
-        """Of each figure the one that is furthest from what it should be, but of those with the memory ablated the mean: they are as
-        good as chance, and the worst of some draws is worse than that."""
+        """The worst of each result over probes, but the mean with the memory ablated.
+
+        Ablated results are draws from chance, of which the worst lies above chance.
+        """
         found = {}
         for name in (part.name for part in fields(cls)):
-            values = [getattr(one_seed, name) for one_seed in every]
+            values = [getattr(probes, name) for probes in every]
             if name.endswith("ablated"):
                 found[name] = statistics.mean(values)
             else:
@@ -95,12 +103,12 @@ class Probes:
 def probe_memory(
     model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, haystacks: int = HAYSTACKS, distance: int = 0
 ) -> Probes:
-    """Probe a prior with haystacks of real frames of `source`, at least `distance` of them between needles and questions.
+    """Probe a prior with haystacks of frames of `source`, at least `distance` of them between needles and queries.
 
-    Leaves the model's mode and all randomness as they were.
+    Restores the model's mode and all random states.
     """
     rng = np.random.default_rng(seed)
-    with _preserved(model), fabric.autocast():
+    with _eval_mode(model), fabric.autocast():
         distance = max(distance, model.memories.reach)
         stacks = [haystack(rng, source, DISTRACTORS + 1, distance) for _ in range(haystacks)]
         scores = [RetrievalScores.mean(pair) for pair in zip(*(_query(model, stack) for stack in stacks), strict=True)]
@@ -125,14 +133,17 @@ def probe_memory(
 def worst_probes(
     model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int, distance: int = 0
 ) -> Probes:
-    """`probe_memory` with so many seeds made of this one and twice the haystacks; of each figure the worst, see `Probes.worst`."""
+    """`Probes.worst` of `probe_memory` with `seeds` seeds derived from `seed` and twice the haystacks."""
     made = [derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, one_seed) for one_seed in range(seeds)]
     return Probes.worst([probe_memory(model, source, fabric, one_seed, 2 * HAYSTACKS, distance) for one_seed in made])
 
 
 def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]:
-    """Random unit keys and values through the code that blocks write and read with. The mean cosine of what is read by the
-    needle's key and its value; the same without the needle; and of the former and another's value."""
+    """Write random unit keys and values to a `ValueMemory` and read them.
+
+    Returns mean cosines: of what the needle's key reads and its value; the same without the needle; and of the former
+    and another needle's value.
+    """
     generator = torch.Generator().manual_seed(seed)
     size, trials = model.memories.size, MECHANISM_TRIALS
     keys, values = (
@@ -153,7 +164,7 @@ def mechanism_probe(model: MemoryPrior, seed: int) -> tuple[float, float, float]
 
 
 def _query(model: MemoryPrior, stack: Haystack) -> tuple[RetrievalScores, RetrievalScores]:
-    """Ask for what comes after the keys of some of the needles of a haystack, and of some motifs that did not come."""
+    """Query a haystack with the keys of some of its needles, and with those of absent motifs."""
     positions = np.linspace(0, len(stack.motifs) - 1, QUESTIONS).round().astype(int)
     frames = torch.from_numpy(stack.frames)[None]
     inputs = torch.cat([torch.full_like(frames[:, :1], bos_token(model.codebook_size)), frames], dim=1)
@@ -161,28 +172,28 @@ def _query(model: MemoryPrior, stack: Haystack) -> tuple[RetrievalScores, Retrie
     with torch.no_grad():
         state = model.advance(model.initial_state(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
         queries = torch.from_numpy(np.concatenate([stack.motifs[positions], stack.absent[positions]]))
-        others = np.stack([np.delete(np.arange(len(stack.motifs)), place)[:DISTRACTORS] for place in positions])
+        others = np.stack([np.delete(np.arange(len(stack.motifs)), position)[:DISTRACTORS] for position in positions])
         candidates = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])
-        candidates = torch.cat([queries[:, None, KEY_FRAMES], candidates], dim=1)  # the right one first
+        candidates = torch.cat([queries[:, None, KEY_FRAMES], candidates], dim=1)  # the right one is first
         queries, candidates = queries.to(inputs.device), candidates.to(inputs.device)
-        past = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), queries[:, :KEY_FRAMES]], dim=1)
-        state = model.advance(state, past, KEY_FRAMES)
-        logits, weights = model.candidate_logits(state, past, candidates)
-    log_probs = logits.float().log_softmax(dim=3).cpu()  # [questions, choices, Q, V + 2]
+        history = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), queries[:, :KEY_FRAMES]], dim=1)
+        state = model.advance(state, history, KEY_FRAMES)
+        logits, weights = model.candidate_logits(state, history, candidates)
+    log_probs = logits.float().log_softmax(dim=3).cpu()  # [queries, candidates, Q, V + 2]
     candidates = candidates.cpu()
     top1 = (log_probs[:, 0, 0].argmax(dim=1) == candidates[:, 0, 0]).float()
     ranked = (log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0).float()
     first_weights = weights[:, 0, 0].float().cpu()
     code = nn.functional.one_hot(candidates[:, 0, 0], first_weights.shape[1]).float()
     cosine = nn.functional.cosine_similarity(first_weights, code, dim=1)
-    every = torch.stack([top1, ranked, cosine], dim=1).view(2, QUESTIONS, 3).mean(dim=1)
-    needles, absent = (RetrievalScores(*row) for row in every.tolist())
+    means = torch.stack([top1, ranked, cosine], dim=1).view(2, QUESTIONS, 3).mean(dim=1)
+    needles, absent = (RetrievalScores(*row) for row in means.tolist())
     return needles, absent
 
 
 @contextmanager
-def _preserved(model: MemoryPrior) -> Iterator[None]:
-    """The model in eval mode, and its mode and the global randomness as they were when the context ends."""
+def _eval_mode(model: MemoryPrior) -> Iterator[None]:
+    """Put the model in eval mode; restore its mode and the global random states at the end of the context."""
     was_training = model.training
     model.eval()
     try:

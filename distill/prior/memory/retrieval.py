@@ -1,4 +1,4 @@
-"""What a recording said long before: frames that followed the like of what is heard, found by hashing."""
+"""Retrieval of frames that followed similar contexts long before, by locality-sensitive hashing."""
 
 from typing import NamedTuple
 
@@ -9,18 +9,20 @@ from distill.prior.codeword_embedding import look_up
 from distill.prior.memory.associative import TAPS, sum_of_taps
 from distill.storage.weights import store_as
 
-TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, and how many of the last frames with a hash are found
-CAPACITY = 32768  # frames, the last ones, that can be retrieved
-SHARPNESS, AGREEMENT, BASE_SCORE, EXACT_SCORE = 10.0, 1.0, 2.0, 3.0  # of scores, in the beginning
-MAX_SCORE = 60.0  # a score at most, far from what floats can hold
-EXACT_SCALE = 0.02  # likenesses that are this near to 1 are worth more than others lead one to expect
+TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, newest frames found for each hash
+CAPACITY = 32768  # newest frames that can be retrieved
+SHARPNESS, AGREEMENT, BASE_SCORE, EXACT_SCORE = 10.0, 1.0, 2.0, 3.0  # initial scores
+MAX_SCORE = 60.0  # upper bound of scores, far from overflow
+EXACT_SCALE = 0.02  # cosine distance within which a match counts as exact and scores more
 SCORE_PARAMETERS = ("level_scale", "sharpness", "agreement", "base_score", "exact_score")
-LEVEL_DECAY = 0.7  # what a level counts in a key in the beginning, the coarser one 1
+LEVEL_DECAY = 0.7  # initial scale of a level in keys, relative to the next coarser one
 
 
 class RetrievalState(NamedTuple):
-    """What came before each of the last frames, as keys `[B, N, d]`, and the frames `[B, N, Q]`; what came before the next one `[B, d]`;
-    and the last inputs `[B, taps - 1, D]`. N is `CAPACITY` at most."""
+    """Keys `[B, N, d]` of the contexts of the last N frames, and these `frames` `[B, N, Q]`; N is `CAPACITY` at most.
+
+    `key` `[B, d]` is that of the next frame's context; `tail` `[B, taps - 1, D]` are the last embedded inputs.
+    """
 
     keys: Tensor
     frames: Tensor
@@ -28,17 +30,19 @@ class RetrievalState(NamedTuple):
     tail: Tensor
 
     def constant(self) -> "RetrievalState":
-        """The same, through which no gradient goes."""
+        """The state, detached."""
         return RetrievalState(*(part.detach() for part in self))
 
     def recent(self) -> "RetrievalState":
-        """The same without frames that are too old to be retrieved."""
+        """The state without frames beyond `CAPACITY`."""
         return self._replace(keys=self.keys[:, -CAPACITY:], frames=self.frames[:, -CAPACITY:])
 
 
 class Found(NamedTuple):
-    """Of each of T frames C that may be said again: their codes `[B, T, C, Q]`, how like what came before them is to what
-    came before it, `[B, T, C]` from -1 to 1, and which of them there are."""
+    """C frames found for each of T queries: their codes `[B, T, C, Q]`.
+
+    `similarity` `[B, T, C]` is the cosine of both contexts' keys; `valid` `[B, T, C]` is False for empty slots.
+    """
 
     frames: Tensor
     similarity: Tensor
@@ -46,13 +50,13 @@ class Found(NamedTuple):
 
 
 class Retrieval(nn.Module):
-    """Scores frames that came after the like of what was heard last, further back than `PointerMixture` reaches.
+    """Weights of codes of frames that followed similar contexts, further back than `PointerMixture` reaches.
 
-    A frame is known again by its key, a unit vector made of the frames before it. Of keys with the same signs in one of several
-    sets of random projections (locality-sensitive hashing: Charikar 2002; as in Reformer, Kitaev et al. 2020, section 2) the last few
-    are compared: to draw a frame costs as much after hours as after seconds. What a frame weighs follows from the likeness and, for each
-    level, from agreement with the coarser codes; one that several hashes find counts for each. The projection to keys is
-    learnt, through what is compared.
+    The key of a frame is a unit vector computed from the frames before it. Keys match by locality-sensitive hashing:
+    equal signs in one of several sets of random projections (Charikar 2002; as in Reformer, Kitaev et al. 2020, section
+    2). Only the newest few matches are compared, so that a frame takes as long after hours as after seconds. The weight
+    of a frame depends on the similarity of keys and, for each level, on agreement with the coarser codes. A frame found
+    by several hashes counts for each. The projection to keys is learnt through these similarities.
     """
 
     planes: Tensor
@@ -60,7 +64,7 @@ class Retrieval(nn.Module):
     coarser: Tensor
 
     def __init__(self, levels: int, vocabulary: int, codebook_size: int, width: int, key_size: int, reach: int) -> None:
-        """Frames are found from an age of `reach` on."""
+        """Frames of age `reach` or more are retrieved; `vocabulary` is V + 2."""
         super().__init__()
         self.vocabulary, self.codebook_size, self.reach = vocabulary, codebook_size, reach
         self.level_scale = nn.Parameter(LEVEL_DECAY ** torch.arange(levels))
@@ -70,7 +74,7 @@ class Retrieval(nn.Module):
         self.agreement = nn.Parameter(torch.full((levels, levels), AGREEMENT))
         self.base_score = nn.Parameter(torch.full((levels,), BASE_SCORE))
         self.exact_score = nn.Parameter(torch.full((levels,), EXACT_SCORE))
-        self.ablated = False  # it says nothing
+        self.ablated = False  # all weights are zero
         store_as(self, {"level_scale": "share", "agreement": "same", "base_score": "worth", "exact_score": "certainty"})
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.register_buffer("planes", planes, persistent=False)
@@ -79,39 +83,39 @@ class Retrieval(nn.Module):
         self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
 
     def initial_state(self, batch_size: int) -> RetrievalState:
-        """Nothing heard yet."""
+        """State before the first frame."""
         new, (width, key_size) = self.to_key.new_zeros, self.to_key.shape
         frames = torch.zeros(batch_size, 0, len(self.base_score), dtype=torch.int64, device=self.to_key.device)
         key, tail = new(batch_size, key_size), new(batch_size, len(TAPS) - 1, width)
         return RetrievalState(new(batch_size, 0, key_size), frames, key, tail)
 
     def table(self, vectors: Tensor) -> Tensor:
-        """Vectors of codes in keys, made of those that the network reads, `[Q, V + 2, D]`: how they differ from the mean."""
+        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` less their mean, scaled for each level."""
         return (vectors - vectors[:, : self.codebook_size].mean(dim=1, keepdim=True)) * self.level_scale[:, None, None]
 
     def run(
         self, table: Tensor, inputs: Tensor, targets: Tensor, state: RetrievalState
     ) -> tuple[Tensor, RetrievalState]:
-        """What codes weigh in the frames after `inputs` `[B, T, Q]`, `[B, T, Q, V + 2]`; the state after them.
+        """Weights `[B, T, Q, V + 2]` of codes in the frames after `inputs` `[B, T, Q]`, and the state after the inputs.
 
-        `targets` `[B, T, Q]` are those frames, of which a level knows the coarser codes; `table` see there.
+        A level depends on the coarser codes of its frame in `targets` `[B, T, Q]`. `table` is that of the method.
         """
         with torch.autocast(inputs.device.type, enabled=False):
             queries, after = self._append(table, inputs, state)
             if after.frames.shape[1] > self.reach:
                 weights = self.weights(self._find(queries, after), targets)
-            else:  # there is nothing to find; yet every parameter has a gradient, as processes that train together need it
+            else:  # nothing to find; distributed training still needs a gradient of every parameter
                 nothing = sum(0.0 * parameter.sum() for parameter in self.parameters())
                 weights = nothing + queries.new_zeros(*targets.shape, self.vocabulary)
         return weights, after.recent()
 
     def update(self, table: Tensor, inputs: Tensor, state: RetrievalState) -> RetrievalState:
-        """The state after `inputs`, as `run` has it."""
+        """State after `inputs` `[B, T, Q]`, as `run` returns it."""
         with torch.autocast(inputs.device.type, enabled=False):
             return self._append(table, inputs, state)[1].recent()
 
     def candidate_weights(self, table: Tensor, last: Tensor, candidates: Tensor, state: RetrievalState) -> Tensor:
-        """What codes weigh in each of the frames `candidates` `[B, N, Q]` that may follow `last` `[B, 1, Q]`: `[B, N, Q, V + 2]`."""
+        """Weights `[B, N, Q, V + 2]` in `candidates` `[B, N, Q]`, each as the frame after `last` `[B, 1, Q]`."""
         with torch.autocast(last.device.type, enabled=False):
             found = self._find(*self._append(table, last, state))
             return self.weights(
@@ -119,7 +123,7 @@ class Retrieval(nn.Module):
             )
 
     def weights(self, found: Found, targets: Tensor) -> Tensor:
-        """What codes weigh in `targets` `[B, T, Q]`, of which a level knows the coarser ones: `[B, T, Q, V + 2]`."""
+        """Weights `[B, T, Q, V + 2]` of codes in `targets` `[B, T, Q]`, given the coarser codes of each."""
         agrees = (found.frames == targets[:, :, None]).to(found.similarity.dtype)  # [B, T, C, Q]
         scores = agrees @ self.coarser_agreement().T + self.similarity_scores(found.similarity[..., None])
         weights = self.exponentiate(scores, found.valid[..., None] & (found.frames < self.codebook_size))
@@ -130,37 +134,37 @@ class Retrieval(nn.Module):
 
     @staticmethod
     def exponentiate(scores: Tensor, valid: Tensor) -> Tensor:
-        """What scores weigh, 0 of what is not `valid`."""
+        """Weights of scores: their exponential, 0 where not `valid`."""
         return scores.clamp_max(MAX_SCORE).masked_fill(~valid, -torch.inf).exp()
 
     def similarity_scores(self, similarity: Tensor) -> Tensor:
-        """What likenesses `[..., 1]` are worth to each level, `[..., Q]`."""
+        """Scores `[..., Q]` of similarities `[..., 1]` for each level."""
         distance = 1 - similarity
         return self.base_score - self.sharpness * distance + self.exact_score * (-distance / EXACT_SCALE).exp()
 
     def coarser_agreement(self) -> Tensor:
-        """What agreement of each coarser code is worth to a level, `[Q, Q]`; 0 for codes that are not coarser."""
+        """Scores `[Q, Q]` of an equal coarser code for each level; 0 for codes that are not coarser."""
         return self.agreement * self.coarser
 
     def key(self, inputs: Tensor) -> Tensor:
-        """Keys `[B, T, d]` of inputs `[B, taps - 1 + T, D]`."""
+        """Keys `[B, T, d]` of embedded inputs `[B, taps - 1 + T, D]`."""
         return nn.functional.normalize(sum_of_taps(inputs, self.taps) @ self.to_key, dim=2)
 
     def hashes(self, keys: Tensor) -> Tensor:
-        """Of keys `[..., d]`, for each table: `[..., tables]`."""
+        """Hashes `[..., tables]` of keys `[..., d]`."""
         return ((keys.detach() @ self.planes > 0).to(keys.dtype) @ self.bits).long()
 
     def _append(self, table: Tensor, inputs: Tensor, state: RetrievalState) -> tuple[Tensor, RetrievalState]:
-        """Keys `[B, T, d]` of what comes after each of `inputs`; and all that there is to retrieve then."""
+        """Queries `[B, T, d]` after each of `inputs`, and the state with the inputs appended."""
         embedded = torch.cat([state.tail, look_up(table.to(self.taps.dtype), inputs).sum(dim=2)], dim=1)
         queries = self.key(embedded)
         keys = torch.cat([state.keys, state.key[:, None], queries[:, :-1]], dim=1)
         frames = torch.cat([state.frames, inputs], dim=1)
         return queries, RetrievalState(keys, frames, queries[:, -1], embedded[:, inputs.shape[1] :])
 
-    def _find(self, queries: Tensor, embedded: RetrievalState) -> Found:
-        """What T queries find in what was heard, of which the last came with the last frame."""
-        keys, frames = embedded.keys, embedded.frames
+    def _find(self, queries: Tensor, state: RetrievalState) -> Found:
+        """Find frames for T queries, of which the last follows the last frame of the state."""
+        keys, frames = state.keys, state.frames
         batch, count = frames.shape[:2]
         positions = torch.arange(count - queries.shape[1], count, device=frames.device)
         index = newest(self.hashes(keys).mT, self.hashes(queries).mT, positions - self.reach)  # [B, tables, T, slots]
@@ -172,12 +176,14 @@ class Retrieval(nn.Module):
 
 
 def newest(hashes: Tensor, queries: Tensor, last_positions: Tensor) -> Tensor:
-    """Places of the last `SLOTS` of `hashes` `[..., N]` that are as those `queries` `[..., T]`, up to the places `last_positions` `[T]`:
-    `[..., T, slots]`, the newest first; below 0 where there are fewer."""
+    """Positions `[..., T, slots]` of the newest `SLOTS` of `hashes` `[..., N]` equal to each of `queries` `[..., T]`.
+
+    Positions after `last_positions` `[T]` are left out. The newest comes first; below 0 where there are fewer.
+    """
     count = hashes.shape[-1]
     ordered = (hashes * count + torch.arange(count, device=hashes.device)).contiguous().sort(dim=-1).values
     first = (queries * count).contiguous()
     last = torch.searchsorted(ordered, torch.where(last_positions >= 0, first + last_positions, first - 1), right=True)
     position = last[..., None] - 1 - torch.arange(SLOTS, device=hashes.device)
-    valid = ordered.gather(-1, position.clamp_min(0).flatten(-2)).view_as(position) - first[..., None]
-    return torch.where(position >= 0, valid, -1)
+    found = ordered.gather(-1, position.clamp_min(0).flatten(-2)).view_as(position) - first[..., None]
+    return torch.where(position >= 0, found, -1)

@@ -1,4 +1,4 @@
-"""Training of a prior with a memory: gates that are to decide, sequences in which something is to be remembered, probes."""
+"""Training of a `MemoryPrior`: polarisation of gates, motif sequences, probes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,12 +19,12 @@ from distill.seeds import Stream, derive_seed
 from distill.training.events import PriorMemoryMetrics
 from distill.training.metrics_log import Line
 
-MOTIFS = 24  # of a sequence that teaches to remember
+MOTIFS = 24  # in a training sequence
 PROBE_STEPS = 1000
 
 
 class MemoryTask(PriorTask):
-    """What the engine trains: as for other priors, and besides what memories need."""
+    """`PriorTask` with polarisation loss, motif sequences, gate statistics, memory probes and ablated validation."""
 
     model: MemoryPrior
     sampler_kind = SpanSampler
@@ -60,10 +60,10 @@ class MemoryTask(PriorTask):
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
         gates, state = self.probed_state
-        figures = gates.figures()
+        statistics = gates.figures()
         if self.memory.fast_fail:
-            stop_if_gates_collapse(step, self.total_steps, figures, log)
-        line = gate_metrics(figures)
+            stop_if_gates_collapse(step, self.total_steps, statistics, log)
+        line = gate_metrics(statistics)
         for layer, block in enumerate(state.blocks):
             line[f"memory/layer_{layer}/values"] = float(block.sums.norm())
             line[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
@@ -82,22 +82,25 @@ class MemoryTask(PriorTask):
         return {**measured, **{f"ablated/{name}": ablated_scores[name] for name in names}}
 
     def _motif_batch(self) -> Batch | None:
-        """For a share of the steps a sequence in which motifs come again from further back than blocks see, of which only that is asked."""
+        """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
+
+        Only the values of recurring motifs are targets.
+        """
         rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, self.step))
         if rng.random() >= self.memory.motif_share:
             return None
-        motif_batch = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
-        frames = torch.from_numpy(motif_batch.frames)
-        begin = torch.full_like(frames[:1], bos_token(self.model.codebook_size))
+        sequence = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
+        frames = torch.from_numpy(sequence.frames)
+        bos_frame = torch.full_like(frames[:1], bos_token(self.model.codebook_size))
         targets = torch.full_like(frames, IGNORED)
-        for start in motif_batch.values:
+        for start in sequence.values:
             targets[start : start + VALUE_FRAMES] = frames[start : start + VALUE_FRAMES]
-        inputs = torch.cat([begin, frames[:-1]])
+        inputs = torch.cat([bos_frame, frames[:-1]])
         return on_device(Batch(inputs[None], targets[None], torch.zeros(1, dtype=torch.int64)), self.fabric)
 
 
 def memory_metrics(step: int, inspected: Mapping[str, float]) -> PriorMemoryMetrics:
-    """What `MemoryTask.inspect` found, as an event."""
+    """The metrics of `MemoryTask.inspect` as an event."""
     gates: dict[str, dict[str, float]] = {}
     for name, value in inspected.items():
         if name.startswith("gates/"):

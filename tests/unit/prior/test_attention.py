@@ -1,4 +1,4 @@
-"""Attention in chunks is attention."""
+"""Chunked attention against a slow version."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from distill.prior.attention import CHUNK, causal_attention
 
 
 def slow_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Position by position."""
+    """Causal attention position by position."""
     rows = []
     for t in range(query.shape[2]):
         scores = torch.einsum("bhd,bhsd->bhs", query[:, :, t], key[:, :, : t + 1]) / query.shape[3] ** 0.5

@@ -1,4 +1,4 @@
-"""Priors: shape, causality by perturbation and by gradient, cache against no cache, equal geometry for equal codewords."""
+"""Priors: shapes, causality by perturbation and by gradient, cache against no cache, codeword geometry."""
 
 import math
 from collections.abc import Callable
@@ -71,13 +71,13 @@ def window(frames: int = CONTEXT, count: int = 2, first: int = 0) -> tuple[Tenso
 
 
 def comes_before(architecture: str, frame: int, level: int) -> Callable[[int, int], bool]:
-    """Whether the code at another place may decide that at (frame, level)."""
+    """Whether the code at (frame, level) may depend on that at another position."""
     if architecture == "delay":
         return lambda f, q: f + q < frame + level
     return lambda f, q: (f, q) < (frame, level)
 
 
-def test_logits_have_one_row_a_token_and_one_column_a_code() -> None:
+def test_logits_have_a_row_a_token_and_a_column_a_code() -> None:
     assert code_prior()(torch.zeros(2, 9, dtype=torch.int64)).shape == (2, 9, 16)
     assert code_prior(num_special_tokens=2)(torch.full((1, 1), 17)).shape == (1, 1, 18)
 
@@ -107,7 +107,7 @@ def test_gradients_do_not_flow_from_the_future_of_tokens() -> None:
 
 @pytest.mark.parametrize("first", [1, 2, 3, 11, 23])
 @pytest.mark.parametrize("stride", [1, 4])
-def test_the_cache_of_tokens_changes_nothing(first: int, stride: int) -> None:
+def test_the_cache_of_tokens_equals_no_cache(first: int, stride: int) -> None:
     model = code_prior()
     tokens = torch.randint(16, (3, 24), generator=torch.Generator().manual_seed(2))
     cache = model.cache(3)
@@ -122,7 +122,7 @@ def test_too_many_tokens_are_refused() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_code_is_guessed_from_those_before_it_by_perturbation(architecture: str) -> None:
+def test_codes_depend_on_earlier_ones_only_by_perturbation(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, positions = window()
     before = model(inputs, targets, positions)
@@ -139,7 +139,7 @@ def test_every_code_is_guessed_from_those_before_it_by_perturbation(architecture
 
 
 @pytest.mark.parametrize("architecture", ["frame", "delay"])
-def test_every_code_is_guessed_from_those_before_it_by_gradient(architecture: str) -> None:
+def test_codes_depend_on_earlier_ones_only_by_gradient(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, positions = window(count=1)
     embedded: list[Tensor] = []
@@ -153,7 +153,7 @@ def test_every_code_is_guessed_from_those_before_it_by_gradient(architecture: st
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("first", [0, 5])
-def test_what_is_ignored_has_no_influence(architecture: str, first: int) -> None:
+def test_ignored_targets_have_no_influence(architecture: str, first: int) -> None:
     model = prior(architecture)
     inputs, targets, positions = window(first=first)
     before = model(inputs, targets, positions)
@@ -164,7 +164,7 @@ def test_what_is_ignored_has_no_influence(architecture: str, first: int) -> None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_sampling_step_by_step_sees_the_logits_of_the_whole(architecture: str) -> None:
+def test_samplers_see_the_logits_of_the_forward_pass(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, positions = window()
     expected = model(inputs, targets, positions)
@@ -183,7 +183,7 @@ def test_sampling_step_by_step_sees_the_logits_of_the_whole(architecture: str) -
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architecture: str) -> None:
+def test_eos_is_predicted_at_the_first_level_only_and_bos_never(architecture: str) -> None:
     logits = prior(architecture)(*window())
     if architecture == "flat":  # a free head: the sampler sees to it
         assert torch.isfinite(logits).all()
@@ -194,7 +194,7 @@ def test_only_the_first_level_ends_a_sound_and_nothing_begins_one_again(architec
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) -> None:
+def test_an_untrained_prior_is_near_uniform(architecture: str) -> None:
     size, codewords = 128, 0 if architecture == "flat" else 16
     sizes = {
         "codebook_size": size,
@@ -212,7 +212,7 @@ def test_before_training_a_prior_hesitates_among_all_codes(architecture: str) ->
 
 
 @pytest.mark.parametrize("architecture", ["frame", "delay"])
-def test_windows_know_their_place(architecture: str) -> None:
+def test_positions_of_windows_matter(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, _ = window(first=3)
     near, far = (model(inputs, targets, torch.full((2,), position)) for position in (3, 90))
@@ -220,8 +220,8 @@ def test_windows_know_their_place(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["frame", "delay"])
-def test_codes_that_sound_alike_are_treated_alike(architecture: str) -> None:
-    """With equal codewords and no free parts two codes are one."""
+def test_equal_codewords_give_equal_logits(architecture: str) -> None:
+    """With equal codewords and no free vectors two codes are one."""
     books = torch.randn(LEVELS, SIZE, 5, generator=torch.Generator().manual_seed(3))
     books[:, 7] = books[:, 4]
     sizes = (CONTEXT, 32, 2, 4, 0.0)
@@ -263,6 +263,6 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
         ({"architecture": "flat", "codeword_size": 5, "num_heads": 4}, "expected codeword_size 0 for flat"),
     ],
 )
-def test_shapes_that_make_no_network_are_refused(changes: dict[str, object], message: str) -> None:
+def test_invalid_shapes_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prior(**{"architecture": "frame", **changes})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Dropout by bytes of randomness is dropout; what is lost of the past is the finer part."""
+"""Dropout by random bytes has the right statistics; history dropout drops finer levels first."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from distill.prior.dropout import Dropout, HistoryDropout
 
 @pytest.mark.parametrize("probability", [0.01, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_features_are_kept_as_often_and_as_independently_as_asked(probability: float, dtype: torch.dtype) -> None:
+def test_features_are_dropped_independently_at_the_given_rate(probability: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     dropped = Dropout(probability).train()(torch.ones(999, 1001, dtype=dtype)) == 0
     assert float(dropped.float().mean()) == pytest.approx(probability, abs=0.004)
@@ -16,7 +16,7 @@ def test_features_are_kept_as_often_and_as_independently_as_asked(probability: f
     assert both == pytest.approx((probability**2, probability**2), abs=0.008)
 
 
-def test_the_mean_stays_and_gradients_go_where_values_do() -> None:
+def test_mean_is_kept_and_gradients_follow_the_mask() -> None:
     torch.manual_seed(0)
     x = torch.ones(1000, 1000, requires_grad=True)
     y = Dropout(0.3).train()(x)
@@ -27,7 +27,7 @@ def test_the_mean_stays_and_gradients_go_where_values_do() -> None:
 
 
 @pytest.mark.parametrize(("probability", "training"), [(0.0, True), (0.5, False)])
-def test_otherwise_nothing_happens(probability: float, training: bool) -> None:
+def test_dropout_is_the_identity_without_training_or_rate(probability: float, training: bool) -> None:
     x = torch.ones(3)
     assert Dropout(probability).train(training)(x) is x
 
@@ -56,6 +56,6 @@ def test_frames_lose_their_finer_levels_but_never_the_first_frame(share: float) 
 
 
 @pytest.mark.parametrize(("share", "training"), [(0.0, True), (0.3, False)])
-def test_otherwise_nothing_is_lost_of_the_past(share: float, training: bool) -> None:
+def test_history_dropout_is_the_identity_without_training_or_rate(share: float, training: bool) -> None:
     x = torch.ones(2, 5, 3, 4)
     assert HistoryDropout(share).train(training)(x) is x

@@ -33,13 +33,13 @@ def test_every_recording_is_held_out_once_and_groups_stay_together() -> None:
 
 
 @pytest.mark.parametrize("folds", [1, 11])
-def test_folds_without_sounds_are_a_sentence(folds: int) -> None:
+def test_impossible_numbers_of_folds_are_refused(folds: int) -> None:
     with pytest.raises(ParamsError, match=f"prior.folds: expected 0 or from 2 to 10, .* found {folds}"):
         fold_data(data(recordings(0, 7), recordings(1, 3)), folds, 0)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(6, 3), (30, 0)])
-def test_folds_say_how_sure_the_figure_is_and_large_corpora_need_none(
+def test_folds_report_a_standard_error_and_are_skipped_for_large_corpora(
     tmp_path: Path, capsys: Any, count: int, expected: int
 ) -> None:
     prior_data = data(recordings(0, count), recordings(1, 3))
@@ -58,4 +58,4 @@ def test_folds_say_how_sure_the_figure_is_and_large_corpora_need_none(
         assert planned_folds(prior_data, config(epochs=2), 0) == []
     else:
         assert figures == {}
-        assert "prior.folds: left out, from 20 recordings on one split says enough" in reported
+        assert "prior.folds: skipped, one split is enough from 20 recordings on" in reported

@@ -1,4 +1,4 @@
-"""The mixture of what the network would say and what was said, against a slow loop."""
+"""Pointer mixture against a slow loop over frames."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ def model_and_inputs(frames: int = 6) -> tuple[PointerMixture, list[torch.Tensor
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     inputs = torch.randint(SIZE, (2, frames, LEVELS))
-    inputs[:, 0] = SIZE  # the begin mark
+    inputs[:, 0] = SIZE  # BOS
     targets = torch.randint(SIZE, (2, frames, LEVELS))
     targets[:, :-1] = inputs[:, 1:]
     logits, hidden = torch.randn(2, frames, LEVELS, SIZE + 2), torch.randn(2, frames, LEVELS, WIDTH)
@@ -32,7 +32,7 @@ def slow_probabilities(
     targets: torch.Tensor,
     index: tuple[int, int, int],
 ) -> list[float]:
-    """Probabilities of one place, frame by frame."""
+    """Probabilities at one position, summed frame by frame."""
     model = copy.deepcopy(model).requires_grad_(False)
     row, position, level = index
     sentinel = float(model.sentinel(hidden[row, position, level])) + float(model.threshold[level])
@@ -51,7 +51,7 @@ def slow_probabilities(
     return [value / sum(total) for value in total]
 
 
-def test_it_is_what_a_slow_loop_makes() -> None:
+def test_mixture_equals_a_slow_loop() -> None:
     model, parts = model_and_inputs()
     found = model(*parts).softmax(dim=-1)
     for row in range(2):
@@ -61,7 +61,7 @@ def test_it_is_what_a_slow_loop_makes() -> None:
                 torch.testing.assert_close(found[row, position, level], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_level_by_level_of_one_frame_it_is_the_same() -> None:
+def test_decoder_equals_the_mixture_level_by_level() -> None:
     model, (logits, hidden, inputs, targets) = model_and_inputs()
     whole = model(logits, hidden, inputs, targets)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_level_by_level_of_one_frame_it_is_the_same() -> None:
             decoder.update(level, targets[:, -1, level])
 
 
-def test_gradients_are_finite_where_probabilities_are_nothing() -> None:
+def test_gradients_are_finite_where_probabilities_vanish() -> None:
     model, (logits, hidden, inputs, targets) = model_and_inputs()
     logits[..., 2] = -1e4
     logits.requires_grad_()
@@ -83,7 +83,7 @@ def test_gradients_are_finite_where_probabilities_are_nothing() -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
-def test_what_is_near_is_the_whole_where_it_reaches_as_far() -> None:
+def test_windowed_mixture_equals_the_whole_one_with_a_wide_window() -> None:
     model, (logits, hidden, inputs, targets) = model_and_inputs(11)
     nothing = torch.zeros_like(logits)
     expected = model(logits, hidden, inputs, targets)
@@ -93,8 +93,8 @@ def test_what_is_near_is_the_whole_where_it_reaches_as_far() -> None:
         torch.testing.assert_close(found, expected)
 
 
-def test_what_is_near_is_what_a_window_of_the_last_frames_holds() -> None:
-    """Frame by frame: all but the last frames before it are marks, which nobody recalls."""
+def test_windowed_mixture_copies_from_the_last_frames_only() -> None:
+    """Frame by frame, with BOS for all frames beyond the window, since special tokens are never copied."""
     model, (logits, hidden, inputs, targets) = model_and_inputs(13)
     reach, retrieved = 4, torch.rand(logits.shape)
     for cut in (0, 3, 9):
@@ -109,7 +109,7 @@ def test_what_is_near_is_what_a_window_of_the_last_frames_holds() -> None:
         )
         for position in range(cut, 13):
             window = inputs.clone()
-            window[:, : max(0, position - reach)] = SIZE  # the frame before the oldest is still known
+            window[:, : max(0, position - reach)] = SIZE  # the frame before the oldest still counts
             single = model.forward_candidates(
                 logits[:, position : position + 1],
                 hidden[:, position : position + 1],
@@ -121,7 +121,7 @@ def test_what_is_near_is_what_a_window_of_the_last_frames_holds() -> None:
             torch.testing.assert_close(found[:, position - cut], single[:, 0])
 
 
-def test_what_codes_weigh_besides_is_added() -> None:
+def test_retrieval_weights_are_added() -> None:
     model, (logits, hidden, inputs, targets) = model_and_inputs(5)
     retrieved = torch.zeros_like(logits)
     before = model.forward_windowed(logits, hidden, inputs, targets, inputs[:, :0], 5, retrieved).exp()

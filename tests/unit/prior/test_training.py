@@ -1,4 +1,4 @@
-"""Prior training: it learns what can be learnt, and its held-out figures are what a slow loop gets."""
+"""Prior training: it learns a pattern, and its held-out metrics equal a slow loop."""
 
 import math
 import threading
@@ -30,7 +30,7 @@ ARCHITECTURES = ("frame", "delay", "flat", "memory")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_learns_a_pattern_and_reports_what_the_design_names(architecture: str) -> None:
+def test_a_pattern_is_learnt_and_events_are_reported(architecture: str) -> None:
     events: list[Any] = []
     prior_data = data(recordings(0, 40), recordings(1, 5))
     training = fit_prior(prior_data, config(architecture=architecture), 0, FABRIC, callback=events.append)
@@ -49,8 +49,8 @@ def test_it_learns_a_pattern_and_reports_what_the_design_names(architecture: str
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_held_out_figures_are_those_of_a_slow_loop(architecture: str) -> None:
-    """Code by code, each from the frames of its window alone: the others are not there at all."""
+def test_held_out_metrics_equal_a_slow_loop(architecture: str) -> None:
+    """Code by code, each from the frames of its window alone."""
     held_out, context = recordings(1, 5), 7
     settings = config(architecture=architecture, epochs=2, context_seconds=context / 10)
     training = fit_prior(data(recordings(0, 8), held_out), settings, 0, FABRIC)
@@ -92,8 +92,8 @@ def test_two_trainings_give_the_same_weights() -> None:
     assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
 
 
-def test_the_best_epoch_is_what_a_model_that_overfits_ends_with() -> None:
-    """Noise can only be learnt by heart: held-out loss turns, and the weights of its lowest point are what is kept."""
+def test_an_overfitting_training_keeps_its_best_epoch() -> None:
+    """Noise can only be memorised: held-out loss rises again, and the weights of its minimum are kept."""
     prior_data = data(noise(0, 6), noise(1, 6))
     training = fit_prior(prior_data, config(epochs=60, learning_rate=5e-3, patience=0), 0, FABRIC)
     losses = [row["val_loss"] for row in training.result.history]
@@ -129,7 +129,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     killed_and_resumed(prior_data, settings, CheckpointStore(tmp_path / "run"), kill_at)
 
 
-def test_an_epoch_by_hand_lowers_the_loss() -> None:
+def test_train_prior_epoch_lowers_the_loss() -> None:
     prior_data = data(recordings(0, 12), recordings(1, 5))
     training = fit_prior(prior_data, config(epochs=1), 0, FABRIC)
     sampler = WindowSampler(prior_data.train, SIZE, LEVELS, training.model.context_frames, 4, 0)
@@ -138,7 +138,7 @@ def test_an_epoch_by_hand_lowers_the_loss() -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_every_view_is_learnt_from_and_held_out_ones_have_one() -> None:
+def test_an_epoch_takes_one_view_of_each_recording() -> None:
     views = [[np.full((5, LEVELS), number * 3 + view) for view in range(3)] for number in range(4)]
     sampler = WindowSampler(views, SIZE, LEVELS, 10, 2, 0)
     seen = {
@@ -149,7 +149,7 @@ def test_every_view_is_learnt_from_and_held_out_ones_have_one() -> None:
     assert all([code // 3 for code in epoch] == [0, 1, 2, 3] for epoch in seen)  # one view of each recording an epoch
 
 
-def test_an_epoch_is_a_function_of_seed_and_number_and_can_be_entered_anywhere() -> None:
+def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:
     prior_data = [[codes] for codes in recordings(0, 12)]
 
     def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
@@ -162,7 +162,7 @@ def test_an_epoch_is_a_function_of_seed_and_number_and_can_be_entered_anywhere()
     assert len(order(sampler, 4)) == sampler.batches_per_epoch
 
 
-def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
+def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     prior_data = [[codes] * 2 for codes in recordings(0, 40)]
     labels = [number % 3 for number in range(40)]
 
@@ -180,7 +180,7 @@ def test_windows_carry_labels_and_lose_some_by_seed_and_epoch() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str) -> None:
+def test_labels_condition_samples(architecture: str) -> None:
     """Label 1 counts up, label 2 down, and nothing else says which."""
     up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
     some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
@@ -201,7 +201,7 @@ def test_a_label_decides_what_is_drawn_and_none_leaves_it_open(architecture: str
     assert share_up(1, 3.0) >= share_up(1) - 0.05
 
 
-def test_the_past_is_thinned_only_where_labels_can_say_more() -> None:
+def test_history_dropout_needs_labels() -> None:
     some = data(noise(0, 4, frames=10), noise(1, 2, frames=10))
     settings = config(architecture="frame", epochs=1, history_dropout=0.25)
     labels = {"train_labels": [1, 1, 2, 2], "held_out_labels": [1, 2], "labels": ["a", "b"]}
@@ -212,14 +212,14 @@ def test_the_past_is_thinned_only_where_labels_can_say_more() -> None:
     assert shares == [0, 0.25]
 
 
-def test_codes_in_memory_take_two_bytes_each_whatever_the_windows() -> None:
+def test_codes_take_two_bytes_each_for_any_window() -> None:
     prior_data = [[codes] for codes in noise(0, 20, frames=500)]
     for context in (4, 100):
         sampler = WindowSampler(prior_data, SIZE, LEVELS, context, 8, 0)
         assert sampler.sequences.frames.nbytes == 2 * LEVELS * (20 * 500 + 2 * 20)
 
 
-def test_the_warning_tells_copies_from_memory() -> None:
+def test_the_memorisation_warning_names_near_duplicates() -> None:
     events: list[Any] = []
     train = noise(0, 6, frames=20)
     fit_prior(data(train, train[:4]), config(epochs=60, learning_rate=5e-3), 0, FABRIC, callback=events.append)
@@ -234,8 +234,8 @@ def test_the_warning_tells_copies_from_memory() -> None:
         assert "Few held-out recordings (0 of 3)" in last.memorization_message
 
 
-def test_geometry_is_what_codes_share() -> None:
-    """Codes that training never shows are foreseen when their codewords are near those it shows."""
+def test_codeword_geometry_generalises_to_unseen_codes() -> None:
+    """Codes that never occur in training are predicted when their codewords are near those that do."""
     rng = np.random.default_rng(0)
     train = [2 * rng.integers(0, SIZE // 2, (1, 1)).repeat(14, 0).repeat(LEVELS, 1) for _ in range(40)]
     held_out = [codes + 1 for codes in train[:10]]

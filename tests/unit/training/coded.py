@@ -27,7 +27,7 @@ def config(**changes: Any) -> PriorConfig:
 
 
 def recordings(seed: int, count: int) -> list[np.ndarray]:
-    """Counting up from a random start, the second level a function of the first: all but the start is predictable."""
+    """Recordings that count up from a random start; the second level is a function of the first."""
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(count):

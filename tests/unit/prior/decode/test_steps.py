@@ -1,4 +1,4 @@
-"""Decoding one position at a time: the same values as with many, in other calls."""
+"""Single-position forward passes against those of many positions."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from distill.prior.transformer import KeyValueCache, Transformer
 @pytest.mark.parametrize("rows", [1, 2, 11, 12, 15, 16, 40])
 @pytest.mark.parametrize("sizes", [(8, 6), (7, 6), (1, 3), (130, 64)])
 @pytest.mark.parametrize("rotate", [False, True])
-def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int], rotate: bool) -> None:
+def test_fast_linear_equals_a_linear_layer(rows: int, sizes: tuple[int, int], rotate: bool) -> None:
     torch.manual_seed(rows)
     layer, x = torch.nn.Linear(sizes[1], sizes[0]), torch.randn(rows, sizes[1])
     if rotate:
@@ -22,7 +22,7 @@ def test_products_are_those_of_a_linear_layer(rows: int, sizes: tuple[int, int],
         torch.testing.assert_close(FastLinear(layer.weight)(x), layer(x) - layer.bias)
 
 
-def test_places_are_made_many_at_once_and_are_what_was_asked_for() -> None:
+def test_lookahead_computes_many_positions_at_once() -> None:
     made: list[int] = []
 
     def make(first: int, count: int) -> torch.Tensor:
@@ -37,7 +37,7 @@ def test_places_are_made_many_at_once_and_are_what_was_asked_for() -> None:
 
 @pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_steps_know_what_the_whole_knows(rotary: bool, batch: int) -> None:
+def test_single_steps_equal_the_whole_sequence(rotary: bool, batch: int) -> None:
     torch.manual_seed(0)
     stack = Transformer(32, 2, 4, 0.1, rotary=rotary).eval()
     x, start, prefilled = torch.randn(batch, 9, 32), 5, 4

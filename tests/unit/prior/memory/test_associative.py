@@ -1,4 +1,4 @@
-"""Memories chunk by chunk are those that are written and read position by position."""
+"""The chunkwise memory against writes and reads position by position."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ Run = Callable[..., tuple[Tensor, Tensor]]
 
 
 def compare(fast: Run, slow: Run, parts: list[Tensor], towards: Tensor, tolerance: float) -> None:
-    """Values and gradients, of what is read and of what is left."""
+    """Compare values and gradients of both outputs."""
     results = []
     for run in (fast, slow):
         given_ = [part.clone().requires_grad_() for part in parts]
@@ -65,7 +65,7 @@ def parts_of(length: int, degree: int, dtype: torch.dtype) -> list[Tensor]:
 @pytest.mark.parametrize("degree", [1, 2])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_in_chunks_as_position_by_position(length: int, degree: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_chunks_equal_position_by_position(length: int, degree: int, dtype: torch.dtype, tolerance: float) -> None:
     parts = parts_of(length, degree, dtype)
     towards = torch.randn(2, 2, length, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
     for chunk in CHUNKS:
@@ -79,7 +79,7 @@ def test_in_chunks_as_position_by_position(length: int, degree: int, dtype: torc
 
 
 @pytest.mark.parametrize("cut", [1, 8, 37])
-def test_the_state_is_all_there_is_to_know(cut: int) -> None:
+def test_a_sequence_continues_from_its_state(cut: int) -> None:
     query, key, value, sums = parts_of(50, 2, torch.float64)
     read, after = associate(query, key, value, sums, 8, 2)
     first, between = associate(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], sums, 8, 2)
@@ -89,7 +89,7 @@ def test_the_state_is_all_there_is_to_know(cut: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(16, 0.05), (32, 0.04)])
-def test_what_can_be_told_apart_follows_the_formula(size: int, tolerance: float) -> None:
+def test_retrieval_cosine_follows_the_formula(size: int, tolerance: float) -> None:
     """The cosine of one value of a hundred and one: (1 + 3 n / (d (d + 2))) ** -1/2 with features of degree 2."""
     generator, count = torch.Generator().manual_seed(0), 100
     cosines = []
@@ -103,7 +103,7 @@ def test_what_can_be_told_apart_follows_the_formula(size: int, tolerance: float)
     assert abs(sum(cosines) / len(cosines) - expected) < tolerance
 
 
-def test_taps_are_a_causal_convolution() -> None:
+def test_sum_of_taps_is_a_causal_convolution() -> None:
     inputs, taps = torch.randn(2, 9, 3), torch.randn(4, 3)
     expected = torch.stack([(inputs[:, position : position + 4] * taps).sum(dim=1) for position in range(6)], dim=1)
     torch.testing.assert_close(sum_of_taps(inputs, taps), expected)

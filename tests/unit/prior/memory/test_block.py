@@ -1,4 +1,4 @@
-"""Memory beside a window: sums at shard boundaries, gradients that stop there, recurrence, constant state."""
+"""Blocks with a memory: resets and gradients at shard boundaries, equality with the recurrence, constant state."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def test_persistent_sums_are_those_of_the_keys() -> None:
     assert memory.keys.shape == (2, 64, 8)
 
 
-def test_a_shard_begins_with_both_sums() -> None:
+def test_shards_begin_with_the_persistent_sums() -> None:
     memory = persistent()
     projection = QKProjection(memory)
     for shard in range(3):
@@ -51,7 +51,7 @@ def test_a_shard_begins_with_both_sums() -> None:
         projection.reset_at_shard_boundary()
 
 
-def test_update_and_project_are_run_position_by_position() -> None:
+def test_projection_equals_update_and_project_position_by_position() -> None:
     memory = persistent()
     together, alone = QKProjection(memory), QKProjection(memory)
     query, key = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2)
@@ -70,7 +70,7 @@ def test_nothing_is_divided_by_zero() -> None:
     assert projection.project(unit(1, 2, 8)).abs().max() == 0
 
 
-def test_values_are_read_position_by_position() -> None:
+def test_value_memory_equals_update_and_read_position_by_position() -> None:
     start = torch.zeros(1, 2, 36, 3, dtype=torch.float64)
     together, alone = ValueMemory(start, 1), ValueMemory(start, 1)
     query, key, value = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2), unit(1, 2, 20, 3, seed=3)
@@ -83,7 +83,7 @@ def test_values_are_read_position_by_position() -> None:
 
 
 def in_shards(keys: list[Tensor], values: list[Tensor], memory: PersistentMemory) -> list[Tensor]:
-    """What is read of both memories, shard by shard; of two heads the first is carried."""
+    """Outputs of both memories shard by shard; of two heads the first is carried."""
     projection, value_memory = QKProjection(memory), ValueMemory(torch.zeros(1, 2, 36, 3, dtype=torch.float64), 1)
     read = []
     for number, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -110,7 +110,7 @@ def test_no_gradient_crosses_a_shard_boundary() -> None:
     assert (memory.keys.grad != 0).all()
 
 
-def test_what_is_carried_is_heard_in_the_next_shard_and_what_is_not_is_not() -> None:
+def test_only_carried_heads_reach_the_next_shard() -> None:
     memory = persistent()
     keys, values = ([unit(1, 2, SHARD, size, seed=size + number) for number in range(2)] for size in (8, 3))
     before = in_shards(keys, values, memory)[1].detach()
@@ -146,7 +146,7 @@ LONG = 2 * SHARD + 9
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_chunks_change_nothing(dtype: torch.dtype, tolerance: float) -> None:
+def test_chunk_size_changes_nothing(dtype: torch.dtype, tolerance: float) -> None:
     x = torch.randn(2, LONG, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     expected = run(stack(SIZE._replace(chunk_size=1), dtype), x).detach()
     for chunk in (8, 16, 32, 64, 128, 256):
@@ -155,7 +155,7 @@ def test_chunks_change_nothing(dtype: torch.dtype, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, SHARD - 1, SHARD, SHARD + 1, 2 * SHARD])
-def test_a_sequence_in_parts_is_the_whole(cut: int) -> None:
+def test_a_sequence_in_parts_equals_the_whole(cut: int) -> None:
     x = torch.randn(1, LONG, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     model = stack()
     torch.testing.assert_close(run(model, x, (cut,)), run(model, x))
@@ -163,7 +163,7 @@ def test_a_sequence_in_parts_is_the_whole(cut: int) -> None:
 
 @pytest.mark.parametrize("first", [0, 1, SHARD - 1, SHARD, SHARD + 1, LONG - 1])
 @torch.no_grad()
-def test_one_position_after_another_is_the_whole(first: int) -> None:
+def test_the_decoder_equals_the_whole_position_by_position(first: int) -> None:
     x = torch.randn(2, LONG, WIDTH, generator=torch.Generator().manual_seed(1))
     model = stack(dtype=torch.float32)
     expected = run(model, x)
@@ -182,7 +182,7 @@ def test_one_position_after_another_is_the_whole(first: int) -> None:
     assert decoder.bytes == sizes.pop() // 2
 
 
-def test_what_comes_later_has_no_influence_and_what_was_long_ago_has() -> None:
+def test_later_positions_have_no_influence_and_distant_ones_have() -> None:
     x = torch.randn(1, LONG, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     model = stack()
     changed = x.clone()
@@ -209,14 +209,14 @@ def test_the_state_does_not_grow() -> None:
     assert len(set(sizes)) == 1
 
 
-def test_shards_begin_where_they_do_however_a_sequence_is_cut() -> None:
+def test_shard_boundaries_do_not_depend_on_cuts() -> None:
     assert shards(0, 0, 4) == []
     assert shards(0, 10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
     assert shards(3, 6, 4) == [slice(0, 1), slice(1, 5), slice(5, 6)]
     assert shards(4, 4, 4) == [slice(0, 4)]
 
 
-def test_rows_of_a_state_go_on_alone() -> None:
+def test_rows_of_a_state_continue_alone() -> None:
     model = stack()
     x = torch.randn(3, 12, WIDTH, dtype=torch.float64)
     state = model.run(x[:, :7], model.initial_state(3))[1]
@@ -225,6 +225,6 @@ def test_rows_of_a_state_go_on_alone() -> None:
     torch.testing.assert_close(model.run(x[rows, 7:], alone)[0], model.run(x[:, 7:], state)[0][rows])
 
 
-def test_heads_must_fit() -> None:
+def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="hidden_size 10 is no multiple of num_heads 4"):
         MemoryStack(10, 1, 4, 0.0, SIZE)

@@ -1,4 +1,4 @@
-"""What polarisation weighs, and when training gives up on gates."""
+"""Weight of the polarisation loss, and early failure where gates collapse."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def line(step: int, std: float) -> Line:
     return {"step": step, **gate_metrics(figures(std))}
 
 
-def test_the_weight_stays_and_then_falls_to_a_hundredth() -> None:
+def test_the_weight_is_constant_and_then_decays_to_a_hundredth() -> None:
     memory = MemoryParams(polarisation=2.0, polarisation_warmup=0.1)
     weights = [polarisation_weight(step, 1000, memory) for step in range(1001)]
     assert weights[:101] == [2.0] * 101
@@ -29,17 +29,17 @@ def test_the_weight_stays_and_then_falls_to_a_hundredth() -> None:
     assert polarisation_weight(5, 10, MemoryParams(polarisation_warmup=1.0)) == MemoryParams().polarisation
 
 
-def test_dead_gates_end_training_after_a_hundred_steps() -> None:
+def test_collapsed_gates_stop_training_after_a_hundred_steps() -> None:
     stop_if_gates_collapse(50, 1000, figures(0.005), [])
     with pytest.raises(
-        DistillError, match=r"step 100: expected gates .* differ by 0.01 at least, found .* 0.0050; the mem"
+        DistillError, match=r"step 100: expected gates .* deviation of at least 0.01, found 0.0050; the mem"
     ):
         stop_if_gates_collapse(100, 1000, figures(0.005), [])
     with pytest.raises(DistillError, match=r"set prior\.architecture: frame, or prior\.memory\.fast_fail: false"):
         stop_if_gates_collapse(10, 100, figures(0.005), [])  # a tenth as long
 
 
-def test_gates_that_neither_spread_nor_decide_end_it_after_five_hundred() -> None:
+def test_gates_that_neither_vary_nor_polarise_stop_it_after_five_hundred() -> None:
     log = [line(50, 0.4), line(100, 0.1), line(150, 0.4)]
     stop_if_gates_collapse(450, 1000, figures(0.1), log)
     with pytest.raises(DistillError, match=r"found a variance of 0.0144 after 0.0100 and 0% of them polarised"):
@@ -47,10 +47,10 @@ def test_gates_that_neither_spread_nor_decide_end_it_after_five_hundred() -> Non
     stop_if_gates_collapse(500, 1000, figures(0.123), log)  # half as much again
 
 
-def test_gates_that_decided_early_are_welcome() -> None:
-    """Their variance was near its bound at the first look: it cannot grow by half."""
+def test_gates_that_polarised_early_pass() -> None:
+    """Their variance was near its bound at the first check: it cannot grow by half."""
     stop_if_gates_collapse(500, 1000, figures(0.45, polarised=0.8), [line(100, 0.45)])
 
 
-def test_without_a_first_look_there_is_nothing_to_compare_with() -> None:
+def test_without_a_first_check_the_second_passes() -> None:
     stop_if_gates_collapse(500, 1000, figures(0.1), [{"step": 100, "loss": 1.0}])

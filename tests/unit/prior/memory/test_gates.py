@@ -1,4 +1,4 @@
-"""Figures of gates, whole and in parts."""
+"""Statistics of gates, whole and merged from parts."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from distill.prior.memory.gates import Gates
 
 
-def test_figures_are_those_of_the_gates() -> None:
+def test_statistics_equal_those_of_the_gates() -> None:
     torch.manual_seed(0)
     gates = torch.rand(2, 3, 20, 4)
     gates[1] = gates[1] * 0.05 + 0.93
@@ -20,7 +20,7 @@ def test_figures_are_those_of_the_gates() -> None:
     assert second.variance == pytest.approx(second.std**2)
 
 
-def test_parts_together_are_the_whole() -> None:
+def test_merged_parts_equal_the_whole() -> None:
     gates = torch.rand(2, 3, 20, 4)
     parts = Gates.of(gates[:, :, :7]).merge(Gates.of(gates[:, :, 7:]))
     for found, expected in zip(parts, Gates.of(gates), strict=True):

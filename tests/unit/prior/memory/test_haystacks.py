@@ -1,4 +1,4 @@
-"""Sequences in which something must be remembered: what is where, and that lessons and probes share nothing."""
+"""Motif sequences and haystacks: positions of motifs, and no overlap between training and probes."""
 
 import numpy as np
 
@@ -31,12 +31,12 @@ def test_motifs_are_made_of_codes_that_are_used() -> None:
     assert set(motifs[:, 1, 0] % 2) == {0, 1}
 
 
-def test_lessons_and_probes_share_no_motif() -> None:
-    lessons, probes = (source().motifs(np.random.default_rng(1), 500, parity) for parity in (0, 1))
-    assert not {motif.tobytes() for motif in lessons} & {motif.tobytes() for motif in probes}
+def test_training_and_probes_share_no_motif() -> None:
+    training, probes = (source().motifs(np.random.default_rng(1), 500, parity) for parity in (0, 1))
+    assert not {motif.tobytes() for motif in training} & {motif.tobytes() for motif in probes}
 
 
-def test_stretches_are_real_frames_of_any_length() -> None:
+def test_excerpts_are_real_frames_of_any_length() -> None:
     frame_source = source()
     excerpt = frame_source.excerpt(np.random.default_rng(2), 20)
     assert excerpt.shape == (20, LEVELS)
@@ -47,7 +47,7 @@ def test_stretches_are_real_frames_of_any_length() -> None:
         assert any(positions_of(excerpt, recording) for recording in long)
 
 
-def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_distance() -> None:
+def test_every_motif_recurs_beyond_the_distance() -> None:
     sequence = motif_sequence(np.random.default_rng(4), source(), 6, 50)
     assert len(sequence.values) == 6
     for position in sequence.values:
@@ -59,12 +59,12 @@ def test_in_a_recital_every_value_comes_again_after_its_key_and_not_before_the_d
     assert sequence.frames.max() < SIZE
 
 
-def test_recitals_are_equally_long() -> None:
+def test_motif_sequences_have_one_length() -> None:
     rng = np.random.default_rng(6)
     assert len({len(motif_sequence(rng, source(), 6, 50).frames) for _ in range(20)}) == 1
 
 
-def test_a_haystack_holds_its_motifs_and_none_of_the_absent() -> None:
+def test_a_haystack_holds_its_motifs_and_no_absent_ones() -> None:
     stack = haystack(np.random.default_rng(5), source(), 11, 40)
     positions = [positions_of(motif, stack.frames) for motif in stack.motifs]
     assert [len(found) for found in positions] == [1] * 11

@@ -1,4 +1,4 @@
-"""Frames that followed the like of what is heard, against a search through all of them."""
+"""Retrieval of frames after similar contexts, against a search through all of them."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
     return torch.randint(SIZE, (batch, count, LEVELS), generator=torch.Generator().manual_seed(seed))
 
 
-def test_what_came_after_the_same_frames_is_retrieved_and_nothing_before_it_came() -> None:
+def test_a_repeated_context_retrieves_what_followed() -> None:
     model, inputs = retrieval(), frames(30)
     twice = torch.cat([inputs, inputs, inputs[:, :1]], dim=1)
     weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
@@ -38,7 +38,7 @@ def test_what_came_after_the_same_frames_is_retrieved_and_nothing_before_it_came
 
 
 def by_search(model: Retrieval, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Position after position and table after table, as the docstring says it."""
+    """Weights by a search, position by position and table by table."""
     key_table = table(model)
     embedded = sum(key_table[level][inputs[0, :, level]] for level in range(LEVELS))
     padded = torch.cat([embedded.new_zeros(3, WIDTH), embedded])
@@ -69,9 +69,7 @@ def by_search(model: Retrieval, inputs: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("capacity", [module.CAPACITY, 20])
 @pytest.mark.parametrize("cut", [1, 7, 25])
-def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
-    cut: int, capacity: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retrieval_equals_a_search_for_any_cut(cut: int, capacity: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CAPACITY", capacity)
     monkeypatch.setattr(module, "BITS", 3)
     monkeypatch.setattr(module, "SLOTS", 2)
@@ -90,7 +88,7 @@ def test_it_is_what_a_search_finds_however_a_sequence_is_cut(
 
 
 @pytest.mark.parametrize("first", [0, 1, 5, 6, 7, 30])
-def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_equals_retrieval_frame_by_frame(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for where in (module, decoder_module):
         monkeypatch.setattr(where, "CAPACITY", 20)
         monkeypatch.setattr(where, "BITS", 3)
@@ -114,7 +112,7 @@ def test_frame_after_frame_it_says_the_same(first: int, monkeypatch: pytest.Monk
         assert decoder.bytes == size // 3
 
 
-def test_choices_weigh_what_they_would_have_weighed() -> None:
+def test_candidates_have_the_weights_of_targets() -> None:
     model, inputs = retrieval(), frames(40)
     key_table, candidates = table(model), frames(4, seed=9)
     state = model.update(key_table, inputs[:, :-1], model.initial_state(1))
@@ -124,7 +122,7 @@ def test_choices_weigh_what_they_would_have_weighed() -> None:
         torch.testing.assert_close(found[:, number], alone[:, 0])
 
 
-def test_keys_learn_within_a_shard_and_not_from_the_one_before() -> None:
+def test_keys_have_gradients_within_a_shard_only() -> None:
     model, inputs = retrieval(), frames(30)
     twice = torch.cat([inputs, inputs], dim=1)
     weights, state = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
@@ -135,7 +133,7 @@ def test_keys_learn_within_a_shard_and_not_from_the_one_before() -> None:
     assert not any(part.requires_grad for part in state.constant())
 
 
-def test_newest_are_the_last_of_a_hash() -> None:
+def test_newest_finds_the_last_positions_of_a_hash() -> None:
     hashes = torch.tensor([[3, 1, 3, 3, 1, 3, 3]])
     found = newest(hashes, torch.tensor([[3, 1, 2, 3, 3]]), torch.tensor([6, 6, 6, 2, -1]))
     assert found.clamp_min(-1)[0].tolist() == [
@@ -147,7 +145,7 @@ def test_newest_are_the_last_of_a_hash() -> None:
     ]
 
 
-def test_ablated_it_adds_nothing_and_goes_on_writing() -> None:
+def test_ablated_retrieval_adds_nothing_and_still_updates() -> None:
     model, inputs = retrieval(), frames(40)
     model.ablated = True
     weights, state = model.run(table(model), inputs[:, :-1], inputs[:, 1:], model.initial_state(1))

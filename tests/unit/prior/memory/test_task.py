@@ -1,4 +1,4 @@
-"""A prior with a memory through the one engine: what it learns, reports, resumes and gives up."""
+"""Training of a `MemoryPrior`: learning, reports, resume and early failure."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -23,8 +23,8 @@ from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
 
 
-def returning(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
-    """Recordings of a phrase of random codes of their own, again and again: to foresee it takes a memory of one phrase."""
+def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
+    """Recordings that each repeat a random phrase: to predict it takes a memory of one phrase."""
     rng = np.random.default_rng(seed)
     return [np.tile(rng.integers(0, SIZE, (phrase, 2)), (rounds, 1)) for _ in range(count)]
 
@@ -35,8 +35,8 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
     return config(**{"architecture": "memory", "context_seconds": 0.4, "memory": wanted, **changes})
 
 
-def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone() -> None:
-    prior_data = data(returning(0, 16), returning(1, 4))
+def test_only_the_memory_predicts_repetitions_beyond_the_window() -> None:
+    prior_data = data(repeating(0, 16), repeating(1, 4))
     events: list[Any] = []
     training = fit_prior(prior_data, settings(epochs=4), 0, FABRIC, callback=events.append)
     plain = fit_prior(prior_data, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
@@ -58,9 +58,9 @@ def test_what_returns_from_beyond_the_window_is_foreseen_with_the_memory_alone()
     assert all(float(line["memory/layer_0/keys"]) > 0 for line in looks)
 
 
-def test_probes_are_reported_and_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_are_reported_and_change_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WATCH_STEPS", 8)
-    prior_data, events = data(returning(0, 8), returning(1, 3)), []
+    prior_data, events = data(repeating(0, 8), repeating(1, 3)), []
     without = fit_prior(prior_data, settings(epochs=1), 0, FABRIC)
     monkeypatch.setattr(memory_task, "PROBE_STEPS", 8)
     probed = fit_prior(prior_data, settings(epochs=1), 0, FABRIC, callback=events.append)
@@ -77,9 +77,7 @@ def probes(**changes: float) -> Probes:
     return Probes(**{**dict.fromkeys((part.name for part in fields(Probes)), 0.0), **needles, "chance": 0.1, **changes})
 
 
-def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_no_more_than_the_commonest_code() -> (
-    None
-):
+def test_probes_pass_where_needles_are_retrieved_and_controls_are_at_chance() -> None:
     assert probes().passed
     assert probes(top1_ablated=0.15).passed
     missed = {
@@ -93,13 +91,13 @@ def test_probes_pass_where_needles_are_found_and_whoever_remembers_nothing_says_
     assert not any(probes(**{name: value}).passed for name, value in missed.items())
 
 
-def test_of_several_probes_the_worst_counts_and_of_ablated_ones_the_mean() -> None:
+def test_the_worst_probe_counts_but_the_mean_of_ablated_ones() -> None:
     worst = Probes.worst([probes(), probes(ranked=0.8, top1_absent=0.1, top1_ablated=0.2)])
     assert worst == probes(ranked=0.8, top1_absent=0.1, top1_ablated=0.1)
 
 
-def test_a_probe_restores_mode_and_randomness() -> None:
-    prior_data = data(returning(0, 8), returning(1, 3))
+def test_a_probe_restores_mode_and_random_states() -> None:
+    prior_data = data(repeating(0, 8), repeating(1, 3))
     model = fit_prior(prior_data, settings(epochs=1), 0, FABRIC).model
     assert isinstance(model, MemoryPrior)
     model.train()
@@ -119,30 +117,28 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
     monkeypatch.setattr(engine, "WATCH_STEPS", 3)
-    prior_data = data(returning(0, 8), returning(1, 3))
+    prior_data = data(repeating(0, 8), repeating(1, 3))
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
     killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 8)
 
 
-def test_dead_gates_end_training_with_a_sentence_and_the_way_there_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_collapsed_gates_stop_training_and_keep_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WATCH_STEPS", 2)
-    monkeypatch.setattr("distill.prior.memory.gate_schedule.MIN_STD", 0.9)  # no gates differ by so much
+    monkeypatch.setattr("distill.prior.memory.gate_schedule.MIN_STD", 0.9)  # no gates vary as much
     store = CheckpointStore(tmp_path / "run")
-    prior_data = data(returning(0, 8), returning(1, 3))
-    with pytest.raises(DistillError, match="expected gates of the memory that differ by"):
+    prior_data = data(repeating(0, 8), repeating(1, 3))
+    with pytest.raises(DistillError, match="expected gates of the memory that differ, with a standard deviation"):
         fit_prior(prior_data, settings(epochs=3, memory={"fast_fail": True}), 0, FABRIC, store)
     assert store.newest() is not None
 
 
-def test_a_window_that_is_long_beside_the_shards_is_a_sentence() -> None:
+def test_a_context_too_long_for_the_shards_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"prior.context_seconds: expected at most 0.8 for .*64 frames\), found 0.9"):
-        fit_prior(data(returning(0, 4), returning(1, 2)), settings(context_seconds=0.9), 0, FABRIC)
+        fit_prior(data(repeating(0, 4), repeating(1, 2)), settings(context_seconds=0.9), 0, FABRIC)
 
 
 def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
-    recordings = [[codes] for codes in [*returning(0, 9), *returning(1, 3, 3, 1), *returning(2, 1, 50, 9)]]
+    recordings = [[codes] for codes in [*repeating(0, 9), *repeating(1, 3, 3, 1), *repeating(2, 1, 50, 9)]]
     sampler = SpanSampler(recordings, SIZE, 2, 4, 8, 0, span_frames=100)
     for epoch in range(6):
         batches = list(sampler.batches(epoch, 0))
@@ -156,7 +152,7 @@ def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
 
 def test_batches_have_few_shapes() -> None:
     lengths = np.random.default_rng(3).integers(200, 900, 40)
-    recordings = [[codes] for length in lengths for codes in returning(int(length), 1, int(length), 1)]
+    recordings = [[codes] for length in lengths for codes in repeating(int(length), 1, int(length), 1)]
     sampler = SpanSampler(recordings, SIZE, 2, 20, 64, 0, span_frames=1000)
     shapes = {tuple(batch.inputs.shape[:2]) for epoch in range(20) for batch in sampler.batches(epoch, 0)}
     assert len(shapes) < 30
@@ -164,8 +160,8 @@ def test_batches_have_few_shapes() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_and_uneven_recordings_have_a_whole_plan_in_every_epoch(count: int) -> None:
-    recordings = [[codes] for codes in [*returning(0, 1, 50, 9), *returning(1, 2, 5, 1)][:count]]
+def test_few_and_uneven_recordings_fill_every_epoch(count: int) -> None:
+    recordings = [[codes] for codes in [*repeating(0, 1, 50, 9), *repeating(1, 2, 5, 1)][:count]]
     sampler = SpanSampler(recordings, SIZE, 2, 4, 1, 0, span_frames=100)
     for epoch in range(6):
         batches = list(sampler.batches(epoch, 0))
@@ -173,8 +169,8 @@ def test_few_and_uneven_recordings_have_a_whole_plan_in_every_epoch(count: int) 
         assert all(len(batch.inputs) for batch in batches)
 
 
-def test_short_recordings_have_windows_alone() -> None:
-    sampler = SpanSampler([[codes] for codes in returning(0, 5, 2, 1)], SIZE, 2, 4, 2, 0, span_frames=100)
+def test_short_recordings_have_windows_only() -> None:
+    sampler = SpanSampler([[codes] for codes in repeating(0, 5, 2, 1)], SIZE, 2, 4, 2, 0, span_frames=100)
     assert sampler.span_batches == 0
     assert len(list(sampler.batches(0, 0))) == sampler.batches_per_epoch
 
@@ -188,7 +184,7 @@ def test_batches_are_even_and_whole() -> None:
     assert [sum(map(len, batch)) for batch in even_batches(windows, 2)] == [12, 30]
 
 
-def test_long_sequences_are_judged_a_few_at_a_time() -> None:
+def test_long_sequences_are_validated_in_smaller_batches() -> None:
     windows = [window_of(length) for length in (2, 3, 4, 4, 9, 40)]
     sizes = [[len(window) for window in batch] for batch in similar_length_batches(windows, 3, 4)]
     assert sizes == [[2, 3, 4], [4], [9], [40]]
