@@ -230,9 +230,8 @@ def test_equal_codewords_give_equal_logits(architecture: str) -> None:
         if isinstance(module, CodewordEmbedding):
             torch.nn.init.zeros_(module.free)
     if isinstance(model, FramePrior):
-        model.pointer_mixture.threshold.data.fill_(
-            50.0
-        )  # what was said before is another matter: that goes by the codes themselves
+        # Without the pointer mixture, which compares codes and not codewords.
+        model.pointer_mixture.threshold.data.fill_(50.0)
     inputs, targets, positions = window()
     logits = model(inputs, targets, positions)
     torch.testing.assert_close(logits[..., 7], logits[..., 4])
