@@ -120,3 +120,8 @@ def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every artefact by its name."""
     files = [f for top in ("artifacts", "models", "metrics") for f in (folder / top).rglob("*") if f.is_file()]
     return {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Temporary files that nothing has put in place or removed."""
+    return [path.name for path in folder.rglob("*.tmp")]

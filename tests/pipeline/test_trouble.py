@@ -1,20 +1,12 @@
-"""Wrong input and interruption, through DVC and `make repro`'s entry point."""
+"""Wrong input, through DVC and `make repro`'s entry point."""
 
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import pytest
-from pipeline.project import Project, executed, hashes, write_sounds
+from pipeline.project import Project, left_behind, write_sounds
 
 REPRO = (sys.executable, "-m", "stages.repro")
-
-
-def left_behind(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*.tmp")]
 
 
 def test_an_empty_folder_is_one_sentence_and_exit_2(project: Project) -> None:
@@ -64,47 +56,3 @@ def test_one_usable_recording_says_how_many_are_needed(project: Project) -> None
     done = project.run(*REPRO)
     assert done.returncode == 2
     assert "found 1 usable recording" in done.stderr
-
-
-@pytest.mark.xdist_group("finished")
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_an_interrupted_training_goes_on_to_the_same_bytes(project: Project, finished: Project) -> None:
-    """Ctrl-C in the codec's training, then SIGKILL in its second try, then to the end."""
-    write_sounds(project.folder / "sounds")
-    interrupt(project)
-    kill(project)
-    done = project.dvc("repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    ours, theirs = hashes(project.folder), hashes(finished.folder)
-    assert ours == theirs
-    assert left_behind(project.folder) == []
-    assert executed(done)[-1] == "audition"
-
-
-def interrupt(project: Project) -> None:
-    process = training(project)
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "interrupted by SIGINT: training is saved after step" in output
-    assert "Traceback" not in output
-    assert not (project.folder / "artifacts/vqvae").exists()
-
-
-def kill(project: Project) -> None:
-    process = training(project)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=120)
-    (project.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
-
-
-def training(project: Project) -> subprocess.Popen[str]:
-    """`dvc repro` in a session of its own, at the moment the codec's training opens its MLflow run."""
-    database = project.folder / "mlflow.db"
-    before = database.stat().st_mtime_ns if database.exists() else 0
-    process = project.start(sys.executable, "-m", "dvc", "repro")
-    deadline = time.monotonic() + 120
-    while not database.exists() or database.stat().st_mtime_ns == before:
-        assert time.monotonic() < deadline, "training did not begin within two minutes"
-        time.sleep(0.02)
-    return process

@@ -109,7 +109,10 @@ def test_a_model_file_names_its_quantizer_and_older_versions_refuse_it(
     together = loaded.encode_together([sound[0], sound[0, :3000]])
     assert torch.equal(together[0], model.encode(sound)[0])
     monkeypatch.setattr(model_file, "KNOWN_FEATURES", ())
-    with pytest.raises(ArtifactError, match=r"needs \['residual_quantizer'\], which this version of Distill lacks"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"expected features that this version of Distill has, found \['residual_quantizer'\]; upgrade",
+    ):
         load_bundle(path)
 
 

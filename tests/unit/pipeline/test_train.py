@@ -74,7 +74,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert not metadata.has_prior
     assert metadata.training_config["vqvae"]["epochs"] == 4
     assert metadata.metadata == {"recordings": 5}
-    assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.training.result.history)
+    assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.trained.result.history)
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
     assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
@@ -109,7 +109,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     assert caught.value.exit_code == code
     assert not list(tmp_path.glob("*.distill"))
     train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
-    assert steps == len(finished.codec.training.result.history)  # one step an epoch, none of them twice
+    assert steps == len(finished.codec.trained.result.history)  # one step an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "model-2.distill.md", "state"]
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
@@ -158,7 +158,9 @@ def test_the_same_training_twice_at_once_is_refused(sounds: Path, tmp_path: Path
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(ParamsError, match="found the same training at work already; wait until it ends"):
+        with pytest.raises(
+            ParamsError, match="expected no other process with the same training, found one that holds the lock"
+        ):
             train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
         other.communicate("\n")
 
