@@ -71,7 +71,7 @@ $(BENCH_STAMP): $(STAMP) requirements/bench.txt
 	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/bench.txt
 	@touch $(BENCH_STAMP)
 
-pretrain: $(STAMP) ## go on with the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
+pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
 	@$(BIN)/python -m distill.pretraining.codec 24000 80 $${SEED:-2}
 	@$(BIN)/python -m distill.pretraining.codec 48000 20 $${SEED:-2}
 

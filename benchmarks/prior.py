@@ -190,5 +190,5 @@ def _timed(spent: list[float]) -> Iterator[None]:
 
         return patch.object(Trainer, name, method)
 
-    with timed("_watch"), timed("_save"), timed("_keep_best"):
+    with timed("_probe"), timed("_save"), timed("_keep_best"):
         yield

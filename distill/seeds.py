@@ -22,7 +22,7 @@ class Stream(IntEnum):
     REDRAWN_SOUNDS = 9  # in place of some that were not new enough, by batch and attempt
     AUDITION_LABELS = 10  # by label
     PRETRAINING_BATCHES = 11  # by epoch and step
-    PRETRAINING_CODECS = 12  # made-up codecs, by number
+    PRETRAINING_CODECS = 12  # codecs fitted to random sounds, by number
     MOTIF_SEQUENCES = 13  # that teach a memory, by step
     MEMORY_PROBES = 14
     MEMORY_PROBE_SEEDS = 15  # of several probes, by number

@@ -1,11 +1,14 @@
 """Projects for the pipeline's tests."""
 
+import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from pipeline.project import Project, hashes, new_project, write_sounds
 
 
@@ -16,24 +19,32 @@ def project(tmp_path: Path) -> Project:
 
 @dataclass(frozen=True)
 class Finished:
-    """A project after its first `make repro`, and what that printed. Tests share it and leave it as it was."""
+    """A project after its first `make repro`: what that printed, and the hashes of what it made."""
 
     project: Project
     summary: str
+    hashes: dict[str, str]
 
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    write_sounds(project.folder / "sounds")
-    done = project.run(sys.executable, "-m", "stages.repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Finished(project, done.stdout)
+    """One project for all test processes. One file of tests works in it; others compare with its hashes alone."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    project, record = Project(folder / "finished"), folder / "finished.json"
+    with FileLock(folder / "finished.lock"):
+        if not record.exists():
+            new_project(project.folder)
+            write_sounds(project.folder / "sounds")
+            done = project.run(sys.executable, "-m", "stages.repro")
+            assert done.returncode == 0, done.stdout + done.stderr
+            record.write_text(json.dumps({"summary": done.stdout, "hashes": hashes(project.folder)}))
+    return Finished(project, **json.loads(record.read_text()))
 
 
 @pytest.fixture
 def finished(first_run: Finished) -> Iterator[Project]:
     """The finished project, which a test leaves with the bytes that it found."""
-    before = hashes(first_run.project.folder)
     yield first_run.project
-    assert hashes(first_run.project.folder) == before
+    assert hashes(first_run.project.folder) == first_run.hashes

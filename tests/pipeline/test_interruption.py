@@ -1,0 +1,53 @@
+"""Ctrl-C and a kill in the middle of `dvc repro`: what comes out in the end is what a run without them gives."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from pipeline.conftest import Finished
+from pipeline.project import Project, executed, hashes, left_behind, write_sounds
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_interrupted_training_goes_on_to_the_same_bytes(project: Project, first_run: Finished) -> None:
+    """Ctrl-C in the codec's training, then SIGKILL in its second try, then to the end."""
+    write_sounds(project.folder / "sounds")
+    interrupt(project)
+    kill(project)
+    done = project.dvc("repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert hashes(project.folder) == first_run.hashes
+    assert left_behind(project.folder) == []
+    assert executed(done)[-1] == "audition"
+
+
+def interrupt(project: Project) -> None:
+    process = training(project)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "interrupted by SIGINT: training is saved after step" in output
+    assert "Traceback" not in output
+    assert not (project.folder / "artifacts/vqvae").exists()
+
+
+def kill(project: Project) -> None:
+    process = training(project)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=120)
+    (project.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+
+
+def training(project: Project) -> subprocess.Popen[str]:
+    """`dvc repro` in a session of its own, at the moment the codec's training opens its MLflow run."""
+    database = project.folder / "mlflow.db"
+    before = database.stat().st_mtime_ns if database.exists() else 0
+    process = project.start(sys.executable, "-m", "dvc", "repro")
+    deadline = time.monotonic() + 120
+    while not database.exists() or database.stat().st_mtime_ns == before:
+        assert time.monotonic() < deadline, "training did not begin within two minutes"
+        time.sleep(0.02)
+    return process
