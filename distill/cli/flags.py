@@ -114,7 +114,7 @@ def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
     """Refuse recordings that do not exist. Raises ParamsError."""
     for path in audio:
         if not path.exists():
-            raise ParamsError(f"{flag} {path}: expected a recording, found no such file")
+            raise ParamsError(f"{flag} {path}: expected a recording, found no such file; check the path")
         if path.is_dir():
             raise ParamsError(f"{flag} {path}: expected a recording, found a folder; name the files in it")
 

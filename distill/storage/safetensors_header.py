@@ -133,7 +133,7 @@ def _first_bytes(path: Path, what: str) -> tuple[bytes, int]:
         with path.open("rb") as stream:
             return stream.read(512), path.stat().st_size
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: expected {what}, found no such file") from error
+        raise ArtifactError(f"{path}: expected {what}, found no such file; check the path") from error
     except OSError as error:
         reason = error.strerror or error
         raise ArtifactError(f"{path}: expected {what}, found a file that cannot be read ({reason})") from error
