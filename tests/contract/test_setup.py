@@ -106,7 +106,9 @@ def test_make_targets_have_a_line_of_help() -> None:
     assert targets is not None
     rules = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
     assert rules == set(targets[1].split())
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert {line.split()[0] for line in shown.splitlines() if len(line.split()) > 1} == rules
 
 
