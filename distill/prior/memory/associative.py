@@ -42,21 +42,48 @@ def associate(
     empty one. Returns the values read `[..., T, e]` and the memory after them. The chunkwise form of linear attention
     (Yang et al. 2024, GLA, section 4) has no loop over positions; `chunk_size` changes the result by rounding only.
     """
+    run = chunk_by_chunk if query.device.type == "cpu" else chunks_in_parallel
+    return run(query, key, value, start, max(1, chunk_size), degree)
+
+
+def chunk_by_chunk(
+    query: Tensor, key: Tensor, value: Tensor, start: Tensor | None, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """`associate` with a loop over chunks, whose memories stay in a CPU's cache."""
+    memory = None if start is None else start.to(value.dtype)  # bf16 where it was computed under autocast
+    parts = (query, key, value, features(query, degree), features(key, degree))
+    read = []
+    for q, k, v, q_features, k_features in zip(*(part.split(chunk_size, dim=-2) for part in parts), strict=True):
+        found = _read_within(q, k, v, degree)
+        read.append(found if memory is None else found + q_features @ memory)
+        written = k_features.mT @ v
+        memory = written if memory is None else memory + written
+    assert memory is not None
+    return torch.cat(read, dim=-2), memory
+
+
+def chunks_in_parallel(
+    query: Tensor, key: Tensor, value: Tensor, start: Tensor | None, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """`associate` with all chunks in parallel, for few launches on a GPU."""
     length = query.shape[-2]
-    chunk_size = max(1, min(chunk_size, length))
+    chunk_size = min(chunk_size, length)
     padding = -length % chunk_size
     query, key, value = (_into_chunks(part, padding, chunk_size) for part in (query, key, value))
-    key_features = features(key, degree)
-    chunk_sums = key_features.mT @ value  # [..., N, features, e]
-    scores = query @ key.mT
-    scores = (scores if degree == 1 else scores.square()).tril()
-    read = scores @ value
+    chunk_sums = features(key, degree).mT @ value  # [..., N, features, e]
+    read = _read_within(query, key, value, degree)
     last = chunk_sums[..., -1, :, :]
     if start is not None or chunk_sums.shape[-3] > 1:
         first = torch.zeros_like(last) if start is None else start
         before = torch.cat([first[..., None, :, :], chunk_sums[..., :-1, :, :]], dim=-3).cumsum(dim=-3)
         read, last = read + features(query, degree) @ before, before[..., -1, :, :] + last
     return read.flatten(-3, -2)[..., :length, :], last
+
+
+def _read_within(query: Tensor, key: Tensor, value: Tensor, degree: int) -> Tensor:
+    """What each position of a chunk reads of those up to it in the same chunk."""
+    scores = query @ key.mT
+    return (scores if degree == 1 else scores.square()).tril() @ value
 
 
 def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.prior.memory.associative import associate, feature_pairs, feature_size, features, sum_of_taps
+from distill.prior.memory.associative import (
+    associate,
+    chunk_by_chunk,
+    chunks_in_parallel,
+    feature_pairs,
+    feature_size,
+    features,
+    sum_of_taps,
+)
 
 SHARD = 64
 CHUNKS = (1, 8, 16, 32, 64)
@@ -62,20 +70,30 @@ def parts_of(length: int, degree: int, dtype: torch.dtype) -> list[Tensor]:
     return [unit(2, 2, length, size), unit(2, 2, length, size), unit(2, 2, length, width), sums]
 
 
+@pytest.mark.parametrize("run", [chunk_by_chunk, chunks_in_parallel])
 @pytest.mark.parametrize("degree", [1, 2])
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_chunks_equal_position_by_position(length: int, degree: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_chunks_equal_position_by_position(
+    run: Run, length: int, degree: int, dtype: torch.dtype, tolerance: float
+) -> None:
     parts = parts_of(length, degree, dtype)
     towards = torch.randn(2, 2, length, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
     for chunk in CHUNKS:
         compare(
-            lambda *given, chunk=chunk: associate(*given, chunk, degree),
+            lambda *given, chunk=chunk: run(*given, chunk, degree),
             lambda *given: slow_association(*given, degree),
             parts,
             towards,
             tolerance,
         )
+
+
+@pytest.mark.parametrize("run", [chunk_by_chunk, chunks_in_parallel])
+def test_a_memory_computed_in_bf16_is_read_in_fp32(run: Run) -> None:
+    query, key, value, sums = parts_of(20, 2, torch.float32)
+    expected = run(query, key, value, sums.bfloat16().float(), 8, 2)
+    torch.testing.assert_close(run(query, key, value, sums.bfloat16(), 8, 2), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 37])
