@@ -28,6 +28,14 @@ def test_a_missing_folder_names_the_setting(project: Project) -> None:
     )
 
 
+def test_two_recordings_are_enough(project: Project) -> None:
+    write_sounds(project.folder / "sounds", 2)
+    done = project.run(*REPRO)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project.folder / "artifacts/audition/index.html").exists()
+    assert "held-out sound" in done.stdout
+
+
 def test_what_dvc_cannot_hash_is_listed(project: Project) -> None:
     sounds = project.folder / "sounds"
     write_sounds(sounds, 2)
