@@ -16,7 +16,7 @@ from distill.errors import DistillError, environment_error
 from distill.params import Params, load_params
 from distill.pipeline.folders import PipelineFolders
 from distill.storage.files import write_json
-from distill.training.folders import RunFolders
+from distill.training.folders import STATE, RunFolders
 from distill.training.interruption import raise_on_sigterm
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ PARAMS = Path("params.yaml")
 FOLDERS = PipelineFolders.below(Path("artifacts"))
 AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
-STATE = Path(".distill")
-CHECKPOINTS = STATE / "checkpoints"  # outside what DVC deletes and caches
-STOP = STATE / "stop"  # a file that ends the training at work with its best weights
 RUN_LOG = STATE / "stages.jsonl"
 
 
@@ -39,7 +36,7 @@ def bundle_path(params: Params) -> Path:
 
 def run_folders() -> RunFolders:
     """Paths of the training stages."""
-    return RunFolders(CHECKPOINTS, STOP, tracking_root())
+    return RunFolders.below(STATE, tracking_root())
 
 
 def conclude(stage: str, run: "FinishedRun[Any]") -> None:

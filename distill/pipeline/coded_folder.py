@@ -1,4 +1,4 @@
-"""A folder of recordings as training data of a prior, without artefacts: for benchmarks and `train_prior`."""
+"""A folder of recordings as training data of a prior: encoded and split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,13 +27,20 @@ class CodedFolder:
 def code_folder(
     folder: Path, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
 ) -> CodedFolder:
-    """Encode the recordings in `folder` with the codec that `train` returns for them. All files go to `work`.
+    """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
 
-    Raises DistillError.
+    All files go to `work`. Raises DistillError.
     """
     folders = PipelineFolders.below(work)
     ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
     codec = train(load_corpus(folders.corpus))
-    code_corpus(codec, weights_sha256(codec), folders.corpus, folders.codes, params, execution)
-    split_codes(folders.codes, folders.split, params)
+    code_and_split(codec, weights_sha256(codec), folders, params, execution)
     return CodedFolder(read_prior_data(folders.codes, folders.split), codec)
+
+
+def code_and_split(
+    codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution
+) -> None:
+    """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
+    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution)
+    split_codes(folders.codes, folders.split, params)

@@ -13,22 +13,20 @@ from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
 from distill.codec.run import train_codec
 from distill.codec.training import CodecTraining
-from distill.codes.encode import code_corpus
-from distill.codes.held_out import split_codes
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import Execution, execution_from_environment
 from distill.model_file.build import bundle_artifacts, bundle_prior
 from distill.model_file.format import Bundle, load_bundle
 from distill.params import Params, PriorConfig
-from distill.pipeline.coded_folder import code_folder
+from distill.pipeline.coded_folder import code_and_split, code_folder
 from distill.pipeline.folders import PipelineFolders
 from distill.pipeline.known_corpora import find_corpus, remember_corpus
-from distill.pipeline.workspace import STATE, STOP, workplace
+from distill.pipeline.workspace import workplace
 from distill.prior.run import train_prior_of_codes
 from distill.prior.training import Callback, PriorTraining, fit_prior
 from distill.storage.files import canonical_json, sha256_file, sha256_text
 from distill.training.fabric import make_fabric
-from distill.training.folders import RunFolders
+from distill.training.folders import STATE, RunFolders
 from distill.training.run import FinishedRun
 
 
@@ -60,7 +58,7 @@ def train_model(
     the model file. Raises DistillError.
     """
     work = state / "train" / _key("train", os.fsencode(folder.resolve()).hex(), params)
-    folders, runs = PipelineFolders.below(work), RunFolders(state / "checkpoints", state / STOP)
+    folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
         corpus = ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, runs)
@@ -94,7 +92,7 @@ def add_prior(
         )
     params = _with_codec_split(params, bundle)
     work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(chosen.resolve()).hex(), params)
-    folders, runs = PipelineFolders.below(work), RunFolders(state / "checkpoints", state / STOP)
+    folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
         ingest_folder(chosen, folders.corpus, params.corpus, execution.workers)
         if folder is None and sha256_file(folders.corpus / MANIFEST) != data_sha256:
@@ -134,8 +132,7 @@ def _train_prior(
     codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, runs: RunFolders
 ) -> FinishedRun[PriorTraining]:
     """Encode a corpus, split it, and train a prior."""
-    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution)
-    split_codes(folders.codes, folders.split, params)
+    code_and_split(codec, codec_sha256, folders, params, execution)
     return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs)
 
 

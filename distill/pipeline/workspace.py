@@ -9,8 +9,6 @@ from typing import IO
 
 from distill.errors import ParamsError
 
-STATE = Path(".distill")
-STOP = "stop"
 LOCK = "lock"
 
 

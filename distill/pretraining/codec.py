@@ -33,6 +33,7 @@ from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
+from distill.training.folders import STATE
 from distill.training.metrics_log import Line
 from distill.training.task import Epoch, Step, TrainerSettings
 from distill.training.trainer import Trainer
@@ -209,7 +210,7 @@ def write_pretrained(codec: VQVAE) -> Path:
 def main() -> None:
     """Run `python -m distill.pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
     sample_rate, epochs, seed = (int(value) for value in sys.argv[1:])
-    store = CheckpointStore(Path(".distill") / "pretraining" / f"{sample_rate}-{epochs}-{seed}")
+    store = CheckpointStore(STATE / "pretraining" / f"{sample_rate}-{epochs}-{seed}")
     pretrain_codec(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)
     store.clear()
 
