@@ -20,7 +20,7 @@ from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import weights_sha256
-from distill.training import trainer as engine
+from distill.training import trainer
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 
@@ -79,10 +79,10 @@ def _train(folder: Path) -> None:
     config = PriorParams.model_validate({"epochs": 150, "patience": 0, "batch_size": 8}).resolve(60)
     store = CheckpointStore(folder / "checkpoints")
     print("training", flush=True)
-    with patch.object(engine, "CHECKPOINT_SECONDS", 0.5), patch.object(engine, "CHECKPOINT_SHARE", 0.5):
+    with patch.object(trainer, "CHECKPOINT_SECONDS", 0.5), patch.object(trainer, "CHECKPOINT_SHARE", 0.5):
         training = fit_prior(data, config, 0, make_fabric(Execution("cpu")), store)
-    reported = canonical_json({"history": training.result.history, "journal": training.result.log})
-    hashes = {"weights": weights_sha256(training.model), "told": hashlib.sha256(reported.encode()).hexdigest()}
+    reported = canonical_json({"history": training.result.history, "log": training.result.log})
+    hashes = {"weights": weights_sha256(training.model), "reported": hashlib.sha256(reported.encode()).hexdigest()}
     write_json(folder / RESULT, hashes)
 
 

@@ -48,7 +48,7 @@ from distill.params.bounds import (
     WeightDecay,
 )
 from distill.params.configs import MemoryConfig, PriorConfig, VQVAEConfig
-from distill.params.tiers import Tier, Tiers, batch_size_for, default_tiers, val_fraction_for
+from distill.params.tiers import Tiers, batch_size_for, default_tiers, val_fraction_for
 from distill.params.yaml_file import default_values
 
 MOST_VIEWS = 16
@@ -239,10 +239,6 @@ class Params(Settings):
     def tier_name(self, recordings: int) -> TierName:
         """Name of the tier of a corpus of `recordings` usable recordings."""
         return self.tiers.choose(recordings, self.tier)[0]
-
-    def tier_row(self, recordings: int) -> Tier:
-        """The tier of a corpus of `recordings` usable recordings."""
-        return self.tiers.choose(recordings, self.tier)[1]
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
         """The codec's settings, resolved."""

@@ -50,9 +50,9 @@ class PriorJob(Job[PriorTraining]):
         """Run cross-validation, where the settings ask for it; see `Job`."""
         return measure_folds(self.folds, self.config, self.seed, run.fabric, run.store, run.progress, run.interruption)
 
-    def save(self, trained: PriorTraining, folder: Path, mark: str) -> dict[str, float]:
+    def save(self, trained: PriorTraining, folder: Path, fingerprint: str) -> dict[str, float]:
         """See `Job`."""
-        return save_prior(folder, trained, self.config, self.data, mark)
+        return save_prior(folder, trained, self.config, self.data, fingerprint)
 
 
 def train_prior_of_codes(

@@ -43,9 +43,8 @@ WITHOUT_INFLUENCE = {
     *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/text.py"),
     *("stages/__init__.py", "stages/running.py"),
 }
-NAMES_CHECKPOINTS = (
-    "distill/code_version.py"  # of a training, which ends with the same bytes; a model file keeps the hash
-)
+# Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.
+NAMES_CHECKPOINTS = "distill/code_version.py"
 TRACKING = "distill/training/"  # of stages that train nothing: they only note figures and are interrupted
 
 
@@ -141,8 +140,8 @@ def test_networks_do_not_know_how_they_are_decoded_step_by_step() -> None:
             assert not any(name.startswith("distill.prior.decode") for name in imported_names(path)), path
 
 
-def is_in(path: str, positions: Collection[str]) -> bool:
-    return any(path == one or path.startswith(one + "/") for one in positions)
+def is_in(path: str, places: Collection[str]) -> bool:
+    return any(path == one or path.startswith(one + "/") for one in places)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -47,13 +47,14 @@ class FastLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight, self._bias, self._size = weight, bias, len(weight)
+        self._is_on_cpu = weight.device.type == "cpu"
         padding = -len(weight) % WEIGHT_PARTS
         padded = nn.functional.pad(weight, (0, 0, 0, padding)) if padding else weight
         self._parts = padded.view(WEIGHT_PARTS, -1, weight.shape[1])
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[B, D]` to `[B, E]`."""
-        if x.device.type != "cpu":
+        if not self._is_on_cpu:
             return nn.functional.linear(x, self._weight, self._bias)
         rows = x.shape[0]
         if PADDED_ROWS <= rows < FULL_ROWS:
@@ -129,7 +130,7 @@ class Decoder:
 
     def __init__(self, stack: Transformer, batch_size: int, positions: int) -> None:
         self.cache = KeyValueCache(stack, batch_size, positions)
-        self._stack, self._norm = stack, FastLayerNorm(stack.norm)
+        self._norm = FastLayerNorm(stack.norm)
         self._steps = [BlockStep(cast(Block, block)) for block in stack.blocks]
         rotary = stack.rotary
         self._rotation = (
