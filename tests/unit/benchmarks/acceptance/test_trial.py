@@ -57,10 +57,13 @@ def test_there_are_epochs_for_so_many_steps() -> None:
     assert memory_config(data, epochs=7, **SMALL).epochs == 7
 
 
-@pytest.mark.parametrize("fault", ["learning rate", "loss"])
-def test_a_fault_is_found_undone_and_not_met_again(fault: str) -> None:
-    """Without "weights": a network this small recovers from noise by itself before anything looks at it."""
-    found = recover(returning(), fault, 0, FABRIC, **SMALL)
+# A shallow network that learns fast recovers from noise in its weights before anything looks at it.
+DEEPER_AND_SLOWER = {"num_layers": 3, "learning_rate": 3e-4}
+
+
+@pytest.mark.parametrize(("fault", "changes"), [("learning rate", {}), ("weights", DEEPER_AND_SLOWER), ("loss", {})])
+def test_a_fault_is_found_undone_and_not_met_again(fault: str, changes: dict[str, Any]) -> None:
+    found = recover(returning(), fault, 0, FABRIC, **{**SMALL, **changes})
     assert found == Recovery(fault, found.looks, True, True)
     assert found.passed
 
