@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from distill.cli.app import Json, ModelPath, app, limits, print_json
-from distill.params import CodebookSize, Epochs, Heads, Levels, LossWeight, PriorLayers, PriorWidth, SampleRate, Seed
+from distill.params import (
+    CodebookSize,
+    Epochs,
+    Heads,
+    Levels,
+    LossWeight,
+    PriorLayers,
+    PriorWidth,
+    Rate,
+    SampleRate,
+    Seed,
+)
 
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
@@ -45,6 +56,10 @@ def train(
     commitment_weight: Annotated[
         float | None, typer.Option(help="weight of the commitment loss", show_default="0.25", **limits(LossWeight))
     ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="of AdamW, with a cosine schedule", show_default="auto, by the tier", **limits(Rate)),
+    ] = None,
     sample_rate: Annotated[
         int | None, typer.Option(help="Hz, mono", show_default="24000", **limits(SampleRate))
     ] = None,
@@ -77,6 +92,7 @@ def train(
             ("vqvae", "codebook_size"): codebook_size,
             ("vqvae", "num_quantizers"): rvq_levels,
             ("vqvae", "commitment_weight"): commitment_weight,
+            ("vqvae", "learning_rate"): learning_rate,
         }
     )
     check_folder("DIR", folder)

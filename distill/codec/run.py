@@ -52,7 +52,7 @@ class CodecJob(Job[CodecTraining]):
             run.fabric,
             run.store,
             show_codec_progress(run.progress, run.tracker),
-            run.tracker.metrics,
+            run.record,
             run.interruption,
             run.stop,
             on_start=start,

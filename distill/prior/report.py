@@ -32,6 +32,7 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
                     f"among {DISTRACTORS} distractors (ablated: {event.probe['ranked_ablated']:.0%})"
                 )
         elif isinstance(event, PriorEpochMetrics):
+            progress.status.event(event)
             text = (
                 f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held-out perplexity {event.val_perplexity:.1f} "
                 f"(best {event.best_perplexity:.1f})"

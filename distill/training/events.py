@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
+
 CodebookHealth = dict[str, dict[str, float]]
 """`{"level_0": {"utilization": 0…1, "perplexity": 1…V, "dead_codes": 0…V}, …}`, on held-out recordings."""
 
