@@ -36,6 +36,7 @@ class ProgressReport:
         return self._bar is not None
 
     def __enter__(self) -> "ProgressReport":
+        self.status.progress(0, 0, "")
         if self._bar is not None:
             self._bar.start()
             self._bar.add_task(self._label, total=None, text="")

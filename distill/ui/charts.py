@@ -23,7 +23,12 @@ def line_chart(title: str, lines: Mapping[str, Points], x_label: str, mark: tupl
     ys = [y for points in drawn.values() for _, y in points]
     low, high = min(ys), max(ys)
     margin = 0.05 * (high - low) or max(abs(high), 1e-6) * 0.05
-    low, high, first, last = low - margin, high + margin, min(xs), max(max(xs), min(xs) + 1)
+    low, high, first, last = (
+        (max(0.0, low - margin) if low >= 0 else low - margin),
+        high + margin,
+        min(xs),
+        max(max(xs), min(xs) + 1),
+    )
 
     def at_x(x: float) -> float:
         return LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT)

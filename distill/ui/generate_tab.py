@@ -10,7 +10,7 @@ import gradio as gr
 
 from distill.errors import ParamsError
 from distill.ui import view
-from distill.ui.handlers import Desk, flags, handled, relative
+from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 
 MOST_SOUNDS = 32
@@ -35,16 +35,14 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
             count = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
             ending = gr.Radio([NATURAL, EXACT], value=NATURAL, label="Length")
             seconds = gr.Number(1.0, label="Seconds", minimum=0.05, visible=False)
-            seed = gr.Number(
-                None, label="Seed", info="empty: another one each time", precision=0, elem_id="generate-seed"
-            )
+            seed = optional("Seed", "another one each time", elem_id="generate-seed")
             temperature = gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="below 1 tamer, above 1 wilder")
             label = gr.Dropdown([], label="Label", info="of models trained with labels")
             novelty = gr.Radio(list(NOVELTY), value="any", label="Least novelty", info="others are drawn again")
             with gr.Accordion("More settings", open=False):
                 top_k = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
                 top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
-                guidance = gr.Number(None, label="Guidance", info="with a label; empty: 2", minimum=0)
+                guidance = optional("Guidance", "2, with a label")
                 prompt = gr.Audio(
                     sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue", format="wav"
                 )
@@ -108,14 +106,14 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return newest()
 
     @handled
-    def vary_it(name: str, path: str | None, strength: float, seed: float | None) -> list[Any]:
+    def vary_it(name: str, path: str | None, strength: float, seed: str) -> list[Any]:
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
         _vary(desk, name, Path(path), strength, seed)
         return newest()
 
     @handled
-    def kit_it(name: str, per_label: float, seed: float | None) -> list[Any]:
+    def kit_it(name: str, per_label: float, seed: str) -> list[Any]:
         _kit(desk, name, int(per_label), seed)
         return newest()
 
@@ -136,7 +134,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 one.unlink(missing_ok=True)
             (path.parent / f"{path.stem}_nearest.wav").unlink(missing_ok=True)
         elif action == "vary":
-            _vary(desk, str(job.values["model"]), path, strength, None)
+            _vary(desk, str(job.values["model"]), path, strength, "")
             return newest()
         return show(name)
 
@@ -188,14 +186,14 @@ def _generate(desk: Desk, given: dict[str, Any]) -> None:
     desk.jobs.start_in_folder("generate", f"{int(given['n'])} sounds of {path.stem}", arguments, values)
 
 
-def _vary(desk: Desk, name: str, sound: Path, strength: float, seed: float | None) -> None:
+def _vary(desk: Desk, name: str, sound: Path, strength: float, seed: str) -> None:
     path = desk.workspace.model(name or "")
     arguments = ["vary", relative(path, desk.workspace.root), str(sound), "-n", "8", "--strength", f"{strength:g}"]
     arguments += flags(seed=seed)
     desk.jobs.start_in_folder("vary", f"8 variations of {sound.name}", arguments, {"model": name})
 
 
-def _kit(desk: Desk, name: str, per_label: int, seed: float | None) -> None:
+def _kit(desk: Desk, name: str, per_label: int, seed: str) -> None:
     path = desk.workspace.model(name or "")
     arguments = ["kit", relative(path, desk.workspace.root), "--per-label", str(per_label), *flags(seed=seed)]
     desk.jobs.start_in_folder("kit", f"a kit of {path.stem}", arguments, {"model": name})

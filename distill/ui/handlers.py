@@ -39,11 +39,12 @@ class Desk:
 
     def names(self, can_generate: bool = False) -> list[str]:
         """Names of the models that open, of those with a prior only where asked; the newest first."""
-        return [one["name"] for one in self.models() if not one["error"] and (one["can_generate"] or not can_generate)]
+        listed = [one for one in self.models() if not one["problem"] and (one["can_generate"] or not can_generate)]
+        return [one["file"] for one in sorted(listed, key=lambda one: one["date"], reverse=True)]
 
     def known(self, name: str | None) -> dict[str, Any]:
         """What is known of a model; {} where nothing is."""
-        return next((one for one in self.models() if one["name"] == name), {})
+        return next((one for one in self.models() if one["file"] == name), {})
 
     def _signature(self) -> object:
         files = self.workspace.models.glob("*.distill") if self.workspace.models.is_dir() else ()
@@ -58,7 +59,7 @@ class Desk:
             listed: list[dict[str, Any]] = json.loads(done.stdout)["models"]
         except (ValueError, KeyError):
             return []
-        return listed
+        return [{**one, "file": Path(one["path"]).name} for one in listed]
 
 
 def handled(function: Callable[P, R]) -> Callable[P, R]:
@@ -82,6 +83,14 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
             ) from error
 
     return run
+
+
+def optional(label: str, otherwise: str, elem_id: str | None = None) -> gr.Textbox:
+    """A field for a number that may stay empty; the command that gets it says what is wrong with it.
+
+    A number field of Gradio gives 0 where it is empty.
+    """
+    return gr.Textbox("", label=label, info=f"empty: {otherwise}", max_length=30, elem_id=elem_id)
 
 
 def number(value: Any) -> str:

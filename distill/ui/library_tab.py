@@ -40,7 +40,7 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
 
     @handled
     def show() -> list[Any]:
-        names = [one["name"] for one in desk.models()]
+        names = [one["file"] for one in desk.models()]
         return [_table(desk), gr.update(choices=names)]
 
     @handled
@@ -57,7 +57,7 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
         old = path.with_name(path.name + ".md")
         if old.is_file():
             old.rename(target.with_name(target.name + ".md"))
-        return [_table(desk), gr.update(choices=[one["name"] for one in desk.models()], value=target.name)]
+        return [_table(desk), gr.update(choices=[one["file"] for one in desk.models()], value=target.name)]
 
     @handled
     def ask(chosen: str | None) -> list[Any]:
@@ -72,7 +72,7 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
         return [
             gr.update(visible=False),
             _table(desk),
-            gr.update(choices=[one["name"] for one in desk.models()], value=None),
+            gr.update(choices=[one["file"] for one in desk.models()], value=None),
         ]
 
     @handled
@@ -127,12 +127,13 @@ def _table(desk: Desk) -> str:
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    if one["error"]:
-        return (one["name"], one["date"], *["–"] * 6, one["error"])
-    used, bits = one["mean_utilization"], one["bits_per_second"]
+    date = one["date"][:16].replace("T", " ")
+    if one["problem"]:
+        return (one["file"], date, *["–"] * 6, one["problem"])
+    used, bits = one["utilization"], one["val_bits_per_second"]
     return (
         one["name"],
-        one["date"],
+        date,
         str(one["recordings"] or "–"),
         one["tier"] or "–",
         "–" if used is None else f"{used:.0%}",

@@ -6,7 +6,7 @@ import gradio as gr
 
 from distill.params import get_adaptive_prior_config
 from distill.ui import view
-from distill.ui.handlers import Desk, flags, handled, relative
+from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 from distill.ui.train_tab import stop_and_use_best
 
@@ -21,10 +21,10 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         with gr.Column(min_width=320):
             model = gr.Dropdown(desk.names(), label="Model", elem_id="prior-model")
             data = gr.Dropdown([OWN, *desk.workspace.corpora()], value=OWN, label="Recordings")
-            epochs = gr.Number(label="Epochs", info="at most", precision=0, minimum=1)
-            hidden_size = gr.Number(label="Hidden size", precision=0, minimum=8)
-            layers = gr.Number(label="Layers", precision=0, minimum=1)
-            heads = gr.Number(label="Heads", precision=0, minimum=1)
+            epochs = optional("Epochs", "by the number of recordings")
+            hidden_size = optional("Hidden size", "by the number of recordings")
+            layers = optional("Layers", "by the number of recordings")
+            heads = optional("Heads", "by the number of recordings")
             with gr.Accordion("More settings", open=False):
                 architecture = gr.Dropdown(["frame", "memory", "delay", "flat"], value="frame", label="Architecture")
             where = gr.Radio([INTO, COPY], value=INTO, label="Write the prior")
@@ -94,7 +94,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         """Defaults by the number of recordings of the codec."""
         recordings = desk.known(name).get("recordings")
         config = get_adaptive_prior_config(int(recordings or 1))
-        return [config.epochs, config.hidden_size, config.num_layers, config.num_heads]
+        return [str(one) for one in (config.epochs, config.hidden_size, config.num_layers, config.num_heads)]
 
     @handled
     def restored() -> list[Any]:

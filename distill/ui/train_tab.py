@@ -9,7 +9,7 @@ import gradio as gr
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.params import default_tiers
 from distill.ui import view
-from distill.ui.handlers import Desk, flags, handled, relative
+from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 
 RATES = ["24000", "32000", "44100", "48000"]
@@ -18,8 +18,8 @@ DEFAULTS: dict[str, Any] = {
     "tier": "auto",
     "rvq_levels": 4,
     "commitment_weight": 0.25,
-    "epochs": None,
-    "learning_rate": None,
+    "epochs": "",
+    "learning_rate": "",
     "sample_rate": "24000",
     "labels": False,
     "seed": 0,
@@ -52,8 +52,8 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
             prior = gr.Checkbox(True, label="Also train a prior", info="without one the model cannot generate")
             with gr.Accordion("More settings", open=False):
                 commitment = gr.Number(0.25, label="Commitment weight", minimum=0, step=0.05)
-                epochs = gr.Number(None, label="Most epochs", info="empty: by the preset", precision=0, minimum=1)
-                rate = gr.Number(None, label="Learning rate", info="empty: by the preset", minimum=0)
+                epochs = optional("Most epochs", "by the preset")
+                rate = optional("Learning rate", "by the preset")
                 sample_rate = gr.Dropdown(RATES, value="24000", label="Sample rate, Hz")
                 labels = gr.Checkbox(False, label="Labels from folders", info="a recording's folder is its label")
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0)
@@ -115,7 +115,8 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         corpora = desk.workspace.corpora()
         chosen = values.get("corpus") if values.get("corpus") in corpora else (corpora[0] if corpora else None)
         kept = [values.get(key, default) for key, default in DEFAULTS.items()]
-        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept]
+        size = _codebook(desk, chosen, str(values.get("tier", "auto")))
+        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size]
 
     for uploads in (files, directory):
         uploads.upload(add, [folder_name, uploads], [corpus, added], api_visibility="private")
@@ -126,7 +127,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     stop.click(stop_it, None, shown, api_name="stop")
     resume.click(go_on, None, shown, api_visibility="private")
     timer.tick(show, None, shown, show_progress="hidden", api_visibility="private")
-    page.load(restored, None, form, show_progress="hidden", api_visibility="private")
+    page.load(restored, None, [*form, codebook], show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")
 
 
