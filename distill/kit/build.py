@@ -21,6 +21,7 @@ from distill.kit.settings import KitFormat, KitSettings
 from distill.novelty.spectral_space import CodeSpectra
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import atomic_folder, write_bytes, write_json
+from distill.text import one_line
 
 POOL = 2  # sounds that clusters are made of, for each that they can hold
 SAMPLES = "samples"  # folder of the sounds within a kit
@@ -101,7 +102,7 @@ def _labelled(source: Source, request: KitRequest, progress: Progress | None) ->
     each, total = request.settings.per_label, request.settings.per_label * len(request.labels)
     keys = assign_keys([label for _, label in request.labels])
     for position, ((number, label), key) in enumerate(zip(request.labels, keys, strict=True)):
-        report = _counter(progress, position * each, total, f"sounds, {label}")
+        report = _counter(progress, position * each, total, f"sounds, {one_line(label, 40)}")
         yield label, key, _draw(source, request, number, each, report)
 
 
