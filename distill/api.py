@@ -19,6 +19,10 @@ from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sounds, generate_batches
+from distill.kit.build import KitRequest, make_kit
+from distill.kit.draws import Source
+from distill.kit.result import Kit
+from distill.kit.settings import FORMATS, KitSettings, kit_formats
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import VERDICTS, Novelty
@@ -188,6 +192,50 @@ class Model:
             not_new=not_new,
             report=report,
         )
+
+    def kit(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        per_label: int = 4,
+        formats: Sequence[str] = FORMATS,
+        seed: int | None = None,
+        seconds: float = MAX_NATURAL_SECONDS,
+        temperature: float = 1.0,
+        velocity_layers: int = 1,
+        labels: Sequence[str] = (),
+        allow_copies: bool = False,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> Kit:
+        """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
+
+        A model without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds
+        and copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
+        seed gives the same files. Raises ParamsError and ArtifactError.
+        """
+        self.check_request()
+        numbers = [self.label_number(label) for label in labels] or range(1, len(self.labels) + 1)
+        given = {
+            "per_label": per_label,
+            "velocity_layers": velocity_layers,
+            "seconds": seconds,
+            "seed": seed_or_any(seed),
+        }
+        rest = {"temperature": temperature, "allow_copies": allow_copies, "by_label": bool(numbers)}
+        guidance = AuditionParams.model_validate({}).guidance if numbers else 1.0
+        request = KitRequest(
+            settings=validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit"),
+            labels=[(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)],
+            formats=kit_formats(formats),
+            model=self.path.name,
+            model_sha256=self.metadata.payload_sha256,
+        )
+        source = Source(self.bundle.codec, self.bundle.prior, self.comparison)
+        try:
+            return make_kit(Path(out), source, request, replace, progress)
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
 
     def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
         """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""

@@ -27,6 +27,7 @@ class Stream(IntEnum):
     MEMORY_PROBES = 14
     MEMORY_PROBE_SEEDS = 15  # of several probes, by number
     PRETRAINING_SOUNDS = 16  # by number
+    KIT_SOUNDS = 18  # by label and attempt
 
 
 def derive_seed(*parts: int) -> int:

@@ -29,6 +29,7 @@ LAYERS = (
     ("distill/novelty/",),
     ("distill/prior/",),
     ("distill/generate/",),
+    ("distill/kit/",),
     ("distill/model_file/",),
     ("distill/pretraining/",),
     ("distill/pipeline/",),
