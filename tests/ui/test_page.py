@@ -26,7 +26,7 @@ def opened(browser: Any, served: Served, tab: str, width: int = 1280, scheme: st
 def choose_tab(page: Any, tab: str) -> None:
     """Choose a tab; where the window is narrow, some are in a menu."""
     page.get_by_role("tab", name="Train").first.wait_for()
-    page.wait_for_function("document.querySelector('#train-state').innerText.length > 0")
+    page.wait_for_function("(document.querySelector('#train-state')?.innerText || '').length > 0")
     there = page.get_by_role("tab", name=tab, exact=True)
     if there.count() == 0 or not there.first.is_visible():
         page.locator(".overflow-menu > button").first.click()
