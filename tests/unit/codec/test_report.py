@@ -61,7 +61,8 @@ def test_without_a_terminal_there_are_lines_and_each_level_is_warned_of_once(
     assert lines == [
         "warning: epoch 1: level_1: 25% of the codewords are used on held-out recordings (expected 30 % or more): "
         "lower the codebook size or add recordings",
-        "codec 6/6 epoch 3: loss 1.500, held out 1.750, codewords used 20% 90%",
+        "codec 6/6 epoch 3: loss 1.500, held out 1.750; level_0 20% used, perplexity 9.5, 80 unused; "
+        "level_1 90% used, perplexity 9.5, 10 unused",
         "warning: epoch 3: level_0: 20% of the codewords are used on held-out recordings (expected 30 % or more): "
         "lower the codebook size or add recordings",
     ]
