@@ -52,16 +52,16 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
 def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, a row for each codebook, warnings."""
     result = training.result
-    best, last = result.best_metrics, result.history[-1]
-    if result.best_epoch < 0:
+    best, last = result.best_metrics, result.history[-1] if result.history else None
+    if last is None:
+        where = f"stopped within the first epoch, held out {best['val_loss']:.3f}"
+    elif result.best_epoch < 0:
         where = f"no epoch of {len(result.history)} was better than the start, held out {best['val_loss']:.3f}"
     else:
         where = f"best epoch {result.best_epoch + 1} of {len(result.history)}, loss {best['train_loss']:.3f}, held out "
         where += f"{best['val_loss']:.3f}"
-    console.print(
-        f"codec: {where}; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}",
-        soft_wrap=True,
-    )
+    end = "" if last is None else f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
+    console.print(f"codec: {where}{end}", soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
     for warning in utilization_warnings(training.codebook_health):
         console.print(f"warning: {warning}", soft_wrap=True)

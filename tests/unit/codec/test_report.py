@@ -116,3 +116,10 @@ def test_a_training_without_improvement_is_reported() -> None:
     assert screen.getvalue().splitlines()[0] == (
         "codec: no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"
     )
+
+
+def test_a_training_that_was_stopped_at_once_is_reported() -> None:
+    result = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, [])
+    screen = io.StringIO()
+    print_codec(CodecTraining(None, result, health(0.5, 0.5), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
+    assert screen.getvalue().splitlines()[0] == "codec: stopped within the first epoch, held out 2.250"

@@ -366,3 +366,22 @@ def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
         sides.setdefault(names[row.recording_id], set()).add(row.side)
     assert all(len(side) == 1 for side in sides.values())
     assert {side for each in sides.values() for side in each} == {"train", "val"}
+
+
+def test_a_codec_that_is_stopped_within_its_first_epoch_makes_a_model(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.training.interruption.POLL_SECONDS", -1.0)
+    original = Trainer._train_step
+
+    def stopped(fit: Any, epoch: int, batch: Any) -> None:
+        original(fit, epoch, batch)
+        (tmp_path / "state" / "stop").touch()
+
+    monkeypatch.setattr(Trainer, "_train_step", stopped)
+    trained = train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert trained.codec.trained.result.history == []
+    metadata = load_bundle(tmp_path / "a.distill").metadata
+    assert metadata.loss_curve_history == {}
+    assert distill.load(tmp_path / "a.distill").history.empty
+    assert distill.load(tmp_path / "a.distill").encode(np.zeros(4000)).shape[1] == 2
