@@ -391,3 +391,18 @@ def test_a_file_of_format_2_0_is_read_and_written_again_as_2_1(tmp_path: Path) -
     assert bundle.metadata.prior_metadata == metadata.prior_metadata
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata)
     assert written.version == load_bundle(path).metadata.version == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"was_memorizing": "yes"}, {"val_perplexity": -1.0}, {"threshold": None}, {"alike": 1.5}, {"recordings": 2**40}],
+)
+def test_figures_of_memorisation_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    assert metadata.prior_metadata is not None
+    trained = {**metadata.prior_metadata.model_dump(), "memorization": {**MEMORIZED.model_dump(), **wrong}}
+    with pytest.raises(
+        ArtifactError, match=rf"expected valid metadata, found prior_metadata\.memorization\.{next(iter(wrong))}"
+    ):
+        load_bundle(rewritten(path, prior_metadata=trained))
