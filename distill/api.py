@@ -98,6 +98,8 @@ class Model:
         columns = {
             tuple(name.split("/")): pd.Series(values) for name, values in self.metadata.loss_curve_history.items()
         }
+        if not columns:  # of a training that was stopped within its first epoch
+            return pd.DataFrame(columns=["part", "epoch"])
         frame = pd.DataFrame(columns).rename_axis("epoch")
         frame.columns = pd.MultiIndex.from_tuples(list(columns), names=["part", None])
         return frame.stack("part", future_stack=True).dropna(how="all").reset_index().sort_values(["part", "epoch"])

@@ -94,6 +94,14 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> 
     return table
 
 
+def health_line(health: Mapping[str, Mapping[str, float]]) -> str:
+    """Codebook health of all levels on one line."""
+    return "; ".join(
+        f"{level} {values['utilization']:.0%} used, perplexity {values['perplexity']:.1f}, {values['dead_codes']:.0f} unused"
+        for level, values in health.items()
+    )
+
+
 def plain(text: str) -> Text:
     """Text from a file without markup or control characters."""
     return Text(one_line(text, most=1000))

@@ -56,7 +56,8 @@ def generate(
     from distill.api import Model, seed_or_any
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
-    from distill.cli.reports import generated_json, novelty_line, set_lines
+    from distill.cli.reports import generated_json, set_lines
+    from distill.novelty.explain import explain
     from distill.progress import ProgressReport
 
     if prompt is not None:
@@ -85,7 +86,7 @@ def generate(
         print_json({"model": str(model), "label": label, **generated_json(made, paths)})
         return
     for path, length, novelty in zip(paths, made.seconds, made.novelty, strict=True):
-        judged = "" if novelty is None else f"  {novelty_line(novelty)}"
+        judged = "" if novelty is None else f"  {explain(novelty)}"
         print(f"{path}  {length:.2f} s{judged}")
     for line in set_lines(made):
         print(line)

@@ -16,7 +16,8 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
 
     from distill.model_file.inspect import describe
 
-    Console(highlight=False).print(describe(model, metadata))
+    console = Console(highlight=False)
+    console.print(describe(model, metadata, console.width), crop=False)
 
 
 @app.command()

@@ -5,17 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.api import Generated
-from distill.novelty.verdict import Novelty
-from distill.text import one_line
-
-
-def novelty_line(novelty: Novelty) -> str:
-    """The verdict on a sound, with its best alignment, in one line."""
-    codes, spectra = novelty.codes, novelty.spectra
-    alignment = f"{codes.likeness:.0%} of codes equal to {one_line(codes.nearest)}"
-    if novelty.by_spectra:
-        alignment = f"{spectra.difference_db:.1f} dB from {one_line(spectra.nearest)}"
-    return f"{novelty.verdict}: {alignment}, longest copied run {codes.copied_seconds:.2f} s"
+from distill.novelty.explain import explain
 
 
 def set_lines(made: Generated) -> list[str]:
@@ -31,12 +21,7 @@ def set_lines(made: Generated) -> list[str]:
             f"{report.mean_percentile_codes:.0%} in codes, {report.mean_percentile_spectra:.0%} in spectra "
             "(50 %: as new as held-out recordings)"
         )
-        if report.distance is not None:
-            distance = report.distance
-            lines.append(
-                f"kernel distance to held-out recordings {distance.value:.1f}, of as many training recordings "
-                f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
-            )
+        lines.append(report.distance_sentence)
     if any(one is None for one in made.novelty):
         lines.append("novelty unknown: the model has no codes of its training recordings")
     return [*lines, f"seed {made.seed}"]
@@ -49,6 +34,7 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
             "file": str(path),
             "seconds": seconds,
             "novelty": None if novelty is None else novelty.json(),
+            "explanation": None if novelty is None else explain(novelty),
         }
         for path, seconds, novelty in zip(paths, made.seconds, made.novelty, strict=True)
     ]
@@ -58,5 +44,5 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
         "sounds": rows,
         "redrawn": made.redrawn,
         "not_new": made.not_new,
-        "summary": None if made.report is None else made.report.metrics(),
+        "summary": None if made.report is None else made.report.json(),
     }

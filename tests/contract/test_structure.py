@@ -41,7 +41,8 @@ LAYERS = (
 # Modules that show, record or interrupt work and cannot change what it writes.
 WITHOUT_INFLUENCE = {
     *("distill/__init__.py", "distill/errors.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
-    *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/text.py"),
+    *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/pipeline/known_corpora.py"),
+    "distill/text.py",
     *("stages/__init__.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.

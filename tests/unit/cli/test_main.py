@@ -25,7 +25,7 @@ from distill.model_file.format import load_bundle
 from distill.params import default_values
 from distill.storage.weights import weights_sha256
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "40")
 
 
@@ -281,14 +281,19 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
     assert (report["seed"], report["label"], report["summary"]["sounds"]) == (3, "kick", 2)
     for sound in report["sounds"]:
         assert Path(sound["file"]).exists()
-        assert set(sound["novelty"]) == {"verdict", "percentile", "passage_seconds", "codes", "spectra"}
+        figures = {"verdict", "judged_by", "percentile", "passage_seconds", "codes", "spectra"}
+        assert set(sound["novelty"]) == figures
+        assert re.match(r"New: |Close to |A copy of ", sound["explanation"])
         for space in ("codes", "spectra"):
             shared = sound["novelty"][space]
             assert re.fullmatch(r"\d\.wav", shared["nearest"])
             assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
     done = shell(*command)
     first = done.out.splitlines()[0]
-    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (new|close|copy): .*longest copied run \d", first), first
+    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (New: |Close to |A copy of ).*\d\.wav", first), first
+    assert "2 sounds are too few for a kernel distance to held-out recordings" in done.out
+    assert "2 sounds are too few" in report["summary"]["kernel_distance_in_words"]
+    assert "kernel_distance" not in report["summary"]
     assert "seed 3" in done.out
 
 
@@ -436,6 +441,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     report: dict[str, Any] = json.loads(out)
     assert re.fullmatch(r"models/model-\d{8}-\d{6}\.distill", report["model"])
     assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
+    assert load_bundle(stopped / report["model"]).metadata.metadata["written"] == "2001-09-09T01:46:40Z"
     assert report["bytes"] == (stopped / report["model"]).stat().st_size
     assert set(report["codebook_health"]) == {"level_0"}
     assert {"train_loss", "val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
@@ -447,6 +453,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DISTILL_"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "DISTILL_DEVICE": "cpu", "DISTILL_PRECISION": "fp32"}
+    environment["SOURCE_DATE_EPOCH"] = "1000000000"  # else the dates are the only bytes that differ
     command = [sys.executable, "-m", "distill", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
@@ -458,3 +465,36 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "training did not begin within two minutes"
         time.sleep(0.02)
+
+
+def test_models_are_listed_and_what_is_none_is_said_why(shell: Shell) -> None:
+    assert shell.refused("list").startswith("distill: DIR models: expected a folder of models, found nothing there")
+    write_model(Path("models/codec.distill"))
+    write_prior_model(Path("models/full.distill"), labels=["kick", "snare"])
+    Path("models/other.distill").write_text("hello")
+    done = shell("list")
+    assert done.status == 0, done
+    rows = [line.split() for line in done.out.splitlines()]
+    assert rows[1][0] == "codec"
+    assert rows[1][-1] == "encode"
+    assert rows[2][0] == "full"
+    assert rows[2][-2:] == ["generate,", "judge"]
+    assert "full: labels kick, snare" in done.out
+    assert "no model: models/other.distill: expected a Distill model, found text; check the path" in done.out
+    report = json.loads(shell("list", "models", "--json").out)
+    assert [row["name"] for row in report["models"]] == ["codec", "full", "other"]
+    assert [bool(row["problem"]) for row in report["models"]] == [False, False, True]
+    Path("empty").mkdir()
+    assert shell("list", "empty").out == "no model files in empty\n"
+
+
+def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    path = Path("a folder with a long name", "another one within it", f"{'m' * 60}.distill")
+    metadata = write_prior_model(path, labels=[f"label-{number}" for number in range(15)])
+    lines = shell("inspect", str(path)).out.splitlines()
+    assert lines[0] == str(path)
+    assert max(len(line.rstrip()) for line in lines[1:]) <= 80
+    assert f"weights  {metadata.payload_sha256}" in lines
+    assert any(line.endswith(f" {metadata.codec_sha256}") for line in lines)
+    assert "".join(line.strip() for line in lines).count("label-14") == 1
