@@ -18,7 +18,7 @@ from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sounds, generate_batches
+from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sounds, frames_for_seconds, generate_batches
 from distill.kit.build import KitRequest, make_kit
 from distill.kit.draws import Source
 from distill.kit.result import Kit
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
+NEAREST_SECONDS = 8.0
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
@@ -285,6 +286,20 @@ class Model:
         if self.comparison is None:
             raise ArtifactError(self._without_reference())
         return self.comparison.novelty(codes)
+
+    def nearest(self, novelty: Novelty) -> Samples:
+        """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]`.
+
+        Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
+        """
+        if self.bundle.reference is None:
+            raise ArtifactError(self._without_reference())
+        codes = self.bundle.reference.codes[list(self.bundle.reference.names).index(novelty.nearest.nearest)]
+        most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
+        start = 0
+        if len(codes) > most:
+            start = max(0, round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate))
+        return decode_sounds(self.bundle.codec, [codes[start : start + most].astype(np.int64)])[0]
 
     def label_number(self, label: str) -> int:
         """Index of a label, from 1 on; the last part of a label is enough where that is unique.

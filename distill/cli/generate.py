@@ -50,6 +50,9 @@ def generate(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings."""
@@ -82,6 +85,10 @@ def generate(
             progress=progress,
             take=lambda number, samples: write_audio(paths[number], samples, loaded.sample_rate, kind),
         )
+    if pictures:
+        from distill.cli.companions import write_companions
+
+        write_companions(loaded, paths, made.novelty)
     if as_json:
         print_json({"model": str(model), "label": label, **generated_json(made, paths)})
         return

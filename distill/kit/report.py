@@ -60,8 +60,5 @@ def _missing(group: KitGroup) -> str:
 
 def _sound_line(sound: KitSound) -> str:
     played = f"velocity {sound.low_velocity}-{sound.high_velocity}, {sound.position} of {sound.round_robins}"
-    nearest = ""
-    if sound.novelty is not None:
-        space = sound.novelty.spectra if sound.novelty.by_spectra else sound.novelty.codes
-        nearest = f", nearest recording {one_line(space.nearest)}"
+    nearest = "" if sound.novelty is None else f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
     return f"{sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{nearest}"

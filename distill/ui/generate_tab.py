@@ -181,6 +181,7 @@ def _generate(desk: Desk, given: dict[str, Any]) -> None:
         guidance=given["guidance"] if given["label"] else None,
         prompt=given["prompt"],
         min_novelty=NOVELTY[given["novelty"]],
+        pictures=True,
     )
     values = {key: value for key, value in given.items() if key != "prompt"}
     desk.jobs.start_in_folder("generate", f"{int(given['n'])} sounds of {path.stem}", arguments, values)

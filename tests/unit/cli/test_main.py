@@ -297,6 +297,27 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
     assert "seed 3" in done.out
 
 
+def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1", "--pictures", "--json")
+    (first, _) = json.loads(done.out)["sounds"]
+    beside = sorted(path.name for path in Path("generated").glob("m_1_000*"))
+    assert beside == ["m_1_000.png", "m_1_000.wav", "m_1_000_nearest.wav"]
+    model = distill.load("m.distill")
+    codes = model.bundle.reference.codes[list(model.bundle.reference.names).index(nearest_of(first))]
+    info = soundfile.info("generated/m_1_000_nearest.wav")
+    assert info.samplerate == model.sample_rate
+    assert info.frames == len(model.decode(codes))
+    write_prior_model(Path("bare.distill"), reference=False)
+    shell("generate", "bare.distill", "--seconds", "0.2", "--seed", "1", "--pictures")
+    assert sorted(path.name for path in Path("generated").glob("bare*")) == ["bare_1_000.png", "bare_1_000.wav"]
+
+
+def nearest_of(sound: dict[str, Any]) -> str:
+    novelty = sound["novelty"]
+    return str(novelty["spectra" if novelty["judged_by"] == "spectra" else "codes"]["nearest"])
+
+
 def test_ctrl_c_keeps_the_sounds_that_are_done(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     write_prior_model(Path("m.distill"))
 
