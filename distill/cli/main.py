@@ -4,12 +4,12 @@ import sys
 
 import typer
 
-from distill.cli import codes, demo, generate, inspect, train
+from distill.cli import codes, demo, generate, inspect, train, vary
 from distill.cli.app import app
 from distill.errors import DistillError, environment_error
 from distill.training.interruption import raise_on_sigterm
 
-COMMANDS = (demo, train, codes, inspect, generate)  # modules that register commands, in the order of `--help`
+COMMANDS = (demo, train, codes, inspect, generate, vary)  # modules that register commands, in the order of `--help`
 INTERRUPTED = 130  # exit status
 
 
