@@ -48,7 +48,7 @@ def _differences(pieces: Track, window: int, longest: int) -> Track:
     energies = np.pad(np.square(pieces).cumsum(axis=1), ((0, 0), (1, 0)))
     lags = np.arange(longest + 1)
     difference = energies[:, [window]] + energies[:, lags + window] - energies[:, lags] - 2 * products
-    normalised = np.ones_like(difference)
+    normalised: Track = np.ones(difference.shape)
     normalised[:, 1:] = difference[:, 1:] * lags[1:] / difference[:, 1:].cumsum(axis=1).clip(1e-12)
     return normalised
 

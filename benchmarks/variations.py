@@ -146,12 +146,17 @@ def _own(apart: NDArray[np.float64], kinds: NDArray[np.str_], index: int) -> flo
 def _mean(rows: Sequence[AtStrength]) -> AtStrength:
     """Means over recordings of equal weight; the median of pitch changes, sums of counts."""
     changes = [row.semitones for row in rows if row.pitched]
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in rows]))
+
     return AtStrength(
-        rows[0].strength,
-        *(
-            float(np.mean([getattr(row, name) for row in rows]))
-            for name in ("mel", "difference_db", "equal_codes", "own", "own_others")
-        ),
+        strength=rows[0].strength,
+        mel=mean("mel"),
+        difference_db=mean("difference_db"),
+        equal_codes=mean("equal_codes"),
+        own=mean("own"),
+        own_others=mean("own_others"),
         semitones=float(np.median(changes)) if changes else float("nan"),
         pitched=sum(row.pitched for row in rows),
         equal=sum(row.equal for row in rows),
