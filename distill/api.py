@@ -18,7 +18,18 @@ from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sounds, frames_for_seconds, generate_batches
+from distill.generate.sounds import (
+    BATCH,
+    IsNew,
+    Progress,
+    Sound,
+    Wanted,
+    decode_sounds,
+    frames_for_seconds,
+    generate_batches,
+)
+from distill.generate.variations import Variation, draw_takes
+from distill.generate.varied import Varied, similarities
 from distill.kit.build import KitRequest, make_kit
 from distill.kit.draws import Source
 from distill.kit.result import Kit
@@ -33,6 +44,7 @@ from distill.params import (
     Seconds,
     Settings,
     Sounds,
+    Strength,
     Temperature,
     TopK,
     TopP,
@@ -45,6 +57,7 @@ if TYPE_CHECKING:
 
 MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
 NEAREST_SECONDS = 8.0
+MAX_VARIED_SECONDS = 3600  # of a recording to vary
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
@@ -148,14 +161,10 @@ class Model:
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty)
-        if guidance is None:
-            guidance = 1.0 if label is None else AuditionParams.model_validate({}).guidance
+        guidance = _guidance(label, guidance)
         given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         validated(GenerateRequest, {**given, "guidance": guidance}, "generate")
-        if guidance != 1 and label is None:
-            raise ParamsError(
-                f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
-            )
+        _check_guidance(label, guidance)
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
         wanted = Wanted(
@@ -240,6 +249,76 @@ class Model:
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
 
+    def vary(
+        self,
+        recording: str | os.PathLike[str] | NDArray[np.floating],
+        n: int = 8,
+        strength: float = 0.3,
+        seed: int | None = None,
+        *,
+        recording_rate: int | None = None,
+        temperature: float = 1.0,
+        label: str | None = None,
+        guidance: float | None = None,
+        progress: Progress | None = None,
+        take: Callable[[int, Samples], None] | None = None,
+    ) -> Varied:
+        """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
+
+        A take has the recording's length. `strength` says how much of it is drawn anew: 0 nothing, which gives the
+        decoded recording, 1 all, which gives `generate` with the same length and seed. Between, no two takes are the
+        same, unless `equal` of the result says so. The other arguments are those of `generate`. Raises ArtifactError,
+        AudioError, or ParamsError for arguments that are out of range.
+        """
+        self.check_request(label)
+        guidance = _guidance(label, guidance)
+        given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
+        validated(VaryRequest, given, "vary")
+        _check_guidance(label, guidance)
+        seed = seed_or_any(seed)
+        samples = self.samples_to_vary(recording, recording_rate)
+        length = len(samples)
+        codec, prior, codes = self.bundle.codec, self.bundle.prior, self.encode(samples)
+        assert prior is not None
+        number = 0 if label is None else self.label_number(label)
+        wanted = Variation(codes, n, strength, Sampling(temperature, guidance=guidance), number)
+        sounds: list[Samples] = []
+        try:
+            takes = draw_takes(prior, codec.quantizer.codebooks, wanted, seed, progress)
+            for first in range(0, n, BATCH):
+                for index, sound in enumerate(decode_sounds(codec, takes.codes[first : first + BATCH], length), first):
+                    if take is None:
+                        sounds.append(sound)
+                    else:
+                        take(index, sound)
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+        return Varied(
+            sounds=sounds,
+            seconds=[length / self.sample_rate] * n,
+            codes=takes.codes,
+            novelty=[None] * n if self.comparison is None else [*self.comparison.novelty(takes.codes)],
+            similarity=similarities(codec, self.bundle.reference, codes, takes.codes),
+            sample_rate=self.sample_rate,
+            seed=seed,
+            strength=strength,
+            redrawn=takes.redrawn,
+            equal=takes.equal,
+        )
+
+    def samples_to_vary(
+        self, recording: str | os.PathLike[str] | NDArray[np.floating], recording_rate: int | None = None
+    ) -> Samples:
+        """Samples `[N]` at the model's rate of a recording that `vary` takes. Raises AudioError or ParamsError."""
+        samples = self._samples(recording, recording_rate)
+        if len(samples) > MAX_VARIED_SECONDS * self.sample_rate:
+            name = "recording" if isinstance(recording, np.ndarray) else os.fspath(recording)
+            raise ParamsError(
+                f"{name}: expected a recording of at most {MAX_VARIED_SECONDS} s, found one of "
+                f"{len(samples) / self.sample_rate:.1f} s; cut out the part to vary"
+            )
+        return samples
+
     def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
         """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
         if self.bundle.prior is None:
@@ -259,11 +338,7 @@ class Model:
 
         Raises ParamsError when the samples are not mono, empty, or hold NaN or infinite values.
         """
-        sound = np.asarray(samples, dtype=np.float32)
-        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
-        if sample_rate is not None and sample_rate != self.sample_rate:
-            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
+        sound = self._samples(samples, sample_rate)
         codes: Codes = self.bundle.codec.encode(torch.from_numpy(sound)[None])[0].numpy()
         return codes
 
@@ -326,9 +401,21 @@ class Model:
         )
 
     def _prompt(self, prompt: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> Codes:
-        if isinstance(prompt, np.ndarray):
-            return self.encode(prompt, sample_rate)
-        return self.encode(samples_of(read_named(Path(prompt), self.sample_rate).pcm).numpy())
+        return self.encode(self._samples(prompt, sample_rate))
+
+    def _samples(
+        self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None
+    ) -> NDArray[np.float32]:
+        """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz."""
+        if isinstance(recording, str | os.PathLike):
+            read: NDArray[np.float32] = samples_of(read_named(Path(recording), self.sample_rate).pcm).numpy()
+            return read
+        sound = np.asarray(recording, dtype=np.float32)
+        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
+            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
+        return sound
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -359,6 +446,20 @@ def new_enough(least: str | float) -> IsNew:
     return lambda novelty: 1 - novelty.percentile >= share
 
 
+def _guidance(label: str | None, guidance: float | None) -> float:
+    """The scale of guidance, with its default."""
+    if guidance is not None:
+        return guidance
+    return 1.0 if label is None else AuditionParams.model_validate({}).guidance
+
+
+def _check_guidance(label: str | None, guidance: float) -> None:
+    if guidance != 1 and label is None:
+        raise ParamsError(
+            f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
+        )
+
+
 class GenerateRequest(Settings):
     """Arguments of `Model.generate` and `distill generate`, with the ranges of `distill.params`."""
 
@@ -368,4 +469,14 @@ class GenerateRequest(Settings):
     temperature: Temperature
     top_k: TopK
     top_p: TopP
+    guidance: Guidance
+
+
+class VaryRequest(Settings):
+    """Arguments of `Model.vary` and `distill vary`, with the ranges of `distill.params`."""
+
+    n: Sounds
+    strength: Strength
+    seed: SamplingSeed | None
+    temperature: Temperature
     guidance: Guidance

@@ -190,7 +190,7 @@ def _generate(desk: Desk, given: dict[str, Any]) -> None:
 def _vary(desk: Desk, name: str, sound: Path, strength: float, seed: str) -> None:
     path = desk.workspace.model(name or "")
     arguments = ["vary", relative(path, desk.workspace.root), str(sound), "-n", "8", "--strength", f"{strength:g}"]
-    arguments += flags(seed=seed)
+    arguments += flags(seed=seed, pictures=True)
     desk.jobs.start_in_folder("vary", f"8 variations of {sound.name}", arguments, {"model": name})
 
 
@@ -222,7 +222,7 @@ def _cards(desk: Desk, job: Job | None) -> str:
     if job.kind == "kit":
         return _kit_card(job, folder)
     kept, cards = set(_kept(job)), []
-    for number, one in enumerate(made.get("sounds", [])):
+    for number, one in enumerate(made.get("sounds") or made.get("takes") or []):
         name = Path(str(one.get("file"))).name
         if (folder / name).is_file():
             cards.append(_card(job, folder, name, number, one, name in kept))
@@ -237,6 +237,9 @@ def _card(job: Job, folder: Path, name: str, number: int, one: dict[str, Any], i
     novelty = one.get("novelty") or {}
     verdict = str(novelty.get("verdict", ""))
     said = str(one.get("explanation") or "Novelty unknown: the model has no codes of its recordings.")
+    own = one.get("similarity") or {}
+    if own:
+        said = f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart. {said}"
     parts = [view.player(base + quote(name), f"sound {number + 1}, {float(one.get('seconds', 0)):.2f} s")]
     if (folder / f"{stem}_nearest.wav").is_file():
         parts.append(view.player(base + quote(f"{stem}_nearest.wav"), "its nearest training recording"))

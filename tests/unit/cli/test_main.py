@@ -18,6 +18,7 @@ import soundfile
 import typer
 from unit.tiny import write_model, write_prior_model, write_tone
 
+import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
 from distill.codes.file import read_codes
@@ -304,6 +305,7 @@ def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: Shell) -> 
     beside = sorted(path.name for path in Path("generated").glob("m_1_000*"))
     assert beside == ["m_1_000.png", "m_1_000.wav", "m_1_000_nearest.wav"]
     model = distill.load("m.distill")
+    assert model.bundle.reference is not None
     codes = model.bundle.reference.codes[list(model.bundle.reference.names).index(nearest_of(first))]
     info = soundfile.info("generated/m_1_000_nearest.wav")
     assert info.samplerate == model.sample_rate
@@ -353,6 +355,66 @@ def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
     }
     for arguments, message in refused.items():
         assert message in shell.refused("generate", *arguments)
+
+
+def test_takes_of_a_recording_have_a_line_each(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick"])
+    write_prior_model(Path("bare.distill"), reference=False)
+    write_tone(Path("a.wav"), seconds=0.5)
+    done = shell("vary", "m.distill", "a.wav", "--seed", "2", "--label", "kick")
+    assert done.status == 0
+    *lines, last = done.out.splitlines()
+    assert last == "seed 2"
+    pattern = (
+        r"varied/a_2_00\d\.wav  0\.50 s  beside the recording (new|close|copy): \d+% of codes equal, \d+\.\d dB; "
+        r"beside the training recordings (new|close|copy): .*longest copied run \d.*"
+    )
+    assert len(lines) == 8
+    assert all(re.fullmatch(pattern, line) for line in lines), lines
+    assert [soundfile.info(path).frames for path in Path("varied").iterdir()] == [8000] * 8
+    done = shell(
+        "vary", "bare.distill", "a.wav", "-n", "2", "--strength", "1", "--seed", "2", "--format", "flac", "--json"
+    )
+    found = json.loads(done.out)
+    assert (found["seed"], found["strength"], found["recording"], found["equal"]) == (2, 1.0, "a.wav", 0)
+    assert [take["file"] for take in found["takes"]] == ["varied/a_2_000.flac", "varied/a_2_001.flac"]
+    assert all(take["novelty"] is take["similarity"]["verdict"] is None for take in found["takes"])
+    done = shell("vary", "bare.distill", "a.wav", "-n", "1", "--strength", "0", "--seed", "2")
+    assert "beside the recording 100% of codes equal, 0.0 dB" in done.out
+    assert "novelty unknown: the model has no codes of its training recordings" in done.out
+
+
+def test_takes_that_are_the_same_are_said(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    write_audio(Path("a.wav"), np.full(100, 0.1, dtype=np.float32), 16_000)
+    done = shell("vary", "m.distill", "a.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
+    assert re.search(r"\d+ takes the same as the recording or another take; a higher --strength changes more", done.out)
+
+
+def test_what_cannot_be_varied_is_one_sentence(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
+    write_model(Path("codec.distill"))
+    write_tone(Path("a.wav"))
+    Path("text.wav").write_text("no sound")
+    Path("folder").mkdir()
+    refused = {
+        ("m.distill", "no.wav"): "AUDIO no.wav: expected a recording, found no such file; check the path",
+        ("m.distill", "folder"): "AUDIO folder: expected a recording, found a folder; name the files in it",
+        ("m.distill", "text.wav"): "text.wav: expected a recording, found a file that",
+        ("codec.distill", "a.wav"): "codec.distill: expected a model with a prior, found a codec alone",
+        ("m.distill", "a.wav", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
+        ("m.distill", "a.wav", "--strength", "1.1"): "--strength: expected less than or equal to 1, found 1.1",
+        ("m.distill", "a.wav", "--strength", "nan"): "--strength: expected a finite number, found nan",
+        ("m.distill", "a.wav", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
+        ("m.distill", "a.wav", "--out", "a.wav"): "--out a.wav: expected a folder to write to, found",
+        ("m.distill", "a.wav", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
+    }
+    for arguments, message in refused.items():
+        assert message in shell.refused("vary", *arguments)
+    monkeypatch.setattr("distill.api.MAX_VARIED_SECONDS", 0.2)
+    assert "a.wav: expected a recording of at most 0.2 s, found one of 0.3 s" in shell.refused(
+        "vary", "m.distill", "a.wav"
+    )
 
 
 def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
