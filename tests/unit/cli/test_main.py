@@ -367,7 +367,7 @@ def test_takes_of_a_recording_have_a_line_each(shell: Shell) -> None:
     assert last == "seed 2"
     pattern = (
         r"varied/a_2_00\d\.wav  0\.50 s  beside the recording (new|close|copy): \d+% of codes equal, \d+\.\d dB; "
-        r"beside the training recordings (new|close|copy): .*longest copied run \d.*"
+        r"among the training recordings: (New: |Close to |A copy of ).+"
     )
     assert len(lines) == 8
     assert all(re.fullmatch(pattern, line) for line in lines), lines
