@@ -120,11 +120,7 @@ class Jobs:
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments. Raises ParamsError where a training runs and this is another one."""
         if kind in TRAININGS:
-            running = self.training()
-            if running is not None:
-                raise ParamsError(
-                    f"a training runs already ({running.title}): expected one at a time; wait until it ends or cancel it"
-                )
+            self.check_idle()
         self._forget_old()
         return self._run(self._new(kind, title, arguments, values))
 
@@ -136,8 +132,7 @@ class Jobs:
 
     def resume(self, job: Job) -> Job:
         """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`."""
-        if self.training() is not None:
-            raise ParamsError("a training runs already: expected one at a time; wait until it ends or cancel it")
+        self.check_idle()
         (job.folder / EXIT).unlink(missing_ok=True)
         return self._run(job)
 
@@ -164,6 +159,14 @@ class Jobs:
     def training(self) -> Job | None:
         """The training that runs."""
         return next((job for job in self.all(*TRAININGS)[:20] if job.state == "running"), None)
+
+    def check_idle(self) -> None:
+        """Refuse a training beside another one. Raises ParamsError that names the one that runs."""
+        running = self.training()
+        if running is not None:
+            raise ParamsError(
+                f"a training runs already ({running.title}): expected one at a time; wait until it ends or cancel it"
+            )
 
     def _new(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)

@@ -1,6 +1,5 @@
 """The tab Library: the models of the folder."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
+from distill.storage.files import write_bytes
 from distill.ui import view
 from distill.ui.handlers import Desk, handled
 from distill.ui.workspace import MODEL_SUFFIX
@@ -96,12 +96,22 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
 
 
 def _import(desk: Desk, upload: Path) -> Path:
-    """Check a model file as `distill verify` does and move it to the models. Raises ParamsError."""
+    """Check a model file as `distill verify` does and move it to the models, with its card. Raises ParamsError."""
     target = desk.workspace.new_model(upload.name.removesuffix(MODEL_SUFFIX))
-    command = [sys.executable, "-P", "-m", "distill", "verify", str(upload), "--json"]
+    _asked("verify", upload)
+    card = _asked("inspect", upload, "--card").replace(upload.name, target.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    upload.replace(target)
+    write_bytes(target.with_name(target.name + ".md"), card.encode())
+    return target
+
+
+def _asked(command: str, upload: Path, *rest: str) -> str:
+    """What a command says of an uploaded model. Raises ParamsError with its sentence where it refuses the file."""
+    arguments = [sys.executable, "-P", "-m", "distill", command, str(upload), *rest]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=VERIFY_SECONDS
+            arguments, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=VERIFY_SECONDS
         )
     except subprocess.TimeoutExpired as error:
         raise ParamsError(
@@ -113,10 +123,7 @@ def _import(desk: Desk, upload: Path) -> Path:
             lines[-1].removeprefix("distill: ").replace(str(upload), upload.name) if lines else "it cannot be checked"
         )
         raise ParamsError(f"not imported: {said}")
-    json.loads(done.stdout)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    upload.replace(target)
-    return target
+    return done.stdout
 
 
 def _table(desk: Desk) -> str:

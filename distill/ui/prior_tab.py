@@ -56,6 +56,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     @handled
     def begin(*values: Any) -> list[Any]:
         given = dict(zip(FIELDS, values, strict=True))
+        desk.jobs.check_idle()
         if given["where"] == INTO and desk.known(given["model"]).get("can_generate"):
             text = f"{given['model']} has a prior. Replace it?"
             return [gr.update(visible=True), view.note(text, "warning"), *show()]

@@ -151,7 +151,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int) 
         footer_links=[],
         run_history=False,
         allowed_paths=[],
-        blocked_paths=[str(workspace.root)],
+        blocked_paths=[str(path) for path in workspace.kept_back],
         show_error=False,
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,

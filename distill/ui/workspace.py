@@ -40,6 +40,11 @@ class Workspace:
         self.models, self.sounds, self.generated = (self.root / name for name in ("models", "sounds", "generated"))
         self.state = self.root / ".distill"
 
+    @property
+    def kept_back(self) -> list[Path]:
+        """What the server never hands out by path: all but uploads."""
+        return [self.models, self.sounds, self.generated, self.state / "jobs", self.state / "ui" / "token"]
+
     def corpora(self) -> list[str]:
         """Folders with recordings, relative to the working folder; those of the page first."""
         found = [path.relative_to(self.root).as_posix() for path in _with_recordings(self.root, DEPTH)]

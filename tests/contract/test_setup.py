@@ -71,7 +71,8 @@ def test_no_index_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(None, "lock.in"), ("ui", "lock.in"), ("test", "lock.in"), ("docs", "lock.in"), ("bench", "bench.in")]
+    ("group", "name"),
+    [(None, "lock.in"), ("ui", "lock.in"), ("test", "lock.in"), ("docs", "lock.in"), ("bench", "bench.in")],
 )
 def test_what_pyproject_declares_is_locked(group: str | None, name: str) -> None:
     asked = direct(name)

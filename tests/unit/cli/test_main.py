@@ -22,6 +22,7 @@ import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
 from distill.codes.file import read_codes
+from distill.model_file.card import card_text
 from distill.model_file.format import load_bundle
 from distill.params import default_values
 from distill.storage.weights import weights_sha256
@@ -296,6 +297,12 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
     assert "2 sounds are too few" in report["summary"]["kernel_distance_in_words"]
     assert "kernel_distance" not in report["summary"]
     assert "seed 3" in done.out
+
+
+def test_inspect_prints_the_card(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    done = shell("inspect", "m.distill", "--card")
+    assert (done.status, done.out) == (0, card_text("m.distill", load_bundle(Path("m.distill")).metadata))
 
 
 def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: Shell) -> None:
