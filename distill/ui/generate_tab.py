@@ -46,7 +46,9 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 prompt = gr.Audio(
                     sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue", format="wav"
                 )
-            generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
+            with gr.Row():
+                generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
+                cancel = gr.Button("Cancel", elem_id="generate-cancel")
             with gr.Accordion("Variations and kits", open=False):
                 strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
                 source = gr.Audio(
@@ -59,7 +61,6 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
             chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
             state = gr.HTML(elem_id="generate-state")
             cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
-            cancel = gr.Button("Cancel")
 
     form = [model, count, ending, seconds, seed, temperature, label, novelty, top_k, top_p, guidance, prompt]
     shown = [chosen, state, cards]
@@ -261,4 +262,9 @@ def _kit_card(job: Job, folder: Path) -> str:
     text = (folder / "kit.txt").read_text(encoding="utf-8", errors="replace") if (folder / "kit.txt").is_file() else ""
     picture = f'<img src="/job/{job.id}/kit.png" alt="picture of the kit">' if (folder / "kit.png").is_file() else ""
     link = f'<p><a href="/job/{job.id}/all.zip" download id="kit-download">Download the kit as zip</a></p>'
-    return f'{link}{picture}<pre class="wide">{escape(text)}</pre>'
+    sounds = [
+        view.player(f"/job/{job.id}/samples/{quote(path.name)}", path.stem)
+        for path in sorted((folder / "samples").glob("*.wav"))
+    ]
+    players = f'<details><summary>Hear its {len(sounds)} sounds</summary><div class="players">{"".join(sounds)}</div></details>'
+    return f'{link}{picture}{players}<pre class="wide">{escape(text)}</pre>'

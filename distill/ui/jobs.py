@@ -177,7 +177,9 @@ class Jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
         recorded = {"kind": job.kind, "title": job.title, "command": list(job.command), "values": dict(job.values)}
         store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}"
-        run = {"started": job.started, "cwd": str(self._cwd), "environment": {"MLFLOW_TRACKING_URI": store}}
+        named = {"DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or "")}
+        environment = {"MLFLOW_TRACKING_URI": store, **named}
+        run = {"started": job.started, "cwd": str(self._cwd), "environment": environment}
         write_json(job.folder / JOB, {**recorded, **run})
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])

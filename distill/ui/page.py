@@ -12,7 +12,7 @@ HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 CSS = """
 :root { --d-1: #1668b8; --d-2: #b8481c; --d-3: #1c7c3c; --d-4: #7a3cb0; --d-5: #8a6a00; --d-6: #b0306a; }
 .dark { --d-1: #6cb6ff; --d-2: #ff9a6c; --d-3: #6cd08c; --d-4: #c79bff; --d-5: #e0c050; --d-6: #ff8ab8; }
-.chart { margin: 0 0 1rem; } .chart svg { width: 100%; height: auto; overflow: visible; }
+.chart { margin: 0 0 1rem; max-width: 46rem; } .chart svg { width: 100%; height: auto; overflow: visible; }
 .chart text { fill: currentColor; font-size: 12px; } .chart .grid { stroke: currentColor; opacity: .18; }
 .chart .mark { stroke: currentColor; stroke-dasharray: 3 3; } .chart figcaption { font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; } .legend svg { width: 28px; display: inline; }
@@ -21,7 +21,7 @@ CSS = """
 .wide caption { text-align: left; font-weight: 600; }
 .note, .warning, .alarm { padding: .5rem .8rem; border-left: .3rem solid var(--d-1); margin: .4rem 0; white-space: pre-line; }
 .warning { border-color: var(--d-5); } .alarm { border: .15rem solid var(--d-2); border-left-width: .8rem; font-weight: 600; }
-.small { font-size: .85rem; opacity: .85; } .progress progress { width: 100%; height: 1rem; }
+pre.wide { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; } .small { font-size: .85rem; opacity: .85; } .progress progress { width: 100%; height: 1rem; }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
 .card { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: .5rem; padding: .8rem; }
 .card.kept { border: 2px solid var(--d-3); } .card img { width: 100%; height: auto; }
