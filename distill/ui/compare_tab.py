@@ -103,11 +103,13 @@ def _compared(desk: Desk, runs: list[Any]) -> str:
         }
         charts.append(line_chart(title, lines, "epoch"))
     parts = {run.info.run_name.partition(" ")[0] for run in runs}
-    mixed = view.note("These are trainings of codecs and of priors: their losses cannot be compared.", "warning")
-    same = view.note("All settings are the same.") if not differing else view.table(("setting", *names), differing)
-    return (
-        f"<h3>Settings that differ</h3>{same}{''.join(charts)}<h3>Figures</h3>{view.table(('figure', *names), figures)}"
+    mixed = (
+        ""
+        if len(parts) == 1
+        else view.note("These are trainings of codecs and of priors: their losses cannot be compared.", "warning")
     )
+    same = view.note("All settings are the same.") if not differing else view.table(("setting", *names), differing)
+    return f"{mixed}<h3>Settings that differ</h3>{same}{''.join(charts)}<h3>Figures</h3>{view.table(('figure', *names), figures)}"
 
 
 def _figure(value: float | None) -> str:

@@ -23,6 +23,7 @@ from distill.ui.run_job import EXIT, JOB, STDERR, STDOUT
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 PROCESS = "process.json"
 TRAININGS = ("train", "prior")
+START_SECONDS = 10.0
 MOST_KEPT = 200  # folders of ended jobs
 TAIL = 64 << 10  # bytes read of the end of a text
 
@@ -46,7 +47,8 @@ class Job:
     @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
-        if _is_alive(_json(self.folder / PROCESS)):
+        recorded = _json(self.folder / PROCESS)
+        if _is_alive(recorded) or (not recorded and self._is_starting):
             return "running"
         ended = _json(self.folder / EXIT)
         if "status" not in ended:
@@ -55,6 +57,14 @@ class Job:
         if status in (130, 143, -signal.SIGINT, -signal.SIGTERM):
             return "interrupted"
         return {0: "done", 2: "refused"}.get(status, "defect")  # type: ignore[return-value]
+
+    @property
+    def _is_starting(self) -> bool:
+        """Whether the process is so new that it may not be recorded yet."""
+        try:
+            return time.time() - (self.folder / JOB).stat().st_mtime < START_SECONDS
+        except OSError:
+            return False
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -133,7 +143,8 @@ class Jobs:
     def resume(self, job: Job) -> Job:
         """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`."""
         self.check_idle()
-        (job.folder / EXIT).unlink(missing_ok=True)
+        for name in (EXIT, PROCESS):
+            (job.folder / name).unlink(missing_ok=True)
         return self._run(job)
 
     def all(self, *kinds: str) -> list[Job]:
@@ -169,9 +180,10 @@ class Jobs:
             )
 
     def _new(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
-        name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        now = time.time()
+        name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
         command = [sys.executable, "-P", "-m", "distill", *arguments]
-        return Job(self._folder / name, kind, title, command, values, time.time())
+        return Job(self._folder / name, kind, title, command, values, now)
 
     def _run(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
