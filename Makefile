@@ -19,7 +19,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test lint docs check check-wheel check-memory bench pretrain ui lock wheel clean
+.PHONY: help setup repro test lint docs check check-page check-wheel check-memory bench pretrain ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,10 @@ repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
 	@$(BIN)/python -m stages.repro
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -n $(or $(JOBS),auto)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --ignore=tests/ui
+
+check-page: $(STAMP) ## drive the page in Chromium, where there is one (minutes)
+	@$(BIN)/python -m pytest tests/ui
 
 lint: $(STAMP) ## lint, format check and types
 	@$(BIN)/ruff check .
@@ -77,6 +80,9 @@ pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (a
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}
+
+page: $(STAMP) ## open the page to train, generate and compare in a browser; ARGS="--port 7860 --folder DIR"
+	@$(BIN)/distill ui --open $(ARGS)
 
 lock: $(STAMP) ## resolve requirements/*.in again, keeping the versions that still fit
 	@$(PACKAGES) resolve requirements/lock.in requirements/lock.txt

@@ -33,11 +33,13 @@ from benchmarks.report import (
     sounds_section,
     throughput_section,
     use_section,
+    variations_section,
     write_json,
     write_markdown,
 )
 from benchmarks.sampling import Drawn, Made, measure_drawing, measure_making
 from benchmarks.throughput import Throughput, measure_throughput
+from benchmarks.variations import VariationsReport, measure_variations
 from distill.errors import DistillError
 from distill.execution import Execution, execution_from_environment
 from distill.params import Params, load_params
@@ -53,6 +55,7 @@ class Bench:
     priors: list[PriorReport] = field(default_factory=list)
     novelty: list[NoveltyReport] = field(default_factory=list)
     labels: list[LabelsReport] = field(default_factory=list)
+    variations: list[VariationsReport] = field(default_factory=list)
     throughput: tuple[Throughput, ...] = ()
     drawn: tuple[Drawn, ...] = ()
     made: list[Made] = field(default_factory=list)
@@ -95,6 +98,10 @@ class Bench:
         if asked.labels:
             self.labels.append(measure_labels(folder, params, asked.seconds, execution, say))
             self.add(labels_section(self.labels[-1], self.command))
+            return
+        if asked.variations is not None:
+            self.variations.append(measure_variations(folder, asked.variations, say))
+            self.add(variations_section(self.variations[-1], self.command))
             return
         if asked.long_memory:
             use = measure_use(folder, params, asked.seconds, asked.seeds, execution, say)
@@ -148,6 +155,7 @@ class Bench:
                     "priors",
                     "novelty",
                     "labels",
+                    "variations",
                     "throughput",
                     "drawn",
                     "made",
@@ -176,11 +184,12 @@ def main() -> None:
 
 
 def _what_was_measured(arguments: Sequence[str]) -> list[str]:
-    """The command line without its outputs and with the names of folders instead of paths."""
+    """The command line without its outputs and with the names of folders and model files instead of paths."""
     kept: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if not {before, argument} & {"--write", "--json"}:
-            kept.append(Path(argument).resolve().name if Path(argument).is_dir() else argument)
+            is_path = Path(argument).is_dir() or argument.endswith(".distill")
+            kept.append(Path(argument).resolve().name if is_path else argument)
     return kept
 
 
@@ -211,6 +220,9 @@ def _parser() -> argparse.ArgumentParser:
         help="novelty verdicts on sounds with known answers, and distances of generated sounds",
     )
     parser.add_argument("--labels", action="store_true", help="share of labelled sounds nearest to their own label")
+    parser.add_argument(
+        "--variations", type=Path, metavar="MODEL", help="vary recordings of the folders with this model file"
+    )
     parser.add_argument("--long-memory", action="store_true", help="benefit and cost of a prior's memory")
     parser.add_argument("--seeds", type=_count, default=1, help="number of seeds of our prior")
     parser.add_argument("--throughput", action="store_true", help="training throughput against other libraries")

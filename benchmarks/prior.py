@@ -157,7 +157,7 @@ def _costs(data: PriorData, params: Params, fabric: Fabric, place: Path) -> tupl
             if time.perf_counter() - began > COST_SECONDS:
                 cancel.set()
             with _clock(spent):
-                tracker.step({"train_loss": event.train_loss}, event.step)
+                tracker.step({"train_loss": event.train_loss}, event.overall_step)
 
     def send(metrics: Mapping[str, float], epoch: int) -> None:
         with _clock(spent):

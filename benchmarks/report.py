@@ -22,6 +22,7 @@ from benchmarks.novelty import NoveltyReport
 from benchmarks.prior import PriorReport
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
+from benchmarks.variations import TAKES, VariationsReport
 from distill.novelty.report import SetReport
 from distill.storage.files import write_bytes
 
@@ -411,6 +412,34 @@ def novelty_section(report: NoveltyReport, command: str) -> Section:
     )
     grids = (Grid(columns, tuple(rows)), Grid(("check", "found"), checks))
     return Section(f"novelty {report.corpus}", f"Novelty and distance on `{report.corpus}`", text + pictures, grids)
+
+
+def variations_section(report: VariationsReport, command: str) -> Section:
+    """Variations of the recordings of one corpus, by strength."""
+    rows = tuple(
+        (
+            f"{one.strength:.1f}",
+            _number(one.mel, 3),
+            f"{one.difference_db:.1f}",
+            f"{one.equal_codes:.0%}",
+            f"{one.own:.0%}",
+            f"{one.own_others:.0%}",
+            f"{_number(one.semitones, 2)} ({one.pitched})",
+            "–" if not one.strength else str(one.equal),
+            str(one.wrong_lengths),
+        )
+        for one in report.strengths
+    )
+    columns = ("strength", "mel L1", "dB", "equal codes", "own kind", "without itself", "semitones (takes)", "the same")
+    text = (
+        f"`{command}`: {TAKES} takes of each of {report.recordings} recordings with `{report.model}`. Strength 0 is the "
+        "decoded recording, 1 a free draw of its length. Distances are to the decoded recording; their rank correlation "
+        f"with strength is at least 0.9 for {report.growing:.0%} of recordings, {min(report.correlations):.3f} at least. "
+        "Own kind: the nearest recording is of the same folder; then the same without the varied one. Semitones: median "
+        "change where both have a pitch. The same: takes equal to another or to the recording."
+    )
+    title = f"Variations on `{report.corpus}`"
+    return Section(f"variations {report.corpus}", title, text, (Grid((*columns, "other length"), rows),))
 
 
 def labels_section(report: LabelsReport, command: str) -> Section:

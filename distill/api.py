@@ -18,7 +18,22 @@ from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import IsNew, Progress, Sound, Wanted, decode_sounds, generate_batches
+from distill.generate.sounds import (
+    BATCH,
+    IsNew,
+    Progress,
+    Sound,
+    Wanted,
+    decode_sounds,
+    frames_for_seconds,
+    generate_batches,
+)
+from distill.generate.variations import Variation, draw_takes
+from distill.generate.varied import Varied, similarities
+from distill.kit.build import KitRequest, make_kit
+from distill.kit.draws import Source
+from distill.kit.result import Kit
+from distill.kit.settings import FORMATS, KitSettings, kit_formats
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import VERDICTS, Novelty
@@ -29,6 +44,7 @@ from distill.params import (
     Seconds,
     Settings,
     Sounds,
+    Strength,
     Temperature,
     TopK,
     TopP,
@@ -40,6 +56,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
+NEAREST_SECONDS = 8.0
+MAX_VARIED_SECONDS = 3600  # of a recording to vary
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
@@ -94,6 +112,8 @@ class Model:
         columns = {
             tuple(name.split("/")): pd.Series(values) for name, values in self.metadata.loss_curve_history.items()
         }
+        if not columns:  # of a training that was stopped within its first epoch
+            return pd.DataFrame(columns=["part", "epoch"])
         frame = pd.DataFrame(columns).rename_axis("epoch")
         frame.columns = pd.MultiIndex.from_tuples(list(columns), names=["part", None])
         return frame.stack("part", future_stack=True).dropna(how="all").reset_index().sort_values(["part", "epoch"])
@@ -141,14 +161,10 @@ class Model:
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty)
-        if guidance is None:
-            guidance = 1.0 if label is None else AuditionParams.model_validate({}).guidance
+        guidance = _guidance(label, guidance)
         given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         validated(GenerateRequest, {**given, "guidance": guidance}, "generate")
-        if guidance != 1 and label is None:
-            raise ParamsError(
-                f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
-            )
+        _check_guidance(label, guidance)
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
         wanted = Wanted(
@@ -189,6 +205,120 @@ class Model:
             report=report,
         )
 
+    def kit(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        per_label: int = 4,
+        formats: Sequence[str] = FORMATS,
+        seed: int | None = None,
+        seconds: float = MAX_NATURAL_SECONDS,
+        temperature: float = 1.0,
+        velocity_layers: int = 1,
+        labels: Sequence[str] = (),
+        allow_copies: bool = False,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> Kit:
+        """Make a sampler's instrument in the folder `out`: `per_label` new sounds for each of `labels`, all by default.
+
+        A model without labels gives clusters by spectrum. Sounds end at EOS, at the latest after `seconds`. Silent sounds
+        and copies are drawn again, copies not with `allow_copies`. `out` is new, empty, or with `replace` a kit. The same
+        seed gives the same files. Raises ParamsError and ArtifactError.
+        """
+        self.check_request()
+        numbers = [self.label_number(label) for label in labels] or range(1, len(self.labels) + 1)
+        given = {
+            "per_label": per_label,
+            "velocity_layers": velocity_layers,
+            "seconds": seconds,
+            "seed": seed_or_any(seed),
+        }
+        rest = {"temperature": temperature, "allow_copies": allow_copies, "by_label": bool(numbers)}
+        guidance = AuditionParams.model_validate({}).guidance if numbers else 1.0
+        request = KitRequest(
+            settings=validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit"),
+            labels=[(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)],
+            formats=kit_formats(formats),
+            model=self.path.name,
+            model_sha256=self.metadata.payload_sha256,
+        )
+        source = Source(self.bundle.codec, self.bundle.prior, self.comparison)
+        try:
+            return make_kit(Path(out), source, request, replace, progress)
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+
+    def vary(
+        self,
+        recording: str | os.PathLike[str] | NDArray[np.floating],
+        n: int = 8,
+        strength: float = 0.3,
+        seed: int | None = None,
+        *,
+        recording_rate: int | None = None,
+        temperature: float = 1.0,
+        label: str | None = None,
+        guidance: float | None = None,
+        progress: Progress | None = None,
+        take: Callable[[int, Samples], None] | None = None,
+    ) -> Varied:
+        """Make `n` takes of a recording, a file or samples `[N]` at `recording_rate` Hz, by default the model's rate.
+
+        A take has the recording's length. `strength` says how much of it is drawn anew: 0 nothing, which gives the
+        decoded recording, 1 all, which gives `generate` with the same length and seed. Between, no two takes are the
+        same, unless `equal` of the result says so. The other arguments are those of `generate`. Raises ArtifactError,
+        AudioError, or ParamsError for arguments that are out of range.
+        """
+        self.check_request(label)
+        guidance = _guidance(label, guidance)
+        given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
+        validated(VaryRequest, given, "vary")
+        _check_guidance(label, guidance)
+        seed = seed_or_any(seed)
+        samples = self.samples_to_vary(recording, recording_rate)
+        length = len(samples)
+        codec, prior, codes = self.bundle.codec, self.bundle.prior, self.encode(samples)
+        assert prior is not None
+        number = 0 if label is None else self.label_number(label)
+        wanted = Variation(codes, n, strength, Sampling(temperature, guidance=guidance), number)
+        sounds: list[Samples] = []
+        try:
+            takes = draw_takes(prior, codec.quantizer.codebooks, wanted, seed, progress)
+            for first in range(0, n, BATCH):
+                for index, sound in enumerate(decode_sounds(codec, takes.codes[first : first + BATCH], length), first):
+                    if take is None:
+                        sounds.append(sound)
+                    else:
+                        take(index, sound)
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+        return Varied(
+            sounds=sounds,
+            seconds=[length / self.sample_rate] * n,
+            codes=takes.codes,
+            novelty=[None] * n if self.comparison is None else [*self.comparison.novelty(takes.codes)],
+            similarity=similarities(codec, self.bundle.reference, codes, takes.codes),
+            sample_rate=self.sample_rate,
+            seed=seed,
+            strength=strength,
+            redrawn=takes.redrawn,
+            equal=takes.equal,
+        )
+
+    def samples_to_vary(
+        self, recording: str | os.PathLike[str] | NDArray[np.floating], recording_rate: int | None = None
+    ) -> Samples:
+        """Samples `[N]` at the model's rate of a recording that `vary` takes. Raises AudioError or ParamsError."""
+        samples = self._samples(recording, recording_rate)
+        if len(samples) > MAX_VARIED_SECONDS * self.sample_rate:
+            name = "recording" if isinstance(recording, np.ndarray) else os.fspath(recording)
+            raise ParamsError(
+                f"{name}: expected a recording of at most {MAX_VARIED_SECONDS} s, found one of "
+                f"{len(samples) / self.sample_rate:.1f} s; cut out the part to vary"
+            )
+        return samples
+
     def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
         """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
         if self.bundle.prior is None:
@@ -208,11 +338,7 @@ class Model:
 
         Raises ParamsError when the samples are not mono, empty, or hold NaN or infinite values.
         """
-        sound = np.asarray(samples, dtype=np.float32)
-        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
-        if sample_rate is not None and sample_rate != self.sample_rate:
-            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
+        sound = self._samples(samples, sample_rate)
         codes: Codes = self.bundle.codec.encode(torch.from_numpy(sound)[None])[0].numpy()
         return codes
 
@@ -235,6 +361,20 @@ class Model:
         if self.comparison is None:
             raise ArtifactError(self._without_reference())
         return self.comparison.novelty(codes)
+
+    def nearest(self, novelty: Novelty) -> Samples:
+        """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]`.
+
+        Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
+        """
+        if self.bundle.reference is None:
+            raise ArtifactError(self._without_reference())
+        codes = self.bundle.reference.codes[list(self.bundle.reference.names).index(novelty.nearest.nearest)]
+        most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
+        start = 0
+        if len(codes) > most:
+            start = max(0, round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate))
+        return decode_sounds(self.bundle.codec, [codes[start : start + most].astype(np.int64)])[0]
 
     def label_number(self, label: str) -> int:
         """Index of a label, from 1 on; the last part of a label is enough where that is unique.
@@ -261,9 +401,21 @@ class Model:
         )
 
     def _prompt(self, prompt: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> Codes:
-        if isinstance(prompt, np.ndarray):
-            return self.encode(prompt, sample_rate)
-        return self.encode(samples_of(read_named(Path(prompt), self.sample_rate).pcm).numpy())
+        return self.encode(self._samples(prompt, sample_rate))
+
+    def _samples(
+        self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None
+    ) -> NDArray[np.float32]:
+        """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz."""
+        if isinstance(recording, str | os.PathLike):
+            read: NDArray[np.float32] = samples_of(read_named(Path(recording), self.sample_rate).pcm).numpy()
+            return read
+        sound = np.asarray(recording, dtype=np.float32)
+        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
+            raise ParamsError(f"samples: expected a mono sound [N] of finite numbers, found the shape {sound.shape}")
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            sound = soxr.resample(sound, sample_rate, self.sample_rate, "HQ")
+        return sound
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -294,6 +446,20 @@ def new_enough(least: str | float) -> IsNew:
     return lambda novelty: 1 - novelty.percentile >= share
 
 
+def _guidance(label: str | None, guidance: float | None) -> float:
+    """The scale of guidance, with its default."""
+    if guidance is not None:
+        return guidance
+    return 1.0 if label is None else AuditionParams.model_validate({}).guidance
+
+
+def _check_guidance(label: str | None, guidance: float) -> None:
+    if guidance != 1 and label is None:
+        raise ParamsError(
+            f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
+        )
+
+
 class GenerateRequest(Settings):
     """Arguments of `Model.generate` and `distill generate`, with the ranges of `distill.params`."""
 
@@ -303,4 +469,14 @@ class GenerateRequest(Settings):
     temperature: Temperature
     top_k: TopK
     top_p: TopP
+    guidance: Guidance
+
+
+class VaryRequest(Settings):
+    """Arguments of `Model.vary` and `distill vary`, with the ranges of `distill.params`."""
+
+    n: Sounds
+    strength: Strength
+    seed: SamplingSeed | None
+    temperature: Temperature
     guidance: Guidance

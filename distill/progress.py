@@ -1,4 +1,4 @@
-"""Progress reports on stderr: a live bar on a terminal, a line every few seconds elsewhere."""
+"""Progress reports: a live bar on a terminal, a line every few seconds elsewhere, and the files of `distill.status`."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
+from distill.status import Status, status_from_environment
 from distill.text import one_line
 
 LINE_SECONDS = 10.0
@@ -20,6 +21,7 @@ class ProgressReport:
 
     def __init__(self, label: str, quiet: bool = False) -> None:
         self._label = label
+        self.status = Status(None) if quiet else status_from_environment(label)
         self._console = Console(stderr=True, quiet=quiet)
         self._bar: _Bar | None = None
         self._printed = time.monotonic()
@@ -34,6 +36,7 @@ class ProgressReport:
         return self._bar is not None
 
     def __enter__(self) -> "ProgressReport":
+        self.status.progress(0, 0, "")
         if self._bar is not None:
             self._bar.start()
             self._bar.add_task(self._label, total=None, text="")
@@ -48,14 +51,19 @@ class ProgressReport:
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are done."""
+        self.status.progress(done, total, text)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
         elif time.monotonic() - self._printed > LINE_SECONDS or done == total:
             self._printed = time.monotonic()
-            self.say(f"{self._label} {done}/{total} {text}")
+            self._print(f"{self._label} {done}/{total} {text}")
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
+        self.status.say(text)
+        self._print(text)
+
+    def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show_below(self, what: RenderableType) -> None:
@@ -84,6 +92,14 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> 
         figures = (f"{values['utilization']:.0%}", f"{values['perplexity']:.1f}", f"{values['dead_codes']:.0f}")
         table.add_row(plain(level), *figures)
     return table
+
+
+def health_line(health: Mapping[str, Mapping[str, float]]) -> str:
+    """Codebook health of all levels on one line."""
+    return "; ".join(
+        f"{level} {values['utilization']:.0%} used, perplexity {values['perplexity']:.1f}, {values['dead_codes']:.0f} unused"
+        for level, values in health.items()
+    )
 
 
 def plain(text: str) -> Text:

@@ -27,6 +27,9 @@ class Stream(IntEnum):
     MEMORY_PROBES = 14
     MEMORY_PROBE_SEEDS = 15  # of several probes, by number
     PRETRAINING_SOUNDS = 16  # by number
+    VARIED_FRAMES = 17  # frames of a recording that a take keeps, by take
+    REDRAWN_TAKES = 18  # in place of some that were equal to others, by batch and attempt
+    KIT_SOUNDS = 19  # by label and attempt
 
 
 def derive_seed(*parts: int) -> int:

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from distill.audio.corpus import MANIFEST
 from distill.audio.ingest import ingest_folder
 from distill.execution import execution_from_environment
 from distill.params import Params
+from distill.pipeline.known_corpora import remember_corpus
+from distill.storage.files import sha256_file
+from distill.training.folders import STATE
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
@@ -13,8 +17,14 @@ def main(params: Params) -> Mapping[str, float]:
     workers = execution_from_environment().workers
     report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, workers).report
     names = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups", "seconds")
+    note_corpus(params)
     write_metrics("ingest", {name: getattr(report, name) for name in names})
     return {}
+
+
+def note_corpus(params: Params) -> None:
+    """Note on this computer where the recordings are, so that `distill train-prior` finds those of the model."""
+    remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), Path(params.corpus.path))
 
 
 if __name__ == "__main__":

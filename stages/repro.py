@@ -11,6 +11,7 @@ from types import FrameType
 from distill.audio.scan import unhashable
 from distill.errors import AudioError, DistillError
 from distill.params import load_params
+from stages.ingest import note_corpus
 from stages.running import PARAMS
 from stages.summary import run_log, summarise
 
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
     if status != 0:
         return next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), 1)
     try:
+        note_corpus(params)  # also where `ingest` was up to date
         summarise(params, ran, time.time() - began)
     except DistillError as error:
         print(error, file=sys.stderr)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from distill.params import Params
 from distill.storage.files import read_json
-from stages.running import AUDITION, METRICS, RUN_LOG, bundle_path
+from stages.running import AUDITION, FOLDERS, METRICS, RUN_LOG, bundle_path
 
 
 def run_log() -> list[dict[str, Any]]:
@@ -21,6 +21,15 @@ def run_log() -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             entries.append(json.loads(line))
     return entries
+
+
+def memorization_message() -> str:
+    """The warning that the prior memorised, as training gave it. Raises ArtifactError."""
+    from distill.prior.artifact import PriorArtifact
+    from distill.training.artifact import load_config
+
+    found = load_config(FOLDERS.prior, PriorArtifact).memorization
+    return "" if found is None else found.message
 
 
 def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
@@ -41,6 +50,8 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
     )
     table.add_row("held-out sound", held_out)
+    if prior.get("is_memorizing"):
+        table.add_row("warning", memorization_message())
     levels = sorted(key for key in codec if key.endswith("/utilization"))
     table.add_row("codewords used", ", ".join(f"level {n} {codec[key]:.0%}" for n, key in enumerate(levels)))
     verdicts = (

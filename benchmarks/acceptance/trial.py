@@ -124,8 +124,8 @@ def try_training(
             trial.losses.append(event.train_loss)
             trial.seconds.append(event.step_time_s)
             trial.resident.append(memory_in_use(fabric))
-            progress(event.step, steps, f"steps of a training, loss {event.train_loss:.3f}")
-            if event.step == steps:
+            progress(event.overall_step, steps, f"steps of a training, loss {event.train_loss:.3f}")
+            if event.overall_step == steps:
                 stop.set()
 
     config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)

@@ -104,6 +104,7 @@ def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int
     with ProgressReport("ingest") as progress:
         report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress)
         progress.say(report.summary())
+        progress.status.keep(output / REPORT, "ingest.json")
         rows = read_manifest(output / MANIFEST)
         rejected = tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected")
         for line in rejected[:_LISTED]:

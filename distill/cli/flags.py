@@ -22,6 +22,7 @@ FLAGS = {
     ("vqvae", "codebook_size"): "--codebook-size",
     ("vqvae", "num_quantizers"): "--rvq-levels",
     ("vqvae", "commitment_weight"): "--commitment-weight",
+    ("vqvae", "learning_rate"): "--learning-rate",
     ("corpus", "sample_rate"): "--sample-rate",
     ("seed",): "--seed",
     ("prior", "architecture"): "--architecture",

@@ -50,13 +50,17 @@ def generate(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings."""
     from distill.api import Model, seed_or_any
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
-    from distill.cli.reports import generated_json, novelty_line, set_lines
+    from distill.cli.reports import generated_json, set_lines
+    from distill.novelty.explain import explain
     from distill.progress import ProgressReport
 
     if prompt is not None:
@@ -81,11 +85,15 @@ def generate(
             progress=progress,
             take=lambda number, samples: write_audio(paths[number], samples, loaded.sample_rate, kind),
         )
+    if pictures:
+        from distill.cli.companions import write_companions
+
+        write_companions(loaded, paths, made.novelty)
     if as_json:
         print_json({"model": str(model), "label": label, **generated_json(made, paths)})
         return
     for path, length, novelty in zip(paths, made.seconds, made.novelty, strict=True):
-        judged = "" if novelty is None else f"  {novelty_line(novelty)}"
+        judged = "" if novelty is None else f"  {explain(novelty)}"
         print(f"{path}  {length:.2f} s{judged}")
     for line in set_lines(made):
         print(line)

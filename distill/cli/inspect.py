@@ -1,14 +1,27 @@
 """`distill inspect` and `distill verify`."""
 
+from typing import Annotated
+
+import typer
+
 from distill.cli.app import Json, ModelPath, app, print_json
 
 
 @app.command()
-def inspect(model: ModelPath, as_json: Json = False) -> None:
+def inspect(
+    model: ModelPath,
+    card: Annotated[bool, typer.Option("--card", help="print the model card, in Markdown")] = False,
+    as_json: Json = False,
+) -> None:
     """Check a model file and show its contents."""
     from distill.model_file.format import load_bundle
 
     metadata = load_bundle(model).metadata
+    if card:
+        from distill.model_file.card import card_text
+
+        print(card_text(model.name, metadata), end="")
+        return
     if as_json:
         print_json(metadata.model_dump(mode="json"))
         return
@@ -16,7 +29,8 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
 
     from distill.model_file.inspect import describe
 
-    Console(highlight=False).print(describe(model, metadata))
+    console = Console(highlight=False)
+    console.print(describe(model, metadata, console.width), crop=False)
 
 
 @app.command()

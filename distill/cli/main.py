@@ -4,12 +4,13 @@ import sys
 
 import typer
 
-from distill.cli import codes, demo, generate, inspect, train
+from distill.cli import codes, demo, generate, inspect, kit, library, train, ui, vary
 from distill.cli.app import app
 from distill.errors import DistillError, environment_error
 from distill.training.interruption import raise_on_sigterm
 
-COMMANDS = (demo, train, codes, inspect, generate)  # modules that register commands, in the order of `--help`
+# Modules that register commands, in the order of `--help`.
+COMMANDS = (demo, train, codes, inspect, library, generate, vary, kit, ui)
 INTERRUPTED = 130  # exit status
 
 

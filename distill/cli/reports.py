@@ -1,21 +1,14 @@
-"""Report of `distill generate`: lines for the terminal and JSON."""
+"""Reports of `distill generate` and `distill vary`: lines for the terminal and JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from distill.api import Generated
+from distill.generate.varied import Similarity, Varied
+from distill.novelty.explain import explain
 from distill.novelty.verdict import Novelty
-from distill.text import one_line
-
-
-def novelty_line(novelty: Novelty) -> str:
-    """The verdict on a sound, with its best alignment, in one line."""
-    codes, spectra = novelty.codes, novelty.spectra
-    alignment = f"{codes.likeness:.0%} of codes equal to {one_line(codes.nearest)}"
-    if novelty.by_spectra:
-        alignment = f"{spectra.difference_db:.1f} dB from {one_line(spectra.nearest)}"
-    return f"{novelty.verdict}: {alignment}, longest copied run {codes.copied_seconds:.2f} s"
 
 
 def set_lines(made: Generated) -> list[str]:
@@ -31,12 +24,7 @@ def set_lines(made: Generated) -> list[str]:
             f"{report.mean_percentile_codes:.0%} in codes, {report.mean_percentile_spectra:.0%} in spectra "
             "(50 %: as new as held-out recordings)"
         )
-        if report.distance is not None:
-            distance = report.distance
-            lines.append(
-                f"kernel distance to held-out recordings {distance.value:.1f}, of as many training recordings "
-                f"{distance.null_mean:.1f} ± {distance.null_deviation:.1f}"
-            )
+        lines.append(report.distance_sentence)
     if any(one is None for one in made.novelty):
         lines.append("novelty unknown: the model has no codes of its training recordings")
     return [*lines, f"seed {made.seed}"]
@@ -49,6 +37,7 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
             "file": str(path),
             "seconds": seconds,
             "novelty": None if novelty is None else novelty.json(),
+            "explanation": None if novelty is None else explain(novelty),
         }
         for path, seconds, novelty in zip(paths, made.seconds, made.novelty, strict=True)
     ]
@@ -58,5 +47,49 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
         "sounds": rows,
         "redrawn": made.redrawn,
         "not_new": made.not_new,
-        "summary": None if made.report is None else made.report.metrics(),
+        "summary": None if made.report is None else made.report.json(),
+    }
+
+
+def similarity_line(similarity: Similarity, novelty: Novelty | None) -> str:
+    """How a take compares with the recording that it varies, and with the training recordings, in one line."""
+    verdict = "" if similarity.verdict is None else f"{similarity.verdict}: "
+    own = (
+        f"beside the recording {verdict}{similarity.equal_codes:.0%} of codes equal, {similarity.difference_db:.1f} dB"
+    )
+    return own if novelty is None else f"{own}; among the training recordings: {explain(novelty)}"
+
+
+def varied_lines(made: Varied) -> list[str]:
+    """Lines on all takes: equal ones, seed."""
+    lines = []
+    if made.equal:
+        lines.append(
+            f"{made.equal} take{'s' * (made.equal != 1)} the same as the recording or another take; "
+            "a higher --strength changes more"
+        )
+    if any(one is None for one in made.novelty):
+        lines.append("novelty unknown: the model has no codes of its training recordings")
+    return [*lines, f"seed {made.seed}"]
+
+
+def varied_json(made: Varied, paths: Sequence[Path]) -> dict[str, Any]:
+    """Takes for `--json`."""
+    rows = [
+        {
+            "file": str(path),
+            "seconds": seconds,
+            "similarity": asdict(similarity),
+            "novelty": None if novelty is None else novelty.json(),
+            "explanation": None if novelty is None else explain(novelty),
+        }
+        for path, seconds, similarity, novelty in zip(paths, made.seconds, made.similarity, made.novelty, strict=True)
+    ]
+    return {
+        "seed": made.seed,
+        "strength": made.strength,
+        "sample_rate": made.sample_rate,
+        "takes": rows,
+        "redrawn": made.redrawn,
+        "equal": made.equal,
     }

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from distill.cli.app import Json, ModelPath, app, limits, print_json
-from distill.params import CodebookSize, Epochs, Heads, Levels, LossWeight, PriorLayers, PriorWidth, SampleRate, Seed
+from distill.params import (
+    CodebookSize,
+    Epochs,
+    Heads,
+    Levels,
+    LossWeight,
+    PriorLayers,
+    PriorWidth,
+    Rate,
+    SampleRate,
+    Seed,
+)
 
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
@@ -45,6 +56,10 @@ def train(
     commitment_weight: Annotated[
         float | None, typer.Option(help="weight of the commitment loss", show_default="0.25", **limits(LossWeight))
     ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="of AdamW, with a cosine schedule", show_default="auto, by the tier", **limits(Rate)),
+    ] = None,
     sample_rate: Annotated[
         int | None, typer.Option(help="Hz, mono", show_default="24000", **limits(SampleRate))
     ] = None,
@@ -60,7 +75,7 @@ def train(
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
-    current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set.
+    current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
     """
     from distill.cli.flags import check_folder, make_folder, params_of_flags, refuse_existing
     from distill.execution import execution_from_environment
@@ -77,6 +92,7 @@ def train(
             ("vqvae", "codebook_size"): codebook_size,
             ("vqvae", "num_quantizers"): rvq_levels,
             ("vqvae", "commitment_weight"): commitment_weight,
+            ("vqvae", "learning_rate"): learning_rate,
         }
     )
     check_folder("DIR", folder)
@@ -85,7 +101,7 @@ def train(
     make_folder("--out", out)
     from distill.pipeline.train import train_model
 
-    _print_trained(train_model(folder, model, params, execution_from_environment(), prior), as_json)
+    _print_trained(train_model(folder, model, params, execution_from_environment(), prior, dated=True), as_json)
 
 
 @app.command("train-prior")
@@ -143,7 +159,7 @@ def train_prior(
     may_replace(model, read_metadata(model).has_prior, output, replace)
     from distill.pipeline.train import add_prior
 
-    added = add_prior(model, output or model, data, params, execution_from_environment())
+    added = add_prior(model, output or model, data, params, execution_from_environment(), dated=True)
     if as_json:
         print_json({"model": str(added.path), "recordings": added.prior.recordings, **added.prior.figures})
     else:

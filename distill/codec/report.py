@@ -10,7 +10,7 @@ from distill.codec.previews import CodecPreviews
 from distill.codec.task import utilization_warnings
 from distill.codec.training import CodecTraining
 from distill.params import VQVAEConfig
-from distill.progress import HEALTH_TITLE, ProgressReport, health_table
+from distill.progress import HEALTH_TITLE, ProgressReport, health_line, health_table
 from distill.storage.weights import weights_sha256
 from distill.training.artifact import save_artifact
 from distill.training.events import VQEpochMetrics, VQStepMetrics
@@ -37,8 +37,7 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
         if progress.is_live:
             progress.show_below(health_table(event.codebook_health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
         else:
-            used = " ".join(f"{values['utilization']:.0%}" for values in event.codebook_health.values())
-            text = f"{text}, codewords used {used}"
+            text = f"{text}; {health_line(event.codebook_health)}"
         if total:
             progress(done, total, text)
         for warning in event.utilization_warnings:
@@ -53,16 +52,16 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
 def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, a row for each codebook, warnings."""
     result = training.result
-    best, last = result.best_metrics, result.history[-1]
-    if result.best_epoch < 0:
+    best, last = result.best_metrics, result.history[-1] if result.history else None
+    if last is None:
+        where = f"stopped within the first epoch, held out {best['val_loss']:.3f}"
+    elif result.best_epoch < 0:
         where = f"no epoch of {len(result.history)} was better than the start, held out {best['val_loss']:.3f}"
     else:
         where = f"best epoch {result.best_epoch + 1} of {len(result.history)}, loss {best['train_loss']:.3f}, held out "
         where += f"{best['val_loss']:.3f}"
-    console.print(
-        f"codec: {where}; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}",
-        soft_wrap=True,
-    )
+    end = "" if last is None else f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
+    console.print(f"codec: {where}{end}", soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
     for warning in utilization_warnings(training.codebook_health):
         console.print(f"warning: {warning}", soft_wrap=True)
@@ -77,6 +76,7 @@ def save_codec(
     split: tuple[int, float],
     corpus_sha256: str,
     fingerprint: str,
+    tier: str,
 ) -> dict[str, float]:
     """Write the artefact `folder` with the previews and return the metrics that compare runs.
 
@@ -95,6 +95,7 @@ def save_codec(
         corpus_sha256=corpus_sha256,
         codec_sha256=weights_sha256(training.model),
         fingerprint=fingerprint,
+        tier=tier,
     )
     save_artifact(
         folder,

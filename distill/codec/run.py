@@ -52,7 +52,7 @@ class CodecJob(Job[CodecTraining]):
             run.fabric,
             run.store,
             show_codec_progress(run.progress, run.tracker),
-            run.tracker.metrics,
+            run.record,
             run.interruption,
             run.stop,
             on_start=start,
@@ -65,7 +65,15 @@ class CodecJob(Job[CodecTraining]):
         """Write the artefact and return the metrics."""
         split = (self.seed, self.val_fraction)
         return save_codec(
-            folder, trained, self.config, self.previews, self.recordings, split, self.corpus_sha256, fingerprint
+            folder,
+            trained,
+            self.config,
+            self.previews,
+            self.recordings,
+            split,
+            self.corpus_sha256,
+            fingerprint,
+            str(self.settings["tier"]),
         )
 
     def _track_previews(self, run: RunContext) -> None:

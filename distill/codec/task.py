@@ -13,11 +13,10 @@ from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
-from distill.training.events import CodebookHealth
+from distill.training.events import LOW_UTILIZATION, CodebookHealth
 from distill.training.metrics_log import Line
 
 MAX_VAL_PIECES = 64
-LOW_UTILIZATION = 0.30
 
 
 class CodecTask:

@@ -160,5 +160,10 @@ def file_names(names: Sequence[str], kind: AudioFormat) -> list[str]:
     return chosen
 
 
+def printable_stem(path: Path) -> str:
+    """The name of a file without its suffix, printable and short enough that a number and another suffix may follow."""
+    return _printable(path.stem).encode("utf-8")[:MAX_STEM_BYTES].decode("utf-8", "ignore")
+
+
 def _printable(name: str) -> str:
     return "".join(character if character.isprintable() and character not in "/\\" else "_" for character in name)

@@ -14,6 +14,7 @@ from distill.codec.model import VQVAE
 from distill.generate.audition_page import write_page
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import Sound, Wanted, frames_for_seconds, generate_sounds
+from distill.novelty.explain import explain
 from distill.novelty.reference import Reference
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty
@@ -77,8 +78,8 @@ def audition(
         _write_sound(output, number, sound, label, one, corpus, entries)
         for number, (sound, label, one) in enumerate(zip(sounds, label_names, novelty, strict=True))
     ]
-    write_json(output / "report.json", {**report.metrics(), "seed": seed, "generated": rows})
-    write_page(output / "index.html", report.metrics(), rows)
+    write_json(output / "report.json", {**report.json(), "seed": seed, "generated": rows})
+    write_page(output / "index.html", report.json(), rows)
     return Audition(report, generation_seconds)
 
 
@@ -92,7 +93,7 @@ def _write_sound(
     entries: dict[str, CorpusEntry],
 ) -> dict[str, Any]:
     rate, name = corpus.sample_rate, f"sound_{number:03d}"
-    nearest = novelty.spectra if novelty.by_spectra else novelty.codes
+    nearest = novelty.nearest
     entry = entries[nearest.nearest]
     # Of a long recording, the part that the sound was aligned with.
     is_long = entry.samples > MAX_NEAREST_SECONDS * rate
@@ -112,5 +113,6 @@ def _write_sound(
         "seconds": len(sound.samples) / rate,
         "nearest_recording": entry.recording_id,
         "nearest_path": entry.path,
+        "explanation": explain(novelty),
         **novelty.json(),
     }

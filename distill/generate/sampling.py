@@ -29,6 +29,30 @@ class Sampling:
     guidance: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Codes that sampling keeps: `codes` `[B, F, Q]`, -1 where to draw.
+
+    `weights(level, frame)`, if any, gives weights `[V]` that the probabilities of drawn codes are multiplied by.
+    """
+
+    codes: Tensor
+    weights: Callable[[int, int], Tensor] | None = None
+
+    def weighted(self, shares: Tensor, level: int, frame: int) -> Tensor:
+        """Weighted probabilities `[B, V]`, unnormalised."""
+        if self.weights is None:
+            return shares
+        weighted = shares * self.weights(level, frame)
+        # Weights that leave nothing to draw from do not count.
+        return torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
+
+    def merged(self, drawn: Tensor, level: int, frame: int) -> Tensor:
+        """The kept code of each row, else the drawn one: `[B]`."""
+        kept = self.codes[:, frame, level]
+        return torch.where(kept < 0, drawn, kept)
+
+
 @torch.inference_mode()
 def sample_codes(
     prior: Prior,
@@ -40,15 +64,17 @@ def sample_codes(
     progress: Callable[[int, int, str], None] | None = None,
     label: int = 0,
     prompt: Codes | None = None,
+    kept: Kept | None = None,
 ) -> list[Codes]:
     """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
     stops at EOS or, without a prompt, at the length of the longest training recording: later positions are untrained.
-    Else each has `max_frames` frames. Equal arguments give equal codes: all sequences share one generator. Beyond its
-    context the prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or
-    infinite values.
+    Else each has `max_frames` frames. `kept` needs that, and no prompt: it fixes codes, and every code costs a random
+    number, kept or not. Equal arguments give equal codes: all sequences share one generator. Beyond its context the
+    prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
     """
+    assert kept is None or (not natural_ending and prompt is None)
     size, smoothing, active = prior.codebook_size, prior.smoothing.tolist(), torch.arange(count)
     start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
     if natural_ending and prompt is None and prior.longest >= 1:
@@ -66,7 +92,12 @@ def sample_codes(
         if guided:
             conditional, unconditional = logits.chunk(2)
             logits = classifier_free_guidance(conditional, unconditional, sampling.guidance)
-        chosen = draw(undo_label_smoothing(logits, smoothing[level], size), sampling, generator)
+        shares = undo_label_smoothing(logits, smoothing[level], size)
+        if kept is None or frame >= max_frames:  # a delayed prior looks ahead of the last frame
+            chosen = draw(shares, sampling, generator)
+        else:
+            drawn_codes = draw(kept.weighted(shares, level, frame), sampling, generator)
+            chosen = kept.merged(drawn_codes, level, frame)
         return chosen.repeat(2) if guided else chosen
 
     past = None if prompt is None else torch.from_numpy(prompt)[None].expand(batch, -1, -1)

@@ -7,7 +7,7 @@ from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError
-from distill.model_file.card import write_card
+from distill.model_file.card import WRITTEN, write_card
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -25,11 +25,13 @@ from distill.storage.files import canonical_json, sha256_text
 from distill.training.artifact import loss_curves
 
 
-def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True) -> BundleMetadata:
+def bundle_artifacts(
+    path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True, date: str | None = None
+) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
-    With `reference` it holds the codes of the recordings, which new sounds are compared with. Raises ArtifactError when
-    the prior was trained on the codes of another codec.
+    With `reference` it holds the codes of the recordings, which new sounds are compared with. Without a `date` equal
+    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, codec_config = load_codec(vqvae)
     held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
@@ -45,7 +47,11 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, referen
         loss_curve_history=loss_curves(vqvae, "vqvae"),
         codebook_size=codec_config.architecture.codebook_size,
         num_quantizers=codec_config.architecture.num_quantizers,
-        metadata={"recordings": codec_config.recordings},
+        metadata={
+            "recordings": codec_config.recordings,
+            **({"tier": codec_config.tier} if codec_config.tier else {}),
+            **({} if date is None else {WRITTEN: date}),
+        },
         provenance=Provenance(
             data_sha256=codec_config.corpus_sha256,
             code_sha256=code_sha256("train_vqvae"),
@@ -60,17 +66,57 @@ def bundle_artifacts(path: Path, vqvae: Path, prior: Path | None = None, referen
         raise ArtifactError(
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
-    scored = with_scores(load_reference(prior, config.shape), codec) if reference else None
-    return _save(path, codec, model, _with_prior(metadata, config, loss_curves(prior, "prior")), scored)
+    unscored = load_reference(prior, config.shape) if reference else None
+    return _save_prior(path, codec, metadata, model, config, loss_curves(prior, "prior"), unscored, date)
 
 
-def bundle_prior(path: Path, bundle: Bundle, prior: Path, reference: bool = True) -> BundleMetadata:
+def bundle_prior(
+    path: Path, bundle: Bundle, prior: Path, reference: bool = True, date: str | None = None
+) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
-    scored = with_scores(load_reference(prior, config.shape), bundle.codec) if reference else None
-    return _save(path, bundle.codec, model, _with_prior(bundle.metadata, config, loss_curves(prior, "prior")), scored)
+    curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
+    return save_with_prior(path, bundle, model, config, curves, unscored, date)
+
+
+def save_with_prior(
+    path: Path,
+    bundle: Bundle,
+    prior: Prior,
+    config: PriorArtifact,
+    curves: dict[str, list[float]],
+    reference: Reference | None,
+    date: str | None,
+) -> BundleMetadata:
+    """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
+    return _save_prior(path, bundle.codec, bundle.metadata, prior, config, curves, reference, date)
+
+
+def prior_metadata(prior: PriorArtifact, date: str | None) -> PriorMetadata:
+    """The facts of a prior's training that a model file keeps."""
+    return PriorMetadata(
+        epochs_trained=prior.epochs_trained,
+        final_perplexity=prior.final_perplexity,
+        best_perplexity=prior.best_perplexity,
+        training_date=date,
+        memorization=prior.memorization,
+    )
+
+
+def _save_prior(
+    path: Path,
+    codec: VQVAE,
+    metadata: BundleMetadata,
+    prior: Prior,
+    config: PriorArtifact,
+    curves: dict[str, list[float]],
+    reference: Reference | None,
+    date: str | None,
+) -> BundleMetadata:
+    scored = None if reference is None else with_scores(reference, codec)
+    return _save(path, codec, prior, _with_prior(metadata, config, curves, date), scored)
 
 
 def _save(
@@ -86,7 +132,9 @@ def _save(
     return written
 
 
-def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]]) -> BundleMetadata:
+def _with_prior(
+    metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]], date: str | None
+) -> BundleMetadata:
     training = {**metadata.training_config, "prior": prior.training.model_dump()}
     sources = {
         "code_sha256": code_sha256("train_vqvae", "train_prior"),
@@ -100,13 +148,14 @@ def _with_prior(metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str
             "training_config": training,
             "loss_curve_history": {**metadata.loss_curve_history, **curves},
             "prior_config": prior.shape,
-            "prior_metadata": PriorMetadata(
-                epochs_trained=prior.epochs_trained,
-                final_perplexity=prior.final_perplexity,
-                best_perplexity=prior.best_perplexity,
-            ),
+            "prior_metadata": prior_metadata(prior, date),
             "seq_len": prior.shape.seq_len,
-            "metadata": {"recordings": prior.recordings, "val_bits_per_second": prior.val_bits_per_second},
+            "metadata": {
+                **{key: metadata.metadata[key] for key in ("tier",) if key in metadata.metadata},
+                "recordings": prior.recordings,
+                "val_bits_per_second": prior.val_bits_per_second,
+                **({} if date is None else {WRITTEN: date}),
+            },
             "provenance": metadata.provenance.model_copy(update=sources),
         }
     )

@@ -10,22 +10,23 @@ from distill.storage.files import write_bytes
 Facts = list[tuple[str, str]]
 
 MOST_NAMES = 20
+WRITTEN = "written"  # key of the date in `metadata`
 
 
 def facts(metadata: BundleMetadata) -> Facts:
     """Rows (name, value) on sound, codec and prior, from the metadata."""
     codec, spectrogram, prior = metadata.vqvae_config, metadata.spectrogram_config, metadata.prior_config
-    bits = spectrogram.frame_rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()
     rows = [
         ("sound", f"mono, {spectrogram.sample_rate} Hz"),
         (
             "codec",
             f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {spectrogram.frame_rate:.1f} frames "
-            f"per second: {bits / 1000:.2f} kbit/s",
+            f"per second: {metadata.codec_bits_per_second / 1000:.2f} kbit/s",
         ),
     ]
     if prior is not None and metadata.prior_metadata is not None:
         trained = metadata.prior_metadata
+        warning = "" if trained.memorization is None else trained.memorization.message
         rows += [
             (
                 "prior",
@@ -35,6 +36,7 @@ def facts(metadata: BundleMetadata) -> Facts:
             ),
             *([("labels", _some(prior.labels))] if prior.labels else []),
             ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),
+            *([("warning", warning)] if warning else []),
         ]
     else:
         rows.append(("prior", "none: this model encodes and decodes, and cannot generate"))
@@ -42,10 +44,10 @@ def facts(metadata: BundleMetadata) -> Facts:
 
 
 def origins(metadata: BundleMetadata) -> Facts:
-    """Rows (name, SHA-256) of the file's own weights and of its sources."""
+    """Rows (name, SHA-256) of the file's own weights and of its sources; of a run it is the fingerprint."""
     own = [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256)]
     made = [
-        (key.removesuffix("_sha256").replace("_", " "), _value(value))
+        (key.removesuffix("_sha256").replace("fingerprint", "run").replace("_", " "), _value(value))
         for key, value in metadata.provenance.model_dump().items()
         if value
     ]
@@ -106,10 +108,18 @@ distill decode {quoted} recording.codes -o recording-again.wav
 
 ## Origin
 
-Distill rewrites this page whenever it writes the model.
+Distill rewrites this page whenever it writes the model file. {_date(metadata)}
 
 {_table(("what", "SHA-256"), origins(metadata))}
 """
+
+
+def _date(metadata: BundleMetadata) -> str:
+    """When the file was written, where it says so."""
+    written = metadata.metadata.get(WRITTEN)
+    if isinstance(written, str):
+        return f"It was written on {_escaped(written)}."
+    return "It holds no date, so that equal\nrecordings, settings and code give equal files."
 
 
 def _some(names: Sequence[str]) -> str:

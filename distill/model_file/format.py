@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
+from distill.novelty.memorization import Memorization, Perplexity
 from distill.novelty.reference import TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
 from distill.prior.architectures import PriorShape, build_prior
@@ -30,7 +31,7 @@ from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
 FORMAT = "distill_model"
-VERSION = (2, 0)
+VERSION = (2, 1)
 RESIDUAL_QUANTIZER = "residual_quantizer"
 KNOWN_FEATURES = (RESIDUAL_QUANTIZER,)  # that a file may require
 KEY, WHAT = "distill", "a Distill model"
@@ -39,7 +40,6 @@ CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 DTYPES = {torch.float32: "F32"}  # of weights, as safetensors names them
 
 
-Perplexity = Annotated[float, Field(ge=0, le=1e9)]
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
 Word = Annotated[str, Field(max_length=100)]
 
@@ -59,6 +59,7 @@ class PriorMetadata(Settings):
     final_perplexity: Perplexity
     best_perplexity: Perplexity
     training_date: Annotated[str, Field(pattern=r"^[0-9T:.Z+-]{10,40}$")] | None = None
+    memorization: Memorization | None = None  # missing before format 2.1
 
 
 class Provenance(Settings):
@@ -100,6 +101,11 @@ class BundleMetadata(Settings):
     def version_text(self) -> str:
         """The version of the format, such as 2.0."""
         return ".".join(str(part) for part in self.version)
+
+    @property
+    def codec_bits_per_second(self) -> float:
+        """Bits of a second of audio when every code of a level costs the same."""
+        return self.spectrogram_config.frame_rate * self.num_quantizers * (self.codebook_size - 1).bit_length()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -151,6 +157,7 @@ def save_bundle(
     features = [RESIDUAL_QUANTIZER] if codec.architecture.quantizer == "residual" else []
     written = metadata.model_copy(
         update={
+            "version": list(VERSION),
             "required_features": features,
             "payload_sha256": tensors_sha256(tensors),
             "codec_sha256": weights_sha256(codec),
@@ -188,7 +195,13 @@ def load_bundle(path: Path) -> Bundle:
 
 def read_metadata(path: Path) -> BundleMetadata:
     """Read and check the metadata alone. Raises ArtifactError."""
-    return _metadata(path, read_header(path, KEY, WHAT, LIMITS).values)
+    return read_contents(path)[0]
+
+
+def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
+    """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
+    header = read_header(path, KEY, WHAT, LIMITS)
+    return _metadata(path, header.values), header.tensors
 
 
 def _metadata(path: Path, values: Any) -> BundleMetadata:

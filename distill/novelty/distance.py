@@ -1,5 +1,6 @@
 """Distance of a set of sounds to held-out recordings, with its null distribution, and diversity."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,17 +12,44 @@ from distill.novelty.spectral_space import Spectra
 NULL_DRAWS = 200
 DIVERSITY_DRAWS = 20
 SCALE = 100.0
+NOTICED_SHARE = 0.5  # of the sounds: when so many are unrelated to the recordings, a distance shows it
+DEVIATIONS = 2.0  # of the null distribution, by which it shows
 
 Statistics = NDArray[np.float64]  # [sounds, values]
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Unbiased squared maximum mean discrepancy x 100, with mean and deviation of its null distribution."""
+    """Unbiased squared maximum mean discrepancy x 100, with mean and deviation of its null distribution.
+
+    `unrelated` is the value of sounds that have nothing in common with the recordings nor with each other. `compared`
+    recordings are in each draw of the null distribution.
+    """
 
     value: float
     null_mean: float
     null_deviation: float
+    unrelated: float
+    compared: int
+
+    @property
+    def largest_deviation(self) -> float:
+        """The null deviation up to which the distance shows a set of which half the sounds are unrelated.
+
+        Squared MMD grows with the square of the share of other sounds (it is quadratic in the difference of the
+        distributions), so half of them add a quarter of `unrelated`. That has to be two deviations.
+        """
+        return self.unrelated * NOTICED_SHARE**2 / DEVIATIONS
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether the sets are large enough for the value to mean something."""
+        return self.null_deviation <= self.largest_deviation
+
+    @property
+    def needed(self) -> int:
+        """Estimate of how many sounds are enough: the deviation falls about as one over their number."""
+        return max(2, math.ceil(self.compared * self.null_deviation / max(self.largest_deviation, 1e-12)))
 
 
 @dataclass(frozen=True)
@@ -69,7 +97,9 @@ def kernel_distance(
         _mmd(training[generator.choice(len(training), count, replace=False)], held_out, bandwidth)
         for _ in range(NULL_DRAWS)
     ]
-    return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)))
+    alike = np.exp(-squared_distances(held_out, held_out) / bandwidth)
+    unrelated = SCALE * float(alike.sum() - len(alike)) / (len(alike) * (len(alike) - 1))
+    return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)), unrelated, count)
 
 
 def diversity(generated: Statistics, held_out: Statistics, training: Statistics, seed: int) -> Diversity | None:

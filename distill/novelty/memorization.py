@@ -1,15 +1,27 @@
 """Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from distill.codes.store import Codes
 from distill.novelty.code_space import CodeIndex
-from distill.params import default_tiers
+from distill.params import Settings, default_tiers
+from distill.training.folders import STATE, RunFolders
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
 COARSE_LEVELS = 2
 MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
+
+HOW_TO_STOP = (
+    "Training never stops by itself for this. While it runs, "
+    f"`touch {RunFolders.below(STATE).stop.as_posix()}` ends it with the best weights so far; "
+    "Ctrl-C saves, and the same command continues"
+)
+
+Perplexity = Annotated[float, Field(ge=0, le=1e9)]
+Number = Annotated[int, Field(ge=0, le=1 << 31)]
 
 
 class Alike(NamedTuple):
@@ -26,6 +38,77 @@ class MemorizationCheck(NamedTuple):
     memorization_message: str
 
 
+class Memorization(Settings):
+    """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
+
+    `alike` of `compared` held-out recordings have a near-duplicate among training recordings; null where that was not
+    looked for.
+    """
+
+    was_memorizing: bool
+    val_perplexity: Perplexity
+    threshold: Perplexity
+    codebook_size: Number
+    recordings: Number
+    alike: Number | None = None
+    compared: Number | None = None
+
+    @property
+    def message(self) -> str:
+        """What it means and what to do, the same words wherever it is shown; "" where nothing was memorised."""
+        if not self.was_memorizing:
+            return ""
+        found = (
+            f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
+            f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}): new "
+            "sounds will repeat the recordings."
+        )
+        return f"{found} {self._cause}. {HOW_TO_STOP}"
+
+    @property
+    def _cause(self) -> str:
+        if self.alike is None or self.compared is None:
+            return (
+                "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
+                "add more varied recordings, or lower prior.hidden_size or prior.epochs"
+            )
+        if 2 * self.alike >= self.compared:
+            return (
+                f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
+                "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
+            )
+        return (
+            f"Few held-out recordings ({self.alike} of {self.compared}) have a near-duplicate among training "
+            "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add more "
+            "varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights so far"
+        )
+
+
+def find_memorization(
+    val_perplexity: float,
+    codebook_size: int,
+    recordings: int,
+    threshold: float | None = None,
+    alike: Alike | None = None,
+) -> Memorization:
+    """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 from small to large corpora.
+
+    `alike` tells memorisation from near-duplicates on both sides of the split. Those make held-out recordings easy to
+    predict for a prior that generalises, too.
+    """
+    if threshold is None:
+        threshold = default_tiers().choose(recordings)[1].prior.memorization_perplexity
+    return Memorization(
+        was_memorizing=val_perplexity < threshold,
+        val_perplexity=min(val_perplexity, 1e9),
+        threshold=threshold,
+        codebook_size=codebook_size,
+        recordings=recordings,
+        alike=None if alike is None else alike.found,
+        compared=None if alike is None else alike.compared,
+    )
+
+
 def check_memorization(
     val_perplexity: float,
     codebook_size: int,
@@ -33,37 +116,9 @@ def check_memorization(
     threshold: float | None = None,
     alike: Alike | None = None,
 ) -> MemorizationCheck:
-    """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 from small to large corpora.
-
-    `alike` tells memorisation from near-duplicates on both sides of the split. Those make held-out recordings easy to
-    predict for a prior that generalises, too.
-    """
-    if threshold is None:
-        threshold = default_tiers().choose(dataset_file_count)[1].prior.memorization_perplexity
-    if val_perplexity >= threshold:
-        return MemorizationCheck(False, "")
-    found = (
-        f"the prior predicts held-out recordings almost exactly (perplexity {val_perplexity:.2f}, below {threshold:g} "
-        f"for {dataset_file_count} recordings; a uniform prediction has {codebook_size}): new sounds will repeat the "
-        "recordings."
-    )
-    if alike is None:
-        why = (
-            "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, add "
-            "more varied recordings, or lower prior.hidden_size or prior.epochs"
-        )
-    elif 2 * alike.found >= alike.compared:
-        why = (
-            f"Near-duplicates explain it: {alike.found} of {alike.compared} held-out recordings have a near-duplicate among "
-            "training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
-        )
-    else:
-        why = (
-            f"Few held-out recordings ({alike.found} of {alike.compared}) have a near-duplicate among training recordings, so "
-            "copies do not explain it: the sounds vary so little that the prior memorises them. Add more varied "
-            "recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights so far"
-        )
-    return MemorizationCheck(True, f"{found} {why}")
+    """The verdict and the message of `find_memorization`."""
+    found = find_memorization(val_perplexity, codebook_size, dataset_file_count, threshold, alike)
+    return MemorizationCheck(found.was_memorizing, found.message)
 
 
 def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> Alike:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from distill.novelty.spectral_space import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty
 
 MOST_COMPARED = 200  # recordings of each side in distances
+FEWEST = 2  # sounds of a distance
+NOT_FIGURES = ("distance", "diversity")
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class SetReport:
     diversity: Diversity | None
 
     def metrics(self) -> dict[str, float]:
-        """All figures by metric name, without distance and diversity where there are too few sounds."""
-        values = {name: value for name, value in vars(self).items() if name not in ("distance", "diversity")}
-        if self.distance is not None:
+        """All figures by metric name, without distance and diversity where there are too few sounds for them."""
+        values = {name: value for name, value in vars(self).items() if name not in NOT_FIGURES}
+        if self.distance is not None and self.distance.is_conclusive:
             values |= {
                 "kernel_distance": self.distance.value,
                 "kernel_distance_null_mean": self.distance.null_mean,
@@ -45,6 +48,26 @@ class SetReport:
         if self.diversity is not None:
             values |= {"diversity": self.diversity.value, "diversity_of_recordings": self.diversity.baseline}
         return values
+
+    def json(self) -> dict[str, Any]:
+        """The figures of `metrics`, and the kernel distance in words."""
+        return {**self.metrics(), "kernel_distance_in_words": self.distance_sentence}
+
+    @property
+    def distance_sentence(self) -> str:
+        """The kernel distance beside its null distribution, or that there are too few sounds for one."""
+        what, found = "kernel distance to held-out recordings", self.distance
+        if found is not None and found.is_conclusive:
+            null = f"{found.null_mean:.1f} ± {found.null_deviation:.1f}"
+            return f"{what} {found.value:.1f}, of {found.compared} training recordings {null}"
+        few = f"{self.sounds} {'sounds are' if self.sounds != 1 else 'sound is'} too few for a {what}"
+        if found is None:
+            return few if self.sounds < FEWEST else f"too few recordings for a {what}"
+        if found.compared < self.sounds:
+            few = f"{found.compared} training recordings, half of those there are, are too few for a {what}"
+            return f"{few}: it differs among them by ± {found.null_deviation:.1f}"
+        most = f"; generate {found.needed} or more" if found.needed > self.sounds else ""
+        return f"{few}: among as many training recordings it differs by ± {found.null_deviation:.1f}{most}"
 
 
 class Comparison:

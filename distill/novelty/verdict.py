@@ -16,6 +16,7 @@ from distill.novelty.scoring import SHORTEST, Likeness, Score
 from distill.novelty.spectral_space import UNLIKE_DB
 
 Verdict = Literal["new", "close", "copy"]
+Basis = Literal["codes", "run", "spectra"]
 VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new on
 
 SURELY_COPIED = 0.94  # share of equal codes that is a copy in any corpus
@@ -58,21 +59,23 @@ class Novelty:
     codes: Shared
     spectra: Shared
     passage_seconds: float  # start of the passage in the sound
+    judged_by: Basis = "codes"  # what decided: equal codes, a copied run of them, or spectra
+
+    @property
+    def nearest(self) -> Shared:
+        """The similarity to the recording that the verdict is about."""
+        return self.spectra if self.judged_by == "spectra" else self.codes
 
     @property
     def percentile(self) -> float:
         """The novelty percentile: the higher of the two spaces."""
         return max(self.codes.percentile, self.spectra.percentile)
 
-    @property
-    def by_spectra(self) -> bool:
-        """Whether the novelty percentile is that of spectra, not of codes."""
-        return self.spectra.percentile > self.codes.percentile
-
     def json(self) -> dict[str, Any]:
         """The verdict and its reasons, for reports."""
         return {
             "verdict": self.verdict,
+            "judged_by": self.judged_by,
             "percentile": self.percentile,
             "passage_seconds": self.passage_seconds,
             "codes": asdict(self.codes),
@@ -109,7 +112,10 @@ class Judge:
             self._shared(match, baseline[:, space])
             for match, space in zip((score.codes, score.spectra), SPACES, strict=True)
         )
-        return Novelty(self._verdict(score, baseline), codes, spectra, begin / self._frame_rate)
+        verdict, basis = self._verdict(score, baseline)
+        if basis is None:
+            basis = "spectra" if spectra.percentile > codes.percentile else "codes"
+        return Novelty(verdict, codes, spectra, begin / self._frame_rate, basis)
 
     def _shared(self, match: Match, baseline: Scores) -> Shared:
         return Shared(
@@ -121,8 +127,8 @@ class Judge:
             percentile=float((baseline[:, LIKENESS] < match.likeness).mean()),
         )
 
-    def _verdict(self, score: Score, baseline: Scores) -> Verdict:
-        """The verdict from a score and the scores of comparable held-out pieces.
+    def _verdict(self, score: Score, baseline: Scores) -> tuple[Verdict, Basis | None]:
+        """The verdict from a score and the scores of comparable held-out pieces, and what decided if one thing did.
 
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
@@ -133,16 +139,21 @@ class Judge:
         fewest_edits = float(np.quantile(baseline[:, SPACES[1]][:, EDITS], 1 - CLOSE_PERCENTILE, method="lower"))
         copied_from = min((1.0 + codes[LIKENESS]) / 2, SURELY_COPIED)
         run = score.codes.copied_frames
-        if score.codes.likeness >= copied_from or run > max(codes[COPIED], score.frames / 2):
-            return "copy"
+        if score.codes.likeness >= copied_from:
+            return "copy", "codes"
+        if run > max(codes[COPIED], score.frames / 2):
+            return "copy", "run"
+        is_close = score.codes.likeness > codes[LIKENESS]
         if score.frames < SHORTEST:  # too short for spectra to tell
-            return "close" if score.codes.likeness > codes[LIKENESS] else "new"
+            return "close" if is_close else "new", "codes"
         is_same = score.spectra.likeness > max(spectra[LIKENESS], self._reencoded_likeness)
         is_edited_little = score.spectra.edit_distance < max(fewest_edits, FEW_EDITS)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
-            return "copy"
-        is_close = score.codes.likeness > codes[LIKENESS] or score.spectra.likeness > spectra[LIKENESS]
-        return "close" if is_close else "new"
+            return "copy", "spectra"
+        is_close_in_spectra = score.spectra.likeness > spectra[LIKENESS]
+        if is_close != is_close_in_spectra:
+            return "close", "codes" if is_close else "spectra"
+        return "close" if is_close else "new", None
 
 
 def comparable(scores: Scores, frames: int) -> Scores:

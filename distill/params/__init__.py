@@ -46,6 +46,7 @@ from distill.params.bounds import ShardLength as ShardLength
 from distill.params.bounds import Share as Share
 from distill.params.bounds import Sounds as Sounds
 from distill.params.bounds import SpanSeconds as SpanSeconds
+from distill.params.bounds import Strength as Strength
 from distill.params.bounds import Temperature as Temperature
 from distill.params.bounds import TierName as TierName
 from distill.params.bounds import TopK as TopK

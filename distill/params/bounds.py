@@ -59,6 +59,7 @@ Temperature = Annotated[float, Field(ge=0.01, le=10)]
 TopK = Annotated[int, Field(ge=0)]
 TopP = Annotated[float, Field(ge=0.001, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
+Strength = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):

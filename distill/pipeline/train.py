@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,16 +15,21 @@ from distill.codec.run import train_codec
 from distill.codec.training import CodecTraining
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import Execution, execution_from_environment
-from distill.model_file.build import bundle_artifacts, bundle_prior
-from distill.model_file.format import Bundle, load_bundle
+from distill.model_file.build import bundle_artifacts, bundle_prior, prior_metadata, save_with_prior
+from distill.model_file.date import date_now
+from distill.model_file.format import Bundle, BundleMetadata, PriorMetadata, load_bundle
+from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
 from distill.pipeline.coded_folder import code_and_split, code_folder
 from distill.pipeline.folders import PipelineFolders
 from distill.pipeline.known_corpora import find_corpus, remember_corpus
 from distill.pipeline.workspace import workplace
+from distill.prior.artifact import PriorArtifact
+from distill.prior.report import prior_artifact
 from distill.prior.run import train_prior_of_codes
 from distill.prior.training import Callback, PriorTraining, fit_prior
 from distill.storage.files import canonical_json, sha256_file, sha256_text
+from distill.training.artifact import curves_of
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE, RunFolders
 from distill.training.run import FinishedRun
@@ -49,14 +54,49 @@ class AddedPrior:
     prior: FinishedRun[PriorTraining]
 
 
+@dataclass(frozen=True, eq=False)
+class TrainedPrior(PriorTraining):
+    """A trained prior with what a model file keeps of it: settings, metadata with the date, codec, and reference."""
+
+    config: PriorConfig
+    metadata: PriorMetadata
+    bundle: Bundle  # of the codec
+    facts: PriorArtifact
+    reference: Reference  # without scores
+
+    def save(self, path: Path | str, reference: bool = True) -> BundleMetadata:
+        """Write codec and prior as the model file `path`, which may be the one of the codec, and its card.
+
+        Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
+        """
+        return save_with_prior(
+            Path(path),
+            self.bundle,
+            self.model,
+            self.facts,
+            curves_of(self.result.history, "prior"),
+            self.reference if reference else None,
+            self.metadata.training_date,
+        )
+
+
 def train_model(
-    folder: Path, model: Path, params: Params, execution: Execution, prior: bool = False, state: Path = STATE
+    folder: Path,
+    model: Path,
+    params: Params,
+    execution: Execution,
+    prior: bool = False,
+    state: Path = STATE,
+    dated: bool = False,
 ) -> TrainedModel:
     """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
     An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
-    the model file. Raises DistillError.
+    the model file, and ends with the same bytes; but for the date that the file holds where `dated`. Raises
+    DistillError.
     """
+    if dated:
+        date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
     work = state / "train" / _key("train", os.fsencode(folder.resolve()).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
@@ -66,7 +106,8 @@ def train_model(
         if prior:
             network, config = load_codec(folders.vqvae)
             trained = _train_prior(network, config.codec_sha256, folders, params, execution, runs)
-        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference)
+        date = date_now() if dated else None
+        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), folder)
         for run in (codec, trained):
             if run is not None:
@@ -76,13 +117,22 @@ def train_model(
 
 
 def add_prior(
-    model: Path, output: Path, folder: Path | None, params: Params, execution: Execution, state: Path = STATE
+    model: Path,
+    output: Path,
+    folder: Path | None,
+    params: Params,
+    execution: Execution,
+    state: Path = STATE,
+    dated: bool = False,
 ) -> AddedPrior:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
     Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
-    recordings are those of the codec. An interrupted training resumes. Raises DistillError.
+    recordings are those of the codec. An interrupted training resumes. The file holds the date where `dated`. Raises
+    DistillError.
     """
+    if dated:
+        date_now()
     bundle = load_bundle(model)
     data_sha256 = bundle.metadata.provenance.data_sha256
     chosen = folder if folder is not None else find_corpus(state, data_sha256)
@@ -101,7 +151,7 @@ def add_prior(
                 f"to train on them nevertheless, use --data {chosen}"
             )
         trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, folders, params, execution, runs)
-        bundle_prior(output, bundle, folders.prior, params.bundle.reference)
+        bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
         trained.conclude()
         shutil.rmtree(work, ignore_errors=True)
@@ -114,18 +164,28 @@ def train_prior(
     prior_config: PriorConfig,
     callback: Callback | None = None,
     cancel_event: threading.Event | None = None,
-) -> PriorTraining:
+) -> TrainedPrior:
     """Train a prior for the codec in a model file on a folder of recordings, without writing files.
 
-    The held-out recordings are those of the codec, whatever the `val_fraction` of `prior_config`. Setting
-    `cancel_event` ends the training within a step with the best weights so far. Raises DistillError.
+    `save` of what it returns writes it. The held-out recordings are those of the codec, whatever the `val_fraction` of
+    `prior_config`. Setting `cancel_event` ends the training within a step with the best weights so far. Raises
+    DistillError.
     """
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
         coded = code_folder(Path(dataset_dir), Path(work), params, execution, lambda _: bundle.codec)
     fabric = make_fabric(execution)
-    return fit_prior(coded.data, prior_config, params.seed, fabric, callback=callback, cancel_event=cancel_event)
+    training = fit_prior(coded.data, prior_config, params.seed, fabric, callback=callback, cancel_event=cancel_event)
+    facts = prior_artifact(training, prior_config, coded.data)
+    return TrainedPrior(
+        **{field.name: getattr(training, field.name) for field in fields(training)},
+        config=prior_config,
+        metadata=prior_metadata(facts, date_now()),
+        bundle=bundle,
+        facts=facts,
+        reference=coded.data.reference(),
+    )
 
 
 def _train_prior(

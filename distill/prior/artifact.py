@@ -6,6 +6,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from distill.errors import ArtifactError
+from distill.novelty.memorization import Memorization
 from distill.novelty.reference import Reference, read_reference
 from distill.params import PriorConfig, Settings
 from distill.prior.architectures import PriorShape, build_prior
@@ -30,6 +31,7 @@ class PriorArtifact(Settings):
     val_bits_per_second: float
     codec_sha256: str
     fingerprint: str
+    memorization: Memorization | None = None  # missing in artefacts written before it was kept
 
 
 def load_prior(folder: Path) -> tuple[Prior, PriorArtifact]:

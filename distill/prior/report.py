@@ -23,8 +23,8 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
     def show(event: Event) -> None:
         nonlocal text, warned
         if isinstance(event, PriorStepMetrics):
-            progress(event.step, event.total_steps, text or f"loss {event.train_loss:.3f}")
-            tracker.step({"train_loss": event.train_loss}, event.step)
+            progress(event.overall_step, event.overall_total_steps, text or f"loss {event.train_loss:.3f}")
+            tracker.step({"train_loss": event.train_loss}, event.overall_step)
         elif isinstance(event, PriorMemoryMetrics):
             if event.probe and event.probe["ranked"] < RETRIEVED:
                 progress.say(
@@ -32,6 +32,7 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
                     f"among {DISTRACTORS} distractors (ablated: {event.probe['ranked_ablated']:.0%})"
                 )
         elif isinstance(event, PriorEpochMetrics):
+            progress.status.event(event)
             text = (
                 f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held-out perplexity {event.val_perplexity:.1f} "
                 f"(best {event.best_perplexity:.1f})"
@@ -45,12 +46,12 @@ def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
     return show
 
 
-def save_prior(
-    folder: Path, training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str
-) -> dict[str, float]:
-    """Write `artifacts/prior`. Returns the metrics that compare runs."""
-    result, best = training.result, training.result.best_metrics
-    artifact = PriorArtifact(
+def prior_artifact(
+    training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str = ""
+) -> PriorArtifact:
+    """The facts of a trained prior, which an artefact and a model file keep."""
+    result = training.result
+    return PriorArtifact(
         shape=training.shape,
         training=config,
         recordings=data.recordings,
@@ -58,14 +59,22 @@ def save_prior(
         epochs_trained=len(result.history),
         final_perplexity=training.complete.final_perplexity,
         best_perplexity=training.complete.best_perplexity,
-        val_bits_per_second=best["val_bits_per_second"],
+        val_bits_per_second=result.best_metrics["val_bits_per_second"],
         codec_sha256=data.codes.codec_sha256,
         fingerprint=fingerprint,
+        memorization=training.memorization,
     )
+
+
+def save_prior(
+    folder: Path, training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str
+) -> dict[str, float]:
+    """Write `artifacts/prior`. Returns the metrics that compare runs."""
+    result, best = training.result, training.result.best_metrics
     save_artifact(
         folder,
         training.model,
-        artifact,
+        prior_artifact(training, config, data, fingerprint),
         result.history,
         result.log,
         lambda path: save_reference(path, data.reference()),

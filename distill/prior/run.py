@@ -41,7 +41,7 @@ class PriorJob(Job[PriorTraining]):
             run.fabric,
             run.store,
             show_prior_progress(run.progress, run.tracker),
-            run.tracker.metrics,
+            run.record,
             run.interruption,
             run.stop,
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
-from distill.novelty.memorization import Alike, MemorizationCheck, alike_recordings, check_memorization
+from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
 from distill.params import WITH_DEPTH, MemoryConfig, PriorConfig
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
@@ -45,6 +45,7 @@ class PriorTraining:
     shape: PriorShape
     result: TrainingResult
     complete: PriorTrainingCompleteEvent
+    memorization: Memorization
 
 
 def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
@@ -140,22 +141,22 @@ def fit_prior(
     shape, model = prior_to_train(data, config, seed)
     arguments = (data, config, seed, fabric)
     task = MemoryTask(model, *arguments) if isinstance(model, MemoryPrior) else PriorTask(model, *arguments)
-    reporter = _EventReporter(config, data, callback, on_metrics)
+    reporter = _EventReporter(config, data, task.steps_per_epoch, callback, on_metrics)
     result = Trainer(
         task, trainer_settings(config, seed), fabric, store, reporter.step, reporter.epoch, interruption, cancel_event
     ).run()
-    last = result.history[-1]
+    last, memorization = result.history[-1], reporter.check(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
         final_val_loss=last["val_loss"],
         final_perplexity=last["val_perplexity"],
         best_perplexity=math.exp(result.best_loss),
         epochs_trained=len(result.history),
-        was_memorizing=reporter.check(math.exp(result.best_loss)).is_memorizing,
+        was_memorizing=memorization.was_memorizing,
     )
     if callback is not None:
         callback(complete)
-    return PriorTraining(model.cpu().eval(), shape, result, complete)
+    return PriorTraining(model.cpu().eval(), shape, result, complete, memorization)
 
 
 class _EventReporter:
@@ -165,26 +166,34 @@ class _EventReporter:
         self,
         config: PriorConfig,
         data: PriorData,
+        steps_per_epoch: int,
         callback: Callback | None,
         on_metrics: OnMetrics | None,
     ) -> None:
-        self.config, self.data = config, data
+        self.config, self.data, self.steps_per_epoch = config, data, steps_per_epoch
         self.alike: Alike | None = None  # computed on first use
         self.callback, self.on_metrics = callback, on_metrics
 
-    def check(self, perplexity: float) -> MemorizationCheck:
+    def check(self, perplexity: float) -> Memorization:
         threshold = self.config.memorization_perplexity
         if perplexity < threshold and self.alike is None:
             self.alike = alike_recordings([views[0] for views in self.data.train], self.data.held_out)
-        return check_memorization(
-            perplexity, self.data.codes.codebook_size, self.data.recordings, threshold, self.alike
-        )
+        alike = self.alike if perplexity < threshold else None
+        return find_memorization(perplexity, self.data.codes.codebook_size, self.data.recordings, threshold, alike)
 
     def step(self, step: Step) -> None:
         if self.callback is not None:
-            loss = step.losses["train_loss"]
             self.callback(
-                PriorStepMetrics(step.epoch, step.step, step.total_steps, loss, step.learning_rate, step.step_time_s)
+                PriorStepMetrics(
+                    epoch=step.epoch,
+                    step=step.step - step.epoch * self.steps_per_epoch,
+                    total_steps=self.steps_per_epoch,
+                    train_loss=step.losses["train_loss"],
+                    learning_rate=step.learning_rate,
+                    step_time_s=step.step_time_s,
+                    overall_step=step.step,
+                    overall_total_steps=step.total_steps,
+                )
             )
         if step.inspected:
             if self.on_metrics is not None:
@@ -209,8 +218,8 @@ class _EventReporter:
                 val_loss=epoch.metrics["val_loss"],
                 val_perplexity=perplexity,
                 best_perplexity=math.exp(epoch.best_loss),
-                is_memorizing=check.is_memorizing,
-                memorization_message=check.memorization_message,
+                is_memorizing=check.was_memorizing,
+                memorization_message=check.message,
                 epoch_time_s=epoch.epoch_time_s,
                 learning_rate=epoch.learning_rate,
             )

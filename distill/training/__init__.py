@@ -7,6 +7,7 @@ from distill.exports import lazy_exports
 if TYPE_CHECKING:
     from distill.codec.training import train_vqvae as train_vqvae
     from distill.novelty.memorization import check_memorization as check_memorization
+    from distill.pipeline.train import TrainedPrior as TrainedPrior
     from distill.pipeline.train import train_prior as train_prior
     from distill.prior.task import train_prior_epoch as train_prior_epoch
     from distill.prior.task import validate_prior_epoch as validate_prior_epoch
@@ -24,6 +25,7 @@ _HOMES = {
     "PriorMemoryMetrics": "distill.training.events",
     "PriorStepMetrics": "distill.training.events",
     "PriorTrainingCompleteEvent": "distill.training.events",
+    "TrainedPrior": "distill.pipeline.train",
     "VQEpochMetrics": "distill.training.events",
     "VQStepMetrics": "distill.training.events",
     "check_memorization": "distill.novelty.memorization",
@@ -39,6 +41,7 @@ __all__ = [
     "PriorMemoryMetrics",
     "PriorStepMetrics",
     "PriorTrainingCompleteEvent",
+    "TrainedPrior",
     "VQEpochMetrics",
     "VQStepMetrics",
     "check_memorization",

@@ -22,6 +22,10 @@ from distill.storage.weights import save_weights
 from distill.training.metrics_log import METRICS_LOG, json_lines
 
 MAX_CURVE_POINTS = 1000
+CURVES = (
+    *("train_loss", "val_loss"),
+    *("train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss"),  # of the codec
+)
 WEIGHTS = "model.safetensors"
 
 C = TypeVar("C", bound=Settings)
@@ -65,7 +69,14 @@ def load_config(folder: Path, kind: type[C]) -> C:
 
 
 def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
-    """Training and held-out loss by epoch, as `<name>/train_loss` and `<name>/val_loss`; at most 1000 points each."""
+    """Read the loss curves of an artefact: see `curves_of`. Raises ArtifactError."""
     frame = read_frame(folder / "history.parquet", "the history of a training")
-    stride = -(-len(frame) // MAX_CURVE_POINTS)
-    return {f"{name}/{column}": frame[column].tolist()[::stride] for column in ("train_loss", "val_loss")}
+    return curves_of([{str(key): float(value) for key, value in row.items()} for row in frame.to_dict("records")], name)
+
+
+def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, list[float]]:
+    """Losses by epoch that every row of a history has, as `<name>/<loss>`; at most 1000 points each."""
+    rows = history[:: max(1, -(-len(history) // MAX_CURVE_POINTS))]
+    return {
+        f"{name}/{loss}": [row[loss] for row in rows] for loss in CURVES if rows and all(loss in row for row in rows)
+    }

@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 
+LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
+
 CodebookHealth = dict[str, dict[str, float]]
 """`{"level_0": {"utilization": 0…1, "perplexity": 1…V, "dead_codes": 0…V}, …}`, on held-out recordings."""
 
 
 @dataclass(frozen=True)
 class VQStepMetrics:
-    """An optimiser step of the codec. `codebook_health` is that of the last complete epoch, {} before."""
+    """An optimiser step of the codec. `codebook_health` is that of the last complete epoch, {} before.
+
+    `step` counts from 1 over the whole training, `total_steps` is that of all epochs.
+    """
 
     epoch: int
     step: int
@@ -42,7 +47,10 @@ class VQEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorStepMetrics:
-    """An optimiser step of the prior."""
+    """An optimiser step of the prior.
+
+    `step` counts from 1 within the epoch, which has `total_steps`. The last two count over the whole training.
+    """
 
     epoch: int
     step: int
@@ -50,13 +58,15 @@ class PriorStepMetrics:
     train_loss: float
     learning_rate: float
     step_time_s: float
+    overall_step: int
+    overall_total_steps: int
 
 
 @dataclass(frozen=True)
 class PriorMemoryMetrics:
     """Statistics of the memory's gates, every 50 steps, and results of the memory probes, every 1000 steps and else {}.
 
-    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
+    `step` counts from 1 over the whole training. `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
     below 0.1 and above 0.9.
     """
 

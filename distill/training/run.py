@@ -34,6 +34,11 @@ class RunContext:
     interruption: Interruption
     stop: StopFile
 
+    def record(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Send the metrics of an epoch to MLflow and to those who watch the run."""
+        self.tracker.metrics(metrics, epoch)
+        self.progress.status.metrics(metrics, epoch)
+
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes, of rank 0."""
@@ -132,4 +137,5 @@ def run_training(
                 tracker.artifact(folder / name, "checkpoint")
             if (folder / "previews").is_dir():
                 tracker.artifact(folder / "previews", "previews")
+                progress.status.keep(folder / "previews", "previews")
     return FinishedRun(trained, figures, job.recordings, str(job.settings["tier"]), is_first, store)

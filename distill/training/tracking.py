@@ -85,7 +85,8 @@ class Tracker:
                 self._client.update_run(self._run_id, status="RUNNING")
                 return
             experiment = self._experiment()
-            name = " ".join(part for part in (self.stage, os.environ.get("DVC_EXP_NAME")) if part)
+            called = os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME")
+            name = " ".join(part for part in (self.stage, called) if part)
             run = self._client.create_run(experiment, tags=self._tags(), run_name=name)
             self._run_id = run.info.run_id
             for key, value in params.items():

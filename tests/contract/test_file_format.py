@@ -145,7 +145,7 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
 
 def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
     values, tensors = read(path)
-    assert (values["format"], values["version"]) == ("distill_model", [2, 0])
+    assert (values["format"], values["version"]) == ("distill_model", [2, 1])
     assert values["payload_sha256"] == sha256(tensors)
     assert values["codec_sha256"] == sha256(under("codec.", tensors))
 

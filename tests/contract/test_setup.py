@@ -71,7 +71,8 @@ def test_no_index_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(None, "lock.in"), ("test", "lock.in"), ("docs", "lock.in"), ("bench", "bench.in")]
+    ("group", "name"),
+    [(None, "lock.in"), ("ui", "lock.in"), ("test", "lock.in"), ("docs", "lock.in"), ("bench", "bench.in")],
 )
 def test_what_pyproject_declares_is_locked(group: str | None, name: str) -> None:
     asked = direct(name)
@@ -84,7 +85,7 @@ def test_what_pyproject_declares_is_locked(group: str | None, name: str) -> None
 
 def test_what_is_locked_for_no_other_reason_is_declared() -> None:
     for_set_up = {"uv", "setuptools"}
-    assert direct("lock.in").keys() == {*declared(), *declared("test"), *declared("docs"), *for_set_up}
+    assert direct("lock.in").keys() == {*declared(), *declared("ui"), *declared("test"), *declared("docs"), *for_set_up}
     assert direct("bench.in").keys() == declared("bench").keys()
 
 

@@ -17,7 +17,7 @@ STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bund
 
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (
-    ("distill/__init__.py", "distill/errors.py", "distill/exports.py", "distill/text.py"),
+    ("distill/__init__.py", "distill/errors.py", "distill/exports.py", "distill/status.py", "distill/text.py"),
     ("distill/execution.py", "distill/params/", "distill/progress.py", "distill/seeds.py", "distill/split.py"),
     ("distill/storage/",),
     ("distill/code_version.py",),
@@ -29,10 +29,12 @@ LAYERS = (
     ("distill/novelty/",),
     ("distill/prior/",),
     ("distill/generate/",),
+    ("distill/kit/",),
     ("distill/model_file/",),
     ("distill/pretraining/",),
     ("distill/pipeline/",),
     ("distill/api.py",),
+    ("distill/ui/",),
     ("distill/cli/", "distill/__main__.py"),
     ("stages/",),
 )
@@ -40,7 +42,8 @@ LAYERS = (
 # Modules that show, record or interrupt work and cannot change what it writes.
 WITHOUT_INFLUENCE = {
     *("distill/__init__.py", "distill/errors.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
-    *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/text.py"),
+    *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/pipeline/known_corpora.py"),
+    *("distill/status.py", "distill/text.py"),
     *("stages/__init__.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.

@@ -195,3 +195,12 @@ def test_two_processes_train_a_stage_as_one(finished: Project, stage: str) -> No
     assert not list((finished.folder / ".distill/checkpoints").glob("*"))
     metrics.write_text(original)
     assert finished.dvc("checkout", "--force").returncode == 0
+
+
+def test_a_prior_is_trained_on_the_recordings_of_the_pipeline_without_naming_them(finished: Project) -> None:
+    arguments = ("train-prior", "models/tiny.distill", "--epochs", "1", "-o", "other.distill", "--json")
+    done = finished.run(sys.executable, "-m", "distill", *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["recordings"] == 8
+    (finished.folder / "other.distill").unlink()
+    (finished.folder / "other.distill.md").unlink()

@@ -149,3 +149,58 @@ def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:
         model.novelty([np.zeros((3, 2), np.int64)])
     with pytest.raises(ParamsError, match="--label kick: expected a model trained with labels, found one without"):
         model.generate(label="kick")
+
+
+def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Model, tmp_path: Path) -> None:
+    path = write_tone(tmp_path / "a.wav", seconds=0.337)
+    made = model.vary(path, n=8, strength=0.4, seed=3)
+    assert [sound.shape for sound in made.sounds] == [(round(0.337 * 16_000),)] * 8
+    assert made.seconds == [0.337] * 8
+    assert (made.seed, made.strength, made.sample_rate, made.equal) == (3, 0.4, 16_000, 0)
+    assert len({sound.tobytes() for sound in made.sounds}) == 8
+    assert all(0 < one.equal_codes < 1 and one.difference_db > 0 and one.verdict in VERDICTS for one in made.similarity)
+    assert all(novelty is not None and novelty.verdict in VERDICTS for novelty in made.novelty)
+    table = made.table()
+    assert list(table["similarity.equal_codes"]) == [one.equal_codes for one in made.similarity]
+    assert {"seconds", "frames", "verdict", "similarity.verdict", "spectra.difference_db"} <= set(table)
+    taken: dict[int, np.ndarray] = {}
+    again = model.vary(path, n=8, strength=0.4, seed=3, take=taken.__setitem__)
+    assert again.sounds == []
+    assert all(np.array_equal(one, taken[index]) for index, one in enumerate(made.sounds))
+
+
+def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -> None:
+    tone = np.sin(np.arange(6000) * 0.2).astype(np.float32)
+    decoded = model.decode(model.encode(tone))
+    np.testing.assert_array_equal(model.vary(tone, n=1, strength=0.0).sounds[0][:5900], decoded[:5900])  # then it fades
+    for sound, codes in zip((both := model.vary(tone, n=2, strength=0.0)).sounds, both.codes, strict=True):
+        np.testing.assert_array_equal(codes, model.encode(tone))
+        np.testing.assert_allclose(sound[:5900], decoded[:5900], atol=1e-6)  # decoded together
+    made = model.vary(tone, n=2, strength=1.0, seed=4)
+    free = model.generate(n=2, seconds=6000 / 16_000, seed=4)
+    assert all(np.array_equal(one, two) for one, two in zip(made.sounds, free.sounds, strict=True))
+    labelled = model.vary(tone, n=2, strength=1.0, seed=4, label="kick")
+    asked = model.generate(n=2, seconds=6000 / 16_000, seed=4, label="kick")
+    assert all(np.array_equal(one, two) for one, two in zip(labelled.codes, asked.codes, strict=True))
+    assert len(model.vary(tone, n=1, recording_rate=32_000).sounds[0]) == 3000
+
+
+def test_what_cannot_be_varied_is_one_sentence(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tone = np.zeros(1600, dtype=np.float32)
+    with pytest.raises(ParamsError, match=r"vary: strength: expected less than or equal to 1, found 1.5"):
+        model.vary(tone, strength=1.5)
+    with pytest.raises(ParamsError, match=r"guidance 2: expected a label to guide towards, found none"):
+        model.vary(tone, guidance=2.0)
+    with pytest.raises(ParamsError, match="--label tom: expected one of drums/kick"):
+        model.vary(tone, label="tom")
+    with pytest.raises(ParamsError, match=r"samples: expected a mono sound \[N\] of finite numbers"):
+        model.vary(np.zeros((2, 1600), dtype=np.float32))
+    write_model(tmp_path / "codec.distill")
+    with pytest.raises(ArtifactError, match="expected a model with a prior, found a codec alone"):
+        distill.load(tmp_path / "codec.distill").vary(tone)
+    monkeypatch.setattr("distill.api.MAX_VARIED_SECONDS", 1)
+    long = write_tone(tmp_path / "long.wav", seconds=1.5)
+    with pytest.raises(
+        ParamsError, match=r"long.wav: expected a recording of at most 1 s, found one of 1.5 s; cut out"
+    ):
+        model.vary(long)

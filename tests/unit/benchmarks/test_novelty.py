@@ -56,7 +56,19 @@ def test_sets_are_apart_or_not() -> None:
 
 def test_the_section_shows_what_was_found() -> None:
     found = SetReport(
-        64, 80.0, 1.25, 0.87, 60, 3, 1, 0.1, 0.27, 0.13, 0.2, KernelDistance(23.1, 5.0, 3.3), Diversity(9.2, 9.4)
+        64,
+        80.0,
+        1.25,
+        0.87,
+        60,
+        3,
+        1,
+        0.1,
+        0.27,
+        0.13,
+        0.2,
+        KernelDistance(23.1, 5.0, 3.3, 40.0, 15),
+        Diversity(9.2, 9.4),
     )
     kinds = (Kind("ours", found, (0.1, 0.8, 4.0), 0.22),)
     report = NoveltyReport("demo", 46, 74, 1.0, 0.056, 0.35, kinds, (Apart("codes", 0.72, 4.4),), ("a.png",))

@@ -18,14 +18,16 @@ import soundfile
 import typer
 from unit.tiny import write_model, write_prior_model, write_tone
 
+import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
 from distill.codes.file import read_codes
+from distill.model_file.card import card_text
 from distill.model_file.format import load_bundle
 from distill.params import default_values
 from distill.storage.weights import weights_sha256
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "40")
 
 
@@ -281,15 +283,48 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
     assert (report["seed"], report["label"], report["summary"]["sounds"]) == (3, "kick", 2)
     for sound in report["sounds"]:
         assert Path(sound["file"]).exists()
-        assert set(sound["novelty"]) == {"verdict", "percentile", "passage_seconds", "codes", "spectra"}
+        figures = {"verdict", "judged_by", "percentile", "passage_seconds", "codes", "spectra"}
+        assert set(sound["novelty"]) == figures
+        assert re.match(r"New: |Close to |A copy of ", sound["explanation"])
         for space in ("codes", "spectra"):
             shared = sound["novelty"][space]
             assert re.fullmatch(r"\d\.wav", shared["nearest"])
             assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
     done = shell(*command)
     first = done.out.splitlines()[0]
-    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (new|close|copy): .*longest copied run \d", first), first
+    assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (New: |Close to |A copy of ).*\d\.wav", first), first
+    assert "2 sounds are too few for a kernel distance to held-out recordings" in done.out
+    assert "2 sounds are too few" in report["summary"]["kernel_distance_in_words"]
+    assert "kernel_distance" not in report["summary"]
     assert "seed 3" in done.out
+
+
+def test_inspect_prints_the_card(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    done = shell("inspect", "m.distill", "--card")
+    assert (done.status, done.out) == (0, card_text("m.distill", load_bundle(Path("m.distill")).metadata))
+
+
+def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1", "--pictures", "--json")
+    (first, _) = json.loads(done.out)["sounds"]
+    beside = sorted(path.name for path in Path("generated").glob("m_1_000*"))
+    assert beside == ["m_1_000.png", "m_1_000.wav", "m_1_000_nearest.wav"]
+    model = distill.load("m.distill")
+    assert model.bundle.reference is not None
+    codes = model.bundle.reference.codes[list(model.bundle.reference.names).index(nearest_of(first))]
+    info = soundfile.info("generated/m_1_000_nearest.wav")
+    assert info.samplerate == model.sample_rate
+    assert info.frames == len(model.decode(codes))
+    write_prior_model(Path("bare.distill"), reference=False)
+    shell("generate", "bare.distill", "--seconds", "0.2", "--seed", "1", "--pictures")
+    assert sorted(path.name for path in Path("generated").glob("bare*")) == ["bare_1_000.png", "bare_1_000.wav"]
+
+
+def nearest_of(sound: dict[str, Any]) -> str:
+    novelty = sound["novelty"]
+    return str(novelty["spectra" if novelty["judged_by"] == "spectra" else "codes"]["nearest"])
 
 
 def test_ctrl_c_keeps_the_sounds_that_are_done(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +362,66 @@ def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
     }
     for arguments, message in refused.items():
         assert message in shell.refused("generate", *arguments)
+
+
+def test_takes_of_a_recording_have_a_line_each(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick"])
+    write_prior_model(Path("bare.distill"), reference=False)
+    write_tone(Path("a.wav"), seconds=0.5)
+    done = shell("vary", "m.distill", "a.wav", "--seed", "2", "--label", "kick")
+    assert done.status == 0
+    *lines, last = done.out.splitlines()
+    assert last == "seed 2"
+    pattern = (
+        r"varied/a_2_00\d\.wav  0\.50 s  beside the recording (new|close|copy): \d+% of codes equal, \d+\.\d dB; "
+        r"among the training recordings: (New: |Close to |A copy of ).+"
+    )
+    assert len(lines) == 8
+    assert all(re.fullmatch(pattern, line) for line in lines), lines
+    assert [soundfile.info(path).frames for path in Path("varied").iterdir()] == [8000] * 8
+    done = shell(
+        "vary", "bare.distill", "a.wav", "-n", "2", "--strength", "1", "--seed", "2", "--format", "flac", "--json"
+    )
+    found = json.loads(done.out)
+    assert (found["seed"], found["strength"], found["recording"], found["equal"]) == (2, 1.0, "a.wav", 0)
+    assert [take["file"] for take in found["takes"]] == ["varied/a_2_000.flac", "varied/a_2_001.flac"]
+    assert all(take["novelty"] is take["similarity"]["verdict"] is None for take in found["takes"])
+    done = shell("vary", "bare.distill", "a.wav", "-n", "1", "--strength", "0", "--seed", "2")
+    assert "beside the recording 100% of codes equal, 0.0 dB" in done.out
+    assert "novelty unknown: the model has no codes of its training recordings" in done.out
+
+
+def test_takes_that_are_the_same_are_said(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    write_audio(Path("a.wav"), np.full(100, 0.1, dtype=np.float32), 16_000)
+    done = shell("vary", "m.distill", "a.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
+    assert re.search(r"\d+ takes the same as the recording or another take; a higher --strength changes more", done.out)
+
+
+def test_what_cannot_be_varied_is_one_sentence(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
+    write_model(Path("codec.distill"))
+    write_tone(Path("a.wav"))
+    Path("text.wav").write_text("no sound")
+    Path("folder").mkdir()
+    refused = {
+        ("m.distill", "no.wav"): "AUDIO no.wav: expected a recording, found no such file; check the path",
+        ("m.distill", "folder"): "AUDIO folder: expected a recording, found a folder; name the files in it",
+        ("m.distill", "text.wav"): "text.wav: expected a recording, found a file that",
+        ("codec.distill", "a.wav"): "codec.distill: expected a model with a prior, found a codec alone",
+        ("m.distill", "a.wav", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
+        ("m.distill", "a.wav", "--strength", "1.1"): "--strength: expected less than or equal to 1, found 1.1",
+        ("m.distill", "a.wav", "--strength", "nan"): "--strength: expected a finite number, found nan",
+        ("m.distill", "a.wav", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
+        ("m.distill", "a.wav", "--out", "a.wav"): "--out a.wav: expected a folder to write to, found",
+        ("m.distill", "a.wav", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
+    }
+    for arguments, message in refused.items():
+        assert message in shell.refused("vary", *arguments)
+    monkeypatch.setattr("distill.api.MAX_VARIED_SECONDS", 0.2)
+    assert "a.wav: expected a recording of at most 0.2 s, found one of 0.3 s" in shell.refused(
+        "vary", "m.distill", "a.wav"
+    )
 
 
 def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
@@ -436,6 +531,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     report: dict[str, Any] = json.loads(out)
     assert re.fullmatch(r"models/model-\d{8}-\d{6}\.distill", report["model"])
     assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
+    assert load_bundle(stopped / report["model"]).metadata.metadata["written"] == "2001-09-09T01:46:40Z"
     assert report["bytes"] == (stopped / report["model"]).stat().st_size
     assert set(report["codebook_health"]) == {"level_0"}
     assert {"train_loss", "val_loss", "best_epoch", "epochs_trained", "warnings", "tier", "recordings"} <= set(report)
@@ -447,6 +543,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DISTILL_"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "DISTILL_DEVICE": "cpu", "DISTILL_PRECISION": "fp32"}
+    environment["SOURCE_DATE_EPOCH"] = "1000000000"  # else the dates are the only bytes that differ
     command = [sys.executable, "-m", "distill", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
@@ -458,3 +555,36 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "training did not begin within two minutes"
         time.sleep(0.02)
+
+
+def test_models_are_listed_and_what_is_none_is_said_why(shell: Shell) -> None:
+    assert shell.refused("list").startswith("distill: DIR models: expected a folder of models, found nothing there")
+    write_model(Path("models/codec.distill"))
+    write_prior_model(Path("models/full.distill"), labels=["kick", "snare"])
+    Path("models/other.distill").write_text("hello")
+    done = shell("list")
+    assert done.status == 0, done
+    rows = [line.split() for line in done.out.splitlines()]
+    assert rows[1][0] == "codec"
+    assert rows[1][-1] == "encode"
+    assert rows[2][0] == "full"
+    assert rows[2][-2:] == ["generate,", "judge"]
+    assert "full: labels kick, snare" in done.out
+    assert "no model: models/other.distill: expected a Distill model, found text; check the path" in done.out
+    report = json.loads(shell("list", "models", "--json").out)
+    assert [row["name"] for row in report["models"]] == ["codec", "full", "other"]
+    assert [bool(row["problem"]) for row in report["models"]] == [False, False, True]
+    Path("empty").mkdir()
+    assert shell("list", "empty").out == "no model files in empty\n"
+
+
+def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    path = Path("a folder with a long name", "another one within it", f"{'m' * 60}.distill")
+    metadata = write_prior_model(path, labels=[f"label-{number}" for number in range(15)])
+    lines = shell("inspect", str(path)).out.splitlines()
+    assert lines[0] == str(path)
+    assert max(len(line.rstrip()) for line in lines[1:]) <= 80
+    assert f"weights  {metadata.payload_sha256}" in lines
+    assert any(line.endswith(f" {metadata.codec_sha256}") for line in lines)
+    assert "".join(line.strip() for line in lines).count("label-14") == 1

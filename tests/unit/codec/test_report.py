@@ -61,7 +61,8 @@ def test_without_a_terminal_there_are_lines_and_each_level_is_warned_of_once(
     assert lines == [
         "warning: epoch 1: level_1: 25% of the codewords are used on held-out recordings (expected 30 % or more): "
         "lower the codebook size or add recordings",
-        "codec 6/6 epoch 3: loss 1.500, held out 1.750, codewords used 20% 90%",
+        "codec 6/6 epoch 3: loss 1.500, held out 1.750; level_0 20% used, perplexity 9.5, 80 unused; "
+        "level_1 90% used, perplexity 9.5, 10 unused",
         "warning: epoch 3: level_0: 20% of the codewords are used on held-out recordings (expected 30 % or more): "
         "lower the codebook size or add recordings",
     ]
@@ -115,3 +116,10 @@ def test_a_training_without_improvement_is_reported() -> None:
     assert screen.getvalue().splitlines()[0] == (
         "codec: no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"
     )
+
+
+def test_a_training_that_was_stopped_at_once_is_reported() -> None:
+    result = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, [])
+    screen = io.StringIO()
+    print_codec(CodecTraining(None, result, health(0.5, 0.5), ()), Console(file=screen, width=60))  # type: ignore[arg-type]
+    assert screen.getvalue().splitlines()[0] == "codec: stopped within the first epoch, held out 2.250"

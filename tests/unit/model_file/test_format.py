@@ -21,6 +21,7 @@ from distill.generate.sampling import Sampling, sample_codes
 from distill.model_file.card import card_text, facts, write_card
 from distill.model_file.format import load_bundle, save_bundle
 from distill.model_file.verify import verify
+from distill.novelty.memorization import Memorization
 from distill.prior.memory.network import MemoryPrior
 
 
@@ -364,3 +365,44 @@ def test_a_memory_that_cannot_be_is_refused(tmp_path: Path, memory: dict[str, in
     path.write_bytes(joined(header, payload))
     with pytest.raises(ArtifactError, match=re.escape(message)):
         load_bundle(path)
+
+
+MEMORIZED = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
+
+
+def test_a_file_says_that_its_prior_memorised(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    assert metadata.prior_metadata is not None
+    assert "warning" not in dict(facts(metadata))
+    trained = {**metadata.prior_metadata.model_dump(), "memorization": MEMORIZED.model_dump()}
+    found = load_bundle(rewritten(path, prior_metadata=trained)).metadata
+    assert dict(facts(found))["warning"] == MEMORIZED.message
+    assert ".distill/stop" in card_text("a.distill", found)
+
+
+def test_a_file_of_format_2_0_is_read_and_written_again_as_2_1(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    assert metadata.prior_metadata is not None
+    trained = metadata.prior_metadata.model_dump(exclude={"memorization"})
+    bundle = load_bundle(rewritten(path, version=[2, 0], prior_metadata=trained))
+    assert bundle.metadata.version == [2, 0]
+    assert bundle.metadata.prior_metadata == metadata.prior_metadata
+    written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata)
+    assert written.version == load_bundle(path).metadata.version == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"was_memorizing": "yes"}, {"val_perplexity": -1.0}, {"threshold": None}, {"alike": 1.5}, {"recordings": 2**40}],
+)
+def test_figures_of_memorisation_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    assert metadata.prior_metadata is not None
+    trained = {**metadata.prior_metadata.model_dump(), "memorization": {**MEMORIZED.model_dump(), **wrong}}
+    with pytest.raises(
+        ArtifactError, match=rf"expected valid metadata, found prior_metadata\.memorization\.{next(iter(wrong))}"
+    ):
+        load_bundle(rewritten(path, prior_metadata=trained))

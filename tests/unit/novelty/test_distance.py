@@ -1,8 +1,9 @@
 """Kernel distance and diversity of sets of sounds."""
 
 import numpy as np
+import pytest
 
-from distill.novelty.distance import diversity, kernel_distance, sound_statistics
+from distill.novelty.distance import KernelDistance, diversity, kernel_distance, sound_statistics
 
 
 def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
@@ -37,3 +38,38 @@ def test_statistics_see_level_variation_change_and_slope() -> None:
     np.testing.assert_allclose(one, [1, 1, 0, 0, 0, 0, 0, 0])
     np.testing.assert_allclose(two, [4, 4, falling[:, 0].std(), falling[:, 0].std(), 1, 1, 6, 6], rtol=1e-6)
     assert sound_statistics([steady[:1]]).shape == (1, 8)
+
+
+def test_a_distance_is_conclusive_from_a_number_of_sounds_on() -> None:
+    """Sets of which half the sounds are unrelated show from there on, and not in much smaller sets."""
+    rng = np.random.default_rng(0)
+    held_out, training = rng.normal(0, 1, (60, 8)), rng.normal(0, 1, (200, 8))
+
+    def distances(count: int) -> tuple[list[KernelDistance], list[KernelDistance]]:
+        pairs: list[list[KernelDistance]] = [[], []]
+        for seed in range(40):
+            alike = rng.normal(0, 1, (count, 8))
+            half = alike.copy()
+            half[: count // 2] = rng.normal(0, 40, (count // 2, 8))
+            for found, sounds in zip(pairs, (alike, half), strict=True):
+                distance = kernel_distance(sounds, held_out, training, seed)
+                assert distance is not None
+                found.append(distance)
+        return pairs[0], pairs[1]
+
+    few, _ = distances(3)
+    assert not any(one.is_conclusive for one in few)
+    needed = int(np.median([one.needed for one in few]))
+    assert 4 <= needed <= 20
+    alike, half = distances(2 * needed)
+    assert all(one.is_conclusive for one in (*alike, *half))
+    bound = alike[0].null_mean + 2 * alike[0].null_deviation
+    assert sum(one.value > bound for one in half) >= 36
+    assert sum(one.value > bound for one in alike) <= 6
+
+
+def test_the_rule_is_a_quarter_of_the_unrelated_value_in_two_deviations() -> None:
+    assert KernelDistance(3.6, 4.8, 5.0, 40.0, 8).is_conclusive
+    assert not KernelDistance(3.6, 4.8, 13.8, 40.0, 8).is_conclusive
+    assert KernelDistance(3.6, 4.8, 13.8, 40.0, 8).needed == 23
+    assert KernelDistance(3.6, 4.8, 13.8, 40.0, 8).largest_deviation == pytest.approx(5.0)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from distill.novelty.memorization import Alike, alike_recordings, check_memorization
+from distill.novelty.memorization import (
+    HOW_TO_STOP,
+    Alike,
+    Memorization,
+    alike_recordings,
+    check_memorization,
+    find_memorization,
+)
 
 
 @pytest.mark.parametrize(("recordings", "threshold"), [(5, 2.0), (20, 2.0), (21, 3.0), (100, 3.0), (101, 5.0)])
@@ -15,7 +22,11 @@ def test_thresholds_follow_the_tiers(recordings: int, threshold: float) -> None:
 def test_the_message_says_what_it_means_and_what_to_do() -> None:
     is_memorizing, message = check_memorization(1.2, 64, 12)
     assert is_memorizing
+    assert message.endswith(HOW_TO_STOP)
     for part in (
+        "`touch .distill/stop` ends it with the best weights",
+        "never stops by itself",
+        "Ctrl-C saves",
         "perplexity 1.20, below 2 for 12 recordings",
         "a uniform prediction has 64",
         "look for copies",
@@ -42,3 +53,11 @@ def test_near_duplicates_are_found_at_any_lag() -> None:
     part[:, 2:] = rng.integers(0, 64, (23, 2))  # finer levels differ, as they do in another format
     part[::5, 0] = 1
     assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))]) == Alike(1, 2)
+
+
+def test_figures_that_were_kept_say_the_same_words() -> None:
+    found = find_memorization(1.2, 64, 12, alike=Alike(1, 4))
+    kept = Memorization.model_validate_json(found.model_dump_json())
+    assert kept == found
+    assert (kept.was_memorizing, kept.message) == check_memorization(1.2, 64, 12, alike=Alike(1, 4))
+    assert find_memorization(9.0, 64, 12).message == ""

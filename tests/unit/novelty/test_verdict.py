@@ -1,6 +1,7 @@
 """Verdicts: copies, in other codes, too; new sounds; long sounds and very short ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from unit.tiny import tiny_codec
 
 from distill.codec.model import VQVAE
 from distill.novelty.alignment import Match
+from distill.novelty.distance import KernelDistance
 from distill.novelty.reference import MOST_FRAMES, make_reference
 from distill.novelty.report import Comparison
 from distill.novelty.scoring import Score, with_scores
@@ -83,7 +85,7 @@ def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
     score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
-    assert judge._verdict(score, baseline) == verdict
+    assert judge._verdict(score, baseline)[0] == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
@@ -114,9 +116,20 @@ def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, training: li
     assert report.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
     assert report.distance is not None
     assert report.diversity is not None
-    metrics = report.metrics()
-    assert metrics["kernel_distance"] == report.distance.value
+    sure = replace(report, distance=KernelDistance(9.0, 5.0, 2.0, 40.0, 12))
+    metrics = sure.metrics()
+    assert metrics["kernel_distance"] == 9.0
+    assert sure.distance_sentence == "kernel distance to held-out recordings 9.0, of 12 training recordings 5.0 ± 2.0"
+    unsure = replace(report, distance=KernelDistance(9.0, 5.0, 8.0, 40.0, 12))
+    assert "kernel_distance" not in unsure.metrics()
+    assert unsure.json()["kernel_distance_in_words"] == (
+        "12 sounds are too few for a kernel distance to held-out recordings: among as many training recordings it "
+        "differs by ± 8.0; generate 20 or more"
+    )
+    small = replace(report, distance=KernelDistance(9.0, 5.0, 8.0, 40.0, 6))
+    assert small.distance_sentence.startswith("6 training recordings, half of those there are, are too few")
     assert metrics["diversity_of_recordings"] == report.diversity.baseline
     alone = comparison.report(queries[:1], novelty[:1], 0)
     assert alone.distance is None
     assert "kernel_distance" not in alone.metrics()
+    assert alone.distance_sentence == "1 sound is too few for a kernel distance to held-out recordings"

@@ -70,11 +70,13 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     bundle = load_bundle(finished.path)
     metadata = bundle.metadata
     assert bundle.prior is None
-    assert metadata.version == [2, 0]
+    assert metadata.version == [2, 1]
     assert not metadata.has_prior
     assert metadata.training_config["vqvae"]["epochs"] == 4
-    assert metadata.metadata == {"recordings": 5}
-    assert len(metadata.loss_curve_history["vqvae/val_loss"]) == len(finished.codec.trained.result.history)
+    assert metadata.metadata == {"recordings": 5, "tier": "small"}
+    losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
+    assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
+    assert len(metadata.loss_curve_history["vqvae/val_commit_loss"]) == len(finished.codec.trained.result.history)
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
     assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
@@ -275,6 +277,52 @@ def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedMode
     assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).result.cancelled
 
 
+def test_a_prior_trained_from_python_saves_itself_as_the_command_does(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    one_view = PARAMS.model_copy(update={"codes": CodesParams()})
+    add_prior(finished.path, tmp_path / "a.distill", sounds, one_view, EXECUTION, tmp_path / "state", dated=True)
+    monkeypatch.setenv("DISTILL_DEVICE", "cpu")
+    monkeypatch.setenv("DISTILL_PRECISION", "fp32")
+    training = train_prior(finished.path, sounds, TINY_PRIOR.resolve(5))
+    assert training.config == TINY_PRIOR.resolve(5)
+    assert training.metadata.training_date == "1970-01-02T00:00:00Z"
+    written = training.save(tmp_path / "b.distill")
+    expected, found = (load_bundle(tmp_path / f"{name}.distill").metadata for name in "ab")
+    assert written == found
+    changes = {"provenance": expected.provenance}  # this training has no fingerprint
+    assert found.model_copy(update=changes) == expected
+    assert found.prior_metadata == training.metadata
+    assert (tmp_path / "b.distill.md").exists()
+    assert load_bundle(tmp_path / "b.distill").reference is not None
+    training.save(str(tmp_path / "b.distill"), reference=False)
+    assert load_bundle(tmp_path / "b.distill").reference is None
+
+
+def test_the_date_is_all_that_differs_between_two_trainings(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (1, 2):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(day * 86_400))
+        state = tmp_path / f"state-{day}"
+        add_prior(finished.path, tmp_path / f"{day}.distill", sounds, PARAMS, EXECUTION, state, dated=True)
+    one, two = (load_bundle(tmp_path / f"{day}.distill").metadata for day in (1, 2))
+    assert one.metadata["written"] == "1970-01-02T00:00:00Z"
+    assert one.prior_metadata is not None
+    assert one.prior_metadata.training_date == one.metadata["written"]
+    assert "It was written on 1970-01-03" in (tmp_path / "2.distill.md").read_text()
+    text = (tmp_path / "2.distill").read_bytes().replace(b"1970-01-03", b"1970-01-02")
+    assert text == (tmp_path / "1.distill").read_bytes()
+    assert one.payload_sha256 == two.payload_sha256
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    with pytest.raises(
+        ParamsError, match="SOURCE_DATE_EPOCH: expected a date as whole seconds since 1970, found 'soon'"
+    ):
+        train_model(sounds, tmp_path / "c.distill", PARAMS, EXECUTION, state=tmp_path / "state", dated=True)
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_model_that_does_not_say_what_was_held_out_is_refused(
     finished: TrainedModel, sounds: Path, tmp_path: Path
 ) -> None:
@@ -318,3 +366,22 @@ def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
         sides.setdefault(names[row.recording_id], set()).add(row.side)
     assert all(len(side) == 1 for side in sides.values())
     assert {side for each in sides.values() for side in each} == {"train", "val"}
+
+
+def test_a_codec_that_is_stopped_within_its_first_epoch_makes_a_model(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.training.interruption.POLL_SECONDS", -1.0)
+    original = Trainer._train_step
+
+    def stopped(fit: Any, epoch: int, batch: Any) -> None:
+        original(fit, epoch, batch)
+        (tmp_path / "state" / "stop").touch()
+
+    monkeypatch.setattr(Trainer, "_train_step", stopped)
+    trained = train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert trained.codec.trained.result.history == []
+    metadata = load_bundle(tmp_path / "a.distill").metadata
+    assert metadata.loss_curve_history == {}
+    assert distill.load(tmp_path / "a.distill").history.empty
+    assert distill.load(tmp_path / "a.distill").encode(np.zeros(4000)).shape[1] == 2

@@ -110,8 +110,8 @@ def test_cancelling_stops_within_a_step() -> None:
 
     def watch(event: Any) -> None:
         if isinstance(event, PriorStepMetrics):
-            steps.append(event.step)
-            if event.step == 5:
+            steps.append(event.overall_step)
+            if event.overall_step == 5:
                 cancel.set()
 
     training = fit_prior(
@@ -252,3 +252,22 @@ def test_codeword_geometry_generalises_to_unseen_codes() -> None:
         )
         figures.append(training.result.best_loss)
     assert figures[0] < 0.7 * figures[1]
+
+
+def test_steps_count_within_the_epoch_and_over_the_training() -> None:
+    steps: list[PriorStepMetrics] = []
+    some = data(recordings(0, 12), recordings(1, 5))
+    fit_prior(
+        some,
+        config(epochs=3),
+        0,
+        FABRIC,
+        callback=lambda one: steps.append(one) if isinstance(one, PriorStepMetrics) else None,
+    )
+    each = len(steps) // 3
+    assert each > 1
+    assert [one.step for one in steps] == list(range(1, each + 1)) * 3
+    assert {one.total_steps for one in steps} == {each}
+    assert [one.epoch for one in steps] == [epoch for epoch in range(3) for _ in range(each)]
+    assert [one.overall_step for one in steps] == list(range(1, 3 * each + 1))
+    assert {one.overall_total_steps for one in steps} == {3 * each}

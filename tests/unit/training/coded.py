@@ -58,7 +58,7 @@ def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: Chec
     expected = fit_prior(prior_data, settings, 0, FABRIC)
 
     def kill(event: Any) -> None:
-        if isinstance(event, PriorStepMetrics) and event.step == kill_at:
+        if isinstance(event, PriorStepMetrics) and event.overall_step == kill_at:
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):

@@ -1,0 +1,26 @@
+"""Files beside generated sounds: a spectrogram of each, and its nearest training recording to listen to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import soundfile
+
+from distill.api import Model
+from distill.audio.plots import write_spectrograms
+from distill.audio.write import write_audio
+from distill.novelty.verdict import Novelty
+from distill.progress import ProgressReport
+
+
+def write_companions(model: Model, paths: Sequence[Path], novelty: Sequence[Novelty | None]) -> None:
+    """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound."""
+    with ProgressReport("pictures") as progress:
+        for number, (path, one) in enumerate(zip(paths, novelty, strict=True)):
+            samples, rate = soundfile.read(path, dtype="float32")
+            rows = [(path.stem, samples)]
+            if one is not None:
+                nearest = model.nearest(one)
+                write_audio(path.with_name(f"{path.stem}_nearest.wav"), nearest, model.sample_rate)
+                rows.append((f"nearest training recording: {one.nearest.nearest}", nearest))
+            write_spectrograms(path.with_suffix(".png"), rows, rate)
+            progress(number + 1, len(paths), path.name)

@@ -1,0 +1,53 @@
+"""`distill ui`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli.app import app
+
+
+@app.command()
+def ui(
+    port: Annotated[
+        int | None, typer.Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="folder of models, recordings and generated sounds")
+    ] = Path(),
+    host: Annotated[
+        str, typer.Option(help="address to listen at; others than this computer's own reach the page only so")
+    ] = "127.0.0.1",
+    password: Annotated[
+        str | None,
+        typer.Option(
+            help="password in place of the token in the address; better in DISTILL_UI_PASSWORD",
+            envvar="DISTILL_UI_PASSWORD",
+            show_envvar=False,
+        ),
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+) -> None:
+    """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
+    from distill.cli.flags import make_folder
+    from distill.errors import ParamsError
+
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing there"
+        raise ParamsError(f"--folder {folder}: expected a folder, found {found}; make it or choose another")
+    if password is not None and len(password) < 8:
+        raise ParamsError(f"--password: expected 8 characters or more, found {len(password)}; choose a longer one")
+    make_folder("--folder", folder / ".distill")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        from distill.ui.server import serve
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi", "psutil")):
+            raise
+        raise ParamsError(
+            f"distill ui: expected the page's packages, found no {error.name}; install them with "
+            "`pip install 'distill-audio[ui]'`"
+        ) from error
+    serve(folder, host, port, password, open_browser)

@@ -1,0 +1,1 @@
+"""A kit: an instrument for samplers, made of sounds that a model draws."""

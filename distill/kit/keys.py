@@ -1,0 +1,130 @@
+"""MIDI keys of a kit: General MIDI's drum keys for names of drums, white keys upwards from C1 for the rest."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+KEYS = range(128)
+FIRST_KEY = 24  # C1, where C4 is 60
+NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+HATS = (42, 44, 46)  # closed, pedal, open
+
+# Words that a name must have, and keys of General MIDI's percussion map, the first choice first. Earlier rules win.
+_DRUMS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("hat open", (46,)),
+    ("hihat open", (46,)),
+    ("openhat", (46,)),
+    ("oh", (46,)),
+    ("hat pedal", (44,)),
+    ("hihat pedal", (44,)),
+    ("hat", (42,)),
+    ("hihat", (42,)),
+    ("closedhat", (42,)),
+    ("hh", (42,)),
+    ("ch", (42,)),
+    ("rim", (37,)),
+    ("rimshot", (37,)),
+    ("sidestick", (37,)),
+    ("side stick", (37,)),
+    ("clap", (39,)),
+    ("handclap", (39,)),
+    ("kick", (36, 35)),
+    ("bd", (36, 35)),
+    ("bassdrum", (36, 35)),
+    ("bass drum", (36, 35)),
+    ("snare", (38, 40)),
+    ("sd", (38, 40)),
+    ("tom floor", (41, 43)),
+    ("tom low", (45, 43, 41)),
+    ("tom lo", (45, 43, 41)),
+    ("tom mid", (47, 48)),
+    ("tom high", (50, 48)),
+    ("tom hi", (50, 48)),
+    ("tom", (41, 43, 45, 47, 48, 50)),
+    ("crash", (49, 57)),
+    ("ride bell", (53,)),
+    ("ride", (51, 59)),
+    ("china", (52,)),
+    ("splash", (55,)),
+    ("cymbal", (49, 57)),
+    ("tambourine", (54,)),
+    ("tamb", (54,)),
+    ("cowbell", (56,)),
+    ("vibraslap", (58,)),
+    ("bongo", (60, 61)),
+    ("conga", (63, 64, 62)),
+    ("timbale", (65, 66)),
+    ("agogo", (67, 68)),
+    ("cabasa", (69,)),
+    ("maracas", (70,)),
+    ("maraca", (70,)),
+    ("shaker", (70,)),
+    ("guiro", (73, 74)),
+    ("clave", (75,)),
+    ("woodblock", (76, 77)),
+    ("wood block", (76, 77)),
+    ("cuica", (79, 78)),
+    ("triangle", (81, 80)),
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A MIDI key, whether its label names a drum, and whether that is a hi-hat, which other hi-hats silence."""
+
+    number: int
+    is_drum: bool = False
+    is_hat: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its note, where C4 is 60."""
+        return note_name(self.number)
+
+
+def note_name(key: int) -> str:
+    """The note of a MIDI key, where C4 is 60."""
+    return f"{NOTES[key % 12]}{key // 12 - 1}"
+
+
+def drum_keys(label: str) -> tuple[int, ...]:
+    """Drum keys for a label, the first choice first; none where the last part of the label names no drum."""
+    found = _words(label.split("/")[-1])
+    return next((keys for name, keys in _DRUMS if found.issuperset(name.split())), ())
+
+
+def assign_keys(labels: Sequence[str]) -> list[Key]:
+    """A key of its own for each of at most 128 labels.
+
+    First choices go to the first label that has them. A later one takes its next choice, else the next free key upwards.
+    What names no drum takes the free white keys upwards from C1, then whatever is free. Raises ValueError for more.
+    """
+    if len(labels) > len(KEYS):
+        raise ValueError(f"expected at most {len(KEYS)} labels")
+    choices = [drum_keys(label) for label in labels]
+    chosen: dict[int, int] = {}  # label's position to key
+    for rank in range(max(map(len, choices), default=0)):
+        for position, keys in enumerate(choices):
+            if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
+                chosen[position] = keys[rank]
+    for position, keys in enumerate(choices):
+        if keys and position not in chosen:
+            chosen[position] = _next_free(keys[0], chosen.values())
+    white = [key for key in KEYS if key >= FIRST_KEY and "#" not in note_name(key)]
+    rest = [key for key in KEYS if key >= FIRST_KEY and key not in white] + list(range(FIRST_KEY - 1, -1, -1))
+    free = iter([key for key in (*white, *rest) if key not in chosen.values()])
+    return [
+        Key(chosen[position], True, keys[0] in HATS) if position in chosen else Key(next(free))
+        for position, keys in enumerate(choices)
+    ]
+
+
+def _next_free(key: int, taken: Collection[int]) -> int:
+    return min((one for one in KEYS if one not in taken), key=lambda one: (one < key, abs(one - key)))
+
+
+def _words(name: str) -> set[str]:
+    """Lower-case words of a name, also in the singular; digits, signs and a capital within a word divide."""
+    divided = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
+    found = re.findall(r"[^\W\d_]+", divided)
+    return {*found, *(word[:-1] for word in found if len(word) > 3 and word.endswith("s"))}

@@ -1,0 +1,167 @@
+"""HTML of what the page shows: progress, tables, notes. All text from files is escaped."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from distill.training.events import LOW_UTILIZATION
+from distill.ui.charts import line_chart
+from distill.ui.jobs import Job
+
+STATES = {
+    "running": "at work",
+    "done": "done",
+    "refused": "refused",
+    "interrupted": "cancelled; what was done is saved",
+    "defect": "failed",
+    "gone": "stopped from outside; what was done is saved",
+}
+TASKS = {
+    "ingest": "reading recordings",
+    "codec": "training the codec",
+    "encode": "encoding",
+    "prior": "training the prior",
+}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as words."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A table; cells are text."""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    cells = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    headings = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    return f'<div class="wide"><table>{title}<thead><tr>{headings}</tr></thead><tbody>{cells}</tbody></table></div>'
+
+
+def note(text: str, kind: str = "note") -> str:
+    """A sentence in a box: kind `note`, `warning` or `alarm`."""
+    role = "alert" if kind == "alarm" else "status"
+    return f'<p class="{kind}" role="{role}">{escape(text)}</p>' if text else ""
+
+
+def player(address: str, label: str) -> str:
+    """A player of a sound with its name."""
+    return (
+        f'<label class="player">{escape(label)}<audio controls preload="none" src="{escape(address)}"></audio></label>'
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that a command wrote; {} where there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def progress(job: Job | None, nothing: str) -> str:
+    """What a job does now, with the time left, or how it ended."""
+    if job is None:
+        return note(nothing)
+    state = job.state
+    head = f"<strong>{escape(job.title)}</strong>: {escape(STATES[state])}"
+    parts = [f'<p class="state {state}" role="status">{head}</p>']
+    now = job.progress
+    if state == "running":
+        total, done = int(now.get("total") or 0), int(now.get("done") or 0)
+        what = TASKS.get(str(now.get("label", "")), str(now.get("label", "")) or "starting")
+        left = now.get("seconds_left")
+        time = f", about {duration(left)} left of this step" if isinstance(left, int | float) else ""
+        if total:
+            label = escape(f"{what}: {done} of {total}{time}")
+            parts.append(f'<label class="progress">{label}<progress max="{total}" value="{done}"></progress></label>')
+        else:
+            parts.append(f"<p>{escape(what)} …</p>")
+        if now.get("text"):
+            parts.append(f'<p class="small">{escape(str(now["text"]))}</p>')
+    elif state in ("refused", "defect"):
+        text = job.message if state == "refused" else "this is a defect of Distill; its report is in " + job.folder.name
+        parts.append(note(text, "alarm"))
+    return "".join(parts)
+
+
+def ingest(report: Mapping[str, Any]) -> str:
+    """What was found in the folder of recordings: counts, rejected files with reasons, near-duplicates."""
+    counts = report.get("counts")
+    if not isinstance(counts, Mapping):
+        return ""
+    line = (
+        f"{counts.get('used', 0)} used, {counts.get('warned', 0)} used with a warning, {counts.get('rejected', 0)} "
+        f"rejected, {counts.get('duplicates', 0)} exact copies left out, {counts.get('near_duplicates', 0)} near-duplicates; "
+        f"{report.get('seconds', 0):.1f} s of sound"
+    )
+    rows = [
+        (
+            kind,
+            str(one.get("path", one) if isinstance(one, Mapping) else one),
+            str(one.get("reason", "")) if isinstance(one, Mapping) else "",
+        )
+        for kind in ("rejected", "warned")
+        for one in report.get(kind, [])[:100]
+    ]
+    groups = [
+        ("near-duplicates", ", ".join(map(str, group["paths"])), "alike: they share a side of the split")
+        for group in report.get("groups", [])[:100]
+    ]
+    listed = table(("", "recording", "reason"), [*rows, *groups]) if rows or groups else ""
+    return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
+
+
+def health(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Codebook health of the last epoch, a row for each level."""
+    if not metrics:
+        return ""
+    last = metrics[-1]
+    levels = sorted({key.split("/")[1] for key in last if key.startswith("codebook/")})
+    rows = []
+    for level in levels:
+        values = (last.get(f"codebook/{level}/{name}") for name in ("utilization", "perplexity", "dead_codes"))
+        used, perplexity, dead = (float(value or 0) for value in values)
+        low = " ⚠" if used < LOW_UTILIZATION else ""
+        rows.append((level.replace("level_", ""), f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
+    caption = f"Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}"
+    return table(("level", "utilisation", "perplexity", "dead codes"), rows, caption) if rows else ""
+
+
+def codec_losses(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Chart of the codec's losses by epoch."""
+    names = {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}
+    return line_chart("Codec: loss", _lines(metrics, names), "epoch", _best(metrics))
+
+
+def prior_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Charts of the prior by epoch, the best epoch marked."""
+    best = _best(metrics)
+    bits = line_chart("Prior: bits per second", _lines(metrics, {"val_bits_per_second": "held out"}), "epoch", best)
+    perplexity = line_chart("Prior: perplexity", _lines(metrics, {"val_perplexity": "held out"}), "epoch", best)
+    loss = line_chart(
+        "Prior: loss", _lines(metrics, {"train_loss": "training", "val_loss": "validation"}), "epoch", best
+    )
+    return perplexity + bits + loss
+
+
+def _best(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, str] | None:
+    scored = [one for one in metrics if isinstance(one.get("val_loss"), int | float)]
+    if not scored:
+        return None
+    epoch = int(min(scored, key=lambda one: one["val_loss"])["epoch"]) + 1
+    return epoch, f"best epoch {epoch}"
+
+
+def _lines(metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
+    return {
+        shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if isinstance(one.get(name), int | float)]
+        for name, shown in names.items()
+    }

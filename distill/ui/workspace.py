@@ -1,0 +1,216 @@
+"""The folder that the page works on: recordings, models, generated sounds. Names from outside are checked here."""
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from distill.audio.read import SUPPORTED_SUFFIXES
+from distill.errors import ParamsError
+from distill.storage.files import atomic_path
+
+MODEL_SUFFIX = ".distill"
+MOST_FILES = 100_000  # of an upload
+MOST_BYTES = 8 << 30  # of an unpacked archive
+MOST_RATIO = 1000  # unpacked to packed size of a file in an archive
+DEPTH = 3  # folders below the working folder in which recordings are looked for
+MOST_FOLDERS = 200
+LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
+_NAME = re.compile(r"[\w][\w .+#()&'-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Added:
+    """Recordings that were copied into the working folder, and a sentence for each file that was refused."""
+
+    folder: str  # relative to the working folder
+    count: int
+    refused: tuple[str, ...]
+
+
+class Workspace:
+    """Paths below the working folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.models, self.sounds, self.generated = (self.root / name for name in ("models", "sounds", "generated"))
+        self.state = self.root / ".distill"
+
+    @property
+    def kept_back(self) -> list[Path]:
+        """What the server never hands out by path: all but uploads."""
+        return [self.models, self.sounds, self.generated, self.state / "jobs", self.state / "ui" / "token"]
+
+    def corpora(self) -> list[str]:
+        """Folders with recordings, relative to the working folder; those of the page first."""
+        found = [path.relative_to(self.root).as_posix() for path in _with_recordings(self.root, DEPTH)]
+        return sorted(found[:MOST_FOLDERS], key=lambda name: (not name.startswith("sounds/"), name))
+
+    def corpus(self, name: str) -> Path:
+        """The folder of recordings of this name. Raises ParamsError for any that `corpora` does not list."""
+        if name not in self.corpora():
+            raise ParamsError(
+                f"recordings {name!r}: expected a folder of the list, found another; choose one of the list"
+            )
+        return self.root / name
+
+    def model(self, name: str) -> Path:
+        """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
+        path = self.models / name
+        if Path(name).name != name or path.suffix != MODEL_SUFFIX or path.is_symlink() or not path.is_file():
+            raise ParamsError(f"model {name!r}: expected one of the list, found none; choose one of the list")
+        return path
+
+    def new_model(self, name: str) -> Path:
+        """The path of a new model. Raises ParamsError for a name that exists or that is no name of a file."""
+        stem = name.strip().removesuffix(MODEL_SUFFIX)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stem):
+            raise ParamsError(
+                f"name {name!r}: expected up to 100 letters, digits, dots, dashes and underscores, a letter or digit "
+                "first; choose another name"
+            )
+        path = self.models / f"{stem}{MODEL_SUFFIX}"
+        if path.exists() or path.is_symlink():
+            raise ParamsError(f"name {name!r}: expected a new name, found a model of this name; choose another name")
+        return path
+
+    def add_recordings(self, name: str, uploads: Sequence[Path]) -> Added:
+        """Copy uploaded recordings, and those in uploaded archives, into `sounds/<name>`. Raises ParamsError."""
+        if not _NAME.fullmatch(name.strip()) or name.strip().endswith("."):
+            raise ParamsError(
+                f"folder {name!r}: expected up to 100 letters, digits, spaces and dashes, a letter or digit first; choose "
+                "another name"
+            )
+        target = self.sounds / name.strip()
+        if target.is_symlink() or self.sounds.is_symlink():
+            raise ParamsError(f"folder {name!r}: expected a folder, found a link; choose another name")
+        count = 0
+        refused: list[str] = []
+        for upload in uploads:
+            try:
+                if upload.suffix.lower() == ".zip":
+                    count += _unpack(upload, target, refused)
+                else:
+                    _copy(upload, target / _checked(upload.name))
+                    count += 1
+            except ParamsError as error:
+                refused.append(str(error))
+        return Added(target.relative_to(self.root).as_posix(), count, tuple(refused))
+
+
+def _with_recordings(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders at most `depth` below `folder` with recordings in them or in folders of theirs, the outermost alone."""
+    for entry in _folders(folder):
+        if _holds_recordings(entry):
+            yield entry
+        elif depth > 1:
+            inner = list(_with_recordings(entry, depth - 1))
+            # Folders whose names are labels belong together; `sounds` and `data` hold corpora side by side.
+            if len(inner) > 1 and entry.name not in ("sounds", "data") and all(one.parent == entry for one in inner):
+                yield entry
+            else:
+                yield from inner
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [
+        one for one in entries if not one.name.startswith(".") and one.name not in LEFT_OUT and _is_real_folder(one)
+    ][:1000]
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _holds_recordings(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(Path(entry.name).suffix.lower() in SUPPORTED_SUFFIXES for entry in entries if entry.is_file())
+    except OSError:
+        return False
+
+
+def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
+    """Unpack the recordings of a zip archive; returns their number. Raises ParamsError for what is no safe archive."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+                raise ParamsError(
+                    f"{archive.name}: expected at most {MOST_FILES} files and {MOST_BYTES >> 30} GiB, found more; copy the "
+                    "folder below this one instead"
+                )
+            count = 0
+            for entry in entries:
+                path = PurePosixPath(entry.filename)
+                if path.name.startswith(".") or "__MACOSX" in path.parts:
+                    continue
+                if path.suffix.lower() not in SUPPORTED_SUFFIXES:
+                    refused.append(f"{archive.name}: {path.name}: expected a recording, found another kind of file")
+                    continue
+                try:
+                    parts = [_checked(part) for part in path.parts]
+                    if path.is_absolute() or (entry.external_attr >> 28) == 0xA:
+                        raise ParamsError(
+                            f"{path.name}: expected a file inside the archive, found a link or another place"
+                        )
+                    if entry.file_size > MOST_RATIO * max(1, entry.compress_size):
+                        raise ParamsError(
+                            f"{path.name}: expected sound, found a file that unpacks to {MOST_RATIO} times its size"
+                        )
+                    with opened.open(entry) as source:
+                        _write(source, target.joinpath(*parts), entry.file_size)
+                except ParamsError as error:
+                    refused.append(f"{archive.name}: {error}")
+                    continue
+                count += 1
+            return count
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise ParamsError(
+            f"{archive.name}: expected a zip archive that can be read, found: {error}; pack it again"
+        ) from error
+
+
+def _checked(name: str) -> str:
+    """A name of a file or folder from outside. Raises ParamsError."""
+    if not _NAME.fullmatch(name) or name.endswith((".", " ")):
+        raise ParamsError(
+            f"{name[:100]!r}: expected a name of letters, digits, spaces, dots and dashes, found another; rename it"
+        )
+    return name
+
+
+def _copy(upload: Path, target: Path) -> None:
+    if target.suffix.lower() not in SUPPORTED_SUFFIXES:
+        kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
+        raise ParamsError(
+            f"{target.name}: expected a recording ({kinds}) or a zip archive of recordings, found another kind"
+        )
+    with upload.open("rb") as source:
+        _write(source, target, None)
+
+
+def _write(source: IO[bytes], target: Path, most: int | None) -> None:
+    """Write a file beside others, without replacing one; stop at `most` bytes, which an archive may lie about."""
+    number, free = 1, target
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = target.with_stem(f"{target.stem} {number}")
+    with atomic_path(free) as temporary, temporary.open("wb") as file:
+        if most is None:
+            shutil.copyfileobj(source, file)
+            return
+        left = most
+        while block := source.read(1 << 20):
+            left -= len(block)
+            if left < 0:
+                raise ParamsError(f"{target.name}: expected the size that the archive names, found more")
+            file.write(block)

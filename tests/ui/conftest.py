@@ -1,0 +1,86 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline.project import write_sounds
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE = 120_000  # milliseconds, at most, that anything on the page is waited for
+RECORDINGS = 8
+
+
+class Served:
+    """The page of a folder, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        self.address = ""
+
+    def start(self, *flags: str) -> str:
+        """Start the page; returns its address, the one line on stdout."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "distill", "ui", "--folder", str(self.folder), *(flags or ("--port", "0"))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DISTILL_"))},
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        return self.address
+
+    @property
+    def origin(self) -> str:
+        """The address without its token."""
+        return self.address.partition("?")[0].rstrip("/")
+
+    def kill(self) -> None:
+        """End the page's process as a crash does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def get(self, path: str, cookie: str = "") -> tuple[int, bytes]:
+        """Status and body of an answer."""
+        request = urllib.request.Request(self.origin + path, headers={"cookie": cookie} if cookie else {})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page of a folder with a few short recordings."""
+    folder = tmp_path_factory.mktemp("work")
+    write_sounds(folder / "sounds" / "few", RECORDINGS)
+    page = Served(folder)
+    page.start()
+    yield page
+    if page.process is not None and page.process.poll() is None:
+        page.process.send_signal(signal.SIGINT)
+        page.process.communicate()

@@ -1,0 +1,258 @@
+"""The page as a musician uses it, in a browser."""
+
+import hashlib
+import json
+import re
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ui.conftest import PATIENCE, Served
+
+from distill.ui.jobs import Job, Jobs
+
+
+def opened(browser: Any, served: Served, tab: str, width: int = 1280, scheme: str = "light") -> Any:
+    """The page with a tab chosen."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
+    page.goto(served.address)
+    choose_tab(page, tab)
+    return page
+
+
+def choose_tab(page: Any, tab: str) -> None:
+    """Choose a tab; where the window is narrow, some are in a menu."""
+    page.get_by_role("tab", name="Train").first.wait_for()
+    page.wait_for_function("(document.querySelector('#train-state')?.innerText || '').length > 0")
+    there = page.get_by_role("tab", name=tab, exact=True)
+    if there.count() == 0 or not there.first.is_visible():
+        page.locator(".overflow-menu > button").first.click()
+        page.locator(".overflow-dropdown button", has_text=tab).first.click()
+    else:
+        there.first.click()
+
+
+def waits(page: Any, selector: str, text: str) -> None:
+    """Wait until something on the page says `text`."""
+    page.wait_for_function(
+        "([selector, text]) => (document.querySelector(selector)?.innerText || '').includes(text)", arg=[selector, text]
+    )
+
+
+def choose(page: Any, selector: str, option: str) -> None:
+    """Choose an option of a drop-down list."""
+    page.locator(f"{selector} input").first.click()
+    page.get_by_role("option", name=option).first.click()
+
+
+def finished(page: Any, served: Served, kind: str, count: int) -> Job:
+    """The newest of `count` jobs of a kind, when it has ended."""
+    jobs = Jobs(served.folder)
+    while len(jobs.all(kind)) < count or jobs.all(kind)[0].state == "running":
+        page.wait_for_timeout(100)
+    return jobs.all(kind)[0]
+
+
+def start_training(page: Any, name: str, epochs: str) -> None:
+    page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/few'")
+    page.locator("#name textarea, #name input").first.fill(name)
+    page.get_by_role("button", name="More settings").first.click()
+    page.get_by_label("Most epochs").fill(epochs)
+    page.locator("#train-start").click()
+
+
+def test_a_training_outlives_reload_and_the_page_itself(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Train")
+    start_training(page, "first", "2")
+    waits(page, "#train-state", "training the codec")
+    page.reload()
+    waits(page, "#train-state", "training first on sounds/few: at work")
+    served.kill()
+    before = served.address
+    running = Jobs(served.folder).training()
+    assert running is not None
+    assert running.title == "training first on sounds/few"
+    assert served.start("--port", served.origin.rpartition(":")[2]) == before
+    page.goto(served.address)
+    waits(page, "#train-state", "training first on sounds/few: done")
+    assert (served.folder / "models" / "first.distill").is_file()
+    rows = page.locator("#train-health tbody tr")
+    assert rows.count() == 4
+    assert re.fullmatch(r"0\s+\d+%.*\s+\d+\.\d\s+\d+", rows.first.inner_text().strip())
+    assert page.locator("#train-charts figure").count() == 4
+    assert page.locator("#train-previews audio").count() == 8
+    source = page.locator("#train-previews audio").first.get_attribute("src")
+    assert page.request.get(served.origin + source).body()[:4] == b"RIFF"
+
+
+def test_cancel_keeps_the_work_and_stop_uses_the_best(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Train")
+    start_training(page, "second", "5000")
+    waits(page, "#train-state", "epoch")
+    page.locator("#train-cancel").click()
+    waits(page, "#train-state", "cancelled; what was done is saved")
+    assert not (served.folder / "models" / "second.distill").exists()
+    page.get_by_role("button", name="Go on with this training").first.click()
+    waits(page, "#train-state", "epoch")
+    choose_tab(page, "Prior")
+    page.locator("#prior-start").click()
+    page.get_by_text("a training runs already (training second on sounds/few)").first.wait_for()
+    choose_tab(page, "Train")
+    page.locator("#train-stop").click()
+    waits(page, "#train-state", "training the prior")
+    page.locator("#train-stop").click()
+    waits(page, "#train-state", "training second on sounds/few: done")
+    assert (served.folder / "models" / "second.distill").is_file()
+
+
+def test_equal_seeds_make_equal_sounds(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Generate")
+    made = []
+    for number in range(2):
+        page.locator("#generate-seed textarea, #generate-seed input").first.fill("7")
+        page.locator("#generate-start").click()
+        job = finished(page, served, "generate", number + 1)
+        folder = served.folder / "generated" / job.id
+        made.append({path.name: digest(path) for path in sorted(folder.glob("*_7_00?.wav"))})
+    assert len(made[0]) == 4
+    assert made[0] == made[1]
+    waits(page, "#cards", "seed 7")
+    assert re.search(r"New: |Close to |A copy of ", page.locator("#cards .card").first.inner_text())
+    page.locator("#cards button[data-do=keep]").first.click()
+    page.get_by_text("Kept ✓").first.wait_for()
+    page.locator("#cards button[data-do=discard]").nth(1).click()
+    page.wait_for_function("document.querySelectorAll('#cards .card').length === 3")
+    page.reload()
+    choose_tab(page, "Generate")
+    page.get_by_text("Kept ✓").first.wait_for()
+    page.locator("#cards button[data-do=vary]").first.click()
+    waits(page, "#generate-state", "8 variations of ")
+    waits(page, "#generate-state", "done")
+    page.wait_for_function("document.querySelectorAll('#cards .card').length === 8")
+
+
+def test_a_kit_is_downloaded_and_unpacked(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Generate")
+    page.get_by_role("button", name="Variations and kits").click()
+    page.locator("#kit-start").click()
+    waits(page, "#generate-state", "a kit of ")
+    waits(page, "#generate-state", "done")
+    with page.expect_download() as download:
+        page.locator("#kit-download").click()
+    with zipfile.ZipFile(BytesIO(Path(download.value.path()).read_bytes())) as archive:
+        names = archive.namelist()
+        text = archive.read("kit.sfz").decode()
+    samples = set(re.findall(r"sample=(\S.*\.wav)", text))
+    assert samples
+    assert samples <= set(names)
+    assert {"kit.dspreset", "kit.png", "kit.txt"} <= set(names)
+
+
+def test_a_text_named_wav_is_named_with_the_reason(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Train")
+    page.get_by_role("button", name="Add recordings").click()
+    page.get_by_label("Folder to add them to").fill("odd")
+    text = {"name": "song.wav", "mimeType": "audio/wav", "buffer": b"this is no sound"}
+    page.locator("#files input[type=file]").set_input_files([text])
+    page.get_by_text("1 recordings added to sounds/odd").first.wait_for()
+    page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/odd'")
+    page.locator("#name textarea, #name input").first.fill("odd")
+    page.locator("#train-start").click()
+    waits(page, "#train-state", "refused")
+    said = page.locator("#train-state").inner_text()
+    assert "sounds/odd: expected at least 2 usable recordings, found none among 1 audio files" in said
+    assert "song.wav" in said
+    assert "Traceback" not in page.content()
+
+
+def test_a_forged_model_is_refused(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Library")
+    whole = (served.folder / "models" / "first.distill").read_bytes()
+    forged = whole[:-4] + b"\x00\x01\x02\x03"
+    file = {"name": "gift.distill", "mimeType": "application/octet-stream", "buffer": forged}
+    page.locator("#import input[type=file]").set_input_files([file])
+    waits(page, "#imported", "not imported: gift.distill: expected weights with SHA-256")
+    assert not (served.folder / "models" / "gift.distill").exists()
+    page.locator("#import button[aria-label=Clear]").first.click()
+    page.locator("#import input[type=file]").set_input_files([{**file, "buffer": whole}])
+    waits(page, "#imported", "gift.distill was checked and imported")
+    page.wait_for_function("document.querySelector('#library').innerText.includes('gift')")
+    choose(page, "#library-model", "gift.distill")
+    waits(page, "#card", "A model of one collection of recordings")
+    page.locator("#library-delete").click()
+    page.get_by_role("button", name="Delete it").click()
+    page.wait_for_function("!document.querySelector('#library').innerText.includes('gift')")
+    assert not (served.folder / "models" / "gift.distill").exists()
+
+
+def test_a_prior_is_replaced_after_a_question(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Prior")
+    choose(page, "#prior-model", "first.distill")
+    page.wait_for_function("document.querySelectorAll('[role=tabpanel]')[1].innerText.length > 0")
+    page.locator("#prior-start").click()
+    waits(page, "#prior-question", "first.distill has a prior. Replace it?")
+    page.get_by_role("button", name="Replace it").click()
+    waits(page, "#prior-state", "training a prior of first: at work")
+    page.locator("#prior-stop").click()
+    waits(page, "#prior-state", "training a prior of first: done")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_runs_out_of_the_window(browser: Any, served: Served, width: int, scheme: str) -> None:
+    page = opened(browser, served, "Train", width, scheme)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for tab in ("Train", "Prior", "Generate", "Library", "Compare"):
+        choose_tab(page, tab)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+    assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+    assert not [url for url in asked if not url.startswith((served.origin, "data:", "blob:"))]
+
+
+def test_the_keyboard_alone_starts_work(browser: Any, served: Served) -> None:
+    page = opened(browser, served, "Generate")
+    page.locator("#generate-start").focus()
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement !== document.querySelector('#generate-start')")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    waits(page, "#generate-state", "at work")
+
+
+def test_who_has_no_token_sees_nothing(served: Served) -> None:
+    for path in ("/", "/config", "/gradio_api/info", "/job/x/all.zip", "/gradio_api/file=/etc/hostname"):
+        status, body = served.get(path)
+        assert (status, b"expected the token of this page, found none" in body) == (401, True), path
+    status, body = served.get("/?token=wrong")
+    assert (status, b"found a wrong one" in body) == (401, True)
+
+
+def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
+    token = (served.folder / ".distill" / "ui" / "token").read_text()
+    cookie = f"distill_{served.origin.rpartition(':')[2]}={token}"
+    assert served.get("/", cookie)[0] == 200
+    job = Jobs(served.folder).all("train")[0].id
+    outside = served.folder.parent / "outside.wav"
+    outside.write_bytes(b"RIFF")
+    for path in (
+        f"/gradio_api/file={outside}",
+        f"/gradio_api/file={served.folder / 'models' / 'first.distill'}",
+        "/gradio_api/file=../../outside.wav",
+        f"/job/{job}/../../../../outside.wav",
+        f"/job/{job}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/outside.wav",
+        f"/job/{job}/{outside}",
+        f"/job/{job}/job.json",
+        "/job/../ui/token",
+        "/job/%2e%2e/ui/token",
+    ):
+        status, body = served.get(path, cookie)
+        assert status in (403, 404), path
+        assert json.dumps(token)[1:-1].encode() not in body
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,133 @@
+"""`distill kit` as people type it."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from unit.tiny import write_prior_model
+
+from distill.cli import main as cli
+
+QUICK = ("--per-label", "2", "--seconds", "0.2", "--seed", "3")
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command in this process, in a folder of its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    write_prior_model(Path("m.distill"), labels=["drum/kick", "bell"])
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return Done(int(caught.value.code or 0), captured.out, captured.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_kit_is_made_and_said(run: Run) -> None:
+    done = run("kit", "m.distill", "--out", "kit", *QUICK)
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[:3] == ["C1    24  2 x bell", "C2    36  2 x drum/kick", "kit  4 sounds on 2 keys"]
+    assert lines[3].startswith("verdicts ")
+    assert lines[4] == "seed 3"
+    assert sorted(path.name for path in Path("kit").iterdir()) == [
+        *("kit.dspreset", "kit.json", "kit.png", "kit.sfz", "kit.txt", "samples")
+    ]
+    assert sorted(path.name for path in Path().iterdir()) == ["kit", "m.distill"]
+
+
+def test_json_is_one_document_and_formats_are_chosen(run: Run) -> None:
+    done = run("kit", "m.distill", "--out", "kit", *QUICK, "--format", " sfz", "--label", "kick", "--json")
+    report = json.loads(done.out)
+    assert (report["folder"], report["settings"]["seed"]) == ("kit", 3)
+    assert [(group["label"], group["key"], group["note"]) for group in report["groups"]] == [("drum/kick", 36, "C2")]
+    assert {key: value for key, value in report.items() if key != "folder"} == json.loads(
+        Path("kit/kit.json").read_text(encoding="utf-8")
+    )
+    assert not Path("kit/kit.dspreset").exists()
+
+
+def test_a_model_that_cannot_judge_says_so(run: Run) -> None:
+    write_prior_model(Path("none.distill"), labels=["kick"], reference=False)
+    done = run("kit", "none.distill", "--out", "kit", *QUICK)
+    assert (
+        "verdicts unknown: the model has no codes of its training recordings, so no copy could be left out" in done.out
+    )
+
+
+def test_places_that_stay_empty_are_warned_of(run: Run) -> None:
+    """With a sure choice of every code, a draw repeats another until all attempts are spent."""
+    done = run(
+        "kit", "m.distill", "--out", "kit", *QUICK[2:], "--per-label", "9", "--label", "bell", "--temperature", "0.01"
+    )
+    assert done.status == 0, done.err
+    report = json.loads(Path("kit/kit.json").read_text(encoding="utf-8"))
+    assert report["missing"] > 0
+    kept = 9 - report["missing"]
+    line = f"bell: {kept} of 9 sounds; refused draws: "
+    assert f"distill: warning: {line}" in done.err
+    assert f"missing     {line}" in Path("kit/kit.txt").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_is_one_sentence_and_nothing_is_written(run: Run) -> None:
+    assert run("kit", "m.distill", "--out", "kit", *QUICK).status == 0
+    Path("own").mkdir()
+    Path("own/song.als").touch()
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    refusals = {
+        ("m.distill",): "distill: Missing option '--out'",
+        ("none.distill", "--out", "x"): "distill: none.distill: expected a Distill model, found no such file",
+        ("m.distill", "--out", "kit"): "distill: --out kit: expected a new or an empty folder, found one with files in",
+        (
+            "m.distill",
+            "--out",
+            "own",
+            "--replace",
+        ): "distill: --out own: expected a folder with a kit that Distill made",
+        ("m.distill", "--out", "m.distill"): "distill: --out m.distill: expected a folder, found a file; name another",
+        ("m.distill", "--out", "."): "distill: --out .: expected a folder of its own, found the current folder or one",
+        ("m.distill", "--out", "x", "--format", "exs"): "distill: --format: expected sfz or dspreset, or both with a",
+        (
+            "m.distill",
+            "--out",
+            "x",
+            "--format",
+            "",
+        ): "distill: --format: expected sfz or dspreset, or both with a comma between, found none",
+        ("m.distill", "--out", "x", "--per-label", "0"): "distill: --per-label: expected greater than or equal to 1",
+        ("m.distill", "--out", "x", "--velocity-layers", "5"): "distill: --velocity-layers 5: expected at most as many",
+        ("m.distill", "--out", "x", "--label", "gong"): "distill: --label gong: expected one of drum/kick, bell; found",
+        ("m.distill", "--out", "x", "--seconds", "61"): "distill: --seconds: expected less than or equal to 60, found",
+    }
+    for arguments, sentence in refusals.items():
+        done = run("kit", *arguments)
+        assert (done.status, done.out) == (2, ""), arguments
+        assert done.err.startswith(sentence), done.err
+        assert len(done.err.splitlines()) == 1
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_a_kit_is_replaced_with_the_flag(run: Run) -> None:
+    assert run("kit", "m.distill", "--out", "kit", *QUICK).status == 0
+    assert run("kit", "m.distill", "--out", "kit", *QUICK, "--label", "bell", "--replace").status == 0
+    assert sorted(path.name for path in Path("kit/samples").iterdir()) == ["024_bell_01.wav", "024_bell_02.wav"]

@@ -1,0 +1,37 @@
+"""The audition page: two players, one sentence, and the figures behind a fold."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from distill.generate.audition_page import TERMS, write_page
+
+SPACE = {"nearest": "a/<b>.wav", "likeness": 0.4, "copied_seconds": 0.1, "edit_distance": 0.97, "percentile": 0.5}
+ROW: dict[str, Any] = {
+    **{"file": "sound_000.wav", "label": "kick", "nearest_file": "sound_000_nearest.wav", "nearest_path": "a/<b>.wav"},
+    **{"picture": "sound_000.png", "codes_picture": "sound_000_codes.png", "seconds": 1.5, "verdict": "close"},
+    **{"explanation": "Close to a/<b>.wav: it is", "codes": SPACE, "spectra": {**SPACE, "difference_db": 2.0}},
+}
+FIGURES: dict[str, Any] = {
+    **{"sounds": 2, "new": 0, "close": 2, "copies": 0, "mean_seconds": 1.0, "held_out_mean_seconds": 1.0},
+    **{"mean_percentile_codes": 0.5, "mean_percentile_spectra": 0.5},
+    "kernel_distance_in_words": "2 sounds are too few for a kernel distance",
+}
+
+
+def test_a_card_has_players_a_sentence_and_a_fold(tmp_path: Path) -> None:
+    write_page(tmp_path / "index.html", FIGURES, [ROW, ROW])
+    page = (tmp_path / "index.html").read_text()
+    cards = re.findall(r"<section>.*?</section>", page, flags=re.DOTALL)
+    assert len(cards) == 2
+    for card in cards:
+        assert card.count("<audio controls") == 2
+        before, fold = card.split("<details>")
+        assert '<p class="verdict">Close to a/&lt;b&gt;.wav: it is.</p>' in before
+        assert "97%" not in before
+        assert [fold.count(f'<th scope="row">{term}</th>') for term, *_ in TERMS] == [1] * len(TERMS)
+        assert fold.count('class="meaning"') == len(TERMS)
+        assert "2.0 dB apart" in fold
+    assert "<b>" not in page
+    assert "<p>2 sounds are too few for a kernel distance. " in page
+    assert "color-scheme: light dark" in page

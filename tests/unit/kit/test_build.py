@@ -1,0 +1,259 @@
+"""Kits on disk: complete, repeatable, without copies, written as a whole or not at all."""
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import soundfile
+from unit.tiny import networks, write_model, write_prior_model
+
+import distill
+from distill.api import Model
+from distill.errors import ArtifactError, ParamsError
+from distill.generate.sounds import MOST_DRAWS, Wanted
+from distill.kit.build import check_labels
+from distill.kit.draws import Source
+from distill.kit.result import Kit, velocity_layers
+from distill.novelty.reference import make_reference
+from distill.novelty.report import Comparison
+from distill.novelty.scoring import with_scores
+
+LABELS = [
+    *("drum/kick", "drum/snare", "open hat", "closed hat", "../x", 'a"b<c>&d', "line\nsample=evil.wav $x"),
+    *("x" * 900, "ドラム", "\u200b", "X?", "x!", "con"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("model") / "a.distill"
+    write_prior_model(path, labels=LABELS)
+    return distill.load(path)
+
+
+@pytest.fixture(scope="module")
+def kit(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """A kit of all labels with two layers, of which a soft one has a round robin and a loud one two."""
+    out = tmp_path_factory.mktemp("out") / "kit"
+    return model.kit(out, per_label=3, velocity_layers=2, seconds=0.3, seed=1)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def regions(folder: Path) -> list[dict[str, str]]:
+    """The opcodes of every region of kit.sfz, with those of its group and of the whole."""
+    found: list[dict[str, str]] = []
+    inherited: dict[str, dict[str, str]] = {"global": {}, "group": {}}
+    header = ""
+    for line in (folder / "kit.sfz").read_text(encoding="ascii").splitlines():
+        for part in re.findall(r"<\w+>|[^\s<]+=[^\s<]+", re.sub(r"//.*", "", line)):
+            if part.startswith("<"):
+                header = part[1:-1]
+                if header == "group":
+                    inherited["group"] = {}
+                elif header == "region":
+                    found.append({**inherited["global"], **inherited["group"]})
+                continue
+            name, value = part.split("=", 1)
+            (found[-1] if header == "region" else inherited[header])[name] = value
+    return found
+
+
+def test_every_file_that_is_named_is_there_and_no_other(kit: Kit) -> None:
+    assert sorted(content(kit.folder)) == sorted(kit.files)
+    named = {sound.file for sound in kit.sounds}
+    assert {"kit.json", "kit.png", "kit.txt", "kit.sfz", "kit.dspreset", *named} == set(kit.files)
+    assert all(re.fullmatch(r"samples/\d{3}_[a-z0-9-]{1,40}_\d\d\.wav", name) for name in named)
+    preset = ElementTree.parse(kit.folder / "kit.dspreset")
+    assert {sample.attrib["path"] for sample in preset.iter("sample")} == named
+    assert [region["sample"] for region in regions(kit.folder)] == [sound.file for sound in kit.sounds]
+
+
+def test_sounds_are_trimmed_faded_and_at_one_peak(kit: Kit) -> None:
+    for sound in kit.sounds:
+        samples, rate = soundfile.read(kit.folder / sound.file)
+        assert (rate, samples.ndim) == (kit.sample_rate, 1)
+        assert len(samples) / rate == sound.seconds <= 0.3
+        assert 20 * np.log10(np.abs(samples).max()) == pytest.approx(-1, abs=0.01)
+        assert samples[-1] == 0
+
+
+def test_sfz_and_dspreset_say_keys_velocities_and_round_robins(kit: Kit) -> None:
+    assert [(group.label, group.key.number) for group in kit.groups[:2]] == [("../x", 24), ('a"b<c>&d', 26)]
+    assert {group.label: group.key.number for group in kit.groups if group.key.is_drum} == {
+        "drum/kick": 36,
+        "drum/snare": 38,
+        "closed hat": 42,
+        "open hat": 46,
+    }
+    preset = ElementTree.parse(kit.folder / "kit.dspreset").getroot()
+    samples = [(group, sample) for group in preset.iter("group") for sample in group.iter("sample")]
+    pairs = [(group, sound) for group in kit.groups for sound in group.sounds]
+    for (group, sound), region, (parent, sample) in zip(pairs, regions(kit.folder), samples, strict=True):
+        key, low, high = str(group.key.number), str(sound.low_velocity), str(sound.high_velocity)
+        assert (region["lokey"], region["hikey"], region["pitch_keycenter"]) == (key, key, key)
+        assert (sample.attrib["loNote"], sample.attrib["hiNote"], sample.attrib["rootNote"]) == (key, key, key)
+        assert (region["lovel"], region["hivel"], region["loop_mode"]) == (low, high, "one_shot")
+        assert (sample.attrib["loVel"], sample.attrib["hiVel"], sample.attrib["ampEnvEnabled"]) == (low, high, "false")
+        if sound.round_robins > 1:
+            expected = (str(sound.round_robins), str(sound.position))
+            assert (region["seq_length"], region["seq_position"]) == expected
+            assert (sample.attrib["seqLength"], sample.attrib["seqPosition"]) == expected
+            assert sample.attrib["seqMode"] == "round_robin"
+        else:
+            assert "seq_length" not in region
+            assert "seqMode" not in sample.attrib
+        assert (region.get("group"), region.get("off_by")) == (("1", "1") if group.key.is_hat else (None, None))
+        assert parent.attrib.get("silencedByTags") == parent.attrib.get("tags") == ("hat" if group.key.is_hat else None)
+
+
+def test_layers_are_by_level_and_cover_every_velocity_once(kit: Kit) -> None:
+    for group in kit.groups:
+        assert [(one.low_velocity, one.high_velocity) for one in group.sounds] == [(1, 63), (64, 127), (64, 127)]
+        assert [(one.position, one.round_robins) for one in group.sounds] == [(1, 1), (1, 2), (2, 2)]
+        assert [one.level_db for one in group.sounds] == sorted(one.level_db for one in group.sounds)
+    for sounds in range(1, 20):
+        for wanted in range(1, 17):
+            layers = velocity_layers(sounds, wanted)
+            assert len(layers) == min(wanted, sounds)
+            assert [one for _, velocities in layers for one in velocities] == list(range(1, 128))
+            assert sum(count for count, _ in layers) == sounds
+            assert max(count for count, _ in layers) - min(count for count, _ in layers) <= 1
+
+
+def test_text_index_and_table_say_what_is_in_it(kit: Kit, model: Model) -> None:
+    text = (kit.folder / "kit.txt").read_text(encoding="utf-8")
+    counts = kit.verdicts()
+    assert f"{counts['new']} new, {counts['close']} close, 0 copies" in text
+    assert f"weights with SHA-256 {model.metadata.payload_sha256}\nseed        1: " in text
+    assert "line sample=evil.wav $x" in text
+    for sound in kit.sounds:
+        assert sound.novelty is not None
+        assert f"{sound.file}  {sound.seconds:.2f} s  velocity " in text
+    index = json.loads((kit.folder / "kit.json").read_text(encoding="utf-8"))
+    assert index == kit.json()
+    assert (index["model"]["file"], index["settings"]["seed"]) == ("a.distill", 1)
+    table = kit.table()
+    assert list(table["file"]) == [sound.file for sound in kit.sounds]
+    assert {"label", "key", "note", "verdict", "seconds", "novelty.percentile"} <= set(table.columns)
+    assert kit.folder.name not in text.replace("kit", "")
+    assert soundfile.info(kit.folder / kit.sounds[0].file).subtype == "PCM_16"
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model, kit: Kit, tmp_path: Path) -> None:
+    again = model.kit(tmp_path / "again", per_label=3, velocity_layers=2, seconds=0.3, seed=1)
+    assert content(again.folder) == content(kit.folder)
+    other = model.kit(tmp_path / "other", per_label=3, velocity_layers=2, seconds=0.3, seed=2, labels=["kick"])
+    assert content(other.folder)["samples/036_drum-kick_01.wav"] != content(kit.folder)["samples/036_drum-kick_01.wav"]
+
+
+def test_a_label_alone_has_the_sounds_that_it_has_among_others(model: Model, kit: Kit, tmp_path: Path) -> None:
+    one = model.kit(
+        tmp_path / "one", per_label=3, velocity_layers=2, seconds=0.3, seed=1, labels=["snare"], formats=["sfz"]
+    )
+    sounds = {name: data for name, data in content(one.folder).items() if name.endswith(".wav")}
+    assert sounds == {name: data for name, data in content(kit.folder).items() if name in sounds}
+    assert len(sounds) == 3
+    assert "kit.dspreset" not in one.files
+    assert not (one.folder / "kit.dspreset").exists()
+
+
+def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "m.distill", reference=False)
+    kit = distill.load(tmp_path / "m.distill").kit(tmp_path / "kit", per_label=2, seconds=0.3, seed=0)
+    count = len(kit.groups)
+    assert 2 <= count <= 8
+    assert [group.label for group in kit.groups] == [f"group {number}" for number in range(1, count + 1)]
+    assert [group.key.number for group in kit.groups] == [24, 26, 28, 29, 31, 33, 35, 36][:count]
+    assert all(1 <= len(group.sounds) <= 2 for group in kit.groups)
+    assert kit.verdicts() == {"new": 0, "close": 0, "copy": 0, "unknown": len(kit.sounds)}
+    text = (kit.folder / "kit.txt").read_text(encoding="utf-8")
+    assert (
+        "verdicts    unknown: the model has no codes of its training recordings, so no copy could be left out" in text
+    )
+    assert "groups by spectrum, from dark to bright, as the model has no labels" in text
+    assert kit.table()["verdict"].unique().tolist() == ["unknown"]
+
+
+def test_copies_and_repeats_are_drawn_again() -> None:
+    codec, prior = networks()
+    wanted = Wanted(4, 0.3)
+    free = Source(codec, prior, None).draw(wanted, lambda attempt: attempt)
+    assert (len(free.takes), free.missing, free.refused.words) == (4, 0, "none")
+    first = [take.codes for take in free.takes]
+    others = [np.random.default_rng(0).integers(0, 8, (30, 2)) for _ in range(3)]
+    reference = with_scores(make_reference([f"{number}.wav" for number in range(4)], first, others), codec)
+    judged = Source(codec, prior, Comparison(reference, codec))
+    kept = judged.draw(wanted, lambda attempt: attempt)
+    assert kept.refused.copies >= 4
+    assert all(take.novelty is not None and take.novelty.verdict != "copy" for take in kept.takes)
+    assert not {take.codes.tobytes() for take in kept.takes} & {codes.tobytes() for codes in first}
+    allowed = judged.draw(wanted, lambda attempt: attempt, allow_copies=True)
+    assert [take.codes.tobytes() for take in allowed.takes] == [codes.tobytes() for codes in first]
+    assert all(take.novelty is not None and take.novelty.verdict == "copy" for take in allowed.takes)
+    same = Source(codec, prior, None).draw(wanted, lambda _: 0)
+    assert [take.codes.tobytes() for take in same.takes] == [codes.tobytes() for codes in first]
+    (alone,) = Source(codec, prior, None).draw(Wanted(1, 0.3), lambda _: 0).takes
+    reference = with_scores(make_reference(["a.wav"], [alone.codes], others), codec)
+    stuck = Source(codec, prior, Comparison(reference, codec)).draw(Wanted(1, 0.3), lambda _: 0)
+    assert (stuck.takes, stuck.missing, stuck.refused.words) == ([], 1, f"{MOST_DRAWS} copies")
+
+
+def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
+    """A codec whose sounds are all silent gives nothing to use, and no folder."""
+    write_prior_model(tmp_path / "m.distill", labels=["kick"])
+    model = distill.load(tmp_path / "m.distill")
+    model.bundle.codec.mean.fill_(-30)
+    model.bundle.codec.components.zero_()
+    with pytest.raises(
+        ArtifactError,
+        match=r"m\.distill: expected sounds for the kit, found none in 20 draws for each place \(20 silent\); allow copies",
+    ):
+        model.kit(tmp_path / "kit", per_label=1, seconds=0.1)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.distill"]
+
+
+def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
+    for arguments, message in (
+        ({"per_label": 0}, "kit: per_label: expected greater than or equal to 1, found 0"),
+        ({"per_label": 65}, "kit: per_label: expected less than or equal to 64, found 65"),
+        ({"velocity_layers": 17}, "kit: velocity_layers: expected less than or equal to 16, found 17"),
+        ({"velocity_layers": 5}, "--velocity-layers 5: expected at most as many as sounds of each label, found 4 with"),
+        ({"seconds": 61}, "kit: seconds: expected less than or equal to 60, found 61"),
+        ({"temperature": 0}, "kit: temperature: expected greater than or equal to 0.01, found 0"),
+        ({"formats": []}, "--format: expected sfz or dspreset, or both with a comma between, found none"),
+        ({"formats": ["sfz", "exs"]}, "--format: expected sfz or dspreset, or both with a comma between, found exs"),
+        ({"labels": ["gong"]}, "--label gong: expected one of drum/kick"),
+    ):
+        with pytest.raises(ParamsError, match=re.escape(message)):
+            model.kit(tmp_path / "kit", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(ParamsError, match="expected at most 128 labels, one for each MIDI key, found 129; choose some"):
+        check_labels(129)
+    write_model(tmp_path / "codec.distill")
+    with pytest.raises(ArtifactError, match=r"codec\.distill: expected a model with a prior, found a codec alone"):
+        distill.load(tmp_path / "codec.distill").kit(tmp_path / "kit")
+    assert [path.name for path in tmp_path.iterdir()] == ["codec.distill"]
+
+
+def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) -> None:
+    asked: dict[str, object] = {"per_label": 1, "seconds": 0.2, "labels": ["kick", "snare"]}
+    old = model.kit(tmp_path / "kit", seed=0, **asked)  # type: ignore[arg-type]
+    before = content(tmp_path)
+
+    def interrupt(done: int, of: int, text: str) -> None:  # noqa: ARG001
+        if done:
+            raise KeyboardInterrupt
+
+    for out, replace in ((old.folder, True), (tmp_path / "new", False)):
+        with pytest.raises(KeyboardInterrupt):
+            model.kit(out, seed=1, replace=replace, progress=interrupt, **asked)  # type: ignore[arg-type]
+        assert content(tmp_path) == before
+        assert [path.name for path in tmp_path.iterdir()] == ["kit"]
+    new = model.kit(old.folder, seed=1, replace=True, **asked)  # type: ignore[arg-type]
+    assert sorted(content(new.folder)) == sorted(new.files)
+    assert content(tmp_path) != before

@@ -1,0 +1,50 @@
+"""The summary of `make repro`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from unit.tiny import PRIOR
+
+from distill.novelty.memorization import Memorization
+from distill.params import Params, PriorParams
+from distill.prior.artifact import PriorArtifact
+from stages.summary import summarise
+
+MEMORIZED = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
+
+
+def write(path: str, values: object) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("memorizing", [True, False])
+def test_it_warns_of_memorisation_in_the_words_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], memorizing: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text("stages: {}")
+    write("metrics/train_vqvae.json", {"codebook/level_0/utilization": 0.5})
+    prior = {"val_perplexity": 1.5, "val_bits_per_second": 9.0, "best_epoch": 1, "epochs_trained": 3}
+    write("metrics/train_prior.json", {**prior, "is_memorizing": float(memorizing)})
+    write("metrics/audition.json", {"sounds": 2, "new": 0, "close": 0, "copies": 2})
+    write("metrics/ingest.json", {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0})
+    artifact = PriorArtifact(
+        shape=PRIOR,
+        training=PriorParams().resolve(5),
+        recordings=5,
+        best_epoch=1,
+        epochs_trained=3,
+        final_perplexity=2.0,
+        best_perplexity=1.5,
+        val_bits_per_second=9.0,
+        codec_sha256="",
+        fingerprint="",
+        memorization=MEMORIZED,
+    )
+    write("artifacts/prior/config.json", artifact.model_dump(mode="json"))
+    summarise(Params.model_validate({"corpus": {"path": "sounds"}}), [], 1.0)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (" ".join(MEMORIZED.message.split()) in printed) is memorizing
+    assert ("touch .distill/stop" in printed) is memorizing
