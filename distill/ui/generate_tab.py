@@ -157,8 +157,15 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
             job.cancel()
         return show(name)
 
-    ending.change(lambda value: gr.update(visible=value == EXACT), ending, seconds, api_visibility="private")
-    model.change(labels_of, model, label, api_visibility="private")
+    ending.change(
+        lambda value: gr.update(visible=value == EXACT),
+        ending,
+        seconds,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    model.change(labels_of, model, label, queue=False, show_progress="hidden", api_visibility="private")
     generate.click(begin, form, shown, api_name="generate")
     vary.click(vary_it, [model, source, strength, seed], shown, api_name="vary")
     kit.click(kit_it, [model, per_label, seed], shown, api_name="kit")

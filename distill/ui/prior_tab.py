@@ -104,11 +104,20 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         chosen = before if before in names else next(iter(names), None)
         return [gr.update(choices=names, value=chosen), gr.update(choices=[OWN, *desk.workspace.corpora()])]
 
-    where.change(lambda value: gr.update(visible=value == COPY), where, copy, api_visibility="private")
-    model.change(fill, model, [epochs, hidden_size, layers, heads], api_visibility="private")
+    where.change(
+        lambda value: gr.update(visible=value == COPY),
+        where,
+        copy,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    model.change(
+        fill, model, [epochs, hidden_size, layers, heads], queue=False, show_progress="hidden", api_visibility="private"
+    )
     start.click(begin, form, [question, asked, *shown], api_name="train_prior")
     yes.click(replace_it, form, [question, *shown], api_visibility="private")
-    no.click(lambda: gr.update(visible=False), None, question, api_visibility="private")
+    no.click(lambda: gr.update(visible=False), None, question, queue=False, api_visibility="private")
     cancel.click(cancel_it, None, shown, api_visibility="private")
     stop.click(stop_it, None, shown, api_visibility="private")
     resume.click(go_on, None, shown, api_visibility="private")

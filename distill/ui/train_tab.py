@@ -121,7 +121,14 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     for uploads in (files, directory):
         uploads.upload(add, [folder_name, uploads], [corpus, added], api_visibility="private")
     for changed in (corpus, tier):
-        changed.change(lambda one, two: _codebook(desk, one, two), [corpus, tier], codebook, api_visibility="private")
+        changed.change(
+            lambda one, two: _codebook(desk, one, two),
+            [corpus, tier],
+            codebook,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     start.click(begin, form, shown, api_name="train").success(_new_name, None, name, api_visibility="private")
     cancel.click(cancel_it, None, shown, api_name="cancel")
     stop.click(stop_it, None, shown, api_name="stop")
