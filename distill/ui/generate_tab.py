@@ -27,7 +27,7 @@ element.addEventListener('click', (event) => {
 """
 
 
-def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
+def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
@@ -144,11 +144,16 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return gr.update(choices=desk.known(name).get("labels") or [], value=None)
 
     @handled
-    def restored() -> list[Any]:
+    def models(now: str | None) -> list[Any]:
         names = desk.names(True)
         job = desk.jobs.newest("generate")
-        before = None if job is None else job.values.get("model")
-        return [gr.update(choices=names, value=before if before in names else next(iter(names), None)), *newest()]
+        before = now or (None if job is None else job.values.get("model"))
+        chosen = before if before in names else next(iter(names), None)
+        return [gr.update(choices=names, value=chosen), gr.update(choices=desk.known(chosen).get("labels") or [])]
+
+    @handled
+    def restored(now: str | None) -> list[Any]:
+        return [*models(now), *newest()]
 
     @handled
     def cancel_it(name: str | None) -> list[Any]:
@@ -173,7 +178,8 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     cancel.click(cancel_it, chosen, shown, api_visibility="private")
     cards.click(act, [chosen, strength], shown, api_visibility="private")
     timer.tick(tick, [chosen, cards], shown, show_progress="hidden", api_visibility="private")
-    page.load(restored, None, [model, *shown], show_progress="hidden", api_visibility="private")
+    tab.select(models, model, [model, label], show_progress="hidden", api_visibility="private")
+    page.load(restored, model, [model, label, *shown], show_progress="hidden", api_visibility="private")
 
 
 def _generate(desk: Desk, given: dict[str, Any]) -> None:

@@ -13,7 +13,17 @@ from distill.ui import view
 from distill.ui.handlers import Desk, handled
 from distill.ui.workspace import MODEL_SUFFIX
 
-HEAD = ("model", "date", "recordings", "preset", "codewords used", "bits per second", "labels", "generates", "judges")
+HEAD = (
+    "model",
+    "date (UTC)",
+    "recordings",
+    "preset",
+    "codewords used",
+    "bits per second",
+    "labels",
+    "generates",
+    "judges",
+)
 VERIFY_SECONDS = 300
 
 
