@@ -156,6 +156,12 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
     assert answer["output"]["error"].startswith("recordings &#x27;&#x27;: expected a folder of the list")
 
 
+def test_a_sound_to_vary_needs_no_conversion(page: TestClient) -> None:
+    (path,) = page.post("/gradio_api/upload", files={"files": ("take.flac", b"sound")}).json()
+    answer = _call(page, "vary", [None, {"path": path, "meta": {"_type": "gradio.FileData"}}, 0.3, ""])
+    assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
+
+
 def test_the_token_is_for_its_owner_alone(tmp_path: Path) -> None:
     token = server._token(Workspace(tmp_path))
     path = tmp_path / ".distill" / "ui" / "token"
