@@ -44,16 +44,14 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
                 top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
                 guidance = optional("Guidance", "2, with a label")
                 prompt = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue", format="wav"
+                    sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue"
                 )
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
                 cancel = gr.Button("Cancel", elem_id="generate-cancel")
             with gr.Accordion("Variations and kits", open=False):
                 strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
-                source = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="A sound to vary", format="wav"
-                )
+                source = gr.Audio(sources=["upload", "microphone"], type="filepath", label="A sound to vary")
                 vary = gr.Button("Make variations")
                 per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
                 kit = gr.Button("Make a kit", elem_id="kit-start")

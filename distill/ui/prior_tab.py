@@ -151,6 +151,6 @@ def _live(job: Job | None) -> list[str]:
         return ["", view.note("No prior was trained here yet. Choose a model and press Start."), ""]
     metrics, epochs = job.events("prior"), job.events("prior", "PriorEpochMetrics")
     alarm = ""
-    if epochs and epochs[-1]["is_memorizing"]:
-        alarm = view.note(str(epochs[-1]["memorization_message"]), "alarm")
+    if epochs and epochs[-1].get("is_memorizing"):
+        alarm = view.note(str(epochs[-1].get("memorization_message")), "alarm")
     return [alarm, view.progress(job, ""), view.prior_curves(metrics)]

@@ -77,13 +77,16 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return [*_live(job), gr.update(visible=resumable)]
 
     @handled
-    def add(folder: str, uploads: list[str] | None) -> tuple[Any, str]:
+    def add(folder: str, uploads: list[str] | None) -> list[Any]:
         if not uploads:
-            return gr.skip(), ""
+            return [gr.skip(), "", gr.skip()]
         done = desk.workspace.add_recordings(folder, [Path(one) for one in uploads])
         text = view.note(f"{done.count} recordings added to {done.folder}")
         refused = "".join(view.note(sentence, "warning") for sentence in done.refused[:20])
-        return gr.update(choices=desk.workspace.corpora(), value=done.folder if done.count else None), text + refused
+        for one in uploads:  # the folder has them now, and the next ones are added to an empty list
+            Path(one).unlink(missing_ok=True)
+        chosen = gr.update(choices=desk.workspace.corpora(), value=done.folder if done.count else None)
+        return [chosen, text + refused, None]
 
     @handled
     def begin(*values: Any) -> list[Any]:
@@ -119,7 +122,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size]
 
     for uploads in (files, directory):
-        uploads.upload(add, [folder_name, uploads], [corpus, added], api_visibility="private")
+        uploads.upload(add, [folder_name, uploads], [corpus, added, uploads], api_visibility="private")
     for changed in (corpus, tier):
         changed.change(
             lambda one, two: _codebook(desk, one, two),
