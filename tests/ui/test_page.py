@@ -147,7 +147,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 8")
 
 
-def test_a_kit_is_downloaded_and_unpacked(opened: Open, served: Served) -> None:
+def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     page = opened("Generate")
     page.get_by_role("button", name="Variations and kits").click()
     page.locator("#kit-start").click()
@@ -164,7 +164,7 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open, served: Served) -> None:
     assert {"kit.dspreset", "kit.png", "kit.txt"} <= set(names)
 
 
-def test_a_text_named_wav_is_named_with_the_reason(opened: Open, served: Served) -> None:
+def test_a_text_named_wav_is_named_with_the_reason(opened: Open) -> None:
     page = opened("Train")
     page.get_by_role("button", name="Add recordings").click()
     page.get_by_label("Folder to add them to").fill("odd")
@@ -201,7 +201,7 @@ def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:
     assert not (served.folder / "models" / "gift.distill").exists()
 
 
-def test_a_prior_is_replaced_after_a_question(opened: Open, served: Served) -> None:
+def test_a_prior_is_replaced_after_a_question(opened: Open) -> None:
     page = opened("Prior")
     choose(page, "#prior-model", "first.distill")
     page.wait_for_function("document.querySelectorAll('[role=tabpanel]')[1].innerText.length > 0")
@@ -226,7 +226,7 @@ def test_nothing_runs_out_of_the_window(opened: Open, served: Served, width: int
     assert not [url for url in asked if not url.startswith((served.origin, "data:", "blob:"))]
 
 
-def test_the_keyboard_alone_starts_work(opened: Open, served: Served) -> None:
+def test_the_keyboard_alone_starts_work(opened: Open) -> None:
     page = opened("Generate")
     page.locator("#generate-start").focus()
     page.keyboard.press("Shift+Tab")
