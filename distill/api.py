@@ -1,7 +1,6 @@
 """A model file in Python: `distill.load`."""
 
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +19,6 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     BATCH,
-    IsNew,
     Progress,
     Sound,
     Wanted,
@@ -36,19 +34,15 @@ from distill.kit.result import Kit
 from distill.kit.settings import FORMATS, KitSettings, kit_formats
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
-from distill.novelty.verdict import VERDICTS, Novelty
-from distill.params import (
-    AuditionParams,
-    Guidance,
-    SamplingSeed,
-    Seconds,
-    Settings,
-    Sounds,
-    Strength,
-    Temperature,
-    TopK,
-    TopP,
-    validated,
+from distill.novelty.verdict import Novelty
+from distill.params import validated
+from distill.requests import (
+    GenerateRequest,
+    VaryRequest,
+    check_guidance,
+    guidance_or_default,
+    new_enough,
+    seed_or_any,
 )
 from distill.storage.tables import read_frame
 
@@ -161,10 +155,10 @@ class Model:
         when the model lacks what is requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty)
-        guidance = _guidance(label, guidance)
+        guidance = guidance_or_default(label, guidance)
         given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         validated(GenerateRequest, {**given, "guidance": guidance}, "generate")
-        _check_guidance(label, guidance)
+        check_guidance(label, guidance)
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
         wanted = Wanted(
@@ -235,7 +229,7 @@ class Model:
             "seed": seed_or_any(seed),
         }
         rest = {"temperature": temperature, "allow_copies": allow_copies, "by_label": bool(numbers)}
-        guidance = AuditionParams.model_validate({}).guidance if numbers else 1.0
+        guidance = guidance_or_default(self.labels[0] if numbers else None, None)
         request = KitRequest(
             settings=validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit"),
             labels=[(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)],
@@ -271,10 +265,10 @@ class Model:
         AudioError, or ParamsError for arguments that are out of range.
         """
         self.check_request(label)
-        guidance = _guidance(label, guidance)
+        guidance = guidance_or_default(label, guidance)
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(VaryRequest, given, "vary")
-        _check_guidance(label, guidance)
+        check_guidance(label, guidance)
         seed = seed_or_any(seed)
         samples = self.samples_to_vary(recording, recording_rate)
         length = len(samples)
@@ -426,57 +420,3 @@ def load(path: str | os.PathLike[str]) -> Model:
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
     """A table of the pipeline (manifest, index, recordings, split, history) as a data frame. Raises ArtifactError."""
     return read_frame(Path(path), "a table that the pipeline wrote")
-
-
-def seed_or_any(seed: int | None) -> int:
-    """The given seed, or a random one."""
-    return secrets.randbelow(2**31) if seed is None else seed
-
-
-def new_enough(least: str | float) -> IsNew:
-    """Build the test of a sound's novelty from `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
-    if least in VERDICTS:
-        return lambda novelty: VERDICTS.index(novelty.verdict) >= VERDICTS.index(least)
-    try:
-        share = float(least)
-    except ValueError:
-        share = float("nan")
-    if not 0 <= share <= 1:
-        raise ParamsError(f"--min-novelty {least}: expected close, new or a number from 0 to 1, found neither")
-    return lambda novelty: 1 - novelty.percentile >= share
-
-
-def _guidance(label: str | None, guidance: float | None) -> float:
-    """The scale of guidance, with its default."""
-    if guidance is not None:
-        return guidance
-    return 1.0 if label is None else AuditionParams.model_validate({}).guidance
-
-
-def _check_guidance(label: str | None, guidance: float) -> None:
-    if guidance != 1 and label is None:
-        raise ParamsError(
-            f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
-        )
-
-
-class GenerateRequest(Settings):
-    """Arguments of `Model.generate` and `distill generate`, with the ranges of `distill.params`."""
-
-    n: Sounds
-    seconds: Seconds | None
-    seed: SamplingSeed | None
-    temperature: Temperature
-    top_k: TopK
-    top_p: TopP
-    guidance: Guidance
-
-
-class VaryRequest(Settings):
-    """Arguments of `Model.vary` and `distill vary`, with the ranges of `distill.params`."""
-
-    n: Sounds
-    strength: Strength
-    seed: SamplingSeed | None
-    temperature: Temperature
-    guidance: Guidance

@@ -67,7 +67,10 @@ class Status:
 
     def _append(self, name: str, line: str) -> None:
         if self.folder is not None:
-            with contextlib.suppress(OSError), (self.folder / name).open("a", encoding="utf-8") as file:
+            with (
+                contextlib.suppress(OSError),
+                (self.folder / name).open("a", encoding="utf-8", errors="backslashreplace") as file,
+            ):
                 file.write(line + "\n")
 
 

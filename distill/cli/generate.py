@@ -56,12 +56,13 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings."""
-    from distill.api import Model, seed_or_any
+    from distill.api import Model
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
     from distill.cli.reports import generated_json, set_lines
     from distill.novelty.explain import explain
     from distill.progress import ProgressReport
+    from distill.requests import seed_or_any
 
     if prompt is not None:
         check_inputs([prompt], "--prompt")

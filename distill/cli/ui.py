@@ -39,6 +39,8 @@ def ui(
         raise ParamsError(f"--folder {folder}: expected a folder, found {found}; make it or choose another")
     if password is not None and len(password) < 8:
         raise ParamsError(f"--password: expected 8 characters or more, found {len(password)}; choose a longer one")
+    if not host.strip():
+        raise ParamsError("--host: expected an address, found nothing; 127.0.0.1 is this computer alone")
     make_folder("--folder", folder / ".distill")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:

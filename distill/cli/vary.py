@@ -44,12 +44,13 @@ def vary(
     as_json: Json = False,
 ) -> None:
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""
-    from distill.api import Model, seed_or_any
+    from distill.api import Model
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
     from distill.cli.reports import similarity_line, varied_json, varied_lines
     from distill.codes.transcode import printable_stem
     from distill.progress import ProgressReport
+    from distill.requests import seed_or_any
 
     check_inputs([audio])
     loaded = Model(model)

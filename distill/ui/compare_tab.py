@@ -1,6 +1,8 @@
 """The tab Compare: trainings side by side, as MLflow has them."""
 
+import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -102,12 +104,9 @@ def _compared(desk: Desk, runs: list[Any]) -> str:
             if key in run.data.metrics
         }
         charts.append(line_chart(title, lines, "epoch"))
-    parts = {run.info.run_name.partition(" ")[0] for run in runs}
-    mixed = (
-        ""
-        if len(parts) == 1
-        else view.note("These are trainings of codecs and of priors: their losses cannot be compared.", "warning")
-    )
+    parts = {(run.info.run_name or "").partition(" ")[0] for run in runs}
+    text = "These are trainings of codecs and of priors: their losses cannot be compared."
+    mixed = view.note(text, "warning") if len(parts) > 1 else ""
     same = view.note("All settings are the same.") if not differing else view.table(("setting", *names), differing)
     return f"{mixed}<h3>Settings that differ</h3>{same}{''.join(charts)}<h3>Figures</h3>{view.table(('figure', *names), figures)}"
 
@@ -130,4 +129,15 @@ def _start_mlflow(desk: Desk) -> tuple[subprocess.Popen[bytes], int]:
         str(port),
     ]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), port
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+    atexit.register(_end, server)
+    return server, port
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End MLflow with the processes that it started."""
+    if os.name == "nt":
+        server.terminate()
+    elif server.poll() is None:
+        os.killpg(server.pid, signal.SIGTERM)

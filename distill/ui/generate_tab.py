@@ -27,7 +27,7 @@ element.addEventListener('click', (event) => {
 """
 
 
-def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
+def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
@@ -44,16 +44,14 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
                 guidance = optional("Guidance", "2, with a label")
                 prompt = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue", format="wav"
+                    sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue"
                 )
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
                 cancel = gr.Button("Cancel", elem_id="generate-cancel")
             with gr.Accordion("Variations and kits", open=False):
                 strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
-                source = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="A sound to vary", format="wav"
-                )
+                source = gr.Audio(sources=["upload", "microphone"], type="filepath", label="A sound to vary")
                 vary = gr.Button("Make variations")
                 per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
                 kit = gr.Button("Make a kit", elem_id="kit-start")
@@ -144,11 +142,16 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return gr.update(choices=desk.known(name).get("labels") or [], value=None)
 
     @handled
-    def restored() -> list[Any]:
+    def models(now: str | None) -> list[Any]:
         names = desk.names(True)
         job = desk.jobs.newest("generate")
-        before = None if job is None else job.values.get("model")
-        return [gr.update(choices=names, value=before if before in names else next(iter(names), None)), *newest()]
+        before = now or (None if job is None else job.values.get("model"))
+        chosen = before if before in names else next(iter(names), None)
+        return [gr.update(choices=names, value=chosen), gr.update(choices=desk.known(chosen).get("labels") or [])]
+
+    @handled
+    def restored(now: str | None) -> list[Any]:
+        return [*models(now), *newest()]
 
     @handled
     def cancel_it(name: str | None) -> list[Any]:
@@ -157,8 +160,15 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
             job.cancel()
         return show(name)
 
-    ending.change(lambda value: gr.update(visible=value == EXACT), ending, seconds, api_visibility="private")
-    model.change(labels_of, model, label, api_visibility="private")
+    ending.change(
+        lambda value: gr.update(visible=value == EXACT),
+        ending,
+        seconds,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    model.change(labels_of, model, label, queue=False, show_progress="hidden", api_visibility="private")
     generate.click(begin, form, shown, api_name="generate")
     vary.click(vary_it, [model, source, strength, seed], shown, api_name="vary")
     kit.click(kit_it, [model, per_label, seed], shown, api_name="kit")
@@ -166,7 +176,8 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     cancel.click(cancel_it, chosen, shown, api_visibility="private")
     cards.click(act, [chosen, strength], shown, api_visibility="private")
     timer.tick(tick, [chosen, cards], shown, show_progress="hidden", api_visibility="private")
-    page.load(restored, None, [model, *shown], show_progress="hidden", api_visibility="private")
+    tab.select(models, model, [model, label], show_progress="hidden", api_visibility="private")
+    page.load(restored, model, [model, label, *shown], show_progress="hidden", api_visibility="private")
 
 
 def _generate(desk: Desk, given: dict[str, Any]) -> None:

@@ -7,12 +7,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from distill.errors import DistillError
+from distill.errors import DistillError, environment_error
 from distill.ui.jobs import Jobs
 from distill.ui.workspace import Workspace
 
@@ -71,9 +72,10 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except gr.Error:
             raise
-        except DistillError as error:
-            raise gr.Error(str(error), duration=None, title="Not done", print_exception=False) from error
         except Exception as error:
+            known = environment_error(error) if isinstance(error, OSError) else error
+            if isinstance(known, DistillError):  # Gradio shows the text as HTML
+                raise gr.Error(escape(str(known)), duration=None, title="Not done", print_exception=False) from error
             traceback.print_exc()
             raise gr.Error(
                 "this is a defect of Distill; its report is in the window that distill ui runs in",
@@ -110,5 +112,6 @@ def flags(**values: Any) -> list[str]:
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path below the working folder as the command that runs there takes it."""
-    return path.relative_to(root).as_posix()
+    """A path below the working folder as the command that runs there takes it, which is never a flag."""
+    text = path.relative_to(root).as_posix()
+    return f"./{text}" if text.startswith("-") else text

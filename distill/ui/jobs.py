@@ -1,14 +1,18 @@
 """Jobs: commands that the page starts, each with a folder that tells all there is to know about it."""
 
+import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +22,7 @@ import psutil
 from distill.errors import ParamsError
 from distill.status import EVENTS, SAID, STATUS
 from distill.storage.files import write_json
-from distill.ui.run_job import EXIT, JOB, STDERR, STDOUT
+from distill.ui.run_job import COMMAND, EXIT, JOB, STDERR, STDOUT
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 PROCESS = "process.json"
@@ -26,6 +30,10 @@ TRAININGS = ("train", "prior")
 START_SECONDS = 10.0
 MOST_KEPT = 200  # folders of ended jobs
 TAIL = 64 << 10  # bytes read of the end of a text
+LOCK = "lock"
+_DISTILL = [sys.executable, "-P", "-m", "distill"]
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,7}")
+_TYPES = {"kind": str, "title": str, "command": list, "values": dict, "started": int | float}  # of a job's file
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,11 @@ class Job:
     @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
-        recorded = _json(self.folder / PROCESS)
-        if _is_alive(recorded) or (not recorded and self._is_starting):
+        if self._running() or self._is_starting:
             return "running"
-        ended = _json(self.folder / EXIT)
-        if "status" not in ended:
+        status = _json(self.folder / EXIT).get("status")
+        if not isinstance(status, int):
             return "gone"
-        status = int(ended["status"])
         if status in (130, 143, -signal.SIGINT, -signal.SIGTERM):
             return "interrupted"
         return {0: "done", 2: "refused"}.get(status, "defect")  # type: ignore[return-value]
@@ -61,6 +67,8 @@ class Job:
     @property
     def _is_starting(self) -> bool:
         """Whether the process is so new that it may not be recorded yet."""
+        if any((self.folder / name).exists() for name in (PROCESS, COMMAND, EXIT)):
+            return False
         try:
             return time.time() - (self.folder / JOB).stat().st_mtime < START_SECONDS
         except OSError:
@@ -95,30 +103,37 @@ class Job:
         """The JSON document on stdout; None where there is none."""
         try:
             return json.loads((self.folder / STDOUT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:
         """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
         by_epoch: dict[int, dict[str, Any]] = {}
         try:
-            text = (self.folder / EVENTS).read_text(encoding="utf-8")
+            text = (self.folder / EVENTS).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return []
         for line in text.splitlines():
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # a line that is being written
-            if event.get("task") == task and event.get("event") == name and "epoch" in event:
-                by_epoch[int(event["epoch"])] = event
+            is_asked = isinstance(event, dict) and event.get("task") == task and event.get("event") == name
+            if is_asked and isinstance(event.get("epoch"), int):
+                by_epoch[event["epoch"]] = event
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def cancel(self) -> None:
         """Ask the command to save its work and end, as Ctrl-C does."""
-        recorded = _json(self.folder / PROCESS)
-        if _is_alive(recorded):
-            os.kill(int(recorded["pid"]), signal.SIGINT)
+        pid = self._running()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+
+    def _running(self) -> int | None:
+        """The process to signal: the one that runs the command, or the command alone where that one was killed."""
+        files = (self.folder / PROCESS, self.folder / COMMAND)
+        return next((pid for pid in map(_alive, map(_json, files)) if pid is not None), None)
 
 
 class Jobs:
@@ -129,10 +144,12 @@ class Jobs:
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments. Raises ParamsError where a training runs and this is another one."""
-        if kind in TRAININGS:
-            self.check_idle()
         self._forget_old()
-        return self._run(self._new(kind, title, arguments, values))
+        job = self._new(kind, title, arguments, values)
+        if kind not in TRAININGS:
+            return self._run(job)
+        with self._one_at_a_time():
+            return self._run(job)
 
     def start_in_folder(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments and a folder of its own for what it makes, `generated/<id>`."""
@@ -141,11 +158,17 @@ class Jobs:
         return self._run(replace(job, command=[*job.command, "--out", f"generated/{job.id}", "--json"]))
 
     def resume(self, job: Job) -> Job:
-        """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`."""
-        self.check_idle()
-        for name in (EXIT, PROCESS):
-            (job.folder / name).unlink(missing_ok=True)
-        return self._run(job)
+        """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`.
+
+        Its file may be a stranger's, with the folder: no command but a training by this Distill is run.
+        """
+        arguments = list(job.command)[len(_DISTILL) :]
+        if list(job.command)[1 : len(_DISTILL)] != _DISTILL[1:] or arguments[:1] not in (["train"], ["train-prior"]):
+            raise ParamsError(f"{job.title}: expected a training that this page started, found another command")
+        with self._one_at_a_time():
+            for name in (EXIT, PROCESS, COMMAND):
+                (job.folder / name).unlink(missing_ok=True)
+            return self._run(replace(job, command=[*_DISTILL, *arguments]))
 
     def all(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds, the newest first."""
@@ -159,13 +182,15 @@ class Jobs:
 
     def get(self, name: str) -> Job | None:
         """The job of this name; None where there is none."""
-        if not name or Path(name).name != name or name.startswith("."):
+        folder = self._folder / name
+        if not _ID.fullmatch(name) or folder.is_symlink():
             return None
-        values = _json(self._folder / name / JOB)
-        if "kind" not in values:
+        values = _json(folder / JOB)
+        if not all(isinstance(values.get(key), kind) for key, kind in _TYPES.items()):
             return None
-        parts = (values[key] for key in ("kind", "title", "command", "values", "started"))
-        return Job(self._folder / name, *parts)
+        if not all(isinstance(part, str) for part in values["command"]):
+            return None
+        return Job(folder, *(values[key] for key in _TYPES))
 
     def training(self) -> Job | None:
         """The training that runs."""
@@ -182,8 +207,19 @@ class Jobs:
     def _new(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         now = time.time()
         name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
-        command = [sys.executable, "-P", "-m", "distill", *arguments]
-        return Job(self._folder / name, kind, title, command, values, now)
+        return Job(self._folder / name, kind, title, [*_DISTILL, *arguments], values, now)
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Hold back other trainings, of this page and of others of the folder, while one is started."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _STARTING, (self._folder / LOCK).open("w") as lock:
+            if os.name != "nt":
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            self.check_idle()
+            yield
 
     def _run(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -216,26 +252,28 @@ class Jobs:
                 shutil.rmtree(job.folder, ignore_errors=True)
 
 
+_STARTING = threading.Lock()
 _CHILDREN: list[subprocess.Popen[bytes]] = []  # of this process, to be waited for
 
 
-def _is_alive(recorded: Mapping[str, Any]) -> bool:
-    """Whether the process that was recorded still runs; another one may have got its number."""
-    if "pid" not in recorded:
-        return False
+def _alive(recorded: Mapping[str, Any]) -> int | None:
+    """The process that was recorded, if it still runs; another one may have got its number."""
+    pid, created = recorded.get("pid"), recorded.get("created")
+    if not isinstance(pid, int) or not isinstance(created, int | float) or pid <= 0:
+        return None
     _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
     try:
-        process = psutil.Process(int(recorded["pid"]))
-        is_same = abs(process.create_time() - float(recorded["created"])) < 1
-        return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+        process = psutil.Process(pid)
+        is_same = abs(process.create_time() - created) < 1
+        return pid if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OverflowError):
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -13,7 +13,17 @@ from distill.ui import view
 from distill.ui.handlers import Desk, handled
 from distill.ui.workspace import MODEL_SUFFIX
 
-HEAD = ("model", "date", "recordings", "preset", "codewords used", "bits per second", "labels", "generates", "judges")
+HEAD = (
+    "model",
+    "date (UTC)",
+    "recordings",
+    "preset",
+    "codewords used",
+    "bits per second",
+    "labels",
+    "generates",
+    "judges",
+)
 VERIFY_SECONDS = 300
 
 
@@ -89,7 +99,7 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
     rename.click(rename_it, [model, name], shown, api_visibility="private")
     delete.click(ask, model, [question, asked], api_visibility="private")
     yes.click(delete_it, model, [question, *shown], api_visibility="private")
-    no.click(lambda: gr.update(visible=False), None, question, api_visibility="private")
+    no.click(lambda: gr.update(visible=False), None, question, queue=False, api_visibility="private")
     incoming.upload(import_it, incoming, [imported, *shown], api_visibility="private")
     tab.select(show, None, shown, show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")

@@ -17,7 +17,7 @@ CSS = """
 .chart .mark { stroke: currentColor; stroke-dasharray: 3 3; } .chart figcaption { font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; } .legend svg { width: 28px; display: inline; }
 .wide { overflow-x: auto; } .wide table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-.wide td, .wide th { padding: .25rem .6rem .25rem 0; text-align: left; overflow-wrap: anywhere; }
+.wide td, .wide th { padding: .25rem .6rem .25rem 0; text-align: left; min-width: 4.5rem; overflow-wrap: break-word; }
 .wide caption { text-align: left; font-weight: 600; }
 .note, .warning, .alarm { padding: .5rem .8rem; border-left: .3rem solid var(--d-1); margin: .4rem 0; white-space: pre-line; }
 .warning { border-color: var(--d-5); } .alarm { border: .15rem solid var(--d-2); border-left-width: .8rem; font-weight: 600; }
@@ -60,10 +60,10 @@ def build_page(workspace: Workspace, jobs: Jobs) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Train"):
                 train_tab.build(desk, timer, page)
-            with gr.Tab("Prior"):
-                prior_tab.build(desk, timer, page)
-            with gr.Tab("Generate"):
-                generate_tab.build(desk, timer, page)
+            with gr.Tab("Prior") as prior:
+                prior_tab.build(desk, timer, page, prior)
+            with gr.Tab("Generate") as generate:
+                generate_tab.build(desk, timer, page, generate)
             with gr.Tab("Library") as library:
                 library_tab.build(desk, page, library)
             with gr.Tab("Compare") as compare:

@@ -15,7 +15,7 @@ INTO, COPY = "into the model", "into a copy"
 FIELDS = ("model", "data", "architecture", "epochs", "hidden_size", "layers", "heads", "where", "copy")
 
 
-def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
+def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
@@ -44,6 +44,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
 
     form = [model, data, architecture, epochs, hidden_size, layers, heads, where, copy]
     shown = [alarm, state, charts, resume]
+    sizes = [epochs, hidden_size, layers, heads]
 
     @handled
     def show() -> list[Any]:
@@ -98,22 +99,31 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return [str(one) for one in (config.epochs, config.hidden_size, config.num_layers, config.num_heads)]
 
     @handled
-    def restored() -> list[Any]:
+    def restored(now: str | None) -> list[Any]:
         job, names = desk.jobs.newest("prior"), desk.names()
-        before = None if job is None else job.values.get("model")
+        before = now or (None if job is None else job.values.get("model"))
         chosen = before if before in names else next(iter(names), None)
-        return [gr.update(choices=names, value=chosen), gr.update(choices=[OWN, *desk.workspace.corpora()])]
+        folders = gr.update(choices=[OWN, *desk.workspace.corpora()])
+        return [gr.update(choices=names, value=chosen), folders, *fill(chosen)]
 
-    where.change(lambda value: gr.update(visible=value == COPY), where, copy, api_visibility="private")
-    model.change(fill, model, [epochs, hidden_size, layers, heads], api_visibility="private")
+    where.change(
+        lambda value: gr.update(visible=value == COPY),
+        where,
+        copy,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    model.change(fill, model, sizes, queue=False, show_progress="hidden", api_visibility="private")
     start.click(begin, form, [question, asked, *shown], api_name="train_prior")
     yes.click(replace_it, form, [question, *shown], api_visibility="private")
-    no.click(lambda: gr.update(visible=False), None, question, api_visibility="private")
+    no.click(lambda: gr.update(visible=False), None, question, queue=False, api_visibility="private")
     cancel.click(cancel_it, None, shown, api_visibility="private")
     stop.click(stop_it, None, shown, api_visibility="private")
     resume.click(go_on, None, shown, api_visibility="private")
     timer.tick(show, None, shown, show_progress="hidden", api_visibility="private")
-    page.load(restored, None, [model, data], show_progress="hidden", api_visibility="private")
+    tab.select(restored, model, [model, data, *sizes], show_progress="hidden", api_visibility="private")
+    page.load(restored, model, [model, data, *sizes], show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")
 
 
@@ -141,6 +151,6 @@ def _live(job: Job | None) -> list[str]:
         return ["", view.note("No prior was trained here yet. Choose a model and press Start."), ""]
     metrics, epochs = job.events("prior"), job.events("prior", "PriorEpochMetrics")
     alarm = ""
-    if epochs and epochs[-1]["is_memorizing"]:
-        alarm = view.note(str(epochs[-1]["memorization_message"]), "alarm")
+    if epochs and epochs[-1].get("is_memorizing"):
+        alarm = view.note(str(epochs[-1].get("memorization_message")), "alarm")
     return [alarm, view.progress(job, ""), view.prior_curves(metrics)]

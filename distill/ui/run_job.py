@@ -3,6 +3,7 @@
 It is a process of its own in a session of its own, so that the work goes on when the page is closed or killed.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -11,10 +12,13 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from distill.status import VARIABLE
 from distill.storage.files import write_json
 
-JOB, EXIT, STDOUT, STDERR = "job.json", "exit.json", "stdout.txt", "stderr.txt"
+JOB, COMMAND, EXIT = "job.json", "command.json", "exit.json"
+STDOUT, STDERR = "stdout.txt", "stderr.txt"
 NICE = 5  # the page and what else is played on this computer come first
 
 
@@ -25,6 +29,17 @@ def main() -> int:
     if hasattr(os, "nice"):
         os.nice(NICE)
     with (folder / STDOUT).open("ab") as out, (folder / STDERR).open("ab") as err:
+        caught: list[int] = []
+        command: subprocess.Popen[bytes] | None = None
+
+        def forward(number: int, _: FrameType | None) -> None:
+            if command is None:
+                caught.append(number)
+            else:
+                command.send_signal(number)
+
+        signal.signal(signal.SIGINT, forward)
+        signal.signal(signal.SIGTERM, forward)
         command = subprocess.Popen(
             job["command"],
             cwd=job["cwd"],
@@ -33,12 +48,10 @@ def main() -> int:
             stdout=out,
             stderr=err,
         )
-
-        def forward(number: int, _: FrameType | None) -> None:
+        for number in caught:  # before there was a command
             command.send_signal(number)
-
-        signal.signal(signal.SIGINT, forward)
-        signal.signal(signal.SIGTERM, forward)
+        with contextlib.suppress(psutil.Error, OSError):
+            write_json(folder / COMMAND, {"pid": command.pid, "created": psutil.Process(command.pid).create_time()})
         status = command.wait()
     write_json(folder / EXIT, {"status": status})
     return status

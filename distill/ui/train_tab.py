@@ -77,13 +77,16 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return [*_live(job), gr.update(visible=resumable)]
 
     @handled
-    def add(folder: str, uploads: list[str] | None) -> tuple[Any, str]:
+    def add(folder: str, uploads: list[str] | None) -> list[Any]:
         if not uploads:
-            return gr.skip(), ""
+            return [gr.skip(), "", gr.skip()]
         done = desk.workspace.add_recordings(folder, [Path(one) for one in uploads])
         text = view.note(f"{done.count} recordings added to {done.folder}")
         refused = "".join(view.note(sentence, "warning") for sentence in done.refused[:20])
-        return gr.update(choices=desk.workspace.corpora(), value=done.folder if done.count else None), text + refused
+        for one in uploads:  # the folder has them now, and the next ones are added to an empty list
+            Path(one).unlink(missing_ok=True)
+        chosen = gr.update(choices=desk.workspace.corpora(), value=done.folder if done.count else None)
+        return [chosen, text + refused, None]
 
     @handled
     def begin(*values: Any) -> list[Any]:
@@ -119,9 +122,16 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size]
 
     for uploads in (files, directory):
-        uploads.upload(add, [folder_name, uploads], [corpus, added], api_visibility="private")
+        uploads.upload(add, [folder_name, uploads], [corpus, added, uploads], api_visibility="private")
     for changed in (corpus, tier):
-        changed.change(lambda one, two: _codebook(desk, one, two), [corpus, tier], codebook, api_visibility="private")
+        changed.change(
+            lambda one, two: _codebook(desk, one, two),
+            [corpus, tier],
+            codebook,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     start.click(begin, form, shown, api_name="train").success(_new_name, None, name, api_visibility="private")
     cancel.click(cancel_it, None, shown, api_name="cancel")
     stop.click(stop_it, None, shown, api_name="stop")

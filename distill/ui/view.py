@@ -1,10 +1,11 @@
 """HTML of what the page shows: progress, tables, notes. All text from files is escaped."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from distill.training.events import LOW_UTILIZATION
 from distill.ui.charts import line_chart
@@ -61,7 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that a command wrote; {} where there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -75,10 +76,10 @@ def progress(job: Job | None, nothing: str) -> str:
     parts = [f'<p class="state {state}" role="status">{head}</p>']
     now = job.progress
     if state == "running":
-        total, done = int(now.get("total") or 0), int(now.get("done") or 0)
+        total, done = (now[key] if isinstance(now.get(key), int) else 0 for key in ("total", "done"))
         what = TASKS.get(str(now.get("label", "")), str(now.get("label", "")) or "starting")
         left = now.get("seconds_left")
-        time = f", about {duration(left)} left of this step" if isinstance(left, int | float) else ""
+        time = f", about {duration(left)} left of this step" if _is_finite(left) else ""
         if total:
             label = escape(f"{what}: {done} of {total}{time}")
             parts.append(f'<label class="progress">{label}<progress max="{total}" value="{done}"></progress></label>')
@@ -97,10 +98,11 @@ def ingest(report: Mapping[str, Any]) -> str:
     counts = report.get("counts")
     if not isinstance(counts, Mapping):
         return ""
+    seconds = report["seconds"] if _is_finite(report.get("seconds")) else 0.0
     line = (
         f"{counts.get('used', 0)} used, {counts.get('warned', 0)} used with a warning, {counts.get('rejected', 0)} "
         f"rejected, {counts.get('duplicates', 0)} exact copies left out, {counts.get('near_duplicates', 0)} near-duplicates; "
-        f"{report.get('seconds', 0):.1f} s of sound"
+        f"{seconds:.1f} s of sound"
     )
     rows = [
         (
@@ -109,11 +111,12 @@ def ingest(report: Mapping[str, Any]) -> str:
             str(one.get("reason", "")) if isinstance(one, Mapping) else "",
         )
         for kind in ("rejected", "warned")
-        for one in report.get(kind, [])[:100]
+        for one in _listed(report, kind)
     ]
     groups = [
-        ("near-duplicates", ", ".join(map(str, group["paths"])), "alike: they share a side of the split")
-        for group in report.get("groups", [])[:100]
+        ("near-duplicates", ", ".join(map(str, _listed(group, "paths"))), "alike: they share a side of the split")
+        for group in _listed(report, "groups")
+        if isinstance(group, Mapping)
     ]
     listed = table(("", "recording", "reason"), [*rows, *groups]) if rows or groups else ""
     return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
@@ -128,7 +131,7 @@ def health(metrics: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for level in levels:
         values = (last.get(f"codebook/{level}/{name}") for name in ("utilization", "perplexity", "dead_codes"))
-        used, perplexity, dead = (float(value or 0) for value in values)
+        used, perplexity, dead = (float(value) if _is_finite(value) else 0.0 for value in values)
         low = " ⚠" if used < LOW_UTILIZATION else ""
         rows.append((level.replace("level_", ""), f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
     caption = f"Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}"
@@ -153,7 +156,7 @@ def prior_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _best(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, str] | None:
-    scored = [one for one in metrics if isinstance(one.get("val_loss"), int | float)]
+    scored = [one for one in metrics if _is_finite(one.get("val_loss"))]
     if not scored:
         return None
     epoch = int(min(scored, key=lambda one: one["val_loss"])["epoch"]) + 1
@@ -162,6 +165,15 @@ def _best(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, str] | None:
 
 def _lines(metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
     return {
-        shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if isinstance(one.get(name), int | float)]
+        shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if _is_finite(one.get(name))]
         for name, shown in names.items()
     }
+
+
+def _listed(values: Mapping[str, Any], key: str, most: int = 100) -> list[Any]:
+    found = values.get(key)
+    return found[:most] if isinstance(found, list) else []
+
+
+def _is_finite(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and math.isfinite(value)

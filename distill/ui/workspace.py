@@ -1,9 +1,13 @@
 """The folder that the page works on: recordings, models, generated sounds. Names from outside are checked here."""
 
+import lzma
 import os
 import re
 import shutil
+import struct
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +24,8 @@ MOST_RATIO = 1000  # unpacked to packed size of a file in an archive
 DEPTH = 3  # folders below the working folder in which recordings are looked for
 MOST_FOLDERS = 200
 LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
+MOST_NAME = 200  # bytes of a name, of the 255 that file systems take
+MOST_PARTS = 8  # folders of a file in an archive
 _NAME = re.compile(r"[\w][\w .+#()&'-]{0,99}")
 
 
@@ -61,7 +67,8 @@ class Workspace:
     def model(self, name: str) -> Path:
         """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
         path = self.models / name
-        if Path(name).name != name or path.suffix != MODEL_SUFFIX or path.is_symlink() or not path.is_file():
+        is_plain = Path(name).name == name and path.suffix == MODEL_SUFFIX
+        if not is_plain or not os.path.isfile(path) or path.resolve() != path:  # noqa: PTH113 (it raises for no name)
             raise ParamsError(f"model {name!r}: expected one of the list, found none; choose one of the list")
         return path
 
@@ -80,13 +87,14 @@ class Workspace:
 
     def add_recordings(self, name: str, uploads: Sequence[Path]) -> Added:
         """Copy uploaded recordings, and those in uploaded archives, into `sounds/<name>`. Raises ParamsError."""
-        if not _NAME.fullmatch(name.strip()) or name.strip().endswith("."):
+        try:
+            target = self.sounds / _checked(name.strip())
+        except ParamsError as error:
             raise ParamsError(
                 f"folder {name!r}: expected up to 100 letters, digits, spaces and dashes, a letter or digit first; choose "
                 "another name"
-            )
-        target = self.sounds / name.strip()
-        if target.is_symlink() or self.sounds.is_symlink():
+            ) from error
+        if target.resolve() != target:
             raise ParamsError(f"folder {name!r}: expected a folder, found a link; choose another name")
         count = 0
         refused: list[str] = []
@@ -99,6 +107,10 @@ class Workspace:
                     count += 1
             except ParamsError as error:
                 refused.append(str(error))
+            except OSError as error:
+                refused.append(
+                    f"{upload.name[:100]}: expected a file that can be copied, found: {error.strerror or error}"
+                )
         return Added(target.relative_to(self.root).as_posix(), count, tuple(refused))
 
 
@@ -142,13 +154,13 @@ def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
     """Unpack the recordings of a zip archive; returns their number. Raises ParamsError for what is no safe archive."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
             if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
                 raise ParamsError(
                     f"{archive.name}: expected at most {MOST_FILES} files and {MOST_BYTES >> 30} GiB, found more; copy the "
                     "folder below this one instead"
                 )
-            count = 0
+            count, seen = 0, set[str]()
             for entry in entries:
                 path = PurePosixPath(entry.filename)
                 if path.name.startswith(".") or "__MACOSX" in path.parts:
@@ -158,6 +170,9 @@ def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
                     continue
                 try:
                     parts = [_checked(part) for part in path.parts]
+                    if len(parts) > MOST_PARTS or entry.filename in seen:
+                        raise ParamsError(f"{path.name}: expected files in few folders, each once, found others")
+                    seen.add(entry.filename)
                     if path.is_absolute() or (entry.external_attr >> 28) == 0xA:
                         raise ParamsError(
                             f"{path.name}: expected a file inside the archive, found a link or another place"
@@ -166,22 +181,38 @@ def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
                         raise ParamsError(
                             f"{path.name}: expected sound, found a file that unpacks to {MOST_RATIO} times its size"
                         )
+                    if not target.joinpath(*parts).parent.resolve().is_relative_to(target):
+                        raise ParamsError(f"{path.name}: expected a folder, found a link that leads elsewhere")
                     with opened.open(entry) as source:
                         _write(source, target.joinpath(*parts), entry.file_size)
                 except ParamsError as error:
                     refused.append(f"{archive.name}: {error}")
                     continue
+                except _DAMAGED as error:
+                    refused.append(f"{archive.name}: {path.name}: expected a file that can be unpacked, found: {error}")
+                    continue
                 count += 1
             return count
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+    except _DAMAGED as error:
         raise ParamsError(
             f"{archive.name}: expected a zip archive that can be read, found: {error}; pack it again"
         ) from error
 
 
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+)
+
+
 def _checked(name: str) -> str:
-    """A name of a file or folder from outside. Raises ParamsError."""
-    if not _NAME.fullmatch(name) or name.endswith((".", " ")):
+    """A name of a file or folder from outside; accents as one character, where macOS has two. Raises ParamsError."""
+    name = unicodedata.normalize("NFC", name)
+    if not _NAME.fullmatch(name) or name.endswith((".", " ")) or len(name.encode()) > MOST_NAME:
         raise ParamsError(
             f"{name[:100]!r}: expected a name of letters, digits, spaces, dots and dashes, found another; rename it"
         )

@@ -33,6 +33,7 @@ LAYERS = (
     ("distill/model_file/",),
     ("distill/pretraining/",),
     ("distill/pipeline/",),
+    ("distill/requests.py",),
     ("distill/api.py",),
     ("distill/ui/",),
     ("distill/cli/", "distill/__main__.py"),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import zipfile
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,26 @@ from ui.conftest import PATIENCE, Served
 
 from distill.ui.jobs import Job, Jobs
 
+Open = Callable[..., Any]
 
-def opened(browser: Any, served: Served, tab: str, width: int = 1280, scheme: str = "light") -> Any:
-    """The page with a tab chosen."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.set_default_timeout(PATIENCE)
-    page.goto(served.address)
-    choose_tab(page, tab)
-    return page
+
+@pytest.fixture
+def opened(browser: Any, served: Served) -> Iterator[Open]:
+    """Open the page with a tab chosen; it is closed when the test ends."""
+    context: Any = None
+
+    def open_page(tab: str, width: int = 1280, scheme: str = "light") -> Any:
+        nonlocal context
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(served.address)
+        choose_tab(page, tab)
+        return page
+
+    yield open_page
+    if context is not None:
+        context.close()
 
 
 def choose_tab(page: Any, tab: str) -> None:
@@ -64,8 +77,8 @@ def start_training(page: Any, name: str, epochs: str) -> None:
     page.locator("#train-start").click()
 
 
-def test_a_training_outlives_reload_and_the_page_itself(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Train")
+def test_a_training_outlives_reload_and_the_page_itself(opened: Open, served: Served) -> None:
+    page = opened("Train")
     start_training(page, "first", "2")
     waits(page, "#train-state", "training the codec")
     page.reload()
@@ -88,8 +101,8 @@ def test_a_training_outlives_reload_and_the_page_itself(browser: Any, served: Se
     assert page.request.get(served.origin + source).body()[:4] == b"RIFF"
 
 
-def test_cancel_keeps_the_work_and_stop_uses_the_best(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Train")
+def test_cancel_keeps_the_work_and_stop_uses_the_best(opened: Open, served: Served) -> None:
+    page = opened("Train")
     start_training(page, "second", "5000")
     waits(page, "#train-state", "epoch")
     page.locator("#train-cancel").click()
@@ -108,8 +121,8 @@ def test_cancel_keeps_the_work_and_stop_uses_the_best(browser: Any, served: Serv
     assert (served.folder / "models" / "second.distill").is_file()
 
 
-def test_equal_seeds_make_equal_sounds(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Generate")
+def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
+    page = opened("Generate")
     made = []
     for number in range(2):
         page.locator("#generate-seed textarea, #generate-seed input").first.fill("7")
@@ -134,8 +147,8 @@ def test_equal_seeds_make_equal_sounds(browser: Any, served: Served) -> None:
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 8")
 
 
-def test_a_kit_is_downloaded_and_unpacked(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Generate")
+def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
+    page = opened("Generate")
     page.get_by_role("button", name="Variations and kits").click()
     page.locator("#kit-start").click()
     waits(page, "#generate-state", "a kit of ")
@@ -151,8 +164,8 @@ def test_a_kit_is_downloaded_and_unpacked(browser: Any, served: Served) -> None:
     assert {"kit.dspreset", "kit.png", "kit.txt"} <= set(names)
 
 
-def test_a_text_named_wav_is_named_with_the_reason(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Train")
+def test_a_text_named_wav_is_named_with_the_reason(opened: Open) -> None:
+    page = opened("Train")
     page.get_by_role("button", name="Add recordings").click()
     page.get_by_label("Folder to add them to").fill("odd")
     text = {"name": "song.wav", "mimeType": "audio/wav", "buffer": b"this is no sound"}
@@ -168,8 +181,8 @@ def test_a_text_named_wav_is_named_with_the_reason(browser: Any, served: Served)
     assert "Traceback" not in page.content()
 
 
-def test_a_forged_model_is_refused(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Library")
+def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:
+    page = opened("Library")
     whole = (served.folder / "models" / "first.distill").read_bytes()
     forged = whole[:-4] + b"\x00\x01\x02\x03"
     file = {"name": "gift.distill", "mimeType": "application/octet-stream", "buffer": forged}
@@ -188,8 +201,8 @@ def test_a_forged_model_is_refused(browser: Any, served: Served) -> None:
     assert not (served.folder / "models" / "gift.distill").exists()
 
 
-def test_a_prior_is_replaced_after_a_question(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Prior")
+def test_a_prior_is_replaced_after_a_question(opened: Open) -> None:
+    page = opened("Prior")
     choose(page, "#prior-model", "first.distill")
     page.wait_for_function("document.querySelectorAll('[role=tabpanel]')[1].innerText.length > 0")
     page.locator("#prior-start").click()
@@ -202,8 +215,8 @@ def test_a_prior_is_replaced_after_a_question(browser: Any, served: Served) -> N
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_runs_out_of_the_window(browser: Any, served: Served, width: int, scheme: str) -> None:
-    page = opened(browser, served, "Train", width, scheme)
+def test_nothing_runs_out_of_the_window(opened: Open, served: Served, width: int, scheme: str) -> None:
+    page = opened("Train", width, scheme)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for tab in ("Train", "Prior", "Generate", "Library", "Compare"):
@@ -213,8 +226,8 @@ def test_nothing_runs_out_of_the_window(browser: Any, served: Served, width: int
     assert not [url for url in asked if not url.startswith((served.origin, "data:", "blob:"))]
 
 
-def test_the_keyboard_alone_starts_work(browser: Any, served: Served) -> None:
-    page = opened(browser, served, "Generate")
+def test_the_keyboard_alone_starts_work(opened: Open) -> None:
+    page = opened("Generate")
     page.locator("#generate-start").focus()
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement !== document.querySelector('#generate-start')")

@@ -7,10 +7,11 @@ import pytest
 from unit.tiny import write_model, write_prior_model, write_tone
 
 import distill
-from distill.api import Model, new_enough
+from distill.api import Model
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
+from distill.requests import new_enough
 
 
 @pytest.fixture(scope="module")

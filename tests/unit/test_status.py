@@ -1,0 +1,98 @@
+"""The files in which a command says how far it is."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from distill.status import EVENTS, SAID, STATUS, VARIABLE, Status, status_from_environment
+
+
+@dataclass(frozen=True)
+class Step:
+    epoch: int
+    loss: float
+
+
+def test_progress_is_the_task_at_work(tmp_path: Path) -> None:
+    status = Status(tmp_path, "codec")
+    status.progress(0, 4, "loss 3")
+    first = json.loads((tmp_path / STATUS).read_text())
+    assert first == {"label": "codec", "done": 0, "total": 4, "text": "loss 3", "seconds_left": None}
+    status.progress(1, 4, "too soon to be written")
+    assert json.loads((tmp_path / STATUS).read_text()) == first
+    status.progress(4, 4, "end")
+    last = json.loads((tmp_path / STATUS).read_text())
+    assert (last["done"], last["text"], last["seconds_left"]) == (4, "end", 0.0)
+    assert [path.name for path in tmp_path.iterdir()] == [STATUS]
+
+
+def test_lines_and_events_are_appended(tmp_path: Path) -> None:
+    status = Status(tmp_path, "prior")
+    status.say("one")
+    status.say("warning: Größe")
+    status.event(Step(1, 2.5))
+    status.metrics({"val_loss": math.nan, "epoch": 9.0}, 3)
+    assert (tmp_path / SAID).read_text(encoding="utf-8").splitlines() == ["one", "warning: Größe"]
+    first, second = map(json.loads, (tmp_path / EVENTS).read_text().splitlines())
+    assert first == {"event": "Step", "task": "prior", "epoch": 1, "loss": 2.5}
+    assert (second["event"], second["epoch"]) == ("metrics", 3)
+
+
+def test_a_name_that_is_no_text_is_said_nevertheless(tmp_path: Path) -> None:
+    Status(tmp_path).say("rejected \udcff.wav")
+    assert (tmp_path / SAID).read_text() == "rejected \\udcff.wav\n"
+
+
+def test_what_is_watched_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews" / "a.wav").write_bytes(b"1")
+    (tmp_path / "status").mkdir()
+    status = Status(tmp_path / "status")
+    for _ in range(2):
+        status.keep(tmp_path / "previews", "previews")
+        status.keep(tmp_path / "previews" / "a.wav", "one.wav")
+        status.keep(tmp_path / "none", "none")
+    kept = {path.relative_to(tmp_path / "status").as_posix() for path in (tmp_path / "status").rglob("*")}
+    assert kept == {"previews", "previews/a.wav", "one.wav"}
+
+
+def _write_all(status: Status, place: Path) -> None:
+    status.progress(1, 1, "x")
+    status.say("x")
+    status.event(Step(0, 1.0))
+    status.metrics({}, 0)
+    status.keep(place, "kept")
+
+
+def test_what_cannot_be_written_fails_no_command(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "none", tmp_path / "file"):
+        _write_all(Status(place), tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_fails_no_command(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1")
+    for name in (SAID, EVENTS, "kept"):
+        (tmp_path / name).symlink_to("/dev/full")
+    _write_all(Status(tmp_path), tmp_path / "file")
+    assert json.loads((tmp_path / STATUS).read_text())["done"] == 1
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    _write_all(status_from_environment("codec"), tmp_path)
+    monkeypatch.setenv(VARIABLE, "")
+    _write_all(status_from_environment("codec"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    status_from_environment("codec").progress(1, 1, "")
+    assert json.loads((tmp_path / STATUS).read_text())["label"] == "codec"
