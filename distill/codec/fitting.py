@@ -3,6 +3,8 @@
 Shapes as in `distill.codec.search`.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -61,15 +63,31 @@ def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Ten
     fitted = torch.empty_like(codewords)
     for component in range(width):
         weights = kernel[:, component].tolist()
-        gram = torch.zeros_like(cooccurrences[0])
-        for (i, j), counts in zip(pairs, cooccurrences, strict=True):
-            gram.add_(counts, alpha=weights[i] * weights[j])
-        weighted = [weight * part[:, component] for weight, part in zip(weights, totals, strict=True)]
-        residual = torch.stack(weighted).sum(dim=0) - gram @ codewords[:, component]
-        gram.diagonal().add_(FIT_WEIGHT)
-        step = torch.cholesky_solve(residual[:, None], torch.linalg.cholesky(gram))
-        fitted[:, component] = codewords[:, component] + step[:, 0]
+        own = codewords[:, component]
+        step, failed = _step(dict(zip(pairs, cooccurrences, strict=True)), totals, weights, own, component)
+        if failed:  # where nearly all is silence, weights are large, and fp32 has no digits left for the ridge
+            counts = {pair: part.double() for pair, part in zip(pairs, cooccurrences, strict=True)}
+            step, failed = _step(counts, [part.double() for part in totals], weights, own.double(), component)
+        fitted[:, component] = own if failed else own + step.to(own.dtype)
     return fitted.reshape(codebooks.shape)
+
+
+def _step(
+    cooccurrences: Mapping[tuple[int, int], Tensor],
+    totals: Sequence[Tensor],
+    weights: Sequence[float],
+    codewords: Tensor,
+    component: int,
+) -> tuple[Tensor, bool]:
+    """What least squares add to one component of all codewords `[n]`, and whether they had no solution."""
+    gram = codewords.new_zeros(len(codewords), len(codewords))
+    for (i, j), counts in cooccurrences.items():
+        gram.add_(counts, alpha=weights[i] * weights[j])
+    weighted = [weight * part[:, component] for weight, part in zip(weights, totals, strict=True)]
+    residual = torch.stack(weighted).sum(dim=0) - gram @ codewords
+    gram.diagonal().add_(FIT_WEIGHT)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    return torch.cholesky_solve(residual[:, None], factor)[:, 0], bool(failed)
 
 
 def _totals(indices: Tensor, rows: Tensor, count: int) -> Tensor:

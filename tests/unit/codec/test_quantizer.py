@@ -174,6 +174,27 @@ def test_codebooks_fitted_together_are_the_regularised_least_squares_solution() 
         torch.testing.assert_close(fitted[..., component].flatten(), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_codebooks_are_fitted_where_almost_all_is_silence() -> None:
+    """Thousands of equal frames and large weights: the ridge is lost in fp32."""
+    rows, turns = join_sequences(torch.zeros(1, 4000, 1))
+    rows[1000] = 1.0
+    codes = torch.zeros(len(rows), 2, dtype=torch.int64)
+    codes[1000] = 1
+    kernel = torch.full((KERNEL_FRAMES, 1), 300.0)
+    codebooks = torch.tensor([[[0.0], [1e-3]], [[0.0], [1e-3]]])
+    fitted = fitted_codebooks(codebooks, codes, rows, turns >= 0, kernel)
+    assert fitted.isfinite().all()
+    design = torch.zeros(len(rows), 4, dtype=torch.float64)
+    for word in range(4):
+        hits = ((codes[:, word // 2] == word % 2) & (turns >= 0)).double()[:, None]
+        design[:, word] = overlap(hits, kernel.double())[:, 0] * (turns >= 0)
+    gram = design.T @ design
+    assert torch.linalg.cholesky_ex(gram.float() + FIT_WEIGHT * torch.eye(4))[1] > 0  # no solution in fp32
+    start = codebooks.flatten().double()
+    step = torch.linalg.solve(gram + FIT_WEIGHT * torch.eye(4), design.T @ (rows[:, 0].double() - design @ start))
+    torch.testing.assert_close(fitted.flatten().double(), start + step, rtol=1e-3, atol=1e-5)
+
+
 def test_too_many_codewords_to_fit_together_stay_as_they_are() -> None:
     codebooks = torch.randn(1, MAX_FITTED_CODEWORDS + 1, 2, generator=torch.Generator().manual_seed(0))
     rows, turns = join_sequences(torch.randn(1, 9, 2))
