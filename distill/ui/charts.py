@@ -36,10 +36,11 @@ def line_chart(title: str, lines: Mapping[str, Points], x_label: str, mark: tupl
     def at_y(y: float) -> float:
         return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
+    digits = 3 + max(0, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))))  # neighbouring ticks differ
     parts = []
     for y in (low + (high - low) * number / TICKS for number in range(TICKS + 1)):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{y:.3g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" text-anchor="end">{y:.{digits}g}</text>')
     for whole in sorted({round(first + (last - first) * number / TICKS) for number in range(TICKS + 1)}):
         if first <= whole <= last:
             parts.append(

@@ -20,7 +20,7 @@ CSS = """
 .wide td, .wide th { padding: .25rem .6rem .25rem 0; text-align: left; min-width: 4.5rem; overflow-wrap: break-word; }
 .wide caption { text-align: left; font-weight: 600; }
 .note, .warning, .alarm { padding: .5rem .8rem; border-left: .3rem solid var(--d-1); margin: .4rem 0; white-space: pre-line; }
-.warning { border-color: var(--d-5); } .alarm { border: .15rem solid var(--d-2); border-left-width: .8rem; font-weight: 600; }
+.warning { border-color: var(--d-5); } .alarm { outline: .15rem solid var(--d-2); border-left: .8rem solid var(--d-2); font-weight: 600; }
 pre.wide { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; } .small { font-size: .85rem; opacity: .85; } .progress progress { width: 100%; height: 1rem; }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
 .card { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: .5rem; padding: .8rem; }
