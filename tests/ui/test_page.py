@@ -248,7 +248,7 @@ def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
     token = (served.folder / ".distill" / "ui" / "token").read_text()
     cookie = f"distill_{served.origin.rpartition(':')[2]}={token}"
     assert served.get("/", cookie)[0] == 200
-    job = Jobs(served.folder).all("train")[0].id
+    job = Jobs(served.folder).start("verify", "help", ["demo", "--help"], {}).id
     outside = served.folder.parent / "outside.wav"
     outside.write_bytes(b"RIFF")
     for path in (
