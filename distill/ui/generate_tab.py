@@ -66,18 +66,14 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     @handled
     def show(name: str | None) -> list[Any]:
         job = desk.jobs.get(name) if name else None
-        cards = _cards(desk, job)
-        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), cards]
+        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), _cards(desk, job)]
 
     @handled
     def newest() -> list[Any]:
         job = desk.jobs.newest(*KINDS)
         name = None if job is None else job.id
-        return [
-            gr.update(choices=_made(desk), value=name),
-            view.progress(job, "Nothing was made yet."),
-            _cards(desk, job),
-        ]
+        _, state, cards = show(name)
+        return [gr.update(choices=_made(desk), value=name), state, cards]
 
     @handled
     def tick(name: str | None, now: str) -> list[Any]:
