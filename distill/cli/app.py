@@ -6,9 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from distill.params import Guidance
-
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
+
+
+@app.callback()
+def distill() -> None:
+    """Learn a generative model of your own sounds, and make new ones from it."""
 
 
 def limits(bounds: Any) -> dict[str, Any]:
@@ -20,27 +26,6 @@ def limits(bounds: Any) -> dict[str, Any]:
             if value is not None:
                 found[key] = value - 1 if name == "lt" and isinstance(value, int) else value
     return found
-
-
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
-GuidanceScale = Annotated[
-    float | None,
-    typer.Option(
-        "--guidance",
-        help="with --label: scale of classifier-free guidance; 1 is none, above 1 follows the label more strongly",
-        show_default="2",
-        **limits(Guidance),
-    ),
-]
-Pictures = Annotated[
-    bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
-
-
-@app.callback()
-def distill() -> None:
-    """Learn a generative model of your own sounds, and make new ones from it."""
 
 
 def print_json(value: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from distill.audio.write import AudioFormat
-from distill.cli.app import GuidanceScale, Json, ModelPath, Pictures, app, limits, print_json
-from distill.params import SamplingSeed, Seconds, Sounds, Temperature, TopK, TopP
+from distill.cli.app import Json, ModelPath, app, limits, print_json
+from distill.params import Guidance, SamplingSeed, Seconds, Sounds, Temperature, TopK, TopP
 
 
 @app.command()
@@ -32,7 +32,14 @@ def generate(
         Path | None, typer.Option(metavar="AUDIO", help="a recording to continue; --seconds leaves it out")
     ] = None,
     label: Annotated[str | None, typer.Option(help="label of the sounds, for models trained with labels")] = None,
-    guidance: GuidanceScale = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="with --label: scale of classifier-free guidance; 1 is none, above 1 follows the label more strongly",
+            show_default="2",
+            **limits(Guidance),
+        ),
+    ] = None,
     min_novelty: Annotated[
         str | None,
         typer.Option(
@@ -43,7 +50,9 @@ def generate(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
-    pictures: Pictures = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings."""

@@ -33,7 +33,13 @@ def set_lines(made: Generated) -> list[str]:
 def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
     """Sounds and set report for `--json`."""
     rows = [
-        _row(path, seconds, novelty) for path, seconds, novelty in zip(paths, made.seconds, made.novelty, strict=True)
+        {
+            "file": str(path),
+            "seconds": seconds,
+            "novelty": None if novelty is None else novelty.json(),
+            "explanation": None if novelty is None else explain(novelty),
+        }
+        for path, seconds, novelty in zip(paths, made.seconds, made.novelty, strict=True)
     ]
     return {
         "seed": made.seed,
@@ -70,7 +76,13 @@ def varied_lines(made: Varied) -> list[str]:
 def varied_json(made: Varied, paths: Sequence[Path]) -> dict[str, Any]:
     """Takes for `--json`."""
     rows = [
-        {**_row(path, seconds, novelty), "similarity": asdict(similarity)}
+        {
+            "file": str(path),
+            "seconds": seconds,
+            "similarity": asdict(similarity),
+            "novelty": None if novelty is None else novelty.json(),
+            "explanation": None if novelty is None else explain(novelty),
+        }
         for path, seconds, similarity, novelty in zip(paths, made.seconds, made.similarity, made.novelty, strict=True)
     ]
     return {
@@ -81,10 +93,3 @@ def varied_json(made: Varied, paths: Sequence[Path]) -> dict[str, Any]:
         "redrawn": made.redrawn,
         "equal": made.equal,
     }
-
-
-def _row(path: Path, seconds: float, novelty: Novelty | None) -> dict[str, Any]:
-    judged: dict[str, Any] = {"novelty": None, "explanation": None}
-    if novelty is not None:
-        judged = {"novelty": novelty.json(), "explanation": explain(novelty)}
-    return {"file": str(path), "seconds": seconds, **judged}

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from distill.audio.write import AudioFormat
-from distill.cli.app import GuidanceScale, Json, ModelPath, Pictures, app, limits, print_json
-from distill.params import SamplingSeed, Sounds, Strength, Temperature
+from distill.cli.app import Json, ModelPath, app, limits, print_json
+from distill.params import Guidance, SamplingSeed, Sounds, Strength, Temperature
 
 
 @app.command()
@@ -28,10 +28,19 @@ def vary(
         float, typer.Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
     ] = 1.0,
     label: Annotated[str | None, typer.Option(help="label of the takes, for models trained with labels")] = None,
-    guidance: GuidanceScale = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="with --label: scale of classifier-free guidance; 1 is none, above 1 follows the label more strongly",
+            show_default="2",
+            **limits(Guidance),
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the takes go")] = Path("varied"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
-    pictures: Pictures = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""

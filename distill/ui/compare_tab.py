@@ -6,13 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from distill.training.tracking import ENVIRONMENT, EXPERIMENT, tracking_uri
 from distill.ui import view
 from distill.ui.charts import line_chart
 from distill.ui.handlers import Desk, handled
@@ -61,18 +59,25 @@ def build(desk: Desk, tab: gr.Tab) -> None:
     tab.select(show, None, [runs, compared], api_visibility="private")
 
 
+def store(desk: Desk) -> str:
+    """URI of MLflow's store for the folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{desk.workspace.root / 'mlflow.db'}"
+
+
 def _runs(desk: Desk) -> list[Any]:
-    uri = tracking_uri(desk.workspace.root)
+    uri = store(desk)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return []
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name("distill")
     return [] if experiment is None else list(client.search_runs([experiment.experiment_id], max_results=MOST_RUNS))
 
 
 def _name(run: Any) -> str:
+    import time
+
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.start_time / 1000))
     return f"{run.info.run_name}, {began}, {run.info.status.lower()}"
 
@@ -82,7 +87,7 @@ def _compared(desk: Desk, runs: list[Any]) -> str:
         return view.note("Choose two trainings or more.")
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=tracking_uri(desk.workspace.root))
+    client = MlflowClient(tracking_uri=store(desk))
     names = [_name(run) for run in runs]
     keys = sorted({key for run in runs for key in run.data.params})
     settings = [(key, *(run.data.params.get(key, "–") for run in runs)) for key in keys]
@@ -114,7 +119,7 @@ def _start_mlflow(desk: Desk) -> tuple[subprocess.Popen[bytes], int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(desk.workspace.root)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store(desk)]
     command += [
         "--default-artifact-root",
         str(desk.workspace.root / "mlruns"),
@@ -123,7 +128,7 @@ def _start_mlflow(desk: Desk) -> tuple[subprocess.Popen[bytes], int]:
         "--port",
         str(port),
     ]
-    environment = {**os.environ, **ENVIRONMENT}
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
     atexit.register(_end, server)

@@ -66,14 +66,18 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     @handled
     def show(name: str | None) -> list[Any]:
         job = desk.jobs.get(name) if name else None
-        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), _cards(desk, job)]
+        cards = _cards(desk, job)
+        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), cards]
 
     @handled
     def newest() -> list[Any]:
         job = desk.jobs.newest(*KINDS)
         name = None if job is None else job.id
-        _, state, cards = show(name)
-        return [gr.update(choices=_made(desk), value=name), state, cards]
+        return [
+            gr.update(choices=_made(desk), value=name),
+            view.progress(job, "Nothing was made yet."),
+            _cards(desk, job),
+        ]
 
     @handled
     def tick(name: str | None, now: str) -> list[Any]:

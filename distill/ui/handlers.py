@@ -3,6 +3,7 @@
 import functools
 import json
 import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from distill.errors import DistillError, environment_error
-from distill.ui.jobs import DISTILL, Job, Jobs
+from distill.ui.jobs import Jobs
 from distill.ui.workspace import Workspace
 
 P = ParamSpec("P")
@@ -53,7 +54,7 @@ class Desk:
     def _listed(self) -> list[dict[str, Any]]:
         if not self.workspace.models.is_dir():
             return []
-        command = [*DISTILL, "list", str(self.workspace.models), "--json"]
+        command = [sys.executable, "-P", "-m", "distill", "list", str(self.workspace.models), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         try:
             listed: list[dict[str, Any]] = json.loads(done.stdout)["models"]
@@ -84,13 +85,6 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
             ) from error
 
     return run
-
-
-def at_work(job: Job | None) -> Job:
-    """A job that runs. Raises an error of the page for any other."""
-    if job is None or job.state != "running":
-        raise gr.Error("expected a training at work, found none", print_exception=False)
-    return job
 
 
 def optional(label: str, otherwise: str, elem_id: str | None = None) -> gr.Textbox:

@@ -22,7 +22,6 @@ import psutil
 from distill.errors import ParamsError
 from distill.status import EVENTS, SAID, STATUS
 from distill.storage.files import write_json
-from distill.training.tracking import tracking_uri
 from distill.ui.run_job import COMMAND, EXIT, JOB, STDERR, STDOUT
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
@@ -32,7 +31,7 @@ START_SECONDS = 10.0
 MOST_KEPT = 200  # folders of ended jobs
 TAIL = 64 << 10  # bytes read of the end of a text
 LOCK = "lock"
-DISTILL = [sys.executable, "-P", "-m", "distill"]  # -P: no module of the working folder is imported
+_DISTILL = [sys.executable, "-P", "-m", "distill"]
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,7}")
 _TYPES = {"kind": str, "title": str, "command": list, "values": dict, "started": int | float}  # of a job's file
 
@@ -163,13 +162,13 @@ class Jobs:
 
         Its file may be a stranger's, with the folder: no command but a training by this Distill is run.
         """
-        arguments = list(job.command)[len(DISTILL) :]
-        if list(job.command)[1 : len(DISTILL)] != DISTILL[1:] or arguments[:1] not in (["train"], ["train-prior"]):
+        arguments = list(job.command)[len(_DISTILL) :]
+        if list(job.command)[1 : len(_DISTILL)] != _DISTILL[1:] or arguments[:1] not in (["train"], ["train-prior"]):
             raise ParamsError(f"{job.title}: expected a training that this page started, found another command")
         with self._one_at_a_time():
             for name in (EXIT, PROCESS, COMMAND):
                 (job.folder / name).unlink(missing_ok=True)
-            return self._run(replace(job, command=[*DISTILL, *arguments]))
+            return self._run(replace(job, command=[*_DISTILL, *arguments]))
 
     def all(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds, the newest first."""
@@ -208,7 +207,7 @@ class Jobs:
     def _new(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         now = time.time()
         name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
-        return Job(self._folder / name, kind, title, [*DISTILL, *arguments], values, now)
+        return Job(self._folder / name, kind, title, [*_DISTILL, *arguments], values, now)
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -225,8 +224,9 @@ class Jobs:
     def _run(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
         recorded = {"kind": job.kind, "title": job.title, "command": list(job.command), "values": dict(job.values)}
+        store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}"
         named = {"DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or "")}
-        environment = {"MLFLOW_TRACKING_URI": tracking_uri(self._cwd), **named}
+        environment = {"MLFLOW_TRACKING_URI": store, **named}
         run = {"started": job.started, "cwd": str(self._cwd), "environment": environment}
         write_json(job.folder / JOB, {**recorded, **run})
         package = str(Path(__file__).parents[2])

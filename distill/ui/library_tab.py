@@ -1,6 +1,7 @@
 """The tab Library: the models of the folder."""
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from distill.errors import ParamsError
 from distill.storage.files import write_bytes
 from distill.ui import view
 from distill.ui.handlers import Desk, handled
-from distill.ui.jobs import DISTILL
 from distill.ui.workspace import MODEL_SUFFIX
 
 HEAD = (
@@ -118,7 +118,7 @@ def _import(desk: Desk, upload: Path) -> Path:
 
 def _asked(command: str, upload: Path, *rest: str) -> str:
     """What a command says of an uploaded model. Raises ParamsError with its sentence where it refuses the file."""
-    arguments = [*DISTILL, command, str(upload), *rest]
+    arguments = [sys.executable, "-P", "-m", "distill", command, str(upload), *rest]
     try:
         done = subprocess.run(
             arguments, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=VERIFY_SECONDS

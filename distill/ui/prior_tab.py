@@ -6,7 +6,7 @@ import gradio as gr
 
 from distill.params import get_adaptive_prior_config
 from distill.ui import view
-from distill.ui.handlers import Desk, at_work, flags, handled, optional, relative
+from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 from distill.ui.train_tab import stop_and_use_best
 
@@ -78,7 +78,10 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
 
     @handled
     def stop_it() -> list[Any]:
-        stop_and_use_best(desk, at_work(desk.jobs.training()))
+        running = desk.jobs.training()
+        if running is None:
+            raise gr.Error("expected a training at work, found none", print_exception=False)
+        stop_and_use_best(desk, running)
         return show()
 
     @handled

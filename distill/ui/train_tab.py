@@ -9,7 +9,7 @@ import gradio as gr
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.params import default_tiers
 from distill.ui import view
-from distill.ui.handlers import Desk, at_work, flags, handled, optional, relative
+from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 
 RATES = ["24000", "32000", "44100", "48000"]
@@ -96,12 +96,12 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
 
     @handled
     def cancel_it() -> list[Any]:
-        at_work(desk.jobs.newest("train")).cancel()
+        _ask(desk.jobs.newest("train")).cancel()
         return show()
 
     @handled
     def stop_it() -> list[Any]:
-        stop_and_use_best(desk, at_work(desk.jobs.newest("train")))
+        stop_and_use_best(desk, _ask(desk.jobs.newest("train")))
         return show()
 
     @handled
@@ -186,6 +186,12 @@ def _previews(job: Job) -> str:
 
 
 _MOMENTS = {"original": "original", "best": "reconstruction"}
+
+
+def _ask(job: Job | None) -> Job:
+    if job is None or job.state != "running":
+        raise gr.Error("expected a training at work, found none", print_exception=False)
+    return job
 
 
 def _new_name() -> str:
