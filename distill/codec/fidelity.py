@@ -1,0 +1,118 @@
+"""Fidelity of decoded sounds: how loud, how hard and how sharp they are beside their originals.
+
+A mel distance hardly hears these (docs/benchmarks.md): it compares logarithms, band by band, and takes a sound that is
+3 dB too soft, or an attack that is smeared, for a good copy. Sounds are float arrays `[N]`, decibels are decoded minus
+original.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
+ATTACK_LOW, ATTACK_HIGH = 0.1, 0.9  # of the envelope's peak
+PRE_ATTACK_SECONDS = 0.05
+TREBLE_HZ = 6000.0
+FLOOR = 1e-8  # of a sound's energy: -80 dB; what is weaker counts as this
+
+Samples = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Measures of one decoded sound. Where a sound has nothing to measure (silence, no attack), a value is NaN."""
+
+    level_db: float  # energy
+    peak_db: float  # largest absolute sample
+    envelope: float  # correlation of the envelopes
+    attack_ms: float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
+    pre_attack_db: float  # energy in the 50 ms before the original's attack, as a share of the sound's
+    treble_db: float  # energy above 6 kHz
+
+    @classmethod
+    def measure(cls, original: Samples, decoded: Samples, sample_rate: int) -> Self:
+        """Compare `decoded` `[N]` with `original` `[N]`."""
+        before, after = np.asarray(original, np.float64), np.asarray(decoded, np.float64)
+        if not before.any():
+            return cls(*[float("nan")] * len(fields(cls)))
+        envelopes = envelope(before, sample_rate), envelope(after, sample_rate)
+        energy = float(np.square(before).sum())
+        return cls(
+            level_db=_decibels(np.square(after).sum(), energy, FLOOR * energy),
+            peak_db=2 * _decibels(np.abs(after).max(), np.abs(before).max(), FLOOR),
+            envelope=_correlation(*envelopes),
+            attack_ms=attack_ms(envelopes[1]) - attack_ms(envelopes[0]),
+            pre_attack_db=_pre_attack_db(before, after, envelopes[0], sample_rate),
+            treble_db=_decibels(_treble(after, sample_rate), _treble(before, sample_rate), FLOOR * energy),
+        )
+
+
+def envelope(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
+    """Root mean squares of windows of 2 ms, every half a millisecond, of a sound `[N]`."""
+    window, hop = (max(1, round(seconds * sample_rate)) for seconds in (ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS))
+    sums = np.concatenate([[0.0], np.cumsum(np.square(np.pad(sound, window // 2)))])
+    starts = np.arange(0, len(sums) - window, hop)
+    return np.asarray(np.sqrt(np.maximum(0.0, sums[starts + window] - sums[starts]) / window))
+
+
+def attack_ms(shape: NDArray[np.float64]) -> float:
+    """Milliseconds that an envelope takes from a tenth to nine tenths of its peak, as it first gets there."""
+    peak = shape.max()
+    if peak <= 0:
+        return float("nan")
+    end = int(np.argmax(shape >= ATTACK_HIGH * peak))
+    below = np.flatnonzero(shape[: end + 1] < ATTACK_LOW * peak)  # the last time that it was soft
+    start = int(below[-1]) + 1 if len(below) else 0
+    return (end - start) * ENVELOPE_HOP_SECONDS * 1000
+
+
+def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
+    """Median, 10th and 90th percentile of each measure over sounds, and the mean absolute level error.
+
+    Names are those of `Fidelity` with `/median`, `/p10` and `/p90`. Values that are NaN do not count; without any other
+    the measure is left out.
+    """
+    rows = list(measured)
+    found: dict[str, float] = {}
+    for field in fields(Fidelity):
+        values = np.array([getattr(row, field.name) for row in rows], dtype=np.float64)
+        values = values[np.isfinite(values)]
+        if len(values):
+            low, middle, high = np.percentile(values, (10, 50, 90))
+            found |= {
+                f"{field.name}/median": float(middle),
+                f"{field.name}/p10": float(low),
+                f"{field.name}/p90": float(high),
+            }
+            if field.name in ("level_db", "peak_db"):
+                found[f"{field.name}/mean_absolute"] = float(np.abs(values).mean())
+    return found
+
+
+def _decibels(value: float, reference: float, floor: float) -> float:
+    return float(10 * np.log10(max(float(value), floor) / max(float(reference), floor)))
+
+
+def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    scale = float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
+    return float((one * other).sum()) / scale if scale > 0 else float("nan")
+
+
+def _pre_attack_db(before: Samples, after: Samples, shape: NDArray[np.float64], sample_rate: int) -> float:
+    """NaN where there are not 10 ms before the attack."""
+    start = int(np.argmax(shape >= ATTACK_LOW * shape.max())) * ENVELOPE_HOP_SECONDS - ENVELOPE_SECONDS
+    stop, first = round(start * sample_rate), round(max(0.0, start - PRE_ATTACK_SECONDS) * sample_rate)
+    if stop - first < 0.01 * sample_rate:
+        return float("nan")
+    shares = [float(np.square(x[first:stop]).sum() / max(1e-20, np.square(x).sum())) for x in (after, before)]
+    return _decibels(shares[0], shares[1], FLOOR)
+
+
+def _treble(sound: Samples, sample_rate: int) -> float:
+    """Energy `[]` above 6 kHz, in units of squared samples."""
+    power = np.square(np.abs(np.fft.rfft(sound)))
+    return float(2 * power[np.fft.rfftfreq(len(sound), 1 / sample_rate) > TREBLE_HZ].sum() / len(sound))

@@ -1,0 +1,63 @@
+"""Fidelity: each measure on sounds of which the answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from distill.codec.fidelity import Fidelity, attack_ms, envelope, summary
+
+RATE = 24_000
+
+
+def _hit(attack_seconds: float = 0.004) -> NDArray[np.float64]:
+    """A struck sound that starts after 0.1 s and rises for `attack_seconds`."""
+    time = np.arange(RATE // 2) / RATE - 0.1
+    shape = np.where(time < 0, 0.0, np.minimum(1.0, time / attack_seconds) * np.exp(-np.maximum(time, 0) / 0.1))
+    return np.asarray(0.5 * shape * np.sin(2 * np.pi * 3000 * time))
+
+
+def test_a_sound_equals_itself() -> None:
+    same = Fidelity.measure(_hit(), _hit(), RATE)
+    assert (same.level_db, same.peak_db, same.attack_ms, same.treble_db) == (0.0, 0.0, 0.0, 0.0)
+    assert same.envelope == pytest.approx(1.0)
+
+
+def test_half_the_amplitude_is_six_decibels_less_of_level_and_peak() -> None:
+    half = Fidelity.measure(_hit(), _hit() / 2, RATE)
+    assert half.level_db == pytest.approx(-6.02, abs=0.01)
+    assert half.peak_db == pytest.approx(-6.02, abs=0.01)
+    assert half.envelope == pytest.approx(1.0)
+
+
+def test_a_smeared_attack_is_longer() -> None:
+    assert attack_ms(envelope(_hit(0.02), RATE)) == pytest.approx(0.8 * 20, abs=3)
+    assert Fidelity.measure(_hit(0.004), _hit(0.024), RATE).attack_ms == pytest.approx(16, abs=4)
+
+
+def test_noise_before_the_attack_is_heard() -> None:
+    noise = np.random.default_rng(0).standard_normal(RATE // 2) * (np.arange(RATE // 2) < 0.09 * RATE)
+    assert Fidelity.measure(_hit(), _hit() + 0.01 * noise, RATE).pre_attack_db > 30
+    assert Fidelity.measure(_hit(), _hit(), RATE).pre_attack_db == 0.0
+
+
+def test_treble_is_the_energy_above_6_khz() -> None:
+    time = np.arange(RATE) / RATE
+    low, high = np.sin(2 * np.pi * 1000 * time), np.sin(2 * np.pi * 9000 * time)
+    assert Fidelity.measure(low + high, low + high / 10, RATE).treble_db == pytest.approx(-20, abs=0.1)
+    assert Fidelity.measure(low + high, low / 2 + high, RATE).treble_db == pytest.approx(0, abs=0.1)
+
+
+def test_silence_has_nothing_to_measure() -> None:
+    silent = Fidelity.measure(np.zeros(RATE), _hit(), RATE)
+    assert math.isnan(silent.level_db)
+    assert summary([silent]) == {}
+    assert Fidelity.measure(_hit(), np.zeros(RATE // 2), RATE).level_db == pytest.approx(-80.0)
+
+
+def test_the_summary_has_median_and_percentiles() -> None:
+    made = summary([Fidelity.measure(_hit(), _hit() * 10 ** (level / 20), RATE) for level in (-3.0, 0.0, 1.0)])
+    assert made["level_db/median"] == pytest.approx(0.0, abs=1e-6)
+    assert made["level_db/p10"] == pytest.approx(-2.4, abs=1e-6)
+    assert made["level_db/mean_absolute"] == pytest.approx(4 / 3)
