@@ -5,7 +5,7 @@ A mel distance hardly hears these (docs/benchmarks.md): it compares logarithms, 
 original.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Self
 
