@@ -31,6 +31,8 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
         hidden_size=config.hidden_size,
         num_layers=config.num_layers,
         quantizer=config.quantizer,
+        stochastic=True,
+        gain_shape=config.quantizer == "overlapping",
     )
     frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
     threshold = DEAD_CODE_SHARE * frames / config.codebook_size if config.encoder_rate else 0.0

@@ -14,7 +14,7 @@ from distill.codec.model import VQVAE
 from distill.seeds import Stream, derive_seed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-PRETRAINED_PARTS = ("decoder.", "head.")
+PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.")
 
 VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
 STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range

@@ -7,6 +7,12 @@ from torch import Tensor, nn
 
 from distill.codec.spectral import LOG_FLOOR, magnitude, mel_filterbank
 
+DRAWS = 2  # of the decoder's noise, in training
+REPULSION, ENVELOPE_SHARE, LEVEL_SHARE = 0.7, 3.0, 1.0
+ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04
+POWER_FLOOR = 1e-9  # -90 dB
+QUIET = 1e-4  # a sound of this mean amplitude is not asked for a better envelope in proportion
+MAX_ERROR = 10.0
 REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 
 
@@ -36,9 +42,59 @@ class MultiScaleMelLoss(nn.Module):
                 distances.append((self._log_mel(estimate.float(), size) - target).abs().mean())
             return torch.stack(distances).sum()
 
+    def spectra(self, audio: Tensor) -> list[Tensor]:
+        """Log-mel spectrogram `[B, T, bands]` of samples `[B, N]` at each scale, in fp32."""
+        with torch.autocast(audio.device.type, enabled=False):
+            return [self._log_mel(audio.float(), size) for size in self.windows]
+
     def _log_mel(self, audio: Tensor, size: int) -> Tensor:
         window = cast(Tensor, getattr(self, f"window_{size}"))
         bank = cast(Tensor, getattr(self, f"bank_{size}"))
         padded = nn.functional.pad(audio, (size // 2, size // 2))
         spectrum = torch.stft(padded, size, size // 4, window=window, center=False, return_complex=True)
         return (magnitude(spectrum).transpose(1, 2) @ bank).clamp_min(LOG_FLOOR).log10()
+
+
+class DecoderLoss(nn.Module):
+    """Loss of a decoder that draws noise: spectral energy distance, and errors of envelope and level.
+
+    The energy distance d(x, y) + d(x, y') - d(y, y') between a sound x and two draws y and y' is least where draws are
+    distributed as sounds are (Gritsenko et al. 2020, arXiv 2008.01160); d is the multi-scale mel distance. A distance
+    alone asks for the median, which is softer than the sound. `REPULSION` weighs the last term.
+    """
+
+    def __init__(self, sample_rate: int, windows: tuple[int, ...] = REPORT_WINDOWS) -> None:
+        super().__init__()
+        self.mel = MultiScaleMelLoss(sample_rate, windows)
+        self.envelope_window = 2 * max(1, round(ENVELOPE_SECONDS * sample_rate / 2))
+        self.level_window = 2 * max(1, round(LEVEL_SECONDS * sample_rate / 2))
+
+    def forward(self, draws: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """Loss of two draws `[2 * B, N]` of each sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
+        with torch.autocast(draws.device.type, enabled=False):
+            draws, reference = draws.float(), reference.float()
+            one, other = (self.mel.spectra(part) for part in draws.chunk(DRAWS))
+            with torch.no_grad():
+                target = self.mel.spectra(reference)
+            scales = list(zip(one, other, target, strict=True))
+            mel = torch.stack([(y - x).abs().mean() + (z - x).abs().mean() for y, z, x in scales]).sum() / 2
+            spread = torch.stack([(y - z).abs().mean() for y, z, _ in scales]).sum() / 2
+            envelope, level = self._errors(draws, reference.repeat(DRAWS, 1))
+            recon = mel - REPULSION * spread + ENVELOPE_SHARE * envelope + LEVEL_SHARE * level
+            return {"recon": recon, "mel": mel, "spread": spread, "envelope": envelope, "level": level}
+
+    def _errors(self, audio: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own; and of levels, in log10."""
+        estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
+        difference = estimate - target
+        absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(QUIET)
+        squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(QUIET**2)
+        envelope = (absolute.clamp_max(MAX_ERROR) + squared.clamp_max(MAX_ERROR)).mean() / 2
+        levels = [_amplitudes(x, self.level_window).log10() for x in (audio, reference)]
+        return envelope, (levels[0] - levels[1]).abs().mean()
+
+
+def _amplitudes(audio: Tensor, window: int) -> Tensor:
+    """Root mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half."""
+    powers = nn.functional.avg_pool1d(audio.square()[:, None], window, window // 2)[:, 0]
+    return (powers + POWER_FLOOR).sqrt()

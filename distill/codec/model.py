@@ -2,11 +2,14 @@
 
 Training refines a codec without networks. The encoder is a principal component projection of log-mel frames, weighted
 as the loss weighs them, plus a learnt residual that is initialised to zero. The decoder takes the magnitude that the
-pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase.
+pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
+noise of a learnt spectrum, and gives the whole a learnt envelope: what is noise in a sound need not be told from codes,
+and an attack does not depend on phases that agree. The noise follows from the codes: same codes, same samples.
 
 Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent size.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, NamedTuple, cast
 
@@ -15,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distill.codec.convnext import ConvNeXtStack
+from distill.codec.noise import FrameNoise
 from distill.codec.packing import PackedRow, inside_mask, runs
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.residual_vq import PlainResidualQuantizer
@@ -25,9 +29,15 @@ from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Le
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 HOPS_AT_ONCE = 256  # hops whose spectra are computed at once: more do not fit a processor's cache
-COARSE_WEIGHT, FINE_WEIGHT = 4.0, 2.0  # shares of the two spectrograms in the projection's squared error
+COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 1.5  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
+LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
+LOUDNESS_ROUNDS = 3
+LOG_TEN = math.log(10.0)
+NOISE_START = -3.0  # logarithm of the noise's share before training
+GAIN_STEPS = 16  # gains a hop: one every 0.7 ms
+MAX_LOG_GAIN = 4.0  # 35 dB
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
 
 
@@ -43,6 +53,8 @@ class CodecShape(Settings):
     hidden_size: CodecWidth
     num_layers: CodecLayers
     quantizer: Annotated[Quantizer, Field(exclude_if=lambda value: value == "overlapping")] = "overlapping"
+    stochastic: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    gain_shape: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
 
 
 class VQVAEArchitecture(CodecShape):
@@ -58,7 +70,7 @@ class VQVAEArchitecture(CodecShape):
 
 
 class VQVAEOutput(NamedTuple):
-    """Reconstruction `audio` `[B, N]`, `codes` `[B, F, Q]` and scalar `commit_loss`."""
+    """Reconstruction `audio` `[draws * B, N]`, `codes` `[B, F, Q]` and scalar `commit_loss`."""
 
     audio: Tensor
     codes: Tensor
@@ -86,6 +98,8 @@ class VQVAE(nn.Module):
         self.register_buffer("mean", torch.zeros(spectrogram.features))
         self.register_buffer("components", torch.eye(spectrogram.features, architecture.latent_size))
         self.register_buffer("weights", _feature_weights(spectrogram), persistent=False)
+        self.loudness_scale = math.sqrt(spectrogram.features)
+        self.loudness_offset = math.log(spectrogram.stack * spectrogram.n_mels) / (2 * LOG_TEN)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
         self.register_buffer("phase_advance", _phase_advance(spectrogram.n_fft // 2 + 1), persistent=False)
@@ -95,29 +109,37 @@ class VQVAE(nn.Module):
         self.quantizer: ResidualQuantizer | PlainResidualQuantizer = (
             PlainResidualQuantizer(*sizes, dead_code_threshold)
             if architecture.quantizer == "residual"
-            else ResidualQuantizer(*sizes)
+            else ResidualQuantizer(*sizes, self.loudness_scale if architecture.gain_shape else None)
         )
         self.decoder = ConvNeXtStack(
             spectrogram.features_per_hop, architecture.hidden_size, architecture.num_layers, dropout
         )
-        self.head = nn.Linear(architecture.hidden_size, 2 * (spectrogram.n_fft // 2 + 1))
+        bins = spectrogram.n_fft // 2 + 1
+        self.head = nn.Linear(architecture.hidden_size, 2 * bins)
         nn.init.zeros_(self.to_latent.weight)
         nn.init.zeros_(self.to_latent.bias)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self.head.weight.data[: spectrogram.n_fft // 2 + 1] = 0.0
+        self.head.weight.data[:bins] = 0.0
+        if architecture.stochastic:
+            self.noise = FrameNoise(spectrogram)
+            self.texture_head = nn.Linear(architecture.hidden_size, bins + GAIN_STEPS + 1)
+            nn.init.zeros_(self.texture_head.weight)
+            nn.init.zeros_(self.texture_head.bias)
+            self.texture_head.bias.data[:bins] = NOISE_START
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.head.weight.device
 
-    def forward(self, audio: Tensor) -> VQVAEOutput:
-        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`."""
+    def forward(self, audio: Tensor, draws: int = 1) -> VQVAEOutput:
+        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise."""
         margin = self.spectrogram.margin
         latents = self.latents(nn.functional.pad(audio, (margin, margin)))
         quantized = self.quantizer(latents)
-        return VQVAEOutput(self.synthesise(quantized.latents), quantized.codes, quantized.commit_loss)
+        audio = self.synthesise(quantized.latents, self.noise_for(quantized.codes, draws=draws))
+        return VQVAEOutput(audio, quantized.codes, quantized.commit_loss)
 
     def features(self, audio: Tensor) -> Tensor:
         """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
@@ -125,15 +147,42 @@ class VQVAE(nn.Module):
             return cast(Tensor, self.frame_features(audio.float()))
 
     def project(self, features: Tensor) -> Tensor:
-        """Weighted principal components `[..., D]` of features `[..., features]`."""
-        weighted = (features - cast(Tensor, self.mean)) * cast(Tensor, self.weights)
+        """Latents `[..., D]` of features `[..., features]`: weighted principal components of their shape.
+
+        The first component is the loudness, where it is coded by itself.
+        """
+        loudness = self.loudness(features) if self.architecture.gain_shape else None
+        shape = features - cast(Tensor, self.mean)
+        weighted = (shape if loudness is None else shape - loudness) * cast(Tensor, self.weights)
         latents: Tensor = weighted @ cast(Tensor, self.components)
+        if loudness is not None:
+            latents[..., :1] = loudness * self.loudness_scale
         return latents
 
     def unproject(self, latents: Tensor) -> Tensor:
         """Features `[..., features]` of latents `[..., D]`: the inverse of `project`, up to the components left out."""
         weighted = latents @ cast(Tensor, self.components).T
-        return weighted / cast(Tensor, self.weights) + cast(Tensor, self.mean)
+        features = weighted / cast(Tensor, self.weights) + cast(Tensor, self.mean)
+        if self.architecture.gain_shape:
+            features = self._at_loudness(features, latents[..., :1] / self.loudness_scale)
+        return features
+
+    def _at_loudness(self, shape: Tensor, loudness: Tensor) -> Tensor:
+        """Features `[..., features]` of this shape whose loudness is `loudness` `[..., 1]`.
+
+        What is missing goes to the loud bands: soft ones would be wrong by errors of the loud ones.
+        """
+        coarse, rest = (shape + loudness).tensor_split([self.spectrogram.stack * self.spectrogram.n_mels], dim=-1)
+        softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / LOUD_BANDS
+        loud = (2 * (1 - softness)).clamp(0, 1)
+        for _ in range(LOUDNESS_ROUNDS):
+            coarse = coarse + (loudness - self.loudness(coarse)) * loud
+        return torch.cat([coarse, rest], dim=-1)
+
+    def loudness(self, features: Tensor) -> Tensor:
+        """Loudness `[..., 1]` of frames with features `[..., features]`: log10 of the root mean square of mel bands."""
+        coarse = features[..., : self.spectrogram.stack * self.spectrogram.n_mels]
+        return (coarse * (2 * LOG_TEN)).logsumexp(dim=-1, keepdim=True) / (2 * LOG_TEN) - self.loudness_offset
 
     def latents(self, audio: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` before quantisation of samples `[B, margin + F * samples_per_frame + margin]`.
@@ -143,18 +192,31 @@ class VQVAE(nn.Module):
         features = self.features(audio)
         residual = self.to_latent(self.encoder(features - CENTRE, inside))
         with torch.autocast(audio.device.type, enabled=False):
-            latents: Tensor = self.project(features) + residual.float()
+            residual = residual.float()
+            if self.architecture.gain_shape:  # loudness is measured, not learnt
+                residual = residual * (torch.arange(residual.shape[-1], device=residual.device) > 0)
+            latents: Tensor = self.project(features) + residual
         return latents
 
-    def synthesise(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Samples `[B, F * samples_per_frame]` of latents `[B, F, D]`; `positions` as for `decode_features`."""
+    def noise_for(self, codes: Tensor, positions: Tensor | None = None, draws: int = 1) -> Tensor | None:
+        """Noise `[draws * B, F * samples_per_frame]` for codes `[B, F, Q]`, None in a decoder without noise.
+
+        `positions` as for `decode_features`. The first draw is a sound's own.
+        """
+        if not self.architecture.stochastic:
+            return None
+        return torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
+
+    def synthesise(self, latents: Tensor, noise: Tensor | None, positions: Tensor | None = None) -> Tensor:
+        """Samples `[B, F * samples_per_frame]` of latents `[B, F, D]`; the rest as for `decode_features`."""
         with torch.autocast(latents.device.type, enabled=False):
             features = self.unproject(latents.float())
-        return self.decode_features(features, positions)
+        return self.decode_features(features, noise, positions)
 
-    def decode_features(self, features: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Samples `[B, F * samples_per_frame]` of log-mel features `[B, F, features]`.
+    def decode_features(self, features: Tensor, noise: Tensor | None, positions: Tensor | None = None) -> Tensor:
+        """Samples `[B, F * samples_per_frame]` of features `[B, F, features]` and noise of as many samples.
 
+        With noise `[n * B, ...]` there are n draws of each sound, `[n * B, ...]`, one batch after the other.
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
         """
         stack = self.spectrogram.stack
@@ -165,21 +227,56 @@ class VQVAE(nn.Module):
             log_mel, fine = self.frame_features.by_hop(features)
             inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
+        draws = 1 if noise is None else len(noise) // len(features)
+        if draws > 1:
+            log_mel, hidden = log_mel.repeat(draws, 1, 1), hidden.repeat(draws, 1, 1)
         with torch.autocast(features.device.type, enabled=False):
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             advance = cast(Tensor, self.phase_advance)[hops % 4]
             together = HOPS_AT_ONCE if hidden.device.type == "cpu" else len(hops)
-            parts = zip(*(x.split(together, dim=-2) for x in (log_mel, hidden, advance)), strict=True)
-            windows = [self._windows(*part) for part in parts]
-            return self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
+            inputs_by_hop = [log_mel, hidden, advance]
+            if noise is not None:
+                inputs_by_hop.append(self.inverse_stft.frames(noise))
+            parts = list(zip(*(x.split(together, dim=-2) for x in inputs_by_hop), strict=True))
+            windows, gains = zip(*(self._windows(*part) for part in parts), strict=True)
+            audio = self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
+            return audio if noise is None else audio * self._envelope(torch.cat(gains, dim=1), inside)
 
-    def _windows(self, log_mel: Tensor, hidden: Tensor, advance: Tensor) -> Tensor:
-        """Windows `[B, T, n_fft]` to overlap-add. In fp32: bf16 would round a phase to a hundredth of a cycle."""
+    def _windows(
+        self, log_mel: Tensor, hidden: Tensor, advance: Tensor, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Windows `[B, T, n_fft]` to overlap-add, and logarithms of gains `[B, T, GAIN_STEPS + 1]`.
+
+        In fp32: bf16 would round a phase to a hundredth of a cycle. `noise` `[B, T, n_fft]` is cut into windows.
+        """
         base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
         magnitude, phase = self.head(hidden).chunk(2, dim=-1)
         phase = phase + advance
         magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
-        return self.inverse_stft.windows(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()))
+        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+        if noise is None:
+            return self.inverse_stft.windows(spectrum), magnitude.new_zeros(0)
+        share, gains = self.texture_head(hidden).split([base.shape[-1], GAIN_STEPS + 1], dim=-1)
+        level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
+        return self.inverse_stft.windows(spectrum + level * self.inverse_stft.transform(noise)), gains
+
+    def _envelope(self, gains: Tensor, inside: Tensor | None) -> Tensor:
+        """Envelope `[B, T * hop_length]`, linear between the logarithms of gains `[B, T, GAIN_STEPS + 1]`.
+
+        Two hops share the gain between them: it is the mean of both, or the hop's own at the edge of a sound.
+        """
+        present = gains.new_ones(gains.shape[1]) if inside is None else inside
+        present = present[:, None]
+        first, last = gains[..., :1], gains[..., -1:]
+        before = nn.functional.pad(last * present, (0, 0, 1, 0))[:, :-1]
+        after = nn.functional.pad(first * present, (0, 0, 0, 1))[:, 1:]
+        starts = (first + before) / (1 + nn.functional.pad(present, (0, 0, 1, 0))[:-1])
+        ends = (last + after) / (1 + nn.functional.pad(present, (0, 0, 0, 1))[1:])
+        knots = torch.cat([starts, gains[..., 1:-1], ends], dim=-1).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+        step = self.spectrogram.hop_length // GAIN_STEPS
+        share = (torch.arange(step, device=gains.device) + 0.5) / step
+        between = knots[..., :-1, None] + knots.diff(dim=-1)[..., None] * share
+        return between.flatten(1).exp()
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -235,8 +332,10 @@ class VQVAE(nn.Module):
         """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, in one pass."""
         row = PackedRow([len(one) for one in codes])
         positions = row.positions.to(self.device)
-        latents = self.quantizer.decode(row.pack(codes).to(self.device), inside_mask(positions))
-        return row.unpack(self.synthesise(latents, positions), self.spectrogram.samples_per_frame)
+        packed = row.pack(codes).to(self.device)
+        latents = self.quantizer.decode(packed, inside_mask(positions))
+        audio = self.synthesise(latents, self.noise_for(packed, positions), positions)
+        return row.unpack(audio, self.spectrogram.samples_per_frame)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -250,28 +349,35 @@ class VQVAE(nn.Module):
             first, last = max(0, start - context), min(frames, stop + context)
             summed, until = max(0, first - REACH), min(frames, last + REACH)
             latents = self.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
-            piece = self.synthesise(latents, torch.arange(first, last, device=latents.device))
+            positions = torch.arange(first, last, device=latents.device)
+            piece = self.synthesise(latents, self.noise_for(codes[:, first:last], positions), positions)
             audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
         return audio
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
-        """Set the projection to the principal components of features `[n, features]`."""
+        """Set the projection to the principal components of features `[n, features]`, of their shape if it is coded."""
+        size, first = self.architecture.latent_size, 0
+        if self.architecture.gain_shape:
+            features, first = features - self.loudness(features), 1
         mean = features.mean(dim=0)
         weighted = (features - mean) * cast(Tensor, self.weights)
         _, vectors = torch.linalg.eigh(weighted.double().T.cov())
-        components = vectors.flip(1)[:, : self.architecture.latent_size]
+        components = vectors.flip(1)[:, : size - first]
         # An eigenvector's sign is arbitrary: fix it, so that equal inputs give equal files on every LAPACK.
         signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
         cast(Tensor, self.mean).copy_(mean)
-        cast(Tensor, self.components).copy_((components * signs).float())
+        cast(Tensor, self.components).zero_()
+        cast(Tensor, self.components)[:, first:] = (components * signs).float()
 
 
 def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     """Weight of each feature in the projection, `[features]`, of mean square 1."""
     coarse = spectrogram.stack * spectrogram.n_mels
-    fine = spectrogram.features - coarse
-    shares = torch.tensor([COARSE_WEIGHT / coarse] * coarse + [FINE_WEIGHT / fine] * fine)
+    envelope = spectrogram.stack * spectrogram.envelope_steps
+    fine = spectrogram.features - coarse - envelope
+    weights = ((COARSE_WEIGHT, coarse), (FINE_WEIGHT, fine), (ENVELOPE_WEIGHT, envelope))
+    shares = torch.tensor([weight / count for weight, count in weights for _ in range(count)])
     return (shares / shares.mean()).sqrt()
 
 

@@ -29,6 +29,8 @@ from distill.codec.search import (
 
 PLAIN_LEVELS = 2  # levels that code each frame by itself
 PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
+LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
+LOUDNESS_STEP = 0.075  # 1.5 dB: smaller steps cost the prior bits
 FIT_ROUNDS = 5  # of search, kernel and codebooks in turn
 
 
@@ -46,6 +48,10 @@ class ResidualQuantizer(nn.Module):
     Latents are coded as sums of one codeword a level. Codebooks move by exponential averages (van den Oord et al. 2017,
     arXiv 1711.00937, appendix A.1), in training mode only. Everything is fp32: under autocast the nearest codeword is
     not reliably found. The gradient is straight-through.
+
+    With a `loudness_scale` the first component of latents is the loudness (log10 of an amplitude) times this scale, and
+    the first level codes it alone, in equal steps: whatever the recordings, no sound is too loud or too soft for it.
+    The other levels have 0 there.
     """
 
     codebooks: Tensor  # [Q, V, D]
@@ -54,8 +60,16 @@ class ResidualQuantizer(nn.Module):
     counts: Tensor  # [Q, V], moving averages of how many latents have a codeword
     sums: Tensor  # [Q, V, D], moving averages of the sum of these latents' targets for it
 
-    def __init__(self, latent_size: int, codebook_size: int, num_quantizers: int, ema_decay: float) -> None:
+    def __init__(
+        self,
+        latent_size: int,
+        codebook_size: int,
+        num_quantizers: int,
+        ema_decay: float,
+        loudness_scale: float | None = None,
+    ) -> None:
         super().__init__()
+        self.loudness_scale = loudness_scale
         self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
         self.register_buffer("codebooks", torch.zeros(num_quantizers, codebook_size, latent_size))
         self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
@@ -117,9 +131,29 @@ class ResidualQuantizer(nn.Module):
         residual = latents.float()
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level in range(self.num_quantizers):
-            self.codebooks[level], assignment = kmeans(residual, self.codebook_size, generator)
+            if self.loudness_scale is not None and level == 0:
+                self.codebooks[0], assignment = self._loudness_steps(residual)
+                residual = residual.clone()
+                residual[:, 0] = 0.0
+            else:
+                self.codebooks[level], assignment = kmeans(residual, self.codebook_size, generator)
+                residual = residual - self.codebooks[level][assignment]
             self._start_averages(level, assignment)
-            residual = residual - self.codebooks[level][assignment]
+
+    def _loudness_steps(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Codebook `[V, D]` of equal steps of loudness, and the nearest codeword to each latent `[n]`."""
+        low, high = LOUDNESS_RANGE
+        step = max(LOUDNESS_STEP, (high - low) / (self.codebook_size - 1))
+        codebook = torch.zeros_like(self.codebooks[0])
+        codebook[:, 0] = (low + step * torch.arange(self.codebook_size, device=codebook.device)) * self.loudness_scale
+        nearest = torch.bucketize(latents[:, 0].contiguous(), (codebook[1:, 0] + codebook[:-1, 0]) / 2)
+        return codebook, nearest
+
+    def _leave_loudness(self) -> None:
+        """Keep loudness to the first level, and out of what is smoothed over time."""
+        if self.loudness_scale is not None:
+            self.codebooks[1:, :, 0] = 0.0
+            self.kernels[:, :, 0] = identity_kernel(1)[:, 0]
 
     def _fit_overlap(self, pieces: Sequence[Tensor]) -> None:
         """After `fit_frames`: fit kernels and finer codebooks by least squares, in turn with the search."""
@@ -128,8 +162,11 @@ class ResidualQuantizer(nn.Module):
         codes, inside = self._plain_search(rows, turns)
         plain = self._plain_sum(codes) * inside[:, None]
         self.kernels[0] = fitted_kernel(plain, rows, inside, PLAIN_REACH)
+        self._leave_loudness()
         if self.num_quantizers > PLAIN_LEVELS:
             codebooks, residual = self.codebooks[PLAIN_LEVELS:], rows - overlap(plain, self.kernels[0])
+            if self.loudness_scale is not None:
+                residual[:, 0] = 0.0
             finer = None
             for fit_round in range(FIT_ROUNDS):
                 finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
@@ -137,6 +174,7 @@ class ResidualQuantizer(nn.Module):
                 self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
                 if fit_round:  # the first search was without a kernel
                     codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
+                self._leave_loudness()
             codes[:, PLAIN_LEVELS:] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
         for level in range(self.num_quantizers):
             self._start_averages(level, codes[inside, level])
@@ -177,7 +215,7 @@ class ResidualQuantizer(nn.Module):
             steps = ((rows - overlap(finer, self.kernels[1]))[neighbours] * weights).sum(dim=1)
             errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
         codes = codes.flatten(0, 1)
-        for level in range(self.num_quantizers):
+        for level in range(0 if self.loudness_scale is None else 1, self.num_quantizers):
             chosen, codebook = codes[:, level], self.codebooks[level]
             count = torch.bincount(chosen, minlength=self.codebook_size).float()
             total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
@@ -189,3 +227,4 @@ class ResidualQuantizer(nn.Module):
             # An unused codeword stays where it is: its count and sum shrink together.
             counts = self.counts[level][:, None]
             self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook)
+        self._leave_loudness()

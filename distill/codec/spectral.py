@@ -14,13 +14,15 @@ from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
 LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
+ENVELOPE_STEPS = 8  # values of the envelope a hop: one every 1.3 ms
 
 
 class SpectrogramConfig(Settings):
     """Geometry of the codec's frames. `stack` spectrogram frames make one code frame.
 
     Beside the log-mel spectrogram there is a fine one, with windows a quarter as long, half the hop and fewer bands: it
-    resolves time within a frame.
+    resolves time within a frame. The envelope, `envelope_steps` values a hop, resolves attacks; files written before
+    there was one have none.
     """
 
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
@@ -28,11 +30,17 @@ class SpectrogramConfig(Settings):
     hop_length: Annotated[int, Field(ge=16, le=4096)]
     n_mels: Annotated[int, Field(ge=8, le=512)]
     stack: Annotated[int, Field(ge=1, le=8)]
+    envelope_steps: Annotated[int, Field(ge=0, le=64, exclude_if=lambda value: value == 0)] = 0
 
     @model_validator(mode="after")
     def _hops_fill_the_window(self) -> Self:
         if self.n_fft != 4 * self.hop_length:
             raise ValueError(f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}")
+        if self.envelope_steps and self.hop_length % (2 * self.envelope_steps):
+            raise ValueError(
+                f"expected hop_length to be a multiple of 2 x envelope_steps, found {self.hop_length} and "
+                f"{self.envelope_steps}"
+            )
         return self
 
     @property
@@ -62,12 +70,12 @@ class SpectrogramConfig(Settings):
 
     @property
     def features_per_hop(self) -> int:
-        """Log-mel values of one hop: one frame of the spectrogram, two of the fine one."""
-        return self.n_mels + 2 * self.n_fine_mels
+        """Values of one hop: one frame of the spectrogram, two of the fine one, and the envelope."""
+        return self.n_mels + 2 * self.n_fine_mels + self.envelope_steps
 
     @property
     def features(self) -> int:
-        """Log-mel values of one code frame."""
+        """Values of one code frame."""
         return self.stack * self.features_per_hop
 
     @property
@@ -85,7 +93,12 @@ def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
     hop_length = int(2 ** round(math.log2(sample_rate * 0.0107)))
     n_fft = 4 * hop_length
     return SpectrogramConfig(
-        sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=min(100, n_fft // 8), stack=2
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        n_mels=min(100, n_fft // 8),
+        stack=2,
+        envelope_steps=min(ENVELOPE_STEPS, hop_length // 2),
     )
 
 
@@ -136,7 +149,7 @@ class LogMel(nn.Module):
 
 
 class FrameFeatures(nn.Module):
-    """Features of code frames: their log-mel frames, then their fine log-mel frames."""
+    """Features of code frames: their log-mel frames, then their fine log-mel frames, then their envelope."""
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -150,16 +163,29 @@ class FrameFeatures(nn.Module):
         spare = config.margin - (config.fine_fft - config.fine_hop) // 2
         coarse, fine = self.log_mel(audio), self.fine(audio[:, spare : audio.shape[1] - spare])
         frames = coarse.shape[1] // config.stack
-        return torch.cat([part.reshape(len(audio), frames, -1) for part in (coarse, fine)], dim=2)
+        parts = [coarse, fine, *([self._envelope(audio)] if config.envelope_steps else [])]
+        return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 
     def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Split features `[B, F, features]` by hop.
 
-        Returns log-mel frames `[B, F * stack, n_mels]` and fine ones `[B, F * stack, 2 * n_fine_mels]`.
+        Returns log-mel frames `[B, F * stack, n_mels]`, and fine ones with the envelope
+        `[B, F * stack, 2 * n_fine_mels + envelope_steps]`.
         """
-        coarse = self.config.stack * self.config.n_mels
-        hops = (len(features), features.shape[1] * self.config.stack, -1)
-        return features[..., :coarse].reshape(hops), features[..., coarse:].reshape(hops)
+        config = self.config
+        coarse, fine = config.stack * config.n_mels, config.stack * 2 * config.n_fine_mels
+        hops = (len(features), features.shape[1] * config.stack, -1)
+        parts = features.split([coarse, fine, config.features - coarse - fine], dim=-1)
+        log_mel, fine_log_mel, envelope = (part.reshape(hops) for part in parts)
+        return log_mel, torch.cat([fine_log_mel, envelope], dim=-1)
+
+    def _envelope(self, audio: Tensor) -> Tensor:
+        """Logarithms (base 10) of root mean squares, `[B, F * stack * envelope_steps]`, in windows of two steps."""
+        step = self.config.hop_length // self.config.envelope_steps
+        first = self.config.margin - step // 2
+        squares = audio[:, first : audio.shape[1] - first].square()
+        powers = nn.functional.avg_pool1d(squares[:, None], 2 * step, step)[:, 0]
+        return powers.sqrt().clamp_min(LOG_FLOOR).log10()
 
 
 class InverseSTFT(nn.Module):
@@ -181,6 +207,15 @@ class InverseSTFT(nn.Module):
         """Windowed inverse transforms `[B, T, n_fft]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
         windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
         return windows
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """Cut samples `[B, T * hop_length]` into overlapping frames `[B, T, n_fft]`; zeros beyond the ends."""
+        margin = self.config.margin
+        return nn.functional.pad(audio, (margin, margin)).unfold(1, self.config.n_fft, self.config.hop_length)
+
+    def transform(self, frames: Tensor) -> Tensor:
+        """Complex spectrum `[B, T, n_fft // 2 + 1]` of frames `[B, T, n_fft]`: what `windows` inverts."""
+        return torch.fft.rfft(frames * cast(Tensor, self.window), dim=-1)
 
     def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
         """Samples `[B, T * hop_length]` of windows `[B, T, n_fft]`, which are left out where `inside` `[T]` is 0."""

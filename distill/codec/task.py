@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codec.data import CropSampler, fixed_pieces
-from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.codec.losses import DRAWS, DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
@@ -46,7 +46,7 @@ class CodecTask:
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
-        self.loss = MultiScaleMelLoss(corpus.sample_rate, REPORT_WINDOWS)
+        self.loss = DecoderLoss(corpus.sample_rate)
         fabric.to_device(self.loss)
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
@@ -56,13 +56,16 @@ class CodecTask:
 
     def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         """Losses of crops `[B, N]`, weighted such that their mean over processes is that of the whole batch."""
-        output = cast(VQVAEOutput, model(batch))
+        output = cast(VQVAEOutput, model(batch, DRAWS))
         share = len(batch) * self.fabric.world_size / self.config.batch_size
-        recon, commit = share * self.loss(output.audio, batch), share * output.commit_loss
+        parts = {name: share * value for name, value in self.loss(output.audio, batch).items()}
+        commit = share * output.commit_loss
         return {
-            "train_loss": recon + self.config.commitment_weight * commit,
-            "train_recon_loss": recon.detach(),
+            "train_loss": parts["recon"] + self.config.commitment_weight * commit,
+            "train_recon_loss": parts["recon"].detach(),
             "train_commit_loss": commit.detach(),
+            "train_mel_loss": parts["mel"].detach(),
+            "train_envelope_loss": parts["envelope"].detach(),
         }
 
     def probe(self) -> None:
@@ -74,19 +77,18 @@ class CodecTask:
 
     def validate(self) -> dict[str, float]:
         """Losses and codebook health on the held-out pieces."""
-        recon = commit = 0.0
+        totals = dict.fromkeys(("recon", "mel", "envelope", "commit"), 0.0)
         codes = []
         for pieces in self.val_pieces.split(self.config.batch_size):
             audio = self.fabric.to_device(pieces)
-            output = cast(VQVAEOutput, self.model(audio))
-            share = len(pieces) / len(self.val_pieces)
-            recon += share * float(self.loss(output.audio, audio))
-            commit += share * float(output.commit_loss)
+            output = cast(VQVAEOutput, self.model(audio, DRAWS))
+            parts = {**self.loss(output.audio, audio), "commit": output.commit_loss}
+            for name in totals:
+                totals[name] += len(pieces) / len(self.val_pieces) * float(parts[name])
             codes.append(output.codes.flatten(0, 1).cpu())
         measured = {
-            "val_loss": recon + self.config.commitment_weight * commit,
-            "val_recon_loss": recon,
-            "val_commit_loss": commit,
+            "val_loss": totals["recon"] + self.config.commitment_weight * totals["commit"],
+            **{f"val_{name}_loss": total for name, total in totals.items()},
         }
         for level, values in codebook_health(torch.cat(codes), self.config.codebook_size).items():
             measured |= {f"codebook/{level}/{name}": value for name, value in values.items()}

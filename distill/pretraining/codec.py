@@ -6,7 +6,7 @@ decoder is trained on the quantisation error of real use.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from distill.audio.augment import varispeed
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import PRETRAINED_PARTS, load_pretrained, pretrained_path
-from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.codec.losses import DRAWS, DecoderLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS
@@ -44,7 +44,7 @@ CORPORA = 12  # synthetic corpora, each with a projection and codebooks of its o
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (256, 128, 64, 512)
 CORPUS_FRAMES = 12_000
-LEVELS = 4
+CORPUS_LEVELS = (4, 4, 8, 4, 6)
 FIRST_N_FFT = 1024  # without weights of its own a window's pre-training starts from the convolutions of this one
 BATCH_SIZE, STEPS_PER_EPOCH = 8, 250
 UNQUANTISED_SHARE = 0.15
@@ -62,20 +62,20 @@ class _Coding:
 
 
 class _Decoding(nn.Module):
-    """The part of the codec that is pre-trained: features to samples."""
+    """The part of the codec that is pre-trained: features to samples, two draws of each."""
 
     def __init__(self, codec: VQVAE) -> None:
         super().__init__()
         self.codec = codec
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Samples `[B, N]` of features `[B, F, features]`."""
-        audio: Tensor = self.codec.decode_features(features)
+    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
+        """Samples `[2 * B, N]` of features `[B, F, features]`, with noise for codes `[B, F, Q]`."""
+        audio: Tensor = self.codec.decode_features(features, self.codec.noise_for(codes, draws=DRAWS))
         return audio
 
 
 class _PretrainingTask:
-    """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, samples)."""
+    """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, codes, samples)."""
 
     steps_per_epoch = STEPS_PER_EPOCH
 
@@ -93,10 +93,10 @@ class _PretrainingTask:
             self.sounds.append(synthetic_sound(rng, sample_rate, SOUND_FRAMES * self.step))
             progress(number + 1, SOUNDS, "synthetic sounds")
         self.codings = [self._coding(number, progress) for number in range(CORPORA)]
-        self.loss = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
+        self.loss = DecoderLoss(sample_rate)
         fabric.to_device(self.loss)
 
-    def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         """Batches of random crops, coded with one of the corpora's codebooks or, of some batches, not coded."""
         for step in range(skip, STEPS_PER_EPOCH):
             rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
@@ -104,10 +104,10 @@ class _PretrainingTask:
             coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= UNQUANTISED_SHARE else None
             yield self._pair(audio, coding)
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Multi-scale mel loss of the decoded features."""
-        features, audio = batch
-        return {"train_loss": self.loss(model(features), audio)}
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """Loss of the decoded features."""
+        features, codes, audio = batch
+        return _named("train", self.loss(model(features, codes), audio))
 
     def probe(self) -> None:
         """None: a decoder has no perplexity."""
@@ -118,11 +118,13 @@ class _PretrainingTask:
 
     def validate(self) -> dict[str, float]:
         """Mean loss on the held-out sounds."""
-        losses = []
-        for number, audio in enumerate(self._held_out()):
-            features, samples = self._pair(audio, self.codings[number % CORPORA])
-            losses.append(float(self.loss(self.codec.decode_features(features), samples)))
-        return {"val_loss": sum(losses) / len(losses)}
+        batches = list(self._held_out())
+        totals: dict[str, float] = {}
+        for number, audio in enumerate(batches):
+            features, codes, samples = self._pair(audio, self.codings[number % CORPORA])
+            for name, value in _named("val", self.loss(self.model(features, codes), samples)).items():
+                totals[name] = totals.get(name, 0.0) + float(value) / len(batches)
+        return totals
 
     def _held_out(self) -> Iterator[Tensor]:
         pool = [torch.from_numpy(sound[: CROP_FRAMES * self.step]) for sound in self.sounds[-HELD_OUT:]]
@@ -130,8 +132,8 @@ class _PretrainingTask:
             yield torch.stack(pool[start : start + BATCH_SIZE])
 
     @torch.no_grad()
-    def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor]:
-        """Features `[B, F, features]` after quantisation with `coding`, and the samples `[B, N]` to decode them to."""
+    def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Features `[B, F, features]` after quantisation with `coding`, codes, and the samples `[B, N]` to decode to."""
         codec, margin = self.codec, self.codec.spectrogram.margin
         features = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
         if coding is not None:
@@ -139,7 +141,9 @@ class _PretrainingTask:
             cast(Tensor, codec.components).copy_(coding.components)
             codes = coding.quantizer.search(codec.project(features))
             features = codec.unproject(coding.quantizer.decode(codes))
-        return features, self.fabric.to_device(audio)
+        else:  # for the noise alone
+            codes = (features[..., :4] * 1e4).long()
+        return features, codes, self.fabric.to_device(audio)
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         length = CROP_FRAMES * self.step
@@ -163,11 +167,18 @@ class _PretrainingTask:
         pieces = [codec.features(torch.from_numpy(sound)[None])[0, : CORPUS_FRAMES // count] for sound in padded]
         codec.fit_projection(torch.cat(pieces))
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
-        quantizer = ResidualQuantizer(codec.architecture.latent_size, codewords, LEVELS, ema_decay=1.0).eval()
+        levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]
+        sizes = (codec.architecture.latent_size, codewords, levels)
+        quantizer = ResidualQuantizer(*sizes, ema_decay=1.0, loudness_scale=codec.loudness_scale).eval()
         quantizer.fit([codec.project(piece) for piece in pieces], generator)
         progress(number + 1, CORPORA, "synthetic corpora")
         mean, components = cast(Tensor, codec.mean).clone(), cast(Tensor, codec.components).clone()
         return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
+
+
+def _named(side: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Losses with the names of metrics: the whole is `<side>_loss`, its parts are `<side>_<part>`."""
+    return {f"{side}_{'loss' if name == 'recon' else name}": value for name, value in losses.items()}
 
 
 def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:

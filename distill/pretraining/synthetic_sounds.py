@@ -17,10 +17,16 @@ _LOWEST, _HIGHEST_SHARE = 30.0, 0.45  # Hz, and as a share of the sample rate
 
 def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
     """Synthesise a sound `[length]` in [-1, 1] at `sample_rate` Hz, quantised to 16 bits as recordings are."""
+    kind = rng.random()
+    if kind < 0.05:
+        return _sixteen_bits(_bare_clicks(rng, length))
     total = np.zeros(length)
-    for _ in range(int(rng.integers(1, 5))):
-        start = int(rng.integers(length)) if rng.random() < 0.7 else 0
-        total[start:] += _layer(rng, sample_rate, length - start) * 10 ** (rng.uniform(-30, 0) / 20)
+    if kind < 0.3:
+        _add_hits(rng, sample_rate, total)
+    else:
+        for _ in range(int(rng.integers(1, 5))):
+            start = int(rng.integers(length)) if rng.random() < 0.7 else 0
+            total[start:] += _layer(rng, sample_rate, length - start) * 10 ** (rng.uniform(-30, 0) / 20)
     peak = np.abs(total).max()
     if peak > 0:
         total /= peak
@@ -36,7 +42,50 @@ def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np
     if rng.random() < 0.3:  # digital silence before or after
         edge = int(rng.integers(length))
         total[slice(0, edge) if rng.random() < 0.5 else slice(edge, length)] = 0.0
-    return (np.round(total * 32767) / 32768).astype(np.float32)
+    return _sixteen_bits(total)
+
+
+def _sixteen_bits(sound: Samples) -> NDArray[np.float32]:
+    return (np.round(sound * 32767) / 32768).astype(np.float32)
+
+
+def _bare_clicks(rng: Generator, length: int) -> Samples:
+    """A few clicks of one to four samples in digital silence, as loud as can be."""
+    total = np.zeros(length)
+    for start in rng.integers(0, length - 4, int(rng.integers(3, 12))):
+        total[start : start + int(rng.integers(1, 5))] = rng.choice((-1.0, 1.0)) * 10 ** (rng.uniform(-12, 0) / 20)
+    return total
+
+
+def _add_hits(rng: Generator, sample_rate: int, total: Samples) -> None:
+    """Add struck sounds to `total` `[N]`: equal ones in a rhythm, or different ones at random times."""
+    if rng.random() < 0.5:
+        hit, gap = _hit(rng, sample_rate, len(total)), int(sample_rate * rng.uniform(0.08, 0.8))
+        for start in range(int(rng.integers(gap)), len(total), gap):
+            total[start:] += hit[: len(total) - start] * 10 ** (rng.uniform(-9, 0) / 20)
+    else:
+        for start in rng.integers(0, len(total), int(rng.integers(1, 5))):
+            total[start:] += _hit(rng, sample_rate, len(total) - int(start)) * 10 ** (rng.uniform(-20, 0) / 20)
+
+
+def _hit(rng: Generator, sample_rate: int, length: int) -> Samples:
+    """A struck sound: a tone that falls to its pitch, filtered noise and a click, each with a decay of its own."""
+    time = _time(sample_rate, length)
+    shares = 10 ** (rng.uniform(-30, 0, 3) / 20)
+    shares[int(rng.integers(2))] = 1.0
+    pitch = _pitch(rng, sample_rate, high=400.0)
+    fall = pitch * rng.uniform(0, 8) * np.exp(-time / rng.uniform(0.003, 0.06))
+    tone = np.sin(2 * np.pi * np.cumsum(pitch + fall) / sample_rate + rng.choice((0.0, np.pi / 2)))
+    tone *= np.exp(-time / np.exp(rng.uniform(np.log(0.02), np.log(0.6))))
+    noise = _filtered(rng, sample_rate, rng.standard_normal(length) / 3)
+    noise *= np.exp(-time / np.exp(rng.uniform(np.log(0.004), np.log(0.4))))
+    click = np.zeros(length)
+    width = min(length, 1 + int(sample_rate * rng.uniform(0, 0.001)))
+    click[:width] = np.hanning(width + 2)[1:-1]
+    hit: Samples = shares[0] * tone + shares[1] * noise + shares[2] * click
+    rise = int(sample_rate * rng.exponential(0.001))
+    hit[:rise] *= np.linspace(0, 1, len(hit[:rise]))
+    return hit
 
 
 def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
