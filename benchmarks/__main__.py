@@ -12,11 +12,13 @@ import torch
 from rich.console import Console
 
 from benchmarks.codec import CodecReport, Plan, measure_corpus
+from benchmarks.fidelity_report import fidelity_section
 from benchmarks.kills import Kills, measure_kills
 from benchmarks.labels import LabelsReport, measure_labels
 from benchmarks.long_memory import LongMemory, Use, measure_long_memory, measure_use
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
 from benchmarks.novelty import NoveltyReport, measure_novelty
+from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.prior import PriorReport, measure_prior
 from benchmarks.report import (
     Section,
@@ -113,6 +115,7 @@ class Bench:
         report = measure_corpus(folder, params, plan, execution, say)
         self.corpora.append(report)
         self.add(codec_section(report, self.command, torch.get_num_threads()))
+        self.add(fidelity_section(report, self.command))
         if asked.profile:
             self.add(profile_section(report, self.command))
         if asked.sounds:
@@ -172,6 +175,8 @@ def main() -> None:
     bench = Bench(_parser().parse_args(), "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:])))
     if bench.arguments.folders and importlib.util.find_spec("visqol") is None:
         bench.say("ViSQOL is left out: visqol-python is not installed; make bench installs it")
+    if bench.arguments.folders and not opus_is_installed():
+        bench.say(MISSING)
     try:
         params, execution = load_params(Path("params.yaml")), execution_from_environment()
         for folder in bench.arguments.folders:
