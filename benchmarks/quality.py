@@ -1,4 +1,4 @@
-"""Quality of decoded sounds, recording by recording: mel distance, ViSQOL, fidelity, and how well they are told apart."""
+"""Quality of decoded sounds by recording: mel distance, ViSQOL, fidelity, and how well they are told apart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

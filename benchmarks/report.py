@@ -54,8 +54,8 @@ A/B/X trials.
   without the Ogg container (`benchmarks/opus.py`). It learns nothing from the corpus.
 
 All are trained on the same recordings and evaluated on the same held-out ones, each whole (at most 10 s) and with
-equal weight. Ours and the original plan keep the weights with the lowest held-out loss. Mel L1 is measured on recordings
-that are padded with silence to whole frames of our codec, with Opus, too; all else without the padding.
+equal weight. Ours and the original plan keep the weights with the lowest held-out loss. Mel L1 is measured on
+recordings that are padded with silence to whole frames of our codec, with Opus, too; all else without the padding.
 
 The corpora:
 
