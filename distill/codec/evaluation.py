@@ -13,6 +13,7 @@ from distill.codec.model import VQVAE
 
 MAX_RECORDINGS = 64
 MAX_SECONDS = 10.0  # of a recording
+TOTAL_SECONDS = 240.0  # about, of all: a few seconds of work
 PREFIX = "fidelity/"
 Samples = NDArray[np.float32]
 
@@ -45,10 +46,19 @@ def decoded_pairs(
 
 
 def held_out_fidelity(codec: VQVAE, corpus: Corpus, held_out: Sequence[CorpusEntry]) -> dict[str, float]:
-    """Metrics `fidelity/<measure>/<statistic>` over at most 64 held-out recordings of at most 10 s each."""
-    pairs = decoded_pairs(codec, corpus, evenly_spaced(held_out, MAX_RECORDINGS))
+    """Metrics `fidelity/<measure>/<statistic>` over held-out recordings, evenly spaced.
+
+    These are at most 64 of at most 10 s each, and fewer where they would be longer than some 4 minutes together.
+    """
+    pairs = decoded_pairs(codec, corpus, evenly_spaced(held_out, _most(corpus, held_out)))
     measured = summary(Fidelity.measure(*pair, corpus.sample_rate) for pair in pairs)
     return {f"{PREFIX}{name}": value for name, value in measured.items()}
+
+
+def _most(corpus: Corpus, entries: Sequence[CorpusEntry]) -> int:
+    """How many recordings to measure."""
+    seconds = sum(min(MAX_SECONDS, entry.samples / corpus.sample_rate) for entry in entries)
+    return max(1, min(MAX_RECORDINGS, int(TOTAL_SECONDS * len(entries) / seconds)))
 
 
 def fidelity_line(figures: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from unit.tiny import write_tone
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, load_corpus
 from distill.audio.ingest import ingest
+from distill.codec import evaluation
 from distill.codec.artifact import load_codec
 from distill.codec.evaluation import decoded_pairs, evenly_spaced, fidelity_line, held_out_fidelity
 from distill.codec.fidelity import Fidelity, summary
@@ -102,6 +103,16 @@ def test_pairs_are_the_first_seconds_and_as_long_as_each_other(
 @pytest.mark.parametrize(("most", "chosen"), [(10, [0, 1, 2, 3, 4, 5]), (3, [0, 2, 5]), (2, [0, 5]), (1, [0])])
 def test_recordings_are_evenly_spaced(corpus: Corpus, most: int, chosen: list[int]) -> None:
     assert evenly_spaced(corpus.entries, most) == [corpus.entries[index] for index in chosen]
+
+
+def test_long_recordings_are_fewer(
+    trained: tuple[FinishedRun[CodecTraining], VQVAE], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "TOTAL_SECONDS", 0.8)  # of recordings of .3 to .4 s: two of six
+    some = held_out_fidelity(trained[1], corpus, corpus.entries)
+    pairs = decoded_pairs(trained[1], corpus, [corpus.entries[0], corpus.entries[-1]])
+    two = summary(Fidelity.measure(*pair, corpus.sample_rate) for pair in pairs)
+    assert some == {f"fidelity/{key}": value for key, value in two.items()}
 
 
 def test_the_line_has_medians_with_signs_and_units() -> None:
