@@ -38,7 +38,8 @@ def fidelity_section(report: CodecReport, command: str) -> Section:
     )
     if report.pooled is not None:
         grids.append(_grid(report.pooled.attacks, report.pooled.qualities, rates, report.seed))
-        text += f" Below, the {len(report.pooled.attacks)} of {report.pooled.splits} splits."
+        pooled = report.pooled
+        text += f" Below, the {len(pooled.attacks)} of {pooled.splits} splits, with the bitrates of the first."
     if not report.opus:
         text += f" {MISSING}"
     return Section(f"fidelity {report.corpus}", f"Fidelity on `{report.corpus}`", text, tuple(grids))

@@ -96,7 +96,7 @@ def test_splits_have_a_table_of_their_own(held_out: HeldOut, qualities: dict[str
     assert [row[0] for row in first.rows] == ["originals", "same", "half"]
     assert [row[0] for row in second.rows] == ["originals", "same"]
     assert cell(second.rows[1], "level, dB") == "-3.0 [-6.0, +0.0]"
-    assert "Below, the 12 of 2 splits." in section.text
+    assert "Below, the 12 of 2 splits, with the bitrates of the first." in section.text
     assert len(joined.mel) == len(joined.visqol) == len(joined.fidelity) == len(joined.told_apart) == 12
 
 
