@@ -19,7 +19,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test lint docs check check-page check-wheel check-memory bench pretrain ui page lock wheel clean
+.PHONY: help setup repro test lint docs check check-page check-wheel check-memory bench listen pretrain ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,9 @@ bench: $(BENCH_STAMP) ## measure the codec beside its peers: CORPUS="folder..." 
 $(BENCH_STAMP): $(STAMP) requirements/bench.txt
 	@$(PACKAGES) install $(if $(filter 0,$(CUDA)),--without-cuda) requirements/bench.txt
 	@touch $(BENCH_STAMP)
+
+listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model FILE --folder DIR"
+	@$(BIN)/python -m benchmarks.listen $(ARGS)
 
 pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
 	@$(BIN)/python -m distill.pretraining.codec 24000 80 $${SEED:-2}

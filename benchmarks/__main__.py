@@ -11,12 +11,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from benchmarks.arguments import count
 from benchmarks.codec import CodecReport, Plan, measure_corpus
+from benchmarks.fidelity_report import fidelity_section
 from benchmarks.kills import Kills, measure_kills
 from benchmarks.labels import LabelsReport, measure_labels
 from benchmarks.long_memory import LongMemory, Use, measure_long_memory, measure_use
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
 from benchmarks.novelty import NoveltyReport, measure_novelty
+from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.prior import PriorReport, measure_prior
 from benchmarks.report import (
     Section,
@@ -113,6 +116,7 @@ class Bench:
         report = measure_corpus(folder, params, plan, execution, say)
         self.corpora.append(report)
         self.add(codec_section(report, self.command, torch.get_num_threads()))
+        self.add(fidelity_section(report, self.command))
         if asked.profile:
             self.add(profile_section(report, self.command))
         if asked.sounds:
@@ -172,6 +176,8 @@ def main() -> None:
     bench = Bench(_parser().parse_args(), "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:])))
     if bench.arguments.folders and importlib.util.find_spec("visqol") is None:
         bench.say("ViSQOL is left out: visqol-python is not installed; make bench installs it")
+    if bench.arguments.folders and not opus_is_installed():
+        bench.say(MISSING)
     try:
         params, execution = load_params(Path("params.yaml")), execution_from_environment()
         for folder in bench.arguments.folders:
@@ -193,12 +199,6 @@ def _what_was_measured(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text}")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, help="folders of recordings")
@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--full", action="store_true", help="also train ours for all epochs of its tier")
     parser.add_argument("--max-minutes", type=float, default=30.0, help="longest full training")
-    parser.add_argument("--splits", type=_count, default=1, help="number of splits to train and compare over")
+    parser.add_argument("--splits", type=count, default=1, help="number of splits to train and compare over")
     parser.add_argument("--profile", action="store_true", help="profile the training step")
     parser.add_argument("--sounds", action="store_true", help="reconstruct sounds that break codecs")
     parser.add_argument(
@@ -224,13 +224,13 @@ def _parser() -> argparse.ArgumentParser:
         "--variations", type=Path, metavar="MODEL", help="vary recordings of the folders with this model file"
     )
     parser.add_argument("--long-memory", action="store_true", help="benefit and cost of a prior's memory")
-    parser.add_argument("--seeds", type=_count, default=1, help="number of seeds of our prior")
+    parser.add_argument("--seeds", type=count, default=1, help="number of seeds of our prior")
     parser.add_argument("--throughput", action="store_true", help="training throughput against other libraries")
     parser.add_argument(
         "--sampling", action="store_true", help="sampling against other libraries, and with models/*.distill"
     )
     parser.add_argument(
-        "--kills", type=_count, default=0, help="number of times to kill a training, whose result must not change"
+        "--kills", type=count, default=0, help="number of times to kill a training, whose result must not change"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="update the tables of this Markdown file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, recording by recording")

@@ -1,5 +1,6 @@
 """Our codec against its peers, with equal training and held-out recordings."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +17,14 @@ from benchmarks.measures import (
     Difference,
     Speed,
     interleaved_speeds,
-    mel_distance,
-    mel_loss,
     one_by_one,
-    opinions,
     padded,
     paired_difference,
     reconstruct,
 )
+from benchmarks.opus import KILOBITS, bits_per_second, opus_is_installed, through_opus
 from benchmarks.original import OriginalCodec, train_original
+from benchmarks.quality import HeldOut, Quality
 from benchmarks.sounds import SoundResult, breaking_sounds, judge
 from benchmarks.training import StepProfile, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
@@ -68,21 +68,23 @@ class Level:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """Results of one codec. `mel` and `visqol` have a value for each held-out recording, NaN where there is none."""
+    """Results of one codec. Opus was not trained and has no codebooks: its seconds are NaN, its levels empty."""
 
     name: str
     bits_per_second: float
     training_seconds: float
     epochs: str
-    mel: tuple[float, ...]
-    visqol: tuple[float, ...]
+    quality: Quality
     levels: tuple[Level, ...]
 
 
 @dataclass(frozen=True)
-class _Quality:
-    mel: tuple[float, ...]
-    visqol: tuple[float, ...]
+class Pooled:
+    """Quality over the held-out recordings of several splits; those held out in two of them count twice."""
+
+    splits: int
+    attacks: tuple[float, ...]  # of the originals, ms
+    qualities: dict[str, Quality]
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,11 @@ class CodecReport:
     timed_seconds: float  # of the held-out recordings that speed is measured on
     timed: int  # how many they are
     speeds: dict[str, Speed]
+    attacks: tuple[float, ...]  # of the held-out recordings, ms
     systems: tuple[SystemResult, ...]
+    pooled: Pooled | None
+    opus: bool  # whether Opus was there to compare with
+    seed: int  # of the intervals
     comparisons: tuple[Comparison, ...]
     profile: StepProfile | None
     sounds: tuple[SoundResult, ...]
@@ -136,6 +142,12 @@ class _Material:
         """The held-out recordings, padded to whole frames."""
         step = spectrogram_config_for(self.rate).samples_per_frame
         return [padded(sound, step) for sound in self.held_out]
+
+    @property
+    def to_judge(self) -> HeldOut:
+        """The held-out recordings to judge codecs by."""
+        groups = tuple(entry.group for entry in self.entries)
+        return HeldOut(self.held_out, tuple(self.sounds), groups, self.rate, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,12 +194,15 @@ def _measure(name: str, tier: str, splits: Sequence[_Material], plan: Plan, say:
     ours = _train_ours(material, plan, say)
     candidates = [*_candidates(ours), *_train_peers(material, ours[-1].codec.model, plan, say)]
     qualities = _judge(material, candidates, say)
+    opus = _judge_opus(material, say)
     names, peer_names = [one.name for one in candidates[: len(ours)]], [one.name for one in candidates[len(ours) :]]
     comparisons = _compare(qualities, names, peer_names, material.seed)
+    pooled = None
     if len(splits) > 1:
-        pooled = f"{OURS}, {len(splits)} splits"
-        every = _over_splits(qualities, splits[1:], plan, say)
-        comparisons += _compare({pooled: every[OURS], **every}, [pooled], peer_names, material.seed)
+        label = f"{OURS}, {len(splits)} splits"
+        pooled = _over_splits({**qualities, **{one.name: one.quality for one in opus}}, splits, plan, say)
+        every = pooled.qualities
+        comparisons += _compare({label: every[OURS], **every}, [label], peer_names, material.seed)
     say("measuring speed")
     chosen = _first(material.sounds, SPEED_SECONDS * material.rate)
     peers = {one.name: one_by_one(one.codec) for one in candidates[len(ours) :]}
@@ -203,37 +218,51 @@ def _measure(name: str, tier: str, splits: Sequence[_Material], plan: Plan, say:
         timed_seconds=sum(map(len, chosen)) / material.rate,
         timed=len(chosen),
         speeds=speeds,
-        systems=tuple(
-            SystemResult(
-                name=one.name,
-                bits_per_second=one.codec.bits_per_second,
-                training_seconds=one.seconds,
-                epochs=one.epochs,
-                mel=qualities[one.name].mel,
-                visqol=qualities[one.name].visqol,
-                levels=_levels(one.codec, material.sounds, material.config.codebook_size),
-            )
-            for one in candidates
+        attacks=material.to_judge.attacks(),
+        systems=(
+            *(
+                SystemResult(
+                    name=one.name,
+                    bits_per_second=one.codec.bits_per_second,
+                    training_seconds=one.seconds,
+                    epochs=one.epochs,
+                    quality=qualities[one.name],
+                    levels=_levels(one.codec, material.sounds, material.config.codebook_size),
+                )
+                for one in candidates
+            ),
+            *opus,
         ),
+        pooled=pooled,
+        opus=bool(opus),
+        seed=material.seed,
         comparisons=tuple(comparisons),
         profile=_profile(material, plan, say),
         sounds=_sounds(ours[-1].codec.model, material, plan, say),
     )
 
 
-def _judge(material: _Material, candidates: Sequence[_Candidate], say: Say) -> dict[str, _Quality]:
-    loss, sounds = mel_loss(material.rate), material.sounds
-    found = {}
+def _judge(material: _Material, candidates: Sequence[_Candidate], say: Say) -> dict[str, Quality]:
+    held_out, found = material.to_judge, {}
     for candidate in candidates:
         say(f"measuring {candidate.name}")
-        made = [reconstruct(candidate.codec, sound) for sound in sounds]
-        mel = tuple(mel_distance(loss, *pair) for pair in zip(sounds, made, strict=True))
-        found[candidate.name] = _Quality(mel, tuple(opinions(material.held_out, made, material.rate)))
+        found[candidate.name] = held_out.judge([reconstruct(candidate.codec, sound) for sound in held_out.padded])
+    return found
+
+
+def _judge_opus(material: _Material, say: Say) -> list[SystemResult]:
+    """Opus at each bitrate, or nothing where it is not installed."""
+    held_out, found = material.to_judge, []
+    for kilobits in KILOBITS if opus_is_installed() else ():
+        say(f"measuring Opus at {kilobits} kbit/s")
+        made = [through_opus(sound.numpy(), material.rate, kilobits) for sound in held_out.padded]
+        quality = held_out.judge([torch.from_numpy(one.samples) for one in made])
+        found.append(SystemResult(f"Opus {kilobits}", bits_per_second(made), math.nan, "", quality, ()))
     return found
 
 
 def _compare(
-    qualities: Mapping[str, _Quality], ours: Sequence[str], peers: Sequence[str], seed: int
+    qualities: Mapping[str, Quality], ours: Sequence[str], peers: Sequence[str], seed: int
 ) -> list[Comparison]:
     return [
         Comparison(
@@ -247,18 +276,20 @@ def _compare(
     ]
 
 
-def _over_splits(
-    first: Mapping[str, _Quality], others: Sequence[_Material], plan: Plan, say: Say
-) -> dict[str, _Quality]:
-    """Quality of our codec and the peers, pooled over the held-out recordings of all splits."""
-    pooled = dict(first)
-    for number, material in enumerate(others):
-        say(f"split {number + 2} of {len(others) + 1}")
+def _over_splits(first: Mapping[str, Quality], splits: Sequence[_Material], plan: Plan, say: Say) -> Pooled:
+    """Quality of our codec and the peers, pooled over the held-out recordings of all splits; `first` is of the first.
+
+    Our full training, which the first split alone has, is left out.
+    """
+    pooled = {name: quality for name, quality in first.items() if name != FULL}
+    for number, material in enumerate(splits[1:], start=2):
+        say(f"split {number} of {len(splits)}")
         ours = _train_ours(material, replace(plan, full_seconds=None), say)
         candidates = [*_candidates(ours), *_train_peers(material, ours[0].codec.model, plan, say)]
-        for name, quality in _judge(material, candidates, say).items():
-            pooled[name] = _Quality(pooled[name].mel + quality.mel, pooled[name].visqol + quality.visqol)
-    return pooled
+        found = _judge(material, candidates, say) | {one.name: one.quality for one in _judge_opus(material, say)}
+        pooled = {name: quality.joined(found[name]) for name, quality in pooled.items()}
+    attacks = tuple(attack for material in splits for attack in material.to_judge.attacks())
+    return Pooled(len(splits), attacks, pooled)
 
 
 def _train_ours(material: _Material, plan: Plan, say: Say) -> list[Trained]:

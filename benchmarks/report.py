@@ -29,8 +29,8 @@ from distill.storage.files import write_bytes
 INTRODUCTION = """\
 # Benchmarks
 
-The codec is compared with two peers and the prior with that of the original plan. All are trained and measured in the
-same run. To repeat it on your own folders:
+The codec is compared with two peers and Opus, and the prior with that of the original plan. All are trained and
+measured in the same run. To repeat it on your own folders:
 
 ```sh
 make bench CORPUS="folder other-folder" ARGS="--full --splits 3 --profile --sounds --memory --write docs/benchmarks.md"
@@ -39,7 +39,9 @@ make bench CORPUS="folder other-folder" ARGS="--prior --throughput --sampling --
 
 `--seconds` sets the training time (120), `--json FILE` writes the figures of each recording,
 `python -m benchmarks --help` lists the rest. On Linux the first run builds a dependency of ViSQOL, which needs a C++
-compiler. Only `--write` writes the tables; each names the command that made it.
+compiler. Opus needs `opusenc` and `opusdec` (Debian's package opus-tools); without them its rows are left out. Only
+`--write` writes the tables; each names the command that made it. `make listen` makes a page to judge by ear, in blind
+A/B/X trials.
 
 - **ours**: the codec of this repository with the settings of the corpus's tier, trained for a given time. The time of
   an epoch is measured first, so that the whole learning-rate schedule fits. **ours, full training**: all epochs of the
@@ -48,9 +50,12 @@ compiler. Only `--write` writes the tables; each names the command that made it.
   Decoding is the pseudo-inverse of the mel filters and 32 iterations of Griffin-Lim (`benchmarks/baseline.py`).
 - **original plan**: 2-D convolutions over log-mel spectrograms of one second, three codebooks, 128 iterations of
   Griffin-Lim, trained for as long as ours (`benchmarks/original.py`).
+- **Opus 6, 12, 24**: Opus for music at that many kbit/s, variable. Bitrates in the tables are those of its packets,
+  without the Ogg container (`benchmarks/opus.py`). It learns nothing from the corpus.
 
 All are trained on the same recordings and evaluated on the same held-out ones, each whole (at most 10 s) and with
-equal weight. Ours and the original plan keep the weights with the lowest held-out loss.
+equal weight. Ours and the original plan keep the weights with the lowest held-out loss. Mel L1 is measured on
+recordings that are padded with silence to whole frames of our codec, with Opus, too; all else without the padding.
 
 The corpora:
 
@@ -66,10 +71,23 @@ For labels the recordings of sonic and digits are in folders named after the fir
 Ours and the original plan are initialised at random and from the corpus. Ours also has decoder weights pretrained on
 synthetic sounds. Pre-training does not count as training time.
 
-- **mel L1**: L1 distance of log10-mel spectrograms at 7 scales, lower is better.
+- **mel L1**: L1 distance of log10-mel spectrograms at 7 scales, lower is better. Amplitudes below 1e-5 (-100 dB) count
+  as 1e-5. It compares logarithms band by band, and so hardly hears level, peaks and attacks.
 - **ViSQOL**: predicted mean opinion score in audio mode at 48 kHz, higher is better. Sounds are padded with silence,
   as its guidelines ask. Differences are more reliable than values: its model was fitted to higher bitrates and to
-  sounds of 5 to 10 s.
+  sounds of 5 to 10 s. It can choose the wrong decoder: Mimi at 1.1 kbit/s has 1.84 with adversarial losses alone and
+  2.82 with reconstruction losses, and listeners give the first 81 and the second 58.8 of 100 (MUSHRA,
+  [arXiv 2410.00037](https://arxiv.org/abs/2410.00037)).
+- **level**: energy of the whole sound. **absolute**: its mean without sign.
+- **peak**: largest absolute sample.
+- **attack**: time that the 2 ms envelope takes from 10 to 90 % of its peak, beside the original's.
+- **envelope**: correlation of the 2 ms envelopes, 1 is best.
+- **before attack**: energy in the 50 ms before the original's attack, as a share of the sound's: echoes ahead of a hit.
+- **above 6 kHz**: energy of what lies there.
+- **told apart**: share of right answers of a classifier that says which patches of 256 ms are originals and which
+  decodes; .5 is chance. It is a linear one, on levels and differences of log-mel bands and of the 2 ms envelope, fitted
+  to other recordings than those it is asked about (8 folds, near-duplicates in one). It never hears a pair. Compare
+  within a corpus only: sounds without treble, say, lose nothing with it (`benchmarks/telling_apart.py`).
 - **95 %**: bootstrap confidence interval over recordings of the difference ours - peer; an interval without 0 is
   significant.
 - **3 splits**: everything is trained again with other held-out recordings, and compared over all of these. Recordings
@@ -107,10 +125,10 @@ def codec_section(report: CodecReport, command: str, threads: int) -> Section:
         (
             one.name,
             f"{one.bits_per_second / 1000:.3f}",
-            f"{one.training_seconds:.0f}",
+            number(one.training_seconds, 0),
             one.epochs or "–",
-            _number(_mean(one.mel), 3),
-            _number(_mean(one.visqol), 2),
+            number(_mean(one.quality.mel), 3),
+            number(_mean(one.quality.visqol), 2),
         )
         for one in report.systems
     )
@@ -132,7 +150,7 @@ def codec_section(report: CodecReport, command: str, threads: int) -> Section:
         (
             f"{one.ours} - {one.peer}",
             _interval(one.mel, 3),
-            _number(one.mel.ratio, 3),
+            number(one.mel.ratio, 3),
             _interval(one.visqol, 2),
         )
         for one in report.comparisons
@@ -143,7 +161,7 @@ def codec_section(report: CodecReport, command: str, threads: int) -> Section:
         for one in report.systems
         for number, level in enumerate(one.levels)
     )
-    scored = min(sum(map(math.isfinite, one.visqol)) for one in report.systems)
+    scored = min(sum(map(math.isfinite, one.quality.visqol)) for one in report.systems)
     text = (
         f"`{command}`: tier {report.tier}, {report.training_recordings} training recordings "
         f"({report.training_seconds:.0f} s), {len(report.held_out)} ({report.held_out_seconds:.0f} s) held out, of which ViSQOL could score "
@@ -178,9 +196,9 @@ def sounds_section(report: CodecReport, command: str) -> Section:
             one.name,
             f"{one.peak:.3f}",
             f"{one.reconstructed_peak:.3f}",
-            _number(one.reconstructed_peak / one.peak if one.peak else math.nan, 2),
+            number(one.reconstructed_peak / one.peak if one.peak else math.nan, 2),
             "yes" if one.finite else "NO",
-            _number(one.jump_at_seams, 4),
+            number(one.jump_at_seams, 4),
             f"{one.jump_elsewhere:.4f}",
             f"{one.chunking:.1e}",
         )
@@ -333,7 +351,7 @@ def prior_section(report: PriorReport, command: str) -> Section:
                 ", ".join(f"{value:.1f}" for value in one.perplexities),
                 f"{seconds:.0f} of {one.curve[-1][0]:.0f}",
                 f"{reached:.1f}" if math.isfinite(reached) else "–",
-                _number(reached / plan.best[0], 2),
+                number(reached / plan.best[0], 2),
             )
         )
     columns = (
@@ -419,12 +437,12 @@ def variations_section(report: VariationsReport, command: str) -> Section:
     rows = tuple(
         (
             f"{one.strength:.1f}",
-            _number(one.mel, 3),
+            number(one.mel, 3),
             f"{one.difference_db:.1f}",
             f"{one.equal_codes:.0%}",
             f"{one.own:.0%}",
             f"{one.own_others:.0%}",
-            f"{_number(one.semitones, 2)} ({one.pitched})",
+            f"{number(one.semitones, 2)} ({one.pitched})",
             "–" if not one.strength else str(one.equal),
             str(one.wrong_lengths),
         )
@@ -468,7 +486,7 @@ def labels_section(report: LabelsReport, command: str) -> Section:
 
 def _likeness(found: SetReport) -> tuple[str, str, str]:
     """Kernel distance, diversity and mean length of a set."""
-    distance = "–" if found.distance is None else _number(found.distance.value, 1)
+    distance = "–" if found.distance is None else number(found.distance.value, 1)
     diversity = "–" if found.diversity is None else f"{found.diversity.value:.1f}"
     return distance, diversity, f"{found.mean_seconds:.2f}"
 
@@ -579,7 +597,8 @@ def _speed(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """A finite number, or a dash."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 

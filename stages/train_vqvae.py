@@ -15,7 +15,7 @@ def main(params: Params) -> Mapping[str, float]:
     execution = execution_from_environment()
     run = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, run_folders())
     if run.is_first:
-        print_codec(run.trained, Console(stderr=True, highlight=False))
+        print_codec(run.trained, run.figures, Console(stderr=True, highlight=False))
     conclude("train_vqvae", run)
     return {}
 

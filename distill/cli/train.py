@@ -174,7 +174,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
 
     health = trained.codec.trained.codebook_health
     size = trained.path.stat().st_size
-    print_codec(trained.codec.trained, Console(stderr=as_json, highlight=False))
+    print_codec(trained.codec.trained, trained.codec.figures, Console(stderr=as_json, highlight=False))
     if as_json:
         print_json(
             {

@@ -1,11 +1,12 @@
 """Reports of codec training: progress line, use of the codebooks, artefact and metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from distill.codec.artifact import CodecArtifact
+from distill.codec.evaluation import fidelity_line
 from distill.codec.previews import CodecPreviews
 from distill.codec.task import utilization_warnings
 from distill.codec.training import CodecTraining
@@ -49,8 +50,8 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
     return show
 
 
-def print_codec(training: CodecTraining, console: Console) -> None:
-    """Print the result of a training: losses, a row for each codebook, warnings."""
+def print_codec(training: CodecTraining, figures: Mapping[str, float], console: Console) -> None:
+    """Print the result of a training: losses, fidelity of `figures`, a row for each codebook, warnings."""
     result = training.result
     best, last = result.best_metrics, result.history[-1] if result.history else None
     if last is None:
@@ -62,6 +63,8 @@ def print_codec(training: CodecTraining, console: Console) -> None:
         where += f"{best['val_loss']:.3f}"
     end = "" if last is None else f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
     console.print(f"codec: {where}{end}", soft_wrap=True)
+    if line := fidelity_line(figures):
+        console.print(line, soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
     for warning in utilization_warnings(training.codebook_health):
         console.print(f"warning: {warning}", soft_wrap=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distill.audio.corpus import MANIFEST, CorpusEntry, load_corpus
+from distill.codec.evaluation import held_out_fidelity
 from distill.codec.model import VQVAE
 from distill.codec.previews import CodecPreviews
 from distill.codec.report import save_codec, show_codec_progress
@@ -60,6 +61,10 @@ class CodecJob(Job[CodecTraining]):
         if run.is_first:
             self.previews.finish(trained)
         return trained
+
+    def measure(self, trained: CodecTraining, run: RunContext) -> dict[str, float]:
+        """Measure the fidelity of held-out recordings, with the best weights; on the first process alone."""
+        return held_out_fidelity(trained.model, self.corpus, trained.held_out) if run.is_first else {}
 
     def save(self, trained: CodecTraining, folder: Path, fingerprint: str) -> dict[str, float]:
         """Write the artefact and return the metrics."""

@@ -1,0 +1,191 @@
+"""`make listen`: a page for ears, with originals and decodes of held-out recordings in blind A/B/X trials.
+
+The page is one file beside its sounds. It asks for no network and draws the order of the trials from a seed of its own.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.arguments import count, seconds
+from distill.audio.corpus import MANIFEST, Corpus, CorpusEntry, load_corpus
+from distill.audio.ingest import ingest
+from distill.audio.write import write_audio
+from distill.codec.artifact import load_codec
+from distill.codec.evaluation import decoded_pairs, evenly_spaced
+from distill.codec.model import VQVAE
+from distill.errors import ArtifactError, AudioError, DistillError, ParamsError, environment_error
+from distill.model_file.format import load_bundle
+from distill.pipeline.folders import PipelineFolders
+from distill.split import split_groups
+from distill.storage.files import atomic_folder, sha256_file
+from distill.training.artifact import WEIGHTS
+
+PAGE = "index.html"
+TITLE = "Distill: blind listening"  # of the page, by which a folder is known to be one of ours
+TEMPLATE = Path(__file__).with_name("listen.html")
+DATA = "/* data */ null"  # in the template, what becomes the sounds
+MAX_REJECTED = 0.5  # share of the files of a folder
+HELD_OUT = "held-out recordings"
+NOT_KNOWN = "recordings of a folder that the codec was not trained on as it is; it may have learnt from some of them"
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A codec and recordings to hear through it; `kind` says which they are."""
+
+    codec: VQVAE
+    corpus: Corpus
+    entries: tuple[CorpusEntry, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recording on the page, and its files."""
+
+    name: str
+    original: str
+    decoded: str
+    seconds: float
+
+
+def from_artifacts(folder: Path) -> Material:
+    """Codec and held-out recordings of a pipeline. Raises ArtifactError without them."""
+    folders = PipelineFolders.below(folder)
+    if not (folders.vqvae / WEIGHTS).is_file():
+        raise ArtifactError(
+            f"{folders.vqvae}: expected a trained codec, found none; run make repro first, "
+            'or name a model and its recordings: make listen ARGS="--model FILE --folder DIR"'
+        )
+    codec, config = load_codec(folders.vqvae)
+    corpus = load_corpus(folders.corpus)
+    if sha256_file(folders.corpus / MANIFEST) != config.corpus_sha256:
+        raise ArtifactError(
+            f"{folders.corpus}: expected the corpus that the codec was trained on, found another; run make repro again"
+        )
+    return Material(codec, corpus, _held_out(corpus, config.seed, config.val_fraction), HELD_OUT)
+
+
+def from_model(model: Path, folder: Path, workplace: Path) -> Material:
+    """Codec of a model file, and the recordings of a folder, whose corpus is written into `workplace`.
+
+    They are the held-out ones where the folder is that of the codec's training, otherwise all. Raises ArtifactError,
+    AudioError.
+    """
+    bundle = load_bundle(model)
+    output = workplace / "corpus"
+    ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, 1)
+    corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
+    if split and sha256_file(output / MANIFEST) == bundle.metadata.provenance.data_sha256:
+        entries = _held_out(corpus, int(split["seed"]), float(split["val_fraction"]))
+        return Material(bundle.codec, corpus, entries, HELD_OUT)
+    return Material(bundle.codec, corpus, corpus.entries, NOT_KNOWN)
+
+
+def write_listening_page(output: Path, material: Material, most: int, longest: float) -> list[Trial]:
+    """Write the page and its sounds, `most` recordings at most, evenly spaced, `longest` seconds of each.
+
+    Levels are as they are. Replaces an earlier page. Raises ParamsError where something else is there, AudioError where
+    every recording is silent.
+    """
+    if output.exists() and not _is_ours(output):
+        raise ParamsError(
+            f"{output}: expected a new folder or an earlier listening page, found something else; choose another --out"
+        )
+    rate = material.corpus.sample_rate
+    entries = evenly_spaced(material.entries, most)
+    trials = []
+    with atomic_folder(output) as folder:
+        pairs = decoded_pairs(material.codec, material.corpus, entries, longest)
+        for number, (entry, (original, decoded)) in enumerate(zip(entries, pairs, strict=True)):
+            if original.any():
+                trial = Trial(
+                    entry.path, f"{number:02d}_original.wav", f"{number:02d}_decoded.wav", len(original) / rate
+                )
+                write_audio(folder / trial.original, original, rate)
+                write_audio(folder / trial.decoded, decoded, rate)
+                trials.append(trial)
+        if not trials:
+            raise AudioError(
+                f"{entries[0].path}: expected {material.kind} with sound, found silence in the first {longest:g} s of "
+                f"all {len(entries)}; choose other recordings or more --seconds"
+            )
+        (folder / PAGE).write_text(_page(trials, material), encoding="utf-8")
+    return trials
+
+
+def main() -> None:
+    """Write the page that the flags ask for. Exit status 2 without a codec or recordings."""
+    arguments = _parser().parse_args()
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        with tempfile.TemporaryDirectory() as workplace:
+            material = _material(arguments, Path(workplace))
+            trials = write_listening_page(arguments.out, material, arguments.sounds, arguments.seconds)
+    except OSError as error:
+        known = environment_error(error)
+        if known is None:
+            raise
+        console.print(f"listen: {known}")
+        sys.exit(known.exit_code)
+    except DistillError as error:
+        console.print(f"listen: {error}")
+        sys.exit(error.exit_code)
+    console.print(f"{len(trials)} {material.kind}; open {arguments.out / PAGE} in a browser")
+
+
+def _material(arguments: argparse.Namespace, workplace: Path) -> Material:
+    if (arguments.model is None) != (arguments.folder is None):
+        found, missing = ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
+        raise ParamsError(f"{missing}: expected it together with {found}, found {found} alone; give both or neither")
+    if arguments.model is None:
+        return from_artifacts(arguments.artifacts)
+    return from_model(arguments.model, arguments.folder, workplace)
+
+
+def _held_out(corpus: Corpus, seed: int, fraction: float) -> tuple[CorpusEntry, ...]:
+    sides = split_groups((entry.group for entry in corpus.entries), seed, fraction)
+    return tuple(entry for entry in corpus.entries if sides[entry.group] == "val")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty or has a page of ours, so that it can be replaced."""
+    if not folder.is_dir():
+        return False
+    page = folder / PAGE
+    return not any(folder.iterdir()) or (page.is_file() and f"<title>{TITLE}</title>" in page.read_text("utf-8"))
+
+
+def _page(trials: Sequence[Trial], material: Material) -> str:
+    shape = material.codec.architecture
+    data = {
+        "kind": material.kind,
+        "codec": f"{shape.spectrogram.sample_rate} Hz, {shape.num_quantizers} x {shape.codebook_size} codewords",
+        "sounds": [vars(trial) for trial in trials],
+    }
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name of a file can end the script
+    template = TEMPLATE.read_text(encoding="utf-8")
+    assert template.count(DATA) == 1
+    return template.replace(DATA, text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.listen", description="Write a blind listening page.")
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="what make repro wrote")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="a .distill model in its place, with --folder")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="recordings to hear through the model")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/listen"), help="folder of the page")
+    parser.add_argument("--sounds", type=count, default=24, help="most recordings")
+    parser.add_argument("--seconds", type=seconds, default=5.0, help="most seconds of a recording")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The listening page in a browser, opened as a file: played with keys and mouse, judged by what it really played."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.tiny import tiny_codec, write_tone
+
+from benchmarks.listen import HELD_OUT, PAGE, Material, write_listening_page
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
+
+SOUNDS, TRIALS = 3, 16
+# Notes each sound that is played, as a listener hears it.
+NOTE_PLAYED = """
+window.played = [];
+const play = HTMLMediaElement.prototype.play;
+HTMLMediaElement.prototype.play = function () { window.played.push(this.src); return play.call(this); };
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("listen")
+    for number in range(SOUNDS):
+        write_tone(folder / "in" / f"tone {number} <i>.wav", 0.2, pitch=200.0 * (number + 1))
+    ingest(folder / "in", folder / "corpus", 16_000, 0.0, 1)
+    corpus = load_corpus(folder / "corpus")
+    write_listening_page(folder / "page", Material(tiny_codec(), corpus, corpus.entries, HELD_OUT), 24, 5.0)
+    return folder / "page"
+
+
+@pytest.fixture
+def page(browser: Any, folder: Path) -> Iterator[Any]:
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.set_default_timeout(10_000)
+    asked: list[str] = []
+    errors: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.add_init_script(NOTE_PLAYED)
+    opened.goto((folder / PAGE).as_uri())
+    yield opened
+    assert all(url.startswith("file:") for url in asked)
+    assert not errors
+    context.close()
+
+
+def begin(page: Any, seed: int) -> None:
+    page.locator("#seed").fill(str(seed))
+    page.keyboard.press("Enter")
+    page.locator("#trial").wait_for()
+
+
+def listen(page: Any, names: str = "ABX") -> dict[str, str]:
+    """Play A, B and X with their keys; returns the file behind each."""
+    files = {}
+    for name in names:
+        page.keyboard.press(name.lower())
+        page.wait_for_function("name => document.getElementById('play-' + name).classList.contains('heard')", arg=name)
+        files[name] = page.evaluate("window.played[window.played.length - 1]")
+    return files
+
+
+def test_a_listener_who_hears_is_always_right(page: Any) -> None:
+    begin(page, 5)
+    seen = []
+    for number in range(TRIALS):
+        assert page.locator("#heading").inner_text() == f"Trial {number + 1} of {TRIALS}"
+        files = listen(page)
+        assert files["A"] != files["B"]
+        assert {re.sub(r"_\w+\.wav$", "", file) for file in files.values()} == {files["X"].rpartition("_")[0]}
+        seen.append((files["A"], files["X"]))
+        page.keyboard.press("1" if files["X"] == files["A"] else "2")
+    assert page.locator("#score").inner_text() == "16 of 16 correct"
+    assert "p = 1.5e-5" in page.locator("#probability").inner_text()  # 2 ** -16
+    assert page.locator("#meaning").inner_text() == "You hear a difference."
+    assert page.locator("#answers tr").count() == TRIALS
+    assert "tone 0 <i>.wav" in page.locator("#answers").inner_text()
+    assert {"original" in a for a, _ in seen} == {"original" in x for _, x in seen} == {True, False}
+    assert len({a.rpartition("_")[0] for a, _ in seen}) == SOUNDS
+
+
+def test_wrong_answers_count_and_one_can_stop_before_the_end(page: Any) -> None:
+    begin(page, 6)
+    for number in range(4):
+        files = listen(page)
+        is_a = files["X"] == files["A"]
+        page.locator("#answer-A" if is_a == (number > 0) else "#answer-B").click()
+    page.locator("#finish").click()
+    assert page.locator("#score").inner_text() == "3 of 4 correct"
+    assert "p = 0.3125" in page.locator("#probability").inner_text()  # 5 of 16
+    assert "do not show" in page.locator("#meaning").inner_text()
+    assert page.locator("#answers tr.wrong").count() == 1
+    page.get_by_role("button", name="Once more").click()
+    assert page.locator("#start").is_visible()
+
+
+def test_no_answer_before_all_three_were_heard(page: Any) -> None:
+    begin(page, 7)
+    listen(page, "AX")
+    assert page.locator("#hint").inner_text() == "Still to be heard: B."
+    page.keyboard.press("1")
+    assert page.locator("#answer-A").is_disabled()
+    assert page.locator("#heading").inner_text() == f"Trial 1 of {TRIALS}"
+
+
+def test_a_seed_gives_its_order_and_each_visit_another_seed(page: Any) -> None:
+    orders = []
+    for seed in (11, 11, 12):
+        page.reload()
+        begin(page, seed)
+        order = []
+        for _ in range(4):
+            files = listen(page)
+            order.append((files["A"], files["X"]))
+            page.keyboard.press("1")
+        orders.append(order)
+    assert orders[0] == orders[1] != orders[2]
+    seeds = set()
+    for _ in range(3):
+        page.reload()
+        seeds.add(page.locator("#seed").input_value())
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize("seed", ["", "-1", "x", "4294967296"])
+def test_a_wrong_seed_is_said(page: Any, seed: str) -> None:
+    page.locator("#seed").fill(seed)
+    page.locator("#begin").click()
+    found = seed or "nothing"
+    assert f"expected a whole number from 0 to 4294967295, found {found}" in page.locator("#trouble").inner_text()
+    assert page.locator("#start").is_visible()
+
+
+def test_a_missing_sound_is_said(browser: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / PAGE).write_bytes((folder / PAGE).read_bytes())
+    page = browser.new_page()
+    page.goto((tmp_path / PAGE).as_uri())
+    begin(page, 0)
+    page.keyboard.press("a")
+    page.locator("#trouble").wait_for()
+    assert "keep page and files together" in page.locator("#trouble").inner_text()
+    assert page.locator("#answer-A").is_disabled()
+    page.close()
