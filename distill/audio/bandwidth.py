@@ -11,6 +11,7 @@ Only excerpts are decoded, so that it costs little beside decoding the whole. Sh
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +28,10 @@ TREBLE_HZ, HIGHEST_HZ = 10_000, 20_000
 LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
 LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
 LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
-EXCERPT_SECONDS = 0.1  # decoded at a time, of long files once in SPACING_SECONDS
-SPACING_SECONDS, FEWEST_EXCERPTS, MOST_EXCERPTS = 10.0, 6, 64  # files shorter than the fewest are read whole
+EXCERPT_SECONDS = 0.1  # decoded at a time
+FEWEST_EXCERPTS, USUAL_EXCERPTS, MOST_EXCERPTS = 2, 5, 64  # one a second up to the usual, then one in SPACING_SECONDS
+SPACING_SECONDS = 10.0
+GOLDEN_RATIO = 0.618034
 WINDOW_SECONDS = 0.0058  # so short that the window's edge takes little of an attack at the start of a file
 
 F32 = NDArray[np.float32]
@@ -57,7 +60,7 @@ class RateChoice:
 
 
 def measure_bandwidth(path: Path) -> Bandwidth:
-    """Measure up to 6.4 s of an audio file, spread evenly over it. `UNREADABLE` where it cannot be decoded."""
+    """Measure up to 6.4 s of an audio file, spread over it. `UNREADABLE` where it cannot be decoded."""
     try:
         with open_audio(path) as stream:
             return _measure(stream)
@@ -97,19 +100,24 @@ def _measure(stream: AudioStream) -> Bandwidth:
     peak = np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0)
     if not SILENT_PEAK <= peak <= LARGEST_PEAK:  # also false where a sample is NaN
         return UNREADABLE
-    whole, treble = _window_powers(excerpts, rate)
-    has_treble = treble.sum() >= LEAST_ENERGY_SHARE * whole.sum() and treble.max() >= LEAST_TREBLE_POWER
+    # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
+    whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
+    is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
+    has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
     return Bandwidth(rate, (frames if is_known else _rest(stream)) / rate, bool(rate > NARROW_RATE and has_treble))
 
 
 def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
-    """Mono excerpts `[n]`, evenly spaced; the first 0.6 s if the file has no more, or if its length is unknown (0)."""
+    """Mono excerpts `[n]`, spread over the file; the beginning if the file has no more or its length is unknown (0)."""
     rate = int(stream.samplerate)
-    length = max(1, round(EXCERPT_SECONDS * rate))
-    count = min(max(round(frames / (SPACING_SECONDS * rate)), FEWEST_EXCERPTS), MOST_EXCERPTS)
-    starts = [number * (frames - length) // (count - 1) for number in range(count)]
+    length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
+    count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
+    count = min(count, MOST_EXCERPTS)
+    # Uneven within equal parts of the file, so that no rhythm of the sound hides between them.
+    offsets = (number + number * GOLDEN_RATIO % 1 for number in range(count))
+    starts = [min(int(offset * frames / count), frames - length) for offset in offsets]
     if frames <= FEWEST_EXCERPTS * length:
-        starts, length = [0], FEWEST_EXCERPTS * length
+        starts, length = [0], (FEWEST_EXCERPTS if frames else USUAL_EXCERPTS) * length
     for start in starts:
         try:
             if start:
@@ -133,29 +141,33 @@ def _rest(stream: AudioStream) -> int:
     return frames
 
 
-def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F64, F64]:
+def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
     """Mean square of each window of the excerpts, of all frequencies but 0 Hz, and of the treble: both `[W]`."""
     size = 2 ** round(math.log2(rate * WINDOW_SECONDS))
-    windows = np.concatenate([_windows(excerpt, size) for excerpt in excerpts])  # [W, size]
-    taper = np.hanning(size + 1)[:size].astype(np.float32)
-    windows *= taper
-    power = np.square(taper, dtype=np.float64).sum()
+    taper = _taper(size)
+    windows = np.concatenate([_windows(excerpt, size) for excerpt in excerpts]) * taper  # [W, size]
     low, high = (math.ceil(hertz * size / rate) for hertz in (TREBLE_HZ, HIGHEST_HZ))
-    treble = np.fft.rfft(windows)[:, low:high]
-    return _energy(windows) / power, (_energy(treble.real) + _energy(treble.imag)) * 2 / (size * power)
+    treble = np.ascontiguousarray(np.fft.rfft(windows)[:, low:high]).view(np.float32)
+    power = float(np.square(taper).sum())
+    return _energy(windows) / power, _energy(treble) * (2 / (size * power))
+
+
+@cache
+def _taper(size: int) -> F32:
+    return np.hanning(size + 1)[:size].astype(np.float32)
 
 
 def _windows(excerpt: F32, size: int) -> F32:
     """Half overlapping windows `[W, size]` of an excerpt `[n]` without its mean; one of a shorter excerpt."""
-    centred = excerpt - excerpt.mean(dtype=np.float64).astype(np.float32)
+    centred = excerpt - excerpt.mean()
     if len(centred) < size:
         centred = np.pad(centred, (0, size - len(centred)))
     return sliding_window_view(centred, size)[:: size // 2]
 
 
-def _energy(rows: F32 | F64) -> F64:
+def _energy(rows: F32) -> F32:
     """Sum of squares of each row."""
-    energy: F64 = np.einsum("ws,ws->w", rows, rows, dtype=np.float64)
+    energy: F32 = np.einsum("ws,ws->w", rows, rows)
     return energy
 
 
