@@ -130,13 +130,13 @@ def _literal(text: str) -> str:
 
 
 def _written() -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every key of `params.yaml` outside `tiers`, as a path, with the comment on its line."""
+    """Every key of `params.yaml` outside `qualities` and `tiers`, as a path, with the comment on its line."""
     path: list[str] = []
     for line in PARAMS.read_text(encoding="utf-8").splitlines():
         found = re.match(r"( *)(\w+):[^#]*(?:# (.*))?$", line)
         if found:
             path = [*path[: len(found[1]) // 2], found[2]]
-            if path[0] != "tiers":
+            if path[0] not in ("qualities", "tiers"):
                 yield tuple(path), found[3] or ""
 
 

@@ -16,7 +16,8 @@ from stages.running import FOLDERS, run_stage, write_metrics
 def main(params: Params) -> Mapping[str, float]:
     workers = execution_from_environment().workers
     report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, workers).report
-    names = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups", "seconds")
+    counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
+    names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)
     write_metrics("ingest", {name: getattr(report, name) for name in names})
     return {}

@@ -6,8 +6,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal, TypeVar
 
+from distill.audio.bandwidth import RateChoice, choose_rate, measure_bandwidth
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
 from distill.audio.deduplicate import Fingerprint, fingerprint, near_duplicate_groups
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
@@ -23,6 +26,7 @@ MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 _LISTED = 20  # rejected files in a message
 
 Progress = Callable[[int, int, str], None]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,9 @@ class IngestReport:
     ignored: int  # hidden entries and files that are not audio
     seconds: float  # of sound in the corpus, exact copies once
     groups: int  # different sounds: near-duplicates count once
-    sample_rate: int
+    sample_rate: int  # Hz, of the corpus
+    treble_share: float  # of the sound, 0 to 1, in recordings with energy above 10 kHz
+    rate_reason: str  # one line: the sample rate and what it follows from
 
     def summary(self) -> str:
         """The counts as one line."""
@@ -59,21 +65,28 @@ class _Outcome:
 
 
 def ingest(
-    folder: Path, output: Path, sample_rate: int, max_rejected: float, workers: int, progress: Progress | None = None
+    folder: Path,
+    output: Path,
+    sample_rate: int | Literal["auto"],
+    max_rejected: float,
+    workers: int,
+    progress: Progress | None = None,
 ) -> IngestReport:
-    """Decode every recording below `folder` to mono int16 at `sample_rate` and write the corpus `output`.
+    """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
-    `max_rejected` is the largest share of audio files, 0 to 1, that may be unusable. `workers` threads decode;
-    the output does not depend on their number. `progress` is called with (files done, files in all, path).
+    "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the largest share of audio files, 0 to 1, that may be unusable. `workers` threads decode;
+    the output does not depend on their number. `progress` is called with (files done, files in all, path), and with
+    0 files done for each one whose bandwidth was measured.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found = _scanned(folder)
+    rate = _chosen_rate(folder, found.audio, sample_rate, workers, progress)
     with atomic_folder(output) as temporary:
         shards = ShardWriter(temporary, PREFIX)
         rows: list[ManifestRow] = []
         kept: dict[str, int] = {}  # pcm_sha256 to row
         fingerprints: list[Fingerprint] = []  # of the kept rows
-        for file, outcome in _decoded(folder, found.audio, sample_rate, workers):
+        for file, outcome in _in_threads(partial(_decode, folder, rate.sample_rate), found.audio, workers):
             original = rows[kept[outcome.pcm_sha256]] if outcome.pcm_sha256 in kept else None
             if outcome.fingerprint is not None and original is None:
                 kept[outcome.pcm_sha256] = len(rows)
@@ -84,7 +97,7 @@ def ingest(
         shards.close()
         _check_rejected(folder, rows, max_rejected)
         rows = _grouped(rows, list(kept.values()), near_duplicate_groups(fingerprints))
-        report = _report(rows, found, sample_rate)
+        report = _report(rows, found, rate)
         _check_groups(folder, report)
         write_json(temporary / REPORT, _report_json(report, rows, found))
         write_manifest(temporary / MANIFEST, rows)
@@ -104,6 +117,7 @@ def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int
     with ProgressReport("ingest") as progress:
         report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress)
         progress.say(report.summary())
+        progress.say(report.rate_reason)
         progress.status.keep(output / REPORT, "ingest.json")
         rows = read_manifest(output / MANIFEST)
         rejected = tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected")
@@ -136,14 +150,29 @@ def _scanned(folder: Path) -> Scan:
     return found
 
 
-def _decoded(
-    folder: Path, files: Sequence[AudioFile], sample_rate: int, workers: int
-) -> Iterator[tuple[AudioFile, _Outcome]]:
-    """Decode in `workers` threads, since libsndfile, soxr and NumPy release the GIL. Results come in order."""
+def _chosen_rate(
+    folder: Path,
+    files: Sequence[AudioFile],
+    sample_rate: int | Literal["auto"],
+    workers: int,
+    progress: Progress | None,
+) -> RateChoice:
+    measured = []
+    for file, bandwidth in _in_threads(lambda file: measure_bandwidth(folder / file.relative), files, workers):
+        measured.append(bandwidth)
+        if progress is not None:
+            progress(0, len(files), file.path)
+    return choose_rate(measured, sample_rate)
+
+
+def _in_threads(
+    function: Callable[[AudioFile], R], files: Sequence[AudioFile], workers: int
+) -> Iterator[tuple[AudioFile, R]]:
+    """Call in `workers` threads, since libsndfile, soxr and NumPy release the GIL. Results come in order."""
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="ingest") as pool:
-        pending: deque[tuple[AudioFile, Future[_Outcome]]] = deque()
+        pending: deque[tuple[AudioFile, Future[R]]] = deque()
         for file in files:
-            pending.append((file, pool.submit(_decode, folder / file.relative, sample_rate)))
+            pending.append((file, pool.submit(function, file)))
             if len(pending) > 2 * workers:
                 first, future = pending.popleft()
                 yield first, future.result()
@@ -151,7 +180,8 @@ def _decoded(
             yield last, future.result()
 
 
-def _decode(path: Path, sample_rate: int) -> _Outcome:
+def _decode(folder: Path, sample_rate: int, file: AudioFile) -> _Outcome:
+    path = folder / file.relative
     try:
         recording = read_recording(path, sample_rate)
     except AudioError as error:
@@ -216,7 +246,7 @@ def _grouped(rows: Sequence[ManifestRow], kept: Sequence[int], groups: Sequence[
     return grouped
 
 
-def _report(rows: Sequence[ManifestRow], found: Scan, sample_rate: int) -> IngestReport:
+def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> IngestReport:
     statuses = Counter(row.status for row in rows)
     kept = kept_rows(rows)
     groups = len({row.group for row in kept})
@@ -227,9 +257,11 @@ def _report(rows: Sequence[ManifestRow], found: Scan, sample_rate: int) -> Inges
         duplicates=sum(bool(row.duplicate_of) for row in rows),
         near_duplicates=len(kept) - groups,
         ignored=sum(found.ignored.values()),
-        seconds=sum(row.frames_in_shard for row in kept) / sample_rate,
+        seconds=sum(row.frames_in_shard for row in kept) / rate.sample_rate,
         groups=groups,
-        sample_rate=sample_rate,
+        sample_rate=rate.sample_rate,
+        treble_share=rate.treble_share,
+        rate_reason=rate.reason,
     )
 
 
@@ -245,6 +277,8 @@ def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan)
     }
     return {
         "sample_rate": report.sample_rate,
+        "sample_rate_reason": report.rate_reason,
+        "treble_share": report.treble_share,
         "seconds": report.seconds,
         "counts": {
             "audio_files": len(rows),

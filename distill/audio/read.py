@@ -39,8 +39,8 @@ _NEARLY_NOTHING = 0.01  # share of the announced duration below which a file is 
 _LONGEST_LIBSNDFILE_PATH = 1000  # it refuses longer ones, but reads from a descriptor
 # Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
-_LARGEST_PEAK = 1e30  # resampling beyond it would overflow
+UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
+LARGEST_PEAK = 1e30  # resampling beyond it would overflow
 
 F32 = NDArray[np.float32]
 
@@ -56,8 +56,8 @@ class Recording:
     warnings: tuple[str, ...]
 
 
-class _Stream(sf.SoundFile):  # type: ignore[misc]
-    """Sound file read once, front to back: seeking after each block fails on damaged files and is slow in MP3."""
+class AudioStream(sf.SoundFile):  # type: ignore[misc]
+    """Sound file read front to back: seeking after each block fails on damaged files and is slow in MP3."""
 
     def seekable(self) -> bool:
         return False
@@ -91,13 +91,8 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
 
     Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
     """
-    head = _first_bytes(path)
-    with _opened(path, head) as stream:
+    with open_audio(path) as stream:
         rate, channels = int(stream.samplerate), int(stream.channels)
-        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-            raise AudioError(f"has a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used")
-        if channels > MOST_CHANNELS:
-            raise AudioError(f"has {channels} channels; at most {MOST_CHANNELS} can be used")
         levels = _Levels()
         parts = list(_resampled(_mono_blocks(stream, levels), rate, sample_rate))
         announced = _announced_frames(stream)
@@ -117,6 +112,26 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     return Recording(pcm, rate, channels, len(pcm) / sample_rate, tuple(warnings))
 
 
+def open_audio(path: Path) -> AudioStream:
+    """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
+    stream = _opened(path, _first_bytes(path))
+    rate, channels = int(stream.samplerate), int(stream.channels)
+    refusal = ""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        refusal = f"has a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
+    elif channels > MOST_CHANNELS:
+        refusal = f"has {channels} channels; at most {MOST_CHANNELS} can be used"
+    if refusal:
+        stream.close()
+        raise AudioError(refusal)
+    return stream
+
+
+def mono_of(block: F32) -> F32:
+    """Mix samples `[n, C]` to mono `[n]`, by columns: six times faster than mean(axis=1)."""
+    return np.asarray(sum(block.T) / np.float32(block.shape[1]), dtype=np.float32)
+
+
 def _first_bytes(path: Path) -> bytes:
     """First bytes of a regular file; anything else at `path` raises AudioError (a pipe is never opened)."""
     try:
@@ -134,14 +149,14 @@ def _first_bytes(path: Path) -> bytes:
     return head
 
 
-def _opened(path: Path, head: bytes) -> _Stream:
+def _opened(path: Path, head: bytes) -> AudioStream:
     if text := _as_text(head):
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
     name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
     try:
         if len(name) <= _LONGEST_LIBSNDFILE_PATH:
-            return _Stream(name)
-        return _Stream(os.open(path, os.O_RDONLY), closefd=True)
+            return AudioStream(name)
+        return AudioStream(os.open(path, os.O_RDONLY), closefd=True)
     except sf.LibsndfileError as error:
         raise AudioError(_unreadable(path, error)) from error
     except (OSError, sf.SoundFileError) as error:
@@ -169,7 +184,7 @@ def _short(error: sf.LibsndfileError) -> str:
     return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
 
 
-def _mono_blocks(stream: _Stream, levels: _Levels) -> Iterator[F32]:
+def _mono_blocks(stream: AudioStream, levels: _Levels) -> Iterator[F32]:
     """Mono blocks `[n]` up to the end of the file or the first error, which is kept in `levels.failure`."""
     while True:
         try:
@@ -180,8 +195,7 @@ def _mono_blocks(stream: _Stream, levels: _Levels) -> Iterator[F32]:
         if not len(block):
             return
         with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
-            # By columns: six times faster than mean(axis=1).
-            mono: F32 = np.asarray(sum(block.T) / np.float32(block.shape[1]), dtype=np.float32)
+            mono = mono_of(block)
             levels.add(block, mono)
         yield mono
 
@@ -208,7 +222,7 @@ def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, anno
     if levels.not_finite:
         total = levels.frames * channels
         raise AudioError(f"holds {levels.not_finite} samples of {total} that are NaN or infinite")
-    if levels.peak > _LARGEST_PEAK:
+    if levels.peak > LARGEST_PEAK:
         raise AudioError(f"has a peak of {levels.peak:.3g}, too large for any scale")
     if levels.peak < SILENT_PEAK:
         why = "its channels cancel out when mixed to mono" if levels.cancelled(channels) else "is silent"
@@ -216,7 +230,7 @@ def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, anno
         raise AudioError(f"{why} (peak {peak})")
 
 
-def _announced_frames(stream: _Stream) -> int | None:
+def _announced_frames(stream: AudioStream) -> int | None:
     """Frames that the header announces, None where it does not.
 
     For uncompressed formats libsndfile replaces them by what the file can hold; only its log has the original.
@@ -231,7 +245,7 @@ def _announced_frames(stream: _Stream) -> int | None:
         return round(frames * size / held) if frames else _frames_in(size, log)
     if stream.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
         return _frames_in(int(found[1]) - 24, log)  # the size counts the chunk's own header
-    return frames if frames < _UNKNOWN_FRAMES else None
+    return frames if frames < UNKNOWN_FRAMES else None
 
 
 def _frames_in(size: int, log: str) -> int | None:

@@ -20,6 +20,7 @@ FLAGS = {
     ("tier",): "--tier",
     ("vqvae", "epochs"): "--epochs",
     ("vqvae", "codebook_size"): "--codebook-size",
+    ("vqvae", "quality"): "--quality",
     ("vqvae", "num_quantizers"): "--rvq-levels",
     ("vqvae", "commitment_weight"): "--commitment-weight",
     ("vqvae", "learning_rate"): "--learning-rate",
@@ -50,6 +51,15 @@ def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
         if flag == "--model-name":
             expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
         raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
+
+
+def sample_rate_of(text: str | None) -> int | str | None:
+    """The value of --sample-rate: Hz, "auto", or None where it was not given. Raises ParamsError."""
+    if text is None or text == "auto":
+        return text
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ParamsError(f"--sample-rate: expected a whole number of Hz or auto, found {text!r}")
 
 
 def wrong_use(error: Any) -> str:

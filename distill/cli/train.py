@@ -45,11 +45,15 @@ def train(
     codebook_size: Annotated[
         int | None, typer.Option(help="codewords a level", show_default="auto, by the tier", **limits(CodebookSize))
     ] = None,
+    quality: Annotated[
+        Literal["small", "standard", "high"] | None,
+        typer.Option(help="bit rate: higher sounds finer, costs more time and is more to learn", show_default="small"),
+    ] = None,
     rvq_levels: Annotated[
         int | None,
         typer.Option(
-            help="residual levels; 2 to 4 are well tested: fewer are faster and easier for a prior, more have finer detail",
-            show_default="4",
+            help="residual levels: fewer are faster and easier for a prior, more have finer detail",
+            show_default="auto, by --quality",
             **limits(Levels),
         ),
     ] = None,
@@ -61,7 +65,13 @@ def train(
         typer.Option(help="of AdamW, with a cosine schedule", show_default="auto, by the tier", **limits(Rate)),
     ] = None,
     sample_rate: Annotated[
-        int | None, typer.Option(help="Hz, mono", show_default="24000", **limits(SampleRate))
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Hz, mono ({min} to {max}); auto: 44100 or 48000 where the recordings have sound above 10 kHz, "
+            "else 24000".format(**limits(SampleRate)),
+            show_default="auto",
+        ),
     ] = None,
     labels: LabelsFrom = "none",
     seed: Annotated[int, typer.Option(help="random seed of the split and the weights", **limits(Seed))] = 0,
@@ -77,19 +87,20 @@ def train(
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
     current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
     """
-    from distill.cli.flags import check_folder, make_folder, params_of_flags, refuse_existing
+    from distill.cli.flags import check_folder, make_folder, params_of_flags, refuse_existing, sample_rate_of
     from distill.execution import execution_from_environment
 
     params = params_of_flags(
         {
             ("corpus", "path"): str(folder),
-            ("corpus", "sample_rate"): sample_rate,
+            ("corpus", "sample_rate"): sample_rate_of(sample_rate),
             ("corpus", "labels"): labels,
             ("bundle", "name"): time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name,
             ("tier",): tier,
             ("seed",): seed,
             ("vqvae", "epochs"): epochs,
             ("vqvae", "codebook_size"): codebook_size,
+            ("vqvae", "quality"): quality,
             ("vqvae", "num_quantizers"): rvq_levels,
             ("vqvae", "commitment_weight"): commitment_weight,
             ("vqvae", "learning_rate"): learning_rate,
@@ -183,6 +194,8 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
                 "tier": trained.codec.tier,
                 "recordings": trained.codec.recordings,
                 "seconds": trained.corpus.seconds,
+                "sample_rate": trained.corpus.sample_rate,
+                "treble_share": trained.corpus.treble_share,
                 "rejected": list(trained.rejected),
                 "codebook_health": health,
                 "warnings": list(utilization_warnings(health)),

@@ -35,6 +35,7 @@ from distill.params.bounds import ModelName as ModelName
 from distill.params.bounds import Patience as Patience
 from distill.params.bounds import PriorLayers as PriorLayers
 from distill.params.bounds import PriorWidth as PriorWidth
+from distill.params.bounds import QualityName as QualityName
 from distill.params.bounds import Quantizer as Quantizer
 from distill.params.bounds import Rate as Rate
 from distill.params.bounds import SampleRate as SampleRate
@@ -60,6 +61,9 @@ from distill.params.configs import PriorConfig as PriorConfig
 from distill.params.configs import VQVAEConfig as VQVAEConfig
 from distill.params.load import load_params as load_params
 from distill.params.load import validated as validated
+from distill.params.qualities import Qualities as Qualities
+from distill.params.qualities import Quality as Quality
+from distill.params.qualities import default_qualities as default_qualities
 from distill.params.sections import MOST_VIEWS as MOST_VIEWS
 from distill.params.sections import VIEWED_SECONDS as VIEWED_SECONDS
 from distill.params.sections import AuditionParams as AuditionParams

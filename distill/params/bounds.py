@@ -8,6 +8,7 @@ from distill.text import one_line
 
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
+QualityName = Literal["small", "standard", "high"]
 Architecture = Literal["frame", "flat", "delay", "memory"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]

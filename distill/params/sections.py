@@ -33,6 +33,7 @@ from distill.params.bounds import (
     Patience,
     PriorLayers,
     PriorWidth,
+    QualityName,
     Quantizer,
     Rate,
     SampleRate,
@@ -48,6 +49,7 @@ from distill.params.bounds import (
     WeightDecay,
 )
 from distill.params.configs import MemoryConfig, PriorConfig, VQVAEConfig
+from distill.params.qualities import Qualities, default_qualities
 from distill.params.tiers import Tiers, batch_size_for, default_tiers, val_fraction_for
 from distill.params.yaml_file import default_values
 
@@ -71,21 +73,22 @@ class Section(Settings):
 
 
 class CorpusParams(Section):
-    """Section `corpus`: folder, sample rate in Hz, labels, and the largest share of rejected recordings."""
+    """Section `corpus`: folder, sample rate in Hz or `auto`, labels, and the largest share of rejected recordings."""
 
     section, required = "corpus", frozenset({"path"})
 
     path: Annotated[str, Field(min_length=1)]
-    sample_rate: SampleRate
+    sample_rate: SampleRate | Auto
     labels: Labels
     max_rejected: Share
 
 
 class VQVAEParams(Section):
-    """Section `vqvae`: `auto` takes the tier's value."""
+    """Section `vqvae`: `auto` takes the value of the tier; for `num_quantizers` that of the quality."""
 
     section = "vqvae"
 
+    quality: QualityName
     codebook_size: CodebookSize | Auto
     num_quantizers: Levels | Auto
     quantizer: Quantizer
@@ -104,10 +107,19 @@ class VQVAEParams(Section):
     encoder_rate: Share
     patience: Patience
 
-    def resolve(self, recordings: int, tier: TierName | Auto = "auto", tiers: Tiers | None = None) -> VQVAEConfig:
+    def resolve(
+        self,
+        recordings: int,
+        tier: TierName | Auto = "auto",
+        tiers: Tiers | None = None,
+        qualities: Qualities | None = None,
+    ) -> VQVAEConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""
         _, row = (tiers or default_tiers()).choose(recordings, tier)
-        return VQVAEConfig(**_resolved(self, row.vqvae.model_dump()))
+        quality = (qualities or default_qualities()).choose(self.quality)
+        values = _resolved(self, {**row.vqvae.model_dump(), **quality.model_dump()})
+        del values["quality"]
+        return VQVAEConfig(**values)
 
 
 class SplitParams(Section):
@@ -225,6 +237,7 @@ class Params(Settings):
     prior: PriorParams
     bundle: BundleParams
     audition: AuditionParams
+    qualities: Qualities
     tiers: Tiers
 
     @model_validator(mode="before")
@@ -232,7 +245,7 @@ class Params(Settings):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        whole = {key: default_values()[key] for key in ("seed", "tier", "tiers")}
+        whole = {key: default_values()[key] for key in ("seed", "tier", "qualities", "tiers")}
         empty: dict[str, Any] = {key: {} for key in cls.model_fields if key not in {*whole, "corpus"}}
         return {**whole, **empty, **values}
 
@@ -242,7 +255,7 @@ class Params(Settings):
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
         """The codec's settings, resolved."""
-        return self.vqvae.resolve(recordings, self.tier, self.tiers)
+        return self.vqvae.resolve(recordings, self.tier, self.tiers, self.qualities)
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """The prior's settings, resolved."""

@@ -14,7 +14,6 @@ from distill.params.bounds import (
     Fraction,
     Heads,
     HistoryShare,
-    Levels,
     MemorizationPerplexity,
     PriorLayers,
     PriorWidth,
@@ -30,7 +29,6 @@ class TierVQVAE(Settings):
     """Defaults of the codec in a tier."""
 
     codebook_size: CodebookSize
-    num_quantizers: Levels
     epochs: Epochs
     learning_rate: Rate
     dropout: Dropout

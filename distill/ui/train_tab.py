@@ -2,25 +2,27 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.params import default_tiers
+from distill.params import QualityName, default_tiers, default_values
 from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 
-RATES = ["24000", "32000", "44100", "48000"]
-LEVELS = "Fewer levels = faster, more levels = finer detail"
+RATES = ["auto", "24000", "32000", "44100", "48000"]
+QUALITIES = list(get_args(QualityName))
+LEVELS = "0: by the quality. Fewer levels = faster, more levels = finer detail"
 DEFAULTS: dict[str, Any] = {
     "tier": "auto",
-    "rvq_levels": 4,
+    "quality": default_values()["vqvae"]["quality"],
+    "rvq_levels": 0,
     "commitment_weight": 0.25,
     "epochs": "",
     "learning_rate": "",
-    "sample_rate": "24000",
+    "sample_rate": "auto",
     "labels": False,
     "seed": 0,
     "prior": True,
@@ -47,14 +49,15 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 label="Preset",
                 info="auto: by the number of recordings",
             )
-            levels = gr.Slider(2, 4, DEFAULTS["rvq_levels"], step=1, label="RVQ levels", info=LEVELS)
+            quality = gr.Dropdown(QUALITIES, value=DEFAULTS["quality"], label="Quality", info="higher needs more time")
+            levels = gr.Slider(0, 16, DEFAULTS["rvq_levels"], step=1, label="RVQ levels", info=LEVELS)
             codebook = gr.HTML(_codebook(desk, None, "auto"))
             prior = gr.Checkbox(True, label="Also train a prior", info="without one the model cannot generate")
             with gr.Accordion("More settings", open=False):
                 commitment = gr.Number(0.25, label="Commitment weight", minimum=0, step=0.05)
                 epochs = optional("Most epochs", "by the preset")
                 rate = optional("Learning rate", "by the preset")
-                sample_rate = gr.Dropdown(RATES, value="24000", label="Sample rate, Hz")
+                sample_rate = gr.Dropdown(RATES, value=DEFAULTS["sample_rate"], label="Sample rate, Hz")
                 labels = gr.Checkbox(False, label="Labels from folders", info="a recording's folder is its label")
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             with gr.Row():
@@ -68,7 +71,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
             charts, previews = gr.HTML(elem_id="train-charts"), gr.HTML(elem_id="train-previews")
 
     shown = [state, found, codebooks, charts, previews, resume]
-    form = [corpus, name, tier, levels, commitment, epochs, rate, sample_rate, labels, seed, prior]
+    form = [corpus, name, tier, quality, levels, commitment, epochs, rate, sample_rate, labels, seed, prior]
 
     @handled
     def show() -> list[Any]:
@@ -153,7 +156,8 @@ def _start(desk: Desk, given: dict[str, Any]) -> None:
     arguments = ["train", relative(folder, desk.workspace.root), "--model-name", path.stem]
     arguments += flags(
         tier=given["tier"],
-        rvq_levels=int(given["rvq_levels"]),
+        quality=given["quality"],
+        rvq_levels=int(given["rvq_levels"]) or None,
         commitment_weight=given["commitment_weight"],
         epochs=given["epochs"],
         learning_rate=given["learning_rate"],

@@ -104,6 +104,8 @@ def ingest(report: Mapping[str, Any]) -> str:
         f"rejected, {counts.get('duplicates', 0)} exact copies left out, {counts.get('near_duplicates', 0)} near-duplicates; "
         f"{seconds:.1f} s of sound"
     )
+    if isinstance(rate := report.get("sample_rate_reason"), str):
+        line += f"; {rate}"
     rows = [
         (
             kind,

@@ -1,19 +1,30 @@
 """What README and the documentation promise exists: commands, flags, settings, files, pages, tensors."""
 
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from distill.audio.bandwidth import (
+    FULL_RATE,
+    LEAST_ENERGY_SHARE,
+    LEAST_TREBLE_POWER,
+    LEAST_TREBLE_SHARE,
+    NARROW_RATE,
+    STUDIO_RATE,
+    Bandwidth,
+    choose_rate,
+)
 from distill.codec.model import VQVAE, VQVAEArchitecture
-from distill.codec.spectral import SpectrogramConfig
+from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
 from distill.model_file.format import BundleMetadata
 from distill.novelty.reference import TENSORS
-from distill.params import Architecture, PriorParams, VQVAEParams, default_tiers
+from distill.params import Architecture, PriorParams, QualityName, VQVAEParams, default_qualities, default_tiers
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from docs import reference
 
@@ -138,6 +149,29 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
         assert f"| {' | '.join(cells)} |" in PAGES["tuning"]
     for before, after in pairwise((20, 21, 100, 101)):
         assert (default_tiers().choose(before) != default_tiers().choose(after)) is (after in (21, 101))
+
+
+def test_the_bit_rates_are_those_of_the_settings() -> None:
+    def bits(quality: QualityName, recordings: int, rate: int) -> str:
+        config = VQVAEParams(quality=quality).resolve(recordings)
+        per_frame = config.num_quantizers * (config.codebook_size - 1).bit_length()
+        return f"{spectrogram_config_for(rate).frame_rate * per_frame:.1f}".removesuffix(".0")
+
+    assert spectrogram_config_for(24_000).frame_rate == spectrogram_config_for(48_000).frame_rate
+    for quality in get_args(QualityName):
+        at_24, at_44 = ([bits(quality, recordings, rate) for recordings, _ in TIERS] for rate in (24_000, 44_100))
+        levels = str(default_qualities().choose(quality).num_quantizers)
+        assert f"| {' | '.join([f'`{quality}`', levels, *at_24, ' / '.join(at_44)])} |" in PAGES["tuning"]
+
+
+def test_the_rule_of_the_sample_rate_is_that_of_the_code() -> None:
+    page = PAGES["own-sounds"]
+    for rate in (NARROW_RATE, FULL_RATE, STUDIO_RATE):
+        assert f"| {rate} Hz |" in page
+    assert f"less than {LEAST_TREBLE_SHARE:.0%} of the sound".replace("%", " %") in page
+    assert f"({10 * math.log10(LEAST_ENERGY_SHARE):.0f} dB) is between 10 and 20 kHz" in page
+    assert f"has {10 * math.log10(LEAST_TREBLE_POWER):.0f} dBFS or more" in page
+    assert choose_rate([Bandwidth(FULL_RATE, 61, True), Bandwidth(FULL_RATE, 39, False)], "auto").reason in page
 
 
 def test_reference_tables_have_every_setting_and_every_flag() -> None:

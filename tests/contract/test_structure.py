@@ -186,7 +186,7 @@ TAKES_PARAMS = {
     "train_prior": ("distill/prior/run.py", "class PriorJob"),
 }
 SHORTHANDS = {
-    "vqvae_config": ("vqvae", "tier", "tiers"),
+    "vqvae_config": ("vqvae", "tier", "tiers", "qualities"),
     "prior_config": ("prior", "tier", "tiers", "split"),
     "tier_name": ("tier", "tiers"),
 }

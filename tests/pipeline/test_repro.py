@@ -37,9 +37,11 @@ def test_the_first_run_leaves_every_artefact(finished: Project) -> None:
     assert bundle.metadata.payload_sha256 in (folder / "models/tiny.distill.md").read_text()
     assert bundle.metadata.codec_sha256 == codes.config.codec_sha256
     report = json.loads((folder / "artifacts/audition/report.json").read_text())
+    measured = json.loads((folder / "metrics/ingest.json").read_text())
+    assert (measured["sample_rate"], measured["treble_share"] > 0.05) == (44_100, True)  # these have cymbals
     for row in report["generated"]:
         samples, rate = soundfile.read(folder / "artifacts/audition" / row["file"])
-        assert rate == 24_000
+        assert rate == measured["sample_rate"]
         assert abs(samples).max() <= 1
         assert row["verdict"] in {"new", "close", "copy"}
         assert (folder / "artifacts/audition" / row["picture"]).stat().st_size > 1000

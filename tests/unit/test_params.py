@@ -12,7 +12,11 @@ from distill.errors import ParamsError
 from distill.params import (
     Params,
     PriorParams,
+    QualityName,
     SplitParams,
+    TierName,
+    VQVAEParams,
+    default_qualities,
     default_tiers,
     get_adaptive_prior_config,
     get_adaptive_vqvae_config,
@@ -51,6 +55,15 @@ def written(tmp_path: Path, text: str) -> Path:
         ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),
         ({"corpus": {"path": "x", "max_rejected": -1}}, "corpus.max_rejected: expected greater than or equal to 0"),
         ({"corpus": {}}, "corpus.path: expected a value, found none; add it"),
+        (
+            {"corpus": {"path": "x", "sample_rate": "fast"}},
+            "corpus.sample_rate: expected integer or auto, found 'fast'",
+        ),
+        (
+            {"corpus": {"path": "x", "sample_rate": 100}},
+            "corpus.sample_rate: expected greater than or equal to 8000 or auto, found 100",
+        ),
+        ({"vqvae": {"quality": "best"}}, "vqvae.quality: expected 'small', 'standard' or 'high', found 'best'"),
         ({"bundle": {"name": "../escape"}}, "bundle.name: expected match pattern"),
         ({"vqvae": {"learning_rate": float("nan")}}, "vqvae.learning_rate: expected"),
     ],
@@ -214,6 +227,31 @@ def test_tiers_that_make_no_sense_are_refused(tmp_path: Path, tier: str, key: st
     row = values["tiers"][tier]
     row[key] = {**row[key], **value} if isinstance(value, dict) else value
     with pytest.raises(ParamsError, match=message):
+        load_params(written(tmp_path, yaml.safe_dump(values)))
+
+
+@pytest.mark.parametrize("tier", ["small", "medium", "large"])
+def test_a_quality_gives_its_levels_in_every_tier(tier: TierName) -> None:
+    qualities: tuple[QualityName, ...] = ("small", "standard", "high")
+    levels = [VQVAEParams(quality=quality).resolve(5, tier).num_quantizers for quality in qualities]
+    assert levels == [4, 8, 16] == [default_qualities().choose(quality).num_quantizers for quality in qualities]
+    assert VQVAEParams(quality="high", num_quantizers=3).resolve(5, tier).num_quantizers == 3
+
+
+def test_qualities_can_be_changed_in_the_file(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "corpus: {path: x}\nvqvae: {quality: standard}\nqualities: {standard: {num_quantizers: 6}}\n"
+    )
+    with pytest.raises(ParamsError, match=r"qualities\.small: expected a value, found none"):
+        load_params(path)
+    values = yaml.safe_load((ROOT / "distill" / "default_params.yaml").read_text())
+    values["qualities"]["standard"]["num_quantizers"], values["vqvae"]["quality"] = 6, "standard"
+    assert load_params(written(tmp_path, yaml.safe_dump(values))).vqvae_config(5).num_quantizers == 6
+    values["qualities"]["standard"]["num_quantizers"] = 17
+    with pytest.raises(ParamsError, match=r"qualities\.standard\.num_quantizers: expected less than or equal to 16"):
+        load_params(written(tmp_path, yaml.safe_dump(values)))
+    values["qualities"]["standard"]["num_quantizers"] = 2
+    with pytest.raises(ParamsError, match="expected num_quantizers not to fall from small to standard to high"):
         load_params(written(tmp_path, yaml.safe_dump(values)))
 
 

@@ -82,8 +82,10 @@ def refusal(folder: Path, max_rejected: float = 0.5) -> str:
 def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     calls: list[tuple[int, int, str]] = []
     report = ingest(folder, folder.parent / "out", RATE, 0.5, 2, lambda *call: calls.append(call))
-    assert report == IngestReport(4, 0, 0, 0, 0, 0, pytest.approx(2.4), 4, RATE)
-    assert calls == [(1, 4, "a.wav"), (2, 4, "b.wav"), (3, 4, "drums/kick.flac"), (4, 4, "drums/low/tom.aiff")]
+    why = "24000 Hz, as set: none of the sound has energy above 10 kHz"
+    assert report == IngestReport(4, 0, 0, 0, 0, 0, pytest.approx(2.4), 4, RATE, 0.0, why)
+    paths = ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
+    assert calls == [(0, 4, path) for path in paths] + [(done, 4, path) for done, path in enumerate(paths, start=1)]
     table = pq.read_table(folder.parent / "out" / "manifest.parquet")
     assert {field.name: str(field.type) for field in table.schema} == COLUMNS
     assert table.schema.names == list(COLUMNS)

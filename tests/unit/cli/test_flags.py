@@ -13,6 +13,7 @@ from distill.cli.flags import (
     make_folder,
     params_of_flags,
     refuse_existing,
+    sample_rate_of,
 )
 from distill.errors import ParamsError
 from distill.params import CorpusParams, VQVAEParams
@@ -32,6 +33,7 @@ def test_what_is_not_given_is_as_in_params_yaml() -> None:
     [
         (("vqvae", "epochs"), 0, "--epochs: expected greater than or equal to 1, found 0"),
         (("vqvae", "codebook_size"), 1, "--codebook-size: expected greater than or equal to 2, found 1"),
+        (("vqvae", "quality"), "best", "--quality: expected 'small', 'standard' or 'high', found 'best'"),
         (("vqvae", "num_quantizers"), 17, "--rvq-levels: expected less than or equal to 16, found 17"),
         (("vqvae", "commitment_weight"), -1.0, "--commitment-weight: expected greater than or equal to 0, found -1.0"),
         (("vqvae", "commitment_weight"), float("nan"), "--commitment-weight: expected a finite number, found nan"),
@@ -45,6 +47,13 @@ def test_a_wrong_value_names_its_flag(key: tuple[str, ...], value: Any, message:
     assert key in FLAGS
     with pytest.raises(ParamsError, match=message):
         params_of_flags({**GIVEN, key: value})
+
+
+def test_a_sample_rate_is_a_number_or_auto() -> None:
+    assert [sample_rate_of(text) for text in (None, "auto", "44100")] == [None, "auto", 44_100]
+    for text in ("", "fast", "-5", "44.1", "²"):
+        with pytest.raises(ParamsError, match="--sample-rate: expected a whole number of Hz or auto, found"):
+            sample_rate_of(text)
 
 
 def test_a_model_is_never_replaced(tmp_path: Path) -> None:

@@ -222,6 +222,8 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) ->
         ("sounds", "--rvq-levels", "99"): "distill: --rvq-levels: expected less than or equal to 16, found 99",
         ("sounds", "--commitment-weight", "nan"): "distill: --commitment-weight: expected a finite number, found nan",
         ("sounds", "--sample-rate", "1"): "distill: --sample-rate: expected greater than or equal to 8000, found 1",
+        ("sounds", "--sample-rate", "x"): "distill: --sample-rate: expected a whole number of Hz or auto, found 'x'",
+        ("sounds", "--quality", "best"): "distill: --quality: expected one of small, standard, high, found best",
         ("sounds", "--seed", "-1"): "distill: --seed: expected greater than or equal to 0, found -1",
     }
     for arguments, sentence in refusals.items():
@@ -453,7 +455,7 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
     [
         ("train", "--sample-rate", default_values()["corpus"]["sample_rate"]),
         ("train", "--commitment-weight", default_values()["vqvae"]["commitment_weight"]),
-        ("train", "--rvq-levels", default_values()["tiers"]["small"]["vqvae"]["num_quantizers"]),
+        ("train", "--quality", default_values()["vqvae"]["quality"]),
         ("train", "--seed", default_values()["seed"]),
         ("train", "--tier", default_values()["tier"]),
         ("train", "--labels", default_values()["corpus"]["labels"]),

@@ -23,7 +23,7 @@ from distill.codes.store import read_index
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
-from distill.params import CodesParams, CorpusParams, Params, PriorParams, VQVAEParams
+from distill.params import CodesParams, CorpusParams, Params, PriorParams, QualityName, VQVAEParams
 from distill.pipeline import train as standalone
 from distill.pipeline.known_corpora import remember_corpus
 from distill.pipeline.train import TrainedModel, add_prior, train_model
@@ -262,6 +262,49 @@ def test_an_interrupted_prior_goes_on_and_loses_nothing(
     assert model.read_bytes() == finished.path.read_bytes()
     add_prior(model, model, sounds, PARAMS, EXECUTION, tmp_path / "state")
     assert model.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize(("quality", "levels"), [("standard", 8), ("high", 16)])
+def test_more_levels_train_encode_decode_and_generate(
+    sounds: Path, tmp_path: Path, quality: QualityName, levels: int
+) -> None:
+    vqvae = TINY.model_copy(update={"quality": quality, "num_quantizers": "auto"})
+    params = PARAMS.model_copy(update={"vqvae": vqvae})
+    trained = train_model(sounds, tmp_path / "a.distill", params, EXECUTION, prior=True, state=tmp_path / "state")
+    assert trained.prior is not None
+    curve = [row["val_loss"] for row in trained.prior.trained.result.history]
+    assert curve[-1] < curve[0]
+    model = distill.load(trained.path)
+    tone = np.sin(np.arange(8_000) * 0.1).astype(np.float32)
+    codes = model.encode(tone)
+    assert codes.shape[1] == levels
+    assert all(len(np.unique(codes[:, level])) > 1 for level in range(2))
+    assert len(model.decode(codes)) >= len(tone)
+    again = model.encode(tone)
+    assert np.array_equal(codes, again)
+    (sound,) = model.generate(n=1, seconds=0.3, seed=0).sounds
+    assert np.isfinite(sound).all()
+    assert len(sound)
+
+
+def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs(sounds: Path, tmp_path: Path) -> None:
+    """The same settings resume the same work; a later prior reads other recordings at the codec's rate."""
+    auto = PARAMS.model_copy(update={"corpus": CorpusParams(path="unused")})
+    assert auto.corpus.sample_rate == "auto"
+    assert key(sounds, auto) == key(sounds, auto) != key(sounds, PARAMS)
+    bright = tmp_path / "bright"
+    for number in range(4):
+        hiss = 0.1 * np.random.default_rng(number).standard_normal(20_000).astype(np.float32)
+        write_audio(bright / f"{number}.wav", hiss, 48_000)
+    model = tmp_path / "a.distill"
+    trained = train_model(bright, model, auto, EXECUTION, state=tmp_path / "state")
+    assert trained.corpus.sample_rate == distill.load(model).sample_rate == 48_000
+    assert (
+        train_model(sounds, tmp_path / "b.distill", auto, EXECUTION, state=tmp_path / "state").corpus.sample_rate
+        == 24_000
+    )
+    added = add_prior(model, tmp_path / "c.distill", sounds, auto, EXECUTION, tmp_path / "state")
+    assert distill.load(added.path).sample_rate == 48_000
 
 
 def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedModel, sounds: Path) -> None:

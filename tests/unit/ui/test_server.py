@@ -150,7 +150,7 @@ def test_an_upload_is_added_and_its_copy_removed(page: TestClient, workspace: Wo
 
 
 def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
-    values = [None, "<img src=x onerror=alert(1)>", "auto", 4, 0.25, "", "", "24000", False, 0, True]
+    values = [None, "<img src=x onerror=alert(1)>", "auto", "small", 4, 0.25, "", "", "auto", False, 0, True]
     answer = _call(page, "train", values)
     assert answer["success"] is False
     assert answer["output"]["error"].startswith("recordings &#x27;&#x27;: expected a folder of the list")

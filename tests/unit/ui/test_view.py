@@ -107,6 +107,8 @@ def test_recordings_are_listed_with_reasons() -> None:
     shown = view.ingest({"counts": counts, "rejected": rejected, "warned": [], "groups": groups, "seconds": 12.34})
     assert "5 used, 1 used with a warning, 1 rejected, 2 exact copies left out, 3 near-duplicates; 12.3 s" in shown
     assert "<td>a.wav</td><td>no sound</td>" in shown
+    reason = "44100 Hz: 61 % of the sound has energy above 10 kHz"
+    assert f"; {reason}</p>" in view.ingest({"counts": counts, "seconds": 1.0, "sample_rate_reason": reason})
     assert "<td>b.wav, c.wav</td>" in shown
 
 

@@ -1,0 +1,178 @@
+"""Bandwidth of recordings, and the corpus sample rate that it asks for: `corpus.sample_rate: auto`.
+
+A recording has treble if a hundred-thousandth of its energy, or more, lies between 10 and 20 kHz, and if that band
+reaches -70 dBFS (RMS of a window) somewhere. The first bound leaves out images of a resampler, the second 16-bit
+dither, also shaped dither. Files of up to 24 kHz have none: at 24 kHz all of their sound is kept.
+
+Only excerpts are decoded, so that it costs little beside decoding the whole. Shapes: `n` samples at the file's rate,
+`C` channels, `W` windows.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile as sf
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, UNKNOWN_FRAMES, AudioStream, mono_of, open_audio
+from distill.errors import AudioError
+
+NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
+TREBLE_HZ, HIGHEST_HZ = 10_000, 20_000
+LEAST_ENERGY_SHARE = 1e-5  # of treble in a recording: -50 dB
+LEAST_TREBLE_POWER = 1e-7  # of the loudest window's treble: -70 dBFS; 16-bit dither has -100, shaped up to -80
+LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: less does not pay for a codec that costs more for all of it
+EXCERPT_SECONDS = 0.1  # decoded at a time
+FEWEST_EXCERPTS, USUAL_EXCERPTS, MOST_EXCERPTS = 2, 5, 64  # one a second up to the usual, then one in SPACING_SECONDS
+SPACING_SECONDS = 10.0
+GOLDEN_RATIO = 0.618034
+WINDOW_SECONDS = 0.0058  # so short that the window's edge takes little of an attack at the start of a file
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Length and bandwidth of one file; no seconds where it cannot be read or is silent."""
+
+    sample_rate: int  # Hz, of the file
+    seconds: float
+    has_treble: bool
+
+
+UNREADABLE = Bandwidth(0, 0.0, False)
+
+
+@dataclass(frozen=True)
+class RateChoice:
+    """Sample rate of a corpus in Hz, and the share of its sound, 0 to 1, that is in recordings with treble."""
+
+    sample_rate: int
+    treble_share: float
+    reason: str
+
+
+def measure_bandwidth(path: Path) -> Bandwidth:
+    """Measure up to 6.4 s of an audio file, spread over it. `UNREADABLE` where it cannot be decoded."""
+    try:
+        with open_audio(path) as stream:
+            return _measure(stream)
+    except AudioError:
+        return UNREADABLE  # `read_recording` says why
+
+
+def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) -> RateChoice:
+    """Choose the sample rate of a corpus: `wanted`, or for "auto" by the treble of its recordings.
+
+    24 kHz if less than 5 % of the sound is in recordings with treble. Otherwise 48 kHz if most of that sound is in
+    files of 48 kHz and more, else 44.1 kHz.
+    """
+    total = treble = studio = 0.0
+    for one in recordings:
+        total += one.seconds
+        if one.has_treble:
+            treble += one.seconds
+            studio += one.seconds if one.sample_rate >= STUDIO_RATE else 0.0
+    share = treble / total if total else 0.0
+    found = f"{_percent(share)} of the sound has energy above {TREBLE_HZ // 1000} kHz"
+    if wanted != "auto":
+        return RateChoice(wanted, share, f"{wanted} Hz, as set: {found}")
+    if share < LEAST_TREBLE_SHARE:
+        return RateChoice(NARROW_RATE, share, f"{NARROW_RATE} Hz: {found}, less than {100 * LEAST_TREBLE_SHARE:.0f} %")
+    if studio > treble / 2:
+        return RateChoice(STUDIO_RATE, share, f"{STUDIO_RATE} Hz: {found}, most of it in files of 48 kHz and more")
+    return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {found}")
+
+
+def _measure(stream: AudioStream) -> Bandwidth:
+    rate, frames = int(stream.samplerate), int(stream.frames)
+    is_known = frames < UNKNOWN_FRAMES
+    if is_known and rate <= NARROW_RATE:
+        return Bandwidth(rate, frames / rate, False)
+    excerpts = list(_excerpts(stream, frames if is_known else 0))
+    peak = np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0)
+    if not SILENT_PEAK <= peak <= LARGEST_PEAK:  # also false where a sample is NaN
+        return UNREADABLE
+    # Relative to the peak, since squares of the largest samples that `read_recording` takes have no float32.
+    whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
+    is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
+    has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
+    return Bandwidth(rate, (frames if is_known else _rest(stream)) / rate, bool(rate > NARROW_RATE and has_treble))
+
+
+def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
+    """Mono excerpts `[n]`, spread over the file; the beginning if the file has no more or its length is unknown (0)."""
+    rate = int(stream.samplerate)
+    length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
+    count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
+    count = min(count, MOST_EXCERPTS)
+    # Uneven within equal parts of the file, so that no rhythm of the sound hides between them.
+    offsets = (number + number * GOLDEN_RATIO % 1 for number in range(count))
+    starts = [min(int(offset * frames / count), frames - length) for offset in offsets]
+    if frames <= FEWEST_EXCERPTS * length:
+        starts, length = [0], (FEWEST_EXCERPTS if frames else USUAL_EXCERPTS) * length
+    for start in starts:
+        try:
+            if start:
+                stream.seek(start)
+            block: F32 = stream.read(length, dtype="float32", always_2d=True)
+        except sf.LibsndfileError:
+            return  # damaged: what came before counts
+        if len(block):
+            with np.errstate(invalid="ignore", over="ignore"):  # such samples make the file unusable
+                yield mono_of(block)
+
+
+def _rest(stream: AudioStream) -> int:
+    """Frames of a file whose header does not say how many it has; it is read to its end."""
+    frames = int(stream.tell())
+    try:
+        while count := len(stream.read(1 << 16, dtype="float32", always_2d=True)):
+            frames += count
+    except sf.LibsndfileError:
+        pass
+    return frames
+
+
+def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
+    """Mean square of each window of the excerpts, of all frequencies but 0 Hz, and of the treble: both `[W]`."""
+    size = 2 ** round(math.log2(rate * WINDOW_SECONDS))
+    taper = _taper(size)
+    windows = np.concatenate([_windows(excerpt, size) for excerpt in excerpts]) * taper  # [W, size]
+    low, high = (math.ceil(hertz * size / rate) for hertz in (TREBLE_HZ, HIGHEST_HZ))
+    treble = np.ascontiguousarray(np.fft.rfft(windows)[:, low:high]).view(np.float32)
+    power = float(np.square(taper).sum())
+    return _energy(windows) / power, _energy(treble) * (2 / (size * power))
+
+
+@cache
+def _taper(size: int) -> F32:
+    return np.hanning(size + 1)[:size].astype(np.float32)
+
+
+def _windows(excerpt: F32, size: int) -> F32:
+    """Half overlapping windows `[W, size]` of an excerpt `[n]` without its mean; one of a shorter excerpt."""
+    centred = excerpt - excerpt.mean()
+    if len(centred) < size:
+        centred = np.pad(centred, (0, size - len(centred)))
+    return sliding_window_view(centred, size)[:: size // 2]
+
+
+def _energy(rows: F32) -> F32:
+    """Sum of squares of each row."""
+    energy: F32 = np.einsum("ws,ws->w", rows, rows)
+    return energy
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage, rounded down: it never claims to reach a bound that it misses."""
+    if not share:
+        return "none"
+    return f"{math.floor(1000 * share) / 10:.1f} %" if share < 0.1 else f"{math.floor(100 * share)} %"

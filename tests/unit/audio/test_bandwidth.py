@@ -1,0 +1,244 @@
+"""Bandwidth of synthetic recordings, and the corpus sample rate that follows from it."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from distill.audio.bandwidth import (
+    UNREADABLE,
+    Bandwidth,
+    RateChoice,
+    choose_rate,
+    measure_bandwidth,
+)
+from distill.audio.ingest import IngestReport, ingest
+
+F64 = NDArray[np.float64]
+LSB = 1 / 32768
+SECONDS = 1.5
+
+
+def noise(low: float, high: float, rate: int, level_db: float, seconds: float = SECONDS, seed: int = 0) -> F64:
+    """Noise between two frequencies in Hz, with a sharp edge at both, of a level in dBFS (RMS)."""
+    count = round(seconds * rate)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1 / rate)
+    sound = np.fft.irfft(np.where((hertz >= low) & (hertz < high), spectrum, 0), n=count)
+    return np.asarray(sound * 10 ** (level_db / 20) / np.sqrt(np.mean(sound**2)))
+
+
+def tone(rate: int, level_db: float, seconds: float = SECONDS) -> F64:
+    time = np.arange(round(seconds * rate)) / rate
+    return np.asarray(10 ** (level_db / 20) * math.sqrt(2) * np.sin(2 * np.pi * 220 * time))
+
+
+def dithered(sound: F64, shaped: bool = False) -> F64:
+    """Quantise to 16 bits with triangular dither; `shaped` moves its noise to high frequencies, 18 dB louder there."""
+    random = np.random.default_rng(1)
+    dither = (random.random(len(sound)) - random.random(len(sound))) * LSB
+    errors = np.convolve(dither, [1, -3, 3, -1])[: len(sound)] if shaped else dither
+    return np.asarray(np.round((sound + errors) / LSB) * LSB)
+
+
+def write(path: Path, sound: F64, rate: int, subtype: str = "PCM_16") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, sound, rate, subtype=subtype)
+    return path
+
+
+def drum(rate: int, click_db: float) -> F64:
+    """A decaying low tone with a click of 1 ms in front."""
+    time = np.arange(round(0.5 * rate)) / rate
+    sound = 0.5 * np.sin(2 * np.pi * 60 * time) * np.exp(-8 * time)
+    click = noise(20, rate / 2, rate, click_db, 0.001)
+    sound[: len(click)] += click
+    return np.asarray(sound)
+
+
+WITH_TREBLE = {
+    "white noise": (noise(20, 22_000, 44_100, -20), 44_100),
+    "white noise at 96 kHz": (noise(20, 40_000, 96_000, -20), 96_000),
+    "cut at 16 kHz, as MP3 is": (noise(20, 16_000, 44_100, -20), 44_100),
+    "at 32 kHz": (noise(20, 16_000, 32_000, -20), 32_000),
+    "a bass and a quiet hat": (tone(44_100, -12) + noise(8_000, 18_000, 44_100, -50), 44_100),
+    "quiet, all of it": (noise(20, 20_000, 44_100, -50), 44_100),
+    "a drum that begins with a click": (drum(44_100, -6), 44_100),
+    "30 s with treble in every other second": (
+        np.concatenate([noise(20, 20_000 if k % 2 else 4_000, 44_100, -20, 1, k) for k in range(30)]),
+        44_100,
+    ),
+}
+WITHOUT = {
+    "cut at 4 kHz": (noise(20, 4_000, 44_100, -12), 44_100),
+    "cut at 9 kHz": (noise(20, 9_000, 48_000, -12), 48_000),
+    "telephone": (noise(20, 4_000, 8_000, -12), 8_000),
+    "telephone at 44.1 kHz": (soxr.resample(noise(20, 3_400, 8_000, -12), 8_000, 44_100, "LQ"), 44_100),
+    "white noise at 22.05 kHz": (noise(20, 11_025, 22_050, -12), 22_050),
+    "white noise at 24 kHz": (noise(20, 12_000, 24_000, -12), 24_000),
+    "dither beside a tone": (dithered(tone(44_100, -20)), 44_100),
+    "dither beside a quiet tone": (dithered(tone(44_100, -60)), 44_100),
+    "shaped dither": (dithered(tone(44_100, -40), shaped=True), 44_100),
+    "treble far below the rest": (tone(44_100, -6) + noise(10_000, 20_000, 44_100, -62), 44_100),
+    "ultrasound alone": (noise(20, 4_000, 96_000, -20) + noise(25_000, 45_000, 96_000, -30), 96_000),
+    "an offset": (noise(20, 4_000, 44_100, -30) + 0.3, 44_100),
+}
+
+
+@pytest.mark.parametrize("name", WITH_TREBLE)
+def test_recordings_with_treble(name: str, tmp_path: Path) -> None:
+    sound, rate = WITH_TREBLE[name]
+    found = measure_bandwidth(write(tmp_path / "a.wav", sound, rate))
+    assert found == Bandwidth(rate, len(sound) / rate, True)
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_recordings_without(name: str, tmp_path: Path) -> None:
+    sound, rate = WITHOUT[name]
+    found = measure_bandwidth(write(tmp_path / "a.wav", sound, rate))
+    assert found == Bandwidth(rate, len(sound) / rate, False)
+
+
+def test_the_absolute_bound_alone_rules_out_dither_beside_a_quiet_tone(tmp_path: Path) -> None:
+    """Its dither has a larger share of the energy than the treble of the bass with a hat."""
+    sound, rate = WITHOUT["dither beside a quiet tone"]
+    assert not measure_bandwidth(write(tmp_path / "quiet.wav", sound, rate)).has_treble
+    assert measure_bandwidth(write(tmp_path / "loud.wav", 200 * sound, rate)).has_treble
+
+
+@pytest.mark.parametrize(("suffix", "rate"), [("mp3", 44_100), ("ogg", 44_100), ("flac", 48_000), ("aiff", 48_000)])
+@pytest.mark.parametrize("seconds", [0.3, 25.0])
+def test_formats_and_lengths(tmp_path: Path, suffix: str, rate: int, seconds: float) -> None:
+    for high, has_treble in ((20_000, True), (5_000, False)):
+        path = tmp_path / f"a.{suffix}"
+        sound = noise(20, high, rate, -20, seconds)
+        sf.write(path, np.stack([sound, 0.5 * sound], axis=1), rate)
+        found = measure_bandwidth(path)
+        assert (found.sample_rate, found.has_treble) == (rate, has_treble)
+        assert found.seconds == pytest.approx(seconds, abs=0.1)
+
+
+@pytest.mark.parametrize("content", [b"", b"no sound", b"RIFF", b"\x00" * 5000])
+def test_what_cannot_be_read_does_not_count(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    assert measure_bandwidth(path) == UNREADABLE
+    assert measure_bandwidth(tmp_path / "none.wav") == UNREADABLE
+
+
+def test_silence_and_samples_that_are_no_numbers_do_not_count(tmp_path: Path) -> None:
+    assert measure_bandwidth(write(tmp_path / "a.wav", np.zeros(44_100), 44_100)) == UNREADABLE
+    assert measure_bandwidth(write(tmp_path / "b.wav", np.full(44_100, np.nan), 44_100, "FLOAT")) == UNREADABLE
+    assert measure_bandwidth(write(tmp_path / "c.wav", np.full(44_100, np.inf), 44_100, "FLOAT")) == UNREADABLE
+    assert measure_bandwidth(write(tmp_path / "d.wav", np.zeros(0), 44_100)) == UNREADABLE
+    half = noise(20, 20_000, 44_100, -20, 10.0)
+    half[len(half) // 2 :] = np.nan
+    assert measure_bandwidth(write(tmp_path / "e.wav", half, 44_100, "FLOAT")) == UNREADABLE
+
+
+def test_a_damaged_file_counts_by_what_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    sf.write(path, noise(20, 20_000, 44_100, -20, 20.0), 44_100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert measure_bandwidth(path).has_treble
+
+
+def test_a_file_whose_header_does_not_say_its_length_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    sf.write(path, noise(20, 20_000, 44_100, -20, 3.0), 44_100)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # STREAMINFO's number of samples: 36 bits from here on
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    assert measure_bandwidth(path) == Bandwidth(44_100, 3.0, True)
+
+
+def of(rate: int, seconds: float, has_treble: bool) -> Bandwidth:
+    return Bandwidth(rate, seconds, has_treble)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "rate", "share", "reason"),
+    [
+        ([of(44_100, 61, True), of(44_100, 39, False)], 44_100, 0.61, "61 % of the sound has energy above 10 kHz"),
+        ([of(8_000, 9, False)], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
+        ([], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
+        ([of(44_100, 4.99, True), of(44_100, 95.01, False)], 24_000, 0.0499,
+         "4.9 % of the sound has energy above 10 kHz, less than 5 %"),
+        ([of(44_100, 5, True), of(44_100, 95, False)], 44_100, 0.05, "5.0 % of the sound has energy above 10 kHz"),
+        ([of(96_000, 51, True), of(44_100, 49, True)], 48_000, 1,
+         "100 % of the sound has energy above 10 kHz, most of it in files of 48 kHz and more"),
+        ([of(48_000, 50, True), of(44_100, 50, True)], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
+        ([of(48_000, 90, False), of(44_100, 10, True)], 44_100, 0.1, "10 % of the sound has energy above 10 kHz"),
+        ([of(32_000, 9, True), UNREADABLE], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
+    ],
+)  # fmt: skip
+def test_the_rate_and_its_reason(recordings: list[Bandwidth], rate: int, share: float, reason: str) -> None:
+    assert choose_rate(recordings, "auto") == RateChoice(rate, pytest.approx(share), f"{rate} Hz: {reason}")
+
+
+def test_a_number_wins_and_the_share_is_still_said() -> None:
+    recordings = [of(48_000, 3, True), of(44_100, 1, False)]
+    sentence = "22050 Hz, as set: 75 % of the sound has energy above 10 kHz"
+    assert choose_rate(recordings, 22_050) == RateChoice(22_050, 0.75, sentence)
+
+
+RECORDINGS = st.lists(st.builds(of, st.sampled_from([8_000, 44_100, 48_000]), st.floats(0.01, 100), st.booleans()))
+
+
+@given(RECORDINGS)
+def test_more_treble_never_lowers_the_rate(recordings: list[Bandwidth]) -> None:
+    chosen = choose_rate(recordings, "auto")
+    assert 0 <= chosen.treble_share <= 1
+    more = choose_rate([*recordings, of(48_000, 10, True)], "auto")
+    assert more.sample_rate >= chosen.sample_rate
+    assert more.treble_share >= chosen.treble_share - 1e-9
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> Path:
+    """Six seconds: a third with treble, one file of 48 kHz among those of 44.1 kHz, and one that cannot be read."""
+    folder = tmp_path / "in"
+    write(folder / "hat.wav", noise(20, 18_000, 44_100, -20, seed=1), 44_100)
+    write(folder / "bell.flac", noise(20, 16_000, 48_000, -20, 0.5, seed=2), 48_000)
+    for number in range(4):
+        write(folder / f"bass_{number}.wav", noise(20, 800 * (1 + number), 44_100, -20, 1.0, number), 44_100)
+    (folder / "broken.wav").write_text("no sound")
+    return folder
+
+
+def run(folder: Path, output: str, workers: int) -> IngestReport:
+    return ingest(folder, folder.parent / output, "auto", 0.5, workers)
+
+
+def test_ingest_decides_and_says_why(mixture: Path) -> None:
+    report = run(mixture, "out", 2)
+    written = json.loads((mixture.parent / "out" / "report.json").read_text())
+    sentence = "44100 Hz: 33 % of the sound has energy above 10 kHz"
+    assert (report.sample_rate, report.rate_reason) == (44_100, sentence)
+    assert report.treble_share == pytest.approx(1 / 3)
+    assert (written["sample_rate"], written["sample_rate_reason"]) == (44_100, sentence)
+    assert written["treble_share"] == report.treble_share
+    assert report.seconds == pytest.approx(6.0)
+
+
+def test_equal_files_give_equal_bytes_with_any_number_of_workers(mixture: Path) -> None:
+    runs = []
+    for output, workers in (("one", 1), ("two", 2), ("again", 2)):
+        run(mixture, output, workers)
+        runs.append({path.name: path.read_bytes() for path in (mixture.parent / output).iterdir()})
+    assert runs[0] == runs[1] == runs[2]
+    assert len(runs[0]) == 3
+
+
+def test_without_the_recordings_that_have_treble_it_is_24_khz(mixture: Path) -> None:
+    (mixture / "hat.wav").unlink()
+    (mixture / "bell.flac").unlink()
+    assert run(mixture, "out", 2).sample_rate == 24_000
