@@ -78,8 +78,8 @@ listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model F
 	@$(BIN)/python -m benchmarks.listen $(ARGS)
 
 pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
-	@$(BIN)/python -m distill.pretraining.codec 24000 80 $${SEED:-2}
-	@$(BIN)/python -m distill.pretraining.codec 48000 20 $${SEED:-2}
+	@$(BIN)/python -m distill.pretraining.codec 24000 56 $${SEED:-2}
+	@$(BIN)/python -m distill.pretraining.codec 44100 24 $${SEED:-2}
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}

@@ -198,7 +198,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
                 "treble_share": trained.corpus.treble_share,
                 "rejected": list(trained.rejected),
                 "codebook_health": health,
-                "warnings": list(utilization_warnings(health)),
+                "warnings": list(utilization_warnings(health, trained.codec.trained.model.architecture.gain_shape)),
                 **{key: value for key, value in trained.codec.figures.items() if not key.startswith("codebook/")},
                 **({} if trained.prior is None else {"prior": dict(trained.prior.figures)}),
             }

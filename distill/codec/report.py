@@ -66,7 +66,7 @@ def print_codec(training: CodecTraining, figures: Mapping[str, float], console: 
     if line := fidelity_line(figures):
         console.print(line, soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
-    for warning in utilization_warnings(training.codebook_health):
+    for warning in utilization_warnings(training.codebook_health, training.model.architecture.gain_shape):
         console.print(f"warning: {warning}", soft_wrap=True)
 
 

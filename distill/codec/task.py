@@ -109,13 +109,16 @@ def codebook_health(codes: Tensor, codebook_size: int) -> CodebookHealth:
     return health
 
 
-def utilization_warnings(health: CodebookHealth) -> tuple[str, ...]:
-    """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings."""
+def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -> tuple[str, ...]:
+    """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings.
+
+    Where the first level `codes_loudness` it is left out: it has codewords for louder and softer sounds than there are.
+    """
     return tuple(
         f"{level}: {values['utilization']:.0%} of the codewords are used on held-out recordings (expected 30 % or "
         "more): lower the codebook size or add recordings"
         for level, values in health.items()
-        if values["utilization"] < LOW_UTILIZATION
+        if values["utilization"] < LOW_UTILIZATION and not (codes_loudness and level == "level_0")
     )
 
 

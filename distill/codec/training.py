@@ -65,7 +65,7 @@ def train_vqvae(
     if on_start is not None:
         on_start(model, held_out)
     task = CodecTask(model, corpus, train, held_out, config, seed, fabric)
-    reporter = _EventReporter(config, callback, on_metrics)
+    reporter = _EventReporter(config, model.architecture.gain_shape, callback, on_metrics)
     settings = TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -87,9 +87,12 @@ def train_vqvae(
 class _EventReporter:
     """Convert steps and epochs of `Trainer` to the codec's events and metrics."""
 
-    def __init__(self, config: VQVAEConfig, callback: Callback | None, on_metrics: OnMetrics | None) -> None:
+    def __init__(
+        self, config: VQVAEConfig, codes_loudness: bool, callback: Callback | None, on_metrics: OnMetrics | None
+    ) -> None:
         self.config, self.callback, self.on_metrics = config, callback, on_metrics
         self.health: CodebookHealth = {}
+        self.codes_loudness = codes_loudness
 
     def step(self, step: Step) -> None:
         if self.callback is not None:
@@ -130,6 +133,6 @@ class _EventReporter:
                     eta_seconds=left * epoch.epoch_time_s,
                     elapsed_seconds=epoch.elapsed_seconds,
                     codebook_health=self.health,
-                    utilization_warnings=utilization_warnings(self.health),
+                    utilization_warnings=utilization_warnings(self.health, self.codes_loudness),
                 )
             )

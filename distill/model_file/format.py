@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
+from distill.codec.model import GAIN_STEPS, VQVAE, CodecShape, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity
@@ -31,9 +31,10 @@ from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
 FORMAT = "distill_model"
-VERSION = (2, 1)
+VERSION = (2, 2)
 RESIDUAL_QUANTIZER = "residual_quantizer"
-KNOWN_FEATURES = (RESIDUAL_QUANTIZER,)  # that a file may require
+GAIN_SHAPE, STOCHASTIC, ENVELOPE = "gain_shape", "stochastic_decoder", "envelope"
+KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE)  # that a file may require
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
@@ -121,6 +122,8 @@ class BundleMetadata(Settings):
             raise ValueError("expected seq_len to be that of prior_config")
         if codec.latent_size > self.spectrogram_config.features:
             raise ValueError("expected latent_size to be no larger than the features of a frame")
+        if codec.stochastic and self.spectrogram_config.hop_length % GAIN_STEPS:
+            raise ValueError(f"expected hop_length to be a multiple of {GAIN_STEPS} where stochastic is true")
         return self
 
 
@@ -154,11 +157,17 @@ def save_bundle(
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if reference is not None:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
-    features = [RESIDUAL_QUANTIZER] if codec.architecture.quantizer == "residual" else []
+    shape = codec.architecture
+    required = {
+        RESIDUAL_QUANTIZER: shape.quantizer == "residual",
+        GAIN_SHAPE: shape.gain_shape,
+        STOCHASTIC: shape.stochastic,
+        ENVELOPE: shape.spectrogram.envelope_steps > 0,
+    }
     written = metadata.model_copy(
         update={
             "version": list(VERSION),
-            "required_features": features,
+            "required_features": [name for name, is_used in required.items() if is_used],
             "payload_sha256": tensors_sha256(tensors),
             "codec_sha256": weights_sha256(codec),
         }

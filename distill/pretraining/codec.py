@@ -38,15 +38,15 @@ from distill.training.metrics_log import Line
 from distill.training.task import Epoch, Step, TrainerSettings
 from distill.training.trainer import Trainer
 
-SOUNDS, HELD_OUT = 5000, 100  # synthetic sounds, and how many of them are held out
+SOUNDS, HELD_OUT = 3000, 100  # synthetic sounds, and how many of them are held out
 SOUND_FRAMES, CROP_FRAMES = 80, 32  # code frames
-CORPORA = 12  # synthetic corpora, each with a projection and codebooks of its own
+CORPORA = 6  # synthetic corpora, each with a projection and codebooks of its own
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (256, 128, 64, 512)
-CORPUS_FRAMES = 12_000
+CORPUS_FRAMES = 5_000
 CORPUS_LEVELS = (4, 4, 8, 4, 6)
 FIRST_N_FFT = 1024  # without weights of its own a window's pre-training starts from the convolutions of this one
-BATCH_SIZE, STEPS_PER_EPOCH = 8, 250
+BATCH_SIZE, STEPS_PER_EPOCH = 4, 250
 UNQUANTISED_SHARE = 0.15
 MAX_SEMITONES = 6.0
 GAIN_RANGE = (0.3, 1.0)
@@ -195,7 +195,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
 
         settings = TrainerSettings(
             epochs=epochs,
-            learning_rate=1e-3,
+            learning_rate=7e-4,
             weight_decay=0.01,
             betas=BETAS,
             gradient_clip=5.0,
@@ -203,6 +203,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             patience=0,
             seed=seed,
             validate_initial=True,
+            average=0.999,
         )
         Trainer(task, settings, fabric, store, show_step, show_epoch).run()
     write_pretrained(task.codec)

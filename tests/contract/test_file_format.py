@@ -19,12 +19,16 @@ DTYPES = {"F32": ("<f4", "torch.float32"), "U16": ("<u2", "torch.uint16")}
 CONFIG = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2)
 
 
-@pytest.fixture(scope="module", params=["overlapping", "residual"])
+@pytest.fixture(scope="module", params=["overlapping", "residual", "stochastic"])
 def codec(request: pytest.FixtureRequest) -> VQVAE:
     """Every weight drawn, so that nothing passes because it is zero; but for kernels where no codeword overlaps."""
     torch.manual_seed(0)
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    model = VQVAE(VQVAEArchitecture(**shape, quantizer=request.param, spectrogram=CONFIG))
+    with_noise = request.param == "stochastic"
+    spectrogram = CONFIG.model_copy(update={"envelope_steps": 4 if with_noise else 0})
+    quantizer = "residual" if request.param == "residual" else "overlapping"
+    kinds = {"quantizer": quantizer, "stochastic": with_noise, "gain_shape": with_noise}
+    model = VQVAE(VQVAEArchitecture(**shape, **kinds, spectrogram=spectrogram))
     fixed = ["quantizer.kernels"] if request.param == "residual" else []
     drawn = {name: torch.randn_like(value) * 0.3 for name, value in model.state_dict().items() if name not in fixed}
     model.load_state_dict(drawn, strict=False)
@@ -38,7 +42,7 @@ def path(codec: VQVAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata = BundleMetadata(
         has_prior=False,
         vqvae_config=shape,
-        spectrogram_config=CONFIG,
+        spectrogram_config=codec.spectrogram,
         codebook_size=shape.codebook_size,
         num_quantizers=shape.num_quantizers,
     )
@@ -119,33 +123,83 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     latents = sum(  # 2
         kernels[0, k] * plain[k : k + len(codes)] + kernels[1, k] * finer[k : k + len(codes)] for k in range(5)
     )
-    fine = 2 * max(1, 2 * bands // 5)
-    shares = np.repeat(
-        [4 / (frames_stacked * bands), 2 / (frames_stacked * fine)], frames_stacked * np.array([bands, fine])
-    )
+    fine, steps = 2 * max(1, 2 * bands // 5), geometry.get("envelope_steps", 0)
+    counts = frames_stacked * np.array([bands, fine, steps])
+    shares = np.repeat(np.array([4, 2, 1.5]) / np.maximum(counts, 1), counts)
     weights = np.sqrt(shares / shares.mean())
     features = latents @ tensors["codec.components"].T / weights + tensors["codec.mean"]  # 3
+    if values["vqvae_config"].get("gain_shape"):
+        features = at_loudness(features, latents[:, :1] / np.sqrt(counts.sum()), counts[0])  # 4
     hops = len(codes) * frames_stacked
-    mel = features[:, : frames_stacked * bands].reshape(hops, bands)  # 4
-    inputs = np.concatenate([mel, features[:, frames_stacked * bands :].reshape(hops, fine)], axis=1) + 2  # 5
+    parts = np.split(features, np.cumsum(counts)[:-1], axis=1)  # 5
+    inputs = np.concatenate([part.reshape(hops, -1) for part in parts if part.size], axis=1) + 2
+    mel = parts[0].reshape(hops, bands)
     inverse = np.linalg.pinv(mel_filters(geometry["sample_rate"], n_fft, bands))
     base = np.maximum(10 ** np.minimum(mel, 4) @ inverse, 1e-5)  # 6
-    out = stack(inputs, under("codec.decoder.", tensors)) @ tensors["codec.head.weight"].T + tensors["codec.head.bias"]
+    hidden = stack(inputs, under("codec.decoder.", tensors))
+    out = hidden @ tensors["codec.head.weight"].T + tensors["codec.head.bias"]
     magnitude, phase = np.split(out, 2, axis=1)  # 7
     turns = (np.arange(hops)[:, None] % 4 + 2) * np.arange(n_fft // 2 + 1) % 4
     spectrum = np.exp(np.minimum(7, np.log(base) + magnitude)) * np.exp(1j * (phase + turns * np.pi / 2))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)  # 8
+    margin, envelope = (n_fft - hop) // 2, np.ones(hops * hop)
+    if values["vqvae_config"].get("stochastic"):  # 9 and 10
+        texture = hidden @ tensors["codec.texture_head.weight"].T + tensors["codec.texture_head.bias"]
+        share, gains = np.split(texture, [n_fft // 2 + 1], axis=1)
+        noise = np.pad(noise_of(codes, frames_stacked * hop) / np.sqrt((window**2).sum()), margin)
+        pieces = np.lib.stride_tricks.sliding_window_view(noise, n_fft)[::hop]
+        spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * np.fft.rfft(pieces * window)
+        envelope = envelope_of(gains, hop)
     audio, squares = np.zeros((2, (hops + 3) * hop))
     for number, piece in enumerate(np.fft.irfft(spectrum, n=n_fft)):
         audio[number * hop : number * hop + n_fft] += piece * window
         squares[number * hop : number * hop + n_fft] += window**2
-    margin = (n_fft - hop) // 2
-    return (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
+    return (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop] * envelope
+
+
+def at_loudness(shape: Array, loudness: Array, mel_features: int) -> Array:
+    """Step 4."""
+    features = shape + loudness
+    c = features[:, :mel_features]
+    x = np.clip(2 - (c.max(1, keepdims=True) - c), 0, 1)
+    for _ in range(3):
+        c = c + x * (loudness - np.log10((10 ** (2 * c)).mean(1, keepdims=True)) / 2)
+    return np.concatenate([c, features[:, mel_features:]], axis=1)
+
+
+def noise_of(codes: Array, step: int) -> Array:
+    """Step 9, without the last division."""
+
+    def wrapped(number: int) -> int:
+        return (number + 2**63) % 2**64 - 2**63
+
+    table, state = [], 0
+    for _ in range(2 * 131_072):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        word = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+        table.append((((word ^ (word >> 31)) >> 11) + 0.5) / 2**53)
+    u, v = np.array(table).reshape(-1, 2).T
+    numbers = np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
+    starts = [
+        wrapped((sum(40503 ** (q + 1) * int(c) for q, c in enumerate(frame)) + 2654435761 * t) * 6364136223846793005)
+        >> 40
+        for t, frame in enumerate(codes)
+    ]
+    return np.concatenate([numbers[(start + np.arange(step)) % 131_072] for start in starts])
+
+
+def envelope_of(gains: Array, hop: int) -> Array:
+    """Step 10."""
+    knots = gains.copy()
+    knots[:-1, -1] = knots[1:, 0] = (gains[:-1, -1] + gains[1:, 0]) / 2
+    places = (np.arange(hop) + 0.5) / hop * 16
+    return np.exp(np.concatenate([np.interp(places, np.arange(17), knot) for knot in np.clip(knots, -4, 4)]))
 
 
 def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:
     values, tensors = read(path)
-    assert (values["format"], values["version"]) == ("distill_model", [2, 1])
+    assert (values["format"], values["version"]) == ("distill_model", [2, 2])
     assert values["payload_sha256"] == sha256(tensors)
     assert values["codec_sha256"] == sha256(under("codec.", tensors))
 

@@ -5,7 +5,6 @@ written by the first version that had a memory, so that what opens and generates
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -13,19 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from unit.tiny import tiny_codec, write_tone
+from unit.tiny import tiny_codec
 from unit.training.coded import FABRIC, config, data, recordings
 
 import distill
-from distill.audio.corpus import load_corpus
-from distill.audio.ingest import ingest
-from distill.codec.losses import MultiScaleMelLoss
+from distill.codec.losses import DecoderLoss, MultiScaleMelLoss
+from distill.codec.noise import gaussian_table
 from distill.demo.recordings import demo_recordings
-from distill.params import VQVAEParams
 from distill.prior.training import fit_prior
 from distill.seeds import Stream, derive_seed
 from distill.split import split_groups
-from distill.training import train_vqvae
 
 RECORDED = Path(__file__).with_name("recorded.json")
 MODELS = sorted((Path(__file__).parent / "models").glob("*.distill"))
@@ -65,25 +61,18 @@ def splits() -> Figures:
 
 
 def codec() -> Figures:
-    """Features, loss and decoded loudness of an untrained codec; held-out loss after two epochs of training."""
+    """Decoded loudness of an untrained codec, and losses of a tone that is half as loud."""
     network = tiny_codec()
-    with tempfile.TemporaryDirectory() as folder:
-        sounds, corpus = Path(folder) / "sounds", Path(folder) / "corpus"
-        for number in range(6):
-            write_tone(sounds / f"{number}.wav", 0.4 + 0.1 * number, pitch=200.0 * (number + 1))
-        ingest(sounds, corpus, 16_000, 0.0, 1)
-        loaded = load_corpus(corpus)
-        settings = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
-        params = VQVAEParams(epochs=2, crop_seconds=0.25, **settings).resolve(6)
-        training = train_vqvae(loaded, params, 0.3, 0, FABRIC)
-        tone = torch.from_numpy(loaded.pcm(loaded.entries[0], 0, 4096).astype(np.float32) / 2**15)[None]
+    tone = torch.sin(torch.arange(8192) * 0.1)[None] * 0.5
     codes = torch.arange(30).reshape(1, 10, 3) % 8
     with torch.no_grad():
         decoded = network.decode(codes)
+    losses = DecoderLoss(16_000)(torch.cat([0.5 * tone, 0.4 * tone]), tone)
     return {
         "decoded rms": rms(decoded),
         "spectral loss": float(MultiScaleMelLoss(16_000, (256, 1024))(tone, 0.5 * tone)),
-        "training": [row["val_loss"] for row in training.result.history],
+        "decoder loss": {name: float(value) for name, value in losses.items()},
+        "noise": gaussian_table()[:4].tolist(),
     }
 
 

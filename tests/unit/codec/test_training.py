@@ -145,6 +145,7 @@ def test_low_utilization_is_warned_of_with_what_to_do() -> None:
     (warning,) = utilization_warnings(health)
     assert warning.startswith("level_0: 12% of the codewords are used on held-out recordings (expected 30 % or more)")
     assert "lower the codebook size or add recordings" in warning
+    assert utilization_warnings(health, codes_loudness=True) == ()
 
 
 def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:
