@@ -32,7 +32,7 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
         num_layers=config.num_layers,
         quantizer=config.quantizer,
         stochastic=True,
-        gain_shape=config.quantizer == "overlapping",
+        gain_shape=config.quantizer == "overlapping" and config.num_quantizers > 1,
     )
     frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
     threshold = DEAD_CODE_SHARE * frames / config.codebook_size if config.encoder_rate else 0.0

@@ -52,4 +52,4 @@ def gaussian_table() -> NDArray[np.float32]:
     words ^= words >> np.uint64(31)
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
     radius, turn = uniform.reshape(-1, 2).T
-    return (np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * turn)).astype(np.float32)
+    return np.asarray(np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * turn), dtype=np.float32)

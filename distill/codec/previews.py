@@ -54,7 +54,8 @@ class CodecPreviews:
         for number, entry in enumerate(self._entries):
             sounds = {moment: parts[number] for moment, parts in self._sounds.items()}
             for moment, samples in sounds.items():
-                write_audio(folder / f"preview_{number}_{moment}.wav", samples, rate)
+                softer = np.float32(max(1.0, np.abs(samples).max(initial=0.0)))  # where it would clip
+                write_audio(folder / f"preview_{number}_{moment}.wav", samples / softer, rate)
             rows = [(TITLES[moment].format(path=entry.path), samples) for moment, samples in sounds.items()]
             write_spectrograms(folder / f"preview_{number}.png", rows, rate)
 

@@ -30,7 +30,7 @@ from distill.codec.search import (
 PLAIN_LEVELS = 2  # levels that code each frame by itself
 PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
 LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
-LOUDNESS_STEP = 0.075  # 1.5 dB: smaller steps cost the prior bits
+LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
 FIT_ROUNDS = 5  # of search, kernel and codebooks in turn
 
 
@@ -132,7 +132,7 @@ class ResidualQuantizer(nn.Module):
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level in range(self.num_quantizers):
             if self.loudness_scale is not None and level == 0:
-                self.codebooks[0], assignment = self._loudness_steps(residual)
+                self.codebooks[0], assignment = self._loudness_steps(residual, self.loudness_scale)
                 residual = residual.clone()
                 residual[:, 0] = 0.0
             else:
@@ -140,12 +140,12 @@ class ResidualQuantizer(nn.Module):
                 residual = residual - self.codebooks[level][assignment]
             self._start_averages(level, assignment)
 
-    def _loudness_steps(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def _loudness_steps(self, latents: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Codebook `[V, D]` of equal steps of loudness, and the nearest codeword to each latent `[n]`."""
         low, high = LOUDNESS_RANGE
         step = max(LOUDNESS_STEP, (high - low) / (self.codebook_size - 1))
         codebook = torch.zeros_like(self.codebooks[0])
-        codebook[:, 0] = (low + step * torch.arange(self.codebook_size, device=codebook.device)) * self.loudness_scale
+        codebook[:, 0] = (low + step * torch.arange(self.codebook_size, device=codebook.device)) * scale
         nearest = torch.bucketize(latents[:, 0].contiguous(), (codebook[1:, 0] + codebook[:-1, 0]) / 2)
         return codebook, nearest
 

@@ -205,13 +205,13 @@ class InverseSTFT(nn.Module):
 
     def windows(self, spectrum: Tensor) -> Tensor:
         """Windowed inverse transforms `[B, T, n_fft]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
-        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
-        return windows
+        return cast(Tensor, torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * self.window)
 
     def frames(self, audio: Tensor) -> Tensor:
         """Cut samples `[B, T * hop_length]` into overlapping frames `[B, T, n_fft]`; zeros beyond the ends."""
         margin = self.config.margin
-        return nn.functional.pad(audio, (margin, margin)).unfold(1, self.config.n_fft, self.config.hop_length)
+        padded = nn.functional.pad(audio, (margin, margin))
+        return cast(Tensor, padded.unfold(1, self.config.n_fft, self.config.hop_length))
 
     def transform(self, frames: Tensor) -> Tensor:
         """Complex spectrum `[B, T, n_fft // 2 + 1]` of frames `[B, T, n_fft]`: what `windows` inverts."""

@@ -1,9 +1,9 @@
-"""The multi-scale mel loss."""
+"""The multi-scale mel loss, and the loss of a decoder that draws noise."""
 
 import pytest
 import torch
 
-from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.codec.losses import REPORT_WINDOWS, DecoderLoss, MultiScaleMelLoss
 
 
 def noise(seed: int) -> torch.Tensor:
@@ -27,3 +27,36 @@ def test_silence_is_finite_with_a_finite_gradient() -> None:
     loss.backward()
     assert estimate.grad is not None
     assert estimate.grad.isfinite().all()
+
+
+def test_other_noise_of_the_right_loudness_is_better_than_softer_noise() -> None:
+    loss = DecoderLoss(16_000)
+
+    def of(gain: float) -> float:
+        return float(loss(gain * torch.cat([noise(1), noise(2)]), noise(0))["recon"])
+
+    assert of(1.0) < of(0.9)
+    assert of(1.0) < of(1.1)
+
+
+def test_equal_draws_are_a_mel_distance_alone() -> None:
+    parts = DecoderLoss(16_000)(torch.cat([noise(1), noise(1)]), noise(0))
+    assert float(parts["spread"]) == 0
+    torch.testing.assert_close(parts["mel"], MultiScaleMelLoss(16_000, REPORT_WINDOWS)(noise(1), noise(0)))
+
+
+def test_a_level_of_half_is_an_error_of_its_logarithm() -> None:
+    parts = DecoderLoss(16_000)(0.5 * torch.cat([noise(0), noise(0)]), noise(0))
+    assert float(parts["level"]) == pytest.approx(0.301, abs=0.001)
+    assert float(parts["envelope"]) == pytest.approx((0.5 + 0.25) / 2, abs=0.001)
+
+
+def test_silence_and_clicks_have_finite_losses_and_gradients() -> None:
+    draws = torch.zeros(2, 4000, requires_grad=True)
+    click = torch.zeros(1, 4000)
+    click[0, 2000] = 1.0
+    for reference in (torch.zeros(1, 4000), click):
+        total = DecoderLoss(16_000)(draws, reference)["recon"]
+        (gradient,) = torch.autograd.grad(total, draws)
+        assert bool(total.isfinite())
+        assert bool(gradient.isfinite().all())

@@ -1,5 +1,7 @@
 """The codec's modules against independent versions, chunked against whole, sounds of any length."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,20 +9,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from distill.codec.convnext import Pointwise
-from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.model import GAIN_STEPS, VQVAE, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 
 RATE = 16_000
 
 
-@pytest.fixture(scope="module")
-def codec() -> VQVAE:
+@pytest.fixture(scope="module", params=["with noise and loudness", "as files before 2.2"])
+def codec(request: pytest.FixtureRequest) -> VQVAE:
     torch.manual_seed(0)
-    spectrogram = spectrogram_config_for(RATE)
-    architecture = VQVAEArchitecture(
-        spectrogram=spectrogram, codebook_size=16, num_quantizers=3, latent_size=12, hidden_size=32, num_layers=2
-    )
-    model = VQVAE(architecture)
+    is_new = request.param == "with noise and loudness"
+    spectrogram = spectrogram_config_for(RATE).model_copy(update={} if is_new else {"envelope_steps": 0})
+    shape = {"codebook_size": 16, "num_quantizers": 3, "latent_size": 12, "hidden_size": 32, "num_layers": 2}
+    model = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape, stochastic=is_new, gain_shape=is_new))
+    if is_new:
+        torch.nn.init.normal_(model.texture_head.weight, std=0.1)
     torch.nn.init.normal_(model.to_latent.weight, std=0.3)
     noise = torch.randn(4, 20 * spectrogram.samples_per_frame + 2 * spectrogram.margin) * 0.1
     model.fit_projection(model.features(noise).flatten(0, 1))
@@ -86,6 +89,65 @@ def test_each_of_many_sounds_in_order(codec: VQVAE, monkeypatch: pytest.MonkeyPa
     for sound, one, decoded in zip(sounds, codes, codec.decode_each(codes), strict=True):
         assert torch.equal(one, codec.encode(sound[None])[0])
         torch.testing.assert_close(decoded, codec.decode(one[None])[0], rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def loud() -> VQVAE:
+    """A codec of the default geometry, fitted to noise of one loudness."""
+    torch.manual_seed(0)
+    shape = {"codebook_size": 64, "num_quantizers": 3, "latent_size": 12, "hidden_size": 16, "num_layers": 1}
+    model = VQVAE(VQVAEArchitecture(spectrogram=spectrogram_config_for(RATE), **shape, stochastic=True, gain_shape=True))
+    noise = torch.randn(4, 20 * model.spectrogram.samples_per_frame + 2 * model.spectrogram.margin) * 0.1
+    features = model.features(noise)
+    model.fit_projection(features.flatten(0, 1))
+    model.quantizer.fit(list(model.project(features)), torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.1, 0.001, 10.0])
+def test_features_of_codes_are_as_loud_as_the_sound_however_loud(loud: VQVAE, gain: float) -> None:
+    margin, step = loud.spectrogram.margin, loud.spectrogram.samples_per_frame
+    generator = torch.Generator().manual_seed(3)
+    sounds = torch.randn(1, 12 * step + 2 * margin, generator=generator) * 0.1 * gain
+    features = loud.features(sounds)
+    coded = loud.unproject(loud.quantizer.decode(loud.quantizer.search(loud.project(features))))
+    difference = loud.loudness(coded) - loud.loudness(features)
+    assert float(difference.abs().max()) < 7.0 / 63 / 2 + 0.01  # half a step
+
+
+def test_only_the_first_level_has_loudness(loud: VQVAE) -> None:
+    books = loud.quantizer.codebooks
+    assert float(books[1:, :, 0].abs().max()) == 0
+    assert float(books[0, :, 1:].abs().max()) == 0
+    steps = books[0, :, 0].diff() / loud.loudness_scale
+    torch.testing.assert_close(steps, torch.full_like(steps, 7.0 / 63))
+
+
+def test_loudness_stays_with_the_first_level_in_training(loud: VQVAE) -> None:
+    model = copy.deepcopy(loud).train()
+    before = model.quantizer.codebooks.clone()
+    model(torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, 2)
+    assert torch.equal(model.quantizer.codebooks[0], before[0])
+    assert float(model.quantizer.codebooks[1:, :, 0].abs().max()) == 0
+    assert not torch.equal(model.quantizer.codebooks[1:], before[1:])
+
+
+def test_draws_differ_and_the_first_is_the_sounds_own(loud: VQVAE) -> None:
+    audio = torch.randn(2, 8 * loud.spectrogram.samples_per_frame, generator=torch.Generator().manual_seed(1)) * 0.1
+    with torch.no_grad():
+        output = loud(audio, 2)
+    first, second = output.audio.chunk(2)
+    torch.testing.assert_close(loud.decode(output.codes), first, rtol=0, atol=1e-5)
+    assert float((second - first).abs().max()) > 1e-4
+
+
+def test_gains_join_from_hop_to_hop(loud: VQVAE) -> None:
+    gains = torch.linspace(-1, 1, 2 * (GAIN_STEPS + 1)).reshape(1, 2, GAIN_STEPS + 1)
+    envelope = loud._envelope(gains, None)[0].log()
+    hop = loud.spectrogram.hop_length
+    assert len(envelope) == 2 * hop
+    assert float(envelope.diff().min()) > 0
+    torch.testing.assert_close(envelope[[hop - 1, hop]].mean(), (gains[0, 0, -1] + gains[0, 1, 0]) / 2)
 
 
 def test_encode_agrees_with_forward(codec: VQVAE) -> None:
