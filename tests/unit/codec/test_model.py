@@ -96,7 +96,9 @@ def loud() -> VQVAE:
     """A codec of the default geometry, fitted to noise of one loudness."""
     torch.manual_seed(0)
     shape = {"codebook_size": 64, "num_quantizers": 3, "latent_size": 12, "hidden_size": 16, "num_layers": 1}
-    model = VQVAE(VQVAEArchitecture(spectrogram=spectrogram_config_for(RATE), **shape, stochastic=True, gain_shape=True))
+    model = VQVAE(
+        VQVAEArchitecture(spectrogram=spectrogram_config_for(RATE), **shape, stochastic=True, gain_shape=True)
+    )
     noise = torch.randn(4, 20 * model.spectrogram.samples_per_frame + 2 * model.spectrogram.margin) * 0.1
     features = model.features(noise)
     model.fit_projection(features.flatten(0, 1))
