@@ -27,12 +27,13 @@ PRIOR = PriorShape(
     depth_layers=1,
     codeword_size=8,
 )  # of a codec with two levels of 8 codewords
+SPECTROGRAM = spectrogram_config_for(RATE).model_copy(update={"envelope_steps": 0})  # as in files before format 2.2
 
 
 def tiny_codec(seed: int = 0) -> VQVAE:
     """An untrained codec at 16 kHz: 3 levels of 8 codewords."""
     torch.manual_seed(seed)
-    spectrogram = spectrogram_config_for(RATE)
+    spectrogram = SPECTROGRAM
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
     codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape))
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
@@ -58,7 +59,7 @@ def networks() -> tuple[VQVAE, Prior]:
     """An untrained codec of two levels of 8 codewords and a prior of its codes."""
     torch.manual_seed(0)
     shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
-    codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram_config_for(RATE), **shape))
+    codec = VQVAE(VQVAEArchitecture(spectrogram=SPECTROGRAM, **shape))
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
     return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from unit.tiny import tiny_codec
 
 from distill import progress as console
 from distill.codec.report import print_codec, show_codec_progress
@@ -100,7 +101,7 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}, {"train_loss": 2.0, "val_loss": 2.75}]
     result = TrainingResult({}, {}, 0, 2.5, rows[0], rows)
     screen = io.StringIO()
-    print_codec(CodecTraining(None, result, health(0.5, 0.1), ()), {}, Console(file=screen, width=60))  # type: ignore[arg-type]
+    print_codec(CodecTraining(tiny_codec(), result, health(0.5, 0.1), ()), {}, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
     assert lines[0] == "codec: best epoch 1 of 2, loss 3.000, held out 2.500; at the end 2.000 and 2.750"
     assert [line.split()[0] for line in lines[3:5]] == ["level_0", "level_1"]
@@ -112,7 +113,7 @@ def test_a_training_without_improvement_is_reported() -> None:
     rows = [{"train_loss": 3.0, "val_loss": 2.5}]
     result = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, rows)
     screen = io.StringIO()
-    print_codec(CodecTraining(None, result, health(0.5, 0.5), ()), {}, Console(file=screen, width=60))  # type: ignore[arg-type]
+    print_codec(CodecTraining(tiny_codec(), result, health(0.5, 0.5), ()), {}, Console(file=screen, width=60))
     assert screen.getvalue().splitlines()[0] == (
         "codec: no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"
     )
@@ -121,5 +122,5 @@ def test_a_training_without_improvement_is_reported() -> None:
 def test_a_training_that_was_stopped_at_once_is_reported() -> None:
     result = TrainingResult({}, {}, -1, 2.25, {"val_loss": 2.25}, [])
     screen = io.StringIO()
-    print_codec(CodecTraining(None, result, health(0.5, 0.5), ()), {}, Console(file=screen, width=60))  # type: ignore[arg-type]
+    print_codec(CodecTraining(tiny_codec(), result, health(0.5, 0.5), ()), {}, Console(file=screen, width=60))
     assert screen.getvalue().splitlines()[0] == "codec: stopped within the first epoch, held out 2.250"

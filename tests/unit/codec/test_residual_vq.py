@@ -111,7 +111,7 @@ def test_a_model_file_names_its_quantizer_and_older_versions_refuse_it(
     monkeypatch.setattr(model_file, "KNOWN_FEATURES", ())
     with pytest.raises(
         ArtifactError,
-        match=r"expected features that this version of Distill has, found \['residual_quantizer'\]; upgrade",
+        match=r"expected features that this version of Distill has, found \['residual_quantizer', 'envelope'\]; upgrade",
     ):
         load_bundle(path)
 

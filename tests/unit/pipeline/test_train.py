@@ -275,7 +275,7 @@ def test_more_levels_train_encode_decode_and_generate(
     curve = [row["val_loss"] for row in trained.prior.trained.result.history]
     assert curve[-1] < curve[0]
     model = distill.load(trained.path)
-    tone = np.sin(np.arange(8_000) * 0.1).astype(np.float32)
+    tone = (np.sin(np.arange(8_000) * 0.1) * np.exp(-np.arange(8_000) / 800)).astype(np.float32)
     codes = model.encode(tone)
     assert codes.shape[1] == levels
     assert all(len(np.unique(codes[:, level])) > 1 for level in range(2))
