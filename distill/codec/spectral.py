@@ -205,17 +205,19 @@ class InverseSTFT(nn.Module):
 
     def windows(self, spectrum: Tensor) -> Tensor:
         """Windowed inverse transforms `[B, T, n_fft]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
-        return cast(Tensor, torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * self.window)
+        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
+        return windows
 
     def frames(self, audio: Tensor) -> Tensor:
         """Cut samples `[B, T * hop_length]` into overlapping frames `[B, T, n_fft]`; zeros beyond the ends."""
         margin = self.config.margin
-        padded = nn.functional.pad(audio, (margin, margin))
-        return cast(Tensor, padded.unfold(1, self.config.n_fft, self.config.hop_length))
+        frames: Tensor = nn.functional.pad(audio, (margin, margin)).unfold(1, self.config.n_fft, self.config.hop_length)
+        return frames
 
     def transform(self, frames: Tensor) -> Tensor:
         """Complex spectrum `[B, T, n_fft // 2 + 1]` of frames `[B, T, n_fft]`: what `windows` inverts."""
-        return torch.fft.rfft(frames * cast(Tensor, self.window), dim=-1)
+        spectrum: Tensor = torch.fft.rfft(frames * cast(Tensor, self.window), dim=-1)
+        return spectrum
 
     def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
         """Samples `[B, T * hop_length]` of windows `[B, T, n_fft]`, which are left out where `inside` `[T]` is 0."""
