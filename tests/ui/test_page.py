@@ -79,7 +79,7 @@ def start_training(page: Any, name: str, epochs: str) -> None:
 
 def test_a_training_outlives_reload_and_the_page_itself(opened: Open, served: Served) -> None:
     page = opened("Train")
-    start_training(page, "first", "2")
+    start_training(page, "first", "30")
     waits(page, "#train-state", "training the codec")
     page.reload()
     waits(page, "#train-state", "training first on sounds/few: at work")
