@@ -74,9 +74,10 @@ def ingest(
 ) -> IngestReport:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
-    "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the largest share of audio files, 0 to 1, that may be unusable. `workers` threads decode;
-    the output does not depend on their number. `progress` is called with (files done, files in all, path), and with
-    0 files done for each one whose bandwidth was measured.
+    "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
+    largest share of audio files, 0 to 1, that may be unusable. `workers` threads decode; the output does not depend on
+    their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
+    bandwidth was measured.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found = _scanned(folder)

@@ -47,7 +47,9 @@ def train(
     ] = None,
     quality: Annotated[
         Literal["small", "standard", "high"] | None,
-        typer.Option(help="bit rate: higher sounds finer, costs more time and is more to learn", show_default="small"),
+        typer.Option(
+            help="bit rate: higher sounds finer, costs more time and is more to learn", show_default="standard"
+        ),
     ] = None,
     rvq_levels: Annotated[
         int | None,

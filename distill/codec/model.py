@@ -3,8 +3,9 @@
 Training refines a codec without networks. The encoder is a principal component projection of log-mel frames, weighted
 as the loss weighs them, plus a learnt residual that is initialised to zero. The decoder takes the magnitude that the
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
-noise of a learnt spectrum, and gives the whole a learnt envelope: what is noise in a sound need not be told from codes,
-and an attack does not depend on phases that agree. The noise follows from the codes: same codes, same samples.
+noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and gains: what is noise in a sound need
+not be told from codes, and an attack does not depend on phases that agree. The noise follows from the codes: same
+codes, same samples.
 
 Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent size.
 """
@@ -18,26 +19,24 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distill.codec.convnext import ConvNeXtStack
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MATCHES, match_envelope, with_gains
 from distill.codec.noise import FrameNoise
 from distill.codec.packing import PackedRow, inside_mask, runs
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.residual_vq import PlainResidualQuantizer
 from distill.codec.search import REACH
-from distill.codec.spectral import LOG_FLOOR, FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
+from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 HOPS_AT_ONCE = 256  # hops whose spectra are computed at once: more do not fit a processor's cache
-COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 1.5  # shares in the projection's squared error
+COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 3.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
 LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are
 LOUDNESS_ROUNDS = 3
-LOG_TEN = math.log(10.0)
 NOISE_START = -3.0  # logarithm of the noise's share before training
-GAIN_STEPS = 16  # gains a hop: one every 0.7 ms
-MAX_LOG_GAIN = 4.0  # 35 dB
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
 
 
@@ -99,7 +98,7 @@ class VQVAE(nn.Module):
         self.register_buffer("components", torch.eye(spectrogram.features, architecture.latent_size))
         self.register_buffer("weights", _feature_weights(spectrogram), persistent=False)
         self.loudness_scale = math.sqrt(spectrogram.features)
-        self.loudness_offset = math.log(spectrogram.stack * spectrogram.n_mels) / (2 * LOG_TEN)
+        self.loudness_offset = math.log(spectrogram.coarse_features) / (2 * LOG_TEN)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
         self.register_buffer("phase_advance", _phase_advance(spectrogram.n_fft // 2 + 1), persistent=False)
@@ -123,7 +122,8 @@ class VQVAE(nn.Module):
         self.head.weight.data[:bins] = 0.0
         if architecture.stochastic:
             self.noise = FrameNoise(spectrogram)
-            self.texture_head = nn.Linear(architecture.hidden_size, bins + GAIN_STEPS + 1)
+            outputs = bins + GAIN_STEPS + spectrogram.envelope_steps
+            self.texture_head = nn.Linear(architecture.hidden_size, outputs)
             nn.init.zeros_(self.texture_head.weight)
             nn.init.zeros_(self.texture_head.bias)
             self.texture_head.bias.data[:bins] = NOISE_START
@@ -172,7 +172,7 @@ class VQVAE(nn.Module):
 
         What is missing goes to the loud bands: soft ones would be wrong by errors of the loud ones.
         """
-        coarse, rest = (shape + loudness).tensor_split([self.spectrogram.stack * self.spectrogram.n_mels], dim=-1)
+        coarse, rest = (shape + loudness).tensor_split([self.spectrogram.coarse_features], dim=-1)
         softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / LOUD_BANDS
         loud = (2 * (1 - softness)).clamp(0, 1)
         for _ in range(LOUDNESS_ROUNDS):
@@ -181,7 +181,7 @@ class VQVAE(nn.Module):
 
     def loudness(self, features: Tensor) -> Tensor:
         """Loudness `[..., 1]` of frames with features `[..., features]`: log10 of the root mean square of mel bands."""
-        coarse = features[..., : self.spectrogram.stack * self.spectrogram.n_mels]
+        coarse = features[..., : self.spectrogram.coarse_features]
         return (coarse * (2 * LOG_TEN)).logsumexp(dim=-1, keepdim=True) / (2 * LOG_TEN) - self.loudness_offset
 
     def latents(self, audio: Tensor, inside: Tensor | None = None) -> Tensor:
@@ -224,8 +224,8 @@ class VQVAE(nn.Module):
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
-            log_mel, fine = self.frame_features.by_hop(features)
-            inputs = torch.cat([log_mel, fine], dim=2) - CENTRE
+            log_mel, fine, envelope = self.frame_features.by_hop(features)
+            inputs = torch.cat([log_mel, fine, envelope], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
         draws = 1 if noise is None else len(noise) // len(features)
         if draws > 1:
@@ -238,16 +238,22 @@ class VQVAE(nn.Module):
             if noise is not None:
                 inputs_by_hop.append(self.inverse_stft.frames(noise))
             parts = list(zip(*(x.split(together, dim=-2) for x in inputs_by_hop), strict=True))
-            windows, gains = zip(*(self._windows(*part) for part in parts), strict=True)
+            windows, shaping = zip(*(self._windows(*part) for part in parts), strict=True)
             audio = self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
-            return audio if noise is None else audio * self._envelope(torch.cat(gains, dim=1), inside)
+            if noise is None:
+                return audio
+            gains, trust = torch.cat(shaping, dim=1).tensor_split([GAIN_STEPS], dim=-1)
+            if self.spectrogram.envelope_steps:
+                audio = match_envelope(audio, envelope.repeat(draws, 1, 1), trust.sigmoid(), stack, inside)
+            return with_gains(audio, gains, inside)
 
     def _windows(
         self, log_mel: Tensor, hidden: Tensor, advance: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Windows `[B, T, n_fft]` to overlap-add, and logarithms of gains `[B, T, GAIN_STEPS + 1]`.
+        """Windows `[B, T, n_fft]` to overlap-add, and what shapes their sum, `[B, T, GAIN_STEPS + envelope_steps]`.
 
-        In fp32: bf16 would round a phase to a hundredth of a cycle. `noise` `[B, T, n_fft]` is cut into windows.
+        This is the logarithms of gains, then the trust in the coded envelope before its sigmoid. In fp32: bf16 would
+        round a phase to a hundredth of a cycle. `noise` `[B, T, n_fft]` is cut into windows.
         """
         base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
         magnitude, phase = self.head(hidden).chunk(2, dim=-1)
@@ -256,27 +262,9 @@ class VQVAE(nn.Module):
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
         if noise is None:
             return self.inverse_stft.windows(spectrum), magnitude.new_zeros(0)
-        share, gains = self.texture_head(hidden).split([base.shape[-1], GAIN_STEPS + 1], dim=-1)
+        share, shaping = self.texture_head(hidden).tensor_split([base.shape[-1]], dim=-1)
         level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
-        return self.inverse_stft.windows(spectrum + level * self.inverse_stft.transform(noise)), gains
-
-    def _envelope(self, gains: Tensor, inside: Tensor | None) -> Tensor:
-        """Envelope `[B, T * hop_length]`, linear between the logarithms of gains `[B, T, GAIN_STEPS + 1]`.
-
-        Two hops share the gain between them: it is the mean of both, or the hop's own at the edge of a sound.
-        """
-        present = gains.new_ones(gains.shape[1]) if inside is None else inside
-        present = present[:, None]
-        first, last = gains[..., :1], gains[..., -1:]
-        before = nn.functional.pad(last * present, (0, 0, 1, 0))[:, :-1]
-        after = nn.functional.pad(first * present, (0, 0, 0, 1))[:, 1:]
-        starts = (first + before) / (1 + nn.functional.pad(present, (0, 0, 1, 0))[:-1])
-        ends = (last + after) / (1 + nn.functional.pad(present, (0, 0, 0, 1))[1:])
-        knots = torch.cat([starts, gains[..., 1:-1], ends], dim=-1).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
-        step = self.spectrogram.hop_length // GAIN_STEPS
-        share = (torch.arange(step, device=gains.device) + 0.5) / step
-        between = knots[..., :-1, None] + knots.diff(dim=-1)[..., None] * share
-        return between.flatten(1).exp()
+        return self.inverse_stft.windows(spectrum + level * self.inverse_stft.transform(noise)), shaping
 
     @torch.no_grad()
     def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
@@ -342,7 +330,8 @@ class VQVAE(nn.Module):
         """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
         frames, step = codes.shape[1], self.spectrogram.samples_per_frame
         overlap = self.spectrogram.n_fft // self.spectrogram.hop_length
-        context = -(-(self.decoder.context + overlap) // self.spectrogram.stack)
+        matches = MATCHES if self.spectrogram.envelope_steps else 0  # each reaches into the next frame
+        context = -(-(self.decoder.context + overlap) // self.spectrogram.stack) + matches
         audio = torch.empty(len(codes), frames * step, device=codes.device)
         for start in range(0, frames, chunk_frames):
             stop = min(frames, start + chunk_frames)
@@ -373,7 +362,7 @@ class VQVAE(nn.Module):
 
 def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     """Weight of each feature in the projection, `[features]`, of mean square 1."""
-    coarse = spectrogram.stack * spectrogram.n_mels
+    coarse = spectrogram.coarse_features
     envelope = spectrogram.stack * spectrogram.envelope_steps
     fine = spectrogram.features - coarse - envelope
     weights = ((COARSE_WEIGHT, coarse), (FINE_WEIGHT, fine), (ENVELOPE_WEIGHT, envelope))

@@ -9,11 +9,11 @@ import torchaudio
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from distill.codec.envelope import LOG_FLOOR, log_envelope
 from distill.codec.packing import mask_gaps
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
-LOG_FLOOR = 1e-5  # amplitude below which a band counts as silent: -100 dB
 ENVELOPE_STEPS = 8  # values of the envelope a hop: one every 1.3 ms
 
 
@@ -74,9 +74,19 @@ class SpectrogramConfig(Settings):
         return self.n_mels + 2 * self.n_fine_mels + self.envelope_steps
 
     @property
+    def coarse_features(self) -> int:
+        """Values of one code frame that are of the log-mel spectrogram: they come first."""
+        return self.stack * self.n_mels
+
+    @property
     def features(self) -> int:
         """Values of one code frame."""
         return self.stack * self.features_per_hop
+
+    @property
+    def envelope_step(self) -> int:
+        """Samples between values of the envelope; 0 where it has none."""
+        return self.hop_length // self.envelope_steps if self.envelope_steps else 0
 
     @property
     def margin(self) -> int:
@@ -166,26 +176,23 @@ class FrameFeatures(nn.Module):
         parts = [coarse, fine, *([self._envelope(audio)] if config.envelope_steps else [])]
         return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 
-    def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split features `[B, F, features]` by hop.
 
-        Returns log-mel frames `[B, F * stack, n_mels]`, and fine ones with the envelope
-        `[B, F * stack, 2 * n_fine_mels + envelope_steps]`.
+        Returns log-mel frames `[B, F * stack, n_mels]`, fine ones `[B, F * stack, 2 * n_fine_mels]` and the envelope
+        `[B, F * stack, envelope_steps]`.
         """
         config = self.config
-        coarse, fine = config.stack * config.n_mels, config.stack * 2 * config.n_fine_mels
+        coarse, fine = config.coarse_features, config.stack * 2 * config.n_fine_mels
         hops = (len(features), features.shape[1] * config.stack, -1)
         parts = features.split([coarse, fine, config.features - coarse - fine], dim=-1)
         log_mel, fine_log_mel, envelope = (part.reshape(hops) for part in parts)
-        return log_mel, torch.cat([fine_log_mel, envelope], dim=-1)
+        return log_mel, fine_log_mel, envelope
 
     def _envelope(self, audio: Tensor) -> Tensor:
-        """Logarithms (base 10) of root mean squares, `[B, F * stack * envelope_steps]`, in windows of two steps."""
-        step = self.config.hop_length // self.config.envelope_steps
-        first = self.config.margin - step // 2
-        squares = audio[:, first : audio.shape[1] - first].square()
-        powers = nn.functional.avg_pool1d(squares[:, None], 2 * step, step)[:, 0]
-        return powers.sqrt().clamp_min(LOG_FLOOR).log10()
+        spare = self.config.margin - self.config.envelope_step // 2
+        inner = audio[:, spare : audio.shape[1] - spare]
+        return log_envelope(inner, self.config.envelope_step, self.config.stack * self.config.envelope_steps)
 
 
 class InverseSTFT(nn.Module):

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from distill.codec.model import GAIN_STEPS, VQVAE, CodecShape, VQVAEArchitecture
+from distill.codec.envelope import GAIN_STEPS
+from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity

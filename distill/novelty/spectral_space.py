@@ -55,7 +55,7 @@ class CodeSpectra:
 def _band_levels(codec: VQVAE, latents: Tensor) -> Tensor:
     """Band levels in dB `[F, BANDS]` of latents `[F, D]`: an affine map."""
     config = codec.spectrogram
-    log_mel = codec.unproject(latents)[:, : config.stack * config.n_mels]
+    log_mel = codec.unproject(latents)[:, : config.coarse_features]
     return 20 * nn.functional.adaptive_avg_pool1d(log_mel.view(len(latents), config.stack, -1).mean(dim=1), BANDS)
 
 

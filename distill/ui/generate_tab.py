@@ -101,19 +101,20 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
             "guidance",
             "prompt",
         )
-        _generate(desk, dict(zip(names, values, strict=True)))
+        given = dict(zip(names, values, strict=True))
+        _generate(desk, {**given, "model": preselected(given["model"])})
         return newest()
 
     @handled
-    def vary_it(name: str, path: str | None, strength: float, seed: str) -> list[Any]:
+    def vary_it(name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        _vary(desk, name, Path(path), strength, seed)
+        _vary(desk, preselected(name) or "", Path(path), strength, seed)
         return newest()
 
     @handled
-    def kit_it(name: str, per_label: float, seed: str) -> list[Any]:
-        _kit(desk, name, int(per_label), seed)
+    def kit_it(name: str | None, per_label: float, seed: str) -> list[Any]:
+        _kit(desk, preselected(name) or "", int(per_label), seed)
         return newest()
 
     @handled
@@ -141,13 +142,18 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     def labels_of(name: str | None) -> Any:
         return gr.update(choices=desk.known(name).get("labels") or [], value=None)
 
-    @handled
-    def models(now: str | None) -> list[Any]:
+    def preselected(now: str | None) -> str | None:
+        """The model of the form. Where none is chosen yet, because the list is still read: the one it will show."""
         names = desk.names(True)
         job = desk.jobs.newest("generate")
         before = now or (None if job is None else job.values.get("model"))
-        chosen = before if before in names else next(iter(names), None)
-        return [gr.update(choices=names, value=chosen), gr.update(choices=desk.known(chosen).get("labels") or [])]
+        return before if before in names else now or next(iter(names), None)
+
+    @handled
+    def models(now: str | None) -> list[Any]:
+        names = desk.names(True)
+        model = preselected(now if now in names else None)
+        return [gr.update(choices=names, value=model), gr.update(choices=desk.known(model).get("labels") or [])]
 
     @handled
     def restored(now: str | None) -> list[Any]:

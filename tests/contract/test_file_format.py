@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     )
     fine, steps = 2 * max(1, 2 * bands // 5), geometry.get("envelope_steps", 0)
     counts = frames_stacked * np.array([bands, fine, steps])
-    shares = np.repeat(np.array([4, 2, 1.5]) / np.maximum(counts, 1), counts)
+    shares = np.repeat(np.array([4, 2, 3]) / np.maximum(counts, 1), counts)
     weights = np.sqrt(shares / shares.mean())
     features = latents @ tensors["codec.components"].T / weights + tensors["codec.mean"]  # 3
     if values["vqvae_config"].get("gain_shape"):
@@ -142,19 +143,24 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     turns = (np.arange(hops)[:, None] % 4 + 2) * np.arange(n_fft // 2 + 1) % 4
     spectrum = np.exp(np.minimum(7, np.log(base) + magnitude)) * np.exp(1j * (phase + turns * np.pi / 2))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)  # 8
-    margin, envelope = (n_fft - hop) // 2, np.ones(hops * hop)
-    if values["vqvae_config"].get("stochastic"):  # 9 and 10
+    margin = (n_fft - hop) // 2
+    is_stochastic = values["vqvae_config"].get("stochastic")
+    if is_stochastic:  # 9
         texture = hidden @ tensors["codec.texture_head.weight"].T + tensors["codec.texture_head.bias"]
-        share, gains = np.split(texture, [n_fft // 2 + 1], axis=1)
+        share, gains, trusts = np.split(texture, [n_fft // 2 + 1, n_fft // 2 + 33], axis=1)
         noise = np.pad(noise_of(codes, frames_stacked * hop) / np.sqrt((window**2).sum()), margin)
         pieces = np.lib.stride_tricks.sliding_window_view(noise, n_fft)[::hop]
         spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * np.fft.rfft(pieces * window)
-        envelope = envelope_of(gains, hop)
     audio, squares = np.zeros((2, (hops + 3) * hop))
     for number, piece in enumerate(np.fft.irfft(spectrum, n=n_fft)):
         audio[number * hop : number * hop + n_fft] += piece * window
         squares[number * hop : number * hop + n_fft] += window**2
-    return (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop] * envelope
+    audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
+    if not is_stochastic:
+        return audio
+    if steps:
+        audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), hop // steps)  # 10
+    return audio * np.exp(spline(np.clip(gains, -4, 4).ravel(), hop // 32))  # 11
 
 
 def at_loudness(shape: Array, loudness: Array, mel_features: int) -> Array:
@@ -189,12 +195,27 @@ def noise_of(codes: Array, step: int) -> Array:
     return np.concatenate([numbers[(start + np.arange(step)) % 131_072] for start in starts])
 
 
-def envelope_of(gains: Array, hop: int) -> Array:
-    """Step 10."""
-    knots = gains.copy()
-    knots[:-1, -1] = knots[1:, 0] = (gains[:-1, -1] + gains[1:, 0]) / 2
-    places = (np.arange(hop) + 0.5) / hop * 16
-    return np.exp(np.concatenate([np.interp(places, np.arange(17), knot) for knot in np.clip(knots, -4, 4)]))
+def matched(audio: Array, envelope: Array, trusts: Array, step: int) -> Array:
+    """Step 10. `envelope` and `trusts` are `[F, values of a frame]`."""
+    for _ in range(2):
+        padded = np.pad(audio, step // 2)
+        p = np.array([(padded[i * step : (i + 2) * step] ** 2).mean() for i in range(envelope.size)]) + 1e-10
+        p = p.reshape(envelope.shape)
+        own = np.log(np.sqrt(p) + 0.3 * np.sqrt(p.mean(1, keepdims=True)))
+        wanted = np.clip(envelope * np.log(10) - own, -1.5, 1.5) / (1 + np.exp(-trusts))
+        audio = audio * np.exp(spline(wanted.ravel(), step))
+    return audio
+
+
+def spline(coefficients: Array, step: int) -> Array:
+    """Uniform cubic B-spline: truncated powers, `[steps * step]`."""
+    curve = np.zeros(coefficients.size * step)
+    for place, coefficient in enumerate(coefficients):
+        first = max(0, (place - 2) * step)
+        x = (np.arange(first, min(len(curve), (place + 3) * step)) + 0.5) / step - (place + 0.5)
+        shape = sum((-1) ** k * math.comb(4, k) * np.maximum(x + 2 - k, 0) ** 3 for k in range(5)) / 6
+        curve[first : first + len(x)] += coefficient * shape
+    return curve
 
 
 def test_the_container_and_the_hashes_are_as_the_page_says(path: Path) -> None:

@@ -55,7 +55,7 @@ class Served:
         """Status and body of an answer."""
         request = urllib.request.Request(self.origin + path, headers={"cookie": cookie} if cookie else {})
         try:
-            with urllib.request.urlopen(request) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE / 1000) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -83,4 +83,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield page
     if page.process is not None and page.process.poll() is None:
         page.process.send_signal(signal.SIGINT)
-        page.process.communicate()
+        page.process.communicate(timeout=PATIENCE / 1000)

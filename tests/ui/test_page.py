@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -64,7 +65,9 @@ def choose(page: Any, selector: str, option: str) -> None:
 def finished(page: Any, served: Served, kind: str, count: int) -> Job:
     """The newest of `count` jobs of a kind, when it has ended."""
     jobs = Jobs(served.folder)
+    until = time.monotonic() + PATIENCE / 1000
     while len(jobs.all(kind)) < count or jobs.all(kind)[0].state == "running":
+        assert time.monotonic() < until, page.locator("body").inner_text()
         page.wait_for_timeout(100)
     return jobs.all(kind)[0]
 
@@ -109,7 +112,7 @@ def test_cancel_keeps_the_work_and_stop_uses_the_best(opened: Open, served: Serv
     waits(page, "#train-state", "cancelled; what was done is saved")
     assert not (served.folder / "models" / "second.distill").exists()
     page.get_by_role("button", name="Go on with this training").first.click()
-    waits(page, "#train-state", "epoch")
+    waits(page, "#train-state", "training second on sounds/few: at work")
     choose_tab(page, "Prior")
     page.locator("#prior-start").click()
     page.get_by_text("a training runs already (training second on sounds/few)").first.wait_for()

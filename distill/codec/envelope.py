@@ -1,0 +1,70 @@
+"""The envelope of a sound: as features of the codec, and as gains on what the decoder makes.
+
+Shapes: B batch, N samples, K steps of the envelope, T hops.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
+FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
+MATCHES = 2  # times that the decoder's envelope is brought nearer to the coded one
+MAX_LOG_MATCH = 1.5  # 13 dB each time
+GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
+MAX_LOG_GAIN = 4.0  # 35 dB
+LOG_TEN = math.log(10.0)
+
+
+def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
+    """Logarithms (base 10) of amplitudes `[B, K]` of samples `[B, (K + 1) * step]`.
+
+    An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's: how deep a
+    dip is cannot be heard beside what is loud, and would cost most of the bits.
+    """
+    powers = nn.functional.avg_pool1d(audio.square()[:, None], 2 * step, step)[:, 0] + LOG_FLOOR**2
+    frames = powers.unflatten(1, (-1, steps_per_frame))
+    amplitudes: Tensor = frames.sqrt() + FRAME_SHARE * frames.mean(dim=-1, keepdim=True).sqrt()
+    return amplitudes.log10().flatten(1)
+
+
+def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, inside: Tensor | None = None) -> Tensor:
+    """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, as `log_envelope` gives it.
+
+    `trust` `[B, T, steps]`, 0 to 1, is how much of the difference is made up for. A code frame is `stack` hops;
+    `inside` `[T]` is 0 in gaps between sounds.
+    """
+    hops, steps = target.shape[1:]
+    step = audio.shape[1] // (hops * steps)
+    if inside is not None:
+        audio, trust = audio * inside.repeat_interleave(steps * step), trust * inside[:, None]
+    for _ in range(MATCHES):
+        own = log_envelope(nn.functional.pad(audio, (step // 2, step // 2)), step, stack * steps)
+        difference = (target.flatten(1) - own) * LOG_TEN
+        gains = trust.flatten(1) * difference.clamp(-MAX_LOG_MATCH, MAX_LOG_MATCH)
+        audio = audio * spline(gains, step).exp()
+    return audio
+
+
+def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Tensor:
+    """Samples `[B, N]` times gains, whose logarithms are a spline through `gains` `[B, T, GAIN_STEPS]`.
+
+    `inside` `[T]` is 0 in gaps between sounds.
+    """
+    gains = gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+    present = gains if inside is None else gains * inside[:, None]
+    step = audio.shape[1] // (gains.shape[1] * GAIN_STEPS)
+    return audio * spline(present.flatten(1), step).exp()
+
+
+def spline(values: Tensor, step: int) -> Tensor:
+    """Cubic B-spline `[B, K * step]` of `values` `[B, K]` in the middle of their steps, 0 beyond the ends.
+
+    As a gain, a curve with corners would add treble to bass notes.
+    """
+    places = (torch.arange(step, device=values.device) + 0.5) / step - 0.5
+    distances = (places - torch.arange(-2, 3, device=values.device)[:, None]).abs()
+    near = 2 / 3 - distances.square() + distances**3 / 2
+    weights = torch.where(distances < 1, near, (2 - distances).clamp_min(0) ** 3 / 6)
+    return (nn.functional.pad(values, (2, 2)).unfold(1, 5, 1) @ weights).flatten(1)

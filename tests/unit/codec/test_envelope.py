@@ -1,0 +1,79 @@
+"""The envelope: what its values are, and that a decoder's sound gets it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import BSpline
+from torch import Tensor
+
+from distill.codec.envelope import FRAME_SHARE, GAIN_STEPS, log_envelope, match_envelope, spline, with_gains
+
+STEP, STEPS, STACK = 32, 8, 2  # 16 steps are a code frame of 512 samples
+HALF = STEP // 2
+
+
+def noise(seed: int, frames: int = 6) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, frames * STACK * STEPS * STEP, generator=generator) * 0.1
+
+
+def padded(audio: Tensor) -> Tensor:
+    return torch.nn.functional.pad(audio, (HALF, HALF))
+
+
+def envelope(audio: Tensor) -> Tensor:
+    """`[1, T, STEPS]` of samples `[1, N]`."""
+    return log_envelope(padded(audio), STEP, STACK * STEPS).unflatten(1, (-1, STEPS))
+
+
+def test_values_are_amplitudes_with_a_share_of_the_frames() -> None:
+    found = 10 ** envelope(torch.full((1, 4 * 512), 0.5)).flatten()
+    torch.testing.assert_close(found[1:-1], torch.full((62,), 0.5 * (1 + FRAME_SHARE)), rtol=2e-2, atol=0)
+    silent = 10 ** envelope(torch.zeros(1, 512)).flatten()
+    torch.testing.assert_close(silent, torch.full((16,), 1e-5 * (1 + FRAME_SHARE)))
+
+
+def test_louder_sound_has_an_envelope_as_much_louder() -> None:
+    torch.testing.assert_close(envelope(noise(0) * 10), envelope(noise(0)) + 1, rtol=0, atol=1e-5)
+
+
+def test_the_spline_is_the_cubic_b_spline_with_coefficients_in_the_middle_of_steps() -> None:
+    values = torch.randn(1, 12, generator=torch.Generator().manual_seed(1))
+    knots = (np.arange(12 + 4) - 1.5) * STEP
+    expected = BSpline(knots, values[0].numpy(), 3, extrapolate=False)(np.arange(12 * STEP) + 0.5)
+    is_defined = ~np.isnan(expected)
+    assert is_defined.sum() == 9 * STEP
+    # Beyond the first and the last three knots, SciPy's spline is not defined, where ours falls to 0.
+    inner = slice(int(np.argmax(is_defined)), len(expected) - int(np.argmax(is_defined[::-1])))
+    np.testing.assert_allclose(spline(values, STEP)[0].numpy()[inner], expected[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
+def test_a_sound_comes_as_near_to_the_envelope_as_it_is_trusted(trust: float) -> None:
+    decay = torch.logspace(0, -1.5, 6 * 512)[None]
+    target = envelope(noise(1) * decay)
+    sound = noise(2)
+    matched = match_envelope(sound, target, torch.full_like(target, trust), STACK)
+    before, after = ((envelope(x) - target).abs().mean() for x in (sound, matched))
+    assert float(after / before) == pytest.approx([1.0, 0.4, 0.1][round(2 * trust)], abs=0.06)
+
+
+def test_gaps_change_nothing_beside_them() -> None:
+    frames = torch.tensor([1, 1, 0, 0, 0, 1, 1, 1])
+    inside = frames.float().repeat_interleave(STACK)
+    sound, target = noise(3, 8), envelope(noise(4, 8))
+    trust = torch.full_like(target, 0.7)
+    together = match_envelope(sound, target, trust, STACK, inside)
+    for start, stop in ((0, 2), (5, 8)):
+        hops, samples = slice(start * STACK, stop * STACK), slice(start * 512, stop * 512)
+        alone = match_envelope(sound[:, samples], target[:, hops], trust[:, hops], STACK)
+        torch.testing.assert_close(together[:, samples], alone, rtol=0, atol=1e-6)
+
+
+def test_gains_are_exponentials_of_a_clamped_spline() -> None:
+    hop = STEP * STEPS
+    gains = torch.tensor([1.0, -1.0, 9.0])[:, None].repeat(1, GAIN_STEPS)[None]
+    found = with_gains(torch.ones(1, 3 * hop), gains)[0].log()
+    torch.testing.assert_close(found[hop // 2 :: hop], torch.tensor([1.0, -1.0, 4.0]))
+    masked = with_gains(torch.ones(1, 3 * hop), gains, torch.tensor([1.0, 0.0, 1.0]))[0].log()
+    torch.testing.assert_close(masked[hop // 2 :: hop], torch.tensor([1.0, 0.0, 4.0]))
