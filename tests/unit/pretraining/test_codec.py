@@ -22,6 +22,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         "HELD_OUT": 8,
         "CORPORA": 2,
         "CORPUS_SOUNDS": (8, 12),
+        "CORPUS_CODEWORDS": (64, 32),
+        "CORPUS_LEVELS": (4, 3),
         "STEPS_PER_EPOCH": 6,
     }.items():
         monkeypatch.setattr(pretraining, name, value)
