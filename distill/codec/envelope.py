@@ -20,8 +20,8 @@ LOG_TEN = math.log(10.0)
 def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
     """Logarithms (base 10) of amplitudes `[B, K]` of samples `[B, (K + 1) * step]`.
 
-    An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's: how deep a
-    dip is cannot be heard beside what is loud, and would cost most of the bits.
+    An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's. Without the
+    share, most bits would code how soft the softest steps are, which is not heard beside loud ones.
     """
     powers = nn.functional.avg_pool1d(audio.square()[:, None], 2 * step, step)[:, 0] + LOG_FLOOR**2
     frames = powers.unflatten(1, (-1, steps_per_frame))

@@ -3,9 +3,9 @@
 Training refines a codec without networks. The encoder is a principal component projection of log-mel frames, weighted
 as the loss weighs them, plus a learnt residual that is initialised to zero. The decoder takes the magnitude that the
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
-noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and gains: what is noise in a sound need
-not be told from codes, and an attack does not depend on phases that agree. The noise follows from the codes: same
-codes, same samples.
+noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and learnt gains: what is
+noise in a sound need not be told from codes, and an attack does not depend on phases that agree. The noise follows from
+the codes: same codes, same samples.
 
 Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent size.
 """
