@@ -102,19 +102,19 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
             "prompt",
         )
         given = dict(zip(names, values, strict=True))
-        _generate(desk, {**given, "model": preselected(given["model"])})
+        _generate(desk, {**given, "model": given["model"] or shown_model()})
         return newest()
 
     @handled
     def vary_it(name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        _vary(desk, preselected(name) or "", Path(path), strength, seed)
+        _vary(desk, name or shown_model(), Path(path), strength, seed)
         return newest()
 
     @handled
     def kit_it(name: str | None, per_label: float, seed: str) -> list[Any]:
-        _kit(desk, preselected(name) or "", int(per_label), seed)
+        _kit(desk, name or shown_model(), int(per_label), seed)
         return newest()
 
     @handled
@@ -142,18 +142,15 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     def labels_of(name: str | None) -> Any:
         return gr.update(choices=desk.known(name).get("labels") or [], value=None)
 
-    def preselected(now: str | None) -> str | None:
-        """The model of the form. Where none is chosen yet, because the list is still read: the one it will show."""
-        names = desk.names(True)
-        job = desk.jobs.newest("generate")
-        before = now or (None if job is None else job.values.get("model"))
-        return before if before in names else now or next(iter(names), None)
+    def shown_model() -> str | None:
+        """The model that the form will show when the list of models, which takes a moment, is read."""
+        return desk.preselected(None, "generate", can_generate=True)
 
     @handled
     def models(now: str | None) -> list[Any]:
-        names = desk.names(True)
-        model = preselected(now if now in names else None)
-        return [gr.update(choices=names, value=model), gr.update(choices=desk.known(model).get("labels") or [])]
+        model = desk.preselected(now, "generate", can_generate=True)
+        labels = desk.known(model).get("labels") or []
+        return [gr.update(choices=desk.names(True), value=model), gr.update(choices=labels)]
 
     @handled
     def restored(now: str | None) -> list[Any]:
@@ -205,14 +202,14 @@ def _generate(desk: Desk, given: dict[str, Any]) -> None:
     desk.jobs.start_in_folder("generate", f"{int(given['n'])} sounds of {path.stem}", arguments, values)
 
 
-def _vary(desk: Desk, name: str, sound: Path, strength: float, seed: str) -> None:
+def _vary(desk: Desk, name: str | None, sound: Path, strength: float, seed: str) -> None:
     path = desk.workspace.model(name or "")
     arguments = ["vary", relative(path, desk.workspace.root), str(sound), "-n", "8", "--strength", f"{strength:g}"]
     arguments += flags(seed=seed, pictures=True)
     desk.jobs.start_in_folder("vary", f"8 variations of {sound.name}", arguments, {"model": name})
 
 
-def _kit(desk: Desk, name: str, per_label: int, seed: str) -> None:
+def _kit(desk: Desk, name: str | None, per_label: int, seed: str) -> None:
     path = desk.workspace.model(name or "")
     arguments = ["kit", relative(path, desk.workspace.root), "--per-label", str(per_label), *flags(seed=seed)]
     desk.jobs.start_in_folder("kit", f"a kit of {path.stem}", arguments, {"model": name})

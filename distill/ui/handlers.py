@@ -47,6 +47,12 @@ class Desk:
         """What is known of a model; {} where nothing is."""
         return next((one for one in self.models() if one["file"] == name), {})
 
+    def preselected(self, now: str | None, kind: str, can_generate: bool = False) -> str | None:
+        """The model that a form shows: `now`, or else that of the newest job of a kind, or else the newest model."""
+        names, job = self.names(can_generate), self.jobs.newest(kind)
+        wanted = now or (None if job is None else job.values.get("model"))
+        return wanted if wanted in names else next(iter(names), None)
+
     def _signature(self) -> object:
         files = self.workspace.models.glob("*.distill") if self.workspace.models.is_dir() else ()
         return sorted((path.name, stat.st_mtime_ns, stat.st_size) for path in files for stat in (path.lstat(),))

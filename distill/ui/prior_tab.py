@@ -100,11 +100,9 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
 
     @handled
     def restored(now: str | None) -> list[Any]:
-        job, names = desk.jobs.newest("prior"), desk.names()
-        before = now or (None if job is None else job.values.get("model"))
-        chosen = before if before in names else next(iter(names), None)
+        chosen = desk.preselected(now, "prior")
         folders = gr.update(choices=[OWN, *desk.workspace.corpora()])
-        return [gr.update(choices=names, value=chosen), folders, *fill(chosen)]
+        return [gr.update(choices=desk.names(), value=chosen), folders, *fill(chosen)]
 
     where.change(
         lambda value: gr.update(visible=value == COPY),
