@@ -42,7 +42,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 files = gr.File(file_count="multiple", label="Files or zip archives", elem_id="files")
                 directory = gr.File(file_count="directory", label="A whole folder")
                 added = gr.HTML()
-            name = gr.Textbox(label="Name of the model", value=_new_name, max_length=100, elem_id="name")
+            name = gr.Textbox(label="Name of the model", max_length=100, elem_id="name")
             tier = gr.Dropdown(
                 ["auto", "small", "medium", "large"],
                 value="auto",
@@ -61,7 +61,8 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 labels = gr.Checkbox(False, label="Labels from folders", info="a recording's folder is its label")
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             with gr.Row():
-                start = gr.Button("Start", variant="primary", elem_id="train-start")
+                # Off until the form is filled, which overwrites what was typed before.
+                start = gr.Button("Start", variant="primary", elem_id="train-start", interactive=False)
                 cancel = gr.Button("Cancel", elem_id="train-cancel")
                 stop = gr.Button("Stop and use best checkpoint", elem_id="train-stop")
         with gr.Column(min_width=320, scale=2):
@@ -122,7 +123,8 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         chosen = values.get("corpus") if values.get("corpus") in corpora else (corpora[0] if corpora else None)
         kept = [values.get(key, default) for key, default in DEFAULTS.items()]
         size = _codebook(desk, chosen, str(values.get("tier", "auto")))
-        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size]
+        ready = gr.update(interactive=True)
+        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size, ready]
 
     for uploads in (files, directory):
         uploads.upload(add, [folder_name, uploads], [corpus, added, uploads], api_visibility="private")
@@ -140,7 +142,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     stop.click(stop_it, None, shown, api_name="stop")
     resume.click(go_on, None, shown, api_visibility="private")
     timer.tick(show, None, shown, show_progress="hidden", api_visibility="private")
-    page.load(restored, None, [*form, codebook], show_progress="hidden", api_visibility="private")
+    page.load(restored, None, [*form, codebook, start], show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")
 
 

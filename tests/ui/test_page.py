@@ -72,8 +72,14 @@ def finished(page: Any, served: Served, kind: str, count: int) -> Job:
     return jobs.all(kind)[0]
 
 
+def form_is_filled(page: Any) -> None:
+    """Wait until the tab Train has filled in its form; what is typed before is overwritten, so Start is off until then."""
+    page.locator("#train-start:enabled").wait_for()
+
+
 def start_training(page: Any, name: str, epochs: str) -> None:
-    page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/few'")
+    form_is_filled(page)
+    assert page.locator("#corpus input").input_value() == "sounds/few"
     page.locator("#name textarea, #name input").first.fill(name)
     page.get_by_role("button", name="More settings").first.click()
     page.get_by_label("Most epochs").fill(epochs)
@@ -169,6 +175,7 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
 
 def test_a_text_named_wav_is_named_with_the_reason(opened: Open) -> None:
     page = opened("Train")
+    form_is_filled(page)
     page.get_by_role("button", name="Add recordings").click()
     page.get_by_label("Folder to add them to").fill("odd")
     text = {"name": "song.wav", "mimeType": "audio/wav", "buffer": b"this is no sound"}
