@@ -23,6 +23,7 @@ COLUMNS = (
     "envelope",
     "before attack, dB",
     "above 6 kHz, dB",
+    "flutter, dB",
     "told apart",
 )
 
@@ -46,7 +47,7 @@ def fidelity_section(report: CodecReport, command: str) -> Section:
 
 
 def _grid(attacks: Sequence[float], qualities: Mapping[str, Quality], rates: Mapping[str, float], seed: int) -> Grid:
-    original = (ORIGINALS, "–", *["–"] * 3, _spread(attacks, "{:.1f}"), *["–"] * 5)
+    original = (ORIGINALS, "–", *["–"] * 3, _spread(attacks, "{:.1f}"), *["–"] * 6)
     return Grid(COLUMNS, (original, *(_row(name, rates[name], one, attacks, seed) for name, one in qualities.items())))
 
 
@@ -67,6 +68,7 @@ def _row(name: str, rate: float, quality: Quality, attacks: Sequence[float], see
         _spread(_values(found, "envelope"), "{:.2f}"),
         _spread(_values(found, "pre_attack_db"), "{:+.1f}"),
         _spread(_values(found, "treble_db"), "{:+.1f}"),
+        _spread(_values(found, "flutter_db"), "{:+.1f}"),
         "–" if not np.isfinite(told.mean) else f"{told.mean:.2f} [{told.low:.2f}, {told.high:.2f}]",
     )
 

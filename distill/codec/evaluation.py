@@ -23,6 +23,7 @@ _SHOWN = (  # name of a measure, words, form of its value
     ("attack_ms", "attack", "{:+.1f} ms"),
     ("envelope", "envelope", "{:.2f}"),
     ("treble_db", "above 6 kHz", "{:+.1f} dB"),
+    ("flutter_db", "flutter", "{:+.1f} dB"),
 )
 
 

@@ -16,6 +16,10 @@ ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
 ATTACK_LOW, ATTACK_HIGH = 0.1, 0.9  # of the envelope's peak
 PRE_ATTACK_SECONDS = 0.05
 TREBLE_HZ = 6000.0
+FLUTTER_HOP_SECONDS = 0.01  # windows are twice as long
+STEADY_HOPS = 25  # a quarter of a second
+STEADY_DB = 0.5  # most deviation of the level from a line, in what counts as steady
+STEADY_RANGE_DB = 40.0  # below the loudest window: what is softer does not count
 FLOOR = 1e-8  # of a sound's energy: -80 dB; what is weaker counts as this
 
 Samples = NDArray[np.floating]
@@ -31,6 +35,7 @@ class Fidelity:
     attack_ms: float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
     pre_attack_db: float  # energy in the 50 ms before the original's attack, as a share of the sound's
     treble_db: float  # energy above 6 kHz
+    flutter_db: float  # deviation of the level from a line where the original is steady, decoded minus original
 
     @classmethod
     def measure(cls, original: Samples, decoded: Samples, sample_rate: int) -> Self:
@@ -47,15 +52,14 @@ class Fidelity:
             attack_ms=attack_ms(envelopes[1]) - attack_ms(envelopes[0]),
             pre_attack_db=_pre_attack_db(before, after, envelopes[0], sample_rate),
             treble_db=_decibels(_treble(after, sample_rate), _treble(before, sample_rate), FLOOR * energy),
+            flutter_db=_flutter_db(before, after, sample_rate),
         )
 
 
 def envelope(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
     """Root mean squares of windows of 2 ms, every half a millisecond, of a sound `[N]`."""
     window, hop = (max(1, round(seconds * sample_rate)) for seconds in (ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS))
-    sums = np.concatenate([[0.0], np.cumsum(np.square(np.pad(sound, window // 2)))])
-    starts = np.arange(0, len(sums) - window, hop)
-    return np.asarray(np.sqrt(np.maximum(0.0, sums[starts + window] - sums[starts]) / window))
+    return np.asarray(np.sqrt(_powers(np.pad(sound, window // 2), window, hop)))
 
 
 def attack_ms(shape: NDArray[np.float64]) -> float:
@@ -90,6 +94,35 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
             if field.name in ("level_db", "peak_db"):
                 found[f"{field.name}/mean_absolute"] = float(np.abs(values).mean())
     return found
+
+
+def _powers(sound: Samples, window: int, hop: int) -> NDArray[np.float64]:
+    """Mean squares of the windows of a sound `[N]` that lie in it."""
+    sums = np.concatenate([[0.0], np.cumsum(np.square(sound))])
+    starts = np.arange(0, len(sums) - window, hop)
+    return np.asarray(np.maximum(0.0, sums[starts + window] - sums[starts]) / window)
+
+
+def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
+    """Mean over the quarters of a second in which the original is steady; NaN where it has none."""
+    hop = round(FLUTTER_HOP_SECONDS * sample_rate)
+    powers = [_powers(sound, 2 * hop, hop) for sound in (before, after)]
+    if len(powers[0]) < STEADY_HOPS:
+        return float("nan")
+    floor = FLOOR * powers[0].max()
+    levels = [10 * np.log10(np.maximum(power, floor)) for power in powers]
+    spans = [np.lib.stride_tricks.sliding_window_view(level, STEADY_HOPS) for level in levels]
+    deviations = [_deviation_from_a_line(span) for span in spans]
+    steady = (deviations[0] < STEADY_DB) & (spans[0].min(axis=1) > levels[0].max() - STEADY_RANGE_DB)
+    return float((deviations[1] - deviations[0])[steady].mean()) if steady.any() else float("nan")
+
+
+def _deviation_from_a_line(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation `[n]` of rows `[n, T]`, each about the line that fits it best."""
+    time = np.arange(rows.shape[1]) - (rows.shape[1] - 1) / 2
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    slopes = centred @ time / (time @ time)
+    return np.asarray((centred - slopes[:, None] * time).std(axis=1))
 
 
 def _decibels(value: float, reference: float, floor: float) -> float:

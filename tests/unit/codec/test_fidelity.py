@@ -49,6 +49,20 @@ def test_treble_is_the_energy_above_6_khz() -> None:
     assert Fidelity.measure(low + high, low / 2 + high, RATE).treble_db == pytest.approx(0, abs=0.1)
 
 
+def test_flutter_is_how_much_a_held_tone_wavers() -> None:
+    time = np.arange(RATE) / RATE
+    tone = np.sin(2 * np.pi * 450 * time)  # whole periods in a window
+    fading = tone * np.exp(-2 * time)
+    wavering = [tone * 10 ** (depth * np.sin(2 * np.pi * 8 * time) / 20) for depth in (1, 2)]
+    assert Fidelity.measure(tone, fading, RATE).flutter_db == pytest.approx(0, abs=0.05)
+    # Of two periods the line takes a share of the variance, 3 / (2 pi)^2 on average; windows of 20 ms smooth.
+    left = math.sqrt(0.5 * (1 - 3 / (2 * math.pi) ** 2)) * np.sinc(8 * 0.02)
+    assert Fidelity.measure(tone, wavering[1], RATE).flutter_db == pytest.approx(2 * left, rel=0.02)
+    assert Fidelity.measure(tone, wavering[0], RATE).flutter_db == pytest.approx(left, rel=0.02)
+    assert math.isnan(Fidelity.measure(wavering[1], tone, RATE).flutter_db)  # nothing is held
+    assert math.isnan(Fidelity.measure(tone[:2400], tone[:2400], RATE).flutter_db)  # not for long enough
+
+
 def test_silence_has_nothing_to_measure() -> None:
     silent = Fidelity.measure(np.zeros(RATE), _hit(), RATE)
     assert math.isnan(silent.level_db)
