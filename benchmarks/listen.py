@@ -18,7 +18,8 @@ from distill.audio.corpus import MANIFEST, Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.artifact import load_codec
-from distill.codec.evaluation import decoded_pairs, evenly_spaced
+from distill.codec.data import evenly_spaced
+from distill.codec.evaluation import decoded_pairs
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, AudioError, DistillError, ParamsError, environment_error
 from distill.model_file.format import load_bundle
@@ -100,7 +101,7 @@ def write_listening_page(output: Path, material: Material, most: int, longest: f
             f"{output}: expected a new folder or an earlier listening page, found something else; choose another --out"
         )
     rate = material.corpus.sample_rate
-    entries = evenly_spaced(material.entries, most)
+    entries = [material.entries[index] for index in evenly_spaced(len(material.entries), most)]
     trials = []
     with atomic_folder(output) as folder:
         pairs = decoded_pairs(material.codec, material.corpus, entries, longest)

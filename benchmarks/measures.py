@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.visqol import visqol_scores
@@ -92,6 +93,13 @@ def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample
     return visqol_scores(pairs, sample_rate)
 
 
+def bootstrap_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Bootstrap 95 % interval of the mean of `values` `[n]`."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def paired_difference(ours: Sequence[float], peer: Sequence[float], seed: int) -> Difference:
     """Paired bootstrap over recordings with a finite value for both; NaN if there is none."""
     pairs = np.array([ours, peer], dtype=np.float64)  # [2, n]
@@ -99,11 +107,8 @@ def paired_difference(ours: Sequence[float], peer: Sequence[float], seed: int) -
     if not pairs.size:
         return Difference(*[float("nan")] * 4)
     differences = pairs[0] - pairs[1]
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[drawn].mean(axis=1), (2.5, 97.5))
     ratio = pairs[0].mean() / pairs[1].mean()
-    return Difference(float(differences.mean()), float(low), float(high), float(ratio))
+    return Difference(float(differences.mean()), *bootstrap_interval(differences, seed), float(ratio))
 
 
 def interleaved_speeds(

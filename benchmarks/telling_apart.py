@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measures import bootstrap_interval
+from distill.codec.data import evenly_spaced
 from distill.codec.fidelity import ENVELOPE_HOP_SECONDS, envelope
 from distill.codec.spectral import mel_filterbank
 
@@ -25,7 +27,6 @@ QUANTILES = np.linspace(0, 1, 9)
 REGULARISATION = 1.0  # beside features of variance 1
 UNDECIDED = 1e-9  # a score that is rounding error
 FOLDS = 8
-RESAMPLES = 10_000
 
 Samples = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -73,9 +74,7 @@ def accuracy(right: Sequence[float], seed: int) -> Accuracy:
     values = np.array([one for one in right if np.isfinite(one)])
     if not len(values):
         return Accuracy(*[float("nan")] * 3)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), (2.5, 97.5))
-    return Accuracy(float(values.mean()), float(low), float(high))
+    return Accuracy(float(values.mean()), *bootstrap_interval(values, seed))
 
 
 def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values]:
@@ -107,7 +106,7 @@ def _pair(original: Samples, decoded: Samples, sample_rate: int) -> tuple[Values
     starts = np.arange(len(before) // size) * size
     energies = np.array([np.square(before[start : start + size]).sum() for start in starts])
     audible = starts[energies > AUDIBLE * energies.max()]
-    chosen = audible[np.unique(np.linspace(0, len(audible) - 1, min(MAX_PATCHES, len(audible))).round().astype(int))]
+    chosen = audible[evenly_spaced(len(audible), MAX_PATCHES)]
     parts: tuple[list[Values], list[Values]] = [], []
     for seconds, bands in RESOLUTIONS:
         window = 4 * round(seconds * sample_rate / 4)

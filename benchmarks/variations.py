@@ -14,6 +14,7 @@ from benchmarks.pitch import pitch_change, pitch_track
 from benchmarks.prior import Say
 from distill.api import Model
 from distill.audio.read import SUPPORTED_SUFFIXES
+from distill.codec.data import evenly_spaced
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.generate.sounds import decode_sounds
@@ -84,11 +85,11 @@ def measure_variations(folder: Path, model: Path, say: Say) -> VariationsReport:
     loaded = Model(model)
     corpus = _read(folder, loaded)
     count = len(corpus.codes)
-    chosen = np.unique(np.linspace(0, count - 1, min(RECORDINGS, count)).round().astype(int))
+    chosen = evenly_spaced(count, RECORDINGS)
     found = []
     for number, index in enumerate(chosen, start=1):
         say(f"recording {number} of {len(chosen)}")
-        found.append([_measure(loaded, corpus, int(index), strength) for strength in STRENGTHS])
+        found.append([_measure(loaded, corpus, index, strength) for strength in STRENGTHS])
     correlations = tuple(float(spearmanr(STRENGTHS, [row.mel for row in rows]).statistic) for rows in found)
     strengths = tuple(_mean([rows[step] for rows in found]) for step in range(len(STRENGTHS)))
     return VariationsReport(folder.resolve().name, model.name, len(chosen), correlations, strengths)

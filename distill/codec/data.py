@@ -50,13 +50,19 @@ class CropSampler:
         return crop
 
 
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 to `count` - 1, with the first and the last, in order."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
+    return chosen
+
+
 def fixed_pieces(corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, max_pieces: int) -> Tensor:
     """At most `max_pieces` pieces `[n, crop]` of the joined recordings, evenly spaced; the last is zero-padded."""
     ends = np.cumsum([entry.samples for entry in entries])
     count = -(-int(ends[-1]) // crop)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, max_pieces)).round().astype(int))
+    chosen = evenly_spaced(count, max_pieces)
     pieces = torch.zeros(len(chosen), crop)
-    for row, piece in enumerate(chosen.tolist()):
+    for row, piece in enumerate(chosen):
         position, stop = piece * crop, min((piece + 1) * crop, int(ends[-1]))
         while position < stop:
             index = int(np.searchsorted(ends, position, side="right"))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, CorpusEntry
+from distill.codec.data import evenly_spaced
 from distill.codec.fidelity import Fidelity, summary
 from distill.codec.model import VQVAE
 
@@ -25,12 +26,6 @@ _SHOWN = (  # name of a measure, words, form of its value
     ("treble_db", "above 6 kHz", "{:+.1f} dB"),
     ("flutter_db", "flutter", "{:+.1f} dB"),
 )
-
-
-def evenly_spaced(entries: Sequence[CorpusEntry], most: int) -> list[CorpusEntry]:
-    """At most `most` of the entries, in their order."""
-    chosen = np.unique(np.linspace(0, len(entries) - 1, min(most, len(entries))).round().astype(int))
-    return [entries[index] for index in chosen.tolist()]
 
 
 def decoded_pairs(
@@ -51,7 +46,8 @@ def held_out_fidelity(codec: VQVAE, corpus: Corpus, held_out: Sequence[CorpusEnt
 
     These are at most 64 of at most 10 s each, and fewer where they would be longer than some 4 minutes together.
     """
-    pairs = decoded_pairs(codec, corpus, evenly_spaced(held_out, _most(corpus, held_out)))
+    chosen = [held_out[index] for index in evenly_spaced(len(held_out), _most(corpus, held_out))]
+    pairs = decoded_pairs(codec, corpus, chosen)
     measured = summary(Fidelity.measure(*pair, corpus.sample_rate) for pair in pairs)
     return {f"{PREFIX}{name}": value for name, value in measured.items()}
 
