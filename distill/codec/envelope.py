@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
-MATCHES = 2  # times that the decoder's envelope is brought nearer to the coded one
+MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 MAX_LOG_MATCH = 1.5  # 13 dB each time
 GAIN_STEPS = 32  # learnt gains a hop: one every 0.33 ms
 MAX_LOG_GAIN = 4.0  # 35 dB

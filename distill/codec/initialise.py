@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.model import VQVAE
 from distill.seeds import Stream, derive_seed
 
@@ -19,6 +21,9 @@ PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.")
 VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
 STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
+MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of recordings
+SYNTHETIC_SOUND_FRAMES = 80
+SYNTHETIC_GAINS = (0.3, 1.0)
 MAX_TRIAL_FRAMES = 8_000  # the same when candidates are compared
 MIN_PIECE_FRAMES = 64
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the candidates
@@ -50,13 +55,15 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], seed: int) -> None:
     """Fit the projection (principal components) and the codebooks to augmented views of the training recordings.
 
-    The strength of the augmentation is the one that codes every fifth training recording best, with codebooks fitted to
+    Synthetic sounds of many kinds are among them: a few recordings alone leave no codewords for what they lack. The
+    strength of the augmentation is the one that codes every fifth training recording best, with codebooks fitted to
     the others by k-means alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
     strength = _best_strength(model, corpus, entries, generator)
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
+    pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
     model.fit_projection(torch.cat(pieces))
     model.quantizer.fit([model.project(piece) for piece in pieces], generator)
 
@@ -118,6 +125,20 @@ def _view_features(
             kept.append(model.features(padded[None])[0])
             frames_kept += frames
     return kept
+
+
+def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
+    """Features `[F, features]` of synthetic sounds, about as many frames in all as were `recorded`, if that is few."""
+    config = model.spectrogram
+    low, high = SYNTHETIC_GAINS
+    sounds = max(1, min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES)
+    made: list[Tensor] = []
+    for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
+        rng = np.random.default_rng(seed)
+        sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
+        audio = torch.from_numpy(sound * np.float32(rng.uniform(low, high)))
+        made.append(model.features(nn.functional.pad(audio, (config.margin, config.margin))[None])[0])
+    return made
 
 
 def _augment(audio: Tensor, strength: float, generator: torch.Generator) -> Tensor:

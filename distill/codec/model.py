@@ -31,7 +31,7 @@ from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Le
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 HOPS_AT_ONCE = 256  # hops whose spectra are computed at once: more do not fit a processor's cache
-COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 3.0  # shares in the projection's squared error
+COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
 LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the loudest are left as they are

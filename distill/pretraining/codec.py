@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
+from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import PRETRAINED_PARTS, load_pretrained, pretrained_path
 from distill.codec.losses import DRAWS, DecoderLoss
@@ -27,7 +28,6 @@ from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS
 from distill.execution import execution_from_environment
 from distill.params import VQVAEParams
-from distill.pretraining.synthetic_sounds import synthetic_sound
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes

@@ -126,7 +126,7 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array) -> 
     )
     fine, steps = 2 * max(1, 2 * bands // 5), geometry.get("envelope_steps", 0)
     counts = frames_stacked * np.array([bands, fine, steps])
-    shares = np.repeat(np.array([4, 2, 3]) / np.maximum(counts, 1), counts)
+    shares = np.repeat(np.array([4, 2, 6]) / np.maximum(counts, 1), counts)
     weights = np.sqrt(shares / shares.mean())
     features = latents @ tensors["codec.components"].T / weights + tensors["codec.mean"]  # 3
     if values["vqvae_config"].get("gain_shape"):
@@ -197,7 +197,7 @@ def noise_of(codes: Array, step: int) -> Array:
 
 def matched(audio: Array, envelope: Array, trusts: Array, step: int) -> Array:
     """Step 10. `envelope` and `trusts` are `[F, values of a frame]`."""
-    for _ in range(2):
+    for _ in range(3):
         padded = np.pad(audio, step // 2)
         p = np.array([(padded[i * step : (i + 2) * step] ** 2).mean() for i in range(envelope.size)]) + 1e-10
         p = p.reshape(envelope.shape)

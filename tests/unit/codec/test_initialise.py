@@ -49,6 +49,31 @@ def test_codebooks_hold_the_corpus(tmp_path: Path) -> None:
     assert errors[0] < 0.5 * errors[1]
 
 
+def test_there_are_codewords_for_what_the_recordings_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codebooks of tones alone have nothing near to clicks; with synthetic sounds among them, they do."""
+    rng = np.random.default_rng(3)
+    tonal = corpus_of(tmp_path / "tones", tones(8, rng))
+    clicks = [np.where(rng.random(8_000) < 1e-3, 0.9, 0.0) for _ in range(4)]
+    other = corpus_of(tmp_path / "clicks", clicks)
+    errors = []
+    for alone in (False, True):
+        if alone:
+            monkeypatch.setattr(initialise_module, "_synthetic_features", lambda *_: [])
+        model = build_vqvae(16_000, SMALL, 0)
+        initialise(model, tonal, tonal.entries, 0)
+        with torch.no_grad():
+            pieces = initialise_module._view_features(model, other, other.entries, None, 10**6, torch.Generator())
+            errors.append(sum(initialise_module._error(model, piece) for piece in pieces))
+    assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize(("recorded", "frames"), [(10, 80), (500, 480), (10**6, 8_000)])
+def test_synthetic_sounds_are_no_more_than_the_recordings(recorded: int, frames: int) -> None:
+    model = build_vqvae(16_000, SMALL, 0)
+    pieces = initialise_module._synthetic_features(model, recorded, torch.Generator().manual_seed(0))
+    assert sum(len(piece) for piece in pieces) == frames
+
+
 def test_initialisation_is_a_function_of_the_seed(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, tones(6, np.random.default_rng(1)))
     models = [build_vqvae(16_000, SMALL, 0) for _ in range(3)]

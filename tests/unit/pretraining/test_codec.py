@@ -44,16 +44,16 @@ def test_pretraining_lowers_the_held_out_loss_and_writes_the_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(pretraining._PretrainingTask, "validate", recorded)
-        codec = pretrain_codec(8_000, 3, 0, FABRIC, None)
-    assert len(losses) == 4
-    assert capsys.readouterr().err.count("held out") == 3
+        codec = pretrain_codec(8_000, 8, 0, FABRIC, None)
+    assert len(losses) == 9
+    assert capsys.readouterr().err.count("held out") == 8
     assert losses[-1] < 0.95 * losses[0]
     weights = small / "pretrained" / f"n_fft_{codec.spectrogram.n_fft}.safetensors"
     first = weights.read_bytes()
     further = pretrain_codec(8_000, 1, 1, FABRIC, None)
     assert not torch.equal(further.head.weight, codec.head.weight)
     weights.unlink()
-    again = pretrain_codec(8_000, 3, 0, FABRIC, None)
+    again = pretrain_codec(8_000, 8, 0, FABRIC, None)
     assert torch.equal(again.head.weight, codec.head.weight)
     assert weights.read_bytes() == first
 

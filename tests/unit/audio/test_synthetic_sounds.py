@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.pretraining.synthetic_sounds import synthetic_sound
+from distill.audio.synthetic_sounds import synthetic_sound
 
 
 @settings(deadline=None, max_examples=60)
