@@ -84,7 +84,8 @@ synthetic sounds. Pre-training does not count as training time.
 - **envelope**: correlation of the 2 ms envelopes, 1 is best.
 - **before attack**: energy in the 50 ms before the original's attack, as a share of the sound's: echoes ahead of a hit.
 - **above 6 kHz**: energy of what lies there.
-- **flutter**: how much the level wavers (deviation from a line) in quarters of a second where the original is steady.
+- **flutter**: how much more the level wavers (deviation from a line) in quarters of a second where the original is
+  steady.
 - **told apart**: share of right answers of a classifier that says which patches of 256 ms are originals and which
   decodes; .5 is chance. It is a linear one, on levels and differences of log-mel bands and of the 2 ms envelope, fitted
   to other recordings than those it is asked about (8 folds, near-duplicates in one). It never hears a pair. Compare

@@ -1,4 +1,4 @@
-"""Synthetic sounds of many kinds, for the pre-training of a decoder.
+"""Synthetic sounds of many kinds, to pre-train a decoder on and to fit codebooks to.
 
 A sound is the sum of a few layers at random times. A layer is a source (noise, harmonics, ringing modes, frequency
 modulation, clicks, glides, a voice-like buzz) under an envelope and a filter. The sum may be overdriven, reverberated,

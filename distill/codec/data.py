@@ -51,7 +51,7 @@ class CropSampler:
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 to `count` - 1, with the first and the last, in order."""
+    """At most `most` of the numbers 0 to `count` - 1, in order; the first is one of them, of several the last, too."""
     chosen: list[int] = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
     return chosen
 

@@ -20,7 +20,7 @@ FLUTTER_HOP_SECONDS = 0.01  # windows are twice as long
 STEADY_HOPS = 25  # a quarter of a second
 STEADY_DB = 0.5  # most deviation of the level from a line, in what counts as steady
 STEADY_RANGE_DB = 40.0  # below the loudest window: what is softer does not count
-FLOOR = 1e-8  # of a sound's energy: -80 dB; what is weaker counts as this
+FLOOR = 1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
 
 Samples = NDArray[np.floating]
 
@@ -107,7 +107,7 @@ def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
     """Mean over the quarters of a second in which the original is steady; NaN where it has none."""
     hop = round(FLUTTER_HOP_SECONDS * sample_rate)
     powers = [_powers(sound, 2 * hop, hop) for sound in (before, after)]
-    if len(powers[0]) < STEADY_HOPS:
+    if len(powers[0]) < STEADY_HOPS or not powers[0].any():
         return float("nan")
     floor = FLOOR * powers[0].max()
     levels = [10 * np.log10(np.maximum(power, floor)) for power in powers]

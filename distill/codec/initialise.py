@@ -21,9 +21,9 @@ PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.")
 VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
 STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
-MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of recordings
+MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of the recordings' views
 SYNTHETIC_SOUND_FRAMES = 80
-SYNTHETIC_GAINS = (0.3, 1.0)
+SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MAX_TRIAL_FRAMES = 8_000  # the same when candidates are compared
 MIN_PIECE_FRAMES = 64
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the candidates
@@ -128,15 +128,14 @@ def _view_features(
 
 
 def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
-    """Features `[F, features]` of synthetic sounds, about as many frames in all as were `recorded`, if that is few."""
+    """Features `[F, features]` of synthetic sounds: as many frames as `recorded`, or `MAX_SYNTHETIC_FRAMES` if fewer."""
     config = model.spectrogram
-    low, high = SYNTHETIC_GAINS
-    sounds = max(1, min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES)
+    sounds = min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES
     made: list[Tensor] = []
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        audio = torch.from_numpy(sound * np.float32(rng.uniform(low, high)))
+        audio = torch.from_numpy(sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE)))
         made.append(model.features(nn.functional.pad(audio, (config.margin, config.margin))[None])[0])
     return made
 

@@ -11,7 +11,7 @@ from distill.codec.spectral import magnitude, mel_filterbank
 DRAWS = 2  # of the decoder's noise, in training
 REPULSION, ENVELOPE_SHARE, LEVEL_SHARE = 0.7, 3.0, 1.0
 ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04
-LOUD_SHARE = 0.7  # of a window's weight in the level's error that is in proportion to its amplitude
+LOUD_SHARE = 0.7  # share of the weights of levels that is proportional to the window's amplitude
 POWER_FLOOR = 1e-9  # -90 dB
 QUIET = 1e-4  # a sound of this mean amplitude is not asked for a better envelope in proportion
 MAX_ERROR = 10.0
@@ -92,9 +92,9 @@ class DecoderLoss(nn.Module):
         absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(QUIET)
         squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(QUIET**2)
         envelope = (absolute.clamp_max(MAX_ERROR) + squared.clamp_max(MAX_ERROR)).mean() / 2
-        estimate, target = (_amplitudes(x, self.level_window) for x in (audio, reference))
-        weights = LOUD_SHARE * target / target.mean(dim=1, keepdim=True) + 1 - LOUD_SHARE
-        return envelope, (weights * (estimate.log10() - target.log10()).abs()).mean()
+        levels, goals = (_amplitudes(x, self.level_window) for x in (audio, reference))
+        weights = LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True) + 1 - LOUD_SHARE
+        return envelope, (weights * (levels.log10() - goals.log10()).abs()).mean()
 
 
 def _amplitudes(audio: Tensor, window: int) -> Tensor:

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.build import build_vqvae
-from distill.codec.initialise import PRETRAINED_PARTS, load_pretrained, pretrained_path
+from distill.codec.initialise import (
+    PRETRAINED_PARTS,
+    SYNTHETIC_GAIN_RANGE,
+    SYNTHETIC_SOUND_FRAMES,
+    load_pretrained,
+    pretrained_path,
+)
 from distill.codec.losses import DRAWS, DecoderLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
@@ -39,7 +45,7 @@ from distill.training.task import Epoch, Step, TrainerSettings
 from distill.training.trainer import Trainer
 
 SOUNDS, HELD_OUT = 3000, 100  # synthetic sounds, and how many of them are held out
-SOUND_FRAMES, CROP_FRAMES = 80, 32  # code frames
+CROP_FRAMES = 32  # code frames
 CORPORA = 6  # synthetic corpora, each with a projection and codebooks of its own
 CORPUS_SOUNDS = (60, 200, 400)
 CORPUS_CODEWORDS = (256, 128, 64, 512)
@@ -49,7 +55,6 @@ FIRST_N_FFT = 1024  # without weights of its own a window's pre-training starts 
 BATCH_SIZE, STEPS_PER_EPOCH = 4, 250
 UNQUANTISED_SHARE = 0.15
 MAX_SEMITONES = 6.0
-GAIN_RANGE = (0.3, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ class _PretrainingTask:
         self.sounds: list[NDArray[np.float32]] = []
         for number in range(SOUNDS):
             rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_SOUNDS, number))
-            self.sounds.append(synthetic_sound(rng, sample_rate, SOUND_FRAMES * self.step))
+            self.sounds.append(synthetic_sound(rng, sample_rate, SYNTHETIC_SOUND_FRAMES * self.step))
             progress(number + 1, SOUNDS, "synthetic sounds")
         self.codings = [self._coding(number, progress) for number in range(CORPORA)]
         self.loss = DecoderLoss(sample_rate)
@@ -151,7 +156,7 @@ class _PretrainingTask:
         needed = int(length * speed) + 1
         sound = self.sounds[int(rng.integers(SOUNDS - HELD_OUT))]
         start = int(rng.integers(len(sound) - needed))
-        gain = rng.uniform(*GAIN_RANGE) * rng.choice((-1.0, 1.0))
+        gain = rng.uniform(*SYNTHETIC_GAIN_RANGE) * rng.choice((-1.0, 1.0))
         resampled = varispeed(torch.from_numpy(sound[start : start + needed]), speed)[:length]
         crop: Tensor = nn.functional.pad(resampled, (0, length - len(resampled))) * gain
         return crop

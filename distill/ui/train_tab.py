@@ -123,8 +123,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         chosen = values.get("corpus") if values.get("corpus") in corpora else (corpora[0] if corpora else None)
         kept = [values.get(key, default) for key, default in DEFAULTS.items()]
         size = _codebook(desk, chosen, str(values.get("tier", "auto")))
-        ready = gr.update(interactive=True)
-        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size, ready]
+        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size]
 
     for uploads in (files, directory):
         uploads.upload(add, [folder_name, uploads], [corpus, added, uploads], api_visibility="private")
@@ -142,7 +141,9 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     stop.click(stop_it, None, shown, api_name="stop")
     resume.click(go_on, None, shown, api_visibility="private")
     timer.tick(show, None, shown, show_progress="hidden", api_visibility="private")
-    page.load(restored, None, [*form, codebook, start], show_progress="hidden", api_visibility="private")
+    filled = page.load(restored, None, [*form, codebook], show_progress="hidden", api_visibility="private")
+    # Also where filling it failed: the form then has its defaults.
+    filled.then(lambda: gr.update(interactive=True), None, start, show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")
 
 
@@ -154,7 +155,7 @@ def stop_and_use_best(desk: Desk, job: Job) -> None:
 
 def _start(desk: Desk, given: dict[str, Any]) -> None:
     folder = desk.workspace.corpus(given["corpus"] or "")
-    path = desk.workspace.new_model(given["name"] or "")
+    path = desk.workspace.new_model(given["name"] or _new_name())
     arguments = ["train", relative(folder, desk.workspace.root), "--model-name", path.stem]
     arguments += flags(
         tier=given["tier"],

@@ -73,13 +73,13 @@ def finished(page: Any, served: Served, kind: str, count: int) -> Job:
 
 
 def form_is_filled(page: Any) -> None:
-    """Wait until the tab Train has filled in its form; what is typed before is overwritten, so Start is off until then."""
+    """Wait until the tab Train has filled in its form: what is typed before is overwritten, and Start is off."""
     page.locator("#train-start:enabled").wait_for()
 
 
 def start_training(page: Any, name: str, epochs: str) -> None:
     form_is_filled(page)
-    assert page.locator("#corpus input").input_value() == "sounds/few"
+    page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/few'")
     page.locator("#name textarea, #name input").first.fill(name)
     page.get_by_role("button", name="More settings").first.click()
     page.get_by_label("Most epochs").fill(epochs)
@@ -275,6 +275,13 @@ def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
         status, body = served.get(path, cookie)
         assert status in (403, 404), path
         assert json.dumps(token)[1:-1].encode() not in body
+
+
+def test_a_form_that_cannot_be_restored_can_be_used(opened: Open, served: Served) -> None:
+    Jobs(served.folder).start("train", "of a later version", ["demo", "--help"], {"tier": "huge"})
+    page = opened("Train")
+    form_is_filled(page)
+    page.get_by_text("huge").first.wait_for()
 
 
 def digest(path: Path) -> str:

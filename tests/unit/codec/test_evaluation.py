@@ -16,7 +16,6 @@ from distill.audio.corpus import Corpus, load_corpus
 from distill.audio.ingest import ingest
 from distill.codec import evaluation
 from distill.codec.artifact import load_codec
-from distill.codec.data import evenly_spaced
 from distill.codec.evaluation import decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.fidelity import Fidelity, summary
 from distill.codec.model import VQVAE
@@ -99,11 +98,6 @@ def test_pairs_are_the_first_seconds_and_as_long_as_each_other(
         assert np.array_equal(original, sound.numpy())
         assert decoded.shape == original.shape
         assert np.allclose(decoded, alone(trained[1], sound), atol=1e-4)
-
-
-@pytest.mark.parametrize(("most", "chosen"), [(10, [0, 1, 2, 3, 4, 5]), (3, [0, 2, 5]), (2, [0, 5]), (1, [0])])
-def test_what_is_measured_is_evenly_spaced(corpus: Corpus, most: int, chosen: list[int]) -> None:
-    assert evenly_spaced(len(corpus.entries), most) == chosen
 
 
 def test_long_recordings_are_fewer(

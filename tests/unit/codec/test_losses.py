@@ -51,6 +51,18 @@ def test_a_level_of_half_is_an_error_of_its_logarithm() -> None:
     assert float(parts["envelope"]) == pytest.approx((0.5 + 0.25) / 2, abs=0.001)
 
 
+def test_the_level_of_a_loud_part_counts_more() -> None:
+    """Of two halves of which one is ten times as loud, its windows weigh .3 + .7 x 20/11, the others .3 + .7 x 2/11."""
+    shape = torch.where(torch.arange(64_000) < 32_000, 1.0, 0.1)[None]
+    sound = torch.randn(1, 64_000, generator=torch.Generator().manual_seed(0)) * shape
+    errors = []
+    for half in (slice(0, 32_000), slice(32_000, None)):
+        halved = sound.clone()
+        halved[:, half] /= 2
+        errors.append(float(DecoderLoss(16_000)(halved.repeat(2, 1), sound)["level"]))
+    assert errors[0] / errors[1] == pytest.approx((0.3 + 0.7 * 20 / 11) / (0.3 + 0.7 * 2 / 11), rel=0.05)
+
+
 def test_silence_and_clicks_have_finite_losses_and_gradients() -> None:
     draws = torch.zeros(2, 4000, requires_grad=True)
     click = torch.zeros(1, 4000)
