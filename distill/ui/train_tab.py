@@ -12,6 +12,7 @@ from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 
+TIERS = ["auto", "small", "medium", "large"]
 RATES = ["auto", "24000", "32000", "44100", "48000"]
 QUALITIES = list(get_args(QualityName))
 LEVELS = "0: by the quality. Fewer levels = faster, more levels = finer detail"
@@ -44,7 +45,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
                 added = gr.HTML()
             name = gr.Textbox(label="Name of the model", max_length=100, elem_id="name")
             tier = gr.Dropdown(
-                ["auto", "small", "medium", "large"],
+                TIERS,
                 value="auto",
                 label="Preset",
                 info="auto: by the number of recordings",
@@ -121,9 +122,18 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
         values = {} if job is None else dict(job.values)
         corpora = desk.workspace.corpora()
         chosen = values.get("corpus") if values.get("corpus") in corpora else (corpora[0] if corpora else None)
-        kept = [values.get(key, default) for key, default in DEFAULTS.items()]
-        size = _codebook(desk, chosen, str(values.get("tier", "auto")))
-        return [gr.update(choices=corpora, value=chosen), _new_name(), *kept, size]
+        kept = {key: values.get(key, default) for key, default in DEFAULTS.items()}
+        for key, choices in (("tier", TIERS), ("quality", QUALITIES), ("sample_rate", RATES)):
+            if kept[key] not in choices:  # another version had more of them
+                kept[key] = DEFAULTS[key]
+        size = _codebook(desk, chosen, kept["tier"])
+        return [
+            gr.update(choices=corpora, value=chosen),
+            _new_name(),
+            *kept.values(),
+            size,
+            gr.update(interactive=True),
+        ]
 
     for uploads in (files, directory):
         uploads.upload(add, [folder_name, uploads], [corpus, added, uploads], api_visibility="private")
@@ -141,9 +151,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks) -> None:
     stop.click(stop_it, None, shown, api_name="stop")
     resume.click(go_on, None, shown, api_visibility="private")
     timer.tick(show, None, shown, show_progress="hidden", api_visibility="private")
-    filled = page.load(restored, None, [*form, codebook], show_progress="hidden", api_visibility="private")
-    # Also where filling it failed: the form then has its defaults.
-    filled.then(lambda: gr.update(interactive=True), None, start, show_progress="hidden", api_visibility="private")
+    page.load(restored, None, [*form, codebook, start], show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")
 
 

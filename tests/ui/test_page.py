@@ -277,11 +277,13 @@ def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
         assert json.dumps(token)[1:-1].encode() not in body
 
 
-def test_a_form_that_cannot_be_restored_can_be_used(opened: Open, served: Served) -> None:
-    Jobs(served.folder).start("train", "of a later version", ["demo", "--help"], {"tier": "huge"})
+def test_a_form_with_a_choice_that_is_no_more_can_be_used(opened: Open, served: Served) -> None:
+    Jobs(served.folder).start("train", "of another version", ["demo", "--help"], {"tier": "huge", "epochs": "7"})
     page = opened("Train")
     form_is_filled(page)
-    page.get_by_text("huge").first.wait_for()
+    page.get_by_role("button", name="More settings").first.click()
+    assert page.get_by_label("Most epochs").input_value() == "7"
+    assert page.get_by_role("combobox", name="Preset").input_value() == "auto"
 
 
 def digest(path: Path) -> str:
