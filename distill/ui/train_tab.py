@@ -7,12 +7,12 @@ from typing import Any, get_args
 import gradio as gr
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.params import QualityName, default_tiers, default_values
+from distill.params import QualityName, TierName, default_tiers, default_values
 from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
 
-TIERS = ["auto", "small", "medium", "large"]
+TIERS = ["auto", *get_args(TierName)]
 RATES = ["auto", "24000", "32000", "44100", "48000"]
 QUALITIES = list(get_args(QualityName))
 LEVELS = "0: by the quality. Fewer levels = faster, more levels = finer detail"
@@ -163,7 +163,7 @@ def stop_and_use_best(desk: Desk, job: Job) -> None:
 
 def _start(desk: Desk, given: dict[str, Any]) -> None:
     folder = desk.workspace.corpus(given["corpus"] or "")
-    path = desk.workspace.new_model(given["name"] or _new_name())
+    path = desk.workspace.new_model(given["name"] or "")
     arguments = ["train", relative(folder, desk.workspace.root), "--model-name", path.stem]
     arguments += flags(
         tier=given["tier"],

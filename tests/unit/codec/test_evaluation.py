@@ -111,8 +111,8 @@ def test_long_recordings_are_fewer(
 
 
 def test_the_line_has_medians_with_signs_and_units() -> None:
-    medians = {"level_db": -0.42, "peak_db": -1.25, "attack_ms": 2.0, "envelope": 0.934, "treble_db": 0.31}
-    medians["flutter_db"] = 0.18
+    medians = {"level_db": -0.42, "peak_db": -1.25, "attack_ms": 2.0, "envelope": 0.934}
+    medians |= {"treble_db": 0.31, "flutter_db": 0.18}
     figures = {f"fidelity/{name}/median": value for name, value in medians.items()}
     assert fidelity_line({**figures, "fidelity/level_db/p10": -9.0}) == (
         "held-out sound: level -0.4 dB, peak -1.2 dB, attack +2.0 ms, envelope 0.93, above 6 kHz +0.3 dB, "

@@ -56,14 +56,13 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     rows: list[tuple[dict[str, float], int]] = []
     training = train(
         corpus,
-        CONFIG.model_copy(update={"epochs": 24, "patience": 0}),
+        CONFIG.model_copy(update={"epochs": 24, "patience": 0, "codebook_size": 128}),
         callback=events.append,
         on_metrics=lambda values, epoch: rows.append((dict(values), epoch)),
     )
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
-    # Not by more: the decoder gives its first sounds the coded envelope already, without any training.
-    assert epochs[-1].val_recon_loss < 0.95 * epochs[0].val_recon_loss
+    assert epochs[-1].val_recon_loss < 0.9 * epochs[0].val_recon_loss
     assert [event.epoch for event in epochs] == list(range(24)) == [epoch for _, epoch in rows]
     assert steps[0].codebook_health == {}
     assert set(epochs[0].codebook_health) == {"level_0", "level_1"}
