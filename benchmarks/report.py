@@ -68,8 +68,9 @@ The corpora:
 For labels the recordings of sonic and digits are in folders named after the first part of their names (bass, tabla,
 ...; the digit).
 
-Ours and the original plan are initialised at random and from the corpus. Ours also has decoder weights pretrained on
-synthetic sounds. Pre-training does not count as training time.
+The original plan starts at random and from the corpus. Ours starts from principal components and codebooks of the
+corpus and of synthetic sounds, and from decoder weights pretrained on synthetic sounds. Pre-training does not count as
+training time.
 
 - **mel L1**: L1 distance of log10-mel spectrograms at 7 scales, lower is better. Amplitudes below 1e-5 (-100 dB) count
   as 1e-5. It compares logarithms band by band, and so hardly hears level, peaks and attacks.
