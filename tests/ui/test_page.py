@@ -62,11 +62,11 @@ def choose(page: Any, selector: str, option: str) -> None:
     page.get_by_role("option", name=option).first.click()
 
 
-def write(page: Any, field: Any, text: str) -> None:
+def write(field: Any, text: str) -> None:
     """Write into a field until it stays: what is written in the moment in which a field is put on the page is lost."""
     for _ in range(20):
         field.fill(text)
-        page.wait_for_timeout(200)
+        field.page.wait_for_timeout(200)
         if field.input_value() == text:
             return
     raise AssertionError(f"expected {text!r} to stay, found {field.input_value()!r}")
@@ -90,9 +90,9 @@ def form_is_filled(page: Any) -> None:
 def start_training(page: Any, name: str, epochs: str) -> None:
     form_is_filled(page)
     page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/few'")
-    write(page, page.locator("#name textarea, #name input").first, name)
+    write(page.locator("#name textarea, #name input").first, name)
     page.get_by_role("button", name="More settings").first.click()
-    write(page, page.get_by_label("Most epochs"), epochs)
+    write(page.get_by_label("Most epochs"), epochs)
     page.locator("#train-start").click()
 
 
@@ -144,7 +144,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     page = opened("Generate")
     made = []
     for number in range(2):
-        write(page, page.locator("#generate-seed textarea, #generate-seed input").first, "7")
+        write(page.locator("#generate-seed textarea, #generate-seed input").first, "7")
         page.locator("#generate-start").click()
         job = finished(page, served, "generate", number + 1)
         folder = served.folder / "generated" / job.id
@@ -187,12 +187,12 @@ def test_a_text_named_wav_is_named_with_the_reason(opened: Open) -> None:
     page = opened("Train")
     form_is_filled(page)
     page.get_by_role("button", name="Add recordings").click()
-    write(page, page.get_by_label("Folder to add them to"), "odd")
+    write(page.get_by_label("Folder to add them to"), "odd")
     text = {"name": "song.wav", "mimeType": "audio/wav", "buffer": b"this is no sound"}
     page.locator("#files input[type=file]").set_input_files([text])
     page.get_by_text("1 recordings added to sounds/odd").first.wait_for()
     page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/odd'")
-    write(page, page.locator("#name textarea, #name input").first, "odd")
+    write(page.locator("#name textarea, #name input").first, "odd")
     page.locator("#train-start").click()
     waits(page, "#train-state", "refused")
     said = page.locator("#train-state").inner_text()
