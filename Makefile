@@ -19,7 +19,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test lint docs check check-page check-wheel check-memory bench listen pretrain ui page lock wheel clean
+.PHONY: help setup repro test lint docs check check-page check-wheel check-memory bench listen pretrain starts ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model F
 pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
 	@$(BIN)/python -m distill.pretraining.codec 24000 56 $${SEED:-2}
 	@$(BIN)/python -m distill.pretraining.codec 44100 24 $${SEED:-2}
+
+starts: $(STAMP) ## pre-train the prior on synthetic recordings from nothing (hours); goes on where it was stopped
+	@$(BIN)/python -m distill.pretraining.prior $(or $(COLLECTIONS),314) $(or $(EPOCHS),16) $(or $(SEED),0)
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}

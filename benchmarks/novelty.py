@@ -96,7 +96,7 @@ def measure_novelty(
     over = fit_prior(nothing_held_out, longer, params.seed, fabric)
     say("sampling and judging")
     torch.manual_seed(0)
-    untrained = build_prior(ours.shape, data.codebooks).eval()
+    untrained = build_prior(ours.shape, data.codewords).eval()
     longest = min(MOST_FRAMES, frames_for_seconds(codec, params.audition.max_seconds))
     drawn = {
         name: sample_codes(prior, SOUNDS, longest, 0, Sampling())

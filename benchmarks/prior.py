@@ -20,6 +20,7 @@ from distill.codes.sequences import CodeSequences
 from distill.execution import Execution
 from distill.params import Params, PriorParams
 from distill.pipeline.coded_folder import CodedFolder, code_folder
+from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
 from distill.training.checkpoints import CheckpointStore
@@ -50,14 +51,18 @@ class PriorTrained:
     parameters: int
     curve: tuple[tuple[float, float], ...]  # seconds, bits a second
     perplexities: tuple[float, ...]  # of the best epoch, level by level
+    start: float | None = None  # bits per second before the first step, where these weights take part
 
     @property
     def best(self) -> tuple[float, float]:
-        """Seconds and bits per second of the best epoch."""
-        return min(self.curve, key=lambda point: point[1])
+        """Seconds and bits per second of the best epoch; 0 seconds for the start."""
+        points = self.curve if self.start is None else ((0.0, self.start), *self.curve)
+        return min(points, key=lambda point: point[1])
 
     def seconds_to(self, bits: float) -> float:
         """Seconds until held-out bits per second are at most `bits`; infinite if never."""
+        if self.start is not None and self.start <= bits:
+            return 0.0
         return next((seconds for seconds, found in self.curve if found <= bits), math.inf)
 
 
@@ -76,6 +81,7 @@ class PriorReport:
     first_step: float  # seconds from codes in memory
     overhead: float  # share of a run in probes, snapshots, checkpoints and tracking
     bytes_per_code: float
+    counting: float  # bits per second of prediction from counts alone
 
 
 def measure_prior(
@@ -109,6 +115,7 @@ def measure_prior(
         first_step=first_step,
         overhead=overhead,
         bytes_per_code=sequences.frames.nbytes / sum(view.size for view in views),
+        counting=counting_bits_per_second(data),
     )
 
 
@@ -142,7 +149,10 @@ def _train(
     training = fit_prior(data, config, params.seed, fabric, on_metrics=note, cancel_event=cancel)
     best = training.result.best_metrics
     levels = tuple(best[f"level_{level}/val_perplexity"] for level in range(data.codes.num_quantizers))
-    return PriorTrained(name, sum(p.numel() for p in training.model.parameters()), tuple(curve), levels)
+    parameters = sum(p.numel() for p in training.model.parameters())
+    return PriorTrained(
+        name, parameters, tuple(curve), levels, training.result.start_metrics.get("val_bits_per_second")
+    )
 
 
 def _costs(data: PriorData, params: Params, fabric: Fabric, place: Path) -> tuple[float, float]:

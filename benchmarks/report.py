@@ -97,7 +97,9 @@ training time.
   that are held out in two splits count twice.
 - **prior**: `original plan` is `CodePrior` with the settings of its tier, trained on unmodified recordings and
   evaluated at its best epoch. **ours** is the default of this repository, on the same codes. Bits per second are the
-  negative log-likelihood of held-out recordings, EOS included.
+  negative log-likelihood of held-out recordings, EOS included. **counting** has no network: how often each code occurs
+  in training, after the coarser code of its frame, after the code of the frame before, and lately in the recording,
+  mixed with weights for each level that are fitted on half of the training recordings.
 - **x real time**: seconds of sound per second, medians of interleaved rounds. `distill encode`, `distill decode` and
   `encode_codes` process short sounds in batches; peers are called once for each sound.
 """
@@ -351,6 +353,8 @@ def prior_section(report: PriorReport, command: str) -> Section:
                 f"{one.parameters / 1e6:.2f} M",
                 f"{bits:.0f}",
                 f"{bits / plan.best[1] - 1:+.1%}",
+                number(bits / report.counting, 2),
+                "–" if one.start is None else f"{one.start:.0f}",
                 ", ".join(f"{value:.1f}" for value in one.perplexities),
                 f"{seconds:.0f} of {one.curve[-1][0]:.0f}",
                 f"{reached:.1f}" if math.isfinite(reached) else "–",
@@ -362,6 +366,8 @@ def prior_section(report: PriorReport, command: str) -> Section:
         "weights",
         "bits/s",
         "difference",
+        "to counting",
+        "before training",
         "perplexity by level",
         "best after s",
         "s to the plan's best",
@@ -371,7 +377,7 @@ def prior_section(report: PriorReport, command: str) -> Section:
     text = (
         f"`{command}`: tier {report.tier}, {report.recordings} recordings, {report.train_frames} training frames, "
         f"{report.val_frames} held out; codes of a codec trained for {report.codec_seconds:.0f} s, whose uniform code takes "
-        f"{report.uniform:.0f} bits per second."
+        f"{report.uniform:.0f} bits per second. Counting alone takes {report.counting:.0f}."
     )
     cost = (f"{report.first_step:.2f} s", f"{report.overhead:.1%} of a run", f"{report.bytes_per_code:.2f}")
     return Section(

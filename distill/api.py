@@ -36,6 +36,8 @@ from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty
 from distill.params import validated
+from distill.prior.any_codec import prior_of_codec
+from distill.prior.base import Prior
 from distill.requests import (
     GenerateRequest,
     VaryRequest,
@@ -123,6 +125,21 @@ class Model:
         return self.bundle.labels
 
     @cached_property
+    def prior(self) -> Prior | None:
+        """The file's prior. For a codec alone it is the pretrained one, None where that cannot read its codes."""
+        return self.bundle.prior or prior_of_codec(self.bundle.codec)
+
+    @property
+    def note(self) -> str:
+        """Sentence on what sounds are made with, where that is not a prior of the file; else ""."""
+        if self.bundle.prior is not None or self.prior is None:
+            return ""
+        return (
+            f"{self.path} holds a codec and no prior: sounds are drawn by the pretrained prior, which has not heard its "
+            f"recordings; for sounds like them, run `distill train-prior {self.path}`"
+        )
+
+    @cached_property
     def comparison(self) -> Comparison | None:
         """Comparison of sounds with the training recordings; None where the file has no reference."""
         return None if self.bundle.reference is None else Comparison(self.bundle.reference, self.bundle.codec)
@@ -174,7 +191,7 @@ class Model:
         redrawn = not_new = 0
         try:
             for batch in generate_batches(
-                self.bundle.codec, self.bundle.prior, wanted, seed, self.comparison, is_new, progress
+                self.bundle.codec, self.prior, wanted, seed, self.comparison, is_new, progress
             ):
                 for sound in batch.sounds:
                     lengths.append(len(sound.samples) / self.sample_rate)
@@ -237,7 +254,7 @@ class Model:
             model=self.path.name,
             model_sha256=self.metadata.payload_sha256,
         )
-        source = Source(self.bundle.codec, self.bundle.prior, self.comparison)
+        source = Source(self.bundle.codec, self.prior, self.comparison)
         try:
             return make_kit(Path(out), source, request, replace, progress)
         except ArtifactError as error:
@@ -272,7 +289,7 @@ class Model:
         seed = seed_or_any(seed)
         samples = self.samples_to_vary(recording, recording_rate)
         length = len(samples)
-        codec, prior, codes = self.bundle.codec, self.bundle.prior, self.encode(samples)
+        codec, prior, codes = self.bundle.codec, self.prior, self.encode(samples)
         assert prior is not None
         number = 0 if label is None else self.label_number(label)
         wanted = Variation(codes, n, strength, Sampling(temperature, guidance=guidance), number)
@@ -315,7 +332,7 @@ class Model:
 
     def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
         """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
-        if self.bundle.prior is None:
+        if self.prior is None:
             raise ArtifactError(
                 f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
                 f"generate; give it one with `distill train-prior {self.path}`"

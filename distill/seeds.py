@@ -16,7 +16,7 @@ class Stream(IntEnum):
     CODEC_WEIGHTS = 3
     CODEC_FIT = 4  # of projection and codebooks to the corpus
     PRIOR_WEIGHTS = 5
-    WINDOWS = 6  # of the prior's training, by epoch
+    WINDOWS = 6  # of the prior's training, by pass through the recordings
     PROBE_WINDOWS = 7  # that the spike detector looks at
     VIEWS = 8  # shifts and gains of a recording, by recording
     REDRAWN_SOUNDS = 9  # in place of some that were not new enough, by batch and attempt
@@ -30,6 +30,8 @@ class Stream(IntEnum):
     VARIED_FRAMES = 17  # frames of a recording that a take keeps, by take
     REDRAWN_TAKES = 18  # in place of some that were equal to others, by batch and attempt
     KIT_SOUNDS = 19  # by label and attempt
+    PRETRAINING_COLLECTIONS = 20  # of recordings, by number
+    COUNT_FOLDS = 21  # which recordings are left out of counts together
 
 
 def derive_seed(*parts: int) -> int:

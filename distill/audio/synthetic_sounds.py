@@ -26,7 +26,7 @@ def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np
     else:
         for _ in range(int(rng.integers(1, 5))):
             start = int(rng.integers(length)) if rng.random() < 0.7 else 0
-            total[start:] += _layer(rng, sample_rate, length - start) * 10 ** (rng.uniform(-30, 0) / 20)
+            total[start:] += sound_layer(rng, sample_rate, length - start) * 10 ** (rng.uniform(-30, 0) / 20)
     peak = np.abs(total).max()
     if peak > 0:
         total /= peak
@@ -35,7 +35,7 @@ def synthetic_sound(rng: Generator, sample_rate: int, length: int) -> NDArray[np
     if rng.random() < 0.3:
         total = _reverberated(rng, sample_rate, total)
     if rng.random() < 0.6:
-        total += 10 ** (rng.uniform(-100, -40) / 20) * _noise(rng, sample_rate, length)
+        total += 10 ** (rng.uniform(-100, -40) / 20) * coloured_noise(rng, sample_rate, length)
     if rng.random() < 0.25:
         total = _band_limited(rng, sample_rate, total)
     total *= 10 ** (rng.uniform(-40, 0) / 20) / max(1e-9, np.abs(total).max())
@@ -60,15 +60,15 @@ def _bare_clicks(rng: Generator, length: int) -> Samples:
 def _add_hits(rng: Generator, sample_rate: int, total: Samples) -> None:
     """Add struck sounds to `total` `[N]`: equal ones in a rhythm, or different ones at random times."""
     if rng.random() < 0.5:
-        hit, gap = _hit(rng, sample_rate, len(total)), int(sample_rate * rng.uniform(0.08, 0.8))
+        hit, gap = struck_sound(rng, sample_rate, len(total)), int(sample_rate * rng.uniform(0.08, 0.8))
         for start in range(int(rng.integers(gap)), len(total), gap):
             total[start:] += hit[: len(total) - start] * 10 ** (rng.uniform(-9, 0) / 20)
     else:
         for start in rng.integers(0, len(total), int(rng.integers(1, 5))):
-            total[start:] += _hit(rng, sample_rate, len(total) - int(start)) * 10 ** (rng.uniform(-20, 0) / 20)
+            total[start:] += struck_sound(rng, sample_rate, len(total) - int(start)) * 10 ** (rng.uniform(-20, 0) / 20)
 
 
-def _hit(rng: Generator, sample_rate: int, length: int) -> Samples:
+def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A struck sound: a tone that falls to its pitch, filtered noise and a click, each with a decay of its own."""
     time = _time(sample_rate, length)
     shares = 10 ** (rng.uniform(-30, 0, 3) / 20)
@@ -77,7 +77,7 @@ def _hit(rng: Generator, sample_rate: int, length: int) -> Samples:
     fall = pitch * rng.uniform(0, 8) * np.exp(-time / rng.uniform(0.003, 0.06))
     tone = np.sin(2 * np.pi * np.cumsum(pitch + fall) / sample_rate + rng.choice((0.0, np.pi / 2)))
     tone *= np.exp(-time / np.exp(rng.uniform(np.log(0.02), np.log(0.6))))
-    noise = _filtered(rng, sample_rate, rng.standard_normal(length) / 3)
+    noise = randomly_filtered(rng, sample_rate, rng.standard_normal(length) / 3)
     noise *= np.exp(-time / np.exp(rng.uniform(np.log(0.004), np.log(0.4))))
     click = np.zeros(length)
     width = min(length, 1 + int(sample_rate * rng.uniform(0, 0.001)))
@@ -96,11 +96,11 @@ def _band_limited(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
     return filtered
 
 
-def _layer(rng: Generator, sample_rate: int, length: int) -> Samples:
+def sound_layer(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A source under an envelope and a filter, of peak 1."""
     source = _SOURCES[int(rng.choice(len(_SOURCES), p=_WEIGHTS))]
     sound = source(rng, sample_rate, length) * _envelope(rng, sample_rate, length)
-    sound = _filtered(rng, sample_rate, sound)
+    sound = randomly_filtered(rng, sample_rate, sound)
     level: float = np.abs(sound).max()
     return sound / level if level > 0 else sound
 
@@ -127,7 +127,7 @@ def _wander(rng: Generator, sample_rate: int, length: int) -> Samples:
     return factor
 
 
-def _noise(rng: Generator, sample_rate: int, length: int) -> Samples:
+def coloured_noise(rng: Generator, sample_rate: int, length: int) -> Samples:
     """White noise, or noise with a spectral slope of -12 to 3 dB an octave."""
     white = rng.standard_normal(length)
     if rng.random() < 0.3:
@@ -138,7 +138,7 @@ def _noise(rng: Generator, sample_rate: int, length: int) -> Samples:
     return coloured / max(1e-12, float(coloured.std()))
 
 
-def _harmonics(rng: Generator, sample_rate: int, length: int) -> Samples:
+def harmonic_wave(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A periodic wave of up to 60 harmonics that fall off, with or without the even ones; several voices for chords."""
     total = np.zeros(length)
     for _ in range(int(rng.integers(1, 4))):
@@ -156,7 +156,7 @@ def _harmonics(rng: Generator, sample_rate: int, length: int) -> Samples:
     return total
 
 
-def _modes(rng: Generator, sample_rate: int, length: int) -> Samples:
+def ringing_modes(rng: Generator, sample_rate: int, length: int) -> Samples:
     """Ringing modes of a struck object, harmonic or not; higher ones decay faster."""
     time = _time(sample_rate, length)
     count = int(rng.integers(1, 25))
@@ -171,7 +171,7 @@ def _modes(rng: Generator, sample_rate: int, length: int) -> Samples:
     return total
 
 
-def _modulation(rng: Generator, sample_rate: int, length: int) -> Samples:
+def frequency_modulation(rng: Generator, sample_rate: int, length: int) -> Samples:
     """Two-operator frequency modulation with a decaying index."""
     time = _time(sample_rate, length)
     carrier = _pitch(rng, sample_rate, high=2500.0)
@@ -193,7 +193,7 @@ def _clicks(rng: Generator, sample_rate: int, length: int) -> Samples:
     return train
 
 
-def _glide(rng: Generator, sample_rate: int, length: int) -> Samples:
+def glide(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A sine that falls or rises exponentially, as kick drums, lasers and risers do."""
     start, end = _pitch(rng, sample_rate, high=9000.0), _pitch(rng, sample_rate, high=3000.0)
     pace = rng.uniform(0.005, 0.5)
@@ -202,7 +202,7 @@ def _glide(rng: Generator, sample_rate: int, length: int) -> Samples:
     return sweep
 
 
-def _voice(rng: Generator, sample_rate: int, length: int) -> Samples:
+def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A buzz with breath through moving formants."""
     pitch = rng.uniform(70, 400) * _wander(rng, sample_rate, length)
     phase = np.cumsum(pitch) / sample_rate
@@ -220,7 +220,7 @@ def _voice(rng: Generator, sample_rate: int, length: int) -> Samples:
     return total
 
 
-_SOURCES = (_noise, _harmonics, _modes, _modulation, _clicks, _glide, _voice)
+_SOURCES = (coloured_noise, harmonic_wave, ringing_modes, frequency_modulation, _clicks, glide, voice_buzz)
 _WEIGHTS = (0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)
 
 
@@ -245,7 +245,7 @@ def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
     return envelope
 
 
-def _filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
+def randomly_filtered(rng: Generator, sample_rate: int, sound: Samples) -> Samples:
     """Low-pass, high-pass or band-pass filter at a random frequency, or none."""
     kind = rng.random()
     top = _HIGHEST_SHARE * sample_rate

@@ -59,7 +59,7 @@ def generate(
     from distill.api import Model
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
-    from distill.cli.reports import generated_json, set_lines
+    from distill.cli.reports import generated_json, print_note, set_lines
     from distill.novelty.explain import explain
     from distill.progress import ProgressReport
     from distill.requests import seed_or_any
@@ -68,6 +68,7 @@ def generate(
         check_inputs([prompt], "--prompt")
     loaded = Model(model)
     loaded.check_request(label, min_novelty)
+    print_note(loaded)
     make_folder("--out", out)
     seed = seed_or_any(seed)  # part of the files' names
     paths = [out / f"{model.stem}_{seed}_{number:03d}.{kind}" for number in range(count)]

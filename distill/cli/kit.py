@@ -48,11 +48,13 @@ def kit(
     robins. Sounds that are copies of training recordings are left out.
     """
     from distill.api import Model
+    from distill.cli.reports import print_note
     from distill.kit.report import missing_lines, verdict_line
     from distill.kit.result import sounding
     from distill.progress import ProgressReport
 
     loaded = Model(model)
+    print_note(loaded)
     with ProgressReport("kit") as progress:
         made = loaded.kit(
             out,

@@ -1,14 +1,21 @@
 """Reports of `distill generate` and `distill vary`: lines for the terminal and JSON."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distill.api import Generated
+from distill.api import Generated, Model
 from distill.generate.varied import Similarity, Varied
 from distill.novelty.explain import explain
 from distill.novelty.verdict import Novelty
+
+
+def print_note(model: Model) -> None:
+    """Print what sounds are made with, where that is not a prior of the file."""
+    if model.note:
+        print(f"distill: note: {model.note}", file=sys.stderr)
 
 
 def set_lines(made: Generated) -> list[str]:

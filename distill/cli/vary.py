@@ -47,7 +47,7 @@ def vary(
     from distill.api import Model
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
-    from distill.cli.reports import similarity_line, varied_json, varied_lines
+    from distill.cli.reports import print_note, similarity_line, varied_json, varied_lines
     from distill.codes.transcode import printable_stem
     from distill.progress import ProgressReport
     from distill.requests import seed_or_any
@@ -55,6 +55,7 @@ def vary(
     check_inputs([audio])
     loaded = Model(model)
     loaded.check_request(label)
+    print_note(loaded)
     samples = loaded.samples_to_vary(audio)
     make_folder("--out", out)
     seed = seed_or_any(seed)  # part of the files' names

@@ -96,7 +96,7 @@ class VQVAE(nn.Module):
         self.inverse_stft = InverseSTFT(spectrogram)
         self.register_buffer("mean", torch.zeros(spectrogram.features))
         self.register_buffer("components", torch.eye(spectrogram.features, architecture.latent_size))
-        self.register_buffer("weights", _feature_weights(spectrogram), persistent=False)
+        self.register_buffer("weights", feature_weights(spectrogram), persistent=False)
         self.loudness_scale = math.sqrt(spectrogram.features)
         self.loudness_offset = math.log(spectrogram.coarse_features) / (2 * LOG_TEN)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
@@ -360,7 +360,7 @@ class VQVAE(nn.Module):
         cast(Tensor, self.components)[:, first:] = (components * signs).float()
 
 
-def _feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
+def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     """Weight of each feature in the projection, `[features]`, of mean square 1."""
     coarse = spectrogram.coarse_features
     envelope = spectrogram.stack * spectrogram.envelope_steps

@@ -31,7 +31,7 @@ PLAIN_LEVELS = 2  # levels that code each frame by itself
 PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
 LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
 LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
-FIT_ROUNDS = 5  # of search, kernel and codebooks in turn
+FIT_ROUNDS = 5
 
 
 class Quantized(NamedTuple):
@@ -120,10 +120,13 @@ class ResidualQuantizer(nn.Module):
         return latents
 
     @torch.no_grad()
-    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator) -> None:
-        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound from the whole corpus."""
+    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = FIT_ROUNDS) -> None:
+        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound from the whole corpus.
+
+        `rounds` are those of search, kernel and codebooks in turn.
+        """
         self.fit_frames(torch.cat(list(pieces)), generator)
-        self._fit_overlap(pieces)
+        self._fit_overlap(pieces, rounds)
 
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
@@ -155,7 +158,7 @@ class ResidualQuantizer(nn.Module):
             self.codebooks[1:, :, 0] = 0.0
             self.kernels[:, :, 0] = identity_kernel(1)[:, 0]
 
-    def _fit_overlap(self, pieces: Sequence[Tensor]) -> None:
+    def _fit_overlap(self, pieces: Sequence[Tensor], rounds: int) -> None:
         """After `fit_frames`: fit kernels and finer codebooks by least squares, in turn with the search."""
         parts = [join_sequences(piece[None].float()) for piece in pieces]
         rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
@@ -168,7 +171,7 @@ class ResidualQuantizer(nn.Module):
             if self.loudness_scale is not None:
                 residual[:, 0] = 0.0
             finer = None
-            for fit_round in range(FIT_ROUNDS):
+            for fit_round in range(rounds):
                 finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
                 codewords = sum_codewords(codebooks, finer) * inside[:, None]
                 self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)

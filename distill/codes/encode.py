@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.codec.coordinates import codewords_of
 from distill.codec.model import CHUNK_FRAMES, VQVAE
 from distill.codec.packing import runs
 from distill.codes.store import Codes, CodesConfig, CodesWriter, RecordingRow
@@ -110,11 +111,13 @@ def encode_for_prior(
     `labels` is the source of labels. Returns the codeword counts of `encode_corpus`, `[Q, V]`.
     """
     shape = codec.architecture
+    codewords = codewords_of(codec)
     geometry = CodesConfig(
         codebook_size=shape.codebook_size,
         num_quantizers=shape.num_quantizers,
         frame_rate=shape.spectrogram.frame_rate,
         codec_sha256=codec_sha256,
+        shared_coordinates=codewords.are_shared,
     )
     sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
     step = codec.spectrogram.samples_per_frame
@@ -124,7 +127,7 @@ def encode_for_prior(
 
     with atomic_folder(folder) as temporary:
         named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
-        writer = CodesWriter(temporary, geometry, codec.quantizer.codebooks.cpu().numpy(), named)
+        writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
         return encode_corpus(codec, corpus, writer, progress, chosen)
 
 

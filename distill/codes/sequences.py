@@ -35,7 +35,7 @@ class CodeSequences:
     """Concatenated sequences BOS, codes, EOS of recordings: `frames` `[n, Q]` uint16.
 
     Sequence `i` has `lengths[i]` frames from `starts[i]` on, BOS and EOS included. `labels[i]` counts from 1, 0 is
-    none; `labels` is None without labels.
+    none; `labels` is None without labels. So do `folds`, which are None where no recording is left out of counts.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class CodeSequences:
         codebook_size: int,
         num_quantizers: int,
         labels: Sequence[int] | None = None,
+        folds: Sequence[int] | None = None,
     ) -> None:
         bos = np.full((1, num_quantizers), bos_token(codebook_size), dtype=np.uint16)
         eos = np.full((1, num_quantizers), eos_token(codebook_size), dtype=np.uint16)
@@ -52,9 +53,9 @@ class CodeSequences:
         for codes in recordings:
             parts += [bos, codes.astype(np.uint16, copy=False), eos]
             self.lengths.append(len(codes) + 2)
-        self.frames = np.concatenate(parts)
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
+        self.frames = np.concatenate(parts) if parts else np.zeros((0, num_quantizers), dtype=np.uint16)
+        self.starts = np.cumsum([0, *self.lengths])
+        self.labels, self.folds = (None if own is None else np.asarray(own, dtype=np.int64) for own in (labels, folds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,15 @@ def random_windows(
 class Batch:
     """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, `positions` of the first inputs and `labels` `[B]`.
 
-    Positions count from BOS. Labels are None without labels, 0 for none. Padding is IGNORED in targets.
+    Positions count from BOS. Labels are None without labels, 0 for none; so are `folds` `[B]`. Padding is IGNORED in
+    targets.
     """
 
     inputs: Tensor
     targets: Tensor
     positions: Tensor
     labels: Tensor | None = None
+    folds: Tensor | None = None
 
     def part(self, number: int, of: int) -> "Batch":
         """Every `of`-th window from `number` on; where there is none, one whose targets are all IGNORED."""
@@ -121,8 +124,8 @@ class Batch:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `change` applied to every tensor."""
-        labels = None if self.labels is None else change(self.labels)
-        return Batch(change(self.inputs), change(self.targets), change(self.positions), labels)
+        labels, folds = (None if part is None else change(part) for part in (self.labels, self.folds))
+        return Batch(change(self.inputs), change(self.targets), change(self.positions), labels, folds)
 
 
 def pad_batch(
@@ -130,7 +133,7 @@ def pad_batch(
 ) -> Batch:
     """Pad windows to a batch of `rows` rows, by default their number, and `longest` positions, by default the longest.
 
-    Padding is 0 in inputs, positions and labels, and IGNORED in targets.
+    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets.
     """
     levels = sequences.frames.shape[1]
     rows = rows or len(windows)
@@ -145,8 +148,13 @@ def pad_batch(
         if window.stop == sequences.lengths[window.sequence] - 1:
             targets[row, len(window) - 1, 1:] = IGNORED  # EOS is one target
         positions[row] = window.start
-    labels = None
-    if sequences.labels is not None:
-        labels = torch.zeros(rows, dtype=torch.int64)
-        labels[: len(windows)] = torch.from_numpy(sequences.labels[[window.sequence for window in windows]])
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(positions), labels)
+
+    def by_row(numbers: NDArray[np.int64] | None) -> Tensor | None:
+        if numbers is None:
+            return None
+        padded = torch.zeros(rows, dtype=torch.int64)
+        padded[: len(windows)] = torch.from_numpy(numbers[[window.sequence for window in windows]])
+        return padded
+
+    labels, folds = by_row(sequences.labels), by_row(sequences.folds)
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(positions), labels, folds)

@@ -16,10 +16,10 @@ from distill.storage.files import read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, write_rows
 
-CODEBOOKS, RECORDINGS, INDEX = "codebooks.safetensors", "recordings.parquet", "index.parquet"
+CODEWORDS, RECORDINGS, INDEX = "codewords.safetensors", "recordings.parquet", "index.parquet"
 
 Codes = NDArray[np.int64]
-Codebooks = NDArray[np.float32]  # [Q, V, C]
+Vectors = NDArray[np.float32]  # [Q, V, C]
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -41,6 +41,7 @@ class CodesConfig(Settings):
     num_quantizers: int
     frame_rate: float
     codec_sha256: str
+    shared_coordinates: bool = False  # whether codewords are in coordinates that all codecs share
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ class CodesWriter:
     """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last."""
 
     def __init__(
-        self, folder: Path, config: CodesConfig, codebooks: Codebooks, recordings: Sequence[RecordingRow] = ()
+        self, folder: Path, config: CodesConfig, codewords: Vectors, recordings: Sequence[RecordingRow] = ()
     ) -> None:
-        self._folder, self._config, self._codebooks, self._recordings = folder, config, codebooks, recordings
+        self._folder, self._config, self._codewords, self._recordings = folder, config, codewords, recordings
         self._shards = ShardWriter(folder, "codes")
         self._rows: list[IndexRow] = []
 
@@ -80,9 +81,9 @@ class CodesWriter:
         self._rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
 
     def close(self) -> None:
-        """Write what is left, then the codebooks and the geometry, then the index."""
+        """Write what is left, then the codewords and the geometry, then the index."""
         self._shards.close()
-        write_bytes(self._folder / CODEBOOKS, save({"codebooks": np.ascontiguousarray(self._codebooks)}))
+        write_bytes(self._folder / CODEWORDS, save({"codewords": np.ascontiguousarray(self._codewords)}))
         write_json(self._folder / "config.json", self._config.model_dump())
         write_rows(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
         write_rows(self._folder / INDEX, self._rows, INDEX_SCHEMA)
@@ -97,19 +98,19 @@ class CodesReader:
         self._shards = ShardReader(folder, "codes")
         self._folder = folder
 
-    def codebooks(self) -> Codebooks:
+    def codewords(self) -> Vectors:
         """The vectors `[Q, V, C]` that the codes stand for. Raises ArtifactError."""
-        path = self._folder / CODEBOOKS
+        path = self._folder / CODEWORDS
         try:
-            books: Codebooks = load_file(path)["codebooks"]
+            books: Vectors = load_file(path)["codewords"]
         except (OSError, SafetensorError, KeyError) as error:
             raise ArtifactError(
-                f"{path}: expected the codec's codebooks, found none that can be read ({error}); run `dvc repro` again"
+                f"{path}: expected the codec's codewords, found none that can be read ({error}); run `dvc repro` again"
             ) from error
         size, levels = self.config.codebook_size, self.config.num_quantizers
         if books.ndim != 3 or books.shape[:2] != (levels, size):
             raise ArtifactError(
-                f"{path}: expected codebooks of {levels} levels with {size} codewords, as config.json says, "
+                f"{path}: expected codewords of {levels} levels with {size} codewords, as config.json says, "
                 f"found {list(books.shape)}; run `dvc repro` again"
             )
         return books

@@ -79,6 +79,8 @@ from distill.params.sections import VQVAEParams as VQVAEParams
 from distill.params.sections import get_adaptive_prior_config as get_adaptive_prior_config
 from distill.params.sections import get_adaptive_vqvae_config as get_adaptive_vqvae_config
 from distill.params.sections import indivisible as indivisible
+from distill.params.tiers import PRETRAINED_SIZES as PRETRAINED_SIZES
+from distill.params.tiers import PretrainedSizes as PretrainedSizes
 from distill.params.tiers import Tier as Tier
 from distill.params.tiers import TierFrame as TierFrame
 from distill.params.tiers import TierPrior as TierPrior

@@ -81,6 +81,8 @@ class PriorConfig(Settings):
     num_heads: Heads
     depth_layers: DepthLayers
     geometry: bool
+    pretrained: bool
+    count_experts: bool
     dropout: Dropout
     label_smoothing: Share
     label_dropout: Share = 0.1

@@ -50,7 +50,7 @@ from distill.params.bounds import (
 )
 from distill.params.configs import MemoryConfig, PriorConfig, VQVAEConfig
 from distill.params.qualities import Qualities, default_qualities
-from distill.params.tiers import Tiers, batch_size_for, default_tiers, val_fraction_for
+from distill.params.tiers import PRETRAINED_SIZES, Tiers, batch_size_for, default_tiers, val_fraction_for
 from distill.params.yaml_file import default_values
 
 MOST_VIEWS = 16
@@ -166,6 +166,8 @@ class PriorParams(Section):
     num_heads: Heads | Auto
     depth_layers: DepthLayers
     geometry: bool
+    pretrained: bool
+    count_experts: bool
     dropout: Dropout | Auto
     label_smoothing: Share | Auto
     label_dropout: Share
@@ -178,7 +180,7 @@ class PriorParams(Section):
     weight_decay: WeightDecay
     gradient_clip: Clip
     warmup_steps: WarmupSteps
-    patience: Patience
+    patience: Patience | Auto
     folds: Folds
     memory: MemoryParams
 
@@ -191,12 +193,15 @@ class PriorParams(Section):
     ) -> PriorConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""
         _, row = (tiers or default_tiers()).choose(recordings, tier)
-        defaults = {
-            **row.prior_defaults(self.architecture in WITH_DEPTH),
+        with_depth = self.architecture in WITH_DEPTH
+        rest = {
             "batch_size": batch_size_for(recordings),
             "val_fraction": (split or SplitParams.model_validate({})).resolve(recordings),
         }
-        values = _resolved(self, defaults)
+        values = _resolved(self, {**row.prior_defaults(with_depth), **rest})
+        fits = PRETRAINED_SIZES._asdict() == {name: values[name] for name in PRETRAINED_SIZES._fields}
+        if with_depth and self.pretrained and self.geometry and self.count_experts and fits:
+            values = _resolved(self, {**row.prior_defaults(with_depth, pretrained=True), **rest})
         values["memory"] = MemoryConfig(**self.memory.model_dump()) if self.architecture == "memory" else None
         if values["hidden_size"] % values["num_heads"]:
             raise ParamsError(indivisible(values["hidden_size"], values["num_heads"]))

@@ -1,6 +1,6 @@
 """Tiers: the values of `auto` by the number of usable recordings, from `params.yaml`."""
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import model_validator
 
@@ -15,6 +15,7 @@ from distill.params.bounds import (
     Heads,
     HistoryShare,
     MemorizationPerplexity,
+    Patience,
     PriorLayers,
     PriorWidth,
     Rate,
@@ -46,7 +47,20 @@ class TierPrior(Settings):
     history_dropout: HistoryShare
     epochs: Epochs
     learning_rate: Rate
+    patience: Patience
     memorization_perplexity: MemorizationPerplexity
+
+
+class PretrainedSizes(NamedTuple):
+    """Sizes that a prior must have for the pretrained weights."""
+
+    hidden_size: int = 128
+    num_layers: int = 3
+    num_heads: int = 4
+    depth_layers: int = 2
+
+
+PRETRAINED_SIZES = PretrainedSizes()
 
 
 class TierFrame(Settings):
@@ -60,6 +74,7 @@ class TierFrame(Settings):
     history_dropout: HistoryShare | None = None
     epochs: Epochs | None = None
     learning_rate: Rate | None = None
+    patience: Patience | None = None
 
 
 class Tier(Settings):
@@ -69,10 +84,13 @@ class Tier(Settings):
     vqvae: TierVQVAE
     prior: TierPrior
     frame: TierFrame
+    pretrained: TierFrame
 
-    def prior_defaults(self, with_depth: bool) -> dict[str, Any]:
-        """Defaults of a prior; with `with_depth`, overridden by those of `frame`."""
+    def prior_defaults(self, with_depth: bool, pretrained: bool = False) -> dict[str, Any]:
+        """Defaults of a prior; with `with_depth`, overridden by those of `frame`, and then with `pretrained` by its."""
         frame = self.frame.model_dump(exclude_none=True) if with_depth else {}
+        if pretrained:
+            frame |= self.pretrained.model_dump(exclude_none=True)
         return {**self.prior.model_dump(), **frame}
 
 

@@ -22,7 +22,6 @@ from distill.params import (
     ShardLength,
 )
 from distill.prior.base import Prior
-from distill.prior.codeword_embedding import normalise_codewords
 from distill.prior.delay import DelayPrior
 from distill.prior.flat import FlatPrior
 from distill.prior.frame import FramePrior
@@ -63,6 +62,7 @@ class PriorShape(Settings):
     codeword_size: CodewordSize
     labels: Annotated[list[Label], Field(max_length=1000)] = []
     memory: MemoryShape | None = None
+    count_experts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -75,6 +75,8 @@ class PriorShape(Settings):
             raise ValueError("expected memory exactly where the architecture is memory")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("expected every label once")
+        if self.count_experts and self.architecture not in WITH_DEPTH:
+            raise ValueError(f"expected count_experts false but for {' and '.join(WITH_DEPTH)}")
         if self.codeword_size and self.architecture == "flat":
             raise ValueError("expected codeword_size 0 for flat")
         return self
@@ -93,6 +95,8 @@ class PriorShape(Settings):
         if self.architecture == "flat":
             tables += self.seq_len * self.hidden_size
         keys = 0 if self.memory is None else 3 * self.num_heads * self.memory.key_size
+        if self.count_experts:
+            tables += 2 * self.num_quantizers * self.codebook_size**2
         tables += self.num_layers * (4 * self.hidden_size**2 + keys * self.hidden_size) if keys else 0
         return (
             tables
@@ -102,23 +106,22 @@ class PriorShape(Settings):
 
 
 def build_prior(
-    shape: PriorShape, codebooks: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
 ) -> Prior:
     """Build a prior of this shape, with weights drawn from torch's global generator.
 
-    `codebooks` `[Q, V, C]` are the codec's. Without them the codewords are zeros, for a state dict to fill.
+    Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
     """
     sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
     if shape.architecture == "flat":
         return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
-    codewords = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
-    if codebooks is not None and shape.codeword_size:
-        codewords = normalise_codewords(codebooks.cpu())
+    if codewords is None or not shape.codeword_size:
+        codewords = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
     if shape.architecture == "delay":
         return DelayPrior(codewords, *sizes, len(shape.labels))
+    more = (shape.depth_layers, len(shape.labels), history_dropout, shape.count_experts)
     if shape.memory is not None:
         memory = shape.memory
         size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)
-        rest = (shape.depth_layers, len(shape.labels), history_dropout, size, memory.span_frames)
-        return MemoryPrior(codewords, *sizes, *rest)
-    return FramePrior(codewords, *sizes, shape.depth_layers, len(shape.labels), history_dropout)
+        return MemoryPrior(codewords, *sizes, *more, size, memory.span_frames)
+    return FramePrior(codewords, *sizes, *more)

@@ -54,11 +54,18 @@ class Prior(nn.Module):
         self.register_buffer("longest", torch.zeros(1))
         self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,
+    ) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
 
         `positions` `[B]` are the indices of the first inputs in their sequences. T is at most `span_frames`.
-        `labels` `[B]` count from 1; 0 is no label.
+        `labels` `[B]` count from 1; 0 is no label. `folds` `[B]` choose the counts of `CountExperts`, where there are.
         """
         raise NotImplementedError
 

@@ -46,14 +46,6 @@ class CodewordEmbedding(nn.Module):
         return torch.cat([vectors, self.special.to(vectors.dtype)], dim=1)
 
 
-def normalise_codewords(codebooks: Tensor) -> Tensor:
-    """Scale codebooks `[Q, V, C]` to mean square 1 in each level.
-
-    Codewords of finer levels are smaller and matter as much.
-    """
-    return codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-
-
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
     """Look up the vectors `[..., Q, D]` of codes `[..., Q]` in a table `[Q, V + 2, D]`."""
     levels, size, width = table.shape

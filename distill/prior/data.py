@@ -1,6 +1,7 @@
 """Training data of a prior, and its batches.
 
-An epoch takes one view of each recording, cuts it into windows and batches windows of similar length.
+An epoch takes one view of each recording, cuts it into windows and batches windows of similar length; where that is
+less than `MIN_STEPS` batches, it does so several times.
 """
 
 import itertools
@@ -29,6 +30,7 @@ from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.seeds import Stream, derive_seed
 
+MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 16
 SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
@@ -39,7 +41,7 @@ class PriorData:
     """Coded recordings of both sides of the split.
 
     `train` holds the views `[F, Q]` of each recording, the first without augmentation; `held_out` one each. The groups
-    are those of near-duplicates. `codebooks` `[Q, V, C]` and `codes` are the codec's. Labels of recordings are indices
+    are those of near-duplicates. `codewords` `[Q, V, C]` and `codes` are the codec's. Labels of recordings are indices
     into `labels` from 1 on; 0 is no label. `train_names` are paths for reports.
     """
 
@@ -47,7 +49,7 @@ class PriorData:
     train_groups: Sequence[str]
     held_out: Sequence[Codes]
     held_out_groups: Sequence[str]
-    codebooks: Tensor
+    codewords: Tensor
     codes: CodesConfig
     labels: Sequence[str] = ()
     train_labels: Sequence[int] | None = None
@@ -78,38 +80,48 @@ class WindowSampler:
         labels: Sequence[int] | None = None,
         label_dropout: float = 0.0,
         span_frames: int = 0,
+        folds: Sequence[int] | None = None,
     ) -> None:
         """`recordings` holds the views `[F, Q]` of each recording, the first without augmentation.
 
         `labels` are the recordings' labels, 0 for none. A window loses its label with probability `label_dropout`, so
-        that the prior also learns the unconditional distribution. Spans have at most `span_frames`.
+        that the prior also learns the unconditional distribution. Spans have at most `span_frames`. `folds` are the
+        recordings' folds, see `Batch`.
         """
         self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
         self.label_dropout, self.span_frames = label_dropout, span_frames
-        view_labels = (
-            None if labels is None else [label for label, views in zip(labels, recordings, strict=True) for _ in views]
+        view_labels, view_folds = (
+            None if own is None else [one for one, views in zip(own, recordings, strict=True) for _ in views]
+            for own in (labels, folds)
         )
         self.sequences = CodeSequences(
-            (view for views in recordings for view in views), codebook_size, num_quantizers, view_labels
+            (view for views in recordings for view in views), codebook_size, num_quantizers, view_labels, view_folds
         )
         self.views = [len(views) for views in recordings]
         self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # index of each recording's first view
         self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
-        self.batches_per_epoch = self._count_batches()
+        batches = self._count_batches()
+        self.passes = -(-MIN_STEPS // batches)  # through the recordings, an epoch
+        self.batches_per_epoch = self.passes * batches
 
     def _count_batches(self) -> int:
-        """Count the batches of an epoch."""
+        """Count the batches of a pass through the recordings."""
         return -(-sum(self.counts) // self.batch_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from index `skip` on."""
-        generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, epoch))
+        per_pass = self.batches_per_epoch // self.passes
+        for part in range(skip // per_pass, self.passes):
+            yield from self._batches_of_pass(epoch * self.passes + part, max(0, skip - part * per_pass))
+
+    def _batches_of_pass(self, number: int, skip: int) -> Iterator[Batch]:
+        generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, number))
         chosen = self.first + generator.integers(self.views)
-        for number, windows in enumerate(self._windows(chosen, generator)):
+        for index, windows in enumerate(self._windows(chosen, generator)):
             dropped = None
             if self.sequences.labels is not None:
                 dropped = torch.from_numpy(np.flatnonzero(generator.random(len(windows)) < self.label_dropout))
-            if number >= skip:
+            if index >= skip:
                 batch = self._pad(windows)
                 if batch.labels is None or dropped is None:
                     yield batch
@@ -120,7 +132,7 @@ class WindowSampler:
         return pad_batch(self.sequences, windows)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
-        """Windows of these sequences, grouped into the batches of an epoch."""
+        """Windows of these sequences, grouped into the batches of a pass."""
         windows = self._random_windows(chosen, self.counts, self.context_frames, generator)
         return shuffled_batches(windows, self.batch_size, generator)
 
@@ -234,7 +246,7 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
         [sides.groups[name] for name in sides.train],
         list(sides.held_out.values()),
         [sides.groups[name] for name in sides.held_out],
-        torch.from_numpy(reader.codebooks()),
+        torch.from_numpy(reader.codewords()),
         reader.config,
         labels,
         [label_ids.get(row.label, 0) for row in train] if labels else None,

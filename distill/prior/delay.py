@@ -40,7 +40,14 @@ class DelayPrior(CodewordPrior):
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """See `Prior`. A level also depends on the coarser levels of later frames that precede it in the pattern."""
         frames = torch.cat([inputs[:, :1], targets], dim=1)
         bos = bos_token(self.codebook_size)

@@ -93,7 +93,14 @@ class FlatPrior(Prior):
             NUM_SPECIAL_TOKENS,
         )
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,  # noqa: ARG002
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """See `Prior`. `positions` are not used: only BOS tells the first window from others."""
         return unflatten_codes(
             self.tokens(flatten_window(inputs, targets), None, self.label_embedding(labels)), self.num_quantizers

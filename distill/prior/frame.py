@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import CodewordPrior
 from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up
+from distill.prior.count_experts import CountExperts
 from distill.prior.dropout import Dropout, HistoryDropout
 from distill.prior.pointer_mixture import PointerMixture
 from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
@@ -40,6 +41,7 @@ class FramePrior(CodewordPrior):
         depth_layers: int = 2,
         num_labels: int = 0,
         history_dropout: float = 0.0,
+        count_experts: bool = False,
         stack: Callable[[], nn.Module] | None = None,
     ) -> None:
         """`stack` builds the network over frames, a `Transformer` by default."""
@@ -60,15 +62,25 @@ class FramePrior(CodewordPrior):
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
         self.pointer_mixture = PointerMixture(self.num_quantizers, self.codebook_size, hidden_size)
+        self.count_experts = (
+            CountExperts(self.num_quantizers, self.codebook_size, hidden_size) if count_experts else None
+        )
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,
+    ) -> Tensor:
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
         tables = self.tables()
         hidden = self.hidden_states(tables, inputs, positions, labels)
-        logits, depth_hidden = self.network_logits(tables, hidden, self.coarser(tables, targets))
+        logits, depth_hidden = self.network_logits(tables, hidden, inputs, targets, folds)
         mixed: Tensor = self.pointer_mixture(logits, depth_hidden, inputs, targets)
         return mixed + self.impossible[:, 0]
 
@@ -78,16 +90,21 @@ class FramePrior(CodewordPrior):
         preceding[:, :, 0] = 0
         return preceding
 
-    def network_logits(self, tables: Tables, hidden_states: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:
+    def network_logits(
+        self, tables: Tables, hidden_states: Tensor, inputs: Tensor, targets: Tensor, folds: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Logits `[B, T, Q, V + 2]` before the pointer mixture, and the depth network's hidden states `[B, T, Q, D]`.
 
-        `hidden_states` `[B, T, D]` and `coarser` `[B, T, Q, D]` are those of the methods of these names.
+        `hidden_states` `[B, T, D]` are those of the method of this name; the rest as for `forward`.
         """
-        depth_hidden = self._run_depth(hidden_states[:, :, None] + coarser + self.level)
+        depth_hidden = self._run_depth(hidden_states[:, :, None] + self.coarser(tables, targets) + self.level)
         batch, frames = depth_hidden.shape[:2]
         by_level = depth_hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
         logits = torch.bmm(by_level, tables.output.transpose(1, 2)).float() + self.bias
-        return logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1), depth_hidden
+        logits = logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1)
+        if self.count_experts is not None:
+            logits = self.count_experts(logits, depth_hidden, inputs, targets, folds)
+        return logits, depth_hidden
 
     def tables(self) -> Tables:
         """Compute the embedding tables from the current weights."""

@@ -80,4 +80,6 @@ def save_prior(
         lambda path: save_reference(path, data.reference()),
     )
     metrics = {key: value for key, value in best.items() if key not in ("epoch", "learning_rate", "gradient_norm")}
+    if result.start_metrics:
+        metrics["val_bits_per_second_start"] = result.start_metrics["val_bits_per_second"]
     return {**metrics, **result.counts, "is_memorizing": float(training.complete.was_memorizing)}

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from distill.execution import Execution
 from distill.params import Params
+from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import read_prior_data
 from distill.prior.folds import measure_folds, planned_folds
 from distill.prior.report import save_prior, show_prior_progress
-from distill.prior.training import PriorTraining, fit_prior
+from distill.prior.training import PriorTraining, fit_prior, why_not_pretrained
 from distill.storage.files import sha256_file, sha256_files
 from distill.training.folders import RunFolders
 from distill.training.run import FinishedRun, Job, RunContext, run_training
@@ -34,6 +35,9 @@ class PriorJob(Job[PriorTraining]):
 
     def train(self, run: RunContext) -> PriorTraining:
         """See `Job`."""
+        remark = why_not_pretrained(self.data, self.config)
+        if remark:
+            run.progress.say(remark)
         return fit_prior(
             self.data,
             self.config,
@@ -46,9 +50,13 @@ class PriorJob(Job[PriorTraining]):
             run.stop,
         )
 
-    def measure(self, trained: PriorTraining, run: RunContext) -> dict[str, float]:  # noqa: ARG002
-        """Run cross-validation, where the settings ask for it; see `Job`."""
-        return measure_folds(self.folds, self.config, self.seed, run.fabric, run.store, run.progress, run.interruption)
+    def measure(self, trained: PriorTraining, run: RunContext) -> dict[str, float]:
+        """Predict from counts alone, to compare, and run cross-validation where the settings ask for it; see `Job`."""
+        counting = counting_bits_per_second(self.data)
+        found = trained.result.best_metrics["val_bits_per_second"]
+        run.progress.say(f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}")
+        folds = measure_folds(self.folds, self.config, self.seed, run.fabric, run.store, run.progress, run.interruption)
+        return {"val_bits_per_second_counting": counting, **folds}
 
     def save(self, trained: PriorTraining, folder: Path, fingerprint: str) -> dict[str, float]:
         """See `Job`."""

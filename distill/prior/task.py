@@ -20,7 +20,9 @@ from distill.codes.sequences import (
 )
 from distill.params import PriorConfig
 from distill.prior.base import Prior
+from distill.prior.count_folds import fold_numbers
 from distill.prior.data import PriorData, WindowSampler
+from distill.prior.frame import FramePrior
 from distill.training.distributed import Distributed
 from distill.training.metrics_log import Line
 from distill.training.optimizer import backward
@@ -88,10 +90,16 @@ class Nats(NamedTuple):
 
 def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
     """Negative log-likelihood of a batch. `smoothing` `[Q]` is the label smoothing of each level."""
-    logits = model(batch.inputs, batch.targets, batch.positions, batch.labels).float()
-    is_target = (batch.targets != IGNORED).float()
+    logits = model(batch.inputs, batch.targets, batch.positions, batch.labels, batch.folds)
+    return target_nats(logits, batch.targets, smoothing)
+
+
+def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None) -> Nats:
+    """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`."""
+    logits = logits.float()
+    is_target = (targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
-    chosen = logits.gather(3, batch.targets.clamp_min(0)[..., None])[..., 0]
+    chosen = logits.gather(3, targets.clamp_min(0)[..., None])[..., 0]
     nats = (log_sum - chosen) * is_target
     if smoothing is None:
         return Nats(nats, nats)
@@ -139,7 +147,9 @@ class PriorTask:
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
         sizes = (size, levels, model.context_frames, config.batch_size)
         labels = (data.train_labels, config.label_dropout)
-        self.sampler = self.sampler_kind(data.train, *sizes, seed, *labels, model.span_frames)
+        experts = model.count_experts if isinstance(model, FramePrior) else None
+        folds = None if experts is None else fold_numbers(data.train_groups, seed)
+        self.sampler = self.sampler_kind(data.train, *sizes, seed, *labels, model.span_frames, folds)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate

@@ -11,13 +11,16 @@ from torch import Tensor
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
-from distill.params import WITH_DEPTH, MemoryConfig, PriorConfig
+from distill.params import PRETRAINED_SIZES, WITH_DEPTH, MemoryConfig, PriorConfig
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
+from distill.prior.count_folds import FoldTables, fold_numbers
 from distill.prior.data import PriorData
+from distill.prior.frame import FramePrior
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import MemoryTask, memory_metrics
+from distill.prior.pretrained import fits, load_pretrained_prior
 from distill.prior.task import PriorTask, smoothing_of
 from distill.seeds import Stream, derive_seed
 from distill.training.checkpoints import CheckpointStore
@@ -28,7 +31,11 @@ from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-POINTER_RATE = 10.0  # factor of the learning rate of scores: they have far to go, and are too few to memorise
+MIXTURE_RATE = (
+    10.0  # factor of the learning rate of scores and weights: they have far to go, and are too few to memorise
+)
+RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on the recordings
+PRETRAINED_MIXTURE_RATE = 3.0  # the same where they were pretrained
 RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
 LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
 WINDOWS_PER_SHARD = 8
@@ -53,7 +60,7 @@ def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
     return max(1, round(config.context_seconds * codes.frame_rate))
 
 
-def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
+def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
     """Shape of the prior that the settings ask for."""
     is_flat, context = config.architecture == "flat", context_frames(config, codes)
     return PriorShape(
@@ -65,8 +72,9 @@ def shape_of(config: PriorConfig, codebooks: Tensor, codes: CodesConfig, labels:
         num_layers=config.num_layers,
         num_heads=config.num_heads,
         depth_layers=config.depth_layers if config.architecture in WITH_DEPTH else 0,
-        codeword_size=codebooks.shape[2] if config.geometry and not is_flat else 0,
+        codeword_size=codewords.shape[2] if config.geometry and not is_flat else 0,
         labels=list(labels),
+        count_experts=config.count_experts and config.architecture in WITH_DEPTH,
         memory=None if config.memory is None else memory_shape(config.memory, context, codes),
     )
 
@@ -92,18 +100,44 @@ def memory_shape(memory: MemoryConfig, context: int, codes: CodesConfig) -> Memo
 
 
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[PriorShape, Prior]:
-    """Build a prior with its initial weights."""
-    shape = shape_of(config, data.codebooks, data.codes, data.labels)
+    """Build a prior with its initial weights: pretrained ones where they fit and are wanted."""
+    shape = shape_of(config, data.codewords, data.codes, data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
-        model = build_prior(shape, data.codebooks, config.dropout, config.history_dropout if data.labels else 0.0)
+        model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
     model.smoothing.copy_(smoothing_of(config, data.codes.num_quantizers))
     model.longest.fill_(max(len(views[0]) for views in data.train))
+    if isinstance(model, FramePrior):
+        if starts_pretrained(shape, config, data.codes):
+            load_pretrained_prior(model, [views[0] for views in data.train], data.train_labels)
+        if model.count_experts is not None:
+            folds = fold_numbers(data.train_groups, seed)
+            tables = FoldTables.of(data.train, folds, data.codes.codebook_size, data.codes.num_quantizers)
+            model.count_experts.set_tables(tables.whole)
+            model.count_experts.set_folds(tables.without)
     return shape, model
 
 
-def trainer_settings(config: PriorConfig, seed: int) -> TrainerSettings:
-    """Settings of the trainer."""
+def starts_pretrained(shape: PriorShape, config: PriorConfig, codes: CodesConfig) -> bool:
+    """Whether a prior begins with pretrained weights: if it may, and has their sizes, on codes that they can read."""
+    return config.pretrained and codes.shared_coordinates and bool(shape.codeword_size) and fits(shape)
+
+
+def why_not_pretrained(data: PriorData, config: PriorConfig) -> str:
+    """Sentence for a prior that cannot begin with pretrained weights though it may; "" for others."""
+    shape = shape_of(config, data.codewords, data.codes, data.labels)
+    if not config.pretrained or config.architecture not in WITH_DEPTH or starts_pretrained(shape, config, data.codes):
+        return ""
+    sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES._asdict().items())
+    return (
+        f"prior.pretrained: the prior begins from nothing, as pretrained weights need {sizes}, geometry, count_experts "
+        "and a codec with the overlapping quantizer; set prior.pretrained: false to be told no more"
+    )
+
+
+def trainer_settings(config: PriorConfig, seed: int, pretrained: bool = False) -> TrainerSettings:
+    """Settings of the trainer. Weights that are `pretrained` take part in the choice of the best epoch."""
+    mixture_rate = PRETRAINED_MIXTURE_RATE if pretrained else MIXTURE_RATE
     return TrainerSettings(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -114,10 +148,13 @@ def trainer_settings(config: PriorConfig, seed: int) -> TrainerSettings:
         patience=config.patience,
         seed=seed,
         rate_shares={
-            "pointer_mixture.": POINTER_RATE,
+            "pointer_mixture.": mixture_rate,
+            "count_experts.": mixture_rate,
             "label": LABEL_RATE,
-            **dict.fromkeys(RETRIEVAL_SCORES, POINTER_RATE),
+            **dict.fromkeys(RETRIEVAL_SCORES, MIXTURE_RATE),
         },
+        validate_initial=pretrained,
+        drops=RATE_DROPS if pretrained else 0,
         average=config.weight_averaging,
     )
 
@@ -142,9 +179,8 @@ def fit_prior(
     arguments = (data, config, seed, fabric)
     task = MemoryTask(model, *arguments) if isinstance(model, MemoryPrior) else PriorTask(model, *arguments)
     reporter = _EventReporter(config, data, task.steps_per_epoch, callback, on_metrics)
-    result = Trainer(
-        task, trainer_settings(config, seed), fabric, store, reporter.step, reporter.epoch, interruption, cancel_event
-    ).run()
+    settings = trainer_settings(config, seed, starts_pretrained(shape, config, data.codes))
+    result = Trainer(task, settings, fabric, store, reporter.step, reporter.epoch, interruption, cancel_event).run()
     last, memorization = result.history[-1], reporter.check(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),

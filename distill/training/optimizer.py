@@ -40,7 +40,7 @@ class OptimizerStep:
         return backward(objective, self.wrapped, self.optimizer, self.fabric, self.settings.gradient_clip)
 
     def step(self, rate: float, steps: int) -> None:
-        """Update the weights with learning rate `rate`; `steps` counts this one, from 1."""
+        """Update the weights with learning rate `rate`; `steps`, from 1, are those that the average is over."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
         self.optimizer.step()

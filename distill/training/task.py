@@ -106,7 +106,8 @@ class TrainingResult:
 
     `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
     0; a `best_epoch` of -1 means the initial weights. `cancelled` says that training was asked to stop, `diverged` that
-    it ended after the last rollback.
+    it ended after the last rollback. `start_metrics` are those of the initial weights, empty where they were not measured.
+    `was_still_falling` says that held-out loss fell to the end and the number of epochs ended it.
     """
 
     best_tensors: dict[str, Tensor]
@@ -119,6 +120,8 @@ class TrainingResult:
     cancelled: bool = False
     diverged: bool = False
     log: list[Line] = field(default_factory=list)
+    start_metrics: dict[str, float] = field(default_factory=dict)
+    was_still_falling: bool = False
 
     @property
     def remarks(self) -> list[str]:
@@ -126,6 +129,11 @@ class TrainingResult:
         remarks = []
         if self.cancelled:
             remarks.append(f"stopped as asked after {len(self.history)} epochs; the best weights so far are kept")
+        if self.was_still_falling:
+            remarks.append(
+                f"training ended at its last epoch, {len(self.history)}, while held-out loss still fell: more epochs may "
+                "be better"
+            )
         if self.diverged:
             remarks.append(
                 "warning: training diverged again after three rollbacks and ended with the best weights before; "

@@ -28,6 +28,7 @@ from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingRe
 DROP_FACTOR = 0.2  # of the learning rate, at each of `TrainerSettings.drops`
 WATCH_STEPS = 50  # between probes; without a spike the state there is the one that a rollback returns to
 MAX_ROLLBACKS = 3
+FALLING = 0.005  # share of the held-out loss
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
 
@@ -130,6 +131,8 @@ class Trainer(Generic[B]):
             cancelled=self.distributed.cancelled,
             diverged=state.diverged,
             log=self.log.lines,
+            start_metrics=state.start,
+            was_still_falling=self._was_still_falling(),
         )
 
     def _train_epoch(self) -> None:
@@ -168,7 +171,7 @@ class Trainer(Generic[B]):
         values["gradient_norm"] = norm
         self.state.step += 1
         if all(math.isfinite(value) for value in values.values()):
-            self.optimizer_step.step(rate, self._schedule_step)
+            self.optimizer_step.step(rate, self._averaged_steps)
             self.state.counted_steps += 1
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
@@ -273,6 +276,14 @@ class Trainer(Generic[B]):
         self.best_tensors = self.optimizer_step.weights()
         self._best_is_new = True
 
+    def _was_still_falling(self) -> bool:
+        """Whether the last tenth of all epochs lowered the held-out loss by more than `FALLING`."""
+        losses = [row["val_loss"] for row in self.state.history]
+        last = len(losses) // 10
+        if len(losses) < self.settings.epochs or not last:
+            return False
+        return min(losses) < (1 - FALLING) * min(losses[:-last])
+
     def _take_snapshot(self) -> _Snapshot:
         tensors = self.optimizer_step.tensors()
         return _Snapshot(self._schedule_step, {key: value.detach().clone() for key, value in tensors.items()})
@@ -287,6 +298,7 @@ class Trainer(Generic[B]):
         self.state.drops += 1
         self.state.dropped_after = len(self.state.history) - 1
         self.optimizer_step.restart(self.best_tensors)
+        self.spike_detector = SpikeDetector()  # earlier weights know the training data less well
         self._snapshot = self._take_snapshot()
         self._save()  # a best epoch found later must not be combined with a state from before
 
@@ -294,6 +306,13 @@ class Trainer(Generic[B]):
     def _schedule_step(self) -> int:
         """Steps of the schedule that are done: all steps but those that rollbacks undid."""
         return self.state.step - self.state.lost_steps
+
+    @property
+    def _averaged_steps(self) -> int:
+        """Steps that the average of the weights is over: those of the schedule, since the last drop of the rate."""
+        if not self.state.drops:
+            return self._schedule_step
+        return self.state.step - (self.state.dropped_after + 1) * self.task.steps_per_epoch
 
     def _rate_at(self, step: int) -> float:
         schedule_step = step - self.state.lost_steps

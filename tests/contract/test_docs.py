@@ -240,6 +240,7 @@ def test_the_format_has_every_tensor(architecture: Architecture) -> None:
             codeword_size=0 if architecture == "flat" else 4,
             labels=["kick"],
             memory=memory if architecture == "memory" else None,
+            count_experts=with_depth,
         )
     )
     names = [f"codec.{key}" for key in codec.state_dict()] + [f"prior.{key}" for key in prior.state_dict()]

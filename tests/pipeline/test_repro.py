@@ -132,7 +132,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     after = hashes(folder)
     changed = {name for name in before if after.get(name) != before[name]}
     assert all(name.startswith(("artifacts/prior", "artifacts/audition", "models", "metrics")) for name in changed)
-    finished.set(prior={"epochs": 2, "patience": 15})
+    finished.set(prior={"epochs": 2, "patience": "auto"})
     assert executed(finished.dvc("repro")) == []  # DVC remembers the first run
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from distill.audio.write import write_audio
+from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
@@ -61,7 +62,7 @@ def networks() -> tuple[VQVAE, Prior]:
     shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
     codec = VQVAE(VQVAEArchitecture(spectrogram=SPECTROGRAM, **shape))
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
-    return codec.eval(), build_prior(PRIOR, codec.quantizer.codebooks).eval()
+    return codec.eval(), build_prior(PRIOR, codewords_of(codec).vectors).eval()
 
 
 MEMORY = PRIOR.model_copy(
@@ -79,7 +80,7 @@ def write_prior_model(
     codec, prior = networks()
     shape = of.model_copy(update={"labels": list(labels)})
     if shape != PRIOR:
-        prior = build_prior(shape, codec.quantizer.codebooks).eval()
+        prior = build_prior(shape, codewords_of(codec).vectors).eval()
     generator = np.random.default_rng(0)
     unscored = make_reference(
         [f"{number}.wav" for number in range(5)],

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
+from distill.prior.decode.count_experts import CountExpertsDecoder
 from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
 from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameEmbedding, ResidualStep
 from distill.prior.frame import FramePrior
@@ -27,6 +28,8 @@ class FrameSampler:
         self.norm = FastLayerNorm(prior.norm)
         self.outputs = [self._output_layer(level) for level in range(prior.num_quantizers)]
         self.mixture = PointerMixtureDecoder(prior.pointer_mixture, prior.context_frames)
+        experts = prior.count_experts
+        self.experts = None if experts is None else CountExpertsDecoder(experts, count)
         bos, device = bos_token(prior.codebook_size), prior.bias.device
         # Frames [B, S, Q] of the window.
         self.history = torch.full((count, 1, prior.num_quantizers), bos, device=device)
@@ -41,6 +44,8 @@ class FrameSampler:
         self._prefill()
         hidden = self._hidden_state()
         self.mixture.start_frame(self.history)
+        if self.experts is not None:
+            self.experts.start_frame(self.history[:, -1])
         codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
             if level:
@@ -55,6 +60,8 @@ class FrameSampler:
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         self.decoder.keep(rows)
+        if self.experts is not None:
+            self.experts.keep(len(rows))
         self.history = self.history[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 
@@ -82,7 +89,11 @@ class FrameSampler:
         for block in self.depth:
             depth_hidden = block(depth_hidden)
         outputs = self.outputs[level](self.norm(depth_hidden))
-        mixed = self.mixture.mix(outputs[:, :-1], outputs[:, -1], level, self._retrieved(level))
+        size = self.prior.bias.shape[2]
+        logits = outputs[:, :size]
+        if self.experts is not None:
+            logits = self.experts.add(logits, outputs[:, size + 1 :], level)
+        mixed = self.mixture.mix(logits, outputs[:, size], level, self._retrieved(level))
         return mixed + self.prior.impossible[level]
 
     def _retrieved(self, _: int) -> Tensor | None:
@@ -92,10 +103,19 @@ class FrameSampler:
     def _advance_level(self, level: int, codes: Tensor) -> Tensor:
         """Condition finer levels on the codes `[B]` of this one; their embedding `[B, D]`."""
         self.mixture.update(level, codes)
+        if self.experts is not None:
+            self.experts.update(level, codes)
         return nn.functional.embedding(codes, self.tables.coarser[level])
 
     def _output_layer(self, level: int) -> FastLinear:
-        """Layer from `[B, D]` to a level's logits and the sentinel of the pointer mixture, `[B, V + 2 + 1]`."""
-        prior, mixture = self.prior, self.prior.pointer_mixture
-        weight = torch.cat([self.tables.output[level], mixture.sentinel.weight])
-        return FastLinear(weight, torch.cat([prior.bias[level, 0], mixture.sentinel.bias + mixture.threshold[level]]))
+        """Layer from `[B, D]` to a level's logits, the sentinel of the pointer mixture and the experts' weights.
+
+        `[B, V + 2 + 1 + 3]`, or `[B, V + 2 + 1]` without experts.
+        """
+        prior, mixture, experts = self.prior, self.prior.pointer_mixture, self.prior.count_experts
+        weights = [self.tables.output[level], mixture.sentinel.weight]
+        biases = [prior.bias[level, 0], mixture.sentinel.bias + mixture.threshold[level]]
+        if experts is not None:
+            weights.append(experts.gate.weight)
+            biases.append(experts.gate.bias + experts.weight[level])
+        return FastLinear(torch.cat(weights), torch.cat(biases))

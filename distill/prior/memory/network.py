@@ -61,6 +61,7 @@ class MemoryPrior(FramePrior):
         depth_layers: int,
         num_labels: int,
         history_dropout: float,
+        count_experts: bool,
         size: MemorySize,
         span_frames: int,
     ) -> None:
@@ -68,7 +69,7 @@ class MemoryPrior(FramePrior):
             return MemoryStack(hidden_size, num_layers, num_heads, dropout, size)
 
         sizes = (context_frames, hidden_size, num_layers, num_heads, dropout, depth_layers, num_labels)
-        super().__init__(codewords, *sizes, history_dropout, stack)
+        super().__init__(codewords, *sizes, history_dropout, count_experts, stack)
         self.span_frames = span_frames
         store_as(self, {"retrieval": "recollection"})
         vocabulary = self.codebook_size + NUM_SPECIAL_TOKENS
@@ -81,9 +82,16 @@ class MemoryPrior(FramePrior):
         """The stack of blocks over frames."""
         return cast(MemoryStack, self.stack)
 
-    def forward(self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,
+    ) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        output = self.forward_shards(inputs, targets, positions, labels)
+        output = self.forward_shards(inputs, targets, positions, labels, folds)
         self.gates, self.final_state = output.gates, output.state.memories
         return output.logits
 
@@ -104,7 +112,12 @@ class MemoryPrior(FramePrior):
         return state
 
     def forward_shards(
-        self, inputs: Tensor, targets: Tensor, positions: Tensor, labels: Tensor | None = None
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,
     ) -> PriorOutput:
         """Run a whole sequence shard by shard; arguments as for `forward`."""
         tables, state = self.tables(), self.initial_state(len(inputs))
@@ -112,7 +125,7 @@ class MemoryPrior(FramePrior):
         recompute = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
         outputs = []
         for part in parts:
-            arguments = (tables, state, inputs, targets, positions, labels, part)
+            arguments = (tables, state, inputs, targets, positions, labels, folds, part)
             output: PriorOutput = (
                 checkpoint(self._shard, *arguments, use_reentrant=False) if recompute else self._shard(*arguments)
             )
@@ -131,6 +144,7 @@ class MemoryPrior(FramePrior):
         targets: Tensor,
         positions: Tensor,
         labels: Tensor | None,
+        folds: Tensor | None,
         part: slice,
     ) -> PriorOutput:
         reach = self.context_frames
@@ -138,8 +152,7 @@ class MemoryPrior(FramePrior):
         inputs, targets = inputs[:, part], targets[:, part]
         x = self.embed(tables, inputs, positions + part.start, labels)
         hidden, memories, gates = self.memories.run(x, state.memories)
-        coarser = self.coarser(tables, targets)
-        logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), coarser)
+        logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), inputs, targets, folds)
         # As with the other memories no gradient crosses the shard boundary.
         key_table = self.retrieval.table(tables.input)
         retrieved, retrieval = self.retrieval.run(key_table, inputs, targets, state.retrieval.constant())
@@ -155,11 +168,10 @@ class MemoryPrior(FramePrior):
         positions = torch.full_like(last[:, 0, 0], state.memories.position)
         x = self.embed(tables, last, positions, None)
         hidden = self.to_depth(self.memories.run(x, state.memories)[0])
-        coarser = self.coarser(tables, candidates)
         retrieved = self.retrieval.candidate_weights(
             self.retrieval.table(tables.input), last, candidates, state.retrieval
         )
-        logits, depth_hidden = self.network_logits(tables, hidden, coarser)
+        logits, depth_hidden = self.network_logits(tables, hidden, last.expand_as(candidates), candidates, None)
         history = inputs[:, -self.context_frames - 1 :]
         mixed = self.pointer_mixture.forward_candidates(
             logits, depth_hidden, history, candidates, retrieved, self.context_frames

@@ -1,6 +1,7 @@
 """The prior's benchmark: shapes of the peers, figures of the training curves."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,15 +41,20 @@ def test_when_a_curve_reached_something() -> None:
     assert PLAN.best == (20.0, 1300.0)
     assert OURS.seconds_to(1300.0) == 2.0
     assert OURS.seconds_to(1000.0) == math.inf
+    begun = replace(OURS, start=1100.0)
+    assert begun.best == (3.0, 1040.0)
+    assert begun.seconds_to(1300.0) == 0.0
+    assert replace(OURS, start=1000.0).best == (0.0, 1000.0)
 
 
 def test_tables_say_what_was_measured() -> None:
-    report = PriorReport("digits", "large", 200, 3684, 327, 1500.0, 60.0, (PLAN, OURS), 0.8, 0.012, 2.06)
+    report = PriorReport("digits", "large", 200, 3684, 327, 1500.0, 60.0, (PLAN, OURS), 0.8, 0.012, 2.06, 1250.0)
     section = prior_section(report, "python -m benchmarks digits --prior")
     rows, costs = section.tables[0].rows, section.tables[1].rows
-    assert rows[1] == ("ours, seed 0", "1.15 M", "1040", "-20.0%", "4.0, 50.0", "3 of 3", "2.0", "0.10")
+    assert rows[1] == ("ours, seed 0", "1.15 M", "1040", "-20.0%", "0.83", "–", "4.0, 50.0", "3 of 3", "2.0", "0.10")
     assert costs == (("0.80 s", "1.2% of a run", "2.06"),)
     assert "codec trained for 60 s" in section.text
+    assert "Counting alone takes 1250" in section.text
     speeds = (Throughput("ours, CodePrior", 8000.0, 17_000.0), Throughput("other", 8500.0, 16_000.0))
     section = throughput_section(speeds, "c")
     assert section.tables[0].rows[1] == ("other", "8500", "16000", "1.06", "2.00")

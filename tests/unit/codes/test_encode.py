@@ -12,6 +12,7 @@ from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.codec.coordinates import codewords_of
 from distill.codes import encode as encoding
 from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
 from distill.codes.held_out import SplitRow, codes_by_side, split_recordings, write_split
@@ -96,7 +97,8 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     codec = tiny_codec()
     encode_for_prior(codec, "abc", corpus, tmp_path / "codes", views=3, val_fraction=0.3, seed=1)
     reader = CodesReader(tmp_path / "codes")
-    np.testing.assert_array_equal(reader.codebooks(), codec.quantizer.codebooks.numpy())
+    np.testing.assert_array_equal(reader.codewords(), codewords_of(codec).vectors.numpy())
+    assert reader.config.shared_coordinates == codec.architecture.gain_shape
     assert reader.config.codec_sha256 == "abc"
     rows = split_recordings(reader.rows, 1, 0.3)
     assert len(rows) == len(corpus.entries)
@@ -112,7 +114,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
         np.testing.assert_array_equal(sides.train[some][view.number], expected)
 
 
-def test_an_empty_side_and_codebooks_of_another_codec_are_sentences(tmp_path: Path, corpus: Corpus) -> None:
+def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Path, corpus: Corpus) -> None:
     codec = tiny_codec()
     encode_for_prior(codec, "abc", corpus, tmp_path / "codes", views=1, val_fraction=0.3, seed=1)
     reader = CodesReader(tmp_path / "codes")
@@ -123,12 +125,12 @@ def test_an_empty_side_and_codebooks_of_another_codec_are_sentences(tmp_path: Pa
     write_split(tmp_path / "split.parquet", rows[1:])
     with pytest.raises(ArtifactError, match="expected a side for every recording, found none for 1 of them"):
         codes_by_side(reader, tmp_path / "split.parquet")
-    save_file({"codebooks": np.zeros((3, 9, 8), dtype=np.float32)}, tmp_path / "codes" / "codebooks.safetensors")
-    with pytest.raises(ArtifactError, match=r"expected codebooks of 3 levels with 8 codewords.*found \[3, 9, 8\]"):
-        reader.codebooks()
-    (tmp_path / "codes" / "codebooks.safetensors").unlink()
-    with pytest.raises(ArtifactError, match="expected the codec's codebooks, found none that can be read"):
-        reader.codebooks()
+    save_file({"codewords": np.zeros((3, 9, 8), dtype=np.float32)}, tmp_path / "codes" / "codewords.safetensors")
+    with pytest.raises(ArtifactError, match=r"expected codewords of 3 levels with 8 codewords.*found \[3, 9, 8\]"):
+        reader.codewords()
+    (tmp_path / "codes" / "codewords.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="expected the codec's codewords, found none that can be read"):
+        reader.codewords()
 
 
 def test_usage_against_a_plain_count() -> None:

@@ -11,13 +11,14 @@ from distill.codes.sequences import IGNORED, bos_token, eos_token
 from distill.params import WITH_DEPTH
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
-from distill.prior.codeword_embedding import CodewordEmbedding, normalise_codewords
+from distill.prior.codeword_embedding import CodewordEmbedding
 from distill.prior.decode.samplers import sampler_of
 from distill.prior.delay import DelayPrior
 from distill.prior.flat import CodePrior
 from distill.prior.frame import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
+COUNTED = 0.5  # standard deviation of the tables of counts
 MEMORY = MemoryShape(shard_length=16, chunk_size=4, key_size=6, span_frames=64)
 ARCHITECTURES = ("frame", "delay", "flat", "memory")
 
@@ -47,11 +48,16 @@ def untrained_prior(architecture: str, **changes: int) -> Prior:
         "depth_layers": 2 if architecture in WITH_DEPTH else 0,
         "codeword_size": 0 if architecture == "flat" else 5,
         "memory": MEMORY if architecture == "memory" else None,
+        "count_experts": architecture in WITH_DEPTH,
     }
     shape |= changes
     torch.manual_seed(0)
     codewords = torch.randn(LEVELS, int(shape["codebook_size"]), int(shape["codeword_size"]) or 5)
-    return build_prior(PriorShape(**shape), codewords).eval()  # type: ignore[arg-type]
+    model = build_prior(PriorShape(**shape), codewords).eval()  # type: ignore[arg-type]
+    if isinstance(model, FramePrior) and model.count_experts is not None:
+        for table in model.count_experts.buffers():
+            table.copy_(torch.randn(table.shape) * COUNTED)
+    return model
 
 
 def prior(architecture: str, **changes: int) -> Prior:
@@ -225,7 +231,7 @@ def test_equal_codewords_give_equal_logits(architecture: str) -> None:
     books = torch.randn(LEVELS, SIZE, 5, generator=torch.Generator().manual_seed(3))
     books[:, 7] = books[:, 4]
     sizes = (CONTEXT, 32, 2, 4, 0.0)
-    model = (FramePrior if architecture == "frame" else DelayPrior)(normalise_codewords(books), *sizes).eval()
+    model = (FramePrior if architecture == "frame" else DelayPrior)(books, *sizes).eval()
     for module in model.modules():
         if isinstance(module, CodewordEmbedding):
             torch.nn.init.zeros_(module.free)

@@ -19,7 +19,7 @@ def test_every_recording_is_held_out_once_and_groups_stay_together() -> None:
     prior_data = data(recordings(0, 7), recordings(1, 3))
     groups = ["a", "a", "b", "c", "d", "d", "d"]
     prior_data = type(prior_data)(
-        prior_data.train, groups, prior_data.held_out, ["e", "f", "f"], prior_data.codebooks, prior_data.codes
+        prior_data.train, groups, prior_data.held_out, ["e", "f", "f"], prior_data.codewords, prior_data.codes
     )
     parts = fold_data(prior_data, 3, seed=0)
     held_out = [codes.tobytes() for part in parts for codes in part.held_out]

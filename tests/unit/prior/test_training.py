@@ -14,7 +14,7 @@ from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, ki
 from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
 from distill.generate.sampling import Sampling, sample_codes
 from distill.params import MemoryParams
-from distill.prior.data import WindowSampler
+from distill.prior.data import MIN_STEPS, WindowSampler
 from distill.prior.training import fit_prior
 from distill.training import (
     PriorEpochMetrics,
@@ -138,15 +138,19 @@ def test_train_prior_epoch_lowers_the_loss() -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_an_epoch_takes_one_view_of_each_recording() -> None:
+def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoch() -> None:
     views = [[np.full((5, LEVELS), number * 3 + view) for view in range(3)] for number in range(4)]
     sampler = WindowSampler(views, SIZE, LEVELS, 10, 2, 0)
-    seen = {
-        tuple(sorted({int(code) for batch in sampler.batches(epoch, 0) for code in batch.targets[:, 0, 0]}))
-        for epoch in range(40)
-    }
-    assert {code for epoch in seen for code in epoch} == set(range(SIZE))
-    assert all([code // 3 for code in epoch] == [0, 1, 2, 3] for epoch in seen)  # one view of each recording an epoch
+    assert (sampler.passes, sampler.batches_per_epoch) == (5, MIN_STEPS)
+    seen = set()
+    for epoch in range(8):
+        batches = [[int(code) for code in batch.targets[:, 0, 0]] for batch in sampler.batches(epoch, 0)]
+        seen |= {tuple(sorted(batches[first] + batches[first + 1])) for first in range(0, MIN_STEPS, 2)}
+    assert {code for codes in seen for code in codes} == set(range(SIZE))
+    assert all([code // 3 for code in codes] == [0, 1, 2, 3] for codes in seen)  # one view of each recording a pass
+    assert len(seen) > 20
+    many = WindowSampler(views * 6, SIZE, LEVELS, 10, 2, 0)
+    assert (many.passes, many.batches_per_epoch) == (1, 12)
 
 
 def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:

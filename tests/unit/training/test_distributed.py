@@ -20,7 +20,7 @@ TESTS = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="gloo through torchrun is not supported on Windows")
-@pytest.mark.parametrize(("what", "losses"), [("prior", 20), ("codec", 12)])
+@pytest.mark.parametrize(("what", "losses"), [("prior", 60), ("codec", 12)])
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, losses: int) -> None:
     done = subprocess.run(
         [

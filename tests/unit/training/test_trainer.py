@@ -494,3 +494,41 @@ def test_the_averaged_weights_are_validated_and_kept() -> None:
     for key, value in trainer.optimizer_step.average.values.items():
         assert torch.equal(value, result.best_tensors[key])
         assert not torch.equal(value, result.last_tensors[key])
+
+
+class FallingTask(LineTask):
+    """A task whose held-out loss is the next of `losses_to_come`."""
+
+    def __init__(self, losses_to_come: list[float]) -> None:
+        super().__init__()
+        self.losses_to_come = losses_to_come
+
+    def validate(self) -> dict[str, float]:
+        return {"val_loss": self.losses_to_come.pop(0)}
+
+
+@pytest.mark.parametrize(
+    ("losses", "is_falling"),
+    [
+        ([2 - 0.1 * epoch for epoch in range(10)], True),
+        ([1.0] * 9 + [0.999], False),
+        ([1.0] * 5 + [0.5] * 5, False),
+        ([2.0, 1.0, 0.5], False),  # too few epochs to say
+    ],
+)
+def test_a_training_that_ends_while_the_loss_falls_says_so(losses: list[float], is_falling: bool) -> None:
+    result = Trainer(FallingTask([*losses]), settings(epochs=len(losses), average=0.0), FABRIC).run()
+    said = "training ended at its last epoch, 10, while held-out loss still fell: more epochs may be better"
+    assert result.remarks == [said] * is_falling
+    stopped = Trainer(FallingTask([*losses, 9.0]), settings(epochs=len(losses) + 1, patience=1), FABRIC).run()
+    assert not stopped.was_still_falling
+
+
+def test_going_back_to_the_best_weights_is_no_spike(monkeypatch: Any) -> None:
+    """Perplexity on training data rises where training goes on from earlier weights with a lower rate."""
+    monkeypatch.setattr(trainer_module, "WATCH_STEPS", 2)
+    task = FallingTask([1.0] + [2.0] * 9)
+    task.probes = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, *[8.0] * 20]  # three epochs of two probes, then a drop
+    result = Trainer(task, settings(epochs=10, patience=2, drops=1, average=0.0), FABRIC).run()
+    assert len(result.history) == 5
+    assert result.rollbacks == 0

@@ -1,0 +1,157 @@
+"""Codewords in coordinates that mean the same for every codec, whatever it was fitted to.
+
+Each codec has principal components of its own, at its own sample rate. A prior that was trained on codes of other
+codecs can use what it knows only where a codeword is described by its sound. So the first level's codewords are
+described by their loudness, and all others by the log-mel features that they stand for: resampled to the bands of
+`REFERENCE_RATE`, weighted as the codec weighs them, and projected onto principal components of synthetic sounds, which
+are shipped. The second level stands for whole spectra of loudness 0, finer levels for differences of spectra.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distill.codec.model import VQVAE, feature_weights
+from distill.codec.quantizer import LOUDNESS_RANGE
+from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_config_for
+
+PATH = Path(__file__).parent / "pretrained" / "coordinates.safetensors"
+REFERENCE_RATE = 44_100  # Hz, whose bands codewords are described by
+COORDINATES = 64  # of a codeword
+SCALED_LEVELS = 16  # levels with scales of their own; further ones have the last one's
+ABSENT = -2.5  # log10 of amplitudes relative to the loudness, of bands above half the sample rate
+FALL = 6.0  # the loudness's coordinates fall off: the one of frequency k has 1 / (1 + k / FALL) of the first one's size
+
+Positions = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedCoordinates:
+    """Mean `[features]` and components `[features, COORDINATES]` of synthetic spectra, and coordinates' scales.
+
+    `scales` are `[SCALED_LEVELS - 1, COORDINATES]`, of all levels but the first.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scales: Tensor
+
+    @classmethod
+    def load(cls) -> "SharedCoordinates":
+        """Load what is shipped."""
+        return cls(**{name: value.float() for name, value in load_file(PATH).items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the file."""
+        return {name: value.half().contiguous() for name, value in vars(self).items()}
+
+    def of_codec(self, codec: VQVAE) -> Tensor:
+        """Coordinates `[Q, V, COORDINATES]` of a codec's codewords.
+
+        Raises ValueError for a codec that does not code loudness by itself.
+        """
+        if not codec.architecture.gain_shape:
+            raise ValueError("expected a codec whose first level codes the loudness")
+        loudness, spectra = described(codec)
+        spectra = spectra.clone()
+        spectra[:1] -= self.mean
+        weighted = spectra * reference_weights()
+        levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
+        coordinates = weighted @ self.components / self.scales[levels][:, None]
+        return torch.cat([loudness_coordinates(loudness)[None], coordinates])
+
+
+class Codewords(NamedTuple):
+    """What a codec's codes stand for, `vectors` `[Q, V, C]`, and whether in coordinates that all codecs share."""
+
+    vectors: Tensor
+    are_shared: bool
+
+
+def codewords_of(codec: VQVAE) -> Codewords:
+    """Codewords of a codec in shared coordinates; of one that does not code loudness, in its own.
+
+    Its own are scaled to mean square 1 in each level: codewords of finer levels are smaller and matter as much.
+    """
+    if codec.architecture.gain_shape:
+        return Codewords(SharedCoordinates.load().of_codec(codec), True)
+    codebooks = codec.quantizer.codebooks.detach().cpu()
+    return Codewords(codebooks / codebooks.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6), False)
+
+
+def described(codec: VQVAE) -> tuple[Tensor, Tensor]:
+    """Loudness `[V]` of the first level's codewords and spectra `[Q - 1, V, features]` of the others'.
+
+    The loudness is the log10 of an amplitude as windows of `REFERENCE_RATE` measure it. The features are those at that
+    rate; the second level's are absolute, finer ones differences.
+    """
+    config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
+    reference = spectrogram_config_for(REFERENCE_RATE)
+    loudness = codebooks[0, :, 0] / codec.loudness_scale + math.log10(reference.n_fft / config.n_fft)
+    components, mean = (cast(Tensor, part).detach().cpu() for part in (codec.components, codec.mean))
+    spectra = codebooks[1:] @ components.T / feature_weights(config)
+    resampling, present = resampled_bands(config)
+    spectra[:1] += mean
+    spectra = spectra @ resampling
+    spectra[:1, :, ~present] = ABSENT
+    return loudness, spectra
+
+
+def reference_weights() -> Tensor:
+    """Weights `[features]` of features at `REFERENCE_RATE`, as a codec weighs them."""
+    return feature_weights(spectrogram_config_for(REFERENCE_RATE))
+
+
+def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
+    """Features `[n, features]` of a codec less their loudness, resampled to those at `REFERENCE_RATE`."""
+    resampling, present = resampled_bands(codec.spectrogram)
+    shapes = (features - codec.loudness(features)) @ resampling
+    shapes[:, ~present] = ABSENT
+    return shapes
+
+
+def loudness_coordinates(loudness: Tensor) -> Tensor:
+    """Coordinates `[n, COORDINATES]` of loudness `[n]`: cosines and sines, such that near values are alike."""
+    low, high = LOUDNESS_RANGE
+    turns = ((loudness - low) / (high - low)).clamp(-0.2, 1.2)[:, None]
+    frequencies = torch.arange(COORDINATES // 2) + 0.5
+    angles = math.pi * frequencies * turns
+    sizes = 1 / (1 + frequencies / FALL)
+    waves = torch.cat([angles.cos() * sizes, angles.sin() * sizes], dim=1)
+    return waves / sizes.square().mean().div(2).sqrt()
+
+
+def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
+    """Matrix `[features, reference features]` from features to those at `REFERENCE_RATE`, and which of these exist.
+
+    Bands are interpolated linearly along the mel scale. Those above half the sample rate are False in the second
+    tensor.
+    """
+    reference = spectrogram_config_for(REFERENCE_RATE)
+    coarse, fine = (
+        _interpolation(mel_centres(config.sample_rate, own), mel_centres(reference.sample_rate, wanted))
+        for own, wanted in ((config.n_mels, reference.n_mels), (config.n_fine_mels, reference.n_fine_mels))
+    )
+    steps = _interpolation(
+        *(np.arange(steps) / max(1, steps) for steps in (config.envelope_steps, reference.envelope_steps))
+    )
+    blocks = [coarse] * reference.stack + [fine] * (2 * reference.stack) + [steps] * reference.stack
+    matrix = torch.block_diag(*(torch.from_numpy(block) for block in blocks)).float()
+    return matrix, matrix.sum(dim=0) > 0
+
+
+def _interpolation(own: Positions, wanted: Positions) -> Positions:
+    """Weights `[own, wanted]` of linear interpolation from positions `own`; zeros for positions beyond the last."""
+    if not len(own):
+        return np.zeros((0, len(wanted)))
+    weights = np.stack([np.interp(wanted, own, one) for one in np.eye(len(own))])
+    spacing = own[-1] - own[-2] if len(own) > 1 else np.inf
+    within: Positions = weights * (wanted <= own[-1] + spacing)
+    return within

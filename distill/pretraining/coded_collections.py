@@ -1,0 +1,208 @@
+"""Synthetic collections of recordings, each coded by a codec that was fitted to it.
+
+A prior that shall start well on any codec has to see the codes of many: of several rates, qualities and sizes, fitted
+to few recordings and to many. None is trained, as the fit decides most of what codes are.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from distill.audio.augment import varispeed
+from distill.audio.synthetic_sounds import synthetic_sound
+from distill.codec.build import build_vqvae
+from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordinates, reference_shapes, reference_weights
+from distill.codec.initialise import GAIN_RANGE_DB, STRENGTHS, SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES
+from distill.codec.model import VQVAE
+from distill.codec.quantizer import ResidualQuantizer
+from distill.codes.store import Codes
+from distill.params import VQVAEParams
+from distill.pretraining.recordings import synthetic_collection
+from distill.seeds import Stream, derive_seed
+from distill.storage.files import write_bytes
+
+SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
+LEVELS, LEVEL_SHARES = (4, 8, 16), (0.3, 0.6, 0.1)
+CODEBOOK_SIZES = ((20, 64), (100, 128), (1000, 256))  # up to so many recordings, codewords of a level
+OTHER_SIZE_SHARE = 0.2  # of the codecs have another of these sizes
+MAX_FINE_SIZE = 128  # codewords of a level where there are `LEVELS[-1]`
+RECORDINGS = (3, 200)
+MAX_SECONDS = 90.0
+VIEWS = 3  # of each recording
+MAX_SEMITONES = 1.0
+UNFITTED_SHARE = 0.3  # of the instruments the codec is not fitted to
+MAX_FIT_FRAMES, MAX_SYNTHETIC_FRAMES, FIT_ROUNDS = 7_000, 3_000, 2
+SAMPLE_FRAMES = 200  # of a collection, for the components of `SharedCoordinates`
+
+
+@dataclass(frozen=True, eq=False)
+class CodedCollection:
+    """Views `[F, Q]` of the codes of each recording, its instrument, and whether the codec was fitted to it.
+
+    `shapes` `[n, features]` are some spectra, as `reference_shapes` returns them.
+    """
+
+    codec: VQVAE
+    recordings: Sequence[Sequence[Codes]]
+    instruments: Sequence[int]
+    is_fitted: Sequence[bool]
+    shapes: Tensor
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.codec.spectrogram.frame_rate
+
+
+def coded_collections(
+    folder: Path, count: int, seed: int, workers: int, progress: Callable[[int, int, str], None]
+) -> list[CodedCollection]:
+    """Make collections 0 to `count` - 1 in `folder`, but for those that are there, and read them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number}.safetensors" for number in range(count)]
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    if missing:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            futures = [pool.submit(make_collection, paths[number], number, seed) for number in missing]
+            for done, future in enumerate(as_completed(futures), start=count - len(missing) + 1):
+                future.result()
+                progress(done, count, "coded collections")
+    return [read_collection(path) for path in paths]
+
+
+@torch.no_grad()
+def make_collection(path: Path, number: int, seed: int) -> None:
+    """Synthesise a collection, fit a codec to it, code it with that and write what came out."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
+    count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
+    codec = _codec(rng, count)
+    sounds = synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
+    instruments = sorted({sound.instrument for sound in sounds})
+    unfitted = {one for one in instruments[1:] if rng.random() < UNFITTED_SHARE}
+    strength = float(rng.choice(STRENGTHS))
+    views = [_views(codec, rng, torch.from_numpy(sound.samples), strength) for sound in sounds]
+    is_fitted = [sound.instrument not in unfitted for sound in sounds]
+    fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view in own]
+    _fit(codec, rng, fitted)
+    codes = [codec.quantizer.search(codec.project(view)[None])[0] for own in views for view in own]
+    shapes = reference_shapes(codec, torch.cat([own[0] for own in views]))
+    quantizer = codec.quantizer
+    tensors = {
+        "codes": torch.cat(codes).to(torch.int16),
+        "lengths": torch.tensor([len(part) for part in codes]),
+        "instruments": torch.tensor([sound.instrument for sound in sounds]),
+        "is_fitted": torch.tensor(is_fitted),
+        "shapes": shapes[torch.randperm(len(shapes), generator=_generator(rng))[:SAMPLE_FRAMES]].half(),
+        "codebooks": quantizer.codebooks.clone(),
+        "mean": cast(Tensor, codec.mean).clone(),
+        "components": cast(Tensor, codec.components).clone(),
+        "sample_rate": torch.tensor(codec.spectrogram.sample_rate),
+    }
+    write_bytes(path, save(tensors))
+
+
+def read_collection(path: Path) -> CodedCollection:
+    """Read what `make_collection` wrote."""
+    tensors = load_file(path)
+    levels, size, _ = tensors["codebooks"].shape
+    codec = _build(int(tensors["sample_rate"]), size, levels)
+    codec.quantizer.codebooks.copy_(tensors["codebooks"])
+    cast(Tensor, codec.mean).copy_(tensors["mean"])
+    cast(Tensor, codec.components).copy_(tensors["components"])
+    parts = [part.numpy().astype(np.int64) for part in tensors["codes"].split(tensors["lengths"].tolist())]
+    recordings = [parts[first : first + VIEWS] for first in range(0, len(parts), VIEWS)]
+    return CodedCollection(
+        codec, recordings, tensors["instruments"].tolist(), tensors["is_fitted"].tolist(), tensors["shapes"].float()
+    )
+
+
+def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates:
+    """Fit the coordinates that all codecs share: principal components of spectra, and scales of the codewords.
+
+    Scales lie half-way between those of single coordinates and that of their level, so that fine detail is not lost.
+    """
+    shapes = torch.cat([one.shapes for one in collections])
+    mean, weights = shapes.mean(dim=0), reference_weights()
+    _, vectors = torch.linalg.eigh(((shapes - mean) * weights).double().T.cov())
+    components = vectors.flip(1)[:, :COORDINATES]
+    signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
+    plain = SharedCoordinates(mean, (components * signs).float(), torch.ones(SCALED_LEVELS - 1, COORDINATES))
+    squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
+    seen = torch.zeros(SCALED_LEVELS - 1, 1)
+    for one in collections:
+        energies = plain.of_codec(one.codec)[1:].square().mean(dim=1)
+        squares[: len(energies)] += energies
+        seen[: len(energies)] += 1
+    sizes = (squares / seen.clamp_min(1)).sqrt()
+    for level in range(1, len(sizes)):
+        if not seen[level]:
+            sizes[level] = sizes[level - 1]
+    scales = (sizes * sizes.square().mean(dim=1, keepdim=True).sqrt()).sqrt()
+    scales *= (sizes / scales).square().mean(dim=1, keepdim=True).sqrt()
+    return SharedCoordinates(plain.mean, plain.components, scales)
+
+
+def _codec(rng: Generator, recordings: int) -> VQVAE:
+    """Draw the rate, levels and codebook size of a codec for so many recordings."""
+    size = next(size for most, size in CODEBOOK_SIZES if recordings <= most)
+    if rng.random() < OTHER_SIZE_SHARE:
+        size = int(rng.choice([size for _, size in CODEBOOK_SIZES]))
+    levels = int(rng.choice(LEVELS, p=LEVEL_SHARES))
+    return _build(int(rng.choice(SAMPLE_RATES)), min(size, MAX_FINE_SIZE) if levels == LEVELS[-1] else size, levels)
+
+
+def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
+    """A codec without a trained decoder, as small as can be: only its fit counts."""
+    sizes = {"codebook_size": codebook_size, "num_quantizers": levels, "hidden_size": 8, "num_layers": 1}
+    config = VQVAEParams.model_validate({**sizes, "dropout": 0.0}).resolve(1)
+    return build_vqvae(sample_rate, config, 0, warm=False).eval()
+
+
+def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list[Tensor]:
+    """Features `[F, features]` of a sound as it is, and shifted, louder or softer, faster or slower."""
+    views = [_features(codec, sound, 0)]
+    for _ in range(VIEWS - 1):
+        gain = 10 ** (float(rng.choice((0.0, strength))) * rng.uniform(*GAIN_RANGE_DB) / 20)
+        semitones = strength * rng.uniform(-MAX_SEMITONES, MAX_SEMITONES)
+        played = varispeed(sound, 2 ** (semitones / 12)) if semitones else sound
+        views.append(_features(codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))))
+    return views
+
+
+def _features(codec: VQVAE, sound: Tensor, shift: int) -> Tensor:
+    config = codec.spectrogram
+    frames = config.frames_for(len(sound) + shift)
+    padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
+    padded[config.margin + shift : config.margin + shift + len(sound)] = sound
+    return codec.features(padded[None])[0]
+
+
+def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
+    """Fit projection and codebooks to features of some of the recordings and of synthetic sounds, as a codec's are."""
+    order, kept, frames = rng.permutation(len(pieces)), [], 0
+    for index in order:
+        if frames >= MAX_FIT_FRAMES:
+            break
+        kept.append(pieces[index])
+        frames += len(pieces[index])
+    config = codec.spectrogram
+    for _ in range(min(frames, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES):
+        sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
+        kept.append(_features(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE), 0))
+    codec.fit_projection(torch.cat(kept))
+    latents = [codec.project(piece) for piece in kept]
+    cast(ResidualQuantizer, codec.quantizer).fit(latents, _generator(rng), FIT_ROUNDS)
+
+
+def _generator(rng: Generator) -> torch.Generator:
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))

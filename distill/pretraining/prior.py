@@ -1,0 +1,289 @@
+"""Pre-training of the prior on coded collections of synthetic recordings; the weights are shipped.
+
+`make starts` writes `distill/codec/pretrained/coordinates.safetensors` and `distill/prior/pretrained/`. No recordings
+are used. Each step takes one collection, counts some of its recordings and predicts others, as a prior does with the
+recordings of its user: so it also learns how far to trust counts.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.random import Generator
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from distill.codec import coordinates as codec_coordinates
+from distill.codec.coordinates import COORDINATES, SharedCoordinates
+from distill.codes.sequences import Batch, CodeSequences, pad_batch, random_windows
+from distill.codes.store import Codes
+from distill.execution import execution_from_environment
+from distill.params import PRETRAINED_SIZES
+from distill.pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
+from distill.prior import pretrained
+from distill.prior.counting import CountTables, count, count_tables
+from distill.prior.frame import FramePrior
+from distill.prior.pretrained import (
+    LABELS,
+    MAX_LEVELS,
+    for_levels,
+    is_own,
+    label_summaries,
+    label_vectors,
+)
+from distill.prior.task import on_device, target_nats, targets_in
+from distill.progress import ProgressReport
+from distill.seeds import Stream, derive_seed
+from distill.storage.files import write_bytes
+from distill.training.checkpoints import CheckpointStore
+from distill.training.fabric import make_fabric
+from distill.training.folders import STATE
+from distill.training.metrics_log import Line
+from distill.training.task import Epoch, Step, TrainerSettings
+from distill.training.trainer import Trainer
+
+STEPS_PER_EPOCH = 250
+HELD_OUT = 15  # one collection in so many is held out
+MAX_HELD_OUT = 24
+BATCH_CODES = 12_000  # about so many codes a batch, of windows of similar length
+MIN_FRAME_COST = 4  # codes that a frame costs besides its own
+CONTEXT_SECONDS = 4.0
+NO_COUNTS_SHARE = 0.3  # of the steps count a recording less: often none where there are few
+LABEL_SHARE = 0.5  # of the windows are given their label
+LABEL_RECORDINGS = 40  # of a collection, at most, tell the labels
+DROPOUT = 0.1
+CODEWORD_NOISE = 0.15  # deviation of what is added to codewords in each step: no codec is met twice
+MIXTURE_RATE = 5.0  # factor of the learning rate of mixture weights, which have far to go
+SETTINGS = TrainerSettings(
+    epochs=1,
+    learning_rate=2e-3,
+    weight_decay=0.1,
+    betas=(0.9, 0.98),
+    gradient_clip=1.0,
+    warmup_steps=50,
+    patience=0,
+    seed=0,
+    rate_shares={"prior.pointer_mixture.": MIXTURE_RATE, "prior.count_experts.": MIXTURE_RATE},
+    validate_initial=True,
+    average=0.998,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainingBatch:
+    """Windows of some recordings of a collection, and what is known of the others.
+
+    `codewords` `[Q, V, C]` are the codec's, `tables` counts of the others, and `labelled` those that tell the labels of
+    the windows, with their labels from 1 on.
+    """
+
+    codewords: Tensor
+    tables: CountTables
+    batch: Batch
+    labelled: Sequence[Codes]
+    labels: Sequence[int]
+
+
+class AnyCodecPrior(nn.Module):
+    """A `FramePrior` of `MAX_LEVELS` levels whose parameters are used for codecs of any number of levels and codewords."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prior = self._build(MAX_LEVELS, 1)
+        size = PRETRAINED_SIZES.hidden_size
+        self.label_projection = nn.Parameter(torch.zeros(size, 2 * size))
+        self._skeletons: dict[tuple[int, int], FramePrior] = {}
+
+    def forward(self, example: PretrainingBatch) -> Tensor:
+        """Logits `[B, T, Q, V + 2]` of the targets of a batch."""
+        levels, size, _ = example.codewords.shape
+        skeleton = self._skeleton(levels, size)
+        skeleton.train(self.training)
+        skeleton.codewords = example.codewords
+        assert skeleton.count_experts is not None
+        skeleton.count_experts.set_tables(example.tables)
+        values = for_levels({name: value for name, value in self.prior.named_parameters() if not is_own(name)}, levels)
+        prefix = "input_embedding."
+        embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
+        summaries = label_summaries(table.float(), example.labelled, example.labels, max(example.labels, default=1))
+        values["label"] = label_vectors(self.label_projection, summaries)
+        batch = example.batch
+        arguments = (batch.inputs, batch.targets, batch.positions, batch.labels)
+        logits: Tensor = torch.func.functional_call(skeleton, values, arguments)
+        return logits
+
+    def _skeleton(self, levels: int, codebook_size: int) -> FramePrior:
+        """A prior for such a codec, whose own parameters are all 0."""
+        key = levels, codebook_size
+        if key not in self._skeletons:
+            self._skeletons[key] = self._build(levels, codebook_size, 1).requires_grad_(False)
+            for name, value in self._skeletons[key].named_parameters():
+                if is_own(name):
+                    value.zero_()
+        return self._skeletons[key].to(self.label_projection.device)
+
+    @staticmethod
+    def _build(levels: int, codebook_size: int, num_labels: int = 0) -> FramePrior:
+        codewords = torch.zeros(levels, codebook_size, COORDINATES)
+        sizes = PRETRAINED_SIZES
+        shape = (sizes.hidden_size, sizes.num_layers, sizes.num_heads, DROPOUT, sizes.depth_layers)
+        return FramePrior(codewords, 1, *shape, num_labels, count_experts=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is shipped, in half precision."""
+        own = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
+        shipped = {**own, LABELS: self.label_projection}
+        return {name: value.detach().cpu().half().contiguous() for name, value in shipped.items()}
+
+
+class _PretrainingTask:
+    """Task for `Trainer`: predict recordings of a collection from what others of it say."""
+
+    steps_per_epoch = STEPS_PER_EPOCH
+
+    def __init__(
+        self, collections: Sequence[CodedCollection], coordinates: SharedCoordinates, seed: int, fabric: Fabric
+    ) -> None:
+        self.seed, self.fabric = seed, fabric
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
+            self.model = AnyCodecPrior()
+        codewords = [coordinates.of_codec(one.codec).half() for one in collections]
+        pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
+        self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:MAX_HELD_OUT]
+        chosen = {id(collection) for collection, _ in self.held_out}
+        self.train = [pair for pair in pairs if id(pair[0]) not in chosen]
+
+    def batches(self, epoch: int, skip: int) -> Iterable[PretrainingBatch]:
+        """A batch of a random collection for each step."""
+        for step in range(skip, STEPS_PER_EPOCH):
+            rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
+            batch = self._batch(rng, *self.train[int(rng.integers(len(self.train)))])
+            noise = torch.from_numpy(rng.standard_normal(batch.codewords.shape, dtype=np.float32))
+            yield replace(batch, codewords=batch.codewords + CODEWORD_NOISE * self.fabric.to_device(noise))
+
+    def losses(self, model: nn.Module, batch: PretrainingBatch) -> dict[str, Tensor]:
+        """Nats per code."""
+        nats = target_nats(model(batch), batch.batch.targets).plain
+        return {"train_loss": nats.sum() / targets_in(batch.batch)}
+
+    def probe(self) -> None:
+        """None: every step has another codec."""
+
+    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
+        """Nothing more to measure."""
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        """Mean nats per code of the held-out collections."""
+        total = 0.0
+        for number, pair in enumerate(self.held_out):
+            rng = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS, number))
+            with self.fabric.autocast():
+                total += float(self.losses(self.model, self._batch(rng, *pair))["train_loss"])
+        return {"val_loss": total / len(self.held_out)}
+
+    def _batch(self, rng: Generator, collection: CodedCollection, codewords: Tensor) -> PretrainingBatch:
+        known, others = _parted(rng, collection)
+        levels, size, _ = codewords.shape
+        tables = count_tables(count([collection.recordings[index] for index in known], size, levels))
+        context = round(CONTEXT_SECONDS * collection.frame_rate)
+        budget = BATCH_CODES // (MIN_FRAME_COST + levels // 2)
+        views = [collection.recordings[index][int(rng.integers(len(collection.recordings[index])))] for index in others]
+        chosen = _of_similar_length(rng, [min(len(view) + 1, context) for view in views], budget)
+        sequences = CodeSequences([views[index] for index in chosen], size, levels)
+        windows = random_windows(sequences.lengths, [1] * len(chosen), context, rng)  # in the order of the sequences
+        labels, labelled = _labels(rng, collection, [others[index] for index in chosen], known)
+        batch = replace(pad_batch(sequences, windows), labels=labels)
+        codes = [collection.recordings[index][0] for index in labelled]
+        numbers = [collection.instruments[index] + 1 for index in labelled]
+        return PretrainingBatch(
+            self.fabric.to_device(codewords.float()), tables, on_device(batch, self.fabric), codes, numbers
+        )
+
+
+def _parted(rng: Generator, collection: CodedCollection) -> tuple[list[int], list[int]]:
+    """Recordings that are known, and others to predict: at least one. Few are known as often as many.
+
+    Those that the codec was fitted to are known first.
+    """
+    total = len(collection.recordings)
+    known = int(np.exp(rng.uniform(0, np.log(total))) - (rng.random() < NO_COUNTS_SHARE))
+    shuffled = rng.permutation(total)
+    is_fitted = np.array(collection.is_fitted)[shuffled]
+    order = np.concatenate([shuffled[is_fitted], shuffled[~is_fitted]]).tolist()
+    known = min(max(0, known), total - 1)
+    return order[:known], order[known:]
+
+
+def _of_similar_length(rng: Generator, lengths: Sequence[int], budget: int) -> list[int]:
+    """Indices of sequences around a random one by length, as many as make a padded batch of `budget` frames."""
+    order = np.argsort(lengths, kind="stable")
+    first = last = int(rng.integers(len(order)))
+    while first > 0 or last < len(order) - 1:
+        goes_up = last < len(order) - 1 and (first == 0 or lengths[order[last + 1]] <= 1.25 * lengths[order[last]])
+        longest = lengths[order[last + goes_up]]
+        if (last - first + 2) * longest > budget:
+            break
+        first, last = first - (not goes_up), last + goes_up
+    return [int(index) for index in order[first : last + 1]]
+
+
+def _labels(
+    rng: Generator, collection: CodedCollection, predicted: Sequence[int], known: Sequence[int]
+) -> tuple[Tensor, list[int]]:
+    """Label of each predicted recording, 0 for none, and the known recordings that tell the labels."""
+    told = [int(index) for index in known[:LABEL_RECORDINGS]]
+    available = {collection.instruments[index] for index in told}
+    numbers = [collection.instruments[index] + 1 for index in predicted]
+    is_given = [number - 1 in available and rng.random() < LABEL_SHARE for number in numbers]
+    labels = [number if given else 0 for number, given in zip(numbers, is_given, strict=True)]
+    used = {label - 1 for label in labels if label}
+    return torch.tensor(labels), [index for index in told if collection.instruments[index] in used]
+
+
+def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, workers: int, folder: Path) -> None:
+    """Make collections in `folder`, fit the shared coordinates, pre-train, and write what is shipped.
+
+    Goes on where it was interrupted. An epoch has 250 steps.
+    """
+    with ProgressReport("pretraining") as progress:
+        coded = coded_collections(folder / "collections", collections, seed, workers, progress)
+        coordinates = fit_coordinates(coded)
+        task = _PretrainingTask(coded, coordinates, seed, fabric)
+
+        def show_step(step: Step) -> None:
+            progress(step.step, step.total_steps, f"loss {step.losses['train_loss']:.3f}")
+
+        def show_epoch(epoch: Epoch) -> None:
+            losses = f"loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
+            progress.say(f"epoch {epoch.epoch + 1}: {losses}")
+
+        settings = replace(SETTINGS, epochs=epochs, seed=seed)
+        store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
+        Trainer(task, settings, fabric, store, show_step, show_epoch).run()
+    _write(codec_coordinates.PATH, coordinates.tensors())
+    _write(pretrained.PATH, task.model.tensors())
+    store.clear()
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, save(dict(tensors)))
+
+
+def main() -> None:
+    """Run `python -m distill.pretraining.prior COLLECTIONS EPOCHS SEED`."""
+    collections, epochs, seed = (int(value) for value in sys.argv[1:])
+    execution = execution_from_environment()
+    folder = STATE / "pretraining" / f"prior-{seed}"
+    pretrain_prior(collections, epochs, seed, make_fabric(execution), execution.workers, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Counts that leave a recording out, so that a prior does not learn to trust counts of what it predicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from distill.codes.store import Codes
+from distill.prior.counting import Counts, CountTables, count, count_tables
+from distill.seeds import Stream, derive_seed
+from distill.storage.files import sha256_text
+
+MAX_FOLDS = 8
+
+
+def fold_numbers(groups: Sequence[str], seed: int) -> list[int]:
+    """Fold of each recording, from 1 on: recordings of a fold are left out of counts together, and so are duplicates."""
+    names = sorted(
+        set(groups), key=lambda group: derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
+    )
+    numbers = {name: 1 + index % MAX_FOLDS for index, name in enumerate(names)}
+    return [numbers[group] for group in groups]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldTables:
+    """Tables of all recordings, `whole`, and of all but those of each fold, `without`."""
+
+    whole: CountTables
+    without: list[CountTables]
+
+    @classmethod
+    def of(
+        cls, recordings: Sequence[Sequence[Codes]], folds: Sequence[int], codebook_size: int, levels: int
+    ) -> "FoldTables":
+        """Count recordings, given as their views `[F, Q]`, with the folds of `fold_numbers`."""
+        parts = []
+        for fold in range(1, max(folds) + 1):
+            own = [views for views, number in zip(recordings, folds, strict=True) if number == fold]
+            parts.append(count(own, codebook_size, levels))
+        whole = reduce(add, parts)
+        return cls(count_tables(whole), [count_tables(_difference(whole, part)) for part in parts])
+
+
+def _difference(whole: Counts, part: Counts) -> Counts:
+    return Counts(*(np.maximum(0.0, vars(whole)[name] - value) for name, value in vars(part).items()))

@@ -1,0 +1,91 @@
+"""Pretrained weights: what a prior knows of sounds before it has heard the user's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from distill.codes.store import Codes
+from distill.params import PRETRAINED_SIZES, WITH_DEPTH, PretrainedSizes
+from distill.prior.architectures import PriorShape
+from distill.prior.codeword_embedding import look_up
+from distill.prior.frame import FramePrior
+
+PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
+LABELS = "label_projection"
+PER_LEVEL = (
+    "input_embedding.",
+    "coarser_embedding.",
+    "output_embedding.",
+    "pointer_mixture.age",
+    "pointer_mixture.threshold",
+    "level",
+    "count_experts.weight",
+    "count_experts.evidence",
+)
+AGREEMENT = "pointer_mixture.agreement"
+MAX_LEVELS = 16  # levels with parameters of their own
+BEGINNING = 8  # frames of a recording that tell a label besides the mean of all
+
+
+def is_own(name: str) -> bool:
+    """Whether a parameter belongs to one codec or its recordings alone, so that nothing is pretrained for it."""
+    return name == "bias" or name == "label" or name.endswith(".free")
+
+
+def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
+    """Parameters of a prior with `levels` levels from those of one with `MAX_LEVELS`: each level has its number's."""
+    chosen = {name: value[:levels] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
+    if AGREEMENT in chosen:
+        coarser, before = chosen[AGREEMENT][:levels].split(MAX_LEVELS, dim=1)
+        chosen[AGREEMENT] = torch.cat([coarser[:, :levels], before[:, :levels]], dim=1)
+    return chosen
+
+
+def label_summaries(table: Tensor, recordings: Sequence[Codes], labels: Sequence[int], num_labels: int) -> Tensor:
+    """Mean embeddings `[num_labels, 2 * D]` of the recordings of each label: of their beginnings, then of all frames.
+
+    `table` `[Q, V + 2, D]` are the input embeddings. `labels` count from 1; recordings with 0 count for none.
+    """
+    sums = torch.zeros(num_labels + 1, 2 * table.shape[2])
+    counts = torch.zeros(num_labels + 1, 1)
+    for codes, label in zip(recordings, labels, strict=True):
+        frames = look_up(table, torch.from_numpy(codes)).sum(dim=1)
+        sums = sums.index_add(0, torch.tensor([label]), torch.cat([frames[:BEGINNING].mean(0), frames.mean(0)])[None])
+        counts[label] += 1
+    return (sums / counts.clamp_min(1))[1:]
+
+
+def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
+    """Label embeddings `[labels + 1, D]` of summaries `[labels, 2 * D]`; row 0, no label, is zero."""
+    return nn.functional.pad(summaries @ projection.T, (0, 0, 1, 0))
+
+
+def fits(shape: PriorShape) -> bool:
+    """Whether pretrained weights have the shape of this prior."""
+    sizes = PretrainedSizes(shape.hidden_size, shape.num_layers, shape.num_heads, shape.depth_layers)
+    return shape.architecture in WITH_DEPTH and shape.count_experts and sizes == PRETRAINED_SIZES
+
+
+@torch.no_grad()
+def load_pretrained_prior(
+    model: FramePrior, recordings: Sequence[Codes], labels: Sequence[int] | None, path: Path | None = None
+) -> None:
+    """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
+
+    Memories and retrieval stay as they are. `recordings` are the training recordings, from which labels' vectors are
+    computed. `path` is `PATH` by default.
+    """
+    stored = {name: value.float() for name, value in load_file(path or PATH).items()}
+    projection = stored.pop(LABELS)
+    pretrained = for_levels(stored, model.num_quantizers)
+    for name, parameter in model.named_parameters():
+        if is_own(name):
+            parameter.zero_()
+        elif name in pretrained:
+            parameter.copy_(pretrained[name])
+    if model.label is not None and labels is not None:
+        summaries = label_summaries(model.tables().input, recordings, labels, len(model.label) - 1)
+        model.label.copy_(label_vectors(projection, summaries))

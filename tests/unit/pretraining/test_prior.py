@@ -1,0 +1,89 @@
+"""Pre-training of the prior: collections of recordings, codecs fitted to them, weights for any codec."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill.codec import coordinates
+from distill.execution import Execution
+from distill.pretraining import coded_collections as collections
+from distill.pretraining import prior as pretraining
+from distill.pretraining.prior import pretrain_prior
+from distill.pretraining.recordings import synthetic_collection
+from distill.prior import pretrained
+from distill.prior.pretrained import LABELS, is_own
+from distill.training.fabric import make_fabric
+
+FABRIC = make_fabric(Execution("cpu", "fp32"))
+COUNT = 3
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_recordings_begin_and_end_as_recordings_do(seed: int) -> None:
+    made = synthetic_collection(np.random.default_rng(seed), 8_000, 4, 8.0)
+    again = synthetic_collection(np.random.default_rng(seed), 8_000, 4, 8.0)
+    assert 1 <= len(made) <= 4
+    for one, other in zip(made, again, strict=True):
+        assert np.array_equal(one.samples, other.samples)
+        assert 0.04 * 8_000 <= len(one.samples) <= 9 * 8_000
+        assert np.isfinite(one.samples).all()
+        assert np.abs(one.samples).max() <= 1
+    assert any(np.abs(one.samples).max() > 0.05 for one in made)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    for name, value in {
+        "SAMPLE_RATES": (8_000, 16_000),
+        "LEVELS": (2, 3, 4),
+        "CODEBOOK_SIZES": ((4, 8), (1000, 12)),
+        "RECORDINGS": (3, 6),
+        "MAX_SECONDS": 4.0,
+        "FIT_ROUNDS": 1,
+    }.items():
+        monkeypatch.setattr(collections, name, value)
+    monkeypatch.setattr(pretraining, "STEPS_PER_EPOCH", 4)
+    monkeypatch.setattr(pretraining._PretrainingTask, "steps_per_epoch", 4)
+    monkeypatch.setattr(pretraining, "BATCH_CODES", 600)
+    monkeypatch.setattr(pretraining, "HELD_OUT", COUNT)
+    monkeypatch.setattr(coordinates, "PATH", tmp_path / "coordinates.safetensors")
+    monkeypatch.setattr(pretrained, "PATH", tmp_path / "frame.safetensors")
+    threads = torch.get_num_threads()
+    (tmp_path / "collections").mkdir()
+    for number in range(COUNT):
+        collections.make_collection(tmp_path / "collections" / f"{number}.safetensors", number, 0)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def test_pretraining_lowers_the_loss_and_the_same_command_gives_the_same_bytes(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain_prior(COUNT, 4, 0, FABRIC, 1, small)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    losses = [float(line.rsplit(" ", 1)[1]) for line in said]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    written = [path.read_bytes() for path in (coordinates.PATH, pretrained.PATH)]
+    tensors = load_file(pretrained.PATH)
+    assert LABELS in tensors
+    assert not any(is_own(name) for name in tensors)
+    assert all(value.dtype == torch.float16 and bool(value.isfinite().all()) for value in tensors.values())
+    pretrain_prior(COUNT, 4, 0, FABRIC, 1, small)
+    assert [path.read_bytes() for path in (coordinates.PATH, pretrained.PATH)] == written
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_predicted_is_not_counted(small: Path) -> None:
+    made = [collections.read_collection(small / "collections" / f"{number}.safetensors") for number in range(COUNT)]
+    for number, one in enumerate(made):
+        for seed in range(20):
+            known, others = pretraining._parted(np.random.default_rng(seed), one)
+            assert sorted([*known, *others]) == list(range(len(one.recordings)))
+            assert others, number
+            fitted = [one.is_fitted[index] for index in known]
+            assert fitted == sorted(fitted, reverse=True)

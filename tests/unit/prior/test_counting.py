@@ -1,0 +1,140 @@
+"""Counts of codes: tables, what they leave out, and the model that predicts from counts alone."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from distill.prior.count_experts import CountExperts
+from distill.prior.count_folds import FoldTables, fold_numbers
+from distill.prior.counting import TRUST, count, count_tables, given_tokens, unigrams
+from distill.prior.counting_baseline import CountingModel
+
+SIZE, LEVELS = 5, 3
+BOS, EOS = SIZE, SIZE + 1
+
+
+def recordings(seed: int, number: int, frames: int = 12) -> list[np.ndarray]:  # type: ignore[type-arg]
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, SIZE, (int(rng.integers(1, frames)), LEVELS)) for _ in range(number)]
+
+
+def slow_counts(codes: np.ndarray, level: int) -> list[tuple[int, int, int]]:  # type: ignore[type-arg]
+    """(previous, given, token) of each token of a level, one after the other."""
+    rows = [[BOS] * LEVELS, *codes.tolist(), [EOS] * LEVELS]
+    found = []
+    for before, frame in pairwise(rows):
+        if level and frame[0] == EOS:
+            continue
+        given = before[1] if level == 0 else frame[0] if level == 1 else frame[1]
+        found.append((before[level], given, frame[level]))
+    return found
+
+
+def test_counts_are_those_of_a_slow_loop_and_views_share_one_count() -> None:
+    several = recordings(0, 4)
+    views = [[codes, codes] for codes in several]
+    counts = count(views, SIZE, LEVELS)
+    for level in range(LEVELS):
+        previous, given = np.zeros((SIZE + 2, SIZE + 2)), np.zeros((SIZE + 2, SIZE + 2))
+        for codes in several:
+            for before, other, token in slow_counts(codes, level):
+                previous[before, token] += 1
+                given[other, token] += 1
+        np.testing.assert_allclose(counts.previous[level], previous)
+        np.testing.assert_allclose(counts.given[level], given)
+        np.testing.assert_allclose(counts.unigram[level], previous.sum(axis=0))
+
+
+def test_tables_are_smoothed_into_unigrams_and_nothing_counted_says_nothing() -> None:
+    counts = count([[codes] for codes in recordings(1, 6)], SIZE, LEVELS)
+    tables, single = count_tables(counts), unigrams(counts)
+    np.testing.assert_allclose(single.sum(axis=1), 1)
+    for table, counted in ((tables.previous, counts.previous), (tables.given, counts.given)):
+        probabilities = table.double().exp().numpy() * single[:, None]
+        np.testing.assert_allclose(probabilities.sum(axis=2), 1, atol=1e-5)
+        expected = (counted + TRUST * single[:, None]) / (counted.sum(axis=2, keepdims=True) + TRUST)
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    empty = count_tables(count([], SIZE, LEVELS))
+    assert all(not bool(table.any()) for table in vars(empty).values())
+
+
+def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplicates() -> None:
+    groups = [str(number % 20) for number in range(40)]
+    numbers = fold_numbers(groups, 3)
+    assert numbers == fold_numbers(groups, 3) != fold_numbers(groups, 4)
+    assert {numbers[index] == numbers[index + 20] for index in range(20)} == {True}
+    assert sorted(set(numbers)) == list(range(1, 9))
+    several = [[codes] for codes in recordings(2, 40)]
+    folds = FoldTables.of(several, numbers, SIZE, LEVELS)
+    assert len(folds.without) == 8
+    rest = [views for views, number in zip(several, numbers, strict=True) if number != 2]
+    for name, table in vars(count_tables(count(rest, SIZE, LEVELS))).items():
+        torch.testing.assert_close(getattr(folds.without[1], name), table)
+        assert not torch.equal(getattr(folds.whole, name), table)
+    alone = FoldTables.of(several[:1], [1], SIZE, LEVELS)
+    assert not bool(alone.without[0].unigram.any())
+    assert bool(alone.whole.unigram.any())
+
+
+def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> None:
+    several = [[codes] for codes in recordings(5, 10)]
+    folds = FoldTables.of(several, fold_numbers([str(number) for number in range(10)], 0), SIZE, LEVELS)
+    experts = CountExperts(LEVELS, SIZE, 4)
+    experts.set_tables(folds.whole)
+    experts.set_folds(folds.without)
+    with torch.no_grad():
+        experts.weight.copy_(torch.rand(LEVELS, 3))
+        experts.evidence.copy_(torch.rand(LEVELS, 2))
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = (torch.randint(SIZE, (2, 6, LEVELS), generator=generator) for _ in range(2))
+    hidden = torch.randn(2, 6, LEVELS, 4, generator=generator)
+    logits = torch.randn(2, 6, LEVELS, SIZE + 2, generator=generator)
+    added = experts(logits, hidden, inputs, targets, torch.tensor([0, 3]))
+    assert torch.equal(experts(logits, hidden, inputs, targets, None)[0], added[0])
+    given = given_tokens(inputs, targets)
+    for row, tables in ((0, folds.whole), (1, folds.without[2])):
+        for frame in range(6):
+            for level in range(LEVELS):
+                before, other = int(inputs[row, frame, level]), int(given[row, frame, level])
+                weights = experts.weight[level] + torch.stack(
+                    [
+                        torch.tensor(0.0),
+                        experts.evidence[level, 0] * tables.previous_evidence[level, before],
+                        experts.evidence[level, 1] * tables.given_evidence[level, other],
+                    ]
+                )
+                parts = [tables.unigram[level], tables.previous[level, before], tables.given[level, other]]
+                expected = logits[row, frame, level] + sum(
+                    w * part.float() for w, part in zip(weights, parts, strict=True)
+                )
+                torch.testing.assert_close(added[row, frame, level], expected)
+
+
+def test_counting_predicts_what_repeats_and_is_no_worse_than_guessing() -> None:
+    rng = np.random.default_rng(0)
+    steady = [np.repeat(rng.integers(0, SIZE, (1, LEVELS)), 30, axis=0) for _ in range(20)]
+    model = CountingModel([[codes] for codes in steady[:15]], [str(n) for n in range(15)], SIZE, LEVELS)
+    nats = np.concatenate([model.nats(codes)[1:] for codes in steady[15:]])
+    assert nats.mean() < 0.2 * math.log(SIZE)
+    noise = recordings(7, 60, 40)
+    model = CountingModel([[codes] for codes in noise[:50]], [str(n) for n in range(50)], SIZE, LEVELS)
+    nats = np.concatenate([model.nats(codes) for codes in noise[50:]])
+    assert nats.mean() == pytest.approx(math.log(SIZE), rel=0.06)
+    np.testing.assert_allclose(model.weights.sum(axis=1), 1)
+
+
+def test_one_recording_can_be_counted() -> None:
+    codes = recordings(3, 1, 20)[0]
+    model = CountingModel([[codes]], ["a"], SIZE, LEVELS)
+    np.testing.assert_allclose(model.weights, 0.2)
+    assert np.isfinite(model.nats(codes)).all()
+    probabilities = sum(
+        np.exp(-model.nats(np.array([[first, second, third]])))
+        for first in range(SIZE)
+        for second in range(1)
+        for third in range(1)
+    )
+    assert float(probabilities[0, 0]) == pytest.approx(1, abs=0.25)  # type: ignore[index]

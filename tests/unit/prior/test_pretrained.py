@@ -1,0 +1,117 @@
+"""Pretrained weights: one set for any number of levels and codewords, and a prior for a codec alone."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from unit.codec.test_coordinates import fitted_codec
+
+from distill.params import PRETRAINED_SIZES
+from distill.prior.any_codec import prior_of_codec
+from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.frame import FramePrior
+from distill.prior.pretrained import (
+    LABELS,
+    MAX_LEVELS,
+    PATH,
+    fits,
+    for_levels,
+    label_summaries,
+    label_vectors,
+    load_pretrained_prior,
+)
+
+
+def shape(levels: int = 4, codebook_size: int = 32, **changes: object) -> PriorShape:
+    values = {
+        "architecture": "frame",
+        "codebook_size": codebook_size,
+        "num_quantizers": levels,
+        "context_frames": 20,
+        "codeword_size": 64,
+        "count_experts": True,
+        **PRETRAINED_SIZES._asdict(),
+        **changes,
+    }
+    return PriorShape.model_validate(values)
+
+
+def untrained(levels: int, codebook_size: int, **changes: object) -> FramePrior:
+    torch.manual_seed(0)
+    codewords = torch.randn(levels, codebook_size, 64, generator=torch.Generator().manual_seed(1))
+    model = build_prior(shape(levels, codebook_size, **changes), codewords)
+    assert isinstance(model, FramePrior)
+    return model
+
+
+@pytest.mark.parametrize(("levels", "codebook_size"), [(1, 8), (4, 64), (16, 32)])
+def test_one_set_of_weights_fits_any_codec(levels: int, codebook_size: int) -> None:
+    model = untrained(levels, codebook_size)
+    load_pretrained_prior(model, [], None)
+    stored = load_file(PATH)
+    for level in range(levels):
+        assert torch.equal(model.level[level], stored["level"][level].float())
+    assert torch.equal(model.stack.blocks[0].attend.weight, stored["stack.blocks.0.attend.weight"].float())
+    assert not bool(model.bias.any())
+    assert not bool(model.input_embedding.free.any())
+    inputs = torch.randint(codebook_size, (2, 7, levels), generator=torch.Generator().manual_seed(2))
+    assert bool(model.eval()(inputs, inputs, torch.zeros(2, dtype=torch.int64))[..., :codebook_size].isfinite().all())
+
+
+def test_levels_take_their_own_agreements() -> None:
+    square = torch.arange(MAX_LEVELS * 2 * MAX_LEVELS).reshape(MAX_LEVELS, -1)
+    chosen = for_levels({"pointer_mixture.agreement": square, "other": square}, 3)
+    expected = torch.cat([square[:3, :3], square[:3, MAX_LEVELS : MAX_LEVELS + 3]], dim=1)
+    assert torch.equal(chosen["pointer_mixture.agreement"], expected)
+    assert torch.equal(chosen["other"], square)
+
+
+def test_the_memory_starts_with_the_weights_that_it_shares() -> None:
+    memory = MemoryShape(shard_length=160, chunk_size=4, key_size=6, span_frames=320)
+    model = untrained(4, 32, architecture="memory", memory=memory)
+    before = model.stack.blocks[0].memory.up.weight.clone()
+    load_pretrained_prior(model, [], None)
+    assert torch.equal(model.stack.blocks[0].memory.up.weight, before)
+    assert torch.equal(model.to_depth.weight, load_file(PATH)["to_depth.weight"].float())
+
+
+def test_only_the_default_sizes_fit() -> None:
+    assert fits(shape())
+    assert fits(shape(num_quantizers=7, codebook_size=99, labels=["a"]))
+    assert not fits(shape(num_layers=2))
+    assert not fits(shape(num_heads=2))
+    assert not fits(shape(count_experts=False))
+
+
+def test_labels_start_with_what_their_recordings_are() -> None:
+    table = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
+    first, second = (np.array([[0, 1], [2, 3]]), np.array([[4, 4]]))
+    summaries = label_summaries(table, [first, second, second], [1, 2, 0], 2)
+    frames = torch.stack([table[0, 0] + table[1, 1], table[0, 2] + table[1, 3]])
+    torch.testing.assert_close(summaries[0], torch.cat([frames.mean(0), frames.mean(0)]))
+    torch.testing.assert_close(summaries[1, :3], table[0, 4] + table[1, 4])
+    projection = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    vectors = label_vectors(projection, summaries)
+    assert not bool(vectors[0].any())
+    torch.testing.assert_close(vectors[1:], summaries @ projection.T)
+    model = untrained(4, 32, labels=["a", "b"])
+    codes = np.random.default_rng(0).integers(0, 32, (9, 4))
+    load_pretrained_prior(model, [codes, codes[:3]], [1, 2])
+    assert model.label is not None
+    expected = label_vectors(
+        load_file(PATH)[LABELS].float(), label_summaries(model.tables().input, [codes, codes[:3]], [1, 2], 2)
+    )
+    torch.testing.assert_close(model.label, expected)
+
+
+def test_a_codec_alone_has_a_prior_that_is_no_guess() -> None:
+    """Held tones go on: the prior expects a frame to be as the one before, whatever the codec."""
+    codec = fitted_codec(24_000, 0)
+    prior = prior_of_codec(codec)
+    assert prior is not None
+    steady = torch.tensor([[5, 3, 2]]).expand(1, 30, 3)
+    with torch.no_grad():
+        logits = prior(steady, steady, torch.zeros(1, dtype=torch.int64))
+    chosen = logits.log_softmax(dim=3)[0, 20:, :2].gather(2, steady[0, 20:, :2, None]).exp()
+    assert float(chosen.mean()) > 0.5
+    assert prior_of_codec(fitted_codec(24_000, 0, quantizer="residual")) is None
