@@ -33,7 +33,7 @@ ARCHITECTURES = ("frame", "delay", "flat", "memory")
 def test_a_pattern_is_learnt_and_events_are_reported(architecture: str) -> None:
     events: list[Any] = []
     prior_data = data(recordings(0, 40), recordings(1, 5))
-    training = fit_prior(prior_data, config(architecture=architecture), 0, FABRIC, callback=events.append)
+    training = fit_prior(prior_data, config(architecture=architecture, epochs=25), 0, FABRIC, callback=events.append)
     epochs = [event for event in events if isinstance(event, PriorEpochMetrics)]
     assert epochs[0].val_perplexity > 3
     assert epochs[-1].best_perplexity < 2
@@ -95,7 +95,7 @@ def test_two_trainings_give_the_same_weights() -> None:
 def test_an_overfitting_training_keeps_its_best_epoch() -> None:
     """Noise can only be memorised: held-out loss rises again, and the weights of its minimum are kept."""
     prior_data = data(noise(0, 6), noise(1, 6))
-    training = fit_prior(prior_data, config(epochs=60, learning_rate=5e-3, patience=0), 0, FABRIC)
+    training = fit_prior(prior_data, config(epochs=20, learning_rate=5e-3, patience=0), 0, FABRIC)
     losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.5
     assert training.result.best_epoch == losses.index(min(losses)) < 59
@@ -226,13 +226,13 @@ def test_codes_take_two_bytes_each_for_any_window() -> None:
 def test_the_memorisation_warning_names_near_duplicates() -> None:
     events: list[Any] = []
     train = noise(0, 6, frames=20)
-    fit_prior(data(train, train[:4]), config(epochs=60, learning_rate=5e-3), 0, FABRIC, callback=events.append)
+    fit_prior(data(train, train[:4]), config(epochs=20, learning_rate=5e-3), 0, FABRIC, callback=events.append)
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     assert last.is_memorizing
     assert "Near-duplicates explain it: 4 of 4 held-out recordings have a near-duplicate" in last.memorization_message
     events.clear()
     constant = [np.full((20, LEVELS), code) for code in range(SIZE)]
-    fit_prior(data(constant[:9], constant[9:]), config(epochs=60), 0, FABRIC, callback=events.append)
+    fit_prior(data(constant[:9], constant[9:]), config(epochs=20), 0, FABRIC, callback=events.append)
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     if last.is_memorizing:
         assert "Few held-out recordings (0 of 3)" in last.memorization_message
@@ -252,7 +252,7 @@ def test_codeword_geometry_generalises_to_unseen_codes() -> None:
             prior_data.train, prior_data.train_groups, held_out, prior_data.held_out_groups, near, GEOMETRY
         )
         training = fit_prior(
-            changed, config(architecture="delay", epochs=30, geometry=geometry, weight_decay=0.0), 0, FABRIC
+            changed, config(architecture="delay", epochs=10, geometry=geometry, weight_decay=0.0), 0, FABRIC
         )
         figures.append(training.result.best_loss)
     assert figures[0] < 0.7 * figures[1]

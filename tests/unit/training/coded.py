@@ -22,7 +22,7 @@ GEOMETRY = CodesConfig(codebook_size=SIZE, num_quantizers=LEVELS, frame_rate=10.
 
 
 def config(**changes: Any) -> PriorConfig:
-    values = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "epochs": 25, "learning_rate": 3e-3}
+    values = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "epochs": 9, "learning_rate": 3e-3}
     return PriorParams(**{**values, "batch_size": 4, "depth_layers": 1, "count_experts": False, **changes}).resolve(12)
 
 
