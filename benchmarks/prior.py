@@ -54,16 +54,18 @@ class PriorTrained:
     start: float | None = None  # bits per second before the first step, where these weights take part
 
     @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """The curve, from 0 seconds on where the start takes part."""
+        return self.curve if self.start is None else ((0.0, self.start), *self.curve)
+
+    @property
     def best(self) -> tuple[float, float]:
         """Seconds and bits per second of the best epoch; 0 seconds for the start."""
-        points = self.curve if self.start is None else ((0.0, self.start), *self.curve)
-        return min(points, key=lambda point: point[1])
+        return min(self.points, key=lambda point: point[1])
 
     def seconds_to(self, bits: float) -> float:
         """Seconds until held-out bits per second are at most `bits`; infinite if never."""
-        if self.start is not None and self.start <= bits:
-            return 0.0
-        return next((seconds for seconds, found in self.curve if found <= bits), math.inf)
+        return next((seconds for seconds, found in self.points if found <= bits), math.inf)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS
 from distill.execution import execution_from_environment
 from distill.params import VQVAEParams
+from distill.pretraining.reports import pretraining_reports
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
@@ -41,7 +42,7 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE
 from distill.training.metrics_log import Line
-from distill.training.task import Epoch, Step, TrainerSettings
+from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
 
 SOUNDS, HELD_OUT = 3000, 100  # synthetic sounds, and how many of them are held out
@@ -190,14 +191,6 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
     """Pre-train the decoder for `epochs` epochs of 250 steps at `sample_rate` Hz, and write its weights."""
     with ProgressReport("pretraining") as progress:
         task = _PretrainingTask(sample_rate, seed, fabric, progress)
-
-        def show_step(step: Step) -> None:
-            progress(step.step, step.total_steps, f"loss {step.losses['train_loss']:.3f}")
-
-        def show_epoch(epoch: Epoch) -> None:
-            losses = f"loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
-            progress.say(f"epoch {epoch.epoch + 1}: {losses}")
-
         settings = TrainerSettings(
             epochs=epochs,
             learning_rate=7e-4,
@@ -210,7 +203,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             validate_initial=True,
             average=0.999,
         )
-        Trainer(task, settings, fabric, store, show_step, show_epoch).run()
+        Trainer(task, settings, fabric, store, *pretraining_reports(progress)).run()
     write_pretrained(task.codec)
     return task.codec
 

@@ -24,7 +24,9 @@ from distill.codes.store import Codes
 from distill.execution import execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
+from distill.pretraining.reports import pretraining_reports
 from distill.prior import pretrained
+from distill.prior.any_codec import CONTEXT_SECONDS
 from distill.prior.counting import CountTables, count, count_tables
 from distill.prior.frame import FramePrior
 from distill.prior.pretrained import (
@@ -43,7 +45,7 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE
 from distill.training.metrics_log import Line
-from distill.training.task import Epoch, Step, TrainerSettings
+from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
 
 STEPS_PER_EPOCH = 250
@@ -51,7 +53,6 @@ HELD_OUT = 15  # one collection in so many is held out
 MAX_HELD_OUT = 24
 BATCH_CODES = 12_000  # about so many codes a batch, of windows of similar length
 MIN_FRAME_COST = 4  # codes that a frame costs besides its own
-CONTEXT_SECONDS = 4.0
 NO_COUNTS_SHARE = 0.3  # of the steps count a recording less: often none where there are few
 LABEL_SHARE = 0.5  # of the windows are given their label
 LABEL_RECORDINGS = 40  # of a collection, at most, tell the labels
@@ -256,17 +257,9 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, wor
         coded = coded_collections(folder / "collections", collections, seed, workers, progress)
         coordinates = fit_coordinates(coded)
         task = _PretrainingTask(coded, coordinates, seed, fabric)
-
-        def show_step(step: Step) -> None:
-            progress(step.step, step.total_steps, f"loss {step.losses['train_loss']:.3f}")
-
-        def show_epoch(epoch: Epoch) -> None:
-            losses = f"loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
-            progress.say(f"epoch {epoch.epoch + 1}: {losses}")
-
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
-        Trainer(task, settings, fabric, store, show_step, show_epoch).run()
+        Trainer(task, settings, fabric, store, *pretraining_reports(progress)).run()
     _write(codec_coordinates.PATH, coordinates.tensors())
     _write(pretrained.PATH, task.model.tensors())
     store.clear()
