@@ -110,7 +110,7 @@ class CodesReader:
         size, levels = self.config.codebook_size, self.config.num_quantizers
         if books.ndim != 3 or books.shape[:2] != (levels, size):
             raise ArtifactError(
-                f"{path}: expected codewords of {levels} levels with {size} codewords, as config.json says, "
+                f"{path}: expected {size} codewords for each of {levels} levels, as config.json says, "
                 f"found {list(books.shape)}; run `dvc repro` again"
             )
         return books

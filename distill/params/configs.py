@@ -1,6 +1,7 @@
 """Settings with every `auto` resolved, as used by a training and kept in its artefact."""
 
 from distill.params.bounds import (
+    WITH_DEPTH,
     Architecture,
     Averaging,
     ChunkSize,
@@ -35,6 +36,7 @@ from distill.params.bounds import (
     WarmupSteps,
     WeightDecay,
 )
+from distill.params.tiers import PRETRAINED_SIZES
 
 
 class VQVAEConfig(Settings):
@@ -100,3 +102,10 @@ class PriorConfig(Settings):
     val_fraction: Fraction
     memorization_perplexity: MemorizationPerplexity
     memory: MemoryConfig | None = None  # for `architecture: memory` only
+
+    @property
+    def fits_pretrained(self) -> bool:
+        """Whether pretrained weights may be the start and have these sizes."""
+        sizes = {name: getattr(self, name) for name in PRETRAINED_SIZES._fields}
+        can_read = self.architecture in WITH_DEPTH and self.geometry and self.count_experts
+        return self.pretrained and can_read and sizes == PRETRAINED_SIZES._asdict()

@@ -50,7 +50,7 @@ from distill.params.bounds import (
 )
 from distill.params.configs import MemoryConfig, PriorConfig, VQVAEConfig
 from distill.params.qualities import Qualities, default_qualities
-from distill.params.tiers import PRETRAINED_SIZES, Tiers, batch_size_for, default_tiers, val_fraction_for
+from distill.params.tiers import Tiers, batch_size_for, default_tiers, val_fraction_for
 from distill.params.yaml_file import default_values
 
 MOST_VIEWS = 16
@@ -198,14 +198,16 @@ class PriorParams(Section):
             "batch_size": batch_size_for(recordings),
             "val_fraction": (split or SplitParams.model_validate({})).resolve(recordings),
         }
-        values = _resolved(self, {**row.prior_defaults(with_depth), **rest})
-        fits = PRETRAINED_SIZES._asdict() == {name: values[name] for name in PRETRAINED_SIZES._fields}
-        if with_depth and self.pretrained and self.geometry and self.count_experts and fits:
-            values = _resolved(self, {**row.prior_defaults(with_depth, pretrained=True), **rest})
-        values["memory"] = MemoryConfig(**self.memory.model_dump()) if self.architecture == "memory" else None
-        if values["hidden_size"] % values["num_heads"]:
-            raise ParamsError(indivisible(values["hidden_size"], values["num_heads"]))
-        return PriorConfig(**values)
+
+        def resolved(pretrained: bool) -> PriorConfig:
+            values = _resolved(self, {**row.prior_defaults(with_depth, pretrained), **rest})
+            values["memory"] = MemoryConfig(**self.memory.model_dump()) if self.architecture == "memory" else None
+            if values["hidden_size"] % values["num_heads"]:
+                raise ParamsError(indivisible(values["hidden_size"], values["num_heads"]))
+            return PriorConfig(**values)
+
+        plain = resolved(pretrained=False)
+        return resolved(pretrained=True) if plain.fits_pretrained else plain
 
 
 class BundleParams(Section):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
@@ -24,6 +24,7 @@ from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordina
 from distill.codec.initialise import GAIN_RANGE_DB, STRENGTHS, SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
+from distill.codec.search import REACH
 from distill.codes.store import Codes
 from distill.params import VQVAEParams
 from distill.pretraining.recordings import synthetic_collection
@@ -36,7 +37,7 @@ CODEBOOK_SIZES = ((20, 64), (100, 128), (1000, 256))  # up to so many recordings
 OTHER_SIZE_SHARE = 0.2  # of the codecs have another of these sizes
 MAX_FINE_SIZE = 128  # codewords of a level where there are `LEVELS[-1]`
 RECORDINGS = (3, 200)
-MAX_SECONDS = 90.0
+MAX_SECONDS = 60.0
 VIEWS = 3  # of each recording
 MAX_SEMITONES = 1.0
 UNFITTED_SHARE = 0.3  # of the instruments the codec is not fitted to
@@ -94,7 +95,7 @@ def make_collection(path: Path, number: int, seed: int) -> None:
     is_fitted = [sound.instrument not in unfitted for sound in sounds]
     fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view in own]
     _fit(codec, rng, fitted)
-    codes = [codec.quantizer.search(codec.project(view)[None])[0] for own in views for view in own]
+    codes = _codes(codec, [view for own in views for view in own])
     shapes = reference_shapes(codec, torch.cat([own[0] for own in views]))
     quantizer = codec.quantizer
     tensors = {
@@ -202,6 +203,16 @@ def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
     codec.fit_projection(torch.cat(kept))
     latents = [codec.project(piece) for piece in kept]
     cast(ResidualQuantizer, codec.quantizer).fit(latents, _generator(rng), FIT_ROUNDS)
+
+
+def _codes(codec: VQVAE, pieces: Sequence[Tensor]) -> list[Tensor]:
+    """Codes `[F, Q]` of features `[F, features]` of each piece, searched together with gaps between them."""
+    gap = torch.full((REACH,), -1)
+    positions = torch.cat([part for piece in pieces for part in (torch.arange(len(piece)), gap)])
+    latents = torch.cat([nn.functional.pad(codec.project(piece), (0, 0, 0, REACH)) for piece in pieces])
+    codes = codec.quantizer.search(latents[None], positions)[0]
+    parts = codes.split([length for piece in pieces for length in (len(piece), REACH)])
+    return list(parts[::2])
 
 
 def _generator(rng: Generator) -> torch.Generator:

@@ -8,8 +8,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.codes.store import Codes
-from distill.params import PRETRAINED_SIZES, WITH_DEPTH, PretrainedSizes
-from distill.prior.architectures import PriorShape
 from distill.prior.codeword_embedding import look_up
 from distill.prior.frame import FramePrior
 
@@ -61,12 +59,6 @@ def label_summaries(table: Tensor, recordings: Sequence[Codes], labels: Sequence
 def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
     """Label embeddings `[labels + 1, D]` of summaries `[labels, 2 * D]`; row 0, no label, is zero."""
     return nn.functional.pad(summaries @ projection.T, (0, 0, 1, 0))
-
-
-def fits(shape: PriorShape) -> bool:
-    """Whether pretrained weights have the shape of this prior."""
-    sizes = PretrainedSizes(shape.hidden_size, shape.num_layers, shape.num_heads, shape.depth_layers)
-    return shape.architecture in WITH_DEPTH and shape.count_experts and sizes == PRETRAINED_SIZES
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ class PriorJob(Job[PriorTraining]):
 
     def train(self, run: RunContext) -> PriorTraining:
         """See `Job`."""
-        remark = why_not_pretrained(self.data, self.config)
+        remark = why_not_pretrained(self.config, self.data.codes)
         if remark:
             run.progress.say(remark)
         return fit_prior(

@@ -20,7 +20,7 @@ from distill.prior.frame import FramePrior
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import MemoryTask, memory_metrics
-from distill.prior.pretrained import fits, load_pretrained_prior
+from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask, smoothing_of
 from distill.seeds import Stream, derive_seed
 from distill.training.checkpoints import CheckpointStore
@@ -108,7 +108,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
     model.smoothing.copy_(smoothing_of(config, data.codes.num_quantizers))
     model.longest.fill_(max(len(views[0]) for views in data.train))
     if isinstance(model, FramePrior):
-        if starts_pretrained(shape, config, data.codes):
+        if starts_pretrained(config, data.codes):
             load_pretrained_prior(model, [views[0] for views in data.train], data.train_labels)
         if model.count_experts is not None:
             folds = fold_numbers(data.train_groups, seed)
@@ -118,15 +118,14 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
     return shape, model
 
 
-def starts_pretrained(shape: PriorShape, config: PriorConfig, codes: CodesConfig) -> bool:
-    """Whether a prior begins with pretrained weights: if it may, and has their sizes, on codes that they can read."""
-    return config.pretrained and codes.shared_coordinates and bool(shape.codeword_size) and fits(shape)
+def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
+    """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
+    return config.fits_pretrained and codes.shared_coordinates
 
 
-def why_not_pretrained(data: PriorData, config: PriorConfig) -> str:
+def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
     """Sentence for a prior that cannot begin with pretrained weights though it may; "" for others."""
-    shape = shape_of(config, data.codewords, data.codes, data.labels)
-    if not config.pretrained or config.architecture not in WITH_DEPTH or starts_pretrained(shape, config, data.codes):
+    if not config.pretrained or config.architecture not in WITH_DEPTH or starts_pretrained(config, codes):
         return ""
     sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES._asdict().items())
     return (
@@ -179,7 +178,7 @@ def fit_prior(
     arguments = (data, config, seed, fabric)
     task = MemoryTask(model, *arguments) if isinstance(model, MemoryPrior) else PriorTask(model, *arguments)
     reporter = _EventReporter(config, data, task.steps_per_epoch, callback, on_metrics)
-    settings = trainer_settings(config, seed, starts_pretrained(shape, config, data.codes))
+    settings = trainer_settings(config, seed, starts_pretrained(config, data.codes))
     result = Trainer(task, settings, fabric, store, reporter.step, reporter.epoch, interruption, cancel_event).run()
     last, memorization = result.history[-1], reporter.check(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(

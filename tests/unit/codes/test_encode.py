@@ -126,7 +126,7 @@ def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Pa
     with pytest.raises(ArtifactError, match="expected a side for every recording, found none for 1 of them"):
         codes_by_side(reader, tmp_path / "split.parquet")
     save_file({"codewords": np.zeros((3, 9, 8), dtype=np.float32)}, tmp_path / "codes" / "codewords.safetensors")
-    with pytest.raises(ArtifactError, match=r"expected codewords of 3 levels with 8 codewords.*found \[3, 9, 8\]"):
+    with pytest.raises(ArtifactError, match=r"expected 8 codewords for each of 3 levels.*found \[3, 9, 8\]"):
         reader.codewords()
     (tmp_path / "codes" / "codewords.safetensors").unlink()
     with pytest.raises(ArtifactError, match="expected the codec's codewords, found none that can be read"):

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 from unit.codec.test_coordinates import fitted_codec
 
-from distill.params import PRETRAINED_SIZES
+from distill.codes.store import CodesConfig
+from distill.params import PRETRAINED_SIZES, PriorConfig, PriorParams
 from distill.prior.any_codec import prior_of_codec
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.frame import FramePrior
@@ -14,12 +15,12 @@ from distill.prior.pretrained import (
     LABELS,
     MAX_LEVELS,
     PATH,
-    fits,
     for_levels,
     label_summaries,
     label_vectors,
     load_pretrained_prior,
 )
+from distill.prior.training import why_not_pretrained
 
 
 def shape(levels: int = 4, codebook_size: int = 32, **changes: object) -> PriorShape:
@@ -34,6 +35,10 @@ def shape(levels: int = 4, codebook_size: int = 32, **changes: object) -> PriorS
         **changes,
     }
     return PriorShape.model_validate(values)
+
+
+def settings(**changes: object) -> PriorConfig:
+    return PriorParams.model_validate(changes).resolve(50)
 
 
 def untrained(levels: int, codebook_size: int, **changes: object) -> FramePrior:
@@ -76,11 +81,23 @@ def test_the_memory_starts_with_the_weights_that_it_shares() -> None:
 
 
 def test_only_the_default_sizes_fit() -> None:
-    assert fits(shape())
-    assert fits(shape(num_quantizers=7, codebook_size=99, labels=["a"]))
-    assert not fits(shape(num_layers=2))
-    assert not fits(shape(num_heads=2))
-    assert not fits(shape(count_experts=False))
+    assert settings().fits_pretrained
+    assert settings(architecture="memory", label_dropout=0.3).fits_pretrained
+    for change in ({"num_layers": 2}, {"num_heads": 2}, {"count_experts": False}, {"geometry": False}):
+        assert not settings(**change).fits_pretrained
+    for change in ({"architecture": "flat"}, {"pretrained": False}):
+        assert not settings(**change).fits_pretrained
+
+
+def test_what_pretrained_weights_need_is_said_where_they_do_not_fit() -> None:
+    codes = CodesConfig(codebook_size=4, num_quantizers=2, frame_rate=50.0, codec_sha256="", shared_coordinates=True)
+    other_codes = codes.model_copy(update={"shared_coordinates": False})
+    said = "begins from nothing, as pretrained weights need hidden_size 128, num_layers 3"
+    assert why_not_pretrained(settings(), codes) == ""
+    assert said in why_not_pretrained(settings(num_layers=2), codes)
+    assert said in why_not_pretrained(settings(), other_codes)
+    assert why_not_pretrained(settings(pretrained=False), other_codes) == ""
+    assert why_not_pretrained(settings(architecture="flat"), other_codes) == ""
 
 
 def test_labels_start_with_what_their_recordings_are() -> None:
