@@ -32,11 +32,12 @@ from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
 FORMAT = "distill_model"
-VERSION = (2, 3)
+VERSION = (2, 4)
 RESIDUAL_QUANTIZER = "residual_quantizer"
 GAIN_SHAPE, STOCHASTIC, ENVELOPE = "gain_shape", "stochastic_decoder", "envelope"
-COUNT_EXPERTS = "count_experts"
-KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS)  # that a file may require
+COUNT_EXPERTS, LABEL_COUNTS = "count_experts", "label_counts"
+# What a file may require.
+KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS)
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
@@ -166,6 +167,7 @@ def save_bundle(
         STOCHASTIC: shape.stochastic,
         ENVELOPE: shape.spectrogram.envelope_steps > 0,
         COUNT_EXPERTS: metadata.prior_config is not None and metadata.prior_config.count_experts,
+        LABEL_COUNTS: metadata.prior_config is not None and metadata.prior_config.label_counts,
     }
     written = metadata.model_copy(
         update={

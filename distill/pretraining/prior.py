@@ -94,7 +94,7 @@ class AnyCodecPrior(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prior = self._build(MAX_LEVELS, 1)
+        self.prior = self._build(MAX_LEVELS, 1, 1)
         size = PRETRAINED_SIZES.hidden_size
         self.label_projection = nn.Parameter(torch.zeros(size, 2 * size))
         self._skeletons: dict[tuple[int, int], FramePrior] = {}
@@ -129,11 +129,11 @@ class AnyCodecPrior(nn.Module):
         return self._skeletons[key].to(self.label_projection.device)
 
     @staticmethod
-    def _build(levels: int, codebook_size: int, num_labels: int = 0) -> FramePrior:
+    def _build(levels: int, codebook_size: int, num_labels: int) -> FramePrior:
         codewords = torch.zeros(levels, codebook_size, COORDINATES)
         sizes = PRETRAINED_SIZES
         shape = (sizes.hidden_size, sizes.num_layers, sizes.num_heads, DROPOUT, sizes.depth_layers)
-        return FramePrior(codewords, 1, *shape, num_labels, count_experts=True)
+        return FramePrior(codewords, 1, *shape, num_labels, count_experts=True, label_counts=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is shipped, in half precision."""
@@ -192,7 +192,6 @@ class _PretrainingTask:
     def _batch(self, rng: Generator, collection: CodedCollection, codewords: Tensor) -> PretrainingBatch:
         known, others = _parted(rng, collection)
         levels, size, _ = codewords.shape
-        tables = count_tables(count([collection.recordings[index] for index in known], size, levels))
         context = round(CONTEXT_SECONDS * collection.frame_rate)
         budget = BATCH_CODES // (MIN_FRAME_COST + levels // 2)
         views = [collection.recordings[index][int(rng.integers(len(collection.recordings[index])))] for index in others]
@@ -200,12 +199,20 @@ class _PretrainingTask:
         sequences = CodeSequences([views[index] for index in chosen], size, levels)
         windows = random_windows(sequences.lengths, [1] * len(chosen), context, rng)  # in the order of the sequences
         labels, labelled = _labels(rng, collection, [others[index] for index in chosen], known)
+        tables = _tables(collection, known, size, levels)
         batch = replace(pad_batch(sequences, windows), labels=labels)
         codes = [collection.recordings[index][0] for index in labelled]
         numbers = [collection.instruments[index] + 1 for index in labelled]
         return PretrainingBatch(
             self.fabric.to_device(codewords.float()), tables, on_device(batch, self.fabric), codes, numbers
         )
+
+
+def _tables(collection: CodedCollection, known: Sequence[int], size: int, levels: int) -> CountTables:
+    """Counts of the known recordings, each labelled with its instrument."""
+    labels = [collection.instruments[index] + 1 for index in known]
+    recordings = [collection.recordings[index] for index in known]
+    return count_tables(count(recordings, size, levels, labels, max(collection.instruments) + 1))
 
 
 def _parted(rng: Generator, collection: CodedCollection) -> tuple[list[int], list[int]]:

@@ -63,6 +63,7 @@ class PriorShape(Settings):
     labels: Annotated[list[Label], Field(max_length=1000)] = []
     memory: MemoryShape | None = None
     count_experts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    label_counts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -77,6 +78,8 @@ class PriorShape(Settings):
             raise ValueError("expected every label once")
         if self.count_experts and self.architecture not in WITH_DEPTH:
             raise ValueError(f"expected count_experts false but for {' and '.join(WITH_DEPTH)}")
+        if self.label_counts and not (self.count_experts and self.labels):
+            raise ValueError("expected label_counts false where there are no labels or no count_experts")
         if self.codeword_size and self.architecture == "flat":
             raise ValueError("expected codeword_size 0 for flat")
         return self
@@ -97,6 +100,8 @@ class PriorShape(Settings):
         keys = 0 if self.memory is None else 3 * self.num_heads * self.memory.key_size
         if self.count_experts:
             tables += 2 * self.num_quantizers * self.codebook_size**2
+        if self.label_counts:
+            tables += len(self.labels) * self.num_quantizers * self.codebook_size
         tables += self.num_layers * (4 * self.hidden_size**2 + keys * self.hidden_size) if keys else 0
         return (
             tables
@@ -119,7 +124,7 @@ def build_prior(
         codewords = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
     if shape.architecture == "delay":
         return DelayPrior(codewords, *sizes, len(shape.labels))
-    more = (shape.depth_layers, len(shape.labels), history_dropout, shape.count_experts)
+    more = (shape.depth_layers, len(shape.labels), history_dropout, shape.count_experts, shape.label_counts)
     if shape.memory is not None:
         memory = shape.memory
         size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)

@@ -33,13 +33,20 @@ class FoldTables:
 
     @classmethod
     def of(
-        cls, recordings: Sequence[Sequence[Codes]], folds: Sequence[int], codebook_size: int, levels: int
+        cls,
+        recordings: Sequence[Sequence[Codes]],
+        folds: Sequence[int],
+        codebook_size: int,
+        levels: int,
+        labels: Sequence[int] | None = None,
+        num_labels: int = 0,
     ) -> "FoldTables":
-        """Count recordings, given as their views `[F, Q]`, with the folds of `fold_numbers`."""
+        """Count recordings, given as their views `[F, Q]`, with the folds of `fold_numbers` and `count`'s labels."""
         parts = []
         for fold in range(1, max(folds) + 1):
-            own = [views for views, number in zip(recordings, folds, strict=True) if number == fold]
-            parts.append(count(own, codebook_size, levels))
+            own = [index for index, number in enumerate(folds) if number == fold]
+            own_labels = None if labels is None else [labels[index] for index in own]
+            parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
         whole = reduce(add, parts)
         return cls(count_tables(whole), [count_tables(_difference(whole, part)) for part in parts])
 

@@ -23,17 +23,19 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How often each token occurred, `unigram` `[Q, W]`, and after which context, both others `[Q, W, W]`; W = V + 2.
+    """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
 
     `previous` has the same level's token of the frame before as its context. `given` has that of `given_tokens`.
+    `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each label, entry 0 of those without.
     """
 
     unigram: Probabilities
     previous: Probabilities
     given: Probabilities
+    labelled: Probabilities
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.unigram + other.unigram, self.previous + other.previous, self.given + other.given)
+        return Counts(*(value + getattr(other, name) for name, value in vars(self).items()))
 
 
 def given_tokens(before: Tensor, frame: Tensor) -> Tensor:
@@ -47,11 +49,24 @@ def given_tokens(before: Tensor, frame: Tensor) -> Tensor:
     return torch.cat(parts, dim=-1) if levels > 1 else torch.zeros_like(frame)
 
 
-def count(recordings: Sequence[Sequence[Codes]], codebook_size: int, levels: int) -> Counts:
-    """Count tokens of recordings, each given as its views `[F, Q]`; the views of a recording count as one together."""
+def count(
+    recordings: Sequence[Sequence[Codes]],
+    codebook_size: int,
+    levels: int,
+    labels: Sequence[int] | None = None,
+    num_labels: int = 0,
+) -> Counts:
+    """Count tokens of recordings, each given as its views `[F, Q]`; the views of a recording count as one together.
+
+    `labels` are those of the recordings, from 1 on; 0, and None for all, is no label.
+    """
     size = codebook_size + NUM_SPECIAL_TOKENS
     sequences = CodeSequences((codes for views in recordings for codes in views), codebook_size, levels)
     weights = np.repeat([1 / len(views) for views in recordings for _ in views], sequences.lengths)
+    numbers = [0] * len(recordings) if labels is None else labels
+    by_frame = np.repeat(
+        [number for number, views in zip(numbers, recordings, strict=True) for _ in views], sequences.lengths
+    )
     frames = torch.from_numpy(sequences.frames.astype(np.int64))
     kept = np.ones(frames.shape, dtype=bool)
     kept[sequences.starts[:-1]] = False  # BOS
@@ -59,21 +74,28 @@ def count(recordings: Sequence[Sequence[Codes]], codebook_size: int, levels: int
     before = frames.roll(1, dims=0)
     offsets = torch.arange(levels) * size
 
-    def counted(contexts: Tensor | None, shape: tuple[int, ...]) -> Probabilities:
-        rows = offsets + frames if contexts is None else (offsets + contexts) * size + frames
+    def counted(contexts: Tensor, shape: tuple[int, ...]) -> Probabilities:
+        rows = contexts + frames
         weight = np.broadcast_to(weights[:, None], kept.shape)[kept]
         return np.bincount(rows.numpy()[kept], weight, math.prod(shape)).astype(np.float64).reshape(shape)
 
     square = (levels, size, size)
-    return Counts(counted(None, (levels, size)), counted(before, square), counted(given_tokens(before, frames), square))
+    first_rows = torch.from_numpy(by_frame.astype(np.int64))[:, None] * levels
+    return Counts(
+        counted(offsets, (levels, size)),
+        counted((offsets + before) * size, square),
+        counted((offsets + given_tokens(before, frames)) * size, square),
+        counted(offsets + first_rows * size, (num_labels + 1, levels, size)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class CountTables:
     """Logarithms of what counts say.
 
-    `unigram` `[Q, W]` is relative to a uniform distribution, `previous` and `given` `[Q, W, W]` to the unigrams; with no
-    counts all are 0. The evidence `[Q, W]` of a context is log(1 + how often it occurred).
+    `unigram` `[Q, W]` is relative to a uniform distribution, `previous` and `given` `[Q, W, W]` and `labelled`
+    `[L + 1, Q, W]` to the unigrams; with no counts all are 0. The evidence of a context, `[Q, W]`, or of a label,
+    `[L + 1, Q]`, is log(1 + how often it occurred). No label, entry 0, says nothing and has no evidence.
     """
 
     unigram: Tensor
@@ -81,6 +103,8 @@ class CountTables:
     given: Tensor
     previous_evidence: Tensor
     given_evidence: Tensor
+    labelled: Tensor
+    labelled_evidence: Tensor
 
 
 def unigrams(counts: Counts) -> Probabilities:
@@ -95,14 +119,17 @@ def count_tables(counts: Counts) -> CountTables:
     """Turn counts into tables."""
     single = unigrams(counts)
 
-    def ratio(table: Probabilities) -> tuple[Tensor, Tensor]:
+    def ratio(table: Probabilities, single: Probabilities) -> tuple[Tensor, Tensor]:
         totals = table.sum(axis=2, keepdims=True)
-        probabilities = (table + TRUST * single[:, None]) / (totals + TRUST)
-        return _tensor(np.log(probabilities / single[:, None])), _tensor(np.log1p(totals[..., 0]))
+        probabilities = (table + TRUST * single) / (totals + TRUST)
+        return _tensor(np.log(probabilities / single)), _tensor(np.log1p(totals[..., 0]))
 
-    (previous, previous_evidence), (given, given_evidence) = ratio(counts.previous), ratio(counts.given)
+    previous, previous_evidence = ratio(counts.previous, single[:, None])
+    given, given_evidence = ratio(counts.given, single[:, None])
+    labelled, labelled_evidence = ratio(counts.labelled, single)
+    labelled[0], labelled_evidence[0] = 0.0, 0.0
     unigram = _tensor(np.log(single * single.shape[1]))
-    return CountTables(unigram, previous, given, previous_evidence, given_evidence)
+    return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
 
 
 def _tensor(values: Probabilities) -> Tensor:

@@ -42,9 +42,13 @@ class FramePrior(CodewordPrior):
         num_labels: int = 0,
         history_dropout: float = 0.0,
         count_experts: bool = False,
+        label_counts: bool = False,
         stack: Callable[[], nn.Module] | None = None,
     ) -> None:
-        """`stack` builds the network over frames, a `Transformer` by default."""
+        """`stack` builds the network over frames, a `Transformer` by default.
+
+        `label_counts` counts for each label, too, where there are any.
+        """
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         store_as(self, {"input_embedding": "read", "coarser_embedding": "given", "output_embedding": "guessed"})
         store_as(self, {"position_embedding": "place", "pointer_mixture": "recall"})
@@ -63,7 +67,9 @@ class FramePrior(CodewordPrior):
         self.norm = nn.LayerNorm(hidden_size)
         self.pointer_mixture = PointerMixture(self.num_quantizers, self.codebook_size, hidden_size)
         self.count_experts = (
-            CountExperts(self.num_quantizers, self.codebook_size, hidden_size) if count_experts else None
+            CountExperts(self.num_quantizers, self.codebook_size, hidden_size, num_labels if label_counts else 0)
+            if count_experts
+            else None
         )
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
@@ -80,7 +86,7 @@ class FramePrior(CodewordPrior):
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
         tables = self.tables()
         hidden = self.hidden_states(tables, inputs, positions, labels)
-        logits, depth_hidden = self.network_logits(tables, hidden, inputs, targets, folds)
+        logits, depth_hidden = self.network_logits(tables, hidden, inputs, targets, labels, folds)
         mixed: Tensor = self.pointer_mixture(logits, depth_hidden, inputs, targets)
         return mixed + self.impossible[:, 0]
 
@@ -91,7 +97,13 @@ class FramePrior(CodewordPrior):
         return preceding
 
     def network_logits(
-        self, tables: Tables, hidden_states: Tensor, inputs: Tensor, targets: Tensor, folds: Tensor | None
+        self,
+        tables: Tables,
+        hidden_states: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
+        labels: Tensor | None,
+        folds: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Logits `[B, T, Q, V + 2]` before the pointer mixture, and the depth network's hidden states `[B, T, Q, D]`.
 
@@ -103,7 +115,7 @@ class FramePrior(CodewordPrior):
         logits = torch.bmm(by_level, tables.output.transpose(1, 2)).float() + self.bias
         logits = logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1)
         if self.count_experts is not None:
-            logits = self.count_experts(logits, depth_hidden, inputs, targets, folds)
+            logits = self.count_experts(logits, depth_hidden, inputs, targets, labels, folds)
         return logits, depth_hidden
 
     def tables(self) -> Tables:

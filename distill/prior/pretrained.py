@@ -77,7 +77,8 @@ def load_pretrained_prior(
         if is_own(name):
             parameter.zero_()
         elif name in pretrained:
-            parameter.copy_(pretrained[name])
+            # Without labels there is no expert for them, which is the last.
+            parameter.copy_(pretrained[name][tuple(slice(size) for size in parameter.shape)])
     if model.label is not None and labels is not None:
         summaries = label_summaries(model.tables().input, recordings, labels, len(model.label) - 1)
         model.label.copy_(label_vectors(projection, summaries))

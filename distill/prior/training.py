@@ -63,6 +63,7 @@ def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
 def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
     """Shape of the prior that the settings ask for."""
     is_flat, context = config.architecture == "flat", context_frames(config, codes)
+    has_counts = config.count_experts and config.architecture in WITH_DEPTH
     return PriorShape(
         architecture=config.architecture,
         codebook_size=codes.codebook_size,
@@ -74,7 +75,8 @@ def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels:
         depth_layers=config.depth_layers if config.architecture in WITH_DEPTH else 0,
         codeword_size=codewords.shape[2] if config.geometry and not is_flat else 0,
         labels=list(labels),
-        count_experts=config.count_experts and config.architecture in WITH_DEPTH,
+        count_experts=has_counts,
+        label_counts=has_counts and bool(labels),
         memory=None if config.memory is None else memory_shape(config.memory, context, codes),
     )
 
@@ -112,7 +114,8 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
             load_pretrained_prior(model, [views[0] for views in data.train], data.train_labels)
         if model.count_experts is not None:
             folds = fold_numbers(data.train_groups, seed)
-            tables = FoldTables.of(data.train, folds, data.codes.codebook_size, data.codes.num_quantizers)
+            size, levels = data.codes.codebook_size, data.codes.num_quantizers
+            tables = FoldTables.of(data.train, folds, size, levels, data.train_labels, len(data.labels))
             model.count_experts.set_tables(tables.whole)
             model.count_experts.set_folds(tables.without)
     return shape, model

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
-from distill.prior.decode.count_experts import CountExpertsDecoder
+from distill.prior.decode.count_experts import CountExpertsDecoder, NoCountExperts
 from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
 from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameEmbedding, ResidualStep
 from distill.prior.frame import FramePrior
@@ -26,10 +26,10 @@ class FrameSampler:
         self.to_depth = FastLinear(prior.to_depth.weight, prior.to_depth.bias)
         self.depth = [ResidualStep(cast(ResidualBlock, block)) for block in prior.depth]
         self.norm = FastLayerNorm(prior.norm)
+        experts = prior.count_experts
+        self.experts = NoCountExperts() if experts is None else CountExpertsDecoder(experts, count, labels)
         self.outputs = [self._output_layer(level) for level in range(prior.num_quantizers)]
         self.mixture = PointerMixtureDecoder(prior.pointer_mixture, prior.context_frames)
-        experts = prior.count_experts
-        self.experts = None if experts is None else CountExpertsDecoder(experts, count)
         bos, device = bos_token(prior.codebook_size), prior.bias.device
         # Frames [B, S, Q] of the window.
         self.history = torch.full((count, 1, prior.num_quantizers), bos, device=device)
@@ -44,8 +44,7 @@ class FrameSampler:
         self._prefill()
         hidden = self._hidden_state()
         self.mixture.start_frame(self.history)
-        if self.experts is not None:
-            self.experts.start_frame(self.history[:, -1])
+        self.experts.start_frame(self.history[:, -1])
         codes: list[Tensor] = []
         for level in range(self.prior.num_quantizers):
             if level:
@@ -60,8 +59,7 @@ class FrameSampler:
     def keep(self, rows: Tensor) -> None:
         """See `Sampler`."""
         self.decoder.keep(rows)
-        if self.experts is not None:
-            self.experts.keep(len(rows))
+        self.experts.keep(rows)
         self.history = self.history[rows]
         self.labels = None if self.labels is None else self.labels[rows]
 
@@ -91,8 +89,7 @@ class FrameSampler:
         outputs = self.outputs[level](self.norm(depth_hidden))
         size = self.prior.bias.shape[2]
         logits = outputs[:, :size]
-        if self.experts is not None:
-            logits = self.experts.add(logits, outputs[:, size + 1 :], level)
+        logits = self.experts.add(logits, outputs[:, size + 1 :], level)
         mixed = self.mixture.mix(logits, outputs[:, size], level, self._retrieved(level))
         return mixed + self.prior.impossible[level]
 
@@ -103,19 +100,17 @@ class FrameSampler:
     def _advance_level(self, level: int, codes: Tensor) -> Tensor:
         """Condition finer levels on the codes `[B]` of this one; their embedding `[B, D]`."""
         self.mixture.update(level, codes)
-        if self.experts is not None:
-            self.experts.update(level, codes)
+        self.experts.update(level, codes)
         return nn.functional.embedding(codes, self.tables.coarser[level])
 
     def _output_layer(self, level: int) -> FastLinear:
         """Layer from `[B, D]` to a level's logits, the sentinel of the pointer mixture and the experts' weights.
 
-        `[B, V + 2 + 1 + 3]`, or `[B, V + 2 + 1]` without experts.
+        `[B, V + 2 + 1 + n]` for n experts beside the unigrams.
         """
-        prior, mixture, experts = self.prior, self.prior.pointer_mixture, self.prior.count_experts
-        weights = [self.tables.output[level], mixture.sentinel.weight]
-        biases = [prior.bias[level, 0], mixture.sentinel.bias + mixture.threshold[level]]
-        if experts is not None:
-            weights.append(experts.gate.weight)
-            biases.append(experts.gate.bias + experts.weight[level])
+        mixture = self.prior.pointer_mixture
+        logits = self.tables.output[level], self.prior.bias[level, 0]
+        sentinel = mixture.sentinel.weight, mixture.sentinel.bias + mixture.threshold[level]
+        logits, gates = self.experts.output_layer(level, logits)
+        weights, biases = zip(logits, sentinel, gates, strict=True)
         return FastLinear(torch.cat(weights), torch.cat(biases))

@@ -62,6 +62,7 @@ class MemoryPrior(FramePrior):
         num_labels: int,
         history_dropout: float,
         count_experts: bool,
+        label_counts: bool,
         size: MemorySize,
         span_frames: int,
     ) -> None:
@@ -69,7 +70,7 @@ class MemoryPrior(FramePrior):
             return MemoryStack(hidden_size, num_layers, num_heads, dropout, size)
 
         sizes = (context_frames, hidden_size, num_layers, num_heads, dropout, depth_layers, num_labels)
-        super().__init__(codewords, *sizes, history_dropout, count_experts, stack)
+        super().__init__(codewords, *sizes, history_dropout, count_experts, label_counts, stack)
         self.span_frames = span_frames
         store_as(self, {"retrieval": "recollection"})
         vocabulary = self.codebook_size + NUM_SPECIAL_TOKENS
@@ -152,7 +153,7 @@ class MemoryPrior(FramePrior):
         inputs, targets = inputs[:, part], targets[:, part]
         x = self.embed(tables, inputs, positions + part.start, labels)
         hidden, memories, gates = self.memories.run(x, state.memories)
-        logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), inputs, targets, folds)
+        logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), inputs, targets, labels, folds)
         # As with the other memories no gradient crosses the shard boundary.
         key_table = self.retrieval.table(tables.input)
         retrieved, retrieval = self.retrieval.run(key_table, inputs, targets, state.retrieval.constant())
@@ -171,7 +172,7 @@ class MemoryPrior(FramePrior):
         retrieved = self.retrieval.candidate_weights(
             self.retrieval.table(tables.input), last, candidates, state.retrieval
         )
-        logits, depth_hidden = self.network_logits(tables, hidden, last.expand_as(candidates), candidates, None)
+        logits, depth_hidden = self.network_logits(tables, hidden, last.expand_as(candidates), candidates, None, None)
         history = inputs[:, -self.context_frames - 1 :]
         mixed = self.pointer_mixture.forward_candidates(
             logits, depth_hidden, history, candidates, retrieved, self.context_frames

@@ -15,6 +15,7 @@ from distill.prior.architectures import PriorShape, build_prior
 from distill.prior.base import Draw, Prior
 from distill.prior.decode.samplers import sampler_of
 from distill.prior.delay import DelayPrior
+from distill.prior.frame import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 
@@ -32,6 +33,8 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
         depth_layers=2 if kind == "frame" else 0,
         codeword_size=0 if kind == "flat" else 5,
         labels=labels,
+        count_experts=kind == "frame",
+        label_counts=kind == "frame" and bool(labels),
     )
     torch.manual_seed(0)
     model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
@@ -41,6 +44,9 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
                 parameter.mul_(scale)
         if model.label is not None:
             model.label.normal_()
+        if isinstance(model, FramePrior) and model.count_experts is not None:
+            for table in model.count_experts.buffers():
+                table.normal_(std=0.05)
     return model
 
 

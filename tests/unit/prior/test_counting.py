@@ -57,8 +57,24 @@ def test_tables_are_smoothed_into_unigrams_and_nothing_counted_says_nothing() ->
         np.testing.assert_allclose(probabilities.sum(axis=2), 1, atol=1e-5)
         expected = (counted + TRUST * single[:, None]) / (counted.sum(axis=2, keepdims=True) + TRUST)
         np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    assert tables.labelled.shape == (1, LEVELS, SIZE + 2)
     empty = count_tables(count([], SIZE, LEVELS))
     assert all(not bool(table.any()) for table in vars(empty).values())
+
+
+def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() -> None:
+    several = [[codes, codes] for codes in recordings(4, 5)]
+    counts = count(several, SIZE, LEVELS, [2, 0, 1, 2, 0], 3)
+    tables, single = count_tables(counts), unigrams(counts)
+    for label, members in ((1, [2]), (2, [0, 3]), (3, [])):
+        own = count([several[index] for index in members], SIZE, LEVELS).unigram
+        np.testing.assert_allclose(counts.labelled[label], own)
+        expected = (own + TRUST * single) / (own.sum(axis=1, keepdims=True) + TRUST)
+        np.testing.assert_allclose(tables.labelled[label].double().exp().numpy() * single, expected, rtol=1e-4)
+        np.testing.assert_allclose(tables.labelled_evidence[label], np.log1p(own.sum(axis=1)), rtol=1e-5)
+    assert not bool(tables.labelled[0].any())
+    assert not bool(tables.labelled_evidence[0].any())
+    np.testing.assert_allclose(counts.labelled.sum(axis=0), counts.unigram)
 
 
 def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplicates() -> None:
@@ -68,10 +84,12 @@ def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplic
     assert {numbers[index] == numbers[index + 20] for index in range(20)} == {True}
     assert sorted(set(numbers)) == list(range(1, 9))
     several = [[codes] for codes in recordings(2, 40)]
-    folds = FoldTables.of(several, numbers, SIZE, LEVELS)
+    labels = [number % 4 for number in range(40)]
+    folds = FoldTables.of(several, numbers, SIZE, LEVELS, labels, 3)
     assert len(folds.without) == 8
     rest = [views for views, number in zip(several, numbers, strict=True) if number != 2]
-    for name, table in vars(count_tables(count(rest, SIZE, LEVELS))).items():
+    kept = [label for label, number in zip(labels, numbers, strict=True) if number != 2]
+    for name, table in vars(count_tables(count(rest, SIZE, LEVELS, kept, 3))).items():
         torch.testing.assert_close(getattr(folds.without[1], name), table)
         assert not torch.equal(getattr(folds.whole, name), table)
     alone = FoldTables.of(several[:1], [1], SIZE, LEVELS)
@@ -81,19 +99,24 @@ def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplic
 
 def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> None:
     several = [[codes] for codes in recordings(5, 10)]
-    folds = FoldTables.of(several, fold_numbers([str(number) for number in range(10)], 0), SIZE, LEVELS)
-    experts = CountExperts(LEVELS, SIZE, 4)
+    numbers = fold_numbers([str(number) for number in range(10)], 0)
+    folds = FoldTables.of(several, numbers, SIZE, LEVELS, [number % 3 for number in range(10)], 2)
+    experts = CountExperts(LEVELS, SIZE, 4, 2)
     experts.set_tables(folds.whole)
     experts.set_folds(folds.without)
     with torch.no_grad():
-        experts.weight.copy_(torch.rand(LEVELS, 3))
-        experts.evidence.copy_(torch.rand(LEVELS, 2))
+        experts.weight.copy_(torch.rand(LEVELS, 4))
+        experts.evidence.copy_(torch.rand(LEVELS, 3))
     generator = torch.Generator().manual_seed(0)
     inputs, targets = (torch.randint(SIZE, (2, 6, LEVELS), generator=generator) for _ in range(2))
     hidden = torch.randn(2, 6, LEVELS, 4, generator=generator)
     logits = torch.randn(2, 6, LEVELS, SIZE + 2, generator=generator)
-    added = experts(logits, hidden, inputs, targets, torch.tensor([0, 3]))
-    assert torch.equal(experts(logits, hidden, inputs, targets, None)[0], added[0])
+    labels = torch.tensor([1, 2])
+    added = experts(logits, hidden, inputs, targets, labels, torch.tensor([0, 3]))
+    assert torch.equal(experts(logits, hidden, inputs, targets, labels, None)[0], added[0])
+    unlabelled = experts(logits, hidden, inputs, targets)
+    assert torch.equal(experts(logits, hidden, inputs, targets, torch.tensor([0, 0])), unlabelled)
+    assert not torch.equal(unlabelled[0], added[0])
     given = given_tokens(inputs, targets)
     for row, tables in ((0, folds.whole), (1, folds.without[2])):
         for frame in range(6):
@@ -104,9 +127,11 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
                         torch.tensor(0.0),
                         experts.evidence[level, 0] * tables.previous_evidence[level, before],
                         experts.evidence[level, 1] * tables.given_evidence[level, other],
+                        experts.evidence[level, 2] * tables.labelled_evidence[row + 1, level],
                     ]
                 )
                 parts = [tables.unigram[level], tables.previous[level, before], tables.given[level, other]]
+                parts.append(tables.labelled[row + 1, level])
                 expected = logits[row, frame, level] + sum(
                     w * part.float() for w, part in zip(weights, parts, strict=True)
                 )
