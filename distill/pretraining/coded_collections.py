@@ -4,7 +4,7 @@ A prior that shall start well on any codec has to see the codes of many: of seve
 to few recordings and to many. None is trained, as the fit decides most of what codes are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,6 +25,7 @@ from distill.codec.initialise import GAIN_RANGE_DB, STRENGTHS, SYNTHETIC_GAIN_RA
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.search import REACH
+from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
 from distill.params import VQVAEParams
 from distill.pretraining.recordings import synthetic_collection
@@ -52,7 +53,8 @@ class CodedCollection:
     `shapes` `[n, features]` are some spectra, as `reference_shapes` returns them.
     """
 
-    codec: VQVAE
+    sample_rate: int
+    fit: Mapping[str, Tensor]  # what was fitted of the codec
     recordings: Sequence[Sequence[Codes]]
     instruments: Sequence[int]
     is_fitted: Sequence[bool]
@@ -61,7 +63,16 @@ class CodedCollection:
     @property
     def frame_rate(self) -> float:
         """Frames a second."""
-        return self.codec.spectrogram.frame_rate
+        return spectrogram_config_for(self.sample_rate).frame_rate
+
+    def codec(self) -> VQVAE:
+        """The codec, which is not kept: it is large."""
+        levels, size, _ = self.fit["codebooks"].shape
+        codec = _build(self.sample_rate, size, levels)
+        codec.quantizer.codebooks.copy_(self.fit["codebooks"])
+        cast(Tensor, codec.mean).copy_(self.fit["mean"])
+        cast(Tensor, codec.components).copy_(self.fit["components"])
+        return codec
 
 
 def coded_collections(
@@ -115,15 +126,15 @@ def make_collection(path: Path, number: int, seed: int) -> None:
 def read_collection(path: Path) -> CodedCollection:
     """Read what `make_collection` wrote."""
     tensors = load_file(path)
-    levels, size, _ = tensors["codebooks"].shape
-    codec = _build(int(tensors["sample_rate"]), size, levels)
-    codec.quantizer.codebooks.copy_(tensors["codebooks"])
-    cast(Tensor, codec.mean).copy_(tensors["mean"])
-    cast(Tensor, codec.components).copy_(tensors["components"])
     parts = [part.numpy().astype(np.int64) for part in tensors["codes"].split(tensors["lengths"].tolist())]
     recordings = [parts[first : first + VIEWS] for first in range(0, len(parts), VIEWS)]
     return CodedCollection(
-        codec, recordings, tensors["instruments"].tolist(), tensors["is_fitted"].tolist(), tensors["shapes"].float()
+        sample_rate=int(tensors["sample_rate"]),
+        fit={name: tensors[name] for name in ("codebooks", "mean", "components")},
+        recordings=recordings,
+        instruments=tensors["instruments"].tolist(),
+        is_fitted=tensors["is_fitted"].tolist(),
+        shapes=tensors["shapes"].float(),
     )
 
 
@@ -141,7 +152,7 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
     for one in collections:
-        energies = plain.of_codec(one.codec)[1:].square().mean(dim=1)
+        energies = plain.of_codec(one.codec())[1:].square().mean(dim=1)
         squares[: len(energies)] += energies
         seen[: len(energies)] += 1
     sizes = (squares / seen.clamp_min(1)).sqrt()

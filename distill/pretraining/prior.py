@@ -50,7 +50,7 @@ from distill.training.trainer import Trainer
 
 STEPS_PER_EPOCH = 250
 HELD_OUT = 15  # one collection in so many is held out
-MAX_HELD_OUT = 24
+MAX_HELD_OUT = 40
 BATCH_CODES = 12_000  # about so many codes a batch, of windows of similar length
 MIN_FRAME_COST = 4  # codes that a frame costs besides its own
 NO_COUNTS_SHARE = 0.3  # of the steps count a recording less: often none where there are few
@@ -133,7 +133,9 @@ class AnyCodecPrior(nn.Module):
         codewords = torch.zeros(levels, codebook_size, COORDINATES)
         sizes = PRETRAINED_SIZES
         shape = (sizes.hidden_size, sizes.num_layers, sizes.num_heads, DROPOUT, sizes.depth_layers)
-        return FramePrior(codewords, 1, *shape, num_labels, count_experts=True, label_counts=True)
+        prior = FramePrior(codewords, 1, *shape, num_labels, count_experts=True, label_counts=True)
+        prior.copy_no_loudness()
+        return prior
 
     def tensors(self) -> dict[str, Tensor]:
         """What is shipped, in half precision."""
@@ -154,7 +156,7 @@ class _PretrainingTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
             self.model = AnyCodecPrior()
-        codewords = [coordinates.of_codec(one.codec).half() for one in collections]
+        codewords = [coordinates.of_codec(one.codec()).half() for one in collections]
         pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
         self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:MAX_HELD_OUT]
         chosen = {id(collection) for collection, _ in self.held_out}
@@ -280,7 +282,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def main() -> None:
     """Run `python -m distill.pretraining.prior COLLECTIONS EPOCHS SEED`."""
     collections, epochs, seed = (int(value) for value in sys.argv[1:])
-    execution = execution_from_environment()
+    # In fp32 layers as small as these take less time than in bf16.
+    execution = replace(execution_from_environment(), precision="fp32")
     folder = STATE / "pretraining" / f"prior-{seed}"
     pretrain_prior(collections, epochs, seed, make_fabric(execution), execution.workers, folder)
 

@@ -75,6 +75,13 @@ class FramePrior(CodewordPrior):
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
 
+    def copy_no_loudness(self) -> None:
+        """Copy nothing in the first level, where that is the loudness.
+
+        A copied loudness stays what it is, and copies of it make the next more likely: sounds would never end.
+        """
+        self.pointer_mixture.copy_nothing(0)
+
     def forward(
         self,
         inputs: Tensor,

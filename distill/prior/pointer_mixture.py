@@ -9,6 +9,7 @@ from distill.storage.weights import store_as
 
 # Lower bounds of the age classes, in frames.
 AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
+NETWORK_ALONE = 50.0  # log-weight of the network beside which copies count for nothing
 TINY = 1e-20  # probability that keeps logarithms and their gradients finite
 
 
@@ -48,6 +49,11 @@ class PointerMixture(nn.Module):
         nn.init.zeros_(self.sentinel.weight)
         self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
         self.register_buffer("ages", torch.tensor(AGES), persistent=False)
+
+    @torch.no_grad()
+    def copy_nothing(self, level: int) -> None:
+        """Leave a level to the network: weights of copies are negligible, and so are their gradients."""
+        self.threshold[level] = NETWORK_ALONE
 
     def forward(self, logits: Tensor, hidden: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mix the network's `logits` `[B, T, Q, V + 2]` with copies from `inputs` `[B, T, Q]`. Returns logits.

@@ -381,7 +381,7 @@ def test_a_file_says_that_its_prior_memorised(tmp_path: Path) -> None:
     assert ".distill/stop" in card_text("a.distill", found)
 
 
-def test_a_file_of_format_2_0_is_read_and_written_again_as_2_1(tmp_path: Path) -> None:
+def test_a_file_of_format_2_0_is_read_and_written_again_as_the_newest(tmp_path: Path) -> None:
     path = tmp_path / "a.distill"
     metadata = write_prior_model(path)
     assert metadata.prior_metadata is not None
@@ -390,7 +390,7 @@ def test_a_file_of_format_2_0_is_read_and_written_again_as_2_1(tmp_path: Path) -
     assert bundle.metadata.version == [2, 0]
     assert bundle.metadata.prior_metadata == metadata.prior_metadata
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata)
-    assert written.version == load_bundle(path).metadata.version == [2, 3]
+    assert written.version == load_bundle(path).metadata.version == [2, 4]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,18 @@ def test_decoder_equals_the_mixture_level_by_level() -> None:
             decoder.update(level, targets[:, -1, level])
 
 
+def test_a_level_can_be_left_to_the_network() -> None:
+    model, (logits, hidden, inputs, targets) = model_and_inputs()
+    before = model(logits, hidden, inputs, targets)
+    model.copy_nothing(1)
+    after = model(logits, hidden, inputs, targets)
+    torch.testing.assert_close(after[:, :, 1].softmax(-1), logits[:, :, 1].softmax(-1))
+    torch.testing.assert_close(after[:, :, 0::2], before[:, :, 0::2])
+    after[:, :, 1].log_softmax(-1)[..., 0].sum().backward()
+    for parameter in (model.age, model.agreement, model.threshold):
+        assert float(parameter.grad.abs().max()) < 1e-5  # type: ignore[union-attr]
+
+
 def test_gradients_are_finite_where_probabilities_vanish() -> None:
     model, (logits, hidden, inputs, targets) = model_and_inputs()
     logits[..., 2] = -1e4
