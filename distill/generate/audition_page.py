@@ -120,7 +120,7 @@ def _summary(figures: Mapping[str, Any]) -> str:
             f"Diversity (Vendi score, the effective number of different sounds) {figures['diversity']:.1f}; as many "
             f"training recordings have {figures['diversity_of_recordings']:.1f}."
         )
-    lines += [f"{_sentence(line.strip())}" for line in figures["faults"]["in_words"]]
+    lines += [line.strip() for line in figures["faults"]["in_words"]]
     return "\n".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
