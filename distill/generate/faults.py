@@ -33,6 +33,7 @@ SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its me
 STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands still
 FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
 RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
+ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
 SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
 SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
 SLACK_FRAMES = 5
@@ -98,7 +99,7 @@ def limits_of(recordings: Sequence[Measures]) -> Limits:
         returns_per_second=SLACK * most(one.returns_per_second for one in recordings),
         onset_level=onset_level,
         onset_frames=SLACK * most(one.onset(onset_level) for one in recordings) + SLACK_FRAMES,
-        end_level=most(one.end_level for one in recordings) + SLACK_DB,
+        end_level=max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB,
         frames=least(one.frames for one in recordings) / SLACK,
     )
 

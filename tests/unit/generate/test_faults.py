@@ -99,7 +99,7 @@ def test_recordings_have_none(finder: FaultFinder, coded: Callable[[Samples], Co
 
 
 def test_a_soft_sound_and_a_single_frame_are_faulty(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
-    assert finder([coded(0.02 * RECORDINGS[0])]) == [("attack",)]
+    assert finder([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
     (found,) = finder([coded(RECORDINGS[0])[:1]])
     assert set(found) == {"ending", "length"}
 
@@ -176,6 +176,12 @@ def measures(still: int = 10, returns: float = 0.0, loudest: float = 20.0, end: 
 def test_one_recording_in_a_thousand_does_not_set_the_limits() -> None:
     many = [measures(still=10 + number % 7) for number in range(999)]
     assert limits_of([*many, measures(still=2000, returns=9.0, end=0.0)]) == limits_of(many)
+
+
+def test_a_sound_need_not_end_as_softly_as_recordings() -> None:
+    faded = limits_of([measures(end=-120.0)])
+    assert faded.faults(measures(end=-40.0)) == ()
+    assert faded.faults(measures(end=-30.0)) == ("ending",)
 
 
 def test_left_out_recordings_are_judged_by_the_others() -> None:
