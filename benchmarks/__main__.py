@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.arguments import count
 from benchmarks.codec import CodecReport, Plan, measure_corpus
+from benchmarks.faults import FaultsReport, measure_faults
 from benchmarks.fidelity_report import fidelity_section
 from benchmarks.kills import Kills, measure_kills
 from benchmarks.labels import LabelsReport, measure_labels
@@ -24,6 +25,7 @@ from benchmarks.prior import PriorReport, measure_prior
 from benchmarks.report import (
     Section,
     codec_section,
+    faults_section,
     kills_section,
     labels_section,
     long_memory_section,
@@ -59,6 +61,7 @@ class Bench:
     novelty: list[NoveltyReport] = field(default_factory=list)
     labels: list[LabelsReport] = field(default_factory=list)
     variations: list[VariationsReport] = field(default_factory=list)
+    faults: list[FaultsReport] = field(default_factory=list)
     throughput: tuple[Throughput, ...] = ()
     drawn: tuple[Drawn, ...] = ()
     made: list[Made] = field(default_factory=list)
@@ -123,7 +126,7 @@ class Bench:
             self.add(sounds_section(report, self.command))
 
     def measure_around(self) -> None:
-        """Measure what needs no folder: memory, throughput, sampling, kills."""
+        """Measure what needs no folder: memory, throughput, sampling, faults, kills. Raises DistillError."""
         if self.arguments.memory:
             for recording_seconds in (LONG_SECONDS, SHORT_SECONDS):
                 for hours in HOURS:
@@ -141,6 +144,9 @@ class Bench:
             self.drawn = measure_drawing(self.say)
             self.made = [measure_making(model, self.say) for model in models]
             self.add(sampling_section(self.drawn, self.made, self.command))
+        for model in self.arguments.faults:
+            self.faults.append(measure_faults(model, self.say))
+            self.add(faults_section(self.faults[-1], self.command))
         if self.arguments.kills:
             self.say(f"kills: a training killed {self.arguments.kills} times")
             self.kills.append(measure_kills(self.arguments.kills))
@@ -160,6 +166,7 @@ class Bench:
                     "novelty",
                     "labels",
                     "variations",
+                    "faults",
                     "throughput",
                     "drawn",
                     "made",
@@ -172,7 +179,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measure what the flags ask for and print it. Exit status 2 for an unusable folder."""
+    """Measure what the flags ask for and print it. Exit status 2 for an unusable folder or model."""
     bench = Bench(_parser().parse_args(), "python -m benchmarks " + shlex.join(_what_was_measured(sys.argv[1:])))
     if bench.arguments.folders and importlib.util.find_spec("visqol") is None:
         bench.say("ViSQOL is left out: visqol-python is not installed; make bench installs it")
@@ -182,10 +189,10 @@ def main() -> None:
         params, execution = load_params(Path("params.yaml")), execution_from_environment()
         for folder in bench.arguments.folders:
             bench.measure_folder(folder, params, execution)
+        bench.measure_around()
     except DistillError as error:
         bench.say(str(error))
         sys.exit(2)
-    bench.measure_around()
     bench.write()
 
 
@@ -222,6 +229,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", action="store_true", help="share of labelled sounds nearest to their own label")
     parser.add_argument(
         "--variations", type=Path, metavar="MODEL", help="vary recordings of the folders with this model file"
+    )
+    parser.add_argument(
+        "--faults", type=Path, nargs="+", default=[], metavar="MODEL", help="faults of the sounds of these model files"
     )
     parser.add_argument("--long-memory", action="store_true", help="benefit and cost of a prior's memory")
     parser.add_argument("--seeds", type=count, default=1, help="number of seeds of our prior")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.codec import ORIGINAL, CodecReport
+from benchmarks.faults import FaultsReport
 from benchmarks.kills import Kills
 from benchmarks.labels import LabelsReport
 from benchmarks.long_memory import LongMemory, Use
@@ -23,6 +24,8 @@ from benchmarks.prior import PriorReport
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
 from benchmarks.variations import TAKES, VariationsReport
+from distill.generate.fault_report import FaultReport
+from distill.generate.faults import FAULTS
 from distill.novelty.report import SetReport
 from distill.storage.files import write_bytes
 
@@ -467,6 +470,22 @@ def variations_section(report: VariationsReport, command: str) -> Section:
     )
     title = f"Variations on `{report.corpus}`"
     return Section(f"variations {report.corpus}", title, text, (Grid((*columns, "other length"), rows),))
+
+
+def faults_section(report: FaultsReport, command: str) -> Section:
+    """Faults of the sounds of one model beside those of recordings."""
+    rows = []
+    for name, found in report.sides():
+        rates = FaultReport(found, ()).metrics()
+        shares = (rates[f"{kind}_rate"] for kind in ("fault", *FAULTS))
+        rows.append((name, str(len(found)), *(f"{share:.0%}" for share in shares)))
+    text = (
+        f"`{command}`: sounds of `{report.model}` that end by themselves, with [faults](novelty.md#faults). Limits are those "
+        "of the training recordings, which held-out ones had no part in. Left out: each training recording is judged by "
+        "the limits of the others."
+    )
+    columns = ("sounds", "number", "faulty", *FAULTS)
+    return Section(f"faults {report.model}", f"Faults of `{report.model}`", text, (Grid(columns, tuple(rows)),))
 
 
 def labels_section(report: LabelsReport, command: str) -> Section:

@@ -16,9 +16,12 @@ from distill.audio.augment import samples_of
 from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
+from distill.generate.fault_report import FaultReport
+from distill.generate.faults import Fault, FaultFinder
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     BATCH,
+    Checks,
     Progress,
     Sound,
     Wanted,
@@ -61,25 +64,32 @@ Samples = NDArray[np.float32]  # [N], in [-1, 1]
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """Generated sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, and their seed."""
+    """Generated sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, faults, and their seed."""
 
     sounds: list[Samples]  # empty where `take` was given
     seconds: list[float]
     codes: list[Codes]
     novelty: list[Novelty | None]  # None where the model has no reference
+    faults: list[tuple[Fault, ...] | None]  # None where the model has no reference
     sample_rate: int  # Hz
     seed: int
     redrawn: int = 0  # number of redraws for lack of novelty
     not_new: int = 0  # number of sounds that are still not new enough
     report: SetReport | None = None  # on all sounds together
+    fault_report: FaultReport | None = None  # None where the model has no reference
 
     def table(self) -> "pd.DataFrame":
-        """A row a sound: `seconds`, `frames` and, where it is known, its novelty, as `distill generate --json` names it."""
+        """A row a sound: `seconds`, `frames` and, where known, faults and novelty, as `distill generate --json` names them."""
         import pandas as pd
 
         rows = [
-            {"seconds": seconds, "frames": len(codes), **({} if novelty is None else novelty.json())}
-            for seconds, codes, novelty in zip(self.seconds, self.codes, self.novelty, strict=True)
+            {
+                "seconds": seconds,
+                "frames": len(codes),
+                **({} if faults is None else {"faults": ", ".join(faults)}),
+                **({} if novelty is None else novelty.json()),
+            }
+            for seconds, codes, novelty, faults in zip(self.seconds, self.codes, self.novelty, self.faults, strict=True)
         ]
         return pd.json_normalize(rows).rename_axis("sound")
 
@@ -144,6 +154,11 @@ class Model:
         """Comparison of sounds with the training recordings; None where the file has no reference."""
         return None if self.bundle.reference is None else Comparison(self.bundle.reference, self.bundle.codec)
 
+    @cached_property
+    def fault_finder(self) -> FaultFinder | None:
+        """What finds faults of sounds, by the training recordings; None where the file has no reference."""
+        return None if self.bundle.reference is None else FaultFinder(self.bundle.reference, self.bundle.codec)
+
     def generate(
         self,
         n: int = 1,
@@ -158,6 +173,7 @@ class Model:
         prompt: str | os.PathLike[str] | NDArray[np.floating] | None = None,
         prompt_rate: int | None = None,
         min_novelty: str | float | None = None,
+        reject_faults: bool = False,
         progress: Progress | None = None,
         take: Callable[[int, Samples], None] | None = None,
     ) -> Generated:
@@ -167,11 +183,12 @@ class Model:
         scale of classifier-free guidance: 1 is none, the default with a label is 2. `prompt` is a file or samples `[N]`
         at `prompt_rate` Hz, by default the model's rate; sounds continue it, and `seconds` leaves it out. `min_novelty`
         redraws sounds: "close" those that are copies, "new" those that are not new, a number from 0 to 1 those whose
-        novelty percentile is above 1 - `min_novelty`. `progress` is called with (done, of, text). `take` is called with
-        the index and samples of every sound as soon as it is generated, and no samples are kept. Raises ArtifactError
-        when the model lacks what is requested, ParamsError for arguments that are out of range.
+        novelty percentile is above 1 - `min_novelty`. `reject_faults` redraws sounds with a fault, such as one that is
+        cut off. `progress` is called with (done, of, text). `take` is called with the index and samples of every sound
+        as soon as it is generated, and no samples are kept. Raises ArtifactError when the model lacks what is
+        requested, ParamsError for arguments that are out of range.
         """
-        self.check_request(label, min_novelty)
+        self.check_request(label, min_novelty, reject_faults)
         guidance = guidance_or_default(label, guidance)
         given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         validated(GenerateRequest, {**given, "guidance": guidance}, "generate")
@@ -188,32 +205,38 @@ class Model:
         )
         sounds: list[Sound] = []
         lengths: list[float] = []
-        redrawn = not_new = 0
+        redrawn = not_new = rejected = 0
+        checks = Checks(self.comparison, is_new, self.fault_finder, reject_faults)
         try:
-            for batch in generate_batches(
-                self.bundle.codec, self.prior, wanted, seed, self.comparison, is_new, progress
-            ):
+            for batch in generate_batches(self.bundle.codec, self.prior, wanted, seed, checks, progress):
                 for sound in batch.sounds:
                     lengths.append(len(sound.samples) / self.sample_rate)
                     if take is not None:
                         take(len(sounds), sound.samples)
                     sounds.append(sound if take is None else replace(sound, samples=np.empty(0, np.float32)))
                 redrawn, not_new = redrawn + batch.redrawn, not_new + batch.not_new
+                rejected += batch.rejected
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
         judged, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
         if self.comparison is not None and n >= COMPARED_FROM:
             report = self.comparison.report([sound.drawn for sound in sounds], judged, seed)
+        fault_report = None
+        if self.fault_finder is not None:
+            found = [sound.faults or () for sound in sounds]
+            fault_report = FaultReport(found, self.fault_finder.held_out(wanted.kinds), rejected)
         return Generated(
             sounds=[sound.samples for sound in sounds if take is None],
             seconds=lengths,
             codes=[sound.codes for sound in sounds],
             novelty=[sound.novelty for sound in sounds],
+            faults=[sound.faults for sound in sounds],
             sample_rate=self.sample_rate,
             seed=seed,
             redrawn=redrawn,
             not_new=not_new,
             report=report,
+            fault_report=fault_report,
         )
 
     def kit(
@@ -330,7 +353,9 @@ class Model:
             )
         return samples
 
-    def check_request(self, label: str | None = None, min_novelty: str | float | None = None) -> None:
+    def check_request(
+        self, label: str | None = None, min_novelty: str | float | None = None, reject_faults: bool = False
+    ) -> None:
         """Check that the model can `generate` with these arguments. Raises ArtifactError or ParamsError."""
         if self.prior is None:
             raise ArtifactError(
@@ -343,6 +368,8 @@ class Model:
             new_enough(min_novelty)
             if self.bundle.reference is None:
                 raise ArtifactError(f"{self._without_reference()}; leave --min-novelty out")
+        if reject_faults and self.bundle.reference is None:
+            raise ArtifactError(f"{self._without_reference('find faults')}; leave --reject-faults out")
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
@@ -405,9 +432,9 @@ class Model:
         found = "one that fits several" if matches else "an unknown one"
         raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
 
-    def _without_reference(self) -> str:
+    def _without_reference(self, purpose: str = "judge novelty") -> str:
         return (
-            f"{self.path}: expected a model with the codes of its training recordings, to judge novelty, found one made "
+            f"{self.path}: expected a model with the codes of its training recordings, to {purpose}, found one made "
             "without (bundle.reference: false)"
         )
 

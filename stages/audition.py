@@ -21,8 +21,8 @@ def main(params: Params) -> Mapping[str, float]:
     with atomic_folder(AUDITION) as folder:
         networks = (bundle.codec, bundle.prior, bundle.labels)
         done = audition(*networks, reference, corpus, params.audition, params.seed, folder)
-    write_metrics("audition", done.report.metrics())
-    figures = {**done.report.metrics(), "times_real_time": done.times_real_time}
+    write_metrics("audition", done.metrics())
+    figures = {**done.metrics(), "times_real_time": done.times_real_time}
     track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)
     return {"times_real_time": done.times_real_time}
 

@@ -48,6 +48,9 @@ def generate(
             "this number",
         ),
     ] = None,
+    reject_faults: Annotated[
+        bool, typer.Option("--reject-faults", help="redraw sounds that are faulty, and say how many")
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
     pictures: Annotated[
@@ -55,7 +58,7 @@ def generate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Generate new sounds, and report how new each is compared with the training recordings."""
+    """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
     from distill.api import Model
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
@@ -67,7 +70,7 @@ def generate(
     if prompt is not None:
         check_inputs([prompt], "--prompt")
     loaded = Model(model)
-    loaded.check_request(label, min_novelty)
+    loaded.check_request(label, min_novelty, reject_faults)
     print_note(loaded)
     make_folder("--out", out)
     seed = seed_or_any(seed)  # part of the files' names
@@ -84,6 +87,7 @@ def generate(
             guidance=guidance,
             prompt=prompt,
             min_novelty=min_novelty,
+            reject_faults=reject_faults,
             progress=progress,
             take=lambda number, samples: write_audio(paths[number], samples, loaded.sample_rate, kind),
         )
@@ -94,8 +98,9 @@ def generate(
     if as_json:
         print_json({"model": str(model), "label": label, **generated_json(made, paths)})
         return
-    for path, length, novelty in zip(paths, made.seconds, made.novelty, strict=True):
+    for path, length, novelty, faults in zip(paths, made.seconds, made.novelty, made.faults, strict=True):
         judged = "" if novelty is None else f"  {explain(novelty)}"
-        print(f"{path}  {length:.2f} s{judged}")
+        found = f"  Faulty: {', '.join(faults)}" if faults else ""
+        print(f"{path}  {length:.2f} s{judged}{found}")
     for line in set_lines(made):
         print(line)

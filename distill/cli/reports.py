@@ -19,7 +19,7 @@ def print_note(model: Model) -> None:
 
 
 def set_lines(made: Generated) -> list[str]:
-    """Lines on the set of sounds: verdicts, distance, seed."""
+    """Lines on the set of sounds: verdicts, distance, faults, seed."""
     lines = []
     if made.redrawn:
         left = f"; {made.not_new} still are not new enough" if made.not_new else ""
@@ -32,8 +32,10 @@ def set_lines(made: Generated) -> list[str]:
             "(50 %: as new as held-out recordings)"
         )
         lines.append(report.distance_sentence)
+    if made.fault_report is not None:
+        lines += made.fault_report.lines
     if any(one is None for one in made.novelty):
-        lines.append("novelty unknown: the model has no codes of its training recordings")
+        lines.append("novelty and faults unknown: the model has no codes of its training recordings")
     return [*lines, f"seed {made.seed}"]
 
 
@@ -45,8 +47,9 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
             "seconds": seconds,
             "novelty": None if novelty is None else novelty.json(),
             "explanation": None if novelty is None else explain(novelty),
+            "faults": None if faults is None else list(faults),
         }
-        for path, seconds, novelty in zip(paths, made.seconds, made.novelty, strict=True)
+        for path, seconds, novelty, faults in zip(paths, made.seconds, made.novelty, made.faults, strict=True)
     ]
     return {
         "seed": made.seed,
@@ -55,6 +58,7 @@ def generated_json(made: Generated, paths: Sequence[Path]) -> dict[str, Any]:
         "redrawn": made.redrawn,
         "not_new": made.not_new,
         "summary": None if made.report is None else made.report.json(),
+        "faults": None if made.fault_report is None else made.fault_report.json(),
     }
 
 

@@ -12,6 +12,8 @@ from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.generate.audition_page import write_page
+from distill.generate.fault_report import FaultReport
+from distill.generate.faults import FaultFinder
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import Sound, Wanted, frames_for_seconds, generate_sounds
 from distill.novelty.explain import explain
@@ -31,7 +33,12 @@ class Audition:
     """The report of `report.json`, and the seconds that generation took, which are never written to disk."""
 
     report: SetReport
+    faults: FaultReport
     generation_seconds: float
+
+    def metrics(self) -> dict[str, float]:
+        """All figures by metric name."""
+        return {**self.report.metrics(), **self.faults.metrics()}
 
     @property
     def times_real_time(self) -> float:
@@ -73,14 +80,19 @@ def audition(
     codes = [sound.codes for sound in sounds]
     novelty = comparison.novelty(codes)
     report = comparison.report(codes, novelty, seed, frames_for_seconds(codec, params.max_seconds))
+    finder = FaultFinder(reference, codec)
+    faults = FaultReport(finder(codes), finder.held_out())
     entries = {entry.path: entry for entry in corpus.entries}
     rows = [
-        _write_sound(output, number, sound, label, one, corpus, entries)
-        for number, (sound, label, one) in enumerate(zip(sounds, label_names, novelty, strict=True))
+        {**_write_sound(output, number, sound, label, one, corpus, entries), "faults": list(found)}
+        for number, (sound, label, one, found) in enumerate(
+            zip(sounds, label_names, novelty, faults.sounds, strict=True)
+        )
     ]
-    write_json(output / "report.json", {**report.json(), "seed": seed, "generated": rows})
-    write_page(output / "index.html", report.json(), rows)
-    return Audition(report, generation_seconds)
+    figures = {**report.json(), "faults": faults.json()}
+    write_json(output / "report.json", {**figures, "seed": seed, "generated": rows})
+    write_page(output / "index.html", figures, rows)
+    return Audition(report, faults, generation_seconds)
 
 
 def _write_sound(

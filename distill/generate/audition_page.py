@@ -25,7 +25,7 @@ def _section(number: int, row: Row) -> str:
     label = f", {row['label']}" if row["label"] else ""
     return f"""<section>
 <h2>Sound {number}{escape(label)} <span class="badge {verdict}">{verdict}</span></h2>
-<p class="verdict">{escape(str(row["explanation"]))}.</p>
+<p class="verdict">{escape(str(row["explanation"]))}.{_faults(row)}</p>
 <div class="players">
 <label>the new sound, {row["seconds"]:.2f} s <audio controls preload="none" src="{escape(row["file"])}"></audio></label>
 <label>your nearest recording, {escape(str(row["nearest_path"]))} <audio controls preload="none" src="{escape(row["nearest_file"])}"></audio></label>
@@ -40,6 +40,10 @@ def _section(number: int, row: Row) -> str:
 <img loading="lazy" src="{escape(row["codes_picture"])}" alt="codes of sound {number}">
 </details>
 </section>"""
+
+
+def _faults(row: Row) -> str:
+    return f" Faulty: {escape(', '.join(row['faults']))}." if row["faults"] else ""
 
 
 def _terms(row: Row) -> str:
@@ -116,6 +120,7 @@ def _summary(figures: Mapping[str, Any]) -> str:
             f"Diversity (Vendi score, the effective number of different sounds) {figures['diversity']:.1f}; as many "
             f"training recordings have {figures['diversity_of_recordings']:.1f}."
         )
+    lines += [line.strip() for line in figures["faults"]["in_words"]]
     return "\n".join(f"<p>{escape(line)}</p>" for line in lines)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
 from distill.generate.sampling import Sampling, sample_codes
 from distill.novelty.report import Comparison
 from distill.novelty.verdict import Novelty
@@ -22,7 +23,7 @@ BATCH = 64
 FADE_SECONDS = 0.005
 PEAK = 0.98
 DEFAULT = Sampling()
-MOST_DRAWS = 20  # attempts at a sound that is not new enough
+MOST_DRAWS = 20  # attempts at a sound that is not new enough, or faulty
 
 Progress = Callable[[int, int, str], None]
 IsNew = Callable[[Novelty], bool]
@@ -30,7 +31,7 @@ IsNew = Callable[[Novelty], bool]
 
 @dataclass(frozen=True)
 class Sound:
-    """A generated sound: codes `[F, Q]`, samples `[N]` in [-1, 1], and novelty, None where there is no reference.
+    """A generated sound: codes `[F, Q]`, samples `[N]` in [-1, 1], novelty and faults, None where they are not judged.
 
     The first `prompt_frames` codes are the prompt; the novelty is that of the rest.
     """
@@ -38,7 +39,8 @@ class Sound:
     codes: Codes
     samples: NDArray[np.float32]
     prompt_frames: int
-    novelty: Novelty | None
+    novelty: Novelty | None = None
+    faults: tuple[Fault, ...] | None = None
 
     @property
     def drawn(self) -> Codes:
@@ -60,14 +62,69 @@ class Wanted:
     label: int = 0
     prompt: Codes | None = None
 
+    @property
+    def kinds(self) -> tuple[Fault, ...]:
+        """The faults that such sounds can have: whoever asks for a length or a beginning gets it."""
+        by_length = FAULTS if self.natural_ending else WITH_LENGTH
+        return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
+
+    def whole(self, drawn: Codes) -> Codes:
+        """Codes `[F, Q]` of the prompt and what was drawn after it."""
+        return drawn if self.prompt is None else np.concatenate([self.prompt, drawn])
+
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch of sounds, with the number of redraws for lack of novelty and of sounds that are still not new enough."""
+    """A batch of sounds, with what was drawn again.
+
+    `redrawn` counts redraws for lack of novelty alone, `not_new` sounds that are still not new enough, `rejected`
+    redraws for faults.
+    """
 
     sounds: list[Sound]
     redrawn: int = 0
     not_new: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Codes `[F, Q]` that were drawn, with novelty and faults, None where they are not judged."""
+
+    codes: Codes
+    novelty: Novelty | None
+    faults: tuple[Fault, ...] | None
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What sounds are judged by, and which are drawn again: those that `is_new` refuses, with `reject_faults` faulty ones."""
+
+    comparison: Comparison | None = None
+    is_new: IsNew | None = None
+    finder: FaultFinder | None = None
+    reject_faults: bool = False
+
+    def judge(self, wanted: Wanted, drawn: Sequence[Codes]) -> list[Judged]:
+        """Novelty and faults of sounds, given the codes `[F, Q]` that were drawn."""
+        novelty: Sequence[Novelty | None] = [None] * len(drawn)
+        faults: Sequence[tuple[Fault, ...] | None] = [None] * len(drawn)
+        if self.comparison is not None:
+            novelty = self.comparison.novelty(drawn)
+        if self.finder is not None:
+            faults = self.finder(map(wanted.whole, drawn), wanted.kinds)
+        return [Judged(*parts) for parts in zip(drawn, novelty, faults, strict=True)]
+
+    def is_old(self, judged: Judged) -> bool:
+        """Whether a sound is not new enough."""
+        return self.is_new is not None and judged.novelty is not None and not self.is_new(judged.novelty)
+
+    def is_rejected(self, judged: Judged) -> bool:
+        """Whether a sound is drawn again for its faults."""
+        return self.reject_faults and bool(judged.faults)
+
+
+NO_CHECKS = Checks()
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
@@ -80,13 +137,12 @@ def generate_batches(
     prior: Prior | None,
     wanted: Wanted,
     seed: int,
-    comparison: Comparison | None = None,
-    is_new: IsNew | None = None,
+    checks: Checks = NO_CHECKS,
     progress: Progress | None = None,
 ) -> Iterator[Drawn]:
-    """Generate sounds in batches of at most BATCH, each from its own seed; with a comparison, judge their novelty.
+    """Generate sounds in batches of at most BATCH, each from its own seed, and judge them.
 
-    Sounds that `is_new` rejects are drawn again, at most MOST_DRAWS times. Raises ArtifactError when there is no prior,
+    Sounds that `checks` refuse are drawn again, at most MOST_DRAWS times. Raises ArtifactError when there is no prior,
     or when a network gives NaN or infinite values.
     """
     if prior is None:
@@ -97,35 +153,25 @@ def generate_batches(
     for first in range(0, wanted.count, BATCH):
         count = min(BATCH, wanted.count - first)
         reporting = _batch_progress(progress, first, count, wanted.count)
-        drawn = _draw(prior, frames, wanted, count, derive_seed(seed, first), reporting)
-        novelty = comparison.novelty(drawn) if comparison is not None else []
-        redrawn, rejected = 0, _rejected(novelty, is_new)
+        judged = checks.judge(wanted, _draw(prior, frames, wanted, count, derive_seed(seed, first), reporting))
+        redrawn = rejected = 0
         for attempt in range(1, MOST_DRAWS):
-            if comparison is None or not rejected:
+            faulty = [checks.is_rejected(one) for one in judged]
+            refused = [index for index, one in enumerate(judged) if faulty[index] or checks.is_old(one)]
+            if not refused:
                 break
-            redrawn_codes = _draw(
-                prior,
-                frames,
-                wanted,
-                len(rejected),
-                derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt),
-                reporting,
-            )
-            for index, codes, one in zip(rejected, redrawn_codes, comparison.novelty(redrawn_codes), strict=True):
-                drawn[index], novelty[index] = codes, one
-            redrawn += len(rejected)
-            rejected = _rejected(novelty, is_new)
-        yield Drawn(_finish(codec, wanted, drawn, novelty or [None] * count), redrawn, len(rejected))
+            seed_again = derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt)
+            again = _draw(prior, frames, wanted, len(refused), seed_again, reporting)
+            for index, one in zip(refused, checks.judge(wanted, again), strict=True):
+                judged[index] = one
+            rejected += sum(faulty)
+            redrawn += len(refused) - sum(faulty)
+        yield Drawn(_finish(codec, wanted, judged), redrawn, sum(map(checks.is_old, judged)), rejected)
 
 
 def generate_sounds(codec: VQVAE, prior: Prior | None, wanted: Wanted, seed: int) -> list[Sound]:
-    """Generate all sounds without judging their novelty. Raises as `generate_batches`."""
+    """Generate all sounds without judging them. Raises as `generate_batches`."""
     return [sound for batch in generate_batches(codec, prior, wanted, seed) for sound in batch.sounds]
-
-
-def _rejected(novelty: Sequence[Novelty], is_new: IsNew | None) -> list[int]:
-    """Indices of the sounds that are not new enough."""
-    return [index for index, one in enumerate(novelty) if is_new is not None and not is_new(one)]
 
 
 def _draw(prior: Prior, frames: int, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
@@ -141,18 +187,18 @@ def _batch_progress(progress: Progress | None, first: int, count: int, total: in
     return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {total}: {text}")
 
 
-def _finish(codec: VQVAE, wanted: Wanted, drawn: Sequence[Codes], novelty: Sequence[Novelty | None]) -> list[Sound]:
-    given = np.empty((0, drawn[0].shape[1]), dtype=np.int64) if wanted.prompt is None else wanted.prompt
+def _finish(codec: VQVAE, wanted: Wanted, judged: Sequence[Judged]) -> list[Sound]:
+    given = 0 if wanted.prompt is None else len(wanted.prompt)
     spectrogram = codec.spectrogram
     length = None
     if not wanted.natural_ending:
-        length = len(given) * spectrogram.samples_per_frame + max(
-            1, round(wanted.max_seconds * spectrogram.sample_rate)
-        )
-    whole = [np.concatenate([given, codes]) for codes in drawn]
+        length = given * spectrogram.samples_per_frame + max(1, round(wanted.max_seconds * spectrogram.sample_rate))
+    whole = [wanted.whole(one.codes) for one in judged]
     samples = decode_sounds(codec, whole, length)
-    parts = zip(whole, samples, novelty, strict=True)
-    return [Sound(codes, audio, len(given), one) for codes, audio, one in parts]
+    return [
+        Sound(codes, audio, given, one.novelty, one.faults)
+        for codes, audio, one in zip(whole, samples, judged, strict=True)
+    ]
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:

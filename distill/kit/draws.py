@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.generate.sounds import MOST_DRAWS, Progress, Wanted, generate_batches
+from distill.generate.sounds import MOST_DRAWS, Checks, Progress, Wanted, generate_batches
 from distill.kit.sounds import Finished, finish
 from distill.novelty.report import Comparison
 from distill.novelty.verdict import Novelty
@@ -79,7 +79,7 @@ class Source:
             request = replace(wanted, count=missing)
             frames = None if progress is None else _frames(progress, len(takes))
             for batch in generate_batches(
-                self.codec, self.prior, request, seed_of(attempt), self.comparison, progress=frames
+                self.codec, self.prior, request, seed_of(attempt), Checks(self.comparison), frames
             ):
                 for sound in batch.sounds:
                     finished = finish(sound.samples[:longest], rate)

@@ -244,7 +244,8 @@ def _cards(desk: Desk, job: Job | None) -> str:
     archive = (
         f'<p><a href="/job/{job.id}/all.zip" download>Download all as zip</a>; seed {escape(str(made.get("seed")))}</p>'
     )
-    return f'{archive}<div class="cards">{"".join(cards)}</div>'
+    faults = "".join(f"<p>{escape(str(line))}</p>" for line in (made.get("faults") or {}).get("in_words") or [])
+    return f'{archive}{faults}<div class="cards">{"".join(cards)}</div>'
 
 
 def _card(job: Job, folder: Path, name: str, number: int, one: dict[str, Any], is_kept: bool) -> str:
@@ -252,6 +253,8 @@ def _card(job: Job, folder: Path, name: str, number: int, one: dict[str, Any], i
     novelty = one.get("novelty") or {}
     verdict = str(novelty.get("verdict", ""))
     said = str(one.get("explanation") or "Novelty unknown: the model has no codes of its recordings.")
+    if one.get("faults"):
+        said = f"{said}. Faulty: {', '.join(map(str, one['faults']))}"
     own = one.get("similarity") or {}
     if own:
         said = f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart. {said}"

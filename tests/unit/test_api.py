@@ -82,6 +82,19 @@ def test_sounds_that_are_not_new_enough_are_drawn_again(model: Model) -> None:
         assert kept == np.array_equal(wanted.sounds[number], freely.sounds[number])
 
 
+def test_faulty_sounds_are_reported_and_drawn_again(model: Model) -> None:
+    freely = model.generate(n=20, seed=3)
+    assert freely.fault_report is not None
+    assert freely.fault_report.rejected == 0
+    assert list(freely.fault_report.sounds) == freely.faults
+    assert len(freely.fault_report.held_out) == 3
+    wanted = model.generate(n=20, seed=3, reject_faults=True)
+    assert wanted.fault_report is not None
+    assert wanted.fault_report.rejected >= freely.fault_report.faulty > wanted.fault_report.faulty
+    assert list(freely.table()["faults"]) == [", ".join(one or ()) for one in freely.faults]
+    assert all("length" not in (one or ()) for one in model.generate(n=20, seconds=0.02, seed=3).faults)
+
+
 def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
     kept = model.generate(n=BATCH + 2, seconds=0.1, seed=3)
     taken: list[tuple[int, np.ndarray]] = []
@@ -143,7 +156,12 @@ def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:
         distill.load(tmp_path / "codec.distill").generate()
     write_prior_model(tmp_path / "b.distill", reference=False)
     model = distill.load(tmp_path / "b.distill")
-    assert model.generate(seconds=0.1).novelty == [None]
+    made = model.generate(seconds=0.1)
+    assert (made.novelty, made.faults, made.fault_report) == ([None], [None], None)
+    with pytest.raises(
+        ArtifactError, match=r"b\.distill: .*to find faults, found one made .*leave --reject-faults out"
+    ):
+        model.generate(reject_faults=True)
     with pytest.raises(ArtifactError, match=r"b\.distill: expected a model with the codes of its training recordings"):
         model.generate(min_novelty="close")
     with pytest.raises(ArtifactError, match=r"b\.distill: expected a model with the codes"):

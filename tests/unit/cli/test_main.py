@@ -287,13 +287,16 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
         assert Path(sound["file"]).exists()
         figures = {"verdict", "judged_by", "percentile", "passage_seconds", "codes", "spectra"}
         assert set(sound["novelty"]) == figures
+        assert isinstance(sound["faults"], list)
         assert re.match(r"New: |Close to |A copy of ", sound["explanation"])
         for space in ("codes", "spectra"):
             shared = sound["novelty"][space]
             assert re.fullmatch(r"\d\.wav", shared["nearest"])
             assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
+    assert set(report["faults"]) > {"faulty", "rejected", "fault_rate", "fault_rate_held_out", "in_words"}
     done = shell(*command)
     first = done.out.splitlines()[0]
+    assert "\n".join(report["faults"]["in_words"]) in done.out
     assert re.match(r"generated/m_3_000\.wav  0\.\d\d s  (New: |Close to |A copy of ).*\d\.wav", first), first
     assert "2 sounds are too few for a kernel distance to held-out recordings" in done.out
     assert "2 sounds are too few" in report["summary"]["kernel_distance_in_words"]
@@ -356,6 +359,11 @@ def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
             "--min-novelty",
             "close",
         ): "bare.distill: expected a model with the codes of its training recordings",
+        (
+            "bare.distill",
+            "--reject-faults",
+        ): "bare.distill: expected a model with the codes of its training recordings, to "
+        "find faults, found one made without (bundle.reference: false); leave --reject-faults out",
         ("m.distill", "--min-novelty", "much"): "--min-novelty much: expected close, new or a number from 0 to 1",
         ("m.distill", "--prompt", "no.wav"): "--prompt no.wav: expected a recording, found no such file",
         ("m.distill", "--guidance", "30"): "--guidance: expected less than or equal to 20, found 30",

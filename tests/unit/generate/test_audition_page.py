@@ -11,11 +11,13 @@ ROW: dict[str, Any] = {
     **{"file": "sound_000.wav", "label": "kick", "nearest_file": "sound_000_nearest.wav", "nearest_path": "a/<b>.wav"},
     **{"picture": "sound_000.png", "codes_picture": "sound_000_codes.png", "seconds": 1.5, "verdict": "close"},
     **{"explanation": "Close to a/<b>.wav: it is", "codes": SPACE, "spectra": {**SPACE, "difference_db": 2.0}},
+    "faults": [],
 }
 FIGURES: dict[str, Any] = {
     **{"sounds": 2, "new": 0, "close": 2, "copies": 0, "mean_seconds": 1.0, "held_out_mean_seconds": 1.0},
     **{"mean_percentile_codes": 0.5, "mean_percentile_spectra": 0.5},
     "kernel_distance_in_words": "2 sounds are too few for a kernel distance",
+    "faults": {"in_words": ["faults: 1 of 2 sounds, 50%; of 4 held-out recordings 0%", "  drone 50%, held-out 0%: it"]},
 }
 
 
@@ -35,3 +37,10 @@ def test_a_card_has_players_a_sentence_and_a_fold(tmp_path: Path) -> None:
     assert "<b>" not in page
     assert "<p>2 sounds are too few for a kernel distance. " in page
     assert "color-scheme: light dark" in page
+
+
+def test_faults_are_on_the_card_and_in_the_summary(tmp_path: Path) -> None:
+    write_page(tmp_path / "index.html", FIGURES, [ROW, {**ROW, "faults": ["drone", "ending"]}])
+    page = (tmp_path / "index.html").read_text()
+    assert "<p>faults: 1 of 2 sounds, 50%; of 4 held-out recordings 0%</p>\n<p>drone 50%, held-out 0%: it</p>" in page
+    assert page.count("Faulty: drone, ending.</p>") == page.count("Faulty: ") == 1

@@ -1,0 +1,200 @@
+"""Faults of sounds: what is heard as broken because no recording of the corpus does it.
+
+A sound is measured on the features that its codes decode to, before the decoder's network. The limits come from the
+training recordings, so that a corpus of pads may stand still and one of loops may start again and again. Held-out
+recordings, which the limits have not seen, tell how often a sound without fault is beyond them.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from distill.codec.model import VQVAE
+from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
+from distill.novelty.reference import Reference, evenly
+
+Fault = Literal["drone", "stutter", "attack", "ending", "length"]
+Levels = NDArray[np.float64]  # [F], dB
+FAULTS: tuple[Fault, ...] = ("drone", "stutter", "attack", "ending", "length")
+WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack")  # of sounds of a requested length
+WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
+
+MOST_RECORDINGS = 256  # evenly spaced, that the limits come from
+MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
+COMMON = 0.99  # share of the training recordings that are within the limits
+BANDS = 20
+SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
+STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands still
+FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
+RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
+ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
+SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
+SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
+SLACK_FRAMES = 5
+SLACK_DB = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Measures of a sound: `levels` of its frames in dB, and the frames of the longest stretch that stands still."""
+
+    levels: Levels
+    frames: int
+    still_frames: int
+    returns_per_second: float  # how often it fell silent and started again
+    end_level: float  # of the last frame, in dB relative to the loudest
+
+    @property
+    def loudest(self) -> float:
+        """Level of the loudest frame, in dB."""
+        return float(self.levels.max())
+
+    def onset(self, level: float) -> int:
+        """The first frame of this level; MOST_FRAMES where there is none."""
+        reached = self.levels >= level
+        return int(reached.argmax()) if reached.any() else MOST_FRAMES
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the measures, from recordings: what COMMON of them keep, with some slack."""
+
+    still_frames: float
+    returns_per_second: float
+    onset_level: float  # dB
+    onset_frames: float
+    end_level: float  # dB
+    frames: float
+
+    def faults(self, measures: Measures, kinds: Collection[Fault] = FAULTS) -> tuple[Fault, ...]:
+        """The faults of a sound, of these kinds."""
+        exceeded = {
+            "drone": measures.still_frames > self.still_frames,
+            "stutter": measures.returns_per_second > self.returns_per_second,
+            "attack": measures.onset(self.onset_level) > self.onset_frames,
+            "ending": measures.end_level > self.end_level,
+            "length": measures.frames < self.frames,
+        }
+        return tuple(kind for kind in FAULTS if kind in kinds and exceeded[kind])
+
+
+def limits_of(recordings: Sequence[Measures]) -> Limits:
+    """The limits that recordings set; at least one."""
+
+    def most(values: Iterable[float]) -> float:
+        return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
+
+    def least(values: Iterable[float]) -> float:
+        return -most(-value for value in values)
+
+    onset_level = least(one.loudest for one in recordings) - SOFTER_DB
+    return Limits(
+        still_frames=SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES,
+        returns_per_second=SLACK * most(one.returns_per_second for one in recordings),
+        onset_level=onset_level,
+        onset_frames=SLACK * most(one.onset(onset_level) for one in recordings) + SLACK_FRAMES,
+        end_level=max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB,
+        frames=least(one.frames for one in recordings) / SLACK,
+    )
+
+
+class FaultFinder:
+    """Finds faults of sounds, by the limits that the training recordings of a reference set."""
+
+    def __init__(self, reference: Reference, codec: VQVAE) -> None:
+        self._reference, self._codec = reference, codec
+
+    def __call__(
+        self, sounds: Iterable[NDArray[np.integer]], kinds: Collection[Fault] = FAULTS
+    ) -> list[tuple[Fault, ...]]:
+        """The faults of each sound, given its codes `[F, Q]`; only these kinds are looked for."""
+        return [self.limits.faults(measured(self._codec, codes), kinds) for codes in sounds]
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The limits that the training recordings set."""
+        return limits_of(self.training)
+
+    @cached_property
+    def training(self) -> list[Measures]:
+        """Measures of the training recordings that the limits come from."""
+        return [measured(self._codec, codes) for codes in evenly(self._reference.codes, MOST_RECORDINGS)]
+
+    def held_out(self, kinds: Collection[Fault] = FAULTS) -> list[tuple[Fault, ...]]:
+        """The faults of each held-out recording, of these kinds; a reference cuts long ones, whose end says nothing."""
+        return [
+            self.limits.faults(one, kinds if one.frames < HELD_OUT_FRAMES else {*kinds} - {"ending"})
+            for one in self._held_out
+        ]
+
+    @cached_property
+    def _held_out(self) -> list[Measures]:
+        return [measured(self._codec, codes) for codes in self._reference.held_out]
+
+
+def left_out_faults(recordings: Sequence[Measures]) -> list[tuple[Fault, ...]]:
+    """The faults of each recording by the limits of the others; at least two."""
+    return [
+        limits_of([*recordings[:index], *recordings[index + 1 :]]).faults(one) for index, one in enumerate(recordings)
+    ]
+
+
+@torch.no_grad()
+def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
+    """Measure a sound, given its codes `[F, Q]`: the first MOST_FRAMES frames, and the last one."""
+    frames, kept = len(codes), codes
+    if frames > MOST_FRAMES:
+        kept = np.concatenate([codes[:MOST_FRAMES], codes[-1:]])
+    spectrogram, device = codec.spectrogram, codec.quantizer.codebooks.device
+    latents = codec.quantizer.decode(torch.from_numpy(kept.astype(np.int64))[None].to(device))
+    features = codec.unproject(latents)[0]
+    levels = cast(Levels, (20 * codec.loudness(features)[:, 0]).double().cpu().numpy())
+    log_mel = features[:, : spectrogram.coarse_features].view(len(kept), spectrogram.stack, -1).mean(dim=1)
+    bands = 20 * nn.functional.adaptive_avg_pool1d(log_mel, BANDS).cpu().numpy()  # [F, BANDS]
+    return Measures(
+        levels=levels[:MOST_FRAMES],
+        frames=frames,
+        still_frames=longest_still(bands[:MOST_FRAMES]),
+        returns_per_second=count_returns(levels[:MOST_FRAMES])
+        / max(1.0, min(frames, MOST_FRAMES) / spectrogram.frame_rate),
+        end_level=float(levels[-1] - levels.max()),
+    )
+
+
+def longest_still(bands: NDArray[np.floating]) -> int:
+    """Frames of the longest stretch of spectra `[F, BANDS]` in dB that stays within STILL_DB of its first frame.
+
+    Spectra are smoothed over SMOOTHED_FRAMES. Silence stands still, too.
+    """
+    heard = np.maximum(bands, bands.max() - FLOOR_DB).astype(np.float64)
+    window = min(SMOOTHED_FRAMES, len(heard))
+    sums = np.concatenate([np.zeros((1, heard.shape[1])), np.cumsum(heard, axis=0)])
+    smooth = (sums[window:] - sums[:-window]) / window
+    is_still, span = np.ones(len(smooth), dtype=bool), 0
+    while is_still.any():  # is_still[i]: the stretch from i to i + span does not change
+        span += 1
+        apart = np.sqrt(np.square(smooth[span:] - smooth[: len(smooth) - span]).mean(axis=1))
+        is_still = is_still[: len(apart)] & (apart <= STILL_DB)
+    return span - 1 + window
+
+
+def count_returns(levels: Levels) -> int:
+    """How often levels `[F]` in dB fell by RETURN_DB and then rose by RETURN_DB."""
+    heard = np.maximum(levels, levels.max() - FLOOR_DB)
+    returns, turn, is_falling = (
+        0,
+        heard[0],
+        False,
+    )  # turn: the highest level since the last rise, or lowest since the fall
+    for level in heard:
+        turn = min(turn, level) if is_falling else max(turn, level)
+        if abs(level - turn) >= RETURN_DB:
+            returns += is_falling
+            turn, is_falling = level, not is_falling
+    return returns

@@ -1,0 +1,226 @@
+"""Faults: each is found in a sound that has it, none in recordings, and limits come from the recordings alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from unit.tiny import networks
+
+from distill.codec.build import build_vqvae
+from distill.codec.model import VQVAE
+from distill.codes.store import Codes
+from distill.generate.fault_report import FaultReport
+from distill.generate.faults import (
+    FAULTS,
+    FLOOR_DB,
+    MOST_FRAMES,
+    RETURN_DB,
+    SMOOTHED_FRAMES,
+    STILL_DB,
+    FaultFinder,
+    Measures,
+    count_returns,
+    left_out_faults,
+    limits_of,
+    longest_still,
+    measured,
+)
+from distill.generate.sounds import Checks, Wanted, generate_batches
+from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
+from distill.novelty.reference import Reference, make_reference
+from distill.params import get_adaptive_vqvae_config
+
+RATE = 16_000
+Samples = NDArray[np.float32]
+SPECTRA = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.integers(-2, 2))
+LEVELS = arrays(np.float64, st.integers(1, 30), elements=st.integers(-8, 8).map(lambda step: 10.0 * step))
+
+
+def tone(seconds: float, pitch: float, decay: float) -> Samples:
+    """A tone with harmonics that decays by `decay` nepers a second and fades out at its end."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    waves = sum(np.sin(2 * np.pi * pitch * part * time) / part for part in range(1, 6))
+    faded = np.minimum(1.0, (seconds - time) / 0.15) ** 4
+    sound: Samples = (0.3 * waves * np.exp(-decay * time) * faded).astype(np.float32)
+    return sound
+
+
+RECORDINGS = [tone(0.5 + 0.05 * number, 110 * 2 ** (number / 12), 5 + number % 3) for number in range(20)]
+SILENCE = np.zeros(RATE // 4, dtype=np.float32)
+FAULTY: dict[str, Samples] = {
+    "drone": tone(2.5, 220, 0),
+    "stutter": np.concatenate([RECORDINGS[3], SILENCE, RECORDINGS[3], SILENCE, RECORDINGS[3]]),
+    "attack": np.concatenate([SILENCE, SILENCE, RECORDINGS[4]]),
+    "ending": tone(1.0, 220, 3)[: RATE // 2],
+    "length": tone(0.21, 220, 30),
+}
+
+
+@pytest.fixture(scope="module")
+def codec() -> VQVAE:
+    model = build_vqvae(RATE, get_adaptive_vqvae_config(20), 0, warm=False).eval()
+    margin, step = model.spectrogram.margin, model.spectrogram.samples_per_frame
+    pieces = []
+    for sound in (*RECORDINGS, *FAULTY.values()):
+        padded = np.pad(sound, (margin, margin + model.spectrogram.frames_for(len(sound)) * step - len(sound)))
+        pieces.append(model.features(torch.from_numpy(padded)[None])[0])
+    model.fit_projection(torch.cat(pieces))
+    model.quantizer.fit([model.project(piece) for piece in pieces], torch.Generator().manual_seed(0), rounds=1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def coded(codec: VQVAE) -> Callable[[Samples], Codes]:
+    return lambda sound: codec.encode(torch.from_numpy(sound)[None])[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def finder(codec: VQVAE, coded: Callable[[Samples], Codes]) -> FaultFinder:
+    names = [str(number) for number in range(15)]
+    return FaultFinder(
+        make_reference(names, list(map(coded, RECORDINGS[:15])), list(map(coded, RECORDINGS[15:]))), codec
+    )
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_each_fault_is_found(finder: FaultFinder, coded: Callable[[Samples], Codes], kind: str) -> None:
+    assert finder([coded(FAULTY[kind])]) == [(kind,)]
+
+
+def test_recordings_have_none(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
+    assert finder(map(coded, RECORDINGS)) == [()] * len(RECORDINGS)
+    assert finder.held_out() == [()] * 5
+
+
+def test_a_soft_sound_and_a_single_frame_are_faulty(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
+    assert finder([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
+    (found,) = finder([coded(RECORDINGS[0])[:1]])
+    assert set(found) == {"ending", "length"}
+
+
+def test_what_recordings_do_is_no_fault(codec: VQVAE, coded: Callable[[Samples], Codes]) -> None:
+    for sound in FAULTY.values():
+        codes = coded(sound)
+        (found,) = FaultFinder(make_reference(["a"], [codes], [codes]), codec)([codes])
+        assert found == ()
+
+
+def test_only_the_kinds_asked_for_are_looked_for(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
+    sounds = [coded(FAULTY[kind]) for kind in FAULTS]
+    assert finder(sounds, ("drone", "length")) == [("drone",), (), (), (), ("length",)]
+
+
+def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
+    prompt = np.zeros((3, 2), dtype=np.int64)
+    assert Wanted(1, 1.0).kinds == FAULTS
+    assert Wanted(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack")
+    assert Wanted(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
+    assert Wanted(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
+
+
+def test_the_end_of_a_recording_that_the_reference_cuts_is_not_judged(finder: FaultFinder, codec: VQVAE) -> None:
+    long = np.tile(finder._reference.codes[0][:4], (200, 1))
+    reference = make_reference(["a"], finder._reference.codes[:1], [long])
+    assert len(reference.held_out[0]) == HELD_OUT_FRAMES
+    (found,) = FaultFinder(reference, codec).held_out()
+    assert "ending" not in found
+    assert "ending" in FaultFinder(reference, codec)([long])[0]
+
+
+def test_long_sounds_are_measured_in_part_and_at_their_end(finder: FaultFinder, codec: VQVAE) -> None:
+    one = finder._reference.codes[0].astype(np.int64)
+    long = np.concatenate([np.tile(one[:1], (MOST_FRAMES + 50, 1)), one])
+    found = measured(codec, long)
+    assert (found.frames, len(found.levels), found.still_frames) == (len(long), MOST_FRAMES, MOST_FRAMES)
+    assert found.end_level < -20
+
+
+@given(SPECTRA)
+def test_the_longest_still_stretch_is_that_of_the_slow_search(spectra: NDArray[np.float64]) -> None:
+    window = min(SMOOTHED_FRAMES, len(spectra))
+    smooth = [spectra[start : start + window].mean(axis=0) for start in range(len(spectra) - window + 1)]
+    longest = max(
+        stop - start + 1
+        for start in range(len(smooth))
+        for stop in range(start, len(smooth))
+        if all(np.sqrt(np.mean((one - smooth[start]) ** 2)) <= STILL_DB for one in smooth[start : stop + 1])
+    )
+    assert longest_still(spectra) == longest - 1 + window
+
+
+@given(LEVELS)
+def test_returns_are_those_of_the_slow_count(levels: NDArray[np.float64]) -> None:
+    heard = list(np.maximum(levels, levels.max() - FLOOR_DB))
+    returns, start = 0, 0
+    while True:  # the first frame by which the level fell, then the first by which it rose again
+        fall = next((i for i in range(start, len(heard)) if max(heard[start : i + 1]) - heard[i] >= RETURN_DB), None)
+        if fall is None:
+            break
+        rise = next((i for i in range(fall, len(heard)) if heard[i] - min(heard[fall : i + 1]) >= RETURN_DB), None)
+        if rise is None:
+            break
+        returns, start = returns + 1, rise
+    assert count_returns(levels) == returns
+
+
+def measures(still: int = 10, returns: float = 0.0, loudest: float = 20.0, end: float = -50.0) -> Measures:
+    return Measures(np.array([loudest, loudest + end]), 30, still, returns, end)
+
+
+def test_one_recording_in_a_thousand_does_not_set_the_limits() -> None:
+    many = [measures(still=10 + number % 7) for number in range(999)]
+    assert limits_of([*many, measures(still=2000, returns=9.0, end=0.0)]) == limits_of(many)
+
+
+def test_a_sound_need_not_end_as_softly_as_recordings() -> None:
+    faded = limits_of([measures(end=-120.0)])
+    assert faded.faults(measures(end=-40.0)) == ()
+    assert faded.faults(measures(end=-30.0)) == ("ending",)
+
+
+def test_left_out_recordings_are_judged_by_the_others() -> None:
+    found = left_out_faults([*(measures() for _ in range(8)), measures(still=30, returns=1.0)])
+    assert found == [()] * 8 + [("drone", "stutter")]
+
+
+def test_faulty_sounds_are_drawn_again() -> None:
+    codec, prior = networks()
+    generator = np.random.default_rng(0)
+    codes = [generator.integers(0, 8, (10, 2)) for _ in range(4)]
+    reference: Reference = make_reference([f"{number}" for number in range(3)], codes[:3], codes[3:])
+    wanted, checks = Wanted(40, 1.0), Checks(finder=FaultFinder(reference, codec))
+    (freely,) = generate_batches(codec, prior, wanted, 0, checks)
+    (kept,) = generate_batches(codec, prior, wanted, 0, replace(checks, reject_faults=True))
+    before, after = ([bool(sound.faults) for sound in drawn.sounds] for drawn in (freely, kept))
+    assert (freely.rejected, freely.redrawn, kept.redrawn) == (0, 0, 0)
+    assert kept.rejected >= sum(before) > 0
+    assert sum(after) < sum(before)
+    for one, other, faulty in zip(freely.sounds, kept.sounds, before, strict=True):
+        if not faulty:
+            np.testing.assert_array_equal(one.codes, other.codes)
+
+
+def test_the_report_has_one_line_where_all_is_well() -> None:
+    report = FaultReport([(), ()], [(), ("drone",), (), ()])
+    assert report.lines == ["no faults: 0 of 2 sounds; of 4 held-out recordings 25%"]
+    assert report.metrics()["fault_rate_held_out"] == report.metrics()["drone_rate_held_out"] == 0.25
+    assert report.json()["faulty"] == 0
+
+
+def test_the_report_has_a_line_for_each_fault() -> None:
+    report = FaultReport([("drone", "ending"), (), ("ending",), ()], [(), ()], rejected=3)
+    assert report.lines == [
+        "3 faulty sounds drawn again; 2 still faulty",
+        "faults: 2 of 4 sounds, 50%; of 2 held-out recordings 0%",
+        "  drone 25%, held-out 0%: it stands still for longer than recordings do",
+        "  ending 50%, held-out 0%: it is cut off while it is loud",
+    ]
+    assert FaultReport([()], [()], rejected=1).lines[0] == "1 faulty sound drawn again"
+    figures = report.json()
+    assert (figures["faulty"], figures["rejected"], figures["ending_rate"]) == (2, 3, 0.5)
