@@ -27,4 +27,5 @@ def prior_of_codec(codec: VQVAE) -> FramePrior | None:
     prior = build_prior(shape, codewords.vectors)
     assert isinstance(prior, FramePrior)
     load_pretrained_prior(prior, [], None)
+    prior.copy_no_loudness()
     return prior.eval()

@@ -67,11 +67,12 @@ def load_pretrained_prior(
 ) -> None:
     """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
 
-    Memories and retrieval stay as they are. `recordings` are the training recordings, from which labels' vectors are
+    Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the training recordings, from which labels' vectors are
     computed. `path` is `PATH` by default.
     """
     stored = {name: value.float() for name, value in load_file(path or PATH).items()}
     projection = stored.pop(LABELS)
+    threshold = model.pointer_mixture.threshold[0].clone()
     pretrained = for_levels(stored, model.num_quantizers)
     for name, parameter in model.named_parameters():
         if is_own(name):
@@ -79,6 +80,7 @@ def load_pretrained_prior(
         elif name in pretrained:
             # Without labels there is no expert for them, which is the last.
             parameter.copy_(pretrained[name][tuple(slice(size) for size in parameter.shape)])
+    model.pointer_mixture.threshold[0] = threshold
     if model.label is not None and labels is not None:
         summaries = label_summaries(model.tables().input, recordings, labels, len(model.label) - 1)
         model.label.copy_(label_vectors(projection, summaries))

@@ -112,6 +112,8 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
     if isinstance(model, FramePrior):
         if starts_pretrained(config, data.codes):
             load_pretrained_prior(model, [views[0] for views in data.train], data.train_labels)
+        if data.codes.shared_coordinates and not isinstance(model, MemoryPrior):
+            model.copy_no_loudness()
         if model.count_experts is not None:
             folds = fold_numbers(data.train_groups, seed)
             size, levels = data.codes.codebook_size, data.codes.num_quantizers

@@ -6,11 +6,14 @@ import torch
 from safetensors.torch import load_file
 from unit.codec.test_coordinates import fitted_codec
 
+from distill.codes.sequences import bos_token
 from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig, PriorParams
 from distill.prior.any_codec import prior_of_codec
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior
+from distill.prior.pointer_mixture import NETWORK_ALONE
 from distill.prior.pretrained import (
     LABELS,
     MAX_LEVELS,
@@ -20,7 +23,7 @@ from distill.prior.pretrained import (
     label_vectors,
     load_pretrained_prior,
 )
-from distill.prior.training import why_not_pretrained
+from distill.prior.training import prior_to_train, why_not_pretrained
 
 
 def shape(levels: int = 4, codebook_size: int = 32, **changes: object) -> PriorShape:
@@ -121,14 +124,32 @@ def test_labels_start_with_what_their_recordings_are() -> None:
     torch.testing.assert_close(model.label, expected)
 
 
+@pytest.mark.parametrize(("architecture", "shared"), [("frame", True), ("frame", False), ("memory", True)])
+def test_a_prior_of_frames_copies_no_loudness(architecture: str, shared: bool) -> None:
+    """Where the first level is no loudness, or a memory gives what returns, it can be copied."""
+    codes = np.random.default_rng(0).integers(8, size=(30, 3))
+    about = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=46.9, codec_sha256="", shared_coordinates=shared)
+    data = PriorData([[codes]] * 3, list("abc"), [codes], ["d"], torch.randn(3, 8, 64), about)
+    config = PriorParams.model_validate({"architecture": architecture}).resolve(50)
+    _, model = prior_to_train(data, config, 0)
+    assert isinstance(model, FramePrior)
+    assert (model.pointer_mixture.threshold == NETWORK_ALONE).tolist() == [
+        shared and architecture == "frame",
+        False,
+        False,
+    ]
+
+
 def test_a_codec_alone_has_a_prior_that_is_no_guess() -> None:
     """Held tones go on: the prior expects a frame to be as the one before, whatever the codec."""
-    codec = fitted_codec(24_000, 0)
-    prior = prior_of_codec(codec)
-    assert prior is not None
-    steady = torch.tensor([[5, 3, 2]]).expand(1, 30, 3)
-    with torch.no_grad():
-        logits = prior(steady, steady, torch.zeros(1, dtype=torch.int64))
-    chosen = logits.log_softmax(dim=3)[0, 20:, :2].gather(2, steady[0, 20:, :2, None]).exp()
-    assert float(chosen.mean()) > 0.5
+    for rate in (24_000, 44_100):
+        codec = fitted_codec(rate, 0)
+        prior = prior_of_codec(codec)
+        assert prior is not None
+        tone = codec.encode(0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate)[None])
+        inputs = torch.cat([torch.full_like(tone[:, :1], bos_token(16)), tone[:, :-1]], dim=1)
+        with torch.no_grad():
+            logits = prior(inputs, tone, torch.zeros(1, dtype=torch.int64))
+        chosen = logits.log_softmax(dim=3).gather(3, tone[..., None])[0, 5:-5, :2, 0].exp()
+        assert float(chosen.mean(dim=0).min()) > 0.8
     assert prior_of_codec(fitted_codec(24_000, 0, quantizer="residual")) is None
