@@ -257,6 +257,11 @@ class Trainer(Generic[B]):
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
         if not means and state.history:  # no step of this epoch counted: the means of the one before stand
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
+        if not means and state.step:
+            raise DistillError(
+                f"training stopped after step {state.step}: expected finite losses in the first epoch, found none; "
+                "lower learning_rate or gradient_clip and run again"
+            )
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
         is_best = state.best_loss is None or measured["val_loss"] < state.best_loss

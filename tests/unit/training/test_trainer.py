@@ -329,10 +329,15 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
 
 
 def test_losses_that_are_never_finite_raise() -> None:
+    nothing = frozenset(range(1, 40))
     with pytest.raises(
         DistillError, match=r"step 12: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
     ):
-        Trainer(LineTask(frozenset(range(1, 40))), settings(), FABRIC).run()
+        Trainer(lengthened(12, poison=nothing), settings(), FABRIC).run()
+    with pytest.raises(
+        DistillError, match=r"after step 2: expected finite losses in the first epoch, found none; lower learning_rate"
+    ):
+        Trainer(lengthened(2, poison=nothing), settings(), FABRIC).run()
 
 
 def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any) -> None:
