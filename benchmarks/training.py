@@ -18,7 +18,7 @@ from distill.codec.data import CropSampler
 from distill.codec.model import VQVAE
 from distill.codec.training import train_vqvae
 from distill.params import VQVAEConfig
-from distill.training.events import VQEpochMetrics, VQStepMetrics
+from distill.training.events import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
 
 WARM_STEPS = 3  # warm-up: memory is still being allocated
 PACE_STEPS, PACE_SECONDS = 20, 15.0
@@ -90,7 +90,9 @@ class _Clock:
         self.epochs: list[float] = []  # when they ended, validation included
         self.steps_per_epoch = 0
 
-    def __call__(self, event: VQStepMetrics | VQEpochMetrics) -> None:
+    def __call__(self, event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
+        if isinstance(event, WatchMetrics | RollbackEvent):
+            return
         before, self.elapsed = self.elapsed, time.perf_counter() - self.began
         if isinstance(event, VQEpochMetrics):
             self.epochs.append(self.elapsed)
@@ -126,7 +128,7 @@ def train_within(
     config = config.model_copy(update={"epochs": planned})
     clock, cancel = _Clock(planned), threading.Event()
 
-    def watch(event: VQStepMetrics | VQEpochMetrics) -> None:
+    def watch(event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
         clock(event)
         if clock.elapsed >= seconds:
             cancel.set()
@@ -158,7 +160,7 @@ def _train_for(
     config = config.model_copy(update={"epochs": UNENDING, "patience": 0})
     clock, cancel = _Clock(UNENDING), threading.Event()
 
-    def watch(event: VQStepMetrics | VQEpochMetrics) -> None:
+    def watch(event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
         clock(event)
         counted = len(clock.intervals) - WARM_STEPS
         late = clock.elapsed - clock.first_step >= seconds

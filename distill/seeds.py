@@ -17,7 +17,7 @@ class Stream(IntEnum):
     CODEC_FIT = 4  # of projection and codebooks to the corpus
     PRIOR_WEIGHTS = 5
     WINDOWS = 6  # of the prior's training, by pass through the recordings
-    PROBE_WINDOWS = 7  # that the spike detector looks at
+    PROBE_WINDOWS = 7  # and crops, that the spike detector looks at
     VIEWS = 8  # shifts and gains of a recording, by recording
     REDRAWN_SOUNDS = 9  # in place of some that were not new enough, by batch and attempt
     AUDITION_LABELS = 10  # by label

@@ -29,9 +29,9 @@ from distill.prior.training import (
     trainer_settings,
 )
 from distill.storage.weights import tensors_sha256
-from distill.training import PriorStepMetrics
-from distill.training.task import Step
-from distill.training.trainer import MAX_ROLLBACKS, WATCH_STEPS, Trainer
+from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
+from distill.training.spike_detector import WATCH_STEPS
+from distill.training.trainer import MAX_BAD_STEPS, MAX_ROLLBACKS, Trainer
 
 CONTEXT_SECONDS = 1.0
 MOST_EPOCHS = 100_000  # upper bound of the setting
@@ -191,7 +191,7 @@ def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **c
 
 
 class _FaultyTask(MemoryTask):
-    """Task with a fault at step `at`, and from then on where it `lasts`."""
+    """Task with a fault at step `at`, and from then on where it `lasts`; a loss is NaN until it is rolled back."""
 
     fault, at, lasts = "", 0, False
 
@@ -205,7 +205,8 @@ class _FaultyTask(MemoryTask):
             yield share
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
-        is_faulty = self.step == self.at or (self.lasts and self.step > self.at)
+        times = MAX_BAD_STEPS if self.fault == "loss" else 1
+        is_faulty = self.at <= self.step < self.at + times or (self.lasts and self.step > self.at)
         if is_faulty and self.fault == "weights":
             with torch.no_grad():
                 for value in self.model.parameters():
@@ -240,15 +241,17 @@ class _FaultyRun:
         assert isinstance(model, MemoryPrior)
         self.task = _FaultyTask(model, data, config, seed, fabric)
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
-        self.trainer = _FaultyTrainer(self.task, trainer_settings(config, seed), fabric, on_step=self._compare)
+        settings = trainer_settings(config, seed, self.task.steps_per_epoch)
+        self.trainer = _FaultyTrainer(self.task, settings, fabric, on_watch=self._compare)
         self.is_restored, self._digests = False, {0: self._digest()}
 
-    def _compare(self, step: Step) -> None:
-        if step.inspected:
-            self._digests[step.step - self.trainer.state.lost_steps] = self._digest()
-        for line in self.trainer.log.lines[-1:]:
-            if line.get("event") == "rollback" and line["step"] == step.step and self.trainer.state.rollbacks == 1:
-                self.is_restored = self._digests.get(int(line["to"])) == self._digest()
+    def _compare(self, event: WatchMetrics | RollbackEvent) -> None:
+        schedule_step = event.step - self.trainer.state.lost_steps
+        if isinstance(event, RollbackEvent):
+            if event.rollbacks == 1:
+                self.is_restored = self._digests.get(schedule_step) == self._digest()
+        elif not event.is_spike:
+            self._digests[schedule_step] = self._digest()
 
     def _digest(self) -> str:
         return tensors_sha256(self.trainer.optimizer_step.tensors())

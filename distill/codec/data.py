@@ -35,6 +35,11 @@ class CropSampler:
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             yield torch.stack([self._crop(generator) for _ in range(self.batch_size)])
 
+    def probe(self, count: int) -> Tensor:
+        """A fixed batch `[count, N]` of crops."""
+        generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
+        return torch.stack([self._crop(generator) for _ in range(count)])
+
     def _crop(self, generator: np.random.Generator) -> Tensor:
         crop = torch.zeros(self.crop)
         filled = 0

@@ -205,8 +205,9 @@ class ResidualQuantizer(nn.Module):
         """Advance the moving averages by one step, summed over all processes of a training.
 
         A plain level's codeword moves towards the mean residual of the other plain level. The finer levels' codewords,
-        moving all at once, take a step down the residual of the plain ones.
+        moving all at once, take a step down the residual of the plain ones. Latents that are not finite are left out.
         """
+        finite = latents.isfinite().all()
         plain = self._plain_sum(codes)
         errors = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
         if self.num_quantizers > PLAIN_LEVELS:
@@ -220,8 +221,9 @@ class ResidualQuantizer(nn.Module):
         codes = codes.flatten(0, 1)
         for level in range(0 if self.loudness_scale is None else 1, self.num_quantizers):
             chosen, codebook = codes[:, level], self.codebooks[level]
-            count = torch.bincount(chosen, minlength=self.codebook_size).float()
+            count = torch.bincount(chosen, minlength=self.codebook_size).float() * finite
             total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
+            total = torch.where(finite, total, 0.0)
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(count)
                 torch.distributed.all_reduce(total)

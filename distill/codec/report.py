@@ -1,6 +1,6 @@
 """Reports of codec training: progress line, use of the codebooks, artefact and metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -9,29 +9,34 @@ from distill.codec.artifact import CodecArtifact
 from distill.codec.evaluation import fidelity_line
 from distill.codec.previews import CodecPreviews
 from distill.codec.task import utilization_warnings
-from distill.codec.training import CodecTraining
+from distill.codec.training import Callback, CodecTraining
 from distill.params import VQVAEConfig
 from distill.progress import HEALTH_TITLE, ProgressReport, health_line, health_table
 from distill.storage.weights import weights_sha256
 from distill.training.artifact import save_artifact
-from distill.training.events import VQEpochMetrics, VQStepMetrics
+from distill.training.events import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.tracking import Tracker
+from distill.training.watch_report import WatchReport
 
 
-def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[VQStepMetrics | VQEpochMetrics], None]:
+def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callback:
     """Make a callback that updates the progress line, shows codebook health each epoch and sends steps to MLflow.
 
     A level with low utilization is warned of once.
     """
     text, done, total = "", 0, 0
     warned: set[str] = set()
+    watch = WatchReport(progress, tracker)
 
-    def show(event: VQStepMetrics | VQEpochMetrics) -> None:
+    def show(event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
         nonlocal text, done, total
+        if isinstance(event, WatchMetrics | RollbackEvent):
+            watch.show(event)
+            return
         if isinstance(event, VQStepMetrics):
             done, total = event.step, event.total_steps
             if done < total:  # the last step's line waits for the last epoch's figures
-                progress(done, total, text or f"loss {event.train_loss:.3f}")
+                progress(done, total, (text or f"loss {event.train_loss:.3f}") + watch.text)
             tracker.step({"train_loss": event.train_loss, "recon_loss": event.recon_loss}, event.step)
             return
         text = f"epoch {event.epoch + 1}: loss {event.train_loss:.3f}, held out {event.val_loss:.3f}"
@@ -40,7 +45,7 @@ def show_codec_progress(progress: ProgressReport, tracker: Tracker) -> Callable[
         else:
             text = f"{text}; {health_line(event.codebook_health)}"
         if total:
-            progress(done, total, text)
+            progress(done, total, text + watch.text)
         for warning in event.utilization_warnings:
             level = warning.partition(":")[0]
             if level not in warned:

@@ -17,6 +17,7 @@ from distill.training.events import LOW_UTILIZATION, CodebookHealth
 from distill.training.metrics_log import Line
 
 MAX_VAL_PIECES = 64
+PROBE_CROPS = 2
 
 
 class CodecTask:
@@ -46,6 +47,7 @@ class CodecTask:
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
+        self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
         self.loss = DecoderLoss(corpus.sample_rate)
         fabric.to_device(self.loss)
 
@@ -68,8 +70,10 @@ class CodecTask:
             "train_envelope_loss": parts["envelope"].detach(),
         }
 
-    def probe(self) -> None:
-        """None: a codec has no perplexity, and the trainer checks by itself that losses are finite."""
+    def probe(self) -> float:
+        """Reconstruction loss of a few fixed crops of training recordings."""
+        output = cast(VQVAEOutput, self.model(self.probe_crops, DRAWS))
+        return float(self.loss(output.audio, self.probe_crops)["recon"])
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
         """Nothing more to measure."""

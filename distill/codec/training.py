@@ -12,9 +12,10 @@ from distill.codec.model import VQVAE
 from distill.codec.task import CodecTask, health_from_metrics, utilization_warnings
 from distill.params import VQVAEConfig
 from distill.split import split_groups
+from distill.training.budget import budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
-from distill.training.events import CodebookHealth, VQEpochMetrics, VQStepMetrics
+from distill.training.events import CodebookHealth, RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.interruption import Interruption
 from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
 from distill.training.trainer import Trainer
@@ -23,7 +24,7 @@ BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
 RATE_DROPS = 2
 
-Callback = Callable[[VQStepMetrics | VQEpochMetrics], None]
+Callback = Callable[[VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent], None]
 OnMetrics = Callable[[Mapping[str, float], int], None]
 OnStart = Callable[[VQVAE, Sequence[CorpusEntry]], None]
 
@@ -78,8 +79,11 @@ def train_vqvae(
         rate_shares={"encoder.": config.encoder_rate, "to_latent.": config.encoder_rate},
         validate_initial=True,
         drops=RATE_DROPS,
+        probe_figure="recon_loss",
+        budget_seconds=budget_seconds(config.budget_minutes, config.epochs * task.steps_per_epoch),
     )
-    result = Trainer(task, settings, fabric, store, reporter.step, reporter.epoch, interruption, cancel_event).run()
+    reports = (reporter.step, reporter.epoch, interruption, cancel_event, callback)
+    result = Trainer(task, settings, fabric, store, *reports).run()
     health = health_from_metrics(result.best_metrics, config.num_quantizers)
     return CodecTraining(model.cpu().eval(), result, health, tuple(held_out))
 

@@ -3,7 +3,9 @@
 from distill.params.bounds import (
     WITH_DEPTH,
     Architecture,
+    Auto,
     Averaging,
+    BudgetMinutes,
     ChunkSize,
     Clip,
     CodebookSize,
@@ -59,6 +61,7 @@ class VQVAEConfig(Settings):
     gradient_clip: Clip
     encoder_rate: Share
     patience: Patience
+    budget_minutes: BudgetMinutes | Auto = 0.0  # `auto` is decided by the number of steps, when training begins
 
 
 class MemoryConfig(Settings):
@@ -98,6 +101,7 @@ class PriorConfig(Settings):
     gradient_clip: Clip
     warmup_steps: WarmupSteps
     patience: Patience
+    budget_minutes: BudgetMinutes | Auto = 0.0
     folds: Folds
     val_fraction: Fraction
     memorization_perplexity: MemorizationPerplexity

@@ -10,6 +10,7 @@ from distill.params.bounds import (
     Architecture,
     Auto,
     Averaging,
+    BudgetMinutes,
     Clip,
     CodebookSize,
     CodecLayers,
@@ -106,6 +107,7 @@ class VQVAEParams(Section):
     gradient_clip: Clip
     encoder_rate: Share
     patience: Patience
+    budget_minutes: BudgetMinutes | Auto
 
     def resolve(
         self,
@@ -181,6 +183,7 @@ class PriorParams(Section):
     gradient_clip: Clip
     warmup_steps: WarmupSteps
     patience: Patience | Auto
+    budget_minutes: BudgetMinutes | Auto
     folds: Folds
     memory: MemoryParams
 
@@ -285,5 +288,6 @@ def indivisible(hidden_size: int, num_heads: int) -> str:
 
 
 def _resolved(section: Settings, defaults: dict[str, Any]) -> dict[str, Any]:
-    written = {key: value for key, value in section.model_dump().items() if value != "auto"}
+    # The budget's `auto` depends on the number of steps, which training knows.
+    written = {key: value for key, value in section.model_dump().items() if value != "auto" or key == "budget_minutes"}
     return {**defaults, **written}

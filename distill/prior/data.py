@@ -32,7 +32,7 @@ from distill.seeds import Stream, derive_seed
 
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
-PROBE_WINDOWS = 16
+PROBE_WINDOWS = 4
 SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
 
 

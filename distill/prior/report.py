@@ -1,29 +1,31 @@
 """Reports of prior training: progress line, warnings, artefact, metrics."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from distill.params import PriorConfig
 from distill.prior.artifact import PriorArtifact, save_reference
 from distill.prior.data import PriorData
 from distill.prior.memory.probes import DISTRACTORS, RETRIEVED
-from distill.prior.training import PriorTraining
+from distill.prior.training import Callback, PriorEvent, PriorTraining
 from distill.progress import ProgressReport
 from distill.training.artifact import save_artifact
-from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
+from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, RollbackEvent, WatchMetrics
 from distill.training.tracking import Tracker
+from distill.training.watch_report import WatchReport
 
-Event = PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent
 
-
-def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callable[[Event], None]:
+def show_prior_progress(progress: ProgressReport, tracker: Tracker) -> Callback:
     """Callback for the progress line, step metrics of the tracker, and one warning when the prior memorises."""
     text, warned = "", False
+    watch = WatchReport(progress, tracker)
 
-    def show(event: Event) -> None:
+    def show(event: PriorEvent) -> None:
         nonlocal text, warned
-        if isinstance(event, PriorStepMetrics):
-            progress(event.overall_step, event.overall_total_steps, text or f"loss {event.train_loss:.3f}")
+        if isinstance(event, WatchMetrics | RollbackEvent):
+            watch.show(event)
+        elif isinstance(event, PriorStepMetrics):
+            shown = (text or f"loss {event.train_loss:.3f}") + watch.text
+            progress(event.overall_step, event.overall_total_steps, shown)
             tracker.step({"train_loss": event.train_loss}, event.overall_step)
         elif isinstance(event, PriorMemoryMetrics):
             if event.probe and event.probe["ranked"] < RETRIEVED:

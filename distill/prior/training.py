@@ -23,9 +23,17 @@ from distill.prior.memory.task import MemoryTask, memory_metrics
 from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask, smoothing_of
 from distill.seeds import Stream, derive_seed
+from distill.training.budget import budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
-from distill.training.events import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, PriorTrainingCompleteEvent
+from distill.training.events import (
+    PriorEpochMetrics,
+    PriorMemoryMetrics,
+    PriorStepMetrics,
+    PriorTrainingCompleteEvent,
+    RollbackEvent,
+    WatchMetrics,
+)
 from distill.training.interruption import Interruption
 from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
 from distill.training.trainer import Trainer
@@ -40,7 +48,15 @@ RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
 LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
 WINDOWS_PER_SHARD = 8
 
-Callback = Callable[[PriorStepMetrics | PriorMemoryMetrics | PriorEpochMetrics | PriorTrainingCompleteEvent], None]
+PriorEvent = (
+    PriorStepMetrics
+    | PriorMemoryMetrics
+    | PriorEpochMetrics
+    | PriorTrainingCompleteEvent
+    | WatchMetrics
+    | RollbackEvent
+)
+Callback = Callable[[PriorEvent], None]
 OnMetrics = Callable[[Mapping[str, float], int], None]
 
 
@@ -139,7 +155,7 @@ def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
     )
 
 
-def trainer_settings(config: PriorConfig, seed: int, pretrained: bool = False) -> TrainerSettings:
+def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretrained: bool = False) -> TrainerSettings:
     """Settings of the trainer. Weights that are `pretrained` take part in the choice of the best epoch."""
     mixture_rate = PRETRAINED_MIXTURE_RATE if pretrained else MIXTURE_RATE
     return TrainerSettings(
@@ -160,6 +176,7 @@ def trainer_settings(config: PriorConfig, seed: int, pretrained: bool = False) -
         validate_initial=pretrained,
         drops=RATE_DROPS if pretrained else 0,
         average=config.weight_averaging,
+        budget_seconds=budget_seconds(config.budget_minutes, config.epochs * steps_per_epoch),
     )
 
 
@@ -183,8 +200,9 @@ def fit_prior(
     arguments = (data, config, seed, fabric)
     task = MemoryTask(model, *arguments) if isinstance(model, MemoryPrior) else PriorTask(model, *arguments)
     reporter = _EventReporter(config, data, task.steps_per_epoch, callback, on_metrics)
-    settings = trainer_settings(config, seed, starts_pretrained(config, data.codes))
-    result = Trainer(task, settings, fabric, store, reporter.step, reporter.epoch, interruption, cancel_event).run()
+    settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
+    reports = (reporter.step, reporter.epoch, interruption, cancel_event, reporter.watch)
+    result = Trainer(task, settings, fabric, store, *reports).run()
     last, memorization = result.history[-1], reporter.check(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
@@ -235,11 +253,15 @@ class _EventReporter:
                     overall_total_steps=step.total_steps,
                 )
             )
-        if step.inspected:
+
+    def watch(self, event: WatchMetrics | RollbackEvent) -> None:
+        if self.callback is not None:
+            self.callback(event)
+        if isinstance(event, WatchMetrics) and event.inspected:
             if self.on_metrics is not None:
-                self.on_metrics(step.inspected, step.step)
+                self.on_metrics(event.inspected, event.step)
             if self.callback is not None:
-                self.callback(memory_metrics(step.step, step.inspected))
+                self.callback(memory_metrics(event.step, event.inspected))
 
     def epoch(self, epoch: Epoch) -> None:
         if self.on_metrics is not None:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from distill.training.events import PriorMemoryMetrics as PriorMemoryMetrics
     from distill.training.events import PriorStepMetrics as PriorStepMetrics
     from distill.training.events import PriorTrainingCompleteEvent as PriorTrainingCompleteEvent
+    from distill.training.events import RollbackEvent as RollbackEvent
     from distill.training.events import VQEpochMetrics as VQEpochMetrics
     from distill.training.events import VQStepMetrics as VQStepMetrics
+    from distill.training.events import WatchMetrics as WatchMetrics
 
 _HOMES = {
     "CodebookHealth": "distill.training.events",
@@ -25,9 +27,11 @@ _HOMES = {
     "PriorMemoryMetrics": "distill.training.events",
     "PriorStepMetrics": "distill.training.events",
     "PriorTrainingCompleteEvent": "distill.training.events",
+    "RollbackEvent": "distill.training.events",
     "TrainedPrior": "distill.pipeline.train",
     "VQEpochMetrics": "distill.training.events",
     "VQStepMetrics": "distill.training.events",
+    "WatchMetrics": "distill.training.events",
     "check_memorization": "distill.novelty.memorization",
     "train_prior": "distill.pipeline.train",
     "train_prior_epoch": "distill.prior.task",
@@ -41,9 +45,11 @@ __all__ = [
     "PriorMemoryMetrics",
     "PriorStepMetrics",
     "PriorTrainingCompleteEvent",
+    "RollbackEvent",
     "TrainedPrior",
     "VQEpochMetrics",
     "VQStepMetrics",
+    "WatchMetrics",
     "check_memorization",
     "train_prior",
     "train_prior_epoch",

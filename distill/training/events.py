@@ -1,5 +1,6 @@
 """Events of training. Fields are fixed: they are the metric names in MLflow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
@@ -64,7 +65,7 @@ class PriorStepMetrics:
 
 @dataclass(frozen=True)
 class PriorMemoryMetrics:
-    """Statistics of the memory's gates, every 50 steps, and results of the memory probes, every 1000 steps and else {}.
+    """Statistics of the memory's gates at every probe, and results of the memory probes, every 1000 steps and else {}.
 
     `step` counts from 1 over the whole training. `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
     below 0.1 and above 0.9.
@@ -73,6 +74,46 @@ class PriorMemoryMetrics:
     step: int
     gates: dict[str, dict[str, float]]
     probe: dict[str, float]
+
+
+@dataclass(frozen=True)
+class WatchMetrics:
+    """A probe of a training: `figure` on a fixed batch of training data, and what a task `inspected` beside it.
+
+    `figure` is "perplexity" of the prior and "recon_loss" of the codec. `change` is relative to its moving average; a
+    spike is above `threshold`. `step` counts from 1 over the whole training.
+    """
+
+    step: int
+    figure: str
+    value: float
+    change: float
+    threshold: float
+    is_spike: bool
+    inspected: Mapping[str, float]
+
+    @property
+    def text(self) -> str:
+        """The probe in a few words, for a progress line."""
+        return f"probe {self.value:.3g} ({self.change:+.0%})"
+
+
+@dataclass(frozen=True)
+class RollbackEvent:
+    """A rollback: training undoes its last `lost_steps` steps. The one that `is_last` ends it with its best weights."""
+
+    step: int
+    lost_steps: int
+    rollbacks: int
+    is_last: bool
+    reason: str
+
+    @property
+    def message(self) -> str:
+        """Warning for the user."""
+        what = "ends with its best weights" if self.is_last else f"goes back {self.lost_steps} steps"
+        after = f"after {self.rollbacks} rollbacks" if self.is_last else f"rollback {self.rollbacks}"
+        return f"warning: step {self.step}: training {what}, {after}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,11 @@ def run_training(
         stop = watch_for_stop(folders.stop, progress)
         run = RunContext(fabric, store, tracker, progress, interruption, stop)
         trained = job.train(run)
-        for remark in trained.result.remarks:
+        remarks = trained.result.remarks
+        for remark in remarks:
             progress.say(remark)
+        tracker.remarks(remarks)
+        tracker.metrics(trained.result.counts, 0)
         measured = job.measure(trained, run)
         if is_first:
             tracker.metrics(measured, 0)

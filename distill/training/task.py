@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor, nn
 
 from distill.training.metrics_log import Line
+from distill.training.spike_detector import ProbeFigure
 
 MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
 
@@ -38,9 +39,9 @@ class Task(Protocol[B]):
         """
 
     def probe(self) -> float | None:
-        """Perplexity of a fixed batch of training data, for the spike detector; None where there is none.
+        """Figure of a fixed batch of training data, for the spike detector; None where there is none.
 
-        Called in eval mode, without gradients.
+        `TrainerSettings.probe_figure` names it. Called in eval mode, without gradients.
         """
 
     def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
@@ -72,6 +73,8 @@ class TrainerSettings:
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
     drops: int = 0  # how often the rate is lowered, from the best weights on, before patience ends training
+    probe_figure: ProbeFigure = "perplexity"  # what `Task.probe` measures
+    budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,6 @@ class Step:
     learning_rate: float
     step_time_s: float
     losses: Mapping[str, float]
-    inspected: Mapping[str, float] = field(default_factory=dict)  # metrics of `Task.inspect`, after some of the steps
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class TrainingResult:
     `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
     0; a `best_epoch` of -1 means the initial weights. `cancelled` says that training was asked to stop, `diverged` that
     it ended after the last rollback. `start_metrics` are those of the initial weights, empty where they were not measured.
-    `was_still_falling` says that held-out loss fell to the end and the number of epochs ended it.
+    `was_still_falling` says that held-out loss fell to the end and the number of epochs or the budget ended it.
+    `spent_minutes` is the budget that ended it, 0 where none did. `skipped_steps` had losses that were not finite.
     """
 
     best_tensors: dict[str, Tensor]
@@ -122,6 +125,8 @@ class TrainingResult:
     log: list[Line] = field(default_factory=list)
     start_metrics: dict[str, float] = field(default_factory=dict)
     was_still_falling: bool = False
+    spent_minutes: float = 0.0
+    skipped_steps: int = 0
 
     @property
     def remarks(self) -> list[str]:
@@ -129,7 +134,16 @@ class TrainingResult:
         remarks = []
         if self.cancelled:
             remarks.append(f"stopped as asked after {len(self.history)} epochs; the best weights so far are kept")
-        if self.was_still_falling:
+        if self.spent_minutes:
+            advice = (
+                "held-out loss still fell: more minutes may be better"
+                if self.was_still_falling
+                else "the best weights so far are kept"
+            )
+            remarks.append(
+                f"the budget of {self.spent_minutes:g} minutes ended training in epoch {len(self.history)}; {advice}"
+            )
+        elif self.was_still_falling:
             remarks.append(
                 f"training ended at its last epoch, {len(self.history)}, while held-out loss still fell: more epochs may "
                 "be better"
@@ -144,6 +158,10 @@ class TrainingResult:
                 f"warning: training was rolled back {self.rollbacks} times (metrics.jsonl has the reasons); "
                 "lower the learning rate"
             )
+        if self.skipped_steps:
+            remarks.append(
+                f"{self.skipped_steps} steps whose loss or gradient was not finite were skipped (metrics.jsonl has them)"
+            )
         return remarks
 
     @property
@@ -153,16 +171,22 @@ class TrainingResult:
             "best_epoch": self.best_epoch,
             "epochs_trained": len(self.history),
             "rollbacks": self.rollbacks,
+            "skipped_steps": self.skipped_steps,
             "stopped_as_asked": float(self.cancelled),
             "diverged": float(self.diverged),
+            "out_of_time": float(self.spent_minutes > 0),
+            "was_still_falling": float(self.was_still_falling),
         }
 
 
-def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings) -> float:
-    """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak."""
+def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:
+    """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak.
+
+    The cosine follows the share of the steps, or `time_share`, that of the budget, where that is larger.
+    """
     warmup = min(settings.warmup_steps, max(1, total_steps // 10))
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, total_steps - warmup)
+    progress = max((step - warmup) / max(1, total_steps - warmup), time_share)
     share = MIN_RATE_SHARE + (1 - MIN_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
     return settings.learning_rate * share

@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,6 +119,11 @@ class Tracker:
         """Queue the losses of every tenth step as `step/<name>`."""
         if step % STEPS_BETWEEN_POINTS == 0:
             self.metrics({f"step/{name}": value for name, value in values.items()}, step)
+
+    def remarks(self, sentences: Sequence[str]) -> None:
+        """Write sentences about the run into its tag `distill.remarks`."""
+        if sentences:
+            self._guarded(lambda: self._client.set_tag(self._run_id, "distill.remarks", "\n".join(sentences)))
 
     def flush(self) -> None:
         """Send the queued metrics."""

@@ -6,8 +6,7 @@ that never stopped.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import lightning_fabric
@@ -17,17 +16,20 @@ from distill.errors import DistillError
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
 from distill.training.allocator import keep_freed_memory
+from distill.training.budget import Budget
 from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from distill.training.distributed import Distributed, Stop
+from distill.training.events import RollbackEvent, WatchMetrics
 from distill.training.interruption import Interruption
-from distill.training.metrics_log import Line, MetricsLog
+from distill.training.metrics_log import MetricsLog
 from distill.training.optimizer import OptimizerStep
-from distill.training.spike_detector import SpikeDetector
+from distill.training.spike_detector import Reading, SpikeDetector, early_threshold, is_probe_due
+from distill.training.state import Snapshot, TrainerState
 from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingResult, learning_rate_at
 
 DROP_FACTOR = 0.2  # of the learning rate, at each of `TrainerSettings.drops`
-WATCH_STEPS = 50  # between probes; without a spike the state there is the one that a rollback returns to
 MAX_ROLLBACKS = 3
+MAX_BAD_STEPS = 3  # in a row, not finite: fewer are skipped, so many are rolled back
 FALLING = 0.005  # share of the held-out loss
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
@@ -35,39 +37,12 @@ CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large mod
 B = TypeVar("B")
 
 
-@dataclass
-class _State:
-    """State of a run, as checkpoints hold it beside the tensors."""
-
-    step: int = 0  # batches since the start of training
-    lost_steps: int = 0  # of them undone by rollbacks: the schedule is that far behind
-    best_epoch: int = -1
-    best_loss: float | None = None
-    drops: int = 0
-    dropped_after: int = -1  # the epoch before the last drop of the learning rate
-    rollbacks: int = 0
-    diverged: bool = False
-    counted_steps: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    start: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    spike_detector: dict[str, Any] = field(default_factory=dict)
-    log: list[Line] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """Copies of weights and moments after `schedule_step` steps of the schedule."""
-
-    schedule_step: int
-    tensors: Tensors
-
-
 class Trainer(Generic[B]):
     """Trainer of a task. `run()` trains to the end, from the newest checkpoint if `store` has one.
 
-    `on_step` and `on_epoch` get reports. `interruption` and `cancel_event` ask to stop: saved and raised, or as a
-    success with the best weights so far.
+    `on_step`, `on_epoch` and `on_watch` get reports, the last one of probes and rollbacks. `interruption` and
+    `cancel_event` ask to stop: saved and raised, or as a success with the best weights so far. `clock` gives the
+    seconds that the budget counts.
     """
 
     def __init__(
@@ -80,14 +55,17 @@ class Trainer(Generic[B]):
         on_epoch: Callable[[Epoch], None] | None = None,
         interruption: Interruption | None = None,
         cancel_event: Stop | None = None,
+        on_watch: Callable[[WatchMetrics | RollbackEvent], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.task, self.settings, self.fabric, self.store = task, settings, fabric, store
-        self.on_step, self.on_epoch = on_step, on_epoch
+        self.on_step, self.on_epoch, self.on_watch = on_step, on_epoch, on_watch
         self.interruption, self.cancel_event = interruption, cancel_event
         self.distributed = Distributed(fabric)
         self.model, self.optimizer_step = task.model, OptimizerStep(task.model, settings, fabric)
-        self.state = _State()
-        self.spike_detector = SpikeDetector()
+        self.state = TrainerState()
+        self.figure, self.spike_detector = settings.probe_figure, SpikeDetector()
+        self.budget, self._time_share = Budget(settings.budget_seconds, clock), 0.0
         self.log = MetricsLog(store.log if store is not None and self.distributed.is_first else None)
         self.best_tensors: Tensors = {}
         self.total_steps = settings.epochs * task.steps_per_epoch
@@ -105,9 +83,7 @@ class Trainer(Generic[B]):
         if self.settings.validate_initial and self.state.best_loss is None:
             self._validate_initial()
         with torch.random.fork_rng(devices=[]):
-            while len(self.state.history) < self.settings.epochs and not (
-                self.distributed.cancelled or self.state.diverged
-            ):
+            while len(self.state.history) < self.settings.epochs and not self._is_ended():
                 if self._out_of_patience():
                     if self.state.drops == self.settings.drops:
                         break
@@ -115,6 +91,8 @@ class Trainer(Generic[B]):
                 self._train_epoch()
         if self.state.best_loss is None:
             self._validate(time.monotonic())
+        if self.state.probed_step < self.state.step and not self.state.diverged:
+            self._probe({})
         self._save()  # until the result is safe elsewhere
         last_tensors = self.optimizer_step.weights()
         self.model.load_state_dict(self.best_tensors)
@@ -133,7 +111,13 @@ class Trainer(Generic[B]):
             log=self.log.lines,
             start_metrics=state.start,
             was_still_falling=self._was_still_falling(),
+            spent_minutes=self.settings.budget_seconds / 60 if state.out_of_time else 0.0,
+            skipped_steps=state.skipped_steps,
         )
+
+    def _is_ended(self) -> bool:
+        """Whether something other than epochs and patience has ended training."""
+        return self.distributed.cancelled or self.state.diverged or self.state.out_of_time
 
     def _train_epoch(self) -> None:
         """Train and validate one epoch, or the rest of one."""
@@ -153,6 +137,8 @@ class Trainer(Generic[B]):
                 step = f"step {self.state.step} of {self.total_steps}"
                 saved = f"training is saved after {step}; run the same command to continue"
                 Interruption.raise_interrupted(self.distributed.signal, saved)
+            if self.state.step < self.total_steps and self._out_of_time():
+                break  # what there is of the epoch is validated: its learning rate was the lowest
         self._validate(began)
         self._save_if_due()
 
@@ -164,7 +150,6 @@ class Trainer(Generic[B]):
         )
         self.model.train()
         losses = self.task.losses(self.optimizer_step.wrapped, batch)
-        inspected: dict[str, float] = {}
         norm = self.optimizer_step.backward(losses.pop("objective", losses["train_loss"]))
         values = {name: float(value.detach()) for name, value in losses.items()}
         values = self.distributed.mean(values)
@@ -173,61 +158,85 @@ class Trainer(Generic[B]):
         if all(math.isfinite(value) for value in values.values()):
             self.optimizer_step.step(rate, self._averaged_steps)
             self.state.counted_steps += 1
+            self.state.bad_steps = 0
             for name, value in values.items():
                 self.state.sums[name] = self.state.sums.get(name, 0.0) + value
-            if self.state.step % WATCH_STEPS == 0:
-                inspected = self._probe(values["train_loss"])
+            if is_probe_due(self.state.step):
+                self._probe({"loss": values["train_loss"]})
         else:
-            found = ", ".join(f"{name} {value}" for name, value in values.items())
-            self._roll_back(f"found {found}")
+            self._skip("found " + ", ".join(f"{name} {value}" for name, value in values.items()))
         if self.on_step is not None:
             seconds = time.monotonic() - began
-            self.on_step(Step(epoch, self.state.step, self.total_steps, rate, seconds, values, inspected))
+            self.on_step(Step(epoch, self.state.step, self.total_steps, rate, seconds, values))
         self._save_if_due()
 
-    def _probe(self, loss: float) -> dict[str, float]:
-        """Probe the perplexity: roll back a spike, else take a snapshot. Returns the metrics of `Task.inspect`."""
+    def _skip(self, reason: str) -> None:
+        """Leave out a step that is not finite; roll back so many in a row that it is no accident."""
+        self.state.bad_steps += 1
+        poisoned = any(value.is_floating_point() and not value.isfinite().all() for value in self.model.buffers())
+        if self.state.bad_steps == MAX_BAD_STEPS or self.distributed.sum(torch.tensor(float(poisoned))) > 0:
+            self._roll_back(f"{reason}, {self.state.bad_steps} steps in a row" if self.state.bad_steps > 1 else reason)
+            return
+        self.state.skipped_steps += 1
+        self.state.lost_steps += 1
+        self.log.add({"step": self.state.step, "event": "skipped step", "reason": reason})
+
+    def _probe(self, losses: Mapping[str, float]) -> None:
+        """Probe a fixed batch: roll back a spike, else take a snapshot. `losses` are for the metrics log."""
+        self.state.probed_step = self.state.step
         self.model.eval()
         with torch.no_grad():
-            perplexity = self.task.probe()
-        line: Line = {"step": self.state.step, "loss": loss}
-        if perplexity is not None:
-            reading = self.spike_detector.observe(self.distributed.from_first({"perplexity": perplexity})["perplexity"])
+            value = self.task.probe()
+        reading = None
+        if value is not None:
+            value = self.distributed.from_first({"value": value})["value"]
+            reading = self.spike_detector.observe(value, early_threshold(self.state.step))
             if reading.is_spike:
+                self._report(reading, {})
                 self._roll_back(
-                    f"found a perplexity of {reading.perplexity:.4g} on training data, "
+                    f"found a {self.figure.replace('_', ' ')} of {reading.value:.4g} on training data, "
                     f"{reading.delta:.0%} above its moving average (allowed {reading.threshold:.0%})"
                 )
-                return {}
-            line |= {"perplexity": reading.perplexity, "ppl_delta": reading.delta}
+                return
         try:
             with torch.no_grad():
                 inspected = self.task.inspect(self.state.step, self.log.lines)
         except DistillError:
             self._save()
             raise
-        self.log.add(line | inspected)
+        line = reading.line(self.figure) if reading is not None else {}
+        self.log.add({"step": self.state.step, **losses, **line, **inspected})
         self._snapshot = self._take_snapshot()
-        return inspected
+        if reading is not None:
+            self._report(reading, inspected)
+
+    def _report(self, reading: Reading, inspected: Mapping[str, float]) -> None:
+        if self.on_watch is not None:
+            values = (reading.value, reading.delta, reading.threshold, reading.is_spike)
+            self.on_watch(WatchMetrics(self.state.step, self.figure, *values, inspected))
 
     def _roll_back(self, reason: str) -> None:
-        """Return to the last snapshot and continue with the data that comes next."""
-        if self.state.rollbacks == MAX_ROLLBACKS:
-            self.state.diverged = True
-            self.optimizer_step.load_state(self._snapshot.tensors)
-            self.log.add({"step": self.state.step, "event": "diverged", "reason": reason})
-            if self.state.best_loss is None:
-                raise DistillError(
-                    f"training stopped at step {self.state.step}: expected finite, falling losses, {reason} after "
-                    f"{MAX_ROLLBACKS} rollbacks; lower learning_rate or gradient_clip and run again"
-                )
-            return
-        self.state.rollbacks += 1
+        """Return to the last snapshot and continue with the data that comes next; the last time, end training."""
+        state, to = self.state, self._snapshot.schedule_step
+        state.diverged = state.rollbacks == MAX_ROLLBACKS
+        state.rollbacks += not state.diverged
+        state.bad_steps = 0
+        event = RollbackEvent(state.step, self._schedule_step - to, state.rollbacks, state.diverged, reason)
         self.optimizer_step.load_state(self._snapshot.tensors)
-        self.state.lost_steps = self.state.step - self._snapshot.schedule_step
-        to = self._snapshot.schedule_step
-        self.log.add({"step": self.state.step, "event": "rollback", "to": to, "reason": reason})
-        self._save()  # a run resumed from before the rollback might count it twice: hardware need not repeat itself
+        if state.diverged:
+            self.log.add({"step": state.step, "event": "diverged", "reason": reason})
+        else:
+            state.lost_steps = state.step - to
+            self.log.add({"step": state.step, "event": "rollback", "to": to, "reason": reason})
+        if self.on_watch is not None:
+            self.on_watch(event)
+        if not state.diverged:
+            self._save()  # a run resumed from before it might count it twice: hardware need not repeat itself
+        elif state.best_loss is None or (not to and not state.start):  # nothing was learnt
+            raise DistillError(
+                f"training stopped at step {state.step}: expected finite, falling losses, {reason} after "
+                f"{MAX_ROLLBACKS} rollbacks; lower learning_rate or gradient_clip and run again"
+            )
 
     def _validate(self, began: float) -> None:
         with self.optimizer_step.averaged():
@@ -248,6 +257,11 @@ class Trainer(Generic[B]):
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
         if not means and state.history:  # no step of this epoch counted: the means of the one before stand
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
+        if not means and state.step:
+            raise DistillError(
+                f"training stopped after step {state.step}: expected finite losses in the first epoch, found none; "
+                "lower learning_rate or gradient_clip and run again"
+            )
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
         is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
@@ -277,16 +291,16 @@ class Trainer(Generic[B]):
         self._best_is_new = True
 
     def _was_still_falling(self) -> bool:
-        """Whether the last tenth of all epochs lowered the held-out loss by more than `FALLING`."""
+        """Whether the last tenth of the epochs lowered held-out loss by more than `FALLING`, and others were to come."""
         losses = [row["val_loss"] for row in self.state.history]
         last = len(losses) // 10
-        if len(losses) < self.settings.epochs or not last:
+        if (len(losses) < self.settings.epochs and not self.state.out_of_time) or not last:
             return False
         return min(losses) < (1 - FALLING) * min(losses[:-last])
 
-    def _take_snapshot(self) -> _Snapshot:
+    def _take_snapshot(self) -> Snapshot:
         tensors = self.optimizer_step.tensors()
-        return _Snapshot(self._schedule_step, {key: value.detach().clone() for key, value in tensors.items()})
+        return Snapshot(self._schedule_step, {key: value.detach().clone() for key, value in tensors.items()})
 
     def _out_of_patience(self) -> bool:
         return (
@@ -316,7 +330,23 @@ class Trainer(Generic[B]):
 
     def _rate_at(self, step: int) -> float:
         schedule_step = step - self.state.lost_steps
-        return learning_rate_at(schedule_step, self.total_steps, self.settings) * DROP_FACTOR**self.state.drops
+        rate = learning_rate_at(schedule_step, self.total_steps, self.settings, self._time_share)
+        return rate * DROP_FACTOR**self.state.drops
+
+    def _read_clock(self) -> None:
+        """Set the share of the budget that is spent: on all processes that of the first."""
+        if self.settings.budget_seconds:
+            self._time_share = self.distributed.from_first({"share": self.budget.share})["share"]
+
+    def _out_of_time(self) -> bool:
+        self._read_clock()
+        self.state.out_of_time = self._time_share >= 1
+        if self.state.out_of_time:
+            minutes = f"{self.settings.budget_seconds / 60:g}"
+            self.log.add(
+                {"step": self.state.step, "event": "out of time", "reason": f"its {minutes} minutes are spent"}
+            )
+        return self.state.out_of_time
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved >= max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE):
@@ -333,6 +363,7 @@ class Trainer(Generic[B]):
             tensors = self.optimizer_step.tensors()
             if self._snapshot.schedule_step != self._schedule_step:
                 tensors |= {f"snapshot.{key}": value for key, value in self._snapshot.tensors.items()}
+            self.state.seconds = self.budget.spent
             self.state.spike_detector, self.state.log = vars(self.spike_detector), self.log.lines
             values = {**vars(self.state), "place": self._snapshot.schedule_step}
             self.store.save(self.state.step, self.state.best_epoch, Checkpoint(tensors, values))
@@ -344,14 +375,17 @@ class Trainer(Generic[B]):
         if self.store is None or last is None:
             self.log.rewind([])  # of a run that was killed before it saved anything
             self._snapshot = self._take_snapshot()
+            self.budget.start(0.0)
             return
         values: dict[str, Any] = dict(last.values)
         schedule_step = values.pop("place")
-        self.state = _State(**values)
+        self.state = TrainerState(**values)
         self.spike_detector = SpikeDetector.restored(self.state.spike_detector)
+        self.budget.start(self.state.seconds)
+        self._read_clock()
         self.log.rewind(self.state.log)
         self.optimizer_step.load_state(last.tensors)
         earlier = under("snapshot.", last.tensors)
-        self._snapshot = _Snapshot(schedule_step, earlier) if earlier else self._take_snapshot()
+        self._snapshot = Snapshot(schedule_step, earlier) if earlier else self._take_snapshot()
         if self.state.best_loss is not None:
             self.best_tensors = self.store.best(self.state.best_epoch).tensors

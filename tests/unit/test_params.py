@@ -65,6 +65,12 @@ def written(tmp_path: Path, text: str) -> Path:
         ),
         ({"vqvae": {"quality": "best"}}, "vqvae.quality: expected 'small', 'standard' or 'high', found 'best'"),
         ({"bundle": {"name": "../escape"}}, "bundle.name: expected match pattern"),
+        (
+            {"vqvae": {"budget_minutes": -5}},
+            "vqvae.budget_minutes: expected greater than or equal to 0 or auto, found -5",
+        ),
+        ({"prior": {"budget_minutes": "long"}}, "prior.budget_minutes: expected number or auto, found 'long'"),
+        ({"prior": {"budget_minutes": False}}, "prior.budget_minutes: expected number or auto, found False"),
         ({"vqvae": {"learning_rate": float("nan")}}, "vqvae.learning_rate: expected"),
     ],
 )

@@ -290,6 +290,16 @@ def test_codebooks_move_in_training_mode_only(quantizer: ResidualQuantizer) -> N
     assert torch.equal(moving.kernels, quantizer.kernels)
 
 
+def test_latents_that_are_not_finite_move_no_codebook(quantizer: ResidualQuantizer) -> None:
+    moving = ResidualQuantizer(WIDTH, 16, 4, 0.8)
+    moving.load_state_dict(quantizer.state_dict())
+    batch = torch.stack(steady(2, 50, 13)) + 1
+    batch[1, 7:9] = torch.tensor([[torch.nan], [torch.inf]])
+    moving.train()(batch)
+    assert torch.allclose(moving.codebooks, quantizer.codebooks)
+    assert all(value.isfinite().all() for value in moving.buffers())
+
+
 def test_kmeans_finds_well_separated_clusters() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.randn(6, 3, generator=generator) * 20

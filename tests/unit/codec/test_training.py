@@ -13,12 +13,12 @@ from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.data import CropSampler, fixed_pieces
-from distill.codec.task import codebook_health, utilization_warnings
+from distill.codec.task import CodecTask, codebook_health, utilization_warnings
 from distill.demo.recordings import demo_recordings
 from distill.execution import Execution
 from distill.params import VQVAEConfig, VQVAEParams
 from distill.split import split_groups
-from distill.training import VQEpochMetrics, VQStepMetrics, train_vqvae
+from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics, train_vqvae, trainer
 from distill.training.fabric import make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
@@ -121,6 +121,49 @@ def test_two_trainings_give_the_same_weights(corpus: Corpus) -> None:
     config = CONFIG.model_copy(update={"epochs": 2})
     one, two = train(corpus, config), train(corpus, config)
     assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
+
+
+def test_the_reconstruction_loss_on_training_crops_is_watched(corpus: Corpus) -> None:
+    events: list[Any] = []
+    training = train(corpus, CONFIG.model_copy(update={"epochs": 5}), callback=events.append)
+    probes = [event for event in events if isinstance(event, WatchMetrics)]
+    steps = sum(isinstance(event, VQStepMetrics) for event in events)
+    assert [event.step for event in probes][:4] == [1, 2, 3, 4]
+    assert probes[-1].step == steps
+    assert {event.figure for event in probes} == {"recon_loss"}
+    logged = [line["recon_loss"] for line in training.result.log if "recon_loss" in line]
+    assert logged == [event.value for event in probes]
+    assert all(0 < value < math.inf for value in logged)
+    assert training.result.rollbacks == 0
+
+
+def test_a_codec_that_falls_apart_is_rolled_back(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Any] = []
+    original, calls = CodecTask.losses, []
+
+    def spoil(task: CodecTask, model: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if len(calls) == 4:
+            with torch.no_grad():
+                for value in task.model.parameters():
+                    value.add_(torch.randn_like(value))
+        return original(task, model, batch)
+
+    monkeypatch.setattr(CodecTask, "losses", spoil)
+    training = train(corpus, CONFIG.model_copy(update={"epochs": 5}), callback=events.append)
+    assert training.result.rollbacks == 1
+    (told,) = [event for event in events if isinstance(event, RollbackEvent)]
+    assert told.step == 4
+    assert told.reason.startswith("found a recon loss of ")
+
+
+def test_a_codec_that_ends_at_its_last_epoch_while_it_improves_says_so(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "FALLING", 1e-4)
+    result = train(corpus, CONFIG.model_copy(update={"epochs": 10})).result
+    assert result.was_still_falling
+    assert "training ended at its last epoch, 10, while held-out loss still fell" in result.remarks[0]
 
 
 def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:

@@ -20,6 +20,7 @@ from distill.training import (
     PriorEpochMetrics,
     PriorStepMetrics,
     PriorTrainingCompleteEvent,
+    spike_detector,
     train_prior_epoch,
     validate_prior_epoch,
 )
@@ -124,7 +125,7 @@ def test_cancelling_stops_within_a_step() -> None:
 @pytest.mark.parametrize("kill_at", [1, 7, 20])
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(engine, "WATCH_STEPS", 4)
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 4)
     prior_data, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
     killed_and_resumed(prior_data, settings, CheckpointStore(tmp_path / "run"), kill_at)
 

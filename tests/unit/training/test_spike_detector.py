@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from distill.training import spike_detector
 from distill.training.spike_detector import MIN_THRESHOLD, SpikeDetector
 
 
@@ -38,6 +39,14 @@ def test_a_noisy_perplexity_has_a_higher_threshold() -> None:
     assert not detector.observe(113.0).is_spike
 
 
+def test_a_training_that_has_just_begun_may_rise_more() -> None:
+    allowed = [spike_detector.early_threshold(step) for step in (3, 16, 50, 150, 10_000)]
+    assert allowed == pytest.approx([2.5, 7.5 / 16, 0.15, 0.05, 0.05])
+    readings = [SpikeDetector(ema=100.0, seen=2).observe(140.0, least) for least in allowed]
+    assert [reading.is_spike for reading in readings] == [False, False, True, True, True]
+    assert [reading.threshold for reading in readings] == allowed
+
+
 def test_falling_perplexity_never_spikes() -> None:
     assert not any(spikes([200 * 0.9**step for step in range(60)]))
 
@@ -49,3 +58,9 @@ def test_the_threshold_is_at_least_five_percent_and_survives_a_checkpoint() -> N
     assert detector.threshold >= MIN_THRESHOLD
     again = SpikeDetector.restored(json.loads(json.dumps(vars(detector))))
     assert again == detector
+
+
+def test_a_reading_is_logged_under_short_names() -> None:
+    reading = SpikeDetector(ema=100.0, seen=2).observe(98.0)
+    assert reading.line("perplexity") == {"perplexity": 98.0, "ppl_delta": -0.02, "ppl_threshold": 0.05}
+    assert set(reading.line("recon_loss")) == {"recon_loss", "recon_delta", "recon_threshold"}

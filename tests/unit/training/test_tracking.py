@@ -33,6 +33,8 @@ def test_a_run_holds_tags_params_metrics_and_artefacts(tmp_path: Path, monkeypat
         tracker.metrics({"val_loss": 2.0, "broken": float("nan")}, 0)
         tracker.metrics({"val_loss": 1.0}, 1)
         tracker.artifact(file, "checkpoint")
+        tracker.remarks(["one thing", "another"])
+        tracker.remarks([])
     store = client(tmp_path)
     (run,) = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
     assert run.info.status == "FINISHED"
@@ -40,6 +42,7 @@ def test_a_run_holds_tags_params_metrics_and_artefacts(tmp_path: Path, monkeypat
     assert run.data.metrics == {"val_loss": 1.0}
     expected = {"dvc.stage": "train_prior", "dvc.exp_name": "loud-bell", "dvc.baseline_rev": "abc123"}
     assert {**expected, "distill.fingerprint": "f00d"}.items() <= run.data.tags.items()
+    assert run.data.tags["distill.remarks"] == "one thing\nanother"
     assert [m.value for m in store.get_metric_history(run.info.run_id, "val_loss")] == [2.0, 1.0]
     assert [f.path for f in store.list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/note.txt"]
     later = Tracker(tmp_path, "train_prior", "f00d")

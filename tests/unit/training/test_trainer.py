@@ -16,8 +16,10 @@ from distill.errors import ArtifactError, DistillError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.progress import ProgressReport
 from distill.seeds import derive_seed
+from distill.training import RollbackEvent, WatchMetrics, spike_detector
 from distill.training import interruption as interruption_module
 from distill.training import trainer as trainer_module
+from distill.training.budget import AUTO_STEPS, budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
@@ -121,7 +123,7 @@ def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:
 def test_the_last_weights_are_those_of_the_last_step() -> None:
     tasks = []
     for epochs in (3, 2):
-        task = LineTask()
+        task = LineTask(probes=[2.0] * 9)
         result = Trainer(task, settings(epochs=3, learning_rate=0.3, average=0.0), FABRIC)
         result.settings = settings(
             epochs=epochs, learning_rate=0.3, average=0.0
@@ -142,10 +144,10 @@ def test_patience_ends_training_early() -> None:
 
 def test_patience_first_lowers_the_rate_and_restarts_from_the_best_weights() -> None:
     changes: dict[str, Any] = {"epochs": 500, "learning_rate": 0.5, "patience": 3}
-    without = Trainer(LineTask(), settings(**changes), FABRIC).run()
+    without = Trainer(LineTask(probes=[2.0] * 99), settings(**changes), FABRIC).run()
     rates: list[float] = []
     starts: list[dict[str, Tensor]] = []
-    task = LineTask()
+    task = LineTask(probes=[2.0] * 99)
     trainer = Trainer(task, settings(**changes, drops=2), FABRIC, on_step=lambda step: rates.append(step.learning_rate))
     drop = trainer._drop
 
@@ -238,7 +240,10 @@ def test_cancel_before_the_first_epoch_still_gives_weights() -> None:
 
 @pytest.fixture
 def watchful(monkeypatch: Any) -> None:
-    monkeypatch.setattr(trainer_module, "WATCH_STEPS", 2)
+    """Probes after every second step, none of which is early."""
+    monkeypatch.setattr(spike_detector, "EARLY_ALLOWANCE", 0.0)
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 2)
+    monkeypatch.setattr(spike_detector, "EARLY_PROBES", frozenset())
 
 
 def events(result: TrainingResult) -> list[tuple[int, str]]:
@@ -246,20 +251,22 @@ def events(result: TrainingResult) -> list[tuple[int, str]]:
 
 
 @pytest.mark.usefixtures("watchful")
-def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None:
-    """Steps 9 and 10 leave no trace: as if training had read the data of 1 to 8 and then that of 11 on."""
-    task = LineTask(frozenset({10}), probes=[2.0] * 50)
+def test_losses_that_are_not_finite_three_times_in_a_row_are_rolled_back_and_their_data_skipped() -> None:
+    """Steps 9 to 12 leave no trace: as if training had read the data of 1 to 8 and then that of 13 on."""
+    task = LineTask(frozenset({10, 11, 12}), probes=[2.0] * 50)
     rates: list[float] = []
     result = Trainer(task, settings(), FABRIC, on_step=lambda step: rates.append(step.learning_rate)).run()
     assert result.rollbacks == 1
     assert result.remarks[0].startswith("warning: training was rolled back 1 times")
     assert not result.diverged
-    assert (10, "rollback") in events(result)
+    assert [pair for pair in events(result) if "epoch" not in pair[1]] == [
+        *[(10, "skipped step"), (11, "skipped step"), (12, "rollback")]
+    ]
     line = next(line for line in result.log if line.get("event") == "rollback")
     assert line["to"] == 8
-    assert "found train_loss nan" in str(line["reason"])
+    assert str(line["reason"]) == "found train_loss nan, gradient_norm nan, 3 steps in a row"
     assert len(result.history) == 6
-    expected = [learning_rate_at(step, 24, settings()) for step in [*range(10), *range(8, 22)]]
+    expected = [learning_rate_at(step, 24, settings()) for step in [*range(10), 9, 9, *range(8, 20)]]
     assert rates == pytest.approx(expected)
     assert all(torch.isfinite(value).all() for value in result.best_tensors.values())
 
@@ -267,15 +274,15 @@ def test_a_loss_that_is_not_finite_is_rolled_back_and_its_data_skipped() -> None
 @pytest.mark.usefixtures("watchful")
 def test_a_rollback_restores_model_and_optimiser_bitwise() -> None:
     kept: dict[int, dict[str, Tensor]] = {}
-    trainer = Trainer(LineTask(frozenset({10})), settings(), FABRIC)
+    trainer = Trainer(LineTask(frozenset({10, 11, 12})), settings(), FABRIC)
 
     def watch(step: Step) -> None:
         kept[step.step] = {key: value.detach().clone() for key, value in trainer.optimizer_step.tensors().items()}
 
     trainer.on_step = watch
     trainer.run()
-    assert kept[10].keys() == kept[8].keys()
-    assert all(torch.equal(value, kept[8][key]) for key, value in kept[10].items())
+    assert kept[12].keys() == kept[8].keys()
+    assert all(torch.equal(value, kept[8][key]) for key, value in kept[12].items())
     assert any(not torch.equal(value, kept[8][key]) for key, value in kept[9].items())
 
 
@@ -296,7 +303,7 @@ def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weigh
 
 
 @pytest.mark.usefixtures("watchful")
-@pytest.mark.parametrize("kill_at", [9, 10, 11, 13, 16, 21])
+@pytest.mark.parametrize("kill_at", [9, 10, 11, 12, 13, 16, 21, 22])
 def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: Any, kill_at: int
 ) -> None:
@@ -305,10 +312,10 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
 
         def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
             for number, batch in enumerate(super().batches(epoch, skip), start=epoch * self.steps_per_epoch + skip):
-                yield batch * torch.nan if number in {9, 15} else batch
+                yield batch * torch.nan if number in {9, 10, 11, 15, 16, 17, 21} else batch
 
     expected = Trainer(Poisoned(), settings(), FABRIC).run()
-    assert expected.rollbacks == 2
+    assert (expected.rollbacks, expected.skipped_steps) == (2, 5)
     save_always(monkeypatch)
     store = CheckpointStore(tmp_path / "run")
 
@@ -322,18 +329,217 @@ def test_a_run_with_rollbacks_killed_anywhere_ends_with_the_same_bytes(
 
 
 def test_losses_that_are_never_finite_raise() -> None:
+    nothing = frozenset(range(1, 40))
     with pytest.raises(
-        DistillError, match=r"step 4: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
+        DistillError, match=r"step 12: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"
     ):
-        Trainer(LineTask(frozenset(range(1, 40))), settings(), FABRIC).run()
+        Trainer(lengthened(12, poison=nothing), settings(), FABRIC).run()
+    with pytest.raises(
+        DistillError, match=r"after step 2: expected finite losses in the first epoch, found none; lower learning_rate"
+    ):
+        Trainer(lengthened(2, poison=nothing), settings(), FABRIC).run()
 
 
 def test_an_exploding_learning_rate_is_rolled_back_then_stopped(monkeypatch: Any) -> None:
-    monkeypatch.setattr(trainer_module, "WATCH_STEPS", 1)
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 1)
     result = Trainer(LineTask(), settings(epochs=40, learning_rate=5.0, gradient_clip=1e9), FABRIC).run()
     assert result.diverged
     assert result.rollbacks == 3
     assert math.isfinite(result.best_loss)
+
+
+def lengthened(steps: int, **changes: Any) -> LineTask:
+    task = LineTask(**changes)
+    task.steps_per_epoch = steps
+    return task
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 7, 12, 69, 150, 208])
+def test_a_training_of_any_length_is_probed_four_times_and_at_its_end(steps: int) -> None:
+    seen: list[WatchMetrics | RollbackEvent] = []
+    task = lengthened(steps, probes=[2.0] * 99)
+    result = Trainer(task, settings(epochs=1), FABRIC, on_watch=seen.append).run()
+    probed = [event.step for event in seen]
+    assert len(set(probed)) == len(probed) >= min(4, steps)
+    assert probed[-1] == steps
+    assert len(probed) <= 8 + steps // 50
+    assert [line["step"] for line in result.log if "perplexity" in line] == probed
+
+
+def test_a_training_that_is_ended_early_is_probed_at_its_end() -> None:
+    cancel, seen = threading.Event(), []
+
+    def watch(step: Step) -> None:
+        if step.step == 6:
+            cancel.set()
+
+    task = LineTask(probes=[2.0] * 9)
+    Trainer(task, settings(), FABRIC, on_step=watch, cancel_event=cancel, on_watch=seen.append).run()
+    assert [event.step for event in seen] == [1, 2, 3, 4, 6]
+    task = LineTask(probes=[2.0] * 9)
+    seen.clear()
+    patient = settings(epochs=99, learning_rate=0.5, patience=1)
+    result = Trainer(task, patient, FABRIC, on_watch=seen.append).run()
+    assert seen[-1].step == 4 * len(result.history) < 4 * 99
+
+
+def test_probes_change_nothing_in_what_is_learnt(monkeypatch: Any) -> None:
+    often = Trainer(LineTask(probes=[2.0] * 99), settings(), FABRIC).run()
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 99)
+    monkeypatch.setattr(spike_detector, "EARLY_PROBES", frozenset())
+    seldom = Trainer(LineTask(probes=[2.0]), settings(), FABRIC).run()
+    assert whole(often)[:2] == whole(seldom)[:2]
+
+
+def test_a_spike_in_a_short_training_is_found_early_and_announced_at_once() -> None:
+    seen: list[Any] = []
+    task = lengthened(12, probes=[100.0, 99.0, 98.5, 98.0, 200.0, *[98.0] * 9])
+    result = Trainer(task, settings(epochs=1), FABRIC, on_step=seen.append, on_watch=seen.append).run()
+    assert result.rollbacks == 1
+    order = [(type(event), event.step) for event in seen[8:15]]
+    watch, step = WatchMetrics, Step
+    assert order == [(step, 5), (step, 6), (step, 7), (watch, 8), (RollbackEvent, 8), (step, 8), (step, 9)]
+    found = seen[11]
+    assert (found.figure, found.value, found.threshold, found.is_spike) == ("perplexity", 200.0, 7.5 / 8, True)
+    assert found.change == pytest.approx(200 / 98.5 - 1)
+    assert seen[12] == RollbackEvent(
+        *(8, 4, 1, False),
+        "found a perplexity of 200 on training data, 103% above its moving average (allowed 94%)",
+    )
+    assert seen[12].message.startswith("warning: step 8: training goes back 4 steps, rollback 1: found a perplexity")
+
+
+def test_the_last_rollback_is_announced_as_the_end() -> None:
+    seen: list[Any] = []
+    task = lengthened(400, probes=[100.0, 100.0, *[1e4] * 9])
+    with pytest.raises(DistillError, match="after 3 rollbacks"):
+        Trainer(task, settings(epochs=1), FABRIC, on_watch=seen.append).run()
+    messages = [event.message for event in seen if isinstance(event, RollbackEvent)]
+    assert len(messages) == 4
+    assert messages[-1].startswith(
+        "warning: step 16: training ends with its best weights, after 3 rollbacks: found a perplexity of 1e+04"
+    )
+
+
+def test_a_single_step_that_is_not_finite_is_skipped() -> None:
+    kept: dict[int, dict[str, Tensor]] = {}
+    rates: list[float] = []
+    trainer = Trainer(LineTask(frozenset({6, 9, 10}), probes=[2.0] * 9), settings(), FABRIC)
+
+    def watch(step: Step) -> None:
+        rates.append(step.learning_rate)
+        kept[step.step] = {key: value.detach().clone() for key, value in trainer.optimizer_step.tensors().items()}
+
+    trainer.on_step = watch
+    result = trainer.run()
+    assert (result.rollbacks, result.skipped_steps) == (0, 3)
+    for skipped in (6, 9, 10):
+        assert all(torch.equal(value, kept[skipped - 1][key]) for key, value in kept[skipped].items())
+    assert any(not torch.equal(value, kept[6][key]) for key, value in kept[7].items())
+    assert rates == pytest.approx(
+        [learning_rate_at(step, 24, settings()) for step in [*range(6), 5, 6, 7, 7, 7, *range(8, 21)]]
+    )
+    assert [pair for pair in events(result) if "epoch" not in pair[1]] == [
+        (step, "skipped step") for step in (6, 9, 10)
+    ]
+    assert result.remarks == ["3 steps whose loss or gradient was not finite were skipped (metrics.jsonl has them)"]
+    assert result.counts["skipped_steps"] == 3
+
+
+def test_a_step_that_spoils_a_moving_average_is_rolled_back_at_once() -> None:
+    class Spoiling(LineTask):
+        def __init__(self) -> None:
+            super().__init__(frozenset({6}), probes=[2.0] * 9)
+            self.model.register_buffer("mean", torch.zeros(2))
+
+        def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+            found = super().losses(model, batch)
+            self.model.get_buffer("mean").lerp_(found["train_loss"].detach().expand(2), 0.1)
+            return found
+
+    task = Spoiling()
+    result = Trainer(task, settings(), FABRIC).run()
+    assert (result.rollbacks, result.skipped_steps) == (1, 0)
+    assert (6, "rollback") in events(result)
+    assert all(value.isfinite().all() for value in result.last_tensors.values())
+
+
+class Clock:
+    """A clock that a training moves by a minute a step."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+        self.rates: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self, step: Step) -> None:
+        self.now += 60.0
+        self.rates.append(step.learning_rate)
+
+
+def test_a_budget_ends_training_with_its_best_weights_and_a_low_rate() -> None:
+    clock, bounded = Clock(), settings(budget_seconds=600.0, learning_rate=0.1)
+    result = Trainer(LineTask(), bounded, FABRIC, on_step=clock.tick, clock=clock).run()
+    assert len(clock.rates) == 10
+    assert len(result.history) == 3  # the third epoch, of half the steps, is validated, too
+    assert result.best_loss == min(row["val_loss"] for row in result.history)
+    assert clock.rates == pytest.approx([learning_rate_at(step, 24, bounded, step / 10) for step in range(10)])
+    assert clock.rates[-1] < 0.1 * max(clock.rates)
+    assert (10, "out of time") in events(result)
+    assert result.remarks == ["the budget of 10 minutes ended training in epoch 3; the best weights so far are kept"]
+    assert (result.spent_minutes, result.counts["out_of_time"]) == (10.0, 1.0)
+
+
+def test_a_budget_counts_the_time_before_an_interruption(tmp_path: Path) -> None:
+    bounded = settings(budget_seconds=600.0)
+    store, interruption, clock = CheckpointStore(tmp_path / "run"), Interruption(), Clock()
+
+    def stop(step: Step) -> None:
+        clock.tick(step)
+        if step.step == 7:
+            interruption.signal = signal.SIGINT
+
+    with pytest.raises(Interrupted):
+        Trainer(LineTask(), bounded, FABRIC, store, on_step=stop, interruption=interruption, clock=clock).run()
+    later = Clock(5.0)  # of another computer
+    result = Trainer(LineTask(), bounded, FABRIC, store, on_step=later.tick, clock=later).run()
+    assert len(later.rates) == 3
+    assert result.spent_minutes == 10
+    whole_clock = Clock()
+    assert whole(result) == whole(
+        Trainer(LineTask(), bounded, FABRIC, on_step=whole_clock.tick, clock=whole_clock).run()
+    )
+    nothing = Clock()
+    again = Trainer(LineTask(), bounded, FABRIC, store, on_step=nothing.tick, clock=nothing).run()
+    assert not nothing.rates
+    assert whole(again) == whole(result)
+
+
+def test_a_budget_that_is_not_spent_says_nothing() -> None:
+    clock = Clock()
+    result = Trainer(LineTask(), settings(budget_seconds=1440.0), FABRIC, on_step=clock.tick, clock=clock).run()
+    assert len(clock.rates) == 24
+    assert result.remarks == []
+    assert result.counts["out_of_time"] == 0
+
+
+def test_a_budget_that_ends_while_the_loss_falls_says_so() -> None:
+    clock = Clock()
+    task = FallingTask([2 - 0.1 * epoch for epoch in range(10)])
+    bounded = settings(epochs=99, budget_seconds=39 * 60.0, average=0.0)
+    result = Trainer(task, bounded, FABRIC, on_step=clock.tick, clock=clock).run()
+    assert result.remarks == [
+        "the budget of 39 minutes ended training in epoch 10; held-out loss still fell: more minutes may be better"
+    ]
+
+
+def test_auto_bounds_trainings_of_days_alone() -> None:
+    assert budget_seconds("auto", 300 * 2475) == 8 * 3600
+    assert budget_seconds("auto", AUTO_STEPS) == 0
+    assert budget_seconds(90.0, 10) == 5400
+    assert budget_seconds(0.0, 10**9) == 0
 
 
 @pytest.mark.usefixtures("watchful")
@@ -346,7 +552,7 @@ def test_the_metrics_log_can_be_read_while_training_runs(tmp_path: Path) -> None
     assert seen[:6] == [0, 1, 1, 2, 3, 4]
     lines = read_lines(store.log)
     assert lines == result.log
-    assert set(lines[0]) == {"step", "loss", "perplexity", "ppl_delta"}
+    assert set(lines[0]) == {"step", "loss", "perplexity", "ppl_delta", "ppl_threshold"}
     assert [line["step"] for line in lines if line.get("event")] == [4, 8, 12, 16, 20, 24]
 
 
@@ -500,7 +706,7 @@ class FallingTask(LineTask):
     """A task whose held-out loss is the next of `losses_to_come`."""
 
     def __init__(self, losses_to_come: list[float]) -> None:
-        super().__init__()
+        super().__init__(probes=[2.0] * 99)
         self.losses_to_come = losses_to_come
 
     def validate(self) -> dict[str, float]:
@@ -524,9 +730,9 @@ def test_a_training_that_ends_while_the_loss_falls_says_so(losses: list[float], 
     assert not stopped.was_still_falling
 
 
-def test_going_back_to_the_best_weights_is_no_spike(monkeypatch: Any) -> None:
+@pytest.mark.usefixtures("watchful")
+def test_going_back_to_the_best_weights_is_no_spike() -> None:
     """Perplexity on training data rises where training goes on from earlier weights with a lower rate."""
-    monkeypatch.setattr(trainer_module, "WATCH_STEPS", 2)
     task = FallingTask([1.0] + [2.0] * 9)
     task.probes = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, *[8.0] * 20]  # three epochs of two probes, then a drop
     result = Trainer(task, settings(epochs=10, patience=2, drops=1, average=0.0), FABRIC).run()

@@ -18,7 +18,7 @@ from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, probe_memory
 from distill.prior.task import similar_length_batches, validate_prior_epoch
 from distill.prior.training import fit_prior
-from distill.training import PriorMemoryMetrics
+from distill.training import PriorMemoryMetrics, spike_detector
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
 
@@ -59,12 +59,12 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window() -> None:
 
 
 def test_probes_are_reported_and_change_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WATCH_STEPS", 8)
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 8)
     prior_data, events = data(repeating(0, 8), repeating(1, 3)), []
     without = fit_prior(prior_data, settings(epochs=1), 0, FABRIC)
     monkeypatch.setattr(memory_task, "PROBE_STEPS", 8)
     probed = fit_prior(prior_data, settings(epochs=1), 0, FABRIC, callback=events.append)
-    found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics)]
+    found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics) and event.step == 8]
     assert found
     assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
     assert all(
@@ -116,14 +116,14 @@ def test_a_probe_restores_mode_and_random_states() -> None:
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
-    monkeypatch.setattr(engine, "WATCH_STEPS", 3)
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 3)
     prior_data = data(repeating(0, 8), repeating(1, 3))
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
     killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 8)
 
 
 def test_collapsed_gates_stop_training_and_keep_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WATCH_STEPS", 2)
+    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 2)
     monkeypatch.setattr("distill.prior.memory.gate_schedule.MIN_STD", 0.9)  # no gates vary as much
     store = CheckpointStore(tmp_path / "run")
     prior_data = data(repeating(0, 8), repeating(1, 3))
