@@ -55,6 +55,7 @@ BATCH_CODES = 12_000  # about so many codes a batch, of windows of similar lengt
 MIN_FRAME_COST = 4  # codes that a frame costs besides its own
 NO_COUNTS_SHARE = 0.3  # of the steps count a recording less: often none where there are few
 LABEL_SHARE = 0.5  # of the windows are given their label
+GROUPED = (1, 1, 2, 4)  # instruments under one label: one folder of recordings often has several
 LABEL_RECORDINGS = 40  # of a collection, at most, tell the labels
 DROPOUT = 0.1
 CODEWORD_NOISE = 0.15  # deviation of what is added to codewords in each step: no codec is met twice
@@ -200,21 +201,27 @@ class _PretrainingTask:
         chosen = _of_similar_length(rng, [min(len(view) + 1, context) for view in views], budget)
         sequences = CodeSequences([views[index] for index in chosen], size, levels)
         windows = random_windows(sequences.lengths, [1] * len(chosen), context, rng)  # in the order of the sequences
-        labels, labelled = _labels(rng, collection, [others[index] for index in chosen], known)
-        tables = _tables(collection, known, size, levels)
+        grouped = int(rng.choice(GROUPED))
+        numbers = [1 + instrument // grouped for instrument in collection.instruments]
+        labels, labelled = _labels(rng, numbers, [others[index] for index in chosen], known)
+        tables = _tables(collection.recordings, numbers, known, size, levels)
         batch = replace(pad_batch(sequences, windows), labels=labels)
         codes = [collection.recordings[index][0] for index in labelled]
-        numbers = [collection.instruments[index] + 1 for index in labelled]
         return PretrainingBatch(
-            self.fabric.to_device(codewords.float()), tables, on_device(batch, self.fabric), codes, numbers
+            self.fabric.to_device(codewords.float()),
+            tables,
+            on_device(batch, self.fabric),
+            codes,
+            [numbers[index] for index in labelled],
         )
 
 
-def _tables(collection: CodedCollection, known: Sequence[int], size: int, levels: int) -> CountTables:
-    """Counts of the known recordings, each labelled with its instrument."""
-    labels = [collection.instruments[index] + 1 for index in known]
-    recordings = [collection.recordings[index] for index in known]
-    return count_tables(count(recordings, size, levels, labels, max(collection.instruments) + 1))
+def _tables(
+    recordings: Sequence[Sequence[Codes]], labels: Sequence[int], known: Sequence[int], size: int, levels: int
+) -> CountTables:
+    """Counts of the known recordings, with their labels from 1 on."""
+    chosen = [recordings[index] for index in known]
+    return count_tables(count(chosen, size, levels, [labels[index] for index in known], max(labels)))
 
 
 def _parted(rng: Generator, collection: CodedCollection) -> tuple[list[int], list[int]]:
@@ -245,16 +252,13 @@ def _of_similar_length(rng: Generator, lengths: Sequence[int], budget: int) -> l
 
 
 def _labels(
-    rng: Generator, collection: CodedCollection, predicted: Sequence[int], known: Sequence[int]
+    rng: Generator, labels: Sequence[int], predicted: Sequence[int], known: Sequence[int]
 ) -> tuple[Tensor, list[int]]:
     """Label of each predicted recording, 0 for none, and the known recordings that tell the labels."""
     told = [int(index) for index in known[:LABEL_RECORDINGS]]
-    available = {collection.instruments[index] for index in told}
-    numbers = [collection.instruments[index] + 1 for index in predicted]
-    is_given = [number - 1 in available and rng.random() < LABEL_SHARE for number in numbers]
-    labels = [number if given else 0 for number, given in zip(numbers, is_given, strict=True)]
-    used = {label - 1 for label in labels if label}
-    return torch.tensor(labels), [index for index in told if collection.instruments[index] in used]
+    available = {labels[index] for index in told}
+    given = [labels[index] if labels[index] in available and rng.random() < LABEL_SHARE else 0 for index in predicted]
+    return torch.tensor(given), [index for index in told if labels[index] in given]
 
 
 def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, workers: int, folder: Path) -> None:

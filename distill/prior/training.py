@@ -203,7 +203,8 @@ def fit_prior(
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     reports = (reporter.step, reporter.epoch, interruption, cancel_event, reporter.watch)
     result = Trainer(task, settings, fabric, store, *reports).run()
-    last, memorization = result.history[-1], reporter.check(math.exp(result.best_loss))
+    last = result.history[-1] if result.history else result.start_metrics
+    memorization = reporter.check(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
         final_val_loss=last["val_loss"],

@@ -1,6 +1,7 @@
 """Paths that a training run needs."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -12,12 +13,13 @@ class RunFolders:
     """Folder of the checkpoints, path of the stop file, and the folder below which MLflow's store lies.
 
     With `tracking_root` None there is a store only where MLFLOW_TRACKING_URI names one. A training that finds the stop
-    file ends with its best weights.
+    file ends with its best weights, unless the file is older than `begun`, when the command began (seconds since 1970).
     """
 
     checkpoints: Path
     stop: Path
     tracking_root: Path | None = None
+    begun: float = field(default_factory=time.time)
 
     @classmethod
     def below(cls, state: Path, tracking_root: Path | None = None) -> Self:

@@ -43,10 +43,18 @@ class StopFile:
                 self.path.unlink(missing_ok=True)
         return self._requested
 
+    def clear(self) -> None:
+        """Remove the file, if it appeared too late or again: it does not ask for the next training to end."""
+        self.path.unlink(missing_ok=True)
 
-def watch_for_stop(path: Path, progress: ProgressReport) -> StopFile:
-    """Make the `StopFile` of a training that begins. A file that exists already is of an earlier one and is removed."""
-    if path.exists():
+
+def watch_for_stop(path: Path, begun: float, progress: ProgressReport) -> StopFile:
+    """Make the `StopFile` of a training that begins. A file from before `begun` is of an earlier one and is removed."""
+    try:
+        is_earlier = path.stat().st_mtime < begun
+    except FileNotFoundError:
+        is_earlier = False
+    if is_earlier:
         path.unlink(missing_ok=True)
         progress.say(f"{path} was there before training began and is removed; make it again to stop early")
     return StopFile(path)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, killed_and_resumed, noise, recordings
 
+from distill.codec.coordinates import COORDINATES
 from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
 from distill.generate.sampling import Sampling, sample_codes
-from distill.params import MemoryParams
+from distill.params import PRETRAINED_SIZES, MemoryParams
 from distill.prior.data import MIN_STEPS, WindowSampler
+from distill.prior.report import save_prior
 from distill.prior.training import fit_prior
 from distill.training import (
     PriorEpochMetrics,
@@ -25,6 +27,7 @@ from distill.training import (
     validate_prior_epoch,
 )
 from distill.training import trainer as engine
+from distill.training.artifact import loss_curves
 from distill.training.checkpoints import CheckpointStore
 
 ARCHITECTURES = ("frame", "delay", "flat", "memory")
@@ -120,6 +123,25 @@ def test_cancelling_stops_within_a_step() -> None:
     )
     assert steps[-1] == 5
     assert training.result.cancelled
+
+
+def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    prior_data = data(recordings(0, 12), recordings(1, 5))
+    shared = GEOMETRY.model_copy(update={"shared_coordinates": True})
+    prior_data = replace(prior_data, codewords=torch.zeros(LEVELS, SIZE, COORDINATES), codes=shared)
+    settings = config(**PRETRAINED_SIZES._asdict(), count_experts=True)
+    training = fit_prior(prior_data, settings, 0, FABRIC, cancel_event=cancel)
+    result = training.result
+    assert result.cancelled
+    assert not result.history
+    assert result.best_metrics == result.start_metrics
+    assert training.complete.epochs_trained == 0
+    assert training.complete.final_val_loss == result.best_loss
+    figures = save_prior(tmp_path / "prior", training, settings, prior_data, "f")
+    assert figures["val_bits_per_second"] == figures["val_bits_per_second_start"]
+    assert loss_curves(tmp_path / "prior", "prior") == {}
 
 
 @pytest.mark.parametrize("kill_at", [1, 7, 20])

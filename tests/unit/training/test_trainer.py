@@ -590,10 +590,31 @@ def test_an_earlier_stop_file_is_removed_and_reported(tmp_path: Path, capsys: An
     path = tmp_path / "stop"
     path.touch()
     with ProgressReport("prior") as progress:
-        stop = watch_for_stop(path, progress)
+        stop = watch_for_stop(path, path.stat().st_mtime + 1, progress)
     assert not stop.is_set()
     assert not path.exists()
     assert "was there before training began and is removed; make it again to stop early" in capsys.readouterr().err
+
+
+def test_a_stop_file_made_while_the_command_prepares_its_training_ends_it(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "stop"
+    path.touch()
+    with ProgressReport("prior") as progress:
+        stop = watch_for_stop(path, path.stat().st_mtime - 1, progress)
+    result = Trainer(LineTask(), settings(epochs=1000), FABRIC, cancel_event=stop).run()
+    assert result.cancelled
+    assert len(result.history) < 1000
+    assert not path.exists()
+    assert "removed" not in capsys.readouterr().err
+
+
+def test_asking_twice_does_not_end_the_next_training(tmp_path: Path) -> None:
+    path = tmp_path / "stop"
+    stop = StopFile(path)
+    path.touch()
+    stop.clear()
+    assert not path.exists()
+    stop.clear()
 
 
 def test_epochs_report_means_of_their_steps() -> None:
