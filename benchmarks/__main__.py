@@ -21,6 +21,7 @@ from benchmarks.long_memory import LongMemory, Use, measure_long_memory, measure
 from benchmarks.memory import HOURS, LONG_SECONDS, SHORT_SECONDS, Peak, measure_memory
 from benchmarks.novelty import NoveltyReport, measure_novelty
 from benchmarks.opus import MISSING, opus_is_installed
+from benchmarks.pretrained import PretrainedReport, measure_pretrained
 from benchmarks.prior import PriorReport, measure_prior
 from benchmarks.report import (
     Section,
@@ -31,6 +32,7 @@ from benchmarks.report import (
     long_memory_section,
     memory_section,
     novelty_section,
+    pretrained_section,
     prior_section,
     profile_section,
     sampling_section,
@@ -60,6 +62,7 @@ class Bench:
     priors: list[PriorReport] = field(default_factory=list)
     novelty: list[NoveltyReport] = field(default_factory=list)
     labels: list[LabelsReport] = field(default_factory=list)
+    pretrained: list[PretrainedReport] = field(default_factory=list)
     variations: list[VariationsReport] = field(default_factory=list)
     faults: list[FaultsReport] = field(default_factory=list)
     throughput: tuple[Throughput, ...] = ()
@@ -104,6 +107,10 @@ class Bench:
         if asked.labels:
             self.labels.append(measure_labels(folder, params, asked.seconds, execution, say))
             self.add(labels_section(self.labels[-1], self.command))
+            return
+        if asked.pretrained:
+            self.pretrained.append(measure_pretrained(folder, params, asked.seconds, execution, say))
+            self.add(pretrained_section(self.pretrained[-1], self.command))
             return
         if asked.variations is not None:
             self.variations.append(measure_variations(folder, asked.variations, say))
@@ -165,6 +172,7 @@ class Bench:
                     "priors",
                     "novelty",
                     "labels",
+                    "pretrained",
                     "variations",
                     "faults",
                     "throughput",
@@ -225,6 +233,9 @@ def _parser() -> argparse.ArgumentParser:
         "--novelty",
         action="store_true",
         help="novelty verdicts on sounds with known answers, and distances of generated sounds",
+    )
+    parser.add_argument(
+        "--pretrained", action="store_true", help="what the prior's pretrained weights are worth, and what they copy"
     )
     parser.add_argument("--labels", action="store_true", help="share of labelled sounds nearest to their own label")
     parser.add_argument(

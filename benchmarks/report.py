@@ -20,6 +20,7 @@ from benchmarks.long_memory import LongMemory, Use
 from benchmarks.measures import Difference
 from benchmarks.memory import Peak
 from benchmarks.novelty import NoveltyReport
+from benchmarks.pretrained import STEPS, PretrainedReport
 from benchmarks.prior import PriorReport
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
@@ -510,6 +511,36 @@ def labels_section(report: LabelsReport, command: str) -> Section:
         f"without labels."
     )
     return Section(f"labels {report.corpus}", f"Labels on `{report.corpus}`", text, (Grid(columns, tuple(rows)),))
+
+
+def pretrained_section(report: PretrainedReport, command: str) -> Section:
+    """Priors of few and many recordings after few and many steps, with pretrained weights and without."""
+    rows = tuple(
+        (
+            str(one.recordings),
+            f"{one.counting:.0f}",
+            *(f"{bits:.0f}" for bits in one.nothing),
+            *(f"{bits:.0f}" for bits in one.pretrained),
+        )
+        for one in report.trained
+    )
+    columns = (
+        "recordings",
+        "counting",
+        *(f"from nothing, {steps}" for steps in STEPS),
+        *(f"pretrained, {steps}" for steps in STEPS),
+    )
+    (new, close, copies), null = report.verdicts, report.null
+    text = (
+        f"`{command}`: bits per second of {report.held_out} held-out recordings, by counts alone and by priors of so many "
+        f"recordings, the best weights within so many steps; without early stopping. The prior before any training makes "
+        f"sounds of which {new} are new, {close} close and {copies} copies of {report.practice} of the synthetic "
+        f"recordings that it was pretrained on; of other recordings that are synthesised alike {null[0]}, {null[1]} and "
+        f"{null[2]}."
+    )
+    return Section(
+        f"pretrained {report.corpus}", f"Pretrained weights on `{report.corpus}`", text, (Grid(columns, rows),)
+    )
 
 
 def _likeness(found: SetReport) -> tuple[str, str, str]:

@@ -28,7 +28,7 @@ from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
 from distill.params import VQVAEParams
-from distill.pretraining.recordings import synthetic_collection
+from distill.pretraining.recordings import Recording, synthetic_collection
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
 
@@ -95,10 +95,7 @@ def coded_collections(
 def make_collection(path: Path, number: int, seed: int) -> None:
     """Synthesise a collection, fit a codec to it, code it with that and write what came out."""
     torch.set_num_threads(1)
-    rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
-    count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
-    codec = _codec(rng, count)
-    sounds = synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
+    rng, codec, sounds = practice_recordings(number, seed)
     instruments = sorted({sound.instrument for sound in sounds})
     unfitted = {one for one in instruments[1:] if rng.random() < UNFITTED_SHARE}
     strength = float(rng.choice(STRENGTHS))
@@ -121,6 +118,14 @@ def make_collection(path: Path, number: int, seed: int) -> None:
         "sample_rate": torch.tensor(codec.spectrogram.sample_rate),
     }
     write_bytes(path, save(tensors))
+
+
+def practice_recordings(number: int, seed: int) -> tuple[Generator, VQVAE, list[Recording]]:
+    """Recordings of a collection, its codec before it is fitted, and the generator after both were drawn."""
+    rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
+    count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
+    codec = _codec(rng, count)
+    return rng, codec, synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
 
 
 def read_collection(path: Path) -> CodedCollection:
