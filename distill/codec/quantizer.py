@@ -34,6 +34,12 @@ LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
 FIT_ROUNDS = 5
 
 
+def loudness_step(codebook_size: int) -> float:
+    """Step between neighbouring codes of loudness, as log10 of an amplitude."""
+    low, high = LOUDNESS_RANGE
+    return max(LOUDNESS_STEP, (high - low) / max(1, codebook_size - 1))
+
+
 class Quantized(NamedTuple):
     """`latents` `[B, F, D]` with straight-through gradient, `codes` `[B, F, Q]` int64, `commit_loss` scalar."""
 
@@ -145,10 +151,9 @@ class ResidualQuantizer(nn.Module):
 
     def _loudness_steps(self, latents: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Codebook `[V, D]` of equal steps of loudness, and the nearest codeword to each latent `[n]`."""
-        low, high = LOUDNESS_RANGE
-        step = max(LOUDNESS_STEP, (high - low) / (self.codebook_size - 1))
         codebook = torch.zeros_like(self.codebooks[0])
-        codebook[:, 0] = (low + step * torch.arange(self.codebook_size, device=codebook.device)) * scale
+        step = loudness_step(self.codebook_size)
+        codebook[:, 0] = (LOUDNESS_RANGE[0] + step * torch.arange(self.codebook_size, device=codebook.device)) * scale
         nearest = torch.bucketize(latents[:, 0].contiguous(), (codebook[1:, 0] + codebook[:-1, 0]) / 2)
         return codebook, nearest
 

@@ -32,12 +32,12 @@ from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
 FORMAT = "distill_model"
-VERSION = (2, 4)
+VERSION = (2, 5)
 RESIDUAL_QUANTIZER = "residual_quantizer"
 GAIN_SHAPE, STOCHASTIC, ENVELOPE = "gain_shape", "stochastic_decoder", "envelope"
-COUNT_EXPERTS, LABEL_COUNTS = "count_experts", "label_counts"
+COUNT_EXPERTS, LABEL_COUNTS, LOUDNESS_COURSE = "count_experts", "label_counts", "loudness_course"
 # What a file may require.
-KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS)
+KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS, LOUDNESS_COURSE)
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
@@ -168,6 +168,7 @@ def save_bundle(
         ENVELOPE: shape.spectrogram.envelope_steps > 0,
         COUNT_EXPERTS: metadata.prior_config is not None and metadata.prior_config.count_experts,
         LABEL_COUNTS: metadata.prior_config is not None and metadata.prior_config.label_counts,
+        LOUDNESS_COURSE: metadata.prior_config is not None and metadata.prior_config.loudness_course,
     }
     written = metadata.model_copy(
         update={

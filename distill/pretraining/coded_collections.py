@@ -65,6 +65,11 @@ class CodedCollection:
         """Frames a second."""
         return spectrogram_config_for(self.sample_rate).frame_rate
 
+    @property
+    def codebook_size(self) -> int:
+        """Codewords of a level."""
+        return self.fit["codebooks"].shape[1]
+
     def codec(self) -> VQVAE:
         """The codec, which is not kept: it is large."""
         levels, size, _ = self.fit["codebooks"].shape

@@ -11,6 +11,7 @@ from distill.prior.base import CodewordPrior
 from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up
 from distill.prior.count_experts import CountExperts
 from distill.prior.dropout import Dropout, HistoryDropout
+from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import PointerMixture
 from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
 from distill.storage.weights import store_as
@@ -44,10 +45,12 @@ class FramePrior(CodewordPrior):
         count_experts: bool = False,
         label_counts: bool = False,
         stack: Callable[[], nn.Module] | None = None,
+        loudness_course: bool = False,
     ) -> None:
         """`stack` builds the network over frames, a `Transformer` by default.
 
-        `label_counts` counts for each label, too, where there are any.
+        `label_counts` counts for each label, too, where there are any. `loudness_course` is for codecs whose first
+        level is the loudness.
         """
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         store_as(self, {"input_embedding": "read", "coarser_embedding": "given", "output_embedding": "guessed"})
@@ -71,6 +74,7 @@ class FramePrior(CodewordPrior):
             if count_experts
             else None
         )
+        self.loudness_course = LoudnessCourse(self.codebook_size) if loudness_course else None
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
@@ -94,6 +98,8 @@ class FramePrior(CodewordPrior):
         tables = self.tables()
         hidden = self.hidden_states(tables, inputs, positions, labels)
         logits, depth_hidden = self.network_logits(tables, hidden, inputs, targets, labels, folds)
+        if self.loudness_course is not None:
+            logits = self.loudness_course(logits, inputs, positions, folds)
         mixed: Tensor = self.pointer_mixture(logits, depth_hidden, inputs, targets)
         return mixed + self.impossible[:, 0]
 

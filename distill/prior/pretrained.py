@@ -12,7 +12,7 @@ from distill.prior.codeword_embedding import look_up
 from distill.prior.frame import FramePrior
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
-LABELS = "label_projection"
+LABELS, COURSE = "label_projection", "expected_changes"
 PER_LEVEL = (
     "input_embedding.",
     "coarser_embedding.",
@@ -61,17 +61,23 @@ def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
     return nn.functional.pad(summaries @ projection.T, (0, 0, 1, 0))
 
 
+def load_expected_changes(path: Path | None = None) -> Tensor:
+    """Changes of loudness `[STATES, CHANGES]` that pretrained weights expect; see `loudness_course`."""
+    return load_file(path or PATH)[COURSE].float()
+
+
 @torch.no_grad()
 def load_pretrained_prior(
     model: FramePrior, recordings: Sequence[Codes], labels: Sequence[int] | None, path: Path | None = None
 ) -> None:
     """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
 
-    Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the training recordings, from which labels' vectors are
-    computed. `path` is `PATH` by default.
+    Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the
+    training recordings, from which labels' vectors are computed. `path` is `PATH` by default.
     """
     stored = {name: value.float() for name, value in load_file(path or PATH).items()}
     projection = stored.pop(LABELS)
+    del stored[COURSE]
     threshold = model.pointer_mixture.threshold[0].clone()
     pretrained = for_levels(stored, model.num_quantizers)
     for name, parameter in model.named_parameters():

@@ -14,7 +14,7 @@ from distill.novelty.memorization import Alike, Memorization, alike_recordings, 
 from distill.params import PRETRAINED_SIZES, WITH_DEPTH, MemoryConfig, PriorConfig
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
-from distill.prior.count_folds import FoldTables, fold_numbers
+from distill.prior.count_folds import FoldTables, fold_changes, fold_numbers
 from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior
 from distill.prior.memory.network import MemoryPrior
@@ -93,6 +93,7 @@ def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels:
         labels=list(labels),
         count_experts=has_counts,
         label_counts=has_counts and bool(labels),
+        loudness_course=config.architecture == "frame" and starts_pretrained(config, codes),
         memory=None if config.memory is None else memory_shape(config.memory, context, codes),
     )
 
@@ -136,6 +137,9 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
             tables = FoldTables.of(data.train, folds, size, levels, data.train_labels, len(data.labels))
             model.count_experts.set_tables(tables.whole)
             model.count_experts.set_folds(tables.without)
+            if model.loudness_course is not None:
+                changes = fold_changes([views[0] for views in data.train], folds, size)
+                model.loudness_course.set_tables(changes[0], changes[1:])
     return shape, model
 
 
@@ -170,6 +174,7 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
         rate_shares={
             "pointer_mixture.": mixture_rate,
             "count_experts.": mixture_rate,
+            "loudness_course.": mixture_rate,
             "label": LABEL_RATE,
             **dict.fromkeys(RETRIEVAL_SCORES, MIXTURE_RATE),
         },

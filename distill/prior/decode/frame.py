@@ -90,6 +90,9 @@ class FrameSampler:
         size = self.prior.bias.shape[2]
         logits = outputs[:, :size]
         logits = self.experts.add(logits, outputs[:, size + 1 :], level)
+        if level == 0 and self.prior.loudness_course is not None:
+            first = torch.full_like(self.history[:, 0, 0], max(0, self.start))
+            logits = logits + self.prior.loudness_course.added(self.history, first)[:, -1]
         mixed = self.mixture.mix(logits, outputs[:, size], level, self._retrieved(level))
         return mixed + self.prior.impossible[level]
 

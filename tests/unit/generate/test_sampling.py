@@ -35,6 +35,7 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
         labels=labels,
         count_experts=kind == "frame",
         label_counts=kind == "frame" and bool(labels),
+        loudness_course=kind == "frame",
     )
     torch.manual_seed(0)
     model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
@@ -47,6 +48,8 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
         if isinstance(model, FramePrior) and model.count_experts is not None:
             for table in model.count_experts.buffers():
                 table.normal_(std=0.05)
+        if isinstance(model, FramePrior) and model.loudness_course is not None:
+            model.loudness_course.ratios.normal_()
     return model
 
 
