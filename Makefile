@@ -82,7 +82,7 @@ pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (a
 	@$(BIN)/python -m distill.pretraining.codec 44100 24 $${SEED:-2}
 
 starts: $(STAMP) ## pre-train the prior on synthetic recordings from nothing (hours); goes on where it was stopped
-	@$(BIN)/python -m distill.pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),22) $(or $(SEED),0)
+	@$(BIN)/python -m distill.pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}
