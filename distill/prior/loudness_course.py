@@ -112,16 +112,22 @@ class LoudnessCourse(nn.Module):
 
         `folds` `[B]` count from 1; 0, and None for all, is the table of all recordings.
         """
-        return torch.cat([logits[:, :, :1] + self.added(inputs, positions, folds)[:, :, None], logits[:, :, 1:]], dim=2)
-
-    def added(self, inputs: Tensor, positions: Tensor, folds: Tensor | None = None) -> Tensor:
-        """What is added to the logits `[B, T, V + 2]` of the first level after `inputs`; see `forward`."""
         loudness = inputs[:, :, 0]
         tables = self.ratios[None]
         if folds is not None and self._folds is not None:
             self._folds = self._folds.to(loudness.device)
             tables = self._folds[folds]
-        after = states(loudness, positions, self.codebook_size)  # [B, T]; position 0 is BOS
-        ratios = nn.functional.pad(tables, (0, 1))  # nothing after special tokens
-        rows = ratios.expand(len(after), -1, -1).gather(1, after[..., None].expand(-1, -1, CHANGES + 1))
-        return self.weight * rows.gather(2, self.changes[loudness])
+        after = states(loudness, positions, self.codebook_size)
+        rows = tables.expand(len(after), -1, -1).gather(1, after[..., None].expand(-1, -1, CHANGES))
+        return torch.cat([logits[:, :, :1] + self._added(rows, loudness)[:, :, None], logits[:, :, 1:]], dim=2)
+
+    def added_last(self, inputs: Tensor, positions: Tensor) -> Tensor:
+        """What is added to the logits `[B, V + 2]` after the last of `inputs` `[B, T, Q]`, by the table of all."""
+        loudness = inputs[:, :, 0]
+        after = states(loudness, positions, self.codebook_size)[:, -1]
+        return self._added(self.ratios[after], loudness[:, -1])
+
+    def _added(self, rows: Tensor, loudness: Tensor) -> Tensor:
+        """What is added to logits `[..., V + 2]` after loudness `[...]`, from the rows `[..., CHANGES]` of its states."""
+        padded = nn.functional.pad(rows, (0, 1))  # nothing after special tokens
+        return self.weight * padded.gather(-1, self.changes[loudness])

@@ -36,7 +36,7 @@ class FrameSampler:
         if history is not None:
             self.history = torch.cat([self.history, history.to(device)], dim=1)
         self.frame, self.start = self.history.shape[1] - 1, -1  # first position of the window; -1: not in the cache yet
-        self.embed = FrameEmbedding(self.tables.input, prior.position_embedding)
+        self.embed = FrameEmbedding(self.tables.input, prior.embed_positions)
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:
@@ -92,7 +92,7 @@ class FrameSampler:
         logits = self.experts.add(logits, outputs[:, size + 1 :], level)
         if level == 0 and self.prior.loudness_course is not None:
             first = torch.full_like(self.history[:, 0, 0], max(0, self.start))
-            logits = logits + self.prior.loudness_course.added(self.history, first)[:, -1]
+            logits = logits + self.prior.loudness_course.added_last(self.history, first)
         mixed = self.mixture.mix(logits, outputs[:, size], level, self._retrieved(level))
         return mixed + self.prior.impossible[level]
 

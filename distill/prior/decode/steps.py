@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from distill.prior.transformer import (
     Block,
     KeyValueCache,
-    LogPositionEmbedding,
     ResidualBlock,
     RotaryEmbedding,
     Transformer,
@@ -69,7 +68,7 @@ class FastLinear:
 class FrameEmbedding:
     """Embedding of a frame: the sum of its codes' vectors in `table` `[Q, V + 2, D]` and of its position's."""
 
-    def __init__(self, table: Tensor, position: LogPositionEmbedding) -> None:
+    def __init__(self, table: Tensor, position: Callable[[Tensor, int], Tensor]) -> None:
         levels, size, _ = table.shape
         self._offsets, self._table = torch.arange(levels, device=table.device) * size, table.flatten(0, 1)
         self._positions = Lookahead(lambda first, count: position(torch.tensor([first], device=table.device), count)[0])
