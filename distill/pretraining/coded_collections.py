@@ -7,7 +7,6 @@ to few recordings and to many. None is trained, as the fit decides most of what 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
@@ -15,7 +14,6 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.random import Generator
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -31,7 +29,6 @@ from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
 from distill.params import VQVAEParams
 from distill.pretraining.recordings import Recording, synthetic_collection
-from distill.prior.loudness_course import count_changes
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
 
@@ -68,11 +65,10 @@ class CodedCollection:
         """Frames a second."""
         return spectrogram_config_for(self.sample_rate).frame_rate
 
-    @cached_property
-    def changes(self) -> NDArray[np.float64]:
-        """Changes of loudness of each recording, `[n, STATES, CHANGES]`; see `count_changes`."""
-        size = self.fit["codebooks"].shape[1]
-        return np.stack([count_changes([views[0]], size) for views in self.recordings])
+    @property
+    def codebook_size(self) -> int:
+        """Codewords of a level."""
+        return self.fit["codebooks"].shape[1]
 
     def codec(self) -> VQVAE:
         """The codec, which is not kept: it is large."""

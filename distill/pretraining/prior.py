@@ -29,7 +29,7 @@ from distill.prior import pretrained
 from distill.prior.any_codec import CONTEXT_SECONDS
 from distill.prior.counting import CountTables, count, count_tables
 from distill.prior.frame import FramePrior
-from distill.prior.loudness_course import expected_changes, log_ratios
+from distill.prior.loudness_course import count_changes, expected_changes
 from distill.prior.pretrained import (
     LABELS,
     MAX_LEVELS,
@@ -70,9 +70,7 @@ SETTINGS = TrainerSettings(
     warmup_steps=50,
     patience=0,
     seed=0,
-    rate_shares=dict.fromkeys(
-        ("prior.pointer_mixture.", "prior.count_experts.", "prior.loudness_course."), MIXTURE_RATE
-    ),
+    rate_shares={"prior.pointer_mixture.": MIXTURE_RATE, "prior.count_experts.": MIXTURE_RATE},
     validate_initial=True,
     average=0.998,
 )
@@ -82,15 +80,12 @@ SETTINGS = TrainerSettings(
 class PretrainingBatch:
     """Windows of some recordings of a collection, and what is known of the others.
 
-    `codewords` `[Q, V, C]` are the codec's, `tables` counts of the others, `changes` their table of `LoudnessCourse`,
-    `longest` the frames of the longest, and `labelled` those that tell the labels of the windows, with their labels
-    from 1 on.
+    `codewords` `[Q, V, C]` are the codec's, `tables` counts of the others, and `labelled` those that tell the labels of
+    the windows, with their labels from 1 on.
     """
 
     codewords: Tensor
     tables: CountTables
-    changes: Tensor
-    longest: int
     batch: Batch
     labelled: Sequence[Codes]
     labels: Sequence[int]
@@ -113,10 +108,7 @@ class AnyCodecPrior(nn.Module):
         skeleton.train(self.training)
         skeleton.codewords = example.codewords
         assert skeleton.count_experts is not None
-        assert skeleton.loudness_course is not None
         skeleton.count_experts.set_tables(example.tables)
-        skeleton.loudness_course.set_tables(example.changes, [])
-        skeleton.longest.fill_(example.longest)
         values = for_levels({name: value for name, value in self.prior.named_parameters() if not is_own(name)}, levels)
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
@@ -143,9 +135,7 @@ class AnyCodecPrior(nn.Module):
         codewords = torch.zeros(levels, codebook_size, COORDINATES)
         sizes = PRETRAINED_SIZES
         shape = (sizes.hidden_size, sizes.num_layers, sizes.num_heads, DROPOUT, sizes.depth_layers)
-        prior = FramePrior(
-            codewords, 1, *shape, num_labels, count_experts=True, label_counts=True, loudness_course=True
-        )
+        prior = FramePrior(codewords, 1, *shape, num_labels, count_experts=True, label_counts=True)
         prior.copy_no_loudness()
         return prior
 
@@ -162,14 +152,9 @@ class _PretrainingTask:
     steps_per_epoch = STEPS_PER_EPOCH
 
     def __init__(
-        self,
-        collections: Sequence[CodedCollection],
-        coordinates: SharedCoordinates,
-        expected: Tensor,
-        seed: int,
-        fabric: Fabric,
+        self, collections: Sequence[CodedCollection], coordinates: SharedCoordinates, seed: int, fabric: Fabric
     ) -> None:
-        self.expected, self.seed, self.fabric = expected, seed, fabric
+        self.seed, self.fabric = seed, fabric
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
             self.model = AnyCodecPrior()
@@ -226,8 +211,6 @@ class _PretrainingTask:
         return PretrainingBatch(
             self.fabric.to_device(codewords.float()),
             tables,
-            log_ratios(collection.changes[known].sum(axis=0), self.expected),
-            max((len(collection.recordings[index][0]) for index in known), default=0),
             on_device(batch, self.fabric),
             codes,
             [numbers[index] for index in labelled],
@@ -287,13 +270,13 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, wor
     with ProgressReport("pretraining") as progress:
         coded = coded_collections(folder / "collections", collections, seed, workers, progress)
         coordinates = fit_coordinates(coded)
-        expected = expected_changes([one.changes.sum(axis=0) for one in coded])
-        task = _PretrainingTask(coded, coordinates, expected, seed, fabric)
+        task = _PretrainingTask(coded, coordinates, seed, fabric)
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
         Trainer(task, settings, fabric, store, *pretraining_reports(progress)).run()
     _write(codec_coordinates.PATH, coordinates.tensors())
-    _write(pretrained.PATH, {**task.model.tensors(), pretrained.COURSE: expected.half()})
+    counted = [count_changes([views[0] for views in one.recordings], one.codebook_size) for one in coded]
+    _write(pretrained.PATH, {**task.model.tensors(), pretrained.COURSE: expected_changes(counted).half()})
     store.clear()
 
 

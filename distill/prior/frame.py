@@ -13,14 +13,7 @@ from distill.prior.count_experts import CountExperts
 from distill.prior.dropout import Dropout, HistoryDropout
 from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import PointerMixture
-from distill.prior.transformer import (
-    KeyValueCache,
-    LengthEmbedding,
-    LogPositionEmbedding,
-    ResidualBlock,
-    Transformer,
-    initialise,
-)
+from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
 from distill.storage.weights import store_as
 
 
@@ -56,8 +49,8 @@ class FramePrior(CodewordPrior):
     ) -> None:
         """`stack` builds the network over frames, a `Transformer` by default.
 
-        `label_counts` counts for each label, too, where there are any. With `loudness_course`, for codecs whose first
-        level is the loudness, it knows how loudness goes on in the recordings and how long they are.
+        `label_counts` counts for each label, too, where there are any. `loudness_course` is for codecs whose first
+        level is the loudness.
         """
         super().__init__(codewords, context_frames, hidden_size, num_labels)
         store_as(self, {"input_embedding": "read", "coarser_embedding": "given", "output_embedding": "guessed"})
@@ -82,7 +75,6 @@ class FramePrior(CodewordPrior):
             else None
         )
         self.loudness_course = LoudnessCourse(self.codebook_size) if loudness_course else None
-        self.length_embedding = LengthEmbedding(hidden_size) if loudness_course else None
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
@@ -165,18 +157,10 @@ class FramePrior(CodewordPrior):
 
     def embed(self, tables: Tables, inputs: Tensor, positions: Tensor, labels: Tensor | None) -> Tensor:
         """Embed `inputs` `[B, T, Q]`, from `positions` `[B]` on, as `[B, T, D]`."""
-        x = self.history_dropout(look_up(tables.input, inputs)).sum(dim=2)
-        x = x + self.embed_positions(positions, inputs.shape[1])
-        return cast(Tensor, self.dropout(self.labelled(x, labels)))
-
-    def embed_positions(self, positions: Tensor, count: int) -> Tensor:
-        """Embed `count` positions from `positions` `[B]` on as `[B, count, D]`."""
-        embedded: Tensor = self.position_embedding(positions, count)
-        return (
-            embedded
-            if self.length_embedding is None
-            else embedded + self.length_embedding(positions, count, self.longest)
+        x = self.history_dropout(look_up(tables.input, inputs)).sum(dim=2) + self.position_embedding(
+            positions, inputs.shape[1]
         )
+        return cast(Tensor, self.dropout(self.labelled(x, labels)))
 
     def _run_depth(self, x: Tensor) -> Tensor:
         for block in self.depth:

@@ -12,8 +12,6 @@ from distill.prior.dropout import Dropout
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
 POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
-LENGTH_STEPS = 8  # of the longest recording, whose embedding is linear between them
-LENGTH_KNOTS = LENGTH_STEPS + 2  # what is longer by more than a step is all alike
 
 
 class KeyValueCache:
@@ -161,22 +159,6 @@ class LogPositionEmbedding(nn.Module):
         rates = 2.0 ** torch.arange(POSITION_RATES, device=positions.device) * (math.pi / 16)
         angles = (1 + indices.float()).log2()[..., None] * rates
         return cast(Tensor, self.project(torch.cat([angles.sin(), angles.cos()], dim=-1)))
-
-
-class LengthEmbedding(nn.Module):
-    """Embedding of how much of the longest known recording has passed, so that sounds know when to end."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(LENGTH_KNOTS, width))
-
-    def forward(self, positions: Tensor, count: int, longest: Tensor) -> Tensor:
-        """`[B, count, width]` of positions from `positions` `[B]` on; 0 where `longest` `[1]`, in frames, is 0."""
-        indices = positions[:, None] + torch.arange(count, device=positions.device)
-        knots = torch.arange(LENGTH_KNOTS, device=positions.device)
-        passed = (LENGTH_STEPS * indices / longest.clamp_min(1)).clamp_max(LENGTH_KNOTS - 1)
-        hats = (1 - (passed[..., None] - knots).abs()).clamp_min(0)
-        return (hats @ self.weight) * (longest > 0)
 
 
 class ResidualBlock(nn.Module):

@@ -36,7 +36,7 @@ class FrameSampler:
         if history is not None:
             self.history = torch.cat([self.history, history.to(device)], dim=1)
         self.frame, self.start = self.history.shape[1] - 1, -1  # first position of the window; -1: not in the cache yet
-        self.embed = FrameEmbedding(self.tables.input, prior.embed_positions)
+        self.embed = FrameEmbedding(self.tables.input, prior.position_embedding)
 
     @torch.no_grad()
     def next_frame(self, draw: Draw) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from distill.prior.transformer import (
     Block,
     KeyValueCache,
+    LogPositionEmbedding,
     ResidualBlock,
     RotaryEmbedding,
     Transformer,
@@ -68,7 +69,7 @@ class FastLinear:
 class FrameEmbedding:
     """Embedding of a frame: the sum of its codes' vectors in `table` `[Q, V + 2, D]` and of its position's."""
 
-    def __init__(self, table: Tensor, position: Callable[[Tensor, int], Tensor]) -> None:
+    def __init__(self, table: Tensor, position: LogPositionEmbedding) -> None:
         levels, size, _ = table.shape
         self._offsets, self._table = torch.arange(levels, device=table.device) * size, table.flatten(0, 1)
         self._positions = Lookahead(lambda first, count: position(torch.tensor([first], device=table.device), count)[0])

@@ -50,9 +50,6 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
                 table.normal_(std=0.05)
         if isinstance(model, FramePrior) and model.loudness_course is not None:
             model.loudness_course.ratios.normal_()
-            model.longest.fill_(60)
-        if isinstance(model, FramePrior) and model.length_embedding is not None:
-            model.length_embedding.weight.normal_()
     return model
 
 

@@ -19,7 +19,6 @@ from distill.prior.loudness_course import (
     states,
 )
 from distill.prior.pretrained import load_expected_changes
-from distill.prior.transformer import LENGTH_KNOTS, LENGTH_STEPS, LengthEmbedding
 
 SIZE = 71  # steps of 2 dB
 SAME, JUMP, END = 2, 5, CHANGES - 1
@@ -109,20 +108,3 @@ def test_folds_leave_their_recordings_out() -> None:
     expected = load_expected_changes()
     for found, kept in ((whole, recordings), (first, recordings[1:]), (second, recordings[:1])):
         torch.testing.assert_close(found, log_ratios(count_changes(kept, SIZE), expected))
-
-
-def test_positions_are_told_as_shares_of_the_longest_recording() -> None:
-    embedding = LengthEmbedding(LENGTH_KNOTS)
-    with torch.no_grad():
-        embedding.weight.copy_(torch.eye(LENGTH_KNOTS))
-    longest = torch.tensor([80.0])
-    shares = embedding(torch.tensor([0, 75]), 11, longest).detach()
-    assert shares.shape == (2, 11, LENGTH_KNOTS)
-    assert shares[0, 0].argmax() == 0
-    torch.testing.assert_close(shares.sum(dim=2), torch.ones(2, 11))
-    assert shares[0, 5].tolist() == [0.5, 0.5, *[0.0] * (LENGTH_KNOTS - 2)]
-    assert shares[1, 5].argmax() == LENGTH_STEPS
-    assert float(shares[1, 5].max()) == 1
-    far = embedding(torch.tensor([1000]), 2, longest).detach()
-    assert far[0].argmax(dim=1).tolist() == [LENGTH_KNOTS - 1] * 2
-    assert not bool(embedding(torch.tensor([5]), 3, torch.zeros(1)).any())
