@@ -16,6 +16,7 @@ from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
 from distill.generate.sampling import Sampling, sample_codes
 from distill.params import PRETRAINED_SIZES, MemoryParams
 from distill.prior.data import MIN_STEPS, WindowSampler
+from distill.prior.frame import FramePrior
 from distill.prior.report import save_prior
 from distill.prior.training import fit_prior
 from distill.training import (
@@ -137,6 +138,10 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     assert result.cancelled
     assert not result.history
     assert result.best_metrics == result.start_metrics
+    assert training.shape.loudness_course
+    assert isinstance(training.model, FramePrior)
+    assert training.model.loudness_course is not None
+    assert bool(training.model.loudness_course.ratios.any())
     assert training.complete.epochs_trained == 0
     assert training.complete.final_val_loss == result.best_loss
     figures = save_prior(tmp_path / "prior", training, settings, prior_data, "f")
