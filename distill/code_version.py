@@ -14,7 +14,10 @@ CODE = {
     "train_vqvae": ("audio", "codec", "params", "seeds.py", "split.py", "storage", "training"),
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
     "split": ("codes", "params", "split.py", "storage"),
-    "train_prior": ("codes", "novelty", "params", "prior", "seeds.py", "split.py", "storage", "training"),
+    "train_prior": (
+        *("codec/loudness.py", "codes", "novelty", "params", "prior", "seeds.py", "split.py", "storage"),
+        "training",
+    ),
     "bundle": (
         *("code_version.py", "codec", "codes", "model_file", "novelty", "params", "prior", "split.py"),
         *("storage", "training"),

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from distill.codec.loudness import LOUDNESS_RANGE
 from distill.codec.model import VQVAE, feature_weights
-from distill.codec.quantizer import LOUDNESS_RANGE
 from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_config_for
 
 PATH = Path(__file__).parent / "pretrained" / "coordinates.safetensors"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codec.fitting import fitted_codebooks, fitted_kernel, kmeans
+from distill.codec.loudness import LOUDNESS_RANGE, loudness_step
 from distill.codec.packing import mask_gaps
 from distill.codec.search import (
     REACH,
@@ -29,15 +30,7 @@ from distill.codec.search import (
 
 PLAIN_LEVELS = 2  # levels that code each frame by itself
 PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
-LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
-LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
 FIT_ROUNDS = 5
-
-
-def loudness_step(codebook_size: int) -> float:
-    """Step between neighbouring codes of loudness, as log10 of an amplitude."""
-    low, high = LOUDNESS_RANGE
-    return max(LOUDNESS_STEP, (high - low) / max(1, codebook_size - 1))
 
 
 class Quantized(NamedTuple):

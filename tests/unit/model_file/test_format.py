@@ -390,7 +390,7 @@ def test_a_file_of_format_2_0_is_read_and_written_again_as_the_newest(tmp_path: 
     assert bundle.metadata.version == [2, 0]
     assert bundle.metadata.prior_metadata == metadata.prior_metadata
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata)
-    assert written.version == load_bundle(path).metadata.version == [2, 4]
+    assert written.version == load_bundle(path).metadata.version == [2, 5]
 
 
 @pytest.mark.parametrize(
