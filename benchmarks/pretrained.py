@@ -1,6 +1,5 @@
 """What pretrained weights are worth: priors of few and many recordings after few and many steps, and what they copy."""
 
-import math
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from lightning_fabric import Fabric
 from benchmarks.novelty import comparison_with
 from benchmarks.prior import Say, code_folder_within
 from distill.codec.model import VQVAE
-from distill.codes.sequences import CodeSequences
 from distill.codes.store import Codes
 from distill.execution import Execution
 from distill.generate.sampling import Sampling, sample_codes
@@ -27,7 +25,7 @@ from distill.pretraining.coded_collections import practice_recordings
 from distill.prior.any_codec import prior_of_codec
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
-from distill.prior.task import PriorTask, validate_prior_epoch
+from distill.prior.task import PriorTask
 from distill.prior.training import fit_prior, prior_to_train
 from distill.training.events import PriorStepMetrics
 from distill.training.fabric import make_fabric
@@ -113,26 +111,20 @@ def _trained(data: PriorData, params: Params, fabric: Fabric) -> Trained:
 def _bits(data: PriorData, config: PriorConfig, seed: int, fabric: Fabric, steps: int) -> float:
     """Held-out bits per second of the best weights within so many steps: of an epoch, the last or the first."""
     _, model = prior_to_train(data, config, seed)
-    held_out = CodeSequences(data.held_out, data.codes.codebook_size, data.codes.num_quantizers)
-    seconds = sum(map(len, data.held_out)) / data.codes.frame_rate
-
-    def measured() -> float:
-        nats = float(validate_prior_epoch(model, held_out, config.batch_size, fabric)[0].sum())
-        return nats / math.log(2) / seconds
-
+    fabric.to_device(model)
+    task = PriorTask(model, data, config, seed, fabric)
     if not steps:
-        return measured()
+        return task.validate()["val_bits_per_second"]
     cancel = threading.Event()
 
     def watch(event: Any) -> None:
         if isinstance(event, PriorStepMetrics) and event.overall_step >= steps:
             cancel.set()
 
-    epochs = -(-steps // PriorTask(model, data, config, seed, fabric).steps_per_epoch)
-    long_enough = config.model_copy(update={"epochs": epochs})
+    long_enough = config.model_copy(update={"epochs": -(-steps // task.steps_per_epoch)})
     result = fit_prior(data, long_enough, seed, fabric, callback=watch, cancel_event=cancel).result
     model.load_state_dict(result.last_tensors)
-    return min(measured(), result.best_metrics["val_bits_per_second"])
+    return min(task.validate()["val_bits_per_second"], result.best_metrics["val_bits_per_second"])
 
 
 def _judged(data: PriorData, codec: VQVAE, most_seconds: float) -> tuple[int, list[Novelty], list[Novelty]]:
