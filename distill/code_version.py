@@ -15,8 +15,8 @@ CODE = {
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
     "split": ("codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("codec/loudness.py", "codes", "novelty", "params", "prior", "seeds.py", "split.py", "storage"),
-        "training",
+        *("codec/loudness.py", "codes", "generate/calibration.py", "generate/sampling.py", "novelty", "params"),
+        *("prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (
         *("code_version.py", "codec", "codes", "model_file", "novelty", "params", "prior", "split.py"),

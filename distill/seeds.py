@@ -32,6 +32,7 @@ class Stream(IntEnum):
     KIT_SOUNDS = 19  # by label and attempt
     PRETRAINING_COLLECTIONS = 20  # of recordings, by number
     COUNT_FOLDS = 21  # which recordings are left out of counts together
+    CALIBRATION = 22  # sounds that calibrate a prior, by round
 
 
 def derive_seed(*parts: int) -> int:

@@ -69,7 +69,7 @@ def sample_codes(
     """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 
     They continue the codes `prompt` `[P, Q]`, if any, which the result leaves out. With `natural_ending` a sequence
-    stops at EOS or, without a prompt, at the length of the longest training recording: later positions are untrained.
+    stops at EOS or, without a prompt, after `prior.most_frames`: later positions are untrained.
     Else each has `max_frames` frames. `kept` needs that, and no prompt: it fixes codes, and every code costs a random
     number, kept or not. Equal arguments give equal codes: all sequences share one generator. Beyond its context the
     prior continues from the last half of its window. Raises ArtifactError where the prior gives NaN or infinite values.
@@ -77,8 +77,8 @@ def sample_codes(
     assert kept is None or (not natural_ending and prompt is None)
     size, smoothing, active = prior.codebook_size, prior.smoothing.tolist(), torch.arange(count)
     start = 0 if prompt is None else len(prompt)  # the first frame that is drawn
-    if natural_ending and prompt is None and prior.longest >= 1:
-        max_frames = min(max_frames, int(prior.longest))
+    if natural_ending and prompt is None and prior.most_frames:
+        max_frames = min(max_frames, prior.most_frames)
     generator = torch.Generator(device="cpu").manual_seed(seed)
     guided = bool(label) and sampling.guidance != 1.0
     batch = 2 * count if guided else count  # the second half without the label

@@ -35,9 +35,9 @@ FORMAT = "distill_model"
 VERSION = (2, 5)
 RESIDUAL_QUANTIZER = "residual_quantizer"
 GAIN_SHAPE, STOCHASTIC, ENVELOPE = "gain_shape", "stochastic_decoder", "envelope"
-COUNT_EXPERTS, LABEL_COUNTS, LOUDNESS_COURSE = "count_experts", "label_counts", "loudness_course"
+COUNT_EXPERTS, LABEL_COUNTS, CALIBRATED = "count_experts", "label_counts", "calibrated"
 # What a file may require.
-KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS, LOUDNESS_COURSE)
+KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS, CALIBRATED)
 KEY, WHAT = "distill", "a Distill model"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
@@ -168,7 +168,7 @@ def save_bundle(
         ENVELOPE: shape.spectrogram.envelope_steps > 0,
         COUNT_EXPERTS: metadata.prior_config is not None and metadata.prior_config.count_experts,
         LABEL_COUNTS: metadata.prior_config is not None and metadata.prior_config.label_counts,
-        LOUDNESS_COURSE: metadata.prior_config is not None and metadata.prior_config.loudness_course,
+        CALIBRATED: metadata.prior_config is not None and metadata.prior_config.calibrated,
     }
     written = metadata.model_copy(
         update={

@@ -15,6 +15,7 @@ from distill.codec.run import train_codec
 from distill.codec.training import CodecTraining
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import Execution, execution_from_environment
+from distill.generate.calibration import calibrate
 from distill.model_file.build import bundle_artifacts, bundle_prior, prior_metadata, save_with_prior
 from distill.model_file.date import date_now
 from distill.model_file.format import Bundle, BundleMetadata, PriorMetadata, load_bundle
@@ -176,7 +177,8 @@ def train_prior(
     with TemporaryDirectory() as work:
         coded = code_folder(Path(dataset_dir), Path(work), params, execution, lambda _: bundle.codec)
     fabric = make_fabric(execution)
-    training = fit_prior(coded.data, prior_config, params.seed, fabric, callback=callback, cancel_event=cancel_event)
+    arguments = (coded.data, prior_config, params.seed, fabric)
+    training = fit_prior(*arguments, callback=callback, cancel_event=cancel_event, calibrate=calibrate)
     facts = prior_artifact(training, prior_config, coded.data)
     return TrainedPrior(
         **{field.name: getattr(training, field.name) for field in fields(training)},
@@ -193,7 +195,7 @@ def _train_prior(
 ) -> FinishedRun[PriorTraining]:
     """Encode a corpus, split it, and train a prior."""
     code_and_split(codec, codec_sha256, folders, params, execution)
-    return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs)
+    return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs, calibrate)
 
 
 def _with_codec_split(params: Params, bundle: Bundle) -> Params:

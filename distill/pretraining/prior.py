@@ -29,7 +29,6 @@ from distill.prior import pretrained
 from distill.prior.any_codec import CONTEXT_SECONDS
 from distill.prior.counting import CountTables, count, count_tables
 from distill.prior.frame import FramePrior
-from distill.prior.loudness_course import count_changes, expected_changes
 from distill.prior.pretrained import (
     LABELS,
     MAX_LEVELS,
@@ -275,8 +274,7 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, wor
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
         Trainer(task, settings, fabric, store, *pretraining_reports(progress)).run()
     _write(codec_coordinates.PATH, coordinates.tensors())
-    counted = [count_changes([views[0] for views in one.recordings], one.codebook_size) for one in coded]
-    _write(pretrained.PATH, {**task.model.tensors(), pretrained.COURSE: expected_changes(counted).half()})
+    _write(pretrained.PATH, task.model.tensors())
     store.clear()
 
 

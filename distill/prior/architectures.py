@@ -64,7 +64,7 @@ class PriorShape(Settings):
     memory: MemoryShape | None = None
     count_experts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     label_counts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    loudness_course: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    calibrated: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -81,8 +81,8 @@ class PriorShape(Settings):
             raise ValueError(f"expected count_experts false but for {' and '.join(WITH_DEPTH)}")
         if self.label_counts and not (self.count_experts and self.labels):
             raise ValueError("expected label_counts false where there are no labels or no count_experts")
-        if self.loudness_course and not (self.count_experts and self.architecture == "frame"):
-            raise ValueError("expected loudness_course false but for frame with count_experts")
+        if self.calibrated and self.architecture != "frame":
+            raise ValueError("expected calibrated false but for frame")
         if self.codeword_size and self.architecture == "flat":
             raise ValueError("expected codeword_size 0 for flat")
         return self
@@ -132,4 +132,4 @@ def build_prior(
         memory = shape.memory
         size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)
         return MemoryPrior(codewords, *sizes, *more, size, memory.span_frames)
-    return FramePrior(codewords, *sizes, *more, loudness_course=shape.loudness_course)
+    return FramePrior(codewords, *sizes, *more, calibrated=shape.calibrated)

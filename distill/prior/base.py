@@ -54,6 +54,11 @@ class Prior(nn.Module):
         self.register_buffer("longest", torch.zeros(1))
         self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
 
+    @property
+    def most_frames(self) -> int:
+        """Frames after which a sound is cut that has not ended; 0 for no such number. By default the longest known."""
+        return int(self.longest)
+
     def forward(
         self,
         inputs: Tensor,

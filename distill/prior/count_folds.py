@@ -6,12 +6,9 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-from torch import Tensor
 
 from distill.codes.store import Codes
 from distill.prior.counting import Counts, CountTables, count, count_tables
-from distill.prior.loudness_course import count_changes, log_ratios
-from distill.prior.pretrained import load_expected_changes
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
@@ -52,21 +49,6 @@ class FoldTables:
             parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
         whole = reduce(add, parts)
         return cls(count_tables(whole), [count_tables(_difference(whole, part)) for part in parts])
-
-
-def fold_changes(recordings: Sequence[Codes], folds: Sequence[int], codebook_size: int) -> list[Tensor]:
-    """Tables of `LoudnessCourse` of all recordings, then of all but those of each fold."""
-    expected = load_expected_changes()
-    counts = np.stack(
-        [
-            count_changes(
-                [codes for codes, number in zip(recordings, folds, strict=True) if number == fold], codebook_size
-            )
-            for fold in range(1, max(folds) + 1)
-        ]
-    )
-    whole = counts.sum(axis=0)
-    return [log_ratios(found, expected) for found in (whole, *(whole - counts).clip(0))]
 
 
 def _difference(whole: Counts, part: Counts) -> Counts:

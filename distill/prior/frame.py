@@ -16,6 +16,8 @@ from distill.prior.pointer_mixture import PointerMixture
 from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
 from distill.storage.weights import store_as
 
+LONGER = 1.5  # factor of the longest recording: sounds of a calibrated prior that go on for so long are cut
+
 
 class Tables(NamedTuple):
     """Embedding tables `[Q, V + 2, D]` of codes: as inputs, as conditions of finer levels, and as outputs."""
@@ -45,11 +47,11 @@ class FramePrior(CodewordPrior):
         count_experts: bool = False,
         label_counts: bool = False,
         stack: Callable[[], nn.Module] | None = None,
-        loudness_course: bool = False,
+        calibrated: bool = False,
     ) -> None:
         """`stack` builds the network over frames, a `Transformer` by default.
 
-        `label_counts` counts for each label, too, where there are any. `loudness_course` is for codecs whose first
+        `label_counts` counts for each label, too, where there are any. `calibrated` is for codecs whose first
         level is the loudness.
         """
         super().__init__(codewords, context_frames, hidden_size, num_labels)
@@ -74,10 +76,20 @@ class FramePrior(CodewordPrior):
             if count_experts
             else None
         )
-        self.loudness_course = LoudnessCourse(self.codebook_size) if loudness_course else None
+        self.loudness_course = LoudnessCourse(self.codebook_size) if calibrated else None
         self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
             initialise(part, max(1, depth_layers))
+
+    @property
+    def most_frames(self) -> int:
+        """See `Prior`. A prior that is calibrated ends sounds when recordings do, so that some may be longer."""
+        return round(self.longest.item() * (LONGER if self.loudness_course is not None else 1))
+
+    def begin_calibration(self) -> LoudnessCourse:
+        """Give the prior a `LoudnessCourse` that adds nothing yet, and return it."""
+        self.loudness_course = LoudnessCourse(self.codebook_size).to(self.bias.device)
+        return self.loudness_course
 
     def copy_no_loudness(self) -> None:
         """Copy nothing in the first level, where that is the loudness.
@@ -99,7 +111,7 @@ class FramePrior(CodewordPrior):
         hidden = self.hidden_states(tables, inputs, positions, labels)
         logits, depth_hidden = self.network_logits(tables, hidden, inputs, targets, labels, folds)
         if self.loudness_course is not None:
-            logits = self.loudness_course(logits, inputs, positions, folds)
+            logits = self.loudness_course(logits, inputs, positions)
         mixed: Tensor = self.pointer_mixture(logits, depth_hidden, inputs, targets)
         return mixed + self.impossible[:, 0]
 

@@ -1,12 +1,12 @@
-"""How loudness goes on in the training recordings, as an expert of a prior: whether sounds start again, and how they end.
+"""How loudness goes on in the training recordings, as an expert of a prior: how sounds start, start again, and end.
 
-Loudness is the first level of codecs whose codewords are in shared coordinates. After each frame a recording is in a
-state: how long it has gone on, and how far it is below its loudest frame. Changes from each state are counted by class.
-Pretrained weights expect the changes of all sounds that they were trained on; the logits of a class are raised by how
-much more often the recordings have it than those (Kneser et al. 1997, fast marginal adaptation).
+Loudness is the first level of codecs whose codewords are in shared coordinates. After each frame a sound is in a state:
+how long it has gone on, how far it is below its loudest frame, and whether it has been as loud as the recordings get.
+The logits of a class of changes are raised by what `calibration` found: how much more often recordings have it than
+sounds that were drawn from the prior.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -14,120 +14,85 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.loudness import loudness_step
-from distill.codes.sequences import NUM_SPECIAL_TOKENS
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token
 from distill.codes.store import Codes
 
-FALLS_DB = (7.0, 19.0, 39.0)  # between classes of how far a frame is below the loudest
-CHANGES_DB = (-7.0, -1.0, 1.0, 7.0, 19.0)  # between classes of how the next frame differs
 TIMES = 8  # powers of two, in frames
-STATES, CHANGES = TIMES * (len(FALLS_DB) + 1), len(CHANGES_DB) + 2  # the last change is the end
-TRUST = 3.0  # recordings must be in a state as often as this to count as much as what pretrained weights expect
-RARE = 0.1  # collections in which a change is thought to have been seen once more than it was
-INITIAL_WEIGHT = 1.0
+FALLS_DB = (7.0, 19.0, 29.0, 39.0)  # between classes of how far a frame is below the loudest
+SITUATIONS = 2 * (len(FALLS_DB) + 1)  # of a frame, whatever its time: its fall, and whether the sound has been loud
+STATES = TIMES * SITUATIONS + 1  # the last is before the first frame
+CHANGES_DB = (-7.0, -1.0, 1.0, 7.0, 19.0)  # between classes of how the next frame differs
+STARTS_DB = (-6.0, 0.0, 6.0, 12.0, 18.0)  # between classes of how the first frame differs from the softest recording
+CHANGES = len(CHANGES_DB) + 2  # the last is the end
+LOUD_DB = 6.0  # below the loudest frame of the softest recording: from here on a sound has been loud
+COMMON = 0.99  # share of the recordings that become as loud as the softest
 
-Probabilities = NDArray[np.float64]
-
-
-def states(loudness: Tensor, heard: Tensor, codebook_size: int) -> Tensor:
-    """State `[B, T]` after each frame of loudness codes `[B, T]`, the first of which is frame `heard` `[B]`.
-
-    Frames count from 1. The loudest frame is that of those that are given; tokens that are no codes are silent.
-    """
-    decibels = 20 * loudness_step(codebook_size) * loudness.where(loudness < codebook_size, 0).float()
-    below = decibels.cummax(dim=1).values - decibels
-    falls = torch.bucketize(below, torch.tensor(FALLS_DB, device=loudness.device))
-    frames = heard[:, None] + torch.arange(loudness.shape[1], device=loudness.device)
-    times = frames.clamp_min(1).float().log2().floor().long().clamp_max(TIMES - 1)
-    return times * (len(FALLS_DB) + 1) + falls
-
-
-def changes(codebook_size: int) -> Tensor:
-    """Class `[V + 2, V + 2]` of the change from a token of the first level to another; CHANGES after special ones."""
-    decibels = 20 * loudness_step(codebook_size) * torch.arange(codebook_size).float()
-    classes = torch.full((codebook_size + NUM_SPECIAL_TOKENS,) * 2, CHANGES - 1)
-    rises = decibels[None] - decibels[:, None]
-    classes[:codebook_size, :codebook_size] = torch.bucketize(rises, torch.tensor(CHANGES_DB))
-    classes[codebook_size:] = CHANGES
-    return classes
-
-
-def count_changes(recordings: Sequence[Codes], codebook_size: int) -> Probabilities:
-    """How often recordings `[F, Q]` change in each way from each state, `[STATES, CHANGES]`.
-
-    A recording counts in a state with the root of its frames there: frames of a recording are much alike.
-    """
-    classes, total = changes(codebook_size).numpy(), np.zeros((STATES, CHANGES))
-    for codes in recordings:
-        loudness = torch.from_numpy(codes[:, 0].astype(np.int64))
-        before = states(loudness[None], torch.ones(1, dtype=torch.int64), codebook_size)[0].numpy()
-        ways = np.append(classes[loudness[:-1], loudness[1:]], CHANGES - 1)
-        counted = np.bincount(before * CHANGES + ways, minlength=total.size).reshape(total.shape)
-        total += counted / np.sqrt(np.maximum(1, counted.sum(axis=1, keepdims=True)))
-    return total
-
-
-def expected_changes(collections: Sequence[Probabilities]) -> Tensor:
-    """Share `[STATES, CHANGES]` of each change after each state in collections that were counted, all equally.
-
-    What is rare at a time is taken from all times.
-    """
-    total = np.sum([counts / max(1.0, counts.sum()) for counts in collections], axis=0)
-    at_any_time = total.reshape(TIMES, -1, CHANGES).sum(axis=0) + RARE
-    usual = at_any_time / at_any_time.sum(axis=1, keepdims=True)
-    smoothed = total + np.tile(usual, (TIMES, 1))
-    return torch.from_numpy(smoothed / smoothed.sum(axis=1, keepdims=True)).float()
-
-
-def log_ratios(counts: Probabilities, expected: Tensor) -> Tensor:
-    """Logarithm `[STATES, CHANGES]` of how much more often a change was counted than was expected."""
-    usual = expected.double().numpy()
-    found = (counts + TRUST * usual) / (counts.sum(axis=1, keepdims=True) + TRUST)
-    return torch.from_numpy(np.log(found / usual)).float()
+Table = NDArray[np.float64]
 
 
 class LoudnessCourse(nn.Module):
-    """Adds weighted logarithms of how much more often the recordings have a change of loudness than others.
+    """Adds a table of logits of changes after states, and knows how loud the softest recording becomes."""
 
-    In training a recording must not be predicted from counts of itself: `set_folds` gives tables without it.
-    """
-
-    ratios: Tensor
-    changes: Tensor
+    table: Tensor
+    softest: Tensor
 
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
-        self.codebook_size = codebook_size
-        self.weight = nn.Parameter(torch.tensor([INITIAL_WEIGHT]))
-        self.register_buffer("ratios", torch.zeros(STATES, CHANGES))
-        self.register_buffer("changes", changes(codebook_size), persistent=False)
-        self._folds: Tensor | None = None
+        self.codebook_size, self.step = codebook_size, 20 * loudness_step(codebook_size)
+        self.register_buffer("table", torch.zeros(STATES, CHANGES))
+        self.register_buffer("softest", torch.zeros(1))  # dB above silence
 
-    def set_tables(self, whole: Tensor, folds: Sequence[Tensor]) -> None:
-        """Set the ratios `[STATES, CHANGES]` of all recordings, and those that rows with a fold, from 1 on, are given."""
-        self.ratios = whole.to(self.ratios)
-        self._folds = torch.stack([whole, *folds]) if folds else None
+    @torch.no_grad()
+    def hear(self, recordings: Iterable[Codes]) -> None:
+        """Note how loud the softest of the recordings `[F, Q]` becomes, but for very few."""
+        loudest = self.step * np.array([codes[:, 0].max() for codes in recordings])
+        self.softest.fill_(float(np.quantile(loudest, 1 - COMMON, method="lower")))
 
-    def forward(self, logits: Tensor, inputs: Tensor, positions: Tensor, folds: Tensor | None = None) -> Tensor:
-        """Add to the first level of `logits` `[B, T, Q, V + 2]`, which follow `inputs` `[B, T, Q]` at `positions` `[B]`.
+    def forward(self, logits: Tensor, inputs: Tensor, positions: Tensor) -> Tensor:
+        """Add to the first level of `logits` `[B, T, Q, V + 2]`, which follow `inputs` `[B, T, Q]` at `positions` `[B]`."""
+        loudness = inputs[:, :, 0]
+        added = self.table[self.states(loudness, positions)].gather(-1, self.changes(loudness))
+        return torch.cat([logits[:, :, :1] + added[:, :, None], logits[:, :, 1:]], dim=2)
 
-        `folds` `[B]` count from 1; 0, and None for all, is the table of all recordings.
+    def states(self, loudness: Tensor, positions: Tensor) -> Tensor:
+        """State `[B, T]` after each token of loudness `[B, T]`, the first of which is at `positions` `[B]`.
+
+        Position 0 is BOS, so that positions count the frames. The loudest frame is that of those that are given.
         """
-        loudness = inputs[:, :, 0]
-        tables = self.ratios[None]
-        if folds is not None and self._folds is not None:
-            self._folds = self._folds.to(loudness.device)
-            tables = self._folds[folds]
-        after = states(loudness, positions, self.codebook_size)
-        rows = tables.expand(len(after), -1, -1).gather(1, after[..., None].expand(-1, -1, CHANGES))
-        return torch.cat([logits[:, :, :1] + self._added(rows, loudness)[:, :, None], logits[:, :, 1:]], dim=2)
+        is_code = loudness < self.codebook_size
+        decibels = self.step * loudness.where(is_code, 0).float()
+        loudest = decibels.cummax(dim=1).values
+        falls = torch.bucketize(loudest - decibels, torch.tensor(FALLS_DB, device=loudness.device))
+        frames = positions[:, None] + torch.arange(loudness.shape[1], device=loudness.device)
+        times = frames.clamp_min(1).float().log2().floor().long().clamp_max(TIMES - 1)
+        has_been_loud = loudest >= self.softest - LOUD_DB
+        return (SITUATIONS * times + 2 * falls + has_been_loud).where(is_code, STATES - 1)
 
-    def added_last(self, inputs: Tensor, positions: Tensor) -> Tensor:
-        """What is added to the logits `[B, V + 2]` after the last of `inputs` `[B, T, Q]`, by the table of all."""
-        loudness = inputs[:, :, 0]
-        after = states(loudness, positions, self.codebook_size)[:, -1]
-        return self._added(self.ratios[after], loudness[:, -1])
+    def changes(self, loudness: Tensor) -> Tensor:
+        """Class `[..., V + 2]` of the change from tokens of loudness `[...]` to each other one."""
+        device = loudness.device
+        decibels = self.step * torch.arange(self.codebook_size, device=device).float()
+        rises = torch.bucketize(decibels - self.step * loudness[..., None].float(), torch.tensor(CHANGES_DB).to(device))
+        starts = torch.bucketize(decibels - self.softest, torch.tensor(STARTS_DB).to(device))
+        classes = torch.where(loudness[..., None] < self.codebook_size, rises, starts)
+        return nn.functional.pad(classes, (0, NUM_SPECIAL_TOKENS), value=CHANGES - 1)
 
-    def _added(self, rows: Tensor, loudness: Tensor) -> Tensor:
-        """What is added to logits `[..., V + 2]` after loudness `[...]`, from the rows `[..., CHANGES]` of its states."""
-        padded = nn.functional.pad(rows, (0, 1))  # nothing after special tokens
-        return self.weight * padded.gather(-1, self.changes[loudness])
+    def count(self, sounds: Iterable[Codes], most_frames: int) -> Table:
+        """How often sounds `[F, Q]` change in each way from each state, `[STATES, CHANGES]`.
+
+        A sound counts in a state with the root of its frames there, as frames of a sound are much alike. One of
+        `most_frames` or more goes on, for all that is known.
+        """
+        total, device = np.zeros((STATES, CHANGES)), self.table.device
+        start = torch.tensor([bos_token(self.codebook_size)], device=device)
+        for codes in sounds:
+            heard = torch.from_numpy(codes[:most_frames, 0].astype(np.int64)).to(device)
+            loudness = torch.cat([start, heard])
+            before = self.states(loudness[None], torch.zeros_like(start))[0]
+            ways = self.changes(loudness[:-1]).gather(1, heard[:, None])[:, 0]
+            if len(codes) < most_frames:
+                ways = nn.functional.pad(ways, (0, 1), value=CHANGES - 1)
+            pairs = (before[: len(ways)] * CHANGES + ways).cpu().numpy()
+            counted = np.bincount(pairs, minlength=total.size).reshape(total.shape)
+            total += counted / np.sqrt(np.maximum(1, counted.sum(axis=1, keepdims=True)))
+        return total

@@ -12,7 +12,7 @@ from distill.prior.codeword_embedding import look_up
 from distill.prior.frame import FramePrior
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
-LABELS, COURSE = "label_projection", "expected_changes"
+LABELS = "label_projection"
 PER_LEVEL = (
     "input_embedding.",
     "coarser_embedding.",
@@ -61,11 +61,6 @@ def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
     return nn.functional.pad(summaries @ projection.T, (0, 0, 1, 0))
 
 
-def load_expected_changes(path: Path | None = None) -> Tensor:
-    """Changes of loudness `[STATES, CHANGES]` that pretrained weights expect; see `loudness_course`."""
-    return load_file(path or PATH)[COURSE].float()
-
-
 @torch.no_grad()
 def load_pretrained_prior(
     model: FramePrior, recordings: Sequence[Codes], labels: Sequence[int] | None, path: Path | None = None
@@ -77,7 +72,6 @@ def load_pretrained_prior(
     """
     stored = {name: value.float() for name, value in load_file(path or PATH).items()}
     projection = stored.pop(LABELS)
-    del stored[COURSE]
     threshold = model.pointer_mixture.threshold[0].clone()
     pretrained = for_levels(stored, model.num_quantizers)
     for name, parameter in model.named_parameters():

@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from distill.codes.store import CodesConfig
+from distill.codes.store import Codes, CodesConfig
 from distill.errors import ParamsError
 from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
 from distill.params import PRETRAINED_SIZES, WITH_DEPTH, MemoryConfig, PriorConfig
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
-from distill.prior.count_folds import FoldTables, fold_changes, fold_numbers
+from distill.prior.count_folds import FoldTables, fold_numbers
 from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior
 from distill.prior.memory.network import MemoryPrior
@@ -57,18 +58,25 @@ PriorEvent = (
     | RollbackEvent
 )
 Callback = Callable[[PriorEvent], None]
+Progress = Callable[[int, int, str], None]
+Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
+"""Calibration of a prior for training recordings `[F, Q]`, from a seed; returns distances that go down."""
 OnMetrics = Callable[[Mapping[str, float], int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class PriorTraining:
-    """A trained prior (best weights, on the CPU, in eval mode) and the history of its training."""
+    """A trained prior (best weights, on the CPU, in eval mode) and the history of its training.
+
+    `calibration` are the distances that calibration returned, empty where the prior is not calibrated.
+    """
 
     model: Prior
     shape: PriorShape
     result: TrainingResult
     complete: PriorTrainingCompleteEvent
     memorization: Memorization
+    calibration: Sequence[float]
 
 
 def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
@@ -93,7 +101,6 @@ def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels:
         labels=list(labels),
         count_experts=has_counts,
         label_counts=has_counts and bool(labels),
-        loudness_course=config.architecture == "frame" and starts_pretrained(config, codes),
         memory=None if config.memory is None else memory_shape(config.memory, context, codes),
     )
 
@@ -129,7 +136,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
     if isinstance(model, FramePrior):
         if starts_pretrained(config, data.codes):
             load_pretrained_prior(model, [views[0] for views in data.train], data.train_labels)
-        if data.codes.shared_coordinates and not isinstance(model, MemoryPrior):
+        if can_be_calibrated(model, data.codes):
             model.copy_no_loudness()
         if model.count_experts is not None:
             folds = fold_numbers(data.train_groups, seed)
@@ -137,15 +144,17 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
             tables = FoldTables.of(data.train, folds, size, levels, data.train_labels, len(data.labels))
             model.count_experts.set_tables(tables.whole)
             model.count_experts.set_folds(tables.without)
-            if model.loudness_course is not None:
-                changes = fold_changes([views[0] for views in data.train], folds, size)
-                model.loudness_course.set_tables(changes[0], changes[1:])
     return shape, model
 
 
 def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
     """Whether a prior begins with pretrained weights: if they fit, and can read the codes."""
     return config.fits_pretrained and codes.shared_coordinates
+
+
+def can_be_calibrated(model: Prior, codes: CodesConfig) -> TypeGuard[FramePrior]:
+    """Whether a prior is of the kind that is calibrated: of frames whose first level is the loudness."""
+    return isinstance(model, FramePrior) and not isinstance(model, MemoryPrior) and codes.shared_coordinates
 
 
 def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
@@ -174,7 +183,6 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
         rate_shares={
             "pointer_mixture.": mixture_rate,
             "count_experts.": mixture_rate,
-            "loudness_course.": mixture_rate,
             "label": LABEL_RATE,
             **dict.fromkeys(RETRIEVAL_SCORES, MIXTURE_RATE),
         },
@@ -195,8 +203,10 @@ def fit_prior(
     on_metrics: OnMetrics | None = None,
     interruption: Interruption | None = None,
     cancel_event: Stop | None = None,
+    calibrate: Calibrate | None = None,
+    progress: Progress | None = None,
 ) -> PriorTraining:
-    """Train a prior on coded recordings.
+    """Train a prior on coded recordings. With `calibrate` it is calibrated in the end, if it is of that kind.
 
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
     `cancel_event` ends training within a step and keeps the best weights so far.
@@ -208,6 +218,12 @@ def fit_prior(
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     reports = (reporter.step, reporter.epoch, interruption, cancel_event, reporter.watch)
     result = Trainer(task, settings, fabric, store, *reports).run()
+    distances: list[float] = []
+    if calibrate is not None and can_be_calibrated(model, data.codes):
+        training = [views[0] for views in data.train]
+        distances = calibrate(model.eval(), training, seed, _interruptible(progress, interruption))
+        shape, metrics = shape.model_copy(update={"calibrated": True}), task.validate()
+        result = replace(result, best_metrics={**result.best_metrics, **metrics}, best_loss=metrics["val_loss"])
     last = result.history[-1] if result.history else result.start_metrics
     memorization = reporter.check(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
@@ -220,7 +236,20 @@ def fit_prior(
     )
     if callback is not None:
         callback(complete)
-    return PriorTraining(model.cpu().eval(), shape, result, complete, memorization)
+    return PriorTraining(model.cpu().eval(), shape, result, complete, memorization, distances)
+
+
+def _interruptible(progress: Progress | None, interruption: Interruption | None) -> Progress:
+    """`progress` that raises Interrupted when `interruption` asks; checkpoints hold the whole training by then."""
+
+    def show(done: int, total: int, text: str) -> None:
+        if interruption is not None and interruption.signal is not None:
+            saved = "training is saved, the calibration is not; run the same command to continue"
+            Interruption.raise_interrupted(interruption.signal, saved)
+        if progress is not None:
+            progress(done, total, text)
+
+    return show
 
 
 class _EventReporter:

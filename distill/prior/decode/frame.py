@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
 from distill.prior.decode.count_experts import CountExpertsDecoder, NoCountExperts
+from distill.prior.decode.loudness_course import LoudnessCourseDecoder
 from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
 from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameEmbedding, ResidualStep
 from distill.prior.frame import FramePrior
@@ -36,6 +37,8 @@ class FrameSampler:
         if history is not None:
             self.history = torch.cat([self.history, history.to(device)], dim=1)
         self.frame, self.start = self.history.shape[1] - 1, -1  # first position of the window; -1: not in the cache yet
+        course = prior.loudness_course
+        self.course = None if course is None else LoudnessCourseDecoder(course)
         self.embed = FrameEmbedding(self.tables.input, prior.position_embedding)
 
     @torch.no_grad()
@@ -90,9 +93,8 @@ class FrameSampler:
         size = self.prior.bias.shape[2]
         logits = outputs[:, :size]
         logits = self.experts.add(logits, outputs[:, size + 1 :], level)
-        if level == 0 and self.prior.loudness_course is not None:
-            first = torch.full_like(self.history[:, 0, 0], max(0, self.start))
-            logits = logits + self.prior.loudness_course.added_last(self.history, first)
+        if level == 0 and self.course is not None:
+            logits = logits + self.course.added(self.history[:, :, 0], max(0, self.start))
         mixed = self.mixture.mix(logits, outputs[:, size], level, self._retrieved(level))
         return mixed + self.prior.impossible[level]
 

@@ -9,14 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, killed_and_resumed, noise, recordings
+from unit.training.coded import (
+    FABRIC,
+    GEOMETRY,
+    LEVELS,
+    SIZE,
+    config,
+    data,
+    killed_and_resumed,
+    noise,
+    pretrained_start,
+    recordings,
+)
 
-from distill.codec.coordinates import COORDINATES
 from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
 from distill.generate.sampling import Sampling, sample_codes
-from distill.params import PRETRAINED_SIZES, MemoryParams
+from distill.params import MemoryParams
 from distill.prior.data import MIN_STEPS, WindowSampler
-from distill.prior.frame import FramePrior
 from distill.prior.report import save_prior
 from distill.prior.training import fit_prior
 from distill.training import (
@@ -129,19 +138,13 @@ def test_cancelling_stops_within_a_step() -> None:
 def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Path) -> None:
     cancel = threading.Event()
     cancel.set()
-    prior_data = data(recordings(0, 12), recordings(1, 5))
-    shared = GEOMETRY.model_copy(update={"shared_coordinates": True})
-    prior_data = replace(prior_data, codewords=torch.zeros(LEVELS, SIZE, COORDINATES), codes=shared)
-    settings = config(**PRETRAINED_SIZES._asdict(), count_experts=True)
+    prior_data, settings = pretrained_start()
     training = fit_prior(prior_data, settings, 0, FABRIC, cancel_event=cancel)
     result = training.result
     assert result.cancelled
     assert not result.history
     assert result.best_metrics == result.start_metrics
-    assert training.shape.loudness_course
-    assert isinstance(training.model, FramePrior)
-    assert training.model.loudness_course is not None
-    assert bool(training.model.loudness_course.ratios.any())
+    assert not training.shape.calibrated
     assert training.complete.epochs_trained == 0
     assert training.complete.final_val_loss == result.best_loss
     figures = save_prior(tmp_path / "prior", training, settings, prior_data, "f")

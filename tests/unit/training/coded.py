@@ -1,14 +1,16 @@
 """Codes of recordings that follow a rule, for tests of priors."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from distill.codec.coordinates import COORDINATES
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
-from distill.params import PriorConfig, PriorParams
+from distill.params import PRETRAINED_SIZES, PriorConfig, PriorParams
 from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
 from distill.training import PriorStepMetrics
@@ -69,3 +71,11 @@ def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: Chec
     )
     assert again.result.history == expected.result.history
     assert again.result.log == expected.result.log
+
+
+def pretrained_start() -> tuple[PriorData, PriorConfig]:
+    """Recordings and settings of a prior that starts pretrained."""
+    prior_data = data(recordings(0, 12), recordings(1, 5))
+    shared = GEOMETRY.model_copy(update={"shared_coordinates": True})
+    prior_data = replace(prior_data, codewords=torch.zeros(LEVELS, SIZE, COORDINATES), codes=shared)
+    return prior_data, config(**PRETRAINED_SIZES._asdict(), count_experts=True, epochs=1)

@@ -1,0 +1,122 @@
+"""Calibration: sounds of the prior begin, go on and end as the recordings do."""
+
+import signal
+
+import numpy as np
+import pytest
+import torch
+from unit.training.coded import FABRIC, pretrained_start
+
+from distill.codes.store import Codes
+from distill.errors import Interrupted
+from distill.generate.calibration import ROUNDS, calibrate, table_step
+from distill.generate.sampling import Sampling, sample_codes
+from distill.prior.architectures import PriorShape, build_prior
+from distill.prior.frame import LONGER, FramePrior
+from distill.prior.loudness_course import CHANGES, STATES
+from distill.prior.training import fit_prior
+from distill.training.interruption import Interruption
+
+SIZE, LEVELS = 36, 2  # codes of steps of 4 dB
+END, FALL, SAME = CHANGES - 1, 0, 2
+
+
+def untrained() -> FramePrior:
+    shape = PriorShape(
+        architecture="frame",
+        codebook_size=SIZE,
+        num_quantizers=LEVELS,
+        context_frames=64,
+        hidden_size=16,
+        num_layers=1,
+        num_heads=2,
+        depth_layers=1,
+        codeword_size=0,
+    )
+    torch.manual_seed(0)
+    model = build_prior(shape).eval()
+    assert isinstance(model, FramePrior)
+    model.longest.fill_(16)
+    return model
+
+
+def decaying(count: int) -> list[Codes]:
+    """Sounds that start loud, fall, and end when they are silent, after 12 to 16 frames."""
+    rng = np.random.default_rng(0)
+    sounds = []
+    for _ in range(count):
+        loudness = np.linspace(34, 0, rng.integers(12, 17)).round().astype(np.int64) + rng.integers(0, 2)
+        sounds.append(np.stack([loudness, rng.integers(0, SIZE, len(loudness))], axis=1))
+    return sounds
+
+
+def ends_loud(codes: Codes) -> bool:
+    return bool(codes[-1, 0] >= codes[:, 0].max() - 2)
+
+
+def test_drawn_sounds_become_like_the_recordings() -> None:
+    model, recordings = untrained(), decaying(60)
+    before = sample_codes(model, 64, 24, 1, Sampling())
+    reported: list[tuple[int, int]] = []
+    distances = calibrate(model, recordings, 0, lambda done, total, _: reported.append((done, total)))
+    after = sample_codes(model, 64, 24, 1, Sampling())
+    assert len(distances) == ROUNDS + 1
+    assert min(distances) < 0.7 * distances[0]
+    assert reported == sorted(reported)
+    assert reported[-1][0] <= reported[-1][1]
+    assert np.mean([codes[0, 0] for codes in after]) > 1.3 * np.mean([codes[0, 0] for codes in before])
+    assert np.mean([ends_loud(codes) for codes in before]) > 0.2
+    assert np.mean([ends_loud(codes) for codes in after]) < 0.1
+    assert model.most_frames == 16 * LONGER
+
+
+def test_the_same_seed_gives_the_same_table() -> None:
+    recordings, models = decaying(20), [untrained() for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        calibrate(model, recordings, seed, lambda *_: None)
+    one, same, other = (model.loudness_course.table for model in models)  # type: ignore[union-attr]
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def counts(**events: float) -> np.ndarray:
+    table = np.zeros((STATES, CHANGES))
+    for name, number in events.items():
+        table[0, {"end": END, "fall": FALL, "same": SAME}[name]] = number
+    return table
+
+
+def test_what_happens_as_often_as_in_recordings_stays() -> None:
+    found = counts(end=3, fall=20, same=40)
+    assert not bool(table_step(found, found, 0.5).any())
+    assert not bool(table_step(counts(), counts(), 0.5).any())
+
+
+def test_what_is_too_rare_is_raised_and_what_may_be_chance_is_not() -> None:
+    step = table_step(counts(end=30, same=30), counts(end=3, same=57), 0.5)[0]
+    assert float(step[END]) > 1
+    assert float(step[SAME]) < 0
+    assert abs(float(step[FALL])) < 0.1
+    assert not bool(table_step(counts(end=1, same=9), counts(end=0.7, same=9.3), 0.5).any())
+
+
+def test_other_times_are_corrected_alike_and_the_first_frame_apart() -> None:
+    wanted, found = counts(end=30, same=30), counts(end=3, same=57)
+    step = table_step(wanted, found, 0.5)
+    later = step[STATES // 2 // 10 * 10]  # the same situation at another time
+    assert 0 < float(later[END]) <= float(step[0, END])
+    assert not bool(step[1].any())
+    assert not bool(step[-1].any())
+
+
+def test_an_interrupted_calibration_says_what_is_saved() -> None:
+    interruption = Interruption()
+    prior_data, settings = pretrained_start()
+
+    def stop(*_: object) -> None:
+        interruption.signal = signal.SIGINT
+
+    with pytest.raises(
+        Interrupted, match="interrupted by SIGINT: training is saved, the calibration is not; run the same"
+    ):
+        fit_prior(prior_data, settings, 0, FABRIC, interruption=interruption, calibrate=calibrate, progress=stop)
