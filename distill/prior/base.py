@@ -1,5 +1,6 @@
 """Interfaces of priors over codes and of their step-by-step samplers."""
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -57,7 +58,8 @@ class Prior(nn.Module):
     @property
     def most_frames(self) -> int:
         """Frames after which a sound is cut that has not ended; 0 for no such number. By default the longest known."""
-        return int(self.longest)
+        longest = self.longest.item()
+        return int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
 
     def forward(
         self,

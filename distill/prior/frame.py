@@ -84,7 +84,7 @@ class FramePrior(CodewordPrior):
     @property
     def most_frames(self) -> int:
         """See `Prior`. A prior that is calibrated ends sounds when recordings do, so that some may be longer."""
-        return round(self.longest.item() * (LONGER if self.loudness_course is not None else 1))
+        return round(super().most_frames * (LONGER if self.loudness_course is not None else 1))
 
     def begin_calibration(self) -> LoudnessCourse:
         """Give the prior a `LoudnessCourse` that adds nothing yet, and return it."""

@@ -54,10 +54,11 @@ def watch_for_stop(path: Path, begun: float, progress: ProgressReport) -> StopFi
         is_earlier = path.stat().st_mtime < begun
     except FileNotFoundError:
         is_earlier = False
+    stop = StopFile(path)
     if is_earlier:
-        path.unlink(missing_ok=True)
+        stop.clear()
         progress.say(f"{path} was there before training began and is removed; make it again to stop early")
-    return StopFile(path)
+    return stop
 
 
 def raise_on_sigterm() -> None:

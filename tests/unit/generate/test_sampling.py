@@ -247,6 +247,10 @@ def test_no_sound_outlasts_the_longest_that_was_learnt() -> None:
     assert max(lengths) > 6
     assert limited == [min(6, length) for length in lengths]
     assert [len(codes) for codes in sample_codes(endless, 2, 20, 0, Sampling(), natural_ending=False)] == [20, 20]
+    for unknown in (0, -3, math.nan, math.inf):
+        endless.longest.fill_(unknown)
+        assert [len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling())] == lengths
+    endless.longest.fill_(4)
     assert max(len(codes) for codes in sample_codes(endless, 40, 20, 0, Sampling(), prompt=prompt)) > 6
 
 
