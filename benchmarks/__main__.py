@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.arguments import count
 from benchmarks.codec import CodecReport, Plan, measure_corpus
+from benchmarks.codec_report import codec_section, memory_section, profile_section, sounds_section
 from benchmarks.faults import FaultsReport, measure_faults
 from benchmarks.fidelity_report import fidelity_section
 from benchmarks.kills import Kills, measure_kills
@@ -23,28 +24,18 @@ from benchmarks.novelty import NoveltyReport, measure_novelty
 from benchmarks.opus import MISSING, opus_is_installed
 from benchmarks.pretrained import PretrainedReport, measure_pretrained
 from benchmarks.prior import PriorReport, measure_prior
-from benchmarks.report import (
-    Section,
-    codec_section,
-    faults_section,
+from benchmarks.prior_report import (
     kills_section,
-    labels_section,
     long_memory_section,
-    memory_section,
-    novelty_section,
     pretrained_section,
     prior_section,
-    profile_section,
     sampling_section,
-    show,
-    sounds_section,
     throughput_section,
     use_section,
-    variations_section,
-    write_json,
-    write_markdown,
 )
+from benchmarks.report import Section, show, write_json, write_markdown
 from benchmarks.sampling import Drawn, Made, measure_drawing, measure_making
+from benchmarks.sounds_report import faults_section, labels_section, novelty_section, variations_section
 from benchmarks.throughput import Throughput, measure_throughput
 from benchmarks.variations import VariationsReport, measure_variations
 from distill.errors import DistillError

@@ -6,7 +6,7 @@ import pytest
 from unit.tiny import write_prior_model
 
 from benchmarks import faults
-from benchmarks.report import faults_section
+from benchmarks.sounds_report import faults_section
 from distill.api import Model
 from distill.errors import ArtifactError
 

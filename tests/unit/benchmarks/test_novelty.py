@@ -20,7 +20,7 @@ from benchmarks.novelty import (
     _near_copies,
     durations_apart,
 )
-from benchmarks.report import novelty_section
+from benchmarks.sounds_report import novelty_section
 from distill.novelty.distance import Diversity, KernelDistance
 from distill.novelty.report import SetReport
 

@@ -6,7 +6,7 @@ import numpy as np
 from unit.training.coded import FABRIC, config, data, recordings
 
 from benchmarks.pretrained import STEPS, PretrainedReport, Trained, _bits, _part, _practice
-from benchmarks.report import pretrained_section
+from benchmarks.prior_report import pretrained_section
 from distill.codec.build import build_vqvae
 from distill.params import VQVAEParams
 

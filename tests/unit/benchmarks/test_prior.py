@@ -9,7 +9,7 @@ import torch
 from benchmarks.kills import Kills
 from benchmarks.prior import PriorReport, PriorTrained
 from benchmarks.prior_peers import Shape, peers
-from benchmarks.report import kills_section, prior_section, sampling_section, throughput_section
+from benchmarks.prior_report import kills_section, prior_section, sampling_section, throughput_section
 from benchmarks.sampling import Drawn, Made
 from benchmarks.throughput import Throughput
 

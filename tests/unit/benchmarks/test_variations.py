@@ -7,7 +7,7 @@ import pytest
 from unit.tiny import write_prior_model, write_tone
 
 from benchmarks import variations
-from benchmarks.report import variations_section
+from benchmarks.sounds_report import variations_section
 from distill.errors import ParamsError
 
 
