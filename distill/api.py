@@ -22,7 +22,6 @@ from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     BATCH,
     Checks,
-    Progress,
     Sound,
     Wanted,
     decode_sounds,
@@ -49,6 +48,7 @@ from distill.requests import (
     new_enough,
     seed_or_any,
 )
+from distill.status import Progress
 from distill.storage.tables import read_frame
 
 if TYPE_CHECKING:

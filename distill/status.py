@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from typing import Any
 VARIABLE = "DISTILL_STATUS"
 STATUS, SAID, EVENTS = "status.json", "said.txt", "events.jsonl"
 SECONDS = 0.5  # between writes
+
+Progress = Callable[[int, int, str], None]
+"""Shows progress: what is done, of how much, and a text."""
 
 
 class Status:

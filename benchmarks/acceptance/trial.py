@@ -5,7 +5,7 @@ import mmap
 import statistics
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from distill.prior.training import (
     prior_to_train,
     trainer_settings,
 )
+from distill.status import Progress
 from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
 from distill.training.spike_detector import WATCH_STEPS
@@ -110,9 +111,7 @@ class Trial:
         return sum(taken - statistics.median(without) for taken in with_probe) / sum(self.seconds)
 
 
-def try_training(
-    data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Callable[[int, int, str], None], **changes: Any
-) -> Trial:
+def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any) -> Trial:
     """Train with probes and fast-fail for `steps` steps; `changes` override settings.
 
     Raises DistillError where the gates are dead or the training diverges.

@@ -19,13 +19,13 @@ from distill.audio.scan import AudioFile, Scan, scan
 from distill.errors import AudioError
 from distill.params import CorpusParams
 from distill.progress import ProgressReport
+from distill.status import Progress
 from distill.storage.files import atomic_folder, sha256_file, write_json
 from distill.storage.shards import ShardWriter
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 _LISTED = 20  # rejected files in a message
 
-Progress = Callable[[int, int, str], None]
 R = TypeVar("R")
 
 

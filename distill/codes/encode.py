@@ -18,6 +18,7 @@ from distill.execution import Execution
 from distill.params import Labels, Params
 from distill.progress import ProgressReport
 from distill.split import split_groups
+from distill.status import Progress
 from distill.storage.files import atomic_folder
 from distill.training.fabric import make_fabric
 
@@ -33,7 +34,7 @@ def encode_corpus(
     codec: VQVAE,
     corpus: Corpus,
     writer: CodesWriter,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
 ) -> Tensor:
     """Encode every view of every recording of a corpus; return the codeword counts of unmodified recordings, `[Q, V]`.
@@ -103,7 +104,7 @@ def encode_for_prior(
     views: int,
     val_fraction: float,
     seed: int,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     labels: Labels = "none",
 ) -> Tensor:
     """Write the artefact of codes atomically: training recordings in `views` views, held-out ones unmodified.

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,12 +19,11 @@ from distill.codec.model import VQVAE
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, AudioError
+from distill.status import Progress
 from distill.storage.files import atomic_folder
 from distill.storage.weights import weights_sha256
 
 MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

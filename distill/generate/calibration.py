@@ -18,8 +18,8 @@ from distill.generate.sampling import Sampling, sample_codes
 from distill.novelty.reference import evenly
 from distill.prior.frame import FramePrior
 from distill.prior.loudness_course import SITUATIONS, Table
-from distill.prior.training import Progress
 from distill.seeds import Stream, derive_seed
+from distill.status import Progress
 
 ROUNDS = 3
 SOUNDS = 256  # that are drawn in a round, where they are short
@@ -75,7 +75,7 @@ def table_step(wanted: Table, found: Table, scale: float) -> Tensor:
     what remains.
     """
     pooled = _log_ratios(_pooled(wanted), _pooled(found), scale, POOLED_TRUST)
-    step = np.concatenate([np.tile(pooled[:-1], (len(wanted) // SITUATIONS, 1)), pooled[-1:]])
+    step = _at_each_time(pooled, wanted)
     corrected = found * np.exp(step)
     corrected *= found.sum(axis=1, keepdims=True) / np.maximum(corrected.sum(axis=1, keepdims=True), 1e-9)
     return torch.from_numpy(step + _log_ratios(wanted, corrected, scale, TRUST)).float()
@@ -84,6 +84,11 @@ def table_step(wanted: Table, found: Table, scale: float) -> Tensor:
 def _pooled(counts: Table) -> Table:
     """Counts of all times together, `[SITUATIONS + 1, CHANGES]`; the last is before the first frame."""
     return np.concatenate([counts[:-1].reshape(-1, SITUATIONS, counts.shape[1]).sum(axis=0), counts[-1:]])
+
+
+def _at_each_time(pooled: Table, table: Table) -> Table:
+    """What `_pooled` counted in `table`, or values of the same shape, in the rows of `table`."""
+    return np.concatenate([np.tile(pooled[:-1], (len(table) // SITUATIONS, 1)), pooled[-1:]])
 
 
 def _log_ratios(wanted: Table, found: Table, scale: float, trust: float) -> Table:
@@ -95,9 +100,7 @@ def _log_ratios(wanted: Table, found: Table, scale: float, trust: float) -> Tabl
     both = wanted + found
     pooled = _pooled(both) + RARE
     pooled /= pooled.sum(axis=1, keepdims=True)
-    if len(both) > len(pooled):
-        pooled = np.concatenate([np.tile(pooled[:-1], (len(both) // SITUATIONS, 1)), pooled[-1:]])
-    before = both + pooled
+    before = both + _at_each_time(pooled, both)
     before *= trust / before.sum(axis=1, keepdims=True)
     ratios = np.log((wanted + before) / (wanted.sum(axis=1, keepdims=True) + trust))
     ratios -= np.log((found + before) / (found.sum(axis=1, keepdims=True) + trust))

@@ -13,6 +13,7 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.prior.base import Prior
 from distill.prior.decode.samplers import sampler_of
+from distill.status import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
 FEW_ROWS = 4  # batch size up to which oneDNN costs more than it saves
@@ -61,7 +62,7 @@ def sample_codes(
     seed: int,
     sampling: Sampling,
     natural_ending: bool = True,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     label: int = 0,
     prompt: Codes | None = None,
     kept: Kept | None = None,

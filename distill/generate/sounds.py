@@ -18,6 +18,7 @@ from distill.novelty.report import Comparison
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
+from distill.status import Progress
 
 BATCH = 64
 FADE_SECONDS = 0.005
@@ -25,7 +26,6 @@ PEAK = 0.98
 DEFAULT = Sampling()
 MOST_DRAWS = 20  # attempts at a sound that is not new enough, or faulty
 
-Progress = Callable[[int, int, str], None]
 IsNew = Callable[[Novelty], bool]
 
 

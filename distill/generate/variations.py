@@ -14,9 +14,10 @@ from torch import Tensor
 
 from distill.codes.store import Codes
 from distill.generate.sampling import Kept, Sampling, sample_codes
-from distill.generate.sounds import BATCH, DEFAULT, MOST_DRAWS, Progress
+from distill.generate.sounds import BATCH, DEFAULT, MOST_DRAWS
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
+from distill.status import Progress
 
 RUN_FRAMES = 8  # frames over which the choice of what is kept is smoothed
 COARSE_FROM = 0.5  # strength from which the coarsest level is drawn again; the finest is drawn again in all frames

@@ -7,7 +7,7 @@ from pathlib import Path
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import MOST_DRAWS, Progress, Wanted
+from distill.generate.sounds import MOST_DRAWS, Wanted
 from distill.kit.clusters import MOST_CLUSTERS, spectral_clusters
 from distill.kit.draws import Draws, Refused, Source, Take
 from distill.kit.formats import WRITERS
@@ -20,6 +20,7 @@ from distill.kit.result import INDEX, Kit, KitGroup, KitSound, sounding, velocit
 from distill.kit.settings import KitFormat, KitSettings
 from distill.novelty.spectral_space import CodeSpectra
 from distill.seeds import Stream, derive_seed
+from distill.status import Progress
 from distill.storage.files import atomic_folder, write_bytes, write_json
 from distill.text import one_line
 

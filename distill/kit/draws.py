@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.generate.sounds import MOST_DRAWS, Checks, Progress, Wanted, generate_batches
+from distill.generate.sounds import MOST_DRAWS, Checks, Wanted, generate_batches
 from distill.kit.sounds import Finished, finish
 from distill.novelty.report import Comparison
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
+from distill.status import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ A prior that shall start well on any codec has to see the codes of many: of seve
 to few recordings and to many. None is trained, as the fit decides most of what codes are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -30,6 +30,7 @@ from distill.codes.store import Codes
 from distill.params import VQVAEParams
 from distill.pretraining.recordings import Recording, synthetic_collection
 from distill.seeds import Stream, derive_seed
+from distill.status import Progress
 from distill.storage.files import write_bytes
 
 SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
@@ -80,9 +81,7 @@ class CodedCollection:
         return codec
 
 
-def coded_collections(
-    folder: Path, count: int, seed: int, workers: int, progress: Callable[[int, int, str], None]
-) -> list[CodedCollection]:
+def coded_collections(folder: Path, count: int, seed: int, workers: int, progress: Progress) -> list[CodedCollection]:
     """Make collections 0 to `count` - 1 in `folder`, but for those that are there, and read them all."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number}.safetensors" for number in range(count)]

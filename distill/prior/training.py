@@ -24,6 +24,7 @@ from distill.prior.memory.task import MemoryTask, memory_metrics
 from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask, smoothing_of
 from distill.seeds import Stream, derive_seed
+from distill.status import Progress
 from distill.training.budget import budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
@@ -58,7 +59,6 @@ PriorEvent = (
     | RollbackEvent
 )
 Callback = Callable[[PriorEvent], None]
-Progress = Callable[[int, int, str], None]
 Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
 """Calibration of a prior for training recordings `[F, Q]`, from a seed; returns distances that go down."""
 OnMetrics = Callable[[Mapping[str, float], int], None]
