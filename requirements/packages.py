@@ -1,7 +1,7 @@
 """Install a lock into this Python's environment with uv, or with pip where uv cannot run; or resolve a lock again.
 
 Standard library alone: `make setup` runs it in an environment that holds nothing but pip. Both installers require the
-hash of every file. uv gets its package indexes from pip's configuration, so that what is set up for pip is enough.
+hash of every file. uv gets its package index from pip's configuration, so that what is set up for pip is enough.
 """
 
 import argparse
@@ -19,10 +19,10 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 UV = str(Path(sysconfig.get_path("scripts")) / "uv")
 CUDA = re.compile(r"nvidia-|cuda-|triton\b")
 
-# What pip calls a setting, and the variable and separator that give it to uv.
+# What pip calls a setting, and the variable and separator that give it to uv. Further indexes are left to pip: uv takes
+# the files of a version from the first index that has any, even where those of another fit this machine better.
 UV_SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", ""),
-    "extra-index-url": ("UV_INDEX", " "),
     "find-links": ("UV_FIND_LINKS", ","),
     "no-index": ("UV_NO_INDEX", ""),
     "trusted-host": ("UV_INSECURE_HOST", " "),
@@ -32,7 +32,7 @@ UV_SETTINGS = {
     "default-timeout": ("UV_HTTP_TIMEOUT", ""),
     "timeout": ("UV_HTTP_TIMEOUT", ""),
 }
-SEVERAL_INDEXES = ("extra-index-url", "find-links", "no-index")
+OTHER_SOURCES = ("find-links", "no-index")
 
 
 def entries(lock: str) -> dict[str, list[str]]:
@@ -66,8 +66,6 @@ def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) 
         if key in UV_SETTINGS:
             variable, separator = UV_SETTINGS[key]
             made[variable] = separator.join(value.split()) if separator else value.strip()
-    if "extra-index-url" in settings:
-        made["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: the best file of all indexes; the hashes decide
     return {**made, **environment}
 
 
@@ -155,7 +153,7 @@ def resolve(source: Path, lock: Path, constraints: Path | None) -> int:
     command += ["--no-emit-index-url", "--no-header", "--no-annotate", str(source), "-o", str(lock)]
     command += ["--constraints", str(constraints)] if constraints else []
     # Of one index alone: a second one may hold files of a single platform, and no hashes for the others.
-    return subprocess.run(command, env=configured(leave_out=SEVERAL_INDEXES), check=False).returncode
+    return subprocess.run(command, env=configured(leave_out=OTHER_SOURCES), check=False).returncode
 
 
 def main() -> int:

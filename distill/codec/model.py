@@ -12,7 +12,7 @@ Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent s
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import torch
 from pydantic import Field
@@ -23,10 +23,12 @@ from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MATCHES, matc
 from distill.codec.noise import FrameNoise
 from distill.codec.packing import PackedRow, inside_mask, runs
 from distill.codec.quantizer import ResidualQuantizer
-from distill.codec.residual_vq import PlainResidualQuantizer
 from distill.codec.search import REACH
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
+
+if TYPE_CHECKING:
+    from distill.codec.residual_vq import PlainResidualQuantizer
 
 ENCODER_LAYERS = 2
 CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
@@ -106,7 +108,7 @@ class VQVAE(nn.Module):
         self.to_latent = nn.Linear(architecture.hidden_size // 2, architecture.latent_size)
         sizes = (architecture.latent_size, architecture.codebook_size, architecture.num_quantizers, ema_decay)
         self.quantizer: ResidualQuantizer | PlainResidualQuantizer = (
-            PlainResidualQuantizer(*sizes, dead_code_threshold)
+            _plain_quantizer(*sizes, dead_code_threshold)
             if architecture.quantizer == "residual"
             else ResidualQuantizer(*sizes, self.loudness_scale if architecture.gain_shape else None)
         )
@@ -378,3 +380,12 @@ def _phase_advance(bins: int) -> Tensor:
     steady tone cannot count frames, and without this its phase would stand still.
     """
     return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)
+
+
+def _plain_quantizer(
+    latent_size: int, codebook_size: int, num_quantizers: int, ema_decay: float, dead_code_threshold: float
+) -> "PlainResidualQuantizer":
+    """Importing its library takes as long as importing PyTorch, so that only those who use it wait for that."""
+    from distill.codec.residual_vq import PlainResidualQuantizer
+
+    return PlainResidualQuantizer(latent_size, codebook_size, num_quantizers, ema_decay, dead_code_threshold)

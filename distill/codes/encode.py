@@ -20,7 +20,7 @@ from distill.progress import ProgressReport
 from distill.split import split_groups
 from distill.status import Progress
 from distill.storage.files import atomic_folder
-from distill.training.fabric import make_fabric
+from distill.training.device import device_of
 
 # About 6 minutes of sound are encoded before their codes go to the writer: what it keeps of each recording, allocated
 # between temporary tensors, would fragment the heap.
@@ -84,7 +84,7 @@ def code_corpus(
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
-    make_fabric(execution).to_device(codec)
+    codec.to(device_of(execution))
     began = time.monotonic()
     with ProgressReport("encode") as progress:
         counts = encode_for_prior(

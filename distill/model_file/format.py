@@ -160,15 +160,15 @@ def save_bundle(
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if reference is not None:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
-    shape = codec.architecture
+    shape, config = codec.architecture, metadata.prior_config
     required = {
         RESIDUAL_QUANTIZER: shape.quantizer == "residual",
         GAIN_SHAPE: shape.gain_shape,
         STOCHASTIC: shape.stochastic,
         ENVELOPE: shape.spectrogram.envelope_steps > 0,
-        COUNT_EXPERTS: metadata.prior_config is not None and metadata.prior_config.count_experts,
-        LABEL_COUNTS: metadata.prior_config is not None and metadata.prior_config.label_counts,
-        CALIBRATED: metadata.prior_config is not None and metadata.prior_config.calibrated,
+        COUNT_EXPERTS: config is not None and config.count_experts,
+        LABEL_COUNTS: config is not None and config.label_counts,
+        CALIBRATED: config is not None and config.calibrated,
     }
     written = metadata.model_copy(
         update={

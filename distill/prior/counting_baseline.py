@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy.signal import lfilter
 
 from distill.codes.sequences import bos_token
 from distill.codes.store import Codes
@@ -58,12 +57,9 @@ class CountingModel:
         before = np.concatenate([[bos_token(self.codebook_size)], own[:-1]])
         coarser = _backed_off(self.coarser[level], codes[:, level - 1], own, single) if level else single
         parts = [single, coarser, _backed_off(self.previous[level], before, own, single)]
-        occurred = np.zeros((len(own), self.codebook_size))
-        occurred[np.arange(len(own)), own] = 1.0
         for decay in CACHE_DECAYS:
-            lately = lfilter([0.0, 1.0], [1.0, -decay], occurred, axis=0)
-            total = lately.sum(axis=1)
-            parts.append((lately[np.arange(len(own)), own] + CACHE_TRUST * single) / (total + CACHE_TRUST))
+            lately, total = _lately(own, decay)
+            parts.append((lately + CACHE_TRUST * single) / (total + CACHE_TRUST))
         return np.stack(parts, axis=1)
 
     def _count(self, recordings: Sequence[Sequence[Codes]]) -> None:
@@ -88,6 +84,18 @@ def _backed_off(table: Probabilities, contexts: Codes, own: Codes, single: Proba
     """Probabilities `[F]` of codes after contexts by counts `[contexts, V]`, smoothed into those without a context."""
     smoothed: Probabilities = (table[contexts, own] + TRUST * single) / (table[contexts].sum(axis=1) + TRUST)
     return smoothed
+
+
+def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
+    """Decaying counts `[F]` of each code among the codes before it, and those of all codes."""
+    counts: Probabilities = np.zeros(len(own))
+    seen: dict[int, int] = {}  # when a code was met last
+    for frame, code in enumerate(own.tolist()):
+        if code in seen:
+            counts[frame] = decay ** (frame - seen[code] - 1) * (1 + decay * counts[seen[code]])
+        seen[code] = frame
+    total: Probabilities = (1 - np.float64(decay) ** np.arange(len(own), dtype=np.float64)) / (1 - decay)
+    return counts, total
 
 
 def counting_bits_per_second(data: PriorData) -> float:

@@ -9,8 +9,8 @@ import torch
 from lightning_fabric.plugins.precision import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-from distill.errors import ParamsError
 from distill.execution import Execution
+from distill.training.device import device_of
 
 
 class UnconvertedInputs(MixedPrecision):
@@ -30,13 +30,10 @@ def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
     Raises ParamsError when the machine has no such device.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
-    has_cuda = torch.cuda.is_available()
-    if execution.device == "cuda" and not has_cuda:
-        raise ParamsError("DISTILL_DEVICE: expected a CUDA device, found none on this computer; use auto or cpu")
-    on_gpu = has_cuda and execution.device != "cpu"
+    device = device_of(execution).type
+    on_gpu = device == "cuda"
     fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
     bf16 = execution.precision == "bf16" or (execution.precision == "auto" and fast_bf16)
-    device = "cuda" if on_gpu else "cpu"
     settings: dict[str, Any] = {"accelerator": device, "devices": 1}
     if bf16:
         settings["plugins"] = [UnconvertedInputs("bf16-mixed", device)]

@@ -286,8 +286,6 @@ freeze.timeout='10'
         "SSL_CERT_FILE": "/mine",
         "UV_DEFAULT_INDEX": "file:///other/simple",
         "UV_FIND_LINKS": "/wheels,/more",
-        "UV_INDEX": "file:///third/simple",
-        "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_PYTHON_DOWNLOADS": "never",
     }
 

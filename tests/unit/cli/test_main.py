@@ -505,6 +505,13 @@ def test_help_loads_no_network_library() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_what_only_trainers_need_is_left_out_elsewhere() -> None:
+    modules = ("distill.api", "distill.codes.encode", "distill.generate.audition", "distill.kit.build")
+    unused = ("lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch")
+    script = f"import sys, {', '.join(modules)}; print([name for name in {unused} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path) -> None:
     """Ctrl-C in the first try, SIGKILL in the second, to the end in the third: the bytes of one that never stopped."""
     for folder in ("whole", "stopped"):
