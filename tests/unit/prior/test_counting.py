@@ -10,7 +10,7 @@ import torch
 from distill.prior.count_experts import CountExperts
 from distill.prior.count_folds import FoldTables, fold_numbers
 from distill.prior.counting import TRUST, count, count_tables, given_tokens, unigrams
-from distill.prior.counting_baseline import CountingModel
+from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
 
 SIZE, LEVELS = 5, 3
 BOS, EOS = SIZE, SIZE + 1
@@ -149,6 +149,18 @@ def test_counting_predicts_what_repeats_and_is_no_worse_than_guessing() -> None:
     nats = np.concatenate([model.nats(codes) for codes in noise[50:]])
     assert nats.mean() == pytest.approx(math.log(SIZE), rel=0.06)
     np.testing.assert_allclose(model.weights.sum(axis=1), 1)
+
+
+def test_what_a_recording_had_lately_counts_less_with_each_frame() -> None:
+    codes = recordings(5, 1, 40)[0]
+    probabilities = CountingModel([[codes]], ["a"], SIZE, LEVELS).probabilities(codes)
+    for frame, level in np.ndindex(codes.shape):
+        single = probabilities[frame, level, 0]
+        for index, decay in enumerate(CACHE_DECAYS, start=3):
+            shares = [decay ** (frame - 1 - other) for other in range(frame)]
+            own = sum(share for other, share in enumerate(shares) if codes[other, level] == codes[frame, level])
+            expected = (own + CACHE_TRUST * single) / (sum(shares) + CACHE_TRUST)
+            assert probabilities[frame, level, index] == pytest.approx(expected)
 
 
 def test_one_recording_can_be_counted() -> None:
