@@ -25,10 +25,10 @@ def encode(
     from distill.execution import execution_from_environment
     from distill.model_file.format import load_bundle
     from distill.progress import ProgressReport
-    from distill.training.fabric import make_fabric
+    from distill.training.device import device_of
 
     codec = load_bundle(model).codec
-    make_fabric(execution_from_environment()).to_device(codec)
+    codec.to(device_of(execution_from_environment()))
     with ProgressReport("encode") as progress:
         done = encode_files(codec, audio, output, progress)
         for warning in done.warnings:
