@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from pipeline.project import Project, hashes, new_project, write_sounds
+from pipeline.project import Project, give_labelled_sounds, hashes, new_project
 
 
 @pytest.fixture
@@ -35,8 +35,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     project, record = Project(folder / "finished"), folder / "finished.json"
     with FileLock(folder / "finished.lock"):
         if not record.exists():
-            new_project(project.folder)
-            write_sounds(project.folder / "sounds")
+            give_labelled_sounds(new_project(project.folder))
             done = project.run(sys.executable, "-m", "stages.repro")
             assert done.returncode == 0, done.stdout + done.stderr
             record.write_text(json.dumps({"summary": done.stdout, "hashes": hashes(project.folder)}))

@@ -116,6 +116,12 @@ def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4, between: st
             write_audio(path, samples, recording.sample_rate)
 
 
+def give_labelled_sounds(project: Project) -> None:
+    """Eight sounds in folders, which are their labels."""
+    write_sounds(project.folder / "sounds", between="/")
+    project.set(corpus={"labels": "folder"})
+
+
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every artefact by its name."""
     files = [f for top in ("artifacts", "models", "metrics") for f in (folder / top).rglob("*") if f.is_file()]

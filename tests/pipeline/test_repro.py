@@ -5,7 +5,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 import soundfile
 from pipeline.conftest import Finished
 from pipeline.project import Project, executed, hashes
@@ -45,8 +44,11 @@ def test_the_first_run_leaves_every_artefact(finished: Project) -> None:
         assert abs(samples).max() <= 1
         assert row["verdict"] in {"new", "close", "copy"}
         assert (folder / "artifacts/audition" / row["picture"]).stat().st_size > 1000
+    labels = [row["label"] for row in report["generated"]]
+    assert len(set(labels)) == len(labels) == 2
     page = (folder / "artifacts/audition/index.html").read_text()
     assert page.count("<audio") == 2 * len(report["generated"])
+    assert all(label in page for label in labels)
 
 
 def test_the_summary_says_what_came_out(first_run: Finished) -> None:
@@ -136,6 +138,32 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     assert executed(finished.dvc("repro")) == []  # DVC remembers the first run
 
 
+def test_a_model_can_go_without_the_codes_of_its_recordings(finished: Project) -> None:
+    finished.set(bundle={"reference": False})
+    done = finished.dvc("repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert executed(done) == ["bundle", "audition"]
+    report = json.loads((finished.folder / "artifacts/audition/report.json").read_text())
+    assert all(row["verdict"] in ("new", "close", "copy") for row in report["generated"])
+    asked = (
+        "generate",
+        "models/tiny.distill",
+        "--seconds",
+        "0.2",
+        "--label",
+        report["generated"][1]["label"],
+        "--json",
+    )
+    made = finished.run(sys.executable, "-m", "distill", *asked)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["sounds"][0]["novelty"] is None
+    refused = finished.run(sys.executable, "-m", "distill", *asked, "--min-novelty", "new")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "expected a model with the codes of its training recordings" in refused.stderr
+    finished.set(bundle={"reference": True})
+    assert executed(finished.dvc("repro")) == []
+
+
 def test_plots_draw(finished: Project) -> None:
     done = finished.dvc("plots", "show", "--out", "plots")
     assert done.returncode == 0, done.stderr
@@ -159,43 +187,48 @@ def test_the_command_line_uses_the_model(finished: Project) -> None:
     assert outputs[0][0] != outputs[0][1]
 
 
-def mlflow_runs(project: Project, stage: str) -> list[list[str]]:
-    """The files below `checkpoint` of each of a stage's runs, the newest run first."""
-    script = f"""
+def mlflow_runs(project: Project) -> dict[str, list[list[str]]]:
+    """By stage, the files below `checkpoint` of each of its runs, the newest run first."""
+    script = """
 import json
 from mlflow.tracking import MlflowClient
 client = MlflowClient(tracking_uri="sqlite:///mlflow.db")
 experiment = client.get_experiment_by_name("distill").experiment_id
-runs = client.search_runs([experiment], "tags.`dvc.stage` = '{stage}'", order_by=["attributes.start_time DESC"])
-print(json.dumps([[f.path for f in client.list_artifacts(run.info.run_id, "checkpoint")] for run in runs]))
+out = {}
+for run in client.search_runs([experiment], order_by=["attributes.start_time DESC"]):
+    files = [f.path for f in client.list_artifacts(run.info.run_id, "checkpoint")]
+    out.setdefault(run.data.tags["dvc.stage"], []).append(files)
+print(json.dumps(out))
 """
     done = project.run(sys.executable, "-W", "ignore", "-c", script)
     assert done.returncode == 0, done.stderr
-    found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, list[list[str]]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-@pytest.mark.parametrize("stage", ["train_vqvae", "train_prior"])
-def test_two_processes_train_a_stage_as_one(finished: Project, stage: str) -> None:
+def test_two_processes_train_a_stage_as_one(finished: Project) -> None:
     """One MLflow run, one artefact, no checkpoints left behind; and nearly the result of one process."""
-    metrics, artefact = finished.folder / f"metrics/{stage}.json", finished.folder / "artifacts" / stage[6:]
-    original, log = metrics.read_text(), finished.folder / ".distill/stages.jsonl"
-    runs, lines = len(mlflow_runs(finished, stage)), len(log.read_text().splitlines())
+    stages, log = ("train_vqvae", "train_prior"), finished.folder / ".distill/stages.jsonl"
+    runs, lines = mlflow_runs(finished), len(log.read_text().splitlines())
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    done = finished.run(sys.executable, *torchrun, "-m", f"stages.{stage}")
-    assert done.returncode == 0, done.stderr[-3000:]
-    before, after = json.loads(original), json.loads(metrics.read_text())
-    assert after["epochs_trained"] == before["epochs_trained"]
-    assert abs(after["val_loss"] / before["val_loss"] - 1) < 0.1  # dropout differs
-    found = mlflow_runs(finished, stage)
-    assert len(found) == runs + 1
-    assert {Path(name).name for name in found[0]} == {"model.safetensors", "config.json", "metrics.jsonl"}
-    assert {"model.safetensors", "config.json", "history.parquet", "metrics.jsonl"} <= {
-        path.name for path in artefact.iterdir()
-    }
-    assert len(log.read_text().splitlines()) == lines + 1
+    for stage in stages:
+        metrics, artefact = finished.folder / f"metrics/{stage}.json", finished.folder / "artifacts" / stage[6:]
+        original = metrics.read_text()
+        done = finished.run(sys.executable, *torchrun, "-m", f"stages.{stage}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        before, after = json.loads(original), json.loads(metrics.read_text())
+        assert after["epochs_trained"] == before["epochs_trained"]
+        assert abs(after["val_loss"] / before["val_loss"] - 1) < 0.1  # dropout differs
+        assert {"model.safetensors", "config.json", "history.parquet", "metrics.jsonl"} <= {
+            path.name for path in artefact.iterdir()
+        }
+        metrics.write_text(original)
+    found = mlflow_runs(finished)
+    for stage in stages:
+        assert len(found[stage]) == len(runs[stage]) + 1
+        assert {Path(name).name for name in found[stage][0]} == {"model.safetensors", "config.json", "metrics.jsonl"}
+    assert len(log.read_text().splitlines()) == lines + len(stages)
     assert not list((finished.folder / ".distill/checkpoints").glob("*"))
-    metrics.write_text(original)
     assert finished.dvc("checkout", "--force").returncode == 0
 
 
