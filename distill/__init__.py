@@ -7,10 +7,13 @@
 from typing import TYPE_CHECKING
 
 from distill.exports import lazy_exports
+from distill.threads import bound_spinning
 
 if TYPE_CHECKING:
     from distill.api import load as load
     from distill.api import read_table as read_table
+
+bound_spinning()
 
 __version__ = "0.1.0"
 __all__ = ["load", "read_table"]
