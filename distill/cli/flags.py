@@ -16,7 +16,7 @@ from distill.params import Params, TierName
 # Flag of each setting in `params.yaml`; `train` and `train-prior` validate both with the same class.
 FLAGS = {
     ("corpus", "path"): "DIR",
-    ("bundle", "name"): "--model-name",
+    ("bundle", "name"): "--name",
     ("tier",): "--tier",
     ("vqvae", "epochs"): "--epochs",
     ("vqvae", "codebook_size"): "--codebook-size",
@@ -48,7 +48,7 @@ def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
         first = error.errors()[0]
         flag = next(flag for key, flag in FLAGS.items() if first["loc"][: len(key)] == key)
         expected = _expected(first["msg"])
-        if flag == "--model-name":
+        if flag == "--name":
             expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
         raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
 
@@ -94,7 +94,7 @@ def check_heads(params: Params) -> None:
 def refuse_existing(model: Path) -> None:
     """Refuse the name of an existing model file. Raises ParamsError."""
     if model.exists() or model.is_symlink():
-        raise ParamsError(f"--model-name {model.stem}: expected a new name, found {model} there; choose another name")
+        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
 
 
 def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:

@@ -164,7 +164,7 @@ def stop_and_use_best(desk: Desk, job: Job) -> None:
 def _start(desk: Desk, given: dict[str, Any]) -> None:
     folder = desk.workspace.corpus(given["corpus"] or "")
     path = desk.workspace.new_model(given["name"] or "")
-    arguments = ["train", relative(folder, desk.workspace.root), "--model-name", path.stem]
+    arguments = ["train", relative(folder, desk.workspace.root), "--name", path.stem]
     arguments += flags(
         tier=given["tier"],
         quality=given["quality"],

@@ -40,7 +40,7 @@ def test_what_is_not_given_is_as_in_params_yaml() -> None:
         (("corpus", "sample_rate"), 100, "--sample-rate: expected greater than or equal to 8000, found 100"),
         (("seed",), -1, "--seed: expected greater than or equal to 0, found -1"),
         (("tier",), "huge", "--tier: expected 'small', 'medium' or 'large', found 'huge'"),
-        (("bundle", "name"), "../x", "--model-name: expected up to 100 letters, digits, dots, .* found '../x'"),
+        (("bundle", "name"), "../x", "--name: expected up to 100 letters, digits, dots, .* found '../x'"),
     ],
 )
 def test_a_wrong_value_names_its_flag(key: tuple[str, ...], value: Any, message: str) -> None:
@@ -59,7 +59,7 @@ def test_a_sample_rate_is_a_number_or_auto() -> None:
 def test_a_model_is_never_replaced(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "new.distill")
     (tmp_path / "old.distill").touch()
-    with pytest.raises(ParamsError, match=r"--model-name old: expected a new name, found .*old\.distill there; choose"):
+    with pytest.raises(ParamsError, match=r"--name old: expected a new name, found .*old\.distill there; choose"):
         refuse_existing(tmp_path / "old.distill")
 
 

@@ -207,9 +207,9 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) ->
     refusals = {
         ("none",): "distill: DIR none: expected a folder of recordings, found nothing there; check the path",
         ("file",): "distill: DIR file: expected a folder of recordings, found a file; name the folder that holds it",
-        ("sounds", "--name", "old"): "distill: --model-name old: expected a new name, found models/old.distill there; "
+        ("sounds", "--name", "old"): "distill: --name old: expected a new name, found models/old.distill there; "
         "choose another name",
-        ("sounds", "--name", "a/b"): "distill: --model-name: expected up to 100 letters, digits",
+        ("sounds", "--name", "a/b"): "distill: --name: expected up to 100 letters, digits",
         ("sounds", "--out", "file"): "distill: --out file: expected a folder to write to, found File exists",
         ("sounds", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
         ("sounds", "--epochs", "x"): "distill: --epochs: expected a valid integer, found x; see distill --help",
