@@ -15,6 +15,7 @@ from distill.codes.sequences import CodeSequences
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.execution import Execution
+from distill.generate.calibration import calibrate
 from distill.generate.sampling import Sampling, sample_codes
 from distill.generate.sounds import frames_for_seconds
 from distill.novelty.distance import squared_distances
@@ -67,11 +68,11 @@ def measure_labels(folder: Path, params: Params, codec_seconds: float, execution
         )
     config = params.prior_config(data.recordings)
     say(f"a prior with {len(data.labels)} labels")
-    trained = fit_prior(data, config, params.seed, fabric)
+    trained = fit_prior(data, config, params.seed, fabric, calibrate=calibrate)
     prior = trained.model
     say("a prior without labels")
     plain = replace(data, labels=(), train_labels=None, held_out_labels=None)
-    without = fit_prior(plain, config, params.seed, fabric)
+    without = fit_prior(plain, config, params.seed, fabric, calibrate=calibrate)
     unlabelled = CodeSequences(data.held_out, data.codes.codebook_size, data.codes.num_quantizers)
     nats = float(validate_prior_epoch(prior, unlabelled, config.batch_size, fabric)[0].sum())
     seconds = sum(map(len, data.held_out)) / data.codes.frame_rate

@@ -13,6 +13,7 @@ from benchmarks.prior import Say, code_folder_within
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.execution import Execution
+from distill.generate.calibration import calibrate
 from distill.generate.sampling import Sampling, sample_codes
 from distill.generate.sounds import decode_sounds, frames_for_seconds
 from distill.novelty.reference import MOST_FRAMES
@@ -87,7 +88,7 @@ def measure_novelty(
     data, codec = coded.data, coded.codec
     config = params.prior_config(data.recordings)
     say("our prior")
-    ours = fit_prior(data, config, params.seed, fabric)
+    ours = fit_prior(data, config, params.seed, fabric, calibrate=calibrate)
     epochs = len(ours.result.history)
     say(f"the same for {OVERTRAINED} x {epochs} epochs, with nothing held out")
     training = [views[0] for views in data.train]
