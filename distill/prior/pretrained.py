@@ -25,6 +25,7 @@ PER_LEVEL = (
 )
 AGREEMENT = "pointer_mixture.agreement"
 MAX_LEVELS = 16  # levels with parameters of their own
+LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one practice instrument
 BEGINNING = 8  # frames of a recording that tell a label besides the mean of all
 
 
@@ -83,4 +84,4 @@ def load_pretrained_prior(
     model.pointer_mixture.threshold[0] = threshold
     if model.label is not None and labels is not None:
         summaries = label_summaries(model.tables().input, recordings, labels, len(model.label) - 1)
-        model.label.copy_(label_vectors(projection, summaries))
+        model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))

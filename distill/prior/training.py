@@ -48,6 +48,7 @@ RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on
 PRETRAINED_MIXTURE_RATE = 3.0  # the same where they were pretrained
 RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
 LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
+PRETRAINED_LABEL_RATE = 60.0  # its other rates are lower
 WINDOWS_PER_SHARD = 8
 
 PriorEvent = (
@@ -183,7 +184,7 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
         rate_shares={
             "pointer_mixture.": mixture_rate,
             "count_experts.": mixture_rate,
-            "label": LABEL_RATE,
+            "label": PRETRAINED_LABEL_RATE if pretrained else LABEL_RATE,
             **dict.fromkeys(RETRIEVAL_SCORES, MIXTURE_RATE),
         },
         validate_initial=pretrained,

@@ -15,6 +15,7 @@ from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior
 from distill.prior.pointer_mixture import NETWORK_ALONE
 from distill.prior.pretrained import (
+    LABEL_GAIN,
     LABELS,
     MAX_LEVELS,
     PATH,
@@ -118,7 +119,7 @@ def test_labels_start_with_what_their_recordings_are() -> None:
     codes = np.random.default_rng(0).integers(0, 32, (9, 4))
     load_pretrained_prior(model, [codes, codes[:3]], [1, 2])
     assert model.label is not None
-    expected = label_vectors(
+    expected = LABEL_GAIN * label_vectors(
         load_file(PATH)[LABELS].float(), label_summaries(model.tables().input, [codes, codes[:3]], [1, 2], 2)
     )
     torch.testing.assert_close(model.label, expected)
