@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from distill.audio.augment import samples_of
+from distill.audio.decoder import Decoder
 from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
@@ -446,7 +447,9 @@ class Model:
     ) -> NDArray[np.float32]:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz."""
         if isinstance(recording, str | os.PathLike):
-            read: NDArray[np.float32] = samples_of(read_named(Path(recording), self.sample_rate).pcm).numpy()
+            with Decoder() as decoder:
+                pcm = read_named(Path(recording), self.sample_rate, decoder).pcm
+            read: NDArray[np.float32] = samples_of(pcm).numpy()
             return read
         sound = np.asarray(recording, dtype=np.float32)
         if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():

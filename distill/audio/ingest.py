@@ -1,32 +1,29 @@
 """Ingestion of a folder of recordings into a corpus on disk: manifest, report, PCM shards."""
 
-import hashlib
 import statistics
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from distill.audio.bandwidth import RateChoice, choose_rate, measure_bandwidth
+from distill.audio.bandwidth import RateChoice, choose_rate
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
-from distill.audio.deduplicate import Fingerprint, fingerprint, near_duplicate_groups
+from distill.audio.decoder import Decoders
+from distill.audio.decoding import Decoded
+from distill.audio.deduplicate import Fingerprint, near_duplicate_groups
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
-from distill.audio.read import SUPPORTED_SUFFIXES, Recording, read_recording
+from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.scan import AudioFile, Scan, scan
 from distill.errors import AudioError
 from distill.params import CorpusParams
 from distill.progress import ProgressReport
 from distill.status import Progress
-from distill.storage.files import atomic_folder, sha256_file, write_json
+from distill.storage.files import atomic_folder, write_json
 from distill.storage.shards import ShardWriter
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 _LISTED = 20  # rejected files in a message
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -53,17 +50,6 @@ class IngestReport:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Outcome:
-    """Result of decoding one file: `recording` and its hashes, or the reason why there is none."""
-
-    reason: str = ""
-    sha256: str = ""
-    pcm_sha256: str = ""
-    recording: Recording | None = None
-    fingerprint: Fingerprint | None = None
-
-
 def ingest(
     folder: Path,
     output: Path,
@@ -75,19 +61,21 @@ def ingest(
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
-    largest share of audio files, 0 to 1, that may be unusable. `workers` threads decode; the output does not depend on
+    largest share of audio files, 0 to 1, that may be unusable. `workers` processes decode; the output does not depend on
     their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
     bandwidth was measured.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found = _scanned(folder)
-    rate = _chosen_rate(folder, found.audio, sample_rate, workers, progress)
-    with atomic_folder(output) as temporary:
+    with Decoders(workers) as decoders, atomic_folder(output) as temporary:
+        rate = _chosen_rate(folder, found.audio, sample_rate, decoders, progress)
         shards = ShardWriter(temporary, PREFIX)
         rows: list[ManifestRow] = []
         kept: dict[str, int] = {}  # pcm_sha256 to row
         fingerprints: list[Fingerprint] = []  # of the kept rows
-        for file, outcome in _in_threads(partial(_decode, folder, rate.sample_rate), found.audio, workers):
+        for file, outcome in decoders.map(
+            lambda decoder, file: decoder.decoded(folder / file.relative, rate.sample_rate), found.audio
+        ):
             original = rows[kept[outcome.pcm_sha256]] if outcome.pcm_sha256 in kept else None
             if outcome.fingerprint is not None and original is None:
                 kept[outcome.pcm_sha256] = len(rows)
@@ -155,51 +143,18 @@ def _chosen_rate(
     folder: Path,
     files: Sequence[AudioFile],
     sample_rate: int | Literal["auto"],
-    workers: int,
+    decoders: Decoders,
     progress: Progress | None,
 ) -> RateChoice:
     measured = []
-    for file, bandwidth in _in_threads(lambda file: measure_bandwidth(folder / file.relative), files, workers):
+    for file, bandwidth in decoders.map(lambda decoder, file: decoder.bandwidth(folder / file.relative), files):
         measured.append(bandwidth)
         if progress is not None:
             progress(0, len(files), file.path)
     return choose_rate(measured, sample_rate)
 
 
-def _in_threads(
-    function: Callable[[AudioFile], R], files: Sequence[AudioFile], workers: int
-) -> Iterator[tuple[AudioFile, R]]:
-    """Call in `workers` threads, since libsndfile, soxr and NumPy release the GIL. Results come in order."""
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="ingest") as pool:
-        pending: deque[tuple[AudioFile, Future[R]]] = deque()
-        for file in files:
-            pending.append((file, pool.submit(function, file)))
-            if len(pending) > 2 * workers:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for last, future in pending:
-            yield last, future.result()
-
-
-def _decode(folder: Path, sample_rate: int, file: AudioFile) -> _Outcome:
-    path = folder / file.relative
-    try:
-        recording = read_recording(path, sample_rate)
-    except AudioError as error:
-        return _Outcome(reason=str(error), sha256=_readable_sha256(path))
-    pcm_sha256 = hashlib.sha256(recording.pcm.astype("<i2", copy=False).tobytes()).hexdigest()
-    prints = fingerprint(recording.pcm, sample_rate)
-    return _Outcome("; ".join(recording.warnings), _readable_sha256(path), pcm_sha256, recording, prints)
-
-
-def _readable_sha256(path: Path) -> str:
-    try:
-        return sha256_file(path) if path.is_file() else ""
-    except OSError:
-        return ""
-
-
-def _row(file: AudioFile, outcome: _Outcome, original: ManifestRow | None, shards: ShardWriter) -> ManifestRow:
+def _row(file: AudioFile, outcome: Decoded, original: ManifestRow | None, shards: ShardWriter) -> ManifestRow:
     """Make the row of a file and store its samples once. The group follows when all files are decoded."""
     identity, recording = recording_id(file.relative), outcome.recording
     if recording is None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from distill.audio.augment import samples_of
-from distill.audio.read import Recording, read_recording
+from distill.audio.decoder import Decoder
+from distill.audio.read import Recording
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
 from distill.codes.file import CodesGeometry, read_codes, write_codes
@@ -58,11 +59,12 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
     warnings: list[str] = []
 
     def sounds() -> Iterator[Tensor]:
-        for path in paths:
-            recording = read_named(path, rate)
-            warnings.extend(f"{path}: {warning}" for warning in recording.warnings)
-            lengths.append(len(recording.pcm))
-            yield samples_of(recording.pcm)
+        with Decoder() as decoder:
+            for path in paths:
+                recording = read_named(path, rate, decoder)
+                warnings.extend(f"{path}: {warning}" for warning in recording.warnings)
+                lengths.append(len(recording.pcm))
+                yield samples_of(recording.pcm)
 
     for path, codes in zip(paths, codec.encode_each(sounds()), strict=True):
         recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))
@@ -74,10 +76,10 @@ def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Pr
     return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
 
 
-def read_named(path: Path, sample_rate: int) -> Recording:
+def read_named(path: Path, sample_rate: int, decoder: Decoder) -> Recording:
     """Read a recording at `sample_rate` Hz. Raises AudioError that names the file."""
     try:
-        return read_recording(path, sample_rate)
+        return decoder.recording(path, sample_rate)
     except AudioError as error:
         raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
 

@@ -1,25 +1,32 @@
 """Atomic writes, canonical JSON and SHA-256 hashes of files."""
 
-import glob
+import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from distill.errors import ArtifactError
 
 _BLOCK = 1 << 20
+_LEFTOVER = re.compile(r"\.(.+)\.(\d{1,10})\.(?:tmp|old)", re.DOTALL)
+_CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of renameat2
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for leftover in _leftovers(path.parent).get(path.name, ()):
+        _remove(leftover)
+    temporary = _beside(path, "tmp")
     try:
         yield temporary
         _fsync(temporary)
@@ -31,22 +38,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed."""
+    """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed.
+
+    Whenever the process is killed, the old folder or the new one is there. Where the system cannot exchange two folders
+    in one step, the old one may be hidden for a moment; if the process is killed then, the next call brings it back.
+    """
+    folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _leftovers.cache_clear()
+    for leftover in _leftovers(folder.parent).get(folder.name, ()):
+        if leftover.suffix == ".old" and not folder.exists():
+            leftover.replace(folder)
+        _remove(leftover)
+    temporary = _beside(folder, "tmp")
+    _remove(temporary)
     temporary.mkdir()
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
             _fsync(file)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        _fsync(temporary)
+        _put_in_place(temporary, folder)
         _fsync(folder.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
 def canonical_json(value: Any) -> str:
@@ -98,12 +113,47 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files beside `path` whose process no longer exists."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = leftover.name.split(".")[-2]
-        if process.isdigit() and not _is_alive(int(process)):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+def _put_in_place(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder`. What was there is then at `new`, or removed."""
+    if not folder.exists():
+        new.replace(folder)
+    elif not _exchange(new, folder):
+        old = _beside(folder, "old")
+        folder.replace(old)
+        new.replace(folder)
+        _remove(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step. False where that cannot be done: it needs Linux and a file system that can."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    paths = (_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second))
+    return rename is not None and rename(*paths, _RENAME_EXCHANGE) == 0
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+@cache
+def _leftovers(folder: Path) -> dict[str, list[Path]]:
+    """What processes that no longer exist left in a folder when it was first asked for, by the name it was to have."""
+    found: dict[str, list[Path]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = _LEFTOVER.fullmatch(entry.name)
+            if match and not _is_alive(int(match[2])):
+                found.setdefault(match[1], []).append(folder / entry.name)
+    return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

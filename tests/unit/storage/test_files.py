@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,17 +94,78 @@ def test_a_range_beyond_the_shard_is_an_error(tmp_path: Path) -> None:
         reader.read("pcm-00009.safetensors", 0, 1)
 
 
-def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
-    )
-    dead, alive = tmp_path / f".out.{process.stdout.strip()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
-    dead.mkdir()
-    alive.mkdir()
-    with atomic_folder(tmp_path / "out") as folder:
-        (folder / "one").write_text("1")
+def a_dead_process() -> str:
+    """Number of a process that has ended."""
+    command = [sys.executable, "-c", "import os; print(os.getpid())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path, kind: str) -> None:
+    dead, alive = tmp_path / f".out.{a_dead_process()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
+    other = tmp_path / f".other.{a_dead_process()}.tmp"
+    for path in (dead, alive, other):
+        path.mkdir() if kind == "folder" else path.touch()
+    if kind == "folder":
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "one").write_text("1")
+    else:
+        write_json(tmp_path / "out", 1)
     assert not dead.exists()
     assert alive.exists()
+    assert other.exists()
+
+
+WRITES_A_FOLDER = """
+import os, signal, sys
+from pathlib import Path
+from distill.storage import files
+def die(path): os.kill(os.getpid(), signal.SIGKILL)
+with files.atomic_folder(Path(sys.argv[1])) as folder:
+    (folder / "new").write_text("new")
+    if sys.argv[2] == "without exchange":
+        files._exchange = lambda first, second: False
+        replace, done = Path.replace, []
+        def once(self, target):
+            replace(self, target)
+            die(self)
+        Path.replace = once
+    else:
+        files._remove = die
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("how", ["with exchange", "without exchange"])
+def test_a_folder_is_whole_wherever_its_writer_is_killed(tmp_path: Path, how: str) -> None:
+    """Killed after the first step of the exchange. Without one that is when the old folder is hidden."""
+    if how == "with exchange" and sys.platform != "linux":
+        pytest.skip("needs Linux")
+    target = tmp_path / "out"
+    with atomic_folder(target) as folder:
+        (folder / "old").write_text("old")
+    writer = subprocess.run([sys.executable, "-c", WRITES_A_FOLDER, str(target), how], check=False)
+    assert writer.returncode == -signal.SIGKILL
+    if how == "with exchange":
+        assert [path.name for path in target.iterdir()] == ["new"]
+    else:
+        assert not target.exists()
+        with pytest.raises(RuntimeError, match="half"), atomic_folder(target):
+            raise RuntimeError("half")
+        assert [path.name for path in target.iterdir()] == ["old"]
+    with atomic_folder(target) as folder:
+        (folder / "newest").write_text("newest")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["out", "out/newest"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_folder_behind_a_link_is_replaced_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "one").write_text("1")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "elsewhere" / "one").read_text() == "1"
 
 
 def test_a_full_disk_is_a_sentence_and_a_defect_is_not() -> None:

@@ -1,0 +1,74 @@
+"""Process that decodes audio files for `distill.audio.decoder`, within limits of memory and processor time.
+
+A request is a JSON line on stdin: call, path, sample rate and the limits. The answer on stdout is a JSON line with
+the values and the size of the arrays, which follow as safetensors. It ends when stdin does.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors.numpy import save
+
+from distill.audio.bandwidth import measure_bandwidth
+from distill.audio.decoding import Arrays, decode, decoded_parts, file_size, recording_parts
+from distill.audio.read import read_recording
+from distill.errors import AudioError
+
+_NOTHING: Arrays = {}
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints goes elsewhere
+    for line in requests:
+        _answer(answers, **json.loads(line))
+
+
+def _answer(stream: BinaryIO, call: str, path: str, sample_rate: int, memory: int, seconds: int) -> None:
+    _limit(memory, seconds)
+    arrays = _NOTHING
+    try:
+        values, arrays = _called(call, Path(path), sample_rate)
+    except AudioError as error:
+        values = {"refused": str(error)}
+    except MemoryError:
+        values = {
+            "refused": f"takes more than {memory >> 20} MB of memory, too much for its {file_size(Path(path))} bytes"
+        }
+    packed = save(dict(arrays)) if arrays else b""
+    stream.write(json.dumps({"values": values, "size": len(packed)}).encode() + b"\n" + packed)
+    stream.flush()
+
+
+def _called(call: str, path: Path, sample_rate: int) -> tuple[dict[str, Any], Arrays]:
+    if call == "bandwidth":
+        return vars(measure_bandwidth(path)), _NOTHING
+    if call == "recording":
+        return recording_parts(read_recording(path, sample_rate))
+    return decoded_parts(decode(path, sample_rate))
+
+
+def _limit(memory: int, seconds: int) -> None:
+    """Let this process take `memory` bytes and `seconds` of processor time from now on, where the system can."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds + 1, hard))
+    if sys.platform == "linux":
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        wanted = held + memory
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Decoding in a process: the same results, and files that hang, crash or eat memory cost nothing but themselves."""
+
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from distill.audio import decoder as decoder_module
+from distill.audio.bandwidth import measure_bandwidth
+from distill.audio.decoder import Decoder, Decoders
+from distill.audio.decoding import Decoded, decode
+from distill.audio.ingest import ingest
+from distill.errors import AudioError, DistillError
+
+RATE = 24000
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+
+
+def write(path: Path, seed: int = 0, seconds: float = 0.3) -> Path:
+    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE))
+    sf.write(path, noise, RATE)
+    return path
+
+
+def write_hanging(path: Path) -> Path:
+    """A WAV file of 128 bytes whose list of titles leads back to itself, for ever, in libsndfile 1.2.2."""
+    back = struct.pack("<I", 0xFFFFFFF8)
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    body = b"WAVE" + form + b"LIST" + back + b"INFO" + b"XXXX" + back + b"data" + struct.pack("<I", 64) + bytes(64)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+def same(one: Decoded, other: Decoded) -> bool:
+    """Whether two results are equal in every bit."""
+    if one.recording is None or other.recording is None:
+        return one == other or (one.reason, one.sha256) == (other.reason, other.sha256)
+    arrays = zip(
+        (one.recording.pcm, *vars(one.fingerprint).values()),
+        (other.recording.pcm, *vars(other.fingerprint).values()),
+        strict=True,
+    )
+    rest = [{**vars(item.recording), "pcm": 0} for item in (one, other)]
+    hashes = [(item.reason, item.sha256, item.pcm_sha256) for item in (one, other)]
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in arrays) and (
+        rest[0] == rest[1] and hashes[0] == hashes[1]
+    )
+
+
+def test_a_process_decodes_to_the_same(tmp_path: Path) -> None:
+    stereo = np.random.default_rng(1).uniform(-1.5, 1.5, (9000, 2))
+    sf.write(tmp_path / "loud.wav", stereo, 48000, subtype="FLOAT")
+    (tmp_path / "loud.wav").rename(tmp_path / "loud ö\udcff.wav")
+    for number, suffix in enumerate(("wav", "flac", "ogg", "mp3", "aiff")):
+        write(tmp_path / f"a.{suffix}", number)
+    (tmp_path / "text.wav").write_text("no audio")
+    (tmp_path / "empty.wav").touch()
+    sf.write(tmp_path / "silent.wav", np.zeros(900), RATE)
+    with Decoder() as decoder:
+        for path in [*tmp_path.iterdir(), tmp_path / "missing.wav"]:
+            assert same(decoder.decoded(path, RATE), decode(path, RATE))
+            assert decoder.bandwidth(path) == measure_bandwidth(path)
+        found = decode(tmp_path / "a.wav", RATE).recording
+        assert found is not None
+        np.testing.assert_array_equal(decoder.recording(tmp_path / "a.wav", RATE).pcm, found.pcm)
+        with pytest.raises(AudioError, match=r"^is text, not audio: it begins with 'no audio'$"):
+            decoder.recording(tmp_path / "text.wav", RATE)
+
+
+@linux
+def test_a_file_that_hangs_is_refused_and_the_next_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "LEAST_SECONDS", 1)
+    hanging, good = write_hanging(tmp_path / "hanging.wav"), write(tmp_path / "good.wav")
+    with Decoder() as decoder:
+        assert decoder.decoded(hanging, RATE).reason == (
+            "takes more than 1 s of processor time to decode, too long for its 128 bytes"
+        )
+        assert decoder.decoded(good, RATE).recording is not None
+
+
+@linux
+def test_one_that_waits_for_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file on a disk that does not answer. Here the process is stopped."""
+    good = write(tmp_path / "good.wav")
+    with Decoder() as decoder:
+        decoder.decoded(good, RATE)
+        monkeypatch.setattr(decoder_module, "WAITING", 0.01)
+        assert decoder._process is not None
+        os.kill(decoder._process.pid, signal.SIGSTOP)
+        assert "s to decode, too long for its" in decoder.decoded(good, RATE).reason
+        monkeypatch.setattr(decoder_module, "WAITING", 10)
+        assert decoder.decoded(good, RATE).recording is not None
+
+
+@linux
+def test_a_crash_of_the_decoder_is_a_reason(tmp_path: Path) -> None:
+    hanging, good = write_hanging(tmp_path / "hanging.wav"), write(tmp_path / "good.wav")
+    with Decoder() as decoder:
+        decoder.decoded(good, RATE)
+        assert decoder._process is not None
+        threading.Timer(0.2, os.kill, (decoder._process.pid, signal.SIGSEGV)).start()
+        assert decoder.decoded(hanging, RATE).reason == "ends its decoder (SIGSEGV)"
+        assert decoder.decoded(good, RATE).recording is not None
+
+
+@linux
+def test_a_file_that_eats_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed file of few bytes that holds an hour."""
+    with sf.SoundFile(tmp_path / "bomb.flac", "w", RATE, 1, format="FLAC") as file:
+        file.write(np.full(RATE, 0.5))
+        for _ in range(3600):
+            file.write(np.zeros(RATE))
+    size = (tmp_path / "bomb.flac").stat().st_size
+    assert size < 1 << 20
+    monkeypatch.setattr(decoder_module, "LEAST_MEMORY", 256 << 20)
+    monkeypatch.setattr(decoder_module, "MEMORY_PER_BYTE", 0)
+    with Decoder() as decoder:
+        reason = decoder.decoded(tmp_path / "bomb.flac", RATE).reason
+        assert reason == f"takes more than 256 MB of memory, too much for its {size} bytes"
+        assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
+
+
+@linux
+def test_ingest_uses_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "LEAST_SECONDS", 1)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(6):
+        write(folder / f"{number}.wav", number)
+    write_hanging(folder / "3a.wav")
+    report = ingest(folder, tmp_path / "out", RATE, 0.5, 2)
+    assert (report.used, report.rejected) == (6, 1)
+
+
+def test_all_processes_end_with_whoever_asked(tmp_path: Path) -> None:
+    hanging = write_hanging(tmp_path / "hanging.wav")
+    began = time.monotonic()
+    decoders = Decoders(2)
+
+    def decode_and_stop() -> None:
+        with decoders:
+            results = decoders.map(lambda decoder, path: decoder.decoded(path, RATE), [hanging] * 9)
+            threading.Timer(0.5, decoders._all[0].close).start()
+            assert next(results)[1].reason == "was not decoded: decoding was stopped"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode_and_stop()
+    assert time.monotonic() - began < 20
+    assert all(decoder._process is None for decoder in decoders._all)
+
+
+def test_nothing_is_imported_from_the_folder_of_the_sounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy", "soundfile", "json", "distill"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    with Decoder() as decoder:
+        assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
+
+
+def test_without_processes_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with (
+        Decoder() as decoder,
+        pytest.raises(
+            DistillError, match=r"decoding: expected to start a process .* found: No such file .*; close other programs"
+        ),
+    ):
+        decoder.decoded(write(tmp_path / "good.wav"), RATE)
