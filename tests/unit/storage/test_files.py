@@ -125,7 +125,7 @@ with files.atomic_folder(Path(sys.argv[1])) as folder:
     (folder / "new").write_text("new")
     if sys.argv[2] == "without exchange":
         files._exchange = lambda first, second: False
-        replace, done = Path.replace, []
+        replace = Path.replace
         def once(self, target):
             replace(self, target)
             die(self)
