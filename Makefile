@@ -19,7 +19,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test lint docs check check-page check-wheel check-memory bench listen pretrain starts ui page lock wheel clean
+.PHONY: help setup repro test lint docs check faults check-page check-wheel check-memory bench listen pretrain starts ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --ignore=tests/ui
+
+faults: $(STAMP) ## the tests of faults with every fault that they can try, of which make test tries a sample (hours)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults $(ARGS)
 
 check-page: $(STAMP) ## drive the page in Chromium, where there is one (minutes)
 	@$(BIN)/python -m pytest tests/ui

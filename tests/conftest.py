@@ -2,5 +2,17 @@
 
 import os
 
+import pytest
+
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
     os.environ.setdefault(_name, _value)  # for this process, and for those that tests start
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--exhaustive", action="store_true", help="try as many faults as `make faults` does (hours)")
+
+
+@pytest.fixture(scope="session")
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether every fault is tried, or a sample of them."""
+    return bool(request.config.getoption("--exhaustive"))

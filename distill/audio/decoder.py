@@ -51,6 +51,7 @@ class Decoder:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._starting = threading.Lock()  # so that no process starts after `close`
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +63,8 @@ class Decoder:
 
     def close(self) -> None:
         """End the process, at once."""
-        self._closed = True
+        with self._starting:
+            self._closed = True
         self._end()
 
     def bandwidth(self, path: Path) -> Bandwidth:
@@ -101,22 +103,25 @@ class Decoder:
                 line = process.stdout.readline()
                 answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"size": 0}
                 packed = process.stdout.read(answer["size"])
-            except (BrokenPipeError, ValueError):  # it has ended, or was closed
+            except (BrokenPipeError, ValueError):  # it has ended, was closed, or has not answered in its terms
+                process.kill()
                 line = b""
         if not line.endswith(b"\n") or len(packed) < answer["size"]:
             raise _Ended(self._why_ended(process, size, seconds, late.is_set()))
-        if refused := answer["values"].get("refused"):
-            raise AudioError(refused)
+        if answer["refused"]:
+            raise AudioError(answer["refused"])
         return answer["values"], load(packed) if packed else {}
 
     @contextmanager
     def _within(self, seconds: float) -> Iterator[tuple[subprocess.Popen[bytes], threading.Event]]:
         """The process, which is killed after so many seconds, and whether it was."""
-        if self._closed:
-            raise _Ended(_INTERRUPTED)
-        if self._process is None:
-            self._process = _start()
-        process, late = self._process, threading.Event()
+        with self._starting:
+            if self._closed:
+                raise _Ended(_INTERRUPTED)
+            if self._process is None:
+                self._process = _start()
+            process = self._process
+        late = threading.Event()
 
         def kill() -> None:
             late.set()

@@ -1,7 +1,8 @@
 """Process that decodes audio files for `distill.audio.decoder`, within limits of memory and processor time.
 
-A request is a JSON line on stdin: call, path, sample rate and the limits. The answer on stdout is a JSON line with
-the values and the size of the arrays, which follow as safetensors. It ends when stdin does.
+A request is a JSON line on stdin: call, path, sample rate and the limits. The answer on stdout is a JSON line with the
+values or the reason why there are none, and the size of the arrays, which follow as safetensors. It ends when stdin
+does.
 """
 
 import json
@@ -19,7 +20,8 @@ from distill.audio.decoding import Arrays, decode, decoded_parts, file_size, rec
 from distill.audio.read import read_recording
 from distill.errors import AudioError
 
-_NOTHING: Arrays = {}
+_NO_VALUES: dict[str, Any] = {}
+_NO_ARRAYS: Arrays = {}
 
 
 def main() -> None:
@@ -33,23 +35,22 @@ def main() -> None:
 
 def _answer(stream: BinaryIO, call: str, path: str, sample_rate: int, memory: int, seconds: int) -> None:
     _limit(memory, seconds)
-    arrays = _NOTHING
+    refused, values, arrays = "", _NO_VALUES, _NO_ARRAYS
     try:
         values, arrays = _called(call, Path(path), sample_rate)
     except AudioError as error:
-        values = {"refused": str(error)}
+        refused = str(error)
     except MemoryError:
-        values = {
-            "refused": f"takes more than {memory >> 20} MB of memory, too much for its {file_size(Path(path))} bytes"
-        }
+        refused = f"takes more than {memory >> 20} MB of memory, too much for its {file_size(Path(path))} bytes"
     packed = save(dict(arrays)) if arrays else b""
-    stream.write(json.dumps({"values": values, "size": len(packed)}).encode() + b"\n" + packed)
+    answer = {"refused": refused, "values": values, "size": len(packed)}
+    stream.write(json.dumps(answer).encode() + b"\n" + packed)
     stream.flush()
 
 
 def _called(call: str, path: Path, sample_rate: int) -> tuple[dict[str, Any], Arrays]:
     if call == "bandwidth":
-        return vars(measure_bandwidth(path)), _NOTHING
+        return vars(measure_bandwidth(path)), _NO_ARRAYS
     if call == "recording":
         return recording_parts(read_recording(path, sample_rate))
     return decoded_parts(decode(path, sample_rate))

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import sys
@@ -16,7 +17,8 @@ from typing import Any
 from distill.errors import ArtifactError
 
 _BLOCK = 1 << 20
-_LEFTOVER = re.compile(r"\.(.+)\.(\d{1,10})\.(?:tmp|old)", re.DOTALL)
+_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)", re.DOTALL)
+_COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
 _CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of renameat2
 
 
@@ -134,17 +136,20 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
 
 
 @cache
 def _leftovers(folder: Path) -> dict[str, list[Path]]:
-    """What processes that no longer exist left in a folder when it was first asked for, by the name it was to have."""
+    """What processes of this computer that no longer exist left in a folder, by the name it was to have.
+
+    The folder is read once in a process: a pass over all names at each write would take too long.
+    """
     found: dict[str, list[Path]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             match = _LEFTOVER.fullmatch(entry.name)
-            if match and not _is_alive(int(match[2])):
+            if match and match[2] == _COMPUTER and not _is_alive(int(match[3])):
                 found.setdefault(match[1], []).append(folder / entry.name)
     return found
 

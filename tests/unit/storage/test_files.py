@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,22 @@ def a_dead_process() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def left_behind(path: Path, process: str) -> Path:
+    """Where a process writes what is to be at `path`."""
+    with suppress(KeyError), atomic_path(path.parent / "elsewhere" / path.name) as temporary:
+        raise KeyError
+    return path.parent / temporary.name.replace(str(os.getpid()), process)
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path, kind: str) -> None:
-    dead, alive = tmp_path / f".out.{a_dead_process()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
-    other = tmp_path / f".other.{a_dead_process()}.tmp"
-    for path in (dead, alive, other):
+    dead = left_behind(tmp_path / "out", a_dead_process())
+    others = [
+        left_behind(tmp_path / "out", str(os.getppid())),
+        left_behind(tmp_path / "other", a_dead_process()),
+        tmp_path / f".out.01234567-{a_dead_process()}.tmp",  # of another computer
+    ]
+    for path in (dead, *others):
         path.mkdir() if kind == "folder" else path.touch()
     if kind == "folder":
         with atomic_folder(tmp_path / "out") as folder:
@@ -112,12 +124,12 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path
     else:
         write_json(tmp_path / "out", 1)
     assert not dead.exists()
-    assert alive.exists()
-    assert other.exists()
+    assert [path for path in others if not path.exists()] == []
 
 
 WRITES_A_FOLDER = """
 import os, signal, sys
+from contextlib import suppress
 from pathlib import Path
 from distill.storage import files
 def die(path): os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Malicious model files, and a monitored process that loads them: `python -m unit.hostile FOLDER MUTANTS`."""
+"""Malicious model files, and a monitored process that loads them: `python -m faults.hostile FOLDER MUTANTS`."""
 
 import contextlib
 import copy
