@@ -22,10 +22,14 @@ class ArtifactError(DistillError):
 
 
 def environment_error(error: OSError) -> DistillError | None:
-    """Error for a full disk or missing permission, which the user can correct; None for any other."""
+    """Error for a full or broken disk, a missing permission or a limit, which the user can correct; None for others."""
     remedies = {
         errno.ENOSPC: "free some space",
         errno.EDQUOT: "free some space",
+        errno.EFBIG: "raise the limit of file sizes",
+        errno.EIO: "check the disk",
+        errno.EMFILE: "raise the limit of open files",
+        errno.ENFILE: "close other programs",
         errno.EROFS: "choose a place that can be written to",
         errno.EACCES: "give yourself the permission",
         errno.EPERM: "give yourself the permission",

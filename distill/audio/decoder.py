@@ -42,6 +42,10 @@ class _Ended(Exception):
     """The process ended before it answered. Its message is a reason that follows the name of a file."""
 
 
+class _Killed(_Ended):
+    """Something else killed the process, such as a computer that runs out of memory."""
+
+
 class Decoder:
     """A process that decodes one file at a time. It starts with the first file, and again after a file has ended it.
 
@@ -89,6 +93,11 @@ class Decoder:
             return Decoded(reason=str(error), sha256=readable_sha256(path))
 
     def _ask(self, call: str, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], Arrays]:
+        with suppress(_Killed):
+            return self._ask_once(call, path, sample_rate)
+        return self._ask_once(call, path, sample_rate)  # perhaps not because of this file
+
+    def _ask_once(self, call: str, path: Path, sample_rate: int) -> tuple[dict[str, Any], Arrays]:
         size = file_size(path)
         seconds = LEAST_SECONDS + size // BYTES_PER_SECOND
         limits = {"memory": min(LEAST_MEMORY + MEMORY_PER_BYTE * size, _half_of_memory()), "seconds": seconds}
@@ -107,7 +116,7 @@ class Decoder:
                 process.kill()
                 line = b""
         if not line.endswith(b"\n") or len(packed) < answer["size"]:
-            raise _Ended(self._why_ended(process, size, seconds, late.is_set()))
+            raise self._ended(process, size, seconds, late.is_set())
         if answer["refused"]:
             raise AudioError(answer["refused"])
         return answer["values"], load(packed) if packed else {}
@@ -135,19 +144,20 @@ class Decoder:
         finally:
             timer.cancel()
 
-    def _why_ended(self, process: subprocess.Popen[bytes], size: int, seconds: int, was_late: bool) -> str:
-        """Reason why the process has ended; the next file gets a new one."""
+    def _ended(self, process: subprocess.Popen[bytes], size: int, seconds: int, was_late: bool) -> _Ended:
+        """Why the process has ended; the next file gets a new one."""
         status = process.wait()
         self._end()
         if self._closed:
-            return _INTERRUPTED
+            return _Ended(_INTERRUPTED)
         if was_late:
-            return f"takes more than {WAITING * seconds} s to decode, too long for its {size} bytes"
+            return _Ended(f"takes more than {WAITING * seconds} s to decode, too long for its {size} bytes")
         if sys.platform != "win32" and status == -signal.SIGXCPU:
-            return f"takes more than {seconds} s of processor time to decode, too long for its {size} bytes"
+            return _Ended(f"takes more than {seconds} s of processor time to decode, too long for its {size} bytes")
         if status > 0:
             raise RuntimeError(f"the process that decodes ended with status {status}; its error is above")
-        return f"ends its decoder ({_signal_name(-status)})"
+        kind = _Killed if sys.platform != "win32" and status == -signal.SIGKILL else _Ended
+        return kind(f"ends its decoder ({_signal_name(-status)})")
 
     def _end(self) -> None:
         process, self._process = self._process, None

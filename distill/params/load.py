@@ -10,6 +10,7 @@ from distill.errors import ParamsError
 from distill.params.bounds import Settings
 from distill.params.sections import Params, indivisible
 from distill.params.yaml_file import read_yaml
+from distill.text import one_line
 
 S = TypeVar("S", bound=Settings)
 
@@ -28,21 +29,21 @@ def validated(kind: type[S], values: dict[str, Any], where: str) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        # An `X | "auto"` value has one error per branch; the first is that of the number's range.
-        first = error.errors()[0]
-        keys = [str(part) for part in first["loc"] if not _is_branch(str(part))]
-        key = ".".join(keys)
-        if first["type"] == "extra_forbidden":
-            raise ParamsError(
-                f"{where}: {key}: expected a known key, found an unknown one{_nearest(kind, keys)}"
-            ) from error
-        if first["type"] == "missing":
-            raise ParamsError(f"{where}: {key}: expected a value, found none; add it") from error
-        takes_auto = any(
-            part["loc"][:-1] == first["loc"][:-1] and "auto" in str(part["msg"]) for part in error.errors()
-        )
-        expected = _expectation(first["msg"]) + (" or auto" if takes_auto else "")
-        raise ParamsError(f"{where}: {key}: expected {expected}, found {_abbreviated(first['input'])}") from error
+        raise ParamsError(f"{where}: {_problem(kind, error)}") from error
+
+
+def _problem(kind: type[Settings], error: ValidationError) -> str:
+    # An `X | "auto"` value has one error per branch; the first is that of the number's range.
+    first = error.errors()[0]
+    keys = [one_line(part, 80) for part in first["loc"] if not _is_branch(str(part))]
+    key = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        return f"{key}: expected a known key, found an unknown one{_nearest(kind, keys)}"
+    if first["type"] == "missing":
+        return f"{key}: expected a value, found none; add it"
+    takes_auto = any(part["loc"][:-1] == first["loc"][:-1] and "auto" in str(part["msg"]) for part in error.errors())
+    expected = _expectation(first["msg"]) + (" or auto" if takes_auto else "")
+    return f"{key}: expected {expected}, found {one_line(repr(first['input']), 80)}"
 
 
 def _is_branch(part: str) -> bool:
@@ -53,11 +54,6 @@ def _expectation(message: str) -> str:
     if message.startswith("Input should be a valid dictionary"):
         return "a section of `key: value` lines"
     return message.removeprefix("Input should be ").removeprefix("String should ").removeprefix("a valid ").rstrip(".")
-
-
-def _abbreviated(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _nearest(kind: type[Settings], keys: list[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from distill.errors import ParamsError
+from distill.text import one_line
 
 DEFAULTS = "default_params.yaml"  # params.yaml as packaged, for use without DVC
 
@@ -24,10 +25,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = _parsed(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ParamsError(f"{path}: expected YAML, found a syntax error: {reason}") from error
+        raise ParamsError(f"{path}: expected YAML, found a syntax error: {one_line(error)}") from error
     if not isinstance(values, dict):
-        found = repr(values)[:80]
+        found = one_line(repr(values), 80)
         raise ParamsError(f"{path}: expected sections such as `corpus:` and `prior:`, found {found}")
     return values
 

@@ -1,7 +1,6 @@
 """Train a model file from a folder of recordings without DVC. Work in progress is kept in `.distill`."""
 
 import os
-import shutil
 import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,7 +28,7 @@ from distill.prior.artifact import PriorArtifact
 from distill.prior.report import prior_artifact
 from distill.prior.run import train_prior_of_codes
 from distill.prior.training import Callback, PriorTraining, fit_prior
-from distill.storage.files import canonical_json, sha256_file, sha256_text
+from distill.storage.files import canonical_json, remove_folder, sha256_file, sha256_text
 from distill.training.artifact import curves_of
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE, RunFolders
@@ -113,7 +112,7 @@ def train_model(
         for run in (codec, trained):
             if run is not None:
                 run.conclude()
-        shutil.rmtree(work, ignore_errors=True)
+        remove_folder(work)
     return TrainedModel(model, corpus.report, corpus.rejected, codec, trained)
 
 
@@ -155,7 +154,7 @@ def add_prior(
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
         trained.conclude()
-        shutil.rmtree(work, ignore_errors=True)
+        remove_folder(work)
     return AddedPrior(output, trained)
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         _fsync(folder.parent)
     finally:
         _remove(temporary)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, as far as the system lets: killed at any moment, all of it is there or nothing."""
+    with suppress(OSError):
+        _leftovers.cache_clear()
+        for leftover in _leftovers(folder.parent).get(folder.name, ()):
+            _remove(leftover)
+        hidden = _beside(folder, "tmp")
+        folder.replace(hidden)
+        _remove(hidden)
 
 
 def canonical_json(value: Any) -> str:

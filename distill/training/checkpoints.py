@@ -1,7 +1,6 @@
 """Checkpoints on disk: tensors in safetensors, the rest as JSON in its header. No pickle, one file, one rename."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill.errors import ArtifactError
-from distill.storage.files import canonical_json, write_bytes
+from distill.storage.files import canonical_json, remove_folder, write_bytes
 from distill.training.metrics_log import METRICS_LOG
 
 KEPT = 5  # newest checkpoints of a run
@@ -71,7 +70,7 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Delete the checkpoints of the run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
     def _steps(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"))

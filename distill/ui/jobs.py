@@ -5,7 +5,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import psutil
 
 from distill.errors import ParamsError
 from distill.status import EVENTS, SAID, STATUS
-from distill.storage.files import write_json
+from distill.storage.files import remove_folder, write_json
 from distill.ui.run_job import COMMAND, EXIT, JOB, STDERR, STDOUT
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
@@ -249,7 +248,7 @@ class Jobs:
         """Delete the folders of the oldest jobs."""
         for job in self.all("train", "prior", "generate", "vary", "kit", "verify")[MOST_KEPT:]:
             if job.state != "running":
-                shutil.rmtree(job.folder, ignore_errors=True)
+                remove_folder(job.folder)
 
 
 _STARTING = threading.Lock()

@@ -111,6 +111,16 @@ def test_a_crash_of_the_decoder_is_a_reason(tmp_path: Path) -> None:
 
 
 @linux
+def test_a_file_is_tried_again_where_something_else_killed_the_process(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.wav")
+    with Decoder() as decoder:
+        decoder.decoded(good, RATE)
+        assert decoder._process is not None
+        os.kill(decoder._process.pid, signal.SIGKILL)
+        assert decoder.decoded(good, RATE).recording is not None
+
+
+@linux
 def test_a_file_that_eats_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compressed file of few bytes that holds an hour."""
     with sf.SoundFile(tmp_path / "bomb.flac", "w", RATE, 1, format="FLAC") as file:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from distill.errors import ArtifactError, environment_error
-from distill.storage.files import atomic_folder, atomic_path, canonical_json, read_json, write_json
+from distill.storage.files import atomic_folder, atomic_path, canonical_json, read_json, remove_folder, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 
 
@@ -168,6 +168,28 @@ def test_a_folder_is_whole_wherever_its_writer_is_killed(tmp_path: Path, how: st
     with atomic_folder(target) as folder:
         (folder / "newest").write_text("newest")
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["out", "out/newest"]
+
+
+REMOVES_A_FOLDER = """
+import os, signal, sys
+from pathlib import Path
+from distill.storage import files
+files._remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+files.remove_folder(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_folder_is_there_or_gone_when_its_removal_is_killed(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for name in ("one", "two"):
+        write_json(target / name, 1)
+    killed = subprocess.run([sys.executable, "-c", REMOVES_A_FOLDER, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_folder(target)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")

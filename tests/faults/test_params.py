@@ -1,0 +1,108 @@
+"""Settings of every kind in `params.yaml`: one sentence, or settings of a run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.errors import ParamsError
+from distill.params import load_params
+from distill.params.yaml_file import default_values
+
+RECORDINGS = (5, 500, 100_000)
+NUMBERS = st.one_of(
+    st.integers(-3, 70),
+    st.integers(),
+    st.sampled_from([2**31, 2**32, 2**63, 2**64, 10**30]),
+    st.floats(),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e-320, -0.0, 0.5, 1.0]),
+)
+TEXTS = st.one_of(
+    st.sampled_from(["auto", "none", "folder", "small", "large", "../x", "a/b", "", " ", "\x1b[31m", "frame", "flat"]),
+    st.text(max_size=9),
+)
+LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def paths(values: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of all sections and settings."""
+    found = []
+    for key, inner in values.items() if isinstance(values, dict) else ():
+        found += [(*path, key), *paths(inner, (*path, key))]
+    return found
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> dict[str, Any]:
+    """The defaults with a few other values, added keys and missing ones."""
+    values = yaml.safe_load(yaml.safe_dump(default_values()))
+    for _ in range(draw(st.integers(1, 4))):
+        path = draw(st.sampled_from(paths(values)))
+        section = values
+        for key in path[:-1]:
+            section = section[key]
+        action = draw(st.integers(0, 5))
+        if action == 0:
+            del section[path[-1]]
+        elif action == 1:
+            section[draw(TEXTS)] = draw(VALUES)
+        elif action == 2 and isinstance(section[path[-1]], dict):
+            section[path[-1]][draw(TEXTS)] = draw(VALUES)
+        else:
+            section[path[-1]] = draw(NUMBERS if isinstance(section[path[-1]], (int, float)) else VALUES)
+    return values
+
+
+def test_settings_are_refused_in_a_sentence_or_resolved(tmp_path: Path, exhaustive: bool) -> None:
+    path, seen = tmp_path / "params.yaml", {"refused": 0, "resolved": 0}
+
+    @settings(max_examples=5_000 if exhaustive else 300, deadline=None, database=None, derandomize=True)
+    @given(changed())
+    def is_a_sentence_or_resolves(values: dict[str, Any]) -> None:
+        path.write_text(yaml.safe_dump(values, allow_unicode=False), encoding="utf-8")
+        try:
+            params = load_params(path)
+            for recordings in RECORDINGS:
+                params.vqvae_config(recordings)
+                params.prior_config(recordings)
+                assert 0 < params.split.resolve(recordings) < 1
+        except ParamsError as error:
+            refused = str(error)
+        else:
+            seen["resolved"] += 1
+            return
+        seen["refused"] += 1
+        assert refused.isprintable(), ascii(refused)
+        assert len(refused) < 1000
+
+    is_a_sentence_or_resolves()
+    assert min(seen.values()) > 20, seen
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "7", "[]", "a: &a [*a]", "seed: !!python/object/apply:os.system [touch reached]", "\x00", "seed: 0\nseed: 1",
+        "{" * 5000, "seed: " + "9" * 5000, "seed: &a [x]\nprior: {epochs: *a}", "? [a]\n: b", "- " * 3000, "\ufeffseed: 0",
+        "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+            f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+    ],
+)  # fmt: skip
+def test_yaml_of_every_kind_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ParamsError) as refused:
+        load_params(path)
+    assert str(refused.value).isprintable(), ascii(str(refused.value))
+    assert len(str(refused.value)) < 1000
+    assert not Path("reached").exists()
