@@ -10,15 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 from scipy import signal
 
+from distill.audio.write import write_audio
 from distill.demo import instruments
 from distill.demo.instruments import DEMO_SAMPLE_RATE, Samples
 from distill.errors import AudioError
-from distill.storage.files import atomic_path
 
 __all__ = ["DEMO_SAMPLE_RATE", "DemoRecording", "demo_recordings", "write_demo"]
 
@@ -86,8 +85,7 @@ def write_demo(folder: Path, seed: int = 0) -> list[Path]:
 
 def write_recording(path: Path, samples: NDArray[np.float32]) -> None:
     """Write samples at `DEMO_SAMPLE_RATE` as 16-bit mono FLAC, atomically."""
-    with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, DEMO_SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    write_audio(path, samples, DEMO_SAMPLE_RATE, "flac")
 
 
 def _master(samples: Samples, peak_dbfs: float) -> NDArray[np.float32]:
