@@ -21,7 +21,7 @@ from distill.codec.artifact import load_codec
 from distill.codec.data import evenly_spaced
 from distill.codec.evaluation import decoded_pairs
 from distill.codec.model import VQVAE
-from distill.errors import ArtifactError, AudioError, DistillError, ParamsError, environment_error
+from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
 from distill.model_file.format import load_bundle
 from distill.pipeline.folders import PipelineFolders
 from distill.split import split_groups
@@ -130,15 +130,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as workplace:
             material = _material(arguments, Path(workplace))
             trials = write_listening_page(arguments.out, material, arguments.sounds, arguments.seconds)
-    except OSError as error:
-        known = environment_error(error)
+    except Exception as error:
+        known = for_the_user(error)
         if known is None:
             raise
         console.print(f"listen: {known}")
         sys.exit(known.exit_code)
-    except DistillError as error:
-        console.print(f"listen: {error}")
-        sys.exit(error.exit_code)
     console.print(f"{len(trials)} {material.kind}; open {arguments.out / PAGE} in a browser")
 
 

@@ -1,6 +1,7 @@
 """Errors for the user: one sentence with where, what was expected, what was found and what to do."""
 
 import errno
+import re
 
 
 class DistillError(Exception):
@@ -21,24 +22,39 @@ class ArtifactError(DistillError):
     """Missing or damaged file of Distill's own (corpus, codes, checkpoint, model), or one of another version."""
 
 
-def environment_error(error: OSError) -> DistillError | None:
-    """Error for a full or broken disk, a missing permission or a limit, which the user can correct; None for others."""
-    remedies = {
-        errno.ENOSPC: "free some space",
-        errno.EDQUOT: "free some space",
-        errno.EFBIG: "raise the limit of file sizes",
-        errno.EIO: "check the disk",
-        errno.EMFILE: "raise the limit of open files",
-        errno.ENFILE: "close other programs",
-        errno.EROFS: "choose a place that can be written to",
-        errno.EACCES: "give yourself the permission",
-        errno.EPERM: "give yourself the permission",
-    }
-    if error.errno not in remedies:
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit of file sizes",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit of open files",
+    errno.ENFILE: "close other programs",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "give yourself the permission",
+    errno.EPERM: "give yourself the permission",
+}
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory", re.IGNORECASE
+)
+
+
+def for_the_user(error: Exception) -> DistillError | None:
+    """The error as one that the user can act on, None where it is a defect.
+
+    Besides DistillError these are a full or broken disk, a missing permission, a limit, and too little memory.
+    """
+    if isinstance(error, DistillError):
+        return error
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return DistillError(
+            "memory: expected enough for this work, found no more; close other programs, or use shorter sounds, a smaller "
+            "batch_size or a smaller tier, and run again"
+        )
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     return DistillError(
         f"{error.filename or 'the disk'}: expected to read and write there, found: {error.strerror}; "
-        f"{remedies[error.errno]} and run again"
+        f"{_REMEDIES[error.errno]} and run again"
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill.errors import DistillError, environment_error
+from distill.errors import for_the_user
 from distill.params import Params, load_params
 from distill.pipeline.folders import PipelineFolders
 from distill.storage.files import write_json
@@ -70,11 +70,8 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     try:
         figures = body(load_params(PARAMS))
         status = 0
-    except DistillError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        status = error.exit_code
-    except OSError as error:
-        known = environment_error(error)
+    except Exception as error:
+        known = for_the_user(error)
         if known is None:
             raise
         print(f"{name}: {known}", file=sys.stderr)

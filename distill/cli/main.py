@@ -6,7 +6,7 @@ import typer
 
 from distill.cli import codes, demo, generate, inspect, kit, library, train, ui, vary
 from distill.cli.app import app
-from distill.errors import DistillError, environment_error
+from distill.errors import for_the_user
 from distill.training.interruption import raise_on_sigterm
 
 # Modules that register commands, in the order of `--help`.
@@ -22,18 +22,12 @@ def main() -> None:
     raise_on_sigterm()
     try:
         status = app(standalone_mode=False)
-    except DistillError as error:
-        print(f"distill: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        known = environment_error(error)
-        if known is None:
-            raise
-        print(f"distill: {known}", file=sys.stderr)
-        sys.exit(known.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:
+        if known := for_the_user(error):
+            print(f"distill: {known}", file=sys.stderr)
+            sys.exit(known.exit_code)
         if not hasattr(error, "format_message"):  # typer's usage errors
             raise
         from distill.cli.flags import wrong_use

@@ -97,6 +97,7 @@ def train_model(
     """
     if dated:
         date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
+    existed = model.exists()
     work = state / "train" / _key("train", os.fsencode(folder.resolve()).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
@@ -107,6 +108,7 @@ def train_model(
             network, config = load_codec(folders.vqvae)
             trained = _train_prior(network, config.codec_sha256, folders, params, execution, runs)
         date = date_now() if dated else None
+        _check_still_free(model, existed)
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), folder)
         for run in (codec, trained):
@@ -133,6 +135,7 @@ def add_prior(
     """
     if dated:
         date_now()
+    existed = output.exists()
     bundle = load_bundle(model)
     data_sha256 = bundle.metadata.provenance.data_sha256
     chosen = folder if folder is not None else find_corpus(state, data_sha256)
@@ -151,11 +154,21 @@ def add_prior(
                 f"to train on them nevertheless, use --data {chosen}"
             )
         trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, folders, params, execution, runs)
+        _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
         trained.conclude()
         remove_folder(work)
     return AddedPrior(output, trained)
+
+
+def _check_still_free(model: Path, existed: bool) -> None:
+    """Refuse to replace a file that was not there when the training began. Raises ParamsError."""
+    if model.exists() and not existed:
+        raise ParamsError(
+            f"{model}: expected no file, as when this training began, found one that something else has written; "
+            "the training is saved: run the same command with another name"
+        )
 
 
 def train_prior(

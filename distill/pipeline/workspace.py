@@ -37,16 +37,26 @@ def _locked(work: Path) -> Iterator[None]:
         if os.name != "nt":
             import fcntl
 
+            held = ParamsError(
+                f"{work}: expected no other process with the same training, found one that holds the lock; wait until it ends"
+            )
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise ParamsError(
-                    f"{work}: expected no other process with the same training, found one that holds the lock; wait until it ends"
-                ) from error
+                raise held from error
+            if not _is_at(lock, work / LOCK):  # its holder has ended and removed it since it was opened
+                raise held
         try:
             yield
         finally:
             (work / LOCK).unlink(missing_ok=True)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock_file(work: Path) -> IO[str]:

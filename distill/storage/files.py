@@ -34,6 +34,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write does not tell which file it was
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from distill.errors import DistillError, environment_error
+from distill.errors import for_the_user
 from distill.ui.jobs import Jobs
 from distill.ui.workspace import Workspace
 
@@ -79,8 +79,7 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
         except gr.Error:
             raise
         except Exception as error:
-            known = environment_error(error) if isinstance(error, OSError) else error
-            if isinstance(known, DistillError):  # Gradio shows the text as HTML
+            if known := for_the_user(error):  # Gradio shows the text as HTML
                 raise gr.Error(escape(str(known)), duration=None, title="Not done", print_exception=False) from error
             traceback.print_exc()
             raise gr.Error(

@@ -117,6 +117,26 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
 
 
+def test_a_model_that_something_else_wrote_meanwhile_is_not_replaced(
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer._train_step
+
+    def written_meanwhile(fit: Any, epoch: int, batch: Any) -> None:
+        (tmp_path / "a.distill").write_text("another model")
+        original(fit, epoch, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", written_meanwhile)
+    with pytest.raises(
+        ParamsError, match=r"a\.distill: expected no file, as when this training began, found .* with another name"
+    ):
+        train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert (tmp_path / "a.distill").read_text() == "another model"
+    monkeypatch.setattr(Trainer, "_train_step", original)
+    train_model(sounds, tmp_path / "b.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    assert (tmp_path / "b.distill").read_bytes() == finished.path.read_bytes()
+
+
 def test_a_crash_before_the_model_file_loses_nothing(
     finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.errors import ArtifactError, environment_error
+from distill.errors import ArtifactError, for_the_user
 from distill.storage.files import atomic_folder, atomic_path, canonical_json, read_json, remove_folder, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 
@@ -202,9 +202,28 @@ def test_a_folder_behind_a_link_is_replaced_where_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "one").read_text() == "1"
 
 
-def test_a_full_disk_is_a_sentence_and_a_defect_is_not() -> None:
-    error = environment_error(OSError(errno.ENOSPC, "No space left on device", "models/a.distill"))
-    assert str(error) == (
-        "models/a.distill: expected to read and write there, found: No space left on device; free some space and run again"
+def test_a_full_disk_is_a_sentence_and_a_defect_is_not(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as failed, atomic_path(tmp_path / "a.distill"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as `write` does, without the name of the file
+    assert str(for_the_user(failed.value)) == (
+        f"{tmp_path}/a.distill: expected to read and write there, found: No space left on device; "
+        "free some space and run again"
     )
-    assert environment_error(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert for_the_user(OSError(errno.EBADF, "Bad file descriptor")) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_is_a_sentence(error: Exception) -> None:
+    assert str(for_the_user(error)).startswith(
+        "memory: expected enough for this work, found no more; close other programs"
+    )
+    assert for_the_user(RuntimeError("a defect")) is None
