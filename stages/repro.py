@@ -10,7 +10,9 @@ from types import FrameType
 
 from distill.audio.scan import unhashable
 from distill.errors import AudioError, DistillError
-from distill.params import load_params
+from distill.params import Params, load_params
+from distill.pipeline.workspace import workplace
+from distill.training.folders import STATE
 from stages.ingest import note_corpus
 from stages.running import PARAMS
 from stages.summary import run_log, summarise
@@ -30,20 +32,21 @@ def main(arguments: list[str]) -> int:
                 "set it to the folder with your sounds"
             )
         _refuse_unhashable(corpus)
+        with workplace(STATE / "repro", STATE, what="this pipeline"):
+            return _reproduce(params, arguments)
     except DistillError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def _reproduce(params: Params, arguments: list[str]) -> int:
     began = time.time()
     status = _dvc_repro(arguments)
     ran = [entry for entry in run_log() if entry["started"] >= began]
     if status != 0:
         return next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), 1)
-    try:
-        note_corpus(params)  # also where `ingest` was up to date
-        summarise(params, ran, time.time() - began)
-    except DistillError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    note_corpus(params)  # also where `ingest` was up to date
+    summarise(params, ran, time.time() - began)
     return 0
 
 

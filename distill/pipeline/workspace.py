@@ -13,9 +13,12 @@ LOCK = "lock"
 
 
 @contextmanager
-def workplace(work: Path, *around: Path) -> Iterator[None]:
-    """Hold the lock of `work`; on exit remove those of `work` and `around` that are empty. Raises ParamsError."""
-    with _no_empty_folders(work, *around), _locked(work):
+def workplace(work: Path, *around: Path, what: str = "the same training") -> Iterator[None]:
+    """Hold the lock of `work`; on exit remove those of `work` and `around` that are empty.
+
+    Raises ParamsError where another process holds the lock, as it does `what`.
+    """
+    with _no_empty_folders(work, *around), _locked(work, what):
         yield
 
 
@@ -31,14 +34,14 @@ def _no_empty_folders(*folders: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(work: Path) -> Iterator[None]:
+def _locked(work: Path, what: str) -> Iterator[None]:
     """Lock the folder for this process; the system releases the lock when the process ends."""
     with _lock_file(work) as lock:
         if os.name != "nt":
             import fcntl
 
             held = ParamsError(
-                f"{work}: expected no other process with the same training, found one that holds the lock; wait until it ends"
+                f"{work}: expected no other process with {what}, found one that holds the lock; wait until it ends"
             )
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pipeline.project import Project, left_behind, write_sounds
 
+from distill.pipeline.workspace import workplace
+
 REPRO = (sys.executable, "-m", "stages.repro")
 
 
@@ -34,6 +36,16 @@ def test_two_recordings_are_enough(project: Project) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (project.folder / "artifacts/audition/index.html").exists()
     assert "held-out sound" in done.stdout
+
+
+def test_a_second_pipeline_in_the_same_folder_is_refused(project: Project) -> None:
+    write_sounds(project.folder / "sounds", 2)
+    with workplace(project.folder / ".distill/repro"):
+        done = project.run(*REPRO)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        ".distill/repro: expected no other process with this pipeline, found one that holds the lock; wait until it ends"
+    )
 
 
 def test_what_dvc_cannot_hash_is_listed(project: Project) -> None:
