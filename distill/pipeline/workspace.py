@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from distill.errors import ParamsError
+from distill.storage.files import remove_leftovers
 
 LOCK = "lock"
 
@@ -16,9 +17,11 @@ LOCK = "lock"
 def workplace(work: Path, *around: Path, what: str = "the same training") -> Iterator[None]:
     """Hold the lock of `work`; on exit remove those of `work` and `around` that are empty.
 
+    What killed processes left beside `work` half-deleted is removed.
     Raises ParamsError where another process holds the lock, as it does `what`.
     """
     with _no_empty_folders(work, *around), _locked(work, what):
+        remove_leftovers(work.parent)
         yield
 
 

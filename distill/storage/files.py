@@ -80,6 +80,16 @@ def remove_folder(folder: Path) -> None:
         _remove(hidden)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this computer that no longer exist left half-written or half-deleted in a folder."""
+    with suppress(OSError):
+        _leftovers.cache_clear()
+        for leftovers in _leftovers(folder).values():
+            for leftover in leftovers:
+                if leftover.suffix == ".tmp":  # the other kind, `.old`, may be all that there is
+                    _remove(leftover)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and no NaN: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

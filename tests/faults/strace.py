@@ -52,7 +52,16 @@ def strace_works() -> bool:
     """Whether there is a strace that may look at a child of this process."""
     if shutil.which("strace") is None:
         return False
-    return run(lambda: None, Path("/"), Path(os.devnull), ("-e", "trace=none")).status == 0
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        tracer = _attach(child.pid, ("-o", os.devnull))
+    except RuntimeError:
+        return False
+    finally:
+        child.kill()
+        child.wait()
+    tracer.communicate()
+    return True
 
 
 def run(body: Callable[[], None], folder: Path, printed: Path, options: tuple[str, ...] = ()) -> Ended:

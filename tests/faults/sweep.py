@@ -224,6 +224,12 @@ class Sweep:
             self._wrong(call, f"run again, ended with {again.status} and other results: {again.printed[-1500:]}")
         elif again.status != 0 and self.command.replaces:
             self._wrong(call, f"run again, ended with {again.status}: {again.printed[-1500:]}")
+        elif again.status != 0:  # refused, as its result is there
+            for result in self.units:
+                (trial / result).unlink()
+            again = run(self.command, trial, trial / "printed")
+            if again.status != 0 or self._digests(trial) != self.new:
+                self._wrong(call, f"run again without its result, ended with {again.status}: {again.printed[-1500:]}")
         left = [path.relative_to(trial).as_posix() for path in trial.rglob("*") if path.suffix in (".tmp", ".old")]
         left += [path.relative_to(trial).as_posix() for path in (trial / "tmp").iterdir()]
         if left:

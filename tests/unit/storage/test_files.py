@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from distill.errors import ArtifactError, for_the_user
+from distill.pipeline.workspace import workplace
 from distill.storage.files import atomic_folder, atomic_path, canonical_json, read_json, remove_folder, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 
@@ -180,7 +181,8 @@ files.remove_folder(Path(sys.argv[1]))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_folder_is_there_or_gone_when_its_removal_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["the same removal", "other work beside it"])
+def test_a_folder_is_there_or_gone_when_its_removal_is_killed(tmp_path: Path, by: str) -> None:
     target = tmp_path / "out"
     for name in ("one", "two"):
         write_json(target / name, 1)
@@ -188,7 +190,11 @@ def test_a_folder_is_there_or_gone_when_its_removal_is_killed(tmp_path: Path) ->
     assert killed.returncode == -signal.SIGKILL
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 1
-    remove_folder(target)
+    if by == "the same removal":
+        remove_folder(target)
+    else:
+        with workplace(tmp_path / "other"):
+            pass
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,8 @@
 """MLflow: what arrives when it works, and that nothing breaks when it does not."""
 
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,19 @@ def test_a_broken_store_is_one_warning_and_training_continues(tmp_path: Path, ca
     assert len(warnings) == 1
     assert "MLflow tracking stopped at sqlite:///" in warnings[0]
     assert "training continues without it" in warnings[0]
+
+
+def test_a_store_that_breaks_in_the_middle_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.WARNING), tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
+        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+            store.execute("DROP TABLE metrics")
+        tracker.metrics({"loss": 1.0}, 0)
+        tracker.flush()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.startswith("MLflow tracking stopped at sqlite:///")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_tracker_that_is_not_active_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
