@@ -25,7 +25,8 @@ from distill.ui.workspace import Workspace
         ),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "Not done", "give yourself the permission"),
         (ValueError("secret"), "Failed", "this is a defect of Distill; its report is in the window"),
-        (OSError(errno.EIO, "Input/output error"), "Failed", "this is a defect of Distill"),
+        (OSError(errno.EIO, "Input/output error"), "Not done", "check the disk and run again"),
+        (OSError(errno.EBADF, "Bad file descriptor"), "Failed", "this is a defect of Distill"),
     ],
 )
 def test_an_error_is_a_sentence(error: Exception, title: str, said: str) -> None:
