@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.parametrize("how", ["kill", "fail"])
 def test_nothing_is_lost_at_any_write(tmp_path: Path, how: str, exhaustive: bool) -> None:
     commands = [command.name for command in COMMANDS] if exhaustive else ["ingest"]
-    points = {"kill": 300, "fail": 60} if exhaustive else {"kill": 8, "fail": 4}
+    points = {"kill": 300, "fail": 60} if exhaustive else {"kill": 4, "fail": 2}
     program = [sys.executable, "-m", "faults.sweep", str(tmp_path), how, "--points", str(points[how]), "--jobs", "2"]
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "DISTILL_"))}

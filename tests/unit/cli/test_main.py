@@ -28,7 +28,7 @@ from distill.params import default_values
 from distill.storage.weights import weights_sha256
 
 ROOT = Path(__file__).parents[3]
-TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "40")
+TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "16")
 
 
 @dataclass(frozen=True)
@@ -531,7 +531,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
         out, err = process.communicate()
     assert (process.returncode, out) == (130, ""), err
     assert re.search(
-        r"^distill: interrupted by SIGINT: training is saved after step \d+ of 40; run the same ", err, re.M
+        r"^distill: interrupted by SIGINT: training is saved after step \d+ of 16; run the same ", err, re.M
     )
     assert "Traceback" not in err
     assert not list(stopped.glob("models/*"))

@@ -221,7 +221,7 @@ def test_labels_condition_samples(architecture: str) -> None:
     some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
     labels = {"train_labels": [1] * 140 + [2] * 140, "held_out_labels": [1] * 10 + [2] * 10, "labels": ["up", "down"]}
     small = MemoryParams(key_size=4, motif_share=0.0)
-    quick = {"epochs": 20, "learning_rate": 0.01, "batch_size": 16 if architecture == "memory" else 8}
+    quick = {"epochs": 16, "learning_rate": 0.01, "batch_size": 16 if architecture == "memory" else 8}
     settings = config(architecture=architecture, label_dropout=0.2, label_smoothing=0.0, memory=small, **quick)
     model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
 

@@ -119,7 +119,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(spike_detector, "WATCH_STEPS", 3)
     prior_data = data(repeating(0, 8), repeating(1, 3))
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
-    killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 8)
+    killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 5)
 
 
 def test_collapsed_gates_stop_training_and_keep_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
