@@ -15,7 +15,9 @@ from distill.text import one_line
 @app.command()
 def kit(
     model: ModelPath,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="where the kit goes: a new or an empty folder")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="where the kit goes: a new or an empty folder")
+    ],
     per_label: Annotated[int, typer.Option(help="sounds of each label", **limits(PerLabel))] = 4,
     formats: Annotated[
         str, typer.Option("--format", metavar="FORMATS", help="sfz, dspreset (DecentSampler), or both with a comma")

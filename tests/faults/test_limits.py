@@ -21,8 +21,8 @@ def test_a_file_that_may_not_grow_is_a_sentence_without_home_or_temporary_folder
         cwd=tmp_path,
         env={
             **os.environ,
-            "HOME": "/nowhere",
-            "TMPDIR": "/nowhere",
+            "HOME": "/dev/null/nowhere",
+            "TMPDIR": "/dev/null/nowhere",
             "PYTHONDONTWRITEBYTECODE": "1",  # Python would keep files of its own that the limit cuts off
         },
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
