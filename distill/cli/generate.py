@@ -51,7 +51,7 @@ def generate(
     reject_faults: Annotated[
         bool, typer.Option("--reject-faults", help="redraw sounds that are faulty, and say how many")
     ] = False,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="where the sounds go")] = Path("generated"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the sounds go")] = Path("generated"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
     pictures: Annotated[
         bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")

@@ -16,7 +16,7 @@ from distill.text import one_line
 def kit(
     model: ModelPath,
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="where the kit goes: a new or an empty folder")
+        Path, typer.Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")
     ],
     per_label: Annotated[int, typer.Option(help="sounds of each label", **limits(PerLabel))] = 4,
     formats: Annotated[

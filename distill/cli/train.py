@@ -81,7 +81,7 @@ def train(
         bool,
         typer.Option("--prior", help="also train a prior, so that the model can generate, not just encode and decode"),
     ] = False,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="where the model file goes")] = Path("models"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.

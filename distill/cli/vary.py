@@ -36,7 +36,7 @@ def vary(
             **limits(Guidance),
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="where the takes go")] = Path("varied"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the takes go")] = Path("varied"),
     kind: Annotated[AudioFormat, typer.Option("--format", help="file format")] = "wav",
     pictures: Annotated[
         bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
