@@ -59,7 +59,7 @@ def for_the_user(error: Exception) -> DistillError | None:
 
 
 class Interrupted(DistillError):
-    """Interruption by a signal, after saving. `exit_code` is 130 for Ctrl-C, 143 for SIGTERM."""
+    """Interruption by a signal, after saving. `exit_code` is 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
 
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)

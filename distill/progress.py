@@ -1,5 +1,6 @@
 """Progress reports: a live bar on a terminal, a line every few seconds elsewhere, and the files of `distill.status`."""
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -47,7 +48,8 @@ class ProgressReport:
     ) -> None:
         if self._bar is not None:
             self._bar.below = None
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are done."""
@@ -64,7 +66,8 @@ class ProgressReport:
         self._print(text)
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # a terminal that closed ends no training
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show_below(self, what: RenderableType) -> None:
         """Show `what` below the bar until the task ends, in place of what was there. Nothing without a terminal."""

@@ -13,6 +13,7 @@ from distill.errors import AudioError, DistillError
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.training.folders import STATE
+from distill.training.interruption import SIGNALS
 from stages.ingest import note_corpus
 from stages.running import PARAMS
 from stages.summary import run_log, summarise
@@ -40,13 +41,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _reproduce(params: Params, arguments: list[str]) -> int:
-    began = time.time()
+    began, earlier = time.monotonic(), len(run_log())
     status = _dvc_repro(arguments)
-    ran = [entry for entry in run_log() if entry["started"] >= began]
+    ran = run_log()[earlier:]
     if status != 0:
         return next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), 1)
     note_corpus(params)  # also where `ingest` was up to date
-    summarise(params, ran, time.time() - began)
+    summarise(params, ran, time.monotonic() - began)
     return 0
 
 
@@ -63,14 +64,14 @@ def _refuse_unhashable(corpus: Path) -> None:
 
 
 def _dvc_repro(arguments: list[str]) -> int:
-    """Run DVC. Ctrl-C and SIGTERM are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
+    """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], start_new_session=os.name != "nt")
 
     def forward(_: int, __: FrameType | None) -> None:
         if os.name != "nt":
             os.killpg(process.pid, signal.SIGINT)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         return process.wait()
     finally:

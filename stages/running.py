@@ -17,7 +17,7 @@ from distill.params import Params, load_params
 from distill.pipeline.folders import PipelineFolders
 from distill.storage.files import write_json
 from distill.training.folders import STATE, RunFolders
-from distill.training.interruption import raise_on_sigterm
+from distill.training.interruption import raise_on_signals
 
 if TYPE_CHECKING:
     from distill.training.run import FinishedRun
@@ -57,14 +57,14 @@ def write_metrics(stage: str, values: Mapping[str, object]) -> None:
 
 
 def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
-    """Run a stage and exit: 0 done, 1 a defect (with traceback), 2 wrong input, 130 or 143 interrupted and saved.
+    """Run a stage and exit: 0 done, 1 a defect (with traceback), 2 wrong input, 129, 130 or 143 interrupted and saved.
 
     `body` returns measurements of speed for the log.
     """
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    raise_on_sigterm()
-    began = time.time()
+    raise_on_signals()
+    started, began = time.time(), time.monotonic()
     figures: Mapping[str, float] = {}
     status = 1
     try:
@@ -81,7 +81,9 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         status = 130
     finally:
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started
-            _log_run({"stage": name, "started": began, "seconds": time.time() - began, "exit": status, **figures})
+            _log_run(
+                {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status, **figures}
+            )
     sys.exit(status)
 
 

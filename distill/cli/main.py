@@ -7,7 +7,7 @@ import typer
 from distill.cli import codes, demo, generate, inspect, kit, library, train, ui, vary
 from distill.cli.app import app
 from distill.errors import for_the_user
-from distill.training.interruption import raise_on_sigterm
+from distill.training.interruption import raise_on_signals
 
 # Modules that register commands, in the order of `--help`.
 COMMANDS = (demo, train, codes, inspect, library, generate, vary, kit, ui)
@@ -15,11 +15,11 @@ INTERRUPTED = 130  # exit status
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 2 usage or input error (one sentence on stderr), 130 interrupted.
+    """Run the command and exit: 0 done, 2 usage or input error (one sentence on stderr), 129, 130 or 143 interrupted.
 
     Any other exception keeps its traceback.
     """
-    raise_on_sigterm()
+    raise_on_signals()
     try:
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,6 +1,5 @@
 """Communication between the processes of one training. With one process it costs nothing."""
 
-import signal
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -8,9 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from distill.training.interruption import Interruption
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from distill.training.interruption import SIGNALS, Interruption
 
 
 class Stop(Protocol):

@@ -1,6 +1,10 @@
-"""Ctrl-C, SIGTERM and the stop file as requests that training polls between steps, so that it can save first."""
+"""Ctrl-C, SIGTERM, a terminal that closes (SIGHUP) and the stop file: requests that training polls between steps.
+
+So it can save first.
+"""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +17,11 @@ from distill.errors import Interrupted
 from distill.progress import ProgressReport
 
 POLL_SECONDS = 0.2  # between checks for the stop file
+if sys.platform == "win32":
+    ENDING: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+else:
+    ENDING = (signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (*ENDING, signal.SIGINT)  # that ask a process to end
 
 
 class Interruption:
@@ -23,7 +32,7 @@ class Interruption:
 
     @staticmethod
     def raise_interrupted(number: int, saved: str) -> NoReturn:
-        """Raise Interrupted (130 for SIGINT, 143 for SIGTERM); the message ends with `saved`, what is kept."""
+        """Raise Interrupted (128 and the number of the signal); the message ends with `saved`, what is kept."""
         raise Interrupted(f"interrupted by {signal.Signals(number).name}: {saved}", 128 + number)
 
 
@@ -61,14 +70,16 @@ def watch_for_stop(path: Path, begun: float, progress: ProgressReport) -> StopFi
     return stop
 
 
-def raise_on_sigterm() -> None:
-    """Let SIGTERM raise Interrupted, as Ctrl-C raises KeyboardInterrupt."""
-    signal.signal(signal.SIGTERM, _terminate)
+def raise_on_signals() -> None:
+    """Let SIGTERM and SIGHUP raise Interrupted, as Ctrl-C raises KeyboardInterrupt; not where they are ignored (nohup)."""
+    for number in ENDING:
+        if not _is_ignored(number):
+            signal.signal(number, _terminate)
 
 
 @contextmanager
 def catch_interruption() -> Iterator[Interruption]:
-    """Catch the first SIGINT or SIGTERM as a request to stop. Outside the main thread no signal is caught."""
+    """Catch the first of `SIGNALS` as a request to stop. Outside the main thread no signal is caught."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
@@ -79,7 +90,7 @@ def catch_interruption() -> Iterator[Interruption]:
         for caught, handler in previous.items():
             signal.signal(caught, handler)
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in SIGNALS if not _is_ignored(number)}
     for number in previous:
         signal.signal(number, request)
     try:
@@ -89,5 +100,10 @@ def catch_interruption() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Interrupted("interrupted by SIGTERM; nothing half-written was kept", 128 + signal.SIGTERM)
+def _is_ignored(number: signal.Signals) -> bool:
+    """Whether a signal that ends a process is ignored, as SIGHUP is under nohup. Ctrl-C is never."""
+    return number in ENDING and signal.getsignal(number) is signal.SIG_IGN
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written was kept", 128 + number)

@@ -21,9 +21,11 @@ import psutil
 from distill.errors import ParamsError
 from distill.status import EVENTS, SAID, STATUS
 from distill.storage.files import remove_folder, write_json
+from distill.training.interruption import SIGNALS
 from distill.ui.run_job import COMMAND, EXIT, JOB, STDERR, STDOUT
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
+INTERRUPTED = {code for number in SIGNALS for code in (128 + number, -number)}  # exit statuses
 PROCESS = "process.json"
 TRAININGS = ("train", "prior")
 START_SECONDS = 10.0
@@ -59,7 +61,7 @@ class Job:
         status = _json(self.folder / EXIT).get("status")
         if not isinstance(status, int):
             return "gone"
-        if status in (130, 143, -signal.SIGINT, -signal.SIGTERM):
+        if status in INTERRUPTED:
             return "interrupted"
         return {0: "done", 2: "refused"}.get(status, "defect")  # type: ignore[return-value]
 

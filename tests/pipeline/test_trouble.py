@@ -72,7 +72,12 @@ def test_a_wrong_key_names_file_key_and_the_nearest(project: Project) -> None:
 
 
 def test_one_usable_recording_says_how_many_are_needed(project: Project) -> None:
+    """Also after a run that a clock dated into the future."""
     write_sounds(project.folder / "sounds", 1)
+    (project.folder / ".distill").mkdir()
+    (project.folder / ".distill/stages.jsonl").write_text(
+        '{"stage": "ingest", "started": 9e9, "seconds": 1, "exit": 1}\n'
+    )
     done = project.run(*REPRO)
     assert done.returncode == 2
     assert "found 1 usable recording" in done.stderr

@@ -89,7 +89,7 @@ def test_rejected_recordings_are_named(finished: TrainedModel) -> None:
     assert finished.corpus.rejected == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:

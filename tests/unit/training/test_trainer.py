@@ -22,7 +22,7 @@ from distill.training import trainer as trainer_module
 from distill.training.budget import AUTO_STEPS, budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.interruption import Interruption, StopFile, catch_interruption, watch_for_stop
+from distill.training.interruption import Interruption, StopFile, catch_interruption, raise_on_signals, watch_for_stop
 from distill.training.metrics_log import Line
 from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult, learning_rate_at
 from distill.training.trainer import Trainer
@@ -654,6 +654,24 @@ def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
             interruption.raise_interrupted(signal.SIGTERM, "all is saved")
     assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_terminal_that_closes_is_ignored_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert interruption.signal is None
+        raise_on_signals()
+        signal.raise_signal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        raise_on_signals()
+        with pytest.raises(Interrupted, match="interrupted by SIGHUP; nothing half-written was kept") as caught:
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert caught.value.exit_code == 129
 
 
 def test_seeds_differ_in_every_part() -> None:
