@@ -5,10 +5,11 @@ import math
 import os
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from distill.errors import Interrupted
 
@@ -18,6 +19,9 @@ EXPERIMENT = "distill"
 FLUSH_SECONDS = 5.0
 STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
+FIRST_WAIT, MOST_WAIT = 30.0, 600.0  # seconds until a store that failed is tried again
+WAIT_TIMES = 10  # as long as the trial that failed took, at least
+MOST_PENDING = 200_000  # metrics kept for a store that does not answer
 
 # No telemetry; give up on a server that is down after seconds instead of minutes.
 ENVIRONMENT = {
@@ -26,8 +30,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-
-T = TypeVar("T")
 
 
 def tracking_uri(root: Path) -> str:
@@ -64,7 +66,11 @@ def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, fl
 
 
 class Tracker:
-    """An MLflow run. The first failure is logged as a warning with its cause; after it nothing is sent."""
+    """An MLflow run. What a store does not take is kept and sent again, in order, after longer and longer waits.
+
+    The first failure is logged as a warning with its cause, and so is the return of the store. `finish` tries once more
+    without a wait; what fails then is not recorded.
+    """
 
     def __init__(self, root: Path | None, stage: str, fingerprint: str) -> None:
         self.root, self.stage, self.fingerprint = root or Path(), stage, fingerprint
@@ -72,6 +78,8 @@ class Tracker:
         self._run_id = ""
         self._pending: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
+        self._unsent: deque[Callable[[], None]] = deque()
+        self._wait, self._next_try = 0.0, 0.0  # seconds; a wait of 0 where nothing has failed
         self.off = root is None and not os.environ.get("MLFLOW_TRACKING_URI")
 
     def start(self, params: Mapping[str, Any]) -> None:
@@ -79,20 +87,18 @@ class Tracker:
 
         def begin() -> None:
             self._connect()
-            unfinished = self._latest_run()
-            if unfinished is not None and unfinished.info.status != "FINISHED":
-                self._run_id = unfinished.info.run_id
-                self._client.update_run(self._run_id, status="RUNNING")
-                return
-            experiment = self._experiment()
-            called = os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME")
-            name = " ".join(part for part in (self.stage, called) if part)
-            run = self._client.create_run(experiment, tags=self._tags(), run_name=name)
+            run = self._latest_run()
+            if run is not None and run.info.status != "FINISHED":
+                self._client.update_run(run.info.run_id, status="RUNNING")
+            else:
+                called = os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME")
+                name = " ".join(part for part in (self.stage, called) if part)
+                run = self._client.create_run(self._experiment(), tags=self._tags(), run_name=name)
             self._run_id = run.info.run_id
-            for key, value in params.items():
-                self._client.log_param(self._run_id, key, str(value)[:MAX_PARAM_LENGTH])
+            for key in sorted(params.keys() - run.data.params.keys()):
+                self._client.log_param(self._run_id, key, str(params[key])[:MAX_PARAM_LENGTH])
 
-        self._guarded(begin)
+        self._send(begin)
 
     def resume_latest(self) -> None:
         """Select the newest run with this stage and fingerprint, to add to it."""
@@ -106,12 +112,13 @@ class Tracker:
                 self.off = True
                 logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
 
-        self._guarded(find)
+        self._send(find)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
         now = int(time.time() * 1000)
-        self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
+        if len(self._pending) < MOST_PENDING:
+            self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -123,10 +130,10 @@ class Tracker:
     def remarks(self, sentences: Sequence[str]) -> None:
         """Write sentences about the run into its tag `distill.remarks`."""
         if sentences:
-            self._guarded(lambda: self._client.set_tag(self._run_id, "distill.remarks", "\n".join(sentences)))
+            self._send(lambda: self._client.set_tag(self._run_id, "distill.remarks", "\n".join(sentences)))
 
     def flush(self) -> None:
-        """Send the queued metrics."""
+        """Send the queued metrics, unless a store that failed is not to be tried again yet."""
 
         def send() -> None:
             from mlflow.entities import Metric
@@ -135,10 +142,10 @@ class Tracker:
                 batch = [Metric(*values) for values in pending[start : start + 1000]]
                 self._client.log_batch(self._run_id, metrics=batch)
 
-        pending, self._pending = self._pending, []
         self._flushed = time.monotonic()
-        if pending:
-            self._guarded(send)
+        if self._pending and self._flushed >= self._next_try:
+            pending, self._pending = self._pending, []
+            self._send(send)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file or a folder to the run."""
@@ -146,15 +153,17 @@ class Tracker:
         def copy() -> None:
             if path.is_dir():
                 self._client.log_artifacts(self._run_id, str(path), folder or None)
-            else:
+            elif path.exists():  # it may be gone when a store comes back
                 self._client.log_artifact(self._run_id, str(path), folder or None)
 
-        self._guarded(copy)
+        self._send(copy)
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run: FINISHED, FAILED or KILLED."""
+        self._next_try = 0.0
         self.flush()
-        self._guarded(lambda: self._client.set_terminated(self._run_id, status=status))
+        self._next_try = 0.0
+        self._send(lambda: self._client.set_terminated(self._run_id, status=status))
 
     def _connect(self) -> None:
         for name, value in ENVIRONMENT.items():
@@ -190,21 +199,33 @@ class Tracker:
         }
         return {key: value for key, value in tags.items() if value}
 
-    def _guarded(self, action: Callable[[], T]) -> T | None:
+    def _send(self, action: Callable[[], None]) -> None:
+        """Send all that is unsent and then this. Whatever a store does, training goes on."""
         if self.off:
-            return None
-        try:
-            return action()
-        except Exception as error:  # whatever a tracking server does, training continues
-            self.off = True
-            reason = " ".join(str(error).split())[:300]
+            return
+        self._unsent.append(action)
+        while self._unsent and not self.off and time.monotonic() >= self._next_try:
+            began = time.monotonic()
+            try:
+                self._unsent[0]()
+            except Exception as error:
+                self._postpone(error, time.monotonic() - began)
+                return
+            self._unsent.popleft()
+            if self._wait and not self._unsent:
+                self._wait = 0.0
+                logger.warning("MLflow tracking goes on at %s; what was missing is sent", tracking_uri(self.root))
+
+    def _postpone(self, error: Exception, took: float) -> None:
+        if not self._wait:
             logger.warning(
                 "MLflow tracking stopped at %s (%s: %s); training continues without it",
                 tracking_uri(self.root),
                 type(error).__name__,
-                reason,
+                " ".join(str(error).split())[:300],
             )
-            return None
+        self._wait = min(MOST_WAIT, max(2 * self._wait, FIRST_WAIT, WAIT_TIMES * took))
+        self._next_try = time.monotonic() + self._wait
 
 
 def _git_revision(root: Path) -> str:

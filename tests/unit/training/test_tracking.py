@@ -103,6 +103,55 @@ def test_a_store_that_breaks_in_the_middle_is_one_warning(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_store_that_comes_back_gets_what_it_missed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, away = tmp_path / "mlflow.db", tmp_path / "away"
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    with caplog.at_level(logging.WARNING), tracked(tmp_path, "train_vqvae", "cafe", {"a": 1, "b": 2}) as tracker:
+        store.rename(away)
+        store.write_text("this is no database, and long enough to be read as one " * 20)
+        tracker.metrics({"loss": 3.0}, 0)
+        tracker.flush()
+        tracker.artifact(note)
+        tracker.remarks(["while it was away"])
+        tracker.metrics({"loss": 2.0}, 1)
+        tracker.flush()
+        away.rename(store)
+        tracker.metrics({"loss": 1.0}, 2)
+        tracker.flush()
+        (before,) = runs(tmp_path)
+        assert before.data.metrics == {}  # it waits
+        monkeypatch.setattr(tracker, "_next_try", 0.0)
+        tracker.flush()
+        (after,) = runs(tmp_path)
+        assert after.data.metrics == {"loss": 1.0}
+    (run,) = runs(tmp_path)
+    history = client(tmp_path).get_metric_history(run.info.run_id, "loss")
+    assert [metric.value for metric in history] == [3.0, 2.0, 1.0]
+    assert (run.info.status, run.data.tags["distill.remarks"]) == ("FINISHED", "while it was away")
+    assert [file.path for file in client(tmp_path).list_artifacts(run.info.run_id)] == ["note.txt"]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "distill.training.tracking"]
+    assert [warning.split(" at ")[0] for warning in warnings] == ["MLflow tracking stopped", "MLflow tracking goes on"]
+
+
+def test_a_store_that_comes_back_at_the_end_has_the_whole_run(tmp_path: Path) -> None:
+    root = tmp_path / "away"
+    root.touch()
+    with tracked(root, "train_vqvae", "cafe", {"a": 1}) as tracker:
+        tracker.metrics({"loss": 3.0}, 0)
+        root.unlink()
+        root.mkdir()
+    (run,) = runs(root)
+    assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 3.0})
+
+
+def runs(root: Path) -> list[Any]:
+    store = client(root)
+    return list(store.search_runs([store.get_experiment_by_name("distill").experiment_id]))
+
+
 def test_a_tracker_that_is_not_active_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with tracked(tmp_path, "train_prior", "f", {"a": 1}, active=False) as tracker:
