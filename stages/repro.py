@@ -14,6 +14,7 @@ from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.training.folders import STATE
 from distill.training.interruption import SIGNALS
+from stages import dvc_files
 from stages.ingest import note_corpus
 from stages.running import PARAMS
 from stages.summary import run_log, summarise
@@ -42,10 +43,17 @@ def main(arguments: list[str]) -> int:
 
 def _reproduce(params: Params, arguments: list[str]) -> int:
     began, earlier = time.monotonic(), len(run_log())
+    mended = dvc_files.mend(STATE)
+    if mended is not None:
+        print(mended, file=sys.stderr)
     status = _dvc_repro(arguments)
     ran = run_log()[earlier:]
     if status != 0:
-        return next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), 1)
+        refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
+        if refused is None and dvc_files.is_full(Path()):
+            raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
+        return refused or 1
+    dvc_files.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date
     summarise(params, ran, time.monotonic() - began)
     return 0

@@ -46,7 +46,7 @@ def ui(
     try:
         from distill.ui.server import serve
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi", "psutil")):
+        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi")):
             raise
         raise ParamsError(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "

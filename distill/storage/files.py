@@ -23,8 +23,11 @@ _CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it."""
+def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it.
+
+    With `replaces` False a file that is at `path` by then stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in _leftovers(path.parent).get(path.name, ()):
         _remove(leftover)
@@ -32,7 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _fsync(temporary)
-        temporary.replace(path)
+        if replaces or not _link(temporary, path):
+            temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a failed write does not tell which file it was
@@ -157,6 +161,17 @@ def _exchange(first: Path, second: Path) -> bool:
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = (_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second))
     return rename is not None and rename(*paths, _RENAME_EXCHANGE) == 0
+
+
+def _link(new: Path, path: Path) -> bool:
+    """Give a file a second name, unless there is a file of that name. False where the file system cannot."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        return True
+    except OSError:
+        return path.exists()
+    return True
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import Interrupted
+from distill.storage.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "distill"
+SQLITE = "sqlite:///"
 FLUSH_SECONDS = 5.0
 STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
@@ -34,7 +36,7 @@ ENVIRONMENT = {
 
 def tracking_uri(root: Path) -> str:
     """URI of the store: MLFLOW_TRACKING_URI if set, else a SQLite file in `root` (MLflow refuses plain folders)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root.resolve() / 'mlflow.db'}"
 
 
 @contextmanager
@@ -173,7 +175,12 @@ class Tracker:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises
         from mlflow.tracking import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=tracking_uri(self.root))
+        uri = tracking_uri(self.root)
+        database = Path(uri.removeprefix(SQLITE))
+        if uri.startswith(SQLITE) and not database.exists():  # whole or not at all: MLflow never mends half a database
+            with atomic_path(database, replaces=False) as temporary:
+                MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
+        self._client = MlflowClient(tracking_uri=uri)
 
     def _latest_run(self) -> Any:
         query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"

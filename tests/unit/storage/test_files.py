@@ -33,6 +33,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert read_json(target, "a test") == {"a": 1}
 
 
+def test_a_file_that_is_not_to_be_replaced_stays(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    for text in ("first", "second"):
+        with atomic_path(target, replaces=False) as temporary:
+            temporary.write_text(text)
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_failed_folder_leaves_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with atomic_folder(target) as folder:

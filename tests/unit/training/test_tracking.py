@@ -2,6 +2,8 @@
 
 import logging
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,22 @@ def test_a_store_that_comes_back_at_the_end_has_the_whole_run(tmp_path: Path) ->
         root.mkdir()
     (run,) = runs(root)
     assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 3.0})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_store_that_could_not_be_made_is_made_the_next_time(tmp_path: Path) -> None:
+    body = (
+        "from pathlib import Path\nfrom distill.training.tracking import tracked\n"
+        f"with tracked(Path({str(tmp_path)!r}), 'train_vqvae', 'cafe', {{'a': 1}}): pass"
+    )
+    limit = "import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    for prefix, warnings in ((limit, 1), ("", 0)):
+        done = subprocess.run([sys.executable, "-c", prefix + body], capture_output=True, text=True, check=True)
+        assert done.stderr.count("MLflow tracking stopped at sqlite:///") == warnings
+        assert (tmp_path / "mlflow.db").exists() is (warnings == 0)
+        assert list(tmp_path.glob(".*")) == []
+    (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED"
 
 
 def runs(root: Path) -> list[Any]:

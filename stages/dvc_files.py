@@ -1,0 +1,73 @@
+"""Files of DVC that a killed run or a full disk leaves damaged, mended before DVC reads them.
+
+DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off. With a `dvc.lock` that is cut off it
+refuses to run; what a killed process had locked stays locked where another process has its number.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import psutil
+import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
+
+from distill.storage.files import write_bytes
+
+LOCK = Path("dvc.lock")
+LOCKED = Path(".dvc/tmp/rwlock")
+KEPT = "dvc.lock"  # name of the last `dvc.lock` that was whole
+ROOM = 1 << 20  # bytes: with less, a disk is full
+
+
+def keep_lock(folder: Path) -> None:
+    """Keep a copy of `dvc.lock` in a folder, if it is whole."""
+    if LOCK.exists() and _is_whole(LOCK):
+        write_bytes(folder / KEPT, LOCK.read_bytes())
+
+
+def mend(folder: Path) -> str | None:
+    """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence."""
+    if LOCKED.exists() and not _is_held(LOCKED):
+        LOCKED.unlink()
+    if not LOCK.exists() or _is_whole(LOCK):
+        return None
+    kept = folder / KEPT
+    if kept.exists() and _is_whole(kept):
+        write_bytes(LOCK, kept.read_bytes())
+        return f"{LOCK} was cut off, by a full disk or a kill: the one before it is put back"
+    LOCK.unlink()
+    return f"{LOCK} was cut off, by a full disk or a kill, and is removed: all stages are looked at again"
+
+
+def is_full(folder: Path) -> bool:
+    """Whether there is no room on the disk of a folder."""
+    return shutil.disk_usage(folder).free < ROOM
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether DVC reads a lock file."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether DVC's list of locks names a process of DVC that runs, or nothing. Not so where it is cut off."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        readers = [one for many in found.get("read", {}).values() for one in many]
+        processes = [int(entry["pid"]) for entry in (*found.get("write", {}).values(), *readers)]
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return not processes or any(map(_is_dvc, processes))
+
+
+def _is_dvc(process: int) -> bool:
+    try:
+        return any(Path(word).stem == "dvc" for word in psutil.Process(process).cmdline())
+    except psutil.Error:
+        return False

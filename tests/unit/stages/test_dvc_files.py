@@ -1,0 +1,99 @@
+"""DVC's own files, cut off by a kill or a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+from stages import dvc_files
+from stages.dvc_files import LOCK, LOCKED
+
+WHOLE = """\
+schema: '2.0'
+stages:
+  ingest:
+    cmd: python -m stages.ingest
+    deps:
+    - path: corpus
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef.dir
+      size: 12
+    outs:
+    - path: artifacts/pcm
+      hash: md5
+      md5: fedcba9876543210fedcba9876543210.dir
+      size: 34
+"""
+CUT = WHOLE[:80]  # within a list, so that DVC refuses it; much of what is cut off elsewhere it reads as changed stages
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    LOCKED.parent.mkdir(parents=True)
+    return tmp_path / "kept"
+
+
+def test_a_whole_lock_is_kept_and_left_alone(project: Path) -> None:
+    LOCK.write_text(WHOLE)
+    dvc_files.keep_lock(project)
+    assert dvc_files.mend(project) is None
+    assert LOCK.read_text() == (project / "dvc.lock").read_text() == WHOLE
+
+
+def test_a_lock_is_put_back_wherever_it_is_cut_off_so_that_dvc_refuses_it(project: Path) -> None:
+    LOCK.write_text(WHOLE)
+    dvc_files.keep_lock(project)
+    for size in range(len(WHOLE)):
+        LOCK.write_text(WHOLE[:size])
+        if dvc_files.mend(project) is None:
+            COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(LOCK.read_text()))  # raises for what DVC refuses
+        else:
+            assert LOCK.read_text() == WHOLE
+    LOCK.write_text(CUT)
+    dvc_files.keep_lock(project)
+    assert (project / "dvc.lock").read_text() == WHOLE
+
+
+def test_without_a_copy_a_lock_that_is_cut_off_is_removed(project: Path) -> None:
+    for cut in ("", "schema: '2.0", CUT, WHOLE[:180], "stages: 1", "- 1", "\x00\x00"):
+        LOCK.write_text(cut)
+        assert "is removed" in str(dvc_files.mend(project))
+        assert not LOCK.exists()
+    assert dvc_files.mend(project) is None
+
+
+def test_a_copy_that_is_cut_off_is_not_put_back(project: Path) -> None:
+    project.mkdir()
+    (project / "dvc.lock").write_text(CUT)
+    LOCK.write_text(CUT)
+    assert "is removed" in str(dvc_files.mend(project))
+
+
+def held_by(process: int) -> str:
+    one = {"pid": process, "cmd": "dvc repro"}
+    return json.dumps({"write": {"/project/out": one}, "read": {"/project/in": [one]}})
+
+
+def test_what_a_dead_process_locked_is_free(project: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for text in (held_by(ended.pid), held_by(os.getpid()), held_by(os.getpid())[:40], "", "[]"):
+        LOCKED.write_text(text)
+        dvc_files.mend(project)
+        assert not LOCKED.exists(), text
+
+
+def test_what_a_dvc_that_runs_has_locked_stays_locked(project: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()", "dvc"], stdin=subprocess.PIPE
+    ) as other:
+        for text in (held_by(other.pid), "{}"):
+            LOCKED.write_text(text)
+            dvc_files.mend(project)
+            assert LOCKED.read_text() == text
