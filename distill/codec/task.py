@@ -1,5 +1,6 @@
 """The codec's training step and validation, and the health of its codebooks."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
@@ -48,6 +49,7 @@ class CodecTask:
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
+        self.held_out_losses: Sequence[float] = ()
         self.loss = DecoderLoss(corpus.sample_rate)
         fabric.to_device(self.loss)
 
@@ -81,18 +83,20 @@ class CodecTask:
 
     def validate(self) -> dict[str, float]:
         """Losses and codebook health on the held-out pieces."""
-        totals = dict.fromkeys(("recon", "mel", "envelope", "commit"), 0.0)
-        codes = []
+        rows, codes, commit = [], [], 0.0
         for pieces in self.val_pieces.split(self.config.batch_size):
             audio = self.fabric.to_device(pieces)
             output = cast(VQVAEOutput, self.model(audio, DRAWS))
-            parts = {**self.loss(output.audio, audio), "commit": output.commit_loss}
-            for name in totals:
-                totals[name] += len(pieces) / len(self.val_pieces) * float(parts[name])
+            draws = output.audio.unflatten(0, (DRAWS, -1)).unbind(dim=1)  # of each piece [DRAWS, N]
+            rows += [self.loss(drawn, piece) for drawn, piece in zip(draws, audio.split(1), strict=True)]
+            commit += len(pieces) / len(self.val_pieces) * float(output.commit_loss)
             codes.append(output.codes.flatten(0, 1).cpu())
+        parts = {name: [float(row[name]) for row in rows] for name in ("recon", "mel", "envelope")}
+        means = {**{name: math.fsum(values) / len(rows) for name, values in parts.items()}, "commit": commit}
+        self.held_out_losses = parts["recon"]
         measured = {
-            "val_loss": totals["recon"] + self.config.commitment_weight * totals["commit"],
-            **{f"val_{name}_loss": total for name, total in totals.items()},
+            "val_loss": means["recon"] + self.config.commitment_weight * commit,
+            **{f"val_{name}_loss": mean for name, mean in means.items()},
         }
         for level, values in codebook_health(torch.cat(codes), self.config.codebook_size).items():
             measured |= {f"codebook/{level}/{name}": value for name, value in values.items()}

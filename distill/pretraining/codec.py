@@ -84,6 +84,7 @@ class _PretrainingTask:
     """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, codes, samples)."""
 
     steps_per_epoch = STEPS_PER_EPOCH
+    held_out_losses: Sequence[float] = ()
 
     def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
         config = VQVAEParams.model_validate({"dropout": 0.0}).resolve(1000)

@@ -149,6 +149,7 @@ class _PretrainingTask:
     """Task for `Trainer`: predict recordings of a collection from what others of it say."""
 
     steps_per_epoch = STEPS_PER_EPOCH
+    held_out_losses: Sequence[float] = ()
 
     def __init__(
         self, collections: Sequence[CodedCollection], coordinates: SharedCoordinates, seed: int, fabric: Fabric

@@ -141,6 +141,7 @@ class PriorTask:
     """`Task` of a prior: next-code prediction on random windows, validated on every code of held-out recordings."""
 
     sampler_kind: type[WindowSampler] = WindowSampler
+    held_out_losses: Sequence[float] = ()  # an average of weights changes little between epochs
 
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.config, self.fabric = model, config, fabric

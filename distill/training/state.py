@@ -27,6 +27,7 @@ class TrainerState:
     counted_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
+    start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound
     history: list[dict[str, float]] = field(default_factory=list)
     spike_detector: dict[str, Any] = field(default_factory=dict)
     log: list[Line] = field(default_factory=list)

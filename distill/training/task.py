@@ -56,6 +56,13 @@ class Task(Protocol[B]):
         Called in eval mode, without gradients.
         """
 
+    @property
+    def held_out_losses(self) -> Sequence[float]:
+        """Losses of parts of the held-out sound at the last `validate`; empty where any lower "val_loss" is better.
+
+        They tell whether an epoch is better than the initial weights by more than chance.
+        """
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -177,6 +184,17 @@ class TrainingResult:
             "out_of_time": float(self.spent_minutes > 0),
             "was_still_falling": float(self.was_still_falling),
         }
+
+
+def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:
+    """Whether the mean of `losses` is below that of `start`, losses of the same parts, by more than its standard error.
+
+    Where training gains less, rounding, which differs between processors, would decide. A single part has no error.
+    """
+    gains = [before - now for before, now in zip(start, losses, strict=True)]
+    mean = math.fsum(gains) / len(gains)
+    squares = math.fsum((gain - mean) ** 2 for gain in gains)
+    return mean > math.sqrt(squares / max(1, len(gains) - 1) / len(gains))
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:

@@ -25,7 +25,7 @@ from distill.training.metrics_log import MetricsLog
 from distill.training.optimizer import OptimizerStep
 from distill.training.spike_detector import Reading, SpikeDetector, early_threshold, is_probe_due
 from distill.training.state import Snapshot, TrainerState
-from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingResult, learning_rate_at
+from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingResult, is_better, learning_rate_at
 
 DROP_FACTOR = 0.2  # of the learning rate, at each of `TrainerSettings.drops`
 MAX_ROLLBACKS = 3
@@ -264,7 +264,7 @@ class Trainer(Generic[B]):
             )
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
-        is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
+        is_best = self._is_best(measured["val_loss"])
         if is_best:
             self._keep_best(epoch, measured["val_loss"])
         rate = self._rate_at(max(0, state.step - 1))
@@ -276,11 +276,23 @@ class Trainer(Generic[B]):
             now = time.monotonic()
             self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
 
+    def _is_best(self, loss: float) -> bool:
+        """Whether the weights that were just validated are the best so far, on all processes alike.
+
+        Initial weights are left only for what is better by more than chance.
+        """
+        state, losses = self.state, self.task.held_out_losses
+        is_best = state.best_loss is None or loss < state.best_loss
+        if is_best and state.best_epoch == -1 and state.start_losses:
+            is_best = is_better(losses, state.start_losses)
+        return bool(self.distributed.from_first({"is_best": float(is_best)})["is_best"])
+
     def _validate_initial(self) -> None:
         """Validate the initial weights, which are the best so far."""
         self.model.eval()
         with torch.no_grad():
             self.state.start = {"epoch": -1.0, **self.distributed.from_first(self.task.validate())}
+        self.state.start_losses = list(self.task.held_out_losses)
         if math.isfinite(self.state.start["val_loss"]):
             self._keep_best(-1, self.state.start["val_loss"])
             self._save()

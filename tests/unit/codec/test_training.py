@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.codec.build import build_vqvae
 from distill.codec.data import CropSampler, fixed_pieces
+from distill.codec.losses import DRAWS
 from distill.codec.task import CodecTask, codebook_health, utilization_warnings
 from distill.demo.recordings import demo_recordings
 from distill.execution import Execution
@@ -49,6 +51,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def train(corpus: Corpus, config: VQVAEConfig = CONFIG, **options: Any) -> Any:
     return train_vqvae(corpus, config, 0.3, 0, FABRIC, **options)
+
+
+def test_the_held_out_loss_is_the_mean_of_its_pieces(corpus: Corpus) -> None:
+    entries = list(corpus.entries)
+    torch.manual_seed(0)
+    codec = build_vqvae(corpus.sample_rate, CONFIG, 0).eval()
+    task = CodecTask(codec, corpus, entries, entries, CONFIG, 0, FABRIC)
+    with torch.no_grad():
+        measured = task.validate()
+        output = codec(task.val_pieces, DRAWS)
+        whole = task.loss(output.audio, task.val_pieces)
+    assert len(task.held_out_losses) == len(task.val_pieces) > CONFIG.batch_size
+    assert measured["val_recon_loss"] == pytest.approx(sum(task.held_out_losses) / len(task.val_pieces))
+    for name in ("recon", "mel", "envelope"):
+        assert measured[f"val_{name}_loss"] == pytest.approx(float(whole[name]), rel=1e-4), name
 
 
 def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus) -> None:

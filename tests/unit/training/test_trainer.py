@@ -24,7 +24,7 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, StopFile, catch_interruption, raise_on_signals, watch_for_stop
 from distill.training.metrics_log import Line
-from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult, learning_rate_at
+from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult, is_better, learning_rate_at
 from distill.training.trainer import Trainer
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
@@ -32,6 +32,8 @@ FABRIC = make_fabric(Execution("cpu", "fp32"))
 
 class LineTask:
     """Task that fits a line with dropout, so that a lost random state shows."""
+
+    held_out_losses: Sequence[float] = ()
 
     def __init__(self, poison: frozenset[int] = frozenset(), probes: list[float] | None = None) -> None:
         torch.manual_seed(0)
@@ -771,3 +773,61 @@ def test_going_back_to_the_best_weights_is_no_spike() -> None:
     result = Trainer(task, settings(epochs=10, patience=2, drops=1, average=0.0), FABRIC).run()
     assert len(result.history) == 5
     assert result.rollbacks == 0
+
+
+class PartsTask(LineTask):
+    """A task whose held-out losses, of four parts, are the next of `to_come`."""
+
+    def __init__(self, to_come: list[list[float]]) -> None:
+        super().__init__(probes=[2.0] * 99)
+        self.to_come = to_come
+
+    def validate(self) -> dict[str, float]:
+        self.held_out_losses = self.to_come.pop(0)
+        return {"val_loss": sum(self.held_out_losses) / len(self.held_out_losses)}
+
+
+PARTS = [
+    [4.0, 4.0, 4.0, 4.0],  # of the initial weights
+    [3.0, 5.0, 3.2, 4.6],  # lower by .05, which is chance
+    [3.9, 3.8, 3.9, 3.9],  # lower by .125, everywhere
+    [3.8, 3.6, 4.1, 3.9],  # lower than the epoch before, whether by chance or not
+    [3.9, 3.6, 4.1, 3.9],
+]
+
+
+def test_initial_weights_are_left_only_for_what_is_better_by_more_than_chance(tmp_path: Path, monkeypatch: Any) -> None:
+    save_always(monkeypatch)
+    values = settings(epochs=4, validate_initial=True)
+    chosen: list[int] = []
+    seen = {"on_epoch": lambda epoch: chosen.append(epoch.epoch) if epoch.is_best else None}
+    whole = Trainer(PartsTask([*PARTS]), values, FABRIC, **seen).run()
+    assert chosen == [1, 2]
+    assert (whole.best_epoch, whole.best_loss) == (2, pytest.approx(3.85))
+    store, interruption = CheckpointStore(tmp_path), Interruption()
+
+    def stop(step: Step) -> None:
+        if step.epoch == 1:
+            interruption.signal = signal.SIGINT
+
+    with pytest.raises(Interrupted):
+        Trainer(PartsTask(PARTS[:2]), values, FABRIC, store, on_step=stop, interruption=interruption).run()
+    halves = Trainer(PartsTask(PARTS[2:]), values, FABRIC, store, **seen).run()
+    assert chosen == [1, 2, 1, 2]
+    assert all(torch.equal(value, halves.best_tensors[key]) for key, value in whole.best_tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("losses", "start", "expected"),
+    [
+        ([1.0], [1.1], True),
+        ([1.1], [1.0], False),
+        ([1.0], [1.0], False),
+        ([0.9, 0.9], [1.0, 1.0], True),
+        ([0.8, 1.1], [1.0, 1.0], False),
+        ([0.5, 1.1], [1.0, 1.0], False),  # gains of .5 and -.1: .2, and a standard error of .3
+        ([0.5, 0.9], [1.0, 1.0], True),  # .5 and .1: .3 and .2
+    ],
+)
+def test_better_is_by_more_than_the_standard_error(losses: list[float], start: list[float], expected: bool) -> None:
+    assert is_better(losses, start) is expected
