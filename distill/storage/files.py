@@ -17,7 +17,8 @@ from typing import Any
 from distill.errors import ArtifactError
 
 _BLOCK = 1 << 20
-_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)", re.DOTALL)
+# Also what SQLite writes beside a database that is being made.
+_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp(?:-journal|-wal|-shm)?|old)", re.DOTALL)
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
 _CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of renameat2
 
@@ -90,7 +91,7 @@ def remove_leftovers(folder: Path) -> None:
         _leftovers.cache_clear()
         for leftovers in _leftovers(folder).values():
             for leftover in leftovers:
-                if leftover.suffix == ".tmp":  # the other kind, `.old`, may be all that there is
+                if leftover.suffix != ".old":  # the other kind, `.old`, may be all that there is
                     _remove(leftover)
 
 

@@ -28,6 +28,7 @@ from pipeline.project import ROOT, TINY, write_sounds
 import distill
 
 SCRATCH = (".distill", "mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db-shm", "mlruns", "tmp", "printed")
+UNFINISHED = (".tmp", ".old")  # of files that are not in their place yet, and of SQLite's beside them
 EDGE = 100  # points at the beginning and at the end that are all tried
 ERRORS = ("ENOSPC", "EIO")
 
@@ -230,7 +231,7 @@ class Sweep:
             again = run(self.command, trial, trial / "printed")
             if again.status != 0 or self._digests(trial) != self.new:
                 self._wrong(call, f"run again without its result, ended with {again.status}: {again.printed[-1500:]}")
-        left = [path.relative_to(trial).as_posix() for path in trial.rglob("*") if path.suffix in (".tmp", ".old")]
+        left = [path.relative_to(trial).as_posix() for path in trial.rglob("*") if path.suffix.startswith(UNFINISHED)]
         left += [path.relative_to(trial).as_posix() for path in (trial / "tmp").iterdir()]
         if left:
             self._wrong(call, f"left behind: {left}")
@@ -281,7 +282,7 @@ def digests(folder: Path, without: Sequence[str] = (), unfinished: bool = True) 
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        hidden = not unfinished and any(part.endswith((".tmp", ".old")) for part in Path(name).parts)
+        hidden = not unfinished and any(Path(part).suffix.startswith(UNFINISHED) for part in Path(name).parts)
         if path.is_file() and not hidden and not any(name == top or name.startswith(f"{top}/") for top in without):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
