@@ -4,8 +4,10 @@
 `distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.bytecode import keep_no_half_modules
 from distill.exports import lazy_exports
 from distill.threads import bound_spinning
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from distill.api import load as load
     from distill.api import read_table as read_table
 
+keep_no_half_modules(Path(__file__).parent)
 bound_spinning()
 
 __version__ = "0.1.0"

@@ -36,12 +36,13 @@ _REMEDIES = {
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory", re.IGNORECASE
 )
+_NO_PROCESS = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
 
 
 def for_the_user(error: Exception) -> DistillError | None:
     """The error as one that the user can act on, None where it is a defect.
 
-    Besides DistillError these are a full or broken disk, a missing permission, a limit, and too little memory.
+    Besides DistillError these are a full or broken disk, a missing permission, a limit, too many processes, and too little memory.
     """
     if isinstance(error, DistillError):
         return error
@@ -49,6 +50,11 @@ def for_the_user(error: Exception) -> DistillError | None:
         return DistillError(
             "memory: expected enough for this work, found no more; close other programs, or use shorter sounds, a smaller "
             "batch_size or a smaller tier, and run again"
+        )
+    if isinstance(error, BlockingIOError) or _NO_PROCESS.search(str(error)):
+        return DistillError(
+            "processes: expected to start one more process or thread, found that the system starts no more; close other "
+            "programs, or raise the limit of processes (ulimit -u), and run again"
         )
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None

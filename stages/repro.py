@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from distill.audio.scan import unhashable
-from distill.errors import AudioError, DistillError
+from distill.errors import AudioError, DistillError, for_the_user
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.training.folders import STATE
@@ -36,9 +36,12 @@ def main(arguments: list[str]) -> int:
         _refuse_unhashable(corpus)
         with workplace(STATE / "repro", STATE, what="this pipeline"):
             return _reproduce(params, arguments)
-    except DistillError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        known = for_the_user(error)
+        if known is None:
+            raise
+        print(known, file=sys.stderr)
+        return known.exit_code
 
 
 def _reproduce(params: Params, arguments: list[str]) -> int:

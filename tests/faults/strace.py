@@ -34,6 +34,9 @@ class Call:
     when: int
     arguments: str
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.when} ({self.arguments[:200]})"
+
     @property
     def changes(self) -> bool:
         """Whether it can change a file."""

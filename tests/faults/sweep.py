@@ -7,11 +7,9 @@ bytes when there is room.
 
 import argparse
 import hashlib
-import importlib
 import json
 import multiprocessing
 import os
-import pkgutil
 import runpy
 import shutil
 import sys
@@ -22,10 +20,9 @@ from itertools import chain
 from pathlib import Path
 
 import yaml
-from faults.strace import SYNCS, WRITES, Call, calls, failing_at, killed_at, run
+from faults.quick_python import import_everything
+from faults.strace import SYNCS, WRITES, Call, Ended, calls, failing_at, killed_at, run
 from pipeline.project import ROOT, TINY, write_sounds
-
-import distill
 
 SCRATCH = (".distill", "mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db-shm", "mlruns", "tmp", "printed")
 UNFINISHED = (".tmp", ".old")  # of files that are not in their place yet, and of SQLite's beside them
@@ -130,6 +127,23 @@ COMMANDS = (
         "decode", ("distill", "decode", "models/tiny.distill", "old_codes.safetensors", "-o", "decoded"), ("decoded/*",)
     ),
     Command(
+        "vary",
+        (
+            "distill",
+            "vary",
+            "models/tiny.distill",
+            "sounds/drum_kick_deep*",
+            "-n",
+            "2",
+            "--seed",
+            "1",
+            "--out",
+            "varied",
+        ),
+        ("varied/*",),
+    ),
+    Command("demo", ("distill", "demo", "demo"), ("demo/*/*",), replaces=False),
+    Command(
         "kit",
         ("distill", "kit", "models/tiny.distill", "--out", "kit", "--seed", "1", "--seconds", ".3", "--replace"),
         ("kit",),
@@ -172,20 +186,73 @@ def _keep(base: Path, command: Command, folder: Path) -> None:
             shutil.copy(old, before / result)
 
 
-class Sweep:
-    """One command, and what happens to it."""
+class Trials:
+    """One command, what it makes undisturbed, and what happens to it when it is disturbed."""
 
     def __init__(self, command: Command, before: Path, folder: Path) -> None:
         self.command, self.before, self.folder = command, before, folder
         self.found = Found(command.name)
         trial = self._fresh()
-        ended, self.calls = calls(command, trial, trial / "printed", folder / "log")
+        ended = self._undisturbed(trial)
         if ended.status != 0:
             raise RuntimeError(f"{command.name} ended with {ended.status}: {ended.printed}")
         self.units = units(command, before, trial)
         self.old, self.new = self._digests(before), self._digests(trial)
         self.others = digests(before, (*SCRATCH, *self.units))
+
+    def _undisturbed(self, trial: Path) -> Ended:
+        return run(self.command, trial, trial / "printed")
+
+    def _check(self, where: str, trial: Path) -> None:
+        """Compare what is there with what was there, run the command again, and compare with an undisturbed run."""
+        for result, digest in self._digests(trial).items():
+            if digest not in (self.old[result], self.new[result]):
+                found = different(self.before / result, trial / result)
+                self._wrong(where, f"{result} is neither the old nor the new: {found}")
+        if digests(trial, (*SCRATCH, *self.units), unfinished=False) != self.others:
+            self._wrong(where, "another file has changed")
+        self._before_again(trial)
+        again = run(self.command, trial, trial / "printed")
+        if self._digests(trial) != self.new:
+            self._wrong(where, f"run again, ended with {again.status} and other results: {again.printed[-1500:]}")
+        elif again.status != 0 and self.command.replaces:
+            self._wrong(where, f"run again, ended with {again.status}: {again.printed[-1500:]}")
+        elif again.status != 0:  # refused, as its result is there
+            for result in self.units:
+                (trial / result).unlink()
+            again = run(self.command, trial, trial / "printed")
+            if again.status != 0 or self._digests(trial) != self.new:
+                self._wrong(where, f"run again without its result, ended with {again.status}: {again.printed[-1500:]}")
+        left = [path.relative_to(trial).as_posix() for path in trial.rglob("*") if path.suffix.startswith(UNFINISHED)]
+        left += [path.relative_to(trial).as_posix() for path in (trial / "tmp").iterdir()]
+        if left:
+            self._wrong(where, f"left behind: {left}")
+
+    def _before_again(self, trial: Path) -> None:
+        """Remove the disturbance, if it lasts."""
+
+    def _wrong(self, where: str, text: str) -> None:
+        self.found.wrong.append(f"{where}: {text}")
+
+    def _fresh(self) -> Path:
+        trial = self.folder / "trial"
+        shutil.rmtree(trial, ignore_errors=True)
+        shutil.copytree(self.before, trial)
+        return trial
+
+    def _digests(self, folder: Path) -> dict[str, str]:
+        return {result: digest(folder / result) for result in self.units}
+
+
+class Sweep(Trials):
+    """A command that is killed at its writes, or whose writes fail."""
+
+    calls: list[Call]
+
+    def _undisturbed(self, trial: Path) -> Ended:
+        ended, self.calls = calls(self.command, trial, trial / "printed", self.folder / "log")
         self.found.calls = len(self.calls)
+        return ended
 
     def kill(self, points: int) -> None:
         """Kill the command at so many of its calls."""
@@ -195,8 +262,8 @@ class Sweep:
             self.found.points += 1
             self.found.killed += ended.status == -9
             if ended.status not in (-9, 0):
-                self._wrong(call, f"killed, ended with {ended.status}: {ended.printed[-1500:]}")
-            self._check(call, trial)
+                self._wrong(str(call), f"killed, ended with {ended.status}: {ended.printed[-1500:]}")
+            self._check(str(call), trial)
 
     def fail(self, points: int) -> None:
         """Let so many of the writes of the command fail."""
@@ -209,44 +276,8 @@ class Sweep:
             self.found.points += 1
             self.found.refused += ended.status == 2
             if ended.status not in (0, 2) or "Traceback" in ended.printed:
-                self._wrong(call, f"{error}, ended with {ended.status}: {ended.printed[-1500:]}")
-            self._check(call, trial)
-
-    def _check(self, call: Call, trial: Path) -> None:
-        for result, digest in self._digests(trial).items():
-            if digest not in (self.old[result], self.new[result]):
-                self._wrong(
-                    call, f"{result} is neither the old nor the new: {different(self.before / result, trial / result)}"
-                )
-        if digests(trial, (*SCRATCH, *self.units), unfinished=False) != self.others:
-            self._wrong(call, "another file has changed")
-        again = run(self.command, trial, trial / "printed")
-        if self._digests(trial) != self.new:
-            self._wrong(call, f"run again, ended with {again.status} and other results: {again.printed[-1500:]}")
-        elif again.status != 0 and self.command.replaces:
-            self._wrong(call, f"run again, ended with {again.status}: {again.printed[-1500:]}")
-        elif again.status != 0:  # refused, as its result is there
-            for result in self.units:
-                (trial / result).unlink()
-            again = run(self.command, trial, trial / "printed")
-            if again.status != 0 or self._digests(trial) != self.new:
-                self._wrong(call, f"run again without its result, ended with {again.status}: {again.printed[-1500:]}")
-        left = [path.relative_to(trial).as_posix() for path in trial.rglob("*") if path.suffix.startswith(UNFINISHED)]
-        left += [path.relative_to(trial).as_posix() for path in (trial / "tmp").iterdir()]
-        if left:
-            self._wrong(call, f"left behind: {left}")
-
-    def _wrong(self, call: Call, text: str) -> None:
-        self.found.wrong.append(f"{call.name} {call.when} ({call.arguments[:200]}): {text}")
-
-    def _fresh(self) -> Path:
-        trial = self.folder / "trial"
-        shutil.rmtree(trial, ignore_errors=True)
-        shutil.copytree(self.before, trial)
-        return trial
-
-    def _digests(self, folder: Path) -> dict[str, str]:
-        return {result: digest(folder / result) for result in self.units}
+                self._wrong(str(call), f"{error}, ended with {ended.status}: {ended.printed[-1500:]}")
+            self._check(str(call), trial)
 
 
 def units(command: Command, before: Path, after: Path) -> list[str]:
@@ -291,15 +322,6 @@ def digests(folder: Path, without: Sequence[str] = (), unfinished: bool = True) 
 def different(before: Path, after: Path) -> str:
     """What there is in two folders."""
     return f"{sorted(digests(before)) if before.is_dir() else before.exists()} and {sorted(digests(after)) if after.is_dir() else after.exists()}"
-
-
-def import_everything() -> None:
-    """Import what commands import, so that their processes begin with it."""
-    for module in pkgutil.walk_packages(distill.__path__, "distill."):
-        if not module.name.startswith(("distill.ui", "distill.pretraining", "distill.__main__")):
-            importlib.import_module(module.name)
-    for name in ("mlflow.store.tracking.sqlalchemy_store", "mlflow.tracking", "matplotlib.pyplot", "pyarrow.parquet"):
-        importlib.import_module(name)
 
 
 def sweep(folder: Path, command: Command, points: int, how: str) -> Found:
