@@ -54,7 +54,7 @@ def for_the_user(error: Exception) -> DistillError | None:
     if isinstance(error, BlockingIOError) or _NO_PROCESS.search(str(error)):
         return DistillError(
             "processes: expected to start one more process or thread, found that the system starts no more; close other "
-            "programs, or raise the limit of processes (ulimit -u), and run again"
+            "programs, or raise the limits of processes and of memory, and run again"
         )
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None

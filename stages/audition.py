@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 
-from distill.audio.corpus import load_corpus
-from distill.generate.audition import audition
-from distill.model_file.format import load_bundle
-from distill.novelty.reference import reference_of_codes
-from distill.novelty.scoring import with_scores
 from distill.params import Params
-from distill.storage.files import atomic_folder
-from distill.training.tracking import track_audition
 from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
+    from distill.audio.corpus import load_corpus
+    from distill.generate.audition import audition
+    from distill.model_file.format import load_bundle
+    from distill.novelty.reference import reference_of_codes
+    from distill.novelty.scoring import with_scores
+    from distill.storage.files import atomic_folder
+    from distill.training.tracking import track_audition
+
     bundle = load_bundle(bundle_path(params))
     # A model may be made without its reference; its audition still compares.
     reference = bundle.reference or with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec)

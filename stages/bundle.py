@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from distill.model_file.build import bundle_artifacts
 from distill.params import Params
 from stages.running import FOLDERS, bundle_path, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
+    from distill.model_file.build import bundle_artifacts
+
     path = bundle_path(params)
     metadata = bundle_artifacts(path, FOLDERS.vqvae, FOLDERS.prior, params.bundle.reference)
     size = path.stat().st_size

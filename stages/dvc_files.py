@@ -1,23 +1,29 @@
 """Files of DVC that a killed run or a full disk leaves damaged, mended before DVC reads them.
 
-DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off. With a `dvc.lock` that is cut off it
+DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off, and it leaves half copies in its cache. With a `dvc.lock` that is cut off it
 refuses to run; what a killed process had locked stays locked where another process has its number.
 """
 
 import json
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import yaml
+from dvc.lock import LockError, make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
 from distill.storage.files import write_bytes
 
 LOCK = Path("dvc.lock")
+HELD = Path(".dvc/tmp/lock")
 LOCKED = Path(".dvc/tmp/rwlock")
 KEPT = "dvc.lock"  # name of the last `dvc.lock` that was whole
+CACHE = Path(".dvc/cache")
+HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a file that DVC has not copied to its end
 ROOM = 1 << 20  # bytes: with less, a disk is full
 
 
@@ -31,6 +37,7 @@ def mend(folder: Path) -> str | None:
     """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence."""
     if LOCKED.exists() and not _is_held(LOCKED):
         LOCKED.unlink()
+    _remove_half_copies()
     if not LOCK.exists() or _is_whole(LOCK):
         return None
     kept = folder / KEPT
@@ -44,6 +51,18 @@ def mend(folder: Path) -> str | None:
 def is_full(folder: Path) -> bool:
     """Whether there is no room on the disk of a folder."""
     return shutil.disk_usage(folder).free < ROOM
+
+
+def _remove_half_copies() -> None:
+    """Remove what DVC copied into its cache in part: as large as a model, and `dvc gc` leaves it.
+
+    Not while another process of DVC holds its lock, and may be copying.
+    """
+    half = [path for path in CACHE.rglob(".*.tmp") if HALF.fullmatch(path.name)]
+    if half:
+        with suppress(LockError, OSError), make_lock(str(HELD)):
+            for path in half:
+                path.unlink(missing_ok=True)
 
 
 def _is_whole(path: Path) -> bool:

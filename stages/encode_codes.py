@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 
-from distill.codec.artifact import load_codec
-from distill.codes.encode import code_corpus
-from distill.execution import execution_from_environment
 from distill.params import Params
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
+    from distill.codec.artifact import load_codec
+    from distill.codes.encode import code_corpus
+    from distill.execution import execution_from_environment
+
     codec, config = load_codec(FOLDERS.vqvae)
     execution = execution_from_environment()
     report = code_corpus(codec, config.codec_sha256, FOLDERS.corpus, FOLDERS.codes, params, execution)

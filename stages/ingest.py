@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distill.audio.corpus import MANIFEST
-from distill.audio.ingest import ingest_folder
-from distill.execution import execution_from_environment
 from distill.params import Params
 from distill.pipeline.known_corpora import remember_corpus
 from distill.storage.files import sha256_file
@@ -14,6 +12,9 @@ from stages.running import FOLDERS, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
+    from distill.audio.ingest import ingest_folder
+    from distill.execution import execution_from_environment
+
     workers = execution_from_environment().workers
     report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, workers).report
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")

@@ -59,7 +59,8 @@ def write_metrics(stage: str, values: Mapping[str, object]) -> None:
 def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     """Run a stage and exit: 0 done, 1 a defect (with traceback), 2 wrong input, 129, 130 or 143 interrupted and saved.
 
-    `body` returns measurements of speed for the log.
+    `body` returns measurements of speed for the log. It imports the library itself: too little memory for that is wrong
+    input, too.
     """
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 
-from rich.console import Console
-
-from distill.codec.report import print_codec
-from distill.codec.run import train_codec
-from distill.execution import execution_from_environment
 from distill.params import Params
 from stages.running import FOLDERS, conclude, run_folders, run_stage
 
 
 def main(params: Params) -> Mapping[str, float]:
+    from rich.console import Console
+
+    from distill.codec.report import print_codec
+    from distill.codec.run import train_codec
+    from distill.execution import execution_from_environment
+
     execution = execution_from_environment()
     run = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, run_folders())
     if run.is_first:

@@ -1,11 +1,26 @@
 """Paths that a training run needs."""
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 STATE = Path(".distill")  # of work in progress, outside what DVC deletes and caches
+
+
+class FileIdentity(NamedTuple):
+    """What tells a file from another of its name. Its time is only compared for equality: clocks jump."""
+
+    number: int
+    written: int
+
+
+def identity(path: Path) -> FileIdentity | None:
+    """Identity of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return FileIdentity(found.st_ino, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -13,15 +28,16 @@ class RunFolders:
     """Folder of the checkpoints, path of the stop file, and the folder below which MLflow's store lies.
 
     With `tracking_root` None there is a store only where MLFLOW_TRACKING_URI names one. A training that finds the stop
-    file ends with its best weights, unless the file is older than `begun`, when the command began (seconds since 1970).
+    file ends with its best weights, unless it is `earlier`, the one that was there when the command began.
     """
 
     checkpoints: Path
     stop: Path
     tracking_root: Path | None = None
-    begun: float = field(default_factory=time.time)
+    earlier: FileIdentity | None = None
 
     @classmethod
     def below(cls, state: Path, tracking_root: Path | None = None) -> Self:
         """The paths in a folder of work in progress."""
-        return cls(state / "checkpoints", state / "stop", tracking_root)
+        stop = state / "stop"
+        return cls(state / "checkpoints", stop, tracking_root, identity(stop))

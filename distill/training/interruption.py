@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from distill.errors import Interrupted
 from distill.progress import ProgressReport
+from distill.training.folders import FileIdentity, identity
 
 POLL_SECONDS = 0.2  # between checks for the stop file
 if sys.platform == "win32":
@@ -57,14 +58,10 @@ class StopFile:
         self.path.unlink(missing_ok=True)
 
 
-def watch_for_stop(path: Path, begun: float, progress: ProgressReport) -> StopFile:
-    """Make the `StopFile` of a training that begins. A file from before `begun` is of an earlier one and is removed."""
-    try:
-        is_earlier = path.stat().st_mtime < begun
-    except FileNotFoundError:
-        is_earlier = False
+def watch_for_stop(path: Path, earlier: FileIdentity | None, progress: ProgressReport) -> StopFile:
+    """Make the `StopFile` of a training that begins. A file that is `earlier` is not for it, and is removed."""
     stop = StopFile(path)
-    if is_earlier:
+    if earlier is not None and identity(path) == earlier:
         stop.clear()
         progress.say(f"{path} was there before training began and is removed; make it again to stop early")
     return stop

@@ -124,7 +124,7 @@ def run_training(
         tracked(folders.tracking_root, job.stage, run_fingerprint, parameters, is_first) as tracker,
         ProgressReport(job.label, quiet=not is_first) as progress,
     ):
-        stop = watch_for_stop(folders.stop, folders.begun, progress)
+        stop = watch_for_stop(folders.stop, folders.earlier, progress)
         run = RunContext(fabric, store, tracker, progress, interruption, stop)
         trained = job.train(run)
         stop.clear()

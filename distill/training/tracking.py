@@ -25,12 +25,12 @@ FIRST_WAIT, MOST_WAIT = 30.0, 600.0  # seconds until a store that failed is trie
 WAIT_TIMES = 10  # as long as the trial that failed took, at least
 MOST_PENDING = 200_000  # metrics kept for a store that does not answer
 
-# No telemetry; give up on a server that is down after seconds instead of minutes.
+# No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
 
@@ -163,8 +163,7 @@ class Tracker:
     def finish(self, status: str = "FINISHED") -> None:
         """End the run: FINISHED, FAILED or KILLED."""
         self._next_try = 0.0
-        self.flush()
-        self._next_try = 0.0
+        self.flush()  # where this fails, ending the run is not tried: a server that never answers takes long
         self._send(lambda: self._client.set_terminated(self._run_id, status=status))
 
     def _connect(self) -> None:

@@ -14,14 +14,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from faults.quick_python import import_everything, quick_python
 from faults.strace import Ended, run
-from faults.sweep import COMMANDS, Command, Trials, prepare
-from pipeline.project import Project, hashes, left_behind, new_project, write_sounds
+from faults.sweep import COMMANDS, RESULTS, Command, Trials, prepare
+from pipeline.project import Project, hashes, new_project, write_sounds
 
 LARGE = 512 << 20
 PAGE = 4096
@@ -96,7 +97,9 @@ class Filling(Trials):
     def _undisturbed(self, trial: Path) -> Ended:
         with self.disk.watched() as most:
             ended = run(self.command, trial, self._printed)
-        self.most = most()
+        files = [path for result in self.command.results for path in trial.glob(result) if path.is_file()]
+        largest = max((path.stat().st_size for path in files), default=0)
+        self.most = max(most(), largest + 2 * PAGE)  # what is there for less than a millisecond is not seen
         return ended
 
     @property
@@ -123,48 +126,54 @@ class Filling(Trials):
 
 
 def fill_pipeline(folder: Path, disk: Disk, points: int) -> dict[str, object]:
-    """`stages.repro` on a disk that fills up, with an earlier result of other settings and without."""
+    """`stages.repro` on a disk that fills up in each stage, and as DVC keeps what it made, after earlier results."""
     wrong: list[str] = []
-    ends: dict[str, int] = {}
+    ends: Counter[str] = Counter()
     with quick_python(folder / "quick") as python:
-        earlier = new_project(folder / "earlier")
-        write_sounds(earlier.folder / "sounds")
-        empty = folder / "empty"
-        shutil.copytree(earlier.folder, empty)
-        earlier.set(vqvae={"weight_decay": 0.02}, corpus={"max_rejected": 0.4})
-        _repro(earlier, python, must=True)
-        earlier.set(vqvae={"weight_decay": 0.01}, corpus={"max_rejected": 0.5})
-        done = 0
-        for before in (empty, earlier.folder):
-            project = _copy(before, disk)
-            with disk.watched() as most:
-                _repro(project, python, must=True)
-            whole = hashes(project.folder)
-            for room in rooms(most(), points // 2):
-                project, done = _copy(before, disk), done + 1
-                old = hashes(before)
+        base = new_project(folder / "base")
+        write_sounds(base.folder / "sounds")
+        base.set(vqvae={"weight_decay": 0.02}, corpus={"max_rejected": 0.4})
+        _repro(base, python, must=True)
+        base.set(vqvae={"weight_decay": 0.01}, corpus={"max_rejected": 0.5})
+        states = list(_before_each_stage(base.folder, folder, disk, python))
+        whole = hashes(disk.folder / "project")
+        for stage, before, most in states:
+            old = hashes(before)
+            for room in rooms(most, points):
+                project, where = _copy(before, disk), f"{stage}, room {room}"
                 disk.leave(room)
                 status, printed = _repro(project, python)
-                where = f"{before.name}, room {room}"
-                stage = _stopped_at(printed)
-                ends[stage] = ends.get(stage, 0) + 1
+                ends[_stopped_at(printed)] += 1
                 if status not in (0, 2) or "Traceback" in printed:
-                    wrong.append(f"{where}: ended with {status} at {stage}: {printed[-2500:]}")
+                    wrong.append(f"{where}: ended with {status}: {printed[-2500:]}")
                 for name, digest in hashes(project.folder).items():
                     if digest not in (whole.get(name), old.get(name)) and ".tmp" not in name:
                         wrong.append(f"{where}: {name} is neither the old nor the new")
                 disk.enlarge()
-                status, printed = _repro(project, python)
+                again, printed_again = _repro(project, python)
                 found = hashes(project.folder)
-                if status != 0:
-                    wrong.append(f"{where} at {stage}: run again, ended with {status}: {printed[-2500:]}")
+                if again != 0:
+                    wrong.append(f"{where}: run again, ended with {again}: {printed_again[-2500:]}")
                 elif found != whole:
                     other = sorted(name for name in {*found, *whole} if found.get(name) != whole.get(name))
-                    wrong.append(f"{where} at {stage}: run again, other results: {other}")
-                if left_behind(project.folder):
-                    wrong.append(f"{where}: left behind {left_behind(project.folder)}")
-                print(where, stage, status, file=sys.stderr, flush=True)
-    return {"command": "repro", "points": done, "ends": ends, "wrong": wrong}
+                    wrong.append(f"{where}: run again, other results: {other}")
+                if left := [str(path.relative_to(project.folder)) for path in project.folder.rglob("*.tmp")]:
+                    wrong.append(f"{where}: left behind {left}")
+                print(where, _stopped_at(printed), status, printed.strip()[-300:], file=sys.stderr, flush=True)
+    return {"command": "repro", "points": ends.total(), "ends": ends, "wrong": wrong}
+
+
+def _before_each_stage(base: Path, folder: Path, disk: Disk, python: Path) -> Iterator[tuple[str, Path, int]]:
+    """Each stage, a project in which it is next, and the most that it and DVC take."""
+    project = _copy(base, disk)
+    for stage in RESULTS:
+        before = folder / f"before {stage}"
+        shutil.copytree(project.folder, before)
+        with disk.watched() as most:
+            done = _run(project, python, "dvc", "repro", stage)
+        if done.returncode != 0:
+            raise RuntimeError(f"{stage} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        yield stage, before, most()
 
 
 def _copy(before: Path, disk: Disk) -> Project:
@@ -175,11 +184,15 @@ def _copy(before: Path, disk: Disk) -> Project:
 
 
 def _repro(project: Project, python: Path, must: bool = False) -> tuple[int, str]:
-    path = f"{python.parent}{os.pathsep}{project.environment['PATH']}"
-    done = project.run(str(python), "-m", "stages.repro", PATH=path, DISTILL_WORKERS="1")
+    done = _run(project, python, "stages.repro")
     if must and done.returncode != 0:
         raise RuntimeError(f"stages.repro ended with {done.returncode}: {done.stdout}{done.stderr}")
     return done.returncode, done.stdout + done.stderr
+
+
+def _run(project: Project, python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = f"{python.parent}{os.pathsep}{project.environment['PATH']}"
+    return project.run(str(python), "-m", *arguments, PATH=path, DISTILL_WORKERS="1")
 
 
 def _stopped_at(printed: str) -> str:
@@ -195,7 +208,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--commands", nargs="*", default=[command.name for command in COMMANDS])
     parser.add_argument("--points", type=int, default=20, help="of each command")
-    parser.add_argument("--pipeline", type=int, default=0, help="points of stages.repro")
+    parser.add_argument("--pipeline", type=int, default=0, help="points of each stage of stages.repro")
     flags = parser.parse_args()
     folder = flags.folder.resolve()
     chosen = [command for command in COMMANDS if command.name in flags.commands]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.lock import make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from stages import dvc_files
@@ -97,3 +98,15 @@ def test_what_a_dvc_that_runs_has_locked_stays_locked(project: Path) -> None:
             LOCKED.write_text(text)
             dvc_files.mend(project)
             assert LOCKED.read_text() == text
+
+
+def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Path) -> None:
+    half = Path(".dvc/cache/files/md5/d6/.TRjuR3Wo6kwwrBDMM7bHHQ.tmp")
+    half.parent.mkdir(parents=True)
+    half.write_text("half")
+    (half.parent / "whole").write_text("whole")
+    with make_lock(".dvc/tmp/lock"):
+        dvc_files.mend(project)
+        assert half.exists()
+    dvc_files.mend(project)
+    assert [path.name for path in half.parent.iterdir()] == ["whole"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from distill.training import trainer as trainer_module
 from distill.training.budget import AUTO_STEPS, budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
+from distill.training.folders import identity
 from distill.training.interruption import Interruption, StopFile, catch_interruption, raise_on_signals, watch_for_stop
 from distill.training.metrics_log import Line
 from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult, is_better, learning_rate_at
@@ -592,7 +594,7 @@ def test_an_earlier_stop_file_is_removed_and_reported(tmp_path: Path, capsys: An
     path = tmp_path / "stop"
     path.touch()
     with ProgressReport("prior") as progress:
-        stop = watch_for_stop(path, path.stat().st_mtime + 1, progress)
+        stop = watch_for_stop(path, identity(path), progress)
     assert not stop.is_set()
     assert not path.exists()
     assert "was there before training began and is removed; make it again to stop early" in capsys.readouterr().err
@@ -600,9 +602,11 @@ def test_an_earlier_stop_file_is_removed_and_reported(tmp_path: Path, capsys: An
 
 def test_a_stop_file_made_while_the_command_prepares_its_training_ends_it(tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "stop"
+    earlier = identity(path)
     path.touch()
+    os.utime(path, (0, 0))  # a clock that was set back decides nothing
     with ProgressReport("prior") as progress:
-        stop = watch_for_stop(path, path.stat().st_mtime - 1, progress)
+        stop = watch_for_stop(path, earlier, progress)
     result = Trainer(LineTask(), settings(epochs=1000), FABRIC, cancel_event=stop).run()
     assert result.cancelled
     assert len(result.history) < 1000
