@@ -12,12 +12,14 @@ from distill.errors import ParamsError
 from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
+from distill.ui.reading import read_end, read_text
 
 MOST_SOUNDS = 32
 NATURAL, EXACT = "ends by itself", "exactly as long"
 NOVELTY = {"any": None, "no copies": "close", "new only": "new"}
 KINDS = ("generate", "vary", "kit")
 KEPT = "kept.json"
+MOST_TEXT = 100_000  # bytes shown of the text of a kit
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -221,10 +223,10 @@ def _made(desk: Desk) -> list[tuple[str, str]]:
 
 def _kept(job: Job) -> list[str]:
     try:
-        kept = json.loads((job.folder / KEPT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = json.loads(read_text(job.folder / KEPT))
+    except (OSError, ValueError, RecursionError):
         return []
-    return [str(one) for one in kept]
+    return [str(one) for one in kept] if isinstance(kept, list) else []
 
 
 def _cards(desk: Desk, job: Job | None) -> str:
@@ -276,7 +278,7 @@ def _card(job: Job, folder: Path, name: str, number: int, one: dict[str, Any], i
 
 
 def _kit_card(job: Job, folder: Path) -> str:
-    text = (folder / "kit.txt").read_text(encoding="utf-8", errors="replace") if (folder / "kit.txt").is_file() else ""
+    text = read_end(folder / "kit.txt", MOST_TEXT)
     picture = f'<img src="/job/{job.id}/kit.png" alt="picture of the kit">' if (folder / "kit.png").is_file() else ""
     link = f'<p><a href="/job/{job.id}/all.zip" download id="kit-download">Download the kit as zip</a></p>'
     sounds = [

@@ -22,15 +22,20 @@ from distill.errors import ParamsError
 from distill.status import EVENTS, SAID, STATUS
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
+from distill.ui.reading import MOST_BYTES, open_own, read_end, read_json, read_text
 from distill.ui.run_job import COMMAND, EXIT, JOB, STDERR, STDOUT
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
 INTERRUPTED = {code for number in SIGNALS for code in (128 + number, -number)}  # exit statuses
 PROCESS = "process.json"
 TRAININGS = ("train", "prior")
+OTHERS = ("generate", "vary", "kit", "verify")
 START_SECONDS = 10.0
 MOST_KEPT = 200  # folders of ended jobs
+MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
+MOST_LISTED = 1000  # jobs that are looked at, of a folder that may be a stranger's
 TAIL = 64 << 10  # bytes read of the end of a text
+SMALL = 1 << 20  # bytes of a file that describes a job
 LOCK = "lock"
 _DISTILL = [sys.executable, "-P", "-m", "distill"]
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,7}")
@@ -58,7 +63,7 @@ class Job:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
         if self._running() or self._is_starting:
             return "running"
-        status = _json(self.folder / EXIT).get("status")
+        status = read_json(self.folder / EXIT, SMALL).get("status")
         if not isinstance(status, int):
             return "gone"
         if status in INTERRUPTED:
@@ -78,12 +83,12 @@ class Job:
     @property
     def progress(self) -> dict[str, Any]:
         """The task at work: label, done, total, text, seconds_left; {} where nothing was reported yet."""
-        return _json(self.folder / STATUS)
+        return read_json(self.folder / STATUS, SMALL)
 
     @property
     def said(self) -> list[str]:
         """Lines that the command said."""
-        return _tail(self.folder / SAID).splitlines()
+        return read_end(self.folder / SAID, TAIL).splitlines()
 
     @property
     def warnings(self) -> list[str]:
@@ -93,7 +98,7 @@ class Job:
     @property
     def message(self) -> str:
         """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
-        lines = [line for line in _tail(self.folder / STDERR).splitlines() if line.strip()]
+        lines = [line for line in read_end(self.folder / STDERR, TAIL).splitlines() if line.strip()]
         first = max(
             (number for number, line in enumerate(lines) if line.startswith("distill: ")), default=len(lines) - 1
         )
@@ -103,18 +108,14 @@ class Job:
     def output(self) -> Any:
         """The JSON document on stdout; None where there is none."""
         try:
-            return json.loads((self.folder / STDOUT).read_text(encoding="utf-8"))
+            return json.loads(read_text(self.folder / STDOUT))
         except (OSError, ValueError, RecursionError):
             return None
 
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:
         """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
         by_epoch: dict[int, dict[str, Any]] = {}
-        try:
-            text = (self.folder / EVENTS).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return []
-        for line in text.splitlines():
+        for line in read_end(self.folder / EVENTS, MOST_BYTES).splitlines():
             try:
                 event = json.loads(line)
             except (ValueError, RecursionError):
@@ -133,8 +134,8 @@ class Job:
 
     def _running(self) -> int | None:
         """The process to signal: the one that runs the command, or the command alone where that one was killed."""
-        files = (self.folder / PROCESS, self.folder / COMMAND)
-        return next((pid for pid in map(_alive, map(_json, files)) if pid is not None), None)
+        recorded = (read_json(self.folder / name, SMALL) for name in (PROCESS, COMMAND))
+        return next((pid for pid in map(_alive, recorded) if pid is not None), None)
 
 
 class Jobs:
@@ -144,19 +145,15 @@ class Jobs:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
-        """Start `distill` with arguments. Raises ParamsError where a training runs and this is another one."""
-        self._forget_old()
-        job = self._new(kind, title, arguments, values)
-        if kind not in TRAININGS:
-            return self._run(job)
-        with self._one_at_a_time():
-            return self._run(job)
+        """Start `distill` with arguments. Raises ParamsError where a training runs, or too many other commands."""
+        return self._start(self._new(kind, title, arguments, values))
 
     def start_in_folder(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments and a folder of its own for what it makes, `generated/<id>`."""
-        self._forget_old()
+        if (self._cwd / "generated").is_symlink():
+            raise ParamsError("generated: expected a folder, found a link; put a folder there")
         job = self._new(kind, title, arguments, values)
-        return self._run(replace(job, command=[*job.command, "--out", f"generated/{job.id}", "--json"]))
+        return self._start(replace(job, command=[*job.command, "--out", f"generated/{job.id}", "--json"]))
 
     def resume(self, job: Job) -> Job:
         """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`.
@@ -166,15 +163,18 @@ class Jobs:
         arguments = list(job.command)[len(_DISTILL) :]
         if list(job.command)[1 : len(_DISTILL)] != _DISTILL[1:] or arguments[:1] not in (["train"], ["train-prior"]):
             raise ParamsError(f"{job.title}: expected a training that this page started, found another command")
-        with self._one_at_a_time():
+        if any(path.is_symlink() for path in job.folder.iterdir()):
+            raise ParamsError(f"{job.title}: expected files of a training, found links; start the training anew")
+        with self._one_after_another():
+            self.check_idle()
             for name in (EXIT, PROCESS, COMMAND):
                 (job.folder / name).unlink(missing_ok=True)
             return self._run(replace(job, command=[*_DISTILL, *arguments]))
 
     def all(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds, the newest first."""
-        names = sorted((path.name for path in self._folder.glob("*/" + JOB) for path in (path.parent,)), reverse=True)
-        found = (self.get(name) for name in names)
+        names = sorted((path.parent.name for path in self._folder.glob("*/" + JOB)), reverse=True)
+        found = (self.get(name) for name in names[:MOST_LISTED])
         return [job for job in found if job is not None and job.kind in kinds]
 
     def newest(self, *kinds: str) -> Job | None:
@@ -186,7 +186,7 @@ class Jobs:
         folder = self._folder / name
         if not _ID.fullmatch(name) or folder.is_symlink():
             return None
-        values = _json(folder / JOB)
+        values = read_json(folder / JOB, SMALL)
         if not all(isinstance(values.get(key), kind) for key, kind in _TYPES.items()):
             return None
         if not all(isinstance(part, str) for part in values["command"]):
@@ -205,21 +205,38 @@ class Jobs:
                 f"a training runs already ({running.title}): expected one at a time; wait until it ends or cancel it"
             )
 
+    def check_room(self) -> None:
+        """Refuse a command beside too many others. Raises ParamsError."""
+        running = [job for job in self.all(*OTHERS)[:MOST_KEPT] if job.state == "running"]
+        if len(running) >= MOST_AT_ONCE:
+            raise ParamsError(
+                f"{len(running)} commands are at work ({running[-1].title} and others): expected {MOST_AT_ONCE} at a time "
+                "or fewer; wait until one ends or cancel it"
+            )
+
     def _new(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         now = time.time()
         name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
         return Job(self._folder / name, kind, title, [*_DISTILL, *arguments], values, now)
 
+    def _start(self, job: Job) -> Job:
+        self._forget_old()
+        with self._one_after_another():
+            if job.kind in TRAININGS:
+                self.check_idle()
+            else:
+                self.check_room()
+            return self._run(job)
+
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Hold back other trainings, of this page and of others of the folder, while one is started."""
+    def _one_after_another(self) -> Iterator[None]:
+        """Hold back other commands, of this page and of others of the folder, while one is started."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with _STARTING, (self._folder / LOCK).open("w") as lock:
+        with _STARTING, open_own(self._folder / LOCK) as lock:
             if os.name != "nt":
                 import fcntl
 
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            self.check_idle()
             yield
 
     def _run(self, job: Job) -> Job:
@@ -248,7 +265,7 @@ class Jobs:
 
     def _forget_old(self) -> None:
         """Delete the folders of the oldest jobs."""
-        for job in self.all("train", "prior", "generate", "vary", "kit", "verify")[MOST_KEPT:]:
+        for job in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
             if job.state != "running":
                 remove_folder(job.folder)
 
@@ -269,20 +286,3 @@ def _alive(recorded: Mapping[str, Any]) -> int | None:
         return pid if is_same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, OverflowError):
         return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -11,6 +11,7 @@ from distill.errors import ParamsError
 from distill.storage.files import write_bytes
 from distill.ui import view
 from distill.ui.handlers import Desk, handled
+from distill.ui.reading import read_text
 from distill.ui.workspace import MODEL_SUFFIX
 
 HEAD = (
@@ -56,9 +57,12 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
     @handled
     def card_of(chosen: str | None) -> str:
         path = desk.workspace.models / f"{chosen}.md" if chosen else None
-        if path is None or Path(str(chosen)).name != chosen or path.is_symlink() or not path.is_file():
+        if path is None or Path(str(chosen)).name != chosen:
             return ""
-        return path.read_text(encoding="utf-8", errors="replace")[:100_000]
+        try:
+            return read_text(path)[:100_000]
+        except (OSError, ValueError):
+            return ""
 
     @handled
     def rename_it(chosen: str | None, new: str) -> list[Any]:

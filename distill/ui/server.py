@@ -8,9 +8,10 @@ import secrets
 import socket
 import sys
 import webbrowser
-import zipfile
-from io import BytesIO
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,16 +19,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
+from distill.ui import connections
 from distill.ui.guard import MAX_UPLOAD, Guard
 from distill.ui.jobs import Jobs
 from distill.ui.page import CSS, HEAD, build_page, theme
+from distill.ui.reading import read_text
+from distill.ui.routes import Routes
+from distill.ui.uploads import remove_old, zipped
 from distill.ui.workspace import Workspace
 
 FIRST_PORT, PORTS = 7860, 40
+KEEP = "async_move_resource_to_block_cache"  # of Gradio's components
+MOST_QUEUED = 400  # events of all pages that wait
+CLEANING_SECONDS = 3600
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,}")
 SHOWN = {".wav", ".flac", ".ogg", ".mp3", ".png", ".txt", ".sfz", ".dspreset"}  # files of jobs
 
@@ -35,7 +43,7 @@ SHOWN = {".wav", ".flac", ".ogg", ".mp3", ".png", ".txt", ".sfz", ".dspreset"}  
 def make_app(workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1") -> Guard:
     """The page as an ASGI app, behind its guard."""
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.state / "ui" / "uploads")
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_cleaning(workspace))
     jobs = Jobs(workspace.root)
 
     @app.get("/job/{name}/{path:path}")
@@ -46,7 +54,8 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
             raise HTTPException(404)
         made = workspace.generated / job.id
         if path == "all.zip" and made.resolve() == made:
-            return _archive(made, job.id)
+            named = {"content-disposition": f'attachment; filename="{job.id}.zip"'}
+            return StreamingResponse(zipped(made, SHOWN), media_type="application/zip", headers=named)
         for folder in (job.folder, made):
             found = _inside(folder, path)
             if found is not None:
@@ -55,7 +64,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         raise HTTPException(404)
 
     page = build_page(workspace, jobs)
-    page.queue(default_concurrency_limit=8)
+    page.queue(default_concurrency_limit=8, max_size=MOST_QUEUED)
     mounted = gr.mount_gradio_app(
         app,
         page,
@@ -78,7 +87,41 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
     )
     # Gradio checks that files which a request names are uploads only in pages that it launched itself.
     page.has_launched = True
-    return Guard(mounted, token, password, port, host)
+    for component in page.blocks.values():
+        vars(component)[KEEP] = _uploads_only(getattr(component, KEEP))
+    uploads = workspace.state / "ui" / "uploads"
+    uploads.mkdir(parents=True, exist_ok=True)
+    return Guard(Routes(mounted, uploads), token, password, port, host)
+
+
+def _uploads_only(keep: Callable[[Any], Awaitable[str | None]]) -> Callable[[Any], Awaitable[str | None]]:
+    """What a component does with a file that a form names: an address is refused, which Gradio would fetch from elsewhere."""
+
+    async def kept(path: Any) -> str | None:
+        if isinstance(path, str) and "://" in path:
+            raise gr.Error(
+                "expected a file that was uploaded, found an address; upload the file", print_exception=False
+            )
+        return await keep(path)
+
+    return kept
+
+
+def _cleaning(workspace: Workspace) -> Callable[[FastAPI], Any]:
+    """Removes uploads that nobody used, as long as the page is served."""
+
+    @asynccontextmanager
+    async def cleaning(_: FastAPI) -> AsyncIterator[None]:
+        async def clean() -> None:
+            while True:
+                await asyncio.to_thread(remove_old, workspace.state / "ui" / "uploads")
+                await asyncio.sleep(CLEANING_SECONDS)
+
+        task = asyncio.create_task(clean())
+        yield
+        task.cancel()
+
+    return cleaning
 
 
 def _inside(folder: Path, path: str) -> Path | None:
@@ -91,27 +134,27 @@ def _inside(folder: Path, path: str) -> Path | None:
     return found if is_inside and found.suffix.lower() in SHOWN else None
 
 
-def _archive(folder: Path, name: str) -> Response:
-    """All files below a folder as a zip archive."""
-    made = BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink() and path.suffix.lower() in SHOWN:
-                archive.write(path, path.relative_to(folder))
-    headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
-    return Response(made.getvalue(), media_type="application/zip", headers=headers)
-
-
 def serve(folder: Path, host: str, port: int | None, password: str | None, open_browser: bool) -> None:
     """Serve the page of a folder until Ctrl-C and print its address, the one line on stdout. Raises ParamsError."""
     workspace = Workspace(folder)
+    workspace.check()
     bound = _bound(host, port)
     port = bound.getsockname()[1]
     token = _token(workspace)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + ("" if password is not None else f"?token={token}")
     app = make_app(workspace, token, password, port, host)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        http=connections.Connection,
+        ws="none",
+        lifespan="on",
+        log_level="error",  # a warning for each wrong request would fill the disk that a log is on
+        access_log=False,
+        backlog=connections.BACKLOG,
+        timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=2,
+    )
     server = _Server(config, address, open_browser)
     try:
         asyncio.run(server.serve(sockets=[bound]))
@@ -146,7 +189,7 @@ def _bound(host: str, port: int | None) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, one))
-            bound.listen(128)
+            bound.listen(connections.BACKLOG)
         except OSError as error:
             bound.close()
             failure = error
@@ -162,7 +205,7 @@ def _token(workspace: Workspace) -> str:
     """The token of a folder's page: the same every time, so that an open page finds its server again."""
     path = workspace.state / "ui" / "token"
     try:
-        token = path.read_text(encoding="ascii").strip()
+        token = read_text(path, 1000).strip()
     except (OSError, ValueError):
         token = ""
     if not _TOKEN.fullmatch(token):

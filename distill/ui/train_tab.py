@@ -11,6 +11,7 @@ from distill.params import QualityName, TierName, default_tiers, default_values
 from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
+from distill.ui.reading import read_json
 
 TIERS = ["auto", *get_args(TierName)]
 RATES = ["auto", "24000", "32000", "44100", "48000"]
@@ -186,7 +187,7 @@ def _live(job: Job | None) -> list[str]:
         return [view.note("No training yet. Choose recordings and press Start."), "", "", "", ""]
     codec, prior = job.events("codec"), job.events("prior")
     warnings = "".join(view.note(text, "warning") for text in job.warnings)
-    report = view.ingest(view.read_json(job.folder / "ingest.json"))
+    report = view.ingest(read_json(job.folder / "ingest.json"))
     charts = view.codec_losses(codec) + view.prior_curves(prior)
     return [view.progress(job, ""), report, view.health(codec) + warnings, charts, _previews(job)]
 

@@ -1,10 +1,8 @@
 """HTML of what the page shows: progress, tables, notes. All text from files is escaped."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from distill.training.events import LOW_UTILIZATION
@@ -56,15 +54,6 @@ def player(address: str, label: str) -> str:
     return (
         f'<label class="player">{escape(label)}<audio controls preload="none" src="{escape(address)}"></audio></label>'
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that a command wrote; {} where there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def progress(job: Job | None, nothing: str) -> str:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -20,6 +21,9 @@ from distill.storage.files import atomic_path
 MODEL_SUFFIX = ".distill"
 MOST_FILES = 100_000  # of an upload
 MOST_BYTES = 8 << 30  # of an unpacked archive
+MOST_LIST = MOST_FILES * 400  # bytes of the list of files of an archive
+HEADER = 30  # bytes before the name of a file in an archive
+SPARE = 1 << 30  # bytes of the disk that uploads leave free
 MOST_RATIO = 1000  # unpacked to packed size of a file in an archive
 DEPTH = 3  # folders below the working folder in which recordings are looked for
 MOST_FOLDERS = 200
@@ -27,6 +31,7 @@ LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modul
 MOST_NAME = 200  # bytes of a name, of the 255 that file systems take
 MOST_PARTS = 8  # folders of a file in an archive
 _NAME = re.compile(r"[\w][\w .+#()&'-]{0,99}")
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *\..*)?", re.IGNORECASE)  # of Windows, with any suffix
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,16 @@ class Workspace:
         self.root = root.resolve()
         self.models, self.sounds, self.generated = (self.root / name for name in ("models", "sounds", "generated"))
         self.state = self.root / ".distill"
+
+    def check(self) -> None:
+        """Refuse a folder whose own files would be written elsewhere. Raises ParamsError."""
+        own = (self.state, self.state / "jobs", self.state / "ui", self.state / "ui" / "uploads", self.state / "stop")
+        for path in own:
+            if path.is_symlink():
+                raise ParamsError(
+                    f"--folder: expected {path.relative_to(self.root).as_posix()} to be no link, found one; remove the link or "
+                    "choose another folder"
+                )
 
     @property
     def kept_back(self) -> list[Path]:
@@ -81,6 +96,8 @@ class Workspace:
                 "first; choose another name"
             )
         path = self.models / f"{stem}{MODEL_SUFFIX}"
+        if self.models.is_symlink():
+            raise ParamsError("models: expected a folder, found a link; put a folder there")
         if path.exists() or path.is_symlink():
             raise ParamsError(f"name {name!r}: expected a new name, found a model of this name; choose another name")
         return path
@@ -153,9 +170,16 @@ def _holds_recordings(folder: Path) -> bool:
 def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
     """Unpack the recordings of a zip archive; returns their number. Raises ParamsError for what is no safe archive."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with zipfile.ZipFile(_short(archive)) as opened:
             entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
-            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+            _check_places(archive, opened.infolist())
+            size = sum(entry.file_size for entry in entries)
+            free = shutil.disk_usage(archive.parent).free - SPARE
+            if free < size <= MOST_BYTES:
+                raise ParamsError(
+                    f"{archive.name}: expected {size >> 20} MiB of free disk, found {max(0, free) >> 20} MiB; free some space"
+                )
+            if len(entries) > MOST_FILES or size > MOST_BYTES:
                 raise ParamsError(
                     f"{archive.name}: expected at most {MOST_FILES} files and {MOST_BYTES >> 30} GiB, found more; copy the "
                     "folder below this one instead"
@@ -176,6 +200,10 @@ def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
                     if path.is_absolute() or (entry.external_attr >> 28) == 0xA:
                         raise ParamsError(
                             f"{path.name}: expected a file inside the archive, found a link or another place"
+                        )
+                    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise ParamsError(
+                            f"{path.name}: expected a file packed as usual, found another method; pack it again"
                         )
                     if entry.file_size > MOST_RATIO * max(1, entry.compress_size):
                         raise ParamsError(
@@ -199,10 +227,31 @@ def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
         ) from error
 
 
+def _short(archive: Path) -> Path:
+    """The archive, if its list of files is short enough to be read. Raises ParamsError."""
+    with archive.open("rb") as file:
+        # What the library itself reads: another reading of ours might be led to another list.
+        found = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if found and MOST_LIST < found[5] < archive.stat().st_size:  # a longer one is damaged
+        raise ParamsError(
+            f"{archive.name}: expected a list of at most {MOST_FILES} files, found one of {found[5] >> 20} MiB; copy the "
+            "folder below this one instead"
+        )
+    return archive
+
+
+def _check_places(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse an archive whose files share their bytes, as in a bomb. Raises ParamsError."""
+    places = sorted((entry.header_offset, entry.compress_size) for entry in entries)
+    if any(at + HEADER + size > after for (at, size), (after, _) in pairwise(places)):
+        raise ParamsError(f"{archive.name}: expected files side by side, found some within each other; pack it again")
+
+
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     NotImplementedError,
     RuntimeError,
+    MemoryError,
     OSError,
     EOFError,
     ValueError,
@@ -212,7 +261,12 @@ _DAMAGED = (
 def _checked(name: str) -> str:
     """A name of a file or folder from outside; accents as one character, where macOS has two. Raises ParamsError."""
     name = unicodedata.normalize("NFC", name)
-    if not _NAME.fullmatch(name) or name.endswith((".", " ")) or len(name.encode()) > MOST_NAME:
+    if (
+        not _NAME.fullmatch(name)
+        or _DEVICE.fullmatch(name)
+        or name.endswith((".", " "))
+        or len(name.encode()) > MOST_NAME
+    ):
         raise ParamsError(
             f"{name[:100]!r}: expected a name of letters, digits, spaces, dots and dashes, found another; rename it"
         )

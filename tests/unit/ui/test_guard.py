@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from distill.ui import guard
+from distill.ui import admission, guard
 from distill.ui.guard import HEADERS, Guard
 
 TOKEN, PORT = "t" * 43, 7860
@@ -31,7 +31,7 @@ def client(password: str | None = None, host: str = "127.0.0.1", address: str = 
 
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "WRONG_SECONDS", 0.0)
+    monkeypatch.setattr(admission, "WRONG_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE"])

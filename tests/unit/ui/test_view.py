@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from distill.ui import view
 from distill.ui.jobs import Job
+from distill.ui.reading import read_json
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;"
@@ -146,4 +147,4 @@ def test_no_epoch_shows_numbers_that_are_none() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[1]", "7", "[" * 100_000, "\udcff"])
 def test_what_is_no_object_is_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert view.read_json(tmp_path / "a.json") == view.read_json(tmp_path / "none.json") == {}
+    assert read_json(tmp_path / "a.json") == read_json(tmp_path / "none.json") == {}
