@@ -122,22 +122,25 @@ def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
         try:
             if start:
                 stream.seek(start)
-            block: F32 = stream.read(length, dtype="float32", always_2d=True)
         except sf.LibsndfileError:
             return  # damaged: what came before counts
+        block, failure = stream.read_block(min(length, frames - start) if frames else length)
         if len(block):
             with np.errstate(invalid="ignore", over="ignore"):  # such samples make the file unusable
                 yield mono_of(block)
+        if failure:
+            return
 
 
 def _rest(stream: AudioStream) -> int:
     """Frames of a file whose header does not say how many it has; it is read to its end."""
     frames = int(stream.tell())
-    try:
-        while count := len(stream.read(1 << 16, dtype="float32", always_2d=True)):
-            frames += count
-    except sf.LibsndfileError:
-        pass
+    failure = ""
+    while not failure:
+        block, failure = stream.read_block(1 << 16)
+        frames += len(block)
+        if not len(block):
+            break
     return frames
 
 

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -28,6 +28,7 @@ from distill.errors import AudioError, DistillError
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
 LEAST_SECONDS, BYTES_PER_SECOND = 30, 50_000  # of processor time; usual files take milliseconds
+OPENED_PER_SECOND = 5_000_000  # bytes; opening reads the metadata, and all headers of an MP3 file
 WAITING = 10  # times as long as processor time: a disk, a busy computer, one that sleeps
 
 _INTERRUPTED = "was not decoded: decoding was stopped"
@@ -46,13 +47,19 @@ class _Killed(_Ended):
     """Something else killed the process, such as a computer that runs out of memory."""
 
 
+class _TooLarge(AudioError):
+    """The file takes more memory than it may."""
+
+
 class Decoder:
     """A process that decodes one file at a time. It starts with the first file, and again after a file has ended it.
 
-    Use it in one thread, as a context manager; `close` may be called from any.
+    Use it in one thread, as a context manager; `close` may be called from any. `count` decoders are at work together: a
+    file that takes more than this one's share of the memory waits for `alone`, and has that of all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 1, alone: AbstractContextManager[Any] | None = None) -> None:
+        self._count, self._alone = count, alone or threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._starting = threading.Lock()  # so that no process starts after `close`
@@ -93,15 +100,32 @@ class Decoder:
             return Decoded(reason=str(error), sha256=readable_sha256(path))
 
     def _ask(self, call: str, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], Arrays]:
-        with suppress(_Killed):
-            return self._ask_once(call, path, sample_rate)
-        return self._ask_once(call, path, sample_rate)  # perhaps not because of this file
+        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * file_size(path), _half_of_memory())
+        share = min(most, _half_of_memory() // (2 * self._count))
+        if self._count > 1 and share < most:
+            with suppress(_TooLarge):
+                return self._ask_twice(call, path, sample_rate, share)
+            with self._alone:
+                return self._ask_twice(call, path, sample_rate, most)
+        return self._ask_twice(call, path, sample_rate, most)
 
-    def _ask_once(self, call: str, path: Path, sample_rate: int) -> tuple[dict[str, Any], Arrays]:
+    def _ask_twice(self, call: str, path: Path, sample_rate: int, memory: int) -> tuple[dict[str, Any], Arrays]:
+        with suppress(_Killed):
+            return self._ask_once(call, path, sample_rate, memory)
+        return self._ask_once(call, path, sample_rate, memory)  # perhaps not because of this file
+
+    def _ask_once(self, call: str, path: Path, sample_rate: int, memory: int) -> tuple[dict[str, Any], Arrays]:
         size = file_size(path)
         seconds = LEAST_SECONDS + size // BYTES_PER_SECOND
-        limits = {"memory": min(LEAST_MEMORY + MEMORY_PER_BYTE * size, _half_of_memory()), "seconds": seconds}
-        request = {"call": call, "path": os.fspath(path.absolute()), "sample_rate": sample_rate, **limits}
+        request = {
+            "call": call,
+            "path": os.fspath(path.absolute()),
+            "sample_rate": sample_rate,
+            "memory": memory,
+            "seconds": seconds,
+            "opening": LEAST_SECONDS + size // OPENED_PER_SECOND,
+            "block": LEAST_SECONDS,
+        }
         line = packed = b""
         with self._within(WAITING * seconds) as (process, late):
             assert process.stdin is not None
@@ -118,7 +142,7 @@ class Decoder:
         if not line.endswith(b"\n") or len(packed) < answer["size"]:
             raise self._ended(process, size, seconds, late.is_set())
         if answer["refused"]:
-            raise AudioError(answer["refused"])
+            raise (_TooLarge if answer["too_large"] else AudioError)(answer["refused"])
         return answer["values"], load(packed) if packed else {}
 
     @contextmanager
@@ -153,7 +177,7 @@ class Decoder:
         if was_late:
             return _Ended(f"takes more than {WAITING * seconds} s to decode, too long for its {size} bytes")
         if sys.platform != "win32" and status == -signal.SIGXCPU:
-            return _Ended(f"takes more than {seconds} s of processor time to decode, too long for its {size} bytes")
+            return _Ended(f"takes too much processor time to decode for its {size} bytes")
         if status > 0:
             raise RuntimeError(f"the process that decodes ended with status {status}; its error is above")
         kind = _Killed if sys.platform != "win32" and status == -signal.SIGKILL else _Ended
@@ -174,7 +198,8 @@ class Decoders:
     """So many decoders at work. Use as a context manager, which ends them whatever happens."""
 
     def __init__(self, count: int) -> None:
-        self._all = [Decoder() for _ in range(max(1, count))]
+        count, alone = max(1, count), threading.Lock()
+        self._all = [Decoder(count, alone) for _ in range(count)]
         self._idle: SimpleQueue[Decoder] = SimpleQueue()
         for decoder in self._all:
             self._idle.put(decoder)

@@ -9,7 +9,7 @@ Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 import codecs
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
+from distill.audio.ogg_chain import is_chained
 from distill.errors import AudioError
 
 # fmt: off
@@ -31,7 +32,6 @@ SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
 LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
 
-# FLAC's usual block: when decoding fails inside a block, libsndfile drops what it had of the block asked for.
 _BLOCK_FRAMES = 4096
 _CANCELLED = 0.1  # mono power against that of uncorrelated channels: 10 dB less
 _MISSING = 0.02  # share of the announced duration that may be missing without a warning: MP3 headers estimate it
@@ -57,10 +57,34 @@ class Recording:
 
 
 class AudioStream(sf.SoundFile):  # type: ignore[misc]
-    """Sound file read front to back: seeking after each block fails on damaged files and is slow in MP3."""
+    """Sound file read front to back: seeking after each block fails on damaged files and is slow in MP3.
+
+    `watch` is called with True before each block, and with False when there are no more.
+    """
+
+    watch: Callable[[bool], None] = staticmethod(lambda _: None)
 
     def seekable(self) -> bool:
         return False
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self.watch(False)
+
+    def read_block(self, most: int) -> tuple[F32, str]:
+        """Up to `most` frames `[n, C]`, and why there are no more: the failure of the decoder, "" where there was none.
+
+        soundfile forgets what came before a failure; here it counts. Nothing is asked for beyond the end that the header
+        announces, where a tag of another program would be a failure.
+        """
+        self.watch(True)
+        block = np.full((most, self.channels), np.nan, dtype=np.float32)
+        try:
+            return self.read(out=block), ""
+        except sf.LibsndfileError as error:
+            untouched = np.isnan(block).all(axis=1)
+            return block[: int(untouched.argmax()) if untouched.any() else most], _short(error)
 
 
 @dataclass
@@ -94,10 +118,13 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     with open_audio(path) as stream:
         rate, channels = int(stream.samplerate), int(stream.channels)
         levels = _Levels()
+        _check_memory(path, int(stream.frames), sample_rate / rate)
         parts = list(_resampled(_mono_blocks(stream, levels), rate, sample_rate))
         announced = _announced_frames(stream)
     _reject_unusable(path, levels, rate, channels, announced)
     warnings = []
+    if is_chained(path):
+        warnings.append("holds several recordings one after another (chained Ogg), of which the first was decoded")
     if channels > 1 and levels.cancelled(channels):
         warnings.append("its channels nearly cancel out when mixed to mono")
     if _falls_short(levels.frames, announced, rate) or levels.failure:
@@ -105,7 +132,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     if levels.peak > 1.0:
         warnings.append(f"peak {levels.peak:.3g} is above full scale; scaled to 1.0")
     pcm = _to_int16(parts)
-    if np.abs(pcm.astype(np.int32)).max(initial=0) < SILENT_PEAK * 32768:
+    if max(pcm.max(initial=0), -int(pcm.min(initial=0))) < SILENT_PEAK * 32768:
         raise AudioError(f"holds no sound at {sample_rate} Hz: {levels.frames} samples at {rate} Hz leave silence")
     if len(pcm) < SHORT_SECONDS * sample_rate:
         warnings.append(f"very short: {_duration(len(pcm) / sample_rate)}")
@@ -184,14 +211,16 @@ def _short(error: sf.LibsndfileError) -> str:
     return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
 
 
+def _check_memory(path: Path, frames: int, ratio: float) -> None:
+    """Raise MemoryError at once where the samples cannot be held. Of compressed files the header alone tells how many."""
+    if frames <= path.stat().st_size:
+        np.empty(int(frames * ratio), dtype=np.float32)
+
+
 def _mono_blocks(stream: AudioStream, levels: _Levels) -> Iterator[F32]:
     """Mono blocks `[n]` up to the end of the file or the first error, which is kept in `levels.failure`."""
-    while True:
-        try:
-            block: F32 = stream.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)  # [n, C]
-        except sf.LibsndfileError as error:
-            levels.failure = _short(error)
-            return
+    while not levels.failure and (most := min(_BLOCK_FRAMES, int(stream.frames) - levels.frames)) > 0:
+        block, levels.failure = stream.read_block(most)
         if not len(block):
             return
         with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end

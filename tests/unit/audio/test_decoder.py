@@ -75,13 +75,16 @@ def test_a_process_decodes_to_the_same(tmp_path: Path) -> None:
 
 
 @linux
-def test_a_file_that_hangs_is_refused_and_the_next_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_hangs_is_refused_soon_however_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening it, or a block of it, may not take as long as decoding all of it. The next file is decoded."""
     monkeypatch.setattr(decoder_module, "LEAST_SECONDS", 1)
+    monkeypatch.setattr(decoder_module, "BYTES_PER_SECOND", 1)
+    monkeypatch.setattr(decoder_module, "WAITING", 100)
     hanging, good = write_hanging(tmp_path / "hanging.wav"), write(tmp_path / "good.wav")
+    os.truncate(hanging, 1_000_000)
     with Decoder() as decoder:
-        assert decoder.decoded(hanging, RATE).reason == (
-            "takes more than 1 s of processor time to decode, too long for its 128 bytes"
-        )
+        reason = decoder.decoded(hanging, RATE).reason
+        assert reason == "takes too much processor time to decode for its 1000000 bytes"
         assert decoder.decoded(good, RATE).recording is not None
 
 
@@ -135,6 +138,60 @@ def test_a_file_that_eats_memory_is_refused(tmp_path: Path, monkeypatch: pytest.
         reason = decoder.decoded(tmp_path / "bomb.flac", RATE).reason
         assert reason == f"takes more than 256 MB of memory, too much for its {size} bytes"
         assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
+
+
+@linux
+def test_one_large_file_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that needs more than its share of the memory is decoded while no other such file is."""
+    held, alone = [], threading.Lock()
+    monkeypatch.setattr(decoder_module, "_half_of_memory", lambda: 256 << 20)
+    path = tmp_path / "long.wav"
+    with sf.SoundFile(path, "w", RATE, 1, subtype="PCM_U8") as file:
+        for _ in range(12):
+            file.write(np.tile([0.5, -0.5], 500_000))
+    with Decoder(2, alone) as decoder:
+        decoder.decoded(write(tmp_path / "good.wav"), RATE)
+        ask = decoder._ask_once
+        monkeypatch.setattr(
+            decoder, "_ask_once", lambda *asked: (held.append((asked[-1] >> 20, alone.locked())), ask(*asked))[1]
+        )
+        assert decoder.decoded(path, RATE).recording is not None
+        assert held == [(64, False), (256, True)]
+        assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
+        assert held[2:] == [(64, False)]
+        assert not alone.locked()
+
+
+@linux
+def test_what_cannot_be_held_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file: many bytes that take no room on the disk."""
+    monkeypatch.setattr(decoder_module, "_half_of_memory", lambda: 256 << 20)
+    path = write(tmp_path / "sparse.wav")
+    size = 44 + (400 << 20)
+    head = bytearray(path.read_bytes()[:44])
+    head[4:8], head[40:44] = struct.pack("<I", size - 8), struct.pack("<I", size - 44)
+    path.write_bytes(head)
+    os.truncate(path, size)
+    with Decoder() as decoder:
+        assert decoder.decoded(path, RATE).reason == (
+            f"takes more than 256 MB of memory, too much for its {size} bytes"
+        )
+        process = decoder._process
+        assert process is not None
+        used = Path(f"/proc/{process.pid}/status").read_text()
+        assert int(used.split("VmHWM:")[1].split()[0]) < 300 << 10  # of memory in fact
+
+
+def test_libraries_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libmpg123 warns of each frame of a damaged tag."""
+    sf.write(tmp_path / "good.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, RATE), RATE)
+    frames = b"TIT2\0\0\0\2\0\0\0x" * 100
+    path = tmp_path / "tagged.mp3"
+    path.write_bytes(b"ID3\4\0\0" + bytes([0, 0, len(frames) >> 7, len(frames) & 127]) + frames)
+    path.write_bytes(path.read_bytes() + (tmp_path / "good.mp3").read_bytes())
+    with Decoder() as decoder:
+        assert decoder.decoded(path, RATE).recording is not None
+    assert capfd.readouterr().err == ""
 
 
 @linux

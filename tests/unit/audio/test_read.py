@@ -341,3 +341,34 @@ def test_a_sound_that_is_silent_at_the_corpus_rate_is_rejected(tmp_path: Path) -
     sf.write(blip, np.array([0.5]), 96_000)
     with pytest.raises(AudioError, match="holds no sound at 8000 Hz: 1 samples at 96000 Hz leave silence"):
         read_recording(blip, 8_000)
+
+
+@pytest.mark.parametrize("more", [b"TAG" + bytes(125), b"APETAGEX" + bytes(24)])
+def test_a_tag_after_the_sound_is_no_damage(tmp_path: Path, more: bytes) -> None:
+    """Of a file shorter than a block nothing was left."""
+    sf.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 3000), 16000)
+    whole = read_recording(tmp_path / "a.flac", 16000)
+    (tmp_path / "tagged.flac").write_bytes((tmp_path / "a.flac").read_bytes() + more)
+    found = read_recording(tmp_path / "tagged.flac", 16000)
+    assert found.warnings == whole.warnings == ()
+    np.testing.assert_array_equal(found.pcm, whole.pcm)
+
+
+def test_what_came_before_damage_is_kept(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 9 * 4096), 16000)
+    whole, data = read_recording(tmp_path / "a.flac", 16000), (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) * 17 // 18])
+    found = read_recording(tmp_path / "cut.flac", 16000)
+    assert len(found.pcm) >= 8 * 4096
+    np.testing.assert_array_equal(found.pcm, whole.pcm[: len(found.pcm)])
+    assert "incomplete" in found.warnings[0]
+
+
+def test_a_chained_file_is_used_with_a_warning(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000)
+    one = (tmp_path / "a.ogg").read_bytes()
+    (tmp_path / "b.ogg").write_bytes(one + one)
+    assert read_recording(tmp_path / "a.ogg", 16000).warnings == ()
+    assert read_recording(tmp_path / "b.ogg", 16000).warnings == (
+        "holds several recordings one after another (chained Ogg), of which the first was decoded",
+    )
