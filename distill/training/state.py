@@ -18,6 +18,7 @@ class TrainerState:
     probed_step: int = 0  # of the last probe
     best_epoch: int = -1
     best_loss: float | None = None
+    best_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound
     drops: int = 0
     dropped_after: int = -1  # the epoch before the last drop of the learning rate
     rollbacks: int = 0
@@ -27,7 +28,7 @@ class TrainerState:
     counted_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
-    start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound
+    start_losses: list[float] = field(default_factory=list)  # the same of the initial weights
     history: list[dict[str, float]] = field(default_factory=list)
     spike_detector: dict[str, Any] = field(default_factory=dict)
     log: list[Line] = field(default_factory=list)

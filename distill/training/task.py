@@ -60,7 +60,7 @@ class Task(Protocol[B]):
     def held_out_losses(self) -> Sequence[float]:
         """Losses of parts of the held-out sound at the last `validate`; empty where any lower "val_loss" is better.
 
-        They tell whether an epoch is better than the initial weights by more than chance.
+        They tell whether the best epoch is better than the initial weights by more than chance.
         """
 
 
@@ -118,6 +118,7 @@ class TrainingResult:
     it ended after the last rollback. `start_metrics` are those of the initial weights, empty where they were not measured.
     `was_still_falling` says that held-out loss fell to the end and the number of epochs or the budget ended it.
     `spent_minutes` is the budget that ended it, 0 where none did. `skipped_steps` had losses that were not finite.
+    `kept_initial` says that the best epoch was better than the initial weights by no more than chance.
     """
 
     best_tensors: dict[str, Tensor]
@@ -134,6 +135,7 @@ class TrainingResult:
     was_still_falling: bool = False
     spent_minutes: float = 0.0
     skipped_steps: int = 0
+    kept_initial: bool = False
 
     @property
     def remarks(self) -> list[str]:
@@ -141,6 +143,8 @@ class TrainingResult:
         remarks = []
         if self.cancelled:
             remarks.append(f"stopped as asked after {len(self.history)} epochs; the best weights so far are kept")
+        if self.kept_initial:
+            remarks.append("training gained no more than chance on held-out recordings; the initial weights are kept")
         if self.spent_minutes:
             advice = (
                 "held-out loss still fell: more minutes may be better"
@@ -189,7 +193,7 @@ class TrainingResult:
 def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:
     """Whether the mean of `losses` is below that of `start`, losses of the same parts, by more than its standard error.
 
-    Where training gains less, rounding, which differs between processors, would decide. A single part has no error.
+    A single part has no error.
     """
     gains = [before - now for before, now in zip(start, losses, strict=True)]
     mean = math.fsum(gains) / len(gains)

@@ -68,6 +68,7 @@ class Trainer(Generic[B]):
         self.budget, self._time_share = Budget(settings.budget_seconds, clock), 0.0
         self.log = MetricsLog(store.log if store is not None and self.distributed.is_first else None)
         self.best_tensors: Tensors = {}
+        self._initial_tensors = self.optimizer_step.weights() if settings.validate_initial else {}
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._best_is_new = False
         self._started = self._saved = time.monotonic()
@@ -94,6 +95,10 @@ class Trainer(Generic[B]):
         if self.state.probed_step < self.state.step and not self.state.diverged:
             self._probe({})
         self._save()  # until the result is safe elsewhere
+        kept_initial = self._gain_is_chance()
+        if kept_initial:
+            self.best_tensors = self._initial_tensors
+            self.state.best_epoch, self.state.best_loss = -1, self.state.start["val_loss"]
         last_tensors = self.optimizer_step.weights()
         self.model.load_state_dict(self.best_tensors)
         state = self.state
@@ -113,7 +118,17 @@ class Trainer(Generic[B]):
             was_still_falling=self._was_still_falling(),
             spent_minutes=self.settings.budget_seconds / 60 if state.out_of_time else 0.0,
             skipped_steps=state.skipped_steps,
+            kept_initial=kept_initial,
         )
+
+    def _gain_is_chance(self) -> bool:
+        """Whether the best epoch is better than the initial weights, but by no more than chance.
+
+        Rounding, which differs between processors, would choose between them.
+        """
+        start, best = self.state.start_losses, self.state.best_losses
+        is_chance = self.state.best_epoch >= 0 and bool(start) and not is_better(best, start)
+        return bool(self.distributed.from_first({"is_chance": float(is_chance)})["is_chance"])
 
     def _is_ended(self) -> bool:
         """Whether something other than epochs and patience has ended training."""
@@ -264,7 +279,7 @@ class Trainer(Generic[B]):
             )
         state.sums, state.counted_steps = {}, 0
         metrics = {**means, **measured}
-        is_best = self._is_best(measured["val_loss"])
+        is_best = state.best_loss is None or measured["val_loss"] < state.best_loss
         if is_best:
             self._keep_best(epoch, measured["val_loss"])
         rate = self._rate_at(max(0, state.step - 1))
@@ -275,17 +290,6 @@ class Trainer(Generic[B]):
         if self.on_epoch is not None and state.best_loss is not None:
             now = time.monotonic()
             self.on_epoch(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss, is_best))
-
-    def _is_best(self, loss: float) -> bool:
-        """Whether the weights that were just validated are the best so far, on all processes alike.
-
-        Initial weights are left only for what is better by more than chance.
-        """
-        state, losses = self.state, self.task.held_out_losses
-        is_best = state.best_loss is None or loss < state.best_loss
-        if is_best and state.best_epoch == -1 and state.start_losses:
-            is_best = is_better(losses, state.start_losses)
-        return bool(self.distributed.from_first({"is_best": float(is_best)})["is_best"])
 
     def _validate_initial(self) -> None:
         """Validate the initial weights, which are the best so far."""
@@ -299,6 +303,7 @@ class Trainer(Generic[B]):
 
     def _keep_best(self, epoch: int, loss: float) -> None:
         self.state.best_epoch, self.state.best_loss = epoch, loss
+        self.state.best_losses = list(self.task.held_out_losses)
         self.best_tensors = self.optimizer_step.weights()
         self._best_is_new = True
 
