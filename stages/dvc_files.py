@@ -53,6 +53,17 @@ def is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < ROOM
 
 
+def is_busy() -> bool:
+    """Whether another process of DVC works here: it runs a stage, or holds DVC's lock."""
+    if LOCKED.exists() and any(map(_is_dvc, _processes(LOCKED) or ())):
+        return True
+    try:
+        with make_lock(str(HELD)):
+            return False
+    except (LockError, OSError):
+        return True
+
+
 def _remove_half_copies() -> None:
     """Remove what DVC copied into its cache in part: as large as a model, and `dvc gc` leaves it.
 
@@ -76,13 +87,18 @@ def _is_whole(path: Path) -> bool:
 
 def _is_held(path: Path) -> bool:
     """Whether DVC's list of locks names a process of DVC that runs, or nothing. Not so where it is cut off."""
+    processes = _processes(path)
+    return processes is not None and (not processes or any(map(_is_dvc, processes)))
+
+
+def _processes(path: Path) -> list[int] | None:
+    """Numbers of the processes in DVC's list of locks; None where it is cut off."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         readers = [one for many in found.get("read", {}).values() for one in many]
-        processes = [int(entry["pid"]) for entry in (*found.get("write", {}).values(), *readers)]
+        return [int(entry["pid"]) for entry in (*found.get("write", {}).values(), *readers)]
     except (ValueError, TypeError, AttributeError, KeyError):
-        return False
-    return not processes or any(map(_is_dvc, processes))
+        return None
 
 
 def _is_dvc(process: int) -> bool:

@@ -55,6 +55,8 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
         refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
         if refused is None and dvc_files.is_full(Path()):
             raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
+        if refused is None and dvc_files.is_busy():
+            raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
         return refused or 1
     dvc_files.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date

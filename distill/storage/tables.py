@@ -22,7 +22,7 @@ def write_rows(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
 
     listed = list(rows)
     frame = pd.DataFrame({name: [getattr(row, name) for row in listed] for name in schema.names})
-    _write(path, pa.Table.from_pandas(frame, schema, preserve_index=False))
+    _write(path, pa.Table.from_pandas(frame, schema, preserve_index=False, nthreads=1))
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -30,7 +30,7 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame([dict(row) for row in history])
-    _write(folder / "history.parquet", pa.Table.from_pandas(frame, preserve_index=False))
+    _write(folder / "history.parquet", pa.Table.from_pandas(frame, preserve_index=False, nthreads=1))
     write_bytes(folder / "history.csv", frame.to_csv(index=False, lineterminator="\n").encode())
 
 
@@ -40,7 +40,8 @@ def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.Da
     `what` names it in the ArtifactError for any other file.
     """
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # without threads: where none can start, Arrow waits for ever
+            table = file.read(use_threads=False)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: expected {what}, found no such file; run `dvc repro` to make it") from error
     except (OSError, pa.ArrowException) as error:
@@ -52,7 +53,7 @@ def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.Da
         raise ArtifactError(
             f"{path}: expected {what} with the columns {expected}, found {found}; run `dvc repro` again"
         )
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame
 
 

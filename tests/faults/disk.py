@@ -7,6 +7,7 @@ enlarged disk the same command ends with the bytes of the undisturbed run.
 """
 
 import argparse
+import importlib
 import json
 import os
 import shutil
@@ -212,11 +213,12 @@ def main() -> None:
     flags = parser.parse_args()
     folder = flags.folder.resolve()
     chosen = [command for command in COMMANDS if command.name in flags.commands]
-    if chosen and not (folder / "second" / "done").exists():
-        import_everything()
-        prepare(folder, COMMANDS[: 1 + max(map(COMMANDS.index, chosen))])
+    if chosen == [COMMANDS[0]]:
+        importlib.import_module("distill.audio.ingest")
     elif chosen:
         import_everything()
+    if chosen and not (folder / "second" / "done").exists():
+        prepare(folder, COMMANDS[: 1 + max(map(COMMANDS.index, chosen))])
     disk = Disk(folder / f"disk {os.getpid()}" / "mounted")
     for command in chosen:
         filling = Filling(command, folder / f"before {command.name}", disk)

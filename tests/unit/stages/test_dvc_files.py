@@ -100,6 +100,18 @@ def test_what_a_dvc_that_runs_has_locked_stays_locked(project: Path) -> None:
             assert LOCKED.read_text() == text
 
 
+def test_another_command_of_dvc_is_seen(project: Path) -> None:
+    assert not dvc_files.is_busy()
+    with make_lock(".dvc/tmp/lock"):
+        assert dvc_files.is_busy()
+    program = project.parent / "dvc"
+    program.write_text("import sys; sys.stdin.read()")
+    with subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE) as other:
+        LOCKED.write_text(json.dumps({"write": {"out": {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}}))
+        assert dvc_files.is_busy()
+    assert not dvc_files.is_busy()
+
+
 def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Path) -> None:
     half = Path(".dvc/cache/files/md5/d6/.TRjuR3Wo6kwwrBDMM7bHHQ.tmp")
     half.parent.mkdir(parents=True)
