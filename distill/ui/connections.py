@@ -4,6 +4,7 @@ import asyncio
 import sys
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 200  # connections at once; a browser opens six
@@ -62,6 +63,16 @@ class Connection(H11Protocol):
         """Go on: the client has read."""
         super().resume_writing()
         self._end_after(None if self._is_answering() else HEAD_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP. A request that is answered meanwhile has nobody to be answered to."""
+        if self._is_answering():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Close the connection now, whatever was to be sent."""

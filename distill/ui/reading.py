@@ -43,10 +43,12 @@ def open_own(path: Path) -> IO[bytes]:
 
 
 def _read(path: Path, most: int, from_end: bool = False) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | _NO_LINK), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path}: expected a plain file, found another kind")
+    number = os.open(path, os.O_RDONLY | _NO_LINK)
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(number)
+        raise OSError(f"{path}: expected a plain file, found another kind")
+    with os.fdopen(number, "rb") as file:
         if from_end:
             file.seek(max(0, found.st_size - most))
         return file.read(most)

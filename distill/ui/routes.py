@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,23 @@ class Routes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of the page."""
-        if scope["type"] == "http":
-            path = scope["path"]
-            if not _OPEN.fullmatch(path) or _ADDRESS.match(path):
-                await sentence_page("expected an address of this page, found another", 404)(scope, receive, send)
-                return
-            if path == UPLOADS and (refusal := self._refusal(dict(scope["headers"]).get(b"content-length"))):
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if not _OPEN.fullmatch(path) or _ADDRESS.match(path):
+            await sentence_page("expected an address of this page, found another", 404)(scope, receive, send)
+            return
+        if path == UPLOADS and (refusal := self._refusal(dict(scope["headers"]).get(b"content-length"))):
+            await refusal(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if path.startswith("/job/"):
+                raise
+            # Gradio's routes fail at data that no form sends, after an answer with status 500: no defect of ours.
+            print(f"distill ui: {path[:100]!a}: {type(error).__name__}: {str(error)[:200]!a}", file=sys.stderr)
 
     def _refusal(self, length: bytes | None) -> Any:
         if length is None:

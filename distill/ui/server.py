@@ -151,6 +151,7 @@ def serve(folder: Path, host: str, port: int | None, password: str | None, open_
         lifespan="on",
         log_level="error",  # a warning for each wrong request would fill the disk that a log is on
         access_log=False,
+        proxy_headers=False,  # who is tried for a password is who connects
         backlog=connections.BACKLOG,
         timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=2,

@@ -175,6 +175,35 @@ def test_one_training_at_a_time(jobs: Jobs, run: Callable[..., Job], tmp_path: P
     assert ended(jobs.start("generate", "sounds", ["demo", "--help"], {})).state == "done"
 
 
+def test_commands_beside_a_training_are_few(
+    jobs: Jobs, run: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.ui.jobs.MOST_AT_ONCE", 2)
+    running = [run(WAITS, kind) for kind in ("train", "generate", "kit")]
+    for start in (jobs.start, jobs.start_in_folder):
+        with pytest.raises(ParamsError) as caught:
+            start("vary", "another", ["demo", "--help"], {})
+        assert str(caught.value) == (
+            "2 commands are at work (training one and others): expected 2 at a time or fewer; wait until one ends or cancel it"
+        )
+    until(lambda: is_ready(running[1]))
+    running[1].cancel()
+    ended(running[1])
+    assert ended(jobs.start("vary", "another", ["demo", "--help"], {})).state == "done"
+
+
+def test_nothing_is_made_through_links(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "generated").symlink_to(tmp_path / "outside")
+    with pytest.raises(ParamsError, match="generated: expected a folder, found a link; put a folder there"):
+        jobs.start_in_folder("generate", "sounds", ["demo"], {})
+    job = hand_made(tmp_path, job_json=_train("train", "--help"), exit_json={"status": 130})
+    (job.folder / "stdout.txt").symlink_to(tmp_path / "outside" / "file")
+    with pytest.raises(ParamsError, match="one: expected files of a training, found links; start the training anew"):
+        jobs.resume(job)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
 def test_trainings_that_start_together_are_one(tmp_path: Path) -> None:
     gate, started, refused = threading.Barrier(4), [], []
 

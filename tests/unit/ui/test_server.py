@@ -4,9 +4,10 @@ import gc
 import io
 import json
 import os
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,86 @@ def test_files_of_the_folder_are_not_served_by_their_paths(page: TestClient, wor
     for path in (token, made, f"{uploads}/../token", "/etc/hostname", "pyproject.toml", "../secret.wav"):
         assert page.get(f"/gradio_api/file={path}").status_code in (403, 404), path
     assert page.get("/gradio_api/proxy=http://127.0.0.1:1/").status_code == 404
+
+
+def _routes(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Methods and paths of all routes below these, with a value for each parameter."""
+    for route in routes:
+        inner = getattr(route, "original_router", None) or getattr(route, "app", None)
+        if hasattr(inner, "routes"):
+            within = getattr(getattr(route, "include_context", None), "prefix", "") or getattr(inner, "prefix", "")
+            yield from _routes(inner.routes, prefix + (within if hasattr(route, "original_router") else ""))
+        for method in getattr(route, "methods", None) or ():
+            path = route.path if route.path.startswith(prefix) else prefix + route.path
+            yield method, re.sub(r"\{[^}]*\}", "1", path)
+
+
+def test_routes_are_closed_to_strangers_and_unknown_ones_to_all(page: TestClient) -> None:
+    app: Any = page.app
+    routes = set(_routes(app._app._app.routes))
+    assert {("POST", "/gradio_api/upload"), ("GET", "/config"), ("GET", "/gradio_api/proxy=1")} <= routes
+    assert len(routes) > 60
+    closed = set()
+    for method, path in sorted(routes):
+        if path.startswith(("/gradio_api/heartbeat", "/gradio_api/upload_progress")):
+            continue  # these answer as long as somebody listens
+        answer = page.request(method, path, headers={"cookie": "none=x"})
+        assert answer.status_code == 401, path
+        if page.request(method, path, follow_redirects=False).text.count("expected an address of this page"):
+            closed.add(path.removeprefix("/gradio_api"))
+    assert {
+        *(
+            "/component_server",
+            "/run/1",
+            "/api/1",
+            "/process_recording",
+            "/proxy=1",
+            "/deep_link",
+            "/dev/reload",
+            "/login",
+        ),
+        *(
+            "/logout",
+            "/monitoring",
+            "/vibe-edit",
+            "/vibe-code",
+            "/undo-vibe-edit",
+            "/stream/1",
+            "/openapi.json",
+            "/token",
+        ),
+    } <= closed | {"/openapi.json"}
+    assert not closed & {"/upload", "/queue/join", "/queue/data", "/cancel", "/config", "/", "/theme.css", "/call/1"}
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1:9/x", "https://127.0.0.1:9/x", "HTTP://a/", "file:///etc/hostname"]
+)
+def test_nothing_is_fetched_from_elsewhere(page: TestClient, target: str) -> None:
+    assert page.get(f"/gradio_api/file={target}").status_code == 404
+    for name, data in (("import_it", [None]), ("add", ["mine", None])):
+        given = {"path": target, "meta": {"_type": "gradio.FileData"}}
+        data[-1] = given if name == "import_it" else [given]
+        answer = _call(page, name, data)
+        assert answer["success"] is False
+        if target.startswith("http:"):
+            assert answer["output"]["error"] == "expected a file that was uploaded, found an address; upload the file"
+
+
+def test_an_upload_for_which_there_is_no_room_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.ui.routes.SPARE", 1 << 80)
+    answer = page.post("/gradio_api/upload", files={"files": ("a.wav", b"sound")})
+    assert (answer.status_code, "of free disk for this upload, found 0 MiB; free some space" in answer.text) == (
+        507,
+        True,
+    )
+
+
+def test_an_upload_says_how_long_it_is(page: TestClient) -> None:
+    answer = page.post(
+        "/gradio_api/upload", content=iter([b"x"]), headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert (answer.status_code, "expected an upload that says how long it is" in answer.text) == (411, True)
 
 
 def _index(page: TestClient, name: str) -> int:

@@ -278,6 +278,74 @@ def test_bombs_are_refused(work: Workspace, tmp_path: Path, monkeypatch: pytest.
     assert found(work) == {}
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_bounds_are_refused(work: Workspace, tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.wav", b"sound")
+    (said,) = work.add_recordings("mine", [tmp_path / "a.zip"]).refused
+    assert said == "a.zip: a.wav: expected a file packed as usual, found another method; pack it again"
+
+
+def test_files_that_share_their_bytes_are_refused(work: Workspace, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.wav": os.urandom(1000), "b.wav": os.urandom(1000), "c.wav": b"3"})
+    content = bytearray(path.read_bytes())
+    second = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 1)
+    content[second + 42 : second + 46] = struct.pack("<I", 0)  # where the first one is
+    path.write_bytes(content)
+    added = work.add_recordings("mine", [path])
+    assert added.refused == ("a.zip: expected files side by side, found some within each other; pack it again",)
+    assert found(work) == {}
+
+
+def test_a_list_of_millions_of_files_is_not_read(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{number}.wav": b"" for number in range(100)})
+    monkeypatch.setattr(module, "MOST_LIST", 1000)
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", lambda _: pytest.fail("it was read"))
+    (said,) = work.add_recordings("mine", [path]).refused
+    assert said.startswith("a.zip: expected a list of at most 100000 files, found one of 0 MiB; copy the folder")
+
+
+def test_an_archive_for_which_there_is_no_room_is_refused(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPARE", 1 << 80)
+    (said,) = work.add_recordings("mine", [zipped(tmp_path / "a.zip", {"a.wav": b"1"})]).refused
+    assert said == "a.zip: expected 0 MiB of free disk, found 0 MiB; free some space"
+
+
+@pytest.mark.parametrize("name", ["CON.wav", "nul.flac", "com1.wav", "LPT9 .wav", "aux/a.wav", "prn.a.wav"])
+def test_devices_of_windows_are_no_names(work: Workspace, tmp_path: Path, name: str) -> None:
+    added = work.add_recordings("mine", [zipped(tmp_path / "a.zip", {name: b"1", "console.wav": b"2"})])
+    assert (added.count, found(work)) == (1, {"console.wav": b"2"})
+
+
+def test_names_that_differ_in_their_case_are_all_kept(work: Workspace, tmp_path: Path) -> None:
+    added = work.add_recordings("mine", [zipped(tmp_path / "a.zip", {"a.wav": b"1", "A.wav": b"2"})])
+    assert (added.count, sorted(found(work).values())) == (2, [b"1", b"2"])
+
+
+@pytest.mark.parametrize("name", [".distill", ".distill/jobs", ".distill/ui", ".distill/ui/uploads", ".distill/stop"])
+def test_a_folder_whose_own_files_are_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside").mkdir()
+    link = tmp_path / "work" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "outside")
+    with pytest.raises(ParamsError) as caught:
+        Workspace(tmp_path / "work").check()
+    assert str(caught.value) == (
+        f"--folder: expected {name} to be no link, found one; remove the link or choose another folder"
+    )
+
+
+def test_no_model_is_made_through_a_link(work: Workspace, tmp_path: Path) -> None:
+    work.models.rename(tmp_path / "moved")
+    work.models.symlink_to(tmp_path / "moved")
+    with pytest.raises(ParamsError, match="models: expected a folder, found a link; put a folder there"):
+        work.new_model("mine")
+
+
 def test_a_size_that_lies_is_held_to(work: Workspace, tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a.wav": os.urandom(3_000_000), "b.wav": b"2"})
     content = bytearray(path.read_bytes())
