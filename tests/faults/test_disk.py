@@ -32,7 +32,7 @@ def found_by(module: str, *arguments: str) -> list[dict[str, object]]:
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path, exhaustive: bool) -> None:
     chosen = [command.name for command in COMMANDS] if exhaustive else ["ingest"]
-    found = found_by("faults.disk", str(tmp_path), "--points", "20" if exhaustive else "2", "--commands", *chosen)
+    found = found_by("faults.disk", str(tmp_path), "--points", "20" if exhaustive else "1", "--commands", *chosen)
     assert sorted(str(one["command"]) for one in found) == sorted(chosen)
     assert [one["wrong"] for one in found if one["wrong"]] == []
     assert all(one["refused"] for one in found)

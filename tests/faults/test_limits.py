@@ -13,6 +13,7 @@ from pipeline.project import Project, new_project, write_sounds
 from unit.tiny import write_prior_model
 
 from distill.errors import for_the_user
+from stages import repro
 
 
 @pytest.fixture
@@ -77,8 +78,22 @@ def test_no_more_processes_are_a_sentence(error: Exception) -> None:
     assert str(for_the_user(error)).startswith("processes: expected to start one more process or thread, found that")
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder in which nobody may make one")
+def test_a_pipeline_that_cannot_keep_its_state_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    (tmp_path / "data/demo").mkdir(parents=True)
+    (tmp_path / ".distill").symlink_to("/sys/kernel")
+    assert repro.main([]) == 2
+    assert capsys.readouterr().err.startswith(".distill/repro: expected to read and write there, found: ")
+
+
 @pytest.mark.skipif(not mount_works(), reason="needs Linux, and root to mount a disk")
-def test_a_pipeline_in_a_folder_that_cannot_be_written_to_is_a_sentence(project: Project) -> None:
+def test_a_pipeline_in_a_folder_that_cannot_be_written_to_is_a_sentence(project: Project, exhaustive: bool) -> None:
+    if not exhaustive:
+        pytest.skip("takes seconds: make faults")
     write_sounds(project.folder / "sounds", 2)
     program = (
         f"mount --bind {project.folder} {project.folder} && mount -o remount,ro,bind {project.folder} && "
