@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 from faults.disk import mount_works
-from pipeline.project import Project, new_project, write_sounds
+from pipeline.project import new_project, write_sounds
 from unit.tiny import write_prior_model
 
 from distill.errors import for_the_user
 from stages import repro
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return new_project(tmp_path / "project")
-
 
 GENERATE = (sys.executable, "-m", "distill", "generate", "a.distill", "-n", "3", "--seed", "1", "--seconds", "1")
 
@@ -91,9 +85,10 @@ def test_a_pipeline_that_cannot_keep_its_state_is_a_sentence(
 
 
 @pytest.mark.skipif(not mount_works(), reason="needs Linux, and root to mount a disk")
-def test_a_pipeline_in_a_folder_that_cannot_be_written_to_is_a_sentence(project: Project, exhaustive: bool) -> None:
+def test_a_pipeline_in_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path: Path, exhaustive: bool) -> None:
     if not exhaustive:
         pytest.skip("takes seconds: make faults")
+    project = new_project(tmp_path / "project")
     write_sounds(project.folder / "sounds", 2)
     program = (
         f"mount --bind {project.folder} {project.folder} && mount -o remount,ro,bind {project.folder} && "
