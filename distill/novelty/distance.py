@@ -1,7 +1,7 @@
 """Distance of a set of sounds to held-out recordings, with its null distribution, and diversity."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from distill.novelty.spectral_space import Spectra
 NULL_DRAWS = 200
 DIVERSITY_DRAWS = 20
 SCALE = 100.0
+ROWS = 1000  # sounds whose distances to all others are held at once: of 10,000 with each other they take gigabytes
 NOTICED_SHARE = 0.5  # of the sounds: when so many are unrelated to the recordings, a distance shows it
 DEVIATIONS = 2.0  # of the null distribution, by which it shows
 
@@ -63,7 +64,7 @@ class Diversity:
     baseline: float
 
 
-def sound_statistics(sounds: Sequence[Spectra]) -> Statistics:
+def sound_statistics(sounds: Iterable[Spectra]) -> Statistics:
     """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
 
     Mean, deviation, mean absolute change, and first third minus last third.
@@ -131,12 +132,17 @@ def _vendi(sounds: Statistics, bandwidth: float) -> float:
 
 
 def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
-    within_one = np.exp(-squared_distances(one, one) / bandwidth)
-    within_other = np.exp(-squared_distances(other, other) / bandwidth)
-    across = np.exp(-squared_distances(one, other) / bandwidth)
     n, m = len(one), len(other)
-    unbiased = (within_one.sum() - n) / (n * (n - 1)) + (within_other.sum() - m) / (m * (m - 1)) - 2 * across.mean()
-    return float(unbiased * SCALE)
+    within_one = (_kernel_sum(one, one, bandwidth) - n) / (n * (n - 1))
+    within_other = (_kernel_sum(other, other, bandwidth) - m) / (m * (m - 1))
+    across = _kernel_sum(one, other, bandwidth) / (n * m)
+    return (within_one + within_other - 2 * across) * SCALE
+
+
+def _kernel_sum(one: Statistics, other: Statistics, bandwidth: float) -> float:
+    """Sum of the Gaussian kernel over all pairs of rows."""
+    blocks = (one[first : first + ROWS] for first in range(0, len(one), ROWS))
+    return sum(float(np.exp(-squared_distances(block, other) / bandwidth).sum()) for block in blocks)
 
 
 def squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:

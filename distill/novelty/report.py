@@ -113,4 +113,4 @@ class Comparison:
 
     def statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
         """`sound_statistics` of the first `longest` frames of each sound."""
-        return sound_statistics([self._spectra(codes[:longest]) for codes in sounds])
+        return sound_statistics(self._spectra(codes[:longest]) for codes in sounds)

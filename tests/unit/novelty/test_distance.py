@@ -1,9 +1,17 @@
 """Kernel distance and diversity of sets of sounds."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from distill.novelty.distance import KernelDistance, diversity, kernel_distance, sound_statistics
+from distill.novelty.distance import (
+    KernelDistance,
+    diversity,
+    kernel_distance,
+    sound_statistics,
+    squared_distances,
+)
 
 
 def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
@@ -73,3 +81,23 @@ def test_the_rule_is_a_quarter_of_the_unrelated_value_in_two_deviations() -> Non
     assert not KernelDistance(3.6, 4.8, 13.8, 40.0, 8).is_conclusive
     assert KernelDistance(3.6, 4.8, 13.8, 40.0, 8).needed == 23
     assert KernelDistance(3.6, 4.8, 13.8, 40.0, 8).largest_deviation == pytest.approx(5.0)
+
+
+def test_the_distance_of_many_sounds_takes_little_memory() -> None:
+    """All distances of 3,000 sounds with each other are 72 MB, of 10,000 gigabytes."""
+    rng = np.random.default_rng(0)
+    many, held_out, training = (rng.normal(0, 1, (count, 8)) for count in (3000, 20, 20))
+    tracemalloc.start()
+    try:
+        found = kernel_distance(many, held_out, training, 0)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert most < 120e6
+    bandwidth = float(np.median(squared_distances(held_out, held_out)[np.triu_indices(20, 1)]))
+    kernels = [
+        np.exp(-squared_distances(*pair) / bandwidth) for pair in ((many,) * 2, (held_out,) * 2, (many, held_out))
+    ]
+    expected = [(one.sum() - len(one)) / (len(one) * (len(one) - 1)) for one in kernels[:2]]
+    assert found.value == pytest.approx(100 * (sum(expected) - 2 * kernels[2].mean()))
