@@ -61,31 +61,36 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
             chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
             state = gr.HTML(elem_id="generate-state")
             cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
+            # What the page shows. `cards` itself is no input: of a component that is one and gets an update, Gradio keeps
+            # every version until the page is closed.
+            seen = gr.State("")
 
     form = [model, count, ending, seconds, seed, temperature, label, novelty, top_k, top_p, guidance, prompt]
-    shown = [chosen, state, cards]
+    shown = [chosen, state, cards, seen]
 
     @handled
     def show(name: str | None) -> list[Any]:
         job = desk.jobs.get(name) if name else None
         cards = _cards(desk, job)
-        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), cards]
+        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), cards, cards]
 
     @handled
     def newest() -> list[Any]:
         job = desk.jobs.newest(*KINDS)
         name = None if job is None else job.id
+        cards = _cards(desk, job)
         return [
             gr.update(choices=_made(desk), value=name),
             view.progress(job, "Nothing was made yet."),
-            _cards(desk, job),
+            cards,
+            cards,
         ]
 
     @handled
     def tick(name: str | None, now: str) -> list[Any]:
         job = desk.jobs.get(name) if name else None
         cards = _cards(desk, job)
-        return [gr.skip(), view.progress(job, "Nothing was made yet."), gr.skip() if cards == now else cards]
+        return [view.progress(job, "Nothing was made yet."), gr.skip() if cards == now else cards, cards]
 
     @handled
     def begin(*values: Any) -> list[Any]:
@@ -180,7 +185,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
     chosen.input(show, chosen, shown, api_visibility="private")
     cancel.click(cancel_it, chosen, shown, api_visibility="private")
     cards.click(act, [chosen, strength], shown, api_visibility="private")
-    timer.tick(tick, [chosen, cards], shown, show_progress="hidden", api_visibility="private")
+    timer.tick(tick, [chosen, seen], [state, cards, seen], show_progress="hidden", api_visibility="private")
     tab.select(models, model, [model, label], show_progress="hidden", api_visibility="private")
     page.load(restored, model, [model, label, *shown], show_progress="hidden", api_visibility="private")
 

@@ -36,6 +36,7 @@ FIRST_PORT, PORTS = 7860, 40
 KEEP = "async_move_resource_to_block_cache"  # of Gradio's components
 MOST_QUEUED = 400  # events of all pages that wait
 CLEANING_SECONDS = 3600
+MOST_SESSIONS = 100  # open pages whose state is kept, those that asked last; a page that is loaded again is another one
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,}")
 SHOWN = {".wav", ".flac", ".ogg", ".mp3", ".png", ".txt", ".sfz", ".dspreset"}  # files of jobs
 
@@ -64,6 +65,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         raise HTTPException(404)
 
     page = build_page(workspace, jobs)
+    page.state_session_capacity = MOST_SESSIONS
     page.queue(default_concurrency_limit=8, max_size=MOST_QUEUED)
     mounted = gr.mount_gradio_app(
         app,

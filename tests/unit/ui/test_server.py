@@ -1,5 +1,6 @@
 """The page's server: files of jobs, uploads, and paths that a request names."""
 
+import functools
 import gc
 import io
 import json
@@ -11,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
+from gradio.state_holder import StateHolder
 from starlette.testclient import TestClient
 
 from distill.ui import server
@@ -189,6 +192,7 @@ def test_an_upload_says_how_long_it_is(page: TestClient) -> None:
     assert (answer.status_code, "expected an upload that says how long it is" in answer.text) == (411, True)
 
 
+@functools.cache
 def _index(page: TestClient, name: str) -> int:
     listed = page.get("/config").json()["dependencies"]
     return next(int(one["id"]) for one in listed if one["api_name"] == name)
@@ -241,6 +245,29 @@ def test_a_sound_to_vary_needs_no_conversion(page: TestClient) -> None:
     (path,) = page.post("/gradio_api/upload", files={"files": ("take.flac", b"sound")}).json()
     answer = _call(page, "vary", [None, {"path": path, "meta": {"_type": "gradio.FileData"}}, 0.3, ""])
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
+
+
+def test_looks_of_an_open_page_leave_nothing_behind(page: TestClient) -> None:
+    """Of a component that is an input and gets an update, Gradio keeps every version until the page is closed."""
+    ticks = [
+        (one["api_name"], [None] * len(one["inputs"]))
+        for one in page.get("/config").json()["dependencies"]
+        if any(event == "tick" for _, event in one["targets"])
+    ]
+    kept = []
+    for _ in range(3):
+        for name, values in ticks * 3:
+            assert _call(page, name, values)["success"]
+        gc.collect()
+        kept.append(sum(issubclass(type(one), gr.blocks.Block) for one in gc.get_objects()))
+    assert len(ticks) == 3
+    assert kept[1] == kept[2]
+
+
+def test_the_state_of_pages_that_were_closed_is_bounded(page: TestClient) -> None:
+    assert _call(page, "tick", [None, None])["success"]
+    holders = [one for one in gc.get_objects() if type(one) is StateHolder and one.session_data]
+    assert [one.capacity for one in holders] == [server.MOST_SESSIONS]
 
 
 def test_the_token_is_for_its_owner_alone(tmp_path: Path) -> None:
