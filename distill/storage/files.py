@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
 
 
-@cache
+@lru_cache(maxsize=1000)  # a page makes a folder for each job
 def _leftovers(folder: Path) -> dict[str, list[Path]]:
     """What processes of this computer that no longer exist left in a folder, by the name it was to have.
 
