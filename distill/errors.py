@@ -29,6 +29,10 @@ _REMEDIES = {
     errno.EIO: "check the disk",
     errno.EMFILE: "raise the limit of open files",
     errno.ENFILE: "close other programs",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "remove links that lead in circles",
+    errno.ENOTDIR: "name a folder where one is needed",
+    errno.EISDIR: "name a file where one is needed",
     errno.EROFS: "choose a place that can be written to",
     errno.EACCES: "give yourself the permission",
     errno.EPERM: "give yourself the permission",
@@ -42,7 +46,8 @@ _NO_PROCESS = re.compile(r"can't start new thread|resource temporarily unavailab
 def for_the_user(error: Exception) -> DistillError | None:
     """The error as one that the user can act on, None where it is a defect.
 
-    Besides DistillError these are a full or broken disk, a missing permission, a limit, too many processes, and too little memory.
+    Besides DistillError these are a full or broken disk, a missing permission, an impossible path, a limit, too many
+    processes, and too little memory.
     """
     if isinstance(error, DistillError):
         return error

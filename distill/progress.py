@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from distill.status import Status, status_from_environment
-from distill.text import one_line
+from distill.text import one_line, shown
 
 LINE_SECONDS = 10.0
 HEALTH_TITLE = "codebooks on held-out sound"
@@ -54,6 +54,7 @@ class ProgressReport:
     def __call__(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are done."""
         self.status.progress(done, total, text)
+        text = shown(text)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=text)
         elif time.monotonic() - self._printed > LINE_SECONDS or done == total:
@@ -67,7 +68,7 @@ class ProgressReport:
 
     def _print(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a terminal that closed ends no training
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
 
     def show_below(self, what: RenderableType) -> None:
         """Show `what` below the bar until the task ends, in place of what was there. Nothing without a terminal."""

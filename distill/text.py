@@ -1,8 +1,38 @@
 """Text from untrusted files, made safe to print."""
 
+import unicodedata
+
+# Characters that reorder what follows: "\u202egnp.wav" is shown as "vaw.png".
+_REORDERING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+_LONGEST_LINE = 4000  # characters
+
 
 def one_line(found: object, most: int = 300) -> str:
     """Text of `found` on one line, without control characters, of at most `most` characters."""
     text = " ".join(str(found).split())
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def shown(text: str) -> str:
+    """Text with escapes in place of what a terminal would act on, and of bytes of names that are not UTF-8.
+
+    The middle of a line that no terminal shows is left out.
+    """
+    return "\n".join("".join(map(escaped, _shortened(line))) for line in text.split("\n"))
+
+
+def _shortened(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
+
+
+def escaped(character: str) -> str:
+    """A character, or an escape by a backslash where it cannot be printed or encoded as UTF-8, or reorders others."""
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte that is not UTF-8, as the surrogateescape handler keeps it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    is_hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    if is_hidden or unicodedata.bidirectional(character) in _REORDERING:
+        return f"\\u{ord(character):06x}"
+    return character

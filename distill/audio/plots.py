@@ -9,9 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from distill.storage.files import atomic_path
+from distill.text import one_line
 
 FLOOR_DB = -90.0
 WINDOW_SECONDS = 0.043
@@ -31,6 +33,12 @@ def drawing(
     yield figure
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def drawable(text: str, most: int) -> str:
+    """A title of one line and at most `most` characters, with `?` for those that the font lacks."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(one if font.get_char_index(ord(one)) else "?" for one in one_line(text, most))
 
 
 def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
@@ -60,7 +68,7 @@ def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float3
             axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.set_ylim(0, frequencies[-1])
             axis.set_xlim(0, max(longest, 1 / sample_rate))
-            axis.set_title(title, fontsize=8, loc="left", parse_math=False)
+            axis.set_title(drawable(title, 120), fontsize=8, loc="left", parse_math=False)
             axis.set_ylabel("kHz", fontsize=8)
             axis.tick_params(labelsize=7, labelbottom=axis is axes[-1])
         axes[-1].set_xlabel("seconds", fontsize=8)

@@ -1,13 +1,13 @@
 """Scan of a folder for audio files; the result does not depend on the file system's order."""
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from distill.audio.read import SUPPORTED_SUFFIXES
+from distill.text import escaped
 
 HIDDEN = "(hidden)"
 NO_SUFFIX = "(no suffix)"
@@ -92,17 +92,7 @@ def _unhashable_reason(path: str, name: str) -> str:
 
 def printable(name: str) -> str:
     """Escape by backslashes what cannot be printed or encoded as UTF-8; unequal names stay unequal."""
-    return "".join(map(_printable_character, name))
-
-
-def _printable_character(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte that is not UTF-8, as the surrogateescape handler keeps it
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-        return f"\\u{ord(character):06x}"
-    return character
+    return "".join("\\\\" if character == "\\" else escaped(character) for character in name)
 
 
 def _enter(walk: _Walk, folder: Path, top: str) -> None:

@@ -1,6 +1,7 @@
 """The `distill` command line: the app that commands register with, and their shared arguments."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,4 +31,6 @@ def limits(bounds: Any) -> dict[str, Any]:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    # A name that is not UTF-8 is escaped, since JSON is UTF-8.
+    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))

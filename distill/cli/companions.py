@@ -1,6 +1,7 @@
 """Files beside generated sounds: a spectrogram of each, and its nearest training recording to listen to."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import soundfile
@@ -16,7 +17,7 @@ def write_companions(model: Model, paths: Sequence[Path], novelty: Sequence[Nove
     """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound."""
     with ProgressReport("pictures") as progress:
         for number, (path, one) in enumerate(zip(paths, novelty, strict=True)):
-            samples, rate = soundfile.read(path, dtype="float32")
+            samples, rate = soundfile.read(BytesIO(path.read_bytes()), dtype="float32")
             rows = [(path.stem, samples)]
             if one is not None:
                 nearest = model.nearest(one)

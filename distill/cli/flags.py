@@ -91,8 +91,15 @@ def check_heads(params: Params) -> None:
     raise ParamsError(found.replace("prior.num_heads", "--heads", 1))
 
 
+def check_utf8(path: Path) -> None:
+    """Refuse a path for a model that no model can be read from. Raises ParamsError."""
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise ParamsError(f"{path}: expected a path in UTF-8, found other bytes in it; choose another name")
+
+
 def refuse_existing(model: Path) -> None:
     """Refuse the name of an existing model file. Raises ParamsError."""
+    check_utf8(model)
     if model.exists() or model.is_symlink():
         raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
 
@@ -101,6 +108,7 @@ def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool
     """Require --replace, or a yes on a terminal, before an existing prior or file is replaced. Raises ParamsError."""
     target = model if output is None else output
     if output is not None:
+        check_utf8(output)
         check_output(output, [])
     there = has_prior if output is None or (output.exists() and output.samefile(model)) else target.exists()
     if not there or replace:
@@ -131,9 +139,12 @@ def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Refuse an output in a missing folder or one that would replace an input. Raises ParamsError."""
+    """Refuse an output that cannot be written or would replace an input. Raises ParamsError."""
     if not output.parent.is_dir():
         raise ParamsError(f"-o {output}: expected a path in an existing folder, found no {output.parent}; create it")
+    make_folder("-o", output.parent)
+    if output.exists() and not output.is_file() and not output.is_dir():
+        raise ParamsError(f"-o {output}: expected a file, found something else, such as a device; choose another name")
     for path in inputs:
         if output.exists() and path.exists() and output.samefile(path):
             raise ParamsError(f"-o {output}: expected a file other than the input, found the same; choose another name")

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
-from distill.text import one_line
+from distill.audio.plots import FLOOR_DB, drawable, drawing, spectrogram_db
 
 HEIGHT = 48  # pixels of a sound
 WIDTH = 200  # pixels of the longest sound
@@ -48,7 +46,7 @@ def write_picture(path: Path, rows: Sequence[tuple[str, Sequence[Thumbnail]]]) -
         axis = figure.subplots()
         for row, (title, sounds) in enumerate(rows):
             top = row * (HEIGHT + GAP)
-            axis.text(-8, top + HEIGHT / 2, drawable(title), fontsize=8, ha="right", va="center", parse_math=False)
+            axis.text(-8, top + HEIGHT / 2, drawable(title, 32), fontsize=8, ha="right", va="center", parse_math=False)
             for column, one in enumerate(sounds[:columns]):
                 left = column * (WIDTH + GAP)
                 width = max(1, round(one.seconds / longest * WIDTH))
@@ -63,9 +61,3 @@ def write_picture(path: Path, rows: Sequence[tuple[str, Sequence[Thumbnail]]]) -
         axis.set_yticks([])
         axis.set_xticks([0, WIDTH], ["0", f"{longest:.2f} s"], fontsize=7)
         axis.set_frame_on(False)
-
-
-def drawable(text: str) -> str:
-    """A title of one line, with `?` for characters that the font lacks."""
-    font = get_font(findfont(FontProperties()))
-    return "".join(one if font.get_char_index(ord(one)) else "?" for one in one_line(text, 32))

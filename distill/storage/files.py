@@ -27,8 +27,12 @@ _CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of
 def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it.
 
-    With `replaces` False a file that is at `path` by then stays.
+    With `replaces` False a file that is at `path` by then stays. Raises ArtifactError where there is something else, such
+    as a device, which root could replace by a file.
     """
+    if path.exists() and not path.is_file():
+        found = "a folder" if path.is_dir() else "something else, such as a device"
+        raise ArtifactError(f"{path}: expected a file to write, found {found}; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in _leftovers(path.parent).get(path.name, ()):
         _remove(leftover)

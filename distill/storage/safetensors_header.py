@@ -48,6 +48,8 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
     refused.
     """
     head, size = _first_bytes(path, what)
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise ArtifactError(f"{path}: expected a path in UTF-8, found other bytes in it; rename the file or its folder")
     length = int.from_bytes(head[:8], "little")
     if len(head) < 8 or length > size:
         raise ArtifactError(f"{path}: expected {what}, found {_kind(head)}")

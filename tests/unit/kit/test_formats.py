@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.audio.plots import FLOOR_DB
+from distill.audio.plots import FLOOR_DB, drawable
 from distill.kit.draws import Refused
 from distill.kit.formats import dspreset_bytes, sfz_bytes
 from distill.kit.keys import assign_keys
 from distill.kit.names import file_word
-from distill.kit.picture import HEIGHT, drawable, thumbnail, write_picture
+from distill.kit.picture import HEIGHT, thumbnail, write_picture
 from distill.kit.result import KitGroup, KitSound
 from distill.text import one_line
 
@@ -87,4 +87,4 @@ def test_any_title_can_be_drawn(tmp_path: Path, label: str) -> None:
     sounds = [thumbnail(np.ones(length, dtype=np.float32), 8000, "close") for length in (1, 10, 20_000)]
     write_picture(tmp_path / "kit.png", [(label, sounds), ("kick", sounds * 4)])
     assert (tmp_path / "kit.png").read_bytes().startswith(b"\x89PNG")
-    assert len(drawable(label)) <= 32
+    assert len(drawable(label, 32)) <= 32

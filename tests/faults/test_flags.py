@@ -1,0 +1,204 @@
+"""Flags of every command with hostile values: done, or one sentence and status 2; never a traceback, never a hang."""
+
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from unit.tiny import write_prior_model, write_tone
+
+from distill.cli import main as cli
+from distill.codes.file import CodesGeometry, write_codes
+from distill.model_file.format import load_bundle
+from distill.text import escaped
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and alarms of POSIX")
+
+SECONDS = 300  # a training takes some
+NUMBERS = (
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1e308",
+    "1e-320",
+    "",
+    " ",
+    "x" * 5000,
+    "1" * 5000,
+    "1_0",
+    "0x10",
+    "１",
+    "\x1b[31m",
+)
+TEXTS = (
+    "",
+    " ",
+    "x" * 300,
+    "x" * 70_000,
+    "../x",
+    "/",
+    ".",
+    "..",
+    "a/b",
+    "\x1b[31m",
+    "\udcff",
+    "a\nb",
+    "nan",
+    "NUL",
+    "-",
+)
+PATHS = (
+    "", "missing", "missing/missing", "folder", "text.txt", "empty", "pipe", "zero", "null", "loop", "dangling", "n" * 300,
+    "d/" * 3000, "m.distill", "a.wav", "a.wav/x", "codes", "\udcff", "\x1b[31m", "a\nb", "/proc/self/x", "/dev/null/x",
+)  # fmt: skip
+# What each command needs besides the flag that is tried. Whatever is valid runs.
+NEEDED = {
+    "demo": {"folder": "made"},
+    "train": {"folder": "sounds", "model_name": "new", "epochs": "1", "sample_rate": "8000", "codebook_size": "8", "rvq_levels": "1"},
+    "train-prior": {"model": "m.distill", "data": "sounds", "epochs": "1", "hidden_size": "8", "layers": "1", "heads": "1", "output": "o"},
+    "encode": {"model": "m.distill", "audio": "a.wav", "output": "made"},
+    "decode": {"model": "m.distill", "codes": "codes", "output": "made.wav"},
+    "inspect": {"model": "m.distill"},
+    "verify": {"model": "m.distill"},
+    "list": {"folder": "folder"},
+    "generate": {"model": "m.distill", "seconds": "0.2", "out": "made"},
+    "vary": {"model": "m.distill", "audio": "a.wav", "count": "1", "out": "made"},
+    "kit": {"model": "m.distill", "out": "made", "seconds": "0.2", "per_label": "1"},
+}  # fmt: skip
+KEPT = (
+    "m.distill",
+    "a.wav",
+    "codes",
+    "folder",
+    "sounds",
+    "text.txt",
+    "empty",
+    "pipe",
+    "zero",
+    "null",
+    "loop",
+    "dangling",
+)
+SLOW = ("demo", "train", "train-prior")
+
+
+def attempts() -> Iterator[tuple[str, str, str]]:
+    """Commands, names of parameters and values."""
+    group = typer.main.get_command(cli.app)
+    for name in NEEDED:
+        for parameter in group.commands[name].params:  # type: ignore[attr-defined]
+            if getattr(parameter, "is_flag", False) or parameter.name == "help":
+                continue
+            kind = parameter.type_descriptor.annotation
+            values = PATHS if kind in (Path, list[Path]) else NUMBERS if kind in (int, float) else TEXTS
+            for value in values:
+                yield name, parameter.name, value
+
+
+def command_line(name: str, parameter: str, value: str) -> list[str]:
+    """Arguments with the value in its place."""
+    options, arguments = [], []
+    for one in typer.main.get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+        given = value if one.name == parameter else NEEDED[name].get(one.name)
+        if given is not None and one.param_type_name == "argument":
+            arguments.append(given)
+        elif given is not None:
+            options += [max(one.opts, key=len), given]
+    return [name, *options, "--", *arguments]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which every command can run; copies of its files are beside it."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    write_prior_model(Path("m.distill"), labels=["a"])
+    write_tone(Path("a.wav"))
+    loaded = load_bundle(Path("m.distill"))
+    geometry = CodesGeometry(
+        codec_sha256=loaded.metadata.codec_sha256,
+        sample_rate=16_000,
+        frame_rate=loaded.codec.spectrogram.frame_rate,
+        codebook_size=8,
+        num_quantizers=2,
+    )
+    write_codes(
+        Path("codes"), geometry, [("a.wav", 2 * loaded.codec.spectrogram.samples_per_frame, np.zeros((2, 2), np.int64))]
+    )
+    for name in ("folder", "sounds"):
+        Path(name).mkdir()
+    for number in range(4):
+        write_tone(Path("sounds") / f"{number}.wav", pitch=200.0 + 90 * number)
+    Path("text.txt").write_text("text")
+    Path("empty").touch()
+    os.mkfifo("pipe")
+    for name in ("zero", "null"):  # root would replace the devices themselves
+        Path(name).symlink_to(f"/dev/{name}")
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("nowhere")
+    for name in ("m.distill", "a.wav", "codes", "text.txt", "empty"):
+        shutil.copy(name, tmp_path / name)
+    shutil.copytree("sounds", tmp_path / "sounds")
+    return here
+
+
+def restore(folder: Path) -> None:
+    """Put the inputs back, and remove what was made."""
+    for path in folder.iterdir():
+        if path.name not in KEPT:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in (*(folder / "sounds").iterdir(), *(folder / "folder").iterdir()):
+        if not (folder.parent / "sounds" / path.name).exists() or path.parent.name == "folder":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in ("m.distill", "a.wav", "codes", "text.txt", "empty"):
+        (folder / name).write_bytes((folder.parent / name).read_bytes())
+
+
+def test_every_flag_with_hostile_values(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
+) -> None:
+    def late(_: int, __: FrameType | None) -> None:
+        raise AssertionError(f"no end after {SECONDS} s")
+
+    monkeypatch.setattr(cli, "raise_on_signals", lambda: None)
+    tried = list(attempts())
+    assert len(tried) > 600
+    if not exhaustive:
+        tried = random.Random(0).sample([one for one in tried if one[0] not in SLOW], 40)
+    wrong: list[Any] = []
+    seen = {0: 0, 2: 0}
+    signal.signal(signal.SIGALRM, late)
+    for name, parameter, value in tried:
+        arguments = command_line(name, parameter, value)
+        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
+        signal.alarm(SECONDS)
+        status: Any = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = ended.code or 0
+        except BaseException as error:
+            status = repr(error)[:300]
+        finally:
+            signal.alarm(0)
+        _, err = capfd.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith("distill: ") and "note:" not in line]
+        is_sentence = status != 2 or (len(lines) == 1 and len(err) < 20_000)
+        if status not in seen or not is_sentence or not all(c == "\n" or escaped(c) == c for c in err):
+            wrong.append((name, parameter, value[:40], status, err[-300:]))
+        else:
+            seen[status] += 1
+        restore(folder)
+    assert not wrong, "\n".join(map(ascii, wrong))
+    assert min(seen.values()) > 1, seen

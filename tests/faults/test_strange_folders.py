@@ -1,0 +1,281 @@
+"""Folders of strangers: names of every kind, links, pipes, archives; files that vanish, change or grow."""
+
+import io
+import json
+import os
+import random
+import socket
+import sys
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from faults.strange_audio import wrong_others, wrong_wav
+from faults.strange_flac import wrong_flac
+from unit.tiny import write_model, write_prior_model
+
+from distill.audio import decoder as decoder_module
+from distill.audio.ingest import ingest
+from distill.audio.manifest import read_manifest
+from distill.cli import main as cli
+from distill.generate.audition_page import write_page
+from distill.text import escaped
+
+RATE = 16_000
+NAMES = (
+    "\udcff\udc80.wav", "new\nline.wav", "tab\t\r.wav", "\x1b[31m\x1b]0;title\x07.wav", "bidi\u202egnp.wav",
+    "iso\u2066x.wav", "😀👨‍👩‍👧.wav", "a" * 251 + ".wav", "-n.wav", "--out.wav", " spaces .wav", "CON.wav",
+    "dots....wav", "e\u0301.wav", "\u00e9.wav", "CASE.wav", "case.wav", ";$(touch reached).wav", "`touch reached`.wav",
+    "<img src=x onerror=alert(1)>.wav", "&lt;b&gt;.wav", "[red]x[bold].wav", "[link=x].wav", "{0}%s$HOME.wav",
+    "'quote\".wav", "back\\slash.wav", "=cmd|' !A0.wav", "NaN.wav", "\u2028line.wav", "\x7f\x01.wav", ",;,.wav",
+)  # fmt: skip
+linux = pytest.mark.skipif(sys.platform != "linux", reason="names and devices of Linux")
+
+
+def sound(number: int, seconds: float = 0.3) -> bytes:
+    """A WAV file; equal numbers give equal ones."""
+    rng = np.random.default_rng(number)
+    time = np.arange(round(seconds * RATE))
+    samples = 0.5 * np.sin(time * (0.05 + 0.01 * number)) * np.exp(-time / 2000) + rng.uniform(-0.01, 0.01, len(time))
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, RATE, format="WAV")
+    return stream.getvalue()
+
+
+def is_safe(text: str) -> bool:
+    """Whether a terminal shows every character of a text, and in order."""
+    return all(character == "\n" or escaped(character) == character for character in text)
+
+
+def write_strange(folder: Path) -> int:
+    """A folder of sounds under every name among what is no sound; returns the sounds, some of them links or copies."""
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        (folder / name).write_bytes(sound(number))
+    deep = folder
+    for level in range(30):
+        deep /= f"<b>\x1b[2J{level}"
+        deep.mkdir()
+    (deep / "deep.wav").write_bytes(sound(100))
+    (folder / "loop").symlink_to(folder)
+    (folder / "copy").symlink_to(deep.parent)
+    for name, target in {
+        "l1": "l2.wav",
+        "l2": "l1.wav",
+        "dead": "nowhere",
+        "zero": "/dev/zero",
+        "null": "/dev/null",
+    }.items():
+        (folder / f"{name}.wav").symlink_to(target)
+    os.mkfifo(folder / "pipe.wav")
+    listener = socket.socket(socket.AF_UNIX)
+    here = Path.cwd()
+    os.chdir(folder)  # the path of a socket is short
+    listener.bind("socket.wav")
+    os.chdir(here)
+    listener.close()
+    (folder / "empty.wav").touch()
+    (folder / "folder.wav").mkdir()
+    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../reached.wav", bytes(50_000_000))
+    with tarfile.open(folder / "bomb.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../reached.wav"))
+    (folder / "zip.wav").write_bytes((folder / "bomb.zip").read_bytes())
+    return len(NAMES) + 1
+
+
+@linux
+def test_sounds_under_every_name_are_used_and_nothing_else(tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    sounds = write_strange(folder)
+    report = ingest(folder, output, RATE, 0.5, 2)
+    rows = read_manifest(output / "manifest.parquet")
+    assert report.used + report.warned == sounds
+    assert {row.path for row in rows if row.status == "rejected"} == {
+        f"{name}.wav" for name in ("l1", "l2", "dead", "zero", "null", "pipe", "socket", "empty", "zip")
+    }
+    assert len({row.path for row in rows}) == len({row.recording_id for row in rows}) == len(rows)
+    assert is_safe("".join(f"{row.path}{row.label}{row.reason}" for row in rows))
+    assert is_safe((output / "report.json").read_text(encoding="utf-8"))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+
+
+def test_a_folder_of_many_empty_files(tmp_path: Path, exhaustive: bool) -> None:
+    count = 100_000 if exhaustive else 500
+    for number in range(count):
+        (tmp_path / f"{number}.wav").touch()
+    for number in range(3):
+        (tmp_path / f"good{number}.wav").write_bytes(sound(number))
+    report = ingest(tmp_path, tmp_path / "out", RATE, 1.0, 2)
+    assert (report.used, report.rejected) == (3, count)
+
+
+def test_files_that_vanish_change_and_grow_cost_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in the middle of its turn: after it was listed, and after its bandwidth was measured."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number:02}.wav").write_bytes(sound(number))
+
+    def swap(path: Path) -> None:
+        number = int(path.stem)
+        if number == 1:
+            path.unlink()
+        elif number == 2:
+            path.write_bytes(sound(50, 0.7))
+        elif number == 3:
+            with path.open("ab") as file:
+                file.write(bytes(100_000))
+        elif number == 4:
+            path.write_bytes(path.read_bytes()[:100])
+        elif number == 5:
+            path.unlink()
+            path.mkdir()
+        elif number == 6:
+            path.write_text("not audio any more")
+
+    decoded = decoder_module.Decoder.decoded
+
+    def after_a_change(decoder: decoder_module.Decoder, path: Path, rate: int) -> object:
+        swap(path)
+        return decoded(decoder, path, rate)
+
+    monkeypatch.setattr(decoder_module.Decoder, "decoded", after_a_change)
+    report = ingest(folder, tmp_path / "out", RATE, 0.5, 2)
+    rows = {row.path: row for row in read_manifest(tmp_path / "out" / "manifest.parquet")}
+    assert {path for path, row in rows.items() if row.status == "rejected"} == {"01.wav", "04.wav", "05.wav", "06.wav"}
+    assert report.used + report.warned == 8
+    assert rows["02.wav"].seconds == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
+    folder, stop = tmp_path / "in", threading.Event()
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.wav").write_bytes(sound(number))
+
+    def grow() -> None:
+        while not stop.is_set():
+            with (folder / "0.wav").open("ab") as file:
+                file.write(bytes(1000))
+
+    growing = threading.Thread(target=grow)
+    growing.start()
+    try:
+        report = ingest(folder, tmp_path / "out", RATE, 0.5, 2)
+    finally:
+        stop.set()
+        growing.join()
+    assert report.used + report.warned == 4
+
+
+def test_poisoned_files_among_good_ones_cost_only_themselves(tmp_path: Path, exhaustive: bool) -> None:
+    """Every wrong file at once; the good ones are used, with the same samples as alone."""
+    folder, count = tmp_path / "in", 500 if exhaustive else 10
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"good{number}.wav").write_bytes(sound(number))
+    alone = ingest(folder, tmp_path / "alone", RATE, 0.0, 2)
+    before = {row.path: row.pcm_sha256 for row in read_manifest(tmp_path / "alone" / "manifest.parquet")}
+    poison = [one for make in (wrong_flac, wrong_wav, wrong_others) for one in make(exhaustive)]
+    if not exhaustive:
+        poison = random.Random(0).sample(poison, 20)
+    for one in poison:
+        (folder / one.name).write_bytes(one.data)
+    ingest(folder, tmp_path / "out", RATE, 1.0, 2)
+    rows = {row.path: row for row in read_manifest(tmp_path / "out" / "manifest.parquet")}
+    assert alone.used + alone.warned == count
+    assert {name: rows[name].pcm_sha256 for name in before} == before
+    assert all(rows[name].status != "rejected" for name in before)
+    assert len(rows) == count + len(poison)
+
+
+@linux
+def test_commands_print_every_name_safely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
+) -> None:
+    """Of recordings, of what is missing, of models and of folders: on stderr, and in JSON."""
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "m.distill")
+    names = NAMES if exhaustive else NAMES[:8]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(sound(number))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    status, out, err = run("encode", "m.distill", "-o", "codes", "--json", "--", *names)
+    assert (status, is_safe(err), json.loads(out)["recordings"]) == (0, True, len(names)), err
+    status, out, err = run("decode", "m.distill", "codes", "-o", "decoded", "--json")
+    assert (status, is_safe(err), len(json.loads(out)["sounds"])) == (0, True, len(names)), err
+    assert {path.parent for path in Path("decoded").rglob("*")} == {Path("decoded")}
+    assert all(escaped(character) == character for path in Path("decoded").iterdir() for character in path.name)
+    for name in names:
+        for arguments in (("encode", "m.distill", "-o", "codes"), ("inspect",), ("verify",)):
+            status, out, err = run(*arguments, "--", f"no{name}")
+            assert (status, out, is_safe(err)) == (2, "", True), ascii(err)
+            assert err.startswith("distill: "), err
+    assert not Path("reached").exists()
+
+
+@linux
+def test_sounds_and_models_under_every_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
+) -> None:
+    """A model is listed and used under every name, or its name is refused; sounds go to folders of every name."""
+    monkeypatch.chdir(tmp_path)
+    write_prior_model(tmp_path / "m.distill")
+    generate = ("generate", "--seconds", "0.2", "--seed", "1", "--json", *(("--pictures",) if exhaustive else ()))
+    for name in NAMES if exhaustive else NAMES[:2]:
+        folder, model = name.removesuffix(".wav"), name.removesuffix(".wav")[:240] + ".distill"
+        (tmp_path / model).write_bytes((tmp_path / "m.distill").read_bytes())
+        for arguments in (("--out", folder, "--", "m.distill"), ("--out", "g", "--", model)):
+            monkeypatch.setattr(sys, "argv", ["distill", *generate, *arguments])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            out, err = capfd.readouterr()
+            is_refused = ended.value.code == 2 and "expected a path in UTF-8" in err and "\udcff" in arguments[-1]
+            assert is_refused or (ended.value.code == 0 and json.loads(out)["sounds"]), ascii(err)
+            assert is_safe(err), ascii(err)
+    monkeypatch.setattr(sys, "argv", ["distill", "list", "."])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert is_safe(capfd.readouterr().out)
+
+
+def test_the_audition_page_shows_names_as_text(tmp_path: Path) -> None:
+    space = {"likeness": 0.1, "difference_db": 1, "copied_seconds": 0, "edit_distance": 1, "percentile": 0.5}
+    names = [
+        "<script>alert(1)</script>.wav",
+        '"><img src=x onerror=alert(1)>.wav',
+        "'onload='x.wav",
+        "$summary.wav",
+        "]]>-->",
+    ]
+    rows = [
+        {
+            "verdict": "new", "label": name, "explanation": f"nearest to {name}", "faults": [name], "seconds": 1.0,
+            "file": name, "nearest_path": name, "nearest_file": name, "picture": name, "codes_picture": name,
+            "codes": {**space, "nearest": name}, "spectra": {**space, "nearest": name},
+        }
+        for name in names
+    ]  # fmt: skip
+    figures = dict.fromkeys(
+        ("sounds", "new", "close", "copies", "mean_seconds", "held_out_mean_seconds", "mean_percentile_codes",
+         "mean_percentile_spectra"), 1.0,
+    )  # fmt: skip
+    write_page(
+        tmp_path / "index.html", {**figures, "kernel_distance_in_words": names[0], "faults": {"in_words": names}}, rows
+    )
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "'onload=" not in page
+    assert "&lt;script&gt;alert(1)" in page
