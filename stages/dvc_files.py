@@ -1,20 +1,21 @@
 """Files of DVC that a killed run or a full disk leaves damaged, mended before DVC reads them.
 
-DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off, and it leaves half copies in its cache. With a `dvc.lock` that is cut off it
-refuses to run; what a killed process had locked stays locked where another process has its number.
+DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off. With a `dvc.lock` that is cut off it
+refuses to run; what a killed process had locked stays locked where another process has its number. What it copied in
+part stays in its cache.
 """
 
 import json
 import re
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 import yaml
-from dvc.lock import LockError, make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
+from zc.lockfile import LockError, LockFile
 
 from distill.storage.files import write_bytes
 
@@ -23,6 +24,7 @@ HELD = Path(".dvc/tmp/lock")
 LOCKED = Path(".dvc/tmp/rwlock")
 KEPT = "dvc.lock"  # name of the last `dvc.lock` that was whole
 CACHE = Path(".dvc/cache")
+OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tries what links a disk can have
 HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a file that DVC has not copied to its end
 ROOM = 1 << 20  # bytes: with less, a disk is full
 
@@ -58,20 +60,21 @@ def is_busy() -> bool:
     if LOCKED.exists() and any(map(_is_dvc, _processes(LOCKED) or ())):
         return True
     try:
-        with make_lock(str(HELD)):
+        with closing(LockFile(str(HELD))):  # what DVC locks with
             return False
     except (LockError, OSError):
         return True
 
 
 def _remove_half_copies() -> None:
-    """Remove what DVC copied into its cache in part: as large as a model, and `dvc gc` leaves it.
+    """Remove what DVC copied in part, into its cache and beside results: as large as a model, and `dvc gc` leaves it.
 
     Not while another process of DVC holds its lock, and may be copying.
     """
-    half = [path for path in CACHE.rglob(".*.tmp") if HALF.fullmatch(path.name)]
+    beside = (path for folder in OUTS for path in folder.glob(".*.tmp"))
+    half = [path for path in (*CACHE.rglob(".*.tmp"), *beside) if HALF.fullmatch(path.name)]
     if half:
-        with suppress(LockError, OSError), make_lock(str(HELD)):
+        with suppress(LockError, OSError), closing(LockFile(str(HELD))):
             for path in half:
                 path.unlink(missing_ok=True)
 

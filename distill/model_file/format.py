@@ -39,6 +39,7 @@ COUNT_EXPERTS, LABEL_COUNTS, CALIBRATED = "count_experts", "label_counts", "cali
 # What a file may require.
 KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS, CALIBRATED)
 KEY, WHAT = "distill", "a Distill model"
+ATTEMPTS = 5  # to read a file that is replaced meanwhile
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 DTYPES = {torch.float32: "F32"}  # of weights, as safetensors names them
@@ -188,7 +189,39 @@ def save_bundle(
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read and check a model file. Raises ArtifactError for a file that is damaged, changed or of another version."""
+    """Read and check a model file. Raises ArtifactError for a file that is damaged, changed or of another version.
+
+    One that another process replaces meanwhile is read again.
+    """
+    for _ in range(ATTEMPTS - 1):
+        before = _identity(path)
+        try:
+            return _load(path)
+        except ArtifactError:
+            if _identity(path) in (before, None):
+                raise
+    return _load(path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a model file. Raises ArtifactError where it has gone since it was opened."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"{path}: expected {WHAT}, found that it was removed while it was read; put it back"
+        ) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _load(path: Path) -> Bundle:
     header = read_header(path, KEY, WHAT, LIMITS)
     metadata = _metadata(path, header.values)
     codec, prior = _networks(path, metadata)
@@ -268,7 +301,7 @@ def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None
     """The networks that the metadata describes, without weights. Refuse a file too small to hold those."""
     codec = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
     prior = metadata.prior_config
-    if 4 * (codec.parameters + (prior.parameters if prior is not None else 0)) > path.stat().st_size:
+    if 4 * (codec.parameters + (prior.parameters if prior is not None else 0)) > size_of(path):
         raise ArtifactError(
             f"{path}: expected the weights of the networks it describes, found too small a file; download it again"
         )

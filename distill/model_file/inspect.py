@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from distill.model_file.card import Facts, facts, origins
-from distill.model_file.format import BundleMetadata
+from distill.model_file.format import BundleMetadata, size_of
 from distill.progress import HEALTH_TITLE, health_table
 from distill.text import one_line
 
@@ -20,7 +20,7 @@ def describe(path: Path, metadata: BundleMetadata, columns: int = 80) -> Group:
 
     Values are wrapped at spaces; a path or hash is never broken, so print it with `crop=False`.
     """
-    size = path.stat().st_size / 1e6
+    size = size_of(path) / 1e6
     health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
     return Group(
         _line(one_line(path, most=LONGEST)),

@@ -116,9 +116,13 @@ def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Pat
     half = Path(".dvc/cache/files/md5/d6/.TRjuR3Wo6kwwrBDMM7bHHQ.tmp")
     half.parent.mkdir(parents=True)
     half.write_text("half")
+    beside = Path("metrics/.w878YG18xVv3Q1_sa-oENQ.tmp")
+    beside.parent.mkdir()
+    beside.touch()
     (half.parent / "whole").write_text("whole")
     with make_lock(".dvc/tmp/lock"):
         dvc_files.mend(project)
         assert half.exists()
     dvc_files.mend(project)
     assert [path.name for path in half.parent.iterdir()] == ["whole"]
+    assert not beside.exists()
