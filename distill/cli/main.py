@@ -16,6 +16,9 @@ COMMANDS = (demo, train, codes, inspect, library, generate, vary, kit, ui)
 INTERRUPTED = 130  # exit status
 
 
+WITH_OWN_SENTENCE = ("--format", "--host")  # where their value is empty
+
+
 def main() -> None:
     """Run the command and exit: 0 done, 2 usage or input error (one sentence on stderr), 129, 130 or 143 interrupted.
 
@@ -46,5 +49,6 @@ def main() -> None:
 
 def _refuse_nothing(arguments: list[str]) -> None:
     """Refuse an empty argument, such as a shell's variable that is not set: as a path it is the current folder."""
-    if "" in arguments:
+    before = ("", *arguments)
+    if any(not value and flag not in WITH_OWN_SENTENCE for flag, value in zip(before, arguments, strict=False)):
         raise ParamsError("expected a value for each argument, found an empty one; check the variables of the command")

@@ -18,7 +18,7 @@ def identity(path: Path) -> FileIdentity | None:
     """Identity of a file; None where there is none."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return FileIdentity(found.st_ino, found.st_mtime_ns)
 
