@@ -175,7 +175,7 @@ def test_every_flag_with_hostile_values(
     tried = list(attempts())
     assert len(tried) > 600
     if not exhaustive:
-        tried = random.Random(0).sample([one for one in tried if one[0] not in SLOW], 12)
+        tried = random.Random(0).sample([one for one in tried if one[0] not in SLOW], 40)
     wrong: list[Any] = []
     seen = {0: 0, 2: 0}
     signal.signal(signal.SIGALRM, late)
