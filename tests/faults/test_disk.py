@@ -1,33 +1,20 @@
 """Disks that fill up under commands and the pipeline: see `faults.disk`."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from faults.disk import mount_works
+from faults.programs import printed_by
 from faults.sweep import COMMANDS
-
-TESTS = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(not mount_works(), reason="needs Linux, and root to mount a small disk")
 
 
 def found_by(module: str, *arguments: str) -> list[dict[str, object]]:
     """What a program of this folder finds, in a mount namespace of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "DISTILL_"))}
-    done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-m", module, *arguments],
-        env={**environment, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    printed = printed_by(module, *arguments, within=("unshare", "-m"))
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path, exhaustive: bool) -> None:

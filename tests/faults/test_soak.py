@@ -1,15 +1,12 @@
 """Long and much: what is repeated leaves nothing behind, see `faults.soak`."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from faults.programs import printed_by
 from faults.soak import KINDS, soak
 
-TESTS = Path(__file__).parents[1]
 MOST_MEMORY = 256 << 10  # bytes a repetition, by which memory may seem to grow in so few
 LONG = {  # repetitions
     **{"generate": 1000, "take": 60, "load": 500, "encode": 1000, "vary": 200, "kit": 200},
@@ -32,18 +29,7 @@ def test_many_repetitions_leave_nothing_behind(kind: str, exhaustive: bool) -> N
     if not exhaustive:
         pytest.skip("takes an hour: make faults")
     flags = ["--count", str(LONG[kind]), "--every", str(max(1, LONG[kind] // 100)), "--json"]
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "DISTILL_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "faults.soak", kind, *flags],
-        env={**environment, "PYTHONPATH": paths, "SOAK_RECORDINGS": "5000"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    found = json.loads(done.stdout)
+    found = json.loads(printed_by("faults.soak", kind, *flags, SOAK_RECORDINGS="5000"))
     assert found["uneven"] == []
     memory = found["usage"]["memory"]
     assert memory["last"] - memory["first"] < MOST_OF_ALL
@@ -52,17 +38,8 @@ def test_many_repetitions_leave_nothing_behind(kind: str, exhaustive: bool) -> N
 def test_the_page_at_work_leaves_nothing_behind(exhaustive: bool) -> None:
     if not exhaustive:
         pytest.skip("takes two hours: make faults")
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    done = subprocess.run(
-        [sys.executable, "-m", "faults.soak_page", "--minutes", "120"],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    found = json.loads(done.stdout.splitlines()[-1])["usage"]
+    printed = printed_by("faults.soak_page", "--minutes", "120")
+    found = json.loads(printed.splitlines()[-1])["usage"]
     assert found["children"]["high"] == 0
     assert found["temporary"]["high"] == 0
     assert found["memory"]["last"] - found["memory"]["first"] < MOST_OF_ALL

@@ -1,16 +1,13 @@
 """Every write of a command as a place to die, and as one that fails: see `faults.sweep`."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from faults.programs import printed_by
 from faults.strace import strace_works
 from faults.sweep import COMMANDS
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not strace_works(), reason="needs strace: apt-get install strace")
@@ -18,19 +15,8 @@ TESTS = Path(__file__).parents[1]
 def test_nothing_is_lost_at_any_write(tmp_path: Path, how: str, exhaustive: bool) -> None:
     commands = [command.name for command in COMMANDS] if exhaustive else ["ingest"]
     points = {"kill": 300, "fail": 60} if exhaustive else {"kill": 4, "fail": 2}
-    program = [sys.executable, "-m", "faults.sweep", str(tmp_path), how, "--points", str(points[how]), "--jobs", "2"]
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "DISTILL_"))}
-    done = subprocess.run(
-        [*program, "--commands", *commands],
-        env={**environment, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    print(done.stdout)
+    flags = ("--points", str(points[how]), "--jobs", "2", "--commands", *commands)
+    found = [json.loads(line) for line in printed_by("faults.sweep", str(tmp_path), how, *flags).splitlines()]
     assert sorted(one["command"] for one in found) == sorted(commands)
     assert [one["wrong"] for one in found if one["wrong"]] == []
     assert all(one["killed" if how == "kill" else "refused"] > 0 for one in found)

@@ -17,21 +17,9 @@ from pathlib import Path
 
 import psutil
 from faults.quick_python import quick_python
+from faults.sweep import TRAIN
 from pipeline.project import Project, hashes, new_project, write_sounds
 
-TRAIN = (
-    "distill",
-    "train",
-    "sounds",
-    "--epochs",
-    "1",
-    "--quality",
-    "small",
-    "--rvq-levels",
-    "1",
-    "--codebook-size",
-    "8",
-)
 MODEL = "models/tiny.distill"
 REPLACE = ("distill", "train-prior", MODEL, "--replace", "--data", "sounds", "--epochs", "1", "--hidden-size", "16")
 READERS = (
