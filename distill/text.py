@@ -15,6 +15,11 @@ def one_line(found: object, most: int = 300) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def is_utf8(text: str) -> bool:
+    """Whether text can be encoded as UTF-8: names of files may hold other bytes, as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def shown(text: str) -> str:
     """Text with escapes in place of what a terminal would act on, and of bytes of names that are not UTF-8.
 

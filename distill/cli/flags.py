@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from distill.audio.write import AudioFormat
 from distill.errors import ParamsError
 from distill.params import Params, TierName
+from distill.text import is_utf8
 
 # Flag of each setting in `params.yaml`; `train` and `train-prior` validate both with the same class.
 FLAGS = {
@@ -93,7 +94,7 @@ def check_heads(params: Params) -> None:
 
 def check_utf8(path: Path) -> None:
     """Refuse a path for a model that no model can be read from. Raises ParamsError."""
-    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+    if not is_utf8(str(path)):
         raise ParamsError(f"{path}: expected a path in UTF-8, found other bytes in it; choose another name")
 
 

@@ -26,7 +26,7 @@ from distill.novelty.reference import TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
 from distill.prior.architectures import PriorShape, build_prior
 from distill.prior.base import Prior
-from distill.storage.files import canonical_json, write_bytes
+from distill.storage.files import canonical_json, identity, write_bytes
 from distill.storage.safetensors_header import Header, Limits, StoredTensor, read_header
 from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
@@ -194,11 +194,11 @@ def load_bundle(path: Path) -> Bundle:
     One that another process replaces meanwhile is read again.
     """
     for _ in range(ATTEMPTS - 1):
-        before = _identity(path)
+        before = identity(path)
         try:
             return _load(path)
         except ArtifactError:
-            if _identity(path) in (before, None):
+            if identity(path) in (before, None):
                 raise
     return _load(path)
 
@@ -211,14 +211,6 @@ def size_of(path: Path) -> int:
         raise ArtifactError(
             f"{path}: expected {WHAT}, found that it was removed while it was read; put it back"
         ) from error
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _load(path: Path) -> Bundle:

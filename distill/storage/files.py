@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill.errors import ArtifactError
 
@@ -21,6 +21,22 @@ _BLOCK = 1 << 20
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp(?:-journal|-wal|-shm)?|old)", re.DOTALL)
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
 _CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of renameat2
+
+
+class FileIdentity(NamedTuple):
+    """What tells a file from another of its name. Its time is only compared for equality: clocks jump."""
+
+    number: int
+    written: int
+
+
+def identity(path: Path) -> FileIdentity | None:
+    """Identity of a file; None where there is none, or none that can be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return FileIdentity(found.st_ino, found.st_mtime_ns)
 
 
 @contextmanager

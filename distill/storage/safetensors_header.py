@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import ArtifactError
-from distill.text import one_line
+from distill.text import is_utf8, one_line
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
     refused.
     """
     head, size = _first_bytes(path, what)
-    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+    if not is_utf8(str(path)):
         raise ArtifactError(f"{path}: expected a path in UTF-8, found other bytes in it; rename the file or its folder")
     length = int.from_bytes(head[:8], "little")
     if len(head) < 8 or length > size:

@@ -2,25 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
+
+from distill.storage.files import FileIdentity, identity
 
 STATE = Path(".distill")  # of work in progress, outside what DVC deletes and caches
-
-
-class FileIdentity(NamedTuple):
-    """What tells a file from another of its name. Its time is only compared for equality: clocks jump."""
-
-    number: int
-    written: int
-
-
-def identity(path: Path) -> FileIdentity | None:
-    """Identity of a file; None where there is none."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return FileIdentity(found.st_ino, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)

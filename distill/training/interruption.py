@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from distill.errors import Interrupted
 from distill.progress import ProgressReport
-from distill.training.folders import FileIdentity, identity
+from distill.storage.files import FileIdentity, identity
 
 POLL_SECONDS = 0.2  # between checks for the stop file
 if sys.platform == "win32":

@@ -17,13 +17,13 @@ from distill.errors import ArtifactError, DistillError, Interrupted
 from distill.execution import Execution
 from distill.progress import ProgressReport
 from distill.seeds import derive_seed
+from distill.storage.files import identity
 from distill.training import RollbackEvent, WatchMetrics, spike_detector
 from distill.training import interruption as interruption_module
 from distill.training import trainer as trainer_module
 from distill.training.budget import AUTO_STEPS, budget_seconds
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
-from distill.training.folders import identity
 from distill.training.interruption import Interruption, StopFile, catch_interruption, raise_on_signals, watch_for_stop
 from distill.training.metrics_log import Line
 from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult, is_better, learning_rate_at
