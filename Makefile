@@ -88,7 +88,7 @@ starts: $(STAMP) ## pre-train the prior on synthetic recordings from nothing (ho
 	@$(BIN)/python -m distill.pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
-	@$(BIN)/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --default-artifact-root mlruns --host 127.0.0.1 --port $${PORT:-5000}
+	@$(BIN)/python -m stages.mlflow_page
 
 page: $(STAMP) ## open the page to train, generate and compare in a browser; ARGS="--port 7860 --folder DIR"
 	@$(BIN)/distill ui --open $(ARGS)

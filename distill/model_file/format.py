@@ -230,6 +230,11 @@ def _load(path: Path) -> Bundle:
     _check_hash(path, "a codec", metadata.codec_sha256, weights_sha256(codec))
     if prior is not None:
         _fill(path, prior, tensors, PRIOR_PREFIX)
+        if float(prior.smoothing.min()) < 0:
+            raise ArtifactError(
+                f"{path}: expected label smoothing of 0 or more in {PRIOR_PREFIX}spread, found "
+                f"{float(prior.smoothing.min()):.3g}; download it again"
+            )
     return Bundle(codec, prior, metadata, _reference(path, tensors, metadata))
 
 

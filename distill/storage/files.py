@@ -56,8 +56,10 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         _fsync(temporary)
-        if replaces or not _link(temporary, path):
+        if replaces:
             temporary.replace(path)
+        else:
+            rename_to_new(temporary, path)
         _fsync(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a failed write does not tell which file it was
@@ -113,6 +115,24 @@ def remove_leftovers(folder: Path) -> None:
             for leftover in leftovers:
                 if leftover.suffix != ".old":  # the other kind, `.old`, may be all that there is
                     _remove(leftover)
+
+
+def rename_to_new(path: Path, name: Path) -> bool:
+    """Rename a file, unless there is a file of the new name by then: False where there is, and nothing is done.
+
+    Where the file system has no hard links, one that comes at the same moment is replaced.
+    """
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        return False
+    except OSError:
+        if name.exists():
+            return False
+        path.replace(name)
+        return True
+    path.unlink()
+    return True
 
 
 def canonical_json(value: Any) -> str:
@@ -182,17 +202,6 @@ def _exchange(first: Path, second: Path) -> bool:
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = (_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second))
     return rename is not None and rename(*paths, _RENAME_EXCHANGE) == 0
-
-
-def _link(new: Path, path: Path) -> bool:
-    """Give a file a second name, unless there is a file of that name. False where the file system cannot."""
-    try:
-        os.link(new, path)
-    except FileExistsError:
-        return True
-    except OSError:
-        return path.exists()
-    return True
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -12,31 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import Interrupted
-from distill.storage.files import atomic_path
+from distill.training.mlflow_store import client_of, tracking_uri
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "distill"
-SQLITE = "sqlite:///"
 FLUSH_SECONDS = 5.0
 STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
 FIRST_WAIT, MOST_WAIT = 30.0, 600.0  # seconds until a store that failed is tried again
 WAIT_TIMES = 10  # as long as the trial that failed took, at least
 MOST_PENDING = 200_000  # metrics kept for a store that does not answer
-
-# No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-
-
-def tracking_uri(root: Path) -> str:
-    """URI of the store: MLFLOW_TRACKING_URI if set, else a SQLite file in `root` (MLflow refuses plain folders)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root.resolve() / 'mlflow.db'}"
 
 
 @contextmanager
@@ -167,19 +153,7 @@ class Tracker:
         self._send(lambda: self._client.set_terminated(self._run_id, status=status))
 
     def _connect(self) -> None:
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises
-        from mlflow.tracking import MlflowClient
-
-        uri = tracking_uri(self.root)
-        database = Path(uri.removeprefix(SQLITE))
-        if uri.startswith(SQLITE) and not database.exists():  # whole or not at all: MLflow never mends half a database
-            with atomic_path(database, replaces=False) as temporary:
-                MlflowClient(tracking_uri=f"{SQLITE}{temporary}").search_experiments(max_results=1)
-        self._client = MlflowClient(tracking_uri=uri)
+        self._client = client_of(tracking_uri(self.root))
 
     def _latest_run(self) -> Any:
         query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"

@@ -5,12 +5,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from distill.training.mlflow_store import ENVIRONMENT, client_of, database_of, page_command, tracking_uri
+from distill.training.tracking import EXPERIMENT
 from distill.ui import view
 from distill.ui.charts import line_chart
 from distill.ui.handlers import Desk, handled
@@ -59,19 +59,16 @@ def build(desk: Desk, tab: gr.Tab) -> None:
     tab.select(show, None, [runs, compared], api_visibility="private")
 
 
-def store(desk: Desk) -> str:
-    """URI of MLflow's store for the folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{desk.workspace.root / 'mlflow.db'}"
+def _client(desk: Desk) -> Any:
+    return client_of(tracking_uri(desk.workspace.root))
 
 
 def _runs(desk: Desk) -> list[Any]:
-    uri = store(desk)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    database = database_of(tracking_uri(desk.workspace.root))
+    if database is not None and not database.exists():
         return []
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name("distill")
+    client = _client(desk)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
     return [] if experiment is None else list(client.search_runs([experiment.experiment_id], max_results=MOST_RUNS))
 
 
@@ -85,9 +82,7 @@ def _name(run: Any) -> str:
 def _compared(desk: Desk, runs: list[Any]) -> str:
     if len(runs) < 2:
         return view.note("Choose two trainings or more.")
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=store(desk))
+    client = _client(desk)
     names = [_name(run) for run in runs]
     keys = sorted({key for run in runs for key in run.data.params})
     settings = [(key, *(run.data.params.get(key, "–") for run in runs)) for key in keys]
@@ -119,16 +114,8 @@ def _start_mlflow(desk: Desk) -> tuple[subprocess.Popen[bytes], int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store(desk)]
-    command += [
-        "--default-artifact-root",
-        str(desk.workspace.root / "mlruns"),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    command = page_command(desk.workspace.root, port)
+    environment = {**os.environ, **ENVIRONMENT}
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
     atexit.register(_end, server)

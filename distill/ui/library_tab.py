@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
-from distill.storage.files import write_bytes
+from distill.storage.files import rename_to_new, write_bytes
 from distill.ui import view
 from distill.ui.handlers import Desk, handled
 from distill.ui.reading import read_text
@@ -67,7 +67,7 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
     @handled
     def rename_it(chosen: str | None, new: str) -> list[Any]:
         path, target = desk.workspace.model(chosen or ""), desk.workspace.new_model(new)
-        path.rename(target)
+        _move(path, target)
         old = path.with_name(path.name + ".md")
         if old.is_file():
             old.rename(target.with_name(target.name + ".md"))
@@ -104,7 +104,8 @@ def build(desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
     delete.click(ask, model, [question, asked], api_visibility="private")
     yes.click(delete_it, model, [question, *shown], api_visibility="private")
     no.click(lambda: gr.update(visible=False), None, question, queue=False, api_visibility="private")
-    incoming.upload(import_it, incoming, [imported, *shown], api_visibility="private")
+    # One at a time: each takes two processes with PyTorch.
+    incoming.upload(import_it, incoming, [imported, *shown], api_visibility="private", concurrency_limit=1)
     tab.select(show, None, shown, show_progress="hidden", api_visibility="private")
     page.load(show, None, shown, show_progress="hidden", api_visibility="private")
 
@@ -115,9 +116,15 @@ def _import(desk: Desk, upload: Path) -> Path:
     _asked("verify", upload)
     card = _asked("inspect", upload, "--card").replace(upload.name, target.name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    upload.replace(target)
+    _move(upload, target)
     write_bytes(target.with_name(target.name + ".md"), card.encode())
     return target
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a model. Raises ParamsError where there is one of the new name by then, such as of a training."""
+    if not rename_to_new(path, target):
+        raise ParamsError(f"name {target.stem!r}: expected a new name, found a model of this name; choose another name")
 
 
 def _asked(command: str, upload: Path, *rest: str) -> str:

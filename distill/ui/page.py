@@ -1,5 +1,7 @@
 """The page: five tabs over the folder's files."""
 
+from typing import Any
+
 import gradio as gr
 
 from distill.ui import compare_tab, generate_tab, library_tab, prior_tab, train_tab
@@ -48,10 +50,26 @@ def theme() -> gr.Theme:
     )
 
 
+class Forms(gr.Blocks):
+    """Blocks that refuse values which no form sends by a sentence, where Gradio prints a traceback for each."""
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
+        """The arguments of a handler from the values of its form. Raises gradio.Error."""
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            raise gr.Error(
+                "expected the values of this form, found others; load the page again", print_exception=False
+            ) from error
+
+
 def build_page(workspace: Workspace, jobs: Jobs) -> gr.Blocks:
     """The page of a working folder."""
     desk = Desk(workspace, jobs)
-    page = gr.Blocks(title="Distill", analytics_enabled=False, fill_width=True)
+    page = Forms(title="Distill", analytics_enabled=False, fill_width=True)
     with page:
         gr.Markdown(
             "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are."

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from faults.programs import printed_by
+
 TESTS = Path(__file__).parents[1]
 
 
@@ -23,3 +25,14 @@ def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path, exhaustiv
     assert (found["loaded"], found["wrong"], found["seen"], found["reached"]) == ([], [], [], False)
     assert found["controls"] >= 3  # it would have seen
     assert found["slowest"] < 2
+
+
+def test_forged_models_are_refused_or_used(tmp_path: Path, exhaustive: bool) -> None:
+    """Numbers, types, shapes and settings that contradict each other, with hashes that fit."""
+    count = 10_000 if exhaustive else 40
+    found = json.loads(printed_by("faults.forged_models", str(tmp_path), str(count)))
+    assert found["wrong"] == {}
+    assert found["used"] + found["refused"] == count
+    assert min(found["used"], found["refused"]) > count / 5
+    assert found["slowest"] < 60
+    assert found["megabytes"] < 2000

@@ -14,7 +14,15 @@ import pytest
 
 from distill.errors import ArtifactError, for_the_user
 from distill.pipeline.workspace import workplace
-from distill.storage.files import atomic_folder, atomic_path, canonical_json, read_json, remove_folder, write_json
+from distill.storage.files import (
+    atomic_folder,
+    atomic_path,
+    canonical_json,
+    read_json,
+    remove_folder,
+    rename_to_new,
+    write_json,
+)
 from distill.storage.shards import ShardReader, ShardWriter
 
 
@@ -40,6 +48,23 @@ def test_a_file_that_is_not_to_be_replaced_stays(tmp_path: Path) -> None:
             temporary.write_text(text)
     assert target.read_text() == "first"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_is_renamed_to_a_new_name_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuses)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("first")
+    second.write_text("second")
+    assert not rename_to_new(first, second)
+    assert (first.read_text(), second.read_text()) == ("first", "second")
+    assert rename_to_new(first, tmp_path / "third")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["second", "third"]
+    assert (tmp_path / "third").read_text() == "first"
 
 
 def test_a_failed_folder_leaves_the_old_folder(tmp_path: Path) -> None:
