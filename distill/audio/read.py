@@ -18,7 +18,7 @@ import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from distill.audio.ogg_chain import is_chained
+from distill.audio.chained import is_chained
 from distill.errors import AudioError
 
 # fmt: off
@@ -124,7 +124,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     _reject_unusable(path, levels, rate, channels, announced)
     warnings = []
     if is_chained(path):
-        warnings.append("holds several recordings one after another (chained Ogg), of which the first was decoded")
+        warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
     if channels > 1 and levels.cancelled(channels):
         warnings.append("its channels nearly cancel out when mixed to mono")
     if _falls_short(levels.frames, announced, rate) or levels.failure:

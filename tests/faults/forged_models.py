@@ -168,7 +168,7 @@ def _renumbered(tensor: Tensor, draw: random.Random) -> Tensor:
         number = draw.choice((*NUMBERS[:-2], *NUMBERS[:-2], *NUMBERS))
         flat[draw.choice((start, 0)) : stop] = draw.choice((number, number * draw.random()))
         return changed
-    limit = torch.iinfo(tensor.dtype)
+    limit = torch.iinfo(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype)
     flat[start:stop] = torch.tensor(draw.choice((limit.min, limit.max, 0, 1, 7, 8)), dtype=torch.int64).to(tensor.dtype)
     return changed
 

@@ -101,9 +101,9 @@ def calls(body: Callable[[], None], folder: Path, printed: Path, log: Path) -> t
     return ended, [call for call in found if call.changes]
 
 
-def killed_at(call: Call) -> tuple[str, ...]:
-    """Options of strace: the process is killed as it makes this call."""
-    return _injected(call, "signal=KILL")
+def signalled_at(call: Call, number: signal.Signals) -> tuple[str, ...]:
+    """Options of strace: the process gets a signal as it makes this call."""
+    return _injected(call, f"signal={number.name}")
 
 
 def failing_at(call: Call, error: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 After each kill what was there before is whole, and the command run again ends with the bytes of an undisturbed run.
 With `fail` the writes fail instead, by a full disk and by a broken one: a sentence, exit status 2, and again the same
-bytes when there is room.
+bytes when there is room. With `stop` it gets SIGHUP, SIGINT or SIGTERM there, in turn, and ends with that signal's status.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import runpy
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,13 +22,14 @@ from pathlib import Path
 
 import yaml
 from faults.quick_python import import_everything
-from faults.strace import SYNCS, WRITES, Call, Ended, calls, failing_at, killed_at, run
+from faults.strace import SYNCS, WRITES, Call, Ended, calls, failing_at, run, signalled_at
 from pipeline.project import ROOT, TINY, write_sounds
 
 SCRATCH = (".distill", "mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db-shm", "mlruns", "tmp", "printed")
 UNFINISHED = (".tmp", ".old")  # of files that are not in their place yet, and of SQLite's beside them
 EDGE = 100  # points at the beginning and at the end that are all tried
 ERRORS = ("ENOSPC", "EIO")
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -256,12 +258,24 @@ class Sweep(Trials):
         """Kill the command at so many of its calls."""
         for call in sample(self.calls, points):
             trial = self._fresh()
-            ended = run(self.command, trial, trial / "printed", killed_at(call))
+            ended = run(self.command, trial, trial / "printed", signalled_at(call, signal.SIGKILL))
             self.found.points += 1
             self.found.killed += ended.status == -9
             if ended.status not in (-9, 0):
                 self._wrong(str(call), f"killed, ended with {ended.status}: {ended.printed[-1500:]}")
             self._check(str(call), trial)
+
+    def stop(self, points: int) -> None:
+        """Send a signal that asks to end at so many of its calls."""
+        for place, call in enumerate(sample(self.calls, points)):
+            trial, number = self._fresh(), STOPS[place % len(STOPS)]
+            ended = run(self.command, trial, trial / "printed", signalled_at(call, number))
+            where = f"{number.name} at {call}"
+            self.found.points += 1
+            self.found.killed += ended.status == 128 + number
+            if ended.status not in (128 + number, 0) or "Traceback" in ended.printed:
+                self._wrong(where, f"ended with {ended.status}: {ended.printed[-1500:]}")
+            self._check(where, trial)
 
     def fail(self, points: int) -> None:
         """Let so many of the writes of the command fail."""
@@ -323,10 +337,10 @@ def different(before: Path, after: Path) -> str:
 
 
 def sweep(folder: Path, command: Command, points: int, how: str) -> Found:
-    """Kill a command, or let its writes fail."""
+    """Kill a command, stop it, or let its writes fail."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         found = Sweep(command, folder / f"before {command.name}", Path(temporary))
-        found.fail(points) if how == "fail" else found.kill(points)
+        {"kill": found.kill, "stop": found.stop, "fail": found.fail}[how](points)
     return found.found
 
 
@@ -334,7 +348,7 @@ def main() -> None:
     """Sweep, and print what was found as lines of JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("how", choices=("kill", "fail"))
+    parser.add_argument("how", choices=("kill", "stop", "fail"))
     parser.add_argument("--commands", nargs="+", default=[command.name for command in COMMANDS])
     parser.add_argument("--points", type=int, default=300, help="of each command")
     parser.add_argument("--jobs", type=int, default=1)

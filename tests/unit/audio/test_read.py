@@ -364,11 +364,14 @@ def test_what_came_before_damage_is_kept(tmp_path: Path) -> None:
     assert "incomplete" in found.warnings[0]
 
 
-def test_a_chained_file_is_used_with_a_warning(tmp_path: Path) -> None:
-    sf.write(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000)
-    one = (tmp_path / "a.ogg").read_bytes()
-    (tmp_path / "b.ogg").write_bytes(one + one)
-    assert read_recording(tmp_path / "a.ogg", 16000).warnings == ()
-    assert read_recording(tmp_path / "b.ogg", 16000).warnings == (
-        "holds several recordings one after another (chained Ogg), of which the first was decoded",
+@pytest.mark.parametrize("suffix", ["ogg", "flac"])
+@pytest.mark.parametrize("frames", [16_000, 700_000])  # the second one begins in a later block of the file
+def test_a_chained_file_is_used_with_a_warning(tmp_path: Path, suffix: str, frames: int) -> None:
+    one, two = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    sf.write(one, np.random.default_rng(0).uniform(-0.3, 0.3, frames), 16000)
+    two.write_bytes(one.read_bytes() * 2)
+    assert read_recording(one, 16000).warnings == ()
+    assert read_recording(two, 16000).warnings == (
+        "holds several recordings one after another (a chained file), of which the first was decoded",
     )
+    assert len(read_recording(two, 16000).pcm) == frames
