@@ -1,7 +1,9 @@
 """What a process holds while it repeats something: memory, objects, handles, threads, children, files."""
 
 import gc
+import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -98,7 +100,9 @@ def repeat(once: Callable[[int], None], count: int, folder: Path, every: int = 1
             began = time.monotonic()
             once(number)
             if (number + 1) % every == 0:
-                course.add(number, usage(folder, seconds=time.monotonic() - began))
+                found = usage(folder, seconds=time.monotonic() - began)
+                course.add(number, found)
+                print(number + 1, json.dumps(vars(found)), file=sys.stderr, flush=True)  # of a course that is cut off
     finally:
         gc.unfreeze()
     return course
