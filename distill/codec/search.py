@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 BEAM_SIZE = 8
 SEARCH_ROWS = 1 << 14  # latents searched at once: bounds memory, not the result
+MOST_BYTES = 1 << 30  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
 CACHED_ROWS = 512  # the same on CPUs, whose caches hold so much: half the time
 REACH = 2  # frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
@@ -130,16 +131,24 @@ class BeamSearch:
         self.levels, self.size, _ = codebooks.shape
         self.codewords = codebooks.flatten(0, 1)
         self.squares = self.codewords.square().sum(dim=1)
-        self.products = {
-            (earlier, level): 2.0 * codebooks[earlier] @ codebooks[level].T
-            for level in range(1, self.levels)
-            for earlier in range(level)
-        }
+        self.codebooks = codebooks
+        pairs = [(earlier, level) for level in range(1, self.levels) for earlier in range(level)]
+        fits = len(pairs) * 4 * self.size**2 <= MOST_BYTES
+        self.products = {pair: self._products(*pair) for pair in pairs} if fits else {}
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Codes `[n, Q]` of latents `[n, D]`."""
         at_once = CACHED_ROWS if rows.device.type == "cpu" else SEARCH_ROWS
+        row_bytes = 4 * self.size * max(BEAM_SIZE, self.levels)
+        at_once = max(1, min(at_once, MOST_BYTES // row_bytes))
         return torch.cat([self._search(part) for part in rows.split(at_once)])
+
+    def _products(self, earlier: int, level: int, codes: Tensor | None = None) -> Tensor:
+        """Twice the products of codewords of an earlier level, all or those of `codes`, with all of a level."""
+        if codes is not None and (earlier, level) in self.products:
+            return self.products[earlier, level][codes]
+        codewords = self.codebooks[earlier] if codes is None else self.codebooks[earlier][codes]
+        return 2.0 * codewords @ self.codebooks[level].T
 
     def _search(self, rows: Tensor) -> Tensor:
         # Squared errors, less the row's own square: of single codewords here, of candidates' sums below.
@@ -148,9 +157,9 @@ class BeamSearch:
         errors, chosen = self._best(single[:, 0], 0)
         codes = [chosen]
         for level in range(1, self.levels):
-            sums = self.products[0, level][codes[0]]  # [n, candidates, V]
+            sums = self._products(0, level, codes[0])  # [n, candidates, V]
             for earlier in range(1, level):
-                sums += self.products[earlier, level][codes[earlier]]
+                sums += self._products(earlier, level, codes[earlier])
             sums += single[:, level, None]
             sums += errors[:, :, None]
             errors, found = self._best(sums.flatten(1), level)

@@ -18,6 +18,10 @@ S = TypeVar("S", bound=Settings)
 def load_params(path: Path) -> Params:
     """Read and validate `params.yaml`. Raises ParamsError that names the file, the key and the nearest known key."""
     params = validated(Params, read_yaml(path), str(path))
+    try:
+        params.vqvae.check_batch()
+    except ParamsError as error:
+        raise ParamsError(f"{path}: {error}") from error
     prior = params.prior
     if isinstance(prior.hidden_size, int) and isinstance(prior.num_heads, int) and prior.hidden_size % prior.num_heads:
         raise ParamsError(f"{path}: {indivisible(prior.hidden_size, prior.num_heads)}")

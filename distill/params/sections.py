@@ -56,6 +56,7 @@ from distill.params.yaml_file import default_values
 
 MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
+MOST_BATCH_SECONDS = 3600.0  # of sound in a batch of the codec, which takes some GB already
 
 
 class Section(Settings):
@@ -116,12 +117,22 @@ class VQVAEParams(Section):
         tiers: Tiers | None = None,
         qualities: Qualities | None = None,
     ) -> VQVAEConfig:
-        """Fill every `auto` for a corpus of `recordings` usable recordings."""
+        """Fill every `auto` for a corpus of `recordings` usable recordings. Raises ParamsError."""
+        self.check_batch()
         _, row = (tiers or default_tiers()).choose(recordings, tier)
         quality = (qualities or default_qualities()).choose(self.quality)
         values = _resolved(self, {**row.vqvae.model_dump(), **quality.model_dump()})
         del values["quality"]
         return VQVAEConfig(**values)
+
+    def check_batch(self) -> None:
+        """Refuse a batch of more sound than any memory holds. Raises ParamsError."""
+        most = int(MOST_BATCH_SECONDS / self.crop_seconds)
+        if self.batch_size > most:
+            raise ParamsError(
+                f"vqvae.batch_size: expected at most {most}, an hour of sound at crop_seconds {self.crop_seconds:g}, found "
+                f"{self.batch_size}; lower one of the two"
+            )
 
 
 class SplitParams(Section):

@@ -15,6 +15,7 @@ from distill.novelty.memorization import Alike, Memorization, alike_recordings, 
 from distill.params import PRETRAINED_SIZES, WITH_DEPTH, MemoryConfig, PriorConfig
 from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
+from distill.prior.count_experts import MOST_TABLE_BYTES, table_bytes
 from distill.prior.count_folds import FoldTables, fold_numbers
 from distill.prior.data import PriorData
 from distill.prior.frame import FramePrior
@@ -86,9 +87,15 @@ def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
 
 
 def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
-    """Shape of the prior that the settings ask for."""
+    """Shape of the prior that the settings ask for. Raises ParamsError."""
     is_flat, context = config.architecture == "flat", context_frames(config, codes)
     has_counts = config.count_experts and config.architecture in WITH_DEPTH
+    if has_counts and (size := table_bytes(codes.num_quantizers, codes.codebook_size)) > MOST_TABLE_BYTES:
+        raise ParamsError(
+            f"prior.count_experts: expected false where the counts of {codes.num_quantizers} levels of "
+            f"{codes.codebook_size} codewords would take {size >> 20} MB, found true; set it to false, or lower "
+            "vqvae.codebook_size"
+        )
     return PriorShape(
         architecture=config.architecture,
         codebook_size=codes.codebook_size,

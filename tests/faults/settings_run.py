@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import random
+import resource
 import shutil
 import sys
 import time
@@ -25,6 +26,8 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.pipeline.train import train_model
 
+SLOW = 20.0  # seconds of a training, of which the settings are printed
+MEMORY = 16 << 30  # bytes of address space; PyTorch takes 5 GB of it before it does anything
 SHARES = (0.0, 1e-9, 0.1, 0.5, 0.99, 1.0)
 FRACTIONS = (1e-9, 0.01, 0.5, 0.9, 0.999999)
 COUNTS = (1, 2, 3, 7, 10**6, 10**18)
@@ -39,7 +42,7 @@ RANGES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "vqvae": {
         "quality": ("small", "standard", "high"),
-        "codebook_size": ("auto", 2, 3, 16, 300, 65_536),
+        "codebook_size": ("auto", 2, 3, 16, 300, 2048),
         "num_quantizers": ("auto", 1, 2, 5, 16),
         "quantizer": ("overlapping", "residual"),
         "epochs": (1, 2, 3),
@@ -142,10 +145,11 @@ def used(folder: Path, values: dict[str, Any], draw: random.Random) -> str:
 def main(folder: Path, count: int, seed: int) -> None:
     """Train with as many settings and print the counts of outcomes as JSON, each failure with its settings."""
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     write_sounds(folder / "sounds", 8, between="/")
-    draw = random.Random(seed)
     trained, refused, slowest, wrong = 0, dict[str, int](), 0.0, dict[str, Any]()
-    for _ in range(count):
+    for number in range(count):
+        draw = random.Random(f"{seed} {number}")
         values = drawn(draw)
         began, fault = time.process_time(), ""
         try:
@@ -160,7 +164,11 @@ def main(folder: Path, count: int, seed: int) -> None:
             fault = f"{type(error).__name__} {str(error)[:200]} at {Path(where.filename).name}:{where.lineno}"
         if fault:
             wrong.setdefault(fault, values)
-        slowest = max(slowest, time.process_time() - began)
+        seconds = time.process_time() - began
+        slowest = max(slowest, seconds)
+        print(
+            f"{number}: {seconds:.1f} s", fault, json.dumps(values) if fault or seconds > SLOW else "", file=sys.stderr
+        )
         (folder / "a.distill").unlink(missing_ok=True)
         (folder / "a.distill.md").unlink(missing_ok=True)
         shutil.rmtree(folder / "state", ignore_errors=True)

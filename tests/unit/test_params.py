@@ -185,6 +185,15 @@ def test_heads_that_do_not_divide_are_refused_before_anything_runs(tmp_path: Pat
         load_params(path)
 
 
+def test_a_batch_that_no_memory_holds_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = written(tmp_path, "corpus: {path: x}\nvqvae: {batch_size: 1000000, crop_seconds: 0.5}\n")
+    with pytest.raises(
+        ParamsError,
+        match=r"params\.yaml: vqvae\.batch_size: expected at most 7200, an hour of sound at crop_seconds 0\.5, found 1000000",
+    ):
+        load_params(path)
+
+
 def test_a_date_that_does_not_exist_is_a_syntax_error(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="expected YAML, found a syntax error"):
         load_params(written(tmp_path, "seed: 2024-99-99\n"))

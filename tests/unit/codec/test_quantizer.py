@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from distill.codec import search
 from distill.codec.fitting import FIT_WEIGHT, MAX_FITTED_CODEWORDS, fitted_codebooks, fitted_kernel, kmeans
 from distill.codec.quantizer import PLAIN_LEVELS, ResidualQuantizer
 from distill.codec.search import (
@@ -15,6 +16,7 @@ from distill.codec.search import (
     ROUNDS,
     SEARCH_CONTEXT,
     TURNS,
+    BeamSearch,
     join_sequences,
     overlap,
     overlap_weights,
@@ -107,6 +109,18 @@ def test_codes_decode_to_the_quantised_latents(quantizer: ResidualQuantizer) -> 
     quantized = quantizer(latents)
     torch.testing.assert_close(quantizer.decode(quantized.codes), quantized.latents)
     torch.testing.assert_close(quantized.commit_loss, (quantized.latents - latents).square().mean())
+
+
+def test_large_codebooks_are_searched_without_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their products of all pairs of codewords would take gigabytes: those of the candidates are computed."""
+    generator = torch.Generator().manual_seed(0)
+    codebooks, rows = torch.randn(4, 40, 5, generator=generator), torch.randn(30, 5, generator=generator)
+    with_tables = BeamSearch(codebooks)
+    monkeypatch.setattr(search, "MOST_BYTES", 8 * 4 * 40 * 3)  # three rows at once
+    without = BeamSearch(codebooks)
+    assert with_tables.products
+    assert not without.products
+    assert torch.equal(without(rows), with_tables(rows))
 
 
 def test_a_wide_enough_beam_finds_the_best_sum_of_codewords() -> None:
