@@ -20,6 +20,14 @@ class Execution:
     workers: int = 1
 
 
+def physical_memory() -> int:
+    """The computer's memory in bytes, or very much where it is not known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62
+
+
 def execution_from_environment(environment: Mapping[str, str] | None = None) -> Execution:
     """Read DISTILL_DEVICE, DISTILL_PRECISION and DISTILL_WORKERS. Raises ParamsError for a wrong value."""
     values = os.environ if environment is None else environment

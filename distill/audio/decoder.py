@@ -25,6 +25,7 @@ from distill.audio.bandwidth import UNREADABLE, Bandwidth
 from distill.audio.decoding import Arrays, Decoded, decoded_of, file_size, readable_sha256, recording_of
 from distill.audio.read import Recording
 from distill.errors import AudioError, DistillError
+from distill.execution import physical_memory
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
 LEAST_SECONDS, BYTES_PER_SECOND = 30, 50_000  # of processor time; usual files take milliseconds
@@ -100,8 +101,8 @@ class Decoder:
             return Decoded(reason=str(error), sha256=readable_sha256(path))
 
     def _ask(self, call: str, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], Arrays]:
-        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * file_size(path), _half_of_memory())
-        share = min(most, _half_of_memory() // (2 * self._count))
+        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * file_size(path), physical_memory() // 2)
+        share = min(most, physical_memory() // 2 // (2 * self._count))
         if self._count > 1 and share < most:
             with suppress(_TooLarge):
                 return self._ask_twice(call, path, sample_rate, share)
@@ -246,14 +247,6 @@ def _start() -> subprocess.Popen[bytes]:
             f"decoding: expected to start a process of its own for it, found: {error.strerror or error}; "
             "close other programs, or raise the limit of processes, and run again"
         ) from error
-
-
-def _half_of_memory() -> int:
-    """Half of the computer's memory in bytes, or very much where it is not known."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62
 
 
 def _signal_name(number: int) -> str:

@@ -13,18 +13,20 @@ from distill.codec.data import CropSampler, fixed_pieces
 from distill.codec.losses import DRAWS, DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
+from distill.execution import physical_memory
 from distill.params import VQVAEConfig
 from distill.training.events import LOW_UTILIZATION, CodebookHealth
 from distill.training.metrics_log import Line
 
 MAX_VAL_PIECES = 64
 PROBE_CROPS = 2
+BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 
 
 class CodecTask:
     """Task of the codec for `Trainer`: reconstruction and commitment loss on crops, validation on held-out pieces.
 
-    Raises ParamsError where a batch has fewer crops than there are processes.
+    Raises ParamsError where a batch has fewer crops than there are processes, or more than memory holds.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class CodecTask:
                 f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
                 f"found {config.batch_size}; raise it or start fewer processes"
             )
+        _check_memory(config.batch_size, crop, fabric)
         self.model, self.config, self.fabric = model, config, fabric
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
@@ -138,3 +141,14 @@ def health_from_metrics(metrics: Mapping[str, float], levels: int) -> CodebookHe
         }
         for level in range(levels)
     }
+
+
+def _check_memory(batch_size: int, crop: int, fabric: Fabric) -> None:
+    """Refuse a batch that takes more than this computer's memory, where training on its processor can tell."""
+    memory = physical_memory()
+    most = max(1, memory // (BYTES_PER_SAMPLE * crop))
+    if fabric.device.type == "cpu" and batch_size > most:
+        raise ParamsError(
+            f"vqvae.batch_size: expected at most {most} crops of {crop} samples in {memory >> 20} MB of memory, found "
+            f"{batch_size}; lower it or vqvae.crop_seconds"
+        )

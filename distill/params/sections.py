@@ -56,7 +56,7 @@ from distill.params.yaml_file import default_values
 
 MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
-MOST_BATCH_SECONDS = 3600.0  # of sound in a batch of the codec, which takes some GB already
+MOST_BATCH_SECONDS = 600.0  # of sound in a batch of the codec, in which training takes about 36 GB
 
 
 class Section(Settings):
@@ -126,11 +126,11 @@ class VQVAEParams(Section):
         return VQVAEConfig(**values)
 
     def check_batch(self) -> None:
-        """Refuse a batch of more sound than any memory holds. Raises ParamsError."""
+        """Refuse a batch of more sound than is held in memory. Raises ParamsError."""
         most = int(MOST_BATCH_SECONDS / self.crop_seconds)
         if self.batch_size > most:
             raise ParamsError(
-                f"vqvae.batch_size: expected at most {most}, an hour of sound at crop_seconds {self.crop_seconds:g}, found "
+                f"vqvae.batch_size: expected at most {most}, ten minutes of sound at crop_seconds {self.crop_seconds:g}, found "
                 f"{self.batch_size}; lower one of the two"
             )
 

@@ -189,7 +189,7 @@ def test_a_batch_that_no_memory_holds_is_refused_before_anything_runs(tmp_path: 
     path = written(tmp_path, "corpus: {path: x}\nvqvae: {batch_size: 1000000, crop_seconds: 0.5}\n")
     with pytest.raises(
         ParamsError,
-        match=r"params\.yaml: vqvae\.batch_size: expected at most 7200, an hour of sound at crop_seconds 0\.5, found 1000000",
+        match=r"params\.yaml: vqvae\.batch_size: expected at most 1200, ten minutes of sound at crop_seconds 0\.5, found 1000000",
     ):
         load_params(path)
 

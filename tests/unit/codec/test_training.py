@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.codec import task
 from distill.codec.build import build_vqvae
 from distill.codec.data import CropSampler, fixed_pieces
 from distill.codec.losses import DRAWS
 from distill.codec.task import CodecTask, codebook_health, utilization_warnings
 from distill.demo.recordings import demo_recordings
+from distill.errors import ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, VQVAEParams
 from distill.split import split_groups
@@ -66,6 +68,14 @@ def test_the_held_out_loss_is_the_mean_of_its_pieces(corpus: Corpus) -> None:
     assert measured["val_recon_loss"] == pytest.approx(sum(task.held_out_losses) / len(task.val_pieces))
     for name in ("recon", "mel", "envelope"):
         assert measured[f"val_{name}_loss"] == pytest.approx(float(whole[name]), rel=1e-4), name
+
+
+def test_a_batch_that_memory_does_not_hold_is_refused(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task, "physical_memory", lambda: 32 << 20)
+    with pytest.raises(
+        ParamsError, match=r"vqvae\.batch_size: expected at most 6 crops of \d+ samples in 32 MB of memory, found 8"
+    ):
+        train(corpus)
 
 
 def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus) -> None:
