@@ -22,7 +22,7 @@ MEANINGS = {  # of keys whose names say it all beside the file
     "vqvae.learning_rate": "of AdamW, with a cosine schedule",
     "vqvae.dropout": "share of channels",
     "vqvae.commitment_weight": "weight of the commitment loss",
-    "vqvae.batch_size": "crops in a step",
+    "vqvae.batch_size": "crops in a step; ten minutes of sound at most",
     "vqvae.crop_seconds": "length of a crop",
     "vqvae.hidden_size": "width of the decoder; the encoder has half of it",
     "vqvae.num_layers": "ConvNeXt blocks of the decoder",

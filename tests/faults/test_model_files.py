@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path, exhaustive: bool) -> None:
     """Every field wrong, names that climb, sizes beyond reason, pickles; and random mutants of a model."""
-    mutants = 10_000 if exhaustive else 1_000
+    mutants = 10_000 if exhaustive else 400
     command = [sys.executable, "-m", "faults.hostile", str(tmp_path), str(mutants)]
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     done = subprocess.run(
@@ -29,7 +29,7 @@ def test_files_made_to_harm_are_refused_and_do_nothing(tmp_path: Path, exhaustiv
 
 def test_forged_models_are_refused_or_used(tmp_path: Path, exhaustive: bool) -> None:
     """Numbers, types, shapes and settings that contradict each other, with hashes that fit."""
-    count = 10_000 if exhaustive else 40
+    count = 10_000 if exhaustive else 24
     found = json.loads(printed_by("faults.forged_models", str(tmp_path), str(count)))
     assert found["wrong"] == {}
     assert found["used"] + found["refused"] == count
