@@ -16,7 +16,7 @@ def test_nothing_is_lost_at_any_write(tmp_path: Path, how: str, exhaustive: bool
     if how == "stop" and not exhaustive:
         pytest.skip("takes seconds for each point; the tests of training and of the pipeline try Ctrl-C: make faults")
     commands = [command.name for command in COMMANDS] if exhaustive else ["ingest"]
-    points = {"kill": 300, "stop": 60, "fail": 60} if exhaustive else {"kill": 2, "fail": 1}
+    points = {"kill": 300, "stop": 60, "fail": 60} if exhaustive else {"kill": 2, "fail": 2}
     flags = ("--points", str(points[how]), "--jobs", "2", "--commands", *commands)
     found = [json.loads(line) for line in printed_by("faults.sweep", str(tmp_path), how, *flags).splitlines()]
     assert sorted(one["command"] for one in found) == sorted(commands)
