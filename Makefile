@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOL_TESTS := tests/unit/benchmarks tests/unit/pretraining
 BENCH_STAMP := $(VENV)/.bench-installed
 PACKAGES := $(BIN)/python requirements/packages.py
 # CUDA=0 leaves out NVIDIA's libraries, for those who put a CPU build of torch into .venv first (see README).
@@ -19,7 +20,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test lint docs check faults check-page check-wheel check-memory bench listen pretrain starts ui page lock wheel clean
+.PHONY: help setup repro test check-tools lint docs check faults check-page check-wheel check-memory bench listen pretrain starts ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +40,10 @@ repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
 	@$(BIN)/python -m stages.repro
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --ignore=tests/ui
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --ignore=tests/ui $(TOOL_TESTS:%=--ignore=%)
+
+check-tools: $(STAMP) ## run the tests of make bench, make check-memory and make pretrain, which users need not run
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) $(TOOL_TESTS)
 
 faults: $(STAMP) ## the tests of faults with every fault that they can try, of which make test tries a sample (hours)
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults $(ARGS)
@@ -57,7 +61,7 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; broken links fa
 	@$(BIN)/python -m sphinx -n -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-check: lint docs test ## lint, types, documentation and tests
+check: lint docs test check-tools ## lint, types, documentation and tests
 
 wheel: $(STAMP) ## build the wheel into dist
 	@rm -rf build dist
