@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill.errors import for_the_user
+from distill.errors import Interrupted, for_the_user
 from distill.params import Params, load_params
 from distill.pipeline.folders import PipelineFolders
 from distill.storage.files import write_json
@@ -81,18 +81,22 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130
     finally:
-        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started
-            _log_run(
-                {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status, **figures}
-            )
-    sys.exit(status)
+        entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status, **figures}
+        stopped = _log_run(entry) if os.environ.get("RANK", "0") == "0" else 0  # of the processes that torchrun started
+    sys.exit(status or stopped)
 
 
-def _log_run(entry: Mapping[str, object]) -> None:
-    """Append to the log that the summary of `make repro` reads. A stage does not fail where this fails."""
+def _log_run(entry: Mapping[str, object]) -> int:
+    """Append to the log that the summary of `make repro` reads. A stage does not fail where this fails.
+
+    Returns the exit status of a signal that comes meanwhile, else 0.
+    """
     try:
         STATE.mkdir(exist_ok=True)
         with RUN_LOG.open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
     except OSError as error:
         print(f"{RUN_LOG}: not written ({error.strerror})", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as error:
+        return getattr(error, "exit_code", 130)
+    return 0
