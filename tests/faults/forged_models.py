@@ -12,13 +12,14 @@ import resource
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from faults.hostile import parts
+from faults.programs import defect
 from safetensors.torch import load, save
 from torch import Tensor
 from unit.tiny import MEMORY, PRIOR, SPECTROGRAM, write_model, write_prior_model
@@ -138,8 +139,7 @@ def resigned(tensors: dict[str, Tensor], values: dict[str, Any]) -> bytes:
 def forged(data: bytes, draw: random.Random) -> bytes:
     """A random forgery with hashes that fit: numbers, types and shapes of tensors, and settings."""
     tensors = dict(load(data))
-    stop = 8 + int.from_bytes(data[:8], "little")
-    values = json.loads(json.loads(data[8:stop])["__metadata__"]["distill"])
+    values = json.loads(parts(data)[0]["__metadata__"]["distill"])
     for _ in range(draw.choice((1, 1, 2, 4))):
         name = draw.choice(sorted(tensors))
         kind = draw.randrange(9)
@@ -187,8 +187,7 @@ def _refield(values: dict[str, Any], draw: random.Random) -> None:
 
 def use(path: Path, also_kit: bool) -> Iterator[str]:
     """Do with a model what commands do; faults of the results."""
-    load_bundle(path)  # raises for one that is refused
-    metadata = load_bundle(path).metadata
+    metadata = load_bundle(path).metadata  # raises for one that is refused
     text = f"{card_text(path.name, metadata)}{list_models(path.parent)[0]}"
     if any(character in text for character in "\x1b\x07\x9b"):
         yield "control characters in a card or list"
@@ -240,8 +239,7 @@ def main(folder: Path, count: int, seed: int) -> None:
             refused += 1
             faults = [] if str(error).isprintable() else [f"unprintable: {str(error)!a}"]
         except Exception as error:
-            where = [one for one in traceback.extract_tb(error.__traceback__) if "/distill/" in one.filename][-1]
-            faults = [f"{type(error).__name__} {str(error)[:100]} at {Path(where.filename).name}:{where.lineno}"]
+            faults = [defect(error)]
         wrong |= {fault: f"{kind} {number}" for fault in faults if fault not in wrong}
         slowest = max(slowest, time.process_time() - began)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -1,8 +1,9 @@
-"""Runs a campaign of this folder as a program of its own."""
+"""Campaigns of this folder as programs of their own, and what they say of a defect."""
 
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,3 +26,9 @@ def printed_by(module: str, *arguments: str, within: Sequence[str] = (), **envir
     assert done.returncode == 0, done.stderr
     print(done.stdout)
     return done.stdout
+
+
+def defect(error: Exception) -> str:
+    """An exception that is no sentence for the user, and the last place of ours that it went through."""
+    where = [one for one in traceback.extract_tb(error.__traceback__) if "/distill/" in one.filename][-1]
+    return f"{type(error).__name__} {str(error)[:200]} at {Path(where.filename).name}:{where.lineno}"

@@ -12,12 +12,12 @@ import resource
 import shutil
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from faults.programs import defect
 from pipeline.project import TINY, write_sounds
 
 import distill
@@ -160,8 +160,7 @@ def main(folder: Path, count: int, seed: int) -> None:
             refused[said[:300]] = refused.get(said[:300], 0) + 1
             fault = "" if said.isprintable() else "a sentence that cannot be printed"
         except Exception as error:
-            where = [one for one in traceback.extract_tb(error.__traceback__) if "/distill/" in one.filename][-1]
-            fault = f"{type(error).__name__} {str(error)[:200]} at {Path(where.filename).name}:{where.lineno}"
+            fault = defect(error)
         if fault:
             wrong.setdefault(fault, values)
         seconds = time.process_time() - began

@@ -207,11 +207,8 @@ print(json.dumps(out))
 
 
 def test_two_processes_train_a_stage_as_one(finished: Project) -> None:
-    """One MLflow run, one artefact, no checkpoints left behind; and nearly the result of one process.
-
-    That losses are those of one process, for codec and prior, is tested in `unit/training/test_distributed.py`.
-    """
-    stages, log = ("train_prior",), finished.folder / ".distill/stages.jsonl"
+    """One MLflow run, one artefact, no checkpoints left behind; and nearly the result of one process."""
+    stages, log = ("train_vqvae", "train_prior"), finished.folder / ".distill/stages.jsonl"
     runs, lines = mlflow_runs(finished), len(log.read_text().splitlines())
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     for stage in stages:
