@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from faults.quick_python import import_everything, quick_python
 from faults.strace import Ended, run
 from faults.sweep import COMMANDS, RESULTS, Command, Trials, prepare
 from pipeline.project import Project, hashes, new_project, write_sounds
+from pipeline.quick_python import import_everything, quick_python
 
 LARGE = 512 << 20
 PAGE = 4096
@@ -131,19 +131,19 @@ def fill_pipeline(folder: Path, disk: Disk, points: int) -> dict[str, object]:
     wrong: list[str] = []
     ends: Counter[str] = Counter()
     with quick_python(folder / "quick") as python:
-        base = new_project(folder / "base")
+        base = new_project(folder / "base", python)
         write_sounds(base.folder / "sounds")
         base.set(vqvae={"weight_decay": 0.02}, corpus={"max_rejected": 0.4})
-        _repro(base, python, must=True)
+        _repro(base, must=True)
         base.set(vqvae={"weight_decay": 0.01}, corpus={"max_rejected": 0.5})
-        states = list(_before_each_stage(base.folder, folder, disk, python))
+        states = list(_before_each_stage(base, folder, disk))
         whole = hashes(disk.folder / "project")
         for stage, before, most in states:
             old = hashes(before)
             for room in rooms(most, points):
-                project, where = _copy(before, disk), f"{stage}, room {room}"
+                project, where = _copy(before, disk, python), f"{stage}, room {room}"
                 disk.leave(room)
-                status, printed = _repro(project, python)
+                status, printed = _repro(project)
                 ends[_stopped_at(printed)] += 1
                 if status not in (0, 2) or "Traceback" in printed:
                     wrong.append(f"{where}: ended with {status}: {printed[-2500:]}")
@@ -151,7 +151,7 @@ def fill_pipeline(folder: Path, disk: Disk, points: int) -> dict[str, object]:
                     if digest not in (whole.get(name), old.get(name)) and ".tmp" not in name:
                         wrong.append(f"{where}: {name} is neither the old nor the new")
                 disk.enlarge()
-                again, printed_again = _repro(project, python)
+                again, printed_again = _repro(project)
                 found = hashes(project.folder)
                 if again != 0:
                     wrong.append(f"{where}: run again, ended with {again}: {printed_again[-2500:]}")
@@ -164,36 +164,31 @@ def fill_pipeline(folder: Path, disk: Disk, points: int) -> dict[str, object]:
     return {"command": "repro", "points": ends.total(), "ends": ends, "wrong": wrong}
 
 
-def _before_each_stage(base: Path, folder: Path, disk: Disk, python: Path) -> Iterator[tuple[str, Path, int]]:
+def _before_each_stage(base: Project, folder: Path, disk: Disk) -> Iterator[tuple[str, Path, int]]:
     """Each stage, a project in which it is next, and the most that it and DVC take."""
-    project = _copy(base, disk)
+    project = _copy(base.folder, disk, base.python)
     for stage in RESULTS:
         before = folder / f"before {stage}"
         shutil.copytree(project.folder, before)
         with disk.watched() as most:
-            done = _run(project, python, "dvc", "repro", stage)
+            done = project.python_m("dvc", "repro", stage, DISTILL_WORKERS="1")
         if done.returncode != 0:
             raise RuntimeError(f"{stage} ended with {done.returncode}: {done.stdout}{done.stderr}")
         yield stage, before, most()
 
 
-def _copy(before: Path, disk: Disk) -> Project:
+def _copy(before: Path, disk: Disk, python: Path) -> Project:
     target = disk.folder / "project"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(before, target)
-    return Project(target)
+    return Project(target, python)
 
 
-def _repro(project: Project, python: Path, must: bool = False) -> tuple[int, str]:
-    done = _run(project, python, "stages.repro")
+def _repro(project: Project, must: bool = False) -> tuple[int, str]:
+    done = project.python_m("stages.repro", DISTILL_WORKERS="1")
     if must and done.returncode != 0:
         raise RuntimeError(f"stages.repro ended with {done.returncode}: {done.stdout}{done.stderr}")
     return done.returncode, done.stdout + done.stderr
-
-
-def _run(project: Project, python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = f"{python.parent}{os.pathsep}{project.environment['PATH']}"
-    return project.run(str(python), "-m", *arguments, PATH=path, DISTILL_WORKERS="1")
 
 
 def _stopped_at(printed: str) -> str:

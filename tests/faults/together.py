@@ -5,7 +5,6 @@ Each command ends well or with a sentence and exit status 2, and in the end ther
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
-from faults.quick_python import quick_python
 from faults.sweep import TRAIN
 from pipeline.project import Project, hashes, new_project, write_sounds
+from pipeline.quick_python import quick_python
 
 MODEL = "models/tiny.distill"
 REPLACE = ("distill", "train-prior", MODEL, "--replace", "--data", "sounds", "--epochs", "1", "--hidden-size", "16")
@@ -35,9 +34,8 @@ class Place:
 
     def __init__(self, folder: Path, python: Path) -> None:
         self.folder, self.python = folder, python
-        self.project = Project(folder)
-        path = f"{python.parent}{os.pathsep}{self.project.environment['PATH']}"
-        self.project.environment |= {"PATH": path, "DISTILL_WORKERS": "1", "SOURCE_DATE_EPOCH": "0"}
+        self.project = Project(folder, python)
+        self.project.environment |= {"DISTILL_WORKERS": "1", "SOURCE_DATE_EPOCH": "0"}
         self.wrong: list[str] = []
         self.ends: Counter[str] = Counter()
 

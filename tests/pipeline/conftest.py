@@ -10,11 +10,22 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from pipeline.project import Project, give_labelled_sounds, hashes, new_project
+from pipeline.quick_python import quick_python
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Python that has imported everything, where there is one; the first run is one of real processes."""
+    if not hasattr(os, "pidfd_open"):
+        yield Path(sys.executable)
+        return
+    with quick_python(tmp_path_factory.mktemp("quick")) as program:
+        yield program
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return new_project(tmp_path / "project")
+def project(tmp_path: Path, python: Path) -> Project:
+    return new_project(tmp_path / "project", python)
 
 
 @dataclass(frozen=True)
@@ -36,14 +47,14 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     with FileLock(folder / "finished.lock"):
         if not record.exists():
             give_labelled_sounds(new_project(project.folder))
-            done = project.run(sys.executable, "-m", "stages.repro")
+            done = project.python_m("stages.repro")
             assert done.returncode == 0, done.stdout + done.stderr
             record.write_text(json.dumps({"summary": done.stdout, "hashes": hashes(project.folder)}))
     return Finished(project, **json.loads(record.read_text()))
 
 
 @pytest.fixture
-def finished(first_run: Finished) -> Iterator[Project]:
+def finished(first_run: Finished, python: Path) -> Iterator[Project]:
     """The finished project, which a test leaves with the bytes that it found."""
-    yield first_run.project
+    yield Project(first_run.project.folder, python)
     assert hashes(first_run.project.folder) == first_run.hashes

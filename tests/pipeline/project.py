@@ -34,16 +34,22 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 class Project:
-    """The copy, and how to run things in it."""
+    """The copy, and how to run things in it: with this Python, or with a stand-in of `pipeline.quick_python`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: Path = Path(sys.executable)) -> None:
         self.folder = folder
+        self.python = python
+        path = (str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"])
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "DISTILL_"))},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(path),
             "DISTILL_DEVICE": "cpu",
             "COVERAGE_PROCESS_START": "",
         }
+
+    def python_m(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`python -m`, with a module and its arguments."""
+        return self.run(str(self.python), "-m", *command, **environment)
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -69,7 +75,7 @@ class Project:
         )
 
     def dvc(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "dvc", *arguments, **environment)
+        return self.python_m("dvc", *arguments, **environment)
 
     def set(self, **sections: dict[str, Any]) -> None:
         path = self.folder / "params.yaml"
@@ -84,7 +90,7 @@ def executed(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
 
 
-def new_project(folder: Path) -> Project:
+def new_project(folder: Path, python: Path = Path(sys.executable)) -> Project:
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +98,7 @@ def new_project(folder: Path) -> Project:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    project = Project(folder)
+    project = Project(folder, python)
     project.set(corpus={"path": "sounds"}, bundle={"name": "tiny"}, **TINY)
     for command in (
         ("git", "init", "-q"),

@@ -1,19 +1,16 @@
 """Wrong input, through DVC and `make repro`'s entry point."""
 
 import os
-import sys
 from pathlib import Path
 
 from pipeline.project import Project, left_behind, write_sounds
 
 from distill.pipeline.workspace import workplace
 
-REPRO = (sys.executable, "-m", "stages.repro")
-
 
 def test_an_empty_folder_is_one_sentence_and_exit_2(project: Project) -> None:
     (project.folder / "sounds").mkdir()
-    done = project.run(*REPRO)
+    done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert "ingest: sounds: expected" in done.stderr
     assert "Traceback" not in done.stderr
@@ -22,7 +19,7 @@ def test_an_empty_folder_is_one_sentence_and_exit_2(project: Project) -> None:
 
 
 def test_a_missing_folder_names_the_setting(project: Project) -> None:
-    done = project.run(*REPRO)
+    done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "params.yaml: corpus.path: expected a folder of recordings, found nothing there at sounds; "
@@ -32,7 +29,7 @@ def test_a_missing_folder_names_the_setting(project: Project) -> None:
 
 def test_two_recordings_are_enough(project: Project) -> None:
     write_sounds(project.folder / "sounds", 2)
-    done = project.run(*REPRO)
+    done = project.python_m("stages.repro")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (project.folder / "artifacts/audition/index.html").exists()
     assert "held-out sound" in done.stdout
@@ -41,7 +38,7 @@ def test_two_recordings_are_enough(project: Project) -> None:
 def test_a_second_pipeline_in_the_same_folder_is_refused(project: Project) -> None:
     write_sounds(project.folder / "sounds", 2)
     with workplace(project.folder / ".distill/repro"):
-        done = project.run(*REPRO)
+        done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         ".distill/repro: expected no other process with this pipeline, found one that holds the lock; wait until it ends"
@@ -54,7 +51,7 @@ def test_what_dvc_cannot_hash_is_listed(project: Project) -> None:
     (sounds / "nowhere.wav").symlink_to("missing.wav")
     os.mkfifo(sounds / "pipe.wav")
     Path(os.fsdecode(os.fsencode(sounds) + b"/caf\xe9.wav")).touch()
-    done = project.run(*REPRO)
+    done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "params.yaml: corpus.path: expected entries that DVC can hash, found 3 others in sounds (caf\\xe9.wav: its name is "
@@ -65,7 +62,7 @@ def test_what_dvc_cannot_hash_is_listed(project: Project) -> None:
 def test_a_wrong_key_names_file_key_and_the_nearest(project: Project) -> None:
     project.set(prior={"epoch": 3})
     write_sounds(project.folder / "sounds", 2)
-    done = project.run(*REPRO)
+    done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert "params.yaml: prior.epoch: expected a known key" in done.stderr
     assert "did you mean prior.epochs?" in done.stderr
@@ -78,6 +75,6 @@ def test_one_usable_recording_says_how_many_are_needed(project: Project) -> None
     (project.folder / ".distill/stages.jsonl").write_text(
         '{"stage": "ingest", "started": 9e9, "seconds": 1, "exit": 1}\n'
     )
-    done = project.run(*REPRO)
+    done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert "found 1 usable recording" in done.stderr

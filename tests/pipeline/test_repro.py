@@ -1,7 +1,6 @@
 """The pipeline as people run it: real DVC, real files. Tests share one finished project and leave it as it was."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -94,7 +93,7 @@ for run in runs:
     }
 print(json.dumps([len(runs), out]))
 """
-    done = finished.run(sys.executable, "-W", "ignore", "-c", script)
+    done = finished.run(str(finished.python), "-W", "ignore", "-c", script)
     assert done.returncode == 0, done.stderr
     count, runs = json.loads(done.stdout.splitlines()[-1])
     assert count == 2
@@ -116,7 +115,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     folder = finished.folder
     before = hashes(folder)
     changes = ("-S", "prior.epochs=100000", "-S", "prior.patience=0", "--name", "long")
-    process = finished.start(sys.executable, "-m", "dvc", "exp", "run", *changes)
+    process = finished.start(str(finished.python), "-m", "dvc", "exp", "run", *changes)
     deadline = time.monotonic() + 120
     while not list((folder / ".distill/checkpoints").glob("*/metrics.jsonl")):
         assert process.poll() is None
@@ -154,10 +153,10 @@ def test_a_model_can_go_without_the_codes_of_its_recordings(finished: Project) -
         report["generated"][1]["label"],
         "--json",
     )
-    made = finished.run(sys.executable, "-m", "distill", *asked)
+    made = finished.python_m("distill", *asked)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["sounds"][0]["novelty"] is None
-    refused = finished.run(sys.executable, "-m", "distill", *asked, "--min-novelty", "new")
+    refused = finished.python_m("distill", *asked, "--min-novelty", "new")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "expected a model with the codes of its training recordings" in refused.stderr
     finished.set(bundle={"reference": True})
@@ -173,12 +172,12 @@ def test_plots_draw(finished: Project) -> None:
 
 def test_the_command_line_uses_the_model(finished: Project) -> None:
     model = "models/tiny.distill"
-    done = finished.run(sys.executable, "-m", "distill", "inspect", model, "--json")
+    done = finished.python_m("distill", "inspect", model, "--json")
     assert json.loads(done.stdout)["has_prior"] is True
     arguments = ("generate", model, "-n", "2", "--seconds", "0.3", "--seed", "5", "--json", "--out")
     outputs = []
     for name in ("one", "two"):
-        done = finished.run(sys.executable, "-m", "distill", *arguments, name)
+        done = finished.python_m("distill", *arguments, name)
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         assert [row["seconds"] for row in answer["sounds"]] == [0.3, 0.3]
@@ -200,7 +199,7 @@ for run in client.search_runs([experiment], order_by=["attributes.start_time DES
     out.setdefault(run.data.tags["dvc.stage"], []).append(files)
 print(json.dumps(out))
 """
-    done = project.run(sys.executable, "-W", "ignore", "-c", script)
+    done = project.run(str(project.python), "-W", "ignore", "-c", script)
     assert done.returncode == 0, done.stderr
     found: dict[str, list[list[str]]] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -210,11 +209,11 @@ def test_two_processes_train_a_stage_as_one(finished: Project) -> None:
     """One MLflow run, one artefact, no checkpoints left behind; and nearly the result of one process."""
     stages, log = ("train_vqvae", "train_prior"), finished.folder / ".distill/stages.jsonl"
     runs, lines = mlflow_runs(finished), len(log.read_text().splitlines())
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
     for stage in stages:
         metrics, artefact = finished.folder / f"metrics/{stage}.json", finished.folder / "artifacts" / stage[6:]
         original = metrics.read_text()
-        done = finished.run(sys.executable, *torchrun, "-m", f"stages.{stage}")
+        done = finished.python_m(*torchrun, "-m", f"stages.{stage}")
         assert done.returncode == 0, done.stderr[-3000:]
         before, after = json.loads(original), json.loads(metrics.read_text())
         assert after["epochs_trained"] == before["epochs_trained"]
@@ -234,7 +233,7 @@ def test_two_processes_train_a_stage_as_one(finished: Project) -> None:
 
 def test_a_prior_is_trained_on_the_recordings_of_the_pipeline_without_naming_them(finished: Project) -> None:
     arguments = ("train-prior", "models/tiny.distill", "--epochs", "1", "-o", "other.distill", "--json")
-    done = finished.run(sys.executable, "-m", "distill", *arguments)
+    done = finished.python_m("distill", *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["recordings"] == 8
     (finished.folder / "other.distill").unlink()

@@ -14,14 +14,19 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import traceback
+import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import distill
+
+TESTS = Path(__file__).parents[1]
 
 STAND_IN = """#!{python} -ISE
 import json, os, signal, socket, struct, sys
@@ -54,14 +59,18 @@ def quick_python(folder: Path) -> Iterator[Path]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(address))
         listening.listen(64)
-        server = os.fork()
-        if server == 0:
-            _serve(listening, program)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.quick_python", str(listening.fileno()), str(program)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))},
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+        )
         try:
             yield program
         finally:
-            os.kill(server, signal.SIGKILL)
-            os.waitpid(server, 0)
+            server.kill()
+            server.communicate()
 
 
 def import_everything() -> None:
@@ -83,12 +92,13 @@ def import_everything() -> None:
         importlib.import_module(name)
 
 
-def _serve(listening: socket.socket, program: Path) -> NoReturn:
-    """Fork for each connection, until killed."""
-    os.setsid()
+def serve(listening: socket.socket, program: Path) -> NoReturn:
+    """Fork for each connection, until killed or until the process that started this one has gone."""
     import_everything()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
     while True:
+        if sys.stdin in select.select([listening, sys.stdin], [], [])[0]:
+            sys.exit()
         connection, _ = listening.accept()
         if os.fork() == 0:
             listening.close()
@@ -137,11 +147,7 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], streams
         os.environ.clear()
         os.environ.update(environment)
         sys.executable = str(program)
-        words = [word for word in arguments[1:] if word != "-P"]
-        if words[0] != "-m":
-            raise RuntimeError(f"expected -m, found {words}")
-        sys.argv = words[1:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        _interpret(arguments[1:])
         status = 0
     except SystemExit as error:
         if isinstance(error.code, str):
@@ -157,8 +163,29 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], streams
         os._exit(status)
 
 
+def _interpret(words: list[str]) -> None:
+    """What Python does with a command line: options, then `-m MODULE` or `-c PROGRAM`, and its arguments."""
+    while words[0] in ("-P", "-u", "-W"):
+        if words[0] == "-W":
+            warnings.simplefilter(words[1])  # type: ignore[arg-type]
+        words = words[2 if words[0] == "-W" else 1 :]
+    what, argument = words[:2]
+    sys.argv = words[1:]
+    if what == "-m":
+        runpy.run_module(argument, run_name="__main__", alter_sys=True)
+    elif what == "-c":
+        sys.argv[0] = what
+        exec(argument, vars(types.ModuleType("__main__")))
+    else:
+        raise RuntimeError(f"expected -m or -c, found {what}")
+
+
 def _quietly(end: Any) -> None:
     try:
         end()
     except BaseException:
         traceback.print_exc()
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
