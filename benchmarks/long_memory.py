@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.acceptance.layer import FEATURES, PLAIN, ChunkSpeed, chunk_speeds
 from benchmarks.acceptance.trial import memory_config
 from benchmarks.prior import Say, code_folder_within
+from distill.allocator import keep_freed_memory
 from distill.codes.sequences import bos_token
 from distill.execution import Execution
 from distill.params import Params
@@ -24,7 +25,6 @@ from distill.prior.memory.haystacks import FrameSource
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, worst_probes
 from distill.prior.training import fit_prior
-from distill.training.allocator import keep_freed_memory
 from distill.training.fabric import make_fabric
 
 LENGTH, ROUNDS = 16_384, 5

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _CAPTURE, _HEADER, _FIRST_OF_STREAM = b"OggS", 27, 2  # of an Ogg page (RFC 3533): its beginning, its bytes, a flag
-_FLAC = (
-    b"fLaC"  # begins a stream (RFC 9639), and its STREAMINFO of 34 bytes, the last block of metadata or not, follows
-)
+# A FLAC stream (RFC 9639) begins so; its STREAMINFO of 34 bytes, the last block of metadata or not, follows.
+_FLAC = b"fLaC"
 _FLAC_STREAM = re.compile(_FLAC + rb"[\x00\x80]\x00\x00\x22")
 _BLOCK, _OVERLAP = 1 << 20, 7
 

@@ -30,6 +30,7 @@ from distill.execution import physical_memory
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
 LEAST_SECONDS, BYTES_PER_SECOND = 30, 50_000  # of processor time; usual files take milliseconds
 OPENED_PER_SECOND = 5_000_000  # bytes; opening reads the metadata, and all headers of an MP3 file
+_PIPE_BYTES = 1 << 20  # of an answer that waits: with the usual 64 kB the process would wait for each part to be read
 WAITING = 10  # times as long as processor time: a disk, a busy computer, one that sleeps
 
 _INTERRUPTED = "was not decoded: decoding was stopped"
@@ -241,12 +242,18 @@ def _start() -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "distill.audio.decoding_process"]
     try:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     except OSError as error:
         raise DistillError(
             f"decoding: expected to start a process of its own for it, found: {error.strerror or error}; "
             "close other programs, or raise the limit of processes, and run again"
         ) from error
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):  # a user may have only so many pages in pipes
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
+    return process
 
 
 def _signal_name(number: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from safetensors.numpy import save
 
+from distill.allocator import keep_freed_blocks
 from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.decoding import Arrays, decode, decoded_parts, file_size, recording_parts
 from distill.audio.read import AudioStream, read_recording
@@ -29,6 +30,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     _silence_libraries()
+    keep_freed_blocks()
     for line in requests:
         _answer(answers, **json.loads(line))
 

@@ -12,6 +12,7 @@ signs of energy differences along time and frequency (their equation 1). Three c
 Shapes: `N` samples, `F` frames, `R` recordings.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,6 +43,7 @@ _FRAME_ERROR_RATE = 0.2
 _MINIMUM_VOTES = 3
 _LAGS_PER_PAIR = 2
 _FRAMES_PER_BATCH = 1 << 21
+_FRAMES_PER_FFT = 64  # their spectra stay in the processor's cache
 
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
@@ -107,21 +109,27 @@ def error_rate(a: Fingerprint, b: Fingerprint, lag: int) -> tuple[float, int]:
 
 def _band_energies(pcm: NDArray[np.int16], sample_rate: int) -> tuple[NDArray[np.float32], float]:
     """Mean power per bin in BITS + 1 bands, `[F, 33]`, and the power that 16-bit rounding alone would give."""
-    window_length = round(sample_rate * WINDOW_SECONDS)
+    window, fft_length, edges = _analysis(sample_rate)
     hop = max(1, round(sample_rate * HOP_SECONDS))
-    window = np.hanning(window_length).astype(np.float32)
-    fft_length = 1 << (window_length - 1).bit_length()
-    edges = _band_edges(sample_rate, fft_length)
-    padded = np.pad(pcm, (window_length // 2, window_length))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop]
+    padded = np.pad(pcm, (len(window) // 2, len(window)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop]
     frames = frames[: -(-len(pcm) // hop)]
     energy = np.empty((len(frames), BITS + 1), dtype=np.float32)
-    for start in range(0, len(frames), 1024):
-        spectrum = np.fft.rfft(frames[start : start + 1024] * window, fft_length)
+    for start in range(0, len(frames), _FRAMES_PER_FFT):
+        block = slice(start, start + _FRAMES_PER_FFT)
+        spectrum = np.fft.rfft(frames[block] * window, fft_length)[:, : edges[-1]]
         power = spectrum.real**2 + spectrum.imag**2
-        energy[start : start + 1024] = np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1)
+        energy[block] = np.add.reduceat(power, edges[:-1], axis=1)
     energy /= np.diff(edges).astype(np.float32)
     return energy, float((window**2).sum()) / 12 * 10 ** (QUANTISATION_MARGIN_DB / 10)
+
+
+@functools.cache
+def _analysis(sample_rate: int) -> tuple[NDArray[np.float32], int, I64]:
+    """Window of the short-time Fourier transform, the transform's length, and the bands' edges in its bins."""
+    window_length = round(sample_rate * WINDOW_SECONDS)
+    fft_length = 1 << (window_length - 1).bit_length()
+    return np.hanning(window_length).astype(np.float32), fft_length, _band_edges(sample_rate, fft_length)
 
 
 def _band_edges(sample_rate: int, fft_length: int) -> I64:

@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 import lightning_fabric
 import torch
 
+from distill.allocator import keep_freed_memory
 from distill.errors import DistillError
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
-from distill.training.allocator import keep_freed_memory
 from distill.training.budget import Budget
 from distill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from distill.training.distributed import Distributed, Stop

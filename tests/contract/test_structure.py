@@ -18,8 +18,8 @@ STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bund
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (
     (
-        *("distill/bytecode.py", "distill/errors.py", "distill/exports.py", "distill/status.py", "distill/text.py"),
-        "distill/threads.py",
+        *("distill/allocator.py", "distill/bytecode.py", "distill/errors.py", "distill/exports.py"),
+        *("distill/status.py", "distill/text.py", "distill/threads.py"),
     ),
     ("distill/__init__.py",),
     ("distill/execution.py", "distill/params/", "distill/progress.py", "distill/seeds.py", "distill/split.py"),
@@ -46,8 +46,8 @@ LAYERS = (
 
 # Modules that show, record or interrupt work and cannot change what it writes.
 WITHOUT_INFLUENCE = {
-    *("distill/__init__.py", "distill/bytecode.py", "distill/errors.py", "distill/execution.py"),
-    *("distill/exports.py", "distill/progress.py"),
+    *("distill/__init__.py", "distill/allocator.py", "distill/bytecode.py", "distill/errors.py"),
+    *("distill/execution.py", "distill/exports.py", "distill/progress.py"),
     *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/pipeline/known_corpora.py"),
     *("distill/status.py", "distill/text.py", "distill/threads.py"),
     *("stages/__init__.py", "stages/running.py"),

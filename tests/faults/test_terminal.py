@@ -9,10 +9,13 @@ import pytest
 
 # Prints to a terminal that is gone, as a training does before it looks at its signals, and then saves.
 TRAINING = """
+import fcntl, signal, termios
 from pathlib import Path
 from distill.progress import ProgressReport
 from distill.training.interruption import catch_interruption, raise_on_signals
 
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, lets it be ignored
 raise_on_signals()
 with catch_interruption() as interruption, ProgressReport("train") as progress:
     progress.say("ready")
@@ -31,7 +34,7 @@ def test_a_terminal_that_closes_ends_training_saved(tmp_path: Path) -> None:
 
     terminal, inside = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n{TRAINING}"],
+        [sys.executable, "-c", TRAINING],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm"},
         stdin=inside,
@@ -40,9 +43,12 @@ def test_a_terminal_that_closes_ends_training_saved(tmp_path: Path) -> None:
         start_new_session=True,
     ) as process:
         os.close(inside)
-        shown = b""
-        while b"ready" not in shown:
-            shown += os.read(terminal, 1000)
-        os.close(terminal)
-        process.wait(timeout=60)
+        try:
+            shown = b""
+            while b"ready" not in shown:
+                shown += os.read(terminal, 1000)
+            os.close(terminal)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
     assert (tmp_path / "saved").exists()
