@@ -1,6 +1,9 @@
 """One thread of computation a process: networks of tests are small, and threads that wait for each other cost more."""
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +19,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def exhaustive(request: pytest.FixtureRequest) -> bool:
     """Whether every fault is tried, or a sample of them."""
     return bool(request.config.getoption("--exhaustive"))
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Python that has imported everything and starts at once (see `quick_python`); a usual one where there is none."""
+    if not hasattr(os, "pidfd_open"):
+        yield Path(sys.executable)
+        return
+    from quick_python import quick_python
+
+    with quick_python(tmp_path_factory.mktemp("quick")) as program:
+        yield program

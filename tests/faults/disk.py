@@ -23,7 +23,7 @@ from pathlib import Path
 from faults.strace import Ended, run
 from faults.sweep import COMMANDS, RESULTS, Command, Trials, prepare
 from pipeline.project import Project, hashes, new_project, write_sounds
-from pipeline.quick_python import import_everything, quick_python
+from quick_python import import_everything, quick_python
 
 LARGE = 512 << 20
 PAGE = 4096

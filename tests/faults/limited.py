@@ -17,7 +17,7 @@ from pathlib import Path
 
 from faults.strace import run
 from faults.sweep import COMMANDS, Command, Trials, prepare
-from pipeline.quick_python import import_everything
+from quick_python import import_everything
 
 NOBODY = 54321  # a user without other processes
 KINDS = ("size", "handles", "processes", "memory", "read-only", "homeless")

@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 from faults.strace import SYNCS, WRITES, Call, Ended, calls, failing_at, run, signalled_at
 from pipeline.project import ROOT, TINY, write_sounds
-from pipeline.quick_python import import_everything
+from quick_python import import_everything
 
 SCRATCH = (".distill", "mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "mlflow.db-shm", "mlruns", "tmp", "printed")
 UNFINISHED = (".tmp", ".old")  # of files that are not in their place yet, and of SQLite's beside them

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from faults.sweep import TRAIN
 from pipeline.project import Project, hashes, new_project, write_sounds
-from pipeline.quick_python import quick_python
+from quick_python import quick_python
 
 MODEL = "models/tiny.distill"
 REPLACE = ("distill", "train-prior", MODEL, "--replace", "--data", "sounds", "--epochs", "1", "--hidden-size", "16")

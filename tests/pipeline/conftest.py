@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from pipeline.project import Project, give_labelled_sounds, hashes, new_project
-from pipeline.quick_python import quick_python
-
-
-@pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Python that has imported everything, where there is one; the first run is one of real processes."""
-    if not hasattr(os, "pidfd_open"):
-        yield Path(sys.executable)
-        return
-    with quick_python(tmp_path_factory.mktemp("quick")) as program:
-        yield program
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 class Project:
-    """The copy, and how to run things in it: with this Python, or with a stand-in of `pipeline.quick_python`."""
+    """The copy, and how to run things in it: with this Python, or with a stand-in of `quick_python`."""
 
     def __init__(self, folder: Path, python: Path = Path(sys.executable)) -> None:
         self.folder = folder

@@ -5,15 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from pipeline.conftest import Finished
-from pipeline.project import Project, executed, give_labelled_sounds, hashes, left_behind
+from pipeline.project import Project, executed, give_labelled_sounds, hashes, left_behind, new_project
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_an_interrupted_training_goes_on_to_the_same_bytes(project: Project, first_run: Finished) -> None:
-    """Ctrl-C in the codec's training, then SIGKILL in its second try, then to the end."""
+def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Ctrl-C in the codec's training, then SIGKILL in its second try, then to the end, with processes of real Python."""
+    project = new_project(tmp_path / "project")
     give_labelled_sounds(project)
     interrupt(project)
     kill(project)
@@ -22,6 +24,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(project: Project, fir
     assert executed(done) == ["train_vqvae"]
     made = hashes(project.folder)
     assert {"artifacts/corpus/manifest.parquet", "artifacts/vqvae/model.safetensors"} <= set(made)
+    first_run: Finished = request.getfixturevalue("first_run")  # which another process makes meanwhile
     assert made.items() <= first_run.hashes.items()
     assert left_behind(project.folder) == []
 

@@ -512,20 +512,20 @@ def test_what_only_trainers_need_is_left_out_elsewhere() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path) -> None:
+def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path, python: Path) -> None:
     """Ctrl-C in the first try, SIGKILL in the second, to the end in the third: the bytes of one that never stopped."""
     for folder in ("whole", "stopped"):
         for number in range(2):
             write_tone(tmp_path / folder / "sounds" / f"{number}.wav", 0.4, 8_000, 300.0 * (number + 1))
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    with start(whole, *TRAIN, "--name", "one") as process:
+    with start(Path(sys.executable), whole, *TRAIN, "--name", "one") as process:
         out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.splitlines()[0].startswith("codec: ")
     assert any(line.startswith("level_0 ") for line in out.splitlines())
     assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
 
-    with start(stopped, *TRAIN) as process:
+    with start(python, stopped, *TRAIN) as process:
         wait_for(process, stopped, "checkpoints/*/best-*.safetensors")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
@@ -536,13 +536,13 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert "Traceback" not in err
     assert not list(stopped.glob("models/*"))
 
-    with start(stopped, *TRAIN) as process:
+    with start(python, stopped, *TRAIN) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if line.startswith("2 used"))
         process.kill()
         process.communicate()
 
-    with start(stopped, *TRAIN, "--json") as process:
+    with start(python, stopped, *TRAIN, "--json") as process:
         out, err = process.communicate()
     assert process.returncode == 0, err
     report: dict[str, Any] = json.loads(out)
@@ -557,11 +557,11 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert load_bundle(stopped / report["model"]).prior is None
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(python: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DISTILL_"))}
     environment = {**kept, "PYTHONPATH": str(ROOT), "DISTILL_DEVICE": "cpu", "DISTILL_PRECISION": "fp32"}
     environment["SOURCE_DATE_EPOCH"] = "1000000000"  # else the dates are the only bytes that differ
-    command = [sys.executable, "-m", "distill", *arguments]
+    command = [str(python), "-m", "distill", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 

@@ -104,10 +104,12 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
             signal.raise_signal(number)
 
     monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup lets SIGHUP be ignored, and a shell's background SIGINT
     with pytest.raises(
         Interrupted, match=r"training is saved after step 3 of .*; run the same command to continue"
     ) as caught:
         train_model(sounds, tmp_path / "model-1.distill", PARAMS, EXECUTION, state=tmp_path / "state")
+    signal.signal(number, before)
     assert caught.value.exit_code == code
     assert not list(tmp_path.glob("*.distill"))
     train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -21,10 +20,10 @@ TESTS = Path(__file__).parents[2]
 
 @pytest.mark.skipif(os.name == "nt", reason="gloo through torchrun is not supported on Windows")
 @pytest.mark.parametrize(("what", "losses"), [("prior", 60), ("codec", 12)])
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, losses: int) -> None:
+def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, python: Path, what: str, losses: int) -> None:
     done = subprocess.run(
         [
-            sys.executable,
+            python,
             *["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "unit.training.curve"],
             *[what, tmp_path],
         ],

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import distill
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
 
 STAND_IN = """#!{python} -ISE
 import json, os, signal, socket, struct, sys
@@ -60,7 +60,7 @@ def quick_python(folder: Path) -> Iterator[Path]:
         listening.bind(str(address))
         listening.listen(64)
         server = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.quick_python", str(listening.fileno()), str(program)],
+            [sys.executable, "-m", "quick_python", str(listening.fileno()), str(program)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))},
             stdin=subprocess.PIPE,
             pass_fds=[listening.fileno()],
