@@ -1,8 +1,11 @@
 """Execution settings from the environment: device, precision and worker count. They are not settings of a stage."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast, get_args
 
 from distill.errors import ParamsError
@@ -20,12 +23,44 @@ class Execution:
     workers: int = 1
 
 
-def physical_memory() -> int:
-    """The computer's memory in bytes, or very much where it is not known."""
+@cache
+def usable_memory() -> int:
+    """Bytes that this process may use: the computer's memory, or less in a container or batch job that has a limit.
+
+    Very many where the system does not tell.
+    """
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
-        return 1 << 62
+        memory = 1 << 62
+    return min([memory, *group_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def group_limits(own: Path, mounted: Path) -> Iterator[int]:
+    """Limits of memory, in bytes, of the control groups that the file `own` lists and of those they are in.
+
+    Of both versions, as Linux mounts them (cgroups(7)).
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        folder, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+        group = PurePosixPath(path)
+        for place in (group, *group.parents):
+            with suppress(OSError, ValueError):  # a container sees only a part of them; "max" is no limit
+                yield int((folder / place.relative_to("/") / name).read_text())
+
+
+def processors() -> int:
+    """How many processors this process may use; a batch job often has a few of a computer's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def execution_from_environment(environment: Mapping[str, str] | None = None) -> Execution:
@@ -35,7 +70,7 @@ def execution_from_environment(environment: Mapping[str, str] | None = None) -> 
     precision = _choice(values, "DISTILL_PRECISION", get_args(Precision))
     workers = values.get("DISTILL_WORKERS", "auto")
     if workers == "auto":
-        count = min(16, os.cpu_count() or 1)
+        count = min(16, processors())
     elif workers.isascii() and workers.isdigit() and 1 <= int(workers) <= 1024:
         count = int(workers)
     else:

@@ -25,7 +25,7 @@ from distill.audio.bandwidth import UNREADABLE, Bandwidth
 from distill.audio.decoding import Arrays, Decoded, decoded_of, file_size, readable_sha256, recording_of
 from distill.audio.read import Recording
 from distill.errors import AudioError, DistillError
-from distill.execution import physical_memory
+from distill.execution import usable_memory
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
 LEAST_SECONDS, BYTES_PER_SECOND = 30, 50_000  # of processor time; usual files take milliseconds
@@ -102,8 +102,8 @@ class Decoder:
             return Decoded(reason=str(error), sha256=readable_sha256(path))
 
     def _ask(self, call: str, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], Arrays]:
-        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * file_size(path), physical_memory() // 2)
-        share = min(most, physical_memory() // 2 // (2 * self._count))
+        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * file_size(path), usable_memory() // 2)
+        share = min(most, usable_memory() // 2 // (2 * self._count))
         if self._count > 1 and share < most:
             with suppress(_TooLarge):
                 return self._ask_twice(call, path, sample_rate, share)

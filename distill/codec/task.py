@@ -13,7 +13,7 @@ from distill.codec.data import CropSampler, fixed_pieces
 from distill.codec.losses import DRAWS, DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
-from distill.execution import physical_memory
+from distill.execution import usable_memory
 from distill.params import VQVAEConfig
 from distill.training.events import LOW_UTILIZATION, CodebookHealth
 from distill.training.metrics_log import Line
@@ -144,8 +144,8 @@ def health_from_metrics(metrics: Mapping[str, float], levels: int) -> CodebookHe
 
 
 def _check_memory(batch_size: int, crop: int, fabric: Fabric) -> None:
-    """Refuse a batch that takes more than this computer's memory, where training on its processor can tell."""
-    memory = physical_memory()
+    """Refuse a batch that takes more memory than this process may use, where training on its processor can tell."""
+    memory = usable_memory()
     most = max(1, memory // (BYTES_PER_SAMPLE * crop))
     if fabric.device.type == "cpu" and batch_size > most:
         raise ParamsError(

@@ -81,7 +81,7 @@ def similarities(
     return [
         Similarity(
             equal_codes=float((codes == recording).mean()),
-            difference_db=float(np.sqrt(np.square(spectra(codes) - own).mean(axis=1)).mean()),
+            difference_db=float(np.sqrt(np.square(spectra(codes) - own, dtype=np.float64).mean(axis=1)).mean()),
             verdict=verdict,
         )
         for codes, verdict in zip(takes, verdicts, strict=True)

@@ -144,7 +144,7 @@ def test_a_file_that_eats_memory_is_refused(tmp_path: Path, monkeypatch: pytest.
 def test_one_large_file_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that needs more than its share of the memory is decoded while no other such file is."""
     held, alone = [], threading.Lock()
-    monkeypatch.setattr(decoder_module, "physical_memory", lambda: 512 << 20)
+    monkeypatch.setattr(decoder_module, "usable_memory", lambda: 512 << 20)
     path = tmp_path / "long.wav"
     with sf.SoundFile(path, "w", RATE, 1, subtype="PCM_U8") as file:
         for _ in range(12):
@@ -165,7 +165,7 @@ def test_one_large_file_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @linux
 def test_what_cannot_be_held_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse file: many bytes that take no room on the disk."""
-    monkeypatch.setattr(decoder_module, "physical_memory", lambda: 512 << 20)
+    monkeypatch.setattr(decoder_module, "usable_memory", lambda: 512 << 20)
     path = write(tmp_path / "sparse.wav")
     size = 44 + (400 << 20)
     head = bytearray(path.read_bytes()[:44])
