@@ -8,14 +8,15 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from faults.usage import Course, repeat
 from pipeline.project import ROOT
+from quick_python import quick_python
 from unit.tiny import RATE, write_prior_model, write_tone
 
 import distill
@@ -34,6 +35,7 @@ from distill.training.folders import RunFolders
 Once = Callable[[int], None]
 SOUNDS = 10  # generated in one repetition
 RECORDINGS = 5
+UNTIL_THE_END = ExitStack()  # of this process
 EXECUTION = Execution("cpu", "fp32", 1)
 PARAMS = Params(
     corpus=CorpusParams(path="unused", sample_rate=RATE),
@@ -153,12 +155,13 @@ def ingest(folder: Path) -> Once:
 
 def command(folder: Path) -> Once:
     """`distill train` in a process of its own, which is to leave nothing but its model and MLflow's record."""
+    python = UNTIL_THE_END.enter_context(quick_python(folder / "quick"))
     _recordings(folder / "sounds")
     flags = ("--epochs", "1", "--quality", "small", "--rvq-levels", "1", "--codebook-size", "8")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONPATH": str(ROOT)}
 
     def once(number: int) -> None:
-        command = [sys.executable, "-m", "distill", "train", "sounds", "--name", "new", "--seed", str(number), *flags]
+        command = [python, "-m", "distill", "train", "sounds", "--name", "new", "--seed", str(number), *flags]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
         (folder / "models" / "new.distill").unlink()
 
