@@ -21,7 +21,7 @@ from faults.programs import defect
 from pipeline.project import TINY, write_sounds
 
 import distill
-from distill.errors import DistillError
+from distill.errors import for_the_user
 from distill.execution import Execution
 from distill.params import Params
 from distill.pipeline.train import train_model
@@ -155,12 +155,15 @@ def main(folder: Path, count: int, seed: int) -> None:
         try:
             fault = used(folder, values, draw)
             trained += 1
-        except DistillError as error:
-            said = str(error).replace(str(folder), "")
-            refused[said[:300]] = refused.get(said[:300], 0) + 1
-            fault = "" if said.isprintable() else "a sentence that cannot be printed"
         except Exception as error:
-            fault = defect(error)
+            known = for_the_user(error)
+            said = str(known).replace(str(folder), "")
+            if known is None:
+                fault = defect(error)
+            elif not said.isprintable():
+                fault = "a sentence that cannot be printed"
+            else:
+                refused[said[:300]] = refused.get(said[:300], 0) + 1
         if fault:
             wrong.setdefault(fault, values)
         seconds = time.process_time() - began
