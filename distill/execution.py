@@ -36,6 +36,13 @@ def usable_memory() -> int:
     return min([memory, *group_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
+def free_memory() -> int:
+    """Bytes that this process may take besides what it holds; what other programs hold is not known here."""
+    import psutil
+
+    return max(0, usable_memory() - int(psutil.Process().memory_info().rss))
+
+
 def group_limits(own: Path, mounted: Path) -> Iterator[int]:
     """Limits of memory, in bytes, of the control groups that the file `own` lists and of those they are in.
 

@@ -10,13 +10,14 @@ from types import FrameType
 
 from distill.audio.scan import unhashable
 from distill.errors import AudioError, DistillError, for_the_user
+from distill.execution import usable_memory
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.training.folders import STATE
 from distill.training.interruption import SIGNALS
 from stages import dvc_files
 from stages.ingest import note_corpus
-from stages.running import PARAMS
+from stages.running import AT_WORK, PARAMS
 from stages.summary import run_log, summarise
 
 LISTED = 10
@@ -49,6 +50,7 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     mended = dvc_files.mend(STATE)
     if mended is not None:
         print(mended, file=sys.stderr)
+    AT_WORK.unlink(missing_ok=True)
     status = _dvc_repro(arguments)
     ran = run_log()[earlier:]
     if status != 0:
@@ -57,6 +59,13 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
             raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
         if refused is None and dvc_files.is_busy():
             raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
+        if refused is None and AT_WORK.exists():
+            stage = next(iter(AT_WORK.read_text().split()), "a stage")
+            raise DistillError(
+                f"{stage}: expected it to end by itself, found that it was killed or crashed; if "
+                f"memory ran out ({usable_memory() >> 20} MB may be used), close other programs, or take a smaller tier "
+                "or batch_size, and run again"
+            )
         return refused or 1
     dvc_files.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date

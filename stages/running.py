@@ -1,5 +1,6 @@
 """Frame of every stage: settings, paths, exit status, errors in one sentence, a log of the stages that ran."""
 
+import contextlib
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ FOLDERS = PipelineFolders.below(Path("artifacts"))
 AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
 RUN_LOG = STATE / "stages.jsonl"
+AT_WORK = STATE / "at_work.txt"  # the stage that runs and its process; one that is killed leaves it behind
 
 
 def bundle_path(params: Params) -> Path:
@@ -65,6 +67,9 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if is_first:
+        _note_at_work(name)
     started, began = time.time(), time.monotonic()
     figures: Mapping[str, float] = {}
     status = 1
@@ -82,8 +87,14 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         status = 130
     finally:
         entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status, **figures}
-        stopped = _log_run(entry) if os.environ.get("RANK", "0") == "0" else 0  # of the processes that torchrun started
+        stopped = _log_run(entry) if is_first else 0
     sys.exit(status or stopped)
+
+
+def _note_at_work(name: str) -> None:
+    with contextlib.suppress(OSError):
+        STATE.mkdir(exist_ok=True)
+        AT_WORK.write_text(f"{name} {os.getpid()}\n", encoding="utf-8")
 
 
 def _log_run(entry: Mapping[str, object]) -> int:
@@ -92,6 +103,7 @@ def _log_run(entry: Mapping[str, object]) -> int:
     Returns the exit status of a signal that comes meanwhile, else 0.
     """
     try:
+        AT_WORK.unlink(missing_ok=True)
         STATE.mkdir(exist_ok=True)
         with RUN_LOG.open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")

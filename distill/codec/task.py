@@ -13,7 +13,7 @@ from distill.codec.data import CropSampler, fixed_pieces
 from distill.codec.losses import DRAWS, DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
-from distill.execution import usable_memory
+from distill.execution import free_memory, usable_memory
 from distill.params import VQVAEConfig
 from distill.training.events import LOW_UTILIZATION, CodebookHealth
 from distill.training.metrics_log import Line
@@ -145,9 +145,16 @@ def health_from_metrics(metrics: Mapping[str, float], levels: int) -> CodebookHe
 
 def _check_memory(batch_size: int, crop: int, fabric: Fabric) -> None:
     """Refuse a batch that takes more memory than this process may use, where training on its processor can tell."""
-    memory = usable_memory()
-    most = max(1, memory // (BYTES_PER_SAMPLE * crop))
-    if fabric.device.type == "cpu" and batch_size > most:
+    if fabric.device.type != "cpu":
+        return
+    memory = free_memory()
+    most = memory // (BYTES_PER_SAMPLE * crop)
+    if most < 1:
+        raise ParamsError(
+            f"memory: expected {BYTES_PER_SAMPLE * crop >> 20} MB more for each crop that the codec is trained on, found "
+            f"{memory >> 20} MB left of {usable_memory() >> 20} MB; allow this program more, or lower vqvae.crop_seconds"
+        )
+    if batch_size > most:
         raise ParamsError(
             f"vqvae.batch_size: expected at most {most} crops of {crop} samples in {memory >> 20} MB of memory, found "
             f"{batch_size}; lower it or vqvae.crop_seconds"

@@ -1,6 +1,8 @@
 """Wrong input, through DVC and `make repro`'s entry point."""
 
 import os
+import signal
+import time
 from pathlib import Path
 
 from pipeline.project import Project, left_behind, write_sounds
@@ -78,3 +80,19 @@ def test_one_usable_recording_says_how_many_are_needed(project: Project) -> None
     done = project.python_m("stages.repro")
     assert done.returncode == 2
     assert "found 1 usable recording" in done.stderr
+
+
+def test_a_stage_that_the_system_kills_is_named(project: Project) -> None:
+    write_sounds(project.folder / "sounds", 2)
+    project.set(vqvae={"epochs": 100_000, "patience": 0})
+    process = project.start(str(project.python), "-m", "stages.repro")
+    at_work, deadline = project.folder / ".distill/at_work.txt", time.monotonic() + 120
+    while not at_work.exists() or not (words := at_work.read_text().split()) or words[0] != "train_vqvae":
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(int(words[1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert "train_vqvae: expected it to end by itself, found that it was killed or crashed; if memory ran out" in output
+    assert "Traceback" not in output

@@ -71,10 +71,13 @@ def test_the_held_out_loss_is_the_mean_of_its_pieces(corpus: Corpus) -> None:
 
 
 def test_a_batch_that_memory_does_not_hold_is_refused(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "usable_memory", lambda: 32 << 20)
+    monkeypatch.setattr(task, "free_memory", lambda: 32 << 20)
     with pytest.raises(
         ParamsError, match=r"vqvae\.batch_size: expected at most 6 crops of \d+ samples in 32 MB of memory, found 8"
     ):
+        train(corpus)
+    monkeypatch.setattr(task, "free_memory", lambda: 3 << 20)
+    with pytest.raises(ParamsError, match=r"memory: expected 5 MB more for each crop .*, found 3 MB left of \d+ MB"):
         train(corpus)
 
 
