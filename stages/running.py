@@ -68,12 +68,12 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    if is_first:
-        _note_at_work(name)
     started, began = time.time(), time.monotonic()
     figures: Mapping[str, float] = {}
     status = 1
     try:
+        if is_first:
+            _note_at_work(name)
         figures = body(load_params(PARAMS))
         status = 0
     except Exception as error:

@@ -267,7 +267,10 @@ class Sweep(Trials):
 
     def stop(self, points: int) -> None:
         """Send a signal that asks to end at so many of its calls."""
-        for place, call in enumerate(sample(self.calls, points)):
+        after_start = [
+            call for call in self.calls if "/printed" not in call.arguments
+        ]  # which is opened for the command
+        for place, call in enumerate(sample(after_start, points)):
             trial, number = self._fresh(), STOPS[place % len(STOPS)]
             ended = run(self.command, trial, trial / "printed", signalled_at(call, number))
             where = f"{number.name} at {call}"
