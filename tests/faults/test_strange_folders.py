@@ -234,7 +234,7 @@ def test_sounds_and_models_under_every_name(
     write_prior_model(tmp_path / "m.distill")
     generate = ("generate", "--seconds", "0.2", "--seed", "1", "--json", *(("--pictures",) if exhaustive else ()))
     for name in NAMES if exhaustive else NAMES[:2]:
-        folder, model = name.removesuffix(".wav"), name.removesuffix(".wav")[:220] + ".distill"
+        folder, model = name.removesuffix(".wav"), name.removesuffix(".wav")[:200] + ".distill"
         (tmp_path / model).write_bytes((tmp_path / "m.distill").read_bytes())
         for arguments in (("--out", folder, "--", "m.distill"), ("--out", "g", "--", model)):
             monkeypatch.setattr(sys, "argv", ["distill", *generate, *arguments])
