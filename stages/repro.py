@@ -55,22 +55,28 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     ran = run_log()[earlier:]
     if status != 0:
         refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
-        if refused is None and dvc_files.is_full(Path()):
-            raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
-        if refused is None and dvc_files.is_busy():
-            raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
-        if refused is None and AT_WORK.exists():
-            stage = next(iter(AT_WORK.read_text().split()), "a stage")
-            raise DistillError(
-                f"{stage}: expected it to end by itself, found that it was killed or crashed; if "
-                f"memory ran out ({usable_memory() >> 20} MB may be used), close other programs, or take a smaller tier "
-                "or batch_size, and run again"
-            )
+        if refused is None:
+            _check_what_no_stage_says()
         return refused or 1
     dvc_files.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date
     summarise(params, ran, time.monotonic() - began)
     return 0
+
+
+def _check_what_no_stage_says() -> None:
+    """Raise DistillError for what can end DVC without a sentence of a stage, where it is one of three known things."""
+    if dvc_files.is_full(Path()):
+        raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
+    if dvc_files.is_busy():
+        raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
+    if AT_WORK.exists():
+        stage = next(iter(AT_WORK.read_text(encoding="utf-8").split()), "a stage")
+        raise DistillError(
+            f"{stage}: expected it to end by itself, found that it was killed or crashed; if memory ran out "
+            f"({usable_memory() >> 20} MB may be used), close other programs, or take a smaller tier or batch_size, and run "
+            "again"
+        )
 
 
 def _refuse_unhashable(corpus: Path) -> None:

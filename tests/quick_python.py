@@ -32,7 +32,7 @@ STAND_IN = """#!{python} -ISE
 import json, os, signal, socket, struct, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-asked = json.dumps([sys.argv, os.getcwd(), dict(os.environ), os.getpgid(0)]).encode("utf-8", "surrogateescape")
+asked = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode("utf-8", "surrogateescape")
 socket.send_fds(server, [struct.pack("!I", len(asked))], [0, 1, 2])
 server.sendall(asked)
 child = struct.unpack("!i", server.recv(4, socket.MSG_WAITALL))[0]
@@ -117,7 +117,7 @@ def _answer(connection: socket.socket, program: Path) -> None:
     asked = b""
     while len(asked) < size:
         asked += connection.recv(size - len(asked))
-    arguments, folder, environment, _ = json.loads(asked.decode("utf-8", "surrogateescape"))
+    arguments, folder, environment = json.loads(asked.decode("utf-8", "surrogateescape"))
     child = os.fork()
     if child == 0:
         os.setsid()

@@ -33,15 +33,14 @@ class Place:
     """A project, and commands in it."""
 
     def __init__(self, folder: Path, python: Path) -> None:
-        self.folder, self.python = folder, python
-        self.project = Project(folder, python)
+        self.folder, self.project = folder, Project(folder, python)
         self.project.environment |= {"DISTILL_WORKERS": "1", "SOURCE_DATE_EPOCH": "0"}
         self.wrong: list[str] = []
         self.ends: Counter[str] = Counter()
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command."""
-        return self.project.start(str(self.python), "-m", *command)
+        return self.project.start(str(self.project.python), "-m", *command)
 
     def end(self, process: subprocess.Popen[str], statuses: Sequence[int] = (0, 2)) -> tuple[int, str]:
         """Wait for its end, which is to be one of these."""
