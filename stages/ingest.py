@@ -16,7 +16,8 @@ def main(params: Params) -> Mapping[str, float]:
     from distill.execution import execution_from_environment
 
     workers = execution_from_environment().workers
-    report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, workers).report
+    kept = STATE / "ingest"
+    report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, workers, kept).report
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
     names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)
