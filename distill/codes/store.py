@@ -75,9 +75,9 @@ class CodesWriter:
         self._shards = ShardWriter(folder, "codes")
         self._rows: list[IndexRow] = []
 
-    def append(self, recording_id: str, view: int, group: str, codes: Codes) -> None:
+    def append(self, recording_id: str, view: int, group: str, codes: NDArray[np.integer]) -> None:
         """Add one coded view `[F, Q]`."""
-        shard, offset = self._shards.append(codes.astype(np.uint16))
+        shard, offset = self._shards.append(codes.astype(np.uint16, copy=False))
         self._rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
 
     def close(self) -> None:

@@ -42,5 +42,5 @@ def code_and_split(
     codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution
 ) -> None:
     """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
-    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution)
+    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution, folders.codes.with_name("coded"))
     split_codes(folders.codes, folders.split, params)

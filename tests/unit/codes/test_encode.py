@@ -13,6 +13,7 @@ from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
+from distill.codes import blocks
 from distill.codes import encode as encoding
 from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
 from distill.codes.held_out import SplitRow, codes_by_side, split_recordings, write_split
@@ -34,7 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def test_codes_do_not_depend_on_what_is_coded_together(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
-    monkeypatch.setattr(encoding, "WINDOW_FRAMES", window)
+    monkeypatch.setattr(blocks, "BLOCK_FRAMES", window)
     monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
     codec = tiny_codec()
     seen: list[int] = []
@@ -68,7 +69,7 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
 
     monkeypatch.setattr(encoding, "waveform", watched)
     monkeypatch.setattr(codec, "encode_from", lambda read, samples: original(read, samples, chunk_frames=8))
-    np.testing.assert_array_equal(encode_takes(codec, corpus, [(longest, AS_IS)])[0], expected)
+    np.testing.assert_array_equal(encode_takes(codec, corpus, [blocks.Take(longest, AS_IS)])[0], expected)
     assert len(lengths) > 5
     assert max(length for length in lengths if length is not None) < longest.samples / 2
 
