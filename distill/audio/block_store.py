@@ -120,8 +120,8 @@ class BlockStore:
         folder = self.folder(block, sample_rate)
         return (folder / _ROWS).exists() and all(row.identity for row in read_block(folder))
 
-    def earlier(self, blocks: Sequence[Block], sample_rate: int) -> dict[tuple[str, str], Known]:
-        """The files that were decoded in other blocks than these, by path and identity."""
+    def others(self, blocks: Sequence[Block], sample_rate: int) -> dict[tuple[str, str], Known]:
+        """Where files were decoded with certainty, but for these blocks, by path and identity."""
         current = {block.key for block in blocks}
         found: dict[tuple[str, str], Known] = {}
         for folder in sorted(self._folder.glob(f"*/{sample_rate}")):

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Literal
 
@@ -187,13 +187,14 @@ def _decode(
     progress: Progress | None,
 ) -> None:
     """Decode the files of all blocks that the store does not have."""
-    missing = [block for block in blocks if not store.has(block, sample_rate)]
+    is_there = [store.has(block, sample_rate) for block in blocks]
+    missing = [block for block, there in zip(blocks, is_there, strict=True) if not there]
     total = sum(len(block.files) for block in blocks)
     done = total - sum(len(block.files) for block in missing)
     if not missing:
         return
-    earlier, known_files = store.earlier(blocks, sample_rate), KnownFiles()
-    files = [(file, earlier.get((file.path, file.identity))) for block in missing for file in block.files]
+    others, known_files = store.others(list(compress(blocks, is_there)), sample_rate), KnownFiles()
+    files = [(file, others.get((file.path, file.identity))) for block in missing for file in block.files]
     outcomes = decoders.map(
         lambda decoder, item: decoder.decoded(folder / item[0].relative, sample_rate) if item[1] is None else None,
         files,

@@ -1,5 +1,6 @@
 """A corpus to codes: together or alone, in one piece or streamed, the codes are the same."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
+from distill.codec.model import VQVAE
 from distill.codes import blocks
 from distill.codes import encode as encoding
 from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
@@ -142,3 +144,41 @@ def test_usage_against_a_plain_count() -> None:
         "level_1/utilization": 1.0,
         "level_1/perplexity": pytest.approx(4.0),
     }
+
+
+def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 40)
+    codec = tiny_codec()
+    encoded: list[int] = []
+    original = encoding.encode_block
+
+    def counted(codec: VQVAE, corpus: Corpus, block: blocks.Block) -> list[blocks.Coded]:
+        encoded.append(len(block.takes))
+        return original(codec, corpus, block)
+
+    monkeypatch.setattr(encoding, "encode_block", counted)
+
+    def encode(corpus: Corpus, name: str, kept: Path | None, codec_sha256: str = "abc") -> dict[str, bytes]:
+        encoded.clear()
+        encode_for_prior(codec, codec_sha256, corpus, tmp_path / name, 2, 0.3, 1, kept=kept)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    kept = tmp_path / "kept"
+    fresh = encode(corpus, "fresh", None)
+    assert encode(corpus, "first", kept) == fresh
+    count = len(encoded)
+    assert count > 2
+    assert encode(corpus, "second", kept) == fresh
+    assert encoded == []
+    fewer = copy(corpus)
+    fewer.entries = corpus.entries[1:]
+    assert encode(fewer, "fewer", kept) == encode(fewer, "fewer fresh", None)
+    encode(corpus, "again", kept)
+    assert 1 <= len(encoded) < count  # blocks around what came and went
+    damaged = next(kept.rglob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert encode(corpus, "mended", kept) == fresh
+    assert len(encoded) == 1
+    encode(corpus, "other codec", kept, "abd")
+    assert len(encoded) == count
+    assert len(list(kept.iterdir())) == 1
