@@ -16,11 +16,15 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Execution:
-    """Device, precision and worker count. `auto` takes the GPU if there is one, and bf16 where the hardware has it."""
+    """Device, precision and worker count. `auto` takes the GPU if there is one, and bf16 where the hardware has it.
+
+    `cluster` is the address of a scheduler that has more machines, "" without one.
+    """
 
     device: Device = "auto"
     precision: Precision = "auto"
     workers: int = 1
+    cluster: str = ""
 
 
 @cache
@@ -71,7 +75,7 @@ def processors() -> int:
 
 
 def execution_from_environment(environment: Mapping[str, str] | None = None) -> Execution:
-    """Read DISTILL_DEVICE, DISTILL_PRECISION and DISTILL_WORKERS. Raises ParamsError for a wrong value."""
+    """Read DISTILL_DEVICE, DISTILL_PRECISION, DISTILL_WORKERS and DISTILL_CLUSTER. Raises ParamsError for a wrong value."""
     values = os.environ if environment is None else environment
     device = _choice(values, "DISTILL_DEVICE", get_args(Device))
     precision = _choice(values, "DISTILL_PRECISION", get_args(Precision))
@@ -82,7 +86,7 @@ def execution_from_environment(environment: Mapping[str, str] | None = None) -> 
         count = int(workers)
     else:
         raise ParamsError(f"DISTILL_WORKERS: expected auto or a whole number from 1 to 1024, found {workers!r}")
-    return Execution(cast(Device, device), cast(Precision, precision), count)
+    return Execution(cast(Device, device), cast(Precision, precision), count, values.get("DISTILL_CLUSTER", "").strip())
 
 
 def _choice(values: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:

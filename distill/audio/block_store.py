@@ -21,6 +21,7 @@ from distill.audio.decoding import Decoded
 from distill.audio.fingerprint import Fingerprint
 from distill.audio.read import Recording
 from distill.audio.scan import AudioFile
+from distill.code_version import code_sha256
 from distill.storage.blocks import cut_blocks
 from distill.storage.files import atomic_folder, canonical_json, remove_folder, sha256_text
 from distill.storage.shards import ShardReader, ShardWriter
@@ -88,10 +89,10 @@ def _block(files: tuple[AudioFile, ...]) -> Block:
     return Block(files, sha256_text(canonical_json([[file.path, file.identity] for file in files]))[:32])
 
 
-def decoder_version(code_sha256: str) -> str:
+def decoder_version() -> str:
     """Key of the code and the libraries that decode."""
     libraries = [np.__version__, sf.__version__, sf.__libsndfile_version__, soxr.__version__]
-    return sha256_text(canonical_json([code_sha256, *libraries]))[:16]
+    return sha256_text(canonical_json([code_sha256("ingest"), *libraries]))[:16]
 
 
 class BlockStore:
@@ -99,6 +100,10 @@ class BlockStore:
 
     def __init__(self, folder: Path, version: str) -> None:
         self._root, self._folder = folder, folder / version
+
+    def make_folder(self) -> None:
+        """Make the folder, which the workers of a cluster look for."""
+        self._folder.mkdir(parents=True, exist_ok=True)
 
     def bandwidths(self, block: Block) -> list[Bandwidth] | None:
         """Bandwidths of the files of a block, None where they were not measured."""

@@ -38,7 +38,7 @@ class Corpus:
     """The recordings that `ingest` kept, sorted by path, and their samples."""
 
     def __init__(self, folder: Path, sample_rate: int, entries: tuple[CorpusEntry, ...]) -> None:
-        self.sample_rate = sample_rate
+        self.folder, self.sample_rate = folder, sample_rate
         self.entries = entries
         self._shards = ShardReader(folder, PREFIX)
 

@@ -6,35 +6,33 @@ run, is not decoded again. The corpus does not depend on it.
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import compress, islice
 from pathlib import Path
 from typing import Literal
 
-from distill.audio.bandwidth import Bandwidth, RateChoice, choose_rate
+from distill.audio.bandwidth import RateChoice, choose_rate
 from distill.audio.block_store import (
     Block,
     BlockRow,
     BlockStore,
-    KnownFiles,
     blocks_of,
     decoder_version,
     read_block,
     read_fingerprints,
-    write_block,
 )
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
 from distill.audio.decoder import Decoders
-from distill.audio.decoding import Decoded
 from distill.audio.deduplicate import FingerprintFiles
 from distill.audio.fingerprint import Fingerprint
+from distill.audio.ingest_work import IngestWork
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.scan import AudioFile, Scan, scan
-from distill.code_version import code_sha256
+from distill.cluster import Cluster, cluster_of
 from distill.errors import AudioError
+from distill.execution import Execution
 from distill.params import CorpusParams
 from distill.progress import ProgressReport
 from distill.status import Progress
@@ -77,13 +75,15 @@ def ingest(
     workers: int,
     progress: Progress | None = None,
     kept: Path | None = None,
+    cluster: Cluster | None = None,
 ) -> IngestReport:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
     largest share of audio files, 0 to 1, that may be unusable. `workers` processes decode; the output does not depend on
     their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
-    bandwidth was measured. Decoded blocks are kept in the folder `kept`, where one is given.
+    bandwidth was measured. Decoded blocks are kept in the folder `kept`, where one is given; then the workers of a
+    `cluster` can decode.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found = _scanned(folder)
@@ -91,9 +91,10 @@ def ingest(
     with ExitStack() as stack:
         decoders, temporary = stack.enter_context(Decoders(workers)), stack.enter_context(atomic_folder(output))
         place = temporary / ".blocks" if kept is None else kept
-        store = BlockStore(place, decoder_version(code_sha256("ingest")))
-        rate = _chosen_rate(folder, blocks, sample_rate, decoders, store, progress)
-        _decode(folder, blocks, rate.sample_rate, decoders, store, progress)
+        store = BlockStore(place, decoder_version())
+        work = IngestWork(folder, blocks, store, decoders, cluster if kept is not None else None, progress)
+        rate = choose_rate(work.bandwidths(), sample_rate)
+        work.decode(rate.sample_rate)
         rows = _assemble(blocks, store, rate.sample_rate, temporary)
         if kept is None:
             remove_folder(place)
@@ -115,10 +116,16 @@ class Ingested:
     rejected: tuple[str, ...]
 
 
-def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int, kept: Path | None = None) -> Ingested:
-    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
-    with ProgressReport("ingest") as progress:
-        report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress, kept)
+def ingest_folder(
+    folder: Path, output: Path, params: CorpusParams, execution: Execution, kept: Path | None = None
+) -> Ingested:
+    """Ingest a folder with the settings `params`, reporting progress and rejected files.
+
+    Raises AudioError, and ClusterError where the cluster of `execution` cannot do it.
+    """
+    with ProgressReport("ingest") as progress, cluster_of(execution) as cluster:
+        settings = (params.sample_rate, params.max_rejected, execution.workers)
+        report = ingest(folder, output, *settings, progress, kept, cluster)
         progress.say(report.summary())
         progress.say(report.rate_reason)
         progress.status.keep(output / REPORT, "ingest.json")
@@ -151,68 +158,6 @@ def _scanned(folder: Path) -> Scan:
             "put recordings there or name another folder"
         )
     return found
-
-
-def _chosen_rate(
-    folder: Path,
-    blocks: Sequence[Block],
-    sample_rate: int | Literal["auto"],
-    decoders: Decoders,
-    store: BlockStore,
-    progress: Progress | None,
-) -> RateChoice:
-    known = [store.bandwidths(block) for block in blocks]
-    missing = [file for block, found in zip(blocks, known, strict=True) if found is None for file in block.files]
-    outcomes = decoders.map(lambda decoder, file: decoder.bandwidth(folder / file.relative), missing)
-    total = sum(len(block.files) for block in blocks)
-    measured: list[Bandwidth] = []
-    for block, found in zip(blocks, known, strict=True):
-        if found is None:
-            found = []
-            for file, bandwidth in islice(outcomes, len(block.files)):
-                found.append(bandwidth)
-                if progress is not None:
-                    progress(0, total, file.path)
-            store.keep_bandwidths(block, found)
-        measured += found
-    return choose_rate(measured, sample_rate)
-
-
-def _decode(
-    folder: Path,
-    blocks: Sequence[Block],
-    sample_rate: int,
-    decoders: Decoders,
-    store: BlockStore,
-    progress: Progress | None,
-) -> None:
-    """Decode the files of all blocks that the store does not have."""
-    is_there = [store.has(block, sample_rate) for block in blocks]
-    missing = [block for block, there in zip(blocks, is_there, strict=True) if not there]
-    total = sum(len(block.files) for block in blocks)
-    done = total - sum(len(block.files) for block in missing)
-    if not missing:
-        return
-    others, known_files = store.others(list(compress(blocks, is_there)), sample_rate), KnownFiles()
-    files = [(file, others.get((file.path, file.identity))) for block in missing for file in block.files]
-    outcomes = decoders.map(
-        lambda decoder, item: decoder.decoded(folder / item[0].relative, sample_rate) if item[1] is None else None,
-        files,
-    )
-
-    def decoded(count: int) -> Iterator[tuple[AudioFile, Decoded]]:
-        nonlocal done
-        for (file, known), outcome in islice(outcomes, count):
-            if outcome is None:
-                assert known is not None
-                outcome = known_files.decoded(known)
-            yield file, outcome
-            done += 1
-            if progress is not None:
-                progress(done, total, file.path)
-
-    for block in missing:
-        write_block(store.folder(block, sample_rate), decoded(len(block.files)))
 
 
 def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, output: Path) -> list[ManifestRow]:

@@ -63,11 +63,11 @@ class CodeStore:
     """Codes of blocks in a folder, of one version of code, codec and libraries."""
 
     def __init__(self, folder: Path, version: str) -> None:
-        self._root, self._folder = folder, folder / version
+        self._root, self.folder = folder.absolute(), folder.absolute() / version
 
     def path(self, block: Block) -> Path:
         """The file of a block's codes."""
-        return self._folder / block.key[:2] / f"{block.key}.safetensors"
+        return self.folder / block.key[:2] / f"{block.key}.safetensors"
 
     def read(self, block: Block, num_quantizers: int) -> list[Coded] | None:
         """Codes of the views of a block, None where they are not there."""
@@ -87,8 +87,8 @@ class CodeStore:
         """Remove the codes of all other blocks and versions."""
         kept = {self.path(block) for block in blocks}
         for version in self._root.iterdir() if self._root.is_dir() else ():
-            if version != self._folder:
+            if version != self.folder:
                 remove_folder(version)
-        for path in self._folder.glob("*/*"):
+        for path in self.folder.glob("*/*.safetensors"):
             if path not in kept:
                 path.unlink(missing_ok=True)

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.audio.augment import AS_IS, View, views_of, waveform
+from distill.audio.augment import AS_IS, View, views_of
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
-from distill.code_version import code_sha256
+from distill.cluster import Cluster, cluster_of
 from distill.codec.coordinates import codewords_of
-from distill.codec.model import CHUNK_FRAMES, VQVAE
-from distill.codec.packing import runs
-from distill.codes.blocks import Block, Coded, CodeStore, Take, blocks_of
+from distill.codec.model import VQVAE
+from distill.codes.blocks import CodeStore, blocks_of
+from distill.codes.encode_block import encode_block, encode_there, encoder_version
 from distill.codes.store import CodesConfig, CodesWriter, RecordingRow
 from distill.execution import Execution
 from distill.params import Labels, Params
 from distill.progress import ProgressReport
 from distill.split import split_groups
 from distill.status import Progress
-from distill.storage.files import atomic_folder, canonical_json, sha256_text
+from distill.storage.files import atomic_folder
 from distill.training.device import device_of
 
 
@@ -33,16 +33,21 @@ def encode_corpus(
     progress: Progress | None = None,
     views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
     store: CodeStore | None = None,
+    cluster: Cluster | None = None,
 ) -> Tensor:
     """Encode every view of every recording of a corpus; return the codeword counts of unmodified recordings, `[Q, V]`.
 
     Short recordings are encoded in batches; long ones in chunks, read as they are needed. What `store` has is not
-    encoded again.
+    encoded again; with a store the workers of a `cluster` can encode.
     """
     levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
     counts = torch.zeros(levels, size, dtype=torch.int64)
     done = 0
     blocks = blocks_of(corpus.entries, views, codec.spectrogram.frames_for)
+    if cluster is not None and store is not None:
+        missing = [block for block in blocks if store.read(block, levels) is None]
+        encode_there(cluster, codec, corpus, missing, store, progress)
+        progress = None
     for block in blocks:
         coded = None if store is None else store.read(block, levels)
         if coded is None:
@@ -61,12 +66,6 @@ def encode_corpus(
     if store is not None:
         store.keep_only(blocks)
     return counts
-
-
-def encode_block(codec: VQVAE, corpus: Corpus, block: Block) -> list[Coded]:
-    """Codes of the views of a block."""
-    batches = runs(zip(block.frames, block.takes, strict=True), CHUNK_FRAMES)
-    return [codes for batch in batches for codes in encode_takes(codec, corpus, batch)]
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,19 @@ def code_corpus(
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
     codec.to(device_of(execution))
     began = time.monotonic()
-    with ProgressReport("encode") as progress:
+    with ProgressReport("encode") as progress, cluster_of(execution) as cluster:
         counts = encode_for_prior(
-            codec, codec_sha256, corpus, folder, views, fraction, params.seed, progress, params.corpus.labels, kept
+            codec,
+            codec_sha256,
+            corpus,
+            folder,
+            views,
+            fraction,
+            params.seed,
+            progress,
+            params.corpus.labels,
+            kept,
+            cluster,
         )
         frames, taken = int(counts[0].sum()), time.monotonic() - began
         progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
@@ -123,6 +132,7 @@ def encode_for_prior(
     progress: Progress | None = None,
     labels: Labels = "none",
     kept: Path | None = None,
+    cluster: Cluster | None = None,
 ) -> Tensor:
     """Write the artefact of codes atomically: training recordings in `views` views, held-out ones unmodified.
 
@@ -147,30 +157,7 @@ def encode_for_prior(
         named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
         writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
         store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, codec.device.type))
-        return encode_corpus(codec, corpus, writer, progress, chosen, store)
-
-
-def encoder_version(codec_sha256: str, device: str) -> str:
-    """Key of codec, code, libraries and kind of device that encode."""
-    made_by = [codec_sha256, code_sha256("encode_codes"), torch.__version__, np.__version__, device]
-    return sha256_text(canonical_json(made_by))[:16]
-
-
-def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Coded]:
-    """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks."""
-    if len(batch) > 1:
-        sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
-        return [_at_rest(codes) for codes in codec.encode_together(sounds)]
-    ((entry, view),) = batch
-
-    def read(start: int, stop: int) -> Tensor:
-        return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
-
-    return [_at_rest(codec.encode_from(read, entry.samples - view.shift)[0])]
-
-
-def _at_rest(codes: Tensor) -> Coded:
-    return codes.cpu().numpy().astype(np.uint16)
+        return encode_corpus(codec, corpus, writer, progress, chosen, store, cluster)
 
 
 def usage(counts: Tensor) -> dict[str, float]:

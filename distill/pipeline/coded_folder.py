@@ -32,7 +32,7 @@ def code_folder(
     All files go to `work`. Raises DistillError.
     """
     folders = PipelineFolders.below(work)
-    ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
+    ingest_folder(folder, folders.corpus, params.corpus, execution)
     codec = train(load_corpus(folders.corpus))
     code_and_split(codec, weights_sha256(codec), folders, params, execution)
     return CodedFolder(read_prior_data(folders.codes, folders.split), codec)

@@ -15,9 +15,10 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
-from distill.codes import blocks
+from distill.codes import blocks, encode_block
 from distill.codes import encode as encoding
-from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
+from distill.codes.encode import encode_corpus, encode_for_prior, usage
+from distill.codes.encode_block import encode_takes
 from distill.codes.held_out import SplitRow, codes_by_side, split_recordings, write_split
 from distill.codes.store import CodesConfig, CodesReader, CodesWriter
 from distill.errors import ArtifactError
@@ -38,7 +39,7 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK_FRAMES", window)
-    monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
+    monkeypatch.setattr(encode_block, "CHUNK_FRAMES", together)
     codec = tiny_codec()
     seen: list[int] = []
     config = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=1.0, codec_sha256="")
@@ -69,7 +70,7 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
         lengths.append(length)
         return waveform(corpus, entry, start, length, view)
 
-    monkeypatch.setattr(encoding, "waveform", watched)
+    monkeypatch.setattr(encode_block, "waveform", watched)
     monkeypatch.setattr(codec, "encode_from", lambda read, samples: original(read, samples, chunk_frames=8))
     np.testing.assert_array_equal(encode_takes(codec, corpus, [blocks.Take(longest, AS_IS)])[0], expected)
     assert len(lengths) > 5
