@@ -19,6 +19,11 @@ from distill.execution import Execution
 CONNECT_SECONDS = 10
 TASKS_PER_THREAD = 3  # in flight: enough that no worker waits, and little is done again when one is lost
 
+_OTHER_CODE = (
+    "expected the same code and libraries as where the stage was started, found others; install the same version of "
+    "Distill on all machines and start scheduler and workers again"
+)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -79,7 +84,7 @@ class Cluster:
         running: dict[Any, T] = {}
         try:
             self._say_when_idle(client)
-            done = as_completed()
+            done = as_completed(loop=client.loop)
             while True:
                 for task in islice(waiting, max(0, self._most(client) - len(running))):
                     future = client.submit(function, task, pure=False)
@@ -94,6 +99,10 @@ class Cluster:
                 f"cluster {self.address}: expected workers that end a task, found that {error.allowed_failures + 1} of "
                 "them ended in the middle of the same one; give workers more memory and run again"
             ) from error
+        except RuntimeError as error:
+            if "deserialization" not in str(error):
+                raise
+            raise ClusterError(f"cluster {self.address}: {_OTHER_CODE}") from error
         except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
             if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
                 raise  # of a file
@@ -128,10 +137,7 @@ def check_worker(version: str, here: str, folder: Path) -> None:
     """Raise ClusterError where this worker runs other code than who asks, of version `version`, or lacks a folder."""
     host = socket.gethostname()
     if here != version:
-        raise ClusterError(
-            f"worker {host}: expected the same code and libraries as where the stage was started, found others; install "
-            "the same version of Distill there and start the worker again"
-        )
+        raise ClusterError(f"worker {host}: {_OTHER_CODE}")
     if not folder.is_dir():
         raise ClusterError(
             f"worker {host}: expected the folder {folder}, found nothing there; workers need the same folders at the same "

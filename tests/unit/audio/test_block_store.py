@@ -108,7 +108,7 @@ def test_another_rate_or_another_code_decodes_again(
     kept(folder)
     ingest(folder, folder.parent / "out", 16_000, 0.5, 1, kept=folder.parent / "kept")
     assert len(decoded) == 24
-    monkeypatch.setattr("distill.audio.ingest.code_sha256", lambda _: "other")
+    monkeypatch.setattr(block_store, "code_sha256", lambda _: "other")
     kept(folder)
     assert len(decoded) == 36
     assert len(list((folder.parent / "kept").iterdir())) == 1  # what is not used any more is gone
