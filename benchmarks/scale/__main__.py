@@ -104,7 +104,8 @@ class _Scale:
         write_json(self._file, self._found)
 
     def _run(self, *arguments: str) -> Cost:
-        environment = {"PYTHONPATH": str(self._project)}
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {"PYTHONPATH": str(self._project), "PATH": paths}
         return measured([sys.executable, "-m", "dvc", "repro", *arguments], self._project, environment)
 
     def _stage_seconds(self, stage: str) -> float:
