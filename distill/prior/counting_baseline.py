@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from distill.codes.sequences import bos_token
-from distill.codes.store import Codes
+from distill.codes.store import Codes, frame_counts
 from distill.prior.counting import PRIOR_COUNT, TRUST, Probabilities, count
 from distill.prior.data import PriorData
 
@@ -102,5 +102,5 @@ def counting_bits_per_second(data: PriorData) -> float:
     """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
     model = CountingModel(data.train, data.train_groups, data.codes.codebook_size, data.codes.num_quantizers)
     nats = sum(float(model.nats(codes).sum()) for codes in data.held_out)
-    seconds = sum(len(codes) for codes in data.held_out) / data.codes.frame_rate
+    seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
     return nats / math.log(2) / seconds
