@@ -80,7 +80,8 @@ def _run(name: str, processes: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the same is said here
+    for logger in (one for one in logging.root.manager.loggerDict if one.startswith("torch.distributed.elastic")):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the same is said here
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // processes)))
     caught = [number.name for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]

@@ -19,7 +19,7 @@ TWO = {"DISTILL_PROCESSES": "2"}
 
 def test_a_stopped_and_a_killed_training_end_with_the_same_bytes(project: Project, tmp_path: Path) -> None:
     give_labelled_sounds(project)
-    project.set(vqvae={"epochs": 8})
+    project.set(vqvae={"epochs": 12})
     assert project.python_m("stages.ingest").returncode == 0
     other = Project(tmp_path / "undisturbed", project.python)
     shutil.copytree(project.folder, other.folder)
@@ -54,7 +54,7 @@ def stop(project: Project) -> None:
 def kill_one(project: Project) -> None:
     """SIGKILL to one of the processes: all start again, from the checkpoint of the one that was stopped."""
     process = start(project)
-    started(project, process)[1].kill()
+    started(project, process, steps=3)[1].kill()
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "train_vqvae: a process was killed by SIGKILL; all start again from the last checkpoint" in output
@@ -65,19 +65,20 @@ def start(project: Project) -> subprocess.Popen[str]:
     return project.start(str(project.python), "-m", "stages.train_vqvae")
 
 
-def started(project: Project, process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The two processes of the stage, once there is a checkpoint."""
+def started(project: Project, process: subprocess.Popen[str], steps: int = 1) -> list[psutil.Process]:
+    """The two processes of the stage, once their training has come to so many steps."""
     note, checkpoints = project.folder / ".distill/at_work.txt", project.folder / ".distill/checkpoints"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if note.exists() and list(checkpoints.glob("*/step-*.safetensors")):
+        logs = [log.read_text() for log in checkpoints.glob("*/metrics.jsonl")]
+        if note.exists() and any(f'"step":{steps}' in log for log in logs):
             name, number = note.read_text().split()
             assert name == "train_vqvae"
             workers = psutil.Process(int(number)).children()
             if len(workers) == 2:
                 return workers
         time.sleep(0.02)
-    raise AssertionError(process.communicate()[0] if process.poll() is not None else "no checkpoint within two minutes")
+    raise AssertionError(process.communicate()[0] if process.poll() is not None else "too few steps within two minutes")
 
 
 def test_wrong_input_is_said_and_not_tried_again(project: Project) -> None:
