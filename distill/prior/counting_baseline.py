@@ -14,6 +14,7 @@ from distill.prior.data import PriorData
 CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
 CACHE_TRUST = 0.5  # as TRUST, of these
 EM_ROUNDS = 60
+MOST_FITTED_FRAMES = 200_000  # about, of evenly spaced recordings: the weights are few
 
 
 class CountingModel:
@@ -21,7 +22,7 @@ class CountingModel:
 
     These are how often a code occurs, how often after the coarser code of its frame, how often after the code of the
     frame before, and how often lately in this recording, with two decays. The weights are fitted by EM on one half of
-    the training recordings, with counts of the other half; then all are counted.
+    the training recordings, or a part of it where it is large, with counts of the other half; then all are counted.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class CountingModel:
         self.weights = np.full((levels, 3 + len(CACHE_DECAYS)), 1 / (3 + len(CACHE_DECAYS)))
         if all(halves):
             self._count(halves[0])
-            self._fit(np.concatenate([self.probabilities(views[0]) for views in halves[1]]))
+            frames = sum(int(frame_counts(views)[0]) for views in halves[1])
+            fitted = halves[1][:: -(-frames // MOST_FITTED_FRAMES)]
+            self._fit(np.concatenate([self.probabilities(views[0]) for views in fitted]))
         self._count(recordings)
 
     def nats(self, codes: Codes) -> Probabilities:
