@@ -1,11 +1,16 @@
 """What a stage makes of DISTILL_PROCESSES, and of how its processes ended."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from distill.errors import ParamsError
+from distill.errors import DistillError, ParamsError
 from distill.params import Params, default_values
-from stages.processes import EndedError, _killed_by, _processes, over_processes
+from stages.processes import EndedError, _killed_by, _processes, _run, over_processes
+from stages.running import LAUNCHED
 
 ALONE = {"seconds": 1.0}
 
@@ -58,3 +63,22 @@ def test_processes_that_said_why_they_ended_are_not_started_again(exit_codes: li
 
 def test_a_killed_process_is_named_by_its_signal() -> None:
     assert _killed_by([2, -9]) == "SIGKILL"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_processes_that_are_killed_each_time_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "killed"
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv(LAUNCHED, "")  # set by what is tested, and taken back at the end
+    with pytest.raises(DistillError) as given_up:
+        _run("train_prior", 2)
+    assert str(given_up.value) == (
+        "processes: expected 2 of them to train to the end, found one killed by SIGKILL each of 4 times; if memory ran "
+        "out, take a smaller batch_size or lower DISTILL_PROCESSES, and run again to continue"
+    )
+    said = "train_prior: a process was killed by SIGKILL; all start again from the last checkpoint"
+    assert capsys.readouterr().err.splitlines().count(said) == 3
