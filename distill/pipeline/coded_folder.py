@@ -29,13 +29,13 @@ def code_folder(
 ) -> CodedFolder:
     """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
 
-    All files go to `work`. Raises DistillError.
+    All files go to `work`, and may be deleted then. Raises DistillError.
     """
     folders = PipelineFolders.below(work)
     ingest_folder(folder, folders.corpus, params.corpus, execution)
     codec = train(load_corpus(folders.corpus))
     code_and_split(codec, weights_sha256(codec), folders, params, execution)
-    return CodedFolder(read_prior_data(folders.codes, folders.split), codec)
+    return CodedFolder(read_prior_data(folders.codes, folders.split).in_memory(), codec)
 
 
 def code_and_split(

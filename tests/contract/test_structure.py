@@ -50,7 +50,7 @@ WITHOUT_INFLUENCE = {
     *("distill/execution.py", "distill/exports.py", "distill/progress.py"),
     *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/pipeline/known_corpora.py"),
     *("distill/status.py", "distill/text.py", "distill/threads.py"),
-    *("stages/__init__.py", "stages/running.py"),
+    *("stages/__init__.py", "stages/processes.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.
 NAMES_CHECKPOINTS = "distill/code_version.py"
