@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from distill.audio.augment import waveform
@@ -18,8 +17,8 @@ from distill.codec.model import CHUNK_FRAMES, VQVAE, VQVAEArchitecture
 from distill.codec.packing import runs
 from distill.codes.blocks import Block, Coded, CodeStore, Take
 from distill.status import Progress
-from distill.storage.files import canonical_json, sha256_text, write_bytes
-from distill.storage.weights import load_weights
+from distill.storage.files import canonical_json, sha256_text
+from distill.storage.weights import load_weights, save_weights
 
 
 def encoder_version(codec_sha256: str, device: str) -> str:
@@ -74,7 +73,7 @@ def encode_there(
 ) -> None:
     """Let the workers of a cluster encode blocks into a store. They encode on the CPU."""
     weights = store.folder / "codec.safetensors"
-    write_bytes(weights, save({name: value.cpu().contiguous() for name, value in codec.state_dict().items()}))
+    save_weights(weights, codec)
     architecture = codec.architecture.model_dump_json()
     tasks = (
         EncodeTask(weights, architecture, corpus.folder.absolute(), corpus.sample_rate, block, store, _version(store))

@@ -206,7 +206,7 @@ def test_mistakes_of_workers_are_sentences(dask: Dask, tmp_path: Path) -> None:
         ):
             list(cluster.map(partial(check_worker, "one", "one"), [tmp_path / "missing"]))
         with pytest.raises(
-            ClusterError, match="cluster .* expected the same code and libraries as where the stage was"
+            ClusterError, match=r"cluster .* expected the same code and libraries as where the stage was"
         ):
             list(cluster.map(_not_on_workers, [1]))
         with pytest.raises(FileNotFoundError):
