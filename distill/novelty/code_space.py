@@ -31,13 +31,15 @@ class CodeIndex:
         generator = torch.Generator().manual_seed(SIGNS_SEED)
         sizes = (self.codes.shape[1], int(self.codes.max()) + 1, SIGNS)
         self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
-        self._features = self._projected(self.codes)
 
     def match(self, sounds: Sequence[Codes]) -> list[Match]:
         """The best alignment of each of `sounds` `[F, Q]` with a recording."""
         queries = [self._projected(codes) for codes in sounds]
-        lags = likely_lags(self._features, queries, POOL)
+        lags = likely_lags(self._features_at, len(self.codes), queries, POOL)
         return [self._best_match(codes, candidates.numpy()) for codes, candidates in zip(sounds, lags, strict=True)]
+
+    def _features_at(self, start: int, stop: int) -> Tensor:
+        return self._projected(self.codes[start:stop])
 
     def _best_match(self, codes: Codes, lags: NDArray[np.int64]) -> Match:
         windows = windows_at(self.starts, lags, len(codes))

@@ -45,7 +45,8 @@ class Likeness:
             return []
         queries = [codes.astype(np.int64, copy=False) for codes in passages]
         in_codes = self._by_codes.match(queries)
-        in_spectra = self._by_spectra.match([self._spectra(codes) for codes in queries])
+        ends = np.cumsum(list(map(len, queries)))[:-1]
+        in_spectra = self._by_spectra.match(np.split(self._spectra.joined(queries), ends))
         return [Score(*parts) for parts in zip(map(len, queries), in_codes, in_spectra, strict=True)]
 
     @cached_property
@@ -54,7 +55,7 @@ class Likeness:
 
     @cached_property
     def _by_spectra(self) -> SpectralIndex:
-        return SpectralIndex([self._spectra(codes) for codes in self._recordings])
+        return SpectralIndex(self._spectra.joined(self._recordings), list(map(len, self._recordings)))
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:

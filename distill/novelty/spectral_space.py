@@ -1,6 +1,6 @@
 """Nearest recording in spectral space: finds copies in other codes, shifted by less than a frame, or softer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.model import VQVAE
+from distill.codec.packing import runs
 from distill.codec.quantizer import PLAIN_LEVELS
 from distill.codec.search import KERNEL_FRAMES, REACH
 from distill.novelty.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
@@ -39,17 +40,32 @@ class CodeSpectra:
         self._first = torch.arange(table[..., 0, 0].numel()).view(table.shape[:2]) * table.shape[2]
         self._table = table.flatten(0, 2).cpu()
 
-    @torch.no_grad()
     def __call__(self, codes: NDArray[np.integer]) -> Spectra:
         """Codes `[F, Q]` to spectra in dB, `[F, BANDS]`."""
-        result = torch.empty(len(codes), BANDS)
-        padded = np.pad(codes.astype(np.int64), ((REACH, REACH), (0, 0)), constant_values=self._silence)
-        around = torch.from_numpy(padded).unfold(0, KERNEL_FRAMES, 1)  # [F, Q, KERNEL_FRAMES]
-        for start in range(0, len(codes), MOST_FRAMES):
-            rows = (around[start : start + MOST_FRAMES] + self._first).flatten(1)
-            result[start : start + MOST_FRAMES] = nn.functional.embedding_bag(rows, self._table, mode="sum")
-        spectra: Spectra = (result + self._offset.cpu()).numpy()
-        return spectra
+        return self.joined([codes])
+
+    @torch.no_grad()
+    def joined(self, recordings: Sequence[NDArray[np.integer]]) -> Spectra:
+        """Spectra of the codes `[F, Q]` of several recordings, end to end, each as if alone."""
+        result = np.empty((sum(map(len, recordings)), BANDS), dtype=np.float32)
+        done = 0
+        for run in runs(((len(codes), codes) for codes in recordings), MOST_FRAMES):
+            for spectra in self._of_run(run):
+                result[done : done + len(spectra)] = spectra
+                done += len(spectra)
+        return result
+
+    def _of_run(self, run: Sequence[NDArray[np.integer]]) -> Iterator[Spectra]:
+        """Spectra of recordings that are computed together; MOST_FRAMES at a time of a longer one."""
+        gap = np.full((REACH, run[0].shape[1]), self._silence, dtype=np.int64)
+        padded = np.concatenate([part for codes in run for part in (gap, codes.astype(np.int64), gap)])
+        around = torch.from_numpy(padded).unfold(0, KERNEL_FRAMES, 1)  # [frames and gaps, Q, KERNEL_FRAMES]
+        inside = np.concatenate([np.arange(len(codes) + 2 * REACH) < len(codes) for codes in run])[: len(around)]
+        for start in range(0, len(around), MOST_FRAMES):
+            own = torch.from_numpy(inside[start : start + MOST_FRAMES])
+            rows = (around[start : start + MOST_FRAMES][own] + self._first).flatten(1)
+            spectra: Spectra = (nn.functional.embedding_bag(rows, self._table, mode="sum") + self._offset.cpu()).numpy()
+            yield spectra
 
 
 def _band_levels(codec: VQVAE, latents: Tensor) -> Tensor:
@@ -67,19 +83,23 @@ class SpectralIndex:
     up to ALIKE_DB.
     """
 
-    def __init__(self, recordings: Sequence[Spectra]) -> None:
-        self.spectra = np.concatenate(recordings)
-        self.starts = np.cumsum([0, *map(len, recordings)])
-        self._features_of_all = _features(self.spectra)
-        self._features_of_all[:, -1] = self._features_of_all[:, :-1].square().sum(dim=1)
+    def __init__(self, spectra: Spectra, lengths: Sequence[int]) -> None:
+        """`spectra` `[F, BANDS]` are those of recordings of so many frames, end to end."""
+        self.spectra, self.starts = spectra, np.cumsum([0, *lengths])
 
     def match(self, sounds: Sequence[Spectra]) -> list[Match]:
         """The best alignment of each of `sounds` `[F, BANDS]` with a recording."""
         queries = [2 * _features(sound) for sound in sounds]
         for features in queries:
             features[:, -1] = -1.0  # so that the product is minus the squared distance, up to a constant
-        lags = likely_lags(self._features_of_all, queries, POOL)
+        lags = likely_lags(self._features_at, len(self.spectra), queries, POOL)
         return [self._best_match(sound, candidates.numpy()) for sound, candidates in zip(sounds, lags, strict=True)]
+
+    def _features_at(self, start: int, stop: int) -> Tensor:
+        """Features of frames `start` to `stop` of all recordings, with their squared lengths in the last column."""
+        features = _features(self.spectra[max(0, start - 1) : stop])[min(1, start) :]
+        features[:, -1] = features[:, :-1].square().sum(dim=1)
+        return features
 
     def _best_match(self, sound: Spectra, lags: NDArray[np.int64]) -> Match:
         windows = windows_at(self.starts, lags, len(sound))

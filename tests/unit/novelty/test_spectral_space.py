@@ -1,5 +1,7 @@
 """Alignment in spectral space: softer, louder, at any lag; and the spectra of codes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,11 @@ from unit.tiny import networks, tiny_codec
 
 from distill.codec.model import VQVAE
 from distill.novelty import spectral_space
-from distill.novelty.spectral_space import BANDS, UNLIKE_DB, CodeSpectra, SpectralIndex
+from distill.novelty.spectral_space import BANDS, MOST_FRAMES, UNLIKE_DB, CodeSpectra, Spectra, SpectralIndex
+
+
+def index_of(recordings: Sequence[Spectra]) -> SpectralIndex:
+    return SpectralIndex(np.concatenate(recordings), [len(one) for one in recordings])
 
 
 def smooth(rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -21,7 +27,7 @@ def test_a_softer_copy_is_found_where_it_stands(frames: int) -> None:
     rng = np.random.default_rng(0)
     training = [smooth(rng, frames), smooth(rng, 120)]
     queries = [training[0][33:123] - 6, training[1][10:50] + 4, smooth(rng, 60)]
-    first, second, other = SpectralIndex(training).match(queries)
+    first, second, other = index_of(training).match(queries)
     assert (first.recording, first.offset, first.copied_frames, first.edit_distance) == (0, 33, 90, 0)
     assert (second.recording, second.offset, second.copied_frames) == (1, 10, 40)
     assert first.likeness == pytest.approx(1, abs=1e-3)
@@ -32,7 +38,7 @@ def test_a_softer_copy_is_found_where_it_stands(frames: int) -> None:
 def test_frames_beyond_a_recording_are_like_nothing() -> None:
     rng = np.random.default_rng(1)
     training = smooth(rng, 50)
-    (match,) = SpectralIndex([training]).match([np.concatenate([training, smooth(rng, 50)])])
+    (match,) = index_of([training]).match([np.concatenate([training, smooth(rng, 50)])])
     assert match.offset == 0
     assert match.likeness == pytest.approx(0.5, abs=0.02)
 
@@ -40,7 +46,7 @@ def test_frames_beyond_a_recording_are_like_nothing() -> None:
 def test_noise_of_some_db_costs_as_much() -> None:
     rng = np.random.default_rng(2)
     training = smooth(rng, 80)
-    (match,) = SpectralIndex([training]).match([training + rng.normal(0, 2, training.shape).astype(np.float32)])
+    (match,) = index_of([training]).match([training + rng.normal(0, 2, training.shape).astype(np.float32)])
     assert (1 - match.likeness) * UNLIKE_DB == pytest.approx(2, abs=0.2)
 
 
@@ -71,3 +77,10 @@ def test_spectra_are_in_decibels() -> None:
     before = CodeSpectra(codec)(codes)
     codec.mean += 0.5
     np.testing.assert_allclose(CodeSpectra(codec)(codes), before + 10, atol=1e-4)
+
+
+def test_spectra_of_many_recordings_are_those_of_each_alone() -> None:
+    spectra, rng = CodeSpectra(tiny_codec()), np.random.default_rng(0)
+    recordings = [rng.integers(0, 8, (frames, 3)) for frames in (1, 2, 700, 3, MOST_FRAMES + 5, 40)]
+    alone = np.concatenate([spectra(codes) for codes in recordings])
+    np.testing.assert_array_equal(spectra.joined(recordings), alone)
