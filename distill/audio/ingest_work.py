@@ -1,5 +1,6 @@
 """The work of `ingest` on files: their bandwidths and their samples, by decoders here or by the workers of a cluster."""
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, islice
@@ -128,23 +129,33 @@ class DecodeTask:
     version: str
 
 
+_THREAD = threading.local()
+
+
+def _decoder() -> Decoder:
+    """The decoder of this thread of a worker; its process ends with the worker."""
+    if not hasattr(_THREAD, "decoder"):
+        _THREAD.decoder = Decoder()
+    decoder: Decoder = _THREAD.decoder
+    return decoder
+
+
 def measure_block(task: MeasureTask) -> list[Bandwidth]:
     """Bandwidths of the files of a block, on a worker."""
     check_worker(task.version, decoder_version(), task.folder)
-    with Decoder() as decoder:
-        return [decoder.bandwidth(task.folder / file.relative) for file in task.block.files]
+    decoder = _decoder()
+    return [decoder.bandwidth(task.folder / file.relative) for file in task.block.files]
 
 
 def decode_block(task: DecodeTask) -> None:
     """Write a decoded block, on a worker."""
     for folder in (task.folder, task.target.parents[1]):
         check_worker(task.version, decoder_version(), folder)
-    with Decoder() as decoder:
-        write_block(task.target, _outcomes(decoder, task))
+    write_block(task.target, _outcomes(task))
 
 
-def _outcomes(decoder: Decoder, task: DecodeTask) -> Iterable[tuple[AudioFile, Decoded]]:
-    known_files = KnownFiles()
+def _outcomes(task: DecodeTask) -> Iterable[tuple[AudioFile, Decoded]]:
+    decoder, known_files = _decoder(), KnownFiles()
     for file, known in zip(task.files, task.known, strict=True):
         if known is None:
             yield file, decoder.decoded(task.folder / file.relative, task.sample_rate)

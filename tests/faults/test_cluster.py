@@ -91,8 +91,15 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
         yield running
 
 
+@pytest.fixture
+def only_exhaustive(exhaustive: bool) -> None:
+    if not exhaustive:
+        pytest.skip("half a minute each: make faults")
+
+
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.cluster.CONNECT_SECONDS", 1)
     monkeypatch.setattr(block_store, "BLOCK_FILES", 2)
     monkeypatch.setattr(blocks, "BLOCK_RECORDINGS", 2)
 
@@ -147,6 +154,7 @@ def test_two_workers_write_what_one_machine_does(
     assert len(done) == before  # there was nothing left to do
 
 
+@pytest.mark.usefixtures("only_exhaustive")
 def test_a_worker_is_killed_one_stands_still_and_one_comes_late(
     recordings: Path, alone: tuple[dict[str, str], dict[str, str]], tmp_path: Path
 ) -> None:
@@ -172,6 +180,7 @@ def test_a_worker_is_killed_one_stands_still_and_one_comes_late(
         late.join()
 
 
+@pytest.mark.usefixtures("only_exhaustive")
 def test_the_scheduler_is_lost_and_what_was_done_is_kept(
     recordings: Path, alone: tuple[dict[str, str], dict[str, str]], tmp_path: Path
 ) -> None:
@@ -224,6 +233,7 @@ def _not_on_workers(task: int) -> int:
     return task
 
 
+@pytest.mark.usefixtures("only_exhaustive")
 def test_a_task_that_kills_its_workers_ends_with_a_sentence(tmp_path: Path) -> None:
     with (
         started(tmp_path, 4) as dask,
