@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from distill.audio.bandwidth import RateChoice, choose_rate
+from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
-from distill.audio.decoder import Decoders
+from distill.audio.decoder import Decoder, Decoders
 from distill.audio.decoding import Decoded
 from distill.audio.deduplicate import Fingerprint, near_duplicate_groups
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.scan import AudioFile, Scan, scan
+from distill.audio.scan import AudioFile, Scan
+from distill.audio.source import Gone, Source, open_source
 from distill.errors import AudioError
 from distill.params import CorpusParams
 from distill.progress import ProgressReport
@@ -51,7 +52,7 @@ class IngestReport:
 
 
 def ingest(
-    folder: Path,
+    folder: Path | str,
     output: Path,
     sample_rate: int | Literal["auto"],
     max_rejected: float,
@@ -60,21 +61,24 @@ def ingest(
 ) -> IngestReport:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
+    `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
+    has the same bytes as that of a folder with the same files.
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
     largest share of audio files, 0 to 1, that may be unusable. `workers` processes decode; the output does not depend on
     their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
     bandwidth was measured.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
-    found = _scanned(folder)
+    source = open_source(folder)
+    found = _scanned(source, folder)
     with Decoders(workers) as decoders, atomic_folder(output) as temporary:
-        rate = _chosen_rate(folder, found.audio, sample_rate, decoders, progress)
+        rate = _chosen_rate(source, found.audio, sample_rate, decoders, progress)
         shards = ShardWriter(temporary, PREFIX)
         rows: list[ManifestRow] = []
         kept: dict[str, int] = {}  # pcm_sha256 to row
         fingerprints: list[Fingerprint] = []  # of the kept rows
         for file, outcome in decoders.map(
-            lambda decoder, file: decoder.decoded(folder / file.relative, rate.sample_rate), found.audio
+            lambda decoder, file: _decoded(source, decoder, file, rate.sample_rate), found.audio
         ):
             original = rows[kept[outcome.pcm_sha256]] if outcome.pcm_sha256 in kept else None
             if outcome.fingerprint is not None and original is None:
@@ -101,8 +105,8 @@ class Ingested:
     rejected: tuple[str, ...]
 
 
-def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int) -> Ingested:
-    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
+def ingest_folder(folder: Path | str, output: Path, params: CorpusParams, workers: int) -> Ingested:
+    """Ingest a folder, or URL, with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress)
         progress.say(report.summary())
@@ -117,15 +121,8 @@ def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int
     return Ingested(report, rejected)
 
 
-def _scanned(folder: Path) -> Scan:
-    if not folder.exists():
-        raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check the path")
-    if not folder.is_dir():
-        raise AudioError(f"{folder}: expected a folder of recordings, found a file; give the folder that holds it")
-    try:
-        found = scan(folder)
-    except OSError as error:
-        raise AudioError(f"{folder}: expected a folder that can be read, found: {error.strerror or error}") from error
+def _scanned(source: Source, folder: Path | str) -> Scan:
+    found = source.scan()
     if not found.audio:
         supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
         others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
@@ -140,18 +137,34 @@ def _scanned(folder: Path) -> Scan:
 
 
 def _chosen_rate(
-    folder: Path,
+    source: Source,
     files: Sequence[AudioFile],
     sample_rate: int | Literal["auto"],
     decoders: Decoders,
     progress: Progress | None,
 ) -> RateChoice:
     measured = []
-    for file, bandwidth in decoders.map(lambda decoder, file: decoder.bandwidth(folder / file.relative), files):
+    for file, bandwidth in decoders.map(lambda decoder, file: _bandwidth(source, decoder, file), files):
         measured.append(bandwidth)
         if progress is not None:
             progress(0, len(files), file.path)
     return choose_rate(measured, sample_rate)
+
+
+def _bandwidth(source: Source, decoder: Decoder, file: AudioFile) -> Bandwidth:
+    try:
+        with source.local(file) as path:
+            return decoder.bandwidth(path)
+    except Gone:
+        return UNREADABLE  # decoding it says why
+
+
+def _decoded(source: Source, decoder: Decoder, file: AudioFile, sample_rate: int) -> Decoded:
+    try:
+        with source.local(file) as path:
+            return decoder.decoded(path, sample_rate)
+    except Gone as error:
+        return Decoded(reason=str(error))
 
 
 def _row(file: AudioFile, outcome: Decoded, original: ManifestRow | None, shards: ShardWriter) -> ManifestRow:
@@ -255,7 +268,7 @@ def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan)
     }
 
 
-def _check_rejected(folder: Path, rows: Sequence[ManifestRow], max_rejected: float) -> None:
+def _check_rejected(folder: Path | str, rows: Sequence[ManifestRow], max_rejected: float) -> None:
     rejected = [row for row in rows if row.status == "rejected"]
     if len(rejected) == len(rows):
         expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {len(rows)} audio files"
@@ -271,7 +284,7 @@ def _check_rejected(folder: Path, rows: Sequence[ManifestRow], max_rejected: flo
     raise AudioError("\n".join([f"{folder}: expected {expected}, found {found}; {remedy}:", *lines, *more]))
 
 
-def _check_groups(folder: Path, report: IngestReport) -> None:
+def _check_groups(folder: Path | str, report: IngestReport) -> None:
     if report.groups >= MINIMUM_GROUPS:
         return
     copies = report.duplicates + report.near_duplicates
