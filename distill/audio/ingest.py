@@ -13,9 +13,8 @@ from distill.audio.decoder import Decoder, Decoders
 from distill.audio.decoding import Decoded
 from distill.audio.deduplicate import Fingerprint, near_duplicate_groups
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
-from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.scan import AudioFile, Scan
-from distill.audio.source import Gone, Source, open_source
+from distill.audio.source import LISTED, Gone, Source, list_recordings, open_source
 from distill.errors import AudioError
 from distill.params import CorpusParams
 from distill.progress import ProgressReport
@@ -24,7 +23,6 @@ from distill.storage.files import atomic_folder, write_json
 from distill.storage.shards import ShardWriter
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
-_LISTED = 20  # rejected files in a message
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def ingest(
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     source = open_source(folder)
-    found = _scanned(source, folder)
+    found = list_recordings(source)
     with Decoders(workers) as decoders, atomic_folder(output) as temporary:
         rate = _chosen_rate(source, found.audio, sample_rate, decoders, progress)
         shards = ShardWriter(temporary, PREFIX)
@@ -114,26 +112,11 @@ def ingest_folder(folder: Path | str, output: Path, params: CorpusParams, worker
         progress.status.keep(output / REPORT, "ingest.json")
         rows = read_manifest(output / MANIFEST)
         rejected = tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected")
-        for line in rejected[:_LISTED]:
+        for line in rejected[:LISTED]:
             progress.say(f"  rejected {line}")
-        if len(rejected) > _LISTED:
-            progress.say(f"  and {len(rejected) - _LISTED} more in {output / REPORT}")
+        if len(rejected) > LISTED:
+            progress.say(f"  and {len(rejected) - LISTED} more in {output / REPORT}")
     return Ingested(report, rejected)
-
-
-def _scanned(source: Source, folder: Path | str) -> Scan:
-    found = source.scan()
-    if not found.audio:
-        supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
-        others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
-        what = f"no audio in it, only {others}" if others else "an empty folder"
-        skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:_LISTED])
-        unread = f" (folders not entered: {skipped})" if skipped else ""
-        raise AudioError(
-            f"{folder}: expected audio files ({supported}), found {what}{unread}; "
-            "put recordings there or name another folder"
-        )
-    return found
 
 
 def _chosen_rate(
@@ -279,8 +262,8 @@ def _check_rejected(folder: Path | str, rows: Sequence[ManifestRow], max_rejecte
         remedy = "remove or repair these files, or raise corpus.max_rejected"
     else:
         return
-    lines = [f"  {row.path}: {row.reason}" for row in rejected[:_LISTED]]
-    more = [f"  and {len(rejected) - _LISTED} more"] if len(rejected) > _LISTED else []
+    lines = [f"  {row.path}: {row.reason}" for row in rejected[:LISTED]]
+    more = [f"  and {len(rejected) - LISTED} more"] if len(rejected) > LISTED else []
     raise AudioError("\n".join([f"{folder}: expected {expected}, found {found}; {remedy}:", *lines, *more]))
 
 

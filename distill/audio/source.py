@@ -19,6 +19,7 @@ from distill.audio.store_errors import refusal
 from distill.errors import AudioError
 
 GONE = "was removed while other recordings were read"  # a reason that follows the name of a recording
+LISTED = 20  # entries in a message
 BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
 
 _URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
@@ -34,8 +35,8 @@ class Source(Protocol):
     """Recordings in one place. `scan` comes first; the other two may be called in several threads."""
 
     @property
-    def address(self) -> str:
-        """The place as it can be opened again from anywhere: an absolute path, or a URL."""
+    def name(self) -> str:
+        """The place, as messages name it."""
         ...
 
     def scan(self) -> Scan:
@@ -59,6 +60,17 @@ def is_url(path: str | Path) -> bool:
     return _URL.match(os.fspath(path)) is not None
 
 
+def address(path: str | Path) -> str:
+    """The same place as it can be opened from anywhere: an absolute path, or a URL without a slash at its end.
+
+    Raises AudioError for a URL that is none.
+    """
+    if not is_url(path):
+        return os.fspath(Path(path).expanduser().resolve())
+    protocol, rest = _checked(os.fspath(path))
+    return f"{protocol}://{rest.strip('/')}"
+
+
 def open_source(path: str | Path) -> Source:
     """The source at a folder, in which a leading ~ is the home folder, or at a URL that fsspec understands.
 
@@ -74,8 +86,8 @@ class LocalFolder:
         self._folder = folder
 
     @property
-    def address(self) -> str:
-        return os.fspath(self._folder.resolve())
+    def name(self) -> str:
+        return os.fspath(self._folder)
 
     def scan(self) -> Scan:
         folder = self._folder
@@ -109,14 +121,13 @@ class ObjectStore:
     """
 
     def __init__(self, url: str) -> None:
-        protocol, rest = _checked(url)
-        self._url = f"{protocol}://{rest.strip('/')}"
-        self._files = _file_system(protocol, self._url)
+        self._url = address(url)
+        self._files = _file_system(self._url.partition(":")[0], self._url)
         self._root = self._files._strip_protocol(self._url).rstrip("/")
         self._identities: dict[str, str] = {}  # by path relative to the prefix
 
     @property
-    def address(self) -> str:
+    def name(self) -> str:
         return self._url
 
     def scan(self) -> Scan:
@@ -158,6 +169,22 @@ class ObjectStore:
             raise Gone(GONE) from error
         except Exception as error:
             raise refusal(f"{self._url}/{file.path}", error) from error
+
+
+def list_recordings(source: Source) -> Scan:
+    """`scan` of a source that has recordings. Raises AudioError, also where it has none."""
+    found = source.scan()
+    if not found.audio:
+        supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
+        others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
+        what = f"no audio in it, only {others}" if others else "an empty folder"
+        skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:LISTED])
+        unread = f" (folders not entered: {skipped})" if skipped else ""
+        raise AudioError(
+            f"{source.name}: expected audio files ({supported}), found {what}{unread}; "
+            "put recordings there or name another folder"
+        )
+    return found
 
 
 def scan_names(names: Iterable[str]) -> Scan:
