@@ -1,7 +1,6 @@
 """Stage `ingest`: write the recordings in `corpus.path` to a manifest and PCM shards."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from distill.audio.corpus import MANIFEST
 from distill.params import Params
@@ -16,7 +15,7 @@ def main(params: Params) -> Mapping[str, float]:
     from distill.execution import execution_from_environment
 
     execution, kept = execution_from_environment(), STATE / "ingest"
-    report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, execution, kept).report
+    report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, execution, kept).report
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
     names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)
@@ -26,7 +25,7 @@ def main(params: Params) -> Mapping[str, float]:
 
 def note_corpus(params: Params) -> None:
     """Note on this computer where the recordings are, so that `distill train-prior` finds those of the model."""
-    remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), Path(params.corpus.path))
+    remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), params.corpus.path)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
+
+if TYPE_CHECKING:
+    from object_store import Store
 
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
     os.environ.setdefault(_name, _value)  # for this process, and for those that tests start
@@ -31,3 +36,24 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     with quick_python(tmp_path_factory.mktemp("quick")) as program:
         yield program
+
+
+@pytest.fixture(scope="session")
+def store_endpoint() -> Iterator[str]:
+    from object_store import serve
+
+    with serve() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def store(store_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> "Store":
+    """An object store with an empty bucket, which the environment speaks of."""
+    from object_store import Store
+
+    made = Store(store_endpoint, f"bucket-{uuid4().hex}")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    return made

@@ -28,8 +28,8 @@ from distill.audio.deduplicate import FingerprintFiles
 from distill.audio.fingerprint import Fingerprint
 from distill.audio.ingest_work import IngestWork
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
-from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.scan import AudioFile, Scan, scan
+from distill.audio.scan import AudioFile, Scan
+from distill.audio.source import LISTED, address, list_recordings, open_source
 from distill.cluster import Cluster, cluster_of
 from distill.errors import AudioError
 from distill.execution import Execution
@@ -40,7 +40,6 @@ from distill.storage.files import atomic_folder, remove_folder, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
-_LISTED = 20  # rejected files in a message
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class IngestReport:
 
 
 def ingest(
-    folder: Path,
+    folder: Path | str,
     output: Path,
     sample_rate: int | Literal["auto"],
     max_rejected: float,
@@ -79,6 +78,8 @@ def ingest(
 ) -> IngestReport:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
+    `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
+    has the same bytes as that of a folder with the same files.
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
     largest share of audio files, 0 to 1, that may be unusable. `workers` processes decode; the output does not depend on
     their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
@@ -86,13 +87,13 @@ def ingest(
     `cluster` can decode.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
-    found = _scanned(folder)
+    found = list_recordings(open_source(folder))
     blocks = blocks_of(found.audio)
     with ExitStack() as stack:
         decoders, temporary = stack.enter_context(Decoders(workers)), stack.enter_context(atomic_folder(output))
         place = temporary / ".blocks" if kept is None else kept
         store = BlockStore(place, decoder_version())
-        work = IngestWork(folder, blocks, store, decoders, cluster if kept is not None else None, progress)
+        work = IngestWork(address(folder), blocks, store, decoders, cluster if kept is not None else None, progress)
         rate = choose_rate(work.bandwidths(), sample_rate)
         work.decode(rate.sample_rate)
         rows = _assemble(blocks, store, rate.sample_rate, temporary)
@@ -117,7 +118,7 @@ class Ingested:
 
 
 def ingest_folder(
-    folder: Path, output: Path, params: CorpusParams, execution: Execution, kept: Path | None = None
+    folder: Path | str, output: Path, params: CorpusParams, execution: Execution, kept: Path | None = None
 ) -> Ingested:
     """Ingest a folder with the settings `params`, reporting progress and rejected files.
 
@@ -131,33 +132,11 @@ def ingest_folder(
         progress.status.keep(output / REPORT, "ingest.json")
         rows = read_manifest(output / MANIFEST)
         rejected = tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected")
-        for line in rejected[:_LISTED]:
+        for line in rejected[:LISTED]:
             progress.say(f"  rejected {line}")
-        if len(rejected) > _LISTED:
-            progress.say(f"  and {len(rejected) - _LISTED} more in {output / REPORT}")
+        if len(rejected) > LISTED:
+            progress.say(f"  and {len(rejected) - LISTED} more in {output / REPORT}")
     return Ingested(report, rejected)
-
-
-def _scanned(folder: Path) -> Scan:
-    if not folder.exists():
-        raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check the path")
-    if not folder.is_dir():
-        raise AudioError(f"{folder}: expected a folder of recordings, found a file; give the folder that holds it")
-    try:
-        found = scan(folder)
-    except OSError as error:
-        raise AudioError(f"{folder}: expected a folder that can be read, found: {error.strerror or error}") from error
-    if not found.audio:
-        supported = ", ".join(sorted(SUPPORTED_SUFFIXES))
-        others = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.items())
-        what = f"no audio in it, only {others}" if others else "an empty folder"
-        skipped = "; ".join(f"{path} {reason}" for path, reason in found.skipped[:_LISTED])
-        unread = f" (folders not entered: {skipped})" if skipped else ""
-        raise AudioError(
-            f"{folder}: expected audio files ({supported}), found {what}{unread}; "
-            "put recordings there or name another folder"
-        )
-    return found
 
 
 def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, output: Path) -> list[ManifestRow]:
@@ -291,7 +270,7 @@ def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan)
     }
 
 
-def _check_rejected(folder: Path, rows: Sequence[ManifestRow], max_rejected: float) -> None:
+def _check_rejected(folder: Path | str, rows: Sequence[ManifestRow], max_rejected: float) -> None:
     rejected = [row for row in rows if row.status == "rejected"]
     if len(rejected) == len(rows):
         expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {len(rows)} audio files"
@@ -302,12 +281,12 @@ def _check_rejected(folder: Path, rows: Sequence[ManifestRow], max_rejected: flo
         remedy = "remove or repair these files, or raise corpus.max_rejected"
     else:
         return
-    lines = [f"  {row.path}: {row.reason}" for row in rejected[:_LISTED]]
-    more = [f"  and {len(rejected) - _LISTED} more"] if len(rejected) > _LISTED else []
+    lines = [f"  {row.path}: {row.reason}" for row in rejected[:LISTED]]
+    more = [f"  and {len(rejected) - LISTED} more"] if len(rejected) > LISTED else []
     raise AudioError("\n".join([f"{folder}: expected {expected}, found {found}; {remedy}:", *lines, *more]))
 
 
-def _check_groups(folder: Path, report: IngestReport) -> None:
+def _check_groups(folder: Path | str, report: IngestReport) -> None:
     if report.groups >= MINIMUM_GROUPS:
         return
     copies = report.duplicates + report.near_duplicates

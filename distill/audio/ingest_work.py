@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
 
-from distill.audio.bandwidth import Bandwidth
+from distill.audio.bandwidth import UNREADABLE, Bandwidth
 from distill.audio.block_store import Block, BlockStore, Known, KnownFiles, decoder_version, write_block
 from distill.audio.decoder import Decoder, Decoders
 from distill.audio.decoding import Decoded
 from distill.audio.scan import AudioFile
+from distill.audio.source import Gone, Source, is_url, open_source
 from distill.cluster import Cluster, check_worker
 from distill.status import Progress
 
 
 @dataclass(frozen=True, eq=False)
 class IngestWork:
-    """Blocks of the files in a folder, what is known of them in `store`, and who works on the rest."""
+    """Blocks of the files in one place, what is known of them in `store`, and who works on the rest."""
 
-    folder: Path
+    place: str  # a folder, absolute, or a URL
     blocks: Sequence[Block]
     store: BlockStore
     decoders: Decoders
@@ -44,7 +45,7 @@ class IngestWork:
         others = self.store.others(list(compress(self.blocks, is_there)), sample_rate)
         tasks = [
             DecodeTask(
-                self.folder.absolute(),
+                self.place,
                 block.files,
                 tuple(others.get((file.path, file.identity)) for file in block.files),
                 sample_rate,
@@ -71,8 +72,9 @@ class IngestWork:
             self.progress(done, self._total, file.path)
 
     def _measured_here(self, missing: Sequence[Block]) -> Iterator[tuple[Block, list[Bandwidth]]]:
+        source = open_source(self.place)
         files = (file for block in missing for file in block.files)
-        outcomes = self.decoders.map(lambda decoder, file: decoder.bandwidth(self.folder / file.relative), files)
+        outcomes = self.decoders.map(lambda decoder, file: _bandwidth(decoder, source, file), files)
         for block in missing:
             found = []
             for file, bandwidth in islice(outcomes, len(block.files)):
@@ -81,15 +83,16 @@ class IngestWork:
             yield block, found
 
     def _measured_there(self, cluster: Cluster, missing: Sequence[Block]) -> Iterator[tuple[Block, list[Bandwidth]]]:
-        tasks = [MeasureTask(self.folder.absolute(), block, decoder_version()) for block in missing]
+        tasks = [MeasureTask(self.place, block, decoder_version()) for block in missing]
         for task, found in cluster.map(measure_block, tasks):
             self._say(0, task.block.files[-1])
             yield task.block, found
 
     def _decode_here(self, tasks: Sequence["DecodeTask"]) -> None:
         done = self._total - sum(len(task.files) for task in tasks)
+        source = open_source(self.place)
         outcomes = self.decoders.map(
-            lambda decoder, item: None if item[1] else decoder.decoded(self.folder / item[0].relative, item[2]),
+            lambda decoder, item: None if item[1] else _decoded(decoder, source, item[0], item[2]),
             ((*item, task.sample_rate) for task in tasks for item in zip(task.files, task.known, strict=True)),
         )
         known_files = KnownFiles()
@@ -108,11 +111,27 @@ class IngestWork:
             write_block(task.target, decoded(len(task.files)))
 
 
+def _bandwidth(decoder: Decoder, source: Source, file: AudioFile) -> Bandwidth:
+    try:
+        with source.local(file) as path:
+            return decoder.bandwidth(path)
+    except Gone:
+        return UNREADABLE  # decoding it says why
+
+
+def _decoded(decoder: Decoder, source: Source, file: AudioFile, sample_rate: int) -> Decoded:
+    try:
+        with source.local(file) as path:
+            return decoder.decoded(path, sample_rate)
+    except Gone as error:
+        return Decoded(reason=str(error), is_certain=False)
+
+
 @dataclass(frozen=True)
 class MeasureTask:
     """Bandwidths to measure, by a worker with this version of the code."""
 
-    folder: Path
+    place: str
     block: Block
     version: str
 
@@ -121,7 +140,7 @@ class MeasureTask:
 class DecodeTask:
     """A block to decode and to write to `target`, but for files that are known, by a worker with this version."""
 
-    folder: Path
+    place: str
     files: tuple[AudioFile, ...]
     known: tuple[Known | None, ...]
     sample_rate: int
@@ -142,22 +161,26 @@ def _decoder() -> Decoder:
 
 def measure_block(task: MeasureTask) -> list[Bandwidth]:
     """Bandwidths of the files of a block, on a worker."""
-    check_worker(task.version, decoder_version(), task.folder)
-    decoder = _decoder()
-    return [decoder.bandwidth(task.folder / file.relative) for file in task.block.files]
+    source = _checked_source(task.place, task.version)
+    return [_bandwidth(_decoder(), source, file) for file in task.block.files]
 
 
 def decode_block(task: DecodeTask) -> None:
     """Write a decoded block, on a worker."""
-    for folder in (task.folder, task.target.parents[1]):
-        check_worker(task.version, decoder_version(), folder)
-    write_block(task.target, _outcomes(task))
+    source = _checked_source(task.place, task.version)
+    check_worker(task.version, decoder_version(), task.target.parents[1])
+    write_block(task.target, _outcomes(source, task))
 
 
-def _outcomes(task: DecodeTask) -> Iterable[tuple[AudioFile, Decoded]]:
-    decoder, known_files = _decoder(), KnownFiles()
+def _checked_source(place: str, version: str) -> Source:
+    check_worker(version, decoder_version(), None if is_url(place) else Path(place))
+    return open_source(place)
+
+
+def _outcomes(source: Source, task: DecodeTask) -> Iterable[tuple[AudioFile, Decoded]]:
+    known_files = KnownFiles()
     for file, known in zip(task.files, task.known, strict=True):
         if known is None:
-            yield file, decoder.decoded(task.folder / file.relative, task.sample_rate)
+            yield file, _decoded(_decoder(), source, file, task.sample_rate)
         else:
             yield file, known_files.decoded(known)

@@ -22,8 +22,8 @@ class AudioFile:
 
     relative: str
     path: str
-    size: int = 0
-    identity: str = ""
+    size: int = field(default=0, compare=False)
+    identity: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:

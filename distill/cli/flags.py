@@ -123,10 +123,14 @@ def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool
     )
 
 
-def check_folder(flag: str, folder: Path) -> None:
-    """Refuse a path that is not a folder. Raises ParamsError."""
-    if not folder.is_dir():
-        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
+def check_folder(flag: str, folder: str) -> None:
+    """Refuse a path that is not a folder, and an address that is none. Raises ParamsError, AudioError."""
+    from distill.audio.source import is_url, open_source
+
+    if is_url(folder):
+        open_source(folder)
+    elif not Path(folder).is_dir():
+        found = "a file; name the folder that holds it" if Path(folder).exists() else "nothing there; check the path"
         raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
 
 

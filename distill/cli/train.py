@@ -30,7 +30,10 @@ LabelsFrom = Annotated[
 
 @app.command()
 def train(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of recordings", show_default=False)],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="DIR", help="a folder of recordings, or an s3://bucket/prefix", show_default=False),
+    ],
     model_name: Annotated[
         str | None,
         typer.Option("--model-name", "--name", help="name of the model file; without it date and time"),
@@ -94,7 +97,7 @@ def train(
 
     params = params_of_flags(
         {
-            ("corpus", "path"): str(folder),
+            ("corpus", "path"): folder,
             ("corpus", "sample_rate"): sample_rate_of(sample_rate),
             ("corpus", "labels"): labels,
             ("bundle", "name"): time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name,
@@ -121,8 +124,11 @@ def train(
 def train_prior(
     model: ModelPath,
     data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="a folder of recordings; without it the one that the codec was trained on"),
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="a folder of recordings, or an s3://bucket/prefix; without it the one that the codec was trained on",
+        ),
     ] = None,
     architecture: Annotated[
         Literal["frame", "memory", "delay", "flat"] | None,
@@ -157,7 +163,7 @@ def train_prior(
 
     params = params_of_flags(
         {
-            ("corpus", "path"): str(data or "."),
+            ("corpus", "path"): data or ".",
             ("corpus", "labels"): labels,
             ("prior", "architecture"): architecture,
             ("prior", "epochs"): epochs,

@@ -25,9 +25,9 @@ class CodedFolder:
 
 
 def code_folder(
-    folder: Path, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
+    folder: Path | str, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
 ) -> CodedFolder:
-    """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
+    """Encode the recordings in `folder`, which may be a URL, with the codec that `train` returns for them, for benchmarks and `train_prior`.
 
     All files go to `work`, and may be deleted then. Raises DistillError.
     """

@@ -1,27 +1,30 @@
-"""Registry of the folders that corpora were made from, on this computer.
+"""Registry of the folders and URLs that corpora were made from, on this computer.
 
 It lies beside work in progress, not in model files: those are shared.
 """
 
 from pathlib import Path
 
+from distill.audio.source import address, is_url
 from distill.errors import ArtifactError
 from distill.storage.files import read_json, write_json
 
 REGISTRY = "corpora.json"
 
 
-def remember_corpus(state: Path, data_sha256: str, folder: Path) -> None:
-    """Record that the corpus with this hash was made from `folder`."""
-    known = _read(state)
-    if known.get(data_sha256) != str(folder.resolve()):
-        write_json(state / REGISTRY, {**known, data_sha256: str(folder.resolve())})
+def remember_corpus(state: Path, data_sha256: str, folder: Path | str) -> None:
+    """Record that the corpus with this hash was made from `folder`, which may be a URL."""
+    known, place = _read(state), address(folder)
+    if known.get(data_sha256) != place:
+        write_json(state / REGISTRY, {**known, data_sha256: place})
 
 
-def find_corpus(state: Path, data_sha256: str) -> Path | None:
-    """The recorded folder of a corpus; None where there is none or it no longer exists."""
+def find_corpus(state: Path, data_sha256: str) -> Path | str | None:
+    """The recorded folder or URL of a corpus; None where there is no record, or the folder no longer exists."""
     found = _read(state).get(data_sha256)
-    return Path(found) if found is not None and Path(found).is_dir() else None
+    if found is None or is_url(found):
+        return found
+    return Path(found) if Path(found).is_dir() else None
 
 
 def _read(state: Path) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Train a model file from a folder of recordings without DVC. Work in progress is kept in `.distill`."""
+"""Train a model file from recordings without DVC. Work in progress is kept in `.distill`.
+
+Recordings are in a folder, or at a URL such as s3://bucket/prefix.
+"""
 
 import os
 import threading
@@ -8,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from distill.audio.corpus import MANIFEST
 from distill.audio.ingest import IngestReport, ingest_folder
+from distill.audio.source import address
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
 from distill.codec.run import train_codec
@@ -81,7 +85,7 @@ class TrainedPrior(PriorTraining):
 
 
 def train_model(
-    folder: Path,
+    folder: Path | str,
     model: Path,
     params: Params,
     execution: Execution,
@@ -98,7 +102,7 @@ def train_model(
     if dated:
         date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
     existed = model.exists()
-    work = state / "train" / _key("train", os.fsencode(folder.resolve()).hex(), params)
+    work = state / "train" / _key("train", os.fsencode(address(folder)).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
         corpus = ingest_folder(folder, folders.corpus, params.corpus, execution, work / "ingest")
@@ -121,7 +125,7 @@ def train_model(
 def add_prior(
     model: Path,
     output: Path,
-    folder: Path | None,
+    folder: Path | str | None,
     params: Params,
     execution: Execution,
     state: Path = STATE,
@@ -144,7 +148,7 @@ def add_prior(
             f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
         )
     params = _with_codec_split(params, bundle)
-    work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(chosen.resolve()).hex(), params)
+    work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(address(chosen)).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
         ingest_folder(chosen, folders.corpus, params.corpus, execution, work / "ingest")
@@ -187,7 +191,7 @@ def train_prior(
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
-        coded = code_folder(Path(dataset_dir), Path(work), params, execution, lambda _: bundle.codec)
+        coded = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec)
     fabric = make_fabric(execution)
     arguments = (coded.data, prior_config, params.seed, fabric)
     training = fit_prior(*arguments, callback=callback, cancel_event=cancel_event, calibrate=calibrate)

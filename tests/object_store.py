@@ -1,0 +1,85 @@
+"""A server of S3's protocol on this computer, for tests: moto's, which keeps objects in memory."""
+
+import logging
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+
+class Store:
+    """The server, with a bucket of its own for each user of it."""
+
+    def __init__(self, endpoint: str, bucket: str) -> None:
+        self.endpoint, self.bucket = endpoint, bucket
+        # No settings of the person who runs the tests, no question to the network where a cloud's machine would ask.
+        self.environment = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/nonexistent/config",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+        self.client: Any = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+        self.client.create_bucket(Bucket=bucket)
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
+
+    def remove(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """Put every file below `folder` at its path below `prefix`; return the URL of the prefix."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        return f"s3://{self.bucket}/{prefix}"
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes of each object by its key."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
+
+    @contextmanager
+    def asking_for_rights(self) -> Iterator[None]:
+        """The server checks signatures and rights, and nobody has any."""
+        self._reset_rights("0")
+        try:
+            yield
+        finally:
+            self._reset_rights("inf")
+
+    def _reset_rights(self, requests_without: str) -> None:
+        request = urllib.request.Request(
+            f"{self.endpoint}/moto-api/reset-auth",
+            data=requests_without.encode(),
+            headers={"Content-Type": "text/plain"},
+        )
+        with urllib.request.urlopen(request):
+            pass
+
+
+@contextmanager
+def serve() -> Iterator[str]:
+    """Address of a server, which ends with the context."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
