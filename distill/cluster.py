@@ -4,6 +4,7 @@ Workers see the same folders at the same paths. A task writes what it makes into
 done again by another worker; what was done stays when the scheduler is lost.
 """
 
+import gc
 import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -53,13 +54,17 @@ class Cluster:
                 "pip install 'distill-audio[cluster]', or run without DISTILL_CLUSTER"
             ) from error
         _quiet()
+        refusal = ""
         try:
             self._client = Client(self.address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
+            refusal = _first_line(error)
+        if refusal:
+            gc.collect()  # what the client has begun would end, and wait for ever, in the middle of another's beginning
             raise ClusterError(
-                f"DISTILL_CLUSTER: expected a scheduler of Dask at {self.address}, found: {_first_line(error)}; start it "
-                "with `dask scheduler`, or correct the address"
-            ) from error
+                f"DISTILL_CLUSTER: expected a scheduler of Dask at {self.address}, found: {refusal}; start it with "
+                "`dask scheduler`, or correct the address"
+            )
         return self
 
     def __exit__(

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from distill.audio.scan import unhashable
+from distill.audio.source import is_url, list_recordings, open_source
 from distill.errors import AudioError, DistillError, for_the_user
 from distill.execution import usable_memory
 from distill.params import Params, load_params
@@ -27,14 +28,7 @@ def main(arguments: list[str]) -> int:
     """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did."""
     try:
         params = load_params(PARAMS)
-        corpus = Path(params.corpus.path)
-        if not corpus.is_dir():
-            found = "a file" if corpus.exists() else "nothing there"
-            raise AudioError(
-                f"{PARAMS}: corpus.path: expected a folder of recordings, found {found} at {corpus}; "
-                "set it to the folder with your sounds"
-            )
-        _refuse_unhashable(corpus)
+        _check_corpus(params.corpus.path)
         with workplace(STATE / "repro", STATE, what="this pipeline"):
             return _reproduce(params, arguments)
     except Exception as error:
@@ -45,18 +39,34 @@ def main(arguments: list[str]) -> int:
         return known.exit_code
 
 
+def _check_corpus(path: str) -> None:
+    """Raise AudioError where `corpus.path` is neither a folder that DVC can hash nor the address of an object store."""
+    if is_url(path):
+        open_source(path)
+        return
+    corpus = Path(path)
+    if not corpus.is_dir():
+        found = "a file" if corpus.exists() else "nothing there"
+        home = ", in which ~ is no home folder for DVC" if path.startswith("~") else ""
+        raise AudioError(
+            f"{PARAMS}: corpus.path: expected a folder of recordings, found {found} at {corpus}{home}; "
+            "set it to the folder with your sounds"
+        )
+    _refuse_unhashable(corpus)
+
+
 def _reproduce(params: Params, arguments: list[str]) -> int:
     began, earlier = time.monotonic(), len(run_log())
     mended = dvc_files.mend(STATE)
     if mended is not None:
         print(mended, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
-    status = _dvc_repro(arguments)
+    status = _pull_or_compute(arguments, earlier)
     ran = run_log()[earlier:]
     if status != 0:
         refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
         if refused is None:
-            _check_what_no_stage_says()
+            _check_what_no_stage_says(params)
         return refused or 1
     dvc_files.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date
@@ -64,8 +74,10 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     return 0
 
 
-def _check_what_no_stage_says() -> None:
-    """Raise DistillError for what can end DVC without a sentence of a stage, where it is one of three known things."""
+def _check_what_no_stage_says(params: Params) -> None:
+    """Raise DistillError for what can end DVC without a sentence of a stage, where it is one of four known things."""
+    if is_url(params.corpus.path):
+        list_recordings(open_source(params.corpus.path))
     if dvc_files.is_full(Path()):
         raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
     if dvc_files.is_busy():
@@ -91,17 +103,38 @@ def _refuse_unhashable(corpus: Path) -> None:
         )
 
 
-def _dvc_repro(arguments: list[str]) -> int:
-    """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
+def _pull_or_compute(arguments: list[str], earlier: int) -> int:
+    """Run DVC, which in a fresh clone gets results from the default remote, where there is one that has them."""
+    remote = dvc_files.default_remote()
+    if remote is not None and dvc_files.lacks_results():
+        status, was_stopped = _dvc_repro(["--pull", *arguments])
+        if status == 0 or was_stopped or len(run_log()) > earlier:
+            return status
+        print(
+            f"remote {remote}: expected the results that {dvc_files.LOCK} names, found that not all could be pulled (DVC says "
+            "why above); what is missing is computed here",
+            file=sys.stderr,
+        )
+    return _dvc_repro(arguments)[0]
+
+
+def _dvc_repro(arguments: list[str]) -> tuple[int, bool]:
+    """Run DVC; return its status, and whether a signal asked it to end.
+
+    Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end.
+    """
+    was_stopped = False
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], start_new_session=os.name != "nt")
 
     def forward(_: int, __: FrameType | None) -> None:
+        nonlocal was_stopped
+        was_stopped = True
         if os.name != "nt":
             os.killpg(process.pid, signal.SIGINT)
 
     previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        return process.wait()
+        return process.wait(), was_stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

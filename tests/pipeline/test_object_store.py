@@ -1,0 +1,120 @@
+"""Recordings and results in an object store: a server of S3's protocol on this computer."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from object_store import Store
+from pipeline.project import Project, executed, hashes, write_sounds
+
+from distill.audio.manifest import read_manifest
+
+
+def configured(project: Project, store: Store) -> Project:
+    project.environment = {**project.environment, **store.environment}
+    for arguments in (("add", "-q", "-d", "store", f"s3://{store.bucket}/results"),):
+        assert project.dvc("remote", *arguments).returncode == 0
+    return project
+
+
+def clone(project: Project, folder: Path, store: Store) -> Project:
+    """A fresh clone of the project as it is now, without results."""
+    shutil.copytree(
+        project.folder, folder, ignore=shutil.ignore_patterns(".git", "artifacts", "models", ".distill", "cache", "tmp")
+    )
+    copy = Project(folder, project.python)
+    copy.environment = {**copy.environment, **store.environment}
+    assert copy.run("git", "init", "-q").returncode == 0
+    return copy
+
+
+def test_recordings_in_a_bucket_are_ingested_as_those_of_a_folder(
+    project: Project, store: Store, tmp_path: Path
+) -> None:
+    write_sounds(tmp_path / "sounds", between="/")
+    project.environment = {**project.environment, **store.environment}
+    project.set(corpus={"path": store.upload(tmp_path / "sounds", "takes")})
+    first = project.dvc("repro", "ingest")
+    assert (first.returncode, executed(first)) == (0, ["ingest"]), first.stderr
+    there = hashes(project.folder)
+    assert executed(project.dvc("repro", "ingest")) == []
+    store.put("takes/new.wav", next((tmp_path / "sounds").rglob("*.wav")).read_bytes()[:20_000])
+    assert executed(project.dvc("repro", "ingest")) == ["ingest"]
+    rows = read_manifest(project.folder / "artifacts" / "corpus" / "manifest.parquet")
+    assert "new.wav" in {row.path for row in rows}
+    store.remove("takes/new.wav")
+    assert project.dvc("repro", "ingest").returncode == 0
+    project.set(corpus={"path": str(tmp_path / "sounds")})
+    assert executed(project.dvc("repro", "ingest")) == ["ingest"]
+    assert hashes(project.folder) == there
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("s3://none-such/takes", "s3://none-such/takes: expected"),
+        ("s3:/", "s3:/: expected an address such as s3://bucket/prefix, found no bucket in it"),
+        (
+            "~/nowhere",
+            "params.yaml: corpus.path: expected a folder of recordings, found nothing there at ~/nowhere, in",
+        ),
+    ],
+)
+def test_a_wrong_place_is_one_sentence(project: Project, store: Store, path: str, said: str) -> None:
+    project.environment = {**project.environment, **store.environment}
+    project.set(corpus={"path": path})
+    done = project.python_m("stages.repro")
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+
+
+def test_results_are_shared_by_a_remote(finished: Project, store: Store, tmp_path: Path) -> None:
+    made = hashes(finished.folder)
+    source = configured(clone(finished, tmp_path / "source", store), store)
+    for name in ("artifacts", "models"):
+        shutil.copytree(finished.folder / name, source.folder / name)
+    shutil.copytree(finished.folder / ".dvc" / "cache", source.folder / ".dvc" / "cache")
+    pushed = source.dvc("push")
+    assert pushed.returncode == 0, pushed.stderr
+    objects = store.sizes("results/files")
+    assert 10 < len(objects) < 100
+    again = source.dvc("push")
+    assert "Everything is up to date" in again.stdout
+
+    pulled = clone(source, tmp_path / "pulled", store)
+    done = pulled.dvc("pull")
+    assert done.returncode == 0, done.stderr
+    assert hashes(pulled.folder) == made
+    assert executed(pulled.dvc("repro")) == []
+
+    # A remote that fails half-way: nothing is lost, and the same command ends it.
+    lost = dict.fromkeys(list(objects)[: len(objects) // 2])
+    kept = {key: store.client.get_object(Bucket=store.bucket, Key=key)["Body"].read() for key in lost}
+    for key in lost:
+        store.remove(key)
+    half = clone(source, tmp_path / "half", store)
+    assert half.dvc("pull").returncode != 0
+    for key, content in kept.items():
+        store.put(key, content)
+    assert half.dvc("pull").returncode == 0
+    assert hashes(half.folder) == made
+
+    # `make repro` in a fresh clone pulls; a second one has nothing to do and does not ask.
+    fresh = clone(source, tmp_path / "fresh", store)
+    done = fresh.python_m("stages.repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not executed(done)
+    assert hashes(fresh.folder) == made
+
+
+def test_without_the_remote_results_are_computed(project: Project, store: Store) -> None:
+    write_sounds(project.folder / "sounds", 2)
+    configured(project, store)
+    (project.folder / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  ingest:\n    cmd: python -m stages.ingest\n    outs:\n    - path: artifacts/corpus\n"
+        "      hash: md5\n      md5: 0123456789abcdef0123456789abcdef.dir\n"
+    )
+    done = project.python_m("stages.repro", "ingest", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    assert "remote store: expected the results that dvc.lock names, found that not all could be pulled" in done.stderr
+    assert executed(done) == ["ingest"]
+    assert (project.folder / "artifacts" / "corpus" / "manifest.parquet").exists()
