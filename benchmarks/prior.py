@@ -16,7 +16,6 @@ from lightning_fabric import Fabric
 from benchmarks.training import train_within
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
-from distill.codes.sequences import CodeSequences
 from distill.execution import Execution
 from distill.params import Params, PriorParams
 from distill.pipeline.coded_folder import CodedFolder, code_folder
@@ -82,7 +81,6 @@ class PriorReport:
     trained: tuple[PriorTrained, ...]  # the plan's, then ours with one seed after another
     first_step: float  # seconds from codes in memory
     overhead: float  # share of a run in probes, snapshots, checkpoints and tracking
-    bytes_per_code: float
     counting: float  # bits per second of prediction from counts alone
 
 
@@ -103,8 +101,7 @@ def measure_prior(
             seeded = params.model_copy(update={"seed": params.seed + seed})
             trained.append(_train(f"{OURS}, seed {seed}", data, params.prior, seeded, fabric, plan_minutes * 60))
         first_step, overhead = _costs(data, params, fabric, Path(temporary))
-    codes, views = data.codes, [view for recording in data.train for view in recording]
-    sequences = CodeSequences(views, codes.codebook_size, codes.num_quantizers)
+    codes = data.codes
     return PriorReport(
         corpus=folder.resolve().name,
         tier=params.tier_name(data.recordings),
@@ -116,7 +113,6 @@ def measure_prior(
         trained=tuple(trained),
         first_step=first_step,
         overhead=overhead,
-        bytes_per_code=sequences.frames.nbytes / sum(view.size for view in views),
         counting=counting_bits_per_second(data),
     )
 

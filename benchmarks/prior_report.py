@@ -144,13 +144,13 @@ def prior_section(report: PriorReport, command: str) -> Section:
         "s to the plan's best",
         "ratio",
     )
-    costs = (("first step after", "logging, checkpoints, inspections", "bytes a code in memory"),)
+    costs = (("first step after", "logging, checkpoints, inspections"),)
     text = (
         f"`{command}`: tier {report.tier}, {report.recordings} recordings, {report.train_frames} training frames, "
         f"{report.val_frames} held out; codes of a codec trained for {report.codec_seconds:.0f} s, whose uniform code takes "
         f"{report.uniform:.0f} bits per second. Counting alone takes {report.counting:.0f}."
     )
-    cost = (f"{report.first_step:.2f} s", f"{report.overhead:.1%} of a run", f"{report.bytes_per_code:.2f}")
+    cost = (f"{report.first_step:.2f} s", f"{report.overhead:.1%} of a run")
     return Section(
         f"prior {report.corpus}",
         f"Prior on `{report.corpus}`",

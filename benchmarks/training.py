@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 from lightning_fabric import Fabric
@@ -176,8 +177,8 @@ def _timed_sampler(drawing: list[float]) -> Iterator[None]:
     """Time the sampling of every batch, in seconds."""
     untimed = CropSampler.batches
 
-    def batches(self: CropSampler, epoch: int, skip: int) -> Iterator[Tensor]:
-        drawn = untimed(self, epoch, skip)
+    def batches(self: CropSampler, *arguments: Any) -> Iterator[Tensor]:
+        drawn = untimed(self, *arguments)
         while True:
             began = time.perf_counter()
             batch = next(drawn, None)

@@ -40,6 +40,7 @@ _REMEDIES = {
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory", re.IGNORECASE
 )
+_NO_PEER = re.compile(r"gloo/transport/.*(closed|reset) by peer|ncclRemoteError", re.IGNORECASE | re.DOTALL)
 _NO_PROCESS = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
 
 
@@ -47,7 +48,7 @@ def for_the_user(error: Exception) -> DistillError | None:
     """The error as one that the user can act on, None where it is a defect.
 
     Besides DistillError these are a full or broken disk, a missing permission, an impossible path, a limit, too many
-    processes, and too little memory.
+    processes, too little memory, and another process of the same training that ended.
     """
     if isinstance(error, DistillError):
         return error
@@ -60,6 +61,11 @@ def for_the_user(error: Exception) -> DistillError | None:
         return DistillError(
             "processes: expected to start one more process or thread, found that the system starts no more; close other "
             "programs, or raise the limits of processes and of memory, and run again"
+        )
+    if _NO_PEER.search(str(error)):
+        return DistillError(
+            "processes: expected all processes of this training to go on, found that another one ended; look for its "
+            "reason, and run again to continue"
         )
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None

@@ -1,4 +1,4 @@
-"""Execution settings from the environment: device, precision and worker count. They are not settings of a stage."""
+"""Execution settings from the environment: device, precision, workers, processes. They are not settings of a stage."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,11 +16,15 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Execution:
-    """Device, precision and worker count. `auto` takes the GPU if there is one, and bf16 where the hardware has it."""
+    """Device, precision and worker count. `auto` takes the GPU if there is one, and bf16 where the hardware has it.
+
+    `cluster` is the address of a scheduler that has more machines, "" without one.
+    """
 
     device: Device = "auto"
     precision: Precision = "auto"
     workers: int = 1
+    cluster: str = ""
 
 
 @cache
@@ -71,18 +75,31 @@ def processors() -> int:
 
 
 def execution_from_environment(environment: Mapping[str, str] | None = None) -> Execution:
-    """Read DISTILL_DEVICE, DISTILL_PRECISION and DISTILL_WORKERS. Raises ParamsError for a wrong value."""
+    """Read DISTILL_DEVICE, DISTILL_PRECISION, DISTILL_WORKERS and DISTILL_CLUSTER. Raises ParamsError for a wrong value."""
     values = os.environ if environment is None else environment
     device = _choice(values, "DISTILL_DEVICE", get_args(Device))
     precision = _choice(values, "DISTILL_PRECISION", get_args(Precision))
-    workers = values.get("DISTILL_WORKERS", "auto")
-    if workers == "auto":
-        count = min(16, processors())
-    elif workers.isascii() and workers.isdigit() and 1 <= int(workers) <= 1024:
-        count = int(workers)
-    else:
-        raise ParamsError(f"DISTILL_WORKERS: expected auto or a whole number from 1 to 1024, found {workers!r}")
-    return Execution(cast(Device, device), cast(Precision, precision), count)
+    workers = _number(values, "DISTILL_WORKERS")
+    count = min(16, processors()) if workers is None else workers
+    return Execution(cast(Device, device), cast(Precision, precision), count, values.get("DISTILL_CLUSTER", "").strip())
+
+
+def processes_from_environment(environment: Mapping[str, str] | None = None) -> int | None:
+    """Read DISTILL_PROCESSES, over how many processes a stage trains: 1 by default, None for auto.
+
+    Raises ParamsError for a wrong value.
+    """
+    values = os.environ if environment is None else environment
+    return _number({"DISTILL_PROCESSES": "1", **values}, "DISTILL_PROCESSES")
+
+
+def _number(values: Mapping[str, str], name: str) -> int | None:
+    found = values.get(name, "auto")
+    if found == "auto":
+        return None
+    if found.isascii() and found.isdigit() and 1 <= int(found) <= 1024:
+        return int(found)
+    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {found!r}")
 
 
 def _choice(values: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:

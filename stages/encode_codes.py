@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from distill.params import Params
+from distill.training.folders import STATE
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
@@ -13,7 +14,7 @@ def main(params: Params) -> Mapping[str, float]:
 
     codec, config = load_codec(FOLDERS.vqvae)
     execution = execution_from_environment()
-    report = code_corpus(codec, config.codec_sha256, FOLDERS.corpus, FOLDERS.codes, params, execution)
+    report = code_corpus(codec, config.codec_sha256, FOLDERS.corpus, FOLDERS.codes, params, execution, STATE / "codes")
     write_metrics("encode_codes", report.metrics())
     return {}
 

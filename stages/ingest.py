@@ -15,8 +15,8 @@ def main(params: Params) -> Mapping[str, float]:
     from distill.audio.ingest import ingest_folder
     from distill.execution import execution_from_environment
 
-    workers = execution_from_environment().workers
-    report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, workers).report
+    execution, kept = execution_from_environment(), STATE / "ingest"
+    report = ingest_folder(Path(params.corpus.path), FOLDERS.corpus, params.corpus, execution, kept).report
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
     names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)

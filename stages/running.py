@@ -28,6 +28,7 @@ FOLDERS = PipelineFolders.below(Path("artifacts"))
 AUDITION = Path("artifacts/audition")
 METRICS = Path("metrics")
 RUN_LOG = STATE / "stages.jsonl"
+LAUNCHED = "DISTILL_LAUNCHED"  # set for the processes that a stage starts, which speak for it but do not log it
 AT_WORK = STATE / "at_work.txt"  # the stage that runs and its process; one that is killed leaves it behind
 
 
@@ -67,7 +68,7 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
-    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # of processes that torchrun started
     started, began = time.time(), time.monotonic()
     figures: Mapping[str, float] = {}
     status = 1
@@ -80,7 +81,8 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         known = for_the_user(error)
         if known is None:
             raise
-        print(f"{name}: {known}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0" or not isinstance(known, Interrupted):  # all are interrupted together
+            print(f"{name}: {known}", file=sys.stderr)
         status = known.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)

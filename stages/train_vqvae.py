@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from distill.params import Params
+from stages.processes import over_processes
 from stages.running import FOLDERS, conclude, run_folders, run_stage
 
 
@@ -22,4 +23,4 @@ def main(params: Params) -> Mapping[str, float]:
 
 
 if __name__ == "__main__":
-    run_stage("train_vqvae", main)
+    run_stage("train_vqvae", over_processes("train_vqvae", main))

@@ -55,5 +55,10 @@ def samples_of(pcm: NDArray[np.int16]) -> Tensor:
 
 def varispeed(audio: Tensor, speed: float) -> Tensor:
     """Audio `[N]` at another `speed`, `[max(1, N / speed)]`: pitch and length change together. Linear interpolation."""
-    length = max(1, round(len(audio) / speed))
+    length = varispeed_length(len(audio), speed)
     return nn.functional.interpolate(audio[None, None], size=length, mode="linear", align_corners=False)[0, 0]
+
+
+def varispeed_length(samples: int, speed: float) -> int:
+    """Number of samples of audio of `samples` at another `speed`."""
+    return max(1, round(samples / speed))

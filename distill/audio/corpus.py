@@ -31,13 +31,14 @@ class CorpusEntry:
     samples: int
     shard: str
     offset: int
+    pcm_sha256: str
 
 
 class Corpus:
     """The recordings that `ingest` kept, sorted by path, and their samples."""
 
     def __init__(self, folder: Path, sample_rate: int, entries: tuple[CorpusEntry, ...]) -> None:
-        self.sample_rate = sample_rate
+        self.folder, self.sample_rate = folder, sample_rate
         self.entries = entries
         self._shards = ShardReader(folder, PREFIX)
 
@@ -57,7 +58,9 @@ def load_corpus(folder: Path) -> Corpus:
     if not isinstance(sample_rate, int):
         raise ArtifactError(f"{folder / REPORT}: expected a corpus sample rate, found none; run `dvc repro` again")
     entries = (
-        CorpusEntry(row.recording_id, row.path, row.group, row.label, row.frames_in_shard, row.shard, row.offset)
+        CorpusEntry(
+            row.recording_id, row.path, row.group, row.label, row.frames_in_shard, row.shard, row.offset, row.pcm_sha256
+        )
         for row in kept_rows(rows)
     )
     return Corpus(folder, sample_rate, tuple(entries))

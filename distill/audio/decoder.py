@@ -99,7 +99,8 @@ class Decoder:
         try:
             return decoded_of(*self._ask("decoded", path, sample_rate))
         except (AudioError, _Ended) as error:
-            return Decoded(reason=str(error), sha256=readable_sha256(path))
+            is_certain = not isinstance(error, _Ended | _TooLarge)
+            return Decoded(reason=str(error), sha256=readable_sha256(path), is_certain=is_certain)
 
     def _ask(self, call: str, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], Arrays]:
         most = min(LEAST_MEMORY + MEMORY_PER_BYTE * file_size(path), usable_memory() // 2)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.deduplicate import Fingerprint, fingerprint
+from distill.audio.fingerprint import Fingerprint, fingerprint
 from distill.audio.read import Recording, read_recording
 from distill.errors import AudioError
 from distill.storage.files import sha256_file
@@ -21,7 +21,7 @@ Arrays = Mapping[str, NDArray[Any]]
 class Decoded:
     """Result of decoding one file: `recording` and its hashes, or the `reason` why there is none.
 
-    `reason` holds the warnings where there is a recording.
+    `reason` holds the warnings where there is a recording. It `is_certain` unless it may turn out otherwise another time.
     """
 
     reason: str = ""
@@ -29,6 +29,7 @@ class Decoded:
     pcm_sha256: str = ""
     recording: Recording | None = None
     fingerprint: Fingerprint | None = None
+    is_certain: bool = True
 
 
 def decode(path: Path, sample_rate: int) -> Decoded:

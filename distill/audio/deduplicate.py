@@ -1,40 +1,26 @@
-"""Near-duplicate recordings: an audio fingerprint and a search for recordings that share most of theirs.
+"""Near-duplicate recordings: a search for recordings that share most of their fingerprints, in bounded memory.
 
-After Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): each frame gives 32 bits, the
-signs of energy differences along time and frequency (their equation 1). Three changes, each measured on one-shots:
+Candidates come from sorting the frames' bits under several band orders and comparing neighbours (Charikar, "Similarity
+Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band and costs the same
+however common a frame is. Frames, sort keys and votes lie in files; about PART_FRAMES of them are sorted at a time.
 
-- differences of log energy, so that the decay of a quiet partial counts as much as that of a loud one;
-- a bit that is nearly zero is marked unsure and counts half, so that a held tone or an empty band proves nothing;
-- candidates come from sorting the bits under several band orders and comparing neighbours (Charikar,
-  "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band
-  and costs the same however common a frame is.
-
-Shapes: `N` samples, `F` frames, `R` recordings.
+Shapes: `F` frames, `R` recordings.
 """
 
-import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-BITS = 32
-WINDOW_SECONDS = 0.064
-HOP_SECONDS = 0.008
-DIFFERENCE_FRAMES = 3
-LOWEST_HZ, HIGHEST_HZ, LINEAR_BELOW_HZ = 50.0, 8000.0, 200.0
-SURE_DB = 0.7
-LOUD_DB = 50.0
-MASKED_DB = 35.0
-QUANTISATION_MARGIN_DB = 6.0
+from distill.audio.fingerprint import BITS, I64, U32, Fingerprint, bit_differences, error_rate_limit
 
 MINIMUM_LOUD_FRAMES = 16
 MINIMUM_OVERLAP = 0.8
-# On 365 one-shots, loops and spoken digits: 18 kinds of changed copy have an error rate of 0.07 in the median and 0.18
-# at the 95th percentile; the closest two of 62 124 pairs of different recordings, takes of one word, have 0.26.
-MAXIMUM_ERROR_RATE = 0.22
 
 _BAND_ORDERS = 6
 _NEIGHBOURS = 2
@@ -42,177 +28,207 @@ _INDEXED_BITS = 10
 _FRAME_ERROR_RATE = 0.2
 _MINIMUM_VOTES = 3
 _LAGS_PER_PAIR = 2
-_FRAMES_PER_BATCH = 1 << 21
-_FRAMES_PER_FFT = 64  # their spectra stay in the processor's cache
+PART_FRAMES = 1 << 20  # sorted at once
+_AT_ONCE = 1 << 18  # frames or pairs of frames in temporary arrays
+_SAMPLED = 1 << 16  # keys, at most, of which the bounds of the parts are quantiles
 
-U32 = NDArray[np.uint32]
-I64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Fingerprint:
-    """Fingerprint of a recording, of three-valued bits: bit `b` of a frame is 1, 0 or, where `sure` is 0, unknown."""
-
-    signs: U32  # [F]
-    sure: U32  # [F]
-    loud: NDArray[np.bool_]  # [F]: within LOUD_DB of the recording's loudest frame
+U64 = NDArray[np.uint64]
 
 
-def fingerprint(pcm: NDArray[np.int16], sample_rate: int) -> Fingerprint:
-    """Fingerprint of `pcm` `[N]`: one frame every `HOP_SECONDS`, frame 0 centred on sample 0."""
-    energy, noise = _band_energies(pcm, sample_rate)  # [F, 33]
-    total = energy.mean(axis=1)
-    loud = total > max(float(total.max(initial=0.0)) * 10 ** (-LOUD_DB / 10), noise)
-    floor = np.maximum(energy.max(axis=1, keepdims=True) * 10 ** (-MASKED_DB / 10), noise)
-    level = 10 * np.log10(energy + floor)
-    slope = level[:, :-1] - level[:, 1:]  # [F, 32] dB between neighbouring bands
-    change = slope.copy()  # before the first frame there is silence, whose slope is zero: an onset tells most
-    change[DIFFERENCE_FRAMES:] -= slope[:-DIFFERENCE_FRAMES]
-    sure = np.abs(change) > SURE_DB
-    return Fingerprint(signs=_packed((change > 0) & sure), sure=_packed(sure), loud=loud)
-
-
-def error_rate_limit(bits: NDArray[np.int64] | int) -> NDArray[np.float64]:
-    """Highest error rate over `bits` sure bits at which two aligned recordings count as the same sound.
-
-    Unrelated recordings agree on half of their bits by chance, with a spread that shrinks as 1/sqrt(bits).
-    """
-    by_chance = 0.5 - 6.0 / np.sqrt(np.maximum(bits, 1))
-    return np.asarray(np.minimum(MAXIMUM_ERROR_RATE, by_chance), dtype=np.float64)
-
-
-def near_duplicate_groups(fingerprints: Sequence[Fingerprint]) -> list[int]:
+def near_duplicate_groups(fingerprints: Sequence[Fingerprint], folder: Path | None = None) -> list[int]:
     """Group near-duplicates: for each recording the smallest index in its group, its own where it is alone.
 
     Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
     fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
     """
-    groups = list(range(len(fingerprints)))
-    if len(fingerprints) < 2:
-        return groups
-    frames = _Frames(fingerprints)
-    pairs = _candidates(frames)
-    for shorter, longer in pairs[_same_sound(frames, pairs), :2].tolist():
-        low, high = sorted((_root(groups, shorter), _root(groups, longer)))
-        groups[high] = low
-    return [_root(groups, index) for index in range(len(groups))]
+    with FingerprintFiles(folder) as files:
+        for one in fingerprints:
+            files.append(one)
+        return files.groups()
 
 
-def error_rate(a: Fingerprint, b: Fingerprint, lag: int) -> tuple[float, int]:
-    """Bit error rate and number of sure bits over the loud frames of `a`, frame `i` of it against `i + lag` of `b`."""
-    at = np.flatnonzero(a.loud)
-    at = at[(at + lag >= 0) & (at + lag < len(b.loud))]
-    half_errors, bits = _differences(a.signs[at], a.sure[at], b.signs[at + lag], b.sure[at + lag])
-    total = int(bits.sum())
-    return (float(half_errors.sum()) / 2 / total if total else 1.0), total
+class FingerprintFiles:
+    """Fingerprints of recordings end to end in temporary files, in `folder` or where the system has them.
 
+    Use as a context manager: append all of them, then ask for `groups`.
+    """
 
-def _band_energies(pcm: NDArray[np.int16], sample_rate: int) -> tuple[NDArray[np.float32], float]:
-    """Mean power per bin in BITS + 1 bands, `[F, 33]`, and the power that 16-bit rounding alone would give."""
-    window, fft_length, edges = _analysis(sample_rate)
-    hop = max(1, round(sample_rate * HOP_SECONDS))
-    padded = np.pad(pcm, (len(window) // 2, len(window)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop]
-    frames = frames[: -(-len(pcm) // hop)]
-    energy = np.empty((len(frames), BITS + 1), dtype=np.float32)
-    for start in range(0, len(frames), _FRAMES_PER_FFT):
-        block = slice(start, start + _FRAMES_PER_FFT)
-        spectrum = np.fft.rfft(frames[block] * window, fft_length)[:, : edges[-1]]
-        power = spectrum.real**2 + spectrum.imag**2
-        energy[block] = np.add.reduceat(power, edges[:-1], axis=1)
-    energy /= np.diff(edges).astype(np.float32)
-    return energy, float((window**2).sum()) / 12 * 10 ** (QUANTISATION_MARGIN_DB / 10)
+    def __init__(self, folder: Path | None = None, part_frames: int = PART_FRAMES) -> None:
+        self._temporary = TemporaryDirectory(dir=folder, prefix=".near-duplicates-")
+        self._folder, self._part_frames = Path(self._temporary.name), part_frames
+        self._files = {name: (self._folder / name).open("wb") for name in ("signs", "sure", "loud")}
+        self._lengths: list[int] = []
 
+    def __enter__(self) -> Self:
+        return self
 
-@functools.cache
-def _analysis(sample_rate: int) -> tuple[NDArray[np.float32], int, I64]:
-    """Window of the short-time Fourier transform, the transform's length, and the bands' edges in its bins."""
-    window_length = round(sample_rate * WINDOW_SECONDS)
-    fft_length = 1 << (window_length - 1).bit_length()
-    return np.hanning(window_length).astype(np.float32), fft_length, _band_edges(sample_rate, fft_length)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+        self._temporary.cleanup()
 
+    def append(self, one: Fingerprint) -> None:
+        """Add the fingerprint of the next recording."""
+        for name, file in self._files.items():
+            file.write(np.ascontiguousarray(getattr(one, name)).data)
+        self._lengths.append(len(one.loud))
 
-def _band_edges(sample_rate: int, fft_length: int) -> I64:
-    """Bin edges of BITS + 1 bands, evenly spaced on a scale that is linear below LINEAR_BELOW_HZ, log above."""
-    highest = min(HIGHEST_HZ, sample_rate / 2)
-    low, high = (np.log1p(hz / LINEAR_BELOW_HZ) for hz in (LOWEST_HZ, highest))
-    hz = LINEAR_BELOW_HZ * np.expm1(np.linspace(low, high, BITS + 2))
-    edges = np.ceil(hz * fft_length / sample_rate).astype(np.int64)
-    rising = np.arange(len(edges))
-    return np.asarray(np.maximum.accumulate(edges - rising) + rising, dtype=np.int64)
-
-
-def _packed(flags: NDArray[np.bool_]) -> U32:
-    """Flags `[F, 32]` packed to integers `[F]`, band 0 in the highest bit."""
-    return np.packbits(flags, axis=1).view(">u4").astype(np.uint32)[:, 0]
+    def groups(self) -> list[int]:
+        """What `near_duplicate_groups` gives."""
+        groups = list(range(len(self._lengths)))
+        for file in self._files.values():
+            file.flush()
+        if len(groups) < 2 or not sum(self._lengths):
+            return groups
+        frames = _Frames(self._folder, self._lengths)
+        for pairs in _candidates(frames, self._folder, self._part_frames):
+            for shorter, longer in pairs[_same_sound(frames, pairs), :2].tolist():
+                low, high = sorted((_root(groups, shorter), _root(groups, longer)))
+                groups[high] = low
+        return [_root(groups, index) for index in range(len(groups))]
 
 
 class _Frames:
-    """The frames of all recordings end to end."""
+    """The frames of all recordings end to end; those of a kind lie in a file."""
 
-    def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
-        lengths = np.array([len(each.loud) for each in fingerprints], dtype=np.int64)
-        self.lengths = lengths  # [R]
-        self.starts = np.cumsum(lengths) - lengths  # [R]
-        self.signs = np.concatenate([each.signs for each in fingerprints])
-        self.sure = np.concatenate([each.sure for each in fingerprints])
-        self.recording = np.repeat(np.arange(len(lengths)), lengths)
-        self.loud = np.flatnonzero(np.concatenate([each.loud for each in fingerprints]))
-        self.loud_counts = np.bincount(self.recording[self.loud], minlength=len(lengths))  # [R]
+    def __init__(self, folder: Path, lengths: Sequence[int]) -> None:
+        self.lengths = np.array(lengths, dtype=np.int64)  # [R]
+        self.starts = np.cumsum(self.lengths) - self.lengths  # [R]
+        self.signs = np.memmap(folder / "signs", np.uint32, "r")  # [F]
+        self.sure = np.memmap(folder / "sure", np.uint32, "r")  # [F]
+        is_loud = np.memmap(folder / "loud", np.bool_, "r")
+        _write(folder / "recording", (np.full(count, one, np.int32) for one, count in enumerate(self.lengths.tolist())))
+        self.recording = np.memmap(folder / "recording", np.int32, "r")  # [F]
+        parts = _slices(len(is_loud))
+        _write(folder / "loud-frames", (part.start + np.flatnonzero(is_loud[part]) for part in parts))
+        self.loud = _mapped(folder / "loud-frames", np.int64)
+        self.loud_counts = np.zeros(len(lengths), dtype=np.int64)  # [R]
+        for part in _slices(len(self.loud)):
+            self.loud_counts += np.bincount(self.recording[self.loud[part]], minlength=len(lengths))
         self.loud_starts = np.cumsum(self.loud_counts) - self.loud_counts  # [R]
 
+    def indexed(self) -> Iterator[I64]:
+        """Loud frames with enough sure bits, of recordings with enough loud frames, in parts."""
+        for part in _slices(len(self.loud)):
+            loud = self.loud[part]
+            loud = loud[np.bitwise_count(self.sure[loud]) >= _INDEXED_BITS]
+            yield loud[self.loud_counts[self.recording[loud]] >= MINIMUM_LOUD_FRAMES]
 
-def _differences(signs_a: U32, sure_a: U32, signs_b: U32, sure_b: U32) -> tuple[I64, I64]:
-    """Twice the bit errors of each frame, and its bits that are sure on any side; a one-sided one is half an error."""
-    disagree = np.bitwise_count((signs_a ^ signs_b) & sure_a & sure_b).astype(np.int64)
-    one_sided = np.bitwise_count(sure_a ^ sure_b)
-    return 2 * disagree + one_sided, np.bitwise_count(sure_a | sure_b).astype(np.int64)
+
+def _write(path: Path, parts: Iterable[NDArray[Any]]) -> None:
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
 
 
-def _candidates(frames: _Frames) -> I64:
-    """Candidate pairs `[pairs, 3]`: recording with fewer loud frames, the other, lag in frames."""
+def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:
+    """A file as an array; a file without bytes has no map."""
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+
+
+def _candidates(frames: _Frames, folder: Path, part_frames: int) -> Iterator[I64]:
+    """Candidate pairs `[pairs, 3]`, in parts: recording with fewer loud frames, the other, lag in frames."""
     recordings = len(frames.lengths)
     span = 2 * int(frames.lengths.max()) + 1
-    indexed = frames.loud[np.bitwise_count(frames.sure[frames.loud]) >= _INDEXED_BITS]
-    indexed = indexed[frames.loud_counts[frames.recording[indexed]] >= MINIMUM_LOUD_FRAMES]
+    _write(folder / "indexed", frames.indexed())
+    indexed = _mapped(folder / "indexed", np.int64)
+    # The votes of a recording with later ones lie in one file; a frame gives up to _BAND_ORDERS * _NEIGHBOURS.
+    files = -(-2 * _BAND_ORDERS * _NEIGHBOURS * len(indexed) // (8 * part_frames))
+    bounds = np.searchsorted(frames.starts, np.linspace(0, len(frames.signs), files + 1)[1:-1]) * recordings * span
+    paths = [folder / f"votes-{number}" for number in range(files)]
     orders = np.random.default_rng(0)
-    votes, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     for _ in range(_BAND_ORDERS):
-        order = indexed[np.argsort(_sort_key(frames, indexed, orders.permutation(BITS)), kind="stable")]
-        found = [_votes(frames, order[:-step], order[step:], span) for step in range(1, _NEIGHBOURS + 1)]
-        cast = np.concatenate([votes, *found])
-        weight = np.concatenate([counts, np.ones(len(cast) - len(votes), dtype=np.int64)])
-        votes, where = np.unique(cast, return_inverse=True)
-        counts = np.bincount(where, weights=weight, minlength=len(votes)).astype(np.int64)
-    votes, counts = _strongest_lags(votes, counts, span)
+        tables = _spread_tables(orders.permutation(BITS))
+        _write(folder / "keys", (_sort_key(frames, indexed[part], tables) for part in _slices(len(indexed))))
+        for order, is_new in _sorted_parts(indexed, _mapped(folder / "keys", np.uint64), part_frames):
+            for step in range(1, _NEIGHBOURS + 1):
+                first = max(0, is_new - step)
+                for part in _slices(len(order) - step - first):
+                    at = slice(first + part.start, first + part.stop)
+                    votes = _votes(frames, order[at], order[at.start + step : at.stop + step], span)
+                    _append_votes(paths, np.sort(votes), bounds)
+    for path in paths:
+        if path.exists():
+            votes, counts = np.unique(np.fromfile(path, np.int64), return_counts=True)
+            path.unlink()
+            yield _pairs(_strongest_lags(votes, counts, span), frames, span)
+
+
+def _slices(count: int) -> Iterator[slice]:
+    return (slice(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE))
+
+
+def _pairs(votes: I64, frames: _Frames, span: int) -> I64:
+    """Rows of `_candidates` from votes."""
     pair, lag = votes // span, votes % span - span // 2
-    first, second = pair // recordings, pair % recordings
+    first, second = pair // len(frames.lengths), pair % len(frames.lengths)
     swap = frames.loud_counts[second] < frames.loud_counts[first]
     return np.stack([np.where(swap, second, first), np.where(swap, first, second), np.where(swap, -lag, lag)], axis=1)
 
 
-def _sort_key(frames: _Frames, at: I64, bands: I64) -> NDArray[np.uint64]:
-    """Sort keys of the frames `at`: bits in the order of `bands`, the first in the highest bits; sure before sign."""
-    key = np.zeros(len(at), dtype=np.uint64)
-    sure, signs = frames.sure[at], frames.signs[at]
-    for band in bands.tolist():
-        for bits in (sure, signs):
-            key <<= np.uint64(1)
-            key |= (bits >> np.uint32(band)) & np.uint32(1)
+def _append_votes(paths: Sequence[Path], votes: I64, bounds: I64) -> None:
+    """Append sorted votes to the files that `bounds` divide them among."""
+    for path, own in zip(paths, np.split(votes, np.searchsorted(votes, bounds)), strict=True):
+        if len(own):
+            with path.open("ab") as file:
+                file.write(np.ascontiguousarray(own).data)
+
+
+def _sorted_parts(indexed: I64, keys: U64, part_frames: int) -> Iterator[tuple[I64, int]]:
+    """The frames `indexed`, sorted by their keys, in parts of about `part_frames`, each after the last ones before it.
+
+    With each part comes where its own frames begin. Frames of equal keys keep their order.
+    """
+    sample = np.sort(keys[:: -(-len(keys) // _SAMPLED) or 1])
+    parts = -(-len(keys) // part_frames)
+    bounds = [0, *sample[[len(sample) * part // parts for part in range(1, parts)]].tolist(), 1 << 64]
+    before = np.empty(0, dtype=np.int64)
+    for low, high in pairwise(bounds):
+        inside = [
+            part.start + np.flatnonzero((keys[part] >= np.uint64(low)) & (keys[part] <= np.uint64(high - 1)))
+            for part in _slices(len(keys))
+            if high > low
+        ]
+        at = np.concatenate([np.empty(0, dtype=np.int64), *inside])
+        order = np.concatenate([before, indexed[at[np.argsort(keys[at], kind="stable")]]])
+        yield order, len(before)
+        before = order[-_NEIGHBOURS:]
+
+
+def _spread_tables(bands: I64) -> U64:
+    """For each byte of 32 bits and each value of it `[4, 256]`: its bits at twice their rank in `bands`, from the top."""
+    values = np.arange(256, dtype=np.uint64)
+    tables = np.zeros((4, 256), dtype=np.uint64)
+    for rank, band in enumerate(bands.tolist()):
+        bit = (values >> np.uint64(band % 8)) & np.uint64(1)
+        tables[band // 8] |= bit << np.uint64(2 * (BITS - rank) - 1)
+    return tables
+
+
+def _sort_key(frames: _Frames, at: I64, tables: U64) -> U64:
+    """Sort keys of the frames `at`: bits in the order of the bands, the first in the highest bits; sure before sign."""
+    return _spread(frames.sure[at], tables) | (_spread(frames.signs[at], tables) >> np.uint64(1))
+
+
+def _spread(bits: U32, tables: U64) -> U64:
+    octets = np.ascontiguousarray(bits, dtype="<u4").view(np.uint8).reshape(-1, 4)
+    key: U64 = tables[0][octets[:, 0]] | tables[1][octets[:, 1]] | tables[2][octets[:, 2]] | tables[3][octets[:, 3]]
     return key
 
 
 def _votes(frames: _Frames, a: I64, b: I64, span: int) -> I64:
     """Votes of frame pairs that match and are of two recordings: (smaller recording, larger, lag) as one integer."""
-    half_errors, bits = _differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
+    half_errors, bits = bit_differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
     keep = (frames.recording[a] != frames.recording[b]) & (half_errors <= 2 * _FRAME_ERROR_RATE * bits)
     low, high = np.minimum(a[keep], b[keep]), np.maximum(a[keep], b[keep])
-    first, second = frames.recording[low], frames.recording[high]
+    first, second = (frames.recording[one].astype(np.int64) for one in (low, high))
     lag = (high - frames.starts[second]) - (low - frames.starts[first])
     return np.asarray((first * len(frames.lengths) + second) * span + lag + span // 2, dtype=np.int64)
 
 
-def _strongest_lags(votes: I64, counts: I64, span: int) -> tuple[I64, I64]:
+def _strongest_lags(votes: I64, counts: I64, span: int) -> I64:
     """Lags of each pair with the most votes, those of neighbouring lags included, where there are enough."""
     support = counts.copy()
     adjacent = np.flatnonzero(np.diff(votes) == 1)
@@ -224,7 +240,7 @@ def _strongest_lags(votes: I64, counts: I64, span: int) -> tuple[I64, I64]:
     pair = votes[ranked] // span
     rank = np.arange(len(pair)) - np.searchsorted(pair, pair)
     best = ranked[rank < _LAGS_PER_PAIR]
-    return votes[best], support[best]
+    return votes[best]
 
 
 def _same_sound(frames: _Frames, pairs: I64) -> NDArray[np.bool_]:
@@ -237,8 +253,8 @@ def _same_sound(frames: _Frames, pairs: I64) -> NDArray[np.bool_]:
 
 
 def _batches(sizes: I64) -> Iterator[slice]:
-    """Slices over `sizes` of about _FRAMES_PER_BATCH each."""
-    batch = np.cumsum(sizes) // _FRAMES_PER_BATCH
+    """Slices over `sizes` of about _AT_ONCE each."""
+    batch = np.cumsum(sizes) // _AT_ONCE
     cuts = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
     return (slice(start, stop) for start, stop in pairwise(cuts) if stop > start)
 
@@ -253,7 +269,7 @@ def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDArray[n
     inside = (position >= 0) & (position < frames.lengths[longer][pair])
     a, pair = a[inside], pair[inside]
     b = frames.starts[longer][pair] + position[inside]
-    half_errors, bits = _differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
+    half_errors, bits = bit_differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
     overlap, errors, total = (
         np.bincount(pair, weights=weights, minlength=len(shorter)) for weights in (None, half_errors / 2, bits)
     )

@@ -1,26 +1,43 @@
-"""Ingestion of a folder of recordings into a corpus on disk: manifest, report, PCM shards."""
+"""Ingestion of a folder of recordings into a corpus on disk: manifest, report, PCM shards.
+
+Files are decoded in blocks, and decoded blocks can be kept: what was decoded before, by an earlier or an interrupted
+run, is not decoded again. The corpus does not depend on it.
+"""
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from distill.audio.bandwidth import RateChoice, choose_rate
+from distill.audio.block_store import (
+    Block,
+    BlockRow,
+    BlockStore,
+    blocks_of,
+    decoder_version,
+    read_block,
+    read_fingerprints,
+)
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
 from distill.audio.decoder import Decoders
-from distill.audio.decoding import Decoded
-from distill.audio.deduplicate import Fingerprint, near_duplicate_groups
+from distill.audio.deduplicate import FingerprintFiles
+from distill.audio.fingerprint import Fingerprint
+from distill.audio.ingest_work import IngestWork
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.scan import AudioFile, Scan, scan
+from distill.cluster import Cluster, cluster_of
 from distill.errors import AudioError
+from distill.execution import Execution
 from distill.params import CorpusParams
 from distill.progress import ProgressReport
 from distill.status import Progress
-from distill.storage.files import atomic_folder, write_json
-from distill.storage.shards import ShardWriter
+from distill.storage.files import atomic_folder, remove_folder, write_json
+from distill.storage.shards import ShardReader, ShardWriter
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 _LISTED = 20  # rejected files in a message
@@ -57,39 +74,37 @@ def ingest(
     max_rejected: float,
     workers: int,
     progress: Progress | None = None,
+    kept: Path | None = None,
+    cluster: Cluster | None = None,
 ) -> IngestReport:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
     largest share of audio files, 0 to 1, that may be unusable. `workers` processes decode; the output does not depend on
     their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
-    bandwidth was measured.
+    bandwidth was measured. Decoded blocks are kept in the folder `kept`, where one is given; then the workers of a
+    `cluster` can decode.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found = _scanned(folder)
-    with Decoders(workers) as decoders, atomic_folder(output) as temporary:
-        rate = _chosen_rate(folder, found.audio, sample_rate, decoders, progress)
-        shards = ShardWriter(temporary, PREFIX)
-        rows: list[ManifestRow] = []
-        kept: dict[str, int] = {}  # pcm_sha256 to row
-        fingerprints: list[Fingerprint] = []  # of the kept rows
-        for file, outcome in decoders.map(
-            lambda decoder, file: decoder.decoded(folder / file.relative, rate.sample_rate), found.audio
-        ):
-            original = rows[kept[outcome.pcm_sha256]] if outcome.pcm_sha256 in kept else None
-            if outcome.fingerprint is not None and original is None:
-                kept[outcome.pcm_sha256] = len(rows)
-                fingerprints.append(outcome.fingerprint)
-            rows.append(_row(file, outcome, original, shards))
-            if progress is not None:
-                progress(len(rows), len(found.audio), file.path)
-        shards.close()
+    blocks = blocks_of(found.audio)
+    with ExitStack() as stack:
+        decoders, temporary = stack.enter_context(Decoders(workers)), stack.enter_context(atomic_folder(output))
+        place = temporary / ".blocks" if kept is None else kept
+        store = BlockStore(place, decoder_version())
+        work = IngestWork(folder, blocks, store, decoders, cluster if kept is not None else None, progress)
+        rate = choose_rate(work.bandwidths(), sample_rate)
+        work.decode(rate.sample_rate)
+        rows = _assemble(blocks, store, rate.sample_rate, temporary)
+        if kept is None:
+            remove_folder(place)
         _check_rejected(folder, rows, max_rejected)
-        rows = _grouped(rows, list(kept.values()), near_duplicate_groups(fingerprints))
         report = _report(rows, found, rate)
         _check_groups(folder, report)
         write_json(temporary / REPORT, _report_json(report, rows, found))
         write_manifest(temporary / MANIFEST, rows)
+    if kept is not None:
+        store.keep_only(blocks, rate.sample_rate)
     return report
 
 
@@ -101,10 +116,16 @@ class Ingested:
     rejected: tuple[str, ...]
 
 
-def ingest_folder(folder: Path, output: Path, params: CorpusParams, workers: int) -> Ingested:
-    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
-    with ProgressReport("ingest") as progress:
-        report = ingest(folder, output, params.sample_rate, params.max_rejected, workers, progress)
+def ingest_folder(
+    folder: Path, output: Path, params: CorpusParams, execution: Execution, kept: Path | None = None
+) -> Ingested:
+    """Ingest a folder with the settings `params`, reporting progress and rejected files.
+
+    Raises AudioError, and ClusterError where the cluster of `execution` cannot do it.
+    """
+    with ProgressReport("ingest") as progress, cluster_of(execution) as cluster:
+        settings = (params.sample_rate, params.max_rejected, execution.workers)
+        report = ingest(folder, output, *settings, progress, kept, cluster)
         progress.say(report.summary())
         progress.say(report.rate_reason)
         progress.status.keep(output / REPORT, "ingest.json")
@@ -139,44 +160,59 @@ def _scanned(folder: Path) -> Scan:
     return found
 
 
-def _chosen_rate(
-    folder: Path,
-    files: Sequence[AudioFile],
-    sample_rate: int | Literal["auto"],
-    decoders: Decoders,
-    progress: Progress | None,
-) -> RateChoice:
-    measured = []
-    for file, bandwidth in decoders.map(lambda decoder, file: decoder.bandwidth(folder / file.relative), files):
-        measured.append(bandwidth)
-        if progress is not None:
-            progress(0, len(files), file.path)
-    return choose_rate(measured, sample_rate)
+def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, output: Path) -> list[ManifestRow]:
+    """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
+    rows: list[ManifestRow] = []
+    kept: dict[str, int] = {}  # pcm_sha256 to row
+    with ShardWriter(output, PREFIX) as shards, FingerprintFiles(output) as fingerprints:
+        for block in blocks:
+            folder = store.folder(block, sample_rate)
+            block_rows, prints = read_block(folder), read_fingerprints(folder)
+            places = _copied(folder, block_rows, kept.keys(), shards)
+            for file, row in zip(block.files, block_rows, strict=True):
+                original = rows[kept[row.pcm_sha256]] if row.pcm_sha256 in kept else None
+                if row.pcm_sha256 and original is None:
+                    kept[row.pcm_sha256] = len(rows)
+                    own = slice(row.first_frame, row.first_frame + row.frames)
+                    fingerprints.append(Fingerprint(**{name: values[own] for name, values in prints.items()}))
+                rows.append(_row(file, row, original, places))
+        return _grouped(rows, list(kept.values()), fingerprints.groups())
 
 
-def _row(file: AudioFile, outcome: Decoded, original: ManifestRow | None, shards: ShardWriter) -> ManifestRow:
-    """Make the row of a file and store its samples once. The group follows when all files are decoded."""
-    identity, recording = recording_id(file.relative), outcome.recording
-    if recording is None:
-        return ManifestRow(
-            identity, file.path, "rejected", outcome.reason, outcome.sha256, "", "", "", 0, 0, 0.0, 0, "", 0, file.label
-        )
-    shard, offset = (original.shard, original.offset) if original else shards.append(recording.pcm)
+def _copied(folder: Path, rows: Sequence[BlockRow], held: Set[str], shards: ShardWriter) -> dict[str, tuple[str, int]]:
+    """Add the recordings of a block that are not `held` (pcm_sha256) to the shards; return their places by pcm_sha256."""
+    new = {row.pcm_sha256: row for row in reversed(rows) if row.pcm_sha256 and row.pcm_sha256 not in held}
+    if len(new) == len({row.pcm_sha256 for row in rows if row.pcm_sha256}):  # whole shards
+        names = {name: shards.add_shard(folder / name) for name in sorted({row.shard for row in new.values()})}
+        return {key: (names[row.shard], row.offset) for key, row in new.items()}
+    reader = ShardReader(folder, PREFIX)
+    return {key: shards.append(reader.read(row.shard, row.offset, row.samples)) for key, row in reversed(new.items())}
+
+
+def _row(
+    file: AudioFile, found: BlockRow, original: ManifestRow | None, places: Mapping[str, tuple[str, int]]
+) -> ManifestRow:
+    """Make the row of a file. The group follows when all files are decoded."""
+    is_rejected = not found.pcm_sha256
+    if original is not None:
+        shard, offset = original.shard, original.offset
+    else:
+        shard, offset = ("", 0) if is_rejected else places[found.pcm_sha256]
     copy = [f"exact copy of {original.path}"] if original else []
-    reason = "; ".join([*copy, outcome.reason] if outcome.reason else copy)
+    reason = "; ".join([*copy, found.reason] if found.reason else copy)
     return ManifestRow(
-        recording_id=identity,
+        recording_id=recording_id(file.relative),
         path=file.path,
-        status="warned" if reason else "used",
+        status="rejected" if is_rejected else "warned" if reason else "used",
         reason=reason,
-        sha256=outcome.sha256,
-        pcm_sha256=outcome.pcm_sha256,
+        sha256=found.sha256,
+        pcm_sha256=found.pcm_sha256,
         duplicate_of=original.recording_id if original else "",
         group="",
-        sample_rate=recording.source_sample_rate,
-        channels=recording.source_channels,
-        seconds=recording.seconds,
-        frames_in_shard=len(recording.pcm),
+        sample_rate=found.sample_rate,
+        channels=found.channels,
+        seconds=found.seconds,
+        frames_in_shard=found.samples,
         shard=shard,
         offset=offset,
         label=file.label,

@@ -15,10 +15,15 @@ NO_SUFFIX = "(no suffix)"
 
 @dataclass(frozen=True)
 class AudioFile:
-    """File with an audio suffix: its path relative to the folder as the system spells it, and as it can be printed."""
+    """File with an audio suffix: its path relative to the folder as the system spells it, and as it can be printed.
+
+    `identity` changes when its content may have changed; "" where the system does not tell.
+    """
 
     relative: str
     path: str
+    size: int = 0
+    identity: str = ""
 
     @property
     def label(self) -> str:
@@ -125,9 +130,17 @@ def _sort_entries(walk: _Walk, folder: Path, prefix: str, names: list[str], desc
             else:
                 descend(relative)
         elif suffix in SUPPORTED_SUFFIXES:
-            walk.audio.append(AudioFile(relative, printable(relative)))
+            walk.audio.append(AudioFile(relative, printable(relative), *_size_and_identity(folder / relative)))
         else:
             walk.ignored[printable(suffix) or NO_SUFFIX] += 1
+
+
+def _size_and_identity(path: Path) -> tuple[int, str]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, ""
+    return found.st_size, f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
 
 
 def _first_visit(walk: _Walk, folder: Path, relative: str) -> bool:

@@ -1,24 +1,37 @@
 """Audio for the codec's training: random crops to train on, fixed pieces to validate on."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
+from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_length, waveform
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.seeds import Stream, derive_seed
+from distill.training.distributed import WHOLE, Share
 
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Piece of a recording, `length` samples from `start` on, that plays at `speed` and times `gain` in a crop."""
+
+    entry: CorpusEntry
+    start: int
+    length: int
+    speed: float
+    gain: float
 
 
 class CropSampler:
     """Sampler of batches of random crops `[B, N]`: recordings drawn by length; random start, speed, gain and polarity.
 
     Short recordings are joined until a crop is full: with padding, crops would be mostly silence. Every batch is a
-    function of (seed, epoch, step).
+    function of (seed, epoch, step). A process that takes a share of a batch draws all of it, but reads its own crops.
     """
 
     def __init__(self, corpus: Corpus, entries: Sequence[CorpusEntry], batch_size: int, crop: int, seed: int) -> None:
@@ -27,31 +40,48 @@ class CropSampler:
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
         weights = np.maximum(lengths, crop * SHORTEST_SHARE)
-        self.weights = weights / weights.sum()
+        self._cumulative = (weights / weights.sum()).cumsum()
+        self._cumulative /= self._cumulative[-1]
 
-    def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
-        """Batches `[B, N]` of one epoch from step `skip` on."""
+    def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[Tensor]:
+        """Crops `[B, N]` of a share of each batch of one epoch, from step `skip` on."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
-            yield torch.stack([self._crop(generator) for _ in range(self.batch_size)])
+            drawn = [self._draw(generator) for _ in range(self.batch_size)]
+            yield torch.stack([self._read(pieces) for pieces in drawn[share.items]])
 
     def probe(self, count: int) -> Tensor:
         """A fixed batch `[count, N]` of crops."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        return torch.stack([self._crop(generator) for _ in range(count)])
+        return torch.stack([self._read(self._draw(generator)) for _ in range(count)])
 
-    def _crop(self, generator: np.random.Generator) -> Tensor:
-        crop = torch.zeros(self.crop)
+    def _draw(self, generator: np.random.Generator) -> list[Piece]:
+        """Draw the pieces that fill a crop."""
+        pieces: list[Piece] = []
         filled = 0
         while filled < self.crop:
-            entry = self.entries[int(generator.choice(len(self.entries), p=self.weights))]
+            entry = self._draw_entry(generator)
             speed = 2.0 ** (generator.uniform(-VARISPEED_SEMITONES, VARISPEED_SEMITONES) / 12)
             length = min(int((self.crop - filled) * speed) + 1, entry.samples)
             start = int(generator.integers(entry.samples - length + 1))
             gain = generator.uniform(*GAIN_RANGE) * generator.choice((-1.0, 1.0))
-            piece = varispeed(waveform(self.corpus, entry, start, length), speed)[: self.crop - filled]
-            crop[filled : filled + len(piece)] = piece * gain
-            filled += len(piece)
+            pieces.append(Piece(entry, start, length, speed, gain))
+            filled += varispeed_length(length, speed)
+        return pieces
+
+    def _draw_entry(self, generator: np.random.Generator) -> CorpusEntry:
+        """Draw a recording as `Generator.choice` with `p` does, which would add up the weights for each draw."""
+        return self.entries[int(self._cumulative.searchsorted(generator.random(), side="right"))]
+
+    def _read(self, pieces: Sequence[Piece]) -> Tensor:
+        """Read the crop `[N]` that pieces fill."""
+        crop = torch.zeros(self.crop)
+        filled = 0
+        for piece in pieces:
+            audio = waveform(self.corpus, piece.entry, piece.start, piece.length)
+            played = varispeed(audio, piece.speed)[: self.crop - filled]
+            crop[filled : filled + len(played)] = played * piece.gain
+            filled += len(played)
         return crop
 
 
@@ -61,11 +91,16 @@ def evenly_spaced(count: int, most: int) -> list[int]:
     return chosen
 
 
-def fixed_pieces(corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, max_pieces: int) -> Tensor:
-    """At most `max_pieces` pieces `[n, crop]` of the joined recordings, evenly spaced; the last is zero-padded."""
+def fixed_pieces(
+    corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, max_pieces: int, share: Share = WHOLE
+) -> Tensor:
+    """A share of at most `max_pieces` pieces `[n, crop]` of the joined recordings, evenly spaced.
+
+    The last piece of the recordings is zero-padded.
+    """
     ends = np.cumsum([entry.samples for entry in entries])
     count = -(-int(ends[-1]) // crop)
-    chosen = evenly_spaced(count, max_pieces)
+    chosen = evenly_spaced(count, max_pieces)[share.items]
     pieces = torch.zeros(len(chosen), crop)
     for row, piece in enumerate(chosen):
         position, stop = piece * crop, min((piece + 1) * crop, int(ends[-1]))

@@ -15,11 +15,13 @@ from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
 from distill.execution import free_memory, usable_memory
 from distill.params import VQVAEConfig
+from distill.training.distributed import Distributed, Share
 from distill.training.events import LOW_UTILIZATION, CodebookHealth
 from distill.training.metrics_log import Line
 
 MAX_VAL_PIECES = 64
 PROBE_CROPS = 2
+VAL_LOSSES = ("recon", "mel", "envelope")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 
 
@@ -50,7 +52,9 @@ class CodecTask:
         self.model, self.config, self.fabric = model, config, fabric
         self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
-        self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES)
+        self.share, self.distributed = Share.of_process(fabric), Distributed(fabric)
+        self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES, self.share)
+        self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
         self.held_out_losses: Sequence[float] = ()
         self.loss = DecoderLoss(corpus.sample_rate)
@@ -58,8 +62,7 @@ class CodecTask:
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
         """This process's share of each batch of crops, `[B / processes, N]`."""
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        return (self.fabric.to_device(batch[rank::world]) for batch in self.sampler.batches(epoch, skip))
+        return (self.fabric.to_device(batch) for batch in self.sampler.batches(epoch, skip, self.share))
 
     def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         """Losses of crops `[B, N]`, weighted such that their mean over processes is that of the whole batch."""
@@ -85,37 +88,51 @@ class CodecTask:
         return {}
 
     def validate(self) -> dict[str, float]:
-        """Losses and codebook health on the held-out pieces."""
-        rows, codes, commit = [], [], 0.0
-        for pieces in self.val_pieces.split(self.config.batch_size):
+        """Losses and codebook health on the held-out pieces, of which each process takes its share."""
+        rows, commit = [], torch.zeros((), dtype=torch.float64)
+        counts = torch.zeros(self.config.num_quantizers, self.config.codebook_size, dtype=torch.float64)
+        for pieces in self.val_pieces.split(self.config.batch_size) if len(self.val_pieces) else ():
             audio = self.fabric.to_device(pieces)
             output = cast(VQVAEOutput, self.model(audio, DRAWS))
             draws = output.audio.unflatten(0, (DRAWS, -1)).unbind(dim=1)  # of each piece [DRAWS, N]
-            rows += [self.loss(drawn, piece) for drawn, piece in zip(draws, audio.split(1), strict=True)]
-            commit += len(pieces) / len(self.val_pieces) * float(output.commit_loss)
-            codes.append(output.codes.flatten(0, 1).cpu())
-        parts = {name: [float(row[name]) for row in rows] for name in ("recon", "mel", "envelope")}
-        means = {**{name: math.fsum(values) / len(rows) for name, values in parts.items()}, "commit": commit}
-        self.held_out_losses = parts["recon"]
+            losses = [self.loss(drawn, piece) for drawn, piece in zip(draws, audio.split(1), strict=True)]
+            rows += [[float(row[name]) for name in VAL_LOSSES] for row in losses]
+            commit += len(pieces) / self.num_val_pieces * float(output.commit_loss)
+            counts += codeword_counts(output.codes.flatten(0, 1).cpu(), self.config.codebook_size)
+        parts = torch.zeros(self.num_val_pieces, len(VAL_LOSSES), dtype=torch.float64)
+        parts[self.share.items] = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(VAL_LOSSES))
+        columns = dict(zip(VAL_LOSSES, self.distributed.sum(parts).T.tolist(), strict=True))
+        means = {name: math.fsum(values) / len(values) for name, values in columns.items()}
+        means["commit"] = float(self.distributed.sum(commit))
+        self.held_out_losses = columns["recon"]
         measured = {
-            "val_loss": means["recon"] + self.config.commitment_weight * commit,
+            "val_loss": means["recon"] + self.config.commitment_weight * means["commit"],
             **{f"val_{name}_loss": mean for name, mean in means.items()},
         }
-        for level, values in codebook_health(torch.cat(codes), self.config.codebook_size).items():
+        for level, values in health_of(self.distributed.sum(counts)).items():
             measured |= {f"codebook/{level}/{name}": value for name, value in values.items()}
         return measured
 
 
+def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
+    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64."""
+    return torch.stack([torch.bincount(level, minlength=codebook_size) for level in codes.unbind(1)]).double()
+
+
 def codebook_health(codes: Tensor, codebook_size: int) -> CodebookHealth:
     """Codebook health of each level over codes `[n, Q]`: share of codewords used, perplexity, codewords never used."""
+    return health_of(codeword_counts(codes, codebook_size))
+
+
+def health_of(counts: Tensor) -> CodebookHealth:
+    """Codebook health of each level from `codeword_counts`, `[Q, V]` fp64."""
     health = {}
-    for level in range(codes.shape[1]):
-        counts = torch.bincount(codes[:, level], minlength=codebook_size).double()
-        shares = counts[counts > 0] / counts.sum()
+    for level, of_level in enumerate(counts):
+        shares = of_level[of_level > 0] / of_level.sum()
         health[f"level_{level}"] = {
-            "utilization": len(shares) / codebook_size,
+            "utilization": len(shares) / len(of_level),
             "perplexity": float((-(shares * shares.log()).sum()).exp()),
-            "dead_codes": float(codebook_size - len(shares)),
+            "dead_codes": float(len(of_level) - len(shares)),
         }
     return health
 

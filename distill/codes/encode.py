@@ -1,19 +1,22 @@
 """Encode a corpus: recordings through the codec to codes on disk."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from distill.audio.augment import AS_IS, View, views_of, waveform
+from distill.audio.augment import AS_IS, View, views_of
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.cluster import Cluster, cluster_of
 from distill.codec.coordinates import codewords_of
-from distill.codec.model import CHUNK_FRAMES, VQVAE
-from distill.codec.packing import runs
-from distill.codes.store import Codes, CodesConfig, CodesWriter, RecordingRow
+from distill.codec.model import VQVAE
+from distill.codes.blocks import CodeStore, blocks_of
+from distill.codes.encode_block import encode_block, encode_there, encoder_version
+from distill.codes.store import CodesConfig, CodesWriter, RecordingRow
 from distill.execution import Execution
 from distill.params import Labels, Params
 from distill.progress import ProgressReport
@@ -22,13 +25,6 @@ from distill.status import Progress
 from distill.storage.files import atomic_folder
 from distill.training.device import device_of
 
-# About 6 minutes of sound are encoded before their codes go to the writer: what it keeps of each recording, allocated
-# between temporary tensors, would fragment the heap.
-WINDOW_FRAMES = 1 << 14
-
-
-Take = tuple[CorpusEntry, View]
-
 
 def encode_corpus(
     codec: VQVAE,
@@ -36,27 +32,39 @@ def encode_corpus(
     writer: CodesWriter,
     progress: Progress | None = None,
     views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
+    store: CodeStore | None = None,
+    cluster: Cluster | None = None,
 ) -> Tensor:
     """Encode every view of every recording of a corpus; return the codeword counts of unmodified recordings, `[Q, V]`.
 
-    Short recordings are encoded in batches; long ones in chunks, read as they are needed.
+    Short recordings are encoded in batches; long ones in chunks, read as they are needed. What `store` has is not
+    encoded again; with a store the workers of a `cluster` can encode.
     """
     levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
     counts = torch.zeros(levels, size, dtype=torch.int64)
     done = 0
-    takes = ((entry, view) for entry in corpus.entries for view in views(entry))
-    for window in runs(_with_frames(codec, takes), WINDOW_FRAMES):
-        batches = runs(_with_frames(codec, window), CHUNK_FRAMES)
-        coded = [codes for batch in batches for codes in encode_takes(codec, corpus, batch)]
-        for (entry, view), codes in zip(window, coded, strict=True):
+    blocks = blocks_of(corpus.entries, views, codec.spectrogram.frames_for)
+    if cluster is not None and store is not None:
+        missing = [block for block in blocks if store.read(block, levels) is None]
+        encode_there(cluster, codec, corpus, missing, store, progress)
+        progress = None
+    for block in blocks:
+        coded = None if store is None else store.read(block, levels)
+        if coded is None:
+            coded = encode_block(codec, corpus, block)
+            if store is not None:
+                store.write(block, coded)
+        for (entry, view), codes in zip(block.takes, coded, strict=True):
             writer.append(entry.recording_id, view.number, entry.group, codes)
             if view.number == 0:
                 done += 1
                 for level in range(levels):
-                    counts[level] += torch.bincount(torch.from_numpy(codes[:, level]), minlength=size)
+                    counts[level] += torch.bincount(torch.from_numpy(codes[:, level].astype(np.int64)), minlength=size)
         if progress is not None:
-            progress(done, len(corpus.entries), window[-1][0].path)
+            progress(done, len(corpus.entries), block.takes[-1].entry.path)
     writer.close()
+    if store is not None:
+        store.keep_only(blocks)
     return counts
 
 
@@ -75,20 +83,37 @@ class CodesReport:
 
 
 def code_corpus(
-    codec: VQVAE, codec_sha256: str, corpus_folder: Path, folder: Path, params: Params, execution: Execution
+    codec: VQVAE,
+    codec_sha256: str,
+    corpus_folder: Path,
+    folder: Path,
+    params: Params,
+    execution: Execution,
+    kept: Path | None = None,
 ) -> CodesReport:
     """Encode a corpus with the settings `params` and write the artefact of codes `folder`, with progress.
 
-    The codec runs on the device of `execution` and is moved back to the CPU.
+    The codec runs on the device of `execution` and is moved back to the CPU. Codes of blocks are kept in `kept`, where
+    one is given.
     """
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
     codec.to(device_of(execution))
     began = time.monotonic()
-    with ProgressReport("encode") as progress:
+    with ProgressReport("encode") as progress, cluster_of(execution) as cluster:
         counts = encode_for_prior(
-            codec, codec_sha256, corpus, folder, views, fraction, params.seed, progress, params.corpus.labels
+            codec,
+            codec_sha256,
+            corpus,
+            folder,
+            views,
+            fraction,
+            params.seed,
+            progress,
+            params.corpus.labels,
+            kept,
+            cluster,
         )
         frames, taken = int(counts[0].sum()), time.monotonic() - began
         progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
@@ -106,6 +131,8 @@ def encode_for_prior(
     seed: int,
     progress: Progress | None = None,
     labels: Labels = "none",
+    kept: Path | None = None,
+    cluster: Cluster | None = None,
 ) -> Tensor:
     """Write the artefact of codes atomically: training recordings in `views` views, held-out ones unmodified.
 
@@ -129,24 +156,8 @@ def encode_for_prior(
     with atomic_folder(folder) as temporary:
         named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
         writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
-        return encode_corpus(codec, corpus, writer, progress, chosen)
-
-
-def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Codes]:
-    """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks."""
-    if len(batch) > 1:
-        sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
-        return [codes.cpu().numpy() for codes in codec.encode_together(sounds)]
-    ((entry, view),) = batch
-
-    def read(start: int, stop: int) -> Tensor:
-        return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
-
-    return [codec.encode_from(read, entry.samples - view.shift)[0].cpu().numpy()]
-
-
-def _with_frames(codec: VQVAE, takes: Iterable[Take]) -> Iterator[tuple[int, Take]]:
-    return ((codec.spectrogram.frames_for(entry.samples - view.shift), (entry, view)) for entry, view in takes)
+        store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, codec.device.type))
+        return encode_corpus(codec, corpus, writer, progress, chosen, store, cluster)
 
 
 def usage(counts: Tensor) -> dict[str, float]:

@@ -33,8 +33,27 @@ class Sides:
     groups: dict[str, str]  # of both sides
 
 
+@dataclass(frozen=True)
+class SideRows:
+    """As `Sides`, with the numbers of rows of the index in place of codes."""
+
+    train: dict[str, list[int]]
+    held_out: dict[str, int]
+    groups: dict[str, str]
+
+
 def codes_by_side(reader: CodesReader, split: Path) -> Sides:
     """What to learn from and what to judge by. Raises ArtifactError where codes and split do not belong together."""
+    found = rows_by_side(reader, split)
+    return Sides(
+        {name: [reader.codes(reader.rows[number]) for number in numbers] for name, numbers in found.train.items()},
+        {name: reader.codes(reader.rows[number]) for name, number in found.held_out.items()},
+        found.groups,
+    )
+
+
+def rows_by_side(reader: CodesReader, split: Path) -> SideRows:
+    """As `codes_by_side`, without reading codes."""
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
@@ -42,12 +61,12 @@ def codes_by_side(reader: CodesReader, split: Path) -> Sides:
             f"{split}: expected a side for every recording, found none for {len(missing)} of them "
             f"(such as {missing[0]}); run `dvc repro` again"
         )
-    found = Sides({}, {}, {row.recording_id: row.group for row in reader.rows})
-    for row in reader.rows:
+    found = SideRows({}, {}, {row.recording_id: row.group for row in reader.rows})
+    for number, row in enumerate(reader.rows):
         if sides[row.recording_id] == "train":
-            found.train.setdefault(row.recording_id, []).append(reader.codes(row))
+            found.train.setdefault(row.recording_id, []).append(number)
         elif row.view == 0:
-            found.held_out[row.recording_id] = reader.codes(row)
+            found.held_out[row.recording_id] = number
     for name, side in (("train", found.train), ("val", found.held_out)):
         if not side:
             raise ArtifactError(

@@ -1,12 +1,15 @@
 """Training sequences: coded recordings between BOS and EOS frames, and the windows of them that a prior is given."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from distill.codes.store import Codes, StoredCodes, frame_counts
+from distill.training.distributed import WHOLE, Share
 
 NUM_SPECIAL_TOKENS = 2
 IGNORED = -100  # target of padding: the cross-entropy's ignore_index
@@ -32,30 +35,52 @@ def window_start(inputs: int, context_frames: int) -> int:
 
 
 class CodeSequences:
-    """Concatenated sequences BOS, codes, EOS of recordings: `frames` `[n, Q]` uint16.
+    """Sequences BOS, codes, EOS of recordings, made when they are read: the codes are not copied.
 
-    Sequence `i` has `lengths[i]` frames from `starts[i]` on, BOS and EOS included. `labels[i]` counts from 1, 0 is
-    none; `labels` is None without labels. So do `folds`, which are None where no recording is left out of counts.
+    Sequence `i` has `lengths[i]` frames, BOS and EOS included. `labels[i]` counts from 1, 0 is none; `labels` is None
+    without labels. So do `folds`, which are None where no recording is left out of counts.
     """
 
     def __init__(
         self,
-        recordings: Iterable[NDArray[np.integer]],
+        recordings: Sequence[Codes],
         codebook_size: int,
         num_quantizers: int,
-        labels: Sequence[int] | None = None,
-        folds: Sequence[int] | None = None,
+        labels: ArrayLike | None = None,
+        folds: ArrayLike | None = None,
     ) -> None:
-        bos = np.full((1, num_quantizers), bos_token(codebook_size), dtype=np.uint16)
-        eos = np.full((1, num_quantizers), eos_token(codebook_size), dtype=np.uint16)
-        parts: list[NDArray[np.uint16]] = []
-        self.lengths: list[int] = []
-        for codes in recordings:
-            parts += [bos, codes.astype(np.uint16, copy=False), eos]
-            self.lengths.append(len(codes) + 2)
-        self.frames = np.concatenate(parts) if parts else np.zeros((0, num_quantizers), dtype=np.uint16)
-        self.starts = np.cumsum([0, *self.lengths])
+        self.codebook_size, self.num_quantizers = codebook_size, num_quantizers
+        self._recordings = recordings
+        self.lengths = frame_counts(recordings) + 2
         self.labels, self.folds = (None if own is None else np.asarray(own, dtype=np.int64) for own in (labels, folds))
+
+    def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Frames `start` to `stop`, at least one, of a sequence, `[stop - start, Q]`; of stored codes only these are read."""
+        count = int(self.lengths[sequence]) - 2
+        first, last = max(0, start - 1), min(stop - 1, count)
+        codes: NDArray[np.integer]
+        frames = np.empty((stop - start, self.num_quantizers), dtype=np.int64)
+        if first < last:
+            if isinstance(self._recordings, StoredCodes):
+                codes = self._recordings.read(sequence, first, last)
+            else:
+                codes = self._recordings[sequence][first:last]
+            frames[first + 1 - start : last + 1 - start] = codes
+        if start == 0:
+            frames[0] = bos_token(self.codebook_size)
+        if stop == count + 2:
+            frames[-1] = eos_token(self.codebook_size)
+        return frames
+
+    def joined(self) -> NDArray[np.int64]:
+        """All sequences, one after another, `[n, Q]`."""
+        parts = [self.read(index, 0, length) for index, length in enumerate(self.lengths.tolist())]
+        return np.concatenate(parts) if parts else np.zeros((0, self.num_quantizers), dtype=np.int64)
+
+    def count_targets(self, windows: Sequence["Window"]) -> int:
+        """Number of targets of windows: codes and EOS, which is one target."""
+        ends = sum(window.stop == int(self.lengths[window.sequence]) - 1 for window in windows)
+        return sum(map(len, windows)) * self.num_quantizers - ends * (self.num_quantizers - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +140,6 @@ class Batch:
     labels: Tensor | None = None
     folds: Tensor | None = None
 
-    def part(self, number: int, of: int) -> "Batch":
-        """Every `of`-th window from `number` on; where there is none, one whose targets are all IGNORED."""
-        if number >= len(self.positions):
-            first = self.map(lambda part: part[:1])
-            return replace(first, targets=torch.full_like(first.targets, IGNORED))
-        return self.map(lambda part: part[number::of])
-
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `change` applied to every tensor."""
         labels, folds = (None if part is None else change(part) for part in (self.labels, self.folds))
@@ -129,22 +147,28 @@ class Batch:
 
 
 def pad_batch(
-    sequences: CodeSequences, windows: Sequence[Window], rows: int | None = None, longest: int | None = None
+    sequences: CodeSequences,
+    windows: Sequence[Window],
+    rows: int | None = None,
+    longest: int | None = None,
+    share: Share = WHOLE,
 ) -> Batch:
     """Pad windows to a batch of `rows` rows, by default their number, and `longest` positions, by default the longest.
 
-    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets.
+    Padding is 0 in inputs, positions, labels and folds, and IGNORED in targets. Of a batch that processes `share` only
+    the own windows are read; a process without a row gets one of padding, for it has to take part.
     """
-    levels = sequences.frames.shape[1]
-    rows = rows or len(windows)
+    levels = sequences.num_quantizers
     longest = longest or max(len(window) for window in windows)
+    rows = len(range(rows or len(windows))[share.items]) or 1
+    windows = windows[share.items]
     inputs = np.zeros((rows, longest, levels), dtype=np.int64)
     targets = np.full((rows, longest, levels), IGNORED, dtype=np.int64)
     positions = np.zeros(rows, dtype=np.int64)
     for row, window in enumerate(windows):
-        first = sequences.starts[window.sequence] + window.start
-        inputs[row, : len(window)] = sequences.frames[first : first + len(window)]
-        targets[row, : len(window)] = sequences.frames[first + 1 : first + 1 + len(window)]
+        frames = sequences.read(window.sequence, window.start, window.stop + 1)
+        inputs[row, : len(window)] = frames[:-1]
+        targets[row, : len(window)] = frames[1:]
         if window.stop == sequences.lengths[window.sequence] - 1:
             targets[row, len(window) - 1, 1:] = IGNORED  # EOS is one target
         positions[row] = window.start

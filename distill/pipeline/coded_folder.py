@@ -29,18 +29,18 @@ def code_folder(
 ) -> CodedFolder:
     """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
 
-    All files go to `work`. Raises DistillError.
+    All files go to `work`, and may be deleted then. Raises DistillError.
     """
     folders = PipelineFolders.below(work)
-    ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
+    ingest_folder(folder, folders.corpus, params.corpus, execution)
     codec = train(load_corpus(folders.corpus))
     code_and_split(codec, weights_sha256(codec), folders, params, execution)
-    return CodedFolder(read_prior_data(folders.codes, folders.split), codec)
+    return CodedFolder(read_prior_data(folders.codes, folders.split).in_memory(), codec)
 
 
 def code_and_split(
     codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution
 ) -> None:
     """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
-    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution)
+    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution, folders.codes.with_name("coded"))
     split_codes(folders.codes, folders.split, params)

@@ -101,7 +101,7 @@ def train_model(
     work = state / "train" / _key("train", os.fsencode(folder.resolve()).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
-        corpus = ingest_folder(folder, folders.corpus, params.corpus, execution.workers)
+        corpus = ingest_folder(folder, folders.corpus, params.corpus, execution, work / "ingest")
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, runs)
         trained = None
         if prior:
@@ -147,7 +147,7 @@ def add_prior(
     work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(chosen.resolve()).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
-        ingest_folder(chosen, folders.corpus, params.corpus, execution.workers)
+        ingest_folder(chosen, folders.corpus, params.corpus, execution, work / "ingest")
         if folder is None and sha256_file(folders.corpus / MANIFEST) != data_sha256:
             raise ParamsError(
                 f"{chosen}: expected the training recordings of {model}, found others; "

@@ -201,7 +201,9 @@ class _PretrainingTask:
         views = [collection.recordings[index][int(rng.integers(len(collection.recordings[index])))] for index in others]
         chosen = _of_similar_length(rng, [min(len(view) + 1, context) for view in views], budget)
         sequences = CodeSequences([views[index] for index in chosen], size, levels)
-        windows = random_windows(sequences.lengths, [1] * len(chosen), context, rng)  # in the order of the sequences
+        windows = random_windows(
+            sequences.lengths.tolist(), [1] * len(chosen), context, rng
+        )  # in the order of the sequences
         grouped = int(rng.choice(GROUPED))
         numbers = [1 + instrument // grouped for instrument in collection.instruments]
         labels, labelled = _labels(rng, numbers, [others[index] for index in chosen], known)

@@ -3,7 +3,6 @@
 `CountTables` are what a prior is given, see `distill.prior.count_experts`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodeSequences
-from distill.codes.store import Codes
+from distill.codes.store import Codes, frame_counts
 
 TRUST = 4.0  # how often a context must have occurred to count as much as what is known without it
 PRIOR_COUNT = 1.0  # of all codes together, before any was counted
 
+COUNTED_FRAMES = 1 << 15  # of views, about, that are in memory at once
+
 Probabilities = NDArray[np.float64]
+Labelled = tuple[Sequence[Codes], int]  # views of a recording, and its label
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,32 +63,48 @@ def count(
     `labels` are those of the recordings, from 1 on; 0, and None for all, is no label.
     """
     size = codebook_size + NUM_SPECIAL_TOKENS
-    sequences = CodeSequences((codes for views in recordings for codes in views), codebook_size, levels)
-    weights = np.repeat([1 / len(views) for views in recordings for _ in views], sequences.lengths)
+    square = (levels, size, size)
+    counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
     numbers = [0] * len(recordings) if labels is None else labels
-    by_frame = np.repeat(
-        [number for number, views in zip(numbers, recordings, strict=True) for _ in views], sequences.lengths
+    batch: list[Labelled] = []
+    frames = 0
+    for views, label in zip(recordings, numbers, strict=True):
+        batch.append((views, label))
+        frames += int(frame_counts(views).sum())
+        if frames >= COUNTED_FRAMES:
+            _add_counts(counts, batch, codebook_size)
+            batch, frames = [], 0
+    if batch:
+        _add_counts(counts, batch, codebook_size)
+    return counts
+
+
+def _add_counts(counts: Counts, recordings: Sequence[Labelled], codebook_size: int) -> None:
+    """Add the tokens of recordings to `counts`, one after another: floats are added in the order of recordings."""
+    levels, size = counts.unigram.shape
+    sequences = CodeSequences([codes for views, _ in recordings for codes in views], codebook_size, levels)
+    num_views = [len(views) for views, _ in recordings]
+    weights, by_frame = (
+        np.repeat(np.repeat(values, num_views), sequences.lengths)
+        for values in ([1 / count for count in num_views], [label for _, label in recordings])
     )
-    frames = torch.from_numpy(sequences.frames.astype(np.int64))
+    frames = torch.from_numpy(sequences.joined())
+    ends = np.cumsum(sequences.lengths)
     kept = np.ones(frames.shape, dtype=bool)
-    kept[sequences.starts[:-1]] = False  # BOS
-    kept[sequences.starts[1:] - 1, 1:] = False  # EOS is one token
+    kept[ends - sequences.lengths] = False  # BOS
+    kept[ends - 1, 1:] = False  # EOS is one token
     before = frames.roll(1, dims=0)
     offsets = torch.arange(levels) * size
+    weight = np.broadcast_to(weights[:, None], kept.shape)[kept]
 
-    def counted(contexts: Tensor, shape: tuple[int, ...]) -> Probabilities:
-        rows = contexts + frames
-        weight = np.broadcast_to(weights[:, None], kept.shape)[kept]
-        return np.bincount(rows.numpy()[kept], weight, math.prod(shape)).astype(np.float64).reshape(shape)
+    def add(table: Probabilities, contexts: Tensor) -> None:
+        np.add.at(table.reshape(-1), (contexts + frames).numpy()[kept], weight)
 
-    square = (levels, size, size)
     first_rows = torch.from_numpy(by_frame.astype(np.int64))[:, None] * levels
-    return Counts(
-        counted(offsets, (levels, size)),
-        counted((offsets + before) * size, square),
-        counted((offsets + given_tokens(before, frames)) * size, square),
-        counted(offsets + first_rows * size, (num_labels + 1, levels, size)),
-    )
+    add(counts.unigram, offsets)
+    add(counts.previous, (offsets + before) * size)
+    add(counts.given, (offsets + given_tokens(before, frames)) * size)
+    add(counts.labelled, offsets + first_rows * size)
 
 
 @dataclass(frozen=True, eq=False)

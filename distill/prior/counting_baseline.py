@@ -7,13 +7,14 @@ from itertools import pairwise
 import numpy as np
 
 from distill.codes.sequences import bos_token
-from distill.codes.store import Codes
+from distill.codes.store import Codes, frame_counts
 from distill.prior.counting import PRIOR_COUNT, TRUST, Probabilities, count
 from distill.prior.data import PriorData
 
 CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
 CACHE_TRUST = 0.5  # as TRUST, of these
 EM_ROUNDS = 60
+MOST_FITTED_FRAMES = 200_000  # about, of evenly spaced recordings: the weights are few
 
 
 class CountingModel:
@@ -21,7 +22,7 @@ class CountingModel:
 
     These are how often a code occurs, how often after the coarser code of its frame, how often after the code of the
     frame before, and how often lately in this recording, with two decays. The weights are fitted by EM on one half of
-    the training recordings, with counts of the other half; then all are counted.
+    the training recordings, or a part of it where it is large, with counts of the other half; then all are counted.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class CountingModel:
         self.weights = np.full((levels, 3 + len(CACHE_DECAYS)), 1 / (3 + len(CACHE_DECAYS)))
         if all(halves):
             self._count(halves[0])
-            self._fit(np.concatenate([self.probabilities(views[0]) for views in halves[1]]))
+            frames = sum(int(frame_counts(views)[0]) for views in halves[1])
+            fitted = halves[1][:: -(-frames // MOST_FITTED_FRAMES)]
+            self._fit(np.concatenate([self.probabilities(views[0]) for views in fitted]))
         self._count(recordings)
 
     def nats(self, codes: Codes) -> Probabilities:
@@ -102,5 +105,5 @@ def counting_bits_per_second(data: PriorData) -> float:
     """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
     model = CountingModel(data.train, data.train_groups, data.codes.codebook_size, data.codes.num_quantizers)
     nats = sum(float(model.nats(codes).sum()) for codes in data.held_out)
-    seconds = sum(len(codes) for codes in data.held_out) / data.codes.frame_rate
+    seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
     return nats / math.log(2) / seconds

@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codes.held_out import codes_by_side
+from distill.codes.held_out import rows_by_side
 from distill.codes.sequences import (
     Batch,
     CodeSequences,
@@ -25,10 +26,11 @@ from distill.codes.sequences import (
     random_windows,
     window_count,
 )
-from distill.codes.store import Codes, CodesConfig, CodesReader
+from distill.codes.store import Codes, CodesConfig, CodesReader, StoredViews, first_views
 from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.seeds import Stream, derive_seed
+from distill.training.distributed import WHOLE, Share
 
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
@@ -61,13 +63,32 @@ class PriorData:
         """Number of recordings on both sides."""
         return len(self.train) + len(self.held_out)
 
+    @property
+    def unaugmented(self) -> Sequence[Codes]:
+        """The first view of each training recording."""
+        return first_views(self.train)
+
+    def in_memory(self) -> "PriorData":
+        """The same with all codes read, so that the files they are stored in may be deleted."""
+        return replace(self, train=[list(views) for views in self.train], held_out=list(self.held_out))
+
     def reference(self) -> Reference:
         """Novelty reference of generated sounds, without scores."""
-        return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
+        return make_reference(self.train_names, self.unaugmented, self.held_out)
+
+
+class SharedBatch(NamedTuple):
+    """One process's share of a batch, and the number of targets of the whole batch."""
+
+    batch: Batch
+    targets: int
 
 
 class WindowSampler:
-    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch)."""
+    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch).
+
+    A process that takes a share of the batches draws all windows, but reads its own.
+    """
 
     def __init__(
         self,
@@ -90,16 +111,11 @@ class WindowSampler:
         """
         self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
         self.label_dropout, self.span_frames = label_dropout, span_frames
-        view_labels, view_folds = (
-            None if own is None else [one for one, views in zip(own, recordings, strict=True) for _ in views]
-            for own in (labels, folds)
-        )
-        self.sequences = CodeSequences(
-            (view for views in recordings for view in views), codebook_size, num_quantizers, view_labels, view_folds
-        )
-        self.views = [len(views) for views in recordings]
-        self.first = np.concatenate([[0], np.cumsum(self.views)])[:-1]  # index of each recording's first view
-        self.counts = [window_count(self.sequences.lengths[index], context_frames) for index in self.first]
+        every_view, starts = joined_views(recordings)
+        view_labels, view_folds = (None if own is None else np.repeat(own, np.diff(starts)) for own in (labels, folds))
+        self.sequences = CodeSequences(every_view, codebook_size, num_quantizers, view_labels, view_folds)
+        self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
+        self.counts = [window_count(length, context_frames) for length in self._lengths(self.first)]
         batches = self._count_batches()
         self.passes = -(-MIN_STEPS // batches)  # through the recordings, an epoch
         self.batches_per_epoch = self.passes * batches
@@ -110,26 +126,35 @@ class WindowSampler:
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from index `skip` on."""
+        return (batch for batch, _ in self.shared_batches(epoch, skip, WHOLE))
+
+    def shared_batches(self, epoch: int, skip: int, share: Share) -> Iterator[SharedBatch]:
+        """Yield a share of each of these batches, with as many positions as the whole batch has."""
         per_pass = self.batches_per_epoch // self.passes
         for part in range(skip // per_pass, self.passes):
-            yield from self._batches_of_pass(epoch * self.passes + part, max(0, skip - part * per_pass))
+            yield from self._batches_of_pass(epoch * self.passes + part, max(0, skip - part * per_pass), share)
 
-    def _batches_of_pass(self, number: int, skip: int) -> Iterator[Batch]:
+    def _batches_of_pass(self, number: int, skip: int, share: Share) -> Iterator[SharedBatch]:
         generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, number))
         chosen = self.first + generator.integers(self.views)
         for index, windows in enumerate(self._windows(chosen, generator)):
-            dropped = None
+            is_dropped = None
             if self.sequences.labels is not None:
-                dropped = torch.from_numpy(np.flatnonzero(generator.random(len(windows)) < self.label_dropout))
+                is_dropped = generator.random(len(windows)) < self.label_dropout
             if index >= skip:
-                batch = self._pad(windows)
-                if batch.labels is None or dropped is None:
-                    yield batch
-                else:
-                    yield replace(batch, labels=batch.labels.index_fill(0, dropped, 0))
+                batch = pad_batch(self.sequences, windows, *self._shape(windows), share)
+                if batch.labels is not None and is_dropped is not None:
+                    dropped = torch.from_numpy(np.flatnonzero(is_dropped[share.items]))
+                    batch = replace(batch, labels=batch.labels.index_fill(0, dropped, 0))
+                yield SharedBatch(batch, self.sequences.count_targets(windows))
 
-    def _pad(self, windows: Sequence[Window]) -> Batch:
-        return pad_batch(self.sequences, windows)
+    def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
+        """Rows and positions of the batch of these windows."""
+        return len(windows), max(map(len, windows))
+
+    def _lengths(self, chosen: NDArray[np.int64]) -> list[int]:
+        lengths: list[int] = self.sequences.lengths[chosen].tolist()
+        return lengths
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         """Windows of these sequences, grouped into the batches of a pass."""
@@ -139,21 +164,21 @@ class WindowSampler:
     def _random_windows(
         self, chosen: NDArray[np.int64], counts: Sequence[int], frames: int, generator: np.random.Generator
     ) -> list[Window]:
-        lengths = [self.sequences.lengths[index] for index in chosen]
         return [
             Window(int(chosen[window.sequence]), window.start, window.stop)
-            for window in random_windows(lengths, counts, frames, generator)
+            for window in random_windows(self._lengths(chosen), counts, frames, generator)
         ]
 
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        windows = [
-            Window(int(self.first[window.sequence]), window.start, window.stop)
-            for window in covering_windows([self.sequences.lengths[index] for index in self.first], self.context_frames)
-        ]
-        chosen = generator.permutation(len(windows))[:PROBE_WINDOWS]
-        return pad_batch(self.sequences, [windows[index] for index in chosen])
+        windows = covering_windows(self._lengths(self.first), self.context_frames)
+        chosen = [windows[index] for index in generator.permutation(len(windows))[:PROBE_WINDOWS]]
+        views = self.first[[window.sequence for window in chosen]].tolist()
+        return pad_batch(
+            self.sequences,
+            [Window(view, window.start, window.stop) for view, window in zip(views, chosen, strict=True)],
+        )
 
 
 class SpanSampler(WindowSampler):
@@ -164,7 +189,7 @@ class SpanSampler(WindowSampler):
     """
 
     def _count_batches(self) -> int:
-        inputs = np.array([self.sequences.lengths[index] - 1 for index in self.first])
+        inputs = self.sequences.lengths[self.first] - 1
         self.long_recordings = np.flatnonzero(inputs > self.context_frames)
         self.num_spanned = math.ceil(SPAN_SHARE * len(self.long_recordings))
         share = self.num_spanned / max(1, len(self.long_recordings))
@@ -179,10 +204,10 @@ class SpanSampler(WindowSampler):
         )
         return self.span_batches + self.window_batches
 
-    def _pad(self, windows: Sequence[Window]) -> Batch:
-        longest = max(len(window) for window in windows)
+    def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
+        longest = max(map(len, windows))
         most = self.context_frames if longest <= self.context_frames else self.span_frames
-        return pad_batch(self.sequences, windows, round_up_shape(len(windows)), min(round_up_shape(longest), most))
+        return round_up_shape(len(windows)), min(round_up_shape(longest), most)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         num_spanned = generator.permutation(len(self.long_recordings))[: self.num_spanned]
@@ -197,6 +222,13 @@ class SpanSampler(WindowSampler):
             *even_batches(mixed, self.window_batches),
         ]
         return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def joined_views(recordings: Sequence[Sequence[Codes]]) -> tuple[Sequence[Codes], NDArray[np.int64]]:
+    """The views of all recordings, one after another, and where those of each recording begin, `[n + 1]`."""
+    if isinstance(recordings, StoredViews):
+        return recordings.views, recordings.starts
+    return list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
 
 
 def round_up_shape(number: int) -> int:
@@ -230,9 +262,12 @@ def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.
 
 
 def read_prior_data(codes: Path, split: Path) -> PriorData:
-    """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError."""
+    """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError.
+
+    Codes stay on disk, and are read when they are asked for.
+    """
     reader = CodesReader(codes)
-    sides, recordings = codes_by_side(reader, split), reader.recordings()
+    sides, recordings = rows_by_side(reader, split), reader.recordings()
     try:
         train, held_out = ([recordings[name] for name in side] for side in (sides.train, sides.held_out))
     except KeyError as error:
@@ -242,9 +277,9 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
     labels = sorted({row.label for row in train} - {""})
     label_ids = {label: number for number, label in enumerate(labels, start=1)}
     return PriorData(
-        list(sides.train.values()),
+        StoredViews(reader.stored(list(itertools.chain(*sides.train.values()))), [*map(len, sides.train.values())]),
         [sides.groups[name] for name in sides.train],
-        list(sides.held_out.values()),
+        reader.stored(list(sides.held_out.values())),
         [sides.groups[name] for name in sides.held_out],
         torch.from_numpy(reader.codewords()),
         reader.config,

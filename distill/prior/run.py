@@ -1,5 +1,6 @@
 """Training of a prior from codes on disk to an artefact on disk, for stage and command alike."""
 
+import math
 from pathlib import Path
 
 from distill.execution import Execution
@@ -55,7 +56,7 @@ class PriorJob(Job[PriorTraining]):
 
     def measure(self, trained: PriorTraining, run: RunContext) -> dict[str, float]:
         """Predict from counts alone, to compare, and run cross-validation where the settings ask for it; see `Job`."""
-        counting = counting_bits_per_second(self.data)
+        counting = counting_bits_per_second(self.data) if run.is_first else math.nan
         found = trained.result.best_metrics["val_bits_per_second"]
         run.progress.say(f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}")
         calibration = {}

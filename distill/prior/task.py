@@ -18,12 +18,13 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
 )
+from distill.codes.store import frame_counts
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.count_folds import fold_numbers
 from distill.prior.data import PriorData, WindowSampler
 from distill.prior.frame import FramePrior
-from distill.training.distributed import Distributed
+from distill.training.distributed import Distributed, Share
 from distill.training.metrics_log import Line
 from distill.training.optimizer import backward
 
@@ -57,7 +58,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
     """
     model.eval()
     sums = torch.zeros(2, model.num_quantizers, dtype=torch.float64)
-    windows = covering_windows(sequences.lengths, model.span_frames)
+    windows = covering_windows(sequences.lengths.tolist(), model.span_frames)
     windows.sort(key=len)
     batches = similar_length_batches(windows, batch_size, model.context_frames)
     for batch_windows in batches[fabric.global_rank :: fabric.world_size]:
@@ -153,15 +154,14 @@ class PriorTask:
         self.sampler = self.sampler_kind(data.train, *sizes, seed, *labels, model.span_frames, folds)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
-        self.seconds = sum(len(one) for one in data.held_out) / data.codes.frame_rate
+        self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
         self.probe_batch = on_device(self.sampler.probe(), fabric)
         self.smoothing = fabric.to_device(model.smoothing.clone())
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
-        world = self.fabric.world_size
-        for batch in self.sampler.batches(epoch, skip):
-            share = batch if world == 1 else batch.part(self.fabric.global_rank, world)
-            yield BatchShare(on_device(share, self.fabric), targets_in(batch) / world)
+        share = Share.of_process(self.fabric)
+        for batch, targets in self.sampler.shared_batches(epoch, skip, share):
+            yield BatchShare(on_device(batch, self.fabric), targets / share.of)
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         return mean_nats(model, batch, self.smoothing)

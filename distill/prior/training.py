@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from distill.codes.store import Codes, CodesConfig
+from distill.codes.store import Codes, CodesConfig, frame_counts
 from distill.errors import ParamsError
 from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
 from distill.params import PRETRAINED_SIZES, WITH_DEPTH, MemoryConfig, PriorConfig
@@ -140,10 +140,10 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
         model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
     model.smoothing.copy_(smoothing_of(config, data.codes.num_quantizers))
-    model.longest.fill_(max(len(views[0]) for views in data.train))
+    model.longest.fill_(int(frame_counts(data.unaugmented).max()))
     if isinstance(model, FramePrior):
         if starts_pretrained(config, data.codes):
-            load_pretrained_prior(model, [views[0] for views in data.train], data.train_labels)
+            load_pretrained_prior(model, data.unaugmented, data.train_labels)
         if can_be_calibrated(model, data.codes):
             model.copy_no_loudness()
         if model.count_experts is not None:
@@ -228,8 +228,7 @@ def fit_prior(
     result = Trainer(task, settings, fabric, store, *reports).run()
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
-        training = [views[0] for views in data.train]
-        distances = calibrate(model.eval(), training, seed, _interruptible(progress, interruption))
+        distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(progress, interruption))
         shape, metrics = shape.model_copy(update={"calibrated": True}), task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics}, best_loss=metrics["val_loss"])
     last = result.history[-1] if result.history else result.start_metrics
@@ -278,7 +277,7 @@ class _EventReporter:
     def check(self, perplexity: float) -> Memorization:
         threshold = self.config.memorization_perplexity
         if perplexity < threshold and self.alike is None:
-            self.alike = alike_recordings([views[0] for views in self.data.train], self.data.held_out)
+            self.alike = alike_recordings(self.data.unaugmented, self.data.held_out)
         alike = self.alike if perplexity < threshold else None
         return find_memorization(perplexity, self.data.codes.codebook_size, self.data.recordings, threshold, alike)
 

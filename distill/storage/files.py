@@ -135,6 +135,15 @@ def rename_to_new(path: Path, name: Path) -> bool:
     return True
 
 
+def link_or_copy(source: Path, name: Path) -> None:
+    """Give a file another name, of a copy where the file system has no hard links. Neither may be written to later."""
+    try:
+        os.link(source, name)
+    except OSError:
+        with atomic_path(name) as temporary:
+            shutil.copyfile(source, temporary)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and no NaN: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

@@ -1,13 +1,33 @@
 """Communication between the processes of one training. With one process it costs nothing."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from distill.training.interruption import SIGNALS, Interruption
+
+
+class Share(NamedTuple):
+    """Share of one process of several: every `of`-th item from item `number` on; by default all items."""
+
+    number: int = 0
+    of: int = 1
+
+    @classmethod
+    def of_process(cls, fabric: Fabric) -> Self:
+        """The share of this process."""
+        return cls(fabric.global_rank, fabric.world_size)
+
+    @property
+    def items(self) -> slice:
+        """Slice of a sequence that takes the items of this share."""
+        return slice(self.number, None, self.of)
+
+
+WHOLE = Share()
 
 
 class Stop(Protocol):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from typing import Any
 
 import lightning_fabric
@@ -40,6 +41,7 @@ def make_fabric(execution: Execution) -> lightning_fabric.Fabric:
     else:
         settings["precision"] = "32-true"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of depthwise convolutions
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         settings["devices"] = here
         settings["num_nodes"] = int(os.environ["WORLD_SIZE"]) // here

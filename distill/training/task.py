@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distill.training.metrics_log import Line
 from distill.training.spike_detector import ProbeFigure
 
+OTHER_PROCESSES = "other number of processes"  # event of a training that continued with more or fewer than before
 MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
 
 B = TypeVar("B")
@@ -168,6 +169,11 @@ class TrainingResult:
             remarks.append(
                 f"warning: training was rolled back {self.rollbacks} times (metrics.jsonl has the reasons); "
                 "lower the learning rate"
+            )
+        if any(line.get("event") == OTHER_PROCESSES for line in self.log):
+            remarks.append(
+                "training continued with another number of processes: rounding and dropout differ from those of one "
+                "number alone (metrics.jsonl has the step)"
             )
         if self.skipped_steps:
             remarks.append(

@@ -25,7 +25,16 @@ from distill.training.metrics_log import MetricsLog
 from distill.training.optimizer import OptimizerStep
 from distill.training.spike_detector import Reading, SpikeDetector, early_threshold, is_probe_due
 from distill.training.state import Snapshot, TrainerState
-from distill.training.task import Epoch, Step, Task, TrainerSettings, TrainingResult, is_better, learning_rate_at
+from distill.training.task import (
+    OTHER_PROCESSES,
+    Epoch,
+    Step,
+    Task,
+    TrainerSettings,
+    TrainingResult,
+    is_better,
+    learning_rate_at,
+)
 
 DROP_FACTOR = 0.2  # of the learning rate, at each of `TrainerSettings.drops`
 MAX_ROLLBACKS = 3
@@ -382,20 +391,21 @@ class Trainer(Generic[B]):
                 tensors |= {f"snapshot.{key}": value for key, value in self._snapshot.tensors.items()}
             self.state.seconds = self.budget.spent
             self.state.spike_detector, self.state.log = vars(self.spike_detector), self.log.lines
-            values = {**vars(self.state), "place": self._snapshot.schedule_step}
+            values = {**vars(self.state), "place": self._snapshot.schedule_step, "processes": self.fabric.world_size}
             self.store.save(self.state.step, self.state.best_epoch, Checkpoint(tensors, values))
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
 
     def _restore(self) -> None:
         last = self.store.newest() if self.store is not None else None
+        self._agree_on(-1 if last is None else int(last.values["step"]))
         if self.store is None or last is None:
             self.log.rewind([])  # of a run that was killed before it saved anything
             self._snapshot = self._take_snapshot()
             self.budget.start(0.0)
             return
         values: dict[str, Any] = dict(last.values)
-        schedule_step = values.pop("place")
+        schedule_step, processes = values.pop("place"), values.pop("processes")
         self.state = TrainerState(**values)
         self.spike_detector = SpikeDetector.restored(self.state.spike_detector)
         self.budget.start(self.state.seconds)
@@ -406,3 +416,16 @@ class Trainer(Generic[B]):
         self._snapshot = Snapshot(schedule_step, earlier) if earlier else self._take_snapshot()
         if self.state.best_loss is not None:
             self.best_tensors = self.store.best(self.state.best_epoch).tensors
+        if processes != self.fabric.world_size:
+            reason = f"{processes} before, {self.fabric.world_size} now"
+            self.log.add({"step": self.state.step, "event": OTHER_PROCESSES, "reason": reason})
+
+    def _agree_on(self, step: int) -> None:
+        """Raise DistillError on all processes where one has found another checkpoint than the first, or none."""
+        of_first = int(self.distributed.from_first({"step": step})["step"])
+        others = int(self.distributed.sum(torch.tensor(float(step != of_first))))
+        if others and self.store is not None:
+            raise DistillError(
+                f"{self.store.folder}: expected the checkpoints of the first process for all {self.fabric.world_size} of "
+                f"them, found others or none for {others}; run it on all computers in one folder that they share"
+            )

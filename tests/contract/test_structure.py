@@ -24,7 +24,7 @@ LAYERS = (
     ("distill/__init__.py",),
     ("distill/execution.py", "distill/params/", "distill/progress.py", "distill/seeds.py", "distill/split.py"),
     ("distill/storage/",),
-    ("distill/code_version.py",),
+    ("distill/cluster.py", "distill/code_version.py"),
     ("distill/audio/",),
     ("distill/demo/",),
     ("distill/training/",),
@@ -48,10 +48,10 @@ LAYERS = (
 # Modules that show, record or interrupt work and cannot change what it writes.
 WITHOUT_INFLUENCE = {
     *("distill/__init__.py", "distill/allocator.py", "distill/bytecode.py", "distill/errors.py"),
-    *("distill/execution.py", "distill/exports.py", "distill/progress.py"),
+    *("distill/cluster.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
     *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/pipeline/known_corpora.py"),
     *("distill/status.py", "distill/text.py", "distill/threads.py"),
-    *("stages/__init__.py", "stages/running.py"),
+    *("stages/__init__.py", "stages/processes.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.
 NAMES_CHECKPOINTS = "distill/code_version.py"

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from distill.errors import ParamsError
-from distill.execution import execution_from_environment, group_limits, processors, usable_memory
+from distill.execution import (
+    execution_from_environment,
+    group_limits,
+    processes_from_environment,
+    processors,
+    usable_memory,
+)
 
 
 def test_defaults() -> None:
@@ -28,6 +34,15 @@ def test_refusals(name: str, value: str, message: str) -> None:
     with pytest.raises(ParamsError) as caught:
         execution_from_environment({name: value})
     assert str(caught.value) == message
+
+
+def test_processes() -> None:
+    assert processes_from_environment({}) == 1
+    assert processes_from_environment({"DISTILL_PROCESSES": "4"}) == 4
+    assert processes_from_environment({"DISTILL_PROCESSES": "auto"}) is None
+    with pytest.raises(ParamsError) as caught:
+        processes_from_environment({"DISTILL_PROCESSES": "-2"})
+    assert str(caught.value) == "DISTILL_PROCESSES: expected auto or a whole number from 1 to 1024, found '-2'"
 
 
 @pytest.mark.parametrize(

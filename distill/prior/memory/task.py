@@ -34,7 +34,7 @@ class MemoryTask(PriorTask):
         super().__init__(model, data, config, seed, fabric)
         self.seed, self.memory = seed, config.memory
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.source = FrameSource([views[0] for views in data.train], data.codes.codebook_size)
+        self.source = FrameSource(data.unaugmented, data.codes.codebook_size)
         self.probe_source = FrameSource(data.held_out, data.codes.codebook_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:

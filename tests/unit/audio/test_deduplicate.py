@@ -13,14 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill.audio.deduplicate import (
-    MAXIMUM_ERROR_RATE,
-    Fingerprint,
-    error_rate,
-    error_rate_limit,
-    fingerprint,
-    near_duplicate_groups,
-)
+from distill.audio.deduplicate import near_duplicate_groups
+from distill.audio.fingerprint import MAXIMUM_ERROR_RATE, Fingerprint, error_rate, error_rate_limit, fingerprint
 from distill.audio.read import read_recording
 
 RATE = 24000

@@ -4,6 +4,7 @@ import math
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +15,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec import task
 from distill.codec.build import build_vqvae
-from distill.codec.data import CropSampler, fixed_pieces
+from distill.codec.data import SHORTEST_SHARE, CropSampler, Piece, fixed_pieces
 from distill.codec.losses import DRAWS
 from distill.codec.task import CodecTask, codebook_health, utilization_warnings
 from distill.demo.recordings import demo_recordings
@@ -23,6 +24,7 @@ from distill.execution import Execution
 from distill.params import VQVAEConfig, VQVAEParams
 from distill.split import split_groups
 from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics, train_vqvae, trainer
+from distill.training.distributed import Share
 from distill.training.fabric import make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
@@ -124,9 +126,9 @@ def test_the_initialised_codec_codes_before_any_step(corpus: Corpus) -> None:
 def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = split_groups((entry.group for entry in corpus.entries), 0, 0.3)
     sampled: set[str] = set()
-    original = CropSampler._crop
+    original = CropSampler._draw
 
-    def recording_crop(sampler: CropSampler, generator: Any) -> torch.Tensor:
+    def recording_draw(sampler: CropSampler, generator: Any) -> list[Piece]:
         sampled.update(entry.recording_id for entry in sampler.entries)
         return original(sampler, generator)
 
@@ -140,7 +142,7 @@ def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: 
 
     features = initialise_module._view_features
     monkeypatch.setattr(initialise_module, "_view_features", fit)
-    monkeypatch.setattr(CropSampler, "_crop", recording_crop)
+    monkeypatch.setattr(CropSampler, "_draw", recording_draw)
     training = train(corpus, CONFIG.model_copy(update={"epochs": 1}))
     held_out = {entry.recording_id for entry in corpus.entries if sides[entry.group] == "val"}
     assert held_out == {entry.recording_id for entry in training.held_out}
@@ -241,3 +243,40 @@ def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
     assert len(pieces) - len(joined) < 3000
     assert not pieces[len(joined) :].any()
     assert fixed_pieces(corpus, corpus.entries, 3000, 5).shape == (5, 3000)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_each_process_reads_its_own_crops_and_pieces(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    sampler = CropSampler(corpus, corpus.entries, 5, 2048, seed=3)
+    read: list[int] = []
+    original = Corpus.pcm
+
+    def noting(*given: Any) -> Any:
+        part = original(*given)
+        read.append(part.nbytes)
+        return part
+
+    monkeypatch.setattr(Corpus, "pcm", noting)
+    batches, pieces = list(sampler.batches(1, 0)), fixed_pieces(corpus, corpus.entries, 3000, 7)
+    read_by_one = sum(read)
+    read_by_each = []
+    for number in range(processes):
+        read.clear()
+        share = Share(number, processes)
+        own = list(sampler.batches(1, 0, share))
+        assert all(torch.equal(part, batch[number::processes]) for part, batch in zip(own, batches, strict=True))
+        assert torch.equal(fixed_pieces(corpus, corpus.entries, 3000, 7, share), pieces[number::processes])
+        read_by_each.append(sum(read))
+    assert sum(read_by_each) == read_by_one
+    assert max(read_by_each) < 0.8 * read_by_one
+
+
+def test_recordings_are_drawn_as_numpy_draws_with_weights(corpus: Corpus) -> None:
+    sampler = CropSampler(corpus, corpus.entries, 4, 20_000, seed=3)
+    weights = np.maximum([entry.samples for entry in corpus.entries], 20_000 * SHORTEST_SHARE)
+    ours, numpys = np.random.default_rng(5), np.random.default_rng(5)
+    for _ in range(200):
+        expected = corpus.entries[numpys.choice(len(corpus.entries), p=weights / weights.sum())]
+        assert sampler._draw_entry(ours) is expected

@@ -1,5 +1,6 @@
 """A corpus to codes: together or alone, in one piece or streamed, the codes are the same."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
+from distill.codec.model import VQVAE
+from distill.codes import blocks, encode_block
 from distill.codes import encode as encoding
-from distill.codes.encode import encode_corpus, encode_for_prior, encode_takes, usage
+from distill.codes.encode import encode_corpus, encode_for_prior, usage
+from distill.codes.encode_block import encode_takes
 from distill.codes.held_out import SplitRow, codes_by_side, split_recordings, write_split
 from distill.codes.store import CodesConfig, CodesReader, CodesWriter
 from distill.errors import ArtifactError
@@ -34,8 +38,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def test_codes_do_not_depend_on_what_is_coded_together(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
-    monkeypatch.setattr(encoding, "WINDOW_FRAMES", window)
-    monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
+    monkeypatch.setattr(blocks, "BLOCK_FRAMES", window)
+    monkeypatch.setattr(encode_block, "CHUNK_FRAMES", together)
     codec = tiny_codec()
     seen: list[int] = []
     config = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=1.0, codec_sha256="")
@@ -66,9 +70,9 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
         lengths.append(length)
         return waveform(corpus, entry, start, length, view)
 
-    monkeypatch.setattr(encoding, "waveform", watched)
+    monkeypatch.setattr(encode_block, "waveform", watched)
     monkeypatch.setattr(codec, "encode_from", lambda read, samples: original(read, samples, chunk_frames=8))
-    np.testing.assert_array_equal(encode_takes(codec, corpus, [(longest, AS_IS)])[0], expected)
+    np.testing.assert_array_equal(encode_takes(codec, corpus, [blocks.Take(longest, AS_IS)])[0], expected)
     assert len(lengths) > 5
     assert max(length for length in lengths if length is not None) < longest.samples / 2
 
@@ -141,3 +145,41 @@ def test_usage_against_a_plain_count() -> None:
         "level_1/utilization": 1.0,
         "level_1/perplexity": pytest.approx(4.0),
     }
+
+
+def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 40)
+    codec = tiny_codec()
+    encoded: list[int] = []
+    original = encoding.encode_block
+
+    def counted(codec: VQVAE, corpus: Corpus, block: blocks.Block) -> list[blocks.Coded]:
+        encoded.append(len(block.takes))
+        return original(codec, corpus, block)
+
+    monkeypatch.setattr(encoding, "encode_block", counted)
+
+    def encode(corpus: Corpus, name: str, kept: Path | None, codec_sha256: str = "abc") -> dict[str, bytes]:
+        encoded.clear()
+        encode_for_prior(codec, codec_sha256, corpus, tmp_path / name, 2, 0.3, 1, kept=kept)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    kept = tmp_path / "kept"
+    fresh = encode(corpus, "fresh", None)
+    assert encode(corpus, "first", kept) == fresh
+    count = len(encoded)
+    assert count > 2
+    assert encode(corpus, "second", kept) == fresh
+    assert encoded == []
+    fewer = copy(corpus)
+    fewer.entries = corpus.entries[1:]
+    assert encode(fewer, "fewer", kept) == encode(fewer, "fewer fresh", None)
+    encode(corpus, "again", kept)
+    assert 1 <= len(encoded) < count  # blocks around what came and went
+    damaged = next(kept.rglob("*.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert encode(corpus, "mended", kept) == fresh
+    assert len(encoded) == 1
+    encode(corpus, "other codec", kept, "abd")
+    assert len(encoded) == count
+    assert len(list(kept.iterdir())) == 1

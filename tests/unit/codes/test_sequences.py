@@ -18,6 +18,7 @@ from distill.codes.sequences import (
     random_windows,
     window_count,
 )
+from distill.training.distributed import Share
 
 frames = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 levels = st.integers(1, 5)
@@ -32,7 +33,7 @@ def sequences(lengths: list[int], quantizers: int = 2) -> tuple[CodeSequences, l
 
 def to_guess(found: CodeSequences) -> int:
     """Codes and EOS."""
-    return (len(found.frames) - 2 * len(found.lengths)) * found.frames.shape[1] + len(found.lengths)
+    return int(found.lengths.sum() - 2 * len(found.lengths)) * found.num_quantizers + len(found.lengths)
 
 
 @given(st.integers(1, 3), st.integers(1, 9), levels)
@@ -73,15 +74,25 @@ def test_the_tokens_of_a_window_come_one_position_before_their_targets() -> None
     assert flatten_window(inputs, targets).tolist() == [[8, 1, 2, 9]]
 
 
-def test_sequences_have_bos_and_eos_and_take_two_bytes_a_code() -> None:
+def test_sequences_have_bos_and_eos() -> None:
     found, recordings = sequences([3, 1])
-    assert found.lengths == [5, 3]
-    assert found.frames.dtype == np.uint16
-    assert found.frames.nbytes == 2 * 2 * (3 + 1 + 4)
-    np.testing.assert_array_equal(found.frames[1:4], recordings[0])
-    assert found.frames[0].tolist() == [bos_token(SIZE)] * 2
-    assert found.frames[4, 0] == eos_token(SIZE)
+    assert found.lengths.tolist() == [5, 3]
+    joined = found.joined()
+    assert joined.shape == (3 + 1 + 4, 2)
+    np.testing.assert_array_equal(joined[1:4], recordings[0])
+    assert joined[0].tolist() == [bos_token(SIZE)] * 2
+    assert joined[4, 0] == eos_token(SIZE)
     assert to_guess(found) == 2 * 4 + 2
+
+
+@given(frames, st.data())
+def test_a_part_of_a_sequence_is_that_part(lengths: list[int], drawn: st.DataObject) -> None:
+    found, recordings = sequences(lengths)
+    index = drawn.draw(st.integers(0, len(lengths) - 1))
+    start = drawn.draw(st.integers(0, lengths[index] + 1))
+    stop = drawn.draw(st.integers(start + 1, lengths[index] + 2))
+    whole = [[bos_token(SIZE)] * 2, *recordings[index].tolist(), [eos_token(SIZE)] * 2]
+    assert found.read(index, start, stop).tolist() == whole[start:stop]
 
 
 @given(frames, st.integers(1, 12))
@@ -89,19 +100,19 @@ def test_covering_windows_predict_every_frame_once(lengths: list[int], context: 
     found, _ = sequences(lengths)
     targets = [
         (window.sequence, position + 1)
-        for window in covering_windows(found.lengths, context)
+        for window in covering_windows(found.lengths.tolist(), context)
         for position in range(window.start, window.stop)
     ]
     assert sorted(targets) == [(i, position) for i, length in enumerate(found.lengths) for position in range(1, length)]
-    assert all(len(window) <= context for window in covering_windows(found.lengths, context))
+    assert all(len(window) <= context for window in covering_windows(found.lengths.tolist(), context))
 
 
 @given(frames, st.integers(1, 12), st.integers(0, 50))
 def test_random_windows_lie_within_one_sequence(lengths: list[int], context: int, seed: int) -> None:
     found, _ = sequences(lengths)
-    counts = [window_count(length, context) for length in found.lengths]
-    windows = random_windows(found.lengths, counts, context, np.random.default_rng(seed))
-    assert len(windows) == sum(counts) == len(covering_windows(found.lengths, context))
+    counts = [window_count(length, context) for length in found.lengths.tolist()]
+    windows = random_windows(found.lengths.tolist(), counts, context, np.random.default_rng(seed))
+    assert len(windows) == sum(counts) == len(covering_windows(found.lengths.tolist(), context))
     for window in windows:
         assert 0 <= window.start < window.stop < found.lengths[window.sequence]
         assert len(window) == min(context, found.lengths[window.sequence] - 1)
@@ -116,7 +127,7 @@ def test_beginnings_and_endings_keep_their_share() -> None:
 @given(frames, st.integers(1, 12), levels)
 def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, quantizers: int) -> None:
     found, recordings = sequences(lengths, quantizers)
-    windows = covering_windows(found.lengths, context)
+    windows = covering_windows(found.lengths.tolist(), context)
     batch = pad_batch(found, windows)
     for row, window in enumerate(windows):
         codes = recordings[window.sequence]
@@ -137,8 +148,8 @@ def test_a_batch_is_what_a_slow_loop_makes(lengths: list[int], context: int, qua
 
 
 def test_padding_beyond_the_longest_window_asks_for_nothing() -> None:
-    made, _ = sequences([5, 9])
-    found = CodeSequences([made.frames[1:6], made.frames[8:17]], SIZE, 2, labels=[2, 3])
+    _, recordings = sequences([5, 9])
+    found = CodeSequences(recordings, SIZE, 2, labels=[2, 3])
     windows = [Window(0, 0, 4), Window(1, 3, 9)]
     batch, padded = pad_batch(found, windows), pad_batch(found, windows, 5, 8)
     assert padded.inputs.shape == padded.targets.shape == (5, 8, 2)
@@ -151,9 +162,16 @@ def test_padding_beyond_the_longest_window_asks_for_nothing() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 4))
-def test_parts_of_a_batch_are_the_batch(count: int, of: int) -> None:
+def test_shares_of_a_batch_are_the_batch(count: int, of: int) -> None:
     found, _ = sequences([5] * count)
-    batch = pad_batch(found, [Window(i, 0, 6) for i in range(count)])
-    parts = [batch.part(number, of) for number in range(of)]
-    assert sum(int((part.targets != IGNORED).sum()) for part in parts) == to_guess(found)
-    assert all(len(part.positions) > 0 for part in parts)
+    windows = [Window(i, 0, 3 + i % 4) for i in range(count)]
+    batch = pad_batch(found, windows)
+    parts = [pad_batch(found, windows, *batch.inputs.shape[:2], Share(number, of)) for number in range(of)]
+    for number, part in enumerate(parts):
+        if number < count:
+            assert torch.equal(part.inputs, batch.inputs[number::of])
+            assert torch.equal(part.targets, batch.targets[number::of])
+        else:
+            assert part.inputs.shape == (1, *batch.inputs.shape[1:])
+            assert (part.targets == IGNORED).all()
+    assert found.count_targets(windows) == int((batch.targets != IGNORED).sum())

@@ -249,13 +249,6 @@ def test_history_dropout_needs_labels() -> None:
     assert shares == [0, 0.25]
 
 
-def test_codes_take_two_bytes_each_for_any_window() -> None:
-    prior_data = [[codes] for codes in noise(0, 20, frames=500)]
-    for context in (4, 100):
-        sampler = WindowSampler(prior_data, SIZE, LEVELS, context, 8, 0)
-        assert sampler.sequences.frames.nbytes == 2 * LEVELS * (20 * 500 + 2 * 20)
-
-
 def test_the_memorisation_warning_names_near_duplicates() -> None:
     events: list[Any] = []
     train = noise(0, 6, frames=20)

@@ -269,3 +269,8 @@ def test_too_little_memory_is_a_sentence(error: Exception) -> None:
         "memory: expected enough for this work, found no more; close other programs"
     )
     assert for_the_user(RuntimeError("a defect")) is None
+    lost = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4711"
+    assert str(for_the_user(RuntimeError(lost))) == (
+        "processes: expected all processes of this training to go on, found that another one ended; look for its reason, "
+        "and run again to continue"
+    )

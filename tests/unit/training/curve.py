@@ -11,6 +11,7 @@ from unit.training.coded import config, data, recordings
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.errors import DistillError
 from distill.execution import Execution
 from distill.params import VQVAEParams
 from distill.prior.training import fit_prior
@@ -19,9 +20,12 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 
 
-def prior_curve(folder: Path) -> dict[str, list[float]]:
-    """Losses of every step and epoch of a prior, on 13 recordings in batches of 4, so that the last batch holds one."""
-    found: dict[str, list[float]] = {"train": [], "val": []}
+def prior_curve(folder: Path) -> dict[str, Any]:
+    """Losses of every step and epoch of a prior, on 13 recordings in batches of 4, so that the last batch holds one.
+
+    Of two processes the second then loses its checkpoints; `refused` is what both say.
+    """
+    found: dict[str, Any] = {"train": [], "val": []}
 
     def note(event: Any) -> None:
         if isinstance(event, PriorStepMetrics):
@@ -30,17 +34,21 @@ def prior_curve(folder: Path) -> dict[str, list[float]]:
             found["val"].append(event.val_loss)
 
     fabric = make_fabric(Execution("cpu", "fp32"))
-    training = fit_prior(
-        data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0, fabric, CheckpointStore(folder), note
-    )
+    arguments = (data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0, fabric)
+    training = fit_prior(*arguments, CheckpointStore(folder), note)
+    if fabric.world_size == 2:
+        try:
+            fit_prior(*arguments, CheckpointStore(folder if fabric.global_rank == 0 else folder / "elsewhere"))
+        except DistillError as error:
+            found["refused"] = str(error).split(": ", 1)[1]
     found["rank"] = [fabric.global_rank]
     found["weights"] = [float(value.abs().sum()) for value in training.result.best_tensors.values()]
     return found
 
 
-def codec_curve(folder: Path) -> dict[str, list[float]]:
+def codec_curve(folder: Path) -> dict[str, Any]:
     """Losses of a codec on three tones, in batches of 5 crops, so that two processes have unequal shares."""
-    found: dict[str, list[float]] = {"train": [], "val": []}
+    found: dict[str, Any] = {"train": [], "val": []}
 
     def note(event: Any) -> None:
         if isinstance(event, VQStepMetrics):

@@ -43,6 +43,11 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, python: Path, 
         alone["weights"], rel=5e-3, abs=1e-3
     )  # where a gradient is 0, rounding moves weights
     assert {**second, "rank": [0]} == first
+    if what == "prior":
+        assert first["refused"] == (
+            "expected the checkpoints of the first process for all 2 of them, found others or none for 1; run it on all "
+            "computers in one folder that they share"
+        )
 
 
 def test_one_process_needs_no_communication() -> None:

@@ -22,7 +22,7 @@ from distill.training import RollbackEvent, WatchMetrics, spike_detector
 from distill.training import interruption as interruption_module
 from distill.training import trainer as trainer_module
 from distill.training.budget import AUTO_STEPS, budget_seconds
-from distill.training.checkpoints import CheckpointStore
+from distill.training.checkpoints import Checkpoint, CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption, StopFile, catch_interruption, raise_on_signals, watch_for_stop
 from distill.training.metrics_log import Line
@@ -113,6 +113,25 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path: Path, monkeypat
     with pytest.raises(MemoryError):
         Trainer(LineTask(), settings(), FABRIC, store, on_step=kill).run()
     assert whole(Trainer(LineTask(), settings(), FABRIC, store).run()) == whole(expected)
+
+
+def test_a_training_that_continues_with_fewer_processes_says_so(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    task = LineTask()
+    Trainer(task, settings(), FABRIC, store).run()
+    last = store.newest()
+    assert last is not None
+    assert last.values["processes"] == 1
+    store.save(
+        last.values["step"], last.values["best_epoch"], Checkpoint(last.tensors, {**last.values, "processes": 2})
+    )
+    result = Trainer(LineTask(), settings(), FABRIC, store).run()
+    line = {"step": last.values["step"], "event": "other number of processes", "reason": "2 before, 1 now"}
+    assert line in result.log
+    assert (
+        "training continued with another number of processes: rounding and dropout differ from those of one number "
+        "alone (metrics.jsonl has the step)"
+    ) in result.remarks
 
 
 def test_the_best_epoch_wins_and_is_what_the_model_holds() -> None:

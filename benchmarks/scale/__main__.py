@@ -1,0 +1,123 @@
+"""`python -m benchmarks.scale FOLDER`: the pipeline on libraries of synthetic recordings, stage by stage.
+
+For each size a clone of the last commit is made in FOLDER, its stages are run by DVC one by one, then all again, then
+with more recordings. What was measured is kept, so that a run that is cut off goes on.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.arguments import count
+from benchmarks.scale.library import PER_FOLDER, write_library
+from benchmarks.scale.measure import Cost, measured
+from benchmarks.scale.report import table
+from distill.storage.files import read_json, write_json
+
+STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
+OUTS = {"ingest": "corpus", "train_vqvae": "vqvae", "encode_codes": "codes", "split": "split", "train_prior": "prior"}
+ADDED = 100
+
+
+def main() -> None:
+    """Measure each size, and print a table of all that were measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--recordings", type=count, nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}"
+    )
+    parser.add_argument("--minutes", type=float, default=3.0, help="budget of each training")
+    given = parser.parse_args()
+    folder: Path = given.folder.absolute()
+    for recordings in given.recordings:
+        _Scale(folder, recordings, given.minutes).measure()
+    results = [read_json(path, "what was measured") for path in sorted(folder.glob("*.json"))]
+    print(table(sorted(results, key=lambda one: int(one["recordings"]))))
+
+
+class _Scale:
+    """A project with so many recordings in a folder, and what was measured of it."""
+
+    def __init__(self, folder: Path, recordings: int, minutes: float) -> None:
+        self._recordings, self._minutes = recordings, minutes
+        self._library, self._project = folder / f"library-{recordings}", folder / f"project-{recordings}"
+        self._all, self._file = folder / "library", folder / f"{recordings}.json"
+        self._found: dict[str, Any] = {"recordings": recordings, "minutes": minutes, "stages": {}}
+        if self._file.exists():
+            self._found = read_json(self._file, "what was measured")
+
+    def measure(self) -> None:
+        self._prepare()
+        for stage in STAGES:
+            self._once(stage, lambda stage=stage: self._run("-s", stage), OUTS.get(stage))  # type: ignore[misc]
+        self._once("again", self._run)
+        self._add()
+        self._once("added: ingest", lambda: self._run("-s", "ingest"))
+        self._once("added: encode_codes", lambda: self._run("-s", "encode_codes"))
+
+    def _prepare(self) -> None:
+        write_library(self._all, self._recordings, say=_say)
+        if not self._library.exists():
+            for number in range(self._recordings // PER_FOLDER):
+                name = f"set-{number:04d}"
+                shutil.copytree(self._all / name, self._library / name, copy_function=os.link)
+        if not self._project.exists():
+            subprocess.run(["git", "clone", "--quiet", ".", str(self._project)], check=True)
+            path = self._project / "params.yaml"
+            params = yaml.safe_load(path.read_text())
+            params["corpus"]["path"] = str(self._library)
+            params["vqvae"]["budget_minutes"] = params["prior"]["budget_minutes"] = self._minutes
+            path.write_text(yaml.safe_dump(params, sort_keys=False))
+            (self._project / "dvc.lock").unlink()
+
+    def _add(self) -> None:
+        """Add ADDED recordings that no smaller library has, as a folder of their own."""
+        more = self._library / "set-more"
+        if not more.exists():
+            write_library(self._all.with_name("more"), PER_FOLDER, seed=1, say=_say)
+            more.mkdir()
+            for path in sorted((self._all.with_name("more") / "set-0000").iterdir())[:ADDED]:
+                os.link(path, more / path.name)
+
+    def _once(self, name: str, run: Callable[[], Cost], out: str | None = None) -> None:
+        if name in self._found["stages"]:
+            return
+        _say(f"{self._recordings} recordings: {name}")
+        cost = run()
+        if cost.status != 0:
+            sys.exit(f"{self._project}: {name} ended with {cost.status}, see run.log there")
+        files = [path for path in (self._project / "artifacts" / out).rglob("*") if path.is_file()] if out else []
+        self._found["stages"][name] = {
+            **vars(cost),
+            "stage_seconds": self._stage_seconds(name.removeprefix("added: ")),
+            "files": len(files),
+            "bytes": sum(path.stat().st_size for path in files),
+        }
+        write_json(self._file, self._found)
+
+    def _run(self, *arguments: str) -> Cost:
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {"PYTHONPATH": str(self._project), "PATH": paths}
+        return measured([sys.executable, "-m", "dvc", "repro", *arguments], self._project, environment)
+
+    def _stage_seconds(self, stage: str) -> float:
+        """Seconds of the last run of a stage without DVC's own, 0 where it did not run."""
+        log = self._project / ".distill" / "stages.jsonl"
+        entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return next((float(one["seconds"]) for one in reversed(entries) if one["stage"] == stage), 0.0)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

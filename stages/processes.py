@@ -1,0 +1,128 @@
+"""Training stages over several processes of this computer, as DISTILL_PROCESSES asks: torchrun's agent, and restarts."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+from distill.errors import DistillError, Interrupted, ParamsError
+from distill.execution import execution_from_environment, processes_from_environment, processors
+from distill.params import Params
+from distill.training.interruption import SIGNALS
+from stages.running import LAUNCHED
+
+MAX_RESTARTS = 3
+RANKING = (
+    2,
+    129,
+    130,
+    143,
+)  # exit statuses of processes that said why they ended: a signal comes before what it led to
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+Body = Callable[[Params], Mapping[str, float]]
+
+
+class EndedError(DistillError):
+    """A training whose processes have said why it ended, with `exit_code`."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("ended with its processes, which say above why")
+        self.exit_code = exit_code
+
+
+def over_processes(name: str, body: Body) -> Body:
+    """`body` of the stage `name`, or where DISTILL_PROCESSES asks for several processes, that many of the stage.
+
+    A process that torchrun or this started is not divided again.
+    """
+
+    def divided(params: Params) -> Mapping[str, float]:
+        if LAUNCHED in os.environ:
+            _end_with_parent()
+        processes = 1 if "WORLD_SIZE" in os.environ else _processes()
+        if processes == 1:
+            return body(params)
+        _run(name, processes)
+        return {}
+
+    return divided
+
+
+def _processes() -> int:
+    """Number of processes. Raises ParamsError for more than there are GPUs, where training is on these."""
+    asked = processes_from_environment()
+    if asked == 1:
+        return 1
+    import torch
+
+    from distill.training.device import device_of
+
+    if device_of(execution_from_environment()).type == "cpu":
+        return asked or 1
+    devices = torch.cuda.device_count()
+    if asked is not None and asked > devices:
+        raise ParamsError(
+            f"DISTILL_PROCESSES: expected at most {devices}, one for each GPU here, found {asked}; lower it, or set "
+            "DISTILL_DEVICE=cpu"
+        )
+    return asked or devices
+
+
+def _run(name: str, processes: int) -> None:
+    """Run a stage in so many processes, and again from the last checkpoint where one of them is killed.
+
+    torchrun's own restarts do not tell a killed process from wrong input, or from one that was asked to stop.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for logger in (one for one in logging.root.manager.loggerDict if one.startswith("torch.distributed.elastic")):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the same is said here
+    os.environ[LAUNCHED] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // processes)))
+    caught = [number.name for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for attempt in range(1 + MAX_RESTARTS):
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=f"{name}-{os.getpid()}-{attempt}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            signals_to_handle=",".join(caught),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", f"stages.{name}")
+            return
+        except SignalException as error:
+            ended = f"interrupted by {signal.Signals(error.sigval).name}, and so were its {processes} processes"
+            raise Interrupted(ended, 128 + error.sigval) from None
+        except ChildFailedError as error:
+            killed = _killed_by([failure.exitcode for failure in error.failures.values()])
+        if attempt < MAX_RESTARTS:
+            print(
+                f"{name}: a process was killed by {killed}; all start again from the last checkpoint", file=sys.stderr
+            )
+    raise DistillError(
+        f"processes: expected {processes} of them to train to the end, found one killed by {killed} each of {attempt + 1} "
+        "times; if memory ran out, take a smaller batch_size or lower DISTILL_PROCESSES, and run again to continue"
+    )
+
+
+def _killed_by(exit_codes: list[int]) -> str:
+    """Name of the signal that killed one of the processes. Raises EndedError where none was killed."""
+    killed = [signal.Signals(-code).name for code in exit_codes if code < 0]
+    if not killed:
+        raise EndedError(max(exit_codes, key=RANKING.index) if set(exit_codes) <= set(RANKING) else 1)
+    return killed[0]
+
+
+def _end_with_parent() -> None:
+    """Let the system send SIGTERM where the process that launched this one is killed, as only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
