@@ -35,6 +35,7 @@ LAYERS = (
     ("distill/generate/",),
     ("distill/kit/",),
     ("distill/model_file/",),
+    ("distill/sharing/",),
     ("distill/pretraining/",),
     ("distill/pipeline/",),
     ("distill/requests.py",),

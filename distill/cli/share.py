@@ -1,0 +1,111 @@
+"""`distill push` and `distill pull`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.app import Json, ModelPath, app, print_json
+
+if TYPE_CHECKING:
+    from distill.sharing.shared_model import SharedModel
+
+Repository = Annotated[
+    str, typer.Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
+]
+
+
+@app.command()
+def push(
+    model: ModelPath,
+    repository: Repository,
+    private: Annotated[
+        bool, typer.Option("--private", help="make the repository private; refuses one that everybody can read")
+    ] = False,
+    with_reference: Annotated[
+        bool,
+        typer.Option(
+            "--with-reference",
+            help="also send names and codes of the training recordings, by which novelty is judged; whoever has the "
+            "file can decode them",
+        ),
+    ] = False,
+    message: Annotated[str | None, typer.Option(help="message of the commit")] = None,
+    license: Annotated[
+        str | None, typer.Option(help="license in the model card, as the hub names it, such as cc-by-4.0")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Share a model on the Hugging Face hub, by default without names and codes of its training recordings.
+
+    Token and address are those of the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
+    """
+    from distill.sharing.push import push as pushed
+
+    done = pushed(model, repository, private, with_reference, message, license)
+    shared = done.shared
+    if as_json:
+        print_json(
+            {
+                "model": str(model),
+                "repository": repository,
+                "url": done.url,
+                "commit": done.commit,
+                "bytes": done.size,
+                "reference_recordings": shared.reference_recordings,
+                "reference_left_out": shared.left_out,
+                "labels": shared.labels,
+            }
+        )
+        return
+    print(f"{done.url}  {model.name}, {done.size / 1e6:.1f} MB, commit {done.commit[:12]}")
+    print(_on_reference(shared))
+    if shared.labels:
+        print(f"sent with its labels, which can be names of your folders: {', '.join(shared.labels)}")
+
+
+@app.command()
+def pull(
+    repository: Repository,
+    revision: Annotated[
+        str | None, typer.Option(help="a branch, a tag or a commit", show_default="the newest commit")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    replace: Annotated[bool, typer.Option("--replace", help="replace another file of its name")] = False,
+    as_json: Json = False,
+) -> None:
+    """Get a model from the Hugging Face hub. It is checked as distill verify does before it is put in its place."""
+    from distill.cli.flags import make_folder
+    from distill.sharing.hub import check_repository
+    from distill.sharing.pull import pull as pulled
+
+    check_repository(repository)
+    make_folder("--out", out)
+    done = pulled(repository, out, revision, replace)
+    size = done.model.stat().st_size
+    if as_json:
+        print_json(
+            {
+                "model": str(done.model),
+                "repository": repository,
+                "commit": done.commit,
+                "bytes": size,
+                "checks": dict(done.checks),
+            }
+        )
+    else:
+        print(f"{done.model}  {size / 1e6:.1f} MB, verified, commit {done.commit[:12]}")
+
+
+def _on_reference(shared: "SharedModel") -> str:
+    if shared.reference_recordings:
+        return (
+            f"sent with its reference: names and codes of {shared.reference_recordings} training recordings, which "
+            "whoever has the file can decode"
+        )
+    if shared.left_out:
+        return (
+            f"sent without its reference: names and codes of {shared.left_out} training recordings stay here, and the "
+            "copy cannot say how new its sounds are"
+        )
+    return "the file has no reference: no names and codes of training recordings were in it"
