@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress, islice
 from pathlib import Path
 
@@ -28,13 +29,22 @@ class IngestWork:
     progress: Progress | None
 
     def bandwidths(self) -> Iterator[Bandwidth]:
-        """Bandwidths of all files, in order; those of the blocks that the store did not have are kept."""
+        """Bandwidths of all files, in order; those of the blocks that the store did not have are kept.
+
+        What could not be measured before is tried again: it may have been for want of memory.
+        """
         missing = [block for block in self.blocks if self.store.bandwidths(block) is None]
         measured = self._measured_here(missing) if self.cluster is None else self._measured_there(self.cluster, missing)
+        new: set[str] = set()
         for block, found in measured:
             self.store.keep_bandwidths(block, found)
-        for block in self.blocks:
-            yield from self.store.bandwidths(block) or ()
+            new.add(block.key)
+        with Decoder() as decoder:
+            source = open_source(self.place)
+            for block in self.blocks:
+                for file, one in zip(block.files, self.store.bandwidths(block) or (), strict=True):
+                    is_known = one != UNREADABLE or block.key in new
+                    yield one if is_known else _bandwidth(decoder, source, file)
 
     def decode(self, sample_rate: int) -> None:
         """Decode the files of all blocks that the store does not have at a rate."""
@@ -63,7 +73,7 @@ class IngestWork:
             done += len(task.files)
             self._say(done, task.files[-1])
 
-    @property
+    @cached_property
     def _total(self) -> int:
         return sum(len(block.files) for block in self.blocks)
 

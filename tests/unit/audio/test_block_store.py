@@ -9,7 +9,7 @@ import soundfile as sf
 from unit.audio.test_corpus import contents, write
 
 from distill.audio import block_store
-from distill.audio.bandwidth import measure_bandwidth
+from distill.audio.bandwidth import UNREADABLE, Bandwidth, measure_bandwidth
 from distill.audio.decoder import Decoder
 from distill.audio.decoding import Decoded, decode
 from distill.audio.ingest import IngestReport, ingest
@@ -138,3 +138,21 @@ def test_copies_take_no_room(folder: Path, decoded: list[str]) -> None:
     assert samples == round(report.seconds * RATE)
     assert np.isclose(report.seconds, 12 * 0.6)
     assert same_as_fresh(folder)
+
+
+def test_a_bandwidth_that_could_not_be_measured_is_tried_again(
+    folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def bandwidth(_: Decoder, path: Path) -> Bandwidth:
+        asked.append(path.name)
+        return UNREADABLE if len(asked) == 4 else measure_bandwidth(path)
+
+    monkeypatch.setattr(Decoder, "bandwidth", bandwidth)
+    first = kept(folder)
+    assert len(asked) == 12
+    second = kept(folder)
+    assert asked[12:] == ["03.wav"]
+    assert second == first  # at a rate that is set, the bandwidth decides nothing
+    assert decoded == sorted(decoded)
