@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distill.audio.corpus import MANIFEST
-from distill.audio.ingest import IngestReport, ingest_folder
+from distill.audio.ingest import Ingested, IngestReport, ingest_folder
 from distill.audio.source import address
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
 from distill.codec.run import train_codec
 from distill.codec.training import CodecTraining
-from distill.errors import ArtifactError, ParamsError
+from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.execution import Execution, execution_from_environment
 from distill.generate.calibration import calibrate
 from distill.model_file.build import bundle_artifacts, bundle_prior, prior_metadata, save_with_prior
@@ -105,7 +105,7 @@ def train_model(
     work = state / "train" / _key("train", os.fsencode(address(folder)).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
-        corpus = ingest_folder(folder, folders.corpus, params.corpus, execution, work / "ingest")
+        corpus = _ingested(folder, folders, params, execution)
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, runs)
         trained = None
         if prior:
@@ -151,7 +151,7 @@ def add_prior(
     work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(address(chosen)).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
-        ingest_folder(chosen, folders.corpus, params.corpus, execution, work / "ingest")
+        _ingested(chosen, folders, params, execution)
         if folder is None and sha256_file(folders.corpus / MANIFEST) != data_sha256:
             raise ParamsError(
                 f"{chosen}: expected the training recordings of {model}, found others; "
@@ -164,6 +164,16 @@ def add_prior(
         trained.conclude()
         remove_folder(work)
     return AddedPrior(output, trained)
+
+
+def _ingested(place: Path | str, folders: PipelineFolders, params: Params, execution: Execution) -> Ingested:
+    """Ingest recordings; what was decoded stays for the next try, but not where they make no corpus."""
+    kept = folders.corpus.with_name("ingest")
+    try:
+        return ingest_folder(place, folders.corpus, params.corpus, execution, kept)
+    except AudioError:
+        remove_folder(kept)
+        raise
 
 
 def _check_still_free(model: Path, existed: bool) -> None:

@@ -1,13 +1,15 @@
 """Communication between the processes of one training. With one process it costs nothing."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from distill.training.interruption import SIGNALS, Interruption
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # what only reads codes need not wait for its import
 
 
 class Share(NamedTuple):
@@ -17,7 +19,7 @@ class Share(NamedTuple):
     of: int = 1
 
     @classmethod
-    def of_process(cls, fabric: Fabric) -> Self:
+    def of_process(cls, fabric: "Fabric") -> Self:
         """The share of this process."""
         return cls(fabric.global_rank, fabric.world_size)
 
@@ -43,7 +45,7 @@ class Distributed:
     `signal` and `cancelled` are the requests to stop that the last `poll` found.
     """
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: "Fabric") -> None:
         self.fabric = fabric
         self.is_first = fabric.global_rank == 0
         self.signal: int | None = None  # received by one of the processes
