@@ -43,7 +43,6 @@ def test_recordings_in_a_bucket_are_ingested_as_those_of_a_folder(
     rows = read_manifest(project.folder / "artifacts" / "corpus" / "manifest.parquet")
     assert "new.wav" in {row.path for row in rows}
     store.remove("takes/new.wav")
-    assert project.dvc("repro", "ingest").returncode == 0
     project.set(corpus={"path": str(tmp_path / "sounds")})
     assert executed(project.dvc("repro", "ingest")) == ["ingest"]
     assert hashes(project.folder) == there
