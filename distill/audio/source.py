@@ -1,6 +1,7 @@
 """Where recordings are: a folder, or a prefix in an object store such as s3://bucket/prefix.
 
-A source lists recordings, each with what tells it from a later one of its name, and gives one at a time as a local file. Lists, names and so recording ids are the same for a folder and for its copy in an object store.
+A source lists recordings, each with what tells it from a later one of its name, and gives one at a time as a local
+file. Lists, names and so recording ids are the same for a folder and for its copy in an object store.
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.scan import HIDDEN, NO_SUFFIX, AudioFile, Scan, printable, scan
-from distill.audio.store_errors import refusal
+from distill.audio.store_errors import refusal, replaced
 from distill.errors import AudioError
 
 GONE = "was removed while other recordings were read"  # a reason that follows the name of a recording
@@ -45,7 +46,7 @@ class Source(Protocol):
     def local(self, file: AudioFile) -> AbstractContextManager[Path]:
         """The recording as a local file, as long as the context lasts.
 
-        Raises Gone where it no longer exists, AudioError where it cannot be fetched.
+        Raises Gone where it no longer exists, AudioError where it cannot be fetched, or was replaced in a store.
         """
         ...
 
@@ -143,11 +144,18 @@ class ObjectStore:
             yield path
 
     def _blocks(self, file: AudioFile) -> Iterator[bytes]:
+        name = f"{self._root}/{file.relative}"
         try:
-            # An object that has changed since it was listed is refused by its ETag.
-            with self._files.open(f"{self._root}/{file.relative}", "rb", cache_type="none") as stream:
-                while block := stream.read(BLOCK_BYTES):
+            with self._files.open(name, "rb", cache_type="none") as stream:
+                # What is decoded is kept by the identity that was listed, perhaps by another process. Files of some other
+                # stores do not tell what they are; there a replaced object goes unnoticed until the next listing.
+                details = getattr(stream, "details", None)
+                if details and file.identity and _identity(details) != file.identity:
+                    raise replaced(f"{self._url}/{file.path}")
+                while block := stream.read(BLOCK_BYTES):  # s3 refuses what is replaced from here on
                     yield block
+        except AudioError:
+            raise
         except FileNotFoundError as error:
             raise Gone(GONE) from error
         except Exception as error:

@@ -31,10 +31,7 @@ def refusal(url: str, error: Exception) -> AudioError:
     names = {kind.__name__ for kind in type(error).__mro__}
     found = _one_line(error)
     if names & _CHANGED:
-        return AudioError(
-            f"{url}: expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing "
-            "writes there"
-        )
+        return replaced(url)
     if names & _NO_CREDENTIALS:
         return AudioError(
             f"{url}: expected credentials for it, found none that can be used ({found}); set {_SECRET_KEYS}, or AWS_PROFILE "
@@ -67,6 +64,14 @@ def refusal(url: str, error: Exception) -> AudioError:
     return AudioError(
         f"{url}: expected to list and read what is there, found: {found} ({type(error).__name__}); check the address and the "
         "store, and run again: nothing was changed"
+    )
+
+
+def replaced(url: str) -> AudioError:
+    """The sentence for an object that another has taken the place of."""
+    return AudioError(
+        f"{url}: expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes "
+        "there"
     )
 
 
