@@ -2,24 +2,14 @@
 
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from unit.command import CommandLine, Done
 from unit.tiny import write_prior_model
 
-from distill.cli import main as cli
-
 QUICK = ("--per-label", "2", "--seconds", "0.2", "--seed", "3")
-
-
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
 
 
 Run = Callable[..., Done]
@@ -31,15 +21,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(tmp_path)
     write_prior_model(Path("m.distill"), labels=["drum/kick", "bell"])
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capsys.readouterr()
-        return Done(int(caught.value.code or 0), captured.out, captured.err)
-
-    yield run
+    yield CommandLine(monkeypatch, capsys)
     signal.signal(signal.SIGTERM, handler)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import typer
+from unit.command import CommandLine
 from unit.tiny import write_model, write_prior_model, write_tone
 
 import distill
@@ -31,26 +31,7 @@ ROOT = Path(__file__).parents[3]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "16")
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs the command in this process, in a folder of its own."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *arguments: str) -> Done:
-        self._monkeypatch.setattr(sys, "argv", ["distill", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = self._capsys.readouterr()
-        return Done(int(caught.value.code or 0), captured.out, captured.err)
-
+class Shell(CommandLine):
     def refused(self, *arguments: str) -> str:
         """The sentence with which a command is refused, having written nothing."""
         before = sorted(Path().rglob("*"))

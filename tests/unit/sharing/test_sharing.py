@@ -7,17 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session, disable_progress_bars
+from unit.command import CommandLine
 from unit.sharing.hub_server import READ_TOKEN, TOKEN, Hub, hub_server
 from unit.tiny import write_model, write_prior_model
 
-from distill.cli import main as cli
 from distill.model_file.format import BundleMetadata, load_bundle
 from distill.sharing import shared_model
 
@@ -27,28 +26,15 @@ PLACE = "ada/bells"
 MODEL = "bells.distill"
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs the command in this process, in a folder of its own, with a home of its own for the client.
+class Shell(CommandLine):
+    """Runs the command in a folder of its own, with a home of its own for the client.
 
     LFS is the hub's HTTP protocol; Xet, its other one, is a client of its own.
     """
 
     def __init__(self, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.hub, self._monkeypatch, self._capsys = hub, monkeypatch, capsys
-
-    def __call__(self, *arguments: str) -> Done:
-        self._monkeypatch.setattr(sys, "argv", ["distill", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = self._capsys.readouterr()
-        return Done(int(caught.value.code or 0), captured.out, captured.err)
+        super().__init__(monkeypatch, capsys)
+        self.hub = hub
 
     def well(self, *arguments: str) -> str:
         """What a command prints that ends well."""
