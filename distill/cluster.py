@@ -138,16 +138,17 @@ def cluster_of(execution: Execution) -> AbstractContextManager[Cluster | None]:
     return Cluster(execution.cluster) if execution.cluster else nullcontext()
 
 
-def check_worker(version: str, here: str, folder: Path | None) -> None:
-    """Raise ClusterError where this worker runs other code than who asks, of version `version`, or lacks a folder it needs."""
+def check_worker(version: str, here: str, *folders: Path) -> None:
+    """Raise ClusterError where this worker has other code than `version`, that of who asks, or lacks one of `folders`."""
     host = socket.gethostname()
     if here != version:
         raise ClusterError(f"worker {host}: {_OTHER_CODE}")
-    if folder is not None and not folder.is_dir():
-        raise ClusterError(
-            f"worker {host}: expected the folder {folder}, found nothing there; workers need the same folders at the same "
-            "paths, as a shared file system gives them"
-        )
+    for folder in folders:
+        if not folder.is_dir():
+            raise ClusterError(
+                f"worker {host}: expected the folder {folder}, found nothing there; workers need the same folders at the "
+                "same paths, as a shared file system gives them"
+            )
 
 
 def _quiet() -> None:

@@ -14,12 +14,8 @@ from distill.training.interruption import SIGNALS
 from stages.running import LAUNCHED
 
 MAX_RESTARTS = 3
-RANKING = (
-    2,
-    129,
-    130,
-    143,
-)  # exit statuses of processes that said why they ended: a signal comes before what it led to
+# Exit statuses of processes that said why they ended: a signal comes before what it led to.
+RANKING = (2, 129, 130, 143)
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Body = Callable[[Params], Mapping[str, float]]

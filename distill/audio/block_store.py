@@ -4,7 +4,7 @@ A block is a run of files. Its folder holds the samples of its recordings as sha
 their fingerprints, and a row for each file. Everything is keyed by what it was made from: files, code and sample rate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from distill.audio.bandwidth import Bandwidth
+from distill.audio.corpus import PREFIX
 from distill.audio.decoding import Decoded
 from distill.audio.fingerprint import Fingerprint
 from distill.audio.read import Recording
 from distill.audio.scan import AudioFile
 from distill.code_version import code_sha256
 from distill.storage.blocks import cut_blocks
-from distill.storage.files import atomic_folder, canonical_json, remove_folder, sha256_text
+from distill.storage.files import atomic_folder, canonical_json, remove_other_folders, sha256_text
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, write_rows
 
 BLOCK_FILES = 512
 BLOCK_BYTES = 256 << 20  # of files, compressed or not
-PREFIX = "pcm"
 _BANDWIDTHS, _ROWS, _FINGERPRINTS = "bandwidths.parquet", "rows.parquet", "fingerprints.safetensors"
 
 _BANDWIDTH_SCHEMA = pa.schema([("sample_rate", pa.int64()), ("seconds", pa.float64()), ("has_treble", pa.bool_())])
@@ -136,21 +136,11 @@ class BlockStore:
 
     def keep_only(self, blocks: Sequence[Block], sample_rate: int) -> None:
         """Remove all but these blocks at this rate."""
-        current = {block.key for block in blocks if all(file.identity for file in block.files)}
-        for version in self._listed(self._root):
-            if version != self._folder:
-                remove_folder(version)
-        for folder in self._listed(self._folder):
-            if folder.name not in current:
-                remove_folder(folder)
-            else:
-                for other in self._listed(folder):
-                    if other.is_dir() and other.name != str(sample_rate):
-                        remove_folder(other)
-
-    @staticmethod
-    def _listed(folder: Path) -> list[Path]:
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        kept = {self.folder(block, sample_rate) for block in blocks if all(file.identity for file in block.files)}
+        remove_other_folders(self._root, {self._folder})
+        remove_other_folders(self._folder, {folder.parent for folder in kept})
+        for folder in kept:
+            remove_other_folders(folder.parent, kept)
 
 
 def write_block(folder: Path, files: Iterable[tuple[AudioFile, Decoded]]) -> None:
@@ -211,6 +201,12 @@ def read_fingerprints(folder: Path) -> dict[str, NDArray[Any]]:
     return load_file(folder / _FINGERPRINTS)
 
 
+def fingerprint_of(row: BlockRow, fingerprints: Mapping[str, NDArray[Any]]) -> Fingerprint:
+    """The fingerprint of a row, of those of its block."""
+    own = slice(row.first_frame, row.first_frame + row.frames)
+    return Fingerprint(**{name: frames[own] for name, frames in fingerprints.items()})
+
+
 class KnownFiles:
     """Reads what was decoded before, of one block after another."""
 
@@ -226,7 +222,6 @@ class KnownFiles:
             self._folder, self._prints = known.folder, read_fingerprints(known.folder)
             self._shards = ShardReader(known.folder, PREFIX)
         pcm = np.asarray(self._shards.read(row.shard, row.offset, row.samples), dtype=np.int16)
-        own = slice(row.first_frame, row.first_frame + row.frames)
-        prints = Fingerprint(**{name: self._prints[name][own] for name in ("signs", "sure", "loud")})
+        prints = fingerprint_of(row, self._prints)
         recording = Recording(pcm, row.sample_rate, row.channels, row.seconds, ())
         return Decoded(row.reason, row.sha256, row.pcm_sha256, recording, prints)

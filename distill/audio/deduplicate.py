@@ -35,18 +35,6 @@ _SAMPLED = 1 << 16  # keys, at most, of which the bounds of the parts are quanti
 U64 = NDArray[np.uint64]
 
 
-def near_duplicate_groups(fingerprints: Sequence[Fingerprint], folder: Path | None = None) -> list[int]:
-    """Group near-duplicates: for each recording the smallest index in its group, its own where it is alone.
-
-    Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
-    fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
-    """
-    with FingerprintFiles(folder) as files:
-        for one in fingerprints:
-            files.append(one)
-        return files.groups()
-
-
 class FingerprintFiles:
     """Fingerprints of recordings end to end in temporary files, in `folder` or where the system has them.
 
@@ -76,7 +64,11 @@ class FingerprintFiles:
         self._lengths.append(len(one.loud))
 
     def groups(self) -> list[int]:
-        """What `near_duplicate_groups` gives."""
+        """Group near-duplicates: for each recording the smallest index in its group, its own where it is alone.
+
+        Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
+        fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
+        """
         groups = list(range(len(self._lengths)))
         for file in self._files.values():
             file.flush()

@@ -19,13 +19,13 @@ from distill.audio.block_store import (
     BlockStore,
     blocks_of,
     decoder_version,
+    fingerprint_of,
     read_block,
     read_fingerprints,
 )
 from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
 from distill.audio.decoder import Decoders
 from distill.audio.deduplicate import FingerprintFiles
-from distill.audio.fingerprint import Fingerprint
 from distill.audio.ingest_work import IngestWork
 from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
 from distill.audio.scan import AudioFile, Scan
@@ -152,8 +152,7 @@ def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, outp
                 original = rows[kept[row.pcm_sha256]] if row.pcm_sha256 in kept else None
                 if row.pcm_sha256 and original is None:
                     kept[row.pcm_sha256] = len(rows)
-                    own = slice(row.first_frame, row.first_frame + row.frames)
-                    fingerprints.append(Fingerprint(**{name: values[own] for name, values in prints.items()}))
+                    fingerprints.append(fingerprint_of(row, prints))
                 rows.append(_row(file, row, original, places))
         return _grouped(rows, list(kept.values()), fingerprints.groups())
 

@@ -33,18 +33,25 @@ class IngestWork:
 
         What could not be measured before is tried again: it may have been for want of memory.
         """
-        missing = [block for block in self.blocks if self.store.bandwidths(block) is None]
+        stored = [(block, self.store.bandwidths(block)) for block in self.blocks]
+        missing = [block for block, found in stored if found is None]
         measured = self._measured_here(missing) if self.cluster is None else self._measured_there(self.cluster, missing)
-        new: set[str] = set()
-        for block, found in measured:
-            self.store.keep_bandwidths(block, found)
-            new.add(block.key)
-        with Decoder() as decoder:
-            source = open_source(self.place)
-            for block in self.blocks:
-                for file, one in zip(block.files, self.store.bandwidths(block) or (), strict=True):
-                    is_known = one != UNREADABLE or block.key in new
-                    yield one if is_known else _bandwidth(decoder, source, file)
+        new: dict[str, list[Bandwidth]] = {}
+        for block, bandwidths in measured:
+            self.store.keep_bandwidths(block, bandwidths)
+            new[block.key] = bandwidths
+        again = self._bandwidths_of(
+            file
+            for block, found in stored
+            if found is not None
+            for file, one in zip(block.files, found, strict=True)
+            if one == UNREADABLE
+        )
+        for block, found in stored:
+            if found is None:
+                yield from new[block.key]
+            else:
+                yield from (next(again)[1] if one == UNREADABLE else one for one in found)
 
     def decode(self, sample_rate: int) -> None:
         """Decode the files of all blocks that the store does not have at a rate."""
@@ -52,6 +59,7 @@ class IngestWork:
         missing = [block for block, there in zip(self.blocks, is_there, strict=True) if not there]
         if not missing:
             return
+        version, done = decoder_version(), self._total - sum(len(block.files) for block in missing)
         others = self.store.others(list(compress(self.blocks, is_there)), sample_rate)
         tasks = [
             DecodeTask(
@@ -60,18 +68,21 @@ class IngestWork:
                 tuple(others.get((file.path, file.identity)) for file in block.files),
                 sample_rate,
                 self.store.folder(block, sample_rate).absolute(),
-                decoder_version(),
+                version,
             )
             for block in missing
         ]
         if self.cluster is None:
-            self._decode_here(tasks)
+            self._decode_here(tasks, done)
             return
-        done = self._total - sum(len(block.files) for block in missing)
         self.store.make_folder()
         for task, _ in self.cluster.map(decode_block, tasks):
             done += len(task.files)
             self._say(done, task.files[-1])
+
+    @cached_property
+    def _source(self) -> Source:
+        return open_source(self.place)
 
     @cached_property
     def _total(self) -> int:
@@ -81,10 +92,11 @@ class IngestWork:
         if self.progress is not None:
             self.progress(done, self._total, file.path)
 
+    def _bandwidths_of(self, files: Iterable[AudioFile]) -> Iterator[tuple[AudioFile, Bandwidth]]:
+        return self.decoders.map(lambda decoder, file: _bandwidth(decoder, self._source, file), files)
+
     def _measured_here(self, missing: Sequence[Block]) -> Iterator[tuple[Block, list[Bandwidth]]]:
-        source = open_source(self.place)
-        files = (file for block in missing for file in block.files)
-        outcomes = self.decoders.map(lambda decoder, file: _bandwidth(decoder, source, file), files)
+        outcomes = self._bandwidths_of(file for block in missing for file in block.files)
         for block in missing:
             found = []
             for file, bandwidth in islice(outcomes, len(block.files)):
@@ -93,16 +105,15 @@ class IngestWork:
             yield block, found
 
     def _measured_there(self, cluster: Cluster, missing: Sequence[Block]) -> Iterator[tuple[Block, list[Bandwidth]]]:
-        tasks = [MeasureTask(self.place, block, decoder_version()) for block in missing]
+        version = decoder_version()
+        tasks = [MeasureTask(self.place, block, version) for block in missing]
         for task, found in cluster.map(measure_block, tasks):
             self._say(0, task.block.files[-1])
             yield task.block, found
 
-    def _decode_here(self, tasks: Sequence["DecodeTask"]) -> None:
-        done = self._total - sum(len(task.files) for task in tasks)
-        source = open_source(self.place)
+    def _decode_here(self, tasks: Sequence["DecodeTask"], done: int) -> None:
         outcomes = self.decoders.map(
-            lambda decoder, item: None if item[1] else _decoded(decoder, source, item[0], item[2]),
+            lambda decoder, item: None if item[1] else _decoded(decoder, self._source, item[0], item[2]),
             ((*item, task.sample_rate) for task in tasks for item in zip(task.files, task.known, strict=True)),
         )
         known_files = KnownFiles()
@@ -177,13 +188,12 @@ def measure_block(task: MeasureTask) -> list[Bandwidth]:
 
 def decode_block(task: DecodeTask) -> None:
     """Write a decoded block, on a worker."""
-    source = _checked_source(task.place, task.version)
-    check_worker(task.version, decoder_version(), task.target.parents[1])
+    source = _checked_source(task.place, task.version, task.target.parents[1])
     write_block(task.target, _outcomes(source, task))
 
 
-def _checked_source(place: str, version: str) -> Source:
-    check_worker(version, decoder_version(), None if is_url(place) else Path(place))
+def _checked_source(place: str, version: str, *folders: Path) -> Source:
+    check_worker(version, decoder_version(), *folders, *([] if is_url(place) else [Path(place)]))
     return open_source(place)
 
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from distill.audio.augment import View
 from distill.audio.corpus import CorpusEntry
 from distill.storage.blocks import cut_blocks
-from distill.storage.files import canonical_json, remove_folder, sha256_text, write_bytes
+from distill.storage.files import canonical_json, remove_other_folders, sha256_text, write_bytes
 
 BLOCK_RECORDINGS = 64
 # About 6 minutes of sound are encoded before their codes go to the writer: what it keeps of each recording, allocated
@@ -41,6 +41,11 @@ class Block:
     takes: tuple[Take, ...]
     frames: tuple[int, ...]
     key: str
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings, each of which has a view 0."""
+        return sum(take.view.number == 0 for take in self.takes)
 
 
 def blocks_of(
@@ -86,9 +91,7 @@ class CodeStore:
     def keep_only(self, blocks: Sequence[Block]) -> None:
         """Remove the codes of all other blocks and versions."""
         kept = {self.path(block) for block in blocks}
-        for version in self._root.iterdir() if self._root.is_dir() else ():
-            if version != self.folder:
-                remove_folder(version)
+        remove_other_folders(self._root, {self.folder})
         for path in self.folder.glob("*/*.safetensors"):
             if path not in kept:
                 path.unlink(missing_ok=True)

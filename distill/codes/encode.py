@@ -45,7 +45,7 @@ def encode_corpus(
     done = 0
     blocks = blocks_of(corpus.entries, views, codec.spectrogram.frames_for)
     if cluster is not None and store is not None:
-        missing = [block for block in blocks if store.read(block, levels) is None]
+        missing = [block for block in blocks if not store.path(block).exists()]  # what is damaged is encoded below
         encode_there(cluster, codec, corpus, missing, store, progress)
         progress = None
     for block in blocks:

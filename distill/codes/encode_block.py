@@ -74,14 +74,14 @@ def encode_there(
     """Let the workers of a cluster encode blocks into a store. They encode on the CPU."""
     weights = store.folder / "codec.safetensors"
     save_weights(weights, codec)
-    architecture = codec.architecture.model_dump_json()
+    architecture, version = codec.architecture.model_dump_json(), _version(store)
     tasks = (
-        EncodeTask(weights, architecture, corpus.folder.absolute(), corpus.sample_rate, block, store, _version(store))
+        EncodeTask(weights, architecture, corpus.folder.absolute(), corpus.sample_rate, block, store, version)
         for block in blocks
     )
-    done = len(corpus.entries) - sum(len({take.entry for take in block.takes}) for block in blocks)
+    done = len(corpus.entries) - sum(block.recordings for block in blocks)
     for task, _ in cluster.map(encode_task, tasks):
-        done += len({take.entry for take in task.block.takes})
+        done += task.block.recordings
         if progress is not None:
             progress(done, len(corpus.entries), task.block.takes[-1].entry.path)
     weights.unlink()
@@ -93,8 +93,7 @@ def _version(store: CodeStore) -> str:
 
 def encode_task(task: EncodeTask) -> None:
     """Encode a block, on a worker."""
-    for folder in (task.corpus, task.store.folder):
-        check_worker(task.version, _version(task.store), folder)
+    check_worker(task.version, _version(task.store), task.corpus, task.store.folder)
     codec = _codec(task.weights, task.architecture)
     task.store.write(task.block, encode_block(codec, Corpus(task.corpus, task.sample_rate, ()), task.block))
 

@@ -27,9 +27,9 @@ class CodedFolder:
 def code_folder(
     folder: Path | str, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
 ) -> CodedFolder:
-    """Encode the recordings in `folder`, which may be a URL, with the codec that `train` returns for them, for benchmarks and `train_prior`.
+    """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
 
-    All files go to `work`, and may be deleted then. Raises DistillError.
+    `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
     """
     folders = PipelineFolders.below(work)
     ingest_folder(folder, folders.corpus, params.corpus, execution)

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -105,6 +105,13 @@ def remove_folder(folder: Path) -> None:
         hidden = _beside(folder, "tmp")
         folder.replace(hidden)
         _remove(hidden)
+
+
+def remove_other_folders(folder: Path, kept: Container[Path]) -> None:
+    """Remove the folders in a folder, if there is one, but for those that are `kept`."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and path not in kept:
+            remove_folder(path)
 
 
 def remove_leftovers(folder: Path) -> None:

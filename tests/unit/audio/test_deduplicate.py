@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill.audio.deduplicate import near_duplicate_groups
+from distill.audio.deduplicate import PART_FRAMES, FingerprintFiles
 from distill.audio.fingerprint import MAXIMUM_ERROR_RATE, Fingerprint, error_rate, error_rate_limit, fingerprint
 from distill.audio.read import read_recording
 
@@ -21,6 +21,13 @@ RATE = 24000
 RECORDINGS = Path(__file__).parents[4] / "shared" / "audio"
 F32 = NDArray[np.float32]
 Pcm = NDArray[np.int16]
+
+
+def near_duplicate_groups(fingerprints: Sequence[Fingerprint], part_frames: int = PART_FRAMES) -> list[int]:
+    with FingerprintFiles(part_frames=part_frames) as files:
+        for one in fingerprints:
+            files.append(one)
+        return files.groups()
 
 
 def sound(seed: int, seconds: float = 1.2) -> F32:
@@ -154,6 +161,14 @@ def test_groups_join_through_a_common_member_and_take_the_smallest_index(origina
     assert apart == [0, 1, 2, 3]
     joined = near_duplicate_groups([originals[0], start, end, originals[1], fingerprint(pcm(whole), RATE)])
     assert joined == [0, 1, 1, 3, 1]
+
+
+def test_sorting_in_parts_finds_the_same_groups(originals: list[Fingerprint]) -> None:
+    copies = [fingerprint(pcm(shifted(sound(seed), 30)), RATE) for seed in range(30)]
+    groups = near_duplicate_groups([*originals, *copies])
+    assert len(set(groups)) == 30
+    for part_frames in (64, 1000):
+        assert near_duplicate_groups([*originals, *copies], part_frames) == groups
 
 
 @functools.cache
