@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+GITHUB = DEPLOY.parent / ".github"
 MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
 
 
@@ -44,7 +45,7 @@ def test_the_job_of_slurm_is_a_script() -> None:
 
 
 def test_the_workflow_is_one() -> None:
-    workflow = DEPLOY.parent / ".github" / "workflows" / "ci.yaml"
+    workflow = GITHUB / "workflows" / "ci.yaml"
     programs = Path(sys.executable).parent
     for command in (
         (programs / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow),
@@ -54,25 +55,96 @@ def test_the_workflow_is_one() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+class Pipeline:
+    """A repository with a pipeline of one stage, of which `make repro` is `dvc repro`; two commits.
+
+    Its committed results are of another computer: the stage gives others here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        who = {f"GIT_{one}_{what}": "t@example.org" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        self.folder, self.dvc = folder, str(Path(sys.executable).parent / "dvc")
+        self.environment = {**os.environ, **who, "DVC": self.dvc}
+        stage = {
+            "cmd": "echo ran >> ran.txt; sed s/loss/epoch,val_loss\\\\n0/ in.txt > h.csv; "
+            "echo '{\"val_bits_per_second\": '$(cut -d, -f2 in.txt)'}' > m.json",
+            "deps": ["in.txt"],
+            "metrics": [{"m.json": {"cache": False}}],
+            "plots": [{"h.csv": {"x": "epoch", "y": "val_loss"}}],
+        }
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"s": stage}}))
+        (folder / ".dvc").mkdir()  # as dvc init makes it
+        (folder / ".dvc" / "config").write_text("[core]\nanalytics = false\ncheck_update = false\n")
+        (folder / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+        (folder / "Makefile").write_text("repro:\n\t@$(DVC) repro -q\n")
+        (folder / ".gitignore").write_text("h.csv\nran.txt\nplots\n")
+        (folder / "dvc.lock").write_text("schema: '2.0'\n")
+        self.run("git", "init", "-q")
+        for loss in (1400, 1300):
+            (folder / "in.txt").write_text(f"loss,{loss}\n")
+            (folder / "m.json").write_text(f'{{"val_bits_per_second": {loss + 7}}}')
+            self.run("git", "add", "-A")
+            self.run("git", "commit", "-qm", str(loss))
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """Stdout of a command that ends well, stderr of one that is refused."""
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False, env=self.environment
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stderr if status else done.stdout
+
+    def report(self, base: str, status: int = 0) -> str:
+        """The report, with single spaces."""
+        return re.sub(" +", " ", self.run(str(GITHUB / "report.sh"), base, "plots", status=status))
+
+    def results_of(self, revision: str, status: int = 0) -> str:
+        return self.run(str(GITHUB / "results_of.sh"), revision, status=status).strip()
+
+
 def test_the_report_on_a_pull_request(tmp_path: Path) -> None:
-    """Metrics of two commits beside each other, by DVC itself."""
+    """As the workflow does: the base is run here, then the change, and DVC compares both."""
+    pipeline = Pipeline(tmp_path)
+    base = pipeline.results_of("HEAD^")
+    assert pipeline.run("git", "log", "-1", "--format=%s", base) == "Results of HEAD^ here\n"
+    assert pipeline.run("git", "branch", "--show-current")  # not the commit alone
+    assert pipeline.run("git", "status", "-s") == ""
+    assert (tmp_path / "in.txt").read_text() == "loss,1300\n"
+    pipeline.run("make", "repro")
+    report = pipeline.report(base)
+    assert "| m.json | val_bits_per_second | 1400 | 1300 | -100 |" in report
+    assert "<summary>All 1 metrics that changed</summary>" in report
+    assert "The curves of both are in the artefact `report`" in report
+    page = (tmp_path / "plots" / "index.html").read_text()
+    assert all(f'"rev": "{one}"' in page for one in ("workspace", base[:7]))
+    assert (tmp_path / "ran.txt").read_text() == "ran\n" * 2  # once a revision
 
-    def run(*command: str) -> str:
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment).stdout
 
-    who = {f"GIT_{one}_{what}": "t@example.org" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    dvc = str(Path(sys.executable).parent / "dvc")
-    environment = {**os.environ, **who, "DVC": dvc}
-    stage = {"cmd": "true", "metrics": [{"m.json": {"cache": False}}], "plots": [{"h.csv": {"cache": False}}]}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"s": stage}}))
-    run("git", "init", "-q")
-    run(dvc, "init", "-q")
-    for bits in (1400, 1300):
-        (tmp_path / "m.json").write_text(f'{{"val_bits_per_second": {bits}}}')
-        (tmp_path / "h.csv").write_text(f"epoch,val_loss\n0,2\n1,{bits / 1000}\n")
-        run("git", "add", "-A")
-        run("git", "commit", "-qm", str(bits))
-    report = run(str(DEPLOY.parent / ".github" / "report.sh"), "HEAD^", "plots")
-    assert "| m.json | val_bits_per_second | 1400 | 1300 | -100 |" in re.sub(" +", " ", report)
-    assert "open `index.html`" in report
-    assert (tmp_path / "plots" / "index.html").exists()
+def test_a_report_without_results_of_the_base_says_so(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path)
+    assert "No metric changed." in pipeline.report("HEAD")
+    report = pipeline.report("HEAD^")
+    assert "| m.json | val_bits_per_second | 1407 | 1307 | -100 |" in report
+    assert re.search("without those of `[0-9a-f]+`: they are not here", report)
+    assert pipeline.report("nothing", status=2) == (
+        "report.sh: expected a commit in this clone, found no nothing; fetch it\n"
+    )
+    (tmp_path / "in.txt").write_text("loss,1200\n")
+    assert pipeline.results_of("HEAD^", status=2) == (
+        "results_of.sh: expected no changes that are not committed, found some; commit or stash them"
+    )
+    pipeline.run("git", "checkout", "-q", ".")
+    assert pipeline.results_of("nothing", status=2) == (
+        "results_of.sh: expected a commit in this clone, found no nothing; fetch it"
+    )
+
+
+def test_the_base_that_cannot_be_run_leaves_the_clone_as_it_was(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path)
+    (tmp_path / "Makefile").write_text("repro:\n\tfalse\n")
+    pipeline.run("git", "commit", "-qam", "Wrong")
+    before = pipeline.run("git", "rev-parse", "HEAD")
+    pipeline.results_of("HEAD", status=2)
+    assert pipeline.run("git", "rev-parse", "HEAD") == before
+    assert pipeline.run("git", "branch", "--show-current")
+    assert pipeline.run("git", "status", "-s") == ""
