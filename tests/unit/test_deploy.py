@@ -1,9 +1,11 @@
-"""Files of clusters and of CI: manifests that Kubernetes takes, a job of SLURM, a workflow and its report."""
+"""Files of clusters, images and CI: manifests that Kubernetes takes, a job of SLURM, a workflow and its report."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
@@ -148,3 +150,43 @@ def test_the_base_that_cannot_be_run_leaves_the_clone_as_it_was(tmp_path: Path) 
     assert pipeline.run("git", "rev-parse", "HEAD") == before
     assert pipeline.run("git", "branch", "--show-current")
     assert pipeline.run("git", "status", "-s") == ""
+
+
+def test_what_an_image_needs_is_kept_and_the_rest_is_not() -> None:
+    spec = importlib.util.spec_from_file_location("prune", DEPLOY / "prune.py")
+    assert spec is not None
+    assert spec.loader is not None
+    prune = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prune)
+    gone = prune.unneeded("distill-audio", frozenset({"ui", "cluster", "s3", "hub"}))
+    assert {"pytest", "mypy", "ruff", "sphinx", "moto", "playwright", "uv"} <= set(gone)
+    kept = {
+        "torch",
+        "gradio",
+        "dvc",
+        "dvc-s3",
+        "s3fs",
+        "distributed",
+        "huggingface-hub",
+        "pip",
+        "setuptools",
+        "packaging",
+    }
+    assert not kept & set(gone)
+    assert {"gradio", "s3fs"} <= set(prune.unneeded("distill-audio", frozenset()))
+    with pytest.raises(SystemExit, match="expected it in this environment, found no such package"):
+        prune.needed("no-such-package", frozenset())
+
+
+def test_the_container_file_names_what_is_there() -> None:
+    root = DEPLOY.parent
+    text = (root / "Containerfile").read_text()
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    copied = [name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()]
+    assert sorted(copied) == sorted(re.findall(r"^!(\S+)$", (root / ".dockerignore").read_text(), re.MULTILINE))
+    assert all((root / name).exists() for name in copied)
+    for_developers = {"test", "docs", "bench"}
+    extras = " ".join(name for name in project["optional-dependencies"] if name not in for_developers)
+    assert f"deploy/prune.py {project['name']} {extras} " in text
+    assert re.findall(r'^ENTRYPOINT \["(.+)"\]$', text, re.MULTILINE) == list(project["scripts"])
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["distill"]
