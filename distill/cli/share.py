@@ -52,6 +52,7 @@ def push(
                 "url": done.url,
                 "commit": done.commit,
                 "bytes": done.size,
+                "replaces": done.replaces,
                 "reference_recordings": shared.reference_recordings,
                 "reference_left_out": shared.left_out,
                 "labels": shared.labels,
@@ -62,6 +63,8 @@ def push(
     print(_on_reference(shared))
     if shared.labels:
         print(f"sent with its labels, which can be names of your folders: {', '.join(shared.labels)}")
+    if done.replaces:
+        print("what earlier pushes sent, references too, stays in the history of the repository")
 
 
 @app.command()

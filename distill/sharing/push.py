@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was sent and where: address of the repository, commit, size in bytes."""
+    """What was sent and where: address of the repository, commit, size in bytes.
+
+    `replaces` says whether the repository had a model before, which stays in its history.
+    """
 
     url: str
     commit: str
     size: int
+    replaces: bool
     shared: SharedModel
 
 
@@ -64,7 +68,8 @@ def push(
                 hub.create_repo(repository, private=private, exist_ok=True)
             additions = [CommitOperationAdd(model.name, copy), CommitOperationAdd("README.md", card)]
             commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
-        return Pushed(f"{hub.endpoint}/{repository}", commit.oid, copy.stat().st_size, shared)
+        replaces = info is not None and bool(models_of(info))
+        return Pushed(f"{hub.endpoint}/{repository}", commit.oid, copy.stat().st_size, replaces, shared)
 
 
 def _check_name(model: Path) -> None:

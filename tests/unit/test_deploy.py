@@ -189,4 +189,6 @@ def test_the_container_file_names_what_is_there() -> None:
     extras = " ".join(name for name in project["optional-dependencies"] if name not in for_developers)
     assert f"deploy/prune.py {project['name']} {extras} " in text
     assert re.findall(r'^ENTRYPOINT \["(.+)"\]$', text, re.MULTILINE) == list(project["scripts"])
-    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]  # a number, so that Kubernetes knows it is not root
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == [
+        "1000"
+    ]  # a number, so that Kubernetes knows it is not root

@@ -163,8 +163,19 @@ def test_the_reference_is_sent_where_asked(shell: Shell, model: BundleMetadata) 
 
 def test_a_second_push_of_the_same_changes_nothing(shell: Shell) -> None:
     first, second = (json.loads(shell.well("push", MODEL, PLACE, "--json")) for _ in range(2))
-    assert first == second
+    assert first == {**second, "replaces": False}
+    assert second["replaces"]
     assert len(shell.hub.paths("PUT")) == 1
+
+
+def test_a_push_without_the_reference_says_that_an_earlier_one_stays(shell: Shell) -> None:
+    said = "what earlier pushes sent, references too, stays in the history of the repository"
+    assert said not in shell.well("push", MODEL, PLACE, "--with-reference")
+    assert shell.well("push", MODEL, PLACE).splitlines()[-1] == said
+    (first, _), (second, _) = shell.hub.repositories[PLACE].commits[-2:]
+    for commit, has_it in ((first, True), (second, False)):
+        report = json.loads(shell.well("pull", PLACE, "--revision", commit, "--out", commit, "--json"))
+        assert ("reference" in report["checks"]) is has_it
 
 
 def test_metadata_of_the_maker_is_not_shared(tmp_path: Path) -> None:
