@@ -101,6 +101,11 @@ class BlockStore:
     def __init__(self, folder: Path, version: str) -> None:
         self._root, self._folder = folder, folder / version
 
+    @property
+    def near_duplicates(self) -> Path:
+        """File of what the last search for near-duplicates found."""
+        return self._folder / "near-duplicates.safetensors"
+
     def make_folder(self) -> None:
         """Make the folder, which the workers of a cluster look for."""
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,9 @@ Candidates come from sorting the frames' bits under several band orders and comp
 Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band and costs the same
 however common a frame is. Frames, sort keys and votes lie in files; about PART_FRAMES of them are sorted at a time.
 
+Where an earlier search is known and recordings were added since, only neighbours of new frames are compared: votes on
+two known recordings can be lost alone, where a new frame comes between two of theirs. The groups are the same.
+
 Shapes: `F` frames, `R` recordings.
 """
 
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.audio.fingerprint import BITS, I64, U32, Fingerprint, bit_differences, error_rate_limit
+from distill.audio.known_pairs import SAME, UNKNOWN, KnownPairs, VoteCode, read_pairs, write_pairs
 
 MINIMUM_LOUD_FRAMES = 16
 MINIMUM_OVERLAP = 0.8
@@ -46,6 +50,7 @@ class FingerprintFiles:
         self._folder, self._part_frames = Path(self._temporary.name), part_frames
         self._files = {name: (self._folder / name).open("wb") for name in ("signs", "sure", "loud")}
         self._lengths: list[int] = []
+        self._names: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -57,17 +62,19 @@ class FingerprintFiles:
             file.close()
         self._temporary.cleanup()
 
-    def append(self, one: Fingerprint) -> None:
-        """Add the fingerprint of the next recording."""
-        for name, file in self._files.items():
-            file.write(np.ascontiguousarray(getattr(one, name)).data)
+    def append(self, one: Fingerprint, name: str) -> None:
+        """Add the fingerprint of the next recording; equal names have equal fingerprints."""
+        for part, file in self._files.items():
+            file.write(np.ascontiguousarray(getattr(one, part)).data)
         self._lengths.append(len(one.loud))
+        self._names.append(name)
 
-    def groups(self) -> list[int]:
+    def groups(self, kept: Path | None = None) -> list[int]:
         """Group near-duplicates: for each recording the smallest index in its group, its own where it is alone.
 
         Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
         fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
+        What was found is kept in the file `kept`, and what an earlier search kept there is not searched again.
         """
         groups = list(range(len(self._lengths)))
         for file in self._files.values():
@@ -75,10 +82,17 @@ class FingerprintFiles:
         if len(groups) < 2 or not sum(self._lengths):
             return groups
         frames = _Frames(self._folder, self._lengths)
-        for pairs in _candidates(frames, self._folder, self._part_frames):
-            for shorter, longer in pairs[_same_sound(frames, pairs), :2].tolist():
-                low, high = sorted((_root(groups, shorter), _root(groups, longer)))
-                groups[high] = low
+        earlier = None if kept is None else read_pairs(kept, self._names, frames.code)
+        pairs = _search(frames, self._folder, self._part_frames, earlier)
+        best = _strongest_lags(pairs.votes, pairs.counts, frames.code.span)
+        new = best[pairs.verdicts[best] == UNKNOWN]
+        pairs.verdicts[new] = _same_sound(frames, pairs.votes[new])
+        if kept is not None:
+            write_pairs(kept, self._names, frames.code, pairs)
+        first, second, _ = frames.code.decode(pairs.votes[best[pairs.verdicts[best] == SAME]])
+        for pair in zip(first.tolist(), second.tolist(), strict=True):
+            low, high = sorted(_root(groups, one) for one in pair)
+            groups[high] = low
         return [_root(groups, index) for index in range(len(groups))]
 
 
@@ -88,6 +102,7 @@ class _Frames:
     def __init__(self, folder: Path, lengths: Sequence[int]) -> None:
         self.lengths = np.array(lengths, dtype=np.int64)  # [R]
         self.starts = np.cumsum(self.lengths) - self.lengths  # [R]
+        self.code = VoteCode(len(lengths), max(lengths))
         self.signs = np.memmap(folder / "signs", np.uint32, "r")  # [F]
         self.sure = np.memmap(folder / "sure", np.uint32, "r")  # [F]
         is_loud = np.memmap(folder / "loud", np.bool_, "r")
@@ -120,49 +135,77 @@ def _mapped(path: Path, kind: type[Any]) -> NDArray[Any]:
     return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
 
 
-def _candidates(frames: _Frames, folder: Path, part_frames: int) -> Iterator[I64]:
-    """Candidate pairs `[pairs, 3]`, in parts: recording with fewer loud frames, the other, lag in frames."""
-    recordings = len(frames.lengths)
-    span = 2 * int(frames.lengths.max()) + 1
+def _search(
+    frames: _Frames, folder: Path, part_frames: int, earlier: tuple[KnownPairs, NDArray[np.bool_]] | None
+) -> KnownPairs:
+    """Pairs with enough votes, and the lags beside theirs: those of an earlier search, and those of its recordings or new ones."""
+    known, is_known = earlier or (KnownPairs.none(), np.zeros(len(frames.lengths), dtype=np.bool_))
     _write(folder / "indexed", frames.indexed())
     indexed = _mapped(folder / "indexed", np.int64)
     # The votes of a recording with later ones lie in one file; a frame gives up to _BAND_ORDERS * _NEIGHBOURS.
     files = -(-2 * _BAND_ORDERS * _NEIGHBOURS * len(indexed) // (8 * part_frames))
-    bounds = np.searchsorted(frames.starts, np.linspace(0, len(frames.signs), files + 1)[1:-1]) * recordings * span
+    bounds = np.searchsorted(frames.starts, np.linspace(0, len(frames.signs), files + 1)[1:-1])
+    edges = frames.code.encode(bounds, np.zeros_like(bounds), np.full_like(bounds, -frames.code.longest))
     paths = [folder / f"votes-{number}" for number in range(files)]
+    lost: list[I64] = [np.empty(0, dtype=np.int64)]
     orders = np.random.default_rng(0)
     for _ in range(_BAND_ORDERS):
         tables = _spread_tables(orders.permutation(BITS))
         _write(folder / "keys", (_sort_key(frames, indexed[part], tables) for part in _slices(len(indexed))))
-        for order, is_new in _sorted_parts(indexed, _mapped(folder / "keys", np.uint64), part_frames):
+        parted = _Parted()
+        for order, first_own in _sorted_parts(indexed, _mapped(folder / "keys", np.uint64), part_frames):
+            is_old = is_known[frames.recording[order]]
             for step in range(1, _NEIGHBOURS + 1):
-                first = max(0, is_new - step)
-                for part in _slices(len(order) - step - first):
-                    at = slice(first + part.start, first + part.stop)
-                    votes = _votes(frames, order[at], order[at.start + step : at.stop + step], span)
-                    _append_votes(paths, np.sort(votes), bounds)
-    for path in paths:
-        if path.exists():
-            votes, counts = np.unique(np.fromfile(path, np.int64), return_counts=True)
-            path.unlink()
-            yield _pairs(_strongest_lags(votes, counts, span), frames, span)
+                later = np.arange(max(step, first_own), len(order))
+                later = later[~(is_old[later] & is_old[later - step])]
+                for part in _slices(len(later)):
+                    at = later[part]
+                    _append_votes(paths, np.sort(_votes(frames, order[at - step], order[at])), edges)
+            lost += [_votes(frames, *pair) for pair in parted.by_new(order[first_own:], is_old[first_own:])]
+    found = [_counted(path) for path in paths if path.exists()]
+    return _with_enough_votes(known.without(np.concatenate(lost))).joined(found)
+
+
+def _counted(path: Path) -> KnownPairs:
+    """Pairs with enough votes among those of a file, which is removed."""
+    votes, counts = np.unique(np.fromfile(path, np.int64), return_counts=True)
+    path.unlink()
+    return _with_enough_votes(KnownPairs.unknown(votes, counts))
+
+
+class _Parted:
+    """Pairs of known frames that were neighbours in sorted order before there were new frames, and are not any more."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._order = self._places = np.empty(0, dtype=np.int64)  # of the last known frames
+
+    def by_new(self, order: I64, is_old: NDArray[np.bool_]) -> Iterator[tuple[I64, I64]]:
+        """The pairs of which the later frame is in the next part of the order: their earlier frames and their later ones."""
+        places = self._count + np.flatnonzero(is_old)
+        before, self._count = len(self._order), self._count + len(order)
+        order, places = np.concatenate([self._order, order[is_old]]), np.concatenate([self._places, places])
+        for step in range(1, _NEIGHBOURS + 1):
+            later = np.arange(max(step, before), len(order))
+            later = later[places[later] - places[later - step] > _NEIGHBOURS]
+            yield order[later - step], order[later]
+        self._order, self._places = order[-_NEIGHBOURS:], places[-_NEIGHBOURS:]
 
 
 def _slices(count: int) -> Iterator[slice]:
     return (slice(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE))
 
 
-def _pairs(votes: I64, frames: _Frames, span: int) -> I64:
-    """Rows of `_candidates` from votes."""
-    pair, lag = votes // span, votes % span - span // 2
-    first, second = pair // len(frames.lengths), pair % len(frames.lengths)
+def _pairs(votes: I64, frames: _Frames) -> I64:
+    """Rows `[P, 3]` of votes: recording with fewer loud frames, the other, lag in frames."""
+    first, second, lag = frames.code.decode(votes)
     swap = frames.loud_counts[second] < frames.loud_counts[first]
     return np.stack([np.where(swap, second, first), np.where(swap, first, second), np.where(swap, -lag, lag)], axis=1)
 
 
-def _append_votes(paths: Sequence[Path], votes: I64, bounds: I64) -> None:
-    """Append sorted votes to the files that `bounds` divide them among."""
-    for path, own in zip(paths, np.split(votes, np.searchsorted(votes, bounds)), strict=True):
+def _append_votes(paths: Sequence[Path], votes: I64, edges: I64) -> None:
+    """Append sorted votes to the files that `edges` divide them among."""
+    for path, own in zip(paths, np.split(votes, np.searchsorted(votes, edges)), strict=True):
         if len(own):
             with path.open("ab") as file:
                 file.write(np.ascontiguousarray(own).data)
@@ -210,33 +253,49 @@ def _spread(bits: U32, tables: U64) -> U64:
     return key
 
 
-def _votes(frames: _Frames, a: I64, b: I64, span: int) -> I64:
-    """Votes of frame pairs that match and are of two recordings: (smaller recording, larger, lag) as one integer."""
+def _votes(frames: _Frames, a: I64, b: I64) -> I64:
+    """Votes of the frame pairs that match and are of two recordings."""
     half_errors, bits = bit_differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
     keep = (frames.recording[a] != frames.recording[b]) & (half_errors <= 2 * _FRAME_ERROR_RATE * bits)
     low, high = np.minimum(a[keep], b[keep]), np.maximum(a[keep], b[keep])
     first, second = (frames.recording[one].astype(np.int64) for one in (low, high))
     lag = (high - frames.starts[second]) - (low - frames.starts[first])
-    return np.asarray((first * len(frames.lengths) + second) * span + lag + span // 2, dtype=np.int64)
+    return frames.code.encode(first, second, lag)
 
 
-def _strongest_lags(votes: I64, counts: I64, span: int) -> I64:
-    """Lags of each pair with the most votes, those of neighbouring lags included, where there are enough."""
+def _support(votes: I64, counts: I64) -> I64:
+    """Votes of each pair at each lag, those of neighbouring lags included."""
     support = counts.copy()
     adjacent = np.flatnonzero(np.diff(votes) == 1)
     support[adjacent] += counts[adjacent + 1]
     support[adjacent + 1] += counts[adjacent]
-    enough = support >= _MINIMUM_VOTES
-    votes, support = votes[enough], support[enough]
-    ranked = np.lexsort((votes, -support, votes // span))
-    pair = votes[ranked] // span
+    return support
+
+
+def _with_enough_votes(pairs: KnownPairs) -> KnownPairs:
+    """The pairs at lags with enough votes, and at those beside, which count for them."""
+    enough = _support(pairs.votes, pairs.counts) >= _MINIMUM_VOTES
+    adjacent = np.diff(pairs.votes) == 1
+    chosen = enough.copy()
+    chosen[:-1] |= adjacent & enough[1:]
+    chosen[1:] |= adjacent & enough[:-1]
+    return pairs.at(chosen)
+
+
+def _strongest_lags(votes: I64, counts: I64, span: int) -> I64:
+    """Where the lags of each pair with the most votes are, if they are enough."""
+    support = _support(votes, counts)
+    enough = np.flatnonzero(support >= _MINIMUM_VOTES)
+    pair = votes[enough] // span
+    ranked = np.lexsort((enough, -support[enough], pair))
+    pair = pair[ranked]
     rank = np.arange(len(pair)) - np.searchsorted(pair, pair)
-    best = ranked[rank < _LAGS_PER_PAIR]
-    return votes[best]
+    return enough[ranked[rank < _LAGS_PER_PAIR]]
 
 
-def _same_sound(frames: _Frames, pairs: I64) -> NDArray[np.bool_]:
-    """For each row of `pairs`, whether the two recordings are near-duplicates at its lag or one frame to a side."""
+def _same_sound(frames: _Frames, votes: I64) -> NDArray[np.bool_]:
+    """For each of the votes, whether the two recordings are near-duplicates at its lag or one frame to a side."""
+    pairs = _pairs(votes, frames)
     same = np.zeros(len(pairs), dtype=np.bool_)
     for batch in _batches(frames.loud_counts[pairs[:, 0]]):
         for offset in (-1, 0, 1):

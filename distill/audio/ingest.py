@@ -152,9 +152,9 @@ def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, outp
                 original = rows[kept[row.pcm_sha256]] if row.pcm_sha256 in kept else None
                 if row.pcm_sha256 and original is None:
                     kept[row.pcm_sha256] = len(rows)
-                    fingerprints.append(fingerprint_of(row, prints))
+                    fingerprints.append(fingerprint_of(row, prints), row.pcm_sha256)
                 rows.append(_row(file, row, original, places))
-        return _grouped(rows, list(kept.values()), fingerprints.groups())
+        return _grouped(rows, list(kept.values()), fingerprints.groups(store.near_duplicates))
 
 
 def _copied(folder: Path, rows: Sequence[BlockRow], held: Set[str], shards: ShardWriter) -> dict[str, tuple[str, int]]:
