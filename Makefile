@@ -36,8 +36,8 @@ $(STAMP): requirements/lock.txt requirements/packages.py pyproject.toml
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-repro: $(STAMP) ## run the pipeline on corpus.path and say what came out
-	@$(BIN)/python -m stages.repro
+repro: $(STAMP) ## run the pipeline on corpus.path and say what came out; PULL=0 takes nothing from DVC's remote
+	@$(BIN)/python -m stages.repro $(if $(filter 0,$(PULL)),--no-pull)
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --ignore=tests/ui $(TOOL_TESTS:%=--ignore=%)

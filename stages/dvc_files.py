@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import yaml
-from dvc.config import Config, ConfigError
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 from zc.lockfile import LockError, LockFile
@@ -49,23 +48,6 @@ def mend(folder: Path) -> str | None:
         return f"{LOCK} was cut off, by a full disk or a kill: the one before it is put back"
     LOCK.unlink()
     return f"{LOCK} was cut off, by a full disk or a kill, and is removed: all stages are looked at again"
-
-
-def default_remote() -> str | None:
-    """Name of DVC's default remote, None where there is none."""
-    try:
-        found = Config(str(Path(".dvc")), validate=False).get("core", {}).get("remote")
-    except ConfigError:
-        return None  # DVC says why
-    return None if found is None else str(found)
-
-
-def lacks_results() -> bool:
-    """Whether `dvc.lock` names results that are not here, as in a fresh clone."""
-    if not LOCK.exists():
-        return False
-    stages = yaml.safe_load(LOCK.read_text(encoding="utf-8")).get("stages", {})
-    return any(not Path(out["path"]).exists() for stage in stages.values() for out in stage.get("outs", ()))
 
 
 def is_full(folder: Path) -> bool:

@@ -1,12 +1,8 @@
-"""Entry point of `make repro`: check settings and corpus folder, run `dvc repro`, print a summary."""
+"""Entry point of `make repro`: check settings and corpus, pull results, run `dvc repro`, print a summary."""
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from distill.audio.scan import unhashable
 from distill.audio.source import is_url, list_recordings, open_source
@@ -15,17 +11,22 @@ from distill.execution import usable_memory
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.training.folders import STATE
-from distill.training.interruption import SIGNALS
 from stages import dvc_files
+from stages.dvc_command import run_dvc
 from stages.ingest import note_corpus
+from stages.results import pull_missing
 from stages.running import AT_WORK, PARAMS
 from stages.summary import run_log, summarise
 
 LISTED = 10
+NO_PULL = "--no-pull"  # of ours, not of DVC
 
 
 def main(arguments: list[str]) -> int:
-    """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did."""
+    """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did.
+
+    With `--no-pull` among the arguments nothing is pulled from a remote before.
+    """
     try:
         params = load_params(PARAMS)
         _check_corpus(params.corpus.path)
@@ -61,7 +62,9 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     if mended is not None:
         print(mended, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
-    status = _pull_or_compute(arguments, earlier)
+    if NO_PULL not in arguments:
+        pull_missing()
+    status = run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).status
     ran = run_log()[earlier:]
     if status != 0:
         refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
@@ -101,43 +104,6 @@ def _refuse_unhashable(corpus: Path) -> None:
             f"{PARAMS}: corpus.path: expected entries that DVC can hash, found {len(entries)} others in {corpus} "
             f"({shown}{more}); rename or remove them"
         )
-
-
-def _pull_or_compute(arguments: list[str], earlier: int) -> int:
-    """Run DVC, which in a fresh clone gets results from the default remote, where there is one that has them."""
-    remote = dvc_files.default_remote()
-    if remote is not None and dvc_files.lacks_results():
-        status, was_stopped = _dvc_repro(["--pull", *arguments])
-        if status == 0 or was_stopped or len(run_log()) > earlier:
-            return status
-        print(
-            f"remote {remote}: expected the results that {dvc_files.LOCK} names, found that not all could be pulled (DVC says "
-            "why above); what is missing is computed here",
-            file=sys.stderr,
-        )
-    return _dvc_repro(arguments)[0]
-
-
-def _dvc_repro(arguments: list[str]) -> tuple[int, bool]:
-    """Run DVC; return its status, and whether a signal asked it to end.
-
-    Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end.
-    """
-    was_stopped = False
-    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], start_new_session=os.name != "nt")
-
-    def forward(_: int, __: FrameType | None) -> None:
-        nonlocal was_stopped
-        was_stopped = True
-        if os.name != "nt":
-            os.killpg(process.pid, signal.SIGINT)
-
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
-        return process.wait(), was_stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -98,22 +98,9 @@ def test_results_are_shared_by_a_remote(finished: Project, store: Store, tmp_pat
     assert half.dvc("pull").returncode == 0
     assert hashes(half.folder) == made
 
-    # `make repro` in a fresh clone pulls; a second one has nothing to do and does not ask.
+    # `make repro` in a fresh clone pulls.
     fresh = clone(source, tmp_path / "fresh", store)
     done = fresh.python_m("stages.repro")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not executed(done)
     assert hashes(fresh.folder) == made
-
-
-def test_without_the_remote_results_are_computed(project: Project, store: Store) -> None:
-    write_sounds(project.folder / "sounds", 2)
-    configured(project, store)
-    (project.folder / "dvc.lock").write_text(
-        "schema: '2.0'\nstages:\n  ingest:\n    cmd: python -m stages.ingest\n    outs:\n    - path: artifacts/corpus\n"
-        "      hash: md5\n      md5: 0123456789abcdef0123456789abcdef.dir\n"
-    )
-    done = project.python_m("stages.repro", "ingest", AWS_ENDPOINT_URL="http://127.0.0.1:9")
-    assert "remote store: expected the results that dvc.lock names, found that not all could be pulled" in done.stderr
-    assert executed(done) == ["ingest"]
-    assert (project.folder / "artifacts" / "corpus" / "manifest.parquet").exists()

@@ -1,0 +1,112 @@
+"""Results that another computer has pushed to DVC's remote, pulled before a run so that they are not computed again.
+
+DVC's own `repro --pull` ends without a remote, where one cannot be reached, and where it has some results only. Here
+what cannot be pulled is computed.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.config import Config
+from dvc.exceptions import DvcException
+
+from distill.training.interruption import Interruption
+from stages.dvc_command import run_dvc
+from stages.dvc_files import LOCK
+from stages.running import METRICS
+
+ABSENT = {"deleted", "not in cache"}
+
+Changes = Mapping[str, list[Any]]
+
+
+def pull_missing() -> None:
+    """Pull from DVC's default remote the results that are missing here and that its lock file still describes.
+
+    Raises Interrupted.
+    """
+    remote = default_remote()
+    if remote is None or not _is_any_missing():
+        return
+    stages = pullable(_status())
+    if not stages:
+        return
+    names = ", ".join(stages)
+    print(
+        f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead", file=sys.stderr
+    )
+    ended = run_dvc("pull", *stages)
+    if ended.signal is not None:
+        Interruption.raise_interrupted(ended.signal, "what was fetched is kept")
+    if ended.status != 0:
+        print(
+            f"DVC: expected all of these results in the remote {remote}, found that some could not be fetched (see above); "
+            "what is missing is computed",
+            file=sys.stderr,
+        )
+
+
+def default_remote() -> str | None:
+    """Name of the remote that DVC pulls from; None where there is none, or DVC's settings cannot be read."""
+    try:
+        name = Config.from_cwd().get("core", {}).get("remote")
+        return None if name is None else str(name)
+    except DvcException:
+        return None  # DVC itself says so when it runs
+
+
+def pullable(status: Changes) -> list[str]:
+    """Stages whose results are missing and would come out as the lock file has them, from `dvc status --json`.
+
+    Nothing that they read has changed: at most it is missing, too, and is a result of another such stage.
+    """
+    deps, outs, others = {}, {}, {}
+    for stage, entries in status.items():
+        changes = [entry for entry in entries if isinstance(entry, dict)]
+        deps[stage] = {path: how for entry in changes for path, how in entry.get("changed deps", {}).items()}
+        outs[stage] = {path: how for entry in changes for path, how in entry.get("changed outs", {}).items()}
+        others[stage] = len(entries) - sum(set(entry) <= {"changed deps", "changed outs"} for entry in changes)
+    found = {
+        stage
+        for stage in status
+        if outs[stage]
+        and not others[stage]
+        and all(_is_absent(how) and not Path(path).is_relative_to(METRICS) for path, how in outs[stage].items())
+    }
+    while True:
+        made = {path for stage in found for path in outs[stage]}
+        changed = {
+            stage for stage in found if not all(path in made and _is_absent(how) for path, how in deps[stage].items())
+        }
+        if not changed:
+            return [stage for stage in status if stage in found]
+        found -= changed
+
+
+def _is_absent(change: object) -> bool:
+    """Whether a change is that of a file that is not there; of settings it is a dictionary."""
+    return isinstance(change, str) and change in ABSENT
+
+
+def _is_any_missing() -> bool:
+    """Whether a result that the lock file names is not there."""
+    try:
+        stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+        return any(not Path(out["path"]).exists() for stage in stages.values() for out in stage.get("outs", ()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False  # no lock file: nothing says what to pull
+
+
+def _status() -> Changes:
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        return {}  # `dvc repro`, which comes next, says what is wrong
+    return {name: entries for name, entries in found.items() if isinstance(entries, list)}
