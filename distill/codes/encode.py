@@ -156,7 +156,8 @@ def encode_for_prior(
     with atomic_folder(folder) as temporary:
         named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
         writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
-        store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, codec.device.type))
+        device = codec.device.type if cluster is None else "cpu"
+        store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, device))
         return encode_corpus(codec, corpus, writer, progress, chosen, store, cluster)
 
 

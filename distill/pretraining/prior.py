@@ -17,11 +17,12 @@ from numpy.random import Generator
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from distill.cluster import cluster_of
 from distill.codec import coordinates as codec_coordinates
 from distill.codec.coordinates import COORDINATES, SharedCoordinates
 from distill.codes.sequences import Batch, CodeSequences, pad_batch, random_windows
 from distill.codes.store import Codes
-from distill.execution import execution_from_environment
+from distill.execution import Execution, execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
 from distill.pretraining.reports import pretraining_reports
@@ -264,13 +265,17 @@ def _labels(
     return torch.tensor(given), [index for index in told if labels[index] in given]
 
 
-def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, workers: int, folder: Path) -> None:
+def pretrain_prior(
+    collections: int, epochs: int, seed: int, fabric: Fabric, execution: Execution, folder: Path
+) -> None:
     """Make collections in `folder`, fit the shared coordinates, pre-train, and write what is shipped.
 
-    Goes on where it was interrupted. An epoch has 250 steps.
+    Goes on where it was interrupted. An epoch has 250 steps. The workers of the cluster of `execution` make the
+    collections, where it names one.
     """
     with ProgressReport("pretraining") as progress:
-        coded = coded_collections(folder / "collections", collections, seed, workers, progress)
+        with cluster_of(execution) as cluster:
+            coded = coded_collections(folder / "collections", collections, seed, execution.workers, progress, cluster)
         coordinates = fit_coordinates(coded)
         task = _PretrainingTask(coded, coordinates, seed, fabric)
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
@@ -292,7 +297,7 @@ def main() -> None:
     # In fp32 layers as small as these take less time than in bf16.
     execution = replace(execution_from_environment(), precision="fp32")
     folder = STATE / "pretraining" / f"prior-{seed}"
-    pretrain_prior(collections, epochs, seed, make_fabric(execution), execution.workers, folder)
+    pretrain_prior(collections, epochs, seed, make_fabric(execution), execution, folder)
 
 
 if __name__ == "__main__":

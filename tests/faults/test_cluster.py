@@ -23,6 +23,7 @@ from distill.cluster import Cluster, ClusterError, check_worker
 from distill.codes import blocks
 from distill.codes.encode import encode_for_prior
 from distill.errors import for_the_user
+from distill.pretraining.coded_collections import coded_collections
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -231,6 +232,16 @@ def test_mistakes_of_workers_are_sentences(dask: Dask, tmp_path: Path) -> None:
 def _not_on_workers(task: int) -> int:
     """Workers do not have this module."""
     return task
+
+
+@pytest.mark.usefixtures("only_exhaustive")
+def test_collections_of_pretraining_are_made_by_workers(dask: Dask, tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    with Cluster(dask.address) as cluster:
+        coded_collections(tmp_path / "there", 2, 5, 1, lambda *said: done.append(said[:2]), cluster)
+    assert done == [(1, 2), (2, 2)]
+    coded_collections(tmp_path / "here", 2, 5, 2, lambda *_: None)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 @pytest.mark.usefixtures("only_exhaustive")

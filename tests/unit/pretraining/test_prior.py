@@ -87,7 +87,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 def test_pretraining_lowers_its_loss_and_the_same_command_gives_the_same_bytes(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretrain_prior(COUNT, 5, 0, FABRIC, 1, small)
+    pretrain_prior(COUNT, 5, 0, FABRIC, Execution(), small)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
     losses = [float(line.split("loss ")[1].split(",")[0]) for line in said]
     assert len(losses) == 5
@@ -97,7 +97,7 @@ def test_pretraining_lowers_its_loss_and_the_same_command_gives_the_same_bytes(
     assert LABELS in tensors
     assert not any(is_own(name) for name in tensors)
     assert all(value.dtype == torch.float16 and bool(value.isfinite().all()) for value in tensors.values())
-    pretrain_prior(COUNT, 5, 0, FABRIC, 1, small)
+    pretrain_prior(COUNT, 5, 0, FABRIC, Execution(), small)
     assert [path.read_bytes() for path in (coordinates.PATH, pretrained.PATH)] == written
 
 
