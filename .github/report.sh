@@ -9,11 +9,15 @@ if ! name=$(git rev-parse --quiet --verify --short "$base^{commit}"); then
   echo "report.sh: expected a commit in this clone, found no $base; fetch it" >&2
   exit 2
 fi
+named=$name
+if [[ $(git log -1 --format=%s "$name") == "Results of "*" here" ]]; then
+  named=$(git rev-parse --short "$name^") # what results_of.sh ran
+fi
 table=$("$dvc" metrics diff "$name" --md --precision 4 | sed -E 's/ +\|/ |/g; s/-{4,}/---/g')
 said=$("$dvc" plots diff "$name" workspace --out "$folder" 2>&1) || echo "$said" >&2
 rows=$(grep -c '^| metrics\|^| [^ ]*\.json' <<< "$table" || true)
 
-echo "## The demo beside \`$name\`"
+echo "## The demo beside \`$named\`"
 echo
 if [ "$rows" = 0 ]; then
   echo "No metric changed."
@@ -33,7 +37,7 @@ echo
 if [ ! -f "$folder/index.html" ]; then
   echo "The curves could not be drawn."
 elif grep -q "failed to load some plots" <<< "$said"; then
-  echo "The curves are in the artefact \`report\` of this run, \`$folder/index.html\`, without those of \`$name\`: they are not here."
+  echo "The curves are in the artefact \`report\` of this run, \`$folder/index.html\`, without those of \`$named\`: they are not here."
 else
   echo "The curves of both are in the artefact \`report\` of this run: open \`$folder/index.html\`."
 fi

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 main() { # read whole before this file is exchanged by that of the revision
-  local revision=$1 here
+  local revision=$1
   if ! git diff --quiet HEAD; then
     echo "results_of.sh: expected no changes that are not committed, found some; commit or stash them" >&2
     exit 2
@@ -15,10 +15,10 @@ main() { # read whole before this file is exchanged by that of the revision
     exit 2
   fi
   here=$(git symbolic-ref --quiet --short HEAD || git rev-parse HEAD)
-  trap "git checkout --quiet --force '$here'" EXIT
+  trap 'git checkout --quiet --force "$here"' EXIT
   git checkout --quiet --detach "$revision"
   make repro >&2
-  git -c user.name=ci -c user.email=ci@localhost commit --quiet --allow-empty --all --message "Results of $revision here"
+  git -c user.name=ci -c user.email=ci@localhost -c commit.gpgsign=false commit --quiet --no-verify --allow-empty --all --message "Results of $revision here"
   git rev-parse HEAD
 }
 

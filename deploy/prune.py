@@ -44,6 +44,5 @@ def unneeded(package: str, extras: frozenset[str]) -> list[str]:
 if __name__ == "__main__":
     names = unneeded(sys.argv[1], frozenset(sys.argv[2:]))
     print(f"removing {len(names)} packages:", *names)
-    sys.exit(
-        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *names], check=False).returncode
-    )
+    if names:
+        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *names], check=True)

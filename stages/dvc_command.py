@@ -12,15 +12,24 @@ from distill.training.interruption import SIGNALS
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit status, and the first signal that asked it to end, None where none did."""
+    """How a command ended: its exit status, and the first signal that asked it to end, None where none did.
+
+    `output` is what it wrote to stdout, "" where that was not asked for.
+    """
 
     status: int
     signal: int | None
+    output: str
 
 
-def run_dvc(*arguments: str) -> Ended:
+def run_dvc(*arguments: str, wants_output: bool = False) -> Ended:
     """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], start_new_session=os.name != "nt")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        stdout=subprocess.PIPE if wants_output else None,
+        text=True,
+        start_new_session=os.name != "nt",
+    )
     received: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
@@ -30,7 +39,8 @@ def run_dvc(*arguments: str) -> Ended:
 
     previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        return Ended(process.wait(), received[0] if received else None)
+        output, _ = process.communicate()
+        return Ended(process.returncode, received[0] if received else None, output or "")
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

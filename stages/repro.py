@@ -25,7 +25,7 @@ NO_PULL = "--no-pull"  # of ours, not of DVC
 def main(arguments: list[str]) -> int:
     """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did.
 
-    With `--no-pull` among the arguments nothing is pulled from a remote before.
+    Without arguments missing results are pulled from a remote before, unless the first one is `--no-pull`.
     """
     try:
         params = load_params(PARAMS)
@@ -62,7 +62,7 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     if mended is not None:
         print(mended, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
-    if NO_PULL not in arguments:
+    if not arguments:
         pull_missing()
     status = run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).status
     ran = run_log()[earlier:]

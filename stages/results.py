@@ -5,7 +5,6 @@ what cannot be pulled is computed.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 
 from distill.training.interruption import Interruption
-from stages.dvc_command import run_dvc
+from stages.dvc_command import Ended, run_dvc
 from stages.dvc_files import LOCK
 from stages.running import METRICS
 
@@ -40,10 +39,7 @@ def pull_missing() -> None:
     print(
         f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead", file=sys.stderr
     )
-    ended = run_dvc("pull", *stages)
-    if ended.signal is not None:
-        Interruption.raise_interrupted(ended.signal, "what was fetched is kept")
-    if ended.status != 0:
+    if _run("what was fetched is kept", "pull", *stages).status != 0:
         print(
             f"DVC: expected all of these results in the remote {remote}, found that some could not be fetched (see above); "
             "what is missing is computed",
@@ -74,8 +70,8 @@ def pullable(status: Changes) -> list[str]:
     found = {
         stage
         for stage in status
-        if outs[stage]
-        and not others[stage]
+        if not others[stage]
+        and not all(Path(path).exists() for path in outs[stage])
         and all(_is_absent(how) and not Path(path).is_relative_to(METRICS) for path, how in outs[stage].items())
     }
     while True:
@@ -102,11 +98,18 @@ def _is_any_missing() -> bool:
         return False  # no lock file: nothing says what to pull
 
 
+def _run(what_is_kept: str, *arguments: str, wants_output: bool = False) -> Ended:
+    """Run DVC. Raises Interrupted, which says what is kept, where a signal asked it to end."""
+    ended = run_dvc(*arguments, wants_output=wants_output)
+    if ended.signal is not None:
+        Interruption.raise_interrupted(ended.signal, what_is_kept)
+    return ended
+
+
 def _status() -> Changes:
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = _run("nothing was fetched", "status", "--json", wants_output=True)
     try:
-        found = json.loads(done.stdout)
+        found = json.loads(done.output)
     except ValueError:
         return {}  # `dvc repro`, which comes next, says what is wrong
     return {name: entries for name, entries in found.items() if isinstance(entries, list)}

@@ -101,10 +101,9 @@ class BlockStore:
     def __init__(self, folder: Path, version: str) -> None:
         self._root, self._folder = folder, folder / version
 
-    @property
-    def near_duplicates(self) -> Path:
-        """File of what the last search for near-duplicates found."""
-        return self._folder / "near-duplicates.safetensors"
+    def near_duplicates(self, sample_rate: int) -> Path:
+        """File of what the last search for near-duplicates at a rate found."""
+        return self._folder / f"near-duplicates-{sample_rate}.safetensors"
 
     def make_folder(self) -> None:
         """Make the folder, which the workers of a cluster look for."""

@@ -1,11 +1,12 @@
-"""Near-duplicate recordings: a search for recordings that share most of their fingerprints, in bounded memory.
+"""Near-duplicate recordings: a search for recordings that share most of their fingerprints.
 
 Candidates come from sorting the frames' bits under several band orders and comparing neighbours (Charikar, "Similarity
 Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band and costs the same
-however common a frame is. Frames, sort keys and votes lie in files; about PART_FRAMES of them are sorted at a time.
+however common a frame is. Frames, sort keys and votes lie in files; about PART_FRAMES of them are sorted at a time. What
+is held in memory are pairs of recordings with enough votes, some of which each recording has, however many there are.
 
-Where an earlier search is known and recordings were added since, only neighbours of new frames are compared: votes on
-two known recordings can be lost alone, where a new frame comes between two of theirs. The groups are the same.
+Where an earlier search is known and recordings were added since, only neighbours of new frames are compared. Votes on
+two known recordings can only be lost, where a new frame comes between two of theirs. The groups are the same.
 
 Shapes: `F` frames, `R` recordings.
 """
@@ -161,7 +162,10 @@ def _search(
                 for part in _slices(len(later)):
                     at = later[part]
                     _append_votes(paths, np.sort(_votes(frames, order[at - step], order[at])), edges)
-            lost += [_votes(frames, *pair) for pair in parted.by_new(order[first_own:], is_old[first_own:])]
+            for earlier_frames, later_frames in parted.by_new(order[first_own:], is_old[first_own:]):
+                for part in _slices(len(later_frames)):
+                    votes = _votes(frames, earlier_frames[part], later_frames[part])
+                    lost.append(votes[np.isin(votes, known.votes)])
     found = [_counted(path) for path in paths if path.exists()]
     return _with_enough_votes(known.without(np.concatenate(lost))).joined(found)
 

@@ -154,7 +154,7 @@ def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, outp
                     kept[row.pcm_sha256] = len(rows)
                     fingerprints.append(fingerprint_of(row, prints), row.pcm_sha256)
                 rows.append(_row(file, row, original, places))
-        return _grouped(rows, list(kept.values()), fingerprints.groups(store.near_duplicates))
+        return _grouped(rows, list(kept.values()), fingerprints.groups(store.near_duplicates(sample_rate)))
 
 
 def _copied(folder: Path, rows: Sequence[BlockRow], held: Set[str], shards: ShardWriter) -> dict[str, tuple[str, int]]:

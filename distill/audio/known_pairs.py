@@ -101,9 +101,8 @@ def read_pairs(path: Path, names: Sequence[str], code: VoteCode) -> tuple[KnownP
     try:
         arrays = load_file(path)
         earlier = arrays["names"].tobytes().decode().split("\n")
-        first, second, lag, counts = (arrays[name].astype(np.int64) for name in ("first", "second", "lag", "counts"))
-        verdicts = arrays["verdicts"]
-    except (OSError, SafetensorError, KeyError, UnicodeDecodeError):
+        columns = np.stack([arrays[name].astype(np.int64) for name in ("first", "second", "lag", "counts", "verdicts")])
+    except (OSError, SafetensorError, KeyError, ValueError):
         return None
     places = {name: index for index, name in enumerate(names)}
     now = np.array([places.get(name, -1) for name in earlier], dtype=np.int64)
@@ -111,4 +110,5 @@ def read_pairs(path: Path, names: Sequence[str], code: VoteCode) -> tuple[KnownP
         return None
     known = np.zeros(len(names), dtype=np.bool_)
     known[now] = True
-    return KnownPairs(code.encode(now[first], now[second], lag), counts, verdicts), known
+    first, second, lag, counts, verdicts = columns
+    return KnownPairs(code.encode(now[first], now[second], lag), counts, verdicts.astype(np.int8)), known

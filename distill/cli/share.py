@@ -64,7 +64,7 @@ def push(
     if shared.labels:
         print(f"sent with its labels, which can be names of your folders: {', '.join(shared.labels)}")
     if done.replaces:
-        print("what earlier pushes sent, references too, stays in the history of the repository")
+        print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
 
 
 @app.command()

@@ -93,13 +93,13 @@ def code_corpus(
 ) -> CodesReport:
     """Encode a corpus with the settings `params` and write the artefact of codes `folder`, with progress.
 
-    The codec runs on the device of `execution` and is moved back to the CPU. Codes of blocks are kept in `kept`, where
-    one is given.
+    The codec runs on the device of `execution`, on the CPU where that names a cluster, whose workers do so too, and is
+    moved back to the CPU. Codes of blocks are kept in `kept`, where one is given.
     """
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
-    codec.to(device_of(execution))
+    codec.to("cpu" if execution.cluster else device_of(execution))
     began = time.monotonic()
     with ProgressReport("encode") as progress, cluster_of(execution) as cluster:
         counts = encode_for_prior(
@@ -156,8 +156,7 @@ def encode_for_prior(
     with atomic_folder(folder) as temporary:
         named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
         writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
-        device = codec.device.type if cluster is None else "cpu"
-        store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, device))
+        store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, codec.device.type))
         return encode_corpus(codec, corpus, writer, progress, chosen, store, cluster)
 
 

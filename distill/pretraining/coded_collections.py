@@ -113,7 +113,9 @@ class CollectionTask:
 def make_task(task: CollectionTask) -> None:
     """Make a collection, on a worker."""
     check_worker(task.version, _version(), task.path.parent)
+    threads = torch.get_num_threads()
     make_collection(task.path, task.number, task.seed)
+    torch.set_num_threads(threads)  # a worker of a cluster does other work, too
 
 
 def _made(tasks: Sequence[CollectionTask], workers: int, cluster: Cluster | None) -> Iterator[None]:

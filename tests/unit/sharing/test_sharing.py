@@ -169,7 +169,7 @@ def test_a_second_push_of_the_same_changes_nothing(shell: Shell) -> None:
 
 
 def test_a_push_without_the_reference_says_that_an_earlier_one_stays(shell: Shell) -> None:
-    said = "what earlier pushes sent, references too, stays in the history of the repository"
+    said = "what earlier pushes sent, with their references if they had any, stays in the history of the repository"
     assert said not in shell.well("push", MODEL, PLACE, "--with-reference")
     assert shell.well("push", MODEL, PLACE).splitlines()[-1] == said
     (first, _), (second, _) = shell.hub.repositories[PLACE].commits[-2:]
