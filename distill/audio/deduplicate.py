@@ -164,8 +164,7 @@ def _search(
                     _append_votes(paths, np.sort(_votes(frames, order[at - step], order[at])), edges)
             for earlier_frames, later_frames in parted.by_new(order[first_own:], is_old[first_own:]):
                 for part in _slices(len(later_frames)):
-                    votes = _votes(frames, earlier_frames[part], later_frames[part])
-                    lost.append(votes[np.isin(votes, known.votes)])
+                    lost.append(known.among(_votes(frames, earlier_frames[part], later_frames[part])))
     found = [_counted(path) for path in paths if path.exists()]
     return _with_enough_votes(known.without(np.concatenate(lost))).joined(found)
 

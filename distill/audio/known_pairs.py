@@ -70,11 +70,17 @@ class KnownPairs:
         order = np.argsort(votes)
         return type(self)(votes[order], counts[order], verdicts[order])
 
+    def among(self, votes: I64) -> I64:
+        """Those of some votes that these have."""
+        at = np.searchsorted(self.votes, votes)
+        is_inside = at < len(self.votes)
+        votes = votes[is_inside]
+        return np.asarray(votes[self.votes[at[is_inside]] == votes], dtype=np.int64)
+
     def without(self, lost: I64) -> Self:
-        """These without votes that are cast no more; a vote that was cast twice may be lost once."""
-        lost, times = np.unique(lost, return_counts=True)
+        """These without votes that they have and that are cast no more; one that was cast twice may be lost once."""
         counts = self.counts.copy()
-        counts[np.isin(self.votes, lost, assume_unique=True)] -= times[np.isin(lost, self.votes, assume_unique=True)]
+        np.subtract.at(counts, np.searchsorted(self.votes, lost), 1)
         return type(self)(self.votes, counts, self.verdicts).at(counts > 0)
 
 

@@ -39,6 +39,11 @@ def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.Da
 
     `what` names it in the ArtifactError for any other file.
     """
+    frame: pd.DataFrame = _read(path, what, schema).to_pandas(use_threads=False)
+    return frame
+
+
+def _read(path: Path, what: str, schema: pa.Schema | None) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:  # without threads: where none can start, Arrow waits for ever
             table = file.read(use_threads=False)
@@ -53,14 +58,13 @@ def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.Da
         raise ArtifactError(
             f"{path}: expected {what} with the columns {expected}, found {found}; run `dvc repro` again"
         )
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    return frame
+    return table
 
 
 def read_rows(path: Path, kind: type[R], what: str, schema: pa.Schema) -> list[R]:
     """Rows of a parquet file as instances of the dataclass `kind`, whose fields are the columns. Raises ArtifactError."""
-    frame = read_frame(path, what, schema)
-    columns: list[list[Any]] = [frame[name].tolist() for name in schema.names]
+    table = _read(path, what, schema)
+    columns: list[list[Any]] = [table.column(name).to_pylist() for name in schema.names]
     return [kind(*row) for row in zip(*columns, strict=True)]
 
 
