@@ -20,6 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="try as many faults as `make faults` does (hours)")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: a fifth of the time is waiting, for files, processes and time-outs."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def exhaustive(request: pytest.FixtureRequest) -> bool:
     """Whether every fault is tried, or a sample of them."""

@@ -117,7 +117,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
     monkeypatch.setattr(spike_detector, "WATCH_STEPS", 3)
-    prior_data = data(repeating(0, 8), repeating(1, 3))
+    prior_data = data(repeating(0, 3), repeating(1, 3))
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
     killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 5)
 
