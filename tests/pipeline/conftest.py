@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,12 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One project for all test processes. One file of tests works in it; others compare with its hashes alone."""
+def first_run(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Finished:
+    """One project for all test processes. Tests that work in it take `finished`, others compare with its hashes alone."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    project, record = Project(folder / "finished"), folder / "finished.json"
+    project, record = Project(folder / "finished", python), folder / "finished.json"
     with FileLock(folder / "finished.lock"):
         if not record.exists():
             give_labelled_sounds(new_project(project.folder))
@@ -43,6 +44,22 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture
 def finished(first_run: Finished, python: Path) -> Iterator[Project]:
-    """The finished project, which a test leaves with the bytes that it found."""
-    yield Project(first_run.project.folder, python)
-    assert hashes(first_run.project.folder) == first_run.hashes
+    """The finished project, for this test alone, which leaves it with the bytes that it found."""
+    with _alone(first_run):
+        yield Project(first_run.project.folder, python)
+        assert hashes(first_run.project.folder) == first_run.hashes
+
+
+@pytest.fixture
+def copied(first_run: Finished, python: Path, tmp_path: Path) -> Project:
+    """A copy of the finished project with its results."""
+    with _alone(first_run):
+        shutil.copytree(
+            first_run.project.folder, tmp_path / "copied", ignore=shutil.ignore_patterns(".git", ".distill", "tmp")
+        )
+    return Project(tmp_path / "copied", python)
+
+
+def _alone(first_run: Finished) -> FileLock:
+    """A lock of the finished project, in which tests of several processes work."""
+    return FileLock(first_run.project.folder.with_name("finished-in-use.lock"))

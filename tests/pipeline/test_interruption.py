@@ -13,13 +13,15 @@ from pipeline.project import Project, executed, give_labelled_sounds, hashes, le
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Ctrl-C in the codec's training, then SIGKILL in its second try, then to the end, with processes of real Python."""
+def test_an_interrupted_training_goes_on_to_the_same_bytes(
+    tmp_path: Path, python: Path, request: pytest.FixtureRequest
+) -> None:
+    """Ctrl-C in the codec's training, then SIGKILL in its second try, with processes of real Python; then to the end."""
     project = new_project(tmp_path / "project")
     give_labelled_sounds(project)
     interrupt(project)
     kill(project)
-    done = project.dvc("repro", "train_vqvae")
+    done = Project(project.folder, python).dvc("repro", "train_vqvae")
     assert done.returncode == 0, done.stdout + done.stderr
     assert executed(done) == ["train_vqvae"]
     made = hashes(project.folder)

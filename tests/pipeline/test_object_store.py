@@ -67,13 +67,11 @@ def test_a_wrong_place_is_one_sentence(project: Project, store: Store, path: str
     assert said in done.stderr
 
 
-def test_results_are_shared_by_a_remote(finished: Project, store: Store, tmp_path: Path) -> None:
+def test_results_are_shared_by_a_remote(copied: Project, store: Store, tmp_path: Path) -> None:
     """`dvc push`; in a clone `dvc pull` fails half-way, and `make repro` pulls what is missing and computes nothing."""
-    made = hashes(finished.folder)
-    source = configured(clone(finished, tmp_path / "source", store), store)
-    for name in ("artifacts", "models"):
-        shutil.copytree(finished.folder / name, source.folder / name)
-    shutil.copytree(finished.folder / ".dvc" / "cache", source.folder / ".dvc" / "cache")
+    made = hashes(copied.folder)
+    assert copied.run("git", "init", "-q").returncode == 0
+    source = configured(copied, store)
     pushed = source.dvc("push")
     assert pushed.returncode == 0, pushed.stderr
     objects = store.sizes("results/files")
