@@ -25,7 +25,7 @@ NO_PULL = "--no-pull"  # of ours, not of DVC
 def main(arguments: list[str]) -> int:
     """Run `dvc repro ARGUMENTS` and return the exit status: that of the stage that failed, if one did.
 
-    Without arguments missing results are pulled from a remote before, unless the first one is `--no-pull`.
+    Without arguments missing results are pulled from a remote before. `--no-pull` prevents that, and DVC does not see it.
     """
     try:
         params = load_params(PARAMS)

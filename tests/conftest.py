@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:
+    from lossy_proxy import LossyProxy
     from object_store import Store
 
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
@@ -62,3 +63,13 @@ def store(store_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> "Store":
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     return made
+
+
+@pytest.fixture
+def proxy(store: "Store", monkeypatch: pytest.MonkeyPatch) -> "Iterator[LossyProxy]":
+    """A proxy before the store, which the environment speaks of instead."""
+    from lossy_proxy import lossy_proxy
+
+    with lossy_proxy(store.endpoint) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
+        yield made

@@ -1,6 +1,5 @@
 """What `make setup` promises: pinned and hashed packages, one list of dependencies, no index named, no half a stamp."""
 
-import importlib.util
 import re
 import subprocess
 import tomllib
@@ -11,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from program_file import loaded
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
@@ -21,12 +21,7 @@ LOCKS = ("lock.txt", "bench.txt")
 
 @pytest.fixture
 def packages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("packages", REQUIREMENTS / "packages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(REQUIREMENTS / "packages.py")
 
 
 def direct(name: str) -> dict[str, Requirement]:

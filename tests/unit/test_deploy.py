@@ -1,6 +1,5 @@
 """Files of clusters, images and CI: manifests that Kubernetes takes, a job of SLURM, a workflow and its report."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from program_file import loaded
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GITHUB = DEPLOY.parent / ".github"
@@ -153,11 +153,7 @@ def test_the_base_that_cannot_be_run_leaves_the_clone_as_it_was(tmp_path: Path) 
 
 
 def test_what_an_image_needs_is_kept_and_the_rest_is_not() -> None:
-    spec = importlib.util.spec_from_file_location("prune", DEPLOY / "prune.py")
-    assert spec is not None
-    assert spec.loader is not None
-    prune = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(prune)
+    prune = loaded(DEPLOY / "prune.py")
     gone = prune.unneeded("distill-audio", frozenset({"ui", "cluster", "s3", "hub"}))
     assert {"pytest", "mypy", "ruff", "sphinx", "moto", "playwright", "uv"} <= set(gone)
     kept = {

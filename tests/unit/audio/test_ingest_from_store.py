@@ -1,11 +1,10 @@
 """`ingest` from an object store: the corpus of a folder, whatever happens to objects and connection meanwhile."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lossy_proxy import LossyProxy, lossy_proxy
+from lossy_proxy import LossyProxy
 from object_store import Store
 from unit.audio.test_corpus import contents, write
 
@@ -22,13 +21,6 @@ def folder(tmp_path: Path) -> Path:
         write(tmp_path / "in" / f"{number}.wav", number)
     (tmp_path / "in" / "damaged.wav").write_bytes(b"RIFF")
     return tmp_path / "in"
-
-
-@pytest.fixture
-def proxy(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyProxy]:
-    with lossy_proxy(store.endpoint) as made:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
-        yield made
 
 
 def kept(url: str, tmp_path: Path) -> IngestReport:

@@ -5,11 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lossy_proxy import LossyProxy, lossy_proxy
+from lossy_proxy import LossyProxy
 from object_store import Store
 
 from stages.results import pullable
@@ -87,13 +86,16 @@ def test_what_has_changed_is_computed_with_what_follows_from_it(entries: list[ob
     assert pullable({"a": entries, "b": ABSENT_B}) == []
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    python = (sys.executable, "-m", "dvc") if command[0] == "dvc" else ()
-    done = subprocess.run(
-        (*python, *command[bool(python) :]), cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
+def python(folder: Path, *arguments: str) -> str:
+    """What Python writes to stderr in a folder."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    return done.stderr
+
+
+def dvc(folder: Path, *arguments: str) -> None:
+    python(folder, "-m", "dvc", *arguments)
 
 
 SCRIPT = f"""
@@ -110,20 +112,13 @@ except DistillError as error:
 
 def pulled(folder: Path) -> str:
     """What `pull_missing` says in a folder."""
-    return run(folder, sys.executable, "-c", SCRIPT).stderr
+    return python(folder, "-c", SCRIPT)
 
 
 @pytest.fixture
-def proxy(store: Store) -> Iterator[LossyProxy]:
-    with lossy_proxy(store.endpoint) as made:
-        yield made
-
-
-@pytest.fixture
-def project(tmp_path: Path, store: Store, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, store: Store, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ARG001
     """Two small stages with a lock file, whose results are not here."""
-    for name, value in {**store.environment, "AWS_ENDPOINT_URL": proxy.endpoint, "DVC_NO_ANALYTICS": "1"}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     config = f"[core]\n    no_scm = true\n    remote = studio\n['remote \"studio\"']\n    url = s3://{store.bucket}/results\n"
     files = {"dvc.yaml": PIPELINE, "dvc.lock": LOCK, "params.yaml": "p: 1\n", "data": "sound\n", ".dvc/config": config}
     for name, text in files.items():
@@ -152,7 +147,7 @@ def test_a_remote_that_does_not_answer_is_said_and_the_rest_is_computed(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     said = pulled(project).splitlines()
     assert (said[0], said[-1]) == (FETCHING, FAILED)
-    run(project, "dvc", "repro", "-q")
+    dvc(project, "repro", "-q")
     assert (project / "B").exists()
     assert (project / "dvc.lock").read_text() == LOCK
     assert pulled(project) == ""  # nothing is missing
@@ -171,8 +166,8 @@ def test_a_remote_with_all_results_a_part_and_none(
 ) -> None:
     if not exhaustive:
         pytest.skip("runs DVC many times: --exhaustive")
-    run(project, "dvc", "repro", "-q")
-    run(project, "dvc", "push", "-q")
+    dvc(project, "repro", "-q")
+    dvc(project, "push", "-q")
     forget(project)
     assert pulled(project).splitlines()[0] == FETCHING
     assert (project / "A/a").read_text() == "sound\n"
@@ -191,5 +186,5 @@ def test_a_remote_with_all_results_a_part_and_none(
     forget(project)
     assert "the results of a from" in pulled(project)
     assert not (project / "B").exists()
-    run(project, "dvc", "remote", "remove", "-q", "studio")
+    dvc(project, "remote", "remove", "-q", "studio")
     assert pulled(project) == ""
