@@ -98,23 +98,25 @@ def write_pairs(path: Path, names: Sequence[str], code: VoteCode, pairs: KnownPa
     write_bytes(path, save(arrays))
 
 
-def read_pairs(path: Path, names: Sequence[str], code: VoteCode) -> tuple[KnownPairs, NDArray[np.bool_]] | None:
+def read_pairs(path: Path | None, names: Sequence[str], code: VoteCode) -> tuple[KnownPairs, NDArray[np.bool_]]:
     """What an earlier search found, in terms of the recordings `names`, and which of these it knew, `[R]`.
 
-    None where a search has to begin anew: there was none that can be read, one of its recordings is gone or at another
+    Nothing where a search has to begin anew: there was none that can be read, one of its recordings is gone or at another
     place among the others, or most recordings are new.
     """
+    known = np.zeros(len(names), dtype=np.bool_)
+    if path is None:
+        return KnownPairs.none(), known
     try:
         arrays = load_file(path)
         earlier = arrays["names"].tobytes().decode().split("\n")
         columns = np.stack([arrays[name].astype(np.int64) for name in ("first", "second", "lag", "counts", "verdicts")])
     except (OSError, SafetensorError, KeyError, ValueError):
-        return None
+        return KnownPairs.none(), known
     places = {name: index for index, name in enumerate(names)}
     now = np.array([places.get(name, -1) for name in earlier], dtype=np.int64)
     if now[0] < 0 or (np.diff(now) <= 0).any() or 2 * len(now) < len(names):
-        return None
-    known = np.zeros(len(names), dtype=np.bool_)
+        return KnownPairs.none(), known
     known[now] = True
     first, second, lag, counts, verdicts = columns
     return KnownPairs(code.encode(now[first], now[second], lag), counts, verdicts.astype(np.int8)), known
