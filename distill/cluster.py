@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -131,6 +132,19 @@ class Cluster:
                 self.address,
                 self.address,
             )
+
+
+@dataclass(frozen=True)
+class SharedCluster:
+    """The scheduler at `address`, and a folder for what its workers are to read, which they see at the same path."""
+
+    address: str
+    folder: Path
+
+
+def shared_cluster(execution: Execution, folder: Path) -> SharedCluster | None:
+    """The cluster that `execution` names, None without one."""
+    return SharedCluster(execution.cluster, folder) if execution.cluster else None
 
 
 def cluster_of(execution: Execution) -> AbstractContextManager[Cluster | None]:

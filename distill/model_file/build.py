@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from distill.cluster import SharedCluster
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
@@ -26,12 +27,18 @@ from distill.training.artifact import loss_curves
 
 
 def bundle_artifacts(
-    path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True, date: str | None = None
+    path: Path,
+    vqvae: Path,
+    prior: Path | None = None,
+    reference: bool = True,
+    date: str | None = None,
+    cluster: SharedCluster | None = None,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
     With `reference` it holds the codes of the recordings, which new sounds are compared with. Without a `date` equal
-    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
+    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec, and
+    ClusterError.
     """
     codec, codec_config = load_codec(vqvae)
     held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
@@ -67,7 +74,7 @@ def bundle_artifacts(
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
     unscored = load_reference(prior, config.shape) if reference else None
-    return _save_prior(path, codec, metadata, model, config, loss_curves(prior, "prior"), unscored, date)
+    return _save_prior(path, codec, metadata, model, config, loss_curves(prior, "prior"), unscored, date, cluster)
 
 
 def bundle_prior(
@@ -114,8 +121,9 @@ def _save_prior(
     curves: dict[str, list[float]],
     reference: Reference | None,
     date: str | None,
+    cluster: SharedCluster | None = None,
 ) -> BundleMetadata:
-    scored = None if reference is None else with_scores(reference, codec)
+    scored = None if reference is None else with_scores(reference, codec, cluster)
     return _save(path, codec, prior, _with_prior(metadata, config, curves, date), scored)
 
 

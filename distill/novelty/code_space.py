@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.codes.store import Codes
 from distill.novelty.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
-from distill.novelty.lag_search import likely_lags
+from distill.novelty.index import Index
 
 SIGNS = 16  # dimensions of the random projection of a code in the lag search
 SIGNS_SEED = 0
@@ -17,29 +17,28 @@ POOL = 2  # frames pooled in the lag search
 COPIED = 0.75  # share of a frame's codes that are equal in a copied frame
 
 
-class CodeIndex:
+class CodeIndex(Index):
     """Index of recordings' codes, searched by alignment.
 
     The similarity of two frames is the share of equal codes. A frame counts as copied where its first code and at least
     three quarters of all its codes are equal.
     """
 
+    pool = POOL
+
     def __init__(self, recordings: Sequence[NDArray[np.integer]]) -> None:
         """`recordings` are codes `[F, Q]`."""
+        super().__init__(list(map(len, recordings)))
         self.codes = np.concatenate(recordings).astype(np.uint16, copy=False)
-        self.starts = np.cumsum([0, *map(len, recordings)])
         generator = torch.Generator().manual_seed(SIGNS_SEED)
         sizes = (self.codes.shape[1], int(self.codes.max()) + 1, SIGNS)
         self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
 
-    def match(self, sounds: Sequence[Codes]) -> list[Match]:
-        """The best alignment of each of `sounds` `[F, Q]` with a recording."""
-        queries = [self._projected(codes) for codes in sounds]
-        lags = likely_lags(self._features_at, len(self.codes), queries, POOL)
-        return [self._best_match(codes, candidates.numpy()) for codes, candidates in zip(sounds, lags, strict=True)]
-
     def _features_at(self, start: int, stop: int) -> Tensor:
         return self._projected(self.codes[start:stop])
+
+    def _query(self, sound: NDArray[np.integer]) -> Tensor:
+        return self._projected(sound)
 
     def _best_match(self, codes: Codes, lags: NDArray[np.int64]) -> Match:
         windows = windows_at(self.starts, lags, len(codes))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.novelty.distance import Diversity, KernelDistance, Statistics, diversity, kernel_distance, sound_statistics
@@ -73,8 +74,8 @@ class SetReport:
 class Comparison:
     """Comparison of sounds with a reference. Raises ValueError when the reference has no scores."""
 
-    def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self.reference, self._judge = reference, Judge(reference, codec)
+    def __init__(self, reference: Reference, codec: VQVAE, cluster: SharedCluster | None = None) -> None:
+        self.reference, self._judge = reference, Judge(reference, codec, cluster)
         self._spectra, self._frame_rate = CodeSpectra(codec), codec.spectrogram.frame_rate
 
     def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:

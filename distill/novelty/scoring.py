@@ -2,21 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
+from distill.codes.store import Codes
 from distill.novelty.alignment import Match
-from distill.novelty.code_space import CodeIndex
+from distill.novelty.part_index import Matches, PartIndex, best_found, best_of, parts_of, passages_of
+from distill.novelty.part_search import search_there
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
-from distill.novelty.spectral_space import CodeSpectra, SpectralIndex
+from distill.novelty.spectral_space import CodeSpectra
 
 SHORTEST = 6  # frames of the shortest piece in the baseline
 MOST_REENCODED = 64  # recordings
 SOFTER = 0.7  # gain before re-encoding
+MOST_KEPT = 8  # indexes of parts: about 50 hours
 
 
 @dataclass(frozen=True)
@@ -34,44 +37,55 @@ class Score:
 
 
 class Likeness:
-    """Similarity of sounds to the training recordings of a reference, in codes and in spectra."""
+    """Similarity of sounds to the training recordings of a reference, in codes and in spectra.
 
-    def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
-        self._spectra, self._recordings = CodeSpectra(codec), recordings
+    A large library is searched a part at a time, by the workers of a cluster where there is one.
+    """
+
+    def __init__(self, codec: VQVAE, recordings: Sequence[Coded], cluster: SharedCluster | None = None) -> None:
+        self._codec, self._cluster = codec, cluster
+        self._parts = parts_of(recordings)
+        self._firsts = np.cumsum([0, *map(len, self._parts)])
+        self._spectra = CodeSpectra(codec)
+        self._kept: dict[int, PartIndex] = {}
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
-        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
+        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES. Raises ClusterError."""
         if not passages:
             return []
         queries = [codes.astype(np.int64, copy=False) for codes in passages]
-        in_codes = self._by_codes.match(queries)
-        ends = np.cumsum(list(map(len, queries)))[:-1]
-        in_spectra = self._by_spectra.match(np.split(self._spectra.joined(queries), ends))
-        return [Score(*parts) for parts in zip(map(len, queries), in_codes, in_spectra, strict=True)]
+        by_space = (zip(*space, strict=True) for space in zip(*self._by_part(queries), strict=True))
+        best = ([best_of(matches) for matches in space] for space in by_space)
+        return [Score(*parts) for parts in zip(map(len, queries), *best, strict=True)]
 
-    @cached_property
-    def _by_codes(self) -> CodeIndex:
-        return CodeIndex(self._recordings)
+    def _by_part(self, queries: Sequence[Codes]) -> list[Matches]:
+        if self._cluster is not None and len(self._parts) > 1:
+            return search_there(self._cluster, self._codec, self._parts, queries)
+        passages, numbers = passages_of(self._spectra, queries), range(len(self._parts))
+        found = best_found([self._index(number).find(passages) for number in numbers])
+        return [self._index(number).align(passages, found[number]) for number in numbers]
 
-    @cached_property
-    def _by_spectra(self) -> SpectralIndex:
-        return SpectralIndex(self._spectra.joined(self._recordings), list(map(len, self._recordings)))
+    def _index(self, number: int) -> PartIndex:
+        """The index of a part. Those of the first parts are kept, so that the next sounds are searched in less time."""
+        if number in self._kept:
+            return self._kept[number]
+        index = PartIndex(self._spectra, self._parts[number], int(self._firsts[number]))
+        if number < MOST_KEPT:
+            self._kept[number] = index
+        return index
 
 
-def with_scores(reference: Reference, codec: VQVAE) -> Reference:
+def with_scores(reference: Reference, codec: VQVAE, cluster: SharedCluster | None = None) -> Reference:
     """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
 
     Pieces are held-out recordings, whole and halved again and again. Re-encoding decodes a recording, shifts it by half
-    a frame, attenuates it and encodes it again.
+    a frame, attenuates it and encodes it again. Raises ClusterError.
     """
-    likeness = Likeness(codec, reference.codes)
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
     chosen = evenly(reference.codes, MOST_REENCODED)
-    return replace(
-        reference,
-        scores=_table(likeness.scores(pieces)),
-        reencoded=_table(likeness.scores(_reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen]))),
-    )
+    reencoded = _reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen])
+    scores = _table(Likeness(codec, reference.codes, cluster).scores([*pieces, *reencoded]))
+    return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
 
 
 def _halved(codes: Coded) -> list[Coded]:

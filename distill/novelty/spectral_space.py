@@ -12,7 +12,7 @@ from distill.codec.packing import runs
 from distill.codec.quantizer import PLAIN_LEVELS
 from distill.codec.search import KERNEL_FRAMES, REACH
 from distill.novelty.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
-from distill.novelty.lag_search import likely_lags
+from distill.novelty.index import Index
 
 BANDS = 20
 MOST_FRAMES = 1 << 13  # at once
@@ -75,7 +75,7 @@ def _band_levels(codec: VQVAE, latents: Tensor) -> Tensor:
     return 20 * nn.functional.adaptive_avg_pool1d(log_mel.view(len(latents), config.stack, -1).mean(dim=1), BANDS)
 
 
-class SpectralIndex:
+class SpectralIndex(Index):
     """Index of recordings' spectra, searched by alignment.
 
     The difference of two frames is the root mean square over bands of their difference in dB, after one gain for the
@@ -83,22 +83,22 @@ class SpectralIndex:
     up to ALIKE_DB.
     """
 
+    pool = POOL
+
     def __init__(self, spectra: Spectra, lengths: Sequence[int]) -> None:
         """`spectra` `[F, BANDS]` are those of recordings of so many frames, end to end."""
-        self.spectra, self.starts = spectra, np.cumsum([0, *lengths])
-
-    def match(self, sounds: Sequence[Spectra]) -> list[Match]:
-        """The best alignment of each of `sounds` `[F, BANDS]` with a recording."""
-        queries = [2 * _features(sound) for sound in sounds]
-        for features in queries:
-            features[:, -1] = -1.0  # so that the product is minus the squared distance, up to a constant
-        lags = likely_lags(self._features_at, len(self.spectra), queries, POOL)
-        return [self._best_match(sound, candidates.numpy()) for sound, candidates in zip(sounds, lags, strict=True)]
+        super().__init__(lengths)
+        self.spectra = spectra
 
     def _features_at(self, start: int, stop: int) -> Tensor:
         """Features of frames `start` to `stop` of all recordings, with their squared lengths in the last column."""
         features = _features(self.spectra[max(0, start - 1) : stop])[min(1, start) :]
         features[:, -1] = features[:, :-1].square().sum(dim=1)
+        return features
+
+    def _query(self, sound: Spectra) -> Tensor:
+        features = 2 * _features(sound)
+        features[:, -1] = -1.0  # so that the product is minus the squared distance, up to a constant
         return features
 
     def _best_match(self, sound: Spectra, lags: NDArray[np.int64]) -> Match:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -47,6 +48,7 @@ def named(text: str, tool: str) -> list[str]:
     return [line for line in code(text) if line.startswith(tool + " ")]
 
 
+@cache
 def anchors(page: str) -> set[str]:
     """Headings as a code host and MyST name them, and explicit targets."""
     text = PAGES[page]
@@ -105,11 +107,17 @@ def test_links_lead_somewhere(name: str) -> None:
             assert anchor in anchors(path.stem), f"{target}#{anchor}"
 
 
+@cache
+def modules() -> list[str]:
+    """Paths of the project's modules, relative to it."""
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [path.relative_to(ROOT).as_posix() for folder in folders for path in folder.rglob("*.py")]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_modules_that_are_named_exist(name: str) -> None:
-    modules = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
     for module in re.findall(r"`([\w/]+\.py)`", TEXTS[name]):
-        assert any(f"/{one}".endswith(f"/{module}") for one in modules), module
+        assert any(f"/{one}".endswith(f"/{module}") for one in modules()), module
 
 
 def test_every_page_is_in_the_menu_and_has_one_title() -> None:

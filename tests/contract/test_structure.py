@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ def place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def imported_names(path: Path) -> set[str]:
     """What a module imports when it runs; what only type checkers see does not count."""
     names: set[str] = set()
@@ -83,6 +85,7 @@ def imported_names(path: Path) -> set[str]:
     return names
 
 
+@cache
 def imported_files(path: Path) -> set[Path]:
     found: set[Path] = set()
     for name in imported_names(path):

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from unit.audio.test_corpus import write
 from unit.tiny import tiny_codec
@@ -19,10 +20,12 @@ from unit.tiny import tiny_codec
 from distill.audio import block_store
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
-from distill.cluster import Cluster, ClusterError, check_worker
+from distill.cluster import Cluster, ClusterError, SharedCluster, check_worker
 from distill.codes import blocks
 from distill.codes.encode import encode_for_prior
 from distill.errors import for_the_user
+from distill.novelty import part_index
+from distill.novelty.scoring import Likeness
 from distill.pretraining.coded_collections import coded_collections
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -232,6 +235,27 @@ def test_mistakes_of_workers_are_sentences(dask: Dask, tmp_path: Path) -> None:
 def _not_on_workers(task: int) -> int:
     """Workers do not have this module."""
     return task
+
+
+def test_parts_of_a_library_are_searched_by_workers(
+    dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_index, "PART_FRAMES", 400)
+    rng, codec = np.random.default_rng(0), tiny_codec()
+    recordings = [rng.integers(0, 8, (50, 3), dtype=np.uint16) for _ in range(40)]
+    queries = [rng.integers(0, 8, (50, 3)) for _ in range(9)] + [recordings[33].astype(np.int64)]
+    here = Likeness(codec, recordings).scores(queries)
+    left_by_a_killed_process = tmp_path / "state" / "search" / "passages.safetensors"
+    left_by_a_killed_process.mkdir(parents=True)
+    there = Likeness(codec, recordings, SharedCluster(dask.address, tmp_path / "state"))
+    assert there.scores(queries) == here
+    assert here[-1].codes.recording == 33
+    assert not list((tmp_path / "state").iterdir())
+    few = Likeness(codec, recordings[:8], SharedCluster("tcp://127.0.0.1:1", tmp_path))
+    assert few.scores(queries) == Likeness(codec, recordings[:8]).scores(queries)  # one part needs no scheduler
+    with pytest.raises(ClusterError, match=r"expected a scheduler of Dask at tcp://127\.0\.0\.1:1, found: "):
+        Likeness(codec, recordings, SharedCluster("tcp://127.0.0.1:1", tmp_path)).scores(queries)
+    assert not (tmp_path / "search").exists()
 
 
 @pytest.mark.usefixtures("only_exhaustive")
