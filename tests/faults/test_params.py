@@ -1,5 +1,6 @@
 """Settings of every kind in `params.yaml`: one sentence, or settings of a run."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def paths(values: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 @st.composite
 def changed(draw: st.DrawFn) -> dict[str, Any]:
     """The defaults with a few other values, added keys and missing ones."""
-    values = yaml.safe_load(yaml.safe_dump(default_values()))
+    values = copy.deepcopy(default_values())
     for _ in range(draw(st.integers(1, 4))):
         path = draw(st.sampled_from(paths(values)))
         section = values

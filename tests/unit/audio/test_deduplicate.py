@@ -31,6 +31,7 @@ def near_duplicate_groups(fingerprints: Sequence[Fingerprint], part_frames: int 
         return files.groups()
 
 
+@functools.cache
 def sound(seed: int, seconds: float = 1.2) -> F32:
     """A short phrase: struck partials and noise bursts at random times, pitches and decays."""
     random = np.random.default_rng(seed)

@@ -49,7 +49,7 @@ ARCHITECTURES = ("frame", "delay", "flat", "memory")
 def test_a_pattern_is_learnt_and_events_are_reported(architecture: str) -> None:
     events: list[Any] = []
     prior_data = data(recordings(0, 40), recordings(1, 5))
-    training = fit_prior(prior_data, config(architecture=architecture, epochs=25), 0, FABRIC, callback=events.append)
+    training = fit_prior(prior_data, config(architecture=architecture, epochs=16), 0, FABRIC, callback=events.append)
     epochs = [event for event in events if isinstance(event, PriorEpochMetrics)]
     assert epochs[0].val_perplexity > 3
     assert epochs[-1].best_perplexity < 2

@@ -38,8 +38,8 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
 def test_only_the_memory_predicts_repetitions_beyond_the_window() -> None:
     prior_data = data(repeating(0, 16), repeating(1, 4))
     events: list[Any] = []
-    training = fit_prior(prior_data, settings(epochs=4), 0, FABRIC, callback=events.append)
-    plain = fit_prior(prior_data, config(architecture="frame", context_seconds=0.4, epochs=4), 0, FABRIC)
+    training = fit_prior(prior_data, settings(epochs=2), 0, FABRIC, callback=events.append)
+    plain = fit_prior(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2), 0, FABRIC)
     model, best = training.model, training.result.best_metrics
     assert isinstance(model, MemoryPrior)
     assert model.memories.reach < 24
