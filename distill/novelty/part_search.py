@@ -43,7 +43,7 @@ def search_there(
     shared: SharedCluster, codec: VQVAE, parts: Sequence[Sequence[Coded]], passages: Sequence[Codes]
 ) -> list[Matches]:
     """The matches of passages in each of the parts, by the workers of a cluster. Raises ClusterError."""
-    with _tasks(shared.folder, codec, parts, passages) as tasks, Cluster(shared.address) as cluster:
+    with Cluster(shared.address) as cluster, _tasks(shared.folder, codec, parts, passages) as tasks:
         found = best_found(_in_order(cluster, find_task, tasks))
         chosen = [replace(task, found=one) for task, one in zip(tasks, found, strict=True)]
         return _in_order(cluster, align_task, chosen)

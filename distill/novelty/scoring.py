@@ -20,6 +20,7 @@ SHORTEST = 6  # frames of the shortest piece in the baseline
 MOST_REENCODED = 64  # recordings
 SOFTER = 0.7  # gain before re-encoding
 MOST_KEPT = 8  # indexes of parts: about 50 hours
+FEWEST_SHARED = 4  # parts, more than 20 hours: fewer are searched here before a cluster has begun
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Score:
 class Likeness:
     """Similarity of sounds to the training recordings of a reference, in codes and in spectra.
 
-    A large library is searched a part at a time, by the workers of a cluster where there is one.
+    A large library is searched a part at a time, a very large one by the workers of a cluster where there is one.
     """
 
     def __init__(self, codec: VQVAE, recordings: Sequence[Coded], cluster: SharedCluster | None = None) -> None:
@@ -59,7 +60,7 @@ class Likeness:
         return [Score(*parts) for parts in zip(map(len, queries), *best, strict=True)]
 
     def _by_part(self, queries: Sequence[Codes]) -> list[Matches]:
-        if self._cluster is not None and len(self._parts) > 1:
+        if self._cluster is not None and len(self._parts) >= FEWEST_SHARED:
             return search_there(self._cluster, self._codec, self._parts, queries)
         passages, numbers = passages_of(self._spectra, queries), range(len(self._parts))
         found = best_found([self._index(number).find(passages) for number in numbers])

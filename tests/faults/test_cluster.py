@@ -251,8 +251,8 @@ def test_parts_of_a_library_are_searched_by_workers(
     assert there.scores(queries) == here
     assert here[-1].codes.recording == 33
     assert not list((tmp_path / "state").iterdir())
-    few = Likeness(codec, recordings[:8], SharedCluster("tcp://127.0.0.1:1", tmp_path))
-    assert few.scores(queries) == Likeness(codec, recordings[:8]).scores(queries)  # one part needs no scheduler
+    few = Likeness(codec, recordings[:24], SharedCluster("tcp://127.0.0.1:1", tmp_path))
+    assert few.scores(queries) == Likeness(codec, recordings[:24]).scores(queries)  # three parts need no scheduler
     with pytest.raises(ClusterError, match=r"expected a scheduler of Dask at tcp://127\.0\.0\.1:1, found: "):
         Likeness(codec, recordings, SharedCluster("tcp://127.0.0.1:1", tmp_path)).scores(queries)
     assert not (tmp_path / "search").exists()
