@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 from numpy.typing import NDArray
 
 from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
@@ -26,14 +27,19 @@ Sound = NDArray[np.float32]
 
 
 def summary() -> str:
-    """What `make repro` printed last, as on a terminal of 80 columns, of the stages that ran last."""
-    last = {entry["stage"]: entry for entry in run_log()}
+    """What `make repro` printed last, as on a terminal of 80 columns. It has to have run all stages."""
+    stages = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    last = run_log()[-len(stages) :]
+    ran = [entry["stage"] for entry in last]
+    if ran != stages:
+        raise SystemExit(
+            f"README: expected a run of all stages, found that {', '.join(ran)} ran last; remove artifacts, .distill and "
+            ".dvc/cache, and run make repro"
+        )
     os.environ["COLUMNS"] = "80"
-    seconds = max(one["started"] + one["seconds"] for one in last.values()) - min(
-        one["started"] for one in last.values()
-    )
+    seconds = last[-1]["started"] + last[-1]["seconds"] - last[0]["started"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        summarise(load_params(PARAMS), list(last.values()), seconds)
+        summarise(load_params(PARAMS), last, seconds)
     return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().strip().splitlines())
 
 
