@@ -18,6 +18,14 @@ from distill.novelty.spectral_space import CodeSpectra, Spectra, SpectralIndex
 PART_FRAMES = 1 << 20  # at most, but for the rest of a part's last recording
 
 
+class Part(NamedTuple):
+    """Consecutive recordings, codes `[F, Q]` each: the number of the first, and of its first frame, of all end to end."""
+
+    first: int
+    start: int
+    recordings: Sequence[NDArray[np.integer]]
+
+
 class Passages(NamedTuple):
     """Codes `[F, Q]` and spectra of passages of sounds."""
 
@@ -40,12 +48,12 @@ class Matches(NamedTuple):
 
 
 class PartIndex:
-    """Index in codes and in spectra of `recordings`, codes `[F, Q]` each, the first of which is number `first` of all."""
+    """Index of a part in codes and in spectra. Matches have the numbers that recordings have among all."""
 
-    def __init__(self, spectra: CodeSpectra, recordings: Sequence[NDArray[np.integer]], first: int) -> None:
-        self._first = first
-        self._by_codes = CodeIndex(recordings)
-        self._by_spectra = SpectralIndex(spectra.joined(recordings), list(map(len, recordings)))
+    def __init__(self, spectra: CodeSpectra, part: Part) -> None:
+        self._first = part.first
+        self._by_codes = CodeIndex(part.recordings)
+        self._by_spectra = SpectralIndex(spectra.joined(part.recordings), list(map(len, part.recordings)))
 
     def find(self, passages: Passages) -> Found:
         """Where each of the passages may lie in this part."""
@@ -61,13 +69,13 @@ class PartIndex:
         return replace(match, recording=match.recording + self._first)
 
 
-def parts_of(recordings: Sequence[Coded]) -> list[Sequence[Coded]]:
+def parts_of(recordings: Sequence[Coded]) -> list[Part]:
     """The recordings in order, in parts of about as many frames, which depend on their lengths alone."""
     lengths = np.array(list(map(len, recordings)))
     starts, total = np.cumsum(lengths) - lengths, int(lengths.sum())
     part = starts * -(-total // PART_FRAMES) // total
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(recordings)]
-    return [recordings[first:last] for first, last in pairwise(cuts)]
+    return [Part(first, int(starts[first]), recordings[first:last]) for first, last in pairwise(cuts)]
 
 
 def passages_of(spectra: CodeSpectra, codes: Sequence[Codes]) -> Passages:

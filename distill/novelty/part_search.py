@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +16,7 @@ from distill.cluster import Cluster, SharedCluster, check_worker
 from distill.code_version import code_sha256
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codes.store import Codes
-from distill.novelty.part_index import Found, Matches, PartIndex, Passages, best_found, passages_of
-from distill.novelty.reference import Coded
+from distill.novelty.part_index import Found, Matches, Part, PartIndex, Passages, best_found, passages_of
 from distill.novelty.spectral_space import CodeSpectra
 from distill.storage.files import canonical_json, remove_folder, sha256_text, write_bytes
 from distill.storage.weights import load_weights, save_weights
@@ -28,19 +26,19 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class SearchTask:
-    """A part to search, by a worker with this version of the code: some of the recordings in the files of `folder`."""
+    """A `Part` to search, by a worker with this version of the code: some of the recordings in the files of `folder`."""
 
     folder: Path
     architecture: str  # of the codec, as JSON
-    first: int  # recording
-    start: int  # frame, of all recordings end to end
+    first: int
+    start: int
     lengths: Sequence[int]  # frames of each recording
     version: str
     found: Found | None = None  # what to align
 
 
 def search_there(
-    shared: SharedCluster, codec: VQVAE, parts: Sequence[Sequence[Coded]], passages: Sequence[Codes]
+    shared: SharedCluster, codec: VQVAE, parts: Sequence[Part], passages: Sequence[Codes]
 ) -> list[Matches]:
     """The matches of passages in each of the parts, by the workers of a cluster. Raises ClusterError."""
     with Cluster(shared.address) as cluster, _tasks(shared.folder, codec, parts, passages) as tasks:
@@ -61,23 +59,19 @@ def align_task(task: SearchTask) -> Matches:
 
 
 @contextmanager
-def _tasks(
-    folder: Path, codec: VQVAE, parts: Sequence[Sequence[Coded]], passages: Sequence[Codes]
-) -> Iterator[list[SearchTask]]:
+def _tasks(folder: Path, codec: VQVAE, parts: Sequence[Part], passages: Sequence[Codes]) -> Iterator[list[SearchTask]]:
     """A task for each part; what they read is in the folder `search` meanwhile."""
     inside = folder.absolute() / "search"
     remove_folder(inside)  # a killed process may have left it
     inside.mkdir(parents=True)
     try:
         save_weights(inside / "codec.safetensors", codec)
-        _write(inside / "recordings.safetensors", [codes for part in parts for codes in part])
+        _write(inside / "recordings.safetensors", [codes for part in parts for codes in part.recordings])
         _write(inside / "passages.safetensors", passages)
-        firsts = accumulate(map(len, parts), initial=0)
-        starts = accumulate((sum(map(len, part)) for part in parts), initial=0)
-        known = codec.architecture.model_dump_json(), _version()
+        architecture, version = codec.architecture.model_dump_json(), _version()
         yield [
-            SearchTask(inside, known[0], first, start, tuple(map(len, part)), known[1])
-            for part, first, start in zip(parts, firsts, starts, strict=False)
+            SearchTask(inside, architecture, part.first, part.start, tuple(map(len, part.recordings)), version)
+            for part in parts
         ]
     finally:
         remove_folder(inside)
@@ -96,7 +90,8 @@ def _read(task: SearchTask) -> tuple[PartIndex, Passages]:
         codes = file.get_slice("codes")[task.start : task.start + sum(task.lengths)]
     asked = load_file(task.folder / "passages.safetensors")
     passages = [one.astype(np.int64) for one in _split(asked["codes"], asked["lengths"].tolist())]
-    return PartIndex(spectra, _split(codes, task.lengths), task.first), passages_of(spectra, passages)
+    part = Part(task.first, task.start, _split(codes, task.lengths))
+    return PartIndex(spectra, part), passages_of(spectra, passages)
 
 
 def _write(path: Path, pieces: Sequence[NDArray[np.integer]]) -> None:

@@ -46,7 +46,6 @@ class Likeness:
     def __init__(self, codec: VQVAE, recordings: Sequence[Coded], cluster: SharedCluster | None = None) -> None:
         self._codec, self._cluster = codec, cluster
         self._parts = parts_of(recordings)
-        self._firsts = np.cumsum([0, *map(len, self._parts)])
         self._spectra = CodeSpectra(codec)
         self._kept: dict[int, PartIndex] = {}
 
@@ -70,7 +69,7 @@ class Likeness:
         """The index of a part. Those of the first parts are kept, so that the next sounds are searched in less time."""
         if number in self._kept:
             return self._kept[number]
-        index = PartIndex(self._spectra, self._parts[number], int(self._firsts[number]))
+        index = PartIndex(self._spectra, self._parts[number])
         if number < MOST_KEPT:
             self._kept[number] = index
         return index

@@ -21,8 +21,9 @@ def sounds(count: int, frames: int = 50) -> list[np.ndarray]:
 def test_parts_hold_all_recordings_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_index, "PART_FRAMES", 100)
     recordings = [np.full((frames, 3), number, np.uint16) for number, frames in enumerate((40, 60, 1, 300, 5))]
-    parts = [[int(codes[0, 0]) for codes in part] for part in parts_of(recordings)]
-    assert parts == [[0, 1], [2, 3], [4]]
+    parts = parts_of(recordings)
+    assert [[int(codes[0, 0]) for codes in part.recordings] for part in parts] == [[0, 1], [2, 3], [4]]
+    assert [(part.first, part.start) for part in parts] == [(0, 0), (2, 100), (4, 401)]
 
 
 def test_a_library_in_parts_is_searched_as_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
