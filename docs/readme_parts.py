@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import yaml
 from numpy.typing import NDArray
 
 from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
 from distill.params import load_params
 from stages.running import AUDITION, PARAMS
-from stages.summary import run_log, summarise
+from stages.summary import run_log, stage_names, summarise
 
 README, PICTURE = Path("README.md"), Path("docs/spectrograms.png")
 MARKS = "<!-- summary -->\n```\n", "```\n<!-- end -->"
@@ -28,7 +27,7 @@ Sound = NDArray[np.float32]
 
 def summary() -> str:
     """What `make repro` printed last, as on a terminal of 80 columns. It has to have run all stages."""
-    stages = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    stages = stage_names()
     last = run_log()[-len(stages) :]
     ran = [entry["stage"] for entry in last]
     if ran != stages:

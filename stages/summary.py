@@ -14,6 +14,11 @@ from distill.storage.files import read_json
 from stages.running import AUDITION, FOLDERS, METRICS, RUN_LOG, bundle_path
 
 
+def stage_names() -> list[str]:
+    """Names of all stages in order."""
+    return list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+
+
 def run_log() -> list[dict[str, Any]]:
     """Entries of all stages that ran; lines truncated by a crash are skipped."""
     entries = []
@@ -34,14 +39,15 @@ def memorization_message() -> str:
 
 def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
     """Print the stages that ran and the most important metrics. Raises ArtifactError."""
-    names = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
     times = {entry["stage"]: entry["seconds"] for entry in ran}
     codec, prior, audition, ingest = (
         read_json(METRICS / f"{stage}.json", "the metrics of a finished stage")
         for stage in ("train_vqvae", "train_prior", "audition", "ingest")
     )
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    stages = ", ".join(f"{name} {times[name]:.0f} s" for name in names if name in times) or "none, all up to date"
+    stages = (
+        ", ".join(f"{name} {times[name]:.0f} s" for name in stage_names() if name in times) or "none, all up to date"
+    )
     table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
     table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s")

@@ -23,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: a fifth of the time is waiting, for files, processes and time-outs."""
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+    from distill.execution import processors
+
+    return processors() + 1
 
 
 @pytest.fixture(scope="session")
