@@ -20,7 +20,7 @@ export DO_NOT_TRACK := true
 # The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check-tools lint docs check faults check-page check-wheel check-memory bench listen pretrain starts ui page lock wheel clean
+.PHONY: help setup repro test check-tools lint docs check faults check-page check-wheel check-memory bench listen pretrain ui page lock wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,12 +84,14 @@ $(BENCH_STAMP): $(STAMP) requirements/bench.txt
 listen: $(STAMP) ## page to compare originals and decodes blind; ARGS="--model FILE --folder DIR"
 	@$(BIN)/python -m benchmarks.listen $(ARGS)
 
-pretrain: $(STAMP) ## continue the decoder's pre-training on synthetic sounds (an hour); SEED=n for other sounds
-	@$(BIN)/python -m distill.pretraining.codec 24000 56 $${SEED:-2}
-	@$(BIN)/python -m distill.pretraining.codec 44100 24 $${SEED:-2}
-
-starts: $(STAMP) ## pre-train the prior on synthetic recordings from nothing (hours); goes on where it was stopped
-	@$(BIN)/python -m distill.pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
+pretrain: $(STAMP) ## make the shipped weights again, on synthetic sounds (hours): PART=decoder or prior, SEED=n
+ifneq ($(PART),prior)
+	@$(BIN)/python -m pretraining.codec 24000 56 $(or $(SEED),2)
+	@$(BIN)/python -m pretraining.codec 44100 24 $(or $(SEED),2)
+endif
+ifneq ($(PART),decoder)
+	@$(BIN)/python -m pretraining.prior $(or $(COLLECTIONS),800) $(or $(EPOCHS),64) $(or $(SEED),0)
+endif
 
 ui: $(STAMP) ## open the MLflow UI on the runs at http://127.0.0.1:5000
 	@$(BIN)/python -m stages.mlflow_page

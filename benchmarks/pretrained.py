@@ -21,7 +21,6 @@ from distill.generate.sounds import frames_for_seconds
 from distill.novelty.reference import MOST_FRAMES
 from distill.novelty.verdict import Novelty
 from distill.params import Params, PriorConfig
-from distill.pretraining.coded_collections import practice_recordings
 from distill.prior.any_codec import prior_of_codec
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
@@ -29,6 +28,7 @@ from distill.prior.task import PriorTask
 from distill.prior.training import fit_prior, prior_to_train
 from distill.training.events import PriorStepMetrics
 from distill.training.fabric import make_fabric
+from pretraining.coded_collections import practice_recordings
 
 RECORDINGS = (2, 5, 13, 50)  # and all
 STEPS = (0, 10, 100, 1000)

@@ -76,7 +76,7 @@ def quick_python(folder: Path) -> Iterator[Path]:
 def import_everything() -> None:
     """Import what commands import, so that their processes begin with it."""
     for module in pkgutil.walk_packages(distill.__path__, "distill."):
-        if not module.name.startswith(("distill.ui", "distill.pretraining", "distill.__main__")):
+        if not module.name.startswith(("distill.ui", "distill.__main__")):
             importlib.import_module(module.name)
     for name in (
         "mlflow.store.tracking.sqlalchemy_store",

@@ -7,8 +7,8 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from distill.pretraining.recordings import synthetic_collection
 from distill.storage.files import atomic_folder
+from pretraining.recordings import synthetic_collection
 
 PER_FOLDER = 200
 SOURCES = 20  # sounds of which those of a folder are made, two at a time, at other pitches

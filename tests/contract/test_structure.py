@@ -37,7 +37,6 @@ LAYERS = (
     ("distill/kit/",),
     ("distill/model_file/",),
     ("distill/sharing/",),
-    ("distill/pretraining/",),
     ("distill/pipeline/",),
     ("distill/requests.py",),
     ("distill/api.py",),

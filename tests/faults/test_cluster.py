@@ -26,7 +26,7 @@ from distill.codes.encode import encode_for_prior
 from distill.errors import for_the_user
 from distill.novelty import part_index
 from distill.novelty.scoring import Likeness
-from distill.pretraining.coded_collections import coded_collections
+from pretraining.coded_collections import coded_collections
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,7 +14,7 @@ from distill.codec import initialise as initialise_module
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import PRETRAINED, initialise, load_pretrained
 from distill.params import VQVAEParams
-from distill.pretraining.codec import write_pretrained
+from pretraining.codec import write_pretrained
 
 SMALL = VQVAEParams(codebook_size=16, num_quantizers=2, hidden_size=32, num_layers=2, latent_size=16).resolve(8)
 

@@ -7,10 +7,10 @@ import torch
 
 from distill.codec import initialise as initialise_module
 from distill.execution import Execution
-from distill.pretraining import codec as pretraining
-from distill.pretraining.codec import pretrain_codec
 from distill.progress import ProgressReport
 from distill.training.fabric import make_fabric
+from pretraining import codec as pretraining
+from pretraining.codec import pretrain_codec
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 

@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 
 from distill.codec import coordinates
 from distill.execution import Execution
-from distill.pretraining import coded_collections as collections
-from distill.pretraining import prior as pretraining
-from distill.pretraining.drums import DRUMS
-from distill.pretraining.instruments import Make, chirps, string, wind
-from distill.pretraining.prior import pretrain_prior
-from distill.pretraining.recordings import synthetic_collection
-from distill.pretraining.voices import speaking
 from distill.prior import pretrained
 from distill.prior.pretrained import LABELS, is_own
 from distill.training.fabric import make_fabric
+from pretraining import coded_collections as collections
+from pretraining import prior as pretraining
+from pretraining.drums import DRUMS
+from pretraining.instruments import Make, chirps, string, wind
+from pretraining.prior import pretrain_prior
+from pretraining.recordings import synthetic_collection
+from pretraining.voices import speaking
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 COUNT = 3

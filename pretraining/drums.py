@@ -8,7 +8,7 @@ from numpy.random import Generator
 from scipy import signal
 
 from distill.audio.synthetic_sounds import Samples
-from distill.pretraining.instruments import HIGHEST_SHARE, Play, log_uniform
+from pretraining.instruments import HIGHEST_SHARE, Play, log_uniform
 
 # Frequencies of a circular membrane's modes, as multiples of the lowest (zeros of Bessel functions).
 MEMBRANE = np.array((1.0, 1.593, 2.136, 2.296, 2.653, 2.918, 3.156, 3.501, 3.6, 4.06))

@@ -1,6 +1,6 @@
 """Pre-training of the decoder on synthetic sounds; the weights are shipped.
 
-`make pretrain` writes `distill/codec/pretrained/`, starting from the weights that are there. No recordings are used:
+`make pretrain PART=decoder` writes `distill/codec/pretrained/`, starting from the weights that are there. No recordings are used:
 the sounds are those of `synthetic_sounds`. They are coded with codebooks fitted to small synthetic corpora, so that the
 decoder is trained on the quantisation error of real use.
 """
@@ -34,7 +34,6 @@ from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS
 from distill.execution import execution_from_environment
 from distill.params import VQVAEParams
-from distill.pretraining.reports import pretraining_reports
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
@@ -44,6 +43,7 @@ from distill.training.folders import STATE
 from distill.training.metrics_log import Line
 from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
+from pretraining.reports import pretraining_reports
 
 SOUNDS, HELD_OUT = 3000, 100  # synthetic sounds, and how many of them are held out
 CROP_FRAMES = 32  # code frames
@@ -219,7 +219,7 @@ def write_pretrained(codec: VQVAE) -> Path:
 
 
 def main() -> None:
-    """Run `python -m distill.pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
+    """Run `python -m pretraining.codec SAMPLE_RATE EPOCHS SEED`."""
     sample_rate, epochs, seed = (int(value) for value in sys.argv[1:])
     store = CheckpointStore(STATE / "pretraining" / f"{sample_rate}-{epochs}-{seed}")
     pretrain_codec(sample_rate, epochs, seed, make_fabric(execution_from_environment()), store)

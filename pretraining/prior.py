@@ -1,6 +1,6 @@
 """Pre-training of the prior on coded collections of synthetic recordings; the weights are shipped.
 
-`make starts` writes `distill/codec/pretrained/coordinates.safetensors` and `distill/prior/pretrained/`. No recordings
+`make pretrain PART=prior` writes `distill/codec/pretrained/coordinates.safetensors` and `distill/prior/pretrained/`. No recordings
 are used. Each step takes one collection, counts some of its recordings and predicts others, as a prior does with the
 recordings of its user: so it also learns how far to trust counts.
 """
@@ -24,8 +24,6 @@ from distill.codes.sequences import Batch, CodeSequences, pad_batch, random_wind
 from distill.codes.store import Codes
 from distill.execution import Execution, execution_from_environment
 from distill.params import PRETRAINED_SIZES
-from distill.pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
-from distill.pretraining.reports import pretraining_reports
 from distill.prior import pretrained
 from distill.prior.any_codec import CONTEXT_SECONDS
 from distill.prior.counting import CountTables, count, count_tables
@@ -48,6 +46,8 @@ from distill.training.folders import STATE
 from distill.training.metrics_log import Line
 from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
+from pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
+from pretraining.reports import pretraining_reports
 
 STEPS_PER_EPOCH = 250
 HELD_OUT = 15  # one collection in so many is held out
@@ -292,7 +292,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def main() -> None:
-    """Run `python -m distill.pretraining.prior COLLECTIONS EPOCHS SEED`."""
+    """Run `python -m pretraining.prior COLLECTIONS EPOCHS SEED`."""
     collections, epochs, seed = (int(value) for value in sys.argv[1:])
     # In fp32 layers as small as these take less time than in bf16.
     execution = replace(execution_from_environment(), precision="fp32")

@@ -31,10 +31,10 @@ from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
 from distill.params import VQVAEParams
-from distill.pretraining.recordings import Recording, synthetic_collection
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
 from distill.storage.files import canonical_json, sha256_files, sha256_text, write_bytes
+from pretraining.recordings import Recording, synthetic_collection
 
 SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
 LEVELS, LEVEL_SHARES = (4, 8, 16), (0.3, 0.6, 0.1)

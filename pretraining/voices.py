@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from distill.audio.synthetic_sounds import Samples
-from distill.pretraining.instruments import HIGHEST_SHARE, log_uniform
+from pretraining.instruments import HIGHEST_SHARE, log_uniform
 
 FRAME_SECONDS = 0.005
 VOWELS = (

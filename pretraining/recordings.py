@@ -13,8 +13,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from distill.audio.synthetic_sounds import Samples
-from distill.pretraining.drums import DRUMS
-from distill.pretraining.instruments import (
+from pretraining.drums import DRUMS
+from pretraining.instruments import (
     SOURCES,
     Make,
     anything,
@@ -29,8 +29,8 @@ from distill.pretraining.instruments import (
     tone,
     wind,
 )
-from distill.pretraining.rooms import MAX_SECONDS, room_and_cutting
-from distill.pretraining.voices import singing, speaking
+from pretraining.rooms import MAX_SECONDS, room_and_cutting
+from pretraining.voices import singing, speaking
 
 PlayNumber = Callable[[Generator, int], Samples]  # a recording of instrument `int`
 Collection = Callable[[Generator, int, int], PlayNumber]  # draws so many instruments for a sample rate

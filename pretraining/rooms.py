@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from distill.audio.synthetic_sounds import Samples
-from distill.pretraining.instruments import HIGHEST_SHARE, log_uniform, normalised
+from pretraining.instruments import HIGHEST_SHARE, log_uniform, normalised
 
 MAX_SECONDS = 8.0
 MIN_SECONDS = 0.04
