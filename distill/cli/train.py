@@ -131,7 +131,7 @@ def train_prior(
         ),
     ] = None,
     architecture: Annotated[
-        Literal["frame", "memory", "delay", "flat"] | None,
+        Literal["frame", "memory", "flat"] | None,
         typer.Option(help="pattern of the codes, or memory for long recordings", show_default="frame"),
     ] = None,
     epochs: Annotated[

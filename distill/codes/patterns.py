@@ -26,24 +26,3 @@ def flatten_window(inputs: Tensor, targets: Tensor) -> Tensor:
     becomes 0.
     """
     return torch.cat([inputs[:, 0, -1:], flatten_codes(targets)[:, :-1]], dim=1).clamp_min(0)
-
-
-def delay_codes(codes: Tensor, fill: int) -> Tensor:
-    """Delay pattern (Copet et al. 2023): `[B, F, Q]` to `[B, F + Q - 1, Q]`, level q later by q, padded with `fill`."""
-    batch, frames, levels = codes.shape
-    delayed = codes.new_full((batch, frames + levels - 1, levels), fill)
-    for level in range(levels):
-        delayed[:, level : level + frames, level] = codes[..., level]
-    return delayed
-
-
-def undelay(delayed: Tensor) -> Tensor:
-    """Inverse of `delay_codes`: `[B, F + Q - 1, Q, ...]` to `[B, F, Q, ...]`.
-
-    Raises ValueError when there are fewer positions than levels.
-    """
-    levels = delayed.shape[2]
-    frames = delayed.shape[1] - levels + 1
-    if frames < 1:
-        raise ValueError(f"expected at least {levels} positions, found {delayed.shape[1]}")
-    return torch.stack([delayed[:, level : level + frames, level] for level in range(levels)], dim=2)

@@ -94,7 +94,7 @@ def sample_codes(
             conditional, unconditional = logits.chunk(2)
             logits = classifier_free_guidance(conditional, unconditional, sampling.guidance)
         shares = undo_label_smoothing(logits, smoothing[level], size)
-        if kept is None or frame >= max_frames:  # a delayed prior looks ahead of the last frame
+        if kept is None:
             chosen = draw(shares, sampling, generator)
         else:
             drawn_codes = draw(kept.weighted(shares, level, frame), sampling, generator)

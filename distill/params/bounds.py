@@ -9,7 +9,7 @@ from distill.text import one_line
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
-Architecture = Literal["frame", "flat", "delay", "memory"]
+Architecture = Literal["frame", "flat", "memory"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
 WITH_DEPTH = ("frame", "memory")  # architectures with one position a frame and a depth transformer over its levels

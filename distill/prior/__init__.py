@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from distill.prior.architectures import PriorShape as PriorShape
     from distill.prior.architectures import build_prior as build_prior
     from distill.prior.base import Prior as Prior
-    from distill.prior.delay import DelayPrior as DelayPrior
     from distill.prior.flat import CodePrior as CodePrior
     from distill.prior.flat import FlatPrior as FlatPrior
     from distill.prior.frame import FramePrior as FramePrior
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CodePrior": "distill.prior.flat",
-    "DelayPrior": "distill.prior.delay",
     "FlatPrior": "distill.prior.flat",
     "FramePrior": "distill.prior.frame",
     "MemoryPrior": "distill.prior.memory.network",
@@ -31,7 +29,6 @@ _HOMES = {
 
 __all__ = [
     "CodePrior",
-    "DelayPrior",
     "FlatPrior",
     "FramePrior",
     "MemoryPrior",

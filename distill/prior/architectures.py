@@ -22,7 +22,6 @@ from distill.params import (
     ShardLength,
 )
 from distill.prior.base import Prior
-from distill.prior.delay import DelayPrior
 from distill.prior.flat import FlatPrior
 from distill.prior.frame import FramePrior
 from distill.prior.memory.block import MemorySize
@@ -125,8 +124,6 @@ def build_prior(
         return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
     if codewords is None or not shape.codeword_size:
         codewords = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
-    if shape.architecture == "delay":
-        return DelayPrior(codewords, *sizes, len(shape.labels))
     more = (shape.depth_layers, len(shape.labels), history_dropout, shape.count_experts, shape.label_counts)
     if shape.memory is not None:
         memory = shape.memory

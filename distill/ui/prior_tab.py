@@ -26,7 +26,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
             layers = optional("Layers", "by the number of recordings")
             heads = optional("Heads", "by the number of recordings")
             with gr.Accordion("More settings", open=False):
-                architecture = gr.Dropdown(["frame", "memory", "delay", "flat"], value="frame", label="Architecture")
+                architecture = gr.Dropdown(["frame", "memory", "flat"], value="frame", label="Architecture")
             where = gr.Radio([INTO, COPY], value=INTO, label="Write the prior")
             copy = gr.Textbox(label="Name of the copy", visible=False, max_length=100)
             with gr.Row():

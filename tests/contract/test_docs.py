@@ -218,7 +218,7 @@ def test_the_format_has_every_key() -> None:
         assert not missing, settings.__name__
 
 
-ARCHITECTURES: tuple[Architecture, ...] = ("frame", "memory", "delay", "flat")
+ARCHITECTURES: tuple[Architecture, ...] = ("frame", "memory", "flat")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

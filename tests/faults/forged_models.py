@@ -43,7 +43,7 @@ KIT_EVERY = 20  # forgeries: kits take long
 FIELDS = (
     ("prior_config", "context_frames", (1, 2, 9, 1 << 20)),
     ("prior_config", "labels", ([], ["a"], ["a", "b", "c"], ["\x1b[31m"], ["<img src=x onerror=y>"], ["[red]"], ["x" * 1000])),
-    ("prior_config", "architecture", ("frame", "memory", "delay", "flat")),
+    ("prior_config", "architecture", ("frame", "memory", "flat")),
     ("prior_config", "num_heads", (1, 2, 8, 16)),
     ("prior_config", "count_experts", (True, False)),
     ("prior_config", "label_counts", (True, False)),
@@ -78,7 +78,6 @@ def bases(folder: Path) -> dict[str, bytes]:
         "experts": lambda: write_prior_model(path, ["a", "b"], of=PRIOR.model_copy(update={"count_experts": True, "label_counts": True})),
         "memory": lambda: write_prior_model(path, of=MEMORY),
         "flat": lambda: write_prior_model(path, of=PRIOR.model_copy(update={"architecture": "flat", "depth_layers": 0, "codeword_size": 0})),
-        "delay": lambda: write_prior_model(path, of=PRIOR.model_copy(update={"architecture": "delay", "depth_layers": 0})),
         "calibrated": lambda: _write_calibrated(path),
     }  # fmt: skip
     for name, make in makers.items():

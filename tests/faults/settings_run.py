@@ -64,7 +64,7 @@ RANGES: dict[str, dict[str, tuple[Any, ...]]] = {
     "split": {"val_fraction": ("auto", *FRACTIONS)},
     "codes": {"views": ("auto", 1, 2, 7)},
     "prior": {
-        "architecture": ("frame", "memory", "delay", "flat"),
+        "architecture": ("frame", "memory", "flat"),
         "hidden_size": (8, 16, 48),
         "num_layers": (1, 2, 5),
         "num_heads": (1, 2, 3, 8),

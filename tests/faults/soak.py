@@ -43,7 +43,7 @@ PARAMS = Params(
         epochs=2, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
     ),
     # Of an architecture that is not calibrated in the end, which takes longer than to train it.
-    prior=PriorParams(architecture="delay", epochs=2, hidden_size=16, num_layers=1, num_heads=2, batch_size=2),
+    prior=PriorParams(architecture="flat", epochs=2, hidden_size=16, num_layers=1, num_heads=2, batch_size=2),
     codes=CodesParams(views=2),
 )
 

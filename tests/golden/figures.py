@@ -80,7 +80,7 @@ def priors() -> Figures:
     """Held-out nats per code of each architecture after three epochs."""
     known, held_out = recordings(0, 12), recordings(1, 5)
     found: Figures = {}
-    for architecture in ("frame", "memory", "delay", "flat"):
+    for architecture in ("frame", "memory", "flat"):
         settings = config(architecture=architecture, epochs=3, dropout=0.1)
         found[architecture] = [
             row["val_loss"] for row in fit_prior(data(known, held_out), settings, 0, FABRIC).result.history

@@ -48,7 +48,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ({"prior": {"dropout": True}}, "prior.dropout: expected number or auto, found True"),
         (
             {"prior": {"architecture": "deep"}},
-            "prior.architecture: expected 'frame', 'flat', 'delay' or 'memory', found 'deep'",
+            "prior.architecture: expected 'frame', 'flat' or 'memory', found 'deep'",
         ),
         ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
         ({"tier": "huge"}, "tier: expected 'small', 'medium' or 'large' or auto, found 'huge'"),
@@ -159,7 +159,7 @@ def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
 def test_the_plans_numbers_are_the_plans_and_frame_has_what_measured_best(
     recordings: int, plan: tuple[float, ...], frame: tuple[float, ...]
 ) -> None:
-    for architecture, expected in (("flat", plan), ("delay", plan), ("frame", frame)):
+    for architecture, expected in (("flat", plan), ("frame", frame)):
         config = PriorParams(architecture=architecture).resolve(recordings)
         sizes = (config.hidden_size, config.num_layers, config.num_heads, config.dropout)
         assert (*sizes, config.epochs, config.learning_rate, config.memorization_perplexity) == expected

@@ -5,11 +5,9 @@ from functools import singledispatch
 from torch import Tensor
 
 from distill.prior.base import Prior, Sampler
-from distill.prior.decode.delay import DelaySampler
 from distill.prior.decode.flat import FlatSampler
 from distill.prior.decode.frame import FrameSampler
 from distill.prior.decode.memory import MemorySampler
-from distill.prior.delay import DelayPrior
 from distill.prior.flat import FlatPrior
 from distill.prior.frame import FramePrior
 from distill.prior.memory.network import MemoryPrior
@@ -25,6 +23,5 @@ def sampler_of(prior: Prior, count: int, history: Tensor | None = None, labels: 
 
 
 sampler_of.register(FlatPrior, FlatSampler)
-sampler_of.register(DelayPrior, DelaySampler)
 sampler_of.register(FramePrior, FrameSampler)
 sampler_of.register(MemoryPrior, MemorySampler)

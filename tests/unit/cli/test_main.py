@@ -233,7 +233,7 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
     assert there in shell.refused("train-prior", "copy.distill", *tiny)
     assert there in shell.refused("train-prior", "m.distill", *tiny, "-o", "copy.distill")
     before = Path("copy.distill").read_bytes()
-    done = shell("train-prior", "copy.distill", *tiny, "--architecture", "delay", "--replace")
+    done = shell("train-prior", "copy.distill", *tiny, "--architecture", "flat", "--replace")
     assert done.status == 0, done.err
     assert done.out.startswith("copy.distill  ")
     assert Path("copy.distill").read_bytes() != before
@@ -432,7 +432,7 @@ def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
             "m.distill",
             "--architecture",
             "deep",
-        ): "distill: --architecture: expected one of frame, memory, delay, flat, found deep; see distill --help",
+        ): "distill: --architecture: expected one of frame, memory, flat, found deep; see distill --help",
         ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a path in an existing folder",
     }
     for arguments, sentence in refusals.items():

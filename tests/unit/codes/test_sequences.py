@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.codes.patterns import delay_codes, flatten_codes, flatten_window, undelay, unflatten_codes
+from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import (
     IGNORED,
     CodeSequences,
@@ -48,25 +48,6 @@ def test_flattening_puts_frame_after_frame_and_back(batch: int, count: int, quan
 def test_part_of_a_frame_cannot_be_unflattened() -> None:
     with pytest.raises(ValueError, match="expected a multiple of 4 tokens, found 6"):
         unflatten_codes(torch.zeros(1, 6), 4)
-
-
-@given(st.integers(1, 3), st.integers(1, 9), levels)
-def test_delay_shifts_each_level_by_a_position_and_back(batch: int, count: int, quantizers: int) -> None:
-    codes = torch.arange(batch * count * quantizers).reshape(batch, count, quantizers)
-    delayed = delay_codes(codes, -1)
-    assert delayed.shape == (batch, count + quantizers - 1, quantizers)
-    for b in range(batch):
-        for position in range(count + quantizers - 1):
-            for level in range(quantizers):
-                frame = position - level
-                expected = int(codes[b, frame, level]) if 0 <= frame < count else -1
-                assert int(delayed[b, position, level]) == expected
-    assert torch.equal(undelay(delayed), codes)
-
-
-def test_fewer_positions_than_levels_cannot_be_undelayed() -> None:
-    with pytest.raises(ValueError, match="expected at least 4 positions, found 3"):
-        undelay(torch.zeros(1, 3, 4))
 
 
 def test_the_tokens_of_a_window_come_one_position_before_their_targets() -> None:

@@ -14,7 +14,6 @@ from distill.generate.sampling import Sampling, classifier_free_guidance, draw, 
 from distill.prior.architectures import PriorShape, build_prior
 from distill.prior.base import Draw, Prior
 from distill.prior.decode.samplers import sampler_of
-from distill.prior.delay import DelayPrior
 from distill.prior.frame import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
@@ -53,7 +52,7 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
     return model
 
 
-@pytest.fixture(scope="module", params=["frame", "delay", "flat"])
+@pytest.fixture(scope="module", params=["frame", "flat"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -66,21 +65,11 @@ def prior(kind: str) -> Prior:
 def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tensor | None = None) -> torch.Tensor:
     """Logits `[B, Q, V + 2]` of frame `frame` of `codes` `[B, F, Q]`, from all of its window at once."""
     begin = torch.full((len(codes), 1, LEVELS), bos_token(SIZE))
-    start = window_start(frame + 1, CONTEXT + (LEVELS - 1) * isinstance(prior, DelayPrior))
+    start = window_start(frame + 1, CONTEXT)
     frames = torch.cat([begin, codes], dim=1)[:, start:]
     inputs, targets = frames[:, : frame + 1 - start], frames[:, 1 : frame + 2 - start]
     positions = torch.full((len(codes),), start)
-    if not isinstance(prior, DelayPrior):
-        return prior(inputs, targets, positions, labels)[:, -1]
-    # A level of a delayed frame is predicted after coarser levels of later frames, in a window of its own.
-    logits = []
-    for level in range(LEVELS):
-        first = window_start(frame + 1 + level, CONTEXT + LEVELS - 1)
-        whole = torch.cat([begin, codes, torch.zeros(len(codes), LEVELS, LEVELS, dtype=torch.int64)], dim=1)[:, first:]
-        count = frame + 1 - first
-        some = prior(whole[:, :-1], whole[:, 1:], torch.full((len(codes),), first), labels)
-        logits.append(some[:, count - 1, level])
-    return torch.stack(logits, dim=1)
+    return prior(inputs, targets, positions, labels)[:, -1]
 
 
 @pytest.mark.parametrize("labelled", [False, True])

@@ -155,7 +155,7 @@ def test_shapes_that_do_not_fit_the_weights_are_refused(tmp_path: Path) -> None:
         ({"codeword_size": -1}, "greater than or equal to 0"),
         ({"depth_layers": 65}, "less than or equal to 64"),
         ({"architecture": "flat"}, "expected depth_layers 0 but for frame"),
-        ({"architecture": "os.system"}, "Input should be 'frame', 'flat', 'delay' or 'memory'"),
+        ({"architecture": "os.system"}, "Input should be 'frame', 'flat' or 'memory'"),
     ],
 )
 def test_a_prior_that_cannot_be_is_refused_before_it_is_built(

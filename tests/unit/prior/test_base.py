@@ -1,7 +1,6 @@
 """Priors: shapes, causality by perturbation and by gradient, cache against no cache, codeword geometry."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,14 +12,13 @@ from distill.prior.architectures import MemoryShape, PriorShape, build_prior
 from distill.prior.base import Prior
 from distill.prior.codeword_embedding import CodewordEmbedding
 from distill.prior.decode.samplers import sampler_of
-from distill.prior.delay import DelayPrior
 from distill.prior.flat import CodePrior
 from distill.prior.frame import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 COUNTED = 0.5  # standard deviation of the tables of counts
 MEMORY = MemoryShape(shard_length=16, chunk_size=4, key_size=6, span_frames=64)
-ARCHITECTURES = ("frame", "delay", "flat", "memory")
+ARCHITECTURES = ("frame", "flat", "memory")
 
 
 def code_prior(seed: int = 0, **changes: int) -> CodePrior:
@@ -74,13 +72,6 @@ def window(frames: int = CONTEXT, count: int = 2, first: int = 0) -> tuple[Tenso
     if first == 0:
         codes[:, 0] = bos_token(SIZE)
     return codes[:, :-1], codes[:, 1:].clone(), torch.full((count,), first)
-
-
-def comes_before(architecture: str, frame: int, level: int) -> Callable[[int, int], bool]:
-    """Whether the code at (frame, level) may depend on that at another position."""
-    if architecture == "delay":
-        return lambda f, q: f + q < frame + level
-    return lambda f, q: (f, q) < (frame, level)
 
 
 def test_logits_have_a_row_a_token_and_a_column_a_code() -> None:
@@ -140,11 +131,11 @@ def test_codes_depend_on_earlier_ones_only_by_perturbation(architecture: str) ->
         moved = (model(following, changed, positions) - before).abs()[..., :SIZE].amax(dim=(0, 3))
         for f in range(CONTEXT):
             for q in range(LEVELS):
-                may = comes_before(architecture, f, q)(frame, level)
+                may = (frame, level) < (f, q)
                 assert (moved[f, q] > 1e-6) == may, (frame, level, f, q)
 
 
-@pytest.mark.parametrize("architecture", ["frame", "delay"])
+@pytest.mark.parametrize("architecture", ["frame", "memory"])
 def test_codes_depend_on_earlier_ones_only_by_gradient(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, positions = window(count=1)
@@ -165,8 +156,7 @@ def test_ignored_targets_have_no_influence(architecture: str, first: int) -> Non
     before = model(inputs, targets, positions)
     inputs[:, 6:], targets[:, 6:] = 0, IGNORED
     after = model(inputs, targets, positions)
-    comparable = 6 - (LEVELS - 1 if architecture == "delay" else 0)
-    torch.testing.assert_close(after[:, :comparable], before[:, :comparable], rtol=0, atol=1e-5)
+    torch.testing.assert_close(after[:, :6], before[:, :6], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -174,18 +164,16 @@ def test_samplers_see_the_logits_of_the_forward_pass(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, positions = window()
     expected = model(inputs, targets, positions)
-    sampler, seen = sampler_of(model, 2), torch.zeros(2, CONTEXT + LEVELS, LEVELS, SIZE + 2)
+    sampler, seen = sampler_of(model, 2), torch.zeros(2, CONTEXT, LEVELS, SIZE + 2)
 
     def follow(logits: Tensor, level: int, frame: int) -> Tensor:
         seen[:, frame, level] = logits
-        return targets[:, min(frame, CONTEXT - 1), level]
+        return targets[:, frame, level]
 
     with torch.inference_mode():
         frames = [sampler.next_frame(follow) for _ in range(CONTEXT)]
     assert torch.equal(torch.stack(frames, dim=1), targets)
-    # At the end of its window a delay prior lacks the coarser codes of later frames.
-    comparable = CONTEXT - (LEVELS - 1 if architecture == "delay" else 0)
-    torch.testing.assert_close(seen[:, :comparable], expected[:, :comparable], rtol=0, atol=5e-5)
+    torch.testing.assert_close(seen, expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -217,7 +205,7 @@ def test_an_untrained_prior_is_near_uniform(architecture: str) -> None:
     assert float(nats) < 1.3 * math.log(size)
 
 
-@pytest.mark.parametrize("architecture", ["frame", "delay"])
+@pytest.mark.parametrize("architecture", ["frame", "memory"])
 def test_positions_of_windows_matter(architecture: str) -> None:
     model = prior(architecture)
     inputs, targets, _ = window(first=3)
@@ -225,19 +213,17 @@ def test_positions_of_windows_matter(architecture: str) -> None:
     assert not torch.allclose(near[..., :SIZE], far[..., :SIZE], atol=1e-3)
 
 
-@pytest.mark.parametrize("architecture", ["frame", "delay"])
-def test_equal_codewords_give_equal_logits(architecture: str) -> None:
+def test_equal_codewords_give_equal_logits() -> None:
     """With equal codewords and no free vectors two codes are one."""
     books = torch.randn(LEVELS, SIZE, 5, generator=torch.Generator().manual_seed(3))
     books[:, 7] = books[:, 4]
     sizes = (CONTEXT, 32, 2, 4, 0.0)
-    model = (FramePrior if architecture == "frame" else DelayPrior)(books, *sizes).eval()
+    model = FramePrior(books, *sizes).eval()
     for module in model.modules():
         if isinstance(module, CodewordEmbedding):
             torch.nn.init.zeros_(module.free)
-    if isinstance(model, FramePrior):
-        # Without the pointer mixture, which compares codes and not codewords.
-        model.pointer_mixture.threshold.data.fill_(50.0)
+    # Without the pointer mixture, which compares codes and not codewords.
+    model.pointer_mixture.threshold.data.fill_(50.0)
     inputs, targets, positions = window()
     logits = model(inputs, targets, positions)
     torch.testing.assert_close(logits[..., 7], logits[..., 4])
@@ -264,7 +250,7 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
     [
         ({"hidden_size": 30}, "expected num_heads to divide hidden_size"),
         ({"hidden_size": 36, "num_heads": 12}, "into heads of even size"),
-        ({"architecture": "delay", "depth_layers": 1}, "expected depth_layers 0 but for frame"),
+        ({"architecture": "flat", "depth_layers": 1}, "expected depth_layers 0 but for frame"),
         ({"architecture": "flat", "codeword_size": 5, "num_heads": 4}, "expected codeword_size 0 for flat"),
     ],
 )
