@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from distill.prior.codeword_embedding import special_token_mask
 from distill.prior.transformer import INIT_STD
-from distill.storage.weights import store_as
 
 LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
 
@@ -51,7 +50,6 @@ class Prior(nn.Module):
         self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
         self.span_frames = context_frames
         self.register_buffer("smoothing", torch.zeros(num_quantizers))
-        store_as(self, {"smoothing": "spread"})
         self.register_buffer("longest", torch.zeros(1))
         self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
 

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
 from distill.prior.transformer import INIT_STD
-from distill.storage.weights import store_as
 
 FREE_LEVELS = 1  # levels with a free vector a code besides; on finer levels those memorise the recordings
 OUTPUT_HIDDEN_SIZE = 128  # hidden units of the MLP from a codeword to its output vector
@@ -33,7 +32,6 @@ class CodewordEmbedding(nn.Module):
         )
         self.free = nn.Parameter(torch.randn(free_levels, codebook_size, width) * INIT_STD)
         self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
-        store_as(self, {"up": "enter", "up_bias": "offset", "down": "leave", "free": "own", "special": "marks"})
 
     def forward(self, codewords: Tensor) -> Tensor:
         """Embedding tables `[Q, V + 2, D]` of codewords `[Q, V, codeword_size]`."""

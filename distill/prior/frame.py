@@ -14,7 +14,6 @@ from distill.prior.dropout import Dropout, HistoryDropout
 from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import PointerMixture
 from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
-from distill.storage.weights import store_as
 
 LONGER = 1.5  # factor of the longest recording: sounds of a calibrated prior that go on for so long are cut
 
@@ -55,8 +54,6 @@ class FramePrior(CodewordPrior):
         level is the loudness.
         """
         super().__init__(codewords, context_frames, hidden_size, num_labels)
-        store_as(self, {"input_embedding": "read", "coarser_embedding": "given", "output_embedding": "guessed"})
-        store_as(self, {"position_embedding": "place", "pointer_mixture": "recall"})
         sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
         self.input_embedding, self.coarser_embedding, self.output_embedding = (
             CodewordEmbedding(*sizes),

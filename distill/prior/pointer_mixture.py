@@ -5,8 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.storage.weights import store_as
-
 # Lower bounds of the age classes, in frames.
 AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 NETWORK_ALONE = 50.0  # log-weight of the network beside which copies count for nothing
@@ -45,7 +43,6 @@ class PointerMixture(nn.Module):
         self.agreement = nn.Parameter(torch.ones(levels, 2 * levels))
         self.sentinel = nn.Linear(width, 1)
         self.threshold = nn.Parameter(torch.full((levels,), 3.0))
-        store_as(self, {"agreement": "same"})
         nn.init.zeros_(self.sentinel.weight)
         self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
         self.register_buffer("ages", torch.tensor(AGES), persistent=False)

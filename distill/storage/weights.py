@@ -1,9 +1,9 @@
 """Weights as safetensors files, and their hashes."""
 
 import hashlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -30,30 +30,6 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def store_as(module: nn.Module, names: Mapping[str, str]) -> None:
-    """Rename parts of a module in its state dict, and so in files: `names` maps names in the code to names in the file.
-
-    Names in files are part of the file format and stay when the code is renamed.
-    """
-
-    def to_file(_: nn.Module, state: MutableMapping[str, Any], prefix: str, __: object) -> None:
-        _rename(state, prefix, names)
-
-    def to_code(_: nn.Module, state: MutableMapping[str, Any], prefix: str, *__: object) -> None:
-        _rename(state, prefix, {stored: name for name, stored in names.items()})
-
-    module.register_state_dict_post_hook(to_file)
-    module.register_load_state_dict_pre_hook(to_code)
-
-
-def _rename(state: MutableMapping[str, Any], prefix: str, names: Mapping[str, str]) -> None:
-    for key in list(state):
-        if key.startswith(prefix):
-            head, dot, rest = key.removeprefix(prefix).partition(".")
-            if head in names:
-                state[prefix + names[head] + dot + rest] = state.pop(key)
 
 
 def weights_sha256(module: nn.Module) -> str:

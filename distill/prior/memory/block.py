@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from distill.prior.attention import window_attention
 from distill.prior.memory.associative import TAPS, associate, feature_size, features, sum_of_taps
 from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, head_size, initialise
-from distill.storage.weights import store_as
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
@@ -160,7 +159,6 @@ class LongMemory(nn.Module):
         self.persistent = PersistentMemory(size.key_size, num_heads=num_heads)
         self.up = nn.Linear(width + num_heads * size.key_size, 2 * width, bias=False)
         self.down = nn.Linear(width, width)
-        store_as(self, {"up": "enter", "down": "leave"})
         self.ablated = False  # zeros are read in place of the memory
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)

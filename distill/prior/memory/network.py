@@ -13,7 +13,6 @@ from distill.prior.frame import FramePrior, Tables
 from distill.prior.memory.block import LongMemory, MemorySize, MemoryStack, MemoryState, shards
 from distill.prior.memory.gates import Gates
 from distill.prior.memory.retrieval import Retrieval, RetrievalState
-from distill.storage.weights import store_as
 
 KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
 
@@ -72,7 +71,6 @@ class MemoryPrior(FramePrior):
         sizes = (context_frames, hidden_size, num_layers, num_heads, dropout, depth_layers, num_labels)
         super().__init__(codewords, *sizes, history_dropout, count_experts, label_counts, stack)
         self.span_frames = span_frames
-        store_as(self, {"retrieval": "recollection"})
         vocabulary = self.codebook_size + NUM_SPECIAL_TOKENS
         self.retrieval = Retrieval(
             self.num_quantizers, vocabulary, self.codebook_size, hidden_size, size.key_size, context_frames

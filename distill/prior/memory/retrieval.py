@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from distill.prior.codeword_embedding import look_up
 from distill.prior.memory.associative import TAPS, sum_of_taps
-from distill.storage.weights import store_as
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, newest frames found for each hash
 CAPACITY = 32768  # newest frames that can be retrieved
@@ -75,7 +74,6 @@ class Retrieval(nn.Module):
         self.base_score = nn.Parameter(torch.full((levels,), BASE_SCORE))
         self.exact_score = nn.Parameter(torch.full((levels,), EXACT_SCORE))
         self.ablated = False  # all weights are zero
-        store_as(self, {"level_scale": "share", "agreement": "same", "base_score": "worth", "exact_score": "certainty"})
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.register_buffer("planes", planes, persistent=False)
         bits = torch.block_diag(*[2.0 ** torch.arange(BITS)[:, None]] * TABLES)  # from signs to the hash of each table
