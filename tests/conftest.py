@@ -1,20 +1,31 @@
-"""One thread of computation a process: networks of tests are small, and threads that wait for each other cost more."""
+"""What tests share: one thread a process, signals as in a terminal, and fixtures for commands, models and stores."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from lossy_proxy import LossyProxy
     from object_store import Store
+    from unit.command import CommandLine
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+# Networks of tests are small, and threads that wait for each other cost more. For processes that tests start, too.
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
-    os.environ.setdefault(_name, _value)  # for this process, and for those that tests start
+    os.environ.setdefault(_name, _value)
+
+# A shell's background lets SIGINT be ignored, and so would all that tests start. A handler that does nothing does not
+# pass to other programs: they begin as in a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +43,54 @@ def pytest_xdist_auto_num_workers() -> int:
 def exhaustive(request: pytest.FixtureRequest) -> bool:
     """Whether every fault is tried, or a sample of them."""
     return bool(request.config.getoption("--exhaustive"))
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """`make_once(name, make)` is a folder that all test processes share; the first calls `make` with it.
+
+    Tests only read it. For what takes seconds to make, such as a trained model.
+    """
+    top = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = top / name, top / f"{name}.done"
+        with FileLock(top / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(make_once: MakeOnce) -> Path:
+    """A folder with `sounds` (five recordings in two folders, their labels) and `a.distill`, trained on them with a prior.
+
+    For tests that need a model that has learned; those that need any model write one of `unit.tiny` in a moment.
+    """
+    from unit.tiny import train_in
+
+    return make_once("trained", train_in)
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> "Iterator[CommandLine]":
+    """`shell("list", "models")` runs `distill` in this process, in an empty folder; `shell.refused` gives its sentence."""
+    from unit.command import CommandLine
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_DEVICE", "cpu")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield CommandLine(monkeypatch, capsys)
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from program_file import loaded
+from programs import loaded
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"

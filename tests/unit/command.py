@@ -1,7 +1,8 @@
-"""Runs `distill` as people type it, in the process of the tests."""
+"""Runs `distill` as people type it, in the process of the tests: see the fixture `shell`."""
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +28,12 @@ class CommandLine:
             cli.main()
         captured = self._capsys.readouterr()
         return Done(int(caught.value.code or 0), captured.out, captured.err)
+
+    def refused(self, *arguments: str) -> str:
+        """The sentence with which a command is refused, having written nothing."""
+        before = sorted(Path().rglob("*"))
+        done = self(*arguments)
+        assert (done.status, done.out) == (2, ""), done
+        assert sorted(Path().rglob("*")) == before
+        (line,) = done.err.splitlines()
+        return line

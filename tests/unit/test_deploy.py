@@ -10,7 +10,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from program_file import loaded
+from programs import loaded
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GITHUB = DEPLOY.parent / ".github"

@@ -10,6 +10,7 @@ from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
+from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import with_scores
@@ -109,3 +110,22 @@ def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float 
     samples = (0.5 * np.sin(2 * np.pi * pitch * time) * np.exp(-4 * time)).astype(np.float32)
     write_audio(path, samples, rate, path.suffix.removeprefix("."))  # type: ignore[arg-type]
     return path
+
+
+def train_in(folder: Path) -> None:
+    """Write recordings below `folder / "sounds"`, in two folders, and train a codec and a prior: `folder / "a.distill"`."""
+    from distill.params import CodesParams, CorpusParams, Params, PriorParams, VQVAEParams
+    from distill.pipeline.train import train_model
+
+    for number in range(5):
+        write_tone(folder / f"sounds/{'ab'[number % 2]}/{number}.wav", 0.4 + 0.1 * number, pitch=200.0 * (number + 1))
+    codec = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "crop_seconds": 0.25}
+    prior = {"depth_layers": 1, "batch_size": 2, "num_heads": 2, "context_seconds": 0.5}
+    small = {"epochs": 2, "hidden_size": 16, "num_layers": 1}
+    params = Params(
+        corpus=CorpusParams(path="unused", sample_rate=RATE, labels="folder"),
+        vqvae=VQVAEParams.model_validate({**codec, **small}),
+        prior=PriorParams.model_validate({**prior, **small}),
+        codes=CodesParams(views=2),
+    )
+    train_model(folder / "sounds", folder / "a.distill", params, Execution("cpu", "fp32", 1), True, folder / "state")
