@@ -31,10 +31,8 @@ from distill.generate.sounds import (
 )
 from distill.generate.variations import Variation, draw_takes
 from distill.generate.varied import Varied, similarities
-from distill.kit.build import KitRequest, make_kit
-from distill.kit.draws import Source
-from distill.kit.result import Kit
-from distill.kit.settings import FORMATS, KitSettings, kit_formats
+from distill.kit.kit import FORMATS, Kit, KitSettings, kit_formats
+from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty
@@ -271,16 +269,11 @@ class Model:
         }
         rest = {"temperature": temperature, "allow_copies": allow_copies, "by_label": bool(numbers)}
         guidance = guidance_or_default(self.labels[0] if numbers else None, None)
-        request = KitRequest(
-            settings=validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit"),
-            labels=[(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)],
-            formats=kit_formats(formats),
-            model=self.path.name,
-            model_sha256=self.metadata.payload_sha256,
-        )
-        source = Source(self.bundle.codec, self.prior, self.comparison)
+        settings = validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit")
+        chosen = [(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)]
+        source = KitSource(self.bundle.codec, self.prior, self.comparison, self.path.name, self.metadata.payload_sha256)
         try:
-            return make_kit(Path(out), source, request, replace, progress)
+            return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from distill.cli.app import Json, ModelPath, app, limits, print_json
-from distill.kit.settings import KitSeconds, PerLabel, VelocityLayers
+from distill.kit.kit import KitSeconds, PerLabel, VelocityLayers
 from distill.params import SamplingSeed, Temperature
 from distill.text import one_line
 
@@ -51,8 +51,6 @@ def kit(
     """
     from distill.api import Model
     from distill.cli.reports import print_note
-    from distill.kit.report import missing_lines, verdict_line
-    from distill.kit.result import sounding
     from distill.progress import ProgressReport
 
     loaded = Model(model)
@@ -71,13 +69,13 @@ def kit(
             replace=replace,
             progress=progress,
         )
-    for line in missing_lines(made):
+    for line in made.missing_lines:
         print(f"distill: warning: {line}", file=sys.stderr)
     if as_json:
         print_json({"folder": str(out), **made.json()})
         return
-    for group in sounding(made.groups):
+    for group in made.sounding:
         print(f"{group.key.name:<4} {group.key.number:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
-    print(f"{out}  {len(made.sounds)} sounds on {len(sounding(made.groups))} keys")
-    print(f"verdicts {verdict_line(made)}")
+    print(f"{out}  {len(made.sounds)} sounds on {len(made.sounding)} keys")
+    print(f"verdicts {made.verdict_line}")
     print(f"seed {made.settings.seed}")

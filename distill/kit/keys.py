@@ -9,37 +9,20 @@ FIRST_KEY = 24  # C1, where C4 is 60
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 HATS = (42, 44, 46)  # closed, pedal, open
 
-# Words that a name must have, and keys of General MIDI's percussion map, the first choice first. Earlier rules win.
+# Names, with the words that a label must have, and keys of General MIDI's percussion map, the first choice first.
+# Earlier rules win.
 _DRUMS: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("hat open", (46,)),
-    ("hihat open", (46,)),
-    ("openhat", (46,)),
-    ("oh", (46,)),
-    ("hat pedal", (44,)),
-    ("hihat pedal", (44,)),
-    ("hat", (42,)),
-    ("hihat", (42,)),
-    ("closedhat", (42,)),
-    ("hh", (42,)),
-    ("ch", (42,)),
-    ("rim", (37,)),
-    ("rimshot", (37,)),
-    ("sidestick", (37,)),
-    ("side stick", (37,)),
-    ("clap", (39,)),
-    ("handclap", (39,)),
-    ("kick", (36, 35)),
-    ("bd", (36, 35)),
-    ("bassdrum", (36, 35)),
-    ("bass drum", (36, 35)),
-    ("snare", (38, 40)),
-    ("sd", (38, 40)),
+    ("hat open, hihat open, openhat, oh", (46,)),
+    ("hat pedal, hihat pedal", (44,)),
+    ("hat, hihat, closedhat, hh, ch", (42,)),
+    ("rim, rimshot, sidestick, side stick", (37,)),
+    ("clap, handclap", (39,)),
+    ("kick, bd, bassdrum, bass drum", (36, 35)),
+    ("snare, sd", (38, 40)),
     ("tom floor", (41, 43)),
-    ("tom low", (45, 43, 41)),
-    ("tom lo", (45, 43, 41)),
+    ("tom low, tom lo", (45, 43, 41)),
     ("tom mid", (47, 48)),
-    ("tom high", (50, 48)),
-    ("tom hi", (50, 48)),
+    ("tom high, tom hi", (50, 48)),
     ("tom", (41, 43, 45, 47, 48, 50)),
     ("crash", (49, 57)),
     ("ride bell", (53,)),
@@ -47,8 +30,7 @@ _DRUMS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("china", (52,)),
     ("splash", (55,)),
     ("cymbal", (49, 57)),
-    ("tambourine", (54,)),
-    ("tamb", (54,)),
+    ("tambourine, tamb", (54,)),
     ("cowbell", (56,)),
     ("vibraslap", (58,)),
     ("bongo", (60, 61)),
@@ -56,13 +38,10 @@ _DRUMS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("timbale", (65, 66)),
     ("agogo", (67, 68)),
     ("cabasa", (69,)),
-    ("maracas", (70,)),
-    ("maraca", (70,)),
-    ("shaker", (70,)),
+    ("maracas, maraca, shaker", (70,)),
     ("guiro", (73, 74)),
     ("clave", (75,)),
-    ("woodblock", (76, 77)),
-    ("wood block", (76, 77)),
+    ("woodblock, wood block", (76, 77)),
     ("cuica", (79, 78)),
     ("triangle", (81, 80)),
 )
@@ -90,7 +69,8 @@ def note_name(key: int) -> str:
 def drum_keys(label: str) -> tuple[int, ...]:
     """Drum keys for a label, the first choice first; none where the last part of the label names no drum."""
     found = _words(label.split("/")[-1])
-    return next((keys for name, keys in _DRUMS if found.issuperset(name.split())), ())
+    rules = ((name, keys) for names, keys in _DRUMS for name in names.split(", "))
+    return next((keys for name, keys in rules if found.issuperset(name.split())), ())
 
 
 def assign_keys(labels: Sequence[str]) -> list[Key]:

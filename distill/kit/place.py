@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import ParamsError
-from distill.kit.result import FORMAT, INDEX
+from distill.kit.kit import FORMAT, INDEX
 
 MOST_BYTES = 64 << 20  # of a kit.json that is read
 NAMES = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")  # of a kit's files

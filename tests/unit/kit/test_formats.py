@@ -10,12 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.audio.plots import FLOOR_DB, drawable
-from distill.kit.draws import Refused
-from distill.kit.formats import dspreset_bytes, sfz_bytes
+from distill.kit.formats import HEIGHT, MOST_CHARACTERS, dspreset_bytes, file_word, sfz_bytes, thumbnail, write_picture
 from distill.kit.keys import assign_keys
-from distill.kit.names import file_word
-from distill.kit.picture import HEIGHT, thumbnail, write_picture
-from distill.kit.result import KitGroup, KitSound
+from distill.kit.kit import KitGroup, KitSound, Refused
 from distill.text import one_line
 
 LABELS = st.text(st.characters(), min_size=1, max_size=60) | st.text(st.sampled_from("<>&\"'\n\r\t\0\x1b/=$ a#]-!"))
@@ -88,3 +85,31 @@ def test_any_title_can_be_drawn(tmp_path: Path, label: str) -> None:
     write_picture(tmp_path / "kit.png", [(label, sounds), ("kick", sounds * 4)])
     assert (tmp_path / "kit.png").read_bytes().startswith(b"\x89PNG")
     assert len(drawable(label, 32)) <= 32
+
+
+@pytest.mark.parametrize(
+    ("label", "word"),
+    [
+        ("kick", "kick"),
+        ("drums/Kick 01", "drums-kick-01"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("C:\\Windows\\con", "c-windows-con"),
+        ('a"b<c>&d', "a-b-c-d"),
+        ("a\nsample=../x.wav $b", "a-sample-x-wav-b"),
+        ("Trommel übel", "trommel-ubel"),
+        ("ドラム", "sound"),
+        ("\ud800", "sound"),
+        ("...", "sound"),
+        ("", "sound"),
+        ("x" * 1000, "x" * 40),
+    ],
+)
+def test_a_label_becomes_a_plain_word(label: str, word: str) -> None:
+    assert file_word(label) == word
+
+
+@given(st.text(st.characters(), max_size=80) | st.text(st.sampled_from("./\\\0\n\"'<>&$=:*? aA0-_~%"), max_size=80))
+def test_any_label_becomes_a_plain_word(label: str) -> None:
+    word = file_word(label)
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", word)
+    assert len(word) <= MOST_CHARACTERS

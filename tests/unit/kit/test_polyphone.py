@@ -122,12 +122,3 @@ def test_polyphone_finds_every_sound_on_its_key(tmp_path: Path, layers: int) -> 
     )
     assert sorted((samples[one.sample][0], one.keys, one.velocities) for one in regions) == expected
     assert all(one.root == one.keys[0] for one in regions)
-
-
-def test_the_reader_misses_a_sound_that_is_not_there(tmp_path: Path) -> None:
-    """What the other test counts is what Polyphone found: without its file a sound is not among the samples."""
-    write_prior_model(tmp_path / "m.distill", labels=["kick"])
-    kit = distill.load(tmp_path / "m.distill").kit(tmp_path / "kit", per_label=3, seconds=0.2, seed=1)
-    (kit.folder / kit.sounds[1].file).unlink()
-    convert(kit.folder, tmp_path)
-    assert len(soundfont(tmp_path / "read.sf2")[0]) == 2

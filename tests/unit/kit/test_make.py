@@ -1,4 +1,4 @@
-"""Kits on disk: complete, repeatable, without copies, written as a whole or not at all."""
+"""Kits on disk: complete, repeatable, without copies, written as a whole or not at all; sounds trimmed, at one peak."""
 
 import json
 import re
@@ -14,13 +14,14 @@ import distill
 from distill.api import Model
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sounds import MOST_DRAWS, Wanted
-from distill.kit.build import check_labels
-from distill.kit.draws import Source
-from distill.kit.result import Kit, velocity_layers
+from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, velocity_layers
+from distill.kit.make import LEAD_SECONDS, KitSource, check_labels, draw_takes, finish, level_db, spectral_clusters
 from distill.novelty.reference import make_reference
 from distill.novelty.report import Comparison
 from distill.novelty.scoring import with_scores
 
+RATE = 16_000
+PEAK = 10 ** (PEAK_DB / 20)
 LABELS = [
     *("drum/kick", "drum/snare", "open hat", "closed hat", "../x", 'a"b<c>&d', "line\nsample=evil.wav $x"),
     *("x" * 900, "ドラム", "\u200b", "X?", "x!", "con"),
@@ -152,17 +153,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model,
     assert content(other.folder)["samples/036_drum-kick_01.wav"] != content(kit.folder)["samples/036_drum-kick_01.wav"]
 
 
-def test_a_label_alone_has_the_sounds_that_it_has_among_others(model: Model, kit: Kit, tmp_path: Path) -> None:
-    one = model.kit(
-        tmp_path / "one", per_label=3, velocity_layers=2, seconds=0.3, seed=1, labels=["snare"], formats=["sfz"]
-    )
-    sounds = {name: data for name, data in content(one.folder).items() if name.endswith(".wav")}
-    assert sounds == {name: data for name, data in content(kit.folder).items() if name in sounds}
-    assert len(sounds) == 3
-    assert "kit.dspreset" not in one.files
-    assert not (one.folder / "kit.dspreset").exists()
-
-
 def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Path) -> None:
     write_prior_model(tmp_path / "m.distill", reference=False)
     kit = distill.load(tmp_path / "m.distill").kit(tmp_path / "kit", per_label=2, seconds=0.3, seed=0)
@@ -183,24 +173,28 @@ def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Pat
 def test_copies_and_repeats_are_drawn_again() -> None:
     codec, prior = networks()
     wanted = Wanted(4, 0.3)
-    free = Source(codec, prior, None).draw(wanted, lambda attempt: attempt)
+
+    def source(comparison: Comparison | None) -> KitSource:
+        return KitSource(codec, prior, comparison, "m.distill", "")
+
+    free = draw_takes(source(None), wanted, lambda attempt: attempt)
     assert (len(free.takes), free.missing, free.refused.words) == (4, 0, "none")
     first = [take.codes for take in free.takes]
     others = [np.random.default_rng(0).integers(0, 8, (30, 2)) for _ in range(3)]
     reference = with_scores(make_reference([f"{number}.wav" for number in range(4)], first, others), codec)
-    judged = Source(codec, prior, Comparison(reference, codec))
-    kept = judged.draw(wanted, lambda attempt: attempt)
+    judged = source(Comparison(reference, codec))
+    kept = draw_takes(judged, wanted, lambda attempt: attempt)
     assert kept.refused.copies >= 4
     assert all(take.novelty is not None and take.novelty.verdict != "copy" for take in kept.takes)
     assert not {take.codes.tobytes() for take in kept.takes} & {codes.tobytes() for codes in first}
-    allowed = judged.draw(wanted, lambda attempt: attempt, allow_copies=True)
+    allowed = draw_takes(judged, wanted, lambda attempt: attempt, allow_copies=True)
     assert [take.codes.tobytes() for take in allowed.takes] == [codes.tobytes() for codes in first]
     assert all(take.novelty is not None and take.novelty.verdict == "copy" for take in allowed.takes)
-    same = Source(codec, prior, None).draw(wanted, lambda _: 0)
+    same = draw_takes(source(None), wanted, lambda _: 0)
     assert [take.codes.tobytes() for take in same.takes] == [codes.tobytes() for codes in first]
-    (alone,) = Source(codec, prior, None).draw(Wanted(1, 0.3), lambda _: 0).takes
+    (alone,) = draw_takes(source(None), Wanted(1, 0.3), lambda _: 0).takes
     reference = with_scores(make_reference(["a.wav"], [alone.codes], others), codec)
-    stuck = Source(codec, prior, Comparison(reference, codec)).draw(Wanted(1, 0.3), lambda _: 0)
+    stuck = draw_takes(source(Comparison(reference, codec)), Wanted(1, 0.3), lambda _: 0)
     assert (stuck.takes, stuck.missing, stuck.refused.words) == ([], 1, f"{MOST_DRAWS} copies")
 
 
@@ -257,3 +251,56 @@ def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) 
     new = model.kit(old.folder, seed=1, replace=True, **asked)  # type: ignore[arg-type]
     assert sorted(content(new.folder)) == sorted(new.files)
     assert content(tmp_path) != before
+
+
+def test_clusters_hold_bands_without_power_and_refuse_what_is_not_finite() -> None:
+    rng = np.random.default_rng(0)
+    sounds = [rng.normal(-40, 5, (6, 8)).astype(np.float32) for _ in range(12)]
+    for number, spectra in enumerate(sounds):
+        spectra[:, number % 8] = -1e4
+        spectra[:] += 1e4 * (number % 3)  # nor does a level that no number of watts can hold
+    clusters = spectral_clusters(sounds, 12)
+    assert sorted(one for members in clusters for one in members) == list(range(12))
+    assert len(clusters) > 1
+    for value in (np.nan, np.inf, -np.inf):
+        sounds[1][2, 3] = value
+        with pytest.raises(ArtifactError, match="expected finite spectra of the codec, found NaN or infinite values"):
+            spectral_clusters(sounds, 2)
+
+
+def tone(seconds: float, gain: float = 0.5) -> np.ndarray:
+    return (gain * np.cos(np.arange(round(seconds * RATE)) * 0.3)).astype(np.float32)
+
+
+def test_silence_at_both_ends_is_cut_and_silence_within_is_kept() -> None:
+    rest = np.full(3000, 1e-4, dtype=np.float32)
+    given = np.concatenate([rest, tone(0.2), rest, tone(0.2), rest])
+    before = given.copy()
+    done = finish(given, RATE)
+    assert done is not None
+    assert len(done) == pytest.approx(3200 + 3000 + 3200 + LEAD_SECONDS * RATE, abs=4)
+    assert np.abs(done[3300:6100]).max() < 1e-3
+    np.testing.assert_array_equal(given, before)
+
+
+def test_the_peak_is_met_the_start_rises_from_zero_and_the_end_is_faded() -> None:
+    for gain in (0.004, 0.5, 0.98):
+        done = finish(tone(0.5, gain), RATE)
+        assert done is not None
+        assert np.abs(done).max() == pytest.approx(PEAK, rel=1e-5)
+        fade = np.abs(done[-int(FADE_SECONDS * RATE) :])
+        assert fade[-80:].max() < 0.3 * PEAK < fade[:80].max()
+        assert level_db(tone(0.5, gain), RATE) == pytest.approx(20 * np.log10(gain / np.sqrt(2)), abs=0.1)
+    done = finish(np.concatenate([np.full(400, 4e-4, dtype=np.float32), tone(0.1)]), RATE)
+    assert done is not None
+    assert done[0] == done[-1] == 0
+    assert (np.diff(done[:16]) >= 0).all()
+    for count in (1, 2, 3, 50, 400):  # a peak within the fade
+        done = finish(np.linspace(0.1, 0.9, count, dtype=np.float32), RATE)
+        assert done is not None
+        assert np.abs(done).max() == pytest.approx(PEAK, rel=1e-5)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(1000), np.full(1000, 9e-4)])
+def test_a_silent_sound_is_none(samples: np.ndarray) -> None:
+    assert finish(samples.astype(np.float32), RATE) is None

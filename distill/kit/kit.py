@@ -1,0 +1,263 @@
+"""What a kit is: its settings, what is on each key, and the text and JSON that say so."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from distill import __version__
+from distill.errors import ParamsError
+from distill.kit.keys import FIRST_KEY, Key, note_name
+from distill.novelty.verdict import Novelty
+from distill.params import Guidance, SamplingSeed, Settings, Temperature
+from distill.text import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KitFormat = Literal["sfz", "dspreset"]
+FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
+FORMAT = "distill_kit"
+INDEX = "kit.json"
+MOST_VELOCITY = 127
+MOST_CLUSTERS = 8  # groups of a model without labels
+TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
+PEAK_DB = -1.0  # dBFS of every sound
+FADE_SECONDS = 0.02  # at the end of a sound
+
+PerLabel = Annotated[int, Field(ge=1, le=64)]
+VelocityLayers = Annotated[int, Field(ge=1, le=16)]
+KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
+
+
+class KitSettings(Settings):
+    """Settings of a kit: sounds of each label, layers, the longest sound in seconds, sampling, and what it may hold.
+
+    Without `by_label` the groups are clusters by spectrum.
+    """
+
+    per_label: PerLabel
+    velocity_layers: VelocityLayers
+    seconds: KitSeconds
+    seed: SamplingSeed
+    temperature: Temperature
+    guidance: Guidance
+    allow_copies: bool
+    by_label: bool
+
+    @model_validator(mode="after")
+    def _layers_have_sounds(self) -> Self:
+        if self.velocity_layers > self.per_label:
+            raise ParamsError(
+                f"--velocity-layers {self.velocity_layers}: expected at most as many as sounds of each label, "
+                f"found {self.per_label} with --per-label; ask for fewer layers or more sounds"
+            )
+        return self
+
+
+def kit_formats(names: Sequence[str]) -> tuple[KitFormat, ...]:
+    """The formats that are named, in the order of FORMATS. Raises ParamsError for no or an unknown one."""
+    wrong = [name for name in names if name not in FORMATS]
+    if wrong or not names:
+        found = wrong[0] if wrong and wrong[0] else "none"
+        raise ParamsError(f"--format: expected {' or '.join(FORMATS)}, or both with a comma between, found {found}")
+    return tuple(one for one in FORMATS if one in names)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """How many draws were refused, and why."""
+
+    copies: int = 0
+    silent: int = 0
+    repeats: int = 0  # of a sound drawn before
+
+    @property
+    def words(self) -> str:
+        """The counts in words: `3 copies, 1 silent`."""
+        return ", ".join(f"{count} {what}" for what, count in asdict(self).items() if count) or "none"
+
+    def __add__(self, other: "Refused") -> "Refused":
+        return Refused(self.copies + other.copies, self.silent + other.silent, self.repeats + other.repeats)
+
+
+@dataclass(frozen=True)
+class KitSound:
+    """A sound of a kit: its file within the kit, the velocities that play it, its position among the round robins.
+
+    `level_db` is the level before it was normalised, in dBFS. `novelty` is None where the model has no reference.
+    """
+
+    file: str
+    low_velocity: int
+    high_velocity: int
+    position: int  # from 1 to `round_robins`
+    round_robins: int
+    seconds: float
+    level_db: float
+    novelty: Novelty | None
+
+    @property
+    def verdict(self) -> str:
+        """The verdict of novelty, or `unknown`."""
+        return "unknown" if self.novelty is None else self.novelty.verdict
+
+    def json(self) -> dict[str, Any]:
+        """The sound as `kit.json` holds it."""
+        novelty = None if self.novelty is None else self.novelty.json()
+        return {**vars(self), "verdict": self.verdict, "novelty": novelty}
+
+    @property
+    def line(self) -> str:
+        """The sound as `kit.txt` holds it."""
+        played = f"velocity {self.low_velocity}-{self.high_velocity}, {self.position} of {self.round_robins}"
+        nearest = "" if self.novelty is None else f", nearest recording {one_line(self.novelty.nearest.nearest)}"
+        return f"{self.file}  {self.seconds:.2f} s  {played}  {self.verdict}{nearest}"
+
+
+@dataclass(frozen=True)
+class KitGroup:
+    """The sounds on one key, from soft to loud layers; how many are missing, and which draws were refused."""
+
+    label: str
+    key: Key
+    sounds: tuple[KitSound, ...]
+    missing: int
+    refused: Refused
+
+    def json(self) -> dict[str, Any]:
+        """The group as `kit.json` holds it."""
+        return {
+            "label": self.label,
+            "key": self.key.number,
+            "note": self.key.name,
+            "is_drum": self.key.is_drum,
+            "missing": self.missing,
+            "refused": asdict(self.refused),
+            "sounds": [sound.json() for sound in self.sounds],
+        }
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit on disk: its folder, its files within it, the model it came from, and its groups in the order of keys."""
+
+    folder: Path
+    files: tuple[str, ...]
+    model: str  # name of the file
+    model_sha256: str  # of its weights
+    sample_rate: int  # Hz
+    settings: KitSettings
+    groups: tuple[KitGroup, ...]
+    refused: Refused  # in all
+
+    @property
+    def sounds(self) -> list[KitSound]:
+        """All sounds, key by key."""
+        return [sound for group in self.groups for sound in group.sounds]
+
+    @property
+    def sounding(self) -> list[KitGroup]:
+        """The groups that have sounds."""
+        return [group for group in self.groups if group.sounds]
+
+    @property
+    def missing(self) -> int:
+        """Number of places that stayed empty."""
+        return sum(group.missing for group in self.groups)
+
+    @property
+    def missing_lines(self) -> list[str]:
+        """A line for each group that has fewer sounds than were asked for."""
+        return [
+            f"{one_line(group.label, 60)}: {len(group.sounds)} of {len(group.sounds) + group.missing} sounds; "
+            f"refused draws: {group.refused.words}"
+            for group in self.groups
+            if group.missing
+        ]
+
+    def verdicts(self) -> dict[str, int]:
+        """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
+        found = [sound.verdict for sound in self.sounds]
+        return {verdict: found.count(verdict) for verdict in ("new", "close", "copy", "unknown")}
+
+    @property
+    def verdict_line(self) -> str:
+        """How many sounds are new, close and copies; or that it is unknown, and why."""
+        counts = self.verdicts()
+        if counts["unknown"]:
+            return "unknown: the model has no codes of its training recordings, so no copy could be left out"
+        asked = " (copies were allowed)" if self.settings.allow_copies else ""
+        return f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings{asked}"
+
+    def json(self) -> dict[str, Any]:
+        """All but the folder, as `kit.json` holds it."""
+        return {
+            "format": FORMAT,
+            "version": 1,
+            "model": {"file": self.model, "payload_sha256": self.model_sha256},
+            "sample_rate": self.sample_rate,
+            "settings": self.settings.model_dump(),
+            "files": list(self.files),
+            "missing": self.missing,
+            "refused": asdict(self.refused),
+            "verdicts": self.verdicts(),
+            "groups": [group.json() for group in self.groups],
+        }
+
+    def table(self) -> "pd.DataFrame":
+        """A row a sound: file, label, key, note, velocities, round robin, length, level and novelty."""
+        import pandas as pd
+
+        rows = [
+            {"label": group.label, "key": group.key.number, "note": group.key.name, **sound.json()}
+            for group in self.groups
+            for sound in group.sounds
+        ]
+        return pd.json_normalize(rows).rename_axis("sound")
+
+    def text(self) -> str:
+        """`kit.txt`, for people: origin, settings, verdicts, empty places, keys and sounds."""
+        settings = self.settings
+        groups = "one group for each label"
+        if not settings.by_label:
+            groups = f"at most {MOST_CLUSTERS} groups by spectrum, from dark to bright, as the model has no labels"
+        lines = [
+            f"A kit of {len(self.sounds)} sounds on {len(self.sounding)} keys, made by Distill {__version__}",
+            "",
+            f"model       {one_line(self.model)}, weights with SHA-256 {self.model_sha256}",
+            f"seed        {settings.seed}: the same model, seed and settings give the same kit",
+            f"settings    {settings.per_label} sounds a group, {settings.velocity_layers} velocity "
+            f"layer{'s' * (settings.velocity_layers != 1)}, at most {settings.seconds:g} s, temperature "
+            f"{settings.temperature:g}, guidance {settings.guidance:g}",
+            f"groups      {groups}",
+            f"keys        drums on the keys of General MIDI, the rest on white keys from {note_name(FIRST_KEY)} "
+            f"upwards; MIDI note {FIRST_KEY} is {note_name(FIRST_KEY)} here and 60 is C4 (some programs call them C0 "
+            "and C3)",
+            f"sounds      {self.sample_rate} Hz, mono, 16 bits; cut where they are {-TRIM_DB:g} dB below their peak, "
+            f"the last {FADE_SECONDS * 1000:g} ms faded, peak at {PEAK_DB:g} dBFS",
+            f"verdicts    {self.verdict_line}",
+            f"refused     draws that were made again: {self.refused.words}",
+            *(f"missing     {line}" for line in self.missing_lines),
+        ]
+        for group in self.groups:
+            lines += ["", f"{group.key.name:<4} {group.key.number:>3}  {one_line(group.label)}"]
+            lines += [f"     {sound.line}" for sound in group.sounds] or ["     no sound"]
+        return "\n".join(lines) + "\n"
+
+
+def velocity_layers(sounds: int, layers: int) -> list[tuple[int, range]]:
+    """Layers of sounds, soft to loud: for each, the number of its sounds and its velocities.
+
+    As many layers as there are sounds, at most `layers`.
+    """
+    layers = max(1, min(layers, sounds))
+    return [
+        (
+            sounds * (one + 1) // layers - sounds * one // layers,
+            range(1 + MOST_VELOCITY * one // layers, 1 + MOST_VELOCITY * (one + 1) // layers),
+        )
+        for one in range(layers)
+    ]
