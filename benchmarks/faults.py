@@ -7,8 +7,7 @@ from pathlib import Path
 from benchmarks.prior import Say
 from distill.api import Model
 from distill.errors import ArtifactError
-from distill.generate.fault_report import FaultReport
-from distill.generate.faults import Fault, left_out_faults
+from distill.generate.faults import Fault, FaultReport, left_out_faults
 
 SOUNDS = 64  # of each seed
 SEEDS = (0, 1)

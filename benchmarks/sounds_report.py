@@ -5,8 +5,7 @@ from benchmarks.labels import LabelsReport
 from benchmarks.novelty import NoveltyReport
 from benchmarks.report import Grid, Section, number
 from benchmarks.variations import TAKES, VariationsReport
-from distill.generate.fault_report import FaultReport
-from distill.generate.faults import FAULTS
+from distill.generate.faults import FAULTS, FaultReport
 from distill.novelty.report import SetReport
 
 

@@ -18,8 +18,7 @@ from distill.codec.data import evenly_spaced
 from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.generate.sounds import decode_sounds
-from distill.generate.variations import Variation, draw_takes
-from distill.generate.varied import similarities
+from distill.generate.variations import Variation, draw_takes, similarities
 from distill.novelty.distance import Statistics, sound_statistics, squared_distances
 from distill.novelty.spectral_space import CodeSpectra
 

@@ -17,8 +17,7 @@ from distill.audio.decoder import Decoder
 from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.fault_report import FaultReport
-from distill.generate.faults import Fault, FaultFinder
+from distill.generate.faults import Fault, FaultFinder, FaultReport
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     BATCH,
@@ -29,8 +28,7 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_batches,
 )
-from distill.generate.variations import Variation, draw_takes
-from distill.generate.varied import Varied, similarities
+from distill.generate.variations import Variation, Varied, draw_takes, similarities
 from distill.kit.kit import FORMATS, Kit, KitSettings, kit_formats
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle

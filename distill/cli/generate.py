@@ -63,7 +63,7 @@ def generate(
     from distill.audio.write import write_audio
     from distill.cli.flags import check_inputs, make_folder
     from distill.cli.reports import generated_json, print_note, set_lines
-    from distill.novelty.explain import explain
+    from distill.novelty.verdict import explain
     from distill.progress import ProgressReport
     from distill.requests import seed_or_any
 

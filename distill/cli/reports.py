@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.api import Generated, Model
-from distill.generate.varied import Similarity, Varied
-from distill.novelty.explain import explain
-from distill.novelty.verdict import Novelty
+from distill.generate.variations import Similarity, Varied
+from distill.novelty.verdict import Novelty, explain
 
 
 def print_note(model: Model) -> None:

@@ -13,14 +13,12 @@ from distill.audio.write import write_audio
 from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
 from distill.generate.audition_page import write_page
-from distill.generate.fault_report import FaultReport
-from distill.generate.faults import FaultFinder
+from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import Sound, Wanted, frames_for_seconds, generate_sounds
-from distill.novelty.explain import explain
 from distill.novelty.reference import Reference
 from distill.novelty.report import Comparison, SetReport
-from distill.novelty.verdict import Novelty
+from distill.novelty.verdict import Novelty, explain
 from distill.params import AuditionParams
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed

@@ -15,6 +15,7 @@ from distill.novelty.alignment import Match
 from distill.novelty.reference import MOST_FRAMES, Reference, Scores
 from distill.novelty.scoring import SHORTEST, Likeness, Score
 from distill.novelty.spectral_space import UNLIKE_DB
+from distill.text import one_line
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
@@ -174,3 +175,35 @@ def _cuts(frames: int) -> list[tuple[int, int]]:
 
 def _rank(novelty: Novelty) -> tuple[int, float, float]:
     return VERDICTS.index(novelty.verdict), -novelty.percentile, -novelty.codes.likeness
+
+
+LONGEST_NAME = 200  # characters
+UNHEARD = "of the recordings that the model never heard"
+
+
+def explain(novelty: Novelty) -> str:
+    """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
+    name = one_line(novelty.nearest.nearest, LONGEST_NAME)
+    part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
+    share = novelty.nearest.percentile
+    if novelty.verdict == "new":
+        as_close = max(1, round(100 * (1 - share)))
+        return f"New: {part}{as_close} % {UNHEARD} come as close to one that it learned as this sound comes to {name}"
+    if novelty.verdict == "close":
+        less = f"all {UNHEARD}" if share == 1 else f"{int(100 * share)} % {UNHEARD}"
+        return f"Close to {name}: {part}{_likeness(novelty)}; {less} are less like any that it learned"
+    return f"A copy of {name}: {part}{_copied(novelty)}"
+
+
+def _likeness(novelty: Novelty) -> str:
+    if novelty.judged_by == "spectra":
+        return f"its spectrum differs by {novelty.spectra.difference_db:.1f} dB on average"
+    return f"{100 * novelty.codes.likeness:.0f} % of its codes are the same"
+
+
+def _copied(novelty: Novelty) -> str:
+    if novelty.judged_by == "run":
+        return f"{novelty.codes.copied_seconds:.2f} s in a row, more than half of it, are as in a recording"
+    if novelty.judged_by == "spectra":
+        return f"{_likeness(novelty)}, as little as a recording differs when it is coded again"
+    return _likeness(novelty)

@@ -15,7 +15,6 @@ from unit.tiny import networks
 from distill.codec.build import build_vqvae
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.generate.fault_report import FaultReport
 from distill.generate.faults import (
     FAULTS,
     FLOOR_DB,
@@ -24,6 +23,7 @@ from distill.generate.faults import (
     SMOOTHED_FRAMES,
     STILL_DB,
     FaultFinder,
+    FaultReport,
     Measures,
     count_returns,
     left_out_faults,

@@ -13,7 +13,7 @@ from distill.novelty.distance import KernelDistance
 from distill.novelty.reference import MOST_FRAMES, make_reference
 from distill.novelty.report import Comparison
 from distill.novelty.scoring import Score, with_scores
-from distill.novelty.verdict import LONG_ENOUGH, Judge, comparable
+from distill.novelty.verdict import LONG_ENOUGH, Basis, Judge, Novelty, Shared, Verdict, comparable, explain
 
 RNG = np.random.default_rng(0)
 
@@ -133,3 +133,55 @@ def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, training: li
     assert alone.distance is None
     assert "kernel_distance" not in alone.metrics()
     assert alone.distance_sentence == "1 sound is too few for a kernel distance to held-out recordings"
+
+
+def shared(name: str, likeness: float, percentile: float) -> Shared:
+    return Shared(name, 0.0, likeness, 0.75, 0.5, percentile)
+
+
+def novelty(verdict: Verdict, basis: Basis, start: float = 0.0, percentile: float = 0.986) -> Novelty:
+    codes, spectra = shared("a\nb.wav", 0.712, percentile), shared("c.wav", 0.9, 0.25)
+    return Novelty(verdict, codes, spectra, start, basis)
+
+
+UNHEARD = "of the recordings that the model never heard"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            novelty("new", "spectra"),
+            f"New: 75 % {UNHEARD} come as close to one that it learned as this sound comes to c.wav",
+        ),
+        (
+            novelty("new", "codes", 8),
+            f"New: from 8.0 s on, 1 % {UNHEARD} come as close to one that it learned as this sound comes to a b.wav",
+        ),
+        (
+            novelty("close", "codes"),
+            f"Close to a b.wav: 71 % of its codes are the same; 98 % {UNHEARD} are less like any that it learned",
+        ),
+        (
+            novelty("close", "codes", percentile=1),
+            f"Close to a b.wav: 71 % of its codes are the same; all {UNHEARD} are less like any that it learned",
+        ),
+        (
+            novelty("close", "spectra"),
+            f"Close to c.wav: its spectrum differs by 2.0 dB on average; 25 % {UNHEARD} are less like any that it learned",
+        ),
+        (novelty("copy", "codes", 2.5), "A copy of a b.wav: from 2.5 s on, 71 % of its codes are the same"),
+        (
+            novelty("copy", "run"),
+            "A copy of a b.wav: 0.75 s in a row, more than half of it, are as in a recording",
+        ),
+        (
+            novelty("copy", "spectra"),
+            "A copy of c.wav: its spectrum differs by 2.0 dB on average, as little as a recording differs when it is "
+            "coded again",
+        ),
+    ],
+)
+def test_the_sentence_names_recording_and_reason(given: Novelty, sentence: str) -> None:
+    assert explain(given) == sentence
+    assert given.nearest.nearest.replace("\n", " ") in sentence
