@@ -13,6 +13,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from distill.storage.files import atomic_path
+from distill.storage.made import MARK
 from distill.text import one_line
 
 FLOOR_DB = -90.0
@@ -32,7 +33,7 @@ def drawing(
     FigureCanvasAgg(figure)
     yield figure
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", metadata={"Comment": MARK})
 
 
 def drawable(text: str, most: int) -> str:

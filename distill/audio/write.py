@@ -9,9 +9,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from distill.errors import AudioError
-from distill.storage.files import atomic_path
+from distill.storage.files import write_bytes
+from distill.storage.made import MARK
 
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
+
+BLOCK = 1 << 16  # samples
 
 _FORMATS: dict[str, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"),
@@ -22,17 +25,28 @@ _FORMATS: dict[str, tuple[str, str]] = {
 
 
 def write_audio(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat = "wav") -> None:
-    """Write mono samples `[N]`, clipped to [-1, 1], in 16 bits where `kind` has them. Raises AudioError and OSError.
+    """Write mono samples `[N]`, clipped to [-1, 1], with the mark of Distill. Raises AudioError and OSError.
 
     The file is made in memory: libsndfile does not tell when the disk takes no more of what it writes last.
+    """
+    write_bytes(path, audio_file(path, samples, sample_rate, kind, MARK))
+
+
+def audio_file(path: Path, samples: NDArray[np.float32], sample_rate: int, kind: AudioFormat, comment: str) -> bytes:
+    """The bytes of an audio file of mono samples `[N]`, in 16 bits where `kind` has them. Raises AudioError for `path`.
+
+    They are made in blocks: libsndfile's Vorbis encoder keeps what it is given at once on its stack.
     """
     container, subtype = _FORMATS[kind]
     file = io.BytesIO()
     try:
-        soundfile.write(file, samples.clip(-1.0, 1.0), sample_rate, format=container, subtype=subtype)
+        with soundfile.SoundFile(file, "w", sample_rate, 1, format=container, subtype=subtype) as sound:
+            if comment:
+                sound.comment = comment
+            for start in range(0, len(samples), BLOCK):
+                sound.write(samples[start : start + BLOCK].clip(-1.0, 1.0))
     except soundfile.LibsndfileError as error:
         raise AudioError(
             f"{path}: expected to write {sample_rate} Hz {kind}, found: {error.error_string} choose another format"
         ) from error
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(file.getbuffer())
+    return file.getvalue()

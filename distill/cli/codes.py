@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distill.audio.write import AudioFormat
-from distill.cli.app import Json, ModelPath, app, print_json
+from distill.cli.app import Json, ModelPath, Replace, app, print_json
 
 
 @app.command()
@@ -14,6 +14,7 @@ def encode(
     model: ModelPath,
     audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="recordings", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Turn recordings into codes: any format and sample rate, mixed to mono."""
@@ -30,7 +31,7 @@ def encode(
     codec = load_bundle(model).codec
     codec.to(device_of(execution_from_environment()))
     with ProgressReport("encode") as progress:
-        done = encode_files(codec, audio, output, progress)
+        done = encode_files(codec, audio, output, progress, replace)
         for warning in done.warnings:
             progress.say(f"warning: {warning}")
     if as_json:
@@ -53,6 +54,7 @@ def decode(
     kind: Annotated[
         AudioFormat | None, typer.Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
     ] = None,
+    replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Turn codes back into sounds, each as long as its recording was."""
@@ -71,7 +73,7 @@ def decode(
     fabric = make_fabric(execution_from_environment())
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
-        written = decode_file(codec, recordings, output, chosen, progress)
+        written = decode_file(codec, recordings, output, chosen, progress, replace)
     if as_json:
         rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
         rate = codec.spectrogram.sample_rate

@@ -13,6 +13,11 @@ from distill.novelty.verdict import Novelty
 from distill.progress import ProgressReport
 
 
+def with_companions(paths: Sequence[Path]) -> list[Path]:
+    """The paths of sounds and of what `write_companions` may write beside them."""
+    return [one for path in paths for one in (path, path.with_suffix(".png"), _nearest(path))]
+
+
 def write_companions(model: Model, paths: Sequence[Path], novelty: Sequence[Novelty | None]) -> None:
     """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound."""
     with ProgressReport("pictures") as progress:
@@ -21,7 +26,11 @@ def write_companions(model: Model, paths: Sequence[Path], novelty: Sequence[Nove
             rows = [(path.stem, samples)]
             if one is not None:
                 nearest = model.nearest(one)
-                write_audio(path.with_name(f"{path.stem}_nearest.wav"), nearest, model.sample_rate)
+                write_audio(_nearest(path), nearest, model.sample_rate)
                 rows.append((f"nearest training recording: {one.nearest.nearest}", nearest))
             write_spectrograms(path.with_suffix(".png"), rows, rate)
             progress(number + 1, len(paths), path.name)
+
+
+def _nearest(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_nearest.wav")

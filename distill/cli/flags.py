@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from distill.audio.write import AudioFormat
 from distill.errors import ParamsError
 from distill.params import Params, TierName
+from distill.storage.made import check_replaceable
 from distill.text import is_utf8
 
 # Flag of each setting in `params.yaml`; `train` and `train-prior` validate both with the same class.
@@ -100,17 +101,24 @@ def check_utf8(path: Path) -> None:
 
 def refuse_existing(model: Path) -> None:
     """Refuse the name of an existing model file. Raises ParamsError."""
+    from distill.model_file.card import card_path
+
     check_utf8(model)
     if model.exists() or model.is_symlink():
         raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
+    check_replaceable("--name", [card_path(model)], replace=True)
 
 
 def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
     """Require --replace, or a yes on a terminal, before an existing prior or file is replaced. Raises ParamsError."""
+    from distill.model_file.card import card_path
+
     target = model if output is None else output
     if output is not None:
         check_utf8(output)
         check_output(output, [])
+        check_replaceable("--output", [output], replace=True)
+    check_replaceable("--output", [card_path(target)], replace=True)
     there = has_prior if output is None or (output.exists() and output.samefile(model)) else target.exists()
     if not there or replace:
         return

@@ -61,11 +61,13 @@ def generate(
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
     from distill.api import Model
     from distill.audio.write import write_audio
+    from distill.cli.companions import with_companions, write_companions
     from distill.cli.flags import check_inputs, make_folder
     from distill.cli.reports import generated_json, print_note, set_lines
     from distill.novelty.verdict import explain
     from distill.progress import ProgressReport
     from distill.requests import seed_or_any
+    from distill.storage.made import check_replaceable
 
     if prompt is not None:
         check_inputs([prompt], "--prompt")
@@ -75,6 +77,7 @@ def generate(
     make_folder("--out", out)
     seed = seed_or_any(seed)  # part of the files' names
     paths = [out / f"{model.stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
+    check_replaceable("--out", with_companions(paths) if pictures else paths, replace=True)
     with ProgressReport("generate") as progress:
         made = loaded.generate(
             count,
@@ -92,8 +95,6 @@ def generate(
             take=lambda number, samples: write_audio(paths[number], samples, loaded.sample_rate, kind),
         )
     if pictures:
-        from distill.cli.companions import write_companions
-
         write_companions(loaded, paths, made.novelty)
     if as_json:
         print_json({"model": str(model), "label": label, **generated_json(made, paths)})

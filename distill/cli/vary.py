@@ -46,11 +46,13 @@ def vary(
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""
     from distill.api import Model
     from distill.audio.write import write_audio
+    from distill.cli.companions import with_companions, write_companions
     from distill.cli.flags import check_inputs, make_folder
     from distill.cli.reports import print_note, similarity_line, varied_json, varied_lines
     from distill.codes.transcode import printable_stem
     from distill.progress import ProgressReport
     from distill.requests import seed_or_any
+    from distill.storage.made import check_replaceable
 
     check_inputs([audio])
     loaded = Model(model)
@@ -60,6 +62,7 @@ def vary(
     make_folder("--out", out)
     seed = seed_or_any(seed)  # part of the files' names
     paths = [out / f"{printable_stem(audio)}_{seed}_{number:03d}.{kind}" for number in range(count)]
+    check_replaceable("--out", with_companions(paths) if pictures else paths, replace=True)
     with ProgressReport("vary") as progress:
         made = loaded.vary(
             samples,
@@ -73,8 +76,6 @@ def vary(
             take=lambda number, samples: write_audio(paths[number], samples, loaded.sample_rate, kind),
         )
     if pictures:
-        from distill.cli.companions import write_companions
-
         write_companions(loaded, paths, made.novelty)
     if as_json:
         print_json({"model": str(model), "recording": str(audio), "label": label, **varied_json(made, paths)})

@@ -14,6 +14,8 @@ from distill.training.distributed import WHOLE, Share
 
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
+PROBE_DRAWS = 64  # crops among which the probe looks for sound
+PROBE_PEAK = 1e-3  # -60 dBFS: crops below it are silence to the probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,17 @@ class CropSampler:
             yield torch.stack([self._read(pieces) for pieces in drawn[share.items]])
 
     def probe(self, count: int) -> Tensor:
-        """A fixed batch `[count, N]` of crops."""
+        """A fixed batch `[count, N]` of the first crops that have sound; silent ones where there are too few.
+
+        A codec has no loss on digital silence, by which its training could be watched.
+        """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        return torch.stack([self._read(self._draw(generator)) for _ in range(count)])
+        audible: list[Tensor] = []
+        silent: list[Tensor] = []
+        while len(audible) < count and len(audible) + len(silent) < PROBE_DRAWS:
+            crop = self._read(self._draw(generator))
+            (audible if crop.abs().max() >= PROBE_PEAK else silent).append(crop)
+        return torch.stack([*audible, *silent][:count])
 
     def _draw(self, generator: np.random.Generator) -> list[Piece]:
         """Draw the pieces that fill a crop."""

@@ -22,6 +22,7 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError, AudioError
 from distill.status import Progress
 from distill.storage.files import atomic_folder
+from distill.storage.made import check_replaceable
 from distill.storage.weights import weights_sha256
 
 MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow
@@ -47,11 +48,14 @@ class DecodedFile:
     gain_db: float
 
 
-def encode_files(codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress | None = None) -> Encoded:
+def encode_files(
+    codec: VQVAE, paths: Sequence[Path], output: Path, progress: Progress | None = None, replace: bool = False
+) -> Encoded:
     """Encode the recordings `paths` and write the file of codes `output`, or nothing if one of them is unusable.
 
-    Raises AudioError.
+    With `replace` a file that Distill made may be there. Raises AudioError and ParamsError.
     """
+    check_replaceable("-o", [output], replace)
     rate = codec.spectrogram.sample_rate
     began = time.monotonic()
     recordings: list[tuple[str, int, Codes]] = []
@@ -121,16 +125,18 @@ def decode_file(
     output: Path,
     kind: AudioFormat,
     progress: Progress | None = None,
+    replace: bool = False,
 ) -> list[DecodedFile]:
     """Decode the recordings of `load_codes`: one to the file `output`, several into the folder `output`.
 
     A sound whose peak is above full scale is attenuated. A new folder is written atomically; in one that exists, files
-    of the same names are replaced.
+    of the same names are replaced only if Distill made them, and with `replace`. Raises ParamsError.
     """
     rate = codec.spectrogram.sample_rate
     single = len(recordings) == 1
     whole = nullcontext(output.parent) if single else nullcontext(output) if output.is_dir() else atomic_folder(output)
     names = [output.name] if single else file_names([name for name, _, _ in recordings], kind)
+    check_replaceable("-o", [output] if single else [output / name for name in names], replace)
     written = []
     with whole as folder:
         sounds = codec.decode_each(torch.from_numpy(codes) for _, _, codes in recordings)

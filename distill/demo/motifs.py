@@ -30,7 +30,7 @@ Voice = Callable[[Generator, float], Samples]
 def write_motifs(folder: Path, seed: int = 0, count: int = RECORDINGS) -> list[Path]:
     """Write `count` recordings of `ROUNDS` rounds below `folder` as 16-bit mono FLAC and return their paths.
 
-    Files of the same names are replaced, each atomically. The same seed gives the same samples.
+    Equal files may be there. The same seed gives the same samples. Raises AudioError.
     """
     paths = [folder / f"motifs_{number:03d}.flac" for number in range(count)]
     for number, path in enumerate(paths):

@@ -14,10 +14,11 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 from scipy import signal
 
-from distill.audio.write import write_audio
+from distill.audio.write import audio_file
 from distill.demo import instruments
 from distill.demo.instruments import DEMO_SAMPLE_RATE, Samples
 from distill.errors import AudioError
+from distill.storage.files import write_bytes
 
 __all__ = ["DEMO_SAMPLE_RATE", "DemoRecording", "demo_recordings", "write_demo"]
 
@@ -70,7 +71,7 @@ def demo_recordings(seed: int = 0) -> Iterator[DemoRecording]:
 def write_demo(folder: Path, seed: int = 0) -> list[Path]:
     """Write the demo corpus below `folder` as 16-bit mono FLAC and return the files' paths, in corpus order.
 
-    Files of the same names are replaced, each atomically. Raises AudioError when `folder` is a file.
+    Equal files may be there. Raises AudioError when `folder` is a file, or where it has another of such a name.
     """
     if folder.exists() and not folder.is_dir():
         raise AudioError(
@@ -84,8 +85,11 @@ def write_demo(folder: Path, seed: int = 0) -> list[Path]:
 
 
 def write_recording(path: Path, samples: NDArray[np.float32]) -> None:
-    """Write samples at `DEMO_SAMPLE_RATE` as 16-bit mono FLAC, atomically."""
-    write_audio(path, samples, DEMO_SAMPLE_RATE, "flac")
+    """Write samples at `DEMO_SAMPLE_RATE` as 16-bit mono FLAC, atomically. Raises AudioError where another file is."""
+    data = audio_file(path, samples, DEMO_SAMPLE_RATE, "flac", comment="")
+    if (path.exists() or path.is_symlink()) and not (path.is_file() and path.read_bytes() == data):
+        raise AudioError(f"{path}: expected no file, or this recording, found another; name another folder")
+    write_bytes(path, data)
 
 
 def _master(samples: Samples, peak_dbfs: float) -> NDArray[np.float32]:

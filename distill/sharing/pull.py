@@ -11,6 +11,7 @@ from distill.model_file.library import SUFFIX
 from distill.model_file.verify import verify
 from distill.sharing.hub import HubError, check_repository, hub_errors, models_of, open_hub
 from distill.storage.files import atomic_path, sha256_file
+from distill.storage.made import check_replaceable
 from distill.text import is_utf8, one_line
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
     if model.exists() or model.is_symlink():
         if model.is_file() and sha256_file(model) == sha256_file(downloaded):
             return Pulled(model, commit, verify(model))
+        check_replaceable("--out", [model], replace=True)
         if not replace:
             raise ParamsError(
                 f"{model}: expected no file, or the one of {repository}, found another; use --replace to replace it, or "

@@ -63,7 +63,7 @@ class SpikeDetector:
         threshold = max(least, self.threshold)
         if not math.isfinite(value):
             return Reading(value, math.inf, threshold, True)
-        delta = 0.0 if self.ema is None else (value - self.ema) / self.ema
+        delta = (value - self.ema) / self.ema if self.ema else 0.0  # nothing is relative to an average of 0
         if self.seen >= WARM_UP and delta > threshold:
             return Reading(value, delta, threshold, True)
         if self.ema is not None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -73,6 +73,54 @@ def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
     assert re.fullmatch(r"again\.ogg  0\.30 s  attenuated by \d+\.\d dB to avoid clipping\n", again)
     assert sounds[0]["gain_db"] < 0
     assert soundfile.info("again.ogg").format == "OGG"
+
+
+def test_what_distill_did_not_make_is_never_replaced(shell: Shell) -> None:
+    """Each command is to write where a person's own file is: a recording, or notes."""
+    write_prior_model(Path("m.distill"))
+    write_model(Path("codec.distill"))
+    mine = [Path(name) for name in ("a.wav", "b.wav", "m_7_000.wav", "m_7_000_nearest.wav", "a_7_000.wav")]
+    mine += [Path(name) for name in ("new.distill.md", "codec.distill.md", "x.distill", "plucked_string/a2_soft.flac")]
+    Path("plucked_string").mkdir()
+    for number, path in enumerate(mine):
+        soundfile.write(path, np.full(4800, 0.1 * (number + 1)), 16_000, format="WAV")
+    before = [path.read_bytes() for path in mine]
+    done = shell("encode", "m.distill", "a.wav", "b.wav", "-o", "takes.codes")
+    assert done.status == 0, done
+    commands = (
+        ("decode m.distill takes.codes -o . --replace", "-o a.wav"),
+        ("encode m.distill a.wav -o b.wav --replace", "-o b.wav"),
+        ("generate m.distill --seconds 0.1 --seed 7 -o .", "--out m_7_000.wav"),
+        ("generate m.distill --seconds 0.1 --seed 7 -o . --format flac --pictures", "--out m_7_000_nearest.wav"),
+        ("vary m.distill a.wav --seed 7 -o .", "--out a_7_000.wav"),
+        ("train . --name new -o .", "--name new.distill.md"),
+        ("train-prior codec.distill --data .", "--output codec.distill.md"),
+        ("train-prior codec.distill --data . --output x.distill --replace", "--output x.distill"),
+    )
+    for command, where in commands:
+        assert (
+            f"distill: {where}: expected a new file, found one that Distill did not make and never replaces; choose "
+            "another name or folder"
+        ) == shell.refused(*command.split()), command
+    assert shell("demo", ".").err == (
+        "distill: plucked_string/a2_soft.flac: expected no file, or this recording, found another; name another folder\n"
+    )
+    assert [path.read_bytes() for path in mine] == before
+
+
+def test_what_distill_made_is_replaced_when_that_is_said(shell: Shell) -> None:
+    write_prior_model(Path("m.distill"))
+    write_tone(Path("a.wav"), 0.3)
+    first = ("encode", "m.distill", "a.wav", "-o", "x.codes")
+    for command in (first, *(("decode", "m.distill", "x.codes", "-o", f"y.{kind}") for kind in get_args(AudioFormat))):
+        assert shell(*command).status == 0
+        assert shell.refused(*command) == (
+            f"distill: -o {command[-1]}: expected a new file, found one that Distill made; use --replace to replace it, "
+            "or choose another name or folder"
+        )
+        assert shell(*command, "--replace").status == 0
+    for _ in range(2):  # equal seeds give equal sounds, so they need no more than the same seed
+        assert shell("generate", "m.distill", "--seconds", "0.1", "--seed", "7", "--pictures").status == 0
 
 
 def test_a_model_is_verified_or_refused_with_its_fault(shell: Shell) -> None:

@@ -71,10 +71,11 @@ def test_titles_are_not_read_as_mathematics(tmp_path: Path) -> None:
 def test_every_format_can_be_read_back(tmp_path: Path, kind: str) -> None:
     import soundfile
 
-    tone = (0.5 * np.sin(np.arange(16_000) * 0.1)).astype(np.float32)
-    write_audio(tmp_path / f"a.{kind}", tone, 16_000, kind)  # type: ignore[arg-type]
-    samples, rate = soundfile.read(tmp_path / f"a.{kind}")
-    assert rate == 16_000
+    tone = (0.5 * np.sin(np.arange(5_292_000) * 0.1)).astype(np.float32)  # two minutes: a long one, too
+    write_audio(tmp_path / f"a.{kind}", tone, 44_100, kind)  # type: ignore[arg-type]
+    samples, rate = soundfile.read(tmp_path / f"a.{kind}", dtype="float32")
+    assert rate == 44_100
+    assert len(samples) == len(tone)
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
 
 

@@ -83,6 +83,18 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert [path.name for path in (finished.path.parent / "state").iterdir()] == ["corpora.json"]
 
 
+def test_recordings_that_begin_with_digital_silence_are_trained_on_whole(tmp_path: Path) -> None:
+    for number in range(4):
+        tone = 0.4 * np.sin(np.arange(8_000) * 0.05 * (number + 1))
+        write_audio(tmp_path / "in" / f"{number}.wav", np.append(np.zeros(80_000), tone).astype(np.float32), 16_000)
+    trained = train_model(
+        tmp_path / "in", tmp_path / "a.distill", PARAMS, EXECUTION, prior=True, state=tmp_path / "state"
+    )
+    assert load_bundle(trained.path).metadata.has_prior
+    probed = [line["recon_loss"] for line in trained.codec.trained.result.log if "recon_loss" in line]
+    assert min(probed) > 0  # the probe is of crops with sound
+
+
 def test_rejected_recordings_are_named(finished: TrainedModel) -> None:
     (line,) = finished.rejected
     assert line.startswith("broken.wav: ")

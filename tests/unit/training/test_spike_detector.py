@@ -19,6 +19,11 @@ def test_more_than_five_percent_above_is_a_spike(last: float, spike: bool) -> No
     assert spikes([100.0, 100.0, last]) == [False, False, spike]
 
 
+def test_an_average_of_zero_allows_any_next_value() -> None:
+    """The codec has no loss on digital silence."""
+    assert spikes([0.0, 0.0, 0.0, 0.2, 0.1]) == [False] * 5
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_is_a_spike_at_once(bad: float) -> None:
     assert spikes([bad]) == [True]
