@@ -17,10 +17,11 @@ from distill.allocator import keep_freed_memory
 from distill.codes.sequences import bos_token
 from distill.execution import Execution
 from distill.params import Params
-from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.base import build_prior
 from distill.prior.decode.memory import MemorySampler
 from distill.prior.decode.samplers import sampler_of
-from distill.prior.memory.block import MemorySize, MemoryStack
+from distill.prior.memory.block import MemoryStack
+from distill.prior.memory.config import MemoryShape, MemorySize
 from distill.prior.memory.haystacks import FrameSource
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, worst_probes
@@ -208,8 +209,7 @@ def _recall(seed: int, rate: float = 4e-3) -> RecallResult:
 
 def _lengths() -> list[Length]:
     """Forward and backward of one sequence of each length in turn; then the state of a sampler after it."""
-    shape = PriorShape(
-        architecture="memory",
+    shape = MemoryShape(
         codebook_size=128,
         num_quantizers=4,
         context_frames=47,
@@ -218,7 +218,12 @@ def _lengths() -> list[Length]:
         num_heads=4,
         depth_layers=2,
         codeword_size=64,
-        memory=MemoryShape(shard_length=2048, chunk_size=64, key_size=32, span_frames=max(LENGTHS)),
+        count_experts=False,
+        labels=[],
+        shard_length=2048,
+        chunk_size=64,
+        key_size=32,
+        span_frames=max(LENGTHS),
     )
     torch.manual_seed(0)
     model = cast(MemoryPrior, build_prior(shape, torch.randn(4, 128, 64)))

@@ -21,7 +21,7 @@ from distill.novelty.report import Comparison, SetReport
 from distill.novelty.scoring import with_scores
 from distill.novelty.verdict import Novelty
 from distill.params import Params
-from distill.prior.architectures import build_prior
+from distill.prior.base import build_prior
 from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
 from distill.training.fabric import make_fabric

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from benchmarks.novelty import comparison_with
 from benchmarks.prior import Say, code_folder_within
+from distill.api import prior_of_codec
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.execution import Execution
@@ -21,7 +22,6 @@ from distill.generate.sounds import frames_for_seconds
 from distill.novelty.reference import MOST_FRAMES
 from distill.novelty.verdict import Novelty
 from distill.params import Params, PriorConfig
-from distill.prior.any_codec import prior_of_codec
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
 from distill.prior.task import PriorTask

@@ -25,7 +25,8 @@ from distill.model_file.format import load_bundle
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import with_scores
 from distill.novelty.verdict import Judge
-from distill.prior.flat import FlatPrior
+from distill.prior.flat.config import FlatShape
+from distill.prior.flat.network import FlatPrior
 
 LLAMA, X_TRANSFORMERS = "transformers, Llama", "x-transformers"
 BATCHES = (1, 16)
@@ -124,7 +125,16 @@ def _ways() -> dict[str, Way]:
 def _ours(batch: int) -> Callable[[], object]:
     shape = Shape()
     frames = shape.tokens // LEVELS
-    prior = FlatPrior(shape.codes, LEVELS, frames + 1, shape.width, shape.layers, shape.heads, 0.0).eval()
+    flat = FlatShape(
+        codebook_size=shape.codes,
+        num_quantizers=LEVELS,
+        context_frames=frames + 1,
+        hidden_size=shape.width,
+        num_layers=shape.layers,
+        num_heads=shape.heads,
+        labels=[],
+    )
+    prior = FlatPrior(flat).eval()
     return lambda: sample_codes(prior, batch, frames, 0, Sampling(), natural_ending=False)
 
 

@@ -13,7 +13,7 @@ from benchmarks.prior_peers import OURS, Build, Shape, peers
 from benchmarks.turns import Turn, in_turn, serve
 from distill.allocator import keep_freed_memory
 from distill.execution import Precision, execution_from_environment
-from distill.prior.flat import CodePrior
+from distill.prior.flat.network import CodePrior
 from distill.training.fabric import make_fabric
 
 ROUNDS = 7

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from distill.audio.augment import samples_of
 from distill.audio.decoder import Decoder
+from distill.codec.coordinates import codewords_of
+from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
@@ -35,8 +37,8 @@ from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty
 from distill.params import validated
-from distill.prior.any_codec import prior_of_codec
 from distill.prior.base import Prior
+from distill.prior.pretrained import pretrained_prior
 from distill.requests import (
     GenerateRequest,
     VaryRequest,
@@ -458,3 +460,9 @@ def load(path: str | os.PathLike[str]) -> Model:
 def read_table(path: str | os.PathLike[str]) -> "pd.DataFrame":
     """A table of the pipeline (manifest, index, recordings, split, history) as a data frame. Raises ArtifactError."""
     return read_frame(Path(path), "a table that the pipeline wrote")
+
+
+def prior_of_codec(codec: VQVAE) -> Prior | None:
+    """Pretrained prior for the codes of a codec; None where it cannot read the codewords."""
+    codewords = codewords_of(codec)
+    return pretrained_prior(codewords.vectors, codec.spectrogram.frame_rate) if codewords.are_shared else None

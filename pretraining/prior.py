@@ -25,10 +25,11 @@ from distill.codes.store import Codes
 from distill.execution import Execution, execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.prior import pretrained
-from distill.prior.any_codec import CONTEXT_SECONDS
 from distill.prior.counting import CountTables, count, count_tables
-from distill.prior.frame import FramePrior
+from distill.prior.frame.config import FrameShape
+from distill.prior.frame.network import FramePrior
 from distill.prior.pretrained import (
+    CONTEXT_SECONDS,
     LABELS,
     MAX_LEVELS,
     for_levels,
@@ -96,7 +97,7 @@ class AnyCodecPrior(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prior = self._build(MAX_LEVELS, 1, 1)
+        self.prior = self._build(MAX_LEVELS, 2)
         size = PRETRAINED_SIZES.hidden_size
         self.label_projection = nn.Parameter(torch.zeros(size, 2 * size))
         self._skeletons: dict[tuple[int, int], FramePrior] = {}
@@ -124,18 +125,25 @@ class AnyCodecPrior(nn.Module):
         """A prior for such a codec, whose own parameters are all 0."""
         key = levels, codebook_size
         if key not in self._skeletons:
-            self._skeletons[key] = self._build(levels, codebook_size, 1).requires_grad_(False)
+            self._skeletons[key] = self._build(levels, codebook_size).requires_grad_(False)
             for name, value in self._skeletons[key].named_parameters():
                 if is_own(name):
                     value.zero_()
         return self._skeletons[key].to(self.label_projection.device)
 
     @staticmethod
-    def _build(levels: int, codebook_size: int, num_labels: int) -> FramePrior:
-        codewords = torch.zeros(levels, codebook_size, COORDINATES)
-        sizes = PRETRAINED_SIZES
-        shape = (sizes.hidden_size, sizes.num_layers, sizes.num_heads, DROPOUT, sizes.depth_layers)
-        prior = FramePrior(codewords, 1, *shape, num_labels, count_experts=True, label_counts=True)
+    def _build(levels: int, codebook_size: int) -> FramePrior:
+        shape = FrameShape(
+            codebook_size=codebook_size,
+            num_quantizers=levels,
+            context_frames=1,
+            codeword_size=COORDINATES,
+            count_experts=True,
+            calibrated=False,
+            labels=["a label"],
+            **PRETRAINED_SIZES._asdict(),
+        )
+        prior = FramePrior(shape, dropout=DROPOUT)
         prior.copy_no_loudness()
         return prior
 

@@ -12,13 +12,13 @@ from distill.prior.memory.associative import associate, feature_size
 from distill.prior.memory.block import (
     DEGREE,
     AtlasMAGBlock,
-    MemorySize,
     MemoryStack,
     PersistentMemory,
     QKProjection,
     ValueMemory,
     shards,
 )
+from distill.prior.memory.config import MemorySize
 
 CHUNKS = (8, 16, 32, 64, 128, 256)
 SHARD = 2048

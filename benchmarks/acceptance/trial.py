@@ -17,17 +17,11 @@ from torch import Tensor, nn
 from distill.errors import DistillError, Interrupted
 from distill.params import MemoryParams, PriorConfig, PriorParams
 from distill.prior.data import PriorData, SpanSampler
+from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import PROBE_STEPS, MemoryTask
 from distill.prior.task import BatchShare
-from distill.prior.training import (
-    PriorTraining,
-    context_frames,
-    fit_prior,
-    memory_shape,
-    prior_to_train,
-    trainer_settings,
-)
+from distill.prior.training import PriorTraining, fit_prior, prior_to_train, trainer_settings
 from distill.status import Progress
 from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
@@ -53,12 +47,10 @@ def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
 
 def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
     """Number of epochs with at least `steps` steps; `changes` override settings."""
-    config = memory_config(data, **changes)
-    assert config.memory is not None
-    context, codes = context_frames(config, data.codes), data.codes
-    span = memory_shape(config.memory, context, codes).span_frames
-    sizes = (codes.codebook_size, codes.num_quantizers, context, config.batch_size)
-    sampler = SpanSampler(data.train, *sizes, 0, span_frames=span)
+    config, codes = memory_config(data, **changes), data.codes
+    shape = MemoryShape.of(config, codes, data.codewords.shape[2])
+    sizes = (codes.codebook_size, codes.num_quantizers, shape.context_frames, config.batch_size)
+    sampler = SpanSampler(data.train, *sizes, 0, span_frames=shape.span_frames)
     return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
 
 

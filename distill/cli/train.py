@@ -19,6 +19,7 @@ from distill.params import (
     SampleRate,
     Seed,
 )
+from distill.prior.architectures import DEFAULT, ArchitectureName, summaries
 
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
@@ -131,8 +132,8 @@ def train_prior(
         ),
     ] = None,
     architecture: Annotated[
-        Literal["frame", "memory", "flat"] | None,
-        typer.Option(help="pattern of the codes, or memory for long recordings", show_default="frame"),
+        ArchitectureName | None,
+        typer.Option(help=summaries(), show_default=DEFAULT),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="maximum number of epochs", show_default="auto, by the tier", **limits(Epochs))

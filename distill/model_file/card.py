@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.model_file.format import BundleMetadata
+from distill.prior.architectures import ARCHITECTURES
 from distill.storage.files import write_bytes
 
 Facts = list[tuple[str, str]]
@@ -32,7 +33,7 @@ def facts(metadata: BundleMetadata) -> Facts:
                 "prior",
                 f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads, "
                 f"context {prior.context_frames / spectrogram.frame_rate:.1f} s"
-                + ("" if prior.memory is None else " and a memory of what came before"),
+                + (f" and {beyond}" if (beyond := ARCHITECTURES[prior.architecture].beyond_context) else ""),
             ),
             *([("labels", _some(prior.labels))] if prior.labels else []),
             ("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"),

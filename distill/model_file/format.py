@@ -24,8 +24,7 @@ from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity
 from distill.novelty.reference import TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
-from distill.prior.architectures import PriorShape, build_prior
-from distill.prior.base import Prior
+from distill.prior.base import AnyShape, Prior, build_prior
 from distill.storage.files import canonical_json, identity, write_bytes
 from distill.storage.safetensors_header import Header, Limits, StoredTensor, read_header
 from distill.storage.weights import tensors_sha256, under, weights_sha256
@@ -35,9 +34,9 @@ FORMAT = "distill_model"
 VERSION = (2, 5)
 RESIDUAL_QUANTIZER = "residual_quantizer"
 GAIN_SHAPE, STOCHASTIC, ENVELOPE = "gain_shape", "stochastic_decoder", "envelope"
-COUNT_EXPERTS, LABEL_COUNTS, CALIBRATED = "count_experts", "label_counts", "calibrated"
+COUNT_EXPERTS, CALIBRATED = "count_experts", "calibrated"
 # What a file may require.
-KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, LABEL_COUNTS, CALIBRATED)
+KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, CALIBRATED)
 KEY, WHAT = "distill", "a Distill model"
 ATTEMPTS = 5  # to read a file that is replaced meanwhile
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
@@ -92,7 +91,7 @@ class BundleMetadata(Settings):
     training_config: dict[str, Any] = {}
     codebook_health_snapshot: dict[str, LevelHealth] = {}
     loss_curve_history: dict[str, list[float]] = {}
-    prior_config: PriorShape | None = None
+    prior_config: AnyShape | None = None
     prior_metadata: PriorMetadata | None = None
     codebook_size: int
     seq_len: int | None = None
@@ -167,9 +166,8 @@ def save_bundle(
         GAIN_SHAPE: shape.gain_shape,
         STOCHASTIC: shape.stochastic,
         ENVELOPE: shape.spectrogram.envelope_steps > 0,
-        COUNT_EXPERTS: config is not None and config.count_experts,
-        LABEL_COUNTS: config is not None and config.label_counts,
-        CALIBRATED: config is not None and config.calibrated,
+        COUNT_EXPERTS: getattr(config, "count_experts", False),
+        CALIBRATED: getattr(config, "calibrated", False),
     }
     written = metadata.model_copy(
         update={

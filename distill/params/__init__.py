@@ -4,8 +4,6 @@
 Every number stands in `params.yaml`, every range in `bounds.py`.
 """
 
-from distill.params.bounds import WITH_DEPTH as WITH_DEPTH
-from distill.params.bounds import Architecture as Architecture
 from distill.params.bounds import Auto as Auto
 from distill.params.bounds import Averaging as Averaging
 from distill.params.bounds import ChunkSize as ChunkSize

@@ -9,10 +9,8 @@ from distill.text import one_line
 Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
-Architecture = Literal["frame", "flat", "memory"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
-WITH_DEPTH = ("frame", "memory")  # architectures with one position a frame and a depth transformer over its levels
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SampleRate = Annotated[int, Field(ge=8_000, le=96_000)]

@@ -1,8 +1,6 @@
 """Settings with every `auto` resolved, as used by a training and kept in its artefact."""
 
 from distill.params.bounds import (
-    WITH_DEPTH,
-    Architecture,
     Auto,
     Averaging,
     BudgetMinutes,
@@ -39,6 +37,7 @@ from distill.params.bounds import (
     WeightDecay,
 )
 from distill.params.tiers import PRETRAINED_SIZES
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 
 
 class VQVAEConfig(Settings):
@@ -80,7 +79,7 @@ class MemoryConfig(Settings):
 class PriorConfig(Settings):
     """Settings of the prior and its training. `memorization_perplexity` is the tier's threshold for a warning."""
 
-    architecture: Architecture
+    architecture: ArchitectureName
     hidden_size: PriorWidth
     num_layers: PriorLayers
     num_heads: Heads
@@ -111,5 +110,5 @@ class PriorConfig(Settings):
     def fits_pretrained(self) -> bool:
         """Whether pretrained weights may be the start and have these sizes."""
         sizes = {name: getattr(self, name) for name in PRETRAINED_SIZES._fields}
-        can_read = self.architecture in WITH_DEPTH and self.geometry and self.count_experts
+        can_read = "pretrained" in ARCHITECTURES[self.architecture].settings and self.geometry and self.count_experts
         return self.pretrained and can_read and sizes == PRETRAINED_SIZES._asdict()

@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from distill.errors import ParamsError
 from distill.params.bounds import (
-    WITH_DEPTH,
-    Architecture,
     Auto,
     Averaging,
     BudgetMinutes,
@@ -53,6 +51,7 @@ from distill.params.configs import MemoryConfig, PriorConfig, VQVAEConfig
 from distill.params.qualities import Qualities, default_qualities
 from distill.params.tiers import Tiers, batch_size_for, default_tiers, val_fraction_for
 from distill.params.yaml_file import default_values
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 
 MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
@@ -173,7 +172,7 @@ class PriorParams(Section):
 
     section = "prior"
 
-    architecture: Architecture
+    architecture: ArchitectureName
     hidden_size: PriorWidth | Auto
     num_layers: PriorLayers | Auto
     num_heads: Heads | Auto
@@ -207,15 +206,15 @@ class PriorParams(Section):
     ) -> PriorConfig:
         """Fill every `auto` for a corpus of `recordings` usable recordings."""
         _, row = (tiers or default_tiers()).choose(recordings, tier)
-        with_depth = self.architecture in WITH_DEPTH
+        settings = ARCHITECTURES[self.architecture].settings
         rest = {
             "batch_size": batch_size_for(recordings),
             "val_fraction": (split or SplitParams.model_validate({})).resolve(recordings),
         }
 
         def resolved(pretrained: bool) -> PriorConfig:
-            values = _resolved(self, {**row.prior_defaults(with_depth, pretrained), **rest})
-            values["memory"] = MemoryConfig(**self.memory.model_dump()) if self.architecture == "memory" else None
+            values = _resolved(self, {**row.prior_defaults("depth_layers" in settings, pretrained), **rest})
+            values["memory"] = MemoryConfig(**self.memory.model_dump()) if "memory" in settings else None
             if values["hidden_size"] % values["num_heads"]:
                 raise ParamsError(indivisible(values["hidden_size"], values["num_heads"]))
             return PriorConfig(**values)

@@ -1,132 +1,83 @@
-"""The shape of a prior, which fixes its tensors, and the class that each architecture builds."""
+"""The architectures of the prior: commands, page, settings, docs and tests read this table."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from pydantic import Field, model_validator
-from torch import Tensor
+if TYPE_CHECKING:
+    from distill.prior.base import Prior
+    from distill.prior.shape import PriorShape
+    from distill.prior.task import PriorTask
 
-from distill.params import (
-    WITH_DEPTH,
-    Architecture,
-    ChunkSize,
-    CodebookSize,
-    CodewordSize,
-    DepthLayers,
-    Heads,
-    KeySize,
-    Levels,
-    PriorLayers,
-    PriorWidth,
-    Settings,
-    ShardLength,
-)
-from distill.prior.base import Prior
-from distill.prior.flat import FlatPrior
-from distill.prior.frame import FramePrior
-from distill.prior.memory.block import MemorySize
-from distill.prior.memory.network import MemoryPrior
-
-SpanFrames = Annotated[int, Field(ge=1, le=1 << 24)]
-
-Label = Annotated[str, Field(min_length=1, max_length=1000)]
+ArchitectureName = Literal["frame", "memory", "flat"]
 
 
-class MemoryShape(Settings):
-    """Sizes of the memories of `architecture: memory`, in frames.
+@dataclass(frozen=True)
+class Architecture:
+    """One entry. Its config and network are in the folder of its name and are imported when they are asked for."""
 
-    `span_frames` is the longest sequence that they are trained on.
-    """
-
-    shard_length: ShardLength
-    chunk_size: ChunkSize
-    key_size: KeySize
-    span_frames: SpanFrames
-
-
-class PriorShape(Settings):
-    """`prior_config` of a model file: the settings that fix the shape of the prior's tensors.
-
-    With `codeword_size` 0 codes are embedded by index alone. `labels` are the names that generation accepts.
-    """
-
-    architecture: Architecture
-    codebook_size: CodebookSize
-    num_quantizers: Levels
-    context_frames: Annotated[int, Field(ge=1, le=1 << 20)]
-    hidden_size: PriorWidth
-    num_layers: PriorLayers
-    num_heads: Heads
-    depth_layers: DepthLayers
-    codeword_size: CodewordSize
-    labels: Annotated[list[Label], Field(max_length=1000)] = []
-    memory: MemoryShape | None = None
-    count_experts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    label_counts: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    calibrated: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-
-    @model_validator(mode="after")
-    def _check_shape(self) -> Self:
-        head = self.hidden_size // self.num_heads
-        if self.hidden_size % self.num_heads or (head % 2 and self.architecture != "flat"):
-            raise ValueError("expected num_heads to divide hidden_size into heads of even size")
-        if self.depth_layers and self.architecture not in WITH_DEPTH:
-            raise ValueError(f"expected depth_layers 0 but for {' and '.join(WITH_DEPTH)}")
-        if (self.memory is not None) != (self.architecture == "memory"):
-            raise ValueError("expected memory exactly where the architecture is memory")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("expected every label once")
-        if self.count_experts and self.architecture not in WITH_DEPTH:
-            raise ValueError(f"expected count_experts false but for {' and '.join(WITH_DEPTH)}")
-        if self.label_counts and not (self.count_experts and self.labels):
-            raise ValueError("expected label_counts false where there are no labels or no count_experts")
-        if self.calibrated and self.architecture != "frame":
-            raise ValueError("expected calibrated false but for frame")
-        if self.codeword_size and self.architecture == "flat":
-            raise ValueError("expected codeword_size 0 for flat")
-        return self
+    name: ArchitectureName
+    summary: str
+    settings: frozenset[str]  # keys of section `prior` that not every architecture takes
+    shape_class: str
+    network_class: str
+    task_class: str = "distill.prior.task:PriorTask"
+    is_calibrated: bool = False  # after training, where the codec's first level is the loudness
+    beyond_context: str = ""  # what it knows besides its context
 
     @property
-    def seq_len(self) -> int:
-        """Length of the context in codes."""
-        return self.context_frames * self.num_quantizers
+    def shape(self) -> "type[PriorShape]":
+        """Class of the settings that fix the shape of its tensors, the `prior_config` of a model file."""
+        shape: type[PriorShape] = _load(f"distill.prior.{self.name}.config:{self.shape_class}")
+        return shape
 
     @property
-    def parameters(self) -> int:
-        """Lower bound on the number of weights."""
-        tables = (
-            2 * self.codebook_size * self.hidden_size + self.num_quantizers * self.codebook_size * self.codeword_size
-        )
-        if self.architecture == "flat":
-            tables += self.seq_len * self.hidden_size
-        keys = 0 if self.memory is None else 3 * self.num_heads * self.memory.key_size
-        if self.count_experts:
-            tables += 2 * self.num_quantizers * self.codebook_size**2
-        if self.label_counts:
-            tables += len(self.labels) * self.num_quantizers * self.codebook_size
-        tables += self.num_layers * (4 * self.hidden_size**2 + keys * self.hidden_size) if keys else 0
-        return (
-            tables
-            + len(self.labels) * self.hidden_size
-            + (12 * self.num_layers + 8 * self.depth_layers) * self.hidden_size**2
-        )
+    def network(self) -> "type[Prior]":
+        """Class of the network, built from its shape and the codec's codewords."""
+        network: type[Prior] = _load(f"distill.prior.{self.name}.network:{self.network_class}")
+        return network
+
+    @property
+    def task(self) -> "type[PriorTask]":
+        """Class of its training task."""
+        task: type[PriorTask] = _load(self.task_class)
+        return task
 
 
-def build_prior(
-    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
-) -> Prior:
-    """Build a prior of this shape, with weights drawn from torch's global generator.
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
-    Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
-    """
-    sizes = (shape.context_frames, shape.hidden_size, shape.num_layers, shape.num_heads, dropout)
-    if shape.architecture == "flat":
-        return FlatPrior(shape.codebook_size, shape.num_quantizers, *sizes, len(shape.labels))
-    if codewords is None or not shape.codeword_size:
-        codewords = torch.zeros(shape.num_quantizers, shape.codebook_size, shape.codeword_size)
-    more = (shape.depth_layers, len(shape.labels), history_dropout, shape.count_experts, shape.label_counts)
-    if shape.memory is not None:
-        memory = shape.memory
-        size = MemorySize(shape.context_frames, memory.shard_length, memory.chunk_size, memory.key_size)
-        return MemoryPrior(codewords, *sizes, *more, size, memory.span_frames)
-    return FramePrior(codewords, *sizes, *more, calibrated=shape.calibrated)
+
+WITH_DEPTH = frozenset({"depth_layers", "geometry", "pretrained", "count_experts", "history_dropout"})
+
+ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
+    entry.name: entry
+    for entry in (
+        Architecture(
+            "frame",
+            "a transformer with one position for each frame, and a small network that goes through the levels of a frame",
+            WITH_DEPTH,
+            "FrameShape",
+            "FramePrior",
+            is_calibrated=True,
+        ),
+        Architecture(
+            "memory",
+            "the same with a memory beside its window, for long recordings",
+            WITH_DEPTH | {"memory"},
+            "MemoryShape",
+            "MemoryPrior",
+            "distill.prior.memory.task:MemoryTask",
+            beyond_context="a memory of what came before",
+        ),
+        Architecture("flat", "one position for each code, the reference", frozenset(), "FlatShape", "FlatPrior"),
+    )
+}
+DEFAULT: ArchitectureName = "frame"
+
+
+def summaries() -> str:
+    """What each architecture is, in one line."""
+    return "; ".join(f"{entry.name}: {entry.summary}" for entry in ARCHITECTURES.values())

@@ -9,8 +9,8 @@ from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import Reference, read_reference
 from distill.params import PriorConfig, Settings
-from distill.prior.architectures import PriorShape, build_prior
-from distill.prior.base import Prior
+from distill.prior.base import AnyShape, Prior, build_prior
+from distill.prior.shape import PriorShape
 from distill.storage.files import write_bytes
 from distill.storage.weights import load_weights
 from distill.training.artifact import WEIGHTS, load_config
@@ -21,7 +21,7 @@ REFERENCE = "reference.safetensors"
 class PriorArtifact(Settings):
     """`artifacts/prior/config.json`."""
 
-    shape: PriorShape
+    shape: AnyShape
     training: PriorConfig
     recordings: int
     best_epoch: int

@@ -2,15 +2,24 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from distill.prior.codeword_embedding import special_token_mask
+from distill.prior.architectures import ARCHITECTURES
+from distill.prior.shape import PriorShape
 from distill.prior.transformer import INIT_STD
 
-LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
+if TYPE_CHECKING:
+    AnyShape = PriorShape
+else:  # type checkers cannot read the table
+    AnyShape = Annotated[
+        reduce(or_, (one.shape for one in ARCHITECTURES.values())), Field(discriminator="architecture")
+    ]
 
 Draw = Callable[[Tensor, int, int], Tensor]
 """Sampling function: logits `[B, V + 2]`, their level and their frame index to one code `[B]` each."""
@@ -35,23 +44,17 @@ class Prior(nn.Module):
     span_frames: int  # longest sequence in training and validation
     smoothing: Tensor  # [Q], label smoothing of each level in training
     longest: Tensor  # [1], frames of the longest training recording, 0 if unknown
-    label: nn.Parameter | None  # [labels + 1, D], label embeddings; row 0: no label
 
-    def __init__(
-        self,
-        codebook_size: int,
-        num_quantizers: int,
-        context_frames: int,
-        width: int,
-        num_labels: int,
-        label_std: float = INIT_STD,
-    ) -> None:
+    def __init__(self, shape: PriorShape, label_std: float = INIT_STD) -> None:
         super().__init__()
-        self.codebook_size, self.num_quantizers, self.context_frames = codebook_size, num_quantizers, context_frames
-        self.span_frames = context_frames
-        self.register_buffer("smoothing", torch.zeros(num_quantizers))
+        self.shape = shape
+        self.codebook_size, self.num_quantizers = shape.codebook_size, shape.num_quantizers
+        self.context_frames = self.span_frames = shape.context_frames
+        self.register_buffer("smoothing", torch.zeros(shape.num_quantizers))
         self.register_buffer("longest", torch.zeros(1))
-        self.label = nn.Parameter(torch.randn(num_labels + 1, width) * label_std) if num_labels else None
+        self.label: nn.Parameter | None = None  # [labels + 1, D], label embeddings; row 0: no label
+        if shape.labels:
+            self.label = nn.Parameter(torch.randn(len(shape.labels) + 1, shape.hidden_size) * label_std)
 
     @property
     def most_frames(self) -> int:
@@ -82,16 +85,13 @@ class Prior(nn.Module):
         return x + rows[:, None].to(x.dtype)
 
 
-class CodewordPrior(Prior):
-    """A prior that embeds codes by their codewords `[Q, V, C]`, see `CodewordEmbedding`; with C = 0 by index alone."""
+def build_prior(
+    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+) -> Prior:
+    """Build a prior of this shape, with weights drawn from torch's global generator.
 
-    codewords: Tensor
-    impossible: Tensor
-
-    def __init__(self, codewords: Tensor, context_frames: int, width: int, num_labels: int) -> None:
-        label_std = LABEL_STD if codewords.shape[2] else INIT_STD
-        super().__init__(codewords.shape[1], codewords.shape[0], context_frames, width, num_labels, label_std)
-        self.register_buffer("codewords", codewords.clone())
-        self.register_buffer(
-            "impossible", special_token_mask(self.num_quantizers, self.codebook_size), persistent=False
-        )
+    Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
+    """
+    build: Any = ARCHITECTURES[shape.architecture].network
+    prior: Prior = build(shape, codewords, dropout, history_dropout)
+    return prior

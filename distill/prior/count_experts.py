@@ -11,13 +11,7 @@ from distill.prior.counting import CountTables, given_tokens
 EXPERTS = 3  # unigrams, after the frame before, given another level; with labels also unigrams of the label
 INITIAL_WEIGHT = 0.4
 TABLES = ("unigram", "previous", "given", "previous_evidence", "given_evidence")
-MOST_TABLE_BYTES = 512 << 20  # 2,000 codewords in 16 levels
 LABEL_TABLES = ("labelled", "labelled_evidence")
-
-
-def table_bytes(levels: int, codebook_size: int) -> int:
-    """Bytes of the tables of pairs of tokens, of all recordings; training holds some more of them."""
-    return 2 * levels * (codebook_size + NUM_SPECIAL_TOKENS) ** 2 * 4
 
 
 class CountExperts(nn.Module):

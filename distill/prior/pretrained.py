@@ -8,8 +8,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.codes.store import Codes
+from distill.params import PRETRAINED_SIZES
 from distill.prior.codeword_embedding import look_up
-from distill.prior.frame import FramePrior
+from distill.prior.frame.config import FrameShape
+from distill.prior.frame.network import FramePrior
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
 LABELS = "label_projection"
@@ -26,6 +28,7 @@ PER_LEVEL = (
 AGREEMENT = "pointer_mixture.agreement"
 MAX_LEVELS = 16  # levels with parameters of their own
 LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one practice instrument
+CONTEXT_SECONDS = 4.0  # of the pretrained prior as it is
 BEGINNING = 8  # frames of a recording that tell a label besides the mean of all
 
 
@@ -85,3 +88,22 @@ def load_pretrained_prior(
     if model.label is not None and labels is not None:
         summaries = label_summaries(model.tables().input, recordings, labels, len(model.label) - 1)
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
+
+
+def pretrained_prior(codewords: Tensor, frame_rate: float) -> FramePrior:
+    """Pretrained prior for codewords `[Q, V, C]` in the coordinates that all codecs share; it has counted nothing."""
+    levels, codebook_size, codeword_size = codewords.shape
+    shape = FrameShape(
+        codebook_size=codebook_size,
+        num_quantizers=levels,
+        context_frames=round(CONTEXT_SECONDS * frame_rate),
+        codeword_size=codeword_size,
+        count_experts=True,
+        calibrated=False,
+        labels=[],
+        **PRETRAINED_SIZES._asdict(),
+    )
+    prior = FramePrior(shape, codewords)
+    load_pretrained_prior(prior, [], None)
+    prior.copy_no_loudness()
+    return prior.eval()

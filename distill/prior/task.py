@@ -23,7 +23,7 @@ from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.count_folds import fold_numbers
 from distill.prior.data import PriorData, WindowSampler
-from distill.prior.frame import FramePrior
+from distill.prior.frame.network import FramePrior
 from distill.training.distributed import Distributed, Share
 from distill.training.metrics_log import Line
 from distill.training.optimizer import backward

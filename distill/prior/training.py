@@ -7,23 +7,20 @@ from typing import TypeGuard
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from distill.codes.store import Codes, CodesConfig, frame_counts
-from distill.errors import ParamsError
 from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
-from distill.params import PRETRAINED_SIZES, WITH_DEPTH, MemoryConfig, PriorConfig
-from distill.prior.architectures import MemoryShape, PriorShape, build_prior
-from distill.prior.base import Prior
-from distill.prior.count_experts import MOST_TABLE_BYTES, table_bytes
+from distill.params import PRETRAINED_SIZES, PriorConfig
+from distill.prior.architectures import ARCHITECTURES
+from distill.prior.base import Prior, build_prior
 from distill.prior.count_folds import FoldTables, fold_numbers
 from distill.prior.data import PriorData
-from distill.prior.frame import FramePrior
-from distill.prior.memory.network import MemoryPrior
+from distill.prior.frame.network import FramePrior
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
-from distill.prior.memory.task import MemoryTask, memory_metrics
+from distill.prior.memory.task import memory_metrics
 from distill.prior.pretrained import load_pretrained_prior
-from distill.prior.task import PriorTask, smoothing_of
+from distill.prior.shape import PriorShape
+from distill.prior.task import smoothing_of
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
 from distill.training.budget import budget_seconds
@@ -50,7 +47,6 @@ PRETRAINED_MIXTURE_RATE = 3.0  # the same where they were pretrained
 RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
 LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
 PRETRAINED_LABEL_RATE = 60.0  # its other rates are lower
-WINDOWS_PER_SHARD = 8
 
 PriorEvent = (
     PriorStepMetrics
@@ -81,61 +77,10 @@ class PriorTraining:
     calibration: Sequence[float]
 
 
-def context_frames(config: PriorConfig, codes: CodesConfig) -> int:
-    """Context of the prior in frames."""
-    return max(1, round(config.context_seconds * codes.frame_rate))
-
-
-def shape_of(config: PriorConfig, codewords: Tensor, codes: CodesConfig, labels: Sequence[str] = ()) -> PriorShape:
-    """Shape of the prior that the settings ask for. Raises ParamsError."""
-    is_flat, context = config.architecture == "flat", context_frames(config, codes)
-    has_counts = config.count_experts and config.architecture in WITH_DEPTH
-    if has_counts and (size := table_bytes(codes.num_quantizers, codes.codebook_size)) > MOST_TABLE_BYTES:
-        raise ParamsError(
-            f"prior.count_experts: expected false where the counts of {codes.num_quantizers} levels of "
-            f"{codes.codebook_size} codewords would take {size >> 20} MB, found true; set it to false, or lower "
-            "vqvae.codebook_size"
-        )
-    return PriorShape(
-        architecture=config.architecture,
-        codebook_size=codes.codebook_size,
-        num_quantizers=codes.num_quantizers,
-        context_frames=context,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        depth_layers=config.depth_layers if config.architecture in WITH_DEPTH else 0,
-        codeword_size=codewords.shape[2] if config.geometry and not is_flat else 0,
-        labels=list(labels),
-        count_experts=has_counts,
-        label_counts=has_counts and bool(labels),
-        memory=None if config.memory is None else memory_shape(config.memory, context, codes),
-    )
-
-
-def memory_shape(memory: MemoryConfig, context: int, codes: CodesConfig) -> MemoryShape:
-    """Sizes of the memories that the settings ask for.
-
-    Raises ParamsError for a context longer than an eighth of a shard: gradients stop where a shard begins.
-    """
-    if WINDOWS_PER_SHARD * context > memory.shard_length:
-        seconds = memory.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
-        raise ParamsError(
-            f"prior.context_seconds: expected at most {seconds:.1f} for architecture memory, an {WINDOWS_PER_SHARD}th "
-            f"of prior.memory.shard_length ({memory.shard_length} frames), found {context / codes.frame_rate:.1f}; "
-            "shorten it or raise prior.memory.shard_length"
-        )
-    return MemoryShape(
-        shard_length=memory.shard_length,
-        chunk_size=memory.chunk_size,
-        key_size=memory.key_size,
-        span_frames=max(context, round(memory.span_seconds * codes.frame_rate)),
-    )
-
-
 def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[PriorShape, Prior]:
     """Build a prior with its initial weights: pretrained ones where they fit and are wanted."""
-    shape = shape_of(config, data.codewords, data.codes, data.labels)
+    kind = ARCHITECTURES[config.architecture].shape
+    shape = kind.of(config, data.codes, data.codewords.shape[2], data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
         model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
@@ -162,12 +107,13 @@ def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
 
 def can_be_calibrated(model: Prior, codes: CodesConfig) -> TypeGuard[FramePrior]:
     """Whether a prior is of the kind that is calibrated: of frames whose first level is the loudness."""
-    return isinstance(model, FramePrior) and not isinstance(model, MemoryPrior) and codes.shared_coordinates
+    return ARCHITECTURES[model.shape.architecture].is_calibrated and codes.shared_coordinates
 
 
 def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
     """Sentence for a prior that cannot begin with pretrained weights though it may; "" for others."""
-    if not config.pretrained or config.architecture not in WITH_DEPTH or starts_pretrained(config, codes):
+    takes_them = "pretrained" in ARCHITECTURES[config.architecture].settings
+    if not config.pretrained or not takes_them or starts_pretrained(config, codes):
         return ""
     sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES._asdict().items())
     return (
@@ -220,8 +166,7 @@ def fit_prior(
     `cancel_event` ends training within a step and keeps the best weights so far.
     """
     shape, model = prior_to_train(data, config, seed)
-    arguments = (data, config, seed, fabric)
-    task = MemoryTask(model, *arguments) if isinstance(model, MemoryPrior) else PriorTask(model, *arguments)
+    task = ARCHITECTURES[config.architecture].task(model, data, config, seed, fabric)
     reporter = _EventReporter(config, data, task.steps_per_epoch, callback, on_metrics)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     reports = (reporter.step, reporter.epoch, interruption, cancel_event, reporter.watch)
@@ -229,7 +174,7 @@ def fit_prior(
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
         distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(progress, interruption))
-        shape, metrics = shape.model_copy(update={"calibrated": True}), task.validate()
+        shape, metrics = model.shape, task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics}, best_loss=metrics["val_loss"])
     last = result.history[-1] if result.history else result.start_metrics
     memorization = reporter.check(math.exp(result.best_loss))

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from distill.params import get_adaptive_prior_config
+from distill.prior.architectures import ARCHITECTURES, DEFAULT
 from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
@@ -26,7 +27,7 @@ def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
             layers = optional("Layers", "by the number of recordings")
             heads = optional("Heads", "by the number of recordings")
             with gr.Accordion("More settings", open=False):
-                architecture = gr.Dropdown(["frame", "memory", "flat"], value="frame", label="Architecture")
+                architecture = gr.Dropdown(list(ARCHITECTURES), value=DEFAULT, label="Architecture")
             where = gr.Radio([INTO, COPY], value=INTO, label="Write the prior")
             copy = gr.Textbox(label="Name of the copy", visible=False, max_length=100)
             with gr.Row():

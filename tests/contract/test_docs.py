@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from unit.tiny import prior_shape
 
 from distill.audio.bandwidth import (
     FULL_RATE,
@@ -25,8 +26,9 @@ from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
 from distill.model_file.format import BundleMetadata
 from distill.novelty.reference import TENSORS
-from distill.params import Architecture, PriorParams, QualityName, VQVAEParams, default_qualities, default_tiers
-from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.params import PriorParams, QualityName, VQVAEParams, default_qualities, default_tiers
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
+from distill.prior.base import build_prior
 from docs import reference
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +203,12 @@ def test_every_folder_of_the_library_has_a_line_in_the_tree() -> None:
     assert not [name for name in folders if not re.search(rf"^ *{name}/ ", tree, flags=re.MULTILINE)]
 
 
+def test_every_architecture_is_described_as_in_the_table() -> None:
+    page = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", PAGES["tuning"])
+    for name, entry in ARCHITECTURES.items():
+        assert f"| `{name}` | {entry.summary}" in page
+
+
 def documented(tensor: str) -> bool:
     """Whether the page on the format has this tensor, under its whole name or the end of it in a table of parts."""
     text = PAGES["file-format"]
@@ -212,17 +220,20 @@ def documented(tensor: str) -> bool:
 
 def test_the_format_has_every_key() -> None:
     page = PAGES["file-format"]
-    shapes = (VQVAEArchitecture, SpectrogramConfig, PriorShape, MemoryShape, CodesHeader, CodedRecording)
+    shapes = (
+        VQVAEArchitecture,
+        SpectrogramConfig,
+        *(one.shape for one in ARCHITECTURES.values()),
+        CodesHeader,
+        CodedRecording,
+    )
     for settings in (BundleMetadata, *shapes):
         missing = [key for key in settings.model_fields if f"`{key}`" not in page and key != "spectrogram"]
         assert not missing, settings.__name__
 
 
-ARCHITECTURES: tuple[Architecture, ...] = ("frame", "memory", "flat")
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_format_has_every_tensor(architecture: Architecture) -> None:
+def test_the_format_has_every_tensor(architecture: ArchitectureName) -> None:
     codec = VQVAE(
         VQVAEArchitecture(
             codebook_size=4,
@@ -233,24 +244,8 @@ def test_the_format_has_every_tensor(architecture: Architecture) -> None:
             spectrogram=SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2),
         )
     )
-    with_depth = architecture in ("frame", "memory")
-    memory = MemoryShape(shard_length=64, chunk_size=8, key_size=4, span_frames=64)
-    prior = build_prior(
-        PriorShape(
-            architecture=architecture,
-            codebook_size=4,
-            num_quantizers=3,
-            context_frames=8,
-            hidden_size=8,
-            num_layers=1,
-            num_heads=2,
-            depth_layers=1 if with_depth else 0,
-            codeword_size=0 if architecture == "flat" else 4,
-            labels=["kick"],
-            memory=memory if architecture == "memory" else None,
-            count_experts=with_depth,
-        )
-    )
+    counts = {"count_experts": True} if "count_experts" in ARCHITECTURES[architecture].settings else {}
+    prior = build_prior(prior_shape(architecture, labels=["kick"], **counts))
     names = [f"codec.{key}" for key in codec.state_dict()] + [f"prior.{key}" for key in prior.state_dict()]
     names += [f"reference.{key}" for key in TENSORS]
     assert not [name for name in names if not documented(name)]

@@ -22,7 +22,7 @@ from faults.hostile import parts
 from faults.programs import defect
 from safetensors.torch import load, save
 from torch import Tensor
-from unit.tiny import MEMORY, PRIOR, SPECTROGRAM, write_model, write_prior_model
+from unit.tiny import FLAT, MEMORY, PRIOR, SPECTROGRAM, write_model, write_prior_model
 
 from distill.api import Model
 from distill.codec.coordinates import codewords_of
@@ -35,7 +35,7 @@ from distill.model_file.library import list_models
 from distill.model_file.verify import verify
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import with_scores
-from distill.prior.architectures import build_prior
+from distill.prior.base import build_prior
 from distill.storage.weights import tensors_sha256, under
 
 NUMBERS = (0.0, -0.0, 1e-45, 1.0, -1.0, 1e4, -1e4, 1e18, -1e18, 1e30, 3.4e38, -3.4e38, float("nan"), float("inf"))
@@ -46,14 +46,15 @@ FIELDS = (
     ("prior_config", "architecture", ("frame", "memory", "flat")),
     ("prior_config", "num_heads", (1, 2, 8, 16)),
     ("prior_config", "count_experts", (True, False)),
-    ("prior_config", "label_counts", (True, False)),
     ("prior_config", "calibrated", (True, False)),
     ("prior_config", "codeword_size", (0, 1, 8, 1024)),
     ("prior_config", "hidden_size", (8, 8192, 1 << 31)),
     ("prior_config", "num_layers", (1, 2, 128)),
     ("prior_config", "depth_layers", (0, 1, 64)),
-    ("prior_config", "memory", (None, {"shard_length": 1 << 20, "chunk_size": 1, "key_size": 3, "span_frames": 1 << 24})),
-    ("prior_config", "memory", ({"shard_length": 8, "chunk_size": 4096, "key_size": 3, "span_frames": 1},)),
+    ("prior_config", "shard_length", (8, 1 << 20)),
+    ("prior_config", "chunk_size", (1, 4096)),
+    ("prior_config", "key_size", (1, 256)),
+    ("prior_config", "span_frames", (1, 1 << 24)),
     ("spectrogram_config", "sample_rate", (4000, 192_000)),
     ("spectrogram_config", "hop_length", (16, 32, 4096)),
     ("spectrogram_config", "n_fft", (64, 8192)),
@@ -75,9 +76,9 @@ def bases(folder: Path) -> dict[str, bytes]:
     makers: dict[str, Callable[[], Any]] = {
         "codec": lambda: write_model(path),
         "frame": lambda: write_prior_model(path, labels=["a", "b"]),
-        "experts": lambda: write_prior_model(path, ["a", "b"], of=PRIOR.model_copy(update={"count_experts": True, "label_counts": True})),
+        "experts": lambda: write_prior_model(path, ["a", "b"], of=PRIOR.model_copy(update={"count_experts": True})),
         "memory": lambda: write_prior_model(path, of=MEMORY),
-        "flat": lambda: write_prior_model(path, of=PRIOR.model_copy(update={"architecture": "flat", "depth_layers": 0, "codeword_size": 0})),
+        "flat": lambda: write_prior_model(path, of=FLAT),
         "calibrated": lambda: _write_calibrated(path),
     }  # fmt: skip
     for name, make in makers.items():
@@ -97,7 +98,7 @@ def _write_calibrated(path: Path) -> None:
     ).eval()  # type: ignore[arg-type]
     codec.quantizer.load_state_dict(tiny_codec_of(codec))
     vectors = codewords_of(codec).vectors
-    features = {"count_experts": True, "label_counts": True, "calibrated": True}
+    features = {"count_experts": True, "calibrated": True}
     shape = PRIOR.model_copy(update={**features, "labels": ["a", "b"], "codeword_size": vectors.shape[2]})
     prior = build_prior(shape, vectors).eval()
     draw = np.random.default_rng(0)

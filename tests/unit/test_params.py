@@ -48,7 +48,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ({"prior": {"dropout": True}}, "prior.dropout: expected number or auto, found True"),
         (
             {"prior": {"architecture": "deep"}},
-            "prior.architecture: expected 'frame', 'flat' or 'memory', found 'deep'",
+            "prior.architecture: expected 'frame', 'memory' or 'flat', found 'deep'",
         ),
         ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
         ({"tier": "huge"}, "tier: expected 'small', 'medium' or 'large' or auto, found 'huge'"),

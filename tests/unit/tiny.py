@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +15,38 @@ from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import with_scores
-from distill.prior.architectures import MemoryShape, PriorShape, build_prior
-from distill.prior.base import Prior
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
+from distill.prior.base import Prior, build_prior
+from distill.prior.shape import PriorShape
 
 RATE = 16_000
-PRIOR = PriorShape(
-    architecture="frame",
-    codebook_size=8,
-    num_quantizers=2,
-    context_frames=10,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    depth_layers=1,
-    codeword_size=8,
-)  # of a codec with two levels of 8 codewords
+TINY_SHAPE = {
+    "codebook_size": 8,
+    "num_quantizers": 2,
+    "context_frames": 10,
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "labels": [],
+    "depth_layers": 1,
+    "codeword_size": 8,
+    "count_experts": False,
+    "calibrated": False,
+    "shard_length": 16,
+    "chunk_size": 4,
+    "key_size": 3,
+    "span_frames": 40,
+}  # of a prior for a codec with two levels of 8 codewords; an architecture takes what it has
+
+
+def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> PriorShape:
+    """A tiny shape of an architecture."""
+    kind = ARCHITECTURES[architecture].shape
+    values = {name: value for name, value in TINY_SHAPE.items() if name in kind.model_fields}
+    return kind.model_validate({"architecture": architecture, **values, **changes})
+
+
+PRIOR, MEMORY, FLAT = prior_shape(), prior_shape("memory"), prior_shape("flat")
 SPECTROGRAM = spectrogram_config_for(RATE).model_copy(update={"envelope_steps": 0})  # as in files before format 2.2
 
 
@@ -64,14 +82,6 @@ def networks() -> tuple[VQVAE, Prior]:
     codec = VQVAE(VQVAEArchitecture(spectrogram=SPECTROGRAM, **shape))
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
     return codec.eval(), build_prior(PRIOR, codewords_of(codec).vectors).eval()
-
-
-MEMORY = PRIOR.model_copy(
-    update={
-        "architecture": "memory",
-        "memory": MemoryShape(shard_length=16, chunk_size=4, key_size=3, span_frames=40),
-    }
-)
 
 
 def write_prior_model(

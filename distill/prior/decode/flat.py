@@ -9,7 +9,7 @@ from distill.codes.patterns import flatten_codes
 from distill.codes.sequences import bos_token, window_start
 from distill.prior.base import Draw
 from distill.prior.decode.steps import Decoder, FastLinear
-from distill.prior.flat import FlatPrior
+from distill.prior.flat.network import FlatPrior
 
 
 class FlatSampler:

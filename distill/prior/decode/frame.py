@@ -11,7 +11,7 @@ from distill.prior.decode.count_experts import CountExpertsDecoder, NoCountExper
 from distill.prior.decode.loudness_course import LoudnessCourseDecoder
 from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
 from distill.prior.decode.steps import Decoder, FastLayerNorm, FastLinear, FrameEmbedding, ResidualStep
-from distill.prior.frame import FramePrior
+from distill.prior.frame.network import FramePrior
 from distill.prior.transformer import ResidualBlock, Transformer
 
 

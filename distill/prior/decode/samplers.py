@@ -8,8 +8,8 @@ from distill.prior.base import Prior, Sampler
 from distill.prior.decode.flat import FlatSampler
 from distill.prior.decode.frame import FrameSampler
 from distill.prior.decode.memory import MemorySampler
-from distill.prior.flat import FlatPrior
-from distill.prior.frame import FramePrior
+from distill.prior.flat.network import FlatPrior
+from distill.prior.frame.network import FramePrior
 from distill.prior.memory.network import MemoryPrior
 
 

@@ -20,21 +20,13 @@ from torch import Tensor, nn
 
 from distill.prior.attention import window_attention
 from distill.prior.memory.associative import TAPS, associate, feature_size, features, sum_of_taps
+from distill.prior.memory.config import MemorySize
 from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, head_size, initialise
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
 MIN_NORM = 1e-8
 GATE_BIAS = 2.0  # initial bias of the gates: attention passes
-
-
-class MemorySize(NamedTuple):
-    """Sizes of a memory: positions of the attention window, of a shard and of a chunk, and features of a key."""
-
-    window: int
-    shard_length: int
-    chunk_size: int
-    key_size: int
 
 
 class PersistentMemory(nn.Module):

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
-from distill.prior.frame import FramePrior, Tables
-from distill.prior.memory.block import LongMemory, MemorySize, MemoryStack, MemoryState, shards
+from distill.prior.frame.network import FramePrior, Tables
+from distill.prior.memory.block import LongMemory, MemoryStack, MemoryState, shards
+from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.gates import Gates
 from distill.prior.memory.retrieval import Retrieval, RetrievalState
 
@@ -49,32 +50,30 @@ class MemoryPrior(FramePrior):
     gates: Gates
     final_state: MemoryState
 
+    shape: MemoryShape
+
     def __init__(
         self,
-        codewords: Tensor,
-        context_frames: int,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        dropout: float,
-        depth_layers: int,
-        num_labels: int,
-        history_dropout: float,
-        count_experts: bool,
-        label_counts: bool,
-        size: MemorySize,
-        span_frames: int,
+        shape: MemoryShape,
+        codewords: Tensor | None = None,
+        dropout: float = 0.0,
+        history_dropout: float = 0.0,
     ) -> None:
-        def stack() -> MemoryStack:
-            return MemoryStack(hidden_size, num_layers, num_heads, dropout, size)
-
-        sizes = (context_frames, hidden_size, num_layers, num_heads, dropout, depth_layers, num_labels)
-        super().__init__(codewords, *sizes, history_dropout, count_experts, label_counts, stack)
-        self.span_frames = span_frames
-        vocabulary = self.codebook_size + NUM_SPECIAL_TOKENS
+        """See `FramePrior`."""
+        super().__init__(shape, codewords, dropout, history_dropout)
+        self.span_frames = shape.span_frames
         self.retrieval = Retrieval(
-            self.num_quantizers, vocabulary, self.codebook_size, hidden_size, size.key_size, context_frames
+            self.num_quantizers,
+            self.codebook_size + NUM_SPECIAL_TOKENS,
+            self.codebook_size,
+            shape.hidden_size,
+            shape.key_size,
+            shape.context_frames,
         )
+
+    def _build_stack(self, dropout: float) -> nn.Module:
+        shape = self.shape
+        return MemoryStack(shape.hidden_size, shape.num_layers, shape.num_heads, dropout, shape.memory)
 
     @property
     def memories(self) -> MemoryStack:

@@ -5,14 +5,15 @@ import signal
 import numpy as np
 import pytest
 import torch
+from unit.tiny import prior_shape
 from unit.training.coded import FABRIC, pretrained_start
 
 from distill.codes.store import Codes
 from distill.errors import Interrupted
 from distill.generate.calibration import ROUNDS, calibrate, table_step
 from distill.generate.sampling import Sampling, sample_codes
-from distill.prior.architectures import PriorShape, build_prior
-from distill.prior.frame import LONGER, FramePrior
+from distill.prior.base import build_prior
+from distill.prior.frame.network import LONGER, FramePrior
 from distill.prior.loudness_course import CHANGES, STATES
 from distill.prior.training import fit_prior
 from distill.training.interruption import Interruption
@@ -22,17 +23,7 @@ END, FALL, SAME = CHANGES - 1, 0, 2
 
 
 def untrained() -> FramePrior:
-    shape = PriorShape(
-        architecture="frame",
-        codebook_size=SIZE,
-        num_quantizers=LEVELS,
-        context_frames=64,
-        hidden_size=16,
-        num_layers=1,
-        num_heads=2,
-        depth_layers=1,
-        codeword_size=0,
-    )
+    shape = prior_shape(codebook_size=SIZE, num_quantizers=LEVELS, context_frames=64, codeword_size=0)
     torch.manual_seed(0)
     model = build_prior(shape).eval()
     assert isinstance(model, FramePrior)

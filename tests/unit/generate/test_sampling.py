@@ -7,35 +7,24 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.tiny import prior_shape
 
 from distill.codes.sequences import bos_token, eos_token, window_start
 from distill.errors import ArtifactError
 from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
-from distill.prior.architectures import PriorShape, build_prior
-from distill.prior.base import Draw, Prior
+from distill.prior.architectures import ArchitectureName
+from distill.prior.base import Draw, Prior, build_prior
 from distill.prior.decode.samplers import sampler_of
-from distill.prior.frame import FramePrior
+from distill.prior.frame.network import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 
 
-def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
+def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> Prior:
     """A prior sharp enough that its samples depend on its inputs."""
-    shape = PriorShape(
-        architecture=kind,  # type: ignore[arg-type]
-        codebook_size=SIZE,
-        num_quantizers=LEVELS,
-        context_frames=CONTEXT,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        depth_layers=2 if kind == "frame" else 0,
-        codeword_size=0 if kind == "flat" else 5,
-        labels=labels,
-        count_experts=kind == "frame",
-        label_counts=kind == "frame" and bool(labels),
-        calibrated=kind == "frame",
-    )
+    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": CONTEXT, "hidden_size": 32}
+    more = {"depth_layers": 2, "codeword_size": 5, "count_experts": True, "calibrated": True} if kind == "frame" else {}
+    shape = prior_shape(kind, **sizes, num_layers=2, num_heads=4, labels=labels, **more)
     torch.manual_seed(0)
     model = build_prior(shape, torch.randn(LEVELS, SIZE, 5)).eval()
     with torch.no_grad():
@@ -53,12 +42,12 @@ def sharp_prior(kind: str, labels: list[str], scale: float = 6) -> Prior:
 
 
 @pytest.fixture(scope="module", params=["frame", "flat"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def kind(request: pytest.FixtureRequest) -> ArchitectureName:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def prior(kind: str) -> Prior:
+def prior(kind: ArchitectureName) -> Prior:
     return sharp_prior(kind, [])
 
 
@@ -168,7 +157,7 @@ def ending(prior: Prior, chance: float) -> Prior:
 
     class Eager(Prior):
         def __init__(self) -> None:
-            super().__init__(SIZE, LEVELS, prior.context_frames, 1, 0)
+            super().__init__(prior.shape)
 
     class Eagerly:
         def __init__(self, _: Prior, count: int, *__: object) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.tiny import MEMORY, PRIOR, networks, write_prior_model
+from unit.tiny import PRIOR, networks, prior_shape, write_prior_model
 
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
@@ -15,15 +15,11 @@ from distill.generate.sampling import Kept, Sampling, sample_codes
 from distill.generate.sounds import BATCH
 from distill.generate.variations import Variation, draw_takes, drawn_shares, kept_codes, kept_levels, similarities
 from distill.model_file.format import Bundle, load_bundle
-from distill.prior.architectures import PriorShape, build_prior
-from distill.prior.base import Prior
+from distill.prior.architectures import ARCHITECTURES
+from distill.prior.base import Prior, build_prior
+from distill.prior.shape import PriorShape
 from distill.seeds import derive_seed
 
-SHAPES = {
-    "frame": PRIOR,
-    "flat": PRIOR.model_copy(update={"architecture": "flat", "depth_layers": 0, "codeword_size": 0}),
-    "memory": MEMORY,
-}
 CODEBOOKS = networks()[0].quantizer.codebooks
 
 
@@ -32,9 +28,9 @@ def built(shape: PriorShape) -> Prior:
     return build_prior(shape, CODEBOOKS).eval()
 
 
-@pytest.fixture(scope="module", params=sorted(SHAPES))
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
 def prior(request: pytest.FixtureRequest) -> Prior:
-    return built(SHAPES[request.param])
+    return built(prior_shape(request.param))
 
 
 def some_codes(frames: int) -> Codes:

@@ -1,24 +1,23 @@
 """Priors: shapes, causality by perturbation and by gradient, cache against no cache, codeword geometry."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from unit.tiny import prior_shape
 
 from distill.codes.sequences import IGNORED, bos_token, eos_token
-from distill.params import WITH_DEPTH
-from distill.prior.architectures import MemoryShape, PriorShape, build_prior
-from distill.prior.base import Prior
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
+from distill.prior.base import Prior, build_prior
 from distill.prior.codeword_embedding import CodewordEmbedding
 from distill.prior.decode.samplers import sampler_of
-from distill.prior.flat import CodePrior
-from distill.prior.frame import FramePrior
+from distill.prior.flat.network import CodePrior
+from distill.prior.frame.network import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 COUNTED = 0.5  # standard deviation of the tables of counts
-MEMORY = MemoryShape(shard_length=16, chunk_size=4, key_size=6, span_frames=64)
-ARCHITECTURES = ("frame", "flat", "memory")
 
 
 def code_prior(seed: int = 0, **changes: int) -> CodePrior:
@@ -34,31 +33,21 @@ def code_prior(seed: int = 0, **changes: int) -> CodePrior:
     return CodePrior(**{**sizes, **changes}).eval()
 
 
-def untrained_prior(architecture: str, **changes: int) -> Prior:
-    shape = {
-        "architecture": architecture,
-        "codebook_size": SIZE,
-        "num_quantizers": LEVELS,
-        "context_frames": CONTEXT,
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "depth_layers": 2 if architecture in WITH_DEPTH else 0,
-        "codeword_size": 0 if architecture == "flat" else 5,
-        "memory": MEMORY if architecture == "memory" else None,
-        "count_experts": architecture in WITH_DEPTH,
-    }
-    shape |= changes
+def untrained_prior(architecture: ArchitectureName, **changes: Any) -> Prior:
+    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": CONTEXT, "hidden_size": 32}
+    more = {} if architecture == "flat" else {"depth_layers": 2, "codeword_size": 5, "count_experts": True}
+    memory = {"key_size": 6, "span_frames": 64} if architecture == "memory" else {}
+    shape = prior_shape(architecture, **{**sizes, "num_layers": 2, "num_heads": 4, **more, **memory, **changes})
     torch.manual_seed(0)
-    codewords = torch.randn(LEVELS, int(shape["codebook_size"]), int(shape["codeword_size"]) or 5)
-    model = build_prior(PriorShape(**shape), codewords).eval()  # type: ignore[arg-type]
+    codewords = torch.randn(LEVELS, shape.codebook_size, getattr(shape, "codeword_size", 5))
+    model = build_prior(shape, codewords).eval()
     if isinstance(model, FramePrior) and model.count_experts is not None:
         for table in model.count_experts.buffers():
             table.copy_(torch.randn(table.shape) * COUNTED)
     return model
 
 
-def prior(architecture: str, **changes: int) -> Prior:
+def prior(architecture: ArchitectureName, **changes: Any) -> Prior:
     model = untrained_prior(architecture, **changes)
     with torch.no_grad():  # untrained, differences would drown in rounding
         for parameter in model.parameters():
@@ -119,7 +108,7 @@ def test_too_many_tokens_are_refused() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_codes_depend_on_earlier_ones_only_by_perturbation(architecture: str) -> None:
+def test_codes_depend_on_earlier_ones_only_by_perturbation(architecture: ArchitectureName) -> None:
     model = prior(architecture)
     inputs, targets, positions = window()
     before = model(inputs, targets, positions)
@@ -136,7 +125,7 @@ def test_codes_depend_on_earlier_ones_only_by_perturbation(architecture: str) ->
 
 
 @pytest.mark.parametrize("architecture", ["frame", "memory"])
-def test_codes_depend_on_earlier_ones_only_by_gradient(architecture: str) -> None:
+def test_codes_depend_on_earlier_ones_only_by_gradient(architecture: ArchitectureName) -> None:
     model = prior(architecture)
     inputs, targets, positions = window(count=1)
     embedded: list[Tensor] = []
@@ -150,7 +139,7 @@ def test_codes_depend_on_earlier_ones_only_by_gradient(architecture: str) -> Non
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("first", [0, 5])
-def test_ignored_targets_have_no_influence(architecture: str, first: int) -> None:
+def test_ignored_targets_have_no_influence(architecture: ArchitectureName, first: int) -> None:
     model = prior(architecture)
     inputs, targets, positions = window(first=first)
     before = model(inputs, targets, positions)
@@ -160,7 +149,7 @@ def test_ignored_targets_have_no_influence(architecture: str, first: int) -> Non
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_samplers_see_the_logits_of_the_forward_pass(architecture: str) -> None:
+def test_samplers_see_the_logits_of_the_forward_pass(architecture: ArchitectureName) -> None:
     model = prior(architecture)
     inputs, targets, positions = window()
     expected = model(inputs, targets, positions)
@@ -177,7 +166,7 @@ def test_samplers_see_the_logits_of_the_forward_pass(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_eos_is_predicted_at_the_first_level_only_and_bos_never(architecture: str) -> None:
+def test_eos_is_predicted_at_the_first_level_only_and_bos_never(architecture: ArchitectureName) -> None:
     logits = prior(architecture)(*window())
     if architecture == "flat":  # a free head: the sampler sees to it
         assert torch.isfinite(logits).all()
@@ -188,15 +177,9 @@ def test_eos_is_predicted_at_the_first_level_only_and_bos_never(architecture: st
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_untrained_prior_is_near_uniform(architecture: str) -> None:
-    size, codewords = 128, 0 if architecture == "flat" else 16
-    sizes = {
-        "codebook_size": size,
-        "codeword_size": codewords,
-        "context_frames": 32,
-        "hidden_size": 256,
-        "num_layers": 4,
-    }
+def test_an_untrained_prior_is_near_uniform(architecture: ArchitectureName) -> None:
+    size = 128
+    sizes = {"codebook_size": size, "context_frames": 32, "hidden_size": 256, "num_layers": 4}
     model = untrained_prior(architecture, **sizes)
     codes = torch.randint(size, (4, 33, LEVELS))
     with torch.no_grad():
@@ -206,7 +189,7 @@ def test_an_untrained_prior_is_near_uniform(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["frame", "memory"])
-def test_positions_of_windows_matter(architecture: str) -> None:
+def test_positions_of_windows_matter(architecture: ArchitectureName) -> None:
     model = prior(architecture)
     inputs, targets, _ = window(first=3)
     near, far = (model(inputs, targets, torch.full((2,), position)) for position in (3, 90))
@@ -217,8 +200,8 @@ def test_equal_codewords_give_equal_logits() -> None:
     """With equal codewords and no free vectors two codes are one."""
     books = torch.randn(LEVELS, SIZE, 5, generator=torch.Generator().manual_seed(3))
     books[:, 7] = books[:, 4]
-    sizes = (CONTEXT, 32, 2, 4, 0.0)
-    model = FramePrior(books, *sizes).eval()
+    shape = prior_shape(codebook_size=SIZE, num_quantizers=LEVELS, codeword_size=5)
+    model = FramePrior(shape, books).eval()
     for module in model.modules():
         if isinstance(module, CodewordEmbedding):
             torch.nn.init.zeros_(module.free)
@@ -234,7 +217,7 @@ def test_equal_codewords_give_equal_logits() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_dropout_acts_in_training_only(architecture: str) -> None:
+def test_dropout_acts_in_training_only(architecture: ArchitectureName) -> None:
     model = prior(architecture)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -250,10 +233,10 @@ def test_dropout_acts_in_training_only(architecture: str) -> None:
     [
         ({"hidden_size": 30}, "expected num_heads to divide hidden_size"),
         ({"hidden_size": 36, "num_heads": 12}, "into heads of even size"),
-        ({"architecture": "flat", "depth_layers": 1}, "expected depth_layers 0 but for frame"),
-        ({"architecture": "flat", "codeword_size": 5, "num_heads": 4}, "expected codeword_size 0 for flat"),
+        ({"labels": ["a", "a"]}, "expected every label once"),
+        ({"architecture": "flat", "depth_layers": 1}, "depth_layers\n  Extra inputs"),
     ],
 )
 def test_invalid_shapes_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        prior(**{"architecture": "frame", **changes})  # type: ignore[arg-type]
+        prior_shape(**changes)

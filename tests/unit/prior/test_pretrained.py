@@ -1,18 +1,21 @@
 """Pretrained weights: one set for any number of levels and codewords, and a prior for a codec alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from unit.codec.test_coordinates import fitted_codec
+from unit.tiny import prior_shape
 
+from distill.api import prior_of_codec
 from distill.codes.sequences import bos_token
 from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig, PriorParams
-from distill.prior.any_codec import prior_of_codec
-from distill.prior.architectures import MemoryShape, PriorShape, build_prior
+from distill.prior.base import build_prior
 from distill.prior.data import PriorData
-from distill.prior.frame import FramePrior
+from distill.prior.frame.network import FramePrior
 from distill.prior.pointer_mixture import NETWORK_ALONE
 from distill.prior.pretrained import (
     LABEL_GAIN,
@@ -24,21 +27,13 @@ from distill.prior.pretrained import (
     label_vectors,
     load_pretrained_prior,
 )
+from distill.prior.shape import PriorShape
 from distill.prior.training import prior_to_train, why_not_pretrained
 
 
-def shape(levels: int = 4, codebook_size: int = 32, **changes: object) -> PriorShape:
-    values = {
-        "architecture": "frame",
-        "codebook_size": codebook_size,
-        "num_quantizers": levels,
-        "context_frames": 20,
-        "codeword_size": 64,
-        "count_experts": True,
-        **PRETRAINED_SIZES._asdict(),
-        **changes,
-    }
-    return PriorShape.model_validate(values)
+def shape(levels: int = 4, codebook_size: int = 32, **changes: Any) -> PriorShape:
+    sizes = {"codebook_size": codebook_size, "num_quantizers": levels, "context_frames": 20, "codeword_size": 64}
+    return prior_shape(**{**sizes, "count_experts": True, **PRETRAINED_SIZES._asdict(), **changes})
 
 
 def settings(**changes: object) -> PriorConfig:
@@ -76,8 +71,7 @@ def test_levels_take_their_own_agreements() -> None:
 
 
 def test_the_memory_starts_with_the_weights_that_it_shares() -> None:
-    memory = MemoryShape(shard_length=160, chunk_size=4, key_size=6, span_frames=320)
-    model = untrained(4, 32, architecture="memory", memory=memory)
+    model = untrained(4, 32, architecture="memory", shard_length=160)
     before = model.stack.blocks[0].memory.up.weight.clone()
     load_pretrained_prior(model, [], None)
     assert torch.equal(model.stack.blocks[0].memory.up.weight, before)

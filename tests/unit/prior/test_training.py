@@ -28,8 +28,9 @@ from distill.errors import ParamsError
 from distill.generate.sampling import Sampling, sample_codes
 from distill.params import MemoryParams, PriorParams
 from distill.prior.data import MIN_STEPS, WindowSampler
+from distill.prior.frame.config import FrameShape
 from distill.prior.report import save_prior
-from distill.prior.training import fit_prior, shape_of
+from distill.prior.training import fit_prior
 from distill.training import (
     PriorEpochMetrics,
     PriorStepMetrics,
@@ -301,9 +302,9 @@ def test_steps_count_within_the_epoch_and_over_the_training() -> None:
 
 def test_counts_that_no_memory_holds_are_refused() -> None:
     codes = CodesConfig(codebook_size=65_536, num_quantizers=2, frame_rate=86.0, codec_sha256="cafe")
-    plain, codewords = PriorParams.model_validate({}).resolve(50), torch.zeros(2, 65_536, 3)
+    plain = PriorParams.model_validate({}).resolve(50)
     with pytest.raises(
         ParamsError, match=r"prior\.count_experts: expected false where the counts of 2 levels of 65536 codewords"
     ):
-        shape_of(plain, codewords, codes)
-    assert not shape_of(plain.model_copy(update={"count_experts": False}), codewords, codes).count_experts
+        FrameShape.of(plain, codes, 3)
+    assert not FrameShape.of(plain.model_copy(update={"count_experts": False}), codes, 3).count_experts

@@ -1,20 +1,28 @@
 """`architecture: frame`: a transformer over frames and a small depth network over the levels of each frame."""
 
-from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
-from distill.prior.base import CodewordPrior
-from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up
+from distill.prior.base import Prior
+from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up, special_token_mask
 from distill.prior.count_experts import CountExperts
 from distill.prior.dropout import Dropout, HistoryDropout
+from distill.prior.frame.config import DepthShape, FrameShape
 from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import PointerMixture
-from distill.prior.transformer import KeyValueCache, LogPositionEmbedding, ResidualBlock, Transformer, initialise
+from distill.prior.transformer import (
+    INIT_STD,
+    KeyValueCache,
+    LogPositionEmbedding,
+    ResidualBlock,
+    Transformer,
+    initialise,
+)
 
+LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
 LONGER = 1.5  # factor of the longest recording: sounds of a calibrated prior that go on for so long are cut
 
 
@@ -26,57 +34,53 @@ class Tables(NamedTuple):
     output: Tensor
 
 
-class FramePrior(CodewordPrior):
+class FramePrior(Prior):
     """A causal transformer over frames and a depth network that predicts the levels of the next frame one by one.
 
     As the RQ-Transformer of Lee et al. 2022, with residual blocks in place of attention over depth.
     """
 
+    codewords: Tensor  # [Q, V, C], see `CodewordEmbedding`; with C = 0 codes are embedded by index alone
+    impossible: Tensor
+
     def __init__(
         self,
-        codewords: Tensor,
-        context_frames: int,
-        hidden_size: int = 256,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.1,
-        depth_layers: int = 2,
-        num_labels: int = 0,
+        shape: DepthShape,
+        codewords: Tensor | None = None,
+        dropout: float = 0.0,
         history_dropout: float = 0.0,
-        count_experts: bool = False,
-        label_counts: bool = False,
-        stack: Callable[[], nn.Module] | None = None,
-        calibrated: bool = False,
     ) -> None:
-        """`stack` builds the network over frames, a `Transformer` by default.
-
-        `label_counts` counts for each label, too, where there are any. `calibrated` is for codecs whose first
-        level is the loudness.
-        """
-        super().__init__(codewords, context_frames, hidden_size, num_labels)
-        sizes = (self.num_quantizers, self.codebook_size, codewords.shape[2], hidden_size)
-        self.input_embedding, self.coarser_embedding, self.output_embedding = (
-            CodewordEmbedding(*sizes),
-            CodewordEmbedding(*sizes),
-            CodewordEmbedding(*sizes, OUTPUT_HIDDEN_SIZE),
-        )
+        """Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill."""
+        super().__init__(shape, LABEL_STD if shape.codeword_size else INIT_STD)
+        levels, size, hidden_size = shape.num_quantizers, shape.codebook_size, shape.hidden_size
+        if codewords is None or not shape.codeword_size:
+            codewords = torch.zeros(levels, size, shape.codeword_size)
+        self.register_buffer("codewords", codewords.clone())
+        self.register_buffer("impossible", special_token_mask(levels, size), persistent=False)
+        sizes = (levels, size, shape.codeword_size, hidden_size)
+        self.input_embedding = CodewordEmbedding(*sizes)
+        self.coarser_embedding = CodewordEmbedding(*sizes)
+        self.output_embedding = CodewordEmbedding(*sizes, OUTPUT_HIDDEN_SIZE)
         self.position_embedding = LogPositionEmbedding(hidden_size)
         self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
-        self.stack = stack() if stack else Transformer(hidden_size, num_layers, num_heads, dropout, rotary=True)
+        self.stack = self._build_stack(dropout)
         self.to_depth = nn.Linear(hidden_size, hidden_size)
-        self.level = nn.Parameter(torch.zeros(self.num_quantizers, hidden_size))
-        self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(depth_layers))
+        self.level = nn.Parameter(torch.zeros(levels, hidden_size))
+        self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
-        self.pointer_mixture = PointerMixture(self.num_quantizers, self.codebook_size, hidden_size)
+        self.pointer_mixture = PointerMixture(levels, size, hidden_size)
         self.count_experts = (
-            CountExperts(self.num_quantizers, self.codebook_size, hidden_size, num_labels if label_counts else 0)
-            if count_experts
-            else None
+            CountExperts(levels, size, hidden_size, shape.counted_labels) if shape.count_experts else None
         )
-        self.loudness_course = LoudnessCourse(self.codebook_size) if calibrated else None
-        self.bias = nn.Parameter(torch.zeros(self.num_quantizers, 1, self.codebook_size + NUM_SPECIAL_TOKENS))
+        self.loudness_course = LoudnessCourse(size) if isinstance(shape, FrameShape) and shape.calibrated else None
+        self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
-            initialise(part, max(1, depth_layers))
+            initialise(part, max(1, shape.depth_layers))
+
+    def _build_stack(self, dropout: float) -> nn.Module:
+        """The network over frames."""
+        shape = self.shape
+        return Transformer(shape.hidden_size, shape.num_layers, shape.num_heads, dropout, rotary=True)
 
     @property
     def most_frames(self) -> int:
@@ -86,6 +90,7 @@ class FramePrior(CodewordPrior):
     def begin_calibration(self) -> LoudnessCourse:
         """Give the prior a `LoudnessCourse` that adds nothing yet, and return it."""
         self.loudness_course = LoudnessCourse(self.codebook_size).to(self.bias.device)
+        self.shape = self.shape.model_copy(update={"calibrated": True})
         return self.loudness_course
 
     def copy_no_loudness(self) -> None:

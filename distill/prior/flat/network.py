@@ -9,6 +9,7 @@ from distill.codes.patterns import flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import Prior
 from distill.prior.dropout import Dropout
+from distill.prior.flat.config import FlatShape
 from distill.prior.transformer import INIT_STD, KeyValueCache, Transformer
 
 
@@ -72,23 +73,20 @@ class FlatPrior(Prior):
 
     def __init__(
         self,
-        codebook_size: int,
-        num_quantizers: int,
-        context_frames: int,
-        hidden_size: int = 256,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        dropout: float = 0.1,
-        num_labels: int = 0,
+        shape: FlatShape,
+        codewords: Tensor | None = None,  # noqa: ARG002
+        dropout: float = 0.0,
+        history_dropout: float = 0.0,  # noqa: ARG002
     ) -> None:
-        super().__init__(codebook_size, num_quantizers, context_frames, hidden_size, num_labels)
+        """Codes are known by index alone: `codewords` are not used, and there is no dropout of finer levels."""
+        super().__init__(shape)
         self.tokens = CodePrior(
-            codebook_size,
-            context_frames * num_quantizers,
-            num_quantizers,
-            hidden_size,
-            num_layers,
-            num_heads,
+            shape.codebook_size,
+            shape.seq_len,
+            shape.num_quantizers,
+            shape.hidden_size,
+            shape.num_layers,
+            shape.num_heads,
             dropout,
             NUM_SPECIAL_TOKENS,
         )

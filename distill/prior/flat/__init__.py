@@ -1,0 +1,1 @@
+"""`architecture: flat`: a transformer over flattened codes, the reference."""
