@@ -4,26 +4,43 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-from unittest.mock import patch
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmarks.measures import Way
 from distill.audio.corpus import Corpus
-from distill.codec.data import CropSampler
 from distill.codec.model import VQVAE
-from distill.codec.training import train_vqvae
+from distill.codec.training import CodecTraining, train_vqvae
 from distill.params import VQVAEConfig
 from distill.training.events import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
 
 WARM_STEPS = 3  # warm-up: memory is still being allocated
 PACE_STEPS, PACE_SECONDS = 20, 15.0
 UNENDING = 100_000  # epochs
+
+Event = VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent
+
+
+@dataclass(frozen=True, eq=False)
+class CodecTask:
+    """What our codec is trained on, and how."""
+
+    corpus: Corpus
+    config: VQVAEConfig
+    val_fraction: float
+    seed: int
+    fabric: Fabric
+
+    def train(
+        self, epochs: int, watch: Callable[[Event], None], cancel: threading.Event, **changes: int
+    ) -> CodecTraining:
+        """Train for so many epochs or until it is cancelled; `changes` override settings."""
+        config = self.config.model_copy(update={"epochs": epochs, **changes})
+        given = (self.corpus, config, self.val_fraction, self.seed, self.fabric)
+        return train_vqvae(*given, callback=watch, cancel_event=cancel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +91,7 @@ class StepProfile:
 
     steps: int
     milliseconds: float
-    sampling: float  # share of a step in which batches are drawn
-    other: float  # share outside network, loss, optimiser and sampling: transfers, logging, checks
+    outside: float  # share outside network, loss and optimiser: batches, transfers, logging, checks
 
 
 class _Clock:
@@ -91,7 +107,7 @@ class _Clock:
         self.epochs: list[float] = []  # when they ended, validation included
         self.steps_per_epoch = 0
 
-    def __call__(self, event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
+    def __call__(self, event: Event) -> None:
         if isinstance(event, WatchMetrics | RollbackEvent):
             return
         before, self.elapsed = self.elapsed, time.perf_counter() - self.began
@@ -111,81 +127,42 @@ class _Clock:
         return self.steps_per_epoch * statistics.mean(self.intervals[WARM_STEPS:])
 
 
-def train_within(
-    corpus: Corpus,
-    config: VQVAEConfig,
-    val_fraction: float,
-    seed: int,
-    fabric: Fabric,
-    seconds: float,
-    most_epochs: int = UNENDING,
-) -> Trained:
+def train_within(task: CodecTask, seconds: float, most_epochs: int = UNENDING) -> Trained:
     """Train with a whole learning-rate schedule within `seconds`, initialisation included.
 
     The time of an epoch is measured first, in a run of its own.
     """
-    pace = _train_for(corpus, config, val_fraction, seed, fabric, PACE_SECONDS, PACE_STEPS)
+    pace = _train_for(task, PACE_SECONDS, PACE_STEPS)
     planned = min(most_epochs, max(1, int((seconds - pace.first_step) / pace.epoch_seconds())))
-    config = config.model_copy(update={"epochs": planned})
     clock, cancel = _Clock(planned), threading.Event()
 
-    def watch(event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
+    def watch(event: Event) -> None:
         clock(event)
         if clock.elapsed >= seconds:
             cancel.set()
 
-    training = train_vqvae(corpus, config, val_fraction, seed, fabric, callback=watch, cancel_event=cancel)
-    taken = time.perf_counter() - clock.began
-    return Trained(
-        OurCodec(training.model, fabric), taken, len(training.result.history), planned, training.result.best_epoch
-    )
+    training = task.train(planned, watch, cancel)
+    taken, result = time.perf_counter() - clock.began, training.result
+    return Trained(OurCodec(training.model, task.fabric), taken, len(result.history), planned, result.best_epoch)
 
 
-def profile_steps(
-    corpus: Corpus, config: VQVAEConfig, val_fraction: float, seed: int, fabric: Fabric, seconds: float
-) -> StepProfile:
+def profile_steps(task: CodecTask, seconds: float) -> StepProfile:
     """Train for `seconds` and measure the share of a step outside of network, loss and optimiser."""
-    drawing: list[float] = []
-    with _timed_sampler(drawing):
-        clock = _train_for(corpus, config, val_fraction, seed, fabric, seconds, UNENDING)
+    clock = _train_for(task, seconds, UNENDING)
     whole, inside = statistics.mean(clock.intervals[WARM_STEPS:]), statistics.mean(clock.inside[WARM_STEPS:])
-    sampling = statistics.mean(drawing[WARM_STEPS:])
-    steps = len(clock.intervals) - WARM_STEPS
-    return StepProfile(steps, 1000 * whole, sampling / whole, max(0.0, whole - inside - sampling) / whole)
+    return StepProfile(len(clock.intervals) - WARM_STEPS, 1000 * whole, max(0.0, whole - inside) / whole)
 
 
-def _train_for(
-    corpus: Corpus, config: VQVAEConfig, val_fraction: float, seed: int, fabric: Fabric, seconds: float, steps: int
-) -> _Clock:
+def _train_for(task: CodecTask, seconds: float, steps: int) -> _Clock:
     """Train for two epochs and `steps` steps, or for `seconds` from the first step on."""
-    config = config.model_copy(update={"epochs": UNENDING, "patience": 0})
     clock, cancel = _Clock(UNENDING), threading.Event()
 
-    def watch(event: VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent) -> None:
+    def watch(event: Event) -> None:
         clock(event)
         counted = len(clock.intervals) - WARM_STEPS
         late = clock.elapsed - clock.first_step >= seconds
         if counted > 0 and (late or (counted >= steps and len(clock.epochs) > 1)):
             cancel.set()
 
-    train_vqvae(corpus, config, val_fraction, seed, fabric, callback=watch, cancel_event=cancel)
+    task.train(UNENDING, watch, cancel, patience=0)
     return clock
-
-
-@contextmanager
-def _timed_sampler(drawing: list[float]) -> Iterator[None]:
-    """Time the sampling of every batch, in seconds."""
-    untimed = CropSampler.batches
-
-    def batches(self: CropSampler, *arguments: Any) -> Iterator[Tensor]:
-        drawn = untimed(self, *arguments)
-        while True:
-            began = time.perf_counter()
-            batch = next(drawn, None)
-            if batch is None:
-                return
-            drawing.append(time.perf_counter() - began)
-            yield batch
-
-    with patch.object(CropSampler, "batches", batches):
-        yield

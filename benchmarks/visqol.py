@@ -1,21 +1,14 @@
-"""ViSQOL, a predicted listening test, in audio mode at 48 kHz, for short sounds.
+"""ViSQOL, a predicted listening test, in audio mode at 48 kHz, for short sounds."""
 
-`python -m benchmarks.visqol ORIGINALS RECONSTRUCTIONS` scores two folders of audio files with equal names.
-"""
-
-import argparse
 import functools
 import math
 import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
@@ -73,32 +66,3 @@ def _api() -> Any:
     api = VisqolApi()
     api.create(mode="audio")
     return api
-
-
-def main() -> None:
-    """Print the score of each pair of files, and the mean."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.visqol", description="Score reconstructions.")
-    parser.add_argument("originals", type=Path)
-    parser.add_argument("reconstructions", type=Path)
-    arguments = parser.parse_args()
-    names = sorted(path.name for path in arguments.originals.iterdir())
-    names = [name for name in names if (arguments.reconstructions / name).is_file()]
-    if not names:
-        sys.exit(f"{arguments.reconstructions}: expected files named as in {arguments.originals}, found none")
-    rates = set()
-    pairs = []
-    for name in names:
-        original, rate = soundfile.read(arguments.originals / name, dtype="float32", always_2d=True)
-        reconstruction, other = soundfile.read(arguments.reconstructions / name, dtype="float32", always_2d=True)
-        rates |= {rate, other}
-        pairs.append((original.mean(axis=1), reconstruction.mean(axis=1)))
-    if len(rates) > 1:
-        sys.exit(f"expected one sample rate, found {', '.join(map(str, sorted(rates)))}")
-    scores = visqol_scores(pairs, rates.pop())
-    for name, score in zip(names, scores, strict=True):
-        print(f"{score:.3f}  {name}")
-    print(f"{np.nanmean(scores):.3f}  mean of {np.isfinite(scores).sum()} of {len(scores)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -24,7 +24,6 @@ CHUNKS = (8, 16, 32, 64, 128, 256)
 SHARD = 2048
 HEADS, VALUE_SIZE = 4, 64
 PERSISTENT_SIZE = 64
-PASSES = 3  # matrix products of a product's forward and backward
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ PLAIN, FEATURES = Kind("keys of 64", 64, 1), Kind("features of keys of 32", 32, 
 
 @dataclass(frozen=True)
 class ChunkSpeed:
-    """Speed of forward and backward by chunk size: tokens per second, and as a share of a product of equal FLOPs.
+    """Tokens per second of forward and backward by chunk size.
 
     `difference` is the largest relative difference of outputs to those of the smallest chunks.
     """
@@ -49,7 +48,6 @@ class ChunkSpeed:
     kind: str
     chunk: int
     tokens_per_second: float
-    product_share: float
     difference: float
 
 
@@ -60,26 +58,15 @@ def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] =
     scale = float(first.abs().max())
     differences = [float((_read(kind, parts, chunk).detach() - first).abs().max()) / scale for chunk in chunks]
     seconds: dict[int, list[float]] = {chunk: [] for chunk in chunks}
-    shares: dict[int, list[float]] = {chunk: [] for chunk in chunks}
     for _ in range(rounds):
         for chunk in chunks:
             began = time.perf_counter()
             _read(kind, parts, chunk).sum().backward()
-            taken = time.perf_counter() - began
-            seconds[chunk].append(taken)
-            shares[chunk].append(_product_seconds(flops(kind, length, chunk)) / taken)
-    median = statistics.median
+            seconds[chunk].append(time.perf_counter() - began)
     return [
-        ChunkSpeed(kind.name, chunk, length / median(seconds[chunk]), median(shares[chunk]), difference)
+        ChunkSpeed(kind.name, chunk, length / statistics.median(seconds[chunk]), difference)
         for chunk, difference in zip(chunks, differences, strict=True)
     ]
-
-
-def flops(kind: Kind, length: int, chunk: int) -> float:
-    """FLOPs of the matrix products of `associate`, forward and backward."""
-    size = feature_size(kind.key_size, kind.degree)
-    a_token = 2 * 2 * size * VALUE_SIZE + 2 * chunk * (kind.key_size + VALUE_SIZE)
-    return float(PASSES * HEADS * length * a_token)
 
 
 def norm_growth(seed: int, with_norm: bool = True) -> float:
@@ -168,15 +155,6 @@ def _read(kind: Kind, parts: list[Tensor], chunk: int) -> Tensor:
         found, sums = associate(queries, keys, values, sums.detach(), chunk, kind.degree)
         read.append(found)
     return torch.cat(read, dim=2)
-
-
-def _product_seconds(count: float) -> float:
-    """Seconds of a matrix product of `count` FLOPs, extrapolated from one of 1024 x 1024."""
-    size = 1024
-    one = torch.ones(size, size)
-    began = time.perf_counter()
-    one @ one
-    return (time.perf_counter() - began) * count / (2 * size**3)
 
 
 def _persistent(seed: int) -> PersistentMemory:

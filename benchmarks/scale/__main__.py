@@ -10,16 +10,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmarks.arguments import count
+from benchmarks.report import MISSING, Table, markdown
 from benchmarks.scale.library import PER_FOLDER, write_library
 from benchmarks.scale.measure import Cost, measured
-from benchmarks.scale.report import table
 from distill.storage.files import read_json, write_json
 
 STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
@@ -40,7 +40,7 @@ def main() -> None:
     for recordings in given.recordings:
         _Scale(folder, recordings, given.minutes).measure()
     results = [read_json(path, "what was measured") for path in sorted(folder.glob("*.json"))]
-    print(table(sorted(results, key=lambda one: int(one["recordings"]))))
+    print(markdown(_table(sorted(results, key=lambda one: int(one["recordings"])))))
 
 
 class _Scale:
@@ -115,6 +115,25 @@ class _Scale:
         log = self._project / ".distill" / "stages.jsonl"
         entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return next((float(one["seconds"]) for one in reversed(entries) if one["stage"] == stage), 0.0)
+
+
+def _table(results: Sequence[dict[str, Any]]) -> Table:
+    """A row for each stage: seconds with DVC's own and without, most memory of a process and of all, files, bytes."""
+    columns = ("recordings", "step", "seconds", "of these the stage", "largest process, MB", "all processes, MB")
+    rows = [
+        (
+            f"{found['recordings']:,}",
+            name,
+            f"{one['seconds']:.0f}",
+            f"{one['stage_seconds']:.1f}",
+            *(f"{one[memory] / 1e6:.0f}" for memory in ("largest", "together")),
+            str(one["files"] or MISSING),
+            f"{one['bytes'] / 1e6:.0f}",
+        )
+        for found in results
+        for name, one in found["stages"].items()
+    ]
+    return Table("scale", (*columns, "files", "MB"), tuple(rows))
 
 
 def _say(line: str) -> None:

@@ -1,68 +1,84 @@
+"""Measures that could be wrong without anybody seeing it, and tables that keep what was measured."""
+
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.measures import (
-    interleaved_speeds,
-    mel_distance,
-    mel_loss,
-    one_by_one,
-    padded,
-    paired_difference,
-    reconstruct,
-)
+from benchmarks import opus
+from benchmarks.measures import HeldOut, Way, interleaved_speeds, padded
+from benchmarks.opus import OpusSound, bits_per_second, opus_is_installed, through_opus
+from benchmarks.report import Table, keep, mean, number, read, spread, update_page
+
+needs_opus = pytest.mark.skipif(not opus_is_installed(), reason="needs opusenc and opusdec: apt-get install opus-tools")
 
 
-class HalfCodec:
-    """Codes are the samples themselves, one too many; decoding halves them."""
-
-    bits_per_second = 1.0
-
-    def encode(self, sound: Tensor) -> Tensor:
-        return torch.cat([sound, sound[-1:]])[:, None]
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return codes[:, 0] / 2
-
-
-def test_bootstrap_interval_is_that_of_the_normal_distribution_for_many_recordings() -> None:
-    generator = np.random.default_rng(1)
-    peer = generator.normal(2.0, 0.5, 400)
-    ours = peer + generator.normal(-0.2, 0.3, 400)
-    found = paired_difference(ours.tolist(), peer.tolist(), seed=0)
-    error = np.std(ours - peer) / math.sqrt(400)
-    assert found.mean == pytest.approx(np.mean(ours - peer))
-    assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.004)
-    assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.004)
-    assert found.ratio == pytest.approx(ours.mean() / peer.mean())
-
-
-def test_bootstrap_depends_on_the_seed_alone() -> None:
-    ours, peer = [1.0, 2.0, 4.0], [2.0, 2.5, 3.0]
-    assert paired_difference(ours, peer, 3) == paired_difference(ours, peer, 3)
-
-
-def test_bootstrap_leaves_out_pairs_without_a_figure() -> None:
-    nan = math.nan
-    assert paired_difference([1.0, nan, 3.0], [2.0, 5.0, 4.0], 0) == paired_difference([1.0, 3.0], [2.0, 4.0], 0)
-    assert math.isnan(paired_difference([nan], [1.0], 0).mean)
-
-
-def test_reconstruction_is_as_long_as_the_sound_and_the_distance_of_equals_is_zero() -> None:
-    sound = padded(torch.randn(5000, generator=torch.Generator().manual_seed(0)), 512)
-    assert len(sound) == 5120
-    made = reconstruct(HalfCodec(), sound)
-    assert torch.equal(made, sound / 2)
-    assert mel_distance(mel_loss(8000), sound, sound) == 0
-    assert mel_distance(mel_loss(8000), sound, made) == pytest.approx(
-        7 * math.log10(2), rel=0.05
-    )  # less where both are silent
+def test_a_codec_is_judged_on_the_recordings_and_not_on_their_padding() -> None:
+    sound = torch.randn(5000, generator=torch.Generator().manual_seed(0)) / 8
+    whole = padded(sound, 512)
+    assert len(whole) == 5120
+    held_out = HeldOut(("a", "b"), (sound, sound), (whole, whole), 8000)
+    quality = held_out.judge([whole, whole / 2])
+    assert quality.mel[0] == 0
+    assert quality.mel[1] == pytest.approx(7 * math.log10(2), rel=0.05)  # less where both are silent
+    assert quality.fidelity[0].level_db == 0
+    assert quality.fidelity[1].level_db == pytest.approx(-6.02, abs=0.01)
+    assert quality.fidelity[1].envelope == pytest.approx(1)
 
 
 def test_every_way_gets_a_speed() -> None:
-    speeds = interleaved_speeds({name: one_by_one(HalfCodec()) for name in "ab"}, [torch.ones(8000)], 8000, rounds=3)
+    def unchanged(sounds: list[Tensor]) -> list[Tensor]:
+        return sounds
+
+    speeds = interleaved_speeds({name: Way(unchanged, unchanged) for name in "ab"}, [torch.ones(8000)], 8000, rounds=3)  # type: ignore[arg-type]
     assert all(speed.encode > 0 and speed.decode > 0 for speed in speeds.values())
     assert list(speeds) == ["a", "b"]
+
+
+@needs_opus
+@pytest.mark.parametrize(("rate", "samples"), [(24_000, 12_345), (44_100, 30_001), (48_000, 100)])
+def test_what_opus_decodes_is_as_long_and_in_step(rate: int, samples: int) -> None:
+    sound = np.zeros(samples, dtype=np.float32)
+    middle = samples // 2
+    sound[middle:] = 0.3 * np.sin(2 * np.pi * 500 * np.arange(samples - middle) / rate)
+    made = through_opus(sound, rate, 64)
+    assert made.samples.shape == sound.shape
+    if samples > rate // 10:
+        assert np.corrcoef(sound, made.samples)[0, 1] > 0.98
+
+
+@needs_opus
+def test_the_bitrate_of_opus_is_about_that_asked_for() -> None:
+    sound = (0.1 * np.random.default_rng(0).standard_normal(3 * 24_000)).astype(np.float32)
+    rates = [bits_per_second([through_opus(sound, 24_000, kilobits)]) for kilobits in (12, 24)]
+    assert rates == pytest.approx([12_000, 24_000], rel=0.25)
+
+
+def test_bits_are_those_of_the_packets_and_bitrates_weighted_by_length() -> None:
+    def page(*lengths: int) -> bytes:
+        return b"OggS" + bytes(22) + bytes([len(lengths), *lengths]) + bytes(sum(lengths))
+
+    assert opus._packet_bytes(page(19) + page(255, 10) + page(30, 40) + page(5)) == 75
+    empty = np.zeros(1, dtype=np.float32)
+    assert bits_per_second([OpusSound(empty, 1000, 1.0), OpusSound(empty, 9000, 3.0)]) == 2500
+
+
+def test_figures_leave_out_what_is_not_finite() -> None:
+    values = [math.nan, *range(11), math.inf]
+    assert spread(values, "+.1f") == "+5.0 [+1.0, +9.0]"
+    assert mean(values) == 5
+    assert spread([math.nan], ".1f") == number(math.nan, ".1f") == "–"
+
+
+def test_a_new_measurement_replaces_its_rows_and_the_page_has_the_table(tmp_path: Path) -> None:
+    keep(Table("codec", ("corpus", "mel"), (("a", "1"), ("b", "2"), ("b", "3"))), tmp_path)
+    keep(Table("codec", ("corpus", "mel"), (("b", "4, 5"),)), tmp_path)
+    assert read(tmp_path / "codec.csv").rows == (("a", "1"), ("b", "4, 5"))
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- codec -->\nold\n<!-- end -->\nafter\n")
+    update_page(page, tmp_path)
+    rows = "| corpus | mel |\n| --- | --- |\n| a | 1 |\n| b | 4, 5 |\n"
+    assert page.read_text() == f"before\n<!-- codec -->\n{rows}<!-- end -->\nafter\n"

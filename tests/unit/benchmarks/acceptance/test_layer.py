@@ -10,7 +10,6 @@ from benchmarks.acceptance.layer import (
     PLAIN,
     boundary_error,
     chunk_speeds,
-    flops,
     norm_growth,
     shard_gradients,
 )
@@ -22,13 +21,7 @@ def test_chunk_sizes_read_the_same_and_speeds_are_measured(kind: layer.Kind) -> 
     speeds = chunk_speeds(kind, 300, 2, (8, 64))
     assert [speed.chunk for speed in speeds] == [8, 64]
     assert speeds[0].difference == 0 < speeds[1].difference < 1e-4
-    assert all(speed.tokens_per_second > 0 and speed.product_share > 0 for speed in speeds)
-
-
-def test_flops_are_those_of_the_products() -> None:
-    # 2 * 64 * 64 to write, as many to read, 2 * 64 * 8 * 2 within a chunk of 8; forward and twice backward; 4 heads.
-    assert flops(PLAIN, 1, 8) == 3 * 4 * (2 * 2 * 64 * 64 + 2 * 8 * 2 * 64)
-    assert flops(FEATURES, 10, 8) == 10 * 3 * 4 * (2 * 2 * 528 * 64 + 2 * 8 * (32 + 64))
+    assert all(speed.tokens_per_second > 0 for speed in speeds)
 
 
 def test_the_norm_keeps_projected_queries_as_long() -> None:

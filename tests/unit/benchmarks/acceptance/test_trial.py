@@ -8,7 +8,7 @@ import pytest
 from unit.training.coded import FABRIC, SIZE, data
 
 from benchmarks.acceptance import check, trial
-from benchmarks.acceptance.check import Point, check_memory, summary
+from benchmarks.acceptance.check import check_memory
 from benchmarks.acceptance.trial import (
     Recovery,
     Trial,
@@ -110,12 +110,6 @@ def test_dead_gates_miss_their_points_and_keep_the_others(monkeypatch: pytest.Mo
     points = list(check_memory(returning(), 1000, 0, FABRIC, **SMALL))
     assert [(point.number, point.passed) for point in points[4:]] == [(4, False), (2, False), (5, False)]
     assert points[6].found == "training stopped at step 100: expected gates that differ"
-
-
-def test_the_summary_names_what_is_missed() -> None:
-    reached, missed = Point(2, "this", True, ""), Point(1, "that", False, "")
-    assert summary([reached]) == "1/1"
-    assert summary([reached, missed]) == "1/2; missed: 1"
 
 
 def test_a_trained_memory_meets_the_criteria() -> None:

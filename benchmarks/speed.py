@@ -1,0 +1,182 @@
+"""Speed of the prior beside other libraries, in training and in sampling, and of generation from a model file.
+
+Each network works in a process of its own, so that none is affected by the memory use of another, and all take turns.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from torch import nn
+
+from benchmarks.peers import Shape, to_sample, to_train
+from benchmarks.report import Table
+from distill.allocator import keep_freed_memory
+from distill.execution import Precision, execution_from_environment
+from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sounds import Wanted, generate_sounds
+from distill.model_file.format import load_bundle
+from distill.prior.flat import CodePrior, FlatPrior
+from distill.training.fabric import make_fabric
+
+OURS = "ours, CodePrior"
+LEVELS = 4
+BATCHES = (1, 16)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+ROUNDS = 9
+STEPS, FIRST_STEPS = 4, 8  # training steps in a round, and to warm up: memory is still being allocated
+TIMES, FIRST_TIMES = 2, 2  # of sampling a batch
+SECONDS = 4.0  # length of a generated sound
+
+TRAINED = ("network", "tokens/s, fp32", "tokens/s, bf16", "ours bf16 / its bf16", "ours bf16 / its fp32")
+SAMPLED = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours / it, 16")
+GENERATED = ("model", "x real time, one", "x real time, 16 at once", "cold start, s")
+
+K = TypeVar("K")
+Say = Callable[[str], None]
+
+
+def measure_training(say: Say) -> Table:
+    """Median throughput of training steps for the shape of `Shape`: forward, backward and AdamW."""
+    say("training speed")
+    names = (OURS, *to_train())
+    turns = {(name, precision): _Turn("training", name, precision) for name in names for precision in PRECISIONS}
+    seconds = _in_turn(turns, STEPS, FIRST_STEPS)
+    tokens = STEPS * Shape.batch * Shape.tokens
+    speed = {key: tokens / statistics.median(times) for key, times in seconds.items()}
+    ours, rows = speed[OURS, "bf16"], []
+    for name in names:
+        its = [speed[name, precision] for precision in PRECISIONS]
+        rows.append((name, *(f"{one:.0f}" for one in its), *(f"{ours / one:.2f}" for one in reversed(its))))
+    return Table("training", TRAINED, tuple(rows))
+
+
+def measure_sampling(say: Say) -> Table:
+    """Median speed of sampling 188 tokens with a cache in fp32, and of each round's ratio."""
+    say("sampling speed")
+    names = (OURS, *to_sample())
+    turns = {(name, batch): _Turn("sampling", name, str(batch)) for name in names for batch in BATCHES}
+    seconds = _in_turn(turns, TIMES, FIRST_TIMES)
+    rows = []
+    for name in names:
+        speeds = [TIMES * batch * Shape.tokens / statistics.median(seconds[name, batch]) for batch in BATCHES]
+        pairs = [zip(seconds[name, batch], seconds[OURS, batch], strict=True) for batch in BATCHES]
+        ratios = [statistics.median(its / mine for its, mine in both) for both in pairs]
+        rows.append((name, *(f"{one:.0f}" for one in speeds), *(f"{one:.2f}" for one in ratios)))
+    return Table("sampling", SAMPLED, tuple(rows))
+
+
+def measure_generation(model: Path, say: Say) -> Table:
+    """Median speed of generation with a loaded model, and of `distill generate` from its start to a file of a second."""
+    say(f"generating with {model.name}")
+    bundle, row = load_bundle(model), [model.name]
+    for batch in BATCHES:
+        seconds = []
+        for seed in range(ROUNDS):
+            began = time.perf_counter()
+            generate_sounds(bundle.codec, bundle.prior, Wanted(batch, SECONDS, natural_ending=False), seed)
+            seconds.append(time.perf_counter() - began)
+        row.append(f"{batch * SECONDS / statistics.median(seconds[1:]):.1f}")
+    starts = []
+    for seed in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["generate", str(model), "--seed", str(seed), "--seconds", "1", "--out", folder, "--json"]
+            began = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", "distill", *command], capture_output=True, check=True)
+            starts.append(time.perf_counter() - began)
+            assert Path(json.loads(done.stdout)["sounds"][0]["file"]).exists()
+    return Table("generation", GENERATED, ((*row, f"{statistics.median(starts):.1f}"),))
+
+
+class _Turn:
+    """A process of this module that works on request. See `_serve`."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.speed", *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "_Turn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def seconds(self, times: int) -> float:
+        """Seconds to do its work `times` times."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(times, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+
+def _in_turn(turns: Mapping[K, _Turn], times: int, first: int) -> dict[K, list[float]]:
+    """Seconds of each interleaved round of `times` calls, after `first` warm-up calls."""
+    with ExitStack() as stack:
+        for turn in turns.values():
+            stack.enter_context(turn)
+        for turn in turns.values():
+            turn.seconds(first)
+        seconds: dict[K, list[float]] = {key: [] for key in turns}
+        for _ in range(ROUNDS):
+            for key, turn in turns.items():
+                seconds[key].append(turn.seconds(times))
+    return seconds
+
+
+def _serve(work: Callable[[], object]) -> None:
+    """For each count read from stdin, do the work that often and print the seconds."""
+    for line in sys.stdin:
+        began = time.perf_counter()
+        for _ in range(int(line)):
+            work()
+        print(time.perf_counter() - began, flush=True)
+
+
+def _training(name: str, precision: str) -> Callable[[], object]:
+    """A training step on fixed tokens."""
+    if name == OURS:
+        keep_freed_memory()  # as our training does
+    fabric = make_fabric(replace(execution_from_environment(), precision=cast(Precision, precision)))
+    model = _code_prior() if name == OURS else to_train()[name]()
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+    tokens = torch.randint(Shape.codes, (Shape.batch, Shape.tokens + 1), generator=torch.Generator().manual_seed(0))
+    tokens = fabric.to_device(tokens)
+
+    def step() -> None:
+        logits = wrapped(tokens[:, :-1]).float().flatten(0, 1)
+        loss = nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _code_prior() -> nn.Module:
+    return CodePrior(Shape.codes, Shape.tokens, LEVELS, Shape.width, Shape.layers, Shape.heads, 0.0)
+
+
+def _sampling(name: str, batch: str) -> Callable[[], object]:
+    if name != OURS:
+        return to_sample()[name](int(batch))
+    frames = Shape.tokens // LEVELS
+    sizes = (Shape.width, Shape.layers, Shape.heads)
+    prior = FlatPrior(Shape.codes, LEVELS, frames + 1, *sizes, 0.0).eval()
+    return lambda: sample_codes(prior, int(batch), frames, 0, Sampling(), natural_ending=False)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    kind, network, setting = sys.argv[1:]
+    _serve({"training": _training, "sampling": _sampling}[kind](network, setting))
