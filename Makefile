@@ -73,8 +73,8 @@ check-wheel: wheel ## install the wheel into a fresh environment and let it lear
 check-memory: $(STAMP) ## seven points that a memory is accepted by: CORPUS=folder ARGS="--steps 2000 ..."
 	@$(BIN)/python -m benchmarks.acceptance $(CORPUS) $(ARGS)
 
-bench: $(BENCH_STAMP) ## measure the codec beside its peers: CORPUS="folder..." ARGS="--full --memory ..."
-	@$(BIN)/python -m benchmarks $(or $(CORPUS),data/demo) $(or $(ARGS),--profile --sounds)
+bench: $(BENCH_STAMP) ## measure codec, prior and speed beside others: CORPUS="folder..." ARGS="--full --prior ..."
+	@$(BIN)/python -m benchmarks $(or $(CORPUS),$(if $(ARGS),,data/demo)) $(or $(ARGS),--profile)
 
 # ViSQOL's dependency libsvm-official has no wheel for Linux: a C++ compiler builds it.
 $(BENCH_STAMP): $(STAMP) requirements/bench.txt

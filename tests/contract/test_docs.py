@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 TEXTS = {"README": (ROOT / "README.md").read_text(encoding="utf-8"), **PAGES}
-OF_BENCHMARKS = "benchmarks"  # written by `make bench`
+OF_BENCHMARKS = "benchmarks"  # has wide tables
 TIERS = ((20, "up to 20"), (100, "up to 100"), (101, "more"))
 
 

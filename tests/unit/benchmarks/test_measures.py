@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks import opus
 from benchmarks.measures import HeldOut, Way, interleaved_speeds, padded
 from benchmarks.opus import OpusSound, bits_per_second, opus_is_installed, through_opus
-from benchmarks.report import Table, keep, mean, number, read, spread, update_page
+from benchmarks.report import PAGE, Table, keep, mean, number, read, spread, update_page
 
 needs_opus = pytest.mark.skipif(not opus_is_installed(), reason="needs opusenc and opusdec: apt-get install opus-tools")
 
@@ -82,3 +82,10 @@ def test_a_new_measurement_replaces_its_rows_and_the_page_has_the_table(tmp_path
     update_page(page, tmp_path)
     rows = "| corpus | mel |\n| --- | --- |\n| a | 1 |\n| b | 4, 5 |\n"
     assert page.read_text() == f"before\n<!-- codec -->\n{rows}<!-- end -->\nafter\n"
+
+
+def test_the_page_has_the_tables_that_were_measured_last(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_bytes(PAGE.read_bytes())
+    update_page(page)
+    assert page.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
