@@ -25,7 +25,8 @@ from distill.execution import Precision, execution_from_environment
 from distill.generate.sampling import Sampling, sample_codes
 from distill.generate.sounds import Wanted, generate_sounds
 from distill.model_file.format import load_bundle
-from distill.prior.flat import CodePrior, FlatPrior
+from distill.prior.flat.config import FlatShape
+from distill.prior.flat.network import CodePrior, FlatPrior
 from distill.training.fabric import make_fabric
 
 OURS = "ours, CodePrior"
@@ -171,8 +172,16 @@ def _sampling(name: str, batch: str) -> Callable[[], object]:
     if name != OURS:
         return to_sample()[name](int(batch))
     frames = Shape.tokens // LEVELS
-    sizes = (Shape.width, Shape.layers, Shape.heads)
-    prior = FlatPrior(Shape.codes, LEVELS, frames + 1, *sizes, 0.0).eval()
+    shape = FlatShape(
+        codebook_size=Shape.codes,
+        num_quantizers=LEVELS,
+        context_frames=frames + 1,
+        hidden_size=Shape.width,
+        num_layers=Shape.layers,
+        num_heads=Shape.heads,
+        labels=[],
+    )
+    prior = FlatPrior(shape).eval()
     return lambda: sample_codes(prior, int(batch), frames, 0, Sampling(), natural_ending=False)
 
 
