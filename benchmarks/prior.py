@@ -15,7 +15,7 @@ from benchmarks.training import CodecTask, train_within
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.execution import Execution
-from distill.params import Params, PriorParams
+from distill.params import Params, default_params
 from distill.pipeline.coded_folder import code_folder
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
@@ -60,12 +60,12 @@ def measure_prior(
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")
     unaugmented = replace(data, train=[views[:1] for views in data.train])
-    plan = PriorParams.model_validate(PLAN_SETTINGS)
-    rows.append(_trained("original plan", unaugmented, plan, params, fabric, most_seconds, counting))
+    plan = params.model_copy(update={"prior": default_params(prior=PLAN_SETTINGS).prior})
+    rows.append(_trained("original plan", unaugmented, plan, fabric, most_seconds, counting))
     for seed in range(params.seed, params.seed + seeds):
         say(f"our prior, seed {seed}")
         seeded = params.model_copy(update={"seed": seed})
-        rows.append(_trained(f"ours, seed {seed}", data, params.prior, seeded, fabric, most_seconds, counting))
+        rows.append(_trained(f"ours, seed {seed}", data, seeded, fabric, most_seconds, counting))
     return Table("prior", COLUMNS, tuple((folder.resolve().name, *row) for row in rows))
 
 
@@ -77,14 +77,13 @@ def _row(name: str, bits: float, counting: float, weights: str = MISSING, *more:
 def _trained(
     name: str,
     data: PriorData,
-    prior: PriorParams,
     params: Params,
     fabric: Fabric,
     most_seconds: float,
     counting: float,
 ) -> tuple[str, ...]:
     """Row of a prior at its best epoch; where its start takes part in the choice, that counts as an epoch at 0 s."""
-    config = prior.resolve(data.recordings, params.tier, params.split, params.tiers)
+    config = params.prior_config(data.recordings)
     curve: list[tuple[float, float]] = []  # bits per second, seconds
     cancel, began = threading.Event(), time.perf_counter()
 

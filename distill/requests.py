@@ -6,7 +6,6 @@ from distill.errors import ParamsError
 from distill.generate.sounds import IsNew
 from distill.novelty.verdict import VERDICTS
 from distill.params import (
-    AuditionParams,
     Guidance,
     SamplingSeed,
     Seconds,
@@ -16,6 +15,7 @@ from distill.params import (
     Temperature,
     TopK,
     TopP,
+    default_values,
 )
 
 
@@ -41,7 +41,7 @@ def guidance_or_default(label: str | None, guidance: float | None) -> float:
     """The scale of guidance, with its default."""
     if guidance is not None:
         return guidance
-    return 1.0 if label is None else AuditionParams.model_validate({}).guidance
+    return 1.0 if label is None else float(default_values()["audition"]["guidance"])
 
 
 def check_guidance(label: str | None, guidance: float) -> None:

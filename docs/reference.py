@@ -6,44 +6,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
-import yaml
 
 from distill.cli.main import app
-from distill.params import Params
+from distill.params import Setting, setting
+from distill.params.settings import read_yaml
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
-BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-TYPES = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
-
-MEANINGS = {  # of keys whose names say it all beside the file
-    "seed": "another seed: another split, other weights, other sounds",
-    "vqvae.codebook_size": "codewords of each level",
-    "vqvae.epochs": "the most epochs",
-    "vqvae.learning_rate": "of AdamW, with a cosine schedule",
-    "vqvae.dropout": "share of channels",
-    "vqvae.commitment_weight": "weight of the commitment loss",
-    "vqvae.batch_size": "crops in a step; ten minutes of sound at most",
-    "vqvae.crop_seconds": "length of a crop",
-    "vqvae.hidden_size": "width of the decoder; the encoder has half of it",
-    "vqvae.num_layers": "ConvNeXt blocks of the decoder",
-    "vqvae.latent_size": "numbers that describe a frame before it is quantised",
-    "vqvae.weight_decay": "of AdamW",
-    "vqvae.gradient_clip": "largest norm of the gradient",
-    "prior.hidden_size": "width; a multiple of `num_heads`",
-    "prior.num_layers": "transformer blocks",
-    "prior.num_heads": "attention heads",
-    "prior.dropout": "share of features",
-    "prior.epochs": "the most epochs",
-    "prior.learning_rate": "of AdamW, with a cosine schedule",
-    "prior.batch_size": "windows in a step",
-    "prior.weight_decay": "of AdamW",
-    "prior.gradient_clip": "largest norm of the gradient",
-    "prior.warmup_steps": "steps in which the learning rate rises",
-    "audition.count": "how many sounds",
-    "audition.max_seconds": "length of a sound at most",
-    "audition.temperature": "below 1 tamer, above 1 wilder",
-    "audition.top_p": "the most probable codes that have this share together; 1 = all",
-}
+ROOT = Path(__file__).parents[1]
+BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
 
 def commands() -> dict[str, Any]:
@@ -65,19 +35,13 @@ def commands_markdown() -> str:
 
 
 def settings_markdown() -> str:
-    """A table for every section of `params.yaml`: each key, its value there, what it may be and the comment beside it."""
-    schema = Params.model_json_schema()
+    """A table for every section of `params.yaml`: each key, its value there, what it may be and what it means."""
+    values = read_yaml(ROOT / "params.yaml")
     sections: dict[str, list[str]] = {}
-    for path, comment in _written():
-        value: Any = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-        kind: Any = schema
-        for key in path:
-            value = value[key]
-            kind = _resolved(schema, kind["properties"][key])
-        if not isinstance(value, dict):
-            meaning = comment or MEANINGS.get(".".join(path), "")
-            cells = (f"`{path[-1]}`", f"`{_plain(value)}`", _range(schema, kind), meaning)
-            sections.setdefault(".".join(path[:-1]), []).append(_row(*cells))
+    for path in _paths({key: value for key, value in values.items() if key not in ("qualities", "tiers")}):
+        about, (section, _, key) = setting(path), path.rpartition(".")
+        cells = (f"`{key}`", f"`{_plain(about.default)}`", _allowed(about), about.help)
+        sections.setdefault(section, []).append(_row(*cells))
     head = [_row("key", "value", "allowed", "meaning"), _row(*["---"] * 4)]
     return "\n\n".join(
         f"### {f'`{name}`' if name else 'Top level'}\n\n" + "\n".join([*head, *rows]) for name, rows in sections.items()
@@ -129,33 +93,20 @@ def _literal(text: str) -> str:
     return re.sub(r"(?<![`\w])(--[a-z-]+|[A-Z]+_[A-Z_]+)", r"`\1`", text)
 
 
-def _written() -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every key of `params.yaml` outside `qualities` and `tiers`, as a path, with the comment on its line."""
-    path: list[str] = []
-    for line in PARAMS.read_text(encoding="utf-8").splitlines():
-        found = re.match(r"( *)(\w+):[^#]*(?:# (.*))?$", line)
-        if found:
-            path = [*path[: len(found[1]) // 2], found[2]]
-            if path[0] not in ("qualities", "tiers"):
-                yield tuple(path), found[3] or ""
+def _paths(values: Any, before: str = "") -> Iterator[str]:
+    """Every key of a tree of settings, such as "prior.memory.key_size"."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}"
 
 
-def _resolved(schema: Any, kind: Any) -> Any:
-    while "$ref" in kind:
-        kind = schema["$defs"][kind["$ref"].split("/")[-1]]
-    return kind
-
-
-def _range(schema: Any, kind: Any) -> str:
-    kind = _resolved(schema, kind)
-    if "anyOf" in kind:
-        return " or ".join(_range(schema, one) for one in kind["anyOf"])
-    if "enum" in kind:
-        return ", ".join(f"`{one}`" for one in kind["enum"])
-    if "const" in kind:
-        return f"`{kind['const']}`"
-    bounds = [f"{word} {_plain(kind[key])}" for key, word in BOUNDS.items() if key in kind]
-    return " ".join([TYPES[kind["type"]], *bounds])
+def _allowed(about: Setting) -> str:
+    bounds = [f"{word} {_plain(about.bounds[name])}" for name, word in BOUNDS.items() if name in about.bounds]
+    choices = [f"`{one}`" for one in (*about.choices, *(["auto"] if about.auto_by else []))]
+    kind = [] if about.choices and about.type is str else [" ".join([TYPES[about.type], *bounds])]
+    return " or ".join([*kind, ", ".join(choices)] if choices else kind)
 
 
 def _plain(value: Any) -> str:

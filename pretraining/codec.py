@@ -33,7 +33,7 @@ from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS
 from distill.execution import execution_from_environment
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
@@ -87,7 +87,7 @@ class _PretrainingTask:
     held_out_losses: Sequence[float] = ()
 
     def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
-        config = VQVAEParams.model_validate({"dropout": 0.0}).resolve(1000)
+        config = get_adaptive_vqvae_config(1000, dropout=0.0)
         self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
         if not load_pretrained(self.codec):
             load_pretrained(self.codec, FIRST_N_FFT, ("decoder.",))

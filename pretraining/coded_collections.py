@@ -30,7 +30,7 @@ from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
 from distill.storage.files import canonical_json, sha256_files, sha256_text, write_bytes
@@ -226,7 +226,7 @@ def _codec(rng: Generator, recordings: int) -> VQVAE:
 def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
     """A codec without a trained decoder, as small as can be: only its fit counts."""
     sizes = {"codebook_size": codebook_size, "num_quantizers": levels, "hidden_size": 8, "num_layers": 1}
-    config = VQVAEParams.model_validate({**sizes, "dropout": 0.0}).resolve(1)
+    config = get_adaptive_vqvae_config(1, **sizes, dropout=0.0)
     return build_vqvae(sample_rate, config, 0, warm=False).eval()
 
 

@@ -24,7 +24,7 @@ from distill.codec.training import train_vqvae
 from distill.demo.motifs import write_motifs
 from distill.errors import DistillError, Interrupted
 from distill.execution import Execution
-from distill.params import MemoryParams, Params
+from distill.params import Params, default_values
 from distill.pipeline.coded_folder import code_folder
 from distill.prior.data import PriorData
 from distill.prior.memory.haystacks import FrameSource
@@ -110,7 +110,7 @@ def _chunks(progress: ProgressReport) -> Point:
     for number, kind in enumerate((PLAIN, FEATURES)):
         progress(number, 2, "chunk sizes")
         speeds += chunk_speeds(kind, LENGTH, ROUNDS)
-    chosen = MemoryParams.model_validate({}).chunk_size
+    chosen = int(default_values()["prior"]["memory"]["chunk_size"])
     worst = max(speed.difference for speed in speeds)
     shares = []
     for kind in (PLAIN, FEATURES):

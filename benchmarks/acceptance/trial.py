@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.errors import DistillError, Interrupted
-from distill.params import MemoryParams, PriorConfig, PriorParams
+from distill.params import PriorConfig, default_values, get_adaptive_prior_config
 from distill.prior.data import PriorData, SpanSampler
 from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.network import MemoryPrior
@@ -38,11 +38,10 @@ SMALL_BATCH = 8  # windows, in trainings with a fault
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """Settings of `architecture: memory` with a window that is short compared with the recordings."""
     longest = max(len(views[0]) for views in data.train) / data.codes.frame_rate
-    most = MemoryParams.model_validate({}).span_seconds
-    memory = MemoryParams.model_validate({"span_seconds": min(max(CONTEXT_SECONDS, longest), most)})
+    most = float(default_values()["prior"]["memory"]["span_seconds"])
+    memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
     settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}
-    params = PriorParams.model_validate({**settings, "memory": memory, **changes})
-    return params.resolve(data.recordings)
+    return get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
 
 
 def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:

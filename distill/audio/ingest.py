@@ -33,7 +33,7 @@ from distill.audio.source import LISTED, address, list_recordings, open_source
 from distill.cluster import Cluster, cluster_of
 from distill.errors import AudioError
 from distill.execution import Execution
-from distill.params import CorpusParams
+from distill.params import CorpusConfig
 from distill.progress import ProgressReport
 from distill.status import Progress
 from distill.storage.files import atomic_folder, remove_folder, write_json
@@ -118,7 +118,7 @@ class Ingested:
 
 
 def ingest_folder(
-    folder: Path | str, output: Path, params: CorpusParams, execution: Execution, kept: Path | None = None
+    folder: Path | str, output: Path, params: CorpusConfig, execution: Execution, kept: Path | None = None
 ) -> Ingested:
     """Ingest a folder with the settings `params`, reporting progress and rejected files.
 

@@ -1,17 +1,26 @@
-"""The `distill` command line: the app that commands register with, and their shared arguments."""
+"""The `distill` command line: the app that commands register with, and the arguments and flags that they share."""
 
+import inspect
 import json
 import re
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic.fields import FieldInfo
+
+from distill.params import setting
+from distill.params.settings import bounds
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
 Replace = Annotated[bool, typer.Option("--replace", help="replace files of these names that Distill made")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
+Given = dict[str, Any]
+"""Values of the flags of settings that were used, by setting: {"vqvae.epochs": 3}."""
 
 
 @app.callback()
@@ -19,14 +28,54 @@ def distill() -> None:
     """Learn a generative model of your own sounds, and make new ones from it."""
 
 
-def limits(bounds: Any) -> dict[str, Any]:
-    """`min` and `max` of an option, from the range of a setting in `distill.params`; `--help` shows them."""
-    found: dict[str, Any] = {}
-    for one in (part for field in bounds.__metadata__ for part in field.metadata):
-        for name, key in (("ge", "min"), ("gt", "min"), ("le", "max"), ("lt", "max")):
-            value = getattr(one, name, None)
-            if value is not None:
-                found[key] = value - 1 if name == "lt" and isinstance(value, int) else value
+def takes_settings(flags: Mapping[str, str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its argument `given`, a flag for each of these settings of `params.yaml`.
+
+    Type, range, help and default are those of the setting.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        names = {setting.replace(".", "_"): setting for setting in flags}
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {setting: values.pop(name) for name, setting in names.items()}
+            command(**values, given={setting: value for setting, value in given.items() if value is not None})
+
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+            added = [_flag(name, path, flags[path]) for name, path in names.items()]
+            parameters += added if parameter.name == "given" else own
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorated
+
+
+def _flag(name: str, path: str, flag: str) -> inspect.Parameter:
+    about = setting(path)
+    kind: Any = Literal[about.choices] if about.choices else about.type
+    help_and_default: dict[str, Any] = {"help": about.help, "show_default": about.shown}
+    if about.choices == ("auto",):
+        kind = str
+        within = "{min} to {max}".format(**_minimum_and_maximum(about.bounds))
+        help_and_default |= {"metavar": "N|auto", "help": f"{about.help} ({within})"}
+    else:
+        help_and_default |= _minimum_and_maximum(about.bounds)
+    annotation = Annotated[kind | None, typer.Option(flag, **help_and_default)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def limits(kind: Any) -> dict[str, float]:
+    """`min` and `max` of an option, from a range in `distill.params`; `--help` shows them."""
+    return _minimum_and_maximum(bounds(FieldInfo.from_annotation(kind)))
+
+
+def _minimum_and_maximum(within: Mapping[str, float]) -> dict[str, float]:
+    found = {{"ge": "min", "gt": "min", "le": "max", "lt": "max"}[name]: value for name, value in within.items()}
+    if isinstance(within.get("lt"), int):
+        found["max"] -= 1
     return found
 
 

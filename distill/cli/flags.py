@@ -1,8 +1,8 @@
-"""Validation of flags before any work: flags to settings, and paths to read and write."""
+"""Validation of flags before any work, and of paths to read and write."""
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -11,57 +11,9 @@ from pydantic import ValidationError
 
 from distill.audio.write import AudioFormat
 from distill.errors import ParamsError
-from distill.params import Params, TierName
+from distill.params.settings import expectation
 from distill.storage.made import check_replaceable
 from distill.text import is_utf8
-
-# Flag of each setting in `params.yaml`; `train` and `train-prior` validate both with the same class.
-FLAGS = {
-    ("corpus", "path"): "DIR",
-    ("bundle", "name"): "--name",
-    ("tier",): "--tier",
-    ("vqvae", "epochs"): "--epochs",
-    ("vqvae", "codebook_size"): "--codebook-size",
-    ("vqvae", "quality"): "--quality",
-    ("vqvae", "num_quantizers"): "--rvq-levels",
-    ("vqvae", "commitment_weight"): "--commitment-weight",
-    ("vqvae", "learning_rate"): "--learning-rate",
-    ("corpus", "sample_rate"): "--sample-rate",
-    ("seed",): "--seed",
-    ("prior", "architecture"): "--architecture",
-    ("prior", "epochs"): "--epochs",
-    ("prior", "hidden_size"): "--hidden-size",
-    ("prior", "num_layers"): "--layers",
-    ("prior", "num_heads"): "--heads",
-}
-
-
-def params_of_flags(values: Mapping[tuple[str, ...], Any]) -> Params:
-    """Settings from flags, with the defaults of `params.yaml` for the rest. Raises ParamsError that names the flag."""
-    sections: dict[str, Any] = {"corpus": {}, "vqvae": {}, "prior": {}, "bundle": {}}
-    for key, value in values.items():
-        if value is not None:
-            section = sections[key[0]] if len(key) == 2 else sections
-            section[key[-1]] = value
-    try:
-        return Params.model_validate(sections)
-    except ValidationError as error:
-        # Of an `int | "auto"` setting the first error is that of the number's range.
-        first = error.errors()[0]
-        flag = next(flag for key, flag in FLAGS.items() if first["loc"][: len(key)] == key)
-        expected = _expected(first["msg"])
-        if flag == "--name":
-            expected = "up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
-        raise ParamsError(f"{flag}: expected {expected}, found {first['input']!r}") from error
-
-
-def sample_rate_of(text: str | None) -> int | str | None:
-    """The value of --sample-rate: Hz, "auto", or None where it was not given. Raises ParamsError."""
-    if text is None or text == "auto":
-        return text
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise ParamsError(f"--sample-rate: expected a whole number of Hz or auto, found {text!r}")
 
 
 def wrong_use(error: Any) -> str:
@@ -69,28 +21,11 @@ def wrong_use(error: Any) -> str:
     if not isinstance(error.__cause__, ValidationError):
         return str(error.format_message()).rstrip(".")
     first = error.__cause__.errors()[0]
+    message, is_choice, choices = first["msg"].rstrip(".").partition(" is not one of ")
+    expected = "one of " + choices.replace("'", "") if is_choice else expectation(message)
     if str(first["input"]) == "nan":  # outside of every range
-        first["msg"] = "a finite number"
-    return f"{max(error.param.opts, key=len)}: expected {_expected(first['msg'])}, found {first['input']}"
-
-
-def _expected(message: str) -> str:
-    """The expectation in a message of pydantic or typer."""
-    _, is_choice, choices = message.rstrip(".").partition(" is not one of ")
-    if is_choice:
-        return "one of " + choices.replace("'", "")
-    return message.removeprefix("Input should be ").removeprefix("String should ").partition(", unable to")[0]
-
-
-def check_heads(params: Params) -> None:
-    """Refuse a number of heads that divides the width in no tier. Raises ParamsError."""
-    for tier in get_args(TierName):
-        try:
-            params.prior.resolve(1, tier, params.split, params.tiers)
-            return
-        except ParamsError as error:
-            found = str(error)
-    raise ParamsError(found.replace("prior.num_heads", "--heads", 1))
+        expected = "a finite number"
+    return f"{max(error.param.opts, key=len)}: expected {expected}, found {first['input']}"
 
 
 def check_utf8(path: Path) -> None:

@@ -1,86 +1,75 @@
-"""`distill train` and `distill train-prior`."""
+"""`distill train` and `distill train-prior`, whose flags are settings of `params.yaml`."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.app import Json, ModelPath, app, limits, print_json
-from distill.params import (
-    CodebookSize,
-    Epochs,
-    Heads,
-    Levels,
-    LossWeight,
-    PriorLayers,
-    PriorWidth,
-    Rate,
-    SampleRate,
-    Seed,
-)
-from distill.prior.architectures import DEFAULT, ArchitectureName, summaries
+from distill.cli.app import Given, Json, ModelPath, app, print_json, takes_settings
+from distill.errors import ParamsError
+from distill.params import Params, default_params, setting
 
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
 
-LabelsFrom = Annotated[
-    Literal["none", "folder"], typer.Option(help="source of labels; folder: the name of a recording's folder")
-]
+# Flags of settings; what each may be, its help and its default are those of the setting.
+TRAIN = {
+    "tier": "--tier",
+    "vqvae.epochs": "--epochs",
+    "vqvae.codebook_size": "--codebook-size",
+    "vqvae.quality": "--quality",
+    "vqvae.num_quantizers": "--rvq-levels",
+    "vqvae.commitment_weight": "--commitment-weight",
+    "vqvae.learning_rate": "--learning-rate",
+    "corpus.sample_rate": "--sample-rate",
+    "corpus.labels": "--labels",
+    "seed": "--seed",
+}
+TRAIN_PRIOR = {
+    "prior.architecture": "--architecture",
+    "prior.epochs": "--epochs",
+    "prior.hidden_size": "--hidden-size",
+    "prior.num_layers": "--layers",
+    "prior.num_heads": "--heads",
+    "corpus.labels": "--labels",
+}
+OTHERS = {"corpus.path": "DIR", "bundle.name": "--name"}
+
+
+def params_of_flags(given: Mapping[str, Any]) -> Params:
+    """Settings by their names in `params.yaml`, with the defaults for the rest. Raises ParamsError that names the flag."""
+    sections: dict[str, Any] = {}
+    for name, value in given.items():
+        *section, key = name.split(".")
+        within = sections.setdefault(section[0], {}) if section else sections
+        is_number = isinstance(value, str) and value.isascii() and value.isdigit() and setting(name).type is int
+        within[key] = int(value) if is_number else value
+    try:
+        return default_params(**sections).check()
+    except ParamsError as error:
+        text = str(error)
+        for name, flag in {**TRAIN, **TRAIN_PRIOR, **OTHERS}.items():
+            if text.startswith(f"{name}: "):
+                text = text.replace(name, flag, 1)
+                if name != "corpus.sample_rate":  # no other flag takes "auto"
+                    text = text.replace(" or auto, found ", ", found ")
+        raise ParamsError(text) from error
 
 
 @app.command()
+@takes_settings(TRAIN)
 def train(
     folder: Annotated[
         str,
         typer.Argument(metavar="DIR", help="a folder of recordings, or an s3://bucket/prefix", show_default=False),
     ],
+    given: Given,
     model_name: Annotated[
         str | None,
         typer.Option("--model-name", "--name", help="name of the model file; without it date and time"),
     ] = None,
-    tier: Annotated[
-        Literal["auto", "small", "medium", "large"],
-        typer.Option(help="default settings; auto chooses by the number of recordings"),
-    ] = "auto",
-    epochs: Annotated[
-        int | None, typer.Option(help="maximum number of epochs", show_default="auto, by the tier", **limits(Epochs))
-    ] = None,
-    codebook_size: Annotated[
-        int | None, typer.Option(help="codewords a level", show_default="auto, by the tier", **limits(CodebookSize))
-    ] = None,
-    quality: Annotated[
-        Literal["small", "standard", "high"] | None,
-        typer.Option(
-            help="bit rate: higher sounds finer, costs more time and is more to learn", show_default="standard"
-        ),
-    ] = None,
-    rvq_levels: Annotated[
-        int | None,
-        typer.Option(
-            help="residual levels: fewer are faster and easier for a prior, more have finer detail",
-            show_default="auto, by --quality",
-            **limits(Levels),
-        ),
-    ] = None,
-    commitment_weight: Annotated[
-        float | None, typer.Option(help="weight of the commitment loss", show_default="0.25", **limits(LossWeight))
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="of AdamW, with a cosine schedule", show_default="auto, by the tier", **limits(Rate)),
-    ] = None,
-    sample_rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|auto",
-            help="Hz, mono ({min} to {max}); auto: 44100 or 48000 where the recordings have sound above 10 kHz, "
-            "else 24000".format(**limits(SampleRate)),
-            show_default="auto",
-        ),
-    ] = None,
-    labels: LabelsFrom = "none",
-    seed: Annotated[int, typer.Option(help="random seed of the split and the weights", **limits(Seed))] = 0,
     prior: Annotated[
         bool,
         typer.Option("--prior", help="also train a prior, so that the model can generate, not just encode and decode"),
@@ -93,25 +82,11 @@ def train(
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
     current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
     """
-    from distill.cli.flags import check_folder, make_folder, params_of_flags, refuse_existing, sample_rate_of
+    from distill.cli.flags import check_folder, make_folder, refuse_existing
     from distill.execution import execution_from_environment
 
-    params = params_of_flags(
-        {
-            ("corpus", "path"): folder,
-            ("corpus", "sample_rate"): sample_rate_of(sample_rate),
-            ("corpus", "labels"): labels,
-            ("bundle", "name"): time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name,
-            ("tier",): tier,
-            ("seed",): seed,
-            ("vqvae", "epochs"): epochs,
-            ("vqvae", "codebook_size"): codebook_size,
-            ("vqvae", "quality"): quality,
-            ("vqvae", "num_quantizers"): rvq_levels,
-            ("vqvae", "commitment_weight"): commitment_weight,
-            ("vqvae", "learning_rate"): learning_rate,
-        }
-    )
+    name = time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name
+    params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given})
     check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
     refuse_existing(model)
@@ -122,8 +97,10 @@ def train(
 
 
 @app.command("train-prior")
+@takes_settings(TRAIN_PRIOR)
 def train_prior(
     model: ModelPath,
+    given: Given,
     data: Annotated[
         str | None,
         typer.Option(
@@ -131,23 +108,6 @@ def train_prior(
             help="a folder of recordings, or an s3://bucket/prefix; without it the one that the codec was trained on",
         ),
     ] = None,
-    architecture: Annotated[
-        ArchitectureName | None,
-        typer.Option(help=summaries(), show_default=DEFAULT),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="maximum number of epochs", show_default="auto, by the tier", **limits(Epochs))
-    ] = None,
-    hidden_size: Annotated[
-        int | None, typer.Option(help="model width", show_default="auto, by the tier", **limits(PriorWidth))
-    ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="transformer blocks", show_default="auto, by the tier", **limits(PriorLayers))
-    ] = None,
-    heads: Annotated[
-        int | None, typer.Option(help="attention heads", show_default="auto, by the tier", **limits(Heads))
-    ] = None,
-    labels: LabelsFrom = "none",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave MODEL unchanged")
     ] = None,
@@ -158,24 +118,13 @@ def train_prior(
 
     After Ctrl-C or a crash, the same command resumes the training.
     """
-    from distill.cli.flags import check_folder, check_heads, may_replace, params_of_flags
+    from distill.cli.flags import check_folder, may_replace
     from distill.execution import execution_from_environment
     from distill.model_file.format import read_metadata
 
-    params = params_of_flags(
-        {
-            ("corpus", "path"): data or ".",
-            ("corpus", "labels"): labels,
-            ("prior", "architecture"): architecture,
-            ("prior", "epochs"): epochs,
-            ("prior", "hidden_size"): hidden_size,
-            ("prior", "num_layers"): layers,
-            ("prior", "num_heads"): heads,
-        }
-    )
+    params = params_of_flags({"corpus.path": data or ".", **given})
     if data is not None:
         check_folder("--data", data)
-    check_heads(params)
     may_replace(model, read_metadata(model).has_prior, output, replace)
     from distill.pipeline.train import add_prior
 

@@ -19,7 +19,7 @@ from distill.generate.sounds import Sound, Wanted, frames_for_seconds, generate_
 from distill.novelty.reference import Reference
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty, explain
-from distill.params import AuditionParams
+from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_json
@@ -51,7 +51,7 @@ def audition(
     labels: Sequence[str],
     reference: Reference,
     corpus: Corpus,
-    params: AuditionParams,
+    params: AuditionConfig,
     seed: int,
     output: Path,
     cluster: SharedCluster | None = None,

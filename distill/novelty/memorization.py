@@ -7,7 +7,7 @@ from pydantic import Field
 
 from distill.codes.store import Codes
 from distill.novelty.code_space import CodeIndex
-from distill.params import Settings, default_tiers
+from distill.params import Settings, get_adaptive_prior_config
 from distill.training.folders import STATE, RunFolders
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
@@ -97,7 +97,7 @@ def find_memorization(
     predict for a prior that generalises, too.
     """
     if threshold is None:
-        threshold = default_tiers().choose(recordings)[1].prior.memorization_perplexity
+        threshold = get_adaptive_prior_config(recordings).memorization_perplexity
     return Memorization(
         was_memorizing=val_perplexity < threshold,
         val_perplexity=min(val_perplexity, 1e9),

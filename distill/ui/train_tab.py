@@ -7,7 +7,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.params import QualityName, TierName, default_tiers, default_values
+from distill.params import QualityName, TierName, default_params, default_values
 from distill.ui import view
 from distill.ui.handlers import Desk, flags, handled, optional, relative
 from distill.ui.jobs import Job
@@ -219,7 +219,7 @@ def _codebook(desk: Desk, corpus: str | None, tier: str) -> str:
     count = _count(desk.workspace.root / corpus) if corpus in desk.workspace.corpora() else 0
     sizes = "64, 128 or 256 by the number of recordings"
     if count or tier != "auto":
-        size = default_tiers().choose(count, tier)[1].vqvae.codebook_size  # type: ignore[arg-type]
+        size = default_params(tier=tier).vqvae_config(count).codebook_size
         sizes = f"{size}" + (f" ({count} sound files)" if count else "")
     return f'<p class="small">Codebook size: {sizes}</p>'
 

@@ -26,7 +26,7 @@ from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
 from distill.model_file.format import BundleMetadata
 from distill.novelty.reference import TENSORS
-from distill.params import PriorParams, QualityName, VQVAEParams, default_qualities, default_tiers
+from distill.params import QualityName, default_params, get_adaptive_prior_config, get_adaptive_vqvae_config
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 from distill.prior.base import build_prior
 from docs import reference
@@ -137,9 +137,9 @@ def test_lines_are_at_most_120_columns(name: str) -> None:
 def test_the_tier_table_is_that_of_the_settings() -> None:
     for recordings, words in TIERS:
         codec, frame, flat = (
-            VQVAEParams.model_validate({}).resolve(recordings),
-            PriorParams.model_validate({}).resolve(recordings),
-            PriorParams.model_validate({"architecture": "flat"}).resolve(recordings),
+            get_adaptive_vqvae_config(recordings),
+            get_adaptive_prior_config(recordings),
+            get_adaptive_prior_config(recordings, architecture="flat"),
         )
         sizes = [
             " / ".join(str(value) for value in (prior.hidden_size, prior.num_layers, prior.num_heads, prior.dropout))
@@ -148,7 +148,7 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
         if flat.learning_rate != frame.learning_rate:
             sizes[1] += f", {flat.learning_rate}"
         cells = (
-            default_tiers().choose(recordings)[0],
+            default_params().tier_name(recordings),
             words,
             str(codec.codebook_size),
             f"{codec.epochs} / {codec.learning_rate} / {codec.dropout} / {codec.ema_decay}",
@@ -158,19 +158,19 @@ def test_the_tier_table_is_that_of_the_settings() -> None:
         )
         assert f"| {' | '.join(cells)} |" in PAGES["tuning"]
     for before, after in pairwise((20, 21, 100, 101)):
-        assert (default_tiers().choose(before) != default_tiers().choose(after)) is (after in (21, 101))
+        assert (default_params().tier_name(before) != default_params().tier_name(after)) is (after in (21, 101))
 
 
 def test_the_bit_rates_are_those_of_the_settings() -> None:
     def bits(quality: QualityName, recordings: int, rate: int) -> str:
-        config = VQVAEParams(quality=quality).resolve(recordings)
+        config = get_adaptive_vqvae_config(recordings, quality=quality)
         per_frame = config.num_quantizers * (config.codebook_size - 1).bit_length()
         return f"{spectrogram_config_for(rate).frame_rate * per_frame:.1f}".removesuffix(".0")
 
     assert spectrogram_config_for(24_000).frame_rate == spectrogram_config_for(48_000).frame_rate
     for quality in get_args(QualityName):
         at_24, at_44 = ([bits(quality, recordings, rate) for recordings, _ in TIERS] for rate in (24_000, 44_100))
-        levels = str(default_qualities().choose(quality).num_quantizers)
+        levels = str(get_adaptive_vqvae_config(5, quality=quality).num_quantizers)
         assert f"| {' | '.join([f'`{quality}`', levels, *at_24, ' / '.join(at_44)])} |" in PAGES["tuning"]
 
 

@@ -25,7 +25,7 @@ from distill.codec.artifact import load_codec
 from distill.codec.run import train_codec
 from distill.execution import Execution
 from distill.generate.calibration import calibrate
-from distill.params import CodesParams, CorpusParams, Params, PriorParams, VQVAEParams
+from distill.params import default_params
 from distill.pipeline.coded_folder import code_and_split
 from distill.pipeline.folders import PipelineFolders
 from distill.prior.run import train_prior_of_codes
@@ -37,14 +37,16 @@ SOUNDS = 10  # generated in one repetition
 RECORDINGS = 5
 UNTIL_THE_END = ExitStack()  # of this process
 EXECUTION = Execution("cpu", "fp32", 1)
-PARAMS = Params(
-    corpus=CorpusParams(path="unused", sample_rate=RATE),
-    vqvae=VQVAEParams(
-        epochs=2, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
-    ),
+PARAMS = default_params(
+    tier="small",
+    corpus={"sample_rate": RATE},
+    vqvae={
+        **{"epochs": 2, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1},
+        **{"latent_size": 8, "crop_seconds": 0.25},
+    },
     # Of an architecture that is not calibrated in the end, which takes longer than to train it.
-    prior=PriorParams(architecture="flat", epochs=2, hidden_size=16, num_layers=1, num_heads=2, batch_size=2),
-    codes=CodesParams(views=2),
+    prior={"architecture": "flat", "epochs": 2, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "batch_size": 2},
+    codes={"views": 2},
 )
 
 
@@ -135,7 +137,7 @@ def train(folder: Path) -> Once:
 def train_api(folder: Path) -> Once:
     """Train a prior by `distill.training.train_prior`, and write it."""
     model, sounds = _model(folder), _recordings(folder / "sounds")
-    config = PARAMS.prior.resolve(RECORDINGS, "small", PARAMS.split, PARAMS.tiers)
+    config = PARAMS.prior_config(RECORDINGS)
 
     def once(_: int) -> None:
         train_prior(model, sounds, config).save(folder / "with-prior.distill")

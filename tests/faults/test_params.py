@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.errors import ParamsError
-from distill.params import load_params
-from distill.params.yaml_file import default_values
+from distill.params import default_values, load_params
 
 RECORDINGS = (5, 500, 100_000)
 NUMBERS = st.one_of(

@@ -44,7 +44,7 @@ from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import initialise
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 
 root, out = map(Path, sys.argv[1:])
 ingest(root / "data/demo/drum", out / "corpus", 16_000, 0.0, 1)
@@ -52,7 +52,7 @@ corpus = load_corpus(out / "corpus")
 model = distill.load(root / "tests/golden/models/frame.distill")
 sounds = [corpus.pcm(entry) / 32768 for entry in corpus.entries[:3]]
 settings = {"codebook_size": 32, "num_quantizers": 3, "hidden_size": 32, "num_layers": 1, "latent_size": 16}
-codec = build_vqvae(16_000, VQVAEParams.model_validate(settings).resolve(8), 0)
+codec = build_vqvae(16_000, get_adaptive_vqvae_config(8, **settings), 0)
 initialise(codec, corpus, corpus.entries, 0)
 codes = [model.encode(sound).tolist() for sound in sounds]
 print(json.dumps({

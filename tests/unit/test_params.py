@@ -1,36 +1,33 @@
-"""Settings: refused values with their messages, and the defaults of tiers."""
+"""Settings: refused values with their messages, the defaults of tiers, and what is shown of a setting."""
 
-import subprocess
+import re
+from copy import deepcopy
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from distill.errors import ParamsError
 from distill.params import (
     Params,
-    PriorParams,
-    QualityName,
-    SplitParams,
     TierName,
-    VQVAEParams,
-    default_qualities,
-    default_tiers,
+    default_params,
+    default_values,
     get_adaptive_prior_config,
     get_adaptive_vqvae_config,
     load_params,
+    setting,
     validated,
 )
 
-ROOT = Path(__file__).parents[2]
+FILE = Path(__file__).parents[2] / "params.yaml"
 
 
-def written(tmp_path: Path, text: str) -> Path:
+def loaded(tmp_path: Path, text: str) -> Params:
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    return path
+    return load_params(path)
 
 
 @pytest.mark.parametrize(
@@ -40,82 +37,97 @@ def written(tmp_path: Path, text: str) -> Path:
             {"prior": {"epoch": 3}},
             "prior.epoch: expected a known key, found an unknown one; did you mean prior.epochs?",
         ),
+        ({"prior": {"epoch": "auto"}}, "prior.epoch: expected a known key"),
+        ({"prior": {"val_fraction": 0.5}}, "prior.val_fraction: expected a known key"),
+        ({"prior": {"memory": {"keys": 3}}}, "prior.memory.keys: expected a known key, found an unknown one; did you"),
         ({"tire": "small"}, "tire: expected a known key, found an unknown one; did you mean tier?"),
         ({"prior": {"zzz": 1}}, "prior.zzz: expected a known key, found an unknown one; prior has architecture,"),
         ({"prior": {"epochs": -3}}, "prior.epochs: expected greater than or equal to 1 or auto, found -3"),
         ({"prior": {"epochs": "many"}}, "prior.epochs: expected integer or auto, found 'many'"),
         ({"prior": {"epochs": 2.5}}, "prior.epochs: expected integer or auto, found 2.5"),
         ({"prior": {"dropout": True}}, "prior.dropout: expected number or auto, found True"),
-        (
-            {"prior": {"architecture": "deep"}},
-            "prior.architecture: expected 'frame', 'memory' or 'flat', found 'deep'",
-        ),
+        ({"prior": {"weight_decay": "auto"}}, "prior.weight_decay: expected number, found 'auto'"),
+        ({"prior": {"budget_minutes": "long"}}, "prior.budget_minutes: expected number or auto, found 'long'"),
+        ({"prior": {"architecture": "deep"}}, "prior.architecture: expected 'frame', 'memory' or 'flat', found 'deep'"),
         ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
-        ({"tier": "huge"}, "tier: expected 'small', 'medium' or 'large' or auto, found 'huge'"),
+        ({"tier": "huge"}, "tier: expected 'auto', 'small', 'medium' or 'large', found 'huge'"),
         ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),
         ({"corpus": {"path": "x", "max_rejected": -1}}, "corpus.max_rejected: expected greater than or equal to 0"),
         ({"corpus": {}}, "corpus.path: expected a value, found none; add it"),
         (
-            {"corpus": {"path": "x", "sample_rate": "fast"}},
-            "corpus.sample_rate: expected integer or auto, found 'fast'",
-        ),
-        (
             {"corpus": {"path": "x", "sample_rate": 100}},
             "corpus.sample_rate: expected greater than or equal to 8000 or auto, found 100",
         ),
-        ({"vqvae": {"quality": "best"}}, "vqvae.quality: expected 'small', 'standard' or 'high', found 'best'"),
-        ({"bundle": {"name": "../escape"}}, "bundle.name: expected match pattern"),
-        (
-            {"vqvae": {"budget_minutes": -5}},
-            "vqvae.budget_minutes: expected greater than or equal to 0 or auto, found -5",
-        ),
-        ({"prior": {"budget_minutes": "long"}}, "prior.budget_minutes: expected number or auto, found 'long'"),
-        ({"prior": {"budget_minutes": False}}, "prior.budget_minutes: expected number or auto, found False"),
+        ({"vqvae": {"quality": "auto"}}, "vqvae.quality: expected 'small', 'standard' or 'high', found 'auto'"),
         ({"vqvae": {"learning_rate": float("nan")}}, "vqvae.learning_rate: expected"),
+        ({"bundle": {"name": "../escape"}}, "bundle.name: expected up to 100 letters, digits, dots, dashes and"),
+        ({"qualities": {"high": {}}}, "qualities.small: expected a value, found none; add it"),
     ],
 )
 def test_refusals_name_file_key_expectation_and_finding(section: dict[str, object], message: str) -> None:
-    values = {"corpus": {"path": "x"}, **section}
     with pytest.raises(ParamsError) as caught:
-        validated(Params, values, "params.yaml")
+        validated(Params, {"corpus": {"path": "x"}, **section}, "params.yaml")
     assert str(caught.value).startswith(f"params.yaml: {message}")
 
 
-def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(
-        ParamsError, match=r"params\.yaml: expected a settings file, found none; run from the repository"
-    ):
-        load_params(tmp_path / "params.yaml")
-
-
-def test_broken_yaml_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="expected YAML, found a syntax error") as caught:
-        load_params(written(tmp_path, "corpus: [1,\nprior:"))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("corpus: [1,\nprior:", "expected YAML, found a syntax error"),
+        ("seed: 2024-99-99\n", "expected YAML, found a syntax error"),
+        ("[1]", r"expected sections such as `corpus:` and `prior:`, found \[1\]"),
+        ("seed: 1\ncorpus: {path: x}\nseed: 2\n", "duplicate key 'seed'"),
+        (
+            "corpus: {path: x}\nprior: {hidden_size: 100, num_heads: 3}\n",
+            r"prior\.num_heads: expected a divisor of hidden_size 100, found 3; change one of the two",
+        ),
+        ("corpus: {path: x}\nprior: {num_heads: 3}\n", "expected a divisor of hidden_size 128, found 3"),
+        (
+            "corpus: {path: x}\nprior: {architecture: memory, memory: null}\n",
+            r"prior\.memory: expected a section for architecture memory alone, found None",
+        ),
+        (
+            "corpus: {path: x}\nvqvae: {batch_size: 1000000, crop_seconds: 0.5}\n",
+            r"vqvae\.batch_size: expected at most 1200, ten minutes of sound at crop_seconds 0\.5, found 1000000; lower",
+        ),
+    ],
+)
+def test_a_file_that_cannot_run_is_refused_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ParamsError, match=message) as caught:
+        loaded(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'params.yaml'}: ")
     assert "\n" not in str(caught.value)
 
 
-def test_a_list_is_no_settings_file(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"expected sections such as `corpus:` and `prior:`, found \[1\]"):
-        load_params(written(tmp_path, "[1]"))
+def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="expected a settings file, found none; run from the repository's root"):
+        load_params(tmp_path / "params.yaml")
 
 
-def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="duplicate key 'seed'"):
-        load_params(written(tmp_path, "seed: 1\ncorpus: {path: x}\nseed: 2\n"))
-
-
-def test_exponents_without_a_dot_are_numbers(tmp_path: Path) -> None:
-    params = load_params(written(tmp_path, "corpus: {path: x}\nprior: {learning_rate: 1e-3}\n"))
-    assert params.prior.learning_rate == 1e-3
+def test_what_a_file_leaves_out_is_as_in_the_file_that_ships(tmp_path: Path) -> None:
+    params = loaded(tmp_path, "corpus: {path: x}\nprior: {learning_rate: 1e-3, memory: {chunk_size: 8}}\n")
+    config = params.model_copy(update={"prior": {**params.prior, "architecture": "memory"}}).prior_config(5)
+    assert config.learning_rate == 1e-3  # YAML of before 1.2 reads it as text
+    assert config.memory is not None
+    assert (config.memory.chunk_size, config.memory.key_size, config.epochs) == (8, 32, 50)
 
 
 def test_the_committed_settings_are_valid_and_complete() -> None:
-    path = Path(__file__).parents[2] / "params.yaml"
-    params = load_params(path)
-    values = yaml.safe_load(path.read_text())
-    for name, section in values.items():
-        if isinstance(section, dict):
-            assert set(section) == set(type(getattr(params, name)).model_fields), name
+    values, derived = yaml.safe_load(FILE.read_text()), {"val_fraction"}
+    assert load_params(FILE).model_dump().keys() == values.keys()
+    for name, config in (("vqvae", get_adaptive_vqvae_config(5)), ("prior", get_adaptive_prior_config(5))):
+        assert values[name].keys() == config.model_dump().keys() - derived
+
+
+def test_comments_in_the_file_are_the_help_of_settings() -> None:
+    path: list[str] = []
+    for line in FILE.read_text().splitlines():
+        found = re.match(r"( *)(\w+): *([^#]*)(?:# (.*))?$", line)
+        if found:
+            path = [*path[: len(found[1]) // 2], found[2]]
+            if found[3] and found[4] and path[0] not in ("qualities", "tiers"):
+                about = setting(".".join(path))
+                assert found[4].endswith(about.help) or found[4] == " | ".join(about.choices), path
 
 
 @pytest.mark.parametrize(
@@ -133,19 +145,9 @@ def test_the_committed_settings_are_valid_and_complete() -> None:
 )
 def test_tiers(recordings: int, tier: str, codebook: int, hidden: int, fraction: float, batch: int) -> None:
     prior, vqvae = get_adaptive_prior_config(recordings), get_adaptive_vqvae_config(recordings)
-    assert default_tiers().choose(recordings)[0] == tier
-    assert (vqvae.codebook_size, prior.hidden_size, prior.val_fraction, prior.batch_size) == (
-        codebook,
-        hidden,
-        fraction,
-        batch,
-    )
-
-
-def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
-    assert default_tiers().choose(5, "large")[0] == "large"
-    prior = PriorParams(epochs=3, architecture="flat").resolve(5, "large", SplitParams(val_fraction=0.4))
-    assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
+    assert default_params().tier_name(recordings) == tier
+    found = (vqvae.codebook_size, prior.hidden_size, prior.val_fraction, prior.batch_size)
+    assert found == (codebook, hidden, fraction, batch)
 
 
 @pytest.mark.parametrize(
@@ -156,121 +158,75 @@ def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
         (101, (512, 6, 8, 0.1, 150, 1e-3, 5.0), (128, 3, 4, 0.2, 150, 2e-3, 5.0)),
     ],
 )
-def test_the_plans_numbers_are_the_plans_and_frame_has_what_measured_best(
+def test_flat_has_the_numbers_of_the_plan_and_frame_those_that_measured_best(
     recordings: int, plan: tuple[float, ...], frame: tuple[float, ...]
 ) -> None:
+    names = ("hidden_size", "num_layers", "num_heads", "dropout", "epochs", "learning_rate", "memorization_perplexity")
     for architecture, expected in (("flat", plan), ("frame", frame)):
-        config = PriorParams(architecture=architecture).resolve(recordings)
-        sizes = (config.hidden_size, config.num_layers, config.num_heads, config.dropout)
-        assert (*sizes, config.epochs, config.learning_rate, config.memorization_perplexity) == expected
+        config = get_adaptive_prior_config(recordings, architecture=architecture)
+        assert tuple(getattr(config, name) for name in names) == expected
 
 
-def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ParamsError, match=r"prior\.num_heads: expected a divisor of hidden_size 128, found 3"):
-        PriorParams(num_heads=3).resolve(5)
+def test_pretrained_weights_have_their_own_defaults_where_they_fit() -> None:
+    begun, own = get_adaptive_prior_config(5), get_adaptive_prior_config(5, hidden_size=64)
+    assert (begun.fits_pretrained, begun.label_smoothing, begun.patience) == (True, 0.0, 4)
+    assert (own.fits_pretrained, own.label_smoothing, own.patience) == (False, 0.4, 15)
+    assert get_adaptive_prior_config(5, label_smoothing=0.2).label_smoothing == 0.2
 
 
-@given(st.integers(1, 10**6))
-def test_every_count_has_a_tier_and_a_batch(recordings: int) -> None:
-    config = get_adaptive_prior_config(recordings)
-    assert default_tiers().choose(recordings)[0] in ("small", "medium", "large")
-    assert 1 <= config.batch_size <= 32
+def test_a_named_tier_wins_over_the_count_and_a_number_over_the_tier() -> None:
+    params = default_params(tier="large", split={"val_fraction": 0.4}, prior={"epochs": 3, "architecture": "flat"})
+    prior = params.prior_config(5)
+    assert (prior.epochs, prior.hidden_size, prior.val_fraction) == (3, 512, 0.4)
 
 
-def test_heads_that_do_not_divide_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    path = written(tmp_path, "corpus: {path: x}\nprior: {hidden_size: 100, num_heads: 3}\n")
-    with pytest.raises(
-        ParamsError, match=r"params\.yaml: prior\.num_heads: expected a divisor of hidden_size 100, found 3"
-    ):
-        load_params(path)
+def test_a_quality_gives_its_levels_in_every_tier_and_a_number_wins() -> None:
+    for tier in get_args(TierName):
+        for quality, levels in (("small", 4), ("standard", 8), ("high", 16)):
+            params = default_params(tier=tier, vqvae={"quality": quality})
+            assert params.vqvae_config(5).num_quantizers == levels
+    assert get_adaptive_vqvae_config(5, quality="high", num_quantizers=3).num_quantizers == 3
 
 
-def test_a_batch_that_no_memory_holds_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    path = written(tmp_path, "corpus: {path: x}\nvqvae: {batch_size: 1000000, crop_seconds: 0.5}\n")
-    with pytest.raises(
-        ParamsError,
-        match=r"params\.yaml: vqvae\.batch_size: expected at most 1200, ten minutes of sound at crop_seconds 0\.5, found 1000000",
-    ):
-        load_params(path)
-
-
-def test_a_date_that_does_not_exist_is_a_syntax_error(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="expected YAML, found a syntax error"):
-        load_params(written(tmp_path, "seed: 2024-99-99\n"))
-
-
-def test_the_package_ships_the_settings_of_the_repository() -> None:
-    shipped = (ROOT / "distill" / "default_params.yaml").read_bytes()
-    done = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, check=False)
-    # A musician who changes params.yaml changes no default: what is committed counts, beside what lies there.
-    assert shipped in ((ROOT / "params.yaml").read_bytes(), done.stdout)
-
-
-def test_tiers_can_be_changed_in_the_file(tmp_path: Path) -> None:
-    values = yaml.safe_load((ROOT / "distill" / "default_params.yaml").read_text())
+def test_tiers_and_qualities_can_be_changed_in_the_file(tmp_path: Path) -> None:
+    values: dict[str, Any] = deepcopy(default_values())
     values["tiers"]["small"]["max_recordings"] = 3
     values["tiers"]["medium"]["vqvae"]["codebook_size"] = 99
     values["tiers"]["medium"]["frame"]["epochs"] = 7
-    params = load_params(written(tmp_path, yaml.safe_dump(values)))
+    values["qualities"]["standard"]["num_quantizers"] = 6
+    params = loaded(tmp_path, yaml.safe_dump(values))
     assert (params.tier_name(3), params.tier_name(4)) == ("small", "medium")
-    assert params.vqvae_config(4).codebook_size == 99
-    assert params.prior_config(4).epochs == 7
-    assert get_adaptive_vqvae_config(4).codebook_size == 64
+    codec = params.vqvae_config(4)
+    assert (codec.codebook_size, codec.num_quantizers, params.prior_config(4).epochs) == (99, 6, 7)
+    del values["tiers"]["large"]["vqvae"]["epochs"]
+    with pytest.raises(ParamsError, match=r"^vqvae\.epochs: expected a value, .* there or to tiers\.large\.vqvae$"):
+        loaded(tmp_path, yaml.safe_dump(values)).vqvae_config(500)
 
 
 @pytest.mark.parametrize(
-    ("tier", "key", "value", "message"),
+    ("path", "value", "message"),
     [
-        ("small", "max_recordings", 500, "tiers: expected .*max_recordings to grow from small to medium"),
-        ("large", "max_recordings", 500, "tiers: expected .*null for large"),
-        (
-            "small",
-            "vqvae",
-            {"codebook_size": 1},
-            r"tiers\.small\.vqvae\.codebook_size: expected greater than or equal to 2",
-        ),
-        (
-            "small",
-            "prior",
-            {"epoch": 1},
-            r"tiers\.small\.prior\.epoch: expected a known key.* tiers\.small\.prior\.epochs",
-        ),
+        ("tiers.small.max_recordings", 500, r"tiers\.max_recordings: expected to grow from small to medium, and null"),
+        ("tiers.large.max_recordings", 500, r"null for large, found 20, 100 and 500"),
+        ("tiers.small.vqvae.codebook_size", 1, r"tiers\.small\.vqvae\.codebook_size: expected greater than or equal"),
+        ("tiers.small.prior.epoch", 1, r"tiers\.small\.prior\.epoch: expected a known.* tiers\.small\.prior\.epochs"),
+        ("qualities.high.num_quantizers", 17, r"qualities\.high\.num_quantizers: expected less than or equal to 16"),
     ],
 )
-def test_tiers_that_make_no_sense_are_refused(tmp_path: Path, tier: str, key: str, value: object, message: str) -> None:
-    values = yaml.safe_load((ROOT / "distill" / "default_params.yaml").read_text())
-    row = values["tiers"][tier]
-    row[key] = {**row[key], **value} if isinstance(value, dict) else value
+def test_tiers_that_make_no_sense_are_refused(path: str, value: object, message: str) -> None:
+    values: dict[str, Any] = deepcopy(default_values())
+    *sections, key = path.split(".")
+    row = values
+    for section in sections:
+        row = row[section]
+    row[key] = value
     with pytest.raises(ParamsError, match=message):
-        load_params(written(tmp_path, yaml.safe_dump(values)))
+        validated(Params, values)
 
 
-@pytest.mark.parametrize("tier", ["small", "medium", "large"])
-def test_a_quality_gives_its_levels_in_every_tier(tier: TierName) -> None:
-    qualities: tuple[QualityName, ...] = ("small", "standard", "high")
-    levels = [VQVAEParams(quality=quality).resolve(5, tier).num_quantizers for quality in qualities]
-    assert levels == [4, 8, 16] == [default_qualities().choose(quality).num_quantizers for quality in qualities]
-    assert VQVAEParams(quality="high", num_quantizers=3).resolve(5, tier).num_quantizers == 3
-
-
-def test_qualities_can_be_changed_in_the_file(tmp_path: Path) -> None:
-    path = written(
-        tmp_path, "corpus: {path: x}\nvqvae: {quality: standard}\nqualities: {standard: {num_quantizers: 6}}\n"
-    )
-    with pytest.raises(ParamsError, match=r"qualities\.small: expected a value, found none"):
-        load_params(path)
-    values = yaml.safe_load((ROOT / "distill" / "default_params.yaml").read_text())
-    values["qualities"]["standard"]["num_quantizers"], values["vqvae"]["quality"] = 6, "standard"
-    assert load_params(written(tmp_path, yaml.safe_dump(values))).vqvae_config(5).num_quantizers == 6
-    values["qualities"]["standard"]["num_quantizers"] = 17
-    with pytest.raises(ParamsError, match=r"qualities\.standard\.num_quantizers: expected less than or equal to 16"):
-        load_params(written(tmp_path, yaml.safe_dump(values)))
-    values["qualities"]["standard"]["num_quantizers"] = 2
-    with pytest.raises(ParamsError, match="expected num_quantizers not to fall from small to standard to high"):
-        load_params(written(tmp_path, yaml.safe_dump(values)))
-
-
-def test_what_a_file_leaves_out_is_as_in_the_file_that_ships(tmp_path: Path) -> None:
-    params = load_params(written(tmp_path, "corpus: {path: x}\nprior: {epochs: 3, memory: {chunk_size: 8}}\n"))
-    assert (params.prior.epochs, params.prior.dropout, params.prior.memory.key_size) == (3, "auto", 32)
-    assert params.prior.memory.chunk_size == 8
+def test_what_is_shown_of_a_setting_is_what_its_field_says() -> None:
+    epochs, rate, weight = (setting(f"vqvae.{name}") for name in ("epochs", "learning_rate", "commitment_weight"))
+    assert (epochs.type, epochs.bounds, epochs.shown) == (int, {"ge": 1, "le": 100_000}, "auto, by the tier")
+    assert (rate.type, rate.bounds, weight.shown) == (float, {"gt": 0, "le": 1}, "0.25")
+    assert setting("prior.architecture").choices == ("frame", "memory", "flat")
+    assert setting("corpus.sample_rate")[:3] == (int, {"ge": 8_000, "le": 96_000}, ("auto",))

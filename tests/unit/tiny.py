@@ -124,7 +124,7 @@ def write_tone(path: Path, seconds: float = 0.3, rate: int = RATE, pitch: float 
 
 def train_in(folder: Path) -> None:
     """Write recordings below `folder / "sounds"`, in two folders, and train a codec and a prior: `folder / "a.distill"`."""
-    from distill.params import CodesParams, CorpusParams, Params, PriorParams, VQVAEParams
+    from distill.params import default_params
     from distill.pipeline.train import train_model
 
     for number in range(5):
@@ -132,10 +132,10 @@ def train_in(folder: Path) -> None:
     codec = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "crop_seconds": 0.25}
     prior = {"depth_layers": 1, "batch_size": 2, "num_heads": 2, "context_seconds": 0.5}
     small = {"epochs": 2, "hidden_size": 16, "num_layers": 1}
-    params = Params(
-        corpus=CorpusParams(path="unused", sample_rate=RATE, labels="folder"),
-        vqvae=VQVAEParams.model_validate({**codec, **small}),
-        prior=PriorParams.model_validate({**prior, **small}),
-        codes=CodesParams(views=2),
+    params = default_params(
+        corpus={"sample_rate": RATE, "labels": "folder"},
+        vqvae={**codec, **small},
+        prior={**prior, **small},
+        codes={"views": 2},
     )
     train_model(folder / "sounds", folder / "a.distill", params, Execution("cpu", "fp32", 1), True, folder / "state")

@@ -18,7 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-NEEDED = ("distill/py.typed", "distill/generate/audition.html", "distill/codec/pretrained/n_fft_1024.safetensors")
+NEEDED = (
+    "distill/py.typed",
+    "distill/params.yaml",
+    "distill/generate/audition.html",
+    "distill/codec/pretrained/n_fft_1024.safetensors",
+)
 OUTER = ("PYTHONPATH", "VIRTUAL_ENV", "MLFLOW_TRACKING_URI")  # would lead out of the fresh environment
 RECORDINGS = 8
 TRAINING = ("--epochs", "1", "--codebook-size", "16", "--tier", "small")
@@ -30,6 +35,12 @@ def not_in(wheel: Path) -> list[str]:
         held = set(archive.namelist())
     sources = [path for path in (CHECKOUT / "distill").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     return sorted({*NEEDED, *(path.relative_to(CHECKOUT).as_posix() for path in sources)} - held)
+
+
+def settings_of(wheel: Path) -> bytes:
+    """The settings that ship with the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read("distill/params.yaml")
 
 
 def fresh_environment(folder: Path, wheel: Path) -> Path:
@@ -66,6 +77,8 @@ def main() -> None:
     missing = not_in(wheel)
     if missing:
         sys.exit(f"{wheel.name}: expected every file of the package, lacks {', '.join(missing)}")
+    if settings_of(wheel) != (CHECKOUT / "params.yaml").read_bytes():
+        sys.exit(f"{wheel.name}: expected distill/params.yaml to be params.yaml, found other bytes")
     with tempfile.TemporaryDirectory(prefix="distill-wheel-") as name:
         root = Path(name).resolve()
         commands = fresh_environment(root / "environment", wheel)

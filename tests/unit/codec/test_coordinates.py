@@ -13,13 +13,13 @@ from distill.codec.coordinates import (
 )
 from distill.codec.model import VQVAE
 from distill.codec.spectral import spectrogram_config_for
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 
 
 def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
     """A codec fitted to tones below 3 kHz, the same at every rate."""
     values = {"codebook_size": 16, "num_quantizers": 3, "hidden_size": 8, "num_layers": 1, **changes}
-    codec = build_vqvae(sample_rate, VQVAEParams.model_validate(values).resolve(1), 0, warm=False).eval()
+    codec = build_vqvae(sample_rate, get_adaptive_vqvae_config(1, **values), 0, warm=False).eval()
     config, generator = codec.spectrogram, torch.Generator().manual_seed(seed)
     pieces = []
     for _ in range(60):

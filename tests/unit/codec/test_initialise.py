@@ -13,10 +13,10 @@ from distill.audio.write import write_audio
 from distill.codec import initialise as initialise_module
 from distill.codec.build import build_vqvae
 from distill.codec.initialise import PRETRAINED, initialise, load_pretrained
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 from pretraining.codec import write_pretrained
 
-SMALL = VQVAEParams(codebook_size=16, num_quantizers=2, hidden_size=32, num_layers=2, latent_size=16).resolve(8)
+SMALL = get_adaptive_vqvae_config(8, codebook_size=16, num_quantizers=2, hidden_size=32, num_layers=2, latent_size=16)
 
 
 def corpus_of(folder: Path, sounds: list[np.ndarray]) -> Corpus:  # type: ignore[type-arg]
@@ -101,7 +101,7 @@ def test_augmentation_is_strong_only_where_that_helps(tmp_path: Path, alike: boo
 
 @pytest.mark.parametrize(("rate", "n_fft"), [(22_050, 1024), (24_000, 1024), (44_100, 2048), (48_000, 2048)])
 def test_the_shipped_weights_fit_the_default_codec_and_no_other(rate: int, n_fft: int) -> None:
-    default = VQVAEParams().resolve(200)
+    default = get_adaptive_vqvae_config(200)
     model = build_vqvae(rate, default, 0, warm=False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     assert load_pretrained(model)

@@ -17,15 +17,15 @@ from distill.codec.initialise import initialise
 from distill.codec.previews import PREVIEWS, CodecPreviews
 from distill.codec.training import CodecTraining
 from distill.execution import Execution
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 from distill.split import split_groups
 from distill.training import train_vqvae
 from distill.training.fabric import make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
-CONFIG = VQVAEParams(
-    epochs=3, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
-).resolve(8)
+CONFIG = get_adaptive_vqvae_config(
+    8, epochs=3, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ArtifactError
 from distill.model_file import format as model_file
 from distill.model_file.format import BundleMetadata, codec_shape, load_bundle, save_bundle
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 
 SIZE, LEVELS, WIDTH = 8, 3, 6
 
@@ -119,4 +119,4 @@ def test_a_model_file_names_its_quantizer_and_older_versions_refuse_it(
 def test_the_default_quantizer_is_not_named_in_files() -> None:
     shape = codec_shape(codec()).model_copy(update={"quantizer": "overlapping"})
     assert "quantizer" not in shape.model_dump(mode="json")
-    assert VQVAEParams().quantizer == "overlapping"
+    assert get_adaptive_vqvae_config(5).quantizer == "overlapping"

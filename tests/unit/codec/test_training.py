@@ -21,14 +21,15 @@ from distill.codec.task import CodecTask, codebook_health, utilization_warnings
 from distill.demo.recordings import demo_recordings
 from distill.errors import ParamsError
 from distill.execution import Execution
-from distill.params import VQVAEConfig, VQVAEParams
+from distill.params import VQVAEConfig, get_adaptive_vqvae_config
 from distill.split import split_groups
 from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics, train_vqvae, trainer
 from distill.training.distributed import Share
 from distill.training.fabric import make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
-CONFIG = VQVAEParams(
+CONFIG = get_adaptive_vqvae_config(
+    8,
     epochs=12,
     learning_rate=3e-3,
     codebook_size=16,
@@ -37,7 +38,7 @@ CONFIG = VQVAEParams(
     num_layers=2,
     latent_size=16,
     crop_seconds=0.25,
-).resolve(8)
+)
 
 
 @pytest.fixture(scope="module")

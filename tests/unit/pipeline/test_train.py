@@ -23,7 +23,7 @@ from distill.codes.store import read_index
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
-from distill.params import CodesParams, CorpusParams, Params, PriorParams, QualityName, VQVAEParams
+from distill.params import Params, QualityName, default_params
 from distill.pipeline import train as standalone
 from distill.pipeline.known_corpora import remember_corpus
 from distill.pipeline.train import TrainedModel, add_prior, train_model
@@ -31,15 +31,19 @@ from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent, trai
 from distill.training.trainer import Trainer
 
 EXECUTION = Execution("cpu", "fp32", 2)
-TINY = VQVAEParams(
-    epochs=4, codebook_size=8, num_quantizers=2, hidden_size=16, num_layers=1, latent_size=8, crop_seconds=0.25
-)
-TINY_PRIOR = PriorParams(
-    epochs=3, hidden_size=16, num_layers=1, num_heads=2, depth_layers=1, batch_size=2, context_seconds=0.5
-)
-PARAMS = Params(
-    corpus=CorpusParams(path="unused", sample_rate=16_000), vqvae=TINY, prior=TINY_PRIOR, codes=CodesParams(views=2)
-)
+SECTIONS: dict[str, dict[str, Any]] = {
+    "corpus": {"path": "unused", "sample_rate": 16_000},
+    "vqvae": {
+        **{"epochs": 4, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1},
+        **{"latent_size": 8, "crop_seconds": 0.25},
+    },
+    "prior": {
+        **{"epochs": 3, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "depth_layers": 1, "batch_size": 2},
+        "context_seconds": 0.5,
+    },
+    "codes": {"views": 2},
+}
+PARAMS = default_params(**SECTIONS)
 
 
 def key(folder: Path, params: Params) -> str:
@@ -302,8 +306,8 @@ def test_an_interrupted_prior_goes_on_and_loses_nothing(
 def test_more_levels_train_encode_decode_and_generate(
     sounds: Path, tmp_path: Path, quality: QualityName, levels: int
 ) -> None:
-    vqvae = TINY.model_copy(update={"quality": quality, "num_quantizers": "auto"})
-    params = PARAMS.model_copy(update={"vqvae": vqvae})
+    vqvae = {**SECTIONS["vqvae"], "quality": quality, "num_quantizers": "auto"}
+    params = default_params(**{**SECTIONS, "vqvae": vqvae})
     trained = train_model(sounds, tmp_path / "a.distill", params, EXECUTION, prior=True, state=tmp_path / "state")
     assert trained.prior is not None
     curve = [row["val_loss"] for row in trained.prior.trained.result.history]
@@ -323,7 +327,7 @@ def test_more_levels_train_encode_decode_and_generate(
 
 def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs(sounds: Path, tmp_path: Path) -> None:
     """The same settings resume the same work; a later prior reads other recordings at the codec's rate."""
-    auto = PARAMS.model_copy(update={"corpus": CorpusParams(path="unused")})
+    auto = default_params(**{**SECTIONS, "corpus": {"path": "unused"}})
     assert auto.corpus.sample_rate == "auto"
     assert key(sounds, auto) == key(sounds, auto) != key(sounds, PARAMS)
     bright = tmp_path / "bright"
@@ -342,7 +346,7 @@ def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs
 
 
 def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedModel, sounds: Path) -> None:
-    config = TINY_PRIOR.resolve(5)
+    config = PARAMS.prior_config(5)
     events: list[Any] = []
     training = train_prior(finished.path, sounds, config, events.append)
     assert [event.epoch for event in events if isinstance(event, PriorEpochMetrics)] == [0, 1, 2]
@@ -358,12 +362,12 @@ def test_a_prior_trained_from_python_saves_itself_as_the_command_does(
     finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    one_view = PARAMS.model_copy(update={"codes": CodesParams()})
+    one_view = default_params(**{**SECTIONS, "codes": {}})
     add_prior(finished.path, tmp_path / "a.distill", sounds, one_view, EXECUTION, tmp_path / "state", dated=True)
     monkeypatch.setenv("DISTILL_DEVICE", "cpu")
     monkeypatch.setenv("DISTILL_PRECISION", "fp32")
-    training = train_prior(finished.path, sounds, TINY_PRIOR.resolve(5))
-    assert training.config == TINY_PRIOR.resolve(5)
+    training = train_prior(finished.path, sounds, PARAMS.prior_config(5))
+    assert training.config == PARAMS.prior_config(5)
     assert training.metadata.training_date == "1970-01-02T00:00:00Z"
     written = training.save(tmp_path / "b.distill")
     expected, found = (load_bundle(tmp_path / f"{name}.distill").metadata for name in "ab")

@@ -12,7 +12,7 @@ from unit.tiny import prior_shape
 from distill.api import prior_of_codec
 from distill.codes.sequences import bos_token
 from distill.codes.store import CodesConfig
-from distill.params import PRETRAINED_SIZES, PriorConfig, PriorParams
+from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
 from distill.prior.base import build_prior
 from distill.prior.data import PriorData
 from distill.prior.frame.network import FramePrior
@@ -37,7 +37,7 @@ def shape(levels: int = 4, codebook_size: int = 32, **changes: Any) -> PriorShap
 
 
 def settings(**changes: object) -> PriorConfig:
-    return PriorParams.model_validate(changes).resolve(50)
+    return get_adaptive_prior_config(50, **changes)
 
 
 def untrained(levels: int, codebook_size: int, **changes: object) -> FramePrior:
@@ -125,7 +125,7 @@ def test_a_prior_of_frames_copies_no_loudness(architecture: str, shared: bool) -
     codes = np.random.default_rng(0).integers(8, size=(30, 3))
     about = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=46.9, codec_sha256="", shared_coordinates=shared)
     data = PriorData([[codes]] * 3, list("abc"), [codes], ["d"], torch.randn(3, 8, 64), about)
-    config = PriorParams.model_validate({"architecture": architecture}).resolve(50)
+    config = get_adaptive_prior_config(50, **{"architecture": architecture})
     _, model = prior_to_train(data, config, 0)
     assert isinstance(model, FramePrior)
     assert (model.pointer_mixture.threshold == NETWORK_ALONE).tolist() == [

@@ -26,7 +26,7 @@ from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.generate.sampling import Sampling, sample_codes
-from distill.params import MemoryParams, PriorParams
+from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, WindowSampler
 from distill.prior.frame.config import FrameShape
 from distill.prior.report import save_prior
@@ -220,7 +220,7 @@ def test_labels_condition_samples(architecture: str) -> None:
     up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
     some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
     labels = {"train_labels": [1] * 140 + [2] * 140, "held_out_labels": [1] * 10 + [2] * 10, "labels": ["up", "down"]}
-    small = MemoryParams(key_size=4, motif_share=0.0)
+    small = {"key_size": 4, "motif_share": 0.0}
     quick = {"epochs": 16, "learning_rate": 0.01, "batch_size": 16 if architecture == "memory" else 8}
     settings = config(architecture=architecture, label_dropout=0.2, label_smoothing=0.0, memory=small, **quick)
     model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
@@ -302,7 +302,7 @@ def test_steps_count_within_the_epoch_and_over_the_training() -> None:
 
 def test_counts_that_no_memory_holds_are_refused() -> None:
     codes = CodesConfig(codebook_size=65_536, num_quantizers=2, frame_rate=86.0, codec_sha256="cafe")
-    plain = PriorParams.model_validate({}).resolve(50)
+    plain = get_adaptive_prior_config(50)
     with pytest.raises(
         ParamsError, match=r"prior\.count_experts: expected false where the counts of 2 levels of 65536 codewords"
     ):

@@ -7,7 +7,7 @@ import pytest
 from unit.tiny import PRIOR
 
 from distill.novelty.memorization import Memorization
-from distill.params import Params, PriorParams
+from distill.params import Params, get_adaptive_prior_config
 from distill.prior.artifact import PriorArtifact
 from stages.summary import summarise
 
@@ -32,7 +32,7 @@ def test_it_warns_of_memorisation_in_the_words_of_the_training(
     write("metrics/ingest.json", {"used": 5, "warned": 0, "duplicates": 0, "rejected": 0, "seconds": 1.0})
     artifact = PriorArtifact(
         shape=PRIOR,
-        training=PriorParams().resolve(5),
+        training=get_adaptive_prior_config(5),
         recordings=5,
         best_epoch=1,
         epochs_trained=3,

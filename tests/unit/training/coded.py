@@ -10,7 +10,7 @@ import torch
 from distill.codec.coordinates import COORDINATES
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
-from distill.params import PRETRAINED_SIZES, PriorConfig, PriorParams
+from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
 from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
 from distill.training import PriorStepMetrics
@@ -25,7 +25,9 @@ GEOMETRY = CodesConfig(codebook_size=SIZE, num_quantizers=LEVELS, frame_rate=10.
 
 def config(**changes: Any) -> PriorConfig:
     values = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "epochs": 9, "learning_rate": 3e-3}
-    return PriorParams(**{**values, "batch_size": 4, "depth_layers": 1, "count_experts": False, **changes}).resolve(12)
+    return get_adaptive_prior_config(
+        12, **{**values, "batch_size": 4, "depth_layers": 1, "count_experts": False, **changes}
+    )
 
 
 def recordings(seed: int, count: int) -> list[np.ndarray]:

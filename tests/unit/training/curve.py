@@ -13,7 +13,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.errors import DistillError
 from distill.execution import Execution
-from distill.params import VQVAEParams
+from distill.params import get_adaptive_vqvae_config
 from distill.prior.training import fit_prior
 from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics, VQStepMetrics, train_vqvae
 from distill.training.checkpoints import CheckpointStore
@@ -62,10 +62,11 @@ def codec_curve(folder: Path) -> dict[str, Any]:
         samples = np.sin(np.arange(16_000) * 0.05 * (number + 1)).astype(np.float32)[:, None] * 0.5
         write_audio(folder_of_rank / "in" / f"{number}.wav", samples, 16_000)
     ingest(folder_of_rank / "in", folder_of_rank / "out", 16_000, 0.0, 1)
-    config = VQVAEParams(
+    config = get_adaptive_vqvae_config(
+        3,
         **{"epochs": 3, "batch_size": 5, "codebook_size": 8, "num_quantizers": 3, "hidden_size": 32, "num_layers": 1},
         **{"latent_size": 16, "crop_seconds": 0.25, "dropout": 0.0},
-    ).resolve(3)
+    )
     training = train_vqvae(load_corpus(folder_of_rank / "out"), config, 0.3, 0, fabric, callback=note)
     found["rank"] = [fabric.global_rank]
     found["weights"] = [float(value.float().abs().sum()) for value in training.result.last_tensors.values()]

@@ -5,10 +5,12 @@ import itertools
 import pytest
 
 from distill.errors import DistillError
-from distill.params import MemoryParams
+from distill.params import MemoryConfig, default_values
 from distill.prior.memory.gate_schedule import gate_metrics, polarisation_weight, stop_if_gates_collapse
 from distill.prior.memory.gates import GateFigures
 from distill.training.metrics_log import Line
+
+MEMORY = default_values()["prior"]["memory"]
 
 
 def figures(std: float, polarised: float = 0.0) -> list[GateFigures]:
@@ -20,13 +22,13 @@ def line(step: int, std: float) -> Line:
 
 
 def test_the_weight_is_constant_and_then_decays_to_a_hundredth() -> None:
-    memory = MemoryParams(polarisation=2.0, polarisation_warmup=0.1)
+    memory = MemoryConfig(**{**MEMORY, "polarisation": 2.0, "polarisation_warmup": 0.1})
     weights = [polarisation_weight(step, 1000, memory) for step in range(1001)]
     assert weights[:101] == [2.0] * 101
     assert all(later < sooner for sooner, later in itertools.pairwise(weights[100:]))
     assert weights[550] == pytest.approx(0.2)
     assert weights[1000] == pytest.approx(0.02)
-    assert polarisation_weight(5, 10, MemoryParams(polarisation_warmup=1.0)) == MemoryParams().polarisation
+    assert polarisation_weight(5, 10, MemoryConfig(**{**MEMORY, "polarisation_warmup": 1.0})) == MEMORY["polarisation"]
 
 
 def test_collapsed_gates_stop_training_after_a_hundred_steps() -> None:

@@ -11,7 +11,7 @@ from unit.training.coded import FABRIC, SIZE, config, data, killed_and_resumed
 
 from distill.codes.sequences import CodeSequences
 from distill.errors import DistillError, ParamsError
-from distill.params import MemoryParams, PriorConfig
+from distill.params import PriorConfig
 from distill.prior.data import SpanSampler, even_batches
 from distill.prior.memory import task as memory_task
 from distill.prior.memory.network import MemoryPrior, ablated
@@ -31,7 +31,7 @@ def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[
 
 def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfig:
     kept = {"span_seconds": 10.0, "shard_length": 64, "chunk_size": 8, "key_size": 16, "fast_fail": False}
-    wanted = MemoryParams(**{**kept, **(memory or {})})
+    wanted = {**kept, **(memory or {})}
     return config(**{"architecture": "memory", "context_seconds": 0.4, "memory": wanted, **changes})
 
 
