@@ -250,7 +250,11 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) ->
         ("sounds", "--codebook-size", "1"): "distill: --codebook-size: expected greater than or equal to 2, found 1",
         ("sounds", "--rvq-levels", "99"): "distill: --rvq-levels: expected less than or equal to 16, found 99",
         ("sounds", "--commitment-weight", "nan"): "distill: --commitment-weight: expected a finite number, found nan",
-        ("sounds", "--sample-rate", "1"): "distill: --sample-rate: expected greater than or equal to 8000 or auto, found 1",
+        (
+            "sounds",
+            "--sample-rate",
+            "1",
+        ): "distill: --sample-rate: expected greater than or equal to 8000 or auto, found 1",
         ("sounds", "--sample-rate", "x"): "distill: --sample-rate: expected integer or auto, found 'x'",
         ("sounds", "--quality", "best"): "distill: --quality: expected one of small, standard, high, found best",
         ("sounds", "--seed", "-1"): "distill: --seed: expected greater than or equal to 0, found -1",
