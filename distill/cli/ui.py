@@ -1,5 +1,6 @@
 """`distill ui`."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ def ui(
         Path, typer.Option(metavar="DIR", help="folder of models, recordings and generated sounds")
     ] = Path(),
     host: Annotated[
-        str, typer.Option(help="address to listen at; others than this computer's own reach the page only so")
+        str, typer.Option(help="address to listen at; other computers reach the page only so, and need --password")
     ] = "127.0.0.1",
     password: Annotated[
         str | None,
@@ -41,10 +42,16 @@ def ui(
         raise ParamsError(f"--password: expected 8 characters or more, found {len(password)}; choose a longer one")
     if not host.strip():
         raise ParamsError("--host: expected an address, found nothing; 127.0.0.1 is this computer alone")
+    if password is None and not _is_this_computer(host):
+        raise ParamsError(
+            f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
+            "DISTILL_UI_PASSWORD"
+        )
     make_folder("--folder", folder / ".distill")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         from distill.ui.server import serve
+        from distill.ui.workspace import Workspace
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi")):
             raise
@@ -52,4 +59,11 @@ def ui(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "
             "`pip install 'distill-audio[ui]'`"
         ) from error
-    serve(folder, host, port, password, open_browser)
+    serve(Workspace(folder), host, port, password, open_browser)
+
+
+def _is_this_computer(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

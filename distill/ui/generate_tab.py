@@ -1,25 +1,22 @@
 """The tab Generate: new sounds, their verdicts, variations and kits."""
 
 import json
+import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
 from distill.errors import ParamsError
 from distill.ui import view
-from distill.ui.handlers import Desk, flags, handled, optional, relative
-from distill.ui.jobs import Job
-from distill.ui.reading import read_end, read_text
+from distill.ui.desk import QUIET, Desk, flags, handled, optional
+from distill.ui.jobs import OTHERS, Job, read_end, read_json
 
 MOST_SOUNDS = 32
 NATURAL, EXACT = "ends by itself", "exactly as long"
 NOVELTY = {"any": None, "no copies": "close", "new only": "new"}
-KINDS = ("generate", "vary", "kit")
 KEPT = "kept.json"
-MOST_TEXT = 100_000  # bytes shown of the text of a kit
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -27,268 +24,247 @@ element.addEventListener('click', (event) => {
   if (button) { trigger('click', {action: button.dataset.do, sound: button.dataset.sound}); }
 });
 """
+# When the archive is made, the hidden button that has it is pressed.
+PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)"
 
 
-def build(desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
-    """Build the tab."""
-    with gr.Row(equal_height=False):
-        with gr.Column(min_width=320):
-            model = gr.Dropdown(desk.names(True), label="Model", elem_id="generate-model")
-            count = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
-            ending = gr.Radio([NATURAL, EXACT], value=NATURAL, label="Length")
-            seconds = gr.Number(1.0, label="Seconds", minimum=0.05, visible=False)
-            seed = optional("Seed", "another one each time", elem_id="generate-seed")
-            temperature = gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="below 1 tamer, above 1 wilder")
-            label = gr.Dropdown([], label="Label", info="of models trained with labels")
-            novelty = gr.Radio(list(NOVELTY), value="any", label="Least novelty", info="others are drawn again")
-            with gr.Accordion("More settings", open=False):
-                top_k = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
-                top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
-                guidance = optional("Guidance", "2, with a label")
-                prompt = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="Prompt: a sound to continue"
-                )
-            with gr.Row():
-                generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
-                cancel = gr.Button("Cancel", elem_id="generate-cancel")
-            with gr.Accordion("Variations and kits", open=False):
-                strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
-                source = gr.Audio(sources=["upload", "microphone"], type="filepath", label="A sound to vary")
-                vary = gr.Button("Make variations")
-                per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
-                kit = gr.Button("Make a kit", elem_id="kit-start")
-        with gr.Column(min_width=320, scale=2):
-            chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
-            state = gr.HTML(elem_id="generate-state")
-            cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
-            # What the page shows. `cards` itself is no input: of a component that is one and gets an update, Gradio keeps
-            # every version until the page is closed.
-            seen = gr.State("")
+class GenerateTab:
+    """The form on the left, what was made on the right."""
 
-    form = [model, count, ending, seconds, seed, temperature, label, novelty, top_k, top_p, guidance, prompt]
-    shown = [chosen, state, cards, seen]
+    def __init__(self, desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
+        self._desk = desk
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=320):
+                self._form = self._build_form()
+                with gr.Row():
+                    self._generate = gr.Button("Generate", variant="primary", elem_id="generate-start")
+                    self._cancel = gr.Button("Cancel", elem_id="generate-cancel")
+                self._build_variations()
+            with gr.Column(min_width=320, scale=2):
+                self._chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
+                self._state = gr.HTML(elem_id="generate-state")
+                self._download = gr.Button("Download all as zip", visible=False, elem_id="download")
+                self._archive = gr.DownloadButton(visible="hidden", elem_id="archive")
+                self._cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
+                # What the page shows. The cards themselves are no input: of a component that is one and gets an update,
+                # Gradio keeps every version until the page is closed.
+                self._seen = gr.State("")
+        self._shown = [self._chosen, self._state, self._download, self._cards, self._seen]
+        self._listen(timer, page, tab)
 
-    @handled
-    def show(name: str | None) -> list[Any]:
-        job = desk.jobs.get(name) if name else None
-        cards = _cards(desk, job)
-        return [gr.update(choices=_made(desk)), view.progress(job, "Nothing was made yet."), cards, cards]
+    def _build_form(self) -> dict[str, Any]:
+        form: dict[str, Any] = {}
+        form["model"] = gr.Dropdown(self._desk.names(True), label="Model", elem_id="generate-model")
+        form["n"] = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
+        form["ending"] = gr.Radio([NATURAL, EXACT], value=NATURAL, label="Length")
+        form["seconds"] = gr.Number(1.0, label="Seconds", minimum=0.05, visible=False)
+        form["seed"] = optional("Seed", "another one each time", elem_id="generate-seed")
+        tamer = "below 1 tamer, above 1 wilder"
+        form["temperature"] = gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info=tamer)
+        form["label"] = gr.Dropdown([], label="Label", info="of models trained with labels")
+        form["novelty"] = gr.Radio(list(NOVELTY), value="any", label="Least novelty", info="others are drawn again")
+        with gr.Accordion("More settings", open=False):
+            form["top_k"] = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
+            form["top_p"] = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
+            form["guidance"] = optional("Guidance", "2, with a label")
+            form["prompt"] = _sound("Prompt: a sound to continue")
+        return form
 
-    @handled
-    def newest() -> list[Any]:
-        job = desk.jobs.newest(*KINDS)
-        name = None if job is None else job.id
-        cards = _cards(desk, job)
-        return [
-            gr.update(choices=_made(desk), value=name),
-            view.progress(job, "Nothing was made yet."),
-            cards,
-            cards,
-        ]
+    def _build_variations(self) -> None:
+        with gr.Accordion("Variations and kits", open=False):
+            self._strength = gr.Slider(0.0, 1.0, 0.3, step=0.05, label="Strength of variations")
+            self._source = _sound("A sound to vary")
+            self._vary = gr.Button("Make variations")
+            self._per_label = gr.Slider(1, 16, 4, step=1, label="Sounds of each kind in a kit")
+            self._kit = gr.Button("Make a kit", elem_id="kit-start")
 
-    @handled
-    def tick(name: str | None, now: str) -> list[Any]:
-        job = desk.jobs.get(name) if name else None
-        cards = _cards(desk, job)
-        return [view.progress(job, "Nothing was made yet."), gr.skip() if cards == now else cards, cards]
-
-    @handled
-    def begin(*values: Any) -> list[Any]:
-        names = (
-            "model",
-            "n",
-            "ending",
-            "seconds",
-            "seed",
-            "temperature",
-            "label",
-            "novelty",
-            "top_k",
-            "top_p",
-            "guidance",
-            "prompt",
+    def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
+        model, label, seed, ending, seconds = (
+            self._form[key] for key in ("model", "label", "seed", "ending", "seconds")
         )
-        given = dict(zip(names, values, strict=True))
-        _generate(desk, {**given, "model": given["model"] or shown_model()})
-        return newest()
+        chosen, shown = self._chosen, self._shown
+        ending.change(lambda value: gr.update(visible=value == EXACT), ending, seconds, queue=False, **QUIET)
+        model.change(self.labels_of, model, label, queue=False, **QUIET)
+        self._generate.click(self.generate, list(self._form.values()), shown, api_name="generate")
+        self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")
+        self._kit.click(self.kit, [model, self._per_label, seed], shown, api_name="kit")
+        self._cancel.click(self.cancel, chosen, shown, api_visibility="private")
+        self._cards.click(self.act, [chosen, self._strength], shown, api_visibility="private")
+        zipped = self._download.click(self.zip, chosen, self._archive, api_visibility="private")
+        zipped.success(None, None, None, js=PRESS, api_visibility="private")
+        chosen.input(self.show, chosen, shown, api_visibility="private")
+        timer.tick(self.tick, [chosen, self._seen], shown[1:], **QUIET)
+        tab.select(self.models, model, [model, label], **QUIET)
+        page.load(self.restored, model, [model, label, *shown], **QUIET)
 
     @handled
-    def vary_it(name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
+    def show(self, name: str | None) -> list[Any]:
+        """What was made, and of one of these its state and its sounds."""
+        made = [(f"{job.title}, {job.id[:15]}", job.id) for job in self._desk.jobs.all(*OTHERS)]
+        return [gr.update(choices=made, value=name), *self.tick(name, None)]
+
+    def newest(self) -> list[Any]:
+        """The newest of what was made."""
+        job = self._desk.jobs.newest(*OTHERS)
+        return self.show(None if job is None else job.id)
+
+    @handled
+    def tick(self, name: str | None, now: str | None) -> list[Any]:
+        """State and sounds of a job; the sounds that are shown `now` stay as they are."""
+        job = self._desk.jobs.get(name)
+        cards = self._cards_of(job)
+        same = gr.skip() if cards == now else cards
+        return [view.progress(job, "Nothing was made yet."), gr.update(visible=bool(cards)), same, cards]
+
+    @handled
+    def generate(self, *values: Any) -> list[Any]:
+        """Start `distill generate` with the values of the form."""
+        given = dict(zip(self._form, values, strict=True))
+        given["model"] = self._model(given["model"])
+        count, name = int(given["n"]), Path(given["model"]).stem
+        made = {
+            **{key: given[key] for key in ("seed", "temperature", "top_k", "top_p", "label", "prompt")},
+            "seconds": given["seconds"] if given["ending"] == EXACT else None,
+            "guidance": given["guidance"] if given["label"] else None,
+            "min_novelty": NOVELTY[given["novelty"]],
+        }
+        return self._begin(
+            "generate", f"{count} sounds of {name}", given, "-n", str(count), *flags(**made, pictures=True)
+        )
+
+    @handled
+    def vary(self, name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
+        """Start `distill vary` with a sound."""
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        _vary(desk, name or shown_model(), Path(path), strength, seed)
-        return newest()
+        title, given = f"8 variations of {Path(path).name}", {"model": self._model(name)}
+        return self._begin("vary", title, given, path, "-n", "8", *flags(strength=strength, seed=seed, pictures=True))
 
     @handled
-    def kit_it(name: str | None, per_label: float, seed: str) -> list[Any]:
-        _kit(desk, name or shown_model(), int(per_label), seed)
-        return newest()
+    def kit(self, name: str | None, per_label: float, seed: str) -> list[Any]:
+        """Start `distill kit`."""
+        given = {"model": self._model(name)}
+        more = flags(per_label=int(per_label), seed=seed)
+        return self._begin("kit", f"a kit of {Path(given['model']).stem}", given, *more)
+
+    def _begin(self, kind: str, title: str, given: dict[str, Any], *arguments: str) -> list[Any]:
+        path = self._desk.path(self._desk.workspace.model(given["model"]))
+        self._desk.jobs.start(kind, title, [kind, path, *arguments], given)
+        return self.newest()
+
+    def _model(self, name: str | None) -> str:
+        """A model, or the one that the form will show when the list of models, which takes a moment, is read."""
+        return name or self._desk.preselected(None, "generate", can_generate=True) or ""
 
     @handled
-    def act(name: str | None, strength: float, event: gr.EventData) -> list[Any]:
-        job = desk.jobs.get(name) if name else None
+    def act(self, name: str | None, strength: float, event: gr.EventData) -> list[Any]:
+        """Keep, discard or vary a sound, as a button on its card says."""
+        job = self._desk.jobs.get(name)
         if job is None:
-            return newest()
-        action, sound = str(event._data.get("action")), Path(str(event._data.get("sound"))).name
-        path = desk.workspace.generated / job.id / sound
+            return self.newest()
+        sound = Path(str(event.sound)).name
+        path = self._desk.workspace.generated / job.id / sound
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
-        if action == "keep":
-            kept = set(_kept(job)) ^ {sound}
-            (job.folder / KEPT).write_text(json.dumps(sorted(kept)), encoding="utf-8")
-        elif action == "discard":
-            for one in path.parent.glob(path.stem + ".*"):
+        if event.action == "vary":
+            return self.vary(job.values["model"], str(path), strength, "")
+        if event.action == "keep":
+            kept = {"kept": sorted(set(_kept(job)) ^ {sound})}
+            (job.folder / KEPT).write_text(json.dumps(kept), encoding="utf-8")
+        elif event.action == "discard":
+            for one in (*path.parent.glob(path.stem + ".*"), path.with_stem(f"{path.stem}_nearest")):
                 one.unlink(missing_ok=True)
-            (path.parent / f"{path.stem}_nearest.wav").unlink(missing_ok=True)
-        elif action == "vary":
-            _vary(desk, str(job.values["model"]), path, strength, "")
-            return newest()
-        return show(name)
+        return self.show(name)
 
     @handled
-    def labels_of(name: str | None) -> Any:
-        return gr.update(choices=desk.known(name).get("labels") or [], value=None)
-
-    def shown_model() -> str | None:
-        """The model that the form will show when the list of models, which takes a moment, is read."""
-        return desk.preselected(None, "generate", can_generate=True)
-
-    @handled
-    def models(now: str | None) -> list[Any]:
-        model = desk.preselected(now, "generate", can_generate=True)
-        labels = desk.known(model).get("labels") or []
-        return [gr.update(choices=desk.names(True), value=model), gr.update(choices=labels)]
+    def zip(self, name: str | None) -> str | None:
+        """An archive of all that a job made."""
+        job = self._desk.jobs.get(name)
+        if job is None:
+            return None
+        archive = self._desk.workspace.uploads / job.id
+        return shutil.make_archive(str(archive), "zip", self._desk.workspace.generated / job.id)
 
     @handled
-    def restored(now: str | None) -> list[Any]:
-        return [*models(now), *newest()]
-
-    @handled
-    def cancel_it(name: str | None) -> list[Any]:
-        job = desk.jobs.get(name) if name else None
+    def cancel(self, name: str | None) -> list[Any]:
+        """Cancel what is shown."""
+        job = self._desk.jobs.get(name)
         if job is not None:
             job.cancel()
-        return show(name)
+        return self.show(name)
 
-    ending.change(
-        lambda value: gr.update(visible=value == EXACT),
-        ending,
-        seconds,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    model.change(labels_of, model, label, queue=False, show_progress="hidden", api_visibility="private")
-    generate.click(begin, form, shown, api_name="generate")
-    vary.click(vary_it, [model, source, strength, seed], shown, api_name="vary")
-    kit.click(kit_it, [model, per_label, seed], shown, api_name="kit")
-    chosen.input(show, chosen, shown, api_visibility="private")
-    cancel.click(cancel_it, chosen, shown, api_visibility="private")
-    cards.click(act, [chosen, strength], shown, api_visibility="private")
-    timer.tick(tick, [chosen, seen], [state, cards, seen], show_progress="hidden", api_visibility="private")
-    tab.select(models, model, [model, label], show_progress="hidden", api_visibility="private")
-    page.load(restored, model, [model, label, *shown], show_progress="hidden", api_visibility="private")
+    @handled
+    def labels_of(self, name: str | None) -> Any:
+        """The labels of a model."""
+        return gr.update(choices=self._desk.known(name).get("labels") or [], value=None)
 
+    @handled
+    def models(self, now: str | None) -> list[Any]:
+        """The list of models and the labels of the one that is chosen."""
+        model = self._desk.preselected(now, "generate", can_generate=True)
+        labels = self._desk.known(model).get("labels") or []
+        return [gr.update(choices=self._desk.names(True), value=model), gr.update(choices=labels)]
 
-def _generate(desk: Desk, given: dict[str, Any]) -> None:
-    path = desk.workspace.model(given["model"] or "")
-    arguments = ["generate", relative(path, desk.workspace.root), "-n", str(int(given["n"]))]
-    arguments += flags(
-        seconds=given["seconds"] if given["ending"] == EXACT else None,
-        seed=given["seed"],
-        temperature=given["temperature"],
-        top_k=given["top_k"],
-        top_p=given["top_p"],
-        label=given["label"],
-        guidance=given["guidance"] if given["label"] else None,
-        prompt=given["prompt"],
-        min_novelty=NOVELTY[given["novelty"]],
-        pictures=True,
-    )
-    values = {key: value for key, value in given.items() if key != "prompt"}
-    desk.jobs.start_in_folder("generate", f"{int(given['n'])} sounds of {path.stem}", arguments, values)
+    def restored(self, now: str | None) -> list[Any]:
+        """The form and the newest of what was made."""
+        return [*self.models(now), *self.newest()]
+
+    def _cards_of(self, job: Job | None) -> str:
+        """A card for each sound, or that of a kit."""
+        if job is None or job.state != "done":
+            return ""
+        folder, made = self._desk.workspace.generated / job.id, job.output
+        if job.kind == "kit":
+            return _kit_card(folder)
+        kept = _kept(job)
+        cards = [
+            _card(folder / Path(one["file"]).name, number, one, Path(one["file"]).name in kept)
+            for number, one in enumerate(made.get("sounds") or made.get("takes") or [])
+            if (folder / Path(one["file"]).name).is_file()
+        ]
+        faults = "".join(f"<p>{escape(line)}</p>" for line in (made.get("faults") or {}).get("in_words") or [])
+        return f'<p>seed {escape(str(made.get("seed")))}</p>{faults}<div class="cards">{"".join(cards)}</div>'
 
 
-def _vary(desk: Desk, name: str | None, sound: Path, strength: float, seed: str) -> None:
-    path = desk.workspace.model(name or "")
-    arguments = ["vary", relative(path, desk.workspace.root), str(sound), "-n", "8", "--strength", f"{strength:g}"]
-    arguments += flags(seed=seed, pictures=True)
-    desk.jobs.start_in_folder("vary", f"8 variations of {sound.name}", arguments, {"model": name})
-
-
-def _kit(desk: Desk, name: str | None, per_label: int, seed: str) -> None:
-    path = desk.workspace.model(name or "")
-    arguments = ["kit", relative(path, desk.workspace.root), "--per-label", str(per_label), *flags(seed=seed)]
-    desk.jobs.start_in_folder("kit", f"a kit of {path.stem}", arguments, {"model": name})
-
-
-def _made(desk: Desk) -> list[tuple[str, str]]:
-    return [(f"{job.title}, {job.id[:15]}", job.id) for job in desk.jobs.all(*KINDS)]
+def _sound(label: str) -> gr.Audio:
+    return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label)
 
 
 def _kept(job: Job) -> list[str]:
-    try:
-        kept = json.loads(read_text(job.folder / KEPT))
-    except (OSError, ValueError, RecursionError):
-        return []
-    return [str(one) for one in kept] if isinstance(kept, list) else []
+    """The sounds of a job that its user keeps."""
+    return list(read_json(job.folder / KEPT).get("kept", ()))
 
 
-def _cards(desk: Desk, job: Job | None) -> str:
-    """A card for each sound: players, spectrogram, verdict, buttons."""
-    if job is None or job.state != "done":
-        return ""
-    made, folder = job.output, desk.workspace.generated / job.id
-    if not isinstance(made, dict):
-        return ""
-    if job.kind == "kit":
-        return _kit_card(job, folder)
-    kept, cards = set(_kept(job)), []
-    for number, one in enumerate(made.get("sounds") or made.get("takes") or []):
-        name = Path(str(one.get("file"))).name
-        if (folder / name).is_file():
-            cards.append(_card(job, folder, name, number, one, name in kept))
-    archive = (
-        f'<p><a href="/job/{job.id}/all.zip" download>Download all as zip</a>; seed {escape(str(made.get("seed")))}</p>'
-    )
-    faults = "".join(f"<p>{escape(str(line))}</p>" for line in (made.get("faults") or {}).get("in_words") or [])
-    return f'{archive}{faults}<div class="cards">{"".join(cards)}</div>'
-
-
-def _card(job: Job, folder: Path, name: str, number: int, one: dict[str, Any], is_kept: bool) -> str:
-    stem, base = Path(name).stem, f"/job/{job.id}/"
-    novelty = one.get("novelty") or {}
-    verdict = str(novelty.get("verdict", ""))
-    said = str(one.get("explanation") or "Novelty unknown: the model has no codes of its recordings.")
+def _card(path: Path, number: int, one: dict[str, Any], is_kept: bool) -> str:
+    """A card of a sound: players, spectrogram, verdict, buttons."""
+    verdict = str((one.get("novelty") or {}).get("verdict", ""))
+    said = one.get("explanation") or "Novelty unknown: the model has no codes of its recordings."
     if one.get("faults"):
-        said = f"{said}. Faulty: {', '.join(map(str, one['faults']))}"
-    own = one.get("similarity") or {}
-    if own:
+        said = f"{said}. Faulty: {', '.join(one['faults'])}"
+    if own := one.get("similarity"):
         said = f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart. {said}"
-    parts = [view.player(base + quote(name), f"sound {number + 1}, {float(one.get('seconds', 0)):.2f} s")]
-    if (folder / f"{stem}_nearest.wav").is_file():
-        parts.append(view.player(base + quote(f"{stem}_nearest.wav"), "its nearest training recording"))
-    if (folder / f"{stem}.png").is_file():
-        parts.append(f'<img loading="lazy" src="{base}{quote(stem)}.png" alt="spectrogram of sound {number + 1}">')
+    parts = [view.player(path, f"sound {number + 1}, {one.get('seconds', 0):.2f} s")]
+    nearest, picture = path.with_stem(f"{path.stem}_nearest"), path.with_suffix(".png")
+    if nearest.is_file():
+        parts.append(view.player(nearest, "its nearest training recording"))
+    if picture.is_file():
+        parts.append(view.picture(picture, f"spectrogram of sound {number + 1}"))
     buttons = "".join(
-        f'<button type="button" data-do="{what}" data-sound="{escape(name)}" aria-label="{escape(f"{text}: sound {number + 1}")}">{escape(text)}</button>'
+        f'<button type="button" data-do="{what}" data-sound="{escape(path.name)}" '
+        f'aria-label="{text}: sound {number + 1}">{text}</button>'
         for what, text in (("keep", "Kept ✓" if is_kept else "Keep"), ("discard", "Discard"), ("vary", "Variations"))
     )
-    link = f'<a href="{base}{quote(name)}" download>Download</a>'
     shown = f'<span class="verdict {escape(verdict)}">{escape(verdict)}</span> ' if verdict else ""
     return (
         f'<section class="card{" kept" if is_kept else ""}"><p>{shown}{escape(said)}</p>{"".join(parts)}'
-        f'<div class="buttons">{buttons}{link}</div></section>'
+        f'<div class="buttons">{buttons}<a href="{view.address(path)}" download>Download</a></div></section>'
     )
 
 
-def _kit_card(job: Job, folder: Path) -> str:
-    text = read_end(folder / "kit.txt", MOST_TEXT)
-    picture = f'<img src="/job/{job.id}/kit.png" alt="picture of the kit">' if (folder / "kit.png").is_file() else ""
-    link = f'<p><a href="/job/{job.id}/all.zip" download id="kit-download">Download the kit as zip</a></p>'
-    sounds = [
-        view.player(f"/job/{job.id}/samples/{quote(path.name)}", path.stem)
-        for path in sorted((folder / "samples").glob("*.wav"))
-    ]
-    players = f'<details><summary>Hear its {len(sounds)} sounds</summary><div class="players">{"".join(sounds)}</div></details>'
-    return f'{link}{picture}{players}<pre class="wide">{escape(text)}</pre>'
+def _kit_card(folder: Path) -> str:
+    picture = view.picture(folder / "kit.png", "picture of the kit") if (folder / "kit.png").is_file() else ""
+    sounds = [view.player(path, path.stem) for path in sorted((folder / "samples").glob("*.wav"))]
+    return (
+        f'{picture}<details><summary>Hear its {len(sounds)} sounds</summary><div class="players">{"".join(sounds)}</div>'
+        f'</details><pre class="wide">{escape(read_end(folder / "kit.txt"))}</pre>'
+    )

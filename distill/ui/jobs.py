@@ -1,45 +1,46 @@
-"""Jobs: commands that the page starts, each with a folder that tells all there is to know about it."""
+"""Jobs: commands that the page starts, each with a folder that tells all there is to know about it.
+
+`python -m distill.ui.jobs FOLDER ARGUMENTS...` runs `distill ARGUMENTS...` and records its exit status in the folder. It
+is a process of its own in a session of its own, so that the work goes on when the page is closed or killed.
+"""
 
 import contextlib
 import json
 import os
 import re
+import runpy
 import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
 from distill.errors import ParamsError
-from distill.status import EVENTS, SAID, STATUS
+from distill.status import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
-from distill.ui.reading import MOST_BYTES, open_own, read_end, read_json, read_text
-from distill.ui.run_job import COMMAND, EXIT, JOB, STDERR, STDOUT
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
-INTERRUPTED = {code for number in SIGNALS for code in (128 + number, -number)}  # exit statuses
-PROCESS = "process.json"
+INTERRUPTED = {128 + number for number in SIGNALS}  # exit statuses
+JOB, PROCESS, EXIT, STDOUT, STDERR = "job.json", "process.json", "exit.json", "stdout.txt", "stderr.txt"
 TRAININGS = ("train", "prior")
-OTHERS = ("generate", "vary", "kit", "verify")
-START_SECONDS = 10.0
+OTHERS = ("generate", "vary", "kit")
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
-MOST_LISTED = 1000  # jobs that are looked at, of a folder that may be a stranger's
 TAIL = 64 << 10  # bytes read of the end of a text
-SMALL = 1 << 20  # bytes of a file that describes a job
-LOCK = "lock"
-_DISTILL = [sys.executable, "-P", "-m", "distill"]
-_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,7}")
-_TYPES = {"kind": str, "title": str, "command": list, "values": dict, "started": int | float}  # of a job's file
+MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
+NICE = 5  # the page and what else is played on this computer come first
+_RUN = [sys.executable, "-P", "-m", "distill.ui.jobs"]
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{7}")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ class Job:
     folder: Path
     kind: str
     title: str
-    command: Sequence[str]
+    arguments: Sequence[str]  # of `distill`
     values: Mapping[str, Any]
-    started: float  # seconds since 1970
 
     @property
     def id(self) -> str:
@@ -61,81 +61,81 @@ class Job:
     @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
-        if self._running() or self._is_starting:
+        if self._running() is not None:
             return "running"
-        status = read_json(self.folder / EXIT, SMALL).get("status")
-        if not isinstance(status, int):
+        status = read_json(self.folder / EXIT).get("status")
+        if status is None:
             return "gone"
         if status in INTERRUPTED:
             return "interrupted"
         return {0: "done", 2: "refused"}.get(status, "defect")  # type: ignore[return-value]
 
     @property
-    def _is_starting(self) -> bool:
-        """Whether the process is so new that it may not be recorded yet."""
-        if any((self.folder / name).exists() for name in (PROCESS, COMMAND, EXIT)):
-            return False
-        try:
-            return time.time() - (self.folder / JOB).stat().st_mtime < START_SECONDS
-        except OSError:
-            return False
-
-    @property
-    def progress(self) -> dict[str, Any]:
-        """The task at work: label, done, total, text, seconds_left; {} where nothing was reported yet."""
-        return read_json(self.folder / STATUS, SMALL)
-
-    @property
-    def said(self) -> list[str]:
-        """Lines that the command said."""
-        return read_end(self.folder / SAID, TAIL).splitlines()
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings that the command said, each once."""
-        return list(dict.fromkeys(line.removeprefix("warning: ") for line in self.said if line.startswith("warning: ")))
+    def is_resumable(self) -> bool:
+        """Whether it is a training that was cancelled or killed."""
+        return self.kind in TRAININGS and self.state in ("interrupted", "gone")
 
     @property
     def message(self) -> str:
         """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
-        lines = [line for line in read_end(self.folder / STDERR, TAIL).splitlines() if line.strip()]
-        first = max(
-            (number for number, line in enumerate(lines) if line.startswith("distill: ")), default=len(lines) - 1
-        )
+        lines = [line for line in read_end(self.folder / STDERR).splitlines() if line.strip()]
+        first = max((at for at, line in enumerate(lines) if line.startswith("distill: ")), default=len(lines) - 1)
         return "\n".join(lines[first:]).removeprefix("distill: ") if lines else ""
 
     @property
-    def output(self) -> Any:
-        """The JSON document on stdout; None where there is none."""
-        try:
-            return json.loads(read_text(self.folder / STDOUT))
-        except (OSError, ValueError, RecursionError):
-            return None
+    def output(self) -> dict[str, Any]:
+        """The JSON document on stdout; {} where there is none."""
+        return read_json(self.folder / STDOUT)
+
+    # What the command writes for its watchers, see `distill.status`.
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The task at work: label, done, total, text, seconds_left; {} where nothing was reported yet."""
+        return read_json(self.folder / STATUS)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings that the command said, each once."""
+        said = read_end(self.folder / SAID).splitlines()
+        return list(dict.fromkeys(line.removeprefix("warning: ") for line in said if line.startswith("warning: ")))
+
+    @property
+    def recordings(self) -> dict[str, Any]:
+        """The report of `ingest` on the folder of recordings; {} before there is one."""
+        return read_json(self.folder / "ingest.json")
+
+    @property
+    def previews(self) -> list[tuple[Path, Path]]:
+        """Held-out recordings and their reconstructions by the best weights so far."""
+        originals = sorted((self.folder / "previews").glob("preview_*_original.wav"))
+        return [(path, path.with_name(path.name.replace("_original.wav", "_best.wav"))) for path in originals]
 
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:
         """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
         by_epoch: dict[int, dict[str, Any]] = {}
         for line in read_end(self.folder / EVENTS, MOST_BYTES).splitlines():
-            try:
+            with contextlib.suppress(ValueError):  # a line that is being written
                 event = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # a line that is being written
-            is_asked = isinstance(event, dict) and event.get("task") == task and event.get("event") == name
-            if is_asked and isinstance(event.get("epoch"), int):
-                by_epoch[event["epoch"]] = event
+                if event["task"] == task and event["event"] == name and "epoch" in event:
+                    by_epoch[event["epoch"]] = event
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     def cancel(self) -> None:
         """Ask the command to save its work and end, as Ctrl-C does."""
-        pid = self._running()
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
+        process = self._running()
+        if process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGINT)
 
-    def _running(self) -> int | None:
-        """The process to signal: the one that runs the command, or the command alone where that one was killed."""
-        recorded = (read_json(self.folder / name, SMALL) for name in (PROCESS, COMMAND))
-        return next((pid for pid in map(_alive, recorded) if pid is not None), None)
+    def _running(self) -> psutil.Process | None:
+        """Its process, if it still runs; another one may have got its number."""
+        recorded = read_json(self.folder / PROCESS)
+        with contextlib.suppress(psutil.Error, KeyError):
+            process = psutil.Process(recorded["pid"])
+            is_same = abs(process.create_time() - recorded["created"]) < 1
+            return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+        return None
 
 
 class Jobs:
@@ -145,53 +145,48 @@ class Jobs:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
-        """Start `distill` with arguments. Raises ParamsError where a training runs, or too many other commands."""
-        return self._start(self._new(kind, title, arguments, values))
+        """Start `distill` with arguments. Raises ParamsError where a training runs, or too many other commands.
 
-    def start_in_folder(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
-        """Start `distill` with arguments and a folder of its own for what it makes, `generated/<id>`."""
-        if (self._cwd / "generated").is_symlink():
-            raise ParamsError("generated: expected a folder, found a link; put a folder there")
-        job = self._new(kind, title, arguments, values)
-        return self._start(replace(job, command=[*job.command, "--out", f"generated/{job.id}", "--json"]))
+        What no training makes gets a folder of its own, `generated/<id>`.
+        """
+        for old in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
+            if old.state != "running":
+                remove_folder(old.folder)
+        now = time.time()
+        name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
+        if kind not in TRAININGS:
+            arguments = [*arguments, "--out", f"generated/{name}", "--json"]
+        job = Job(self._folder / name, kind, title, list(arguments), dict(values))
+        with self._one_after_another():
+            self.check_idle() if kind in TRAININGS else self._check_room()
+            return self._run(job)
 
     def resume(self, job: Job) -> Job:
-        """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`.
-
-        Its file may be a stranger's, with the folder: no command but a training by this Distill is run.
-        """
-        arguments = list(job.command)[len(_DISTILL) :]
-        if list(job.command)[1 : len(_DISTILL)] != _DISTILL[1:] or arguments[:1] not in (["train"], ["train-prior"]):
-            raise ParamsError(f"{job.title}: expected a training that this page started, found another command")
-        if any(path.is_symlink() for path in job.folder.iterdir()):
-            raise ParamsError(f"{job.title}: expected files of a training, found links; start the training anew")
+        """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`."""
         with self._one_after_another():
             self.check_idle()
-            for name in (EXIT, PROCESS, COMMAND):
+            for name in (EXIT, STATUS):
                 (job.folder / name).unlink(missing_ok=True)
-            return self._run(replace(job, command=[*_DISTILL, *arguments]))
+            return self._run(job)
 
     def all(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds, the newest first."""
         names = sorted((path.parent.name for path in self._folder.glob("*/" + JOB)), reverse=True)
-        found = (self.get(name) for name in names[:MOST_LISTED])
-        return [job for job in found if job is not None and job.kind in kinds]
+        return [job for name in names if (job := self.get(name)) is not None and job.kind in kinds]
 
     def newest(self, *kinds: str) -> Job | None:
         """The newest job of these kinds."""
         return next(iter(self.all(*kinds)), None)
 
-    def get(self, name: str) -> Job | None:
+    def get(self, name: str | None) -> Job | None:
         """The job of this name; None where there is none."""
-        folder = self._folder / name
-        if not _ID.fullmatch(name) or folder.is_symlink():
+        if not _ID.fullmatch(name or ""):
             return None
-        values = read_json(folder / JOB, SMALL)
-        if not all(isinstance(values.get(key), kind) for key, kind in _TYPES.items()):
+        folder = self._folder / str(name)
+        try:
+            return Job(folder, **read_json(folder / JOB))
+        except TypeError:  # no such file, or one of another version
             return None
-        if not all(isinstance(part, str) for part in values["command"]):
-            return None
-        return Job(folder, *(values[key] for key in _TYPES))
 
     def training(self) -> Job | None:
         """The training that runs."""
@@ -205,34 +200,20 @@ class Jobs:
                 f"a training runs already ({running.title}): expected one at a time; wait until it ends or cancel it"
             )
 
-    def check_room(self) -> None:
+    def _check_room(self) -> None:
         """Refuse a command beside too many others. Raises ParamsError."""
-        running = [job for job in self.all(*OTHERS)[:MOST_KEPT] if job.state == "running"]
+        running = [job for job in self.all(*OTHERS) if job.state == "running"]
         if len(running) >= MOST_AT_ONCE:
             raise ParamsError(
                 f"{len(running)} commands are at work ({running[-1].title} and others): expected {MOST_AT_ONCE} at a time "
                 "or fewer; wait until one ends or cancel it"
             )
 
-    def _new(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
-        now = time.time()
-        name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
-        return Job(self._folder / name, kind, title, [*_DISTILL, *arguments], values, now)
-
-    def _start(self, job: Job) -> Job:
-        self._forget_old()
-        with self._one_after_another():
-            if job.kind in TRAININGS:
-                self.check_idle()
-            else:
-                self.check_room()
-            return self._run(job)
-
     @contextmanager
     def _one_after_another(self) -> Iterator[None]:
         """Hold back other commands, of this page and of others of the folder, while one is started."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with _STARTING, open_own(self._folder / LOCK) as lock:
+        with _STARTING, (self._folder / "lock").open("ab") as lock:
             if os.name != "nt":
                 import fcntl
 
@@ -241,48 +222,71 @@ class Jobs:
 
     def _run(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
-        recorded = {"kind": job.kind, "title": job.title, "command": list(job.command), "values": dict(job.values)}
-        store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}"
-        named = {"DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or "")}
-        environment = {"MLFLOW_TRACKING_URI": store, **named}
-        run = {"started": job.started, "cwd": str(self._cwd), "environment": environment}
-        write_json(job.folder / JOB, {**recorded, **run})
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "distill.ui.run_job", str(job.folder)],
-            cwd=self._cwd,
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        began = psutil.Process(process.pid).create_time()
-        write_json(job.folder / PROCESS, {"pid": process.pid, "created": began})
-        _CHILDREN.append(process)
+        environment = {
+            **os.environ,
+            VARIABLE: str(job.folder),
+            "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI")
+            or f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}",
+            "DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or ""),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+        }
+        with (job.folder / STDOUT).open("ab") as out, (job.folder / STDERR).open("ab") as err:
+            process = subprocess.Popen(
+                [*_RUN, str(job.folder), *job.arguments],
+                cwd=self._cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        write_json(job.folder / PROCESS, {"pid": process.pid, "created": psutil.Process(process.pid).create_time()})
+        threading.Thread(target=process.wait, daemon=True).start()
+        described = {"kind": job.kind, "title": job.title, "arguments": job.arguments, "values": job.values}
+        write_json(job.folder / JOB, described)  # last: from now on it is listed
         return job
-
-    def _forget_old(self) -> None:
-        """Delete the folders of the oldest jobs."""
-        for job in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
-            if job.state != "running":
-                remove_folder(job.folder)
 
 
 _STARTING = threading.Lock()
-_CHILDREN: list[subprocess.Popen[bytes]] = []  # of this process, to be waited for
 
 
-def _alive(recorded: Mapping[str, Any]) -> int | None:
-    """The process that was recorded, if it still runs; another one may have got its number."""
-    pid, created = recorded.get("pid"), recorded.get("created")
-    if not isinstance(pid, int) or not isinstance(created, int | float) or pid <= 0:
-        return None
-    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
+def read_end(path: Path, most: int = TAIL) -> str:
+    """The last bytes of a file as text; "" where there is none."""
     try:
-        process = psutil.Process(pid)
-        is_same = abs(process.create_time() - created) < 1
-        return pid if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.Error, OverflowError):
-        return None
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - most))
+            return file.read(most).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that a command wrote; {} where there is none."""
+    try:
+        values = json.loads(read_end(path, MOST_BYTES))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def main() -> None:
+    """Run the command of a job in this process, record its exit status, and exit with it."""
+    folder = Path(sys.argv.pop(1))
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    try:
+        runpy.run_module("distill", run_name="__main__", alter_sys=True)
+        status: Any = 0
+    except SystemExit as ended:
+        status = ended.code or 0
+    except KeyboardInterrupt:  # before the command was there to be interrupted
+        status = 128 + signal.SIGINT
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    write_json(folder / EXIT, {"status": status})
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,23 @@
 """The page: five tabs over the folder's files."""
 
-from typing import Any
-
 import gradio as gr
 
-from distill.ui import compare_tab, generate_tab, library_tab, prior_tab, train_tab
-from distill.ui.handlers import Desk
-from distill.ui.jobs import Jobs
+from distill.ui.compare_tab import CompareTab
+from distill.ui.desk import Desk
+from distill.ui.generate_tab import GenerateTab
+from distill.ui.library_tab import LibraryTab
+from distill.ui.prior_tab import PriorTab
+from distill.ui.train_tab import TrainTab
 from distill.ui.workspace import Workspace
 
 SECONDS = 1.0  # between looks at the files
-HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+CLEANING = (3600, 24 * 3600)  # seconds between removals of uploads, and of the age from which on they are removed
+# The script notes where in a folder the files lie that were chosen, which Gradio does not send.
+HEAD = """<meta name="viewport" content="width=device-width, initial-scale=1"><script>
+document.addEventListener('change', ({target}) => {
+  if (target.files) { window.chosenFiles = [...target.files].map((file) => file.webkitRelativePath || file.name); }
+}, true);
+</script>"""
 CSS = """
 :root { --d-1: #1668b8; --d-2: #b8481c; --d-3: #1c7c3c; --d-4: #7a3cb0; --d-5: #8a6a00; --d-6: #b0306a; }
 .dark { --d-1: #6cb6ff; --d-2: #ff9a6c; --d-3: #6cd08c; --d-4: #c79bff; --d-5: #e0c050; --d-6: #ff8ab8; }
@@ -50,40 +57,24 @@ def theme() -> gr.Theme:
     )
 
 
-class Forms(gr.Blocks):
-    """Blocks that refuse values which no form sends by a sentence, where Gradio prints a traceback for each."""
-
-    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
-        """The arguments of a handler from the values of its form. Raises gradio.Error."""
-        try:
-            return await super().preprocess_data(*args, **kwargs)
-        except gr.Error as error:
-            error.print_exception = False
-            raise
-        except Exception as error:
-            raise gr.Error(
-                "expected the values of this form, found others; load the page again", print_exception=False
-            ) from error
-
-
-def build_page(workspace: Workspace, jobs: Jobs) -> gr.Blocks:
+def build_page(workspace: Workspace) -> gr.Blocks:
     """The page of a working folder."""
-    desk = Desk(workspace, jobs)
-    page = Forms(title="Distill", analytics_enabled=False, fill_width=True)
-    with page:
+    desk = Desk(workspace)
+    page: gr.Blocks
+    with gr.Blocks(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=CLEANING) as page:
         gr.Markdown(
             "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are."
         )
         timer = gr.Timer(SECONDS)
         with gr.Tabs():
             with gr.Tab("Train"):
-                train_tab.build(desk, timer, page)
+                TrainTab(desk, timer, page)
             with gr.Tab("Prior") as prior:
-                prior_tab.build(desk, timer, page, prior)
+                PriorTab(desk, timer, page, prior)
             with gr.Tab("Generate") as generate:
-                generate_tab.build(desk, timer, page, generate)
+                GenerateTab(desk, timer, page, generate)
             with gr.Tab("Library") as library:
-                library_tab.build(desk, page, library)
+                LibraryTab(desk, page, library)
             with gr.Tab("Compare") as compare:
-                compare_tab.build(desk, compare)
+                CompareTab(desk, compare)
     return page

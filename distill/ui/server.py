@@ -1,82 +1,114 @@
-"""The page's server: one address, behind the guard; files of jobs; no share links."""
+"""The page's server: Gradio's own, bound to this computer; a token, or Gradio's login with a password."""
 
 import asyncio
-import mimetypes
 import os
 import re
 import secrets
 import socket
 import sys
 import webbrowser
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from html import escape
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
-from distill.ui import connections
-from distill.ui.guard import MAX_UPLOAD, Guard
 from distill.ui.jobs import Jobs
 from distill.ui.page import CSS, HEAD, build_page, theme
-from distill.ui.reading import read_text
-from distill.ui.routes import Routes
-from distill.ui.uploads import remove_old, zipped
 from distill.ui.workspace import Workspace
 
 FIRST_PORT, PORTS = 7860, 40
-KEEP = "async_move_resource_to_block_cache"  # of Gradio's components
-MOST_QUEUED = 400  # events of all pages that wait
-CLEANING_SECONDS = 3600
+MAX_UPLOAD = "2gb"  # of one file
 MOST_SESSIONS = 100  # open pages whose state is kept, those that asked last; a page that is loaded again is another one
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,}")
-SHOWN = {".wav", ".flac", ".ogg", ".mp3", ".png", ".txt", ".sfz", ".dspreset"}  # files of jobs
+LOGIN = "Any user name will do. The password is the one that distill ui was started with."
+# What the browser may do with the page: nothing is fetched from elsewhere, and no other page shows it in a frame.
+HEADERS = {
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "connect-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'",
+    "referrer-policy": "same-origin",
+}
+SENTENCE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Distill</title><style>:root{{color-scheme:light dark;font-family:system-ui}}
+body{{margin:3rem auto;max-width:40rem;padding:0 1rem}}</style><h1>Distill</h1><p>{}</p></html>"""
 
 
-def make_app(workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1") -> Guard:
-    """The page as an ASGI app, behind its guard."""
-    os.environ["GRADIO_TEMP_DIR"] = str(workspace.state / "ui" / "uploads")
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_cleaning(workspace))
-    jobs = Jobs(workspace.root)
+class Guard:
+    """ASGI middleware: lets in who has the token, from the address once and from a cookie then; no other pages.
 
-    @app.get("/job/{name}/{path:path}")
-    def file_of_job(name: str, path: str) -> Response:
-        """A sound or picture of a job, or all of its sounds as `all.zip`."""
-        job = jobs.get(name)
-        if job is None:
-            raise HTTPException(404)
-        made = workspace.generated / job.id
-        if path == "all.zip" and made.resolve() == made:
-            named = {"content-disposition": f'attachment; filename="{job.id}.zip"'}
-            return StreamingResponse(zipped(made, SHOWN), media_type="application/zip", headers=named)
-        for folder in (job.folder, made):
-            found = _inside(folder, path)
-            if found is not None:
-                kind = "text/plain" if found.suffix in (".sfz", ".dspreset") else mimetypes.guess_type(found.name)[0]
-                return FileResponse(found, media_type=kind, headers={"cache-control": "no-cache"})
-        raise HTTPException(404)
+    With a password there is no token: Gradio's login asks for it.
+    """
 
-    page = build_page(workspace, jobs)
+    def __init__(self, app: ASGIApp, token: str | None, port: int) -> None:
+        self._app, self._token, self._cookie = app, token, f"distill_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it in a sentence."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        answer = self._refusal(Request(scope)) or self._app
+        await answer(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            return _sentence("expected a request of this page, found one of another page", 403)
+        if self._token is None or self._is_token(request.cookies.get(self._cookie, "")):
+            return None
+        given = request.query_params.get("token", "")
+        if self._is_token(given):
+            rest = request.url.remove_query_params("token").query
+            answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
+            answer.set_cookie(self._cookie, given, httponly=True, samesite="strict")
+            return answer
+        found = "a wrong one" if given else "none"
+        return _sentence(
+            f"expected the token of this page, found {found}; open the address that distill ui printed", 401
+        )
+
+    def _is_token(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), str(self._token).encode())
+
+
+def make_app(workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1") -> FastAPI:
+    """The page as an ASGI app."""
+    os.environ["GRADIO_TEMP_DIR"] = str(workspace.uploads)
+
+    def is_known(_: str, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), str(password).encode())
+
+    guard = Middleware(Guard, token=token if password is None else None, port=port)
+    page = build_page(workspace)
     page.state_session_capacity = MOST_SESSIONS
-    page.queue(default_concurrency_limit=8, max_size=MOST_QUEUED)
-    mounted = gr.mount_gradio_app(
-        app,
+    page.queue(default_concurrency_limit=8)
+    app: FastAPI = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[guard]),
         page,
         path="/",
-        server_name="127.0.0.1",
+        server_name=host,
         server_port=port,
         footer_links=[],
         run_history=False,
-        allowed_paths=[],
-        blocked_paths=[str(path) for path in workspace.kept_back],
+        auth=None if password is None else is_known,
+        auth_message=LOGIN,
+        allowed_paths=[str(workspace.generated), str(workspace.state / "jobs")],
         show_error=False,
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
@@ -87,80 +119,28 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         css=CSS,
         head=HEAD,
     )
-    # Gradio checks that files which a request names are uploads only in pages that it launched itself.
+    # Only of a page that was launched Gradio asks whether the files that a request names were uploaded.
     page.has_launched = True
-    for component in page.blocks.values():
-        vars(component)[KEEP] = _uploads_only(getattr(component, KEEP))
-    uploads = workspace.state / "ui" / "uploads"
-    uploads.mkdir(parents=True, exist_ok=True)
-    return Guard(Routes(mounted, uploads), token, password, port, host)
+    return app
 
 
-def _uploads_only(keep: Callable[[Any], Awaitable[str | None]]) -> Callable[[Any], Awaitable[str | None]]:
-    """What a component does with a file that a form names: an address is refused, which Gradio would fetch from elsewhere."""
-
-    async def kept(path: Any) -> str | None:
-        if isinstance(path, str) and "://" in path:
-            raise gr.Error(
-                "expected a file that was uploaded, found an address; upload the file", print_exception=False
-            )
-        return await keep(path)
-
-    return kept
-
-
-def _cleaning(workspace: Workspace) -> Callable[[FastAPI], Any]:
-    """Removes uploads that nobody used, as long as the page is served."""
-
-    @asynccontextmanager
-    async def cleaning(_: FastAPI) -> AsyncIterator[None]:
-        async def clean() -> None:
-            while True:
-                await asyncio.to_thread(remove_old, workspace.state / "ui" / "uploads")
-                await asyncio.sleep(CLEANING_SECONDS)
-
-        task = asyncio.create_task(clean())
-        yield
-        task.cancel()
-
-    return cleaning
-
-
-def _inside(folder: Path, path: str) -> Path | None:
-    """A file below a folder of jobs that may be shown; None for any other, and for one that a link leads to."""
-    try:
-        found = (folder / path).resolve()
-        is_inside = folder.resolve() == folder and found.is_relative_to(folder) and found.is_file()
-    except (OSError, ValueError):
-        return None
-    return found if is_inside and found.suffix.lower() in SHOWN else None
-
-
-def serve(folder: Path, host: str, port: int | None, password: str | None, open_browser: bool) -> None:
+def serve(workspace: Workspace, host: str, port: int | None, password: str | None, open_browser: bool) -> None:
     """Serve the page of a folder until Ctrl-C and print its address, the one line on stdout. Raises ParamsError."""
-    workspace = Workspace(folder)
-    workspace.check()
     bound = _bound(host, port)
     port = bound.getsockname()[1]
     token = _token(workspace)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + ("" if password is not None else f"?token={token}")
-    app = make_app(workspace, token, password, port, host)
     config = uvicorn.Config(
-        app,
-        http=connections.Connection,
+        make_app(workspace, token, password, port, host),
         ws="none",
         lifespan="on",
-        log_level="error",  # a warning for each wrong request would fill the disk that a log is on
+        log_level="error",
         access_log=False,
-        proxy_headers=False,  # who is tried for a password is who connects
-        backlog=connections.BACKLOG,
-        timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config, address, open_browser)
     try:
-        asyncio.run(server.serve(sockets=[bound]))
+        asyncio.run(_serve(uvicorn.Server(config), bound, address, open_browser))
     except KeyboardInterrupt:
         pass  # the way to close it
     finally:
@@ -169,35 +149,30 @@ def serve(folder: Path, host: str, port: int | None, password: str | None, open_
             print(f"the page is closed; {running.title} goes on. distill ui shows it again", file=sys.stderr)
 
 
-class _Server(uvicorn.Server):
-    """Server that says where it is when it can answer."""
-
-    def __init__(self, config: uvicorn.Config, address: str, open_browser: bool) -> None:
-        super().__init__(config)
-        self._address, self._open = address, open_browser
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        print(self._address, flush=True)
-        if self._open:
-            webbrowser.open(self._address)
+async def _serve(server: uvicorn.Server, bound: socket.socket, address: str, open_browser: bool) -> None:
+    """Serve, and say where when it can answer."""
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.05)
+    print(address, flush=True)
+    if open_browser:
+        webbrowser.open(address)
+    await serving
 
 
 def _bound(host: str, port: int | None) -> socket.socket:
     """A socket at the port, or at the first free one where none is given. Raises ParamsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    tried = [port] if port is not None else [*range(FIRST_PORT, FIRST_PORT + PORTS)]
-    for one in tried:
+    for one in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, one))
-            bound.listen(connections.BACKLOG)
+            bound.listen()
+            return bound
         except OSError as error:
             bound.close()
             failure = error
-            continue
-        return bound
     where = f"--port {port}" if port is not None else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
     raise ParamsError(
         f"{where}: expected a free port at {host}, found {failure.strerror or failure}; choose another --port or --host"
@@ -207,13 +182,15 @@ def _bound(host: str, port: int | None) -> socket.socket:
 def _token(workspace: Workspace) -> str:
     """The token of a folder's page: the same every time, so that an open page finds its server again."""
     path = workspace.state / "ui" / "token"
-    try:
-        token = read_text(path, 1000).strip()
-    except (OSError, ValueError):
-        token = ""
-    if not _TOKEN.fullmatch(token):
+    token = path.read_text(encoding="ascii", errors="replace").strip() if path.is_file() else ""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{32,}", token):
         token = secrets.token_urlsafe(32)
         with atomic_path(path) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_text(token, encoding="ascii")
     return token
+
+
+def _sentence(text: str, status: int) -> Response:
+    """A page with one sentence."""
+    return HTMLResponse(SENTENCE.format(escape(text)), status)

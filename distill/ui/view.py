@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, TypeGuard
+from urllib.parse import quote
 
 from distill.training.events import LOW_UTILIZATION
 from distill.ui.charts import line_chart
 from distill.ui.jobs import Job
 
+MOST_ROWS = 100  # recordings of a kind in the report of a folder
 STATES = {
     "running": "at work",
     "done": "done",
@@ -49,11 +52,20 @@ def note(text: str, kind: str = "note") -> str:
     return f'<p class="{kind}" role="{role}">{escape(text)}</p>' if text else ""
 
 
-def player(address: str, label: str) -> str:
+def address(path: Path) -> str:
+    """Where Gradio serves a file; another one after it has changed, so that no browser shows the old one."""
+    return f"gradio_api/file={quote(path.as_posix())}?{path.stat().st_mtime_ns if path.exists() else 0}"
+
+
+def player(path: Path, label: str) -> str:
     """A player of a sound with its name."""
-    return (
-        f'<label class="player">{escape(label)}<audio controls preload="none" src="{escape(address)}"></audio></label>'
-    )
+    sound = f'<audio controls preload="none" src="{address(path)}"></audio>'
+    return f'<label class="player">{escape(label)}{sound}</label>'
+
+
+def picture(path: Path, label: str) -> str:
+    """A picture, loaded when it is seen."""
+    return f'<img loading="lazy" src="{address(path)}" alt="{escape(label)}">'
 
 
 def progress(job: Job | None, nothing: str) -> str:
@@ -63,53 +75,42 @@ def progress(job: Job | None, nothing: str) -> str:
     state = job.state
     head = f"<strong>{escape(job.title)}</strong>: {escape(STATES[state])}"
     parts = [f'<p class="state {state}" role="status">{head}</p>']
-    now = job.progress
     if state == "running":
-        total, done = (now[key] if isinstance(now.get(key), int) else 0 for key in ("total", "done"))
-        what = TASKS.get(str(now.get("label", "")), str(now.get("label", "")) or "starting")
-        left = now.get("seconds_left")
-        time = f", about {duration(left)} left of this step" if _is_finite(left) else ""
-        if total:
-            label = escape(f"{what}: {done} of {total}{time}")
-            parts.append(f'<label class="progress">{label}<progress max="{total}" value="{done}"></progress></label>')
-        else:
-            parts.append(f"<p>{escape(what)} …</p>")
-        if now.get("text"):
-            parts.append(f'<p class="small">{escape(str(now["text"]))}</p>')
+        parts.append(_task(job.progress))
     elif state in ("refused", "defect"):
         text = job.message if state == "refused" else "this is a defect of Distill; its report is in " + job.folder.name
         parts.append(note(text, "alarm"))
     return "".join(parts)
 
 
+def _task(now: Mapping[str, Any]) -> str:
+    """The task at work, of a status."""
+    label, total, done, left = (now.get(key) for key in ("label", "total", "done", "seconds_left"))
+    what = escape(TASKS.get(label or "", label or "starting"))
+    time = f", about {duration(left)} left of this step" if _is_finite(left) else ""
+    bar = f'{what}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
+    text = f'<p class="small">{escape(now["text"])}</p>' if now.get("text") else ""
+    return (f'<label class="progress">{bar}</label>' if total else f"<p>{what} …</p>") + text
+
+
 def ingest(report: Mapping[str, Any]) -> str:
     """What was found in the folder of recordings: counts, rejected files with reasons, near-duplicates."""
-    counts = report.get("counts")
-    if not isinstance(counts, Mapping):
+    if not report:
         return ""
-    seconds = report["seconds"] if _is_finite(report.get("seconds")) else 0.0
+    counts = report["counts"]
     line = (
-        f"{counts.get('used', 0)} used, {counts.get('warned', 0)} used with a warning, {counts.get('rejected', 0)} "
-        f"rejected, {counts.get('duplicates', 0)} exact copies left out, {counts.get('near_duplicates', 0)} near-duplicates; "
-        f"{seconds:.1f} s of sound"
+        f"{counts['used']} used, {counts['warned']} used with a warning, {counts['rejected']} rejected, "
+        f"{counts['duplicates']} exact copies left out, {counts['near_duplicates']} near-duplicates; "
+        f"{report['seconds']:.1f} s of sound"
     )
-    if isinstance(rate := report.get("sample_rate_reason"), str):
-        line += f"; {rate}"
-    rows = [
-        (
-            kind,
-            str(one.get("path", one) if isinstance(one, Mapping) else one),
-            str(one.get("reason", "")) if isinstance(one, Mapping) else "",
-        )
-        for kind in ("rejected", "warned")
-        for one in _listed(report, kind)
+    if reason := report.get("sample_rate_reason"):
+        line += f"; {reason}"
+    rows = [(kind, one["path"], one["reason"]) for kind in ("rejected", "warned") for one in report[kind][:MOST_ROWS]]
+    rows += [
+        ("near-duplicates", ", ".join(group["paths"]), "alike: they share a side of the split")
+        for group in report["groups"][:MOST_ROWS]
     ]
-    groups = [
-        ("near-duplicates", ", ".join(map(str, _listed(group, "paths"))), "alike: they share a side of the split")
-        for group in _listed(report, "groups")
-        if isinstance(group, Mapping)
-    ]
-    listed = table(("", "recording", "reason"), [*rows, *groups]) if rows or groups else ""
+    listed = table(("", "recording", "reason"), rows) if rows else ""
     return f"<h3>Recordings</h3><p>{escape(line)}</p>{listed}"
 
 
@@ -159,11 +160,6 @@ def _lines(metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> di
         shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if _is_finite(one.get(name))]
         for name, shown in names.items()
     }
-
-
-def _listed(values: Mapping[str, Any], key: str, most: int = 100) -> list[Any]:
-    found = values.get(key)
-    return found[:most] if isinstance(found, list) else []
 
 
 def _is_finite(value: object) -> TypeGuard[int | float]:

@@ -35,16 +35,6 @@ def test_many_repetitions_leave_nothing_behind(kind: str, exhaustive: bool) -> N
     assert memory["last"] - memory["first"] < MOST_OF_ALL
 
 
-def test_the_page_at_work_leaves_nothing_behind(exhaustive: bool) -> None:
-    if not exhaustive:
-        pytest.skip("takes two hours: make faults")
-    printed = printed_by("faults.soak_page", "--minutes", "120")
-    found = json.loads(printed.splitlines()[-1])["usage"]
-    assert found["children"]["high"] == 0
-    assert found["temporary"]["high"] == 0
-    assert found["memory"]["last"] - found["memory"]["first"] < MOST_OF_ALL
-
-
 def test_a_leak_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The measure itself: an open file and an object more after each repetition."""
     kept: list[object] = []

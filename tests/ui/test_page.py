@@ -118,7 +118,7 @@ def test_a_training_outlives_reload_and_the_page_itself(opened: Open, served: Se
     assert page.locator("#train-charts figure").count() == 4
     assert page.locator("#train-previews audio").count() == 8
     source = page.locator("#train-previews audio").first.get_attribute("src")
-    assert page.request.get(served.origin + source).body()[:4] == b"RIFF"
+    assert page.request.get(f"{served.origin}/{source}").body()[:4] == b"RIFF"
 
 
 def test_cancel_keeps_the_work_and_stop_uses_the_best(opened: Open, served: Served) -> None:
@@ -130,6 +130,7 @@ def test_cancel_keeps_the_work_and_stop_uses_the_best(opened: Open, served: Serv
     assert not (served.folder / "models" / "second.distill").exists()
     page.get_by_role("button", name="Go on with this training").first.click()
     waits(page, "#train-state", "training second on sounds/few: at work")
+    waits(page, "#train-state", "epoch")
     choose_tab(page, "Prior")
     page.locator("#prior-start").click()
     page.get_by_text("a training runs already (training second on sounds/few)").first.wait_for()
@@ -174,7 +175,7 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     waits(page, "#generate-state", "a kit of ")
     waits(page, "#generate-state", "done")
     with page.expect_download() as download:
-        page.locator("#kit-download").click()
+        page.locator("#download").click()
     with zipfile.ZipFile(BytesIO(Path(download.value.path()).read_bytes())) as archive:
         names = archive.namelist()
         text = archive.read("kit.sfz").decode()
@@ -257,33 +258,71 @@ def test_the_keyboard_alone_starts_work(opened: Open) -> None:
     waits(page, "#generate-state", "at work")
 
 
+def test_a_folder_keeps_its_subfolders(opened: Open, served: Served, tmp_path: Path) -> None:
+    page = opened("Train")
+    form_is_filled(page)
+    for name in ("pack/kick/one.wav", "pack/snare/one.wav", "pack/snare/deep/two.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    page.get_by_role("button", name="Add recordings").click()
+    write(page.get_by_label("Folder to add them to"), "labelled")
+    page.locator("#directory input[type=file]").set_input_files(tmp_path / "pack")
+    page.get_by_text("3 recordings added to sounds/labelled").first.wait_for()
+    folder = served.folder / "sounds" / "labelled"
+    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.wav")}
+    assert found == {name.removeprefix("pack/"): name for name in (f"pack/{one}" for one in found)}
+    assert set(found) == {"kick/one.wav", "snare/one.wav", "snare/deep/two.wav"}
+
+
 def test_who_has_no_token_sees_nothing(served: Served) -> None:
-    for path in ("/", "/config", "/gradio_api/info", "/job/x/all.zip", "/gradio_api/file=/etc/hostname"):
+    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/file=/etc/hostname"):
         status, body = served.get(path)
         assert (status, b"expected the token of this page, found none" in body) == (401, True), path
     status, body = served.get("/?token=wrong")
     assert (status, b"found a wrong one" in body) == (401, True)
 
 
+def test_a_password_takes_the_place_of_the_token(browser: Any, tmp_path: Path) -> None:
+    made = tmp_path / "generated" / "one" / "one.wav"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"RIFF")
+    served = Served(tmp_path)
+    served.start("--port", "0", "--password", "correct horse")
+    try:
+        for path in ("/config", f"/gradio_api/file={made}", "/gradio_api/info"):
+            assert served.get(path)[0] == 401, path
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(served.address)
+        page.get_by_text("Any user name will do").first.wait_for()
+        for password, shown in (("wrong", page.get_by_text("Incorrect Credentials")), ("correct horse", None)):
+            write(page.get_by_label("username"), "me")
+            write(page.get_by_label("password"), password)
+            page.get_by_role("button", name="Login").click()
+            (shown or page.get_by_role("tab", name="Train")).first.wait_for()
+        assert page.request.get(f"{served.origin}/gradio_api/file={made}").body() == b"RIFF"
+        page.close()
+    finally:
+        served.kill()
+
+
 def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
     token = (served.folder / ".distill" / "ui" / "token").read_text()
     cookie = f"distill_{served.origin.rpartition(':')[2]}={token}"
     assert served.get("/", cookie)[0] == 200
-    job = Jobs(served.folder).start("verify", "help", ["demo", "--help"], {}).id
     outside = served.folder.parent / "outside.wav"
     outside.write_bytes(b"RIFF")
+    generated = served.folder / "generated"
     for path in (
-        f"/gradio_api/file={outside}",
-        f"/gradio_api/file={served.folder / 'models' / 'first.distill'}",
-        "/gradio_api/file=../../outside.wav",
-        f"/job/{job}/../../../../outside.wav",
-        f"/job/{job}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/outside.wav",
-        f"/job/{job}/{outside}",
-        f"/job/{job}/job.json",
-        "/job/../ui/token",
-        "/job/%2e%2e/ui/token",
+        outside,
+        served.folder / "models" / "first.distill",
+        served.folder / ".distill" / "ui" / "token",
+        "../../outside.wav",
+        f"{generated}/../../outside.wav",
+        f"{generated}/%2e%2e/%2e%2e/outside.wav",
+        "/etc/hostname",
     ):
-        status, body = served.get(path, cookie)
+        status, body = served.get(f"/gradio_api/file={path}", cookie)
         assert status in (403, 404), path
         assert json.dumps(token)[1:-1].encode() not in body
 

@@ -70,6 +70,15 @@ def test_no_host(refused: Refused, host: str) -> None:
     )
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "studio"])
+def test_another_address_without_a_password(refused: Refused, host: str) -> None:
+    assert refused("--host", host) == (
+        f"distill: --host {host}: expected --password beside an address that other computers reach, found none; put one "
+        "into DISTILL_UI_PASSWORD"
+    )
+    assert list(Path().iterdir()) == []
+
+
 def test_a_port_that_is_taken(refused: Refused) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -86,7 +95,7 @@ def test_a_port_that_is_none(refused: Refused) -> None:
 
 
 def test_an_address_of_another_computer(refused: Refused) -> None:
-    assert refused("--host", "192.0.2.1").startswith(
+    assert refused("--host", "192.0.2.1", "--password", "correct horse").startswith(
         "distill: ports 7860 to 7899: expected a free port at 192.0.2.1, found "
     )
 
@@ -117,9 +126,9 @@ def test_its_address_is_the_one_line_and_ctrl_c_closes_it(tmp_path: Path) -> Non
         assert address.startswith("http://127.0.0.1:")
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(address.partition("?")[0])
-        job = tmp_path / ".distill" / "jobs" / "20260101-000000-abcdef"
+        job = tmp_path / ".distill" / "jobs" / "20260101-000000-abcdef0"
         job.mkdir(parents=True)
-        values = {"kind": "train", "title": "training mine", "command": [], "values": {}, "started": 0}
+        values = {"kind": "train", "title": "training mine", "arguments": [], "values": {}}
         (job / "job.json").write_text(json.dumps(values))
         import psutil
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import ParamsError
-from distill.ui.library_tab import _move
+from distill.ui.library_tab import move
 
 
 def test_a_model_that_comes_meanwhile_is_not_replaced(tmp_path: Path) -> None:
@@ -14,8 +14,8 @@ def test_a_model_that_comes_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     imported.write_bytes(b"imported")
     target.write_bytes(b"trained")
     with pytest.raises(ParamsError, match=r"name 'kicks': expected a new name, found a model of this name"):
-        _move(imported, target)
+        move(imported, target)
     assert (imported.read_bytes(), target.read_bytes()) == (b"imported", b"trained")
-    _move(imported, tmp_path / "other.distill")
+    move(imported, tmp_path / "other.distill")
     assert (tmp_path / "other.distill").read_bytes() == b"imported"
     assert not imported.exists()

@@ -1,4 +1,4 @@
-"""What the tabs share: handlers that say what is wrong in a sentence, and the list of models."""
+"""What the tabs share: the folder's models, handlers that say what is wrong in a sentence, and values as flags."""
 
 import functools
 import json
@@ -9,23 +9,32 @@ import traceback
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import gradio as gr
 
-from distill.errors import for_the_user
-from distill.ui.jobs import Jobs
-from distill.ui.workspace import Workspace
+from distill.errors import ParamsError, for_the_user
+from distill.ui.jobs import Job, Jobs
+from distill.ui.workspace import MODEL_SUFFIX, Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}  # of events that nobody waits for
+
+
+def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run a short command of Distill and wait for what it says."""
+    command = [sys.executable, "-P", "-m", "distill", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=seconds
+    )
 
 
 class Desk:
     """The folder, its jobs and its models, for all tabs."""
 
-    def __init__(self, workspace: Workspace, jobs: Jobs) -> None:
-        self.workspace, self.jobs = workspace, jobs
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.jobs = workspace, Jobs(workspace.root)
         self._models: list[dict[str, Any]] = []
         self._seen: object = None
         self._lock = threading.Lock()
@@ -33,10 +42,18 @@ class Desk:
     def models(self) -> list[dict[str, Any]]:
         """What `distill list` says of the models of the folder; asked again when a file there has changed."""
         with self._lock:
-            seen = self._signature()
+            files = self.workspace.models.glob(f"*{MODEL_SUFFIX}")
+            seen = sorted((path.name, stat.st_mtime_ns, stat.st_size) for path in files for stat in (path.lstat(),))
             if seen != self._seen:
-                self._models, self._seen = self._listed(), seen
+                self._models, self._seen = self._listed() if seen else [], seen
             return self._models
+
+    def _listed(self) -> list[dict[str, Any]]:
+        try:
+            listed = json.loads(distill("list", str(self.workspace.models), "--json").stdout)["models"]
+        except ValueError:
+            return []
+        return [{**one, "file": Path(one["path"]).name} for one in listed]
 
     def names(self, can_generate: bool = False) -> list[str]:
         """Names of the models that open, of those with a prior only where asked; the newest first."""
@@ -53,20 +70,10 @@ class Desk:
         wanted = now or (None if job is None else job.values.get("model"))
         return wanted if wanted in names else next(iter(names), None)
 
-    def _signature(self) -> object:
-        files = self.workspace.models.glob("*.distill") if self.workspace.models.is_dir() else ()
-        return sorted((path.name, stat.st_mtime_ns, stat.st_size) for path in files for stat in (path.lstat(),))
-
-    def _listed(self) -> list[dict[str, Any]]:
-        if not self.workspace.models.is_dir():
-            return []
-        command = [sys.executable, "-P", "-m", "distill", "list", str(self.workspace.models), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        try:
-            listed: list[dict[str, Any]] = json.loads(done.stdout)["models"]
-        except (ValueError, KeyError):
-            return []
-        return [{**one, "file": Path(one["path"]).name} for one in listed]
+    def path(self, path: Path) -> str:
+        """A path below the folder as a command that runs there takes it, which is never a flag."""
+        text = path.relative_to(self.workspace.root).as_posix()
+        return f"./{text}" if text.startswith("-") else text
 
 
 def handled(function: Callable[P, R]) -> Callable[P, R]:
@@ -76,8 +83,6 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except gr.Error:
-            raise
         except Exception as error:
             if known := for_the_user(error):  # Gradio shows the text as HTML
                 raise gr.Error(escape(str(known)), duration=None, title="Not done", print_exception=False) from error
@@ -92,6 +97,44 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def steer(
+    newest: Callable[[], Job | None],
+    desk: Desk,
+    show: Callable[[], list[Any]],
+    shown: list[gr.components.Component],
+    buttons: tuple[gr.Button, gr.Button, gr.Button],
+    visibility: Literal["public", "private"],
+) -> None:
+    """Let three buttons cancel the training that is shown, end it with its best weights so far, and go on with it."""
+
+    def at_work() -> Job:
+        job = newest()
+        if job is None or job.state != "running":
+            raise ParamsError("expected a training at work, found none")
+        return job
+
+    @handled
+    def cancel() -> list[Any]:
+        at_work().cancel()
+        return show()
+
+    @handled
+    def stop() -> list[Any]:
+        at_work()
+        (desk.workspace.state / "stop").touch()
+        return show()
+
+    @handled
+    def go_on() -> list[Any]:
+        job = newest()
+        if job is not None:
+            desk.jobs.resume(job)
+        return show()
+
+    for button, handler in zip(buttons, (cancel, stop, go_on), strict=True):
+        button.click(handler, None, shown, api_visibility=visibility)
+
+
 def optional(label: str, otherwise: str, elem_id: str | None = None) -> gr.Textbox:
     """A field for a number that may stay empty; the command that gets it says what is wrong with it.
 
@@ -100,23 +143,13 @@ def optional(label: str, otherwise: str, elem_id: str | None = None) -> gr.Textb
     return gr.Textbox("", label=label, info=f"empty: {otherwise}", max_length=30, elem_id=elem_id)
 
 
-def number(value: Any) -> str:
-    """A number of a form as a flag's text."""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
 def flags(**values: Any) -> list[str]:
     """Flags of a command from the values of a form; None, "" and False are left out, True has no text."""
     made = []
     for name, value in values.items():
         if value is None or value is False or value == "":
             continue
-        flag = "--" + name.strip("_").replace("_", "-")
-        made += [flag] if value is True else [flag, number(value)]
+        flag = "--" + name.replace("_", "-")
+        text = f"{value:.10g}" if isinstance(value, float) else str(value)
+        made += [flag] if value is True else [flag, text]
     return made
-
-
-def relative(path: Path, root: Path) -> str:
-    """A path below the working folder as the command that runs there takes it, which is never a flag."""
-    text = path.relative_to(root).as_posix()
-    return f"./{text}" if text.startswith("-") else text

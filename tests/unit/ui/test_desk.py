@@ -5,12 +5,9 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from distill.errors import ParamsError
-from distill.ui.handlers import Desk, flags, handled, relative
-from distill.ui.jobs import Jobs
+from distill.ui.desk import Desk, flags, handled
 from distill.ui.workspace import Workspace
 
 
@@ -40,31 +37,16 @@ def test_an_error_is_a_sentence(error: Exception, title: str, said: str) -> None
     assert (caught.value.title, "secret" in str(caught.value.message)) == (title, False)
 
 
-def test_an_error_of_the_page_stays_as_it_is() -> None:
-    @handled
-    def fails() -> None:
-        raise gr.Error("expected a training at work, found none", print_exception=False)
-
-    with pytest.raises(gr.Error, match="expected a training at work"):
-        fails()
-
-
 def test_flags_leave_out_what_is_not_given() -> None:
     made = flags(top_k=0, label="", seed=None, pictures=True, prior=False, top_p=0.30000000000000004, min_novelty="new")
     assert made == ["--top-k", "0", "--pictures", "--top-p", "0.3", "--min-novelty", "new"]
 
 
-@given(
-    st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=9).filter(
-        lambda name: name not in (".", "..")
-    )
-)
-def test_a_folder_is_never_a_flag(name: str) -> None:
-    text = relative(Path("/work") / name, Path("/work"))
-    assert not text.startswith("-")
-    assert Path("/work") / text == Path("/work") / name
+def test_a_folder_is_never_a_flag(tmp_path: Path) -> None:
+    desk = Desk(Workspace(tmp_path))
+    assert [desk.path(tmp_path / name) for name in ("-n", "--out/x", "a -b")] == ["./-n", "./--out/x", "a -b"]
 
 
 def test_the_models_of_no_folder_are_none(tmp_path: Path) -> None:
-    desk = Desk(Workspace(tmp_path), Jobs(tmp_path))
+    desk = Desk(Workspace(tmp_path))
     assert (desk.models(), desk.names(), desk.known("x"), desk.known(None)) == ([], [], {}, {})
