@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.build import build_vqvae
+from distill.codec.constants import DRAWS
 from distill.codec.initialise import (
     PRETRAINED_PARTS,
     SYNTHETIC_GAIN_RANGE,
@@ -28,7 +29,7 @@ from distill.codec.initialise import (
     load_pretrained,
     pretrained_path,
 )
-from distill.codec.losses import DRAWS, DecoderLoss
+from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.training import BETAS, WARMUP_STEPS

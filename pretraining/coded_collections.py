@@ -23,8 +23,9 @@ from distill.audio.synthetic_sounds import synthetic_sound
 from distill.cluster import Cluster, check_worker
 from distill.code_version import code_sha256
 from distill.codec.build import build_vqvae
+from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordinates, reference_shapes, reference_weights
-from distill.codec.initialise import GAIN_RANGE_DB, STRENGTHS, SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES
+from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.search import REACH

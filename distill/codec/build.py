@@ -2,14 +2,13 @@
 
 import torch
 
+from distill.codec.constants import DEAD_CODE_SHARE
 from distill.codec.initialise import load_pretrained
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.errors import ParamsError
 from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed
-
-DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:

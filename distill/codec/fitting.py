@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from distill.codec.constants import FIT_WEIGHT, KERNEL_RIDGE
 from distill.codec.search import KERNEL_FRAMES, REACH, SEARCH_ROWS, frame_windows, identity_kernel
 
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
-FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
-KERNEL_RIDGE = 0.02  # of the codewords' energy on squared weights: in doubt a kernel is wide
 
 
 def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Tensor:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.audio.synthetic_sounds import synthetic_sound
+from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS, VIEWS
 from distill.codec.model import VQVAE
 from distill.seeds import Stream, derive_seed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.")
 
-VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
-STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
 MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of the recordings' views
 SYNTHETIC_SOUND_FRAMES = 80
@@ -27,7 +26,6 @@ SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MAX_TRIAL_FRAMES = 8_000  # the same when candidates are compared
 MIN_PIECE_FRAMES = 64
 TRIAL_SHARE = 5  # one recording in so many is held out to compare the candidates
-GAIN_RANGE_DB = (-8.0, 2.0)
 
 
 def pretrained_path(n_fft: int) -> Path:

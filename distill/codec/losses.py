@@ -5,13 +5,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from distill.codec.constants import (
+    DRAWS,
+    ENVELOPE_SECONDS,
+    ENVELOPE_SHARE,
+    LEVEL_SECONDS,
+    LEVEL_SHARE,
+    LOUD_SHARE,
+    REPULSION,
+)
 from distill.codec.envelope import LOG_FLOOR
 from distill.codec.spectral import magnitude, mel_filterbank
 
-DRAWS = 2  # of the decoder's noise, in training
-REPULSION, ENVELOPE_SHARE, LEVEL_SHARE = 0.7, 3.0, 1.0
-ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04
-LOUD_SHARE = 0.7  # share of the weights of levels that is proportional to the window's amplitude
 POWER_FLOOR = 1e-9  # -90 dB
 QUIET = 1e-4  # a sound of this mean amplitude is not asked for a better envelope in proportion
 MAX_ERROR = 10.0

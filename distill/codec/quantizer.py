@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.codec.constants import FIT_ROUNDS, PLAIN_LEVELS, PLAIN_REACH
 from distill.codec.fitting import fitted_codebooks, fitted_kernel, kmeans
 from distill.codec.loudness import LOUDNESS_RANGE, loudness_step
 from distill.codec.packing import mask_gaps
@@ -27,10 +28,6 @@ from distill.codec.search import (
     overlapping_search,
     sum_codewords,
 )
-
-PLAIN_LEVELS = 2  # levels that code each frame by itself
-PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
-FIT_ROUNDS = 5
 
 
 class Quantized(NamedTuple):

@@ -7,14 +7,14 @@ between them), c rows that are searched at the same time.
 import torch
 from torch import Tensor, nn
 
-BEAM_SIZE = 8
+from distill.codec.constants import BEAM_SIZE, ROUNDS
+
 SEARCH_ROWS = 1 << 14  # latents searched at once: bounds memory, not the result
 MOST_BYTES = 1 << 30  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
 CACHED_ROWS = 512  # the same on CPUs, whose caches hold so much: half the time
 REACH = 2  # frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
 TURNS = KERNEL_FRAMES  # frames this far apart share no neighbour: they are searched at the same time
-ROUNDS = 2  # how often each frame's codes are searched again, given its neighbours'
 SEARCH_CONTEXT = REACH + 2 * REACH * TURNS * ROUNDS  # frames each side that can decide a frame's codes
 
 

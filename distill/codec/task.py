@@ -9,8 +9,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.audio.corpus import Corpus, CorpusEntry
+from distill.codec.constants import DRAWS
 from distill.codec.data import CropSampler, fixed_pieces
-from distill.codec.losses import DRAWS, DecoderLoss
+from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
 from distill.execution import free_memory, usable_memory

@@ -16,6 +16,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from distill.codec.model import VQVAE
+from distill.generate.constants import (
+    COMMON,
+    ENDED_DB,
+    FLOOR_DB,
+    RETURN_DB,
+    SLACK,
+    SLACK_DB,
+    SLACK_FRAMES,
+    SOFTER_DB,
+    STILL_DB,
+)
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
 
@@ -27,17 +38,8 @@ WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds tha
 
 MOST_RECORDINGS = 256  # evenly spaced, that the limits come from
 MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
-COMMON = 0.99  # share of the training recordings that are within the limits
 BANDS = 20
 SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
-STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands still
-FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
-RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
-ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
-SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
-SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
-SLACK_FRAMES = 5
-SLACK_DB = 6.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from torch import Tensor
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.constants import FADE_SECONDS, MOST_DRAWS, PEAK
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
 from distill.generate.sampling import Sampling, sample_codes
 from distill.novelty.report import Comparison
@@ -21,10 +22,7 @@ from distill.seeds import Stream, derive_seed
 from distill.status import Progress
 
 BATCH = 64
-FADE_SECONDS = 0.005
-PEAK = 0.98
 DEFAULT = Sampling()
-MOST_DRAWS = 20  # attempts at a sound that is not new enough, or faulty
 
 IsNew = Callable[[Novelty], bool]
 

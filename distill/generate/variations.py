@@ -15,18 +15,15 @@ from torch import Tensor
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
+from distill.generate.constants import COARSE_FROM, MOST_DRAWS, PULL, RUN_FRAMES
 from distill.generate.sampling import Kept, Sampling, sample_codes
-from distill.generate.sounds import BATCH, DEFAULT, MOST_DRAWS
+from distill.generate.sounds import BATCH, DEFAULT
 from distill.novelty.reference import Reference
 from distill.novelty.spectral_space import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty, Verdict
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
-
-RUN_FRAMES = 8  # frames over which the choice of what is kept is smoothed
-COARSE_FROM = 0.5  # strength from which the coarsest level is drawn again; the finest is drawn again in all frames
-PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
 
 @dataclass(frozen=True, eq=False)

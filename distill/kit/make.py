@@ -12,8 +12,9 @@ from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
+from distill.generate.constants import MOST_DRAWS
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import MOST_DRAWS, Checks, Wanted, generate_batches
+from distill.generate.sounds import Checks, Wanted, generate_batches
 from distill.kit.formats import WRITERS, Samples, Thumbnail, file_word, thumbnail, write_picture
 from distill.kit.keys import KEYS, Key, assign_keys
 from distill.kit.kit import (

@@ -11,14 +11,13 @@ from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.novelty.alignment import Match
+from distill.novelty.constants import SHORTEST, SOFTER
 from distill.novelty.part_index import Matches, PartIndex, best_found, best_of, parts_of, passages_of
 from distill.novelty.part_search import search_there
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
 from distill.novelty.spectral_space import CodeSpectra
 
-SHORTEST = 6  # frames of the shortest piece in the baseline
 MOST_REENCODED = 64  # recordings
-SOFTER = 0.7  # gain before re-encoding
 MOST_KEPT = 8  # indexes of parts: about 50 hours
 FEWEST_SHARED = 4  # parts, more than 20 hours: fewer are searched here before a cluster has begun
 

@@ -7,18 +7,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distill.codec.constants import PLAIN_LEVELS
 from distill.codec.model import VQVAE
 from distill.codec.packing import runs
-from distill.codec.quantizer import PLAIN_LEVELS
 from distill.codec.search import KERNEL_FRAMES, REACH
 from distill.novelty.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
+from distill.novelty.constants import ALIKE_DB, MOST_GAIN_DB, UNLIKE_DB
 from distill.novelty.index import Index
 
 BANDS = 20
 MOST_FRAMES = 1 << 13  # at once
-UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
-ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self
-MOST_GAIN_DB = 12.0  # largest gain of an alignment, up or down
 POOL = 4  # frames pooled in the lag search
 STEP_WEIGHT = 0.5  # weight of the change of level, against that of a band, in the lag search
 

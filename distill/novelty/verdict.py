@@ -12,22 +12,25 @@ from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.novelty.alignment import Match
+from distill.novelty.constants import (
+    CLOSE_PERCENTILE,
+    FEW_EDITS,
+    LONG_ENOUGH,
+    MIN_BASELINE,
+    REENCODED_QUANTILE,
+    SHORTEST,
+    SIMILAR_LENGTH,
+    SURELY_COPIED,
+    UNLIKE_DB,
+)
 from distill.novelty.reference import MOST_FRAMES, Reference, Scores
-from distill.novelty.scoring import SHORTEST, Likeness, Score
-from distill.novelty.spectral_space import UNLIKE_DB
+from distill.novelty.scoring import Likeness, Score
 from distill.text import one_line
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
 VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new on
 
-SURELY_COPIED = 0.94  # share of equal codes that is a copy in any corpus
-CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
-REENCODED_QUANTILE = 0.5  # of re-encoded recordings' likeness to themselves
-FEW_EDITS = 0.1  # share of frames
-LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
-SIMILAR_LENGTH = 1.5  # largest ratio of lengths in the baseline
-MIN_BASELINE = 20  # pieces, of other lengths if need be
 LIKENESS, COPIED, EDITS = 0, 1, 2  # columns of a space
 SPACES = (slice(1, 4), slice(4, 7))  # columns of codes and of spectra
 

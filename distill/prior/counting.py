@@ -13,9 +13,7 @@ from torch import Tensor
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodeSequences
 from distill.codes.store import Codes, frame_counts
-
-TRUST = 4.0  # how often a context must have occurred to count as much as what is known without it
-PRIOR_COUNT = 1.0  # of all codes together, before any was counted
+from distill.prior.constants import PRIOR_COUNT, TRUST
 
 COUNTED_FRAMES = 1 << 15  # of views, about, that are in memory at once
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distill.codes.store import Codes
 from distill.params import PRETRAINED_SIZES
 from distill.prior.codeword_embedding import look_up
+from distill.prior.constants import LABEL_GAIN
 from distill.prior.frame.config import FrameShape
 from distill.prior.frame.network import FramePrior
 
@@ -27,7 +28,6 @@ PER_LEVEL = (
 )
 AGREEMENT = "pointer_mixture.agreement"
 MAX_LEVELS = 16  # levels with parameters of their own
-LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one practice instrument
 CONTEXT_SECONDS = 4.0  # of the pretrained prior as it is
 BEGINNING = 8  # frames of a recording that tell a label besides the mean of all
 

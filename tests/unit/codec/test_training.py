@@ -15,8 +15,8 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec import task
 from distill.codec.build import build_vqvae
+from distill.codec.constants import DRAWS
 from distill.codec.data import SHORTEST_SHARE, CropSampler, Piece, fixed_pieces
-from distill.codec.losses import DRAWS
 from distill.codec.task import CodecTask, codebook_health, utilization_warnings
 from distill.demo.recordings import demo_recordings
 from distill.errors import ParamsError

@@ -15,13 +15,13 @@ from unit.tiny import networks
 from distill.codec.build import build_vqvae
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
+from distill.generate.constants import STILL_DB
 from distill.generate.faults import (
     FAULTS,
     FLOOR_DB,
     MOST_FRAMES,
     RETURN_DB,
     SMOOTHED_FRAMES,
-    STILL_DB,
     FaultFinder,
     FaultReport,
     Measures,

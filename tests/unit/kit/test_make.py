@@ -13,7 +13,8 @@ from unit.tiny import networks, write_model, write_prior_model
 import distill
 from distill.api import Model
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.sounds import MOST_DRAWS, Wanted
+from distill.generate.constants import MOST_DRAWS
+from distill.generate.sounds import Wanted
 from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, velocity_layers
 from distill.kit.make import LEAD_SECONDS, KitSource, check_labels, draw_takes, finish, level_db, spectral_clusters
 from distill.novelty.reference import make_reference

@@ -9,7 +9,8 @@ from unit.tiny import networks, tiny_codec
 
 from distill.codec.model import VQVAE
 from distill.novelty import spectral_space
-from distill.novelty.spectral_space import BANDS, MOST_FRAMES, UNLIKE_DB, CodeSpectra, Spectra, SpectralIndex
+from distill.novelty.constants import UNLIKE_DB
+from distill.novelty.spectral_space import BANDS, MOST_FRAMES, CodeSpectra, Spectra, SpectralIndex
 
 
 def index_of(recordings: Sequence[Spectra]) -> SpectralIndex:

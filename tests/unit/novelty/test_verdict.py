@@ -9,11 +9,12 @@ from unit.tiny import tiny_codec
 
 from distill.codec.model import VQVAE
 from distill.novelty.alignment import Match
+from distill.novelty.constants import LONG_ENOUGH
 from distill.novelty.distance import KernelDistance
 from distill.novelty.reference import MOST_FRAMES, make_reference
 from distill.novelty.report import Comparison
 from distill.novelty.scoring import Score, with_scores
-from distill.novelty.verdict import LONG_ENOUGH, Basis, Judge, Novelty, Shared, Verdict, comparable, explain
+from distill.novelty.verdict import Basis, Judge, Novelty, Shared, Verdict, comparable, explain
 
 RNG = np.random.default_rng(0)
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from distill.prior.constants import CACHE_DECAYS, CACHE_TRUST, TRUST
 from distill.prior.count_experts import CountExperts
 from distill.prior.count_folds import FoldTables, fold_numbers
-from distill.prior.counting import TRUST, count, count_tables, given_tokens, unigrams
-from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
+from distill.prior.counting import count, count_tables, given_tokens, unigrams
+from distill.prior.counting_baseline import CountingModel
 
 SIZE, LEVELS = 5, 3
 BOS, EOS = SIZE, SIZE + 1

@@ -14,11 +14,11 @@ from distill.codes.sequences import bos_token
 from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
 from distill.prior.base import build_prior
+from distill.prior.constants import LABEL_GAIN
 from distill.prior.data import PriorData
 from distill.prior.frame.network import FramePrior
 from distill.prior.pointer_mixture import NETWORK_ALONE
 from distill.prior.pretrained import (
-    LABEL_GAIN,
     LABELS,
     MAX_LEVELS,
     PATH,

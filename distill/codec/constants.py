@@ -1,0 +1,28 @@
+"""What a method assumes of sound in `distill.codec`: constants that change results, and that an experiment may turn.
+
+What depends on a corpus or on taste is in `params.yaml`; what only bounds memory or time is where it is used.
+"""
+
+# The decoder's losses.
+DRAWS = 2  # of the decoder's noise, in training
+REPULSION = 0.7  # weight of the distance between two draws, which a loss of their distance to the sound would shrink
+ENVELOPE_SHARE, LEVEL_SHARE = 3.0, 1.0  # weights of the errors of envelope and level, beside the mel distance
+ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04  # of their windows
+LOUD_SHARE = 0.7  # share of the weights of levels that is proportional to the window's amplitude
+
+# The fit to a corpus, before training.
+VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
+STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
+GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
+
+# Codebooks.
+DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
+PLAIN_LEVELS = 2  # levels that code each frame by itself
+PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
+FIT_ROUNDS = 5  # of codes and codewords in turn
+FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together
+KERNEL_RIDGE = 0.02  # of the codewords' energy on squared weights: in doubt a kernel is wide
+
+# The search for codes.
+BEAM_SIZE = 8  # candidates that are kept from level to level
+ROUNDS = 2  # how often each frame's codes are searched again, given its neighbours'

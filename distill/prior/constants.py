@@ -1,0 +1,13 @@
+"""What a method assumes of sound in `distill.prior`: constants that change results, and that an experiment may turn.
+
+What depends on a corpus or on taste is in `params.yaml`; what only bounds memory or time is where it is used.
+"""
+
+# Counts.
+TRUST = 4.0  # how often a context must have occurred to count as much as what is known without it
+PRIOR_COUNT = 1.0  # of all codes together, before any was counted
+CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
+CACHE_TRUST = 0.5  # as TRUST, of these
+
+# Labels of a pretrained prior.
+LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one practice instrument
