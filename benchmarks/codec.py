@@ -21,6 +21,7 @@ from distill.codec.task import codebook_health
 from distill.execution import Execution
 from distill.params import Params
 from distill.split import split_groups
+from distill.storage.work import Here
 from distill.training.fabric import make_fabric
 
 OURS, FULL = "ours", "ours, full training"
@@ -65,7 +66,7 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
     """Ingest a folder, train our codec on its training recordings, measure it on held-out ones. Raises AudioError."""
     with tempfile.TemporaryDirectory() as temporary:
         ingested = Path(temporary) / "corpus"
-        ingest(folder, ingested, params.corpus.sample_rate, params.corpus.max_rejected, execution.workers)
+        ingest(folder, ingested, params.corpus.sample_rate, params.corpus.max_rejected, Here(execution.workers))
         corpus = load_corpus(ingested)
         count, name = len(corpus.entries), folder.resolve().name
         fraction = params.split.resolve(count)

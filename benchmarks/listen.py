@@ -82,7 +82,7 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
     """
     bundle = load_bundle(model)
     output = workplace / "corpus"
-    ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED, 1)
+    ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
     if split and sha256_file(output / MANIFEST) == bundle.metadata.provenance.data_sha256:
         entries = _held_out(corpus, int(split["seed"]), float(split["val_fraction"]))

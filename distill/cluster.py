@@ -1,22 +1,26 @@
 """Work on more than one machine, by Dask's distributed scheduler: `DISTILL_CLUSTER` names it.
 
-Workers see the same folders at the same paths. A task writes what it makes into a folder, atomically, so that it can be
-done again by another worker; what was done stays when the scheduler is lost.
+An executor for stages and commands to choose; what is below them only sees `distill.storage.work.Executor`. Workers see
+the same folders at the same paths. A call writes what it makes into a folder, atomically, so that it can be done again
+by another worker; what was done stays when the scheduler is lost.
 """
 
 import gc
 import logging
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from distill.code_version import PACKAGE
 from distill.errors import DistillError
 from distill.execution import Execution
+from distill.storage.files import canonical_json, sha256_files, sha256_text
+from distill.storage.work import LIBRARIES, Executor, Here
 
 CONNECT_SECONDS = 10
 TASKS_PER_THREAD = 3  # in flight: enough that no worker waits, and little is done again when one is lost
@@ -36,66 +40,64 @@ class ClusterError(DistillError):
     """A scheduler that cannot be reached or was lost, or a worker that cannot do what it is asked."""
 
 
-class Cluster:
-    """Connection to a scheduler of Dask, such as tcp://10.0.0.1:8786. Use as a context manager.
+@contextmanager
+def executor_of(execution: Execution) -> Iterator[Executor]:
+    """The cluster that `execution` names, or this process with all its workers where it names none."""
+    if not execution.cluster:
+        yield Here(execution.workers)
+        return
+    dask = Dask(execution.cluster)
+    try:
+        yield dask
+    finally:
+        dask.close()
 
-    Raises ClusterError where nothing answers at `address`, and where the package is not installed.
+
+class Dask:
+    """The workers of a scheduler of Dask, such as tcp://10.0.0.1:8786, with one processor each.
+
+    The connection begins with the first call that there is to make, and lasts until `close`.
     """
+
+    processors, is_here = 1, False
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._client: Any = None
 
-    def __enter__(self) -> Self:
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise ClusterError(
-                "DISTILL_CLUSTER: expected the package distributed, found it missing; install it with "
-                "pip install 'distill-audio[cluster]', or run without DISTILL_CLUSTER"
-            ) from error
-        _quiet()
-        refusal = ""
-        try:
-            self._client = Client(self.address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
-            refusal = _first_line(error)
-        if refusal:
-            gc.collect()  # what the client has begun would end, and wait for ever, in the middle of another's beginning
-            raise ClusterError(
-                f"DISTILL_CLUSTER: expected a scheduler of Dask at {self.address}, found: {refusal}; start it with "
-                "`dask scheduler`, or correct the address"
-            )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the connection."""
         client, self._client = self._client, None
         if client is not None:
             client.close(timeout=2)
 
-    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Call `function` on the workers with each task; pairs of task and result come as they are done.
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:
+        """As `Executor.map`, by the workers. The function is sent to each of them once.
 
-        Waits for workers where there are none yet. Raises ClusterError when the scheduler is lost, or when a task ends
-        the workers that try it, and what the function raises.
+        Waits for workers where there are none yet. Raises ClusterError where nothing answers, where the package is not
+        installed, when the scheduler is lost, when a call ends the workers that try it, and where a worker has other
+        code or lacks a folder.
         """
+        waiting = iter(items)
+        ahead = list(islice(waiting, 1))
+        if not ahead:
+            return  # nothing to do needs no scheduler
+        client = self._client = self._client or _connected(self.address)
         from distributed import CancelledError, KilledWorker, as_completed
         from distributed.comm.core import CommClosedError
+        from distributed.protocol.pickle import dumps
 
-        client = self._client
-        assert client is not None, "a cluster is used as a context manager"
-        waiting = iter(tasks)
         running: dict[Any, T] = {}
         try:
-            self._say_when_idle(client)
+            self._say_when_idle()
+            shared = client.submit(_same, dumps(function), pure=False)  # workers fetch it from each other
             done = as_completed(loop=client.loop)
             while True:
-                for task in islice(waiting, max(0, self._most(client) - len(running))):
-                    future = client.submit(function, task, pure=False)
-                    running[future] = task
+                for item in [*ahead, *islice(waiting, max(0, self._most() - len(running) - len(ahead)))]:
+                    future = client.submit(_on_worker, shared, dumps(item), _version(), tuple(folders), pure=False)
+                    running[future] = item
                     done.add(future)
+                ahead = []
                 if not running:
                     return
                 future = next(done)
@@ -105,10 +107,6 @@ class Cluster:
                 f"cluster {self.address}: expected workers that end a task, found that {error.allowed_failures + 1} of "
                 "them ended in the middle of the same one; give workers more memory and run again"
             ) from error
-        except RuntimeError as error:
-            if "deserialization" not in str(error):
-                raise
-            raise ClusterError(f"cluster {self.address}: {_OTHER_CODE}") from error
         except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
             if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
                 raise  # of a file
@@ -120,13 +118,12 @@ class Cluster:
             for future in running:
                 future.release()
 
-    @staticmethod
-    def _most(client: Any) -> int:
-        workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    def _most(self) -> int:
+        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
         return TASKS_PER_THREAD * max(1, sum(int(one["nthreads"]) for one in workers.values()))
 
-    def _say_when_idle(self, client: Any) -> None:
-        if not client.scheduler_info(n_workers=1)["workers"]:
+    def _say_when_idle(self) -> None:
+        if not self._client.scheduler_info(n_workers=1)["workers"]:
             _log.warning(
                 "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)",
                 self.address,
@@ -134,28 +131,50 @@ class Cluster:
             )
 
 
-@dataclass(frozen=True)
-class SharedCluster:
-    """The scheduler at `address`, and a folder for what its workers are to read, which they see at the same path."""
+def _connected(address: str) -> Any:
+    """A client of the scheduler. Raises ClusterError."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError(
+            "DISTILL_CLUSTER: expected the package distributed, found it missing; install it with "
+            "pip install 'distill-audio[cluster]', or run without DISTILL_CLUSTER"
+        ) from error
+    # What is lost is told in our own words: Dask logs each broken connection.
+    for name in ("distributed.client", "distributed.comm", "distributed.core", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        refusal = next(iter(str(error).splitlines()), type(error).__name__)
+    gc.collect()  # what the client has begun would end, and wait for ever, in the middle of another's beginning
+    raise ClusterError(
+        f"DISTILL_CLUSTER: expected a scheduler of Dask at {address}, found: {refusal}; start it with "
+        "`dask scheduler`, or correct the address"
+    )
 
-    address: str
-    folder: Path
+
+def _same(function: bytes) -> bytes:
+    return function
 
 
-def shared_cluster(execution: Execution, folder: Path) -> SharedCluster | None:
-    """The cluster that `execution` names, None without one."""
-    return SharedCluster(execution.cluster, folder) if execution.cluster else None
+@lru_cache(maxsize=1)
+def _unpacked(function: bytes) -> Callable[[Any], Any]:
+    from distributed.protocol.pickle import loads
+
+    unpacked: Callable[[Any], Any] = loads(function)
+    return unpacked
 
 
-def cluster_of(execution: Execution) -> AbstractContextManager[Cluster | None]:
-    """The cluster that `execution` names, None without one."""
-    return Cluster(execution.cluster) if execution.cluster else nullcontext()
+def _on_worker(function: bytes, item: bytes, version: str, folders: Sequence[Path]) -> Any:
+    """Call the function on a worker that has this version of the code and sees the folders. Raises ClusterError.
 
+    Both are unpacked here, so that other code is told from a defect, and imports do not keep the worker from answering.
+    """
+    from distributed.protocol.pickle import loads
 
-def check_worker(version: str, here: str, *folders: Path) -> None:
-    """Raise ClusterError where this worker has other code than `version`, that of who asks, or lacks one of `folders`."""
     host = socket.gethostname()
-    if here != version:
+    if _version() != version:
         raise ClusterError(f"worker {host}: {_OTHER_CODE}")
     for folder in folders:
         if not folder.is_dir():
@@ -163,13 +182,11 @@ def check_worker(version: str, here: str, *folders: Path) -> None:
                 f"worker {host}: expected the folder {folder}, found nothing there; workers need the same folders at the "
                 "same paths, as a shared file system gives them"
             )
+    return _unpacked(function)(loads(item))
 
 
-def _quiet() -> None:
-    """Let what is lost be told in our own words: Dask logs each broken connection."""
-    for name in ("distributed.client", "distributed.comm", "distributed.core", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+@cache
+def _version() -> str:
+    """Key of all code, and of the libraries that compute."""
+    libraries = [metadata.version(name) for name in LIBRARIES]
+    return sha256_text(canonical_json([sha256_files(PACKAGE.rglob("*.py"), PACKAGE), *libraries]))

@@ -4,11 +4,9 @@ A prior that shall start well on any codec has to see the codes of many: of seve
 to few recordings and to many. None is trained, as the fit decides most of what codes are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +18,6 @@ from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
-from distill.cluster import Cluster, check_worker
-from distill.code_version import code_sha256
 from distill.codec.build import build_vqvae
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordinates, reference_shapes, reference_weights
@@ -34,7 +30,8 @@ from distill.codes.store import Codes
 from distill.params import get_adaptive_vqvae_config
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
-from distill.storage.files import canonical_json, sha256_files, sha256_text, write_bytes
+from distill.storage.files import sha256_files, write_bytes
+from distill.storage.work import Cache, Executor, map_cached, work_version
 from pretraining.recordings import Recording, synthetic_collection
 
 SAMPLE_RATES = (24_000, 44_100, 44_100, 48_000)
@@ -86,55 +83,27 @@ class CodedCollection:
 
 
 def coded_collections(
-    folder: Path, count: int, seed: int, workers: int, progress: Progress, cluster: Cluster | None = None
+    folder: Path, count: int, seed: int, executor: Executor, progress: Progress
 ) -> list[CodedCollection]:
-    """Make collections 0 to `count` - 1 in `folder`, but for those that are there, and read them all.
+    """Make collections 0 to `count` - 1 in `folder`, but for those that are there, and read them all."""
+    done = 0
 
-    The workers of a `cluster` make them, where there is one, else so many processes of this computer.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [(folder / f"{number}.safetensors").absolute() for number in range(count)]
-    version = _version()
-    tasks = [CollectionTask(path, number, seed, version) for number, path in enumerate(paths) if not path.is_file()]
-    for done, _ in enumerate(_made(tasks, workers, cluster), start=count - len(tasks) + 1):
+    def say(_: int) -> None:
+        nonlocal done
+        done += 1
         progress(done, count, "coded collections")
+
+    own = Path(__file__).parent
+    cache = Cache(folder, work_version("encode_codes", sha256_files(own.glob("*.py"), own)))
+    function = partial(_make, seed)
+    paths = map_cached(function, range(count), lambda number: f"{number}-{seed}", executor, cache, say)
     return [read_collection(path) for path in paths]
 
 
-@dataclass(frozen=True)
-class CollectionTask:
-    """A collection to make, by a worker with this version of the code."""
-
-    path: Path
-    number: int
-    seed: int
-    version: str
-
-
-def make_task(task: CollectionTask) -> None:
-    """Make a collection, on a worker."""
-    check_worker(task.version, _version(), task.path.parent)
+def _make(seed: int, number: int, path: Path) -> None:
     threads = torch.get_num_threads()
-    make_collection(task.path, task.number, task.seed)
-    torch.set_num_threads(threads)  # a worker of a cluster does other work, too
-
-
-def _made(tasks: Sequence[CollectionTask], workers: int, cluster: Cluster | None) -> Iterator[None]:
-    """Make collections; yields once for each that is done."""
-    if cluster is not None:
-        for _ in cluster.map(make_task, tasks):
-            yield
-    elif tasks:
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            for future in as_completed([pool.submit(make_task, task) for task in tasks]):
-                yield future.result()
-
-
-@cache
-def _version() -> str:
-    """Key of the code and the libraries that make collections."""
-    own = sha256_files(Path(__file__).parent.glob("*.py"), Path(__file__).parent)
-    return sha256_text(canonical_json([own, code_sha256("encode_codes"), torch.__version__, np.__version__]))
+    make_collection(path, number, seed)
+    torch.set_num_threads(threads)  # its process does other work, too
 
 
 @torch.no_grad()

@@ -17,12 +17,12 @@ from numpy.random import Generator
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from distill.cluster import cluster_of
+from distill.cluster import executor_of
 from distill.codec import coordinates as codec_coordinates
 from distill.codec.coordinates import COORDINATES, SharedCoordinates
 from distill.codes.sequences import Batch, CodeSequences, pad_batch, random_windows
 from distill.codes.store import Codes
-from distill.execution import Execution, execution_from_environment
+from distill.execution import execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.prior import pretrained
 from distill.prior.counting import CountTables, count, count_tables
@@ -41,6 +41,7 @@ from distill.prior.task import on_device, target_nats, targets_in
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
+from distill.storage.work import Executor, Processes
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE
@@ -273,17 +274,13 @@ def _labels(
     return torch.tensor(given), [index for index in told if labels[index] in given]
 
 
-def pretrain_prior(
-    collections: int, epochs: int, seed: int, fabric: Fabric, execution: Execution, folder: Path
-) -> None:
+def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, executor: Executor, folder: Path) -> None:
     """Make collections in `folder`, fit the shared coordinates, pre-train, and write what is shipped.
 
-    Goes on where it was interrupted. An epoch has 250 steps. The workers of the cluster of `execution` make the
-    collections, where it names one.
+    Goes on where it was interrupted. An epoch has 250 steps. `executor` makes the collections.
     """
     with ProgressReport("pretraining") as progress:
-        with cluster_of(execution) as cluster:
-            coded = coded_collections(folder / "collections", collections, seed, execution.workers, progress, cluster)
+        coded = coded_collections(folder / "collections", collections, seed, executor, progress)
         coordinates = fit_coordinates(coded)
         task = _PretrainingTask(coded, coordinates, seed, fabric)
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
@@ -305,7 +302,9 @@ def main() -> None:
     # In fp32 layers as small as these take less time than in bf16.
     execution = replace(execution_from_environment(), precision="fp32")
     folder = STATE / "pretraining" / f"prior-{seed}"
-    pretrain_prior(collections, epochs, seed, make_fabric(execution), execution, folder)
+    with executor_of(execution) as executor:
+        spread = Processes(execution.workers) if executor.is_here else executor
+        pretrain_prior(collections, epochs, seed, make_fabric(execution), spread, folder)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 
 from distill.params import Params
-from distill.training.folders import STATE
 from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_root, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
     from distill.audio.corpus import load_corpus
-    from distill.cluster import shared_cluster
+    from distill.cluster import executor_of
     from distill.execution import execution_from_environment
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
@@ -18,13 +17,13 @@ def main(params: Params) -> Mapping[str, float]:
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition
 
-    bundle, cluster = load_bundle(bundle_path(params)), shared_cluster(execution_from_environment(), STATE)
-    # A model may be made without its reference; its audition still compares.
-    reference = bundle.reference or with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec, cluster)
-    corpus = load_corpus(FOLDERS.corpus)
-    with atomic_folder(AUDITION) as folder:
+    bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
+    with executor_of(execution_from_environment()) as executor, atomic_folder(AUDITION) as folder:
+        reference = bundle.reference
+        if reference is None:  # a model may be made without it; its audition still compares
+            reference = with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec, executor)
         networks = (bundle.codec, bundle.prior, bundle.labels)
-        done = audition(*networks, reference, corpus, params.audition, params.seed, folder, cluster)
+        done = audition(*networks, reference, corpus, params.audition, params.seed, folder, executor)
     write_metrics("audition", done.metrics())
     figures = {**done.metrics(), "times_real_time": done.times_real_time}
     track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)

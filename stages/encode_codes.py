@@ -8,13 +8,15 @@ from stages.running import FOLDERS, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
+    from distill.cluster import executor_of
     from distill.codec.artifact import load_codec
     from distill.codes.encode import code_corpus
     from distill.execution import execution_from_environment
 
     codec, config = load_codec(FOLDERS.vqvae)
-    execution = execution_from_environment()
-    report = code_corpus(codec, config.codec_sha256, FOLDERS.corpus, FOLDERS.codes, params, execution, STATE / "codes")
+    execution, folders = execution_from_environment(), (FOLDERS.corpus, FOLDERS.codes)
+    with executor_of(execution) as executor:
+        report = code_corpus(codec, config.codec_sha256, *folders, params, execution, executor, STATE / "codes")
     write_metrics("encode_codes", report.metrics())
     return {}
 

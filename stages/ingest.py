@@ -12,10 +12,11 @@ from stages.running import FOLDERS, run_stage, write_metrics
 
 def main(params: Params) -> Mapping[str, float]:
     from distill.audio.ingest import ingest_folder
+    from distill.cluster import executor_of
     from distill.execution import execution_from_environment
 
-    execution, kept = execution_from_environment(), STATE / "ingest"
-    report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, execution, kept).report
+    with executor_of(execution_from_environment()) as executor:
+        report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, executor, STATE / "ingest").report
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
     names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)

@@ -9,7 +9,7 @@ from stages.running import FOLDERS, run_stage, write_metrics
 def main(params: Params) -> Mapping[str, float]:
     from distill.codes.held_out import split_codes
 
-    write_metrics("split", split_codes(FOLDERS.codes, FOLDERS.split, params).metrics())
+    write_metrics("split", split_codes(FOLDERS.codes, FOLDERS.split, params))
     return {}
 
 

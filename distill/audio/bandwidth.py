@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile as sf
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, UNKNOWN_FRAMES, AudioStream, mono_of, open_audio
+from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, mono_of, open_audio
+from distill.audio.stream import F32, AudioStream
 from distill.errors import AudioError
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
@@ -33,9 +32,6 @@ FEWEST_EXCERPTS, USUAL_EXCERPTS, MOST_EXCERPTS = 2, 5, 64  # one a second up to 
 SPACING_SECONDS = 10.0
 GOLDEN_RATIO = 0.618034
 WINDOW_SECONDS = 0.0058  # so short that the window's edge takes little of an attack at the start of a file
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,11 +88,10 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
 
 
 def _measure(stream: AudioStream) -> Bandwidth:
-    rate, frames = int(stream.samplerate), int(stream.frames)
-    is_known = frames < UNKNOWN_FRAMES
-    if is_known and rate <= NARROW_RATE:
+    rate, frames = stream.sample_rate, stream.frames
+    if frames is not None and rate <= NARROW_RATE:
         return Bandwidth(rate, frames / rate, False)
-    excerpts = list(_excerpts(stream, frames if is_known else 0))
+    excerpts = list(_excerpts(stream, frames or 0))
     peak = np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0)
     if not SILENT_PEAK <= peak <= LARGEST_PEAK:  # also false where a sample is NaN
         return UNREADABLE
@@ -104,12 +99,14 @@ def _measure(stream: AudioStream) -> Bandwidth:
     whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
     is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
     has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
-    return Bandwidth(rate, (frames if is_known else _rest(stream)) / rate, bool(rate > NARROW_RATE and has_treble))
+    if frames is None:
+        frames = sum(map(len, excerpts)) + _rest(stream)
+    return Bandwidth(rate, frames / rate, bool(rate > NARROW_RATE and has_treble))
 
 
 def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
     """Mono excerpts `[n]`, spread over the file; the beginning if the file has no more or its length is unknown (0)."""
-    rate = int(stream.samplerate)
+    rate = stream.sample_rate
     length, seconds = max(1, round(EXCERPT_SECONDS * rate)), frames / rate
     count = max(FEWEST_EXCERPTS, min(round(seconds), USUAL_EXCERPTS), round(seconds / SPACING_SECONDS))
     count = min(count, MOST_EXCERPTS)
@@ -119,10 +116,7 @@ def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
     if frames <= FEWEST_EXCERPTS * length:
         starts, length = [0], (FEWEST_EXCERPTS if frames else USUAL_EXCERPTS) * length
     for start in starts:
-        try:
-            if start:
-                stream.seek(start)
-        except sf.LibsndfileError:
+        if start and not stream.skip_to(start):
             return  # damaged: what came before counts
         block, failure = stream.read_block(min(length, frames - start) if frames else length)
         if len(block):
@@ -133,9 +127,8 @@ def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
 
 
 def _rest(stream: AudioStream) -> int:
-    """Frames of a file whose header does not say how many it has; it is read to its end."""
-    frames = int(stream.tell())
-    failure = ""
+    """Frames that are left, of a file whose header does not say how many it has; it is read to its end."""
+    frames, failure = 0, ""
     while not failure:
         block, failure = stream.read_block(1 << 16)
         frames += len(block)

@@ -21,8 +21,8 @@ from typing import Any, Self, TypeVar
 
 from safetensors.numpy import load
 
-from distill.audio.bandwidth import UNREADABLE, Bandwidth
-from distill.audio.decoding import Arrays, Decoded, decoded_of, file_size, readable_sha256, recording_of
+from distill.audio.bandwidth import Bandwidth
+from distill.audio.decode import Arrays, Decoded, file_size, from_parts, readable_sha256
 from distill.audio.read import Recording
 from distill.errors import AudioError, DistillError
 from distill.execution import usable_memory
@@ -80,24 +80,24 @@ class Decoder:
             self._closed = True
         self._end()
 
-    def bandwidth(self, path: Path) -> Bandwidth:
-        """`measure_bandwidth` of a file."""
+    def bandwidth(self, path: Path) -> Bandwidth | None:
+        """`measure_bandwidth` of a file, None where that failed and may not another time."""
         try:
             return Bandwidth(**self._ask("bandwidth", path)[0])
         except (AudioError, _Ended):
-            return UNREADABLE  # decoding it says why
+            return None  # decoding it says why
 
     def recording(self, path: Path, sample_rate: int) -> Recording:
         """`read_recording` of a file. Raises AudioError with the reason alone."""
-        try:
-            return recording_of(*self._ask("recording", path, sample_rate))
-        except _Ended as error:
-            raise AudioError(str(error)) from error
+        found = self.decoded(path, sample_rate)
+        if found.recording is None:
+            raise AudioError(found.reason)
+        return found.recording
 
     def decoded(self, path: Path, sample_rate: int) -> Decoded:
         """`decode` of a file."""
         try:
-            return decoded_of(*self._ask("decoded", path, sample_rate))
+            return from_parts(*self._ask("decoded", path, sample_rate))
         except (AudioError, _Ended) as error:
             is_certain = not isinstance(error, _Ended | _TooLarge)
             return Decoded(reason=str(error), sha256=readable_sha256(path), is_certain=is_certain)
@@ -214,6 +214,10 @@ class Decoders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all of them, at once."""
         for decoder in self._all:
             decoder.close()
         self._threads.shutdown(cancel_futures=True)
@@ -241,7 +245,7 @@ def _start() -> subprocess.Popen[bytes]:
     # -P: no module is imported from the folder in which it starts. One thread, so that memory is what the file takes.
     paths = os.pathsep.join([os.fspath(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "distill.audio.decoding_process"]
+    command = [sys.executable, "-P", "-m", "distill.audio.decode"]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     except OSError as error:

@@ -5,39 +5,49 @@ run, is not decoded again. The corpus does not depend on it.
 """
 
 import statistics
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+
+import soundfile as sf
 
 from distill.audio.bandwidth import RateChoice, choose_rate
-from distill.audio.block_store import (
+from distill.audio.blocks import (
     Block,
     BlockRow,
-    BlockStore,
+    BlockWorker,
+    DecodedBlock,
+    DecodeTask,
     blocks_of,
-    decoder_version,
-    fingerprint_of,
-    read_block,
-    read_fingerprints,
+    known_files,
+    read_bandwidths,
 )
-from distill.audio.corpus import MANIFEST, PREFIX, REPORT, kept_rows
-from distill.audio.decoder import Decoders
-from distill.audio.deduplicate import FingerprintFiles
-from distill.audio.ingest_work import IngestWork
-from distill.audio.manifest import ManifestRow, read_manifest, recording_id, write_manifest
+from distill.audio.corpus import (
+    MANIFEST,
+    PREFIX,
+    REPORT,
+    ManifestRow,
+    kept_rows,
+    read_manifest,
+    recording_id,
+    write_manifest,
+)
+from distill.audio.fingerprint import Fingerprint
+from distill.audio.near_duplicates import near_duplicate_groups
 from distill.audio.scan import AudioFile, Scan
-from distill.audio.source import LISTED, address, list_recordings, open_source
-from distill.cluster import Cluster, cluster_of
+from distill.audio.source import LISTED, address, is_url, list_recordings, open_source
 from distill.errors import AudioError
-from distill.execution import Execution
 from distill.params import CorpusConfig
 from distill.progress import ProgressReport
 from distill.status import Progress
-from distill.storage.files import atomic_folder, remove_folder, write_json
-from distill.storage.shards import ShardReader, ShardWriter
+from distill.storage.files import atomic_folder, write_json
+from distill.storage.shards import ShardWriter
+from distill.storage.work import HERE, Cache, Executor, Threads, map_cached, work_folder, work_version
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 
@@ -71,42 +81,92 @@ def ingest(
     output: Path,
     sample_rate: int | Literal["auto"],
     max_rejected: float,
-    workers: int,
+    executor: Executor = HERE,
     progress: Progress | None = None,
     kept: Path | None = None,
-    cluster: Cluster | None = None,
 ) -> IngestReport:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
     `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
     has the same bytes as that of a folder with the same files.
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
-    largest share of audio files, 0 to 1, that may be unusable. `workers` processes decode; the output does not depend on
-    their number. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose
-    bandwidth was measured. Decoded blocks are kept in the folder `kept`, where one is given; then the workers of a
-    `cluster` can decode.
+    largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
+    it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
+    was measured. Decoded blocks are kept in the folder `kept`, where one is given.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found = list_recordings(open_source(folder))
     blocks = blocks_of(found.audio)
     with ExitStack() as stack:
-        decoders, temporary = stack.enter_context(Decoders(workers)), stack.enter_context(atomic_folder(output))
-        place = temporary / ".blocks" if kept is None else kept
-        store = BlockStore(place, decoder_version())
-        work = IngestWork(address(folder), blocks, store, decoders, cluster if kept is not None else None, progress)
-        rate = choose_rate(work.bandwidths(), sample_rate)
-        work.decode(rate.sample_rate)
-        rows = _assemble(blocks, store, rate.sample_rate, temporary)
-        if kept is None:
-            remove_folder(place)
+        temporary = stack.enter_context(atomic_folder(output))
+        work = stack.enter_context(work_folder(kept, temporary))
+        version = work_version("ingest", sf.__libsndfile_version__)
+        measured, decoded = Cache(work / "bandwidths", version), Cache(work / "decoded", version)
+        files = stack.enter_context(_Files(address(folder), blocks, executor, progress))
+        bandwidths = files.measure(measured)
+        rate = choose_rate((one for path in bandwidths for one in read_bandwidths(path)), sample_rate)
+        folders = files.decode(rate.sample_rate, decoded)
+        rows = _assemble(blocks, folders, temporary)
         _check_rejected(folder, rows, max_rejected)
         report = _report(rows, found, rate)
         _check_groups(folder, report)
         write_json(temporary / REPORT, _report_json(report, rows, found))
         write_manifest(temporary / MANIFEST, rows)
     if kept is not None:
-        store.keep_only(blocks, rate.sample_rate)
+        measured.keep_only(bandwidths)
+        decoded.keep_only(folders)
     return report
+
+
+class _Files:
+    """The files of all blocks, measured and decoded by an executor, with progress. Use as a context manager."""
+
+    def __init__(self, place: str, blocks: Sequence[Block], executor: Executor, progress: Progress | None) -> None:
+        # Calls wait for decoders, so that several may be at work.
+        self._executor = Threads(executor.processors) if executor.processors > 1 else executor
+        self._blocks, self._reads = blocks, [] if is_url(place) else [Path(place)]
+        self._progress, self._lock = progress, threading.Lock()
+        self._total = sum(len(block.files) for block in blocks)
+        self._done: set[AudioFile] = set()
+        self._worker = BlockWorker(place, executor.processors, self._say)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
+
+    def measure(self, cache: Cache) -> list[Path]:
+        """Files with the bandwidths of each block."""
+        function, key = self._worker.measure, attrgetter("key")
+        return map_cached(function, self._blocks, key, self._executor, cache, reads=self._reads)
+
+    def decode(self, sample_rate: int, cache: Cache) -> list[Path]:
+        """Folders with the samples of each block. What is in other blocks that `cache` has is not decoded again."""
+
+        def key(task: DecodeTask) -> str:
+            return f"{task.block.key}-{sample_rate}"
+
+        def say(task: DecodeTask) -> None:
+            for file in task.block.files:
+                self._say(file, True)
+
+        tasks = [DecodeTask(block, sample_rate, (None,) * len(block.files)) for block in self._blocks]
+        if not all(cache.has(key(task)) for task in tasks):
+            known = known_files(sorted(cache.folder.glob(f"*-{sample_rate}")))
+            tasks = [
+                replace(task, known=tuple(known.get((file.path, file.identity)) for file in task.block.files))
+                for task in tasks
+            ]
+        return map_cached(self._worker.decode, tasks, key, self._executor, cache, say, self._reads)
+
+    def _say(self, file: AudioFile, is_decoded: bool) -> None:
+        """Show progress, once for each file; blocks that another machine decoded are done at once."""
+        with self._lock:
+            if self._progress is not None and file not in self._done:
+                if is_decoded:
+                    self._done.add(file)
+                self._progress(len(self._done), self._total, file.path)
 
 
 @dataclass(frozen=True)
@@ -118,15 +178,11 @@ class Ingested:
 
 
 def ingest_folder(
-    folder: Path | str, output: Path, params: CorpusConfig, execution: Execution, kept: Path | None = None
+    folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
 ) -> Ingested:
-    """Ingest a folder with the settings `params`, reporting progress and rejected files.
-
-    Raises AudioError, and ClusterError where the cluster of `execution` cannot do it.
-    """
-    with ProgressReport("ingest") as progress, cluster_of(execution) as cluster:
-        settings = (params.sample_rate, params.max_rejected, execution.workers)
-        report = ingest(folder, output, *settings, progress, kept, cluster)
+    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
+    with ProgressReport("ingest") as progress:
+        report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
         progress.say(report.summary())
         progress.say(report.rate_reason)
         progress.status.keep(output / REPORT, "ingest.json")
@@ -139,32 +195,32 @@ def ingest_folder(
     return Ingested(report, rejected)
 
 
-def _assemble(blocks: Sequence[Block], store: BlockStore, sample_rate: int, output: Path) -> list[ManifestRow]:
+def _assemble(blocks: Sequence[Block], folders: Sequence[Path], output: Path) -> list[ManifestRow]:
     """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
     rows: list[ManifestRow] = []
     kept: dict[str, int] = {}  # pcm_sha256 to row
-    with ShardWriter(output, PREFIX) as shards, FingerprintFiles(output) as fingerprints:
-        for block in blocks:
-            folder = store.folder(block, sample_rate)
-            block_rows, prints = read_block(folder), read_fingerprints(folder)
-            places = _copied(folder, block_rows, kept.keys(), shards)
-            for file, row in zip(block.files, block_rows, strict=True):
+    fingerprints: list[Fingerprint] = []
+    with ShardWriter(output, PREFIX) as shards:
+        for block, folder in zip(blocks, folders, strict=True):
+            decoded = DecodedBlock(folder)
+            places = _copied(decoded, kept.keys(), shards)
+            for file, row in zip(block.files, decoded.rows, strict=True):
                 original = rows[kept[row.pcm_sha256]] if row.pcm_sha256 in kept else None
                 if row.pcm_sha256 and original is None:
                     kept[row.pcm_sha256] = len(rows)
-                    fingerprints.append(fingerprint_of(row, prints), row.pcm_sha256)
+                    fingerprints.append(decoded.fingerprint(row))
                 rows.append(_row(file, row, original, places))
-        return _grouped(rows, list(kept.values()), fingerprints.groups(store.near_duplicates(sample_rate)))
+    return _grouped(rows, list(kept.values()), near_duplicate_groups(fingerprints))
 
 
-def _copied(folder: Path, rows: Sequence[BlockRow], held: Set[str], shards: ShardWriter) -> dict[str, tuple[str, int]]:
+def _copied(block: DecodedBlock, held: Set[str], shards: ShardWriter) -> dict[str, tuple[str, int]]:
     """Add the recordings of a block that are not `held` (pcm_sha256) to the shards; return their places by pcm_sha256."""
+    rows = block.rows
     new = {row.pcm_sha256: row for row in reversed(rows) if row.pcm_sha256 and row.pcm_sha256 not in held}
     if len(new) == len({row.pcm_sha256 for row in rows if row.pcm_sha256}):  # whole shards
-        names = {name: shards.add_shard(folder / name) for name in sorted({row.shard for row in new.values()})}
+        names = {name: shards.add_shard(block.folder / name) for name in sorted({row.shard for row in new.values()})}
         return {key: (names[row.shard], row.offset) for key, row in new.items()}
-    reader = ShardReader(folder, PREFIX)
-    return {key: shards.append(reader.read(row.shard, row.offset, row.samples)) for key, row in reversed(new.items())}
+    return {key: shards.append(block.pcm(row)) for key, row in reversed(new.items())}
 
 
 def _row(

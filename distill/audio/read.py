@@ -7,42 +7,31 @@ Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 """
 
 import codecs
-import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 import soxr
 from numpy.typing import NDArray
 
-from distill.audio.chained import is_chained
+from distill.audio import sndfile
+from distill.audio.stream import F32, AudioStream
 from distill.errors import AudioError
 
-# fmt: off
-SUPPORTED_SUFFIXES = frozenset({
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64",
-    ".wav", ".wave",
-})
-# fmt: on
+# The seam of formats: which suffix is opened by which reader. A reader raises AudioError with the reason alone.
+READERS: Mapping[str, Callable[[Path], AudioStream]] = dict.fromkeys(sndfile.SUFFIXES, sndfile.open_sndfile)
+SUPPORTED_SUFFIXES = frozenset(READERS)
 
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
 LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
+LARGEST_PEAK = 1e30  # resampling beyond it would overflow
 
 _BLOCK_FRAMES = 4096
 _CANCELLED = 0.1  # mono power against that of uncorrelated channels: 10 dB less
 _MISSING = 0.02  # share of the announced duration that may be missing without a warning: MP3 headers estimate it
 _NEARLY_NOTHING = 0.01  # share of the announced duration below which a file is rejected
-_LONGEST_LIBSNDFILE_PATH = 1000  # it refuses longer ones, but reads from a descriptor
-# Sizes in the headers that writers to a pipe leave.
-_UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
-UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
-LARGEST_PEAK = 1e30  # resampling beyond it would overflow
-
-F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +43,6 @@ class Recording:
     source_channels: int
     seconds: float  # of pcm
     warnings: tuple[str, ...]
-
-
-class AudioStream(sf.SoundFile):  # type: ignore[misc]
-    """Sound file read front to back: seeking after each block fails on damaged files and is slow in MP3.
-
-    `watch` is called with True before each block, and with False when there are no more.
-    """
-
-    watch: Callable[[bool], None] = staticmethod(lambda _: None)
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
-        self.watch(False)
-
-    def read_block(self, most: int) -> tuple[F32, str]:
-        """Up to `most` frames `[n, C]`, and why there are no more: the failure of the decoder, "" where there was none.
-
-        soundfile forgets what came before a failure; here it counts. Nothing is asked for beyond the end that the header
-        announces, where a tag of another program would be a failure.
-        """
-        self.watch(True)
-        block = np.full((most, self.channels), np.nan, dtype=np.float32)
-        try:
-            return self.read(out=block), ""
-        except sf.LibsndfileError as error:
-            untouched = np.isnan(block).all(axis=1)
-            return block[: int(untouched.argmax()) if untouched.any() else most], _short(error)
 
 
 @dataclass
@@ -116,15 +74,13 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
     """
     with open_audio(path) as stream:
-        rate, channels = int(stream.samplerate), int(stream.channels)
+        rate, channels = stream.sample_rate, stream.channels
         levels = _Levels()
-        _check_memory(path, int(stream.frames), sample_rate / rate)
+        _check_memory(path, stream.frames, sample_rate / rate)
         parts = list(_resampled(_mono_blocks(stream, levels), rate, sample_rate))
-        announced = _announced_frames(stream)
+        announced = stream.announced
     _reject_unusable(path, levels, rate, channels, announced)
-    warnings = []
-    if is_chained(path):
-        warnings.append("holds several recordings one after another (a chained file), of which the first was decoded")
+    warnings = [stream.warning] if stream.warning else []
     if channels > 1 and levels.cancelled(channels):
         warnings.append("its channels nearly cancel out when mixed to mono")
     if _falls_short(levels.frames, announced, rate) or levels.failure:
@@ -141,8 +97,10 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
 
 def open_audio(path: Path) -> AudioStream:
     """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
-    stream = _opened(path, _first_bytes(path))
-    rate, channels = int(stream.samplerate), int(stream.channels)
+    if text := _as_text(_first_bytes(path)):
+        raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
+    stream = READERS.get(path.suffix.lower(), sndfile.open_sndfile)(path)
+    rate, channels = stream.sample_rate, stream.channels
     refusal = ""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         refusal = f"has a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be used"
@@ -176,20 +134,6 @@ def _first_bytes(path: Path) -> bytes:
     return head
 
 
-def _opened(path: Path, head: bytes) -> AudioStream:
-    if text := _as_text(head):
-        raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
-    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
-    try:
-        if len(name) <= _LONGEST_LIBSNDFILE_PATH:
-            return AudioStream(name)
-        return AudioStream(os.open(path, os.O_RDONLY), closefd=True)
-    except sf.LibsndfileError as error:
-        raise AudioError(_unreadable(path, error)) from error
-    except (OSError, sf.SoundFileError) as error:
-        raise AudioError(f"cannot be opened: {error}") from error
-
-
 def _as_text(head: bytes) -> str:
     """`head` as text, "" if it is not; NIST Sphere is the one audio format that begins with text."""
     try:
@@ -200,27 +144,19 @@ def _as_text(head: bytes) -> str:
     return text if printable and not head.startswith(b"NIST_1A") else ""
 
 
-def _unreadable(path: Path, error: sf.LibsndfileError) -> str:
-    if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
-        return f"is not audio in a known format (suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes)"
-    return f"cannot be decoded: {_short(error)}"
-
-
-def _short(error: sf.LibsndfileError) -> str:
-    """Message of libsndfile without the prefix that names the file."""
-    return re.sub(r"^Error(?: ?: | in .+? file[.,] )", "", error.error_string).rstrip(".")
-
-
-def _check_memory(path: Path, frames: int, ratio: float) -> None:
+def _check_memory(path: Path, frames: int | None, ratio: float) -> None:
     """Raise MemoryError at once where the samples cannot be held. Of compressed files the header alone tells how many."""
-    if frames <= path.stat().st_size:
+    if frames is not None and frames <= path.stat().st_size:
         np.empty(int(frames * ratio), dtype=np.float32)
 
 
 def _mono_blocks(stream: AudioStream, levels: _Levels) -> Iterator[F32]:
     """Mono blocks `[n]` up to the end of the file or the first error, which is kept in `levels.failure`."""
-    while not levels.failure and (most := min(_BLOCK_FRAMES, int(stream.frames) - levels.frames)) > 0:
-        block, levels.failure = stream.read_block(most)
+    while not levels.failure:
+        left = _BLOCK_FRAMES if stream.frames is None else stream.frames - levels.frames
+        if left <= 0:
+            return
+        block, levels.failure = stream.read_block(min(_BLOCK_FRAMES, left))
         if not len(block):
             return
         with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
@@ -257,29 +193,6 @@ def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, anno
         why = "its channels cancel out when mixed to mono" if levels.cancelled(channels) else "is silent"
         peak = f"{20 * np.log10(levels.peak):.0f} dBFS" if levels.peak else "0"
         raise AudioError(f"{why} (peak {peak})")
-
-
-def _announced_frames(stream: AudioStream) -> int | None:
-    """Frames that the header announces, None where it does not.
-
-    For uncompressed formats libsndfile replaces them by what the file can hold; only its log has the original.
-    """
-    frames, log = int(stream.frames), str(stream.extra_info)
-    if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
-        return int(found[1])
-    if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
-        size, held = int(found[1]), int(found[2])
-        if any(size in sizes for sizes in _UNKNOWN_SIZES):
-            return None
-        return round(frames * size / held) if frames else _frames_in(size, log)
-    if stream.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
-        return _frames_in(int(found[1]) - 24, log)  # the size counts the chunk's own header
-    return frames if frames < UNKNOWN_FRAMES else None
-
-
-def _frames_in(size: int, log: str) -> int | None:
-    found = re.search(r"Block Align *: ([1-9]\d*)", log)
-    return size // int(found[1]) if found else None
 
 
 def _falls_short(frames: int, announced: int | None, rate: int) -> bool:

@@ -8,14 +8,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.audio.scan import HIDDEN, NO_SUFFIX, AudioFile, Scan, printable, scan
-from distill.audio.store_errors import refusal, replaced
 from distill.errors import AudioError
 
 GONE = "was removed while other recordings were read"  # a reason that follows the name of a recording
@@ -25,30 +24,24 @@ BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
 _URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
 # What of an object's listing changes with its content, in the file systems that fsspec knows.
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "modified", "LastModified", "created")
+# Errors come from several libraries, of which none need be installed: they are known by the names of their classes.
+_NO_CREDENTIALS = {
+    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
+    *("SSOTokenLoadError", "UnauthorizedSSOTokenError", "SSOError", "NoAuthTokenError", "LoginError"),
+}
+_NO_PROFILE = {"ProfileNotFound", "ConfigParseError", "ConfigNotFound"}
+_NO_ANSWER = {
+    *("EndpointConnectionError", "HTTPClientError", "ConnectionError", "TimeoutError", "IncompleteReadError"),
+    *("IncompleteRead", "ClientConnectionError", "ClientPayloadError", "ResponseStreamingError", "gaierror"),
+    *("ResponseParserError", "SSLError", "FSTimeoutError"),
+}
+_CHANGED = {"FileExpired"}
+_INVALID_ENDPOINT = re.compile("invalid endpoint", re.IGNORECASE)
+_SECRET_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class Gone(AudioError):
     """A recording was removed after it was listed. Its message is the reason alone."""
-
-
-class Source(Protocol):
-    """Recordings in one place. `local` may be called in several threads."""
-
-    @property
-    def name(self) -> str:
-        """The place, as messages name it."""
-        ...
-
-    def scan(self) -> Scan:
-        """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
-        ...
-
-    def local(self, file: AudioFile) -> AbstractContextManager[Path]:
-        """The recording as a local file, as long as the context lasts.
-
-        Raises Gone where it no longer exists, AudioError where it cannot be fetched, or was replaced in a store.
-        """
-        ...
 
 
 def is_url(path: str | Path) -> bool:
@@ -67,7 +60,7 @@ def address(path: str | Path) -> str:
     return f"{protocol}://{rest.strip('/')}"
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path) -> "Source":
     """The source at a folder, in which a leading ~ is the home folder, or at a URL that fsspec understands.
 
     Asks nothing of the place. Raises AudioError for an address that is none, or whose file system is not installed.
@@ -83,9 +76,11 @@ class LocalFolder:
 
     @property
     def name(self) -> str:
+        """The place, as messages name it."""
         return os.fspath(self._folder)
 
     def scan(self) -> Scan:
+        """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
         folder = self._folder
         if not folder.exists():
             raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check the path")
@@ -99,6 +94,7 @@ class LocalFolder:
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
+        """The recording as a local file, as long as the context lasts. May be called in several threads."""
         yield self._folder / file.relative  # one that is gone is what decoding says of it
 
 
@@ -116,13 +112,15 @@ class ObjectStore:
 
     @property
     def name(self) -> str:
+        """The place, as messages name it."""
         return self._url
 
     def scan(self) -> Scan:
+        """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
         try:
             listed = self._files.find(self._root, detail=True)
         except Exception as error:
-            raise refusal(self._url, error) from error
+            raise _refusal(self._url, error) from error
         if list(listed) == [self._root]:
             raise AudioError(
                 f"{self._url}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
@@ -136,6 +134,10 @@ class ObjectStore:
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
+        """The recording as a local file, as long as the context lasts. May be called in several threads.
+
+        Raises Gone where it no longer exists, AudioError where it cannot be fetched, or was replaced in the store.
+        """
         with TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / f"recording{Path(file.relative).suffix}"
             with path.open("wb") as stream:
@@ -151,7 +153,7 @@ class ObjectStore:
                 # stores do not tell what they are; there a replaced object goes unnoticed until the next listing.
                 details = getattr(stream, "details", None)
                 if details and file.identity and _identity(details) != file.identity:
-                    raise replaced(f"{self._url}/{file.path}")
+                    raise _replaced(f"{self._url}/{file.path}")
                 while block := stream.read(BLOCK_BYTES):  # s3 refuses what is replaced from here on
                     yield block
         except AudioError:
@@ -159,7 +161,10 @@ class ObjectStore:
         except FileNotFoundError as error:
             raise Gone(GONE) from error
         except Exception as error:
-            raise refusal(f"{self._url}/{file.path}", error) from error
+            raise _refusal(f"{self._url}/{file.path}", error) from error
+
+
+Source = LocalFolder | ObjectStore
 
 
 def list_recordings(source: Source) -> Scan:
@@ -252,3 +257,64 @@ def _file_system(protocol: str, url: str) -> Any:
             f"{url}: expected a store that needs no settings beside its address, found one that does ({error}); "
             "copy the recordings to a folder or to an S3 bucket"
         ) from error
+
+
+def _refusal(url: str, error: Exception) -> AudioError:
+    """The sentence for an error that listing or fetching at `url` ended with.
+
+    Raises the error itself where it can come from no library of stores: that is a defect.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    found = _one_line(error)
+    if names & _CHANGED:
+        return _replaced(url)
+    if names & _NO_CREDENTIALS:
+        return AudioError(
+            f"{url}: expected credentials for it, found none that can be used ({found}); set {_SECRET_KEYS}, or AWS_PROFILE "
+            "to a profile of ~/.aws/credentials"
+        )
+    if names & _NO_PROFILE:
+        return AudioError(
+            f"{url}: expected a profile that ~/.aws has, found: {found}; set AWS_PROFILE to one that is there, or unset it"
+        )
+    if isinstance(error, PermissionError):
+        return AudioError(
+            f"{url}: expected credentials that may list and read it, found that the store refuses them ({found}); check "
+            f"{_SECRET_KEYS} or AWS_PROFILE, and the rights that they have"
+        )
+    if isinstance(error, FileNotFoundError):
+        return AudioError(
+            f"{url}: expected a bucket with recordings, found none of that name{_at_endpoint()} ({found}); check the address"
+        )
+    if _INVALID_ENDPOINT.search(found):
+        return AudioError(
+            f"AWS_ENDPOINT_URL: expected an address such as https://host:port, found: {found}; correct or unset it"
+        )
+    if names & _NO_ANSWER:
+        return AudioError(
+            f"{url}: expected an answer of the store{_at_endpoint()}, found none after several tries ({found}); check the "
+            "network and AWS_ENDPOINT_URL, and run again: nothing was changed"
+        )
+    if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+        raise error
+    return AudioError(
+        f"{url}: expected to list and read what is there, found: {found} ({type(error).__name__}); check the address and the "
+        "store, and run again: nothing was changed"
+    )
+
+
+def _replaced(url: str) -> AudioError:
+    """The sentence for an object that another has taken the place of."""
+    return AudioError(
+        f"{url}: expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes "
+        "there"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _at_endpoint() -> str:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return f" at {endpoint}" if endpoint else ""

@@ -91,9 +91,13 @@ def train(
     model = out / f"{params.bundle.name}.distill"
     refuse_existing(model)
     make_folder("--out", out)
+    from distill.cluster import executor_of
     from distill.pipeline.train import train_model
 
-    _print_trained(train_model(folder, model, params, execution_from_environment(), prior, dated=True), as_json)
+    execution = execution_from_environment()
+    with executor_of(execution) as executor:
+        trained = train_model(folder, model, params, execution, prior, dated=True, executor=executor)
+    _print_trained(trained, as_json)
 
 
 @app.command("train-prior")
@@ -126,9 +130,12 @@ def train_prior(
     if data is not None:
         check_folder("--data", data)
     may_replace(model, read_metadata(model).has_prior, output, replace)
+    from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
 
-    added = add_prior(model, output or model, data, params, execution_from_environment(), dated=True)
+    execution = execution_from_environment()
+    with executor_of(execution) as executor:
+        added = add_prior(model, output or model, data, params, execution, dated=True, executor=executor)
     if as_json:
         print_json({"model": str(added.path), "recordings": added.prior.recordings, **added.prior.figures})
     else:

@@ -1,71 +1,60 @@
-"""Encode a corpus: recordings through the codec to codes on disk."""
+"""Encode a corpus: recordings through the codec to codes on disk.
+
+Views of a run of recordings are a block, which is encoded at once and kept. Its codes are a function of its samples and
+the codec alone, so the codes of a corpus depend neither on what was encoded before nor on who does it.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from distill.audio.augment import AS_IS, View, views_of
+from distill.audio.augment import View, views_of, waveform
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
-from distill.cluster import Cluster, cluster_of
 from distill.codec.coordinates import codewords_of
-from distill.codec.model import VQVAE
-from distill.codes.blocks import CodeStore, blocks_of
-from distill.codes.encode_block import encode_block, encode_there, encoder_version
+from distill.codec.model import CHUNK_FRAMES, VQVAE
+from distill.codec.packing import runs
 from distill.codes.store import CodesConfig, CodesWriter, RecordingRow
+from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.params import Labels, Params
 from distill.progress import ProgressReport
 from distill.split import split_groups
 from distill.status import Progress
-from distill.storage.files import atomic_folder
+from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_bytes
+from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 from distill.training.device import device_of
 
+BLOCK_RECORDINGS = 64
+BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 
-def encode_corpus(
-    codec: VQVAE,
-    corpus: Corpus,
-    writer: CodesWriter,
-    progress: Progress | None = None,
-    views: Callable[[CorpusEntry], Sequence[View]] = lambda _: (AS_IS,),
-    store: CodeStore | None = None,
-    cluster: Cluster | None = None,
-) -> Tensor:
-    """Encode every view of every recording of a corpus; return the codeword counts of unmodified recordings, `[Q, V]`.
+Coded = NDArray[np.uint16]  # [F, Q]
 
-    Short recordings are encoded in batches; long ones in chunks, read as they are needed. What `store` has is not
-    encoded again; with a store the workers of a `cluster` can encode.
-    """
-    levels, size = codec.architecture.num_quantizers, codec.architecture.codebook_size
-    counts = torch.zeros(levels, size, dtype=torch.int64)
-    done = 0
-    blocks = blocks_of(corpus.entries, views, codec.spectrogram.frames_for)
-    if cluster is not None and store is not None:
-        missing = [block for block in blocks if not store.path(block).exists()]  # what is damaged is encoded below
-        encode_there(cluster, codec, corpus, missing, store, progress)
-        progress = None
-    for block in blocks:
-        coded = None if store is None else store.read(block, levels)
-        if coded is None:
-            coded = encode_block(codec, corpus, block)
-            if store is not None:
-                store.write(block, coded)
-        for (entry, view), codes in zip(block.takes, coded, strict=True):
-            writer.append(entry.recording_id, view.number, entry.group, codes)
-            if view.number == 0:
-                done += 1
-                for level in range(levels):
-                    counts[level] += torch.bincount(torch.from_numpy(codes[:, level].astype(np.int64)), minlength=size)
-        if progress is not None:
-            progress(done, len(corpus.entries), block.takes[-1].entry.path)
-    writer.close()
-    if store is not None:
-        store.keep_only(blocks)
-    return counts
+
+class Take(NamedTuple):
+    """One view of a recording."""
+
+    entry: CorpusEntry
+    view: View
+
+
+@dataclass(frozen=True)
+class Block:
+    """Views of a run of recordings, with the frames of each, and the key of what they are."""
+
+    takes: tuple[Take, ...]
+    frames: tuple[int, ...]
+    key: str
 
 
 @dataclass(frozen=True)
@@ -89,32 +78,22 @@ def code_corpus(
     folder: Path,
     params: Params,
     execution: Execution,
+    executor: Executor,
     kept: Path | None = None,
 ) -> CodesReport:
     """Encode a corpus with the settings `params` and write the artefact of codes `folder`, with progress.
 
-    The codec runs on the device of `execution`, on the CPU where that names a cluster, whose workers do so too, and is
-    moved back to the CPU. Codes of blocks are kept in `kept`, where one is given.
+    The codec runs on the device of `execution` where `executor` works in this process, else on CPUs, and is moved back
+    to the CPU. Codes of blocks are kept in `kept`, where one is given.
     """
     corpus = load_corpus(corpus_folder)
     seconds = sum(entry.samples for entry in corpus.entries) / corpus.sample_rate
     views, fraction = params.codes.resolve(seconds), params.split.resolve(len(corpus.entries))
-    codec.to("cpu" if execution.cluster else device_of(execution))
+    codec.to(device_of(execution) if executor.is_here else "cpu")
     began = time.monotonic()
-    with ProgressReport("encode") as progress, cluster_of(execution) as cluster:
-        counts = encode_for_prior(
-            codec,
-            codec_sha256,
-            corpus,
-            folder,
-            views,
-            fraction,
-            params.seed,
-            progress,
-            params.corpus.labels,
-            kept,
-            cluster,
-        )
+    with ProgressReport("encode") as progress:
+        settings = (views, fraction, params.seed, params.corpus.labels)
+        counts = encode_for_prior(codec, codec_sha256, corpus, folder, *settings, executor, progress, kept)
         frames, taken = int(counts[0].sum()), time.monotonic() - began
         progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
     codec.cpu()
@@ -129,14 +108,14 @@ def encode_for_prior(
     views: int,
     val_fraction: float,
     seed: int,
-    progress: Progress | None = None,
     labels: Labels = "none",
+    executor: Executor = HERE,
+    progress: Progress | None = None,
     kept: Path | None = None,
-    cluster: Cluster | None = None,
 ) -> Tensor:
     """Write the artefact of codes atomically: training recordings in `views` views, held-out ones unmodified.
 
-    `labels` is the source of labels. Returns the codeword counts of `encode_corpus`, `[Q, V]`.
+    `labels` is the source of labels. Returns the codeword counts of unmodified recordings, `[Q, V]`.
     """
     shape = codec.architecture
     codewords = codewords_of(codec)
@@ -153,11 +132,91 @@ def encode_for_prior(
     def chosen(entry: CorpusEntry) -> list[View]:
         return views_of(entry, views if sides[entry.group] == "train" else 1, step, seed)
 
-    with atomic_folder(folder) as temporary:
-        named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
+    blocks = blocks_of(corpus.entries, chosen, codec.spectrogram.frames_for)
+    named = [RecordingRow(one.recording_id, one.path, one.label * (labels == "folder")) for one in corpus.entries]
+    with atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
+        cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
+        paths = encode_blocks(codec, corpus, blocks, cache, executor, progress)
+        counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.int64)
         writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
-        store = None if kept is None else CodeStore(kept, encoder_version(codec_sha256, codec.device.type))
-        return encode_corpus(codec, corpus, writer, progress, chosen, store, cluster)
+        for block, path in zip(blocks, paths, strict=True):
+            for (entry, view), codes in zip(block.takes, _read_block(path, block), strict=True):
+                writer.append(entry.recording_id, view.number, entry.group, codes)
+                if view.number == 0:
+                    for level, column in enumerate(torch.from_numpy(codes.astype(np.int64)).T):
+                        counts[level] += torch.bincount(column, minlength=shape.codebook_size)
+        writer.close()
+        cache.keep_only(paths)
+    return counts
+
+
+def blocks_of(
+    entries: Sequence[CorpusEntry], views: Callable[[CorpusEntry], Sequence[View]], frames_for: Callable[[int], int]
+) -> list[Block]:
+    """Cut the views of recordings into blocks; `frames_for` gives the frames of so many samples."""
+    chosen = [tuple(views(entry)) for entry in entries]
+    sizes = [len(own) * frames_for(entry.samples) for entry, own in zip(entries, chosen, strict=True)]
+    names = [entry.recording_id for entry in entries]
+    blocks = []
+    for indices in cut_blocks(names, sizes, BLOCK_RECORDINGS, BLOCK_FRAMES):
+        takes = tuple(Take(entries[index], view) for index in indices for view in chosen[index])
+        frames = tuple(frames_for(take.entry.samples - take.view.shift) for take in takes)
+        made_of = [[take.entry.pcm_sha256, take.view.shift, take.view.gain] for take in takes]
+        blocks.append(Block(takes, frames, sha256_text(canonical_json(made_of))[:32]))
+    return blocks
+
+
+def encode_blocks(
+    codec: VQVAE,
+    corpus: Corpus,
+    blocks: Sequence[Block],
+    cache: Cache,
+    executor: Executor,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Files with the codes of each block. Short recordings are encoded in batches, long ones in chunks."""
+    total, done = len(corpus.entries), 0
+
+    def say(block: Block) -> None:
+        nonlocal done
+        done += sum(take.view.number == 0 for take in block.takes)
+        if progress is not None:
+            progress(done, total, block.takes[-1].entry.path)
+
+    samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
+    function = partial(_encode_block, codec, samples)
+    return map_cached(function, blocks, attrgetter("key"), executor, cache, say, [samples.folder])
+
+
+def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> None:
+    batches = runs(zip(block.frames, block.takes, strict=True), CHUNK_FRAMES)
+    codes = [codes for batch in batches for codes in encode_takes(codec, corpus, batch)]
+    write_bytes(path, save({"codes": np.concatenate(codes)}))
+
+
+def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Coded]:
+    """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks, read as they are needed."""
+    if len(batch) > 1:
+        sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
+        return [_at_rest(codes) for codes in codec.encode_together(sounds)]
+    ((entry, view),) = batch
+
+    def read(start: int, stop: int) -> Tensor:
+        return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
+
+    return [_at_rest(codec.encode_from(read, entry.samples - view.shift)[0])]
+
+
+def _at_rest(codes: Tensor) -> Coded:
+    return codes.cpu().numpy().astype(np.uint16)
+
+
+def _read_block(path: Path, block: Block) -> list[Coded]:
+    """Codes of the views of a block. Raises ArtifactError."""
+    try:
+        return np.split(load_file(path)["codes"], np.cumsum(block.frames)[:-1])
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: expected codes of recordings, found {error}; remove it and run again") from error
 
 
 def usage(counts: Tensor) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which coded recordings are held out: the split on disk, and codes by side."""
+"""Which coded recordings are held out: the split on disk, and rows of the index by side."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from distill.codes.store import Codes, CodesReader, IndexRow, read_index
+from distill.codes.store import CodesReader, IndexRow, read_index
 from distill.errors import ArtifactError
 from distill.params import Params
 from distill.split import Side, split_groups
@@ -26,34 +26,15 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class Sides:
-    """Codes `[F, Q]` by recording id: the training side with all its views, the first as it is; the held-out side as it is."""
-
-    train: dict[str, list[Codes]]
-    held_out: dict[str, Codes]
-    groups: dict[str, str]  # of both sides
-
-
-@dataclass(frozen=True)
-class SideRows:
-    """As `Sides`, with the numbers of rows of the index in place of codes."""
+    """Rows of the index by recording id: the training side with all its views, the first as it is; the held-out side."""
 
     train: dict[str, list[int]]
     held_out: dict[str, int]
-    groups: dict[str, str]
+    groups: dict[str, str]  # of both sides
 
 
-def codes_by_side(reader: CodesReader, split: Path) -> Sides:
+def rows_by_side(reader: CodesReader, split: Path) -> Sides:
     """What to learn from and what to judge by. Raises ArtifactError where codes and split do not belong together."""
-    found = rows_by_side(reader, split)
-    return Sides(
-        {name: [reader.codes(reader.rows[number]) for number in numbers] for name, numbers in found.train.items()},
-        {name: reader.codes(reader.rows[number]) for name, number in found.held_out.items()},
-        found.groups,
-    )
-
-
-def rows_by_side(reader: CodesReader, split: Path) -> SideRows:
-    """As `codes_by_side`, without reading codes."""
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
@@ -61,7 +42,7 @@ def rows_by_side(reader: CodesReader, split: Path) -> SideRows:
             f"{split}: expected a side for every recording, found none for {len(missing)} of them "
             f"(such as {missing[0]}); run `dvc repro` again"
         )
-    found = SideRows({}, {}, {row.recording_id: row.group for row in reader.rows})
+    found = Sides({}, {}, {row.recording_id: row.group for row in reader.rows})
     for number, row in enumerate(reader.rows):
         if sides[row.recording_id] == "train":
             found.train.setdefault(row.recording_id, []).append(number)
@@ -92,34 +73,20 @@ def read_split(path: Path) -> list[SplitRow]:
     return read_rows(path, SplitRow, "the split", SPLIT_SCHEMA)
 
 
-@dataclass(frozen=True)
-class SplitReport:
-    """Recordings, frames and groups of each side, and the share that was to be held out."""
+def split_codes(codes: Path, split: Path, params: Params) -> dict[str, float]:
+    """Decide as the settings say which recordings of the folder `codes` are held out, and write the file `split`.
 
-    val_fraction: float
-    train_recordings: int
-    train_frames: int
-    train_groups: int
-    val_recordings: int
-    val_frames: int
-    val_groups: int
-
-    def metrics(self) -> dict[str, float]:
-        """As `metrics/split.json` has it."""
-        return dict(vars(self))
-
-
-def split_codes(codes: Path, split: Path, params: Params) -> SplitReport:
-    """Decide as the settings say which recordings of the folder `codes` are held out, and write the file `split`."""
+    Returns the metrics of `metrics/split.json`: recordings, frames and groups of each side.
+    """
     index = read_index(codes)
     frames = {row.recording_id: row.frames for row in index if row.view == 0}
     fraction = params.split.resolve(len(frames))
     rows = split_recordings(index, params.seed, fraction)
     write_split(split, rows)
-    figures: dict[str, int] = {}
+    metrics = {"val_fraction": fraction}
     for side in ("train", "val"):
         chosen = [row for row in rows if row.side == side]
-        figures[f"{side}_recordings"] = len(chosen)
-        figures[f"{side}_frames"] = sum(frames[row.recording_id] for row in chosen)
-        figures[f"{side}_groups"] = len({row.group for row in chosen})
-    return SplitReport(fraction, **figures)
+        metrics[f"{side}_recordings"] = len(chosen)
+        metrics[f"{side}_frames"] = sum(frames[row.recording_id] for row in chosen)
+        metrics[f"{side}_groups"] = len({row.group for row in chosen})
+    return metrics

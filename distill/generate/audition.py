@@ -10,7 +10,6 @@ from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
-from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
 from distill.generate.audition_page import write_page
 from distill.generate.faults import FaultFinder, FaultReport
@@ -23,6 +22,7 @@ from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_json
+from distill.storage.work import HERE, Executor
 
 MAX_NEAREST_SECONDS = 8.0
 
@@ -54,12 +54,12 @@ def audition(
     params: AuditionConfig,
     seed: int,
     output: Path,
-    cluster: SharedCluster | None = None,
+    executor: Executor = HERE,
 ) -> Audition:
     """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
 
     The corpus holds the audio of the nearest recordings. With labels, the sounds are divided among them in turn. Raises
-    ArtifactError when there is no prior, or when a network gives NaN or infinite values, and ClusterError.
+    ArtifactError when there is no prior, or when a network gives NaN or infinite values.
     """
     began = time.monotonic()
     labels = labels or [""]
@@ -76,7 +76,7 @@ def audition(
         )
         label_names += [label] * wanted.count
     generation_seconds = time.monotonic() - began
-    comparison = Comparison(reference, codec, cluster)
+    comparison = Comparison(reference, codec, executor)
     codes = [sound.codes for sound in sounds]
     novelty = comparison.novelty(codes)
     report = comparison.report(codes, novelty, seed, frames_for_seconds(codec, params.max_seconds))

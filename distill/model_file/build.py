@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from distill.cluster import SharedCluster
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
@@ -23,6 +22,7 @@ from distill.novelty.scoring import with_scores
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, sha256_text
+from distill.storage.work import HERE, Executor
 from distill.training.artifact import loss_curves
 
 
@@ -32,13 +32,12 @@ def bundle_artifacts(
     prior: Path | None = None,
     reference: bool = True,
     date: str | None = None,
-    cluster: SharedCluster | None = None,
+    executor: Executor = HERE,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
     With `reference` it holds the codes of the recordings, which new sounds are compared with. Without a `date` equal
-    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec, and
-    ClusterError.
+    artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, codec_config = load_codec(vqvae)
     held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
@@ -74,7 +73,7 @@ def bundle_artifacts(
             f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
         )
     unscored = load_reference(prior, config.shape) if reference else None
-    return _save_prior(path, codec, metadata, model, config, loss_curves(prior, "prior"), unscored, date, cluster)
+    return _save_prior(path, codec, metadata, model, config, loss_curves(prior, "prior"), unscored, date, executor)
 
 
 def bundle_prior(
@@ -121,9 +120,9 @@ def _save_prior(
     curves: dict[str, list[float]],
     reference: Reference | None,
     date: str | None,
-    cluster: SharedCluster | None = None,
+    executor: Executor = HERE,
 ) -> BundleMetadata:
-    scored = None if reference is None else with_scores(reference, codec, cluster)
+    scored = None if reference is None else with_scores(reference, codec, executor)
     return _save(path, codec, prior, _with_prior(metadata, config, curves, date), scored)
 
 

@@ -1,9 +1,9 @@
-"""Index of a part of the recordings, so that a library is searched a part at a time, here or on a cluster."""
+"""Index of a part of the recordings, so that a library is searched a part at a time, by one machine or by several."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ class Part(NamedTuple):
     first: int
     start: int
     recordings: Sequence[NDArray[np.integer]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another machine as one array: recordings are many, and short."""
+        codes = np.concatenate(self.recordings).astype(np.uint16, copy=False)
+        return _part_of, (self.first, self.start, codes, np.cumsum(list(map(len, self.recordings)))[:-1])
+
+
+def _part_of(first: int, start: int, codes: NDArray[np.uint16], cuts: NDArray[np.int64]) -> Part:
+    return Part(first, start, np.split(codes, cuts))
 
 
 class Passages(NamedTuple):

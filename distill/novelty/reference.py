@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.codes.held_out import codes_by_side
+from distill.codes.held_out import rows_by_side
 from distill.codes.store import CodesReader
 
 R = TypeVar("R")
@@ -82,9 +82,10 @@ def make_reference(
 def reference_of_codes(codes: Path, split: Path) -> Reference:
     """The reference, without scores, of the recordings in a folder of codes. Raises ArtifactError."""
     reader = CodesReader(codes)
-    sides, names = codes_by_side(reader, split), reader.recordings()
-    training = [views[0] for views in sides.train.values()]
-    return make_reference([names[one].path for one in sides.train], training, list(sides.held_out.values()))
+    sides, names = rows_by_side(reader, split), reader.recordings()
+    training = [reader.codes(reader.rows[rows[0]]) for rows in sides.train.values()]
+    held_out = [reader.codes(reader.rows[row]) for row in sides.held_out.values()]
+    return make_reference([names[one].path for one in sides.train], training, held_out)
 
 
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:

@@ -2,24 +2,34 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.cluster import SharedCluster
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.novelty.alignment import Match
 from distill.novelty.constants import SHORTEST, SOFTER
-from distill.novelty.part_index import Matches, PartIndex, best_found, best_of, parts_of, passages_of
-from distill.novelty.part_search import search_there
+from distill.novelty.part_index import (
+    Found,
+    Matches,
+    Part,
+    PartIndex,
+    Passages,
+    best_found,
+    best_of,
+    parts_of,
+    passages_of,
+)
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
 from distill.novelty.spectral_space import CodeSpectra
+from distill.storage.work import HERE, Executor, map_in_order
 
 MOST_REENCODED = 64  # recordings
 MOST_KEPT = 8  # indexes of parts: about 50 hours
-FEWEST_SHARED = 4  # parts, more than 20 hours: fewer are searched here before a cluster has begun
+FEWEST_SHARED = 4  # parts, more than 20 hours: fewer are searched here before others have begun
 
 
 @dataclass(frozen=True)
@@ -39,17 +49,16 @@ class Score:
 class Likeness:
     """Similarity of sounds to the training recordings of a reference, in codes and in spectra.
 
-    A large library is searched a part at a time, a very large one by the workers of a cluster where there is one.
+    A large library is searched a part at a time, a very large one by `executor`.
     """
 
-    def __init__(self, codec: VQVAE, recordings: Sequence[Coded], cluster: SharedCluster | None = None) -> None:
-        self._codec, self._cluster = codec, cluster
+    def __init__(self, codec: VQVAE, recordings: Sequence[Coded], executor: Executor = HERE) -> None:
         self._parts = parts_of(recordings)
-        self._spectra = CodeSpectra(codec)
-        self._kept: dict[int, PartIndex] = {}
+        self._executor = executor if len(self._parts) >= FEWEST_SHARED else HERE
+        self._search = _PartSearch(CodeSpectra(codec))
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
-        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES. Raises ClusterError."""
+        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
         if not passages:
             return []
         queries = [codes.astype(np.int64, copy=False) for codes in passages]
@@ -58,32 +67,50 @@ class Likeness:
         return [Score(*parts) for parts in zip(map(len, queries), *best, strict=True)]
 
     def _by_part(self, queries: Sequence[Codes]) -> list[Matches]:
-        if self._cluster is not None and len(self._parts) >= FEWEST_SHARED:
-            return search_there(self._cluster, self._codec, self._parts, queries)
-        passages, numbers = passages_of(self._spectra, queries), range(len(self._parts))
-        found = best_found([self._index(number).find(passages) for number in numbers])
-        return [self._index(number).align(passages, found[number]) for number in numbers]
+        passages = passages_of(self._search.spectra, queries)
+        found = best_found(map_in_order(partial(self._search.find, passages), self._parts, self._executor))
+        chosen = zip(self._parts, found, strict=True)
+        return map_in_order(partial(self._search.align, passages), chosen, self._executor)
 
-    def _index(self, number: int) -> PartIndex:
-        """The index of a part. Those of the first parts are kept, so that the next sounds are searched in less time."""
-        if number in self._kept:
-            return self._kept[number]
-        index = PartIndex(self._spectra, self._parts[number])
-        if number < MOST_KEPT:
-            self._kept[number] = index
+
+class _PartSearch:
+    """Search of parts. Indexes of the first ones are kept, so that the next sounds are searched in less time."""
+
+    def __init__(self, spectra: CodeSpectra) -> None:
+        self.spectra = spectra
+        self._kept: dict[int, PartIndex] = {}
+
+    def __reduce__(self) -> tuple[type["_PartSearch"], tuple[CodeSpectra]]:
+        return _PartSearch, (self.spectra,)
+
+    def find(self, passages: Passages, part: Part) -> Found:
+        """Where passages may lie in a part."""
+        return self._index(part).find(passages)
+
+    def align(self, passages: Passages, found: tuple[Part, Found]) -> Matches:
+        """The best alignments with a part at some of what was found."""
+        part, candidates = found
+        return self._index(part).align(passages, candidates)
+
+    def _index(self, part: Part) -> PartIndex:
+        if part.first in self._kept:
+            return self._kept[part.first]
+        index = PartIndex(self.spectra, part)
+        if len(self._kept) < MOST_KEPT:
+            self._kept[part.first] = index
         return index
 
 
-def with_scores(reference: Reference, codec: VQVAE, cluster: SharedCluster | None = None) -> Reference:
+def with_scores(reference: Reference, codec: VQVAE, executor: Executor = HERE) -> Reference:
     """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
 
     Pieces are held-out recordings, whole and halved again and again. Re-encoding decodes a recording, shifts it by half
-    a frame, attenuates it and encodes it again. Raises ClusterError.
+    a frame, attenuates it and encodes it again. `executor` searches a very large library.
     """
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
     chosen = evenly(reference.codes, MOST_REENCODED)
     reencoded = _reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen])
-    scores = _table(Likeness(codec, reference.codes, cluster).scores([*pieces, *reencoded]))
+    scores = _table(Likeness(codec, reference.codes, executor).scores([*pieces, *reencoded]))
     return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
 
 

@@ -14,6 +14,7 @@ from distill.params import Params
 from distill.pipeline.folders import PipelineFolders
 from distill.prior.data import PriorData, read_prior_data
 from distill.storage.weights import weights_sha256
+from distill.storage.work import Executor, Here
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +32,17 @@ def code_folder(
 
     `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
     """
-    folders = PipelineFolders.below(work)
-    ingest_folder(folder, folders.corpus, params.corpus, execution)
+    folders, executor = PipelineFolders.below(work), Here(execution.workers)
+    ingest_folder(folder, folders.corpus, params.corpus, executor)
     codec = train(load_corpus(folders.corpus))
-    code_and_split(codec, weights_sha256(codec), folders, params, execution)
+    code_and_split(codec, weights_sha256(codec), folders, params, execution, executor)
     return CodedFolder(read_prior_data(folders.codes, folders.split).in_memory(), codec)
 
 
 def code_and_split(
-    codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution
+    codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, executor: Executor
 ) -> None:
     """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
-    code_corpus(codec, codec_sha256, folders.corpus, folders.codes, params, execution, folders.codes.with_name("coded"))
+    made, kept = (folders.corpus, folders.codes), folders.codes.with_name("coded")
+    code_corpus(codec, codec_sha256, *made, params, execution, executor, kept)
     split_codes(folders.codes, folders.split, params)

@@ -33,6 +33,7 @@ from distill.prior.report import prior_artifact
 from distill.prior.run import train_prior_of_codes
 from distill.prior.training import Callback, PriorTraining, fit_prior
 from distill.storage.files import canonical_json, remove_folder, sha256_file, sha256_text
+from distill.storage.work import Executor, Here
 from distill.training.artifact import curves_of
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE, RunFolders
@@ -92,25 +93,27 @@ def train_model(
     prior: bool = False,
     state: Path = STATE,
     dated: bool = False,
+    executor: Executor | None = None,
 ) -> TrainedModel:
     """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
     An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
-    the model file, and ends with the same bytes; but for the date that the file holds where `dated`. Raises
-    DistillError.
+    the model file, and ends with the same bytes; but for the date that the file holds where `dated`. `executor` decodes
+    and encodes, by default the workers of `execution`. Raises DistillError.
     """
+    executor = executor or Here(execution.workers)
     if dated:
         date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
     existed = model.exists()
     work = state / "train" / _key("train", os.fsencode(address(folder)).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
-        corpus = _ingested(folder, folders, params, execution)
+        corpus = _ingested(folder, folders, params, executor)
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, runs)
         trained = None
         if prior:
             network, config = load_codec(folders.vqvae)
-            trained = _train_prior(network, config.codec_sha256, folders, params, execution, runs)
+            trained = _train_prior(network, config.codec_sha256, folders, params, execution, executor, runs)
         date = date_now() if dated else None
         _check_still_free(model, existed)
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date)
@@ -130,13 +133,15 @@ def add_prior(
     execution: Execution,
     state: Path = STATE,
     dated: bool = False,
+    executor: Executor | None = None,
 ) -> AddedPrior:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
     Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
-    recordings are those of the codec. An interrupted training resumes. The file holds the date where `dated`. Raises
-    DistillError.
+    recordings are those of the codec. An interrupted training resumes. The file holds the date where `dated`.
+    `executor` decodes and encodes, by default the workers of `execution`. Raises DistillError.
     """
+    executor = executor or Here(execution.workers)
     if dated:
         date_now()
     existed = output.exists()
@@ -151,13 +156,13 @@ def add_prior(
     work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(address(chosen)).hex(), params)
     folders, runs = PipelineFolders.below(work), RunFolders.below(state)
     with workplace(work, work.parent, runs.checkpoints, state):
-        _ingested(chosen, folders, params, execution)
+        _ingested(chosen, folders, params, executor)
         if folder is None and sha256_file(folders.corpus / MANIFEST) != data_sha256:
             raise ParamsError(
                 f"{chosen}: expected the training recordings of {model}, found others; "
                 f"to train on them nevertheless, use --data {chosen}"
             )
-        trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, folders, params, execution, runs)
+        trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, folders, params, execution, executor, runs)
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
@@ -166,11 +171,11 @@ def add_prior(
     return AddedPrior(output, trained)
 
 
-def _ingested(place: Path | str, folders: PipelineFolders, params: Params, execution: Execution) -> Ingested:
+def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> Ingested:
     """Ingest recordings; what was decoded stays for the next try, but not where they make no corpus."""
     kept = folders.corpus.with_name("ingest")
     try:
-        return ingest_folder(place, folders.corpus, params.corpus, execution, kept)
+        return ingest_folder(place, folders.corpus, params.corpus, executor, kept)
     except AudioError:
         remove_folder(kept)
         raise
@@ -217,10 +222,16 @@ def train_prior(
 
 
 def _train_prior(
-    codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, runs: RunFolders
+    codec: VQVAE,
+    codec_sha256: str,
+    folders: PipelineFolders,
+    params: Params,
+    execution: Execution,
+    executor: Executor,
+    runs: RunFolders,
 ) -> FinishedRun[PriorTraining]:
     """Encode a corpus, split it, and train a prior."""
-    code_and_split(codec, codec_sha256, folders, params, execution)
+    code_and_split(codec, codec_sha256, folders, params, execution, executor)
     return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs, calibrate)
 
 

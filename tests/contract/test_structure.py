@@ -27,8 +27,7 @@ LAYERS = (
         *("distill/execution.py", "distill/params/", "distill/prior/architectures.py", "distill/progress.py"),
         *("distill/seeds.py", "distill/split.py"),
     ),
-    ("distill/storage/",),
-    ("distill/cluster.py", "distill/code_version.py"),
+    ("distill/storage/", "distill/code_version.py"),
     ("distill/audio/",),
     ("distill/demo/",),
     ("distill/training/",),
@@ -41,6 +40,7 @@ LAYERS = (
     ("distill/model_file/",),
     ("distill/sharing/",),
     ("distill/pipeline/",),
+    ("distill/cluster.py",),
     ("distill/requests.py",),
     ("distill/api.py",),
     ("distill/ui/",),
@@ -134,6 +134,12 @@ def test_imports_go_down(path: Path) -> None:
 def test_the_library_knows_nothing_of_dvc_or_the_stages() -> None:
     for path in (ROOT / "distill").rglob("*.py"):
         assert not any(name.split(".")[0] in {"stages", "dvc"} for name in imported_names(path)), path
+
+
+def test_only_stages_and_commands_know_of_a_cluster() -> None:
+    for path in sources():
+        if not place(path).startswith(("stages/", "distill/cli/")):
+            assert "distill.cluster" not in imported_names(path), place(path)
 
 
 def test_stages_are_those_of_the_design_in_order() -> None:

@@ -29,6 +29,7 @@ from distill.params import default_params
 from distill.pipeline.coded_folder import code_and_split
 from distill.pipeline.folders import PipelineFolders
 from distill.prior.run import train_prior_of_codes
+from distill.storage.work import HERE
 from distill.training import train_prior
 from distill.training.folders import RunFolders
 
@@ -120,7 +121,7 @@ def train(folder: Path) -> Once:
     """Train a codec and a prior, with checkpoints and MLflow's record, each time with another seed."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     made, runs = PipelineFolders.below(folder / "made"), RunFolders.below(folder / ".distill")
-    ingest_folder(_recordings(folder / "sounds"), made.corpus, PARAMS.corpus, Execution(workers=1))
+    ingest_folder(_recordings(folder / "sounds"), made.corpus, PARAMS.corpus, HERE)
     train_codec(made.corpus, made.vqvae, PARAMS, EXECUTION, runs).conclude()
     codec, config = load_codec(made.vqvae)
     code_and_split(codec, config.codec_sha256, made, PARAMS, EXECUTION)
@@ -150,7 +151,7 @@ def ingest(folder: Path) -> Once:
     sounds = _recordings(folder / "sounds", int(os.environ.get("SOAK_RECORDINGS", "20")))
 
     def once(_: int) -> None:
-        ingest_folder(sounds, folder / "corpus", PARAMS.corpus, Execution(workers=1))
+        ingest_folder(sounds, folder / "corpus", PARAMS.corpus, HERE)
 
     return once
 

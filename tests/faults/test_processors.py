@@ -47,7 +47,7 @@ from distill.codec.initialise import initialise
 from distill.params import get_adaptive_vqvae_config
 
 root, out = map(Path, sys.argv[1:])
-ingest(root / "data/demo/drum", out / "corpus", 16_000, 0.0, 1)
+ingest(root / "data/demo/drum", out / "corpus", 16_000, 0.0)
 corpus = load_corpus(out / "corpus")
 model = distill.load(root / "tests/golden/models/frame.distill")
 sounds = [corpus.pcm(entry) / 32768 for entry in corpus.entries[:3]]

@@ -19,10 +19,11 @@ from faults.strange_flac import wrong_flac
 from unit.tiny import write_model, write_prior_model
 
 from distill.audio import decoder as decoder_module
+from distill.audio.corpus import read_manifest
 from distill.audio.ingest import ingest
-from distill.audio.manifest import read_manifest
 from distill.cli import main as cli
 from distill.generate.audition_page import write_page
+from distill.storage.work import Here
 from distill.text import escaped
 
 RATE = 16_000
@@ -92,7 +93,7 @@ def write_strange(folder: Path) -> int:
 def test_sounds_under_every_name_are_used_and_nothing_else(tmp_path: Path) -> None:
     folder, output = tmp_path / "in", tmp_path / "out"
     sounds = write_strange(folder)
-    report = ingest(folder, output, RATE, 0.5, 2)
+    report = ingest(folder, output, RATE, 0.5, Here(2))
     rows = read_manifest(output / "manifest.parquet")
     assert report.used + report.warned == sounds
     assert {row.path for row in rows if row.status == "rejected"} == {
@@ -110,7 +111,7 @@ def test_a_folder_of_many_empty_files(tmp_path: Path, exhaustive: bool) -> None:
         (tmp_path / f"{number}.wav").touch()
     for number in range(3):
         (tmp_path / f"good{number}.wav").write_bytes(sound(number))
-    report = ingest(tmp_path, tmp_path / "out", RATE, 1.0, 2)
+    report = ingest(tmp_path, tmp_path / "out", RATE, 1.0, Here(2))
     assert (report.used, report.rejected) == (3, count)
 
 
@@ -145,7 +146,7 @@ def test_files_that_vanish_change_and_grow_cost_no_others(tmp_path: Path, monkey
         return decoded(decoder, path, rate)
 
     monkeypatch.setattr(decoder_module.Decoder, "decoded", after_a_change)
-    report = ingest(folder, tmp_path / "out", RATE, 0.5, 2)
+    report = ingest(folder, tmp_path / "out", RATE, 0.5, Here(2))
     rows = {row.path: row for row in read_manifest(tmp_path / "out" / "manifest.parquet")}
     assert {path for path, row in rows.items() if row.status == "rejected"} == {"01.wav", "04.wav", "05.wav", "06.wav"}
     assert report.used + report.warned == 8
@@ -166,7 +167,7 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
     growing = threading.Thread(target=grow)
     growing.start()
     try:
-        report = ingest(folder, tmp_path / "out", RATE, 0.5, 2)
+        report = ingest(folder, tmp_path / "out", RATE, 0.5, Here(2))
     finally:
         stop.set()
         growing.join()
@@ -179,14 +180,14 @@ def test_poisoned_files_among_good_ones_cost_only_themselves(tmp_path: Path, exh
     folder.mkdir()
     for number in range(count):
         (folder / f"good{number}.wav").write_bytes(sound(number))
-    alone = ingest(folder, tmp_path / "alone", RATE, 0.0, 2)
+    alone = ingest(folder, tmp_path / "alone", RATE, 0.0, Here(2))
     before = {row.path: row.pcm_sha256 for row in read_manifest(tmp_path / "alone" / "manifest.parquet")}
     poison = [one for make in (wrong_flac, wrong_wav, wrong_others) for one in make(exhaustive)]
     if not exhaustive:
         poison = random.Random(0).sample(poison, 20)
     for one in poison:
         (folder / one.name).write_bytes(one.data)
-    ingest(folder, tmp_path / "out", RATE, 1.0, 2)
+    ingest(folder, tmp_path / "out", RATE, 1.0, Here(2))
     rows = {row.path: row for row in read_manifest(tmp_path / "out" / "manifest.parquet")}
     assert alone.used + alone.warned == count
     assert {name: rows[name].pcm_sha256 for name in before} == before

@@ -7,7 +7,7 @@ import pytest
 from object_store import Store
 from pipeline.project import Project, executed, hashes, write_sounds
 
-from distill.audio.manifest import read_manifest
+from distill.audio.corpus import read_manifest
 
 
 def configured(project: Project, store: Store) -> Project:

@@ -8,7 +8,7 @@ import soundfile
 from pipeline.conftest import Finished
 from pipeline.project import Project, executed, hashes
 
-from distill.audio.manifest import read_manifest
+from distill.audio.corpus import read_manifest
 from distill.codes.held_out import read_split
 from distill.codes.store import CodesReader
 from distill.model_file.format import load_bundle

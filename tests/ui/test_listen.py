@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("listen")
     for number in range(SOUNDS):
         write_tone(folder / "in" / f"tone {number} <i>.wav", 0.2, pitch=200.0 * (number + 1))
-    ingest(folder / "in", folder / "corpus", 16_000, 0.0, 1)
+    ingest(folder / "in", folder / "corpus", 16_000, 0.0)
     corpus = load_corpus(folder / "corpus")
     write_listening_page(folder / "page", Material(tiny_codec(), corpus, corpus.entries, HELD_OUT), 24, 5.0)
     return folder / "page"

@@ -20,6 +20,7 @@ from distill.audio.bandwidth import (
     measure_bandwidth,
 )
 from distill.audio.ingest import IngestReport, ingest
+from distill.storage.work import Here
 
 F64 = NDArray[np.float64]
 LSB = 1 / 32768
@@ -215,7 +216,7 @@ def mixture(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, output: str, workers: int) -> IngestReport:
-    return ingest(folder, folder.parent / output, "auto", 0.5, workers)
+    return ingest(folder, folder.parent / output, "auto", 0.5, Here(workers))
 
 
 def test_ingest_decides_and_says_why(mixture: Path) -> None:

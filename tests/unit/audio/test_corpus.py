@@ -16,13 +16,13 @@ import pytest
 import soundfile as sf
 from numpy.typing import NDArray
 
-from distill.audio.corpus import load_corpus
+from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
 from distill.audio.ingest import IngestReport, ingest
-from distill.audio.manifest import ManifestRow, read_manifest
 from distill.audio.read import read_recording
 from distill.audio.scan import printable, scan
 from distill.errors import ArtifactError, AudioError
 from distill.storage.shards import ShardWriter
+from distill.storage.work import Here
 
 RATE = 24000
 RECORDINGS = Path(__file__).parents[4] / "shared" / "audio"
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, max_rejected: float = 0.5, workers: int = 2, output: str = "out") -> IngestReport:
-    return ingest(folder, folder.parent / output, RATE, max_rejected, workers)
+    return ingest(folder, folder.parent / output, RATE, max_rejected, Here(workers))
 
 
 def rows(folder: Path, output: str = "out") -> dict[str, ManifestRow]:
@@ -81,7 +81,7 @@ def refusal(folder: Path, max_rejected: float = 0.5) -> str:
 
 def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     calls: list[tuple[int, int, str]] = []
-    report = ingest(folder, folder.parent / "out", RATE, 0.5, 2, lambda *call: calls.append(call))
+    report = ingest(folder, folder.parent / "out", RATE, 0.5, Here(2), lambda *call: calls.append(call))
     why = "24000 Hz, as set: none of the sound has energy above 10 kHz"
     assert report == IngestReport(4, 0, 0, 0, 0, 0, pytest.approx(2.4), 4, RATE, 0.0, why)
     paths = ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
@@ -298,7 +298,7 @@ def test_an_interruption_leaves_nothing(folder: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ingest(folder, folder.parent / "out", RATE, 0.5, 2, stop)
+        ingest(folder, folder.parent / "out", RATE, 0.5, Here(2), stop)
     assert [path.name for path in folder.parent.iterdir()] == ["in"]
 
 
@@ -407,7 +407,7 @@ def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
 
 
 def test_large_corpora_spread_over_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.audio.block_store.ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
+    monkeypatch.setattr("distill.audio.blocks.ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
     run(folder)
     assert sorted({row.shard for row in rows(folder).values()}) == ["pcm-00000.safetensors", "pcm-00001.safetensors"]
     corpus = load_corpus(folder.parent / "out")

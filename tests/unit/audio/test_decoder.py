@@ -14,10 +14,11 @@ import soundfile as sf
 
 from distill.audio import decoder as decoder_module
 from distill.audio.bandwidth import measure_bandwidth
+from distill.audio.decode import Decoded, decode
 from distill.audio.decoder import Decoder, Decoders
-from distill.audio.decoding import Decoded, decode
 from distill.audio.ingest import ingest
 from distill.errors import AudioError, DistillError
+from distill.storage.work import Here
 
 RATE = 24000
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
@@ -202,7 +203,7 @@ def test_ingest_uses_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for number in range(6):
         write(folder / f"{number}.wav", number)
     write_hanging(folder / "3a.wav")
-    report = ingest(folder, tmp_path / "out", RATE, 0.5, 2)
+    report = ingest(folder, tmp_path / "out", RATE, 0.5, Here(2))
     assert (report.used, report.rejected) == (6, 1)
 
 

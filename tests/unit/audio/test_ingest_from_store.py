@@ -8,9 +8,10 @@ from lossy_proxy import LossyProxy
 from object_store import Store
 from unit.audio.test_corpus import contents, write
 
+from distill.audio.corpus import ManifestRow, read_manifest
 from distill.audio.ingest import IngestReport, ingest
-from distill.audio.manifest import ManifestRow, read_manifest
 from distill.errors import AudioError
+from distill.storage.work import Here
 
 FILES, RATE = 6, 24_000
 
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kept(url: str, tmp_path: Path) -> IngestReport:
-    return ingest(url, tmp_path / "out", RATE, 0.5, 2, kept=tmp_path / "kept")
+    return ingest(url, tmp_path / "out", RATE, 0.5, Here(2), kept=tmp_path / "kept")
 
 
 def row(tmp_path: Path, name: str) -> ManifestRow:
@@ -42,7 +43,7 @@ def test_the_corpus_of_a_bucket_is_that_of_the_folder(
     folder: Path, tmp_path: Path, store: Store, proxy: LossyProxy
 ) -> None:
     url = store.upload(folder, "takes")
-    report = ingest(folder, tmp_path / "expected", RATE, 0.5, 2)
+    report = ingest(folder, tmp_path / "expected", RATE, 0.5, Here(2))
     assert kept(url, tmp_path) == report
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
     proxy.take_requests()
@@ -58,7 +59,7 @@ def test_a_lost_connection_stops_and_the_next_run_goes_on(
     if not exhaustive:
         pytest.skip("a quarter of a minute of retries: make faults")
     url = store.upload(folder, "takes")
-    expected = ingest(folder, tmp_path / "expected", RATE, 0.5, 2)
+    expected = ingest(folder, tmp_path / "expected", RATE, 0.5, Here(2))
     kept(url, tmp_path)
     before = contents(tmp_path / "out")
     store.put("takes/3.wav", (folder / "4.wav").read_bytes())

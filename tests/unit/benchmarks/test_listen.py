@@ -35,7 +35,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def material_of(folder: Path, work: Path) -> Material:
-    ingest(folder, work / "corpus", RATE, 0.0, 1)
+    ingest(folder, work / "corpus", RATE, 0.0)
     corpus = load_corpus(work / "corpus")
     return Material(tiny_codec(), corpus, corpus.entries, HELD_OUT)
 
@@ -96,7 +96,7 @@ def test_of_a_pipeline_they_are_the_recordings_that_its_codec_held_out(sounds: P
     found = from_artifacts(tmp_path)
     assert (found.entries, found.kind) == (training.held_out, HELD_OUT)
     assert 0 < len(found.entries) < RECORDINGS
-    ingest(sounds, tmp_path / "corpus", 8_000, 0.0, 1)
+    ingest(sounds, tmp_path / "corpus", 8_000, 0.0)
     with pytest.raises(ArtifactError, match="expected the corpus that the codec was trained on, found another"):
         from_artifacts(tmp_path)
 

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for number in range(6):
         write_tone(folder / "in" / f"{number}.wav", 0.3 + 0.02 * number, pitch=150.0 * (number + 1))
-    ingest(folder / "in", folder / "out", 16_000, 0.0, 1)
+    ingest(folder / "in", folder / "out", 16_000, 0.0)
     return folder / "out"
 
 

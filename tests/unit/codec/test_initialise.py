@@ -22,7 +22,7 @@ SMALL = get_adaptive_vqvae_config(8, codebook_size=16, num_quantizers=2, hidden_
 def corpus_of(folder: Path, sounds: list[np.ndarray]) -> Corpus:  # type: ignore[type-arg]
     for number, sound in enumerate(sounds):
         write_audio(folder / "in" / f"{number:02d}.wav", sound.astype(np.float32), 16_000)
-    ingest(folder / "in", folder / "out", 16_000, 0.0, 1)
+    ingest(folder / "in", folder / "out", 16_000, 0.0)
     return load_corpus(folder / "out")
 
 

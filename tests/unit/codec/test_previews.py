@@ -33,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
     for number in range(4):
         write_tone(folder / "in" / f"{number}.wav", 0.3 + 0.02 * number, pitch=150.0 * (number + 1))
-    ingest(folder / "in", folder / "out", 16_000, 0.0, 1)
+    ingest(folder / "in", folder / "out", 16_000, 0.0)
     return load_corpus(folder / "out")
 
 

@@ -50,7 +50,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             write_audio(
                 folder / "in" / f"{name}.wav", recording.samples[: recording.sample_rate // 2], recording.sample_rate
             )
-    ingest(folder / "in", folder / "out", 16_000, 0.0, 1)
+    ingest(folder / "in", folder / "out", 16_000, 0.0)
     return load_corpus(folder / "out")
 
 

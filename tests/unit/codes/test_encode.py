@@ -15,12 +15,10 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
-from distill.codes import blocks, encode_block
 from distill.codes import encode as encoding
-from distill.codes.encode import encode_corpus, encode_for_prior, usage
-from distill.codes.encode_block import encode_takes
-from distill.codes.held_out import SplitRow, codes_by_side, split_recordings, write_split
-from distill.codes.store import CodesConfig, CodesReader, CodesWriter
+from distill.codes.encode import Take, encode_for_prior, encode_takes, usage
+from distill.codes.held_out import SplitRow, rows_by_side, split_recordings, write_split
+from distill.codes.store import CodesReader
 from distill.errors import ArtifactError
 
 
@@ -30,7 +28,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     rng = np.random.default_rng(0)
     for number, length in enumerate([900, 9_000, 900, 4_100, 9_050, 700, 80_000, 9_000, 4_100, 512]):
         write_audio(folder / "in" / f"{number}.wav", (0.2 * rng.standard_normal(length)).astype(np.float32), RATE)
-    ingest(folder / "in", folder / "out", RATE, 0.0, 1)
+    ingest(folder / "in", folder / "out", RATE, 0.0)
     return load_corpus(folder / "out")
 
 
@@ -38,15 +36,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def test_codes_do_not_depend_on_what_is_coded_together(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_FRAMES", window)
-    monkeypatch.setattr(encode_block, "CHUNK_FRAMES", together)
+    monkeypatch.setattr(encoding, "BLOCK_FRAMES", window)
+    monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
     codec = tiny_codec()
     seen: list[int] = []
-    config = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=1.0, codec_sha256="")
-    writer = CodesWriter(tmp_path, config, codec.quantizer.codebooks.numpy())
-    counts = encode_corpus(codec, corpus, writer, lambda done, *_: seen.append(done))
-    reader = CodesReader(tmp_path)
+    folder = tmp_path / "codes"
+    counts = encode_for_prior(codec, "", corpus, folder, 1, 0.3, 1, progress=lambda done, *_: seen.append(done))
+    reader = CodesReader(folder)
     assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in corpus.entries]
+    assert not [path for path in folder.iterdir() if path.is_dir()]
     total = torch.zeros(3, 8, dtype=torch.int64)
     for row, entry in zip(reader.rows, corpus.entries, strict=True):
         alone = codec.encode(waveform(corpus, entry)[None])[0]
@@ -70,9 +68,9 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
         lengths.append(length)
         return waveform(corpus, entry, start, length, view)
 
-    monkeypatch.setattr(encode_block, "waveform", watched)
+    monkeypatch.setattr(encoding, "waveform", watched)
     monkeypatch.setattr(codec, "encode_from", lambda read, samples: original(read, samples, chunk_frames=8))
-    np.testing.assert_array_equal(encode_takes(codec, corpus, [blocks.Take(longest, AS_IS)])[0], expected)
+    np.testing.assert_array_equal(encode_takes(codec, corpus, [Take(longest, AS_IS)])[0], expected)
     assert len(lengths) > 5
     assert max(length for length in lengths if length is not None) < longest.samples / 2
 
@@ -107,7 +105,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     rows = split_recordings(reader.rows, 1, 0.3)
     assert len(rows) == len(corpus.entries)
     write_split(tmp_path / "split.parquet", rows)
-    sides = codes_by_side(reader, tmp_path / "split.parquet")
+    sides = rows_by_side(reader, tmp_path / "split.parquet")
     assert {len(views) for views in sides.train.values()} == {3}
     assert len(sides.held_out) + len(sides.train) == len(corpus.entries)
     assert sum(row.recording_id in sides.held_out for row in reader.rows) == len(sides.held_out)
@@ -115,7 +113,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     entry = next(entry for entry in corpus.entries if entry.recording_id == some)
     for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
         expected = codec.encode(waveform(corpus, entry, view=view)[None])[0].numpy()
-        np.testing.assert_array_equal(sides.train[some][view.number], expected)
+        np.testing.assert_array_equal(reader.codes(reader.rows[sides.train[some][view.number]]), expected)
 
 
 def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Path, corpus: Corpus) -> None:
@@ -125,10 +123,10 @@ def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Pa
     rows = [SplitRow(row.recording_id, row.group, "train") for row in reader.rows]
     write_split(tmp_path / "split.parquet", rows)
     with pytest.raises(ArtifactError, match="expected recordings on both sides, found none on side val; change"):
-        codes_by_side(reader, tmp_path / "split.parquet")
+        rows_by_side(reader, tmp_path / "split.parquet")
     write_split(tmp_path / "split.parquet", rows[1:])
     with pytest.raises(ArtifactError, match="expected a side for every recording, found none for 1 of them"):
-        codes_by_side(reader, tmp_path / "split.parquet")
+        rows_by_side(reader, tmp_path / "split.parquet")
     save_file({"codewords": np.zeros((3, 9, 8), dtype=np.float32)}, tmp_path / "codes" / "codewords.safetensors")
     with pytest.raises(ArtifactError, match=r"expected 8 codewords for each of 3 levels.*found \[3, 9, 8\]"):
         reader.codewords()
@@ -148,16 +146,16 @@ def test_usage_against_a_plain_count() -> None:
 
 
 def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 40)
+    monkeypatch.setattr(encoding, "BLOCK_FRAMES", 40)
     codec = tiny_codec()
     encoded: list[int] = []
-    original = encoding.encode_block
+    original = encoding._encode_block
 
-    def counted(codec: VQVAE, corpus: Corpus, block: blocks.Block) -> list[blocks.Coded]:
+    def counted(codec: VQVAE, corpus: Corpus, block: encoding.Block, path: Path) -> None:
         encoded.append(len(block.takes))
-        return original(codec, corpus, block)
+        original(codec, corpus, block, path)
 
-    monkeypatch.setattr(encoding, "encode_block", counted)
+    monkeypatch.setattr(encoding, "_encode_block", counted)
 
     def encode(corpus: Corpus, name: str, kept: Path | None, codec_sha256: str = "abc") -> dict[str, bytes]:
         encoded.clear()
@@ -176,10 +174,10 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
     assert encode(fewer, "fewer", kept) == encode(fewer, "fewer fresh", None)
     encode(corpus, "again", kept)
     assert 1 <= len(encoded) < count  # blocks around what came and went
-    damaged = next(kept.rglob("*.safetensors"))
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    assert encode(corpus, "mended", kept) == fresh
-    assert len(encoded) == 1
     encode(corpus, "other codec", kept, "abd")
     assert len(encoded) == count
     assert len(list(kept.iterdir())) == 1
+    damaged = next(path for path in kept.glob("*/*"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=r"expected codes of recordings, found .*; remove it and run again"):
+        encode(corpus, "damaged", kept, "abd")

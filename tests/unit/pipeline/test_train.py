@@ -27,6 +27,7 @@ from distill.params import Params, QualityName, default_params
 from distill.pipeline import train as standalone
 from distill.pipeline.known_corpora import remember_corpus
 from distill.pipeline.train import TrainedModel, add_prior, train_model
+from distill.storage.work import Here
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent, train_prior
 from distill.training.trainer import Trainer
 
@@ -436,7 +437,7 @@ def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
         write_audio(tmp_path / "in" / f"{number}_softer.wav", 0.5 * samples, 16_000)
         write_audio(tmp_path / "in" / f"{number}_ogg.ogg", samples, 16_000, "ogg")
         (tmp_path / "in" / f"{number}_copy.wav").write_bytes((tmp_path / "in" / f"{number}.wav").read_bytes())
-    ingest(tmp_path / "in", tmp_path / "corpus", 16_000, 0.0, 2)
+    ingest(tmp_path / "in", tmp_path / "corpus", 16_000, 0.0, Here(2))
     corpus = load_corpus(tmp_path / "corpus")
     assert len(corpus.entries) > 12
     encode_for_prior(tiny_codec(), "abc", corpus, tmp_path / "codes", 2, 0.4, seed=3)

@@ -12,6 +12,7 @@ from distill.codec import coordinates
 from distill.execution import Execution
 from distill.prior import pretrained
 from distill.prior.pretrained import LABELS, is_own
+from distill.storage.work import Here
 from distill.training.fabric import make_fabric
 from pretraining import coded_collections as collections
 from pretraining import prior as pretraining
@@ -77,9 +78,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setattr(coordinates, "PATH", tmp_path / "coordinates.safetensors")
     monkeypatch.setattr(pretrained, "PATH", tmp_path / "frame.safetensors")
     threads = torch.get_num_threads()
-    (tmp_path / "collections").mkdir()
-    for number in range(COUNT):
-        collections.make_collection(tmp_path / "collections" / f"{number}.safetensors", number, 0)
+    collections.coded_collections(tmp_path / "collections", COUNT, 0, Here(), lambda *_: None)
     yield tmp_path
     torch.set_num_threads(threads)
 
@@ -87,7 +86,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 def test_pretraining_lowers_its_loss_and_the_same_command_gives_the_same_bytes(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretrain_prior(COUNT, 5, 0, FABRIC, Execution(), small)
+    pretrain_prior(COUNT, 5, 0, FABRIC, Here(), small)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
     losses = [float(line.split("loss ")[1].split(",")[0]) for line in said]
     assert len(losses) == 5
@@ -97,7 +96,7 @@ def test_pretraining_lowers_its_loss_and_the_same_command_gives_the_same_bytes(
     assert LABELS in tensors
     assert not any(is_own(name) for name in tensors)
     assert all(value.dtype == torch.float16 and bool(value.isfinite().all()) for value in tensors.values())
-    pretrain_prior(COUNT, 5, 0, FABRIC, Execution(), small)
+    pretrain_prior(COUNT, 5, 0, FABRIC, Here(), small)
     assert [path.read_bytes() for path in (coordinates.PATH, pretrained.PATH)] == written
 
 

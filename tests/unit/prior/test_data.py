@@ -7,7 +7,7 @@ import pytest
 import torch
 from unit.training.coded import GEOMETRY, LEVELS, SIZE
 
-from distill.codes.held_out import SplitRow, codes_by_side, write_split
+from distill.codes.held_out import SplitRow, rows_by_side, write_split
 from distill.codes.store import CodesReader, CodesWriter, RecordingRow, StoredViews
 from distill.prior import counting
 from distill.prior.counting import count
@@ -42,12 +42,15 @@ def prior_data(folder: Path) -> PriorData:
 
 
 def test_stored_codes_are_those_that_are_read_at_once(folder: Path, prior_data: PriorData) -> None:
-    sides = codes_by_side(CodesReader(folder / "codes"), folder / "split.parquet")
+    reader = CodesReader(folder / "codes")
+    sides = rows_by_side(reader, folder / "split.parquet")
+    train = [[reader.codes(reader.rows[row]) for row in rows] for rows in sides.train.values()]
+    held_out = [reader.codes(reader.rows[row]) for row in sides.held_out.values()]
     for data in (prior_data, prior_data.in_memory()):
         assert [len(views) for views in data.train] == [VIEWS] * len(sides.train)
-        for found, expected in zip(data.train, sides.train.values(), strict=True):
+        for found, expected in zip(data.train, train, strict=True):
             assert all(map(np.array_equal, found, expected))
-        assert all(map(np.array_equal, data.held_out, sides.held_out.values()))
+        assert all(map(np.array_equal, data.held_out, held_out))
         assert all(map(np.array_equal, data.unaugmented, (views[0] for views in sides.train.values())))
     assert isinstance(prior_data.train, StoredViews)
     assert np.array_equal(prior_data.train[-2][1:][0], prior_data.train[10][1])

@@ -61,7 +61,7 @@ def codec_curve(folder: Path) -> dict[str, Any]:
     for number in range(3):
         samples = np.sin(np.arange(16_000) * 0.05 * (number + 1)).astype(np.float32)[:, None] * 0.5
         write_audio(folder_of_rank / "in" / f"{number}.wav", samples, 16_000)
-    ingest(folder_of_rank / "in", folder_of_rank / "out", 16_000, 0.0, 1)
+    ingest(folder_of_rank / "in", folder_of_rank / "out", 16_000, 0.0)
     config = get_adaptive_vqvae_config(
         3,
         **{"epochs": 3, "batch_size": 5, "codebook_size": 8, "num_quantizers": 3, "hidden_size": 32, "num_layers": 1},

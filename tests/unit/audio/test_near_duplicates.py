@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +12,16 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
 
-from distill.audio.deduplicate import PART_FRAMES, FingerprintFiles
+from distill.audio import near_duplicates
 from distill.audio.fingerprint import MAXIMUM_ERROR_RATE, Fingerprint, error_rate, error_rate_limit, fingerprint
+from distill.audio.near_duplicates import near_duplicate_groups
 from distill.audio.read import read_recording
 
 RATE = 24000
 RECORDINGS = Path(__file__).parents[4] / "shared" / "audio"
 F32 = NDArray[np.float32]
 Pcm = NDArray[np.int16]
-
-
-def near_duplicate_groups(fingerprints: Sequence[Fingerprint], part_frames: int = PART_FRAMES) -> list[int]:
-    with FingerprintFiles(part_frames=part_frames) as files:
-        for number, one in enumerate(fingerprints):
-            files.append(one, str(number))
-        return files.groups()
 
 
 @functools.cache
@@ -165,63 +158,13 @@ def test_groups_join_through_a_common_member_and_take_the_smallest_index(origina
     assert joined == [0, 1, 1, 3, 1]
 
 
-def test_sorting_in_parts_finds_the_same_groups(originals: list[Fingerprint]) -> None:
+def test_working_in_parts_finds_the_same_groups(originals: list[Fingerprint], monkeypatch: pytest.MonkeyPatch) -> None:
     copies = [fingerprint(pcm(shifted(sound(seed), 30)), RATE) for seed in range(30)]
     groups = near_duplicate_groups([*originals, *copies])
     assert len(set(groups)) == 30
-    for part_frames in (64, 1000):
-        assert near_duplicate_groups([*originals, *copies], part_frames) == groups
-
-
-def searched(prints: dict[str, Fingerprint], kept: Path, part_frames: int = PART_FRAMES) -> list[int]:
-    """Groups of named recordings, by a search that builds on what is kept."""
-    with FingerprintFiles(part_frames=part_frames) as files:
-        for name, one in prints.items():
-            files.append(one, name)
-        return files.groups(kept)
-
-
-def votes_in(kept: Path) -> dict[str, object]:
-    """What a search kept, but for verdicts on pairs that lost votes since."""
-    arrays = load_file(kept)
-    return {name: arrays[name].tolist() for name in ("names", "first", "second", "lag", "counts")}
-
-
-@pytest.mark.parametrize("part_frames", [1000, PART_FRAMES])
-def test_a_search_that_builds_on_earlier_ones_finds_what_one_at_once_finds(
-    originals: list[Fingerprint], tmp_path: Path, part_frames: int
-) -> None:
-    changed = [take for one in map(sound, range(3)) for ms in range(5, 50, 5) for take in (shifted(one, ms), one / ms)]
-    copies = [fingerprint(pcm(take), RATE) for take in changed]
-    everything = {str(number): one for number, one in enumerate([*originals[:12], *copies])}
-    order = np.random.default_rng(1).permutation(list(everything))
-    for count in (36, 37, 50, len(order)):
-        chosen = set(order[:count])
-        prints = {name: one for name, one in everything.items() if name in chosen}
-        groups = searched(prints, tmp_path / "kept", part_frames)
-        anew = tmp_path / f"anew-{count}"
-        assert groups == searched(prints, anew)
-        assert votes_in(tmp_path / "kept") == votes_in(anew)
-    assert len(set(groups)) == 12
-
-
-def test_a_search_begins_anew_where_recordings_are_gone_or_what_was_kept_is_damaged(
-    originals: list[Fingerprint], tmp_path: Path
-) -> None:
-    kept = tmp_path / "kept"
-    copies = {str(number): fingerprint(pcm(shifted(sound(number), 30)), RATE) for number in range(6)}
-    prints = {f"first {number}": one for number, one in enumerate(originals[:6])} | copies
-    groups = [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
-    assert searched(prints, kept) == groups
-    assert searched(dict(list(prints.items())[1:]), kept) == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
-    assert searched(dict(reversed(prints.items())), kept) == groups
-    assert searched(prints, kept) == groups
-    kept.write_bytes(save(load_file(kept) | {"verdicts": np.zeros_like(load_file(kept)["verdicts"])}))
-    assert searched(prints, kept) == list(range(12))  # what is kept is believed
-    for content in (b"", b"damaged", save({"names": np.zeros(1, np.uint8)})):
-        kept.write_bytes(content)
-        assert searched(prints, kept) == groups
-        assert votes_in(kept)
+    monkeypatch.setattr(near_duplicates, "_AT_ONCE", 64)
+    monkeypatch.setattr(near_duplicates, "_VOTES_AT_ONCE", 1)
+    assert near_duplicate_groups([*originals, *copies]) == groups
 
 
 @functools.cache

@@ -1,0 +1,212 @@
+"""Work that is done once: results of pure functions in files, and who does what is missing.
+
+`map_cached` calls a function with each item whose result is not there yet. An `Executor` makes the calls: in this
+process (`Here`), in processes of this computer (`Processes`), or on other computers (`distill.cluster.Dask`). It is
+chosen at the top, by a stage or a command, and passed down; nothing below knows which one it is.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import ClassVar, Protocol, TypeVar
+
+from distill.code_version import code_sha256
+from distill.storage.files import canonical_json, remove_folder, remove_other_folders, sha256_text
+
+LIBRARIES = ("numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    """Makes calls that do not depend on each other. Function, items and results may have to be pickled on the way."""
+
+    @property
+    def processors(self) -> int:
+        """How many processors a single call may use by itself."""
+        ...
+
+    @property
+    def is_here(self) -> bool:
+        """Whether calls are made in this process, with its devices."""
+        ...
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:
+        """Call with each item; pairs of item and result as they are done. Raises what the function raises.
+
+        `folders` are absolute: what calls read and write, which another computer has to see at the same paths.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """One call after the other in this process, each with so many processors."""
+
+    processors: int = 1
+    is_here: ClassVar[bool] = True
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
+        """As `Executor.map`, in order; an item is taken when the one before it is done."""
+        return ((item, function(item)) for item in items)
+
+
+HERE = Here()
+
+
+@dataclass(frozen=True)
+class Threads:
+    """So many calls at once in this process, for what waits for other processes. Ended early, it waits for none."""
+
+    processors: int
+    is_here: ClassVar[bool] = True
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
+        """As `Executor.map`."""
+        pool = ThreadPoolExecutor(self.processors, thread_name_prefix="work")
+        try:
+            futures = {pool.submit(function, item): item for item in items}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Calls in so many processes of this computer, each with one processor."""
+
+    count: int
+    processors: ClassVar[int] = 1
+    is_here: ClassVar[bool] = False
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
+        """As `Executor.map`."""
+        with ProcessPoolExecutor(self.count, get_context("spawn")) as pool:
+            futures = {pool.submit(function, item): item for item in items}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+
+
+class Cache:
+    """Results in a folder, of one version of what makes them: each a file or folder named by its key."""
+
+    def __init__(self, folder: Path, version: str) -> None:
+        """`version` is that of `work_version`."""
+        self._root = folder.absolute()
+        self.folder = self._root / version
+
+    def path(self, key: str) -> Path:
+        """Where the result of a key is, or will be."""
+        return self.folder / key
+
+    def has(self, key: str) -> bool:
+        """Whether the result of a key is there, and would be the same another time."""
+        path = self.path(key)
+        return path.exists() and not _doubt(path).exists()
+
+    def keep_only(self, paths: Collection[Path]) -> None:
+        """Remove all other results, and those of other versions."""
+        remove_other_folders(self._root, {self.folder})
+        kept = {*paths, *map(_doubt, paths)}
+        remove_other_folders(self.folder, kept)
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path not in kept and not path.name.startswith(".") and path.is_file():
+                path.unlink(missing_ok=True)
+
+
+def map_cached(
+    function: Callable[[T, Path], bool | None],
+    items: Sequence[T],
+    key: Callable[[T], str],
+    executor: Executor,
+    cache: Cache,
+    done: Callable[[T], object] = lambda _: None,
+    reads: Sequence[Path] = (),
+) -> list[Path]:
+    """Where the results of all items are, in order; `executor` makes those that `cache` does not have.
+
+    `function(item, path)` writes the result of an item to `path`, atomically. The result is to depend on nothing but
+    the `key` of the item and the version of the cache. A function that returns False doubts its result, which another
+    time may be another: it is used now, and made again in the next run.
+    `done` is called with each item whose result is there, first with those that are known. `reads` are folders that the
+    function reads, apart from the cache. Interrupted at any moment, what was done is kept.
+    """
+    paths = [cache.path(key(item)) for item in items]
+    missing = []
+    for item, path in zip(items, paths, strict=True):
+        if cache.has(path.name):
+            done(item)
+        else:
+            missing.append((item, path))
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    folders = [cache.folder, *(path.absolute() for path in reads)]
+    for (item, _), _ in executor.map(partial(_make, function), missing, folders):
+        done(item)
+    return paths
+
+
+def map_in_order(
+    function: Callable[[T], R], items: Iterable[T], executor: Executor, folders: Sequence[Path] = ()
+) -> list[R]:
+    """Results of all items in their order, kept in memory alone."""
+    results = executor.map(partial(_numbered, function), enumerate(items), folders)
+    return [result for _, result in sorted((number, result) for (number, _), result in results)]
+
+
+@cache
+def work_version(stage: str, *made_of: str) -> str:
+    """Version of a cache: of a stage's code, of the libraries, and of what else all its results depend on."""
+    libraries = [metadata.version(name) for name in LIBRARIES]
+    return sha256_text(canonical_json([code_sha256(stage), *libraries, *made_of]))[:16]
+
+
+@contextmanager
+def work_folder(kept: Path | None, output: Path) -> Iterator[Path]:
+    """`kept`, or where nothing is to be kept a folder inside `output` that lasts as long as the context."""
+    folder = output / ".work" if kept is None else kept
+    yield folder
+    if kept is None:
+        remove_folder(folder)
+
+
+def cut_blocks(names: Sequence[str], sizes: Sequence[int], items: int, size: int) -> list[range]:
+    """Cut items, given by names and sizes, into blocks of about `items` items each.
+
+    A new item changes its own block and no other: content-defined chunking, as Muthitacharoen, Chen and Mazières, "A
+    Low-bandwidth Network File System" (SOSP 2001) cut files. A block has at most twice as many items, and more than one
+    only while their sizes add up to `size` or less.
+    """
+    blocks: list[range] = []
+    begin, total = 0, 0
+    for index, (name, own) in enumerate(zip(names, sizes, strict=True)):
+        is_full = index - begin >= 2 * items or total + own > size
+        is_cut = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % items == 0
+        if index > begin and (is_full or is_cut):
+            blocks.append(range(begin, index))
+            begin, total = index, 0
+        total += own
+    return [*blocks, range(begin, len(names))] if names else []
+
+
+def _doubt(path: Path) -> Path:
+    """The file beside a result that tells that it is to be made again."""
+    return path.with_name(f"{path.name}.doubt")
+
+
+def _make(function: Callable[[T, Path], bool | None], work: tuple[T, Path]) -> None:
+    item, path = work
+    _doubt(path).touch()
+    if function(item, path) is not False:
+        _doubt(path).unlink()
+
+
+def _numbered(function: Callable[[T], R], item: tuple[int, T]) -> R:
+    return function(item[1])
