@@ -1,7 +1,8 @@
 """A model file in Python: `distill.load`."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,14 +40,7 @@ from distill.novelty.verdict import Novelty
 from distill.params import validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
-from distill.requests import (
-    GenerateRequest,
-    VaryRequest,
-    check_guidance,
-    guidance_or_default,
-    new_enough,
-    seed_or_any,
-)
+from distill.requests import SoundRequest, guidance_of, new_enough, seed_or_any
 from distill.status import Progress
 from distill.storage.tables import read_frame
 
@@ -188,25 +182,23 @@ class Model:
         requested, ParamsError for arguments that are out of range.
         """
         self.check_request(label, min_novelty, reject_faults)
-        guidance = guidance_or_default(label, guidance)
-        given = {"n": n, "seconds": seconds, "seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-        validated(GenerateRequest, {**given, "guidance": guidance}, "generate")
-        check_guidance(label, guidance)
+        given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
+        validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate")
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
         wanted = Wanted(
             count=n,
             max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
             natural_ending=seconds is None,
-            sampling=Sampling(temperature, top_k, top_p, guidance),
+            sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
             label=0 if label is None else self.label_number(label),
-            prompt=None if prompt is None else self._prompt(prompt, prompt_rate),
+            prompt=None if prompt is None else self.encode(self._samples(prompt, prompt_rate)),
         )
         sounds: list[Sound] = []
         lengths: list[float] = []
         redrawn = not_new = rejected = 0
         checks = Checks(self.comparison, is_new, self.fault_finder, reject_faults)
-        try:
+        with self._named():
             for batch in generate_batches(self.bundle.codec, self.prior, wanted, seed, checks, progress):
                 for sound in batch.sounds:
                     lengths.append(len(sound.samples) / self.sample_rate)
@@ -215,8 +207,6 @@ class Model:
                     sounds.append(sound if take is None else replace(sound, samples=np.empty(0, np.float32)))
                 redrawn, not_new = redrawn + batch.redrawn, not_new + batch.not_new
                 rejected += batch.rejected
-        except ArtifactError as error:
-            raise ArtifactError(f"{self.path}: {error}") from error
         judged, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
         if self.comparison is not None and n >= COMPARED_FROM:
             report = self.comparison.report([sound.drawn for sound in sounds], judged, seed)
@@ -268,14 +258,12 @@ class Model:
             "seed": seed_or_any(seed),
         }
         rest = {"temperature": temperature, "allow_copies": allow_copies, "by_label": bool(numbers)}
-        guidance = guidance_or_default(self.labels[0] if numbers else None, None)
+        guidance = guidance_of(self.labels[0] if numbers else None, None)
         settings = validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit")
         chosen = [(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)]
         source = KitSource(self.bundle.codec, self.prior, self.comparison, self.path.name, self.metadata.payload_sha256)
-        try:
+        with self._named():
             return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
-        except ArtifactError as error:
-            raise ArtifactError(f"{self.path}: {error}") from error
 
     def vary(
         self,
@@ -299,11 +287,9 @@ class Model:
         AudioError, or ParamsError for arguments that are out of range.
         """
         self.check_request(label)
-        guidance = guidance_or_default(label, guidance)
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
-        validated(VaryRequest, given, "vary")
-        check_guidance(label, guidance)
-        seed = seed_or_any(seed)
+        validated(SoundRequest, given, "vary")
+        guidance, seed = guidance_of(label, guidance), seed_or_any(seed)
         samples = self.samples_to_vary(recording, recording_rate)
         length = len(samples)
         codec, prior, codes = self.bundle.codec, self.prior, self.encode(samples)
@@ -311,7 +297,7 @@ class Model:
         number = 0 if label is None else self.label_number(label)
         wanted = Variation(codes, n, strength, Sampling(temperature, guidance=guidance), number)
         sounds: list[Samples] = []
-        try:
+        with self._named():
             takes = draw_takes(prior, codec.quantizer.codebooks, wanted, seed, progress)
             for first in range(0, n, BATCH):
                 for index, sound in enumerate(decode_sounds(codec, takes.codes[first : first + BATCH], length), first):
@@ -319,8 +305,6 @@ class Model:
                         sounds.append(sound)
                     else:
                         take(index, sound)
-        except ArtifactError as error:
-            raise ArtifactError(f"{self.path}: {error}") from error
         return Varied(
             sounds=sounds,
             seconds=[length / self.sample_rate] * n,
@@ -426,14 +410,19 @@ class Model:
         found = "one that fits several" if matches else "an unknown one"
         raise ParamsError(f"--label {label}: expected one of {known}; found {found}")
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in what is wrong with it."""
+        try:
+            yield
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+
     def _without_reference(self, purpose: str = "judge novelty") -> str:
         return (
             f"{self.path}: expected a model with the codes of its training recordings, to {purpose}, found one made "
             "without (bundle.reference: false)"
         )
-
-    def _prompt(self, prompt: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> Codes:
-        return self.encode(self._samples(prompt, sample_rate))
 
     def _samples(
         self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None

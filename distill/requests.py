@@ -37,38 +37,25 @@ def new_enough(least: str | float) -> IsNew:
     return lambda novelty: 1 - novelty.percentile >= share
 
 
-def guidance_or_default(label: str | None, guidance: float | None) -> float:
-    """The scale of guidance, with its default."""
-    if guidance is not None:
-        return guidance
-    return 1.0 if label is None else float(default_values()["audition"]["guidance"])
-
-
-def check_guidance(label: str | None, guidance: float) -> None:
-    """Refuse guidance without a label. Raises ParamsError."""
+def guidance_of(label: str | None, guidance: float | None) -> float:
+    """The scale of guidance, by default 1 without a label. Raises ParamsError for one without a label."""
+    if guidance is None:
+        return 1.0 if label is None else float(default_values()["audition"]["guidance"])
     if guidance != 1 and label is None:
         raise ParamsError(
             f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
         )
+    return guidance
 
 
-class GenerateRequest(Settings):
-    """Arguments of `Model.generate` and `distill generate`, with the ranges of `distill.params`."""
-
-    n: Sounds
-    seconds: Seconds | None
-    seed: SamplingSeed | None
-    temperature: Temperature
-    top_k: TopK
-    top_p: TopP
-    guidance: Guidance
-
-
-class VaryRequest(Settings):
-    """Arguments of `Model.vary` and `distill vary`, with the ranges of `distill.params`."""
+class SoundRequest(Settings):
+    """Arguments of `Model.generate` and `Model.vary`, with the ranges of `distill.params`."""
 
     n: Sounds
-    strength: Strength
     seed: SamplingSeed | None
     temperature: Temperature
-    guidance: Guidance
+    guidance: Guidance | None
+    seconds: Seconds | None = None
+    top_k: TopK = 0
+    top_p: TopP = 1.0
+    strength: Strength = 0.0

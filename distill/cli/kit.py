@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from distill.cli.app import Json, ModelPath, app, limits, print_json
+from distill.cli.app import Json, ModelPath, SamplingTemperature, SeedOrAny, app, limits, print_json, print_note
 from distill.kit.kit import KitSeconds, PerLabel, VelocityLayers
-from distill.params import SamplingSeed, Temperature
 from distill.text import one_line
 
 
@@ -22,15 +21,11 @@ def kit(
     formats: Annotated[
         str, typer.Option("--format", metavar="FORMATS", help="sfz, dspreset (DecentSampler), or both with a comma")
     ] = "sfz,dspreset",
-    seed: Annotated[
-        int | None, typer.Option(help="equal seeds give equal kits; without it a random one", **limits(SamplingSeed))
-    ] = None,
+    seed: SeedOrAny = None,
     seconds: Annotated[
         float, typer.Option(help="the longest sound; sounds end by themselves before", **limits(KitSeconds))
     ] = 10.0,
-    temperature: Annotated[
-        float, typer.Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
-    ] = 1.0,
+    temperature: SamplingTemperature = 1.0,
     velocity_layers: Annotated[
         int,
         typer.Option(help="layers by loudness, soft sounds for low velocities; 1 is none", **limits(VelocityLayers)),
@@ -50,7 +45,6 @@ def kit(
     robins. Sounds that are copies of training recordings are left out.
     """
     from distill.api import Model
-    from distill.cli.reports import print_note
     from distill.progress import ProgressReport
 
     loaded = Model(model)

@@ -5,14 +5,14 @@ from io import TextIOWrapper
 
 import typer
 
-from distill.cli import codes, demo, generate, inspect, kit, library, share, train, ui, vary
+from distill.cli import codes, demo, generate, inspect, kit, share, train, ui
 from distill.cli.app import app
 from distill.errors import ParamsError, for_the_user
 from distill.text import shown
 from distill.training.interruption import raise_on_signals
 
 # Modules that register commands, in the order of `--help`.
-COMMANDS = (demo, train, codes, inspect, library, generate, vary, kit, share, ui)
+COMMANDS = (demo, train, codes, inspect, generate, kit, share, ui)
 INTERRUPTED = 130  # exit status
 
 

@@ -8,7 +8,7 @@ import typer
 from distill.cli.app import Json, ModelPath, app, print_json
 
 if TYPE_CHECKING:
-    from distill.sharing.shared_model import SharedModel
+    from distill.sharing.push import Pushed
 
 Repository = Annotated[
     str, typer.Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
@@ -43,7 +43,6 @@ def push(
     from distill.sharing.push import push as pushed
 
     done = pushed(model, repository, private, with_reference, message, license)
-    shared = done.shared
     if as_json:
         print_json(
             {
@@ -53,16 +52,16 @@ def push(
                 "commit": done.commit,
                 "bytes": done.size,
                 "replaces": done.replaces,
-                "reference_recordings": shared.reference_recordings,
-                "reference_left_out": shared.left_out,
-                "labels": shared.labels,
+                "reference_recordings": done.recordings,
+                "reference_left_out": done.left_out,
+                "labels": done.labels,
             }
         )
         return
     print(f"{done.url}  {model.name}, {done.size / 1e6:.1f} MB, commit {done.commit[:12]}")
-    print(_on_reference(shared))
-    if shared.labels:
-        print(f"sent with its labels, which can be names of your folders: {', '.join(shared.labels)}")
+    print(_on_reference(done))
+    if done.labels:
+        print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
     if done.replaces:
         print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
 
@@ -100,15 +99,15 @@ def pull(
         print(f"{done.model}  {size / 1e6:.1f} MB, verified, commit {done.commit[:12]}")
 
 
-def _on_reference(shared: "SharedModel") -> str:
-    if shared.reference_recordings:
+def _on_reference(done: "Pushed") -> str:
+    if done.recordings:
         return (
-            f"sent with its reference: names and codes of {shared.reference_recordings} training recordings, which "
+            f"sent with its reference: names and codes of {done.recordings} training recordings, which "
             "whoever has the file can decode"
         )
-    if shared.left_out:
+    if done.left_out:
         return (
-            f"sent without its reference: names and codes of {shared.left_out} training recordings stay here, and the "
+            f"sent without its reference: names and codes of {done.left_out} training recordings stay here, and the "
             "copy cannot say how new its sounds are"
         )
     return "the file has no reference: no names and codes of training recordings were in it"

@@ -22,7 +22,7 @@ class CodecArtifact(Settings):
     corpus_sha256: str
     codec_sha256: str
     fingerprint: str
-    tier: str = ""  # missing in artefacts written before it was kept
+    tier: str
 
 
 def load_codec(folder: Path) -> tuple[VQVAE, CodecArtifact]:

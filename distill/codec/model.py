@@ -12,10 +12,9 @@ Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent s
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from distill.codec.convnext import ConvNeXtStack
@@ -43,19 +42,16 @@ MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops
 
 
 class CodecShape(Settings):
-    """Sizes that, with the spectrogram, decide the shape of every tensor of the codec.
-
-    JSON leaves out the default quantizer, as files written before there was a choice do.
-    """
+    """Sizes that, with the spectrogram, decide the shape of every tensor of the codec."""
 
     codebook_size: CodebookSize
     num_quantizers: Levels
     latent_size: LatentSize
     hidden_size: CodecWidth
     num_layers: CodecLayers
-    quantizer: Annotated[Quantizer, Field(exclude_if=lambda value: value == "overlapping")] = "overlapping"
-    stochastic: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    gain_shape: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    quantizer: Quantizer
+    stochastic: bool
+    gain_shape: bool
 
 
 class VQVAEArchitecture(CodecShape):

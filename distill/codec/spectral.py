@@ -23,8 +23,7 @@ class SpectrogramConfig(Settings):
     """Geometry of the codec's frames. `stack` spectrogram frames make one code frame.
 
     Beside the log-mel spectrogram there is a fine one, with windows a quarter as long, half the hop and fewer bands: it
-    resolves time within a frame. The envelope, `envelope_steps` values a hop, resolves attacks; files written before
-    there was one have none.
+    resolves time within a frame. The envelope, `envelope_steps` values a hop, resolves attacks.
     """
 
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
@@ -32,7 +31,7 @@ class SpectrogramConfig(Settings):
     hop_length: Annotated[int, Field(ge=16, le=4096)]
     n_mels: Annotated[int, Field(ge=8, le=512)]
     stack: Annotated[int, Field(ge=1, le=8)]
-    envelope_steps: Annotated[int, Field(ge=0, le=64, exclude_if=lambda value: value == 0)] = 0
+    envelope_steps: Annotated[int, Field(ge=0, le=64)]
 
     @model_validator(mode="after")
     def _hops_fill_the_window(self) -> Self:

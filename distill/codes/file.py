@@ -20,8 +20,8 @@ from distill.storage.files import canonical_json, write_bytes
 from distill.storage.safetensors_header import Limits, read_header
 from distill.text import one_line
 
-FORMAT = "distill_codes"
-VERSION = (1, 0)
+FORMAT: Literal["distill_codes"] = "distill_codes"
+VERSION = [1, 0]
 LIMITS = Limits(header_bytes=64 << 20, tensors=1 << 20, json_bytes=64 << 20, depth=4)  # some 300,000 recordings
 WHAT = "a file of codes that `distill encode` wrote"
 AGAIN = "encode the recordings again"
@@ -48,8 +48,8 @@ class CodedRecording(Settings):
 class CodesHeader(CodesGeometry):
     """The JSON of a file of codes."""
 
-    format: Literal["distill_codes"] = "distill_codes"
-    version: Annotated[list[int], Field(min_length=2, max_length=2)] = list(VERSION)
+    format: Literal["distill_codes"]
+    version: list[int]
     recordings: Annotated[list[CodedRecording], Field(min_length=1)]
 
 
@@ -59,7 +59,7 @@ def write_codes(path: Path, geometry: CodesGeometry, recordings: Iterable[tuple[
     for number, (name, samples, codes) in enumerate(recordings):
         entries.append(CodedRecording(key=f"{number:08d}", name=name, samples=samples))
         tensors[f"{number:08d}"] = codes.astype(np.uint16)
-    header = CodesHeader(**geometry.model_dump(), recordings=entries)
+    header = CodesHeader(**geometry.model_dump(), format=FORMAT, version=VERSION, recordings=entries)
     write_bytes(path, save(tensors, {FORMAT: canonical_json(header.model_dump(mode="json"))}))
     return header
 
@@ -82,9 +82,9 @@ def _read_header(path: Path) -> CodesHeader:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
     version = values.get("version")
-    if not isinstance(version, list) or not version or version[0] != VERSION[0]:
+    if version != VERSION:
         raise ArtifactError(
-            f"{path}: expected codes of format version {VERSION[0]}, found {one_line(repr(version), 80)}; {AGAIN}, "
+            f"{path}: expected codes of format version {VERSION[0]}.{VERSION[1]}, found {one_line(repr(version), 80)}; {AGAIN}, "
             "or use the version of Distill that wrote it"
         )
     try:

@@ -5,7 +5,6 @@ from typing import Any
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
-from distill.codec.model import VQVAE
 from distill.errors import ArtifactError
 from distill.model_file.card import WRITTEN, write_card
 from distill.model_file.format import (
@@ -39,52 +38,44 @@ def bundle_artifacts(
     With `reference` it holds the codes of the recordings, which new sounds are compared with. Without a `date` equal
     artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
-    codec, codec_config = load_codec(vqvae)
-    held_out = {"seed": codec_config.seed, "val_fraction": codec_config.val_fraction}
-    training: dict[str, Any] = {"vqvae": codec_config.training.model_dump(), "split": held_out}
+    codec, config = load_codec(vqvae)
+    training: dict[str, Any] = {
+        "vqvae": config.training.model_dump(),
+        "split": {"seed": config.seed, "val_fraction": config.val_fraction},
+    }
     metadata = BundleMetadata(
-        has_prior=False,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         training_config=training,
-        codebook_health_snapshot={
-            level: LevelHealth(**values) for level, values in codec_config.codebook_health.items()
-        },
+        codebook_health_snapshot={level: LevelHealth(**values) for level, values in config.codebook_health.items()},
         loss_curve_history=loss_curves(vqvae, "vqvae"),
-        codebook_size=codec_config.architecture.codebook_size,
-        num_quantizers=codec_config.architecture.num_quantizers,
-        metadata={
-            "recordings": codec_config.recordings,
-            **({"tier": codec_config.tier} if codec_config.tier else {}),
-            **({} if date is None else {WRITTEN: date}),
-        },
+        metadata={"recordings": config.recordings, "tier": config.tier, **_written(date)},
         provenance=Provenance(
-            data_sha256=codec_config.corpus_sha256,
+            data_sha256=config.corpus_sha256,
             code_sha256=code_sha256("train_vqvae"),
             params_sha256=_hash(training),
-            codec_fingerprint=codec_config.fingerprint,
+            codec_fingerprint=config.fingerprint,
         ),
+        codec_sha256=config.codec_sha256,
     )
-    if prior is None:
-        return _save(path, codec, None, metadata, None)
-    model, config = load_prior(prior)
-    if config.codec_sha256 != codec_config.codec_sha256:
-        raise ArtifactError(
-            f"{prior}: expected a prior of the codec in {vqvae}, found one of another codec; run `dvc repro` again"
-        )
-    unscored = load_reference(prior, config.shape) if reference else None
-    return _save_prior(path, codec, metadata, model, config, loss_curves(prior, "prior"), unscored, date, executor)
+    bundle = Bundle(codec, None, metadata)
+    return _save(path, bundle) if prior is None else bundle_prior(path, bundle, prior, reference, date, executor)
 
 
 def bundle_prior(
-    path: Path, bundle: Bundle, prior: Path, reference: bool = True, date: str | None = None
+    path: Path,
+    bundle: Bundle,
+    prior: Path,
+    reference: bool = True,
+    date: str | None = None,
+    executor: Executor = HERE,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
     curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
-    return save_with_prior(path, bundle, model, config, curves, unscored, date)
+    return save_with_prior(path, bundle, model, config, curves, unscored, date, executor)
 
 
 def save_with_prior(
@@ -95,9 +86,11 @@ def save_with_prior(
     curves: dict[str, list[float]],
     reference: Reference | None,
     date: str | None,
+    executor: Executor = HERE,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
-    return _save_prior(path, bundle.codec, bundle.metadata, prior, config, curves, reference, date)
+    scored = None if reference is None else with_scores(reference, bundle.codec, executor)
+    return _save(path, Bundle(bundle.codec, prior, _with_prior(bundle.metadata, config, curves, date), scored))
 
 
 def prior_metadata(prior: PriorArtifact, date: str | None) -> PriorMetadata:
@@ -111,30 +104,13 @@ def prior_metadata(prior: PriorArtifact, date: str | None) -> PriorMetadata:
     )
 
 
-def _save_prior(
-    path: Path,
-    codec: VQVAE,
-    metadata: BundleMetadata,
-    prior: Prior,
-    config: PriorArtifact,
-    curves: dict[str, list[float]],
-    reference: Reference | None,
-    date: str | None,
-    executor: Executor = HERE,
-) -> BundleMetadata:
-    scored = None if reference is None else with_scores(reference, codec, executor)
-    return _save(path, codec, prior, _with_prior(metadata, config, curves, date), scored)
-
-
-def _save(
-    path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None
-) -> BundleMetadata:
+def _save(path: Path, bundle: Bundle) -> BundleMetadata:
     """Write the model file and its card."""
-    if reference is not None:
-        metadata = metadata.model_copy(
-            update={"metadata": {**metadata.metadata, "reference_recordings": len(reference.codes)}}
-        )
-    written = save_bundle(path, codec, prior, metadata, reference)
+    metadata = bundle.metadata
+    if bundle.reference is not None:
+        notes = {**metadata.metadata, "reference_recordings": len(bundle.reference.codes)}
+        metadata = metadata.model_copy(update={"metadata": notes})
+    written = save_bundle(path, bundle.codec, bundle.prior, metadata, bundle.reference)
     write_card(path, written)
     return written
 
@@ -148,24 +124,22 @@ def _with_prior(
         "params_sha256": _hash(training),
         "prior_fingerprint": prior.fingerprint,
     }
-    return BundleMetadata(
-        **{
-            **dict(metadata),
-            "has_prior": True,
+    notes = {key: metadata.metadata[key] for key in ("tier",) if key in metadata.metadata}
+    notes |= {"recordings": prior.recordings, "val_bits_per_second": prior.val_bits_per_second, **_written(date)}
+    return metadata.model_copy(
+        update={
             "training_config": training,
             "loss_curve_history": {**metadata.loss_curve_history, **curves},
             "prior_config": prior.shape,
             "prior_metadata": prior_metadata(prior, date),
-            "seq_len": prior.shape.seq_len,
-            "metadata": {
-                **{key: metadata.metadata[key] for key in ("tier",) if key in metadata.metadata},
-                "recordings": prior.recordings,
-                "val_bits_per_second": prior.val_bits_per_second,
-                **({} if date is None else {WRITTEN: date}),
-            },
+            "metadata": notes,
             "provenance": metadata.provenance.model_copy(update=sources),
         }
     )
+
+
+def _written(date: str | None) -> dict[str, str]:
+    return {} if date is None else {WRITTEN: date}
 
 
 def _hash(settings: dict[str, Any]) -> str:

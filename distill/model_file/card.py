@@ -1,17 +1,28 @@
-"""Model card: the facts of a model file, for the terminal and as a Markdown file beside it."""
+"""Model card: the facts of a model file, for the terminal and as a Markdown file beside it; and the date it notes."""
 
+import os
 import shlex
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from distill.model_file.format import BundleMetadata
+from rich.console import Group
+from rich.text import Text
+
+from distill.errors import ParamsError
+from distill.model_file.format import VERSION_TEXT, BundleMetadata, size_of
 from distill.prior.architectures import ARCHITECTURES
+from distill.progress import HEALTH_TITLE, health_table
 from distill.storage.files import write_bytes
+from distill.text import one_line
 
 Facts = list[tuple[str, str]]
 
 MOST_NAMES = 20
 WRITTEN = "written"  # key of the date in `metadata`
+VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
+LONGEST = 5000  # characters of a value or path on the terminal
 
 
 def facts(metadata: BundleMetadata) -> Facts:
@@ -53,6 +64,38 @@ def origins(metadata: BundleMetadata) -> Facts:
         if value
     ]
     return own + made
+
+
+def describe(path: Path, metadata: BundleMetadata, columns: int = 80) -> Group:
+    """The facts, sources and codebook health of a model file, in lines of at most `columns`.
+
+    Values are wrapped at spaces; a path or hash is never broken, so print it with `crop=False`.
+    """
+    size = size_of(path) / 1e6
+    health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
+    return Group(
+        _line(one_line(path, most=LONGEST)),
+        _line(f"{size:.1f} MB, format {VERSION_TEXT}, weights intact"),
+        _line(""),
+        *_rows(facts(metadata), columns),
+        _line(""),
+        *_rows(origins(metadata), columns),
+        *((_line(""), health_table(health, HEALTH_TITLE)) if health else ()),
+    )
+
+
+def _rows(rows: Facts, columns: int) -> Iterator[Text]:
+    """Names and values in two columns; a value goes on below itself."""
+    named = [(one_line(name, most=40), one_line(value, most=LONGEST)) for name, value in rows]
+    indent = 2 + max(len(name) for name, _ in named)
+    for name, value in named:
+        wrapped = textwrap.wrap(value, max(20, columns - indent), break_long_words=False, break_on_hyphens=False)
+        for number, part in enumerate(wrapped or [""]):
+            yield _line(f"{name if number == 0 else '':{indent}}{part}")
+
+
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ignore")
 
 
 def card_path(model: Path) -> Path:
@@ -147,3 +190,25 @@ def _character(character: str) -> str:
     if not character.isprintable():
         return "\N{REPLACEMENT CHARACTER}"
     return "\\" + character if character in r"\`*_[]<>|#!" else character
+
+
+def date_now() -> str:
+    """UTC in ISO 8601, such as 2026-01-31T12:00:00Z; that of SOURCE_DATE_EPOCH where it is set. Raises ParamsError."""
+    given = os.environ.get(VARIABLE)
+    if given is None:
+        return _iso(datetime.now(UTC))
+    try:
+        return _iso(datetime.fromtimestamp(int(given), UTC))
+    except (ValueError, OverflowError, OSError) as error:
+        raise ParamsError(
+            f"{VARIABLE}: expected a date as whole seconds since 1970, found {given!r}; correct or unset it"
+        ) from error
+
+
+def date_of(seconds: float) -> str:
+    """UTC in ISO 8601 of a file's time in seconds since 1970."""
+    return _iso(datetime.fromtimestamp(seconds, UTC))
+
+
+def _iso(date: datetime) -> str:
+    return date.strftime("%Y-%m-%dT%H:%M:%SZ")

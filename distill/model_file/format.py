@@ -1,15 +1,14 @@
 """The `.distill` model file: one safetensors file with the codec, the prior and their metadata.
 
-The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadata never chooses code: a fixed table
-maps a `model_type` or `architecture` to its class. Every number in it, and the name, type and shape of every tensor, is
-checked before a tensor is read, so that a file costs at most twice its own size in memory.
+The header's `__metadata__` has one key, `distill`, with canonical JSON. Metadata never chooses code: a fixed table maps
+an `architecture` to its class. Every number in it, and the name, type and shape of every tensor, is checked before a
+tensor is read, so that a file costs at most twice its own size in memory.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -30,22 +29,19 @@ from distill.storage.safetensors_header import Header, Limits, StoredTensor, rea
 from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
-FORMAT = "distill_model"
-VERSION = (2, 5)
-RESIDUAL_QUANTIZER = "residual_quantizer"
-GAIN_SHAPE, STOCHASTIC, ENVELOPE = "gain_shape", "stochastic_decoder", "envelope"
-COUNT_EXPERTS, CALIBRATED = "count_experts", "calibrated"
-# What a file may require.
-KNOWN_FEATURES = (RESIDUAL_QUANTIZER, GAIN_SHAPE, STOCHASTIC, ENVELOPE, COUNT_EXPERTS, CALIBRATED)
+FORMAT, MODEL_TYPE = "distill_model", "vqvae"
+VERSION = (2, 0)
+VERSION_TEXT = ".".join(map(str, VERSION))
 KEY, WHAT = "distill", "a Distill model"
+REMEDY = "download it again; if an earlier version of Distill wrote it, train again with `distill train` or `dvc repro`"
 ATTEMPTS = 5  # to read a file that is replaced meanwhile
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 DTYPES = {torch.float32: "F32"}  # of weights, as safetensors names them
+SIZES = ("codebook_size", "num_quantizers")  # of codec and prior: they stand once in a file
 
 
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
-Word = Annotated[str, Field(max_length=100)]
 
 
 class LevelHealth(Settings):
@@ -62,8 +58,8 @@ class PriorMetadata(Settings):
     epochs_trained: Annotated[int, Field(ge=0, le=100_000)]
     final_perplexity: Perplexity
     best_perplexity: Perplexity
-    training_date: Annotated[str, Field(pattern=r"^[0-9T:.Z+-]{10,40}$")] | None = None
-    memorization: Memorization | None = None  # missing before format 2.1
+    training_date: Annotated[str, Field(pattern=r"^[0-9T:.Z+-]{10,40}$")] | None
+    memorization: Memorization
 
 
 class Provenance(Settings):
@@ -74,18 +70,11 @@ class Provenance(Settings):
     params_sha256: Sha256 = ""
     codec_fingerprint: Sha256 = ""
     prior_fingerprint: Sha256 = ""
-    dvc_rev: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
-    mlflow_run_ids: Annotated[list[Word], Field(max_length=100)] = []
 
 
 class BundleMetadata(Settings):
-    """The JSON of a `.distill` file."""
+    """The JSON of a `.distill` file, without what follows from it."""
 
-    format: Literal["distill_model"] = "distill_model"
-    version: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)] = list(VERSION)
-    required_features: list[Word] = []
-    model_type: Literal["vqvae"] = "vqvae"
-    has_prior: bool
     vqvae_config: CodecShape
     spectrogram_config: SpectrogramConfig
     training_config: dict[str, Any] = {}
@@ -93,41 +82,73 @@ class BundleMetadata(Settings):
     loss_curve_history: dict[str, list[float]] = {}
     prior_config: AnyShape | None = None
     prior_metadata: PriorMetadata | None = None
-    codebook_size: int
-    seq_len: int | None = None
-    num_quantizers: int
     metadata: dict[str, Any] = {}
     provenance: Provenance = Provenance()
     payload_sha256: Sha256 = ""
     codec_sha256: Sha256 = ""
 
     @property
-    def version_text(self) -> str:
-        """The version of the format, such as 2.0."""
-        return ".".join(str(part) for part in self.version)
+    def has_prior(self) -> bool:
+        """Whether the file has a prior."""
+        return self.prior_config is not None
 
     @property
     def codec_bits_per_second(self) -> float:
         """Bits of a second of audio when every code of a level costs the same."""
-        return self.spectrogram_config.frame_rate * self.num_quantizers * (self.codebook_size - 1).bit_length()
+        codec = self.vqvae_config
+        return self.spectrogram_config.frame_rate * codec.num_quantizers * (codec.codebook_size - 1).bit_length()
+
+    def file_json(self) -> dict[str, Any]:
+        """The JSON as it stands in a file: every key, and the sizes of the codes once."""
+        values = self.model_dump(mode="json")
+        codec, prior = values["vqvae_config"], values["prior_config"]
+        values |= {key: codec.pop(key) for key in SIZES}
+        seq_len = None
+        if prior is not None:
+            seq_len = prior.pop("context_frames") * values["num_quantizers"]
+            values["prior_config"] = {key: value for key, value in prior.items() if key not in SIZES}
+        own = {"format": FORMAT, "version": list(VERSION), "model_type": MODEL_TYPE}
+        return {**own, "has_prior": self.has_prior, "seq_len": seq_len, **values}
+
+    @classmethod
+    def of_file(cls, found: Mapping[str, Any]) -> Self:
+        """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
+        derived = ("format", "version", "model_type", "has_prior", "seq_len", *SIZES)
+        values = {key: value for key, value in found.items() if key not in derived}
+        sizes = {key: found.get(key) for key in SIZES}
+        for part in ("vqvae_config", "prior_config"):
+            if isinstance(values.get(part), dict):
+                values[part] = {**values[part], **sizes}
+        seq_len, levels = found.get("seq_len"), sizes["num_quantizers"]
+        if isinstance(values.get("prior_config"), dict) and isinstance(seq_len, int) and isinstance(levels, int):
+            values["prior_config"]["context_frames"] = seq_len // max(1, levels)
+        metadata = cls.model_validate(values)
+        if (place := _first_difference(metadata.file_json(), found)) is not None:
+            raise ValueError(f"{place} is missing, or not as this version writes it")
+        return metadata
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        codec, prior = self.vqvae_config, self.prior_config
-        shapes = {(self.codebook_size, self.num_quantizers), (codec.codebook_size, codec.num_quantizers)}
-        if prior is not None:
-            shapes.add((prior.codebook_size, prior.num_quantizers))
-        if len(shapes) > 1:
-            raise ValueError("expected codec, prior and file to name the same codebook_size and num_quantizers")
-        if not self.has_prior == (prior is not None) == (self.prior_metadata is not None):
-            raise ValueError("expected prior_config and prior_metadata exactly where has_prior is true")
-        if self.seq_len != (None if prior is None else prior.seq_len):
-            raise ValueError("expected seq_len to be that of prior_config")
+        codec = self.vqvae_config
+        if (self.prior_config is None) != (self.prior_metadata is None):
+            raise ValueError("expected prior_metadata exactly where there is prior_config")
         if codec.latent_size > self.spectrogram_config.features:
             raise ValueError("expected latent_size to be no larger than the features of a frame")
         if codec.stochastic and self.spectrogram_config.hop_length % GAIN_STEPS:
             raise ValueError(f"expected hop_length to be a multiple of {GAIN_STEPS} where stochastic is true")
         return self
+
+
+def _first_difference(written: Any, found: Any, place: str = "") -> str | None:
+    """The first key, such as prior_metadata.memorization, whose value is not the one that would be written."""
+    if not (isinstance(written, dict) and isinstance(found, dict)):
+        return None if written == found else place.removeprefix(".")
+    for key in sorted(written.keys() | found.keys()):
+        if key not in written or key not in found:
+            return f"{place}.{key}".removeprefix(".")
+        if (below := _first_difference(written[key], found[key], f"{place}.{key}")) is not None:
+            return below
+    return None
 
 
 @dataclass(frozen=True)
@@ -160,24 +181,9 @@ def save_bundle(
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if reference is not None:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
-    shape, config = codec.architecture, metadata.prior_config
-    required = {
-        RESIDUAL_QUANTIZER: shape.quantizer == "residual",
-        GAIN_SHAPE: shape.gain_shape,
-        STOCHASTIC: shape.stochastic,
-        ENVELOPE: shape.spectrogram.envelope_steps > 0,
-        COUNT_EXPERTS: getattr(config, "count_experts", False),
-        CALIBRATED: getattr(config, "calibrated", False),
-    }
-    written = metadata.model_copy(
-        update={
-            "version": list(VERSION),
-            "required_features": [name for name, is_used in required.items() if is_used],
-            "payload_sha256": tensors_sha256(tensors),
-            "codec_sha256": weights_sha256(codec),
-        }
-    )
-    text = canonical_json(written.model_dump(mode="json"))
+    hashes = {"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
+    written = metadata.model_copy(update=hashes)
+    text = canonical_json(written.file_json())
     if len(text.encode()) > LIMITS.json_bytes:
         raise ArtifactError(
             f"{path}: expected at most {LIMITS.json_bytes} bytes of metadata, found {len(text.encode())}"
@@ -230,7 +236,7 @@ def _load(path: Path) -> Bundle:
         _fill(path, prior, tensors, PRIOR_PREFIX)
         if float(prior.smoothing.min()) < 0:
             raise ArtifactError(
-                f"{path}: expected label smoothing of 0 or more in {PRIOR_PREFIX}spread, found "
+                f"{path}: expected label smoothing of 0 or more in {PRIOR_PREFIX}smoothing, found "
                 f"{float(prior.smoothing.min()):.3g}; download it again"
             )
     return Bundle(codec, prior, metadata, _reference(path, tensors, metadata))
@@ -248,48 +254,19 @@ def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor
 
 
 def _metadata(path: Path, values: Any) -> BundleMetadata:
-    newer = _check_version(path, values)
-    missing = sorted(BundleMetadata.model_fields.keys() - values.keys())
-    if missing:
-        raise ArtifactError(
-            f"{path}: expected complete metadata, found none of {', '.join(missing)}; download the file again"
-        )
-    try:
-        return BundleMetadata.model_validate(values, extra="ignore" if newer else None)
-    except ValidationError as error:
-        remedy = "upgrade Distill" if newer else "download the file again"
-        raise ArtifactError(f"{path}: expected valid metadata, found {first_problem(error)}; {remedy}") from error
-
-
-def _check_version(path: Path, values: Any) -> bool:
-    """Refuse what this version cannot read. True for a newer minor version, which may have more keys."""
     if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT or "version" not in values:
         raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
-    version = values["version"]
-    major = _major(version)
-    if major != VERSION[0] or not isinstance(version, list):
-        remedy = "make the model again, or use the version of Distill that wrote it"
-        if major is not None and major < VERSION[0]:
-            remedy = "older models cannot be converted: train again with `distill train` or `dvc repro`"
-        elif major is not None and major > VERSION[0]:
-            remedy = "upgrade Distill"
+    if values["version"] != list(VERSION):
         raise ArtifactError(
-            f"{path}: expected format version {VERSION[0]}, found {one_line(repr(version), 80)}; {remedy}"
+            f"{path}: expected format version {VERSION_TEXT}, found {one_line(repr(values['version']), 80)}; train again "
+            "with `distill train` or `dvc repro`, or use the version of Distill that wrote it"
         )
-    features = values.get("required_features")
-    unknown = [one for one in features if one not in KNOWN_FEATURES] if isinstance(features, list) else []
-    if unknown:
-        raise ArtifactError(
-            f"{path}: expected features that this version of Distill has, found {one_line(unknown, 80)}; upgrade Distill"
-        )
-    return version[1:] > list(VERSION[1:]) if all(isinstance(number, int) for number in version) else False
-
-
-def _major(version: Any) -> int | None:
-    """The first number of 1, [1, 0] or "1.0"; None where there is none."""
-    first = version[0] if isinstance(version, list) and version else version
-    found = re.match(r"v?(\d{1,9})(\.|$)", str(first))
-    return int(found[1]) if found and not isinstance(first, bool) else None
+    try:
+        return BundleMetadata.of_file(values)
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: expected valid metadata, found {first_problem(error)}; {REMEDY}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: expected valid metadata, found that {one_line(error)}; {REMEDY}") from error
 
 
 def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None]:
@@ -336,7 +313,7 @@ def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetada
     if not arrays:
         return None
     try:
-        reference = read_reference(arrays, metadata.codebook_size, metadata.num_quantizers)
+        reference = read_reference(arrays, metadata.vqvae_config.codebook_size, metadata.vqvae_config.num_quantizers)
         if not len(reference.scores) or not len(reference.reencoded):
             raise ValueError("scores of the baseline are missing")
         return reference

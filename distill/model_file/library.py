@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from distill.errors import ArtifactError, ParamsError
-from distill.model_file.date import date_of
+from distill.model_file.card import date_of
 from distill.model_file.format import REFERENCE_PREFIX, BundleMetadata, read_contents
 from distill.novelty.reference import TENSORS
 from distill.params import TierName

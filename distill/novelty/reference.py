@@ -27,7 +27,7 @@ TENSORS = {
     "held_out": ("U16", 2),
     "held_out_lengths": ("I64", 1),
     "scores": ("F32", 2),
-    "anew": ("F32", 2),
+    "reencoded": ("F32", 2),
 }  # type and number of dimensions on disk
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32}
@@ -55,7 +55,7 @@ class Reference:
             "held_out": np.concatenate(self.held_out),
             "held_out_lengths": [len(one) for one in self.held_out],
             "scores": self.scores,
-            "anew": self.reencoded,
+            "reencoded": self.reencoded,
         }
         return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
 
@@ -94,7 +94,12 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
     for name, (kind, dimensions) in TENSORS.items():
         if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
             raise ValueError(f"{name} is missing or of another type or shape")
-    for name, width in (("codes", num_quantizers), ("held_out", num_quantizers), ("scores", SCORES), ("anew", SCORES)):
+    for name, width in (
+        ("codes", num_quantizers),
+        ("held_out", num_quantizers),
+        ("scores", SCORES),
+        ("reencoded", SCORES),
+    ):
         if arrays[name].shape[1] != width:
             raise ValueError(f"{name} has {arrays[name].shape[1]} columns, not {width}")
     sides = [
@@ -104,7 +109,7 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
     if len(names) != len(sides[0]):
         raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
-    scores, reencoded = (_scores(arrays, name) for name in ("scores", "anew"))
+    scores, reencoded = (_scores(arrays, name) for name in ("scores", "reencoded"))
     return Reference(names, sides[0], sides[1], scores, reencoded)
 
 

@@ -31,7 +31,7 @@ class PriorArtifact(Settings):
     val_bits_per_second: float
     codec_sha256: str
     fingerprint: str
-    memorization: Memorization | None = None  # missing in artefacts written before it was kept
+    memorization: Memorization
 
 
 def load_prior(folder: Path) -> tuple[Prior, PriorArtifact]:

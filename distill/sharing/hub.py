@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"{_NAME}/{_NAME}")
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+RETRY = "check the network and HF_ENDPOINT, and run the same command again"
+SENTENCES = {  # of the client's errors, the more special ones first
+    "GatedRepoError": "expected access, found that its owner gives it on request; ask for it on its page, then log in",
+    "RevisionNotFoundError": "expected the revision that --revision names, found none; name a branch, a tag or a commit",
+    "RepositoryNotFoundError": "expected a model repository, found none that you may read; check its name, or "
+    f"{LOG_IN} if it is private",
+    "RemoteEntryNotFoundError": "expected the model file that was listed, found that it has gone; run the same command again",
+    "OfflineModeIsEnabled": "expected a connection, found that HF_HUB_OFFLINE forbids it; unset it",
+}
 STATUS = {
     401: f"expected a token that the hub accepts, found that it refuses this one; {LOG_IN}",
     403: f"expected a token with the right to do this, found one without it; {LOG_IN}, with a token that may write",
@@ -95,26 +104,16 @@ def _sentence(error: BaseException, endpoint: str) -> str:
 
     causes = list(_causes(error))
     for one in causes:
-        if isinstance(one, errors.GatedRepoError):
-            return "expected access, found that its owner gives it on request; ask for it on its page, then log in"
-        if isinstance(one, errors.RevisionNotFoundError):
-            return "expected the revision that --revision names, found none; name a branch, a tag or a commit"
-        if isinstance(one, errors.RepositoryNotFoundError):
-            return f"expected a model repository, found none that you may read; check its name, or {LOG_IN} if it is private"
-        if isinstance(one, errors.RemoteEntryNotFoundError):
-            return "expected the model file that was listed, found that it has gone; run the same command again"
-        if isinstance(one, errors.OfflineModeIsEnabled):
-            return "expected a connection, found that HF_HUB_OFFLINE forbids it; unset it"
+        for name, sentence in SENTENCES.items():
+            if isinstance(one, getattr(errors, name)):
+                return sentence
         if isinstance(one, errors.HfHubHTTPError):
             return _of_status(one)
         if type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
-            return f"expected to reach {endpoint}, found: {one_line(one) or type(one).__name__}; {_RETRY}"
+            return f"expected to reach {endpoint}, found: {one_line(one) or type(one).__name__}; {RETRY}"
     if any("Consistency check failed" in str(one) for one in causes):
-        return f"expected the whole file, found that the download broke off; {_RETRY}"
-    return f"expected an answer of the hub, found: {one_line(causes[-1]) or type(causes[-1]).__name__}; {_RETRY}"
-
-
-_RETRY = "check the network and HF_ENDPOINT, and run the same command again"
+        return f"expected the whole file, found that the download broke off; {RETRY}"
+    return f"expected an answer of the hub, found: {one_line(causes[-1]) or type(causes[-1]).__name__}; {RETRY}"
 
 
 def _of_status(error: "HfHubHTTPError") -> str:
@@ -122,7 +121,7 @@ def _of_status(error: "HfHubHTTPError") -> str:
     if status in STATUS:
         return STATUS[status]
     said = one_line(error.server_message or "", 200)
-    return f"expected an answer of the hub, found HTTP status {status}{f' ({said})' if said else ''}; {_RETRY}"
+    return f"expected an answer of the hub, found HTTP status {status}{f' ({said})' if said else ''}; {RETRY}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

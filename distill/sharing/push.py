@@ -1,4 +1,7 @@
-"""Push a model file to a repository of the hub: one commit with the file and its card."""
+"""Push a model file to a repository of the hub: one commit with a copy of the file and its card.
+
+The copy is without what names recordings, runs or settings of its maker.
+"""
 
 import re
 import tempfile
@@ -6,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from distill.errors import ParamsError
+from distill.model_file.card import WRITTEN, card_text
+from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
 from distill.model_file.library import SUFFIX
+from distill.model_file.verify import verify
 from distill.sharing.hub import HubError, check_repository, hub_errors, models_of, open_hub, require_token
-from distill.sharing.hub_card import hub_card
-from distill.sharing.shared_model import SharedModel, write_shared
 from distill.text import is_utf8
 
 if TYPE_CHECKING:
@@ -18,18 +24,26 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 
+# What Distill notes in the two free parts of the metadata. Other keys, which a program may have added, are not shared.
+NOTES = ("recordings", "tier", "val_bits_per_second", WRITTEN)
+TRAINING = ("vqvae", "split", "prior")
+
+
 @dataclass(frozen=True)
 class Pushed:
     """What was sent and where: address of the repository, commit, size in bytes.
 
-    `replaces` says whether the repository had a model before, which stays in its history.
+    `replaces` says whether the repository had a model before, which stays in its history. Of `recordings` names and
+    codes were sent, of those `left_out` the file itself holds them. `labels` can be names of folders.
     """
 
     url: str
     commit: str
     size: int
     replaces: bool
-    shared: SharedModel
+    recordings: int
+    left_out: int
+    labels: list[str]
 
 
 def push(
@@ -55,8 +69,8 @@ def push(
     require_token(hub, repository)
     with tempfile.TemporaryDirectory(prefix="distill-push-") as folder:
         copy = Path(folder) / model.name
-        shared = write_shared(model, copy, with_reference)
-        card = hub_card(repository, model.name, shared.metadata, license).encode()
+        metadata, held = write_shared(model, copy, with_reference)
+        card = hub_card(repository, model.name, metadata, license).encode()
         with hub_errors(hub, repository):
             info = _info(hub, repository)
         if info is not None:
@@ -68,8 +82,15 @@ def push(
                 hub.create_repo(repository, private=private, exist_ok=True)
             additions = [CommitOperationAdd(model.name, copy), CommitOperationAdd("README.md", card)]
             commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
-        replaces = info is not None and bool(models_of(info))
-        return Pushed(f"{hub.endpoint}/{repository}", commit.oid, copy.stat().st_size, replaces, shared)
+        return Pushed(
+            url=f"{hub.endpoint}/{repository}",
+            commit=commit.oid,
+            size=copy.stat().st_size,
+            replaces=info is not None and bool(models_of(info)),
+            recordings=held if with_reference else 0,
+            left_out=0 if with_reference else held,
+            labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
+        )
 
 
 def _check_name(model: Path) -> None:
@@ -103,3 +124,43 @@ def _check_existing(hub: "HfApi", repository: str, info: "ModelInfo", name: str,
             f"{place}: expected a repository for {name}, found {', '.join(others[:3])} in it; push under that name, or "
             "choose another repository"
         )
+
+
+def write_shared(model: Path, copy: Path, with_reference: bool) -> tuple[BundleMetadata, int]:
+    """Write the copy of the file `model` that is shared, and verify it. Equal files give equal copies.
+
+    Without a reference it cannot say how new its sounds are, and names no recording. Returns its metadata and of how
+    many recordings the file itself holds names and codes. Raises ArtifactError.
+    """
+    bundle = load_bundle(model)
+    metadata, held = bundle.metadata, 0 if bundle.reference is None else len(bundle.reference.codes)
+    reference = bundle.reference if with_reference else None
+    notes = {key: metadata.metadata[key] for key in NOTES if key in metadata.metadata}
+    if reference is not None:
+        notes["reference_recordings"] = held
+    training = {key: metadata.training_config[key] for key in TRAINING if key in metadata.training_config}
+    shared = metadata.model_copy(update={"metadata": notes, "training_config": training})
+    written = save_bundle(copy, bundle.codec, bundle.prior, shared, reference)
+    verify(copy)
+    return written, held
+
+
+def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str | None) -> str:
+    """The text of `README.md` for the model file `name`. Without a `license` it names none."""
+    head = {
+        **({} if license is None else {"license": license}),
+        "library_name": "distill",
+        "pipeline_tag": "audio-to-audio",  # the hub has no task for audio without a prompt
+        "tags": ["audio", "neural-audio-codec", *(["audio-generation"] if metadata.has_prior else [])],
+    }
+    return f"""---
+{yaml.safe_dump(head, sort_keys=False)}---
+
+{card_text(name, metadata)}
+## Get it
+
+```sh
+pip install 'distill-audio[hub]'
+distill pull {repository}
+```
+"""

@@ -227,6 +227,8 @@ def test_the_format_has_every_key() -> None:
         CodesHeader,
         CodedRecording,
     )
+    derived = ("format", "version", "model_type", "has_prior", "codebook_size", "num_quantizers", "seq_len")
+    assert all(f"| `{key}` |" in page for key in derived)
     for settings in (BundleMetadata, *shapes):
         missing = [key for key in settings.model_fields if f"`{key}`" not in page and key != "spectrogram"]
         assert not missing, settings.__name__
@@ -241,7 +243,12 @@ def test_the_format_has_every_tensor(architecture: ArchitectureName) -> None:
             latent_size=4,
             hidden_size=8,
             num_layers=1,
-            spectrogram=SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2),
+            quantizer="overlapping",
+            stochastic=True,
+            gain_shape=True,
+            spectrogram=SpectrogramConfig(
+                sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4
+            ),
         )
     )
     counts = {"count_experts": True} if "count_experts" in ARCHITECTURES[architecture].settings else {}

@@ -22,15 +22,14 @@ from faults.hostile import parts
 from faults.programs import defect
 from safetensors.torch import load, save
 from torch import Tensor
-from unit.tiny import FLAT, MEMORY, PRIOR, SPECTROGRAM, write_model, write_prior_model
+from unit.tiny import FLAT, MEMORY, PRIOR, SPECTROGRAM, TRAINED, write_model, write_prior_model
 
 from distill.api import Model
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.errors import DistillError
-from distill.model_file.card import card_text
-from distill.model_file.format import BundleMetadata, PriorMetadata, codec_shape, load_bundle, save_bundle
-from distill.model_file.inspect import describe
+from distill.model_file.card import card_text, describe
+from distill.model_file.format import BundleMetadata, codec_shape, load_bundle, save_bundle
 from distill.model_file.library import list_models
 from distill.model_file.verify import verify
 from distill.novelty.reference import make_reference
@@ -41,7 +40,6 @@ from distill.storage.weights import tensors_sha256, under
 NUMBERS = (0.0, -0.0, 1e-45, 1.0, -1.0, 1e4, -1e4, 1e18, -1e18, 1e30, 3.4e38, -3.4e38, float("nan"), float("inf"))
 KIT_EVERY = 20  # forgeries: kits take long
 FIELDS = (
-    ("prior_config", "context_frames", (1, 2, 9, 1 << 20)),
     ("prior_config", "labels", ([], ["a"], ["a", "b", "c"], ["\x1b[31m"], ["<img src=x onerror=y>"], ["[red]"], ["x" * 1000])),
     ("prior_config", "architecture", ("frame", "memory", "flat")),
     ("prior_config", "num_heads", (1, 2, 8, 16)),
@@ -108,15 +106,11 @@ def _write_calibrated(path: Path) -> None:
         [draw.integers(0, 8, (30, 2))],
     )
     metadata = BundleMetadata(
-        has_prior=True,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
         prior_config=shape,
-        prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
-        codebook_size=8,
-        seq_len=20,
-        num_quantizers=2,
+        prior_metadata=TRAINED,
     )
     save_bundle(path, codec, prior, metadata, with_scores(reference, codec))
 
@@ -181,8 +175,8 @@ def _refield(values: dict[str, Any], draw: random.Random) -> None:
     values[section][key] = draw.choice(choices)
     if key == "hop_length":
         values[section]["n_fft"] = 4 * values[section][key]
-    if key == "context_frames":
-        values["seq_len"] = values[section][key] * values["num_quantizers"]
+    if draw.random() < 0.1:
+        values["seq_len"] = draw.choice((1, 2, 9, 1 << 20)) * values["num_quantizers"]
 
 
 def use(path: Path, also_kit: bool) -> Iterator[str]:

@@ -53,8 +53,8 @@ REFERENCES = (
     ("held_out_lengths", np.array([90])[:0]),
     ("scores", np.full((3, 7), np.nan, np.float32)),
     ("scores", np.zeros((3, 8), np.float32)),
-    ("anew", np.full((3, 7), np.inf, np.float32)),
-    ("anew", np.zeros((0, 7), np.float32)),
+    ("reencoded", np.full((3, 7), np.inf, np.float32)),
+    ("reencoded", np.zeros((0, 7), np.float32)),
     ("scores", np.zeros((3, 7), np.float32)),
     ("more", np.zeros(3, np.float32)),
 )

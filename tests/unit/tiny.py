@@ -13,6 +13,7 @@ from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import spectrogram_config_for
 from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
+from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import with_scores
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
@@ -47,14 +48,22 @@ def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> Pri
 
 
 PRIOR, MEMORY, FLAT = prior_shape(), prior_shape("memory"), prior_shape("flat")
-SPECTROGRAM = spectrogram_config_for(RATE).model_copy(update={"envelope_steps": 0})  # as in files before format 2.2
+SPECTROGRAM = spectrogram_config_for(RATE).model_copy(update={"envelope_steps": 0})
+PLAIN = {"quantizer": "overlapping", "stochastic": False, "gain_shape": False}  # a codec without noise
+TRAINED = PriorMetadata(
+    epochs_trained=3,
+    final_perplexity=5.0,
+    best_perplexity=4.0,
+    training_date=None,
+    memorization=Memorization(was_memorizing=False, val_perplexity=4.0, threshold=2.0, codebook_size=8, recordings=5),
+)
 
 
 def tiny_codec(seed: int = 0) -> VQVAE:
     """An untrained codec at 16 kHz: 3 levels of 8 codewords."""
     torch.manual_seed(seed)
     spectrogram = SPECTROGRAM
-    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
     codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape))
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return codec.eval()
@@ -64,12 +73,9 @@ def write_model(path: Path, seed: int = 0) -> VQVAE:
     """A model file with that codec and no prior."""
     codec = tiny_codec(seed)
     metadata = BundleMetadata(
-        has_prior=False,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
-        codebook_size=8,
-        num_quantizers=3,
     )
     save_bundle(path, codec, None, metadata)
     return codec
@@ -78,7 +84,7 @@ def write_model(path: Path, seed: int = 0) -> VQVAE:
 def networks() -> tuple[VQVAE, Prior]:
     """An untrained codec of two levels of 8 codewords and a prior of its codes."""
     torch.manual_seed(0)
-    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    shape = {"codebook_size": 8, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1, **PLAIN}
     codec = VQVAE(VQVAEArchitecture(spectrogram=SPECTROGRAM, **shape))
     codec.quantizer.fit([torch.randn(50, 8)], torch.Generator().manual_seed(0))
     return codec.eval(), build_prior(PRIOR, codewords_of(codec).vectors).eval()
@@ -99,17 +105,13 @@ def write_prior_model(
         [generator.integers(0, 8, (30, 2)) for _ in range(3)],
     )
     metadata = BundleMetadata(
-        has_prior=True,
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         training_config={"split": {"seed": 0, "val_fraction": 0.5}},
         codebook_health_snapshot={"level_0": LevelHealth(utilization=0.5, perplexity=3.0, dead_codes=2.0)},
         loss_curve_history={"vqvae/train_loss": [2.0, 1.5]},
         prior_config=shape,
-        prior_metadata=PriorMetadata(epochs_trained=3, final_perplexity=5.0, best_perplexity=4.0),
-        codebook_size=8,
-        seq_len=20,
-        num_quantizers=2,
+        prior_metadata=TRAINED,
     )
     return save_bundle(path, codec, prior, metadata, with_scores(unscored, codec) if reference else None)
 

@@ -71,44 +71,6 @@ def test_places_that_stay_empty_are_warned_of(run: Run) -> None:
     assert f"missing     {line}" in Path("kit/kit.txt").read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_is_one_sentence_and_nothing_is_written(run: Run) -> None:
-    assert run("kit", "m.distill", "--out", "kit", *QUICK).status == 0
-    Path("own").mkdir()
-    Path("own/song.als").touch()
-    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
-    refusals = {
-        ("m.distill",): "distill: Missing option '--out'",
-        ("none.distill", "--out", "x"): "distill: none.distill: expected a Distill model, found no such file",
-        ("m.distill", "--out", "kit"): "distill: --out kit: expected a new or an empty folder, found one with files in",
-        (
-            "m.distill",
-            "--out",
-            "own",
-            "--replace",
-        ): "distill: --out own: expected a folder with a kit that Distill made",
-        ("m.distill", "--out", "m.distill"): "distill: --out m.distill: expected a folder, found a file; name another",
-        ("m.distill", "--out", "."): "distill: --out .: expected a folder of its own, found the current folder or one",
-        ("m.distill", "--out", "x", "--format", "exs"): "distill: --format: expected sfz or dspreset, or both with a",
-        (
-            "m.distill",
-            "--out",
-            "x",
-            "--format",
-            "",
-        ): "distill: --format: expected sfz or dspreset, or both with a comma between, found none",
-        ("m.distill", "--out", "x", "--per-label", "0"): "distill: --per-label: expected greater than or equal to 1",
-        ("m.distill", "--out", "x", "--velocity-layers", "5"): "distill: --velocity-layers 5: expected at most as many",
-        ("m.distill", "--out", "x", "--label", "gong"): "distill: --label gong: expected one of drum/kick, bell; found",
-        ("m.distill", "--out", "x", "--seconds", "61"): "distill: --seconds: expected less than or equal to 60, found",
-    }
-    for arguments, sentence in refusals.items():
-        done = run("kit", *arguments)
-        assert (done.status, done.out) == (2, ""), arguments
-        assert done.err.startswith(sentence), done.err
-        assert len(done.err.splitlines()) == 1
-    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
-
-
 def test_a_kit_is_replaced_with_the_flag(run: Run) -> None:
     assert run("kit", "m.distill", "--out", "kit", *QUICK).status == 0
     assert run("kit", "m.distill", "--out", "kit", *QUICK, "--label", "bell", "--replace").status == 0

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import typer
-from unit.command import CommandLine
+from unit.command import CommandLine, Done
 from unit.tiny import write_model, write_prior_model, write_tone
 
 import distill
@@ -31,28 +31,17 @@ ROOT = Path(__file__).parents[3]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "16")
 
 
-class Shell(CommandLine):
-    def refused(self, *arguments: str) -> str:
-        """The sentence with which a command is refused, having written nothing."""
-        before = sorted(Path().rglob("*"))
-        done = self(*arguments)
-        assert (done.status, done.out) == (2, ""), done
-        assert sorted(Path().rglob("*")) == before
-        (line,) = done.err.splitlines()
-        return line
-
-
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILL_DEVICE", "cpu")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yield Shell(monkeypatch, capsys)
+    yield CommandLine(monkeypatch, capsys)
     signal.signal(signal.SIGTERM, handler)
 
 
-def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
+def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
     codec = write_model(Path("m.distill"))
     write_tone(Path("a.wav"), 0.3)
     write_tone(Path("sub/a.flac"), 0.2, 44_100)
@@ -75,7 +64,7 @@ def test_encode_and_decode_go_there_and_back(shell: Shell) -> None:
     assert soundfile.info("again.ogg").format == "OGG"
 
 
-def test_what_distill_did_not_make_is_never_replaced(shell: Shell) -> None:
+def test_what_distill_did_not_make_is_never_replaced(shell: CommandLine) -> None:
     """Each command is to write where a person's own file is: a recording, or notes."""
     write_prior_model(Path("m.distill"))
     write_model(Path("codec.distill"))
@@ -108,7 +97,7 @@ def test_what_distill_did_not_make_is_never_replaced(shell: Shell) -> None:
     assert [path.read_bytes() for path in mine] == before
 
 
-def test_what_distill_made_is_replaced_when_that_is_said(shell: Shell) -> None:
+def test_what_distill_made_is_replaced_when_that_is_said(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"))
     write_tone(Path("a.wav"), 0.3)
     first = ("encode", "m.distill", "a.wav", "-o", "x.codes")
@@ -123,7 +112,7 @@ def test_what_distill_made_is_replaced_when_that_is_said(shell: Shell) -> None:
         assert shell("generate", "m.distill", "--seconds", "0.1", "--seed", "7", "--pictures").status == 0
 
 
-def test_a_model_is_verified_or_refused_with_its_fault(shell: Shell) -> None:
+def test_a_model_is_verified_or_refused_with_its_fault(shell: CommandLine) -> None:
     path = Path("m.distill")
     metadata = write_prior_model(path)
     done = shell("verify", "m.distill")
@@ -140,130 +129,7 @@ def test_a_model_is_verified_or_refused_with_its_fault(shell: Shell) -> None:
     assert "m.distill: expected weights with SHA-256" in shell.refused("verify", "m.distill")
 
 
-def test_what_cannot_be_encoded_is_one_sentence(shell: Shell) -> None:
-    write_model(Path("m.distill"))
-    write_tone(Path("a.wav"))
-    Path("empty.wav").touch()
-    Path("text.wav").write_text("hello")
-    soundfile.write("nothing.wav", np.zeros(0), 16_000)
-    refusals = {
-        ("m.distill", "none.wav", "-o", "x"): "distill: AUDIO none.wav: expected a recording, found no such file",
-        ("m.distill", "empty.wav", "-o", "x"): "distill: empty.wav: expected a recording, found a file that is empty",
-        (
-            "m.distill",
-            "a.wav",
-            "text.wav",
-            "-o",
-            "x",
-        ): "distill: text.wav: expected a recording, found a file that is text",
-        (
-            "m.distill",
-            "nothing.wav",
-            "-o",
-            "x",
-        ): "distill: nothing.wav: expected a recording, found a file that holds no",
-        ("m.distill", ".", "-o", "x"): "distill: AUDIO .: expected a recording, found a folder; name the files in it",
-        ("m.distill", "a.wav", "-o", "no/x"): "distill: -o no/x: expected a path in an existing folder, found no no",
-        ("m.distill", "a.wav", "-o", "a.wav"): "distill: -o a.wav: expected a file other than the input",
-        ("m.distill", "a.wav", "-o", "m.distill"): "distill: -o m.distill: expected a file other than the input",
-        ("none.distill", "a.wav", "-o", "x"): "distill: none.distill: expected a Distill model, found no such file",
-        ("a.wav", "m.distill", "-o", "x"): "distill: a.wav: expected a Distill model, found another format",
-        ("m.distill", "-o", "x"): "distill: Missing argument 'AUDIO...'; see distill --help",
-        ("m.distill", "a.wav"): "distill: Missing option ",
-    }
-    for arguments, sentence in refusals.items():
-        assert shell.refused("encode", *arguments).startswith(sentence), arguments
-
-
-def test_what_cannot_be_decoded_is_one_sentence(shell: Shell) -> None:
-    write_model(Path("m.distill"))
-    write_model(Path("other.distill"), seed=1)
-    write_tone(Path("a.wav"))
-    Path("folder").mkdir()
-    shell("encode", "m.distill", "a.wav", "-o", "one.codes")
-    shell("encode", "m.distill", "a.wav", "a.wav", "-o", "two.codes")
-    Path("cut.codes").write_bytes(Path("one.codes").read_bytes()[:-1])
-    refusals = {
-        ("other.distill", "one.codes", "-o", "x.wav"): "distill: one.codes: expected codes of the codec ",
-        (
-            "m.distill",
-            "a.wav",
-            "-o",
-            "x.wav",
-        ): "distill: a.wav: expected a file of codes that `distill encode` wrote, found",
-        (
-            "m.distill",
-            "m.distill",
-            "-o",
-            "x.wav",
-        ): "distill: m.distill: expected a file of codes that `distill encode` wrote, "
-        "found another kind of safetensors file",
-        ("m.distill", "cut.codes", "-o", "x.wav"): "distill: cut.codes: expected a file of codes",
-        (
-            "m.distill",
-            "one.codes",
-            "-o",
-            "x",
-        ): "distill: -o x: expected the suffix .wav, .flac, .ogg or .mp3, or --format",
-        (
-            "m.distill",
-            "one.codes",
-            "-o",
-            "folder",
-        ): "distill: -o folder: expected a file for one recording, found a folder",
-        ("m.distill", "one.codes", "-o", "no/x.wav"): "distill: -o no/x.wav: expected a path in an existing folder",
-        ("m.distill", "one.codes", "-o", "one.codes"): "distill: -o one.codes: expected a file other than the input",
-        ("m.distill", "two.codes", "-o", "x.wav"): "distill: -o x.wav: expected a folder for 2 recordings",
-        ("m.distill", "two.codes", "-o", "a.wav"): "distill: -o a.wav: expected a folder for 2 recordings",
-    }
-    for arguments, sentence in refusals.items():
-        assert shell.refused("decode", *arguments).startswith(sentence), arguments
-
-
-def test_a_codec_alone_cannot_generate(shell: Shell) -> None:
-    write_model(Path("m.distill"))
-    assert shell.refused("generate", "m.distill") == (
-        "distill: m.distill: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
-        "generate; give it one with `distill train-prior m.distill`"
-    )
-
-
-def test_what_cannot_be_trained_is_one_sentence_before_any_work(shell: Shell) -> None:
-    write_tone(Path("sounds/a.wav"))
-    Path("models").mkdir()
-    Path("models/old.distill").touch()
-    Path("file").touch()
-    refusals = {
-        ("none",): "distill: DIR none: expected a folder of recordings, found nothing there; check the path",
-        ("file",): "distill: DIR file: expected a folder of recordings, found a file; name the folder that holds it",
-        ("sounds", "--name", "old"): "distill: --name old: expected a new name, found models/old.distill there; "
-        "choose another name",
-        ("sounds", "--name", "a/b"): "distill: --name: expected up to 100 letters, digits",
-        ("sounds", "--out", "file"): "distill: --out file: expected a folder to write to, found File exists",
-        ("sounds", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
-        ("sounds", "--epochs", "x"): "distill: --epochs: expected a valid integer, found x; see distill --help",
-        (
-            "sounds",
-            "--tier",
-            "huge",
-        ): "distill: --tier: expected one of auto, small, medium, large, found huge; see distill --help",
-        ("sounds", "--codebook-size", "1"): "distill: --codebook-size: expected greater than or equal to 2, found 1",
-        ("sounds", "--rvq-levels", "99"): "distill: --rvq-levels: expected less than or equal to 16, found 99",
-        ("sounds", "--commitment-weight", "nan"): "distill: --commitment-weight: expected a finite number, found nan",
-        (
-            "sounds",
-            "--sample-rate",
-            "1",
-        ): "distill: --sample-rate: expected greater than or equal to 8000 or auto, found 1",
-        ("sounds", "--sample-rate", "x"): "distill: --sample-rate: expected integer or auto, found 'x'",
-        ("sounds", "--quality", "best"): "distill: --quality: expected one of small, standard, high, found best",
-        ("sounds", "--seed", "-1"): "distill: --seed: expected greater than or equal to 0, found -1",
-    }
-    for arguments, sentence in refusals.items():
-        assert shell.refused("train", *arguments).startswith(sentence), arguments
-
-
-def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
+def test_a_model_is_given_a_prior_and_then_generates(shell: CommandLine) -> None:
     codec = write_model(Path("m.distill"))
     for number in range(4):
         write_tone(Path(f"sounds/{number}.wav"), 0.3, pitch=200.0 * (number + 1))
@@ -295,10 +161,10 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: Shell) -> None:
     assert not list(Path(".distill").glob("train/*"))
 
 
-def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
+def test_generating_reports_the_novelty_of_each_sound(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"), labels=["kick", "snare"])
     write_tone(Path("a.wav"))
-    command = (
+    command = [
         "generate",
         "m.distill",
         "-n",
@@ -311,7 +177,7 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
         "kick",
         "--prompt",
         "a.wav",
-    )
+    ]
     done = shell(*command, "--min-novelty", "close", "--json")
     assert done.status == 0, done
     report = json.loads(done.out)
@@ -337,13 +203,13 @@ def test_generating_reports_the_novelty_of_each_sound(shell: Shell) -> None:
     assert "seed 3" in done.out
 
 
-def test_inspect_prints_the_card(shell: Shell) -> None:
+def test_inspect_prints_the_card(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"))
     done = shell("inspect", "m.distill", "--card")
     assert (done.status, done.out) == (0, card_text("m.distill", load_bundle(Path("m.distill")).metadata))
 
 
-def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: Shell) -> None:
+def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"))
     done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1", "--pictures", "--json")
     (first, _) = json.loads(done.out)["sounds"]
@@ -365,7 +231,7 @@ def nearest_of(sound: dict[str, Any]) -> str:
     return str(novelty["spectra" if novelty["judged_by"] == "spectra" else "codes"]["nearest"])
 
 
-def test_ctrl_c_keeps_the_sounds_that_are_done(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_sounds_that_are_done(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     write_prior_model(Path("m.distill"))
 
     def write_two(path: Path, samples: np.ndarray, rate: int, kind: AudioFormat) -> None:
@@ -381,33 +247,7 @@ def test_ctrl_c_keeps_the_sounds_that_are_done(shell: Shell, monkeypatch: pytest
     assert [soundfile.info(path).frames for path in Path("generated").iterdir()] == [1600, 1600]
 
 
-def test_what_cannot_be_generated_is_one_sentence(shell: Shell) -> None:
-    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
-    write_prior_model(Path("bare.distill"), reference=False)
-    refused = {
-        ("m.distill", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
-        ("bare.distill", "--label", "tom"): "expected a model trained with labels, found one without",
-        (
-            "bare.distill",
-            "--min-novelty",
-            "close",
-        ): "bare.distill: expected a model with the codes of its training recordings",
-        (
-            "bare.distill",
-            "--reject-faults",
-        ): "bare.distill: expected a model with the codes of its training recordings, to "
-        "find faults, found one made without (bundle.reference: false); leave --reject-faults out",
-        ("m.distill", "--min-novelty", "much"): "--min-novelty much: expected close, new or a number from 0 to 1",
-        ("m.distill", "--prompt", "no.wav"): "--prompt no.wav: expected a recording, found no such file",
-        ("m.distill", "--guidance", "30"): "--guidance: expected less than or equal to 20, found 30",
-        ("m.distill", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
-        ("m.distill", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
-    }
-    for arguments, message in refused.items():
-        assert message in shell.refused("generate", *arguments)
-
-
-def test_takes_of_a_recording_have_a_line_each(shell: Shell) -> None:
+def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"), labels=["kick"])
     write_prior_model(Path("bare.distill"), reference=False)
     write_tone(Path("a.wav"), seconds=0.5)
@@ -434,61 +274,11 @@ def test_takes_of_a_recording_have_a_line_each(shell: Shell) -> None:
     assert "novelty unknown: the model has no codes of its training recordings" in done.out
 
 
-def test_takes_that_are_the_same_are_said(shell: Shell) -> None:
+def test_takes_that_are_the_same_are_said(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"))
     write_audio(Path("a.wav"), np.full(100, 0.1, dtype=np.float32), 16_000)
     done = shell("vary", "m.distill", "a.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
     assert re.search(r"\d+ takes the same as the recording or another take; a higher --strength changes more", done.out)
-
-
-def test_what_cannot_be_varied_is_one_sentence(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_prior_model(Path("m.distill"), labels=["kick", "snare"])
-    write_model(Path("codec.distill"))
-    write_tone(Path("a.wav"))
-    Path("text.wav").write_text("no sound")
-    Path("folder").mkdir()
-    refused = {
-        ("m.distill", "no.wav"): "AUDIO no.wav: expected a recording, found no such file; check the path",
-        ("m.distill", "folder"): "AUDIO folder: expected a recording, found a folder; name the files in it",
-        ("m.distill", "text.wav"): "text.wav: expected a recording, found a file that",
-        ("codec.distill", "a.wav"): "codec.distill: expected a model with a prior, found a codec alone",
-        ("m.distill", "a.wav", "--label", "tom"): "--label tom: expected one of kick, snare; found an unknown one",
-        ("m.distill", "a.wav", "--strength", "1.1"): "--strength: expected less than or equal to 1, found 1.1",
-        ("m.distill", "a.wav", "--strength", "nan"): "--strength: expected a finite number, found nan",
-        ("m.distill", "a.wav", "-n", "0"): "--count: expected greater than or equal to 1, found 0",
-        ("m.distill", "a.wav", "--out", "a.wav"): "--out a.wav: expected a folder to write to, found",
-        ("m.distill", "a.wav", "--format", "aiff"): "--format: expected one of wav, flac, ogg, mp3, found aiff",
-    }
-    for arguments, message in refused.items():
-        assert message in shell.refused("vary", *arguments)
-    monkeypatch.setattr("distill.api.MAX_VARIED_SECONDS", 0.2)
-    assert "a.wav: expected a recording of at most 0.2 s, found one of 0.3 s" in shell.refused(
-        "vary", "m.distill", "a.wav"
-    )
-
-
-def test_what_cannot_be_given_a_prior_is_one_sentence(shell: Shell) -> None:
-    write_model(Path("m.distill"))
-    Path("file").touch()
-    refusals = {
-        ("gone.distill",): "distill: gone.distill: expected a Distill model, found no such file",
-        ("m.distill",): "distill: m.distill: expected the folder of its recordings, found no record of it in .distill; "
-        "name it with --data",
-        ("m.distill", "--data", "none"): "distill: --data none: expected a folder of recordings, found nothing there",
-        ("m.distill", "--data", "file"): "distill: --data file: expected a folder of recordings, found a file",
-        ("m.distill", "--epochs", "0"): "distill: --epochs: expected greater than or equal to 1, found 0",
-        ("m.distill", "--hidden-size", "4"): "distill: --hidden-size: expected greater than or equal to 8, found 4",
-        ("m.distill", "--layers", "0"): "distill: --layers: expected greater than or equal to 1, found 0",
-        ("m.distill", "--heads", "3"): "distill: --heads: expected a divisor of hidden_size 128, found 3",
-        (
-            "m.distill",
-            "--architecture",
-            "deep",
-        ): "distill: --architecture: expected one of frame, memory, flat, found deep; see distill --help",
-        ("m.distill", "-o", "none/a.distill"): "distill: -o none/a.distill: expected a path in an existing folder",
-    }
-    for arguments, sentence in refusals.items():
-        assert shell.refused("train-prior", *arguments).startswith(sentence), arguments
 
 
 @pytest.mark.parametrize(
@@ -533,13 +323,17 @@ def test_help_shows_the_ranges_of_the_settings() -> None:
     assert found["--codebook-size"] == (2, 65_536)
 
 
+def test_the_version_is_that_of_the_package(shell: CommandLine) -> None:
+    assert shell("--version") == Done(0, f"distill {distill.__version__}\n", "")
+
+
 def test_help_loads_no_network_library() -> None:
     script = "import sys, distill.cli; print([name for name in ('torch', 'pydantic', 'mlflow') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_what_only_trainers_need_is_left_out_elsewhere() -> None:
-    modules = ("distill.api", "distill.codes.encode", "distill.generate.audition", "distill.kit.build")
+    modules = ("distill.api", "distill.codes.encode", "distill.generate.audition", "distill.kit.make")
     unused = ("lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch")
     script = f"import sys, {', '.join(modules)}; print([name for name in {unused} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -607,8 +401,7 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None
         time.sleep(0.02)
 
 
-def test_models_are_listed_and_what_is_none_is_said_why(shell: Shell) -> None:
-    assert shell.refused("list").startswith("distill: DIR models: expected a folder of models, found nothing there")
+def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> None:
     write_model(Path("models/codec.distill"))
     write_prior_model(Path("models/full.distill"), labels=["kick", "snare"])
     Path("models/other.distill").write_text("hello")
@@ -628,7 +421,9 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: Shell) -> None:
     assert shell("list", "empty").out == "no model files in empty\n"
 
 
-def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     path = Path("a folder with a long name", "another one within it", f"{'m' * 60}.distill")
     metadata = write_prior_model(path, labels=[f"label-{number}" for number in range(15)])

@@ -21,7 +21,11 @@ def codec(request: pytest.FixtureRequest) -> VQVAE:
     is_new = request.param == "with noise and loudness"
     spectrogram = spectrogram_config_for(RATE).model_copy(update={} if is_new else {"envelope_steps": 0})
     shape = {"codebook_size": 16, "num_quantizers": 3, "latent_size": 12, "hidden_size": 32, "num_layers": 2}
-    model = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape, stochastic=is_new, gain_shape=is_new))
+    model = VQVAE(
+        VQVAEArchitecture(
+            spectrogram=spectrogram, **shape, quantizer="overlapping", stochastic=is_new, gain_shape=is_new
+        )
+    )
     if is_new:
         torch.nn.init.normal_(model.texture_head.weight, std=0.1)
     torch.nn.init.normal_(model.to_latent.weight, std=0.3)
@@ -97,7 +101,9 @@ def loud() -> VQVAE:
     torch.manual_seed(0)
     shape = {"codebook_size": 64, "num_quantizers": 3, "latent_size": 12, "hidden_size": 16, "num_layers": 1}
     model = VQVAE(
-        VQVAEArchitecture(spectrogram=spectrogram_config_for(RATE), **shape, stochastic=True, gain_shape=True)
+        VQVAEArchitecture(
+            spectrogram=spectrogram_config_for(RATE), **shape, quantizer="overlapping", stochastic=True, gain_shape=True
+        )
     )
     noise = torch.randn(4, 20 * model.spectrogram.samples_per_frame + 2 * model.spectrogram.margin) * 0.1
     features = model.features(noise)

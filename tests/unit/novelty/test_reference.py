@@ -53,7 +53,7 @@ def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
         ("names", np.frombuffer(b"a", np.uint8), "there are 1 names for 2 recordings"),
         ("scores", np.full((2, SCORES), np.nan, np.float32), "scores holds NaN or infinite values"),
         ("scores", np.zeros((2, SCORES), np.float32), "scores holds values out of range"),
-        ("anew", np.zeros((2, 3), np.float32), "anew has 3 columns"),
+        ("reencoded", np.zeros((2, 3), np.float32), "reencoded has 3 columns"),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, value: np.ndarray | None, message: str) -> None:

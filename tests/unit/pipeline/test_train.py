@@ -75,7 +75,6 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     bundle = load_bundle(finished.path)
     metadata = bundle.metadata
     assert bundle.prior is None
-    assert metadata.version == [2, 5]
     assert not metadata.has_prior
     assert metadata.training_config["vqvae"]["epochs"] == 4
     assert metadata.metadata == {"recordings": 5, "tier": "small"}

@@ -128,8 +128,6 @@ class Handler(BaseHTTPRequestHandler):
                 return act(*found.groups())
         raise Refused(404)
 
-    # writing
-
     def validate_yaml(self) -> None:
         head = json.loads(self.body())["content"].split("---\n")[1]
         wrong = [] if isinstance(yaml.safe_load(head), dict) else [{"message": "no mapping"}]
@@ -193,8 +191,6 @@ class Handler(BaseHTTPRequestHandler):
         made = self.hub.repositories[repository].commit(files, message)
         self.send(200, {"commitUrl": f"{self.hub.url}/{repository}/commit/{made}", "commitOid": made})
 
-    # reading
-
     def info(self, repository: str, revision: str | None) -> None:
         name, files = self.found(repository, revision or "main")
         siblings = []
@@ -230,8 +226,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.wfile.write(data[half:])
-
-    # what they share
 
     def found(self, repository: str, revision: str) -> tuple[str, Files]:
         """A commit that whoever asks may see."""

@@ -1,0 +1,140 @@
+"""What commands refuse: exit status 2, one sentence on stderr, nothing written."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from unit.command import CommandLine
+from unit.tiny import write_model, write_prior_model, write_tone
+
+NO_RECORDING = "expected a recording, found"
+NO_CODES = "expected a file of codes that `distill encode` wrote, found"
+NO_REFERENCE = "bare.distill: expected a model with the codes of its training recordings, to"
+
+REFUSED = {
+    "encode m.distill none.wav -o x": f"AUDIO none.wav: {NO_RECORDING} no such file; check the path",
+    "encode m.distill empty.wav -o x": f"empty.wav: {NO_RECORDING} a file that is empty",
+    "encode m.distill a.wav text.wav -o x": f"text.wav: {NO_RECORDING} a file that is text",
+    "encode m.distill nothing.wav -o x": f"nothing.wav: {NO_RECORDING} a file that holds no",
+    "encode m.distill . -o x": f"AUDIO .: {NO_RECORDING} a folder; name the files in it",
+    "encode m.distill a.wav -o no/x": "-o no/x: expected a path in an existing folder, found no no",
+    "encode m.distill a.wav -o a.wav": "-o a.wav: expected a file other than the input",
+    "encode m.distill a.wav -o m.distill": "-o m.distill: expected a file other than the input",
+    "encode none.distill a.wav -o x": "none.distill: expected a Distill model, found no such file",
+    "encode a.wav m.distill -o x": "a.wav: expected a Distill model, found another format",
+    "encode m.distill -o x": "Missing argument 'AUDIO...'; see distill --help",
+    "encode m.distill a.wav": "Missing option ",
+    "decode codec.distill one.codes -o x.wav": "one.codes: expected codes of the codec ",
+    "decode m.distill a.wav -o x.wav": f"a.wav: {NO_CODES}",
+    "decode m.distill m.distill -o x.wav": f"m.distill: {NO_CODES} another kind of safetensors file",
+    "decode m.distill cut.codes -o x.wav": f"cut.codes: {NO_CODES}",
+    "decode m.distill one.codes -o x": "-o x: expected the suffix .wav, .flac, .ogg or .mp3, or --format",
+    "decode m.distill one.codes -o folder": "-o folder: expected a file for one recording, found a folder",
+    "decode m.distill one.codes -o no/x.wav": "-o no/x.wav: expected a path in an existing folder",
+    "decode m.distill one.codes -o one.codes": "-o one.codes: expected a file other than the input",
+    "decode m.distill two.codes -o x.wav": "-o x.wav: expected a folder for 2 recordings",
+    "decode m.distill two.codes -o a.wav": "-o a.wav: expected a folder for 2 recordings",
+    "train none": "DIR none: expected a folder of recordings, found nothing there; check the path",
+    "train text.wav": "DIR text.wav: expected a folder of recordings, found a file; name the folder that holds it",
+    "train . --name m --out .": "--name m: expected a new name, found m.distill there; choose another name",
+    "train . --name a/b": "--name: expected up to 100 letters, digits",
+    "train . --out text.wav": "--out text.wav: expected a folder to write to, found File exists",
+    "train . --epochs 0": "--epochs: expected greater than or equal to 1, found 0",
+    "train . --epochs x": "--epochs: expected a valid integer, found x; see distill --help",
+    "train . --tier huge": "--tier: expected one of auto, small, medium, large, found huge; see distill --help",
+    "train . --codebook-size 1": "--codebook-size: expected greater than or equal to 2, found 1",
+    "train . --rvq-levels 99": "--rvq-levels: expected less than or equal to 16, found 99",
+    "train . --commitment-weight nan": "--commitment-weight: expected a finite number, found nan",
+    "train . --sample-rate 1": "--sample-rate: expected greater than or equal to 8000 or auto, found 1",
+    "train . --sample-rate x": "--sample-rate: expected integer or auto, found 'x'",
+    "train . --quality best": "--quality: expected one of small, standard, high, found best",
+    "train . --seed -1": "--seed: expected greater than or equal to 0, found -1",
+    "train-prior gone.distill": "gone.distill: expected a Distill model, found no such file",
+    "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
+    "train-prior codec.distill --data none": "--data none: expected a folder of recordings, found nothing there",
+    "train-prior codec.distill --data a.wav": "--data a.wav: expected a folder of recordings, found a file",
+    "train-prior codec.distill --epochs 0": "--epochs: expected greater than or equal to 1, found 0",
+    "train-prior codec.distill --hidden-size 4": "--hidden-size: expected greater than or equal to 8, found 4",
+    "train-prior codec.distill --layers 0": "--layers: expected greater than or equal to 1, found 0",
+    "train-prior codec.distill --heads 3": "--heads: expected a divisor of hidden_size 128, found 3",
+    "train-prior codec.distill --architecture deep": "--architecture: expected one of frame, memory, flat, found deep",
+    "train-prior codec.distill -o none/a.distill": "-o none/a.distill: expected a path in an existing folder",
+    "generate codec.distill": "codec.distill: expected a model with a prior, found a codec alone, which encodes and",
+    "generate m.distill --label tom": "--label tom: expected one of kick, snare; found an unknown one",
+    "generate bare.distill --label tom": "--label tom: expected a model trained with labels, found one without",
+    "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge novelty, found",
+    "generate bare.distill --reject-faults": f"{NO_REFERENCE} find faults, found one made without (bundle.reference: fal",
+    "generate m.distill --min-novelty much": "--min-novelty much: expected close, new or a number from 0 to 1",
+    "generate m.distill --prompt no.wav": f"--prompt no.wav: {NO_RECORDING} no such file",
+    "generate m.distill --guidance 30": "--guidance: expected less than or equal to 20, found 30",
+    "generate m.distill -n 0": "--count: expected greater than or equal to 1, found 0",
+    "generate m.distill --format aiff": "--format: expected one of wav, flac, ogg, mp3, found aiff",
+    "vary m.distill no.wav": f"AUDIO no.wav: {NO_RECORDING} no such file; check the path",
+    "vary m.distill folder": f"AUDIO folder: {NO_RECORDING} a folder; name the files in it",
+    "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
+    "vary codec.distill a.wav": "codec.distill: expected a model with a prior, found a codec alone",
+    "vary m.distill a.wav --label tom": "--label tom: expected one of kick, snare; found an unknown one",
+    "vary m.distill a.wav --strength 1.1": "--strength: expected less than or equal to 1, found 1.1",
+    "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
+    "vary m.distill a.wav --out a.wav": "--out a.wav: expected a folder to write to, found",
+    "vary m.distill long.wav": "long.wav: expected a recording of at most 0.4 s, found one of 0.5 s; cut out the part to",
+    "kit m.distill": "Missing option '--out'",
+    "kit none.distill --out x": "none.distill: expected a Distill model, found no such file",
+    "kit m.distill --out folder": "--out folder: expected a new or an empty folder, found one with files in",
+    "kit m.distill --out folder --replace": "--out folder: expected a folder with a kit that Distill made",
+    "kit m.distill --out m.distill": "--out m.distill: expected a folder, found a file; name another",
+    "kit m.distill --out .": "--out .: expected a folder of its own, found the current folder or one",
+    "kit m.distill --out x --format exs": "--format: expected sfz or dspreset, or both with a",
+    "kit m.distill --out x --format ": "--format: expected sfz or dspreset, or both with a comma between, found none",
+    "kit m.distill --out x --per-label 0": "--per-label: expected greater than or equal to 1",
+    "kit m.distill --out x --velocity-layers 5": "--velocity-layers 5: expected at most as many",
+    "kit m.distill --out x --label gong": "--label gong: expected one of kick, snare; found",
+    "kit m.distill --out x --seconds 61": "--seconds: expected less than or equal to 60, found",
+    "list none": "DIR none: expected a folder of models, found nothing there",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, recordings and codes."""
+    found = tmp_path_factory.mktemp("refusals")
+    write_prior_model(found / "m.distill", labels=["kick", "snare"])
+    write_prior_model(found / "bare.distill", reference=False)
+    write_model(found / "codec.distill")
+    write_tone(found / "a.wav")
+    write_tone(found / "long.wav", 0.5)
+    (found / "empty.wav").touch()
+    (found / "text.wav").write_text("hello")
+    (found / "folder").mkdir()
+    (found / "folder" / "song.als").touch()
+    soundfile.write(found / "nothing.wav", np.zeros(0), 16_000)
+    return found
+
+
+@pytest.fixture
+def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DISTILL_DEVICE", "cpu")
+    monkeypatch.setattr("distill.api.MAX_VARIED_SECONDS", 0.4)
+    run = CommandLine(monkeypatch, capsys)
+    if not Path("one.codes").exists():
+        assert run("encode", "m.distill", "a.wav", "-o", "one.codes").status == 0
+        assert run("encode", "m.distill", "a.wav", "a.wav", "-o", "two.codes").status == 0
+        Path("cut.codes").write_bytes(Path("one.codes").read_bytes()[:-1])
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_every_refusal_is_one_sentence(command: CommandLine) -> None:
+    for line, sentence in REFUSED.items():
+        found = command.refused(*line.split(" "))
+        assert found.startswith(f"distill: {sentence}"), (line, found)
+
+
+def test_an_empty_argument_is_refused(command: CommandLine) -> None:
+    expected = "distill: expected a value for each argument, found an empty one; check the variables of the command"
+    assert command.refused("list", "") == expected
