@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import gradio as gr
 
 from distill.errors import ParamsError, for_the_user
+from distill.params import setting
 from distill.ui.jobs import Job, Jobs
 from distill.ui.workspace import MODEL_SUFFIX, Workspace
 
@@ -135,12 +136,25 @@ def steer(
         button.click(handler, None, shown, api_visibility=visibility)
 
 
-def optional(label: str, otherwise: str, elem_id: str | None = None) -> gr.Textbox:
+def field(path: str, label: str) -> Any:
+    """A field for a setting of `params.yaml`, such as "vqvae.epochs": its choices, bounds, help and default."""
+    about = setting(path)
+    if about.auto_by:
+        return optional(label, about.auto_by, f"{about.help}; ")
+    if about.type is str:
+        return gr.Dropdown(list(about.choices), value=about.default, label=label, info=about.help)
+    if about.choices:  # beside numbers
+        return gr.Textbox(str(about.default), label=label, info=about.help, max_length=30)
+    low, high, whole = about.bounds.get("ge"), about.bounds.get("le"), 0 if about.type is int else None
+    return gr.Number(about.default, label=label, info=about.help, minimum=low, maximum=high, precision=whole)
+
+
+def optional(label: str, otherwise: str, text: str = "", elem_id: str | None = None) -> gr.Textbox:
     """A field for a number that may stay empty; the command that gets it says what is wrong with it.
 
     A number field of Gradio gives 0 where it is empty.
     """
-    return gr.Textbox("", label=label, info=f"empty: {otherwise}", max_length=30, elem_id=elem_id)
+    return gr.Textbox("", label=label, info=f"{text}empty: {otherwise}", max_length=30, elem_id=elem_id)
 
 
 def flags(**values: Any) -> list[str]:

@@ -5,14 +5,14 @@ from typing import Any
 import gradio as gr
 
 from distill.params import get_adaptive_prior_config
-from distill.prior.architectures import ARCHITECTURES, DEFAULT
 from distill.ui import view
-from distill.ui.desk import QUIET, Desk, flags, handled, optional, steer
+from distill.ui.desk import QUIET, Desk, field, flags, handled, steer
 from distill.ui.jobs import Job
 
 OWN = "the codec's own recordings"
 INTO, COPY = "into the model", "into a copy"
-SIZES = {"epochs": "Epochs", "hidden_size": "Hidden size", "layers": "Layers", "heads": "Heads"}
+# Flags of `train-prior` and their settings.
+SIZES = {"epochs": "epochs", "hidden_size": "hidden_size", "layers": "num_layers", "heads": "num_heads"}
 
 
 class PriorTab:
@@ -42,9 +42,9 @@ class PriorTab:
     def _build_form(self) -> dict[str, Any]:
         form: dict[str, Any] = {"model": gr.Dropdown(self._desk.names(), label="Model", elem_id="prior-model")}
         form["data"] = gr.Dropdown([OWN, *self._desk.workspace.corpora()], value=OWN, label="Recordings")
-        form |= {name: optional(label, "by the number of recordings") for name, label in SIZES.items()}
+        form |= {name: field(f"prior.{key}", name.replace("_", " ").capitalize()) for name, key in SIZES.items()}
         with gr.Accordion("More settings", open=False):
-            form["architecture"] = gr.Dropdown(list(ARCHITECTURES), value=DEFAULT, label="Architecture")
+            form["architecture"] = field("prior.architecture", "Architecture")
         form["where"] = gr.Radio([INTO, COPY], value=INTO, label="Write the prior")
         form["copy"] = gr.Textbox(label="Name of the copy", visible=False, max_length=100)
         return form
@@ -112,7 +112,7 @@ class PriorTab:
     def fill(self, name: str | None) -> list[str]:
         """Sizes by the number of recordings of the codec."""
         config = get_adaptive_prior_config(int(self._desk.known(name).get("recordings") or 1))
-        return [str(one) for one in (config.epochs, config.hidden_size, config.num_layers, config.num_heads)]
+        return [str(getattr(config, key)) for key in SIZES.values()]
 
     @handled
     def restored(self, now: str | None) -> list[Any]:

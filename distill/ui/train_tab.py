@@ -2,18 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.params import QualityName, TierName, default_params, default_values
+from distill.params import default_params
 from distill.ui import view
-from distill.ui.desk import QUIET, Desk, flags, handled, optional, steer
+from distill.ui.desk import QUIET, Desk, field, flags, handled, steer
 from distill.ui.jobs import Job
 
-RATES = ["auto", "24000", "32000", "44100", "48000"]
-LEVELS = "0: by the quality. Fewer levels = faster, more levels = finer detail"
 # The paths of the files in the folder that was chosen, which Gradio leaves out, noted by the script in the page's head.
 WITH_PLACES = "(folder, files, places) => [folder, files, window.chosenFiles || []]"
 
@@ -55,31 +53,27 @@ class TrainTab:
                 self.add, [folder, uploads, places], [corpus, added, uploads], js=js, api_visibility="private"
             )
 
-    def _build_form(self) -> dict[str, gr.components.Component]:
-        form: dict[str, gr.components.Component] = {}
-        form["name"] = gr.Textbox(label="Name of the model", max_length=100, elem_id="name")
-        tiers, quality = ["auto", *get_args(TierName)], default_values()["vqvae"]["quality"]
-        form["tier"] = gr.Dropdown(tiers, value="auto", label="Preset", info="auto: by the number of recordings")
-        form["quality"] = gr.Dropdown(
-            list(get_args(QualityName)), value=quality, label="Quality", info="higher needs more time"
-        )
-        form["rvq_levels"] = gr.Slider(0, 16, 0, step=1, label="RVQ levels", info=LEVELS)
+    def _build_form(self) -> dict[str, Any]:
+        form: dict[str, Any] = {"name": gr.Textbox(label="Name of the model", max_length=100, elem_id="name")}
+        form["tier"] = field("tier", "Preset")
+        form["quality"] = field("vqvae.quality", "Quality")
+        form["rvq_levels"] = field("vqvae.num_quantizers", "RVQ levels")
         self._size = gr.HTML(self.codebook(None, "auto"))
         prior = gr.Checkbox(True, label="Also train a prior", info="without one the model cannot generate")
         with gr.Accordion("More settings", open=False):
-            form["commitment_weight"] = gr.Number(0.25, label="Commitment weight", minimum=0, step=0.05)
-            form["epochs"] = optional("Most epochs", "by the preset")
-            form["learning_rate"] = optional("Learning rate", "by the preset")
-            form["sample_rate"] = gr.Dropdown(RATES, value="auto", label="Sample rate, Hz")
-            form["labels"] = gr.Checkbox(False, label="Labels from folders", info="a recording's folder is its label")
-            form["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0)
+            form["commitment_weight"] = field("vqvae.commitment_weight", "Commitment weight")
+            form["epochs"] = field("vqvae.epochs", "Most epochs")
+            form["learning_rate"] = field("vqvae.learning_rate", "Learning rate")
+            form["sample_rate"] = field("corpus.sample_rate", "Sample rate, Hz")
+            form["labels"] = field("corpus.labels", "Labels")
+            form["seed"] = field("seed", "Seed")
         return {**form, "prior": prior}
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks) -> None:
         form, shown = list(self._form.values()), self._shown
         corpus, name, tier = (self._form[key] for key in ("corpus", "name", "tier"))
         for changed in (corpus, tier):
-            changed.change(self.codebook, [corpus, tier], self._size, queue=False, **QUIET)  # type: ignore[attr-defined]
+            changed.change(self.codebook, [corpus, tier], self._size, queue=False, **QUIET)
         started = self._start.click(self.begin, form, shown, api_name="train")
         started.success(_new_name, None, name, api_visibility="private")
         timer.tick(self.show, None, shown, **QUIET)
@@ -127,11 +121,8 @@ class TrainTab:
         given = dict(zip(self._form, values, strict=True))
         folder = self._desk.workspace.corpus(given["corpus"] or "")
         path = self._desk.workspace.new_model(given["name"] or "")
-        changed = {
-            **{"corpus": None, "name": path.stem, "rvq_levels": int(given["rvq_levels"]) or None},
-            **{"labels": "folder" if given["labels"] else None, "prior": bool(given["prior"])},
-        }
-        arguments = ["train", self._desk.path(folder), *flags(**{**given, **changed})]
+        settings = {key: value for key, value in given.items() if key != "corpus"}
+        arguments = ["train", self._desk.path(folder), *flags(**{**settings, "name": path.stem})]
         self._desk.jobs.start("train", f"training {path.stem} on {given['corpus']}", arguments, given)
         return self.show()
 
@@ -141,7 +132,7 @@ class TrainTab:
         job, corpora = self._newest(), self._desk.workspace.corpora()
         values = {} if job is None else job.values
         chosen = values.get("corpus") if values.get("corpus") in corpora else next(iter(corpora), None)
-        rest = {key: _kept(field, values.get(key)) for key, field in list(self._form.items())[2:]}
+        rest = {key: _kept(one, values.get(key)) for key, one in list(self._form.items())[2:]}
         size = self.codebook(chosen, rest["tier"])
         corpus, start = gr.update(choices=corpora, value=chosen), gr.update(interactive=True)
         return [corpus, _new_name(), *rest.values(), size, start]
@@ -158,10 +149,10 @@ class TrainTab:
         return f'<p class="small">Codebook size: {sizes}</p>'
 
 
-def _kept(field: Any, value: Any) -> Any:
+def _kept(one: Any, value: Any) -> Any:
     """A value for a field; its default where there is none, or where another version had more choices."""
-    choices = [choice for _, choice in getattr(field, "choices", ())]
-    return field.value if value is None or (choices and value not in choices) else value
+    choices = [choice for _, choice in getattr(one, "choices", ())]
+    return one.value if value is None or (choices and value not in choices) else value
 
 
 def _previews(job: Job) -> str:

@@ -60,7 +60,7 @@ class Page:
 
     def train(self, name: str) -> dict[str, Any]:
         """Start a training of four epochs."""
-        values = ["sounds/few", name, "small", "standard", 2, 0.25, "4", "", "24000", False, 0, False]
+        values = ["sounds/few", name, "small", "standard", "2", 0.25, "4", "", "24000", "none", 0, False]
         return self.event("train", values, name)
 
 
