@@ -43,9 +43,9 @@ class TrainTab:
 
     def _build_upload(self, corpus: gr.Dropdown) -> None:
         with gr.Accordion("Add recordings", open=not self._desk.workspace.corpora()):
-            gr.Markdown("Sound files, a folder, or a zip archive. Folders within can be labels.")
+            gr.Markdown("Sound files, or a folder. Folders within it can be labels.")
             folder = gr.Textbox("my-sounds", label="Folder to add them to", max_length=100)
-            files = gr.File(file_count="multiple", label="Files or zip archives", elem_id="files")
+            files = gr.File(file_count="multiple", label="Files", elem_id="files")
             directory = gr.File(file_count="directory", label="A whole folder", elem_id="directory")
             places, added = gr.JSON(visible=False), gr.HTML()
         for uploads, js in ((files, None), (directory, WITH_PLACES)):

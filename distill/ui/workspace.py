@@ -1,31 +1,22 @@
 """The folder that the page works on: recordings, models, generated sounds. Names from outside are checked here."""
 
-import lzma
 import os
 import re
 import shutil
-import struct
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 
 MODEL_SUFFIX = ".distill"
-MOST_FILES = 100_000  # of an archive
-MOST_BYTES = 8 << 30  # of an archive, unpacked
 DEPTH = 3  # folders below the working folder in which recordings are looked for
 MOST_FOLDERS = 200
 LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
 _NAME = re.compile(r"\w[\w .+#()&'-]{0,99}")
-# What the libraries raise for a damaged archive.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, EOFError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class Workspace:
         return path
 
     def add_recordings(self, name: str, uploads: Iterable[tuple[Path, str]]) -> Added:
-        """Copy uploads, and the files in those that are zip archives, into `sounds/<name>`. Raises ParamsError.
+        """Copy uploads into `sounds/<name>`. Raises ParamsError.
 
         Beside each upload stands its path relative to the new folder: subfolders stay, as they can be labels.
         """
@@ -94,11 +85,7 @@ class Workspace:
         refused: list[str] = []
         for upload, place in uploads:
             try:
-                if upload.suffix.lower() == ".zip":
-                    count += _unpack(upload, target, refused)
-                else:
-                    with upload.open("rb") as source:
-                        count += _add(source, place, target)
+                count += _add(upload, place, target)
             except ParamsError as error:
                 refused.append(str(error))
             except OSError as error:
@@ -137,53 +124,25 @@ def _holds_recordings(folder: Path) -> bool:
         return False
 
 
-def _unpack(archive: Path, target: Path, refused: list[str]) -> int:
-    """Unpack the recordings of a zip archive; returns their number. Raises ParamsError for what cannot be read."""
-    count = 0
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.filename.endswith("/")]
-            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
-                raise ParamsError(
-                    f"{archive.name}: expected at most {MOST_FILES} files and {MOST_BYTES >> 30} GiB, found more; copy the "
-                    "folder below this one instead"
-                )
-            for entry in entries:
-                try:
-                    with opened.open(entry) as source:
-                        count += _add(source, entry.filename, target)
-                except ParamsError as error:
-                    refused.append(f"{archive.name}: {error}")
-                except _DAMAGED as error:
-                    name = PurePosixPath(entry.filename).name
-                    refused.append(f"{archive.name}: {name}: expected a file that can be unpacked, found: {error}")
-    except _DAMAGED as error:
-        raise ParamsError(
-            f"{archive.name}: expected a zip archive that can be read, found: {error}; pack it again"
-        ) from error
-    return count
-
-
-def _add(source: IO[bytes], place: str, folder: Path) -> bool:
+def _add(upload: Path, place: str, folder: Path) -> bool:
     """Copy a recording to a place below a folder, beside one of its name. False for the system's own hidden files.
 
     Raises ParamsError for a place that is elsewhere or a file that is no recording.
     """
     path = PurePosixPath(place)
-    if path.name.startswith(".") or "__MACOSX" in path.parts:
+    if path.name.startswith("."):
         return False
     if path.suffix.lower() not in SUPPORTED_SUFFIXES:
         kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
-        raise ParamsError(
-            f"{path.name}: expected a recording ({kinds}) or a zip archive of recordings, found another kind"
-        )
+        what = "an archive; unpack it and choose the folder" if path.suffix.lower() == ".zip" else "another kind"
+        raise ParamsError(f"{path.name}: expected a recording ({kinds}), found {what}")
     target = folder.joinpath(*map(_checked, path.parts))
     number, free = 1, target
     while free.exists() or free.is_symlink():
         number += 1
         free = target.with_stem(f"{target.stem} {number}")
-    with atomic_path(free) as temporary, temporary.open("wb") as file:
-        shutil.copyfileobj(source, file)
+    with atomic_path(free) as temporary:
+        shutil.copyfile(upload, temporary)
     return True
 
 
