@@ -84,6 +84,8 @@ def handled(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
+        except gr.Error:  # of a handler that this one calls
+            raise
         except Exception as error:
             if known := for_the_user(error):  # Gradio shows the text as HTML
                 raise gr.Error(escape(str(known)), duration=None, title="Not done", print_exception=False) from error

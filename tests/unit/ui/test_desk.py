@@ -32,7 +32,7 @@ def test_an_error_is_a_sentence(error: Exception, title: str, said: str) -> None
         raise error
 
     with pytest.raises(gr.Error) as caught:
-        fails()
+        handled(fails)()
     assert said in str(caught.value.message)
     assert (caught.value.title, "secret" in str(caught.value.message)) == (title, False)
 
