@@ -8,8 +8,6 @@ from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_r
 
 def main(params: Params) -> Mapping[str, float]:
     from distill.audio.corpus import load_corpus
-    from distill.cluster import executor_of
-    from distill.execution import execution_from_environment
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
     from distill.novelty.reference import reference_of_codes
@@ -18,12 +16,12 @@ def main(params: Params) -> Mapping[str, float]:
     from distill.training.tracking import track_audition
 
     bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
-    with executor_of(execution_from_environment()) as executor, atomic_folder(AUDITION) as folder:
+    with atomic_folder(AUDITION) as folder:
         reference = bundle.reference
         if reference is None:  # a model may be made without it; its audition still compares
-            reference = with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec, executor)
+            reference = with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec)
         networks = (bundle.codec, bundle.prior, bundle.labels)
-        done = audition(*networks, reference, corpus, params.audition, params.seed, folder, executor)
+        done = audition(*networks, reference, corpus, params.audition, params.seed, folder)
     write_metrics("audition", done.metrics())
     figures = {**done.metrics(), "times_real_time": done.times_real_time}
     track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)

@@ -7,14 +7,11 @@ from stages.running import FOLDERS, bundle_path, run_stage, write_metrics
 
 
 def main(params: Params) -> Mapping[str, float]:
-    from distill.cluster import executor_of
-    from distill.execution import execution_from_environment
     from distill.model_file.build import bundle_artifacts
     from distill.model_file.format import VERSION_TEXT
 
     path, folders = bundle_path(params), (FOLDERS.vqvae, FOLDERS.prior)
-    with executor_of(execution_from_environment()) as executor:
-        metadata = bundle_artifacts(path, *folders, params.bundle.reference, executor=executor)
+    metadata = bundle_artifacts(path, *folders, params.bundle.reference)
     size = path.stat().st_size
     hashed = {"format_version": VERSION_TEXT, "payload_sha256": metadata.payload_sha256}
     write_metrics("bundle", {"bytes": size, **hashed})

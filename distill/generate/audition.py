@@ -22,7 +22,6 @@ from distill.params import AuditionConfig
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_json
-from distill.storage.work import HERE, Executor
 
 MAX_NEAREST_SECONDS = 8.0
 
@@ -54,7 +53,6 @@ def audition(
     params: AuditionConfig,
     seed: int,
     output: Path,
-    executor: Executor = HERE,
 ) -> Audition:
     """Generate sounds, compare them with `reference`, and write sounds, pictures, page and report into `output`.
 
@@ -76,7 +74,7 @@ def audition(
         )
         label_names += [label] * wanted.count
     generation_seconds = time.monotonic() - began
-    comparison = Comparison(reference, codec, executor)
+    comparison = Comparison(reference, codec)
     codes = [sound.codes for sound in sounds]
     novelty = comparison.novelty(codes)
     report = comparison.report(codes, novelty, seed, frames_for_seconds(codec, params.max_seconds))

@@ -21,7 +21,6 @@ from distill.novelty.scoring import with_scores
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, sha256_text
-from distill.storage.work import HERE, Executor
 from distill.training.artifact import loss_curves
 
 
@@ -31,7 +30,6 @@ def bundle_artifacts(
     prior: Path | None = None,
     reference: bool = True,
     date: str | None = None,
-    executor: Executor = HERE,
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
@@ -59,7 +57,7 @@ def bundle_artifacts(
         codec_sha256=config.codec_sha256,
     )
     bundle = Bundle(codec, None, metadata)
-    return _save(path, bundle) if prior is None else bundle_prior(path, bundle, prior, reference, date, executor)
+    return _save(path, bundle) if prior is None else bundle_prior(path, bundle, prior, reference, date)
 
 
 def bundle_prior(
@@ -68,14 +66,13 @@ def bundle_prior(
     prior: Path,
     reference: bool = True,
     date: str | None = None,
-    executor: Executor = HERE,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
         raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
     curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
-    return save_with_prior(path, bundle, model, config, curves, unscored, date, executor)
+    return save_with_prior(path, bundle, model, config, curves, unscored, date)
 
 
 def save_with_prior(
@@ -86,10 +83,9 @@ def save_with_prior(
     curves: dict[str, list[float]],
     reference: Reference | None,
     date: str | None,
-    executor: Executor = HERE,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
-    scored = None if reference is None else with_scores(reference, bundle.codec, executor)
+    scored = None if reference is None else with_scores(reference, bundle.codec)
     return _save(path, Bundle(bundle.codec, prior, _with_prior(bundle.metadata, config, curves, date), scored))
 
 

@@ -1,7 +1,8 @@
 """Index of recordings that sounds are aligned with, in any space of features."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,17 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.novelty.alignment import Match
-from distill.novelty.lag_search import Candidates, candidate_lags, find_candidates
+from distill.novelty.lag_search import Candidates, best_candidates, candidate_lags, find_candidates
 
 Sound = NDArray[Any]  # [F, ...]
 
 
 class Index(ABC):
-    """Index of recordings, end to end.
-
-    To search a library in parts, make an index of each: call `find_candidates` of all of them, choose with
-    `lag_search.best_candidates`, and call `align`.
-    """
+    """Index of recordings, end to end. `match_in_parts` searches a library by an index of each part."""
 
     pool: ClassVar[int]  # frames pooled in the lag search
 
@@ -58,3 +55,22 @@ class Index(ABC):
     @abstractmethod
     def _best_match(self, sound: Sound, lags: NDArray[np.int64]) -> Match:
         """The best alignment at one of these lags."""
+
+
+def match_in_parts(index_of: Callable[[int], Index], firsts: Sequence[int], sounds: Sequence[Sound]) -> list[Match]:
+    """The best alignment of each of `sounds` with a recording of any part, as one index of all would find it.
+
+    `index_of(n)` gives the index of part n, whose first recording is `firsts[n]` of all. Of equals the first is best;
+    the copied run is the longest of any part.
+    """
+    found = best_candidates([index_of(part).find_candidates(sounds) for part in range(len(firsts))])
+    best: dict[int, Match] = {}
+    for part, first in enumerate(firsts):
+        for row, match in enumerate(index_of(part).align(sounds, found[part])):
+            if match is not None:
+                before = best.get(row)
+                numbered = replace(match, recording=match.recording + first)
+                winner = numbered if before is None or match.likeness > before.likeness else before
+                run = match.copied_frames if before is None else max(match.copied_frames, before.copied_frames)
+                best[row] = replace(winner, copied_frames=run)
+    return [best[row] for row in range(len(sounds))]

@@ -12,7 +12,6 @@ from distill.novelty.distance import Diversity, KernelDistance, Statistics, dive
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, evenly
 from distill.novelty.spectral_space import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty
-from distill.storage.work import HERE, Executor
 
 MOST_COMPARED = 200  # recordings of each side in distances
 FEWEST = 2  # sounds of a distance
@@ -74,8 +73,8 @@ class SetReport:
 class Comparison:
     """Comparison of sounds with a reference. Raises ValueError when the reference has no scores."""
 
-    def __init__(self, reference: Reference, codec: VQVAE, executor: Executor = HERE) -> None:
-        self.reference, self._judge = reference, Judge(reference, codec, executor)
+    def __init__(self, reference: Reference, codec: VQVAE) -> None:
+        self.reference, self._judge = reference, Judge(reference, codec)
         self._spectra, self._frame_rate = CodeSpectra(codec), codec.spectrogram.frame_rate
 
     def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:

@@ -9,27 +9,16 @@ import torch
 from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
-from distill.codes.store import Codes
 from distill.novelty.alignment import Match
+from distill.novelty.code_space import CodeIndex
 from distill.novelty.constants import SHORTEST, SOFTER
-from distill.novelty.part_index import (
-    Found,
-    Matches,
-    Part,
-    PartIndex,
-    Passages,
-    best_found,
-    best_of,
-    parts_of,
-    passages_of,
-)
+from distill.novelty.index import Index, match_in_parts
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
-from distill.novelty.spectral_space import CodeSpectra
-from distill.storage.work import HERE, Executor, map_in_order
+from distill.novelty.spectral_space import CodeSpectra, SpectralIndex
 
 MOST_REENCODED = 64  # recordings
+PART_FRAMES = 1 << 20  # at most, but for the rest of a part's last recording
 MOST_KEPT = 8  # indexes of parts: about 50 hours
-FEWEST_SHARED = 4  # parts, more than 20 hours: fewer are searched here before others have begun
 
 
 @dataclass(frozen=True)
@@ -49,68 +38,58 @@ class Score:
 class Likeness:
     """Similarity of sounds to the training recordings of a reference, in codes and in spectra.
 
-    A large library is searched a part at a time, a very large one by `executor`.
+    A large library is searched a part at a time. Indexes of the first parts are kept, so that the next sounds are
+    searched in less time.
     """
 
-    def __init__(self, codec: VQVAE, recordings: Sequence[Coded], executor: Executor = HERE) -> None:
-        self._parts = parts_of(recordings)
-        self._executor = executor if len(self._parts) >= FEWEST_SHARED else HERE
-        self._search = _PartSearch(CodeSpectra(codec))
+    def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
+        self._recordings = recordings
+        self._cuts = part_cuts(list(map(len, recordings)))
+        self._spectra = CodeSpectra(codec)
+        self._kept: dict[tuple[bool, int], Index] = {}
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
         """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
         if not passages:
             return []
         queries = [codes.astype(np.int64, copy=False) for codes in passages]
-        by_space = (zip(*space, strict=True) for space in zip(*self._by_part(queries), strict=True))
-        best = ([best_of(matches) for matches in space] for space in by_space)
-        return [Score(*parts) for parts in zip(map(len, queries), *best, strict=True)]
+        spectra = np.split(self._spectra.joined(queries), np.cumsum(list(map(len, queries)))[:-1])
+        in_codes = match_in_parts(partial(self._index, False), self._cuts[:-1], queries)
+        in_spectra = match_in_parts(partial(self._index, True), self._cuts[:-1], spectra)
+        return [Score(*parts) for parts in zip(map(len, queries), in_codes, in_spectra, strict=True)]
 
-    def _by_part(self, queries: Sequence[Codes]) -> list[Matches]:
-        passages = passages_of(self._search.spectra, queries)
-        found = best_found(map_in_order(partial(self._search.find, passages), self._parts, self._executor))
-        chosen = zip(self._parts, found, strict=True)
-        return map_in_order(partial(self._search.align, passages), chosen, self._executor)
-
-
-class _PartSearch:
-    """Search of parts. Indexes of the first ones are kept, so that the next sounds are searched in less time."""
-
-    def __init__(self, spectra: CodeSpectra) -> None:
-        self.spectra = spectra
-        self._kept: dict[int, PartIndex] = {}
-
-    def __reduce__(self) -> tuple[type["_PartSearch"], tuple[CodeSpectra]]:
-        return _PartSearch, (self.spectra,)
-
-    def find(self, passages: Passages, part: Part) -> Found:
-        """Where passages may lie in a part."""
-        return self._index(part).find(passages)
-
-    def align(self, passages: Passages, found: tuple[Part, Found]) -> Matches:
-        """The best alignments with a part at some of what was found."""
-        part, candidates = found
-        return self._index(part).align(passages, candidates)
-
-    def _index(self, part: Part) -> PartIndex:
-        if part.first in self._kept:
-            return self._kept[part.first]
-        index = PartIndex(self.spectra, part)
-        if len(self._kept) < MOST_KEPT:
-            self._kept[part.first] = index
+    def _index(self, of_spectra: bool, part: int) -> Index:
+        """The index of a part of the recordings, in spectra or in codes."""
+        if (of_spectra, part) in self._kept:
+            return self._kept[of_spectra, part]
+        recordings = self._recordings[self._cuts[part] : self._cuts[part + 1]]
+        index: Index
+        if of_spectra:
+            index = SpectralIndex(self._spectra.joined(recordings), list(map(len, recordings)))
+        else:
+            index = CodeIndex(recordings)
+        if part < MOST_KEPT:
+            self._kept[of_spectra, part] = index
         return index
 
 
-def with_scores(reference: Reference, codec: VQVAE, executor: Executor = HERE) -> Reference:
+def part_cuts(lengths: Sequence[int]) -> list[int]:
+    """Where parts of recordings of so many frames begin, and the end: about as many frames in each, in order."""
+    total = sum(lengths)
+    part = (np.cumsum(lengths) - lengths) * -(-total // PART_FRAMES) // total
+    return [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(lengths)]
+
+
+def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     """Add the baselines to a reference: scores of held-out pieces and of re-encoded training recordings.
 
     Pieces are held-out recordings, whole and halved again and again. Re-encoding decodes a recording, shifts it by half
-    a frame, attenuates it and encodes it again. `executor` searches a very large library.
+    a frame, attenuates it and encodes it again.
     """
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
     chosen = evenly(reference.codes, MOST_REENCODED)
     reencoded = _reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen])
-    scores = _table(Likeness(codec, reference.codes, executor).scores([*pieces, *reencoded]))
+    scores = _table(Likeness(codec, reference.codes).scores([*pieces, *reencoded]))
     return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
 
 

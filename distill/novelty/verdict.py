@@ -24,7 +24,6 @@ from distill.novelty.constants import (
 )
 from distill.novelty.reference import MOST_FRAMES, Reference, Scores
 from distill.novelty.scoring import Likeness, Score
-from distill.storage.work import HERE, Executor
 from distill.text import one_line
 
 Verdict = Literal["new", "close", "copy"]
@@ -91,11 +90,11 @@ class Novelty:
 class Judge:
     """Judge of novelty against a reference. Raises ValueError when the reference has no scores."""
 
-    def __init__(self, reference: Reference, codec: VQVAE, executor: Executor = HERE) -> None:
+    def __init__(self, reference: Reference, codec: VQVAE) -> None:
         if not len(reference.scores) or not len(reference.reencoded):
             raise ValueError("expected a reference with scores")
         self._reference, self._frame_rate = reference, codec.spectrogram.frame_rate
-        self._likeness = Likeness(codec, reference.codes, executor)
+        self._likeness = Likeness(codec, reference.codes)
         self._reencoded_likeness = float(
             np.quantile(reference.reencoded[:, SPACES[1]][:, LIKENESS], REENCODED_QUANTILE)
         )

@@ -153,14 +153,6 @@ def map_cached(
     return paths
 
 
-def map_in_order(
-    function: Callable[[T], R], items: Iterable[T], executor: Executor, folders: Sequence[Path] = ()
-) -> list[R]:
-    """Results of all items in their order, kept in memory alone."""
-    results = executor.map(partial(_numbered, function), enumerate(items), folders)
-    return [result for _, result in sorted((number, result) for (number, _), result in results)]
-
-
 @cache
 def work_version(stage: str, *made_of: str) -> str:
     """Version of a cache: of a stage's code, of the libraries, and of what else all its results depend on."""
@@ -206,7 +198,3 @@ def _make(function: Callable[[T, Path], bool | None], work: tuple[T, Path]) -> N
     _doubt(path).touch()
     if function(item, path) is not False:
         _doubt(path).unlink()
-
-
-def _numbered(function: Callable[[T], R], item: tuple[int, T]) -> R:
-    return function(item[1])

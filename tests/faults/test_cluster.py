@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 from unit.audio.test_corpus import write
 from unit.tiny import tiny_codec
@@ -25,8 +24,6 @@ from distill.codes import encode
 from distill.codes.encode import encode_for_prior
 from distill.errors import for_the_user
 from distill.execution import Execution
-from distill.novelty import part_index
-from distill.novelty.scoring import Likeness
 from distill.storage.work import HERE, Executor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -262,23 +259,6 @@ def test_the_environment_chooses_who_works() -> None:
         assert (executor.is_here, executor.processors) == (True, 3)
     with cluster.executor_of(Execution(workers=3, cluster="tcp://127.0.0.1:1")) as executor:
         assert (executor.is_here, executor.processors) == (False, 1)
-
-
-def test_parts_of_a_library_are_searched_by_workers(
-    dask: Machines, monkeypatch: pytest.MonkeyPatch, connect: Connect
-) -> None:
-    monkeypatch.setattr(part_index, "PART_FRAMES", 400)
-    rng, codec = np.random.default_rng(0), tiny_codec()
-    recordings = [rng.integers(0, 8, (50, 3), dtype=np.uint16) for _ in range(40)]
-    queries = [rng.integers(0, 8, (50, 3)) for _ in range(9)] + [recordings[33].astype(np.int64)]
-    here = Likeness(codec, recordings).scores(queries)
-    assert Likeness(codec, recordings, connect(dask.address)).scores(queries) == here
-    assert here[-1].codes.recording == 33
-    nobody = connect("tcp://127.0.0.1:1")
-    few = Likeness(codec, recordings[:24], nobody)
-    assert few.scores(queries) == Likeness(codec, recordings[:24]).scores(queries)  # three parts need no scheduler
-    with pytest.raises(ClusterError, match=r"expected a scheduler of Dask at tcp://127\.0\.0\.1:1, found: "):
-        Likeness(codec, recordings, nobody).scores(queries)
 
 
 @pytest.mark.usefixtures("only_exhaustive")

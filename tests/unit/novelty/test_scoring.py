@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from unit.tiny import tiny_codec
 
-from distill.novelty import lag_search, part_index, scoring
+from distill.novelty import lag_search, scoring
 from distill.novelty.alignment import Match
+from distill.novelty.code_space import CodeIndex
+from distill.novelty.index import Index, match_in_parts
 from distill.novelty.lag_search import BEST_GROUPS, Candidates, best_candidates, candidate_lags
-from distill.novelty.part_index import PartIndex, best_of, parts_of
 from distill.novelty.reference import make_reference
-from distill.novelty.scoring import Likeness, with_scores
+from distill.novelty.scoring import Likeness, part_cuts, with_scores
 
 RNG = np.random.default_rng(0)
 
@@ -19,11 +20,9 @@ def sounds(count: int, frames: int = 50) -> list[np.ndarray]:
 
 
 def test_parts_hold_all_recordings_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_index, "PART_FRAMES", 100)
-    recordings = [np.full((frames, 3), number, np.uint16) for number, frames in enumerate((40, 60, 1, 300, 5))]
-    parts = parts_of(recordings)
-    assert [[int(codes[0, 0]) for codes in part.recordings] for part in parts] == [[0, 1], [2, 3], [4]]
-    assert [(part.first, part.start) for part in parts] == [(0, 0), (2, 100), (4, 401)]
+    monkeypatch.setattr(scoring, "PART_FRAMES", 100)
+    assert part_cuts([40, 60, 1, 300, 5]) == [0, 2, 4, 5]
+    assert part_cuts([40]) == [0, 1]
 
 
 def test_a_library_in_parts_is_searched_as_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +31,7 @@ def test_a_library_in_parts_is_searched_as_a_whole_one(monkeypatch: pytest.Monke
     whole = Likeness(codec, recordings).scores(queries)
     assert whole[12].codes.recording == 3
     assert whole[12].codes.likeness == 1
-    monkeypatch.setattr(part_index, "PART_FRAMES", 250)
+    monkeypatch.setattr(scoring, "PART_FRAMES", 250)
     monkeypatch.setattr(scoring, "MOST_KEPT", 2)
     in_parts = Likeness(codec, recordings)
     assert in_parts.scores(queries) == whole
@@ -45,7 +44,7 @@ def test_copies_are_found_in_a_library_too_long_to_try_all_lags(monkeypatch: pyt
     queries = [recordings[number][4:] for number in range(0, 80, 9)]
     monkeypatch.setattr(lag_search, "EXHAUSTIVE", 0)
     whole = Likeness(codec, recordings).scores(queries)
-    monkeypatch.setattr(part_index, "PART_FRAMES", 900)
+    monkeypatch.setattr(scoring, "PART_FRAMES", 900)
     found = Likeness(codec, recordings).scores(queries)
     assert [(one.codes, one.spectra) for one in found] == [(one.codes, one.spectra) for one in whole]
     assert [one.spectra.recording for one in found] == list(range(0, 80, 9))
@@ -71,26 +70,35 @@ def test_only_what_is_best_of_all_parts_is_aligned() -> None:
 def test_indexes_of_few_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    class Counted(PartIndex):
+    class Counted(CodeIndex):
         def __init__(self, *arguments: object) -> None:
             made.append(1)
             super().__init__(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(part_index, "PART_FRAMES", 250)
+    monkeypatch.setattr(scoring, "PART_FRAMES", 250)
     monkeypatch.setattr(scoring, "MOST_KEPT", 2)
-    monkeypatch.setattr(scoring, "PartIndex", Counted)
+    monkeypatch.setattr(scoring, "CodeIndex", Counted)
     recordings = [codes.astype(np.uint16) for codes in sounds(40)]
-    parts = len(parts_of(recordings))
+    parts = len(part_cuts(list(map(len, recordings)))) - 1
     likeness = Likeness(tiny_codec(), recordings)
     likeness.scores(sounds(1))
+    in_codes = len(made)
     likeness.scores(sounds(1))
     assert parts > 2
-    assert len(made) == 2 + 4 * (parts - 2)  # to find and to align, twice
+    assert len(made) > in_codes > 0
+    assert set(likeness._kept) == {(of_spectra, part) for of_spectra in (False, True) for part in (0, 1)}
 
 
-def test_of_equals_the_first_is_best_and_the_run_is_the_longest_of_all() -> None:
-    found = [Match(1, 0, 0.2, 9, 0.1), Match(2, 5, 0.4, 3, 0.7), Match(3, 5, 0.4, 4, 0.2)]
-    assert best_of(found) == Match(2, 5, 0.4, 9, 0.7)
+def test_of_equals_the_first_is_best_and_the_run_is_the_longest_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Match(1, 0, 0.2, 9, 0.1), Match(0, 5, 0.4, 3, 0.7), Match(1, 5, 0.4, 4, 0.2)]
+    parts = [CodeIndex([np.zeros((4, 2), np.uint16)] * 2) for _ in found]
+    matches = {id(part): match for part, match in zip(parts, found, strict=True)}
+
+    def align(part: Index, sounds: object, candidates: object) -> list[Match | None]:  # noqa: ARG001
+        return [matches[id(part)]]
+
+    monkeypatch.setattr(Index, "align", align)
+    assert match_in_parts(parts.__getitem__, [0, 2, 4], [np.zeros((4, 2), np.int64)]) == [Match(2, 5, 0.4, 9, 0.7)]
 
 
 def test_pieces_of_held_out_recordings_and_reencoded_ones_have_scores_of_their_own() -> None:

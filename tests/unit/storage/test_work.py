@@ -19,7 +19,6 @@ from distill.storage.work import (
     Threads,
     cut_blocks,
     map_cached,
-    map_in_order,
     work_folder,
     work_version,
 )
@@ -39,9 +38,8 @@ def recorded(made: list[int], item: int, path: Path) -> bool:
 def test_results_come_in_order_whoever_makes_them(tmp_path: Path, executor: Executor) -> None:
     paths = map_cached(square, [3, 1, 2], str, executor, Cache(tmp_path, "v"))
     assert [path.read_text() for path in paths] == ["9", "1", "4"]
-    assert map_in_order(abs, [-3, 1, -2], executor) == [3, 1, 2]
-    with pytest.raises(FileNotFoundError):
-        map_in_order(Path.read_bytes, [tmp_path / "none"], executor)
+    with pytest.raises(TypeError):
+        map_cached(square, ["not a number"], str, executor, Cache(tmp_path, "v"))  # type: ignore[list-item]
 
 
 def test_what_was_made_is_kept_and_what_is_doubted_is_made_again(tmp_path: Path) -> None:
