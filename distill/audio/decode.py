@@ -123,23 +123,28 @@ def _answer(
     _limit_memory(memory)
     _limit_time(min(time.process_time() + opening, last))
     AudioStream.watch = watch
-    refused, too_large = "", False
+    refused, too_large, packed = "", False, b""
     values: dict[str, Any] = {}
-    arrays: Arrays = {}
     try:
         if call == "bandwidth":
             values = vars(measure_bandwidth(Path(path)))
         else:
             values, arrays = to_parts(decode(Path(path), sample_rate))
+            packed = _packed(arrays)
     except AudioError as error:
         refused = str(error)
     except MemoryError:
         refused = f"takes more than {memory >> 20} MB of memory, too much for its {file_size(Path(path))} bytes"
         too_large = True
-    packed = save(dict(arrays)) if arrays else b""
     answer = {"refused": refused, "too_large": too_large, "values": values, "size": len(packed)}
     stream.write(json.dumps(answer).encode() + b"\n" + packed)
     stream.flush()
+
+
+def _packed(arrays: Arrays) -> bytes:
+    """The arrays as safetensors, nothing for none. Raises MemoryError where safetensors would end the process."""
+    np.empty(3 * sum(array.nbytes for array in arrays.values()), dtype=np.uint8)
+    return save(dict(arrays)) if arrays else b""
 
 
 def _limit_time(seconds: float) -> None:

@@ -138,14 +138,13 @@ def encode_for_prior(
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         paths = encode_blocks(codec, corpus, blocks, cache, executor, progress)
         counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.int64)
-        writer = CodesWriter(temporary, geometry, codewords.vectors.numpy(), named)
-        for block, path in zip(blocks, paths, strict=True):
-            for (entry, view), codes in zip(block.takes, _read_block(path, block), strict=True):
-                writer.append(entry.recording_id, view.number, entry.group, codes)
-                if view.number == 0:
-                    for level, column in enumerate(torch.from_numpy(codes.astype(np.int64)).T):
-                        counts[level] += torch.bincount(column, minlength=shape.codebook_size)
-        writer.close()
+        with CodesWriter(temporary, geometry, codewords.vectors.numpy(), named) as writer:
+            for block, path in zip(blocks, paths, strict=True):
+                for (entry, view), codes in zip(block.takes, _read_block(path, block), strict=True):
+                    writer.append(entry.recording_id, view.number, entry.group, codes)
+                    if view.number == 0:
+                        for level, column in enumerate(torch.from_numpy(codes.astype(np.int64)).T):
+                            counts[level] += torch.bincount(column, minlength=shape.codebook_size)
         cache.keep_only(paths)
     return counts
 

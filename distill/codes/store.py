@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from types import TracebackType
+from typing import Self, overload
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +68,10 @@ class RecordingRow:
 
 
 class CodesWriter:
-    """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last."""
+    """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last.
+
+    As a context manager, an error leaves the index out.
+    """
 
     def __init__(
         self, folder: Path, config: CodesConfig, codewords: Vectors, recordings: Sequence[RecordingRow] = ()
@@ -75,6 +79,17 @@ class CodesWriter:
         self._folder, self._config, self._codewords, self._recordings = folder, config, codewords, recordings
         self._shards = ShardWriter(folder, "codes")
         self._rows: list[IndexRow] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._shards.__exit__(kind, error, trace)
 
     def append(self, recording_id: str, view: int, group: str, codes: NDArray[np.integer]) -> None:
         """Add one coded view `[F, Q]`."""
