@@ -15,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from distill.audio import read
+from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.read import SUPPORTED_SUFFIXES, read_recording
+from distill.audio.stream import AudioStream
 from distill.errors import AudioError
 
 RATE = 24000
@@ -375,3 +378,34 @@ def test_a_chained_file_is_used_with_a_warning(tmp_path: Path, suffix: str, fram
         "holds several recordings one after another (a chained file), of which the first was decoded",
     )
     assert len(read_recording(two, 16000).pcm) == frames
+
+
+class Constant(AudioStream):
+    """Two channels of a format of its own: a text says how many frames there are."""
+
+    sample_rate, channels, announced = RATE, 2, None
+
+    def __init__(self, path: Path) -> None:
+        self.frames = int.from_bytes(path.read_bytes()[1:4], "big")
+        self._at = 0
+
+    def _read(self, most: int) -> tuple[F32, str]:
+        count = min(most, self.frames - self._at)
+        self._at += count
+        return np.full((count, 2), 0.25, dtype=np.float32), ""
+
+    def skip_to(self, frame: int) -> bool:
+        self._at = frame
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_format_is_one_entry_in_the_table_of_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "READERS", {**read.READERS, ".same": Constant})
+    path = tmp_path / "a.SAME"
+    path.write_bytes(b"\xff" + (6000).to_bytes(3, "big"))
+    found = read_recording(path, RATE)
+    assert (len(found.pcm), found.source_channels, set(found.pcm.tolist())) == (6000, 2, {8192})
+    assert measure_bandwidth(path) == Bandwidth(RATE, 0.25, False)
