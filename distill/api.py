@@ -35,6 +35,7 @@ from distill.generate.variations import Variation, Varied, draw_takes, similarit
 from distill.kit.kit import FORMATS, Kit, KitSettings, kit_formats
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
+from distill.novelty.reference import Reference
 from distill.novelty.report import Comparison, SetReport
 from distill.novelty.verdict import Novelty
 from distill.params import validated
@@ -344,10 +345,9 @@ class Model:
             self.label_number(label)
         if min_novelty is not None:
             new_enough(min_novelty)
-            if self.bundle.reference is None:
-                raise ArtifactError(f"{self._without_reference()}; leave --min-novelty out")
-        if reject_faults and self.bundle.reference is None:
-            raise ArtifactError(f"{self._without_reference('find faults')}; leave --reject-faults out")
+            self._reference(remedy="; leave --min-novelty out")
+        if reject_faults:
+            self._reference("find faults", "; leave --reject-faults out")
 
     def encode(self, samples: NDArray[np.floating], sample_rate: int | None = None) -> Codes:
         """Encode samples `[N]` in [-1, 1] at `sample_rate` Hz, by default the model's, to codes `[F, Q]` int64.
@@ -374,8 +374,8 @@ class Model:
 
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
-        if self.comparison is None:
-            raise ArtifactError(self._without_reference())
+        self._reference()
+        assert self.comparison is not None
         return self.comparison.novelty(codes)
 
     def nearest(self, novelty: Novelty) -> Samples:
@@ -383,9 +383,8 @@ class Model:
 
         Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
         """
-        if self.bundle.reference is None:
-            raise ArtifactError(self._without_reference())
-        codes = self.bundle.reference.codes[list(self.bundle.reference.names).index(novelty.nearest.nearest)]
+        reference = self._reference()
+        codes = reference.codes[list(reference.names).index(novelty.nearest.nearest)]
         most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
         start = 0
         if len(codes) > most:
@@ -418,11 +417,14 @@ class Model:
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
 
-    def _without_reference(self, purpose: str = "judge novelty") -> str:
-        return (
-            f"{self.path}: expected a model with the codes of its training recordings, to {purpose}, found one made "
-            "without (bundle.reference: false)"
-        )
+    def _reference(self, purpose: str = "judge novelty", remedy: str = "") -> Reference:
+        """The reference. Raises ArtifactError where the file has none."""
+        if self.bundle.reference is None:
+            raise ArtifactError(
+                f"{self.path}: expected a model with the codes of its training recordings, to {purpose}, found one made "
+                f"without (bundle.reference: false){remedy}"
+            )
+        return self.bundle.reference
 
     def _samples(
         self, recording: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None
