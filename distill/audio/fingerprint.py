@@ -67,15 +67,6 @@ def error_rate_limit(bits: NDArray[np.int64] | int) -> NDArray[np.float64]:
     return np.asarray(np.minimum(MAXIMUM_ERROR_RATE, by_chance), dtype=np.float64)
 
 
-def error_rate(a: Fingerprint, b: Fingerprint, lag: int) -> tuple[float, int]:
-    """Bit error rate and number of sure bits over the loud frames of `a`, frame `i` of it against `i + lag` of `b`."""
-    at = np.flatnonzero(a.loud)
-    at = at[(at + lag >= 0) & (at + lag < len(b.loud))]
-    half_errors, bits = bit_differences(a.signs[at], a.sure[at], b.signs[at + lag], b.sure[at + lag])
-    total = int(bits.sum())
-    return (float(half_errors.sum()) / 2 / total if total else 1.0), total
-
-
 def _band_energies(pcm: NDArray[np.int16], sample_rate: int) -> tuple[NDArray[np.float32], float]:
     """Mean power per bin in BITS + 1 bands, `[F, 33]`, and the power that 16-bit rounding alone would give."""
     window, fft_length, edges = _analysis(sample_rate)

@@ -228,18 +228,3 @@ def test_ingest_decides_and_says_why(mixture: Path) -> None:
     assert (written["sample_rate"], written["sample_rate_reason"]) == (44_100, sentence)
     assert written["treble_share"] == report.treble_share
     assert report.seconds == pytest.approx(6.0)
-
-
-def test_equal_files_give_equal_bytes_with_any_number_of_workers(mixture: Path) -> None:
-    runs = []
-    for output, workers in (("one", 1), ("two", 2), ("again", 2)):
-        run(mixture, output, workers)
-        runs.append({path.name: path.read_bytes() for path in (mixture.parent / output).iterdir()})
-    assert runs[0] == runs[1] == runs[2]
-    assert len(runs[0]) == 3
-
-
-def test_without_the_recordings_that_have_treble_it_is_24_khz(mixture: Path) -> None:
-    (mixture / "hat.wav").unlink()
-    (mixture / "bell.flac").unlink()
-    assert run(mixture, "out", 2).sample_rate == 24_000

@@ -137,21 +137,6 @@ def test_other_file_systems_of_fsspec_need_no_more_code() -> None:
     memory.rm("/takes", recursive=True)
 
 
-def test_no_bucket(store: Store) -> None:
-    assert refusal("s3://no-such-bucket/takes") == (
-        f"s3://no-such-bucket/takes: expected a bucket with recordings, found none of that name at {store.endpoint} "
-        "(The specified bucket does not exist); check the address"
-    )
-
-
-def test_an_object_in_place_of_a_prefix(store: Store) -> None:
-    store.put("takes/a.wav", b"one")
-    assert refusal(f"s3://{store.bucket}/takes/a.wav") == (
-        f"s3://{store.bucket}/takes/a.wav: expected a prefix with recordings below it, found an object; "
-        "give the prefix that holds it"
-    )
-
-
 def test_no_credentials(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     assert refusal(f"s3://{store.bucket}/takes") == (
@@ -206,44 +191,6 @@ def test_no_answer(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     assert found.endswith("); check the network and AWS_ENDPOINT_URL, and run again: nothing was changed")
 
 
-def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio")
-    assert refusal(f"s3://{store.bucket}/takes") == (
-        "AWS_ENDPOINT_URL: expected an address such as https://host:port, found: Invalid endpoint: minio; "
-        "correct or unset it"
-    )
-
-
-@pytest.mark.parametrize("url", ["s3://", "s3:///takes", "s3:/bucket/takes"])
-def test_an_address_without_a_bucket(url: str) -> None:
-    assert is_url(url)
-    assert refusal(url) == (
-        f"{url}: expected an address such as s3://bucket/prefix, found no bucket in it; "
-        "write it with two slashes and the name of a bucket"
-    )
-
-
-def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
-    assert refusal("s3://key:secret@bucket/takes") == (
-        "s3://: expected an address without credentials, found some in it; take them out, since they would be written to "
-        "files, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile"
-    )
-
-
-def test_an_unknown_kind_of_address() -> None:
-    assert refusal("s4://bucket/takes") == (
-        "s4://bucket/takes: expected an address such as s3://bucket/prefix, found an unknown kind (s4); "
-        "give a folder or an address of that form"
-    )
-
-
-def test_a_folder_as_an_address() -> None:
-    assert refusal("file:///takes") == (
-        "file:///takes: expected an address such as s3://bucket/prefix, found one of this computer; "
-        "write the folder without file://"
-    )
-
-
 def test_a_store_that_needs_settings() -> None:
     found = refusal("dbfs://host/takes")
     assert found.startswith("dbfs://host/takes: expected a store that needs no settings beside its address, found one")
@@ -281,3 +228,47 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert not is_url(tmp_path)
     assert not is_url("C:/takes")
+
+
+ADDRESS = "expected an address such as s3://bucket/prefix, found"
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        *(
+            (url, f"{url}: {ADDRESS} no bucket in it; write it with two slashes and the name of a bucket")
+            for url in ("s3://", "s3:///takes", "s3:/bucket/takes")
+        ),
+        (
+            "s3://key:secret@bucket/takes",
+            "s3://: expected an address without credentials, found some in it; take them out, since they would be written "
+            "to files, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile",
+        ),
+        (
+            "s4://bucket/takes",
+            f"s4://bucket/takes: {ADDRESS} an unknown kind (s4); give a folder or an address of that form",
+        ),
+        ("file:///takes", f"file:///takes: {ADDRESS} one of this computer; write the folder without file://"),
+    ],
+)
+def test_an_address_that_is_none(url: str, sentence: str) -> None:
+    assert is_url(url)
+    assert refusal(url) == sentence
+
+
+def test_what_is_not_at_an_address(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal("s3://no-such-bucket/takes") == (
+        f"s3://no-such-bucket/takes: expected a bucket with recordings, found none of that name at {store.endpoint} "
+        "(The specified bucket does not exist); check the address"
+    )
+    store.put("takes/a.wav", b"one")
+    assert refusal(f"s3://{store.bucket}/takes/a.wav") == (
+        f"s3://{store.bucket}/takes/a.wav: expected a prefix with recordings below it, found an object; "
+        "give the prefix that holds it"
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio")
+    assert refusal(f"s3://{store.bucket}/takes") == (
+        "AWS_ENDPOINT_URL: expected an address such as https://host:port, found: Invalid endpoint: minio; "
+        "correct or unset it"
+    )
