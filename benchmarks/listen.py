@@ -23,7 +23,7 @@ from distill.codec.evaluation import decoded_pairs
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
 from distill.model_file.format import load_bundle
-from distill.pipeline.folders import PipelineFolders
+from distill.pipeline.workspace import PipelineFolders
 from distill.split import split_groups
 from distill.storage.files import atomic_folder, sha256_file
 from distill.training.artifact import WEIGHTS

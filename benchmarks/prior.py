@@ -4,7 +4,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.execution import Execution
 from distill.params import Params, default_params
-from distill.pipeline.coded_folder import code_folder
+from distill.pipeline.train import code_folder
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
+from distill.training.events import Epoch
 from distill.training.fabric import make_fabric
+from distill.training.run import Run
 
 PLAN_SETTINGS = {
     "architecture": "flat",
@@ -87,12 +89,14 @@ def _trained(
     curve: list[tuple[float, float]] = []  # bits per second, seconds
     cancel, began = threading.Event(), time.perf_counter()
 
-    def note(metrics: Mapping[str, float], _: int) -> None:
-        curve.append((metrics["val_bits_per_second"], time.perf_counter() - began))
-        if curve[-1][1] > most_seconds:
-            cancel.set()
+    class Curve:
+        def on_event(self, event: object) -> None:
+            if isinstance(event, Epoch):
+                curve.append((event.metrics["val_bits_per_second"], time.perf_counter() - began))
+                if curve[-1][1] > most_seconds:
+                    cancel.set()
 
-    training = fit_prior(data, config, params.seed, fabric, on_metrics=note, cancel_event=cancel)
+    training = fit_prior(data, config, params.seed, Run(fabric, observers=[Curve()], cancel=cancel))
     start = training.result.start_metrics.get("val_bits_per_second")
     bits, seconds = min(curve if start is None else [(start, 0.0), *curve])
     best = training.result.best_metrics

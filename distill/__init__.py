@@ -1,7 +1,8 @@
 """Distill learns a generative model of a musician's own sounds.
 
 `distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes;
-`distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame.
+`distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame. The other names train, check and
+describe models. Each loads on first use.
 """
 
 from pathlib import Path
@@ -14,11 +15,82 @@ from distill.threads import bound_spinning
 if TYPE_CHECKING:
     from distill.api import load as load
     from distill.api import read_table as read_table
+    from distill.codec.training import train_vqvae as train_vqvae
+    from distill.codes.patterns import flatten_codes as flatten_codes
+    from distill.codes.patterns import unflatten_codes as unflatten_codes
+    from distill.novelty.memorization import check_memorization as check_memorization
+    from distill.params import PriorConfig as PriorConfig
+    from distill.params import VQVAEConfig as VQVAEConfig
+    from distill.params import get_adaptive_prior_config as get_adaptive_prior_config
+    from distill.params import get_adaptive_vqvae_config as get_adaptive_vqvae_config
+    from distill.pipeline.train import train_prior as train_prior
+    from distill.prior.flat.network import CodePrior as CodePrior
+    from distill.training import PriorEpochMetrics as PriorEpochMetrics
+    from distill.training import PriorMemoryMetrics as PriorMemoryMetrics
+    from distill.training import PriorStepMetrics as PriorStepMetrics
+    from distill.training import PriorTrainingCompleteEvent as PriorTrainingCompleteEvent
+    from distill.training import RollbackEvent as RollbackEvent
+    from distill.training import VQEpochMetrics as VQEpochMetrics
+    from distill.training import VQStepMetrics as VQStepMetrics
+    from distill.training import WatchMetrics as WatchMetrics
 
 keep_no_half_modules(Path(__file__).parent)
 bound_spinning()
 
 __version__ = "0.1.0"
-__all__ = ["load", "read_table"]
+__all__ = [
+    "CodePrior",
+    "PriorConfig",
+    "PriorEpochMetrics",
+    "PriorMemoryMetrics",
+    "PriorStepMetrics",
+    "PriorTrainingCompleteEvent",
+    "RollbackEvent",
+    "VQEpochMetrics",
+    "VQStepMetrics",
+    "VQVAEConfig",
+    "WatchMetrics",
+    "check_memorization",
+    "flatten_codes",
+    "get_adaptive_prior_config",
+    "get_adaptive_vqvae_config",
+    "load",
+    "read_table",
+    "train_prior",
+    "train_vqvae",
+    "unflatten_codes",
+]
 
-__getattr__ = lazy_exports(__name__, {"load": "distill.api", "read_table": "distill.api"})
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "distill.api": (
+            "load",
+            "read_table",
+        ),
+        "distill.codec.training": ("train_vqvae",),
+        "distill.codes.patterns": (
+            "flatten_codes",
+            "unflatten_codes",
+        ),
+        "distill.novelty.memorization": ("check_memorization",),
+        "distill.params": (
+            "PriorConfig",
+            "VQVAEConfig",
+            "get_adaptive_prior_config",
+            "get_adaptive_vqvae_config",
+        ),
+        "distill.pipeline.train": ("train_prior",),
+        "distill.prior.flat.network": ("CodePrior",),
+        "distill.training": (
+            "PriorEpochMetrics",
+            "PriorMemoryMetrics",
+            "PriorStepMetrics",
+            "PriorTrainingCompleteEvent",
+            "RollbackEvent",
+            "VQEpochMetrics",
+            "VQStepMetrics",
+            "WatchMetrics",
+        ),
+    },
+)

@@ -1,12 +1,13 @@
 """Public names of a package that load on first use, so that to import the package costs nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of `package` (PEP 562): each name of `homes` comes from the module that it names."""
+def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of `package` (PEP 562): `names` has the names that come from each module."""
+    homes = {name: module for module, names_of_module in names.items() for name in names_of_module}
 
     def load(name: str) -> Any:
         if name not in homes:

@@ -6,7 +6,7 @@ decoder is trained on the quantisation error of real use.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -41,10 +41,10 @@ from distill.storage.files import write_bytes
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE
-from distill.training.metrics_log import Line
-from distill.training.task import TrainerSettings
+from distill.training.run import Run
+from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer
-from pretraining.reports import pretraining_reports
+from pretraining.reports import PretrainingConsole
 
 SOUNDS, HELD_OUT = 3000, 100  # synthetic sounds, and how many of them are held out
 CROP_FRAMES = 32  # code frames
@@ -81,11 +81,10 @@ class _Decoding(nn.Module):
         return audio
 
 
-class _PretrainingTask:
+class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
     """Task for `Trainer`: decode coded synthetic sounds. A batch is (features, codes, samples)."""
 
     steps_per_epoch = STEPS_PER_EPOCH
-    held_out_losses: Sequence[float] = ()
 
     def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
         config = get_adaptive_vqvae_config(1000, dropout=0.0)
@@ -116,13 +115,6 @@ class _PretrainingTask:
         """Loss of the decoded features."""
         features, codes, audio = batch
         return _named("train", self.loss(model(features, codes), audio))
-
-    def probe(self) -> None:
-        """None: a decoder has no perplexity."""
-
-    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
-        """Nothing more to measure."""
-        return {}
 
     def validate(self) -> dict[str, float]:
         """Mean loss on the held-out sounds."""
@@ -205,7 +197,7 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             validate_initial=True,
             average=0.999,
         )
-        Trainer(task, settings, fabric, store, *pretraining_reports(progress)).run()
+        Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
     write_pretrained(task.codec)
     return task.codec
 

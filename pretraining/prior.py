@@ -45,11 +45,11 @@ from distill.storage.work import Executor, Processes
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE
-from distill.training.metrics_log import Line
-from distill.training.task import TrainerSettings
+from distill.training.run import Run
+from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer
 from pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
-from pretraining.reports import pretraining_reports
+from pretraining.reports import PretrainingConsole
 
 STEPS_PER_EPOCH = 250
 HELD_OUT = 15  # one collection in so many is held out
@@ -155,11 +155,11 @@ class AnyCodecPrior(nn.Module):
         return {name: value.detach().cpu().half().contiguous() for name, value in shipped.items()}
 
 
-class _PretrainingTask:
+class _PretrainingTask(Task[PretrainingBatch]):
     """Task for `Trainer`: predict recordings of a collection from what others of it say."""
 
+    model: AnyCodecPrior
     steps_per_epoch = STEPS_PER_EPOCH
-    held_out_losses: Sequence[float] = ()
 
     def __init__(
         self, collections: Sequence[CodedCollection], coordinates: SharedCoordinates, seed: int, fabric: Fabric
@@ -186,13 +186,6 @@ class _PretrainingTask:
         """Nats per code."""
         nats = target_nats(model(batch), batch.batch.targets).plain
         return {"train_loss": nats.sum() / targets_in(batch.batch)}
-
-    def probe(self) -> None:
-        """None: every step has another codec."""
-
-    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
-        """Nothing more to measure."""
-        return {}
 
     def validate(self) -> dict[str, float]:
         """Mean nats per code of the held-out collections."""
@@ -285,7 +278,7 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, exe
         task = _PretrainingTask(coded, coordinates, seed, fabric)
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
-        Trainer(task, settings, fabric, store, *pretraining_reports(progress)).run()
+        Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
     _write(codec_coordinates.PATH, coordinates.tensors())
     _write(pretrained.PATH, task.model.tensors())
     store.clear()

@@ -8,20 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from distill.errors import Interrupted, for_the_user
 from distill.params import Params, load_params
-from distill.pipeline.folders import PipelineFolders
+from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import write_json
 from distill.training.folders import STATE, RunFolders
 from distill.training.interruption import raise_on_signals
 
 if TYPE_CHECKING:
-    from distill.training.run import FinishedRun
+    from distill.training.run import Trained
 
 PARAMS = Path("params.yaml")
 FOLDERS = PipelineFolders.below(Path("artifacts"))
@@ -42,9 +42,10 @@ def run_folders() -> RunFolders:
     return RunFolders.below(STATE, tracking_root())
 
 
-def conclude(stage: str, run: "FinishedRun[Any]") -> None:
-    """Write the metrics of a training and delete its checkpoints."""
-    run.conclude(lambda figures: write_metrics(stage, figures))
+def conclude(stage: str, trained: "Trained") -> None:
+    """Write the metrics of a training, and delete its checkpoints."""
+    write_metrics(stage, trained.metrics)
+    trained.clear_checkpoints()
 
 
 def tracking_root() -> Path:

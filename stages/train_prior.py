@@ -10,11 +10,14 @@ from stages.running import FOLDERS, conclude, run_folders, run_stage
 def main(params: Params) -> Mapping[str, float]:
     from distill.execution import execution_from_environment
     from distill.generate.calibration import calibrate
-    from distill.prior.run import train_prior_of_codes
+    from distill.prior.training import train_prior_of_codes
 
     execution = execution_from_environment()
-    run = train_prior_of_codes(FOLDERS.codes, FOLDERS.split, FOLDERS.prior, params, execution, run_folders(), calibrate)
-    conclude("train_prior", run)
+    trained = train_prior_of_codes(
+        FOLDERS.codes, FOLDERS.split, FOLDERS.prior, params, execution, run_folders(), calibrate
+    )
+    if trained.metrics:
+        conclude("train_prior", trained)
     return {}
 
 

@@ -11,14 +11,14 @@ def main(params: Params) -> Mapping[str, float]:
     from rich.console import Console
 
     from distill.codec.report import print_codec
-    from distill.codec.run import train_codec
+    from distill.codec.training import train_codec
     from distill.execution import execution_from_environment
 
     execution = execution_from_environment()
-    run = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, run_folders())
-    if run.is_first:
-        print_codec(run.trained, run.figures, Console(stderr=True, highlight=False))
-    conclude("train_vqvae", run)
+    trained = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, run_folders())
+    if trained.metrics:
+        print_codec(trained, Console(stderr=True, highlight=False))
+        conclude("train_vqvae", trained)
     return {}
 
 

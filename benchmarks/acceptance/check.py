@@ -25,14 +25,14 @@ from distill.demo.motifs import write_motifs
 from distill.errors import DistillError, Interrupted
 from distill.execution import Execution
 from distill.params import Params, default_values
-from distill.pipeline.coded_folder import code_folder
+from distill.pipeline.train import code_folder
 from distill.prior.data import PriorData
 from distill.prior.memory.haystacks import FrameSource
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.probes import worst_probes
 from distill.progress import ProgressReport
 from distill.training.fabric import make_fabric
-from distill.training.trainer import MAX_ROLLBACKS
+from distill.training.rollback import MAX_ROLLBACKS
 
 LENGTH, ROUNDS = 4096, 5
 SAME = 1e-4  # largest relative difference between chunk sizes

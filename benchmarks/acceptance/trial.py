@@ -25,8 +25,10 @@ from distill.prior.training import PriorTraining, fit_prior, prior_to_train, tra
 from distill.status import Progress
 from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
-from distill.training.spike_detector import WATCH_STEPS
-from distill.training.trainer import MAX_BAD_STEPS, MAX_ROLLBACKS, Trainer
+from distill.training.observers import ToCallback
+from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
+from distill.training.run import Run
+from distill.training.trainer import Trainer
 
 CONTEXT_SECONDS = 1.0
 MOST_EPOCHS = 100_000  # upper bound of the setting
@@ -119,7 +121,8 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
                 stop.set()
 
     config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
-    trial.training = fit_prior(data, config, seed, fabric, callback=watch, cancel_event=stop)
+    run = Run(fabric, observers=[ToCallback(watch)], cancel=stop)
+    trial.training = fit_prior(data, config, seed, run)
     return trial
 
 
@@ -160,10 +163,9 @@ def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: A
     """Train with one injected `fault`: "learning rate", "weights" or "loss"."""
     run = _FaultyRun(data, fault, seed, fabric, True, changes)
     run.trainer.run()
-    undone = [line for line in run.trainer.log.lines if line.get("event") == "rollback"]
-    if not undone:
+    if run.first_rollback is None:
         return Recovery(fault, math.inf, False, False)
-    looks = (float(undone[0]["step"]) - run.task.at) / WATCH_STEPS
+    looks = (run.first_rollback - run.task.at) / WATCH_STEPS
     return Recovery(fault, looks, run.is_restored, run.task.used == list(range(len(run.task.used))))
 
 
@@ -177,7 +179,8 @@ def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **c
         raise
     except DistillError:
         stopped = True
-    return run.trainer.state.rollbacks, stopped and run.trainer.state.rollbacks == MAX_ROLLBACKS
+    rollbacks = run.trainer.rollback.state.rollbacks
+    return rollbacks, stopped and rollbacks == MAX_ROLLBACKS
 
 
 class _FaultyTask(MemoryTask):
@@ -191,12 +194,12 @@ class _FaultyTask(MemoryTask):
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         for share in super().batches(epoch, skip):
-            self.used.append(self.step)
+            self.used.append(share.step)
             yield share
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         times = MAX_BAD_STEPS if self.fault == "loss" else 1
-        is_faulty = self.at <= self.step < self.at + times or (self.lasts and self.step > self.at)
+        is_faulty = self.at <= batch.step < self.at + times or (self.lasts and batch.step > self.at)
         if is_faulty and self.fault == "weights":
             with torch.no_grad():
                 for value in self.model.parameters():
@@ -213,7 +216,7 @@ class _FaultyTrainer(Trainer[BatchShare]):
     task: _FaultyTask
 
     def _rate_at(self, step: int) -> float:
-        is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
+        is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.rollback.state.rollbacks
         return super()._rate_at(step) * (RATE_TIMES if is_high else 1.0)
 
 
@@ -232,13 +235,17 @@ class _FaultyRun:
         self.task = _FaultyTask(model, data, config, seed, fabric)
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
         settings = trainer_settings(config, seed, self.task.steps_per_epoch)
-        self.trainer = _FaultyTrainer(self.task, settings, fabric, on_watch=self._compare)
+        self.trainer = _FaultyTrainer(self.task, settings, Run(fabric, observers=[ToCallback(self._compare)]))
+        self.first_rollback: int | None = None
         self.is_restored, self._digests = False, {0: self._digest()}
 
-    def _compare(self, event: WatchMetrics | RollbackEvent) -> None:
-        schedule_step = event.step - self.trainer.state.lost_steps
+    def _compare(self, event: object) -> None:
+        if not isinstance(event, WatchMetrics | RollbackEvent):
+            return
+        schedule_step = self.trainer.rollback.schedule_step(event.step)
         if isinstance(event, RollbackEvent):
             if event.rollbacks == 1:
+                self.first_rollback = event.step
                 self.is_restored = self._digests.get(schedule_step) == self._digest()
         elif not event.is_spike:
             self._digests[schedule_step] = self._digest()

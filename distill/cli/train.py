@@ -137,7 +137,7 @@ def train_prior(
     with executor_of(execution) as executor:
         added = add_prior(model, output or model, data, params, execution, dated=True, executor=executor)
     if as_json:
-        print_json({"model": str(added.path), "recordings": added.prior.recordings, **added.prior.figures})
+        print_json({"model": str(added.path), "recordings": added.prior.recordings, **added.prior.metrics})
     else:
         print(f"{added.path}  {added.path.stat().st_size / 1e6:.1f} MB")
 
@@ -146,26 +146,24 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     from rich.console import Console
 
     from distill.codec.report import print_codec
-    from distill.codec.task import utilization_warnings
 
-    health = trained.codec.trained.codebook_health
-    size = trained.path.stat().st_size
-    print_codec(trained.codec.trained, trained.codec.figures, Console(stderr=as_json, highlight=False))
+    codec, size = trained.codec, trained.path.stat().st_size
+    print_codec(codec, Console(stderr=as_json, highlight=False))
     if as_json:
         print_json(
             {
                 "model": str(trained.path),
                 "bytes": size,
-                "tier": trained.codec.tier,
-                "recordings": trained.codec.recordings,
+                "tier": codec.tier,
+                "recordings": codec.recordings,
                 "seconds": trained.corpus.seconds,
                 "sample_rate": trained.corpus.sample_rate,
                 "treble_share": trained.corpus.treble_share,
                 "rejected": list(trained.rejected),
-                "codebook_health": health,
-                "warnings": list(utilization_warnings(health, trained.codec.trained.model.architecture.gain_shape)),
-                **{key: value for key, value in trained.codec.figures.items() if not key.startswith("codebook/")},
-                **({} if trained.prior is None else {"prior": dict(trained.prior.figures)}),
+                "codebook_health": codec.codebook_health,
+                "warnings": list(codec.warnings),
+                **{key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")},
+                **({} if trained.prior is None else {"prior": dict(trained.prior.metrics)}),
             }
         )
     else:

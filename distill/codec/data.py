@@ -10,12 +10,29 @@ from torch import Tensor
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_length, waveform
 from distill.audio.corpus import Corpus, CorpusEntry
 from distill.seeds import Stream, derive_seed
+from distill.split import split_groups
 from distill.training.distributed import WHOLE, Share
 
 GAIN_RANGE = (0.5, 1.2)
 SHORTEST_SHARE = 0.25  # a recording is sampled as if it had at least this share of a crop
 PROBE_DRAWS = 64  # crops among which the probe looks for sound
 PROBE_PEAK = 1e-3  # -60 dBFS: crops below it are silence to the probe
+
+
+@dataclass(frozen=True, eq=False)
+class CodecData:
+    """A corpus and its recordings on both sides of the split."""
+
+    corpus: Corpus
+    train: Sequence[CorpusEntry]
+    held_out: Sequence[CorpusEntry]
+
+    @classmethod
+    def split(cls, corpus: Corpus, val_fraction: float, seed: int) -> "CodecData":
+        """Divide a corpus by groups; `val_fraction` of the recordings, about, are held out."""
+        sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
+        parts = ([entry for entry in corpus.entries if sides[entry.group] == side] for side in ("train", "val"))
+        return cls(corpus, *parts)
 
 
 @dataclass(frozen=True, slots=True)

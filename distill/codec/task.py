@@ -1,24 +1,31 @@
 """The codec's training step and validation, and the health of its codebooks."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from distill.audio.corpus import Corpus, CorpusEntry
 from distill.codec.constants import DRAWS
-from distill.codec.data import CropSampler, fixed_pieces
+from distill.codec.data import CodecData, CropSampler, fixed_pieces
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
 from distill.execution import free_memory, usable_memory
 from distill.params import VQVAEConfig
 from distill.training.distributed import Distributed, Share
-from distill.training.events import LOW_UTILIZATION, CodebookHealth
-from distill.training.metrics_log import Line
+from distill.training.events import (
+    LOW_UTILIZATION,
+    CodebookHealth,
+    Epoch,
+    Step,
+    VQEpochMetrics,
+    VQStepMetrics,
+    WatchMetrics,
+)
+from distill.training.task import Task
 
 MAX_VAL_PIECES = 64
 PROBE_CROPS = 2
@@ -26,23 +33,17 @@ VAL_LOSSES = ("recon", "mel", "envelope")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 
 
-class CodecTask:
-    """Task of the codec for `Trainer`: reconstruction and commitment loss on crops, validation on held-out pieces.
+class CodecTask(Task[Tensor]):
+    """Task of the codec: reconstruction and commitment loss on crops, validation on held-out pieces.
 
     Raises ParamsError where a batch has fewer crops than there are processes, or more than memory holds.
     """
 
-    def __init__(
-        self,
-        model: VQVAE,
-        corpus: Corpus,
-        train: Sequence[CorpusEntry],
-        held_out: Sequence[CorpusEntry],
-        config: VQVAEConfig,
-        seed: int,
-        fabric: Fabric,
-    ) -> None:
-        step = model.spectrogram.samples_per_frame
+    model: VQVAE
+    figure = "recon_loss"
+
+    def __init__(self, model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, fabric: Fabric) -> None:
+        corpus, step = data.corpus, model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
         if config.batch_size < fabric.world_size:
             raise ParamsError(
@@ -51,15 +52,15 @@ class CodecTask:
             )
         _check_memory(config.batch_size, crop, fabric)
         self.model, self.config, self.fabric = model, config, fabric
-        self.sampler = CropSampler(corpus, train, config.batch_size, crop, seed)
+        self.sampler = CropSampler(corpus, data.train, config.batch_size, crop, seed)
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.share, self.distributed = Share.of_process(fabric), Distributed(fabric)
-        self.val_pieces = fixed_pieces(corpus, held_out, crop, MAX_VAL_PIECES, self.share)
+        self.val_pieces = fixed_pieces(corpus, data.held_out, crop, MAX_VAL_PIECES, self.share)
         self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
-        self.held_out_losses: Sequence[float] = ()
         self.loss = DecoderLoss(corpus.sample_rate)
         fabric.to_device(self.loss)
+        self._health: CodebookHealth = {}  # of the last epoch, for the events of the next steps
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
         """This process's share of each batch of crops, `[B / processes, N]`."""
@@ -83,10 +84,6 @@ class CodecTask:
         """Reconstruction loss of a few fixed crops of training recordings."""
         output = cast(VQVAEOutput, self.model(self.probe_crops, DRAWS))
         return float(self.loss(output.audio, self.probe_crops)["recon"])
-
-    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
-        """Nothing more to measure."""
-        return {}
 
     def validate(self) -> dict[str, float]:
         """Losses and codebook health on the held-out pieces, of which each process takes its share."""
@@ -113,6 +110,39 @@ class CodecTask:
         for level, values in health_of(self.distributed.sum(counts)).items():
             measured |= {f"codebook/{level}/{name}": value for name, value in values.items()}
         return measured
+
+    def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[VQStepMetrics | VQEpochMetrics]:
+        """The codec's event for a step or an epoch."""
+        if isinstance(report, Step):
+            yield VQStepMetrics(
+                epoch=report.epoch,
+                step=report.step,
+                total_steps=report.total_steps,
+                train_loss=report.losses["train_loss"],
+                recon_loss=report.losses["train_recon_loss"],
+                commit_loss=report.losses["train_commit_loss"],
+                commitment_weight=self.config.commitment_weight,
+                learning_rate=report.learning_rate,
+                step_time_s=report.step_time_s,
+                codebook_health=self._health,
+            )
+        elif isinstance(report, Epoch):
+            metrics = report.metrics
+            self._health = health_from_metrics(metrics)
+            yield VQEpochMetrics(
+                epoch=report.epoch,
+                total_epochs=self.config.epochs,
+                train_loss=metrics["train_loss"],
+                val_loss=metrics["val_loss"],
+                val_recon_loss=metrics["val_recon_loss"],
+                val_commit_loss=metrics["val_commit_loss"],
+                overfitting_gap=metrics["val_recon_loss"] - metrics["train_recon_loss"],
+                learning_rate=report.learning_rate,
+                eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
+                elapsed_seconds=report.elapsed_seconds,
+                codebook_health=self._health,
+                utilization_warnings=utilization_warnings(self._health, self.model.architecture.gain_shape),
+            )
 
 
 def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
@@ -151,8 +181,9 @@ def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -
     )
 
 
-def health_from_metrics(metrics: Mapping[str, float], levels: int) -> CodebookHealth:
+def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
     """Codebook health from the metrics `codebook/level_<level>/<name>` of `CodecTask.validate`."""
+    levels = sum(name.startswith("codebook/") and name.endswith("/utilization") for name in metrics)
     return {
         f"level_{level}": {
             name: metrics[f"codebook/level_{level}/{name}"] for name in ("utilization", "perplexity", "dead_codes")

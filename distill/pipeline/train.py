@@ -5,17 +5,19 @@ Recordings are in a folder, or at a URL such as s3://bucket/prefix.
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from distill.audio.corpus import MANIFEST
+from distill.audio.corpus import MANIFEST, Corpus, load_corpus
 from distill.audio.ingest import Ingested, IngestReport, ingest_folder
 from distill.audio.source import address
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
-from distill.codec.run import train_codec
-from distill.codec.training import CodecTraining
+from distill.codec.training import CodecTraining, train_codec
+from distill.codes.encode import code_corpus
+from distill.codes.held_out import split_codes
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.execution import Execution, execution_from_environment
 from distill.generate.calibration import calibrate
@@ -24,20 +26,19 @@ from distill.model_file.card import date_now
 from distill.model_file.format import Bundle, BundleMetadata, PriorMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
-from distill.pipeline.coded_folder import code_and_split, code_folder
-from distill.pipeline.folders import PipelineFolders
 from distill.pipeline.known_corpora import find_corpus, remember_corpus
-from distill.pipeline.workspace import workplace
+from distill.pipeline.workspace import PipelineFolders, workplace
 from distill.prior.artifact import PriorArtifact
-from distill.prior.report import prior_artifact
-from distill.prior.run import train_prior_of_codes
-from distill.prior.training import Callback, PriorTraining, fit_prior
+from distill.prior.data import PriorData, read_prior_data
+from distill.prior.training import Callback, PriorTraining, fit_prior, prior_artifact, train_prior_of_codes
 from distill.storage.files import canonical_json, remove_folder, sha256_file, sha256_text
+from distill.storage.weights import weights_sha256
 from distill.storage.work import Executor, Here
 from distill.training.artifact import curves_of
 from distill.training.fabric import make_fabric
 from distill.training.folders import STATE, RunFolders
-from distill.training.run import FinishedRun
+from distill.training.observers import ToCallback
+from distill.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class TrainedModel:
     path: Path
     corpus: IngestReport
     rejected: tuple[str, ...]  # file: reason
-    codec: FinishedRun[CodecTraining]
-    prior: FinishedRun[PriorTraining] | None
+    codec: CodecTraining
+    prior: PriorTraining | None
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class AddedPrior:
     """A model file with a new prior, and the training run."""
 
     path: Path
-    prior: FinishedRun[PriorTraining]
+    prior: PriorTraining
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedPrior(PriorTraining):
     """A trained prior with what a model file keeps of it: settings, metadata with the date, codec, and reference."""
 
@@ -120,7 +121,7 @@ def train_model(
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), folder)
         for run in (codec, trained):
             if run is not None:
-                run.conclude()
+                run.clear_checkpoints()
         remove_folder(work)
     return TrainedModel(model, corpus.report, corpus.rejected, codec, trained)
 
@@ -166,7 +167,7 @@ def add_prior(
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
-        trained.conclude()
+        trained.clear_checkpoints()
         remove_folder(work)
     return AddedPrior(output, trained)
 
@@ -207,9 +208,9 @@ def train_prior(
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
         coded = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec)
-    fabric = make_fabric(execution)
-    arguments = (coded.data, prior_config, params.seed, fabric)
-    training = fit_prior(*arguments, callback=callback, cancel_event=cancel_event, calibrate=calibrate)
+    observers = () if callback is None else (ToCallback(callback),)
+    run = Run(make_fabric(execution), observers=observers, cancel=cancel_event)
+    training = fit_prior(coded.data, prior_config, params.seed, run, calibrate)
     facts = prior_artifact(training, prior_config, coded.data)
     return TrainedPrior(
         **{field.name: getattr(training, field.name) for field in fields(training)},
@@ -221,6 +222,37 @@ def train_prior(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class CodedFolder:
+    """Encoded recordings and their codec."""
+
+    data: PriorData
+    codec: VQVAE
+
+
+def code_folder(
+    folder: Path | str, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
+) -> CodedFolder:
+    """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
+
+    `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
+    """
+    folders, executor = PipelineFolders.below(work), Here(execution.workers)
+    ingest_folder(folder, folders.corpus, params.corpus, executor)
+    codec = train(load_corpus(folders.corpus))
+    code_and_split(codec, weights_sha256(codec), folders, params, execution, executor)
+    return CodedFolder(read_prior_data(folders.codes, folders.split).in_memory(), codec)
+
+
+def code_and_split(
+    codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, executor: Executor
+) -> None:
+    """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
+    made, kept = (folders.corpus, folders.codes), folders.codes.with_name("coded")
+    code_corpus(codec, codec_sha256, *made, params, execution, executor, kept)
+    split_codes(folders.codes, folders.split, params)
+
+
 def _train_prior(
     codec: VQVAE,
     codec_sha256: str,
@@ -229,7 +261,7 @@ def _train_prior(
     execution: Execution,
     executor: Executor,
     runs: RunFolders,
-) -> FinishedRun[PriorTraining]:
+) -> PriorTraining:
     """Encode a corpus, split it, and train a prior."""
     code_and_split(codec, codec_sha256, folders, params, execution, executor)
     return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs, calibrate)

@@ -9,12 +9,9 @@ if TYPE_CHECKING:
     from distill.codes.patterns import unflatten_codes as unflatten_codes
     from distill.prior.flat.network import CodePrior as CodePrior
 
-_HOMES = {
-    "CodePrior": "distill.prior.flat.network",
-    "flatten_codes": "distill.codes.patterns",
-    "unflatten_codes": "distill.codes.patterns",
-}
-
 __all__ = ["CodePrior", "flatten_codes", "unflatten_codes"]
 
-__getattr__ = lazy_exports(__name__, _HOMES)
+__getattr__ = lazy_exports(
+    __name__,
+    {"distill.codes.patterns": ("flatten_codes", "unflatten_codes"), "distill.prior.flat.network": ("CodePrior",)},
+)

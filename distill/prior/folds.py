@@ -1,22 +1,70 @@
-"""Cross-validation, for corpora too small for one split."""
+"""Recordings left out together: of the counts that a prior learns to trust, and of its training for cross-validation."""
 
-import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
-from lightning_fabric import Fabric
+import numpy as np
 
+from distill.codes.store import Codes
 from distill.errors import ParamsError
 from distill.params import PriorConfig
+from distill.prior.counting import Counts, CountTables, count, count_tables
 from distill.prior.data import PriorData
-from distill.prior.training import fit_prior
-from distill.progress import ProgressReport
+from distill.seeds import Stream, derive_seed
 from distill.split import draw
-from distill.training.checkpoints import CheckpointStore
-from distill.training.interruption import Interruption
+from distill.storage.files import sha256_text
 
+MAX_COUNT_FOLDS = 8
 MAX_RECORDINGS = 20  # from here on one split is enough
+
+
+def fold_numbers(groups: Sequence[str], seed: int) -> list[int]:
+    """Fold of each recording, from 1 on: recordings of a fold are left out of counts together, and so are duplicates."""
+    names = sorted(
+        set(groups), key=lambda group: derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
+    )
+    numbers = {name: 1 + index % MAX_COUNT_FOLDS for index, name in enumerate(names)}
+    return [numbers[group] for group in groups]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldTables:
+    """Tables of all recordings, `whole`, and of all but those of each fold, `without`."""
+
+    whole: CountTables
+    without: list[CountTables]
+
+    @classmethod
+    def of(
+        cls,
+        recordings: Sequence[Sequence[Codes]],
+        folds: Sequence[int],
+        codebook_size: int,
+        levels: int,
+        labels: Sequence[int] | None = None,
+        num_labels: int = 0,
+    ) -> "FoldTables":
+        """Count recordings, given as their views `[F, Q]`, with the folds of `fold_numbers` and `count`'s labels."""
+        parts = []
+        for fold in range(1, max(folds) + 1):
+            own = [index for index, number in enumerate(folds) if number == fold]
+            own_labels = None if labels is None else [labels[index] for index in own]
+            parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
+        whole = reduce(add, parts)
+        return cls(count_tables(whole), [count_tables(_difference(whole, part)) for part in parts])
+
+
+def _difference(whole: Counts, part: Counts) -> Counts:
+    return Counts(*(np.maximum(0.0, vars(whole)[name] - value) for name, value in vars(part).items()))
+
+
+def planned_folds(data: PriorData, config: PriorConfig, seed: int) -> list[PriorData]:
+    """The data of each fold of the cross-validation that the settings ask for; none from `MAX_RECORDINGS` on."""
+    if not config.folds or data.recordings >= MAX_RECORDINGS:
+        return []
+    return fold_data(data, config.folds, seed)
 
 
 def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
@@ -51,36 +99,3 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
             )
         )
     return parts
-
-
-def planned_folds(data: PriorData, config: PriorConfig, seed: int) -> list[PriorData]:
-    """The folds that the settings ask for; none from `MAX_RECORDINGS` recordings on."""
-    if not config.folds or data.recordings >= MAX_RECORDINGS:
-        return []
-    return fold_data(data, config.folds, seed)
-
-
-def measure_folds(
-    folds: Sequence[PriorData],
-    config: PriorConfig,
-    seed: int,
-    fabric: Fabric,
-    store: CheckpointStore,
-    progress: ProgressReport,
-    interruption: Interruption,
-) -> dict[str, float]:
-    """Train a prior for each fold. Returns mean and standard error of held-out bits per second, {} without folds.
-
-    Each fold resumes from its own checkpoint.
-    """
-    if not folds:
-        if config.folds:
-            progress.say(f"prior.folds: skipped, one split is enough from {MAX_RECORDINGS} recordings on")
-        return {}
-    rates = []
-    for number, part in enumerate(folds):
-        training = fit_prior(part, config, seed, fabric, store.below(f"fold-{number}"), interruption=interruption)
-        rates.append(training.result.best_metrics["val_bits_per_second"])
-        progress.say(f"fold {number + 1} of {len(folds)}: {rates[-1]:.0f} bits per second of audio")
-    standard_error = statistics.stdev(rates) / math.sqrt(len(rates))
-    return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": standard_error}

@@ -1,7 +1,7 @@
-"""Loss, training step and validation of a prior."""
+"""Loss and validation of a prior, and its training task."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,34 +19,24 @@ from distill.codes.sequences import (
     pad_batch,
 )
 from distill.codes.store import frame_counts
+from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
 from distill.params import PriorConfig
 from distill.prior.base import Prior
-from distill.prior.count_folds import fold_numbers
 from distill.prior.data import PriorData, WindowSampler
+from distill.prior.folds import fold_numbers
 from distill.prior.frame.network import FramePrior
 from distill.training.distributed import Distributed, Share
-from distill.training.metrics_log import Line
-from distill.training.optimizer import backward
+from distill.training.events import (
+    Epoch,
+    PriorEpochMetrics,
+    PriorEvent,
+    PriorStepMetrics,
+    Step,
+    WatchMetrics,
+)
+from distill.training.task import Task
 
 SMOOTHING_SHARES = (0.1, 0.5)  # factors of `label_smoothing` on the coarsest levels; 1 on the others
-
-
-def train_prior_epoch(
-    model: nn.Module, batches: Iterable[Batch], optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
-) -> float:
-    """Train on each of `batches` once, a step each. Returns the mean negative log-likelihood in nats per token.
-
-    `model` and `optimizer` are set up by `fabric`.
-    """
-    model.train()
-    nats = tokens = 0.0
-    for batch in batches:
-        count = targets_in(batch)
-        losses = mean_nats(model, BatchShare(on_device(batch, fabric), count))
-        backward(losses["objective"], model, optimizer, fabric, gradient_clip)
-        optimizer.step()
-        nats, tokens = nats + float(losses["train_loss"]) * count, tokens + count
-    return nats / tokens
 
 
 @torch.no_grad()
@@ -126,26 +116,24 @@ def on_device(batch: Batch, fabric: Fabric) -> Batch:
 
 @dataclass(frozen=True, eq=False)
 class BatchShare:
-    """One process's part of a batch; `tokens` are the targets of the whole batch over the number of processes."""
+    """One process's part of the batch of a step, which counts from 0 over the training.
+
+    `tokens` are the targets of the whole batch over the number of processes.
+    """
 
     batch: Batch
     tokens: float
+    step: int
 
 
-def mean_nats(model: nn.Module, share: BatchShare, smoothing: Tensor | None = None) -> dict[str, Tensor]:
-    """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
-    nats = window_nats(model, share.batch, smoothing)
-    return {"objective": nats.smoothed.sum() / share.tokens, "train_loss": nats.plain.detach().sum() / share.tokens}
+class PriorTask(Task[BatchShare]):
+    """Task of a prior: next-code prediction on random windows, validated on every code of held-out recordings."""
 
-
-class PriorTask:
-    """`Task` of a prior: next-code prediction on random windows, validated on every code of held-out recordings."""
-
+    model: Prior
     sampler_kind: type[WindowSampler] = WindowSampler
-    held_out_losses: Sequence[float] = ()  # an average of weights changes little between epochs
 
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
-        self.model, self.config, self.fabric = model, config, fabric
+        self.model, self.data, self.config, self.fabric = model, data, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
         sizes = (size, levels, model.context_frames, config.batch_size)
         labels = (data.train_labels, config.label_dropout)
@@ -157,24 +145,28 @@ class PriorTask:
         self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
         self.probe_batch = on_device(self.sampler.probe(), fabric)
         self.smoothing = fabric.to_device(model.smoothing.clone())
+        self._alike: Alike | None = None  # computed on first use
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
-        share = Share.of_process(self.fabric)
+        """See `Task`."""
+        share, step = Share.of_process(self.fabric), epoch * self.steps_per_epoch + skip
         for batch, targets in self.sampler.shared_batches(epoch, skip, share):
-            yield BatchShare(on_device(batch, self.fabric), targets / share.of)
+            yield BatchShare(on_device(batch, self.fabric), targets / share.of, step)
+            step += 1
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
-        return mean_nats(model, batch, self.smoothing)
+        """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
+        nats = window_nats(model, batch.batch, self.smoothing)
+        return {"objective": nats.smoothed.sum() / batch.tokens, "train_loss": nats.plain.detach().sum() / batch.tokens}
 
     def probe(self) -> float:
+        """Perplexity of a few windows of training recordings."""
         with self.fabric.autocast():
             nats = window_nats(self.model, self.probe_batch).plain
         return math.exp(min(700.0, float(nats.double().sum()) / targets_in(self.probe_batch)))
 
-    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:  # noqa: ARG002
-        return {}
-
     def validate(self) -> dict[str, float]:
+        """Loss of all held-out codes, perplexity of each level, and bits per second of audio."""
         nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
         loss = float(nats.sum() / tokens.sum())
         measured = {
@@ -185,3 +177,39 @@ class PriorTask:
         for level, value in enumerate((nats / tokens.clamp_min(1)).tolist()):
             measured[f"level_{level}/val_perplexity"] = math.exp(min(700.0, value))
         return measured
+
+    def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
+        """The prior's event for a step or an epoch."""
+        if isinstance(report, Step):
+            yield PriorStepMetrics(
+                epoch=report.epoch,
+                step=report.step - report.epoch * self.steps_per_epoch,
+                total_steps=self.steps_per_epoch,
+                train_loss=report.losses["train_loss"],
+                learning_rate=report.learning_rate,
+                step_time_s=report.step_time_s,
+                overall_step=report.step,
+                overall_total_steps=report.total_steps,
+            )
+        elif isinstance(report, Epoch):
+            check = self.check_memorization(report.metrics["val_perplexity"])
+            yield PriorEpochMetrics(
+                epoch=report.epoch,
+                total_epochs=self.config.epochs,
+                train_loss=report.metrics["train_loss"],
+                val_loss=report.metrics["val_loss"],
+                val_perplexity=report.metrics["val_perplexity"],
+                best_perplexity=math.exp(report.best_loss),
+                is_memorizing=check.was_memorizing,
+                memorization_message=check.message,
+                epoch_time_s=report.epoch_time_s,
+                learning_rate=report.learning_rate,
+            )
+
+    def check_memorization(self, perplexity: float) -> Memorization:
+        """Whether a held-out perplexity says that the prior memorises; near-duplicates are looked for where it does."""
+        threshold, data = self.config.memorization_perplexity, self.data
+        if perplexity < threshold and self._alike is None:
+            self._alike = alike_recordings(data.unaugmented, data.held_out)
+        alike = self._alike if perplexity < threshold else None
+        return find_memorization(perplexity, data.codes.codebook_size, data.recordings, threshold, alike)

@@ -1,77 +1,67 @@
 """Training of a prior on coded recordings; the weights with the lowest held-out loss are kept."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeGuard
 
 import torch
-from lightning_fabric import Fabric
 
 from distill.codes.store import Codes, CodesConfig, frame_counts
-from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
-from distill.params import PRETRAINED_SIZES, PriorConfig
+from distill.execution import Execution
+from distill.novelty.memorization import Memorization
+from distill.novelty.reference import Reference
+from distill.params import PRETRAINED_SIZES, Params, PriorConfig
 from distill.prior.architectures import ARCHITECTURES
+from distill.prior.artifact import PriorArtifact, save_reference
 from distill.prior.base import Prior, build_prior
-from distill.prior.count_folds import FoldTables, fold_numbers
-from distill.prior.data import PriorData
+from distill.prior.counting_baseline import counting_bits_per_second
+from distill.prior.data import PriorData, read_prior_data
+from distill.prior.folds import MAX_RECORDINGS, FoldTables, fold_numbers, planned_folds
 from distill.prior.frame.network import FramePrior
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
-from distill.prior.memory.task import memory_metrics
 from distill.prior.pretrained import load_pretrained_prior
+from distill.prior.report import PriorConsole
 from distill.prior.shape import PriorShape
 from distill.prior.task import smoothing_of
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
-from distill.training.budget import budget_seconds
-from distill.training.checkpoints import CheckpointStore
-from distill.training.distributed import Stop
-from distill.training.events import (
-    PriorEpochMetrics,
-    PriorMemoryMetrics,
-    PriorStepMetrics,
-    PriorTrainingCompleteEvent,
-    RollbackEvent,
-    WatchMetrics,
-)
+from distill.storage.files import sha256_file, sha256_files
+from distill.training.artifact import save_artifact
+from distill.training.events import PriorEvent, PriorTrainingCompleteEvent
+from distill.training.fabric import make_fabric
+from distill.training.folders import RunFolders
 from distill.training.interruption import Interruption
-from distill.training.task import Epoch, Step, TrainerSettings, TrainingResult
+from distill.training.patience import budget_seconds
+from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
+from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-MIXTURE_RATE = (
-    10.0  # factor of the learning rate of scores and weights: they have far to go, and are too few to memorise
-)
+# Factor of the learning rate of scores and weights: they have far to go, and are too few to memorise.
+MIXTURE_RATE = 10.0
 RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on the recordings
 PRETRAINED_MIXTURE_RATE = 3.0  # the same where they were pretrained
 RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
 LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
 PRETRAINED_LABEL_RATE = 60.0  # its other rates are lower
 
-PriorEvent = (
-    PriorStepMetrics
-    | PriorMemoryMetrics
-    | PriorEpochMetrics
-    | PriorTrainingCompleteEvent
-    | WatchMetrics
-    | RollbackEvent
-)
 Callback = Callable[[PriorEvent], None]
 Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
 """Calibration of a prior for training recordings `[F, Q]`, from a seed; returns distances that go down."""
-OnMetrics = Callable[[Mapping[str, float], int], None]
 
 
-@dataclass(frozen=True, eq=False)
-class PriorTraining:
-    """A trained prior (best weights, on the CPU, in eval mode) and the history of its training.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PriorTraining(Trained):
+    """A trained prior (on the CPU, best weights, eval mode), and what is known of it.
 
     `calibration` are the distances that calibration returned, empty where the prior is not calibrated.
     """
 
     model: Prior
     shape: PriorShape
-    result: TrainingResult
     complete: PriorTrainingCompleteEvent
     memorization: Memorization
     calibration: Sequence[float]
@@ -148,36 +138,23 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
 
 
 def fit_prior(
-    data: PriorData,
-    config: PriorConfig,
-    seed: int,
-    fabric: Fabric,
-    store: CheckpointStore | None = None,
-    callback: Callback | None = None,
-    on_metrics: OnMetrics | None = None,
-    interruption: Interruption | None = None,
-    cancel_event: Stop | None = None,
-    calibrate: Calibrate | None = None,
-    progress: Progress | None = None,
+    data: PriorData, config: PriorConfig, seed: int, run: Run, calibrate: Calibrate | None = None
 ) -> PriorTraining:
     """Train a prior on coded recordings. With `calibrate` it is calibrated in the end, if it is of that kind.
 
-    Raises Interrupted after saving when `interruption` asks, DistillError when training diverges. Setting
-    `cancel_event` ends training within a step and keeps the best weights so far.
+    Raises Interrupted after saving when `run` asks, DistillError when training diverges.
     """
     shape, model = prior_to_train(data, config, seed)
-    task = ARCHITECTURES[config.architecture].task(model, data, config, seed, fabric)
-    reporter = _EventReporter(config, data, task.steps_per_epoch, callback, on_metrics)
+    task = ARCHITECTURES[config.architecture].task(model, data, config, seed, run.fabric)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
-    reports = (reporter.step, reporter.epoch, interruption, cancel_event, reporter.watch)
-    result = Trainer(task, settings, fabric, store, *reports).run()
+    result = Trainer(task, settings, run).run()
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
-        distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(progress, interruption))
+        distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(run))
         shape, metrics = model.shape, task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics}, best_loss=metrics["val_loss"])
     last = result.history[-1] if result.history else result.start_metrics
-    memorization = reporter.check(math.exp(result.best_loss))
+    memorization = task.check_memorization(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
         final_train_loss=last.get("train_loss", math.nan),
         final_val_loss=last["val_loss"],
@@ -186,90 +163,140 @@ def fit_prior(
         epochs_trained=len(result.history),
         was_memorizing=memorization.was_memorizing,
     )
-    if callback is not None:
-        callback(complete)
-    return PriorTraining(model.cpu().eval(), shape, result, complete, memorization, distances)
+    run.emit(complete)
+    return PriorTraining(
+        result=result,
+        model=model.cpu().eval(),
+        shape=shape,
+        complete=complete,
+        memorization=memorization,
+        calibration=distances,
+    )
 
 
-def _interruptible(progress: Progress | None, interruption: Interruption | None) -> Progress:
-    """`progress` that raises Interrupted when `interruption` asks; checkpoints hold the whole training by then."""
+def _interruptible(run: Run) -> Progress:
+    """Progress of `run` that raises Interrupted when it asks; checkpoints hold the whole training by then."""
 
     def show(done: int, total: int, text: str) -> None:
-        if interruption is not None and interruption.signal is not None:
+        if run.interruption is not None and run.interruption.signal is not None:
             saved = "training is saved, the calibration is not; run the same command to continue"
-            Interruption.raise_interrupted(interruption.signal, saved)
-        if progress is not None:
-            progress(done, total, text)
+            Interruption.raise_interrupted(run.interruption.signal, saved)
+        if run.progress is not None:
+            run.progress(done, total, text)
 
     return show
 
 
-class _EventReporter:
-    """Translates steps and epochs of the trainer into the prior's events."""
+def train_prior_of_codes(
+    codes: Path,
+    split: Path,
+    folder: Path,
+    params: Params,
+    execution: Execution,
+    folders: RunFolders,
+    calibrate: Calibrate,
+) -> PriorTraining:
+    """Train on the codes in `codes`, validate on the held-out ones of `split`, and write the artefact `folder`.
 
-    def __init__(
-        self,
-        config: PriorConfig,
-        data: PriorData,
-        steps_per_epoch: int,
-        callback: Callback | None,
-        on_metrics: OnMetrics | None,
-    ) -> None:
-        self.config, self.data, self.steps_per_epoch = config, data, steps_per_epoch
-        self.alike: Alike | None = None  # computed on first use
-        self.callback, self.on_metrics = callback, on_metrics
+    For stage and command. Resumes, and raises Interrupted after saving.
+    """
+    fabric = make_fabric(execution)
+    data, seed = read_prior_data(codes, split), params.seed
+    recordings = data.recordings
+    config, tier = params.prior_config(recordings), params.tier_name(recordings)
+    folds = planned_folds(data, config, seed)
+    memory = config.model_dump()["memory"] or {}
+    settings = {
+        **config.model_dump(exclude={"memory"}),
+        **{f"memory.{key}": value for key, value in memory.items()},
+        "seed": seed,
+        "tier": tier,
+    }
+    inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
+    key = RunKey("train_prior", inputs, settings)
+    with tracked_run(key, "prior", recordings, fabric, folders) as run:
+        if remark := why_not_pretrained(config, data.codes):
+            run.console.say(remark)
+        trained = fit_prior(data, config, seed, run.observed_by(PriorConsole(run.console)), calibrate)
+        measured = _compared(trained, data, run)
+        measured |= cross_validate(folds, config, seed, run)
+        run.tracker.metrics(measured, 0)
+        if not run.is_first:
+            return trained
+        facts = prior_artifact(trained, config, data, key.fingerprint)
+        save_prior(folder, trained, facts, data.reference())
+        run.keep(folder)
+    return replace(
+        trained,
+        metrics={**measured, **prior_metrics(trained)},
+        recordings=recordings,
+        tier=tier,
+        store=run.store,
+    )
 
-    def check(self, perplexity: float) -> Memorization:
-        threshold = self.config.memorization_perplexity
-        if perplexity < threshold and self.alike is None:
-            self.alike = alike_recordings(self.data.unaugmented, self.data.held_out)
-        alike = self.alike if perplexity < threshold else None
-        return find_memorization(perplexity, self.data.codes.codebook_size, self.data.recordings, threshold, alike)
 
-    def step(self, step: Step) -> None:
-        if self.callback is not None:
-            self.callback(
-                PriorStepMetrics(
-                    epoch=step.epoch,
-                    step=step.step - step.epoch * self.steps_per_epoch,
-                    total_steps=self.steps_per_epoch,
-                    train_loss=step.losses["train_loss"],
-                    learning_rate=step.learning_rate,
-                    step_time_s=step.step_time_s,
-                    overall_step=step.step,
-                    overall_total_steps=step.total_steps,
-                )
-            )
+def _compared(trained: PriorTraining, data: PriorData, run: TrackedRun) -> dict[str, float]:
+    """Held-out bits per second by counts alone, and what the calibration gained, beside the prior."""
+    counting = counting_bits_per_second(data) if run.is_first else math.nan
+    found = trained.result.best_metrics["val_bits_per_second"]
+    run.console.say(f"{found:.0f} bits per second of held-out audio; counting alone {counting:.0f}")
+    measured = {"val_bits_per_second_counting": counting}
+    if trained.calibration:
+        start, best = trained.calibration[0], min(trained.calibration)
+        run.console.say(f"sounds of the prior go on unlike the recordings by {start:.2f}, calibrated by {best:.2f}")
+        measured |= {"calibration_distance_start": start, "calibration_distance": best}
+    return measured
 
-    def watch(self, event: WatchMetrics | RollbackEvent) -> None:
-        if self.callback is not None:
-            self.callback(event)
-        if isinstance(event, WatchMetrics) and event.inspected:
-            if self.on_metrics is not None:
-                self.on_metrics(event.inspected, event.step)
-            if self.callback is not None:
-                self.callback(memory_metrics(event.step, event.inspected))
 
-    def epoch(self, epoch: Epoch) -> None:
-        if self.on_metrics is not None:
-            times = {"learning_rate": epoch.learning_rate, "epoch_time_s": epoch.epoch_time_s}
-            best = {"best_perplexity": math.exp(epoch.best_loss)}
-            self.on_metrics({**epoch.metrics, **times, **best}, epoch.epoch)
-        if self.callback is None:
-            return
-        perplexity = epoch.metrics["val_perplexity"]
-        check = self.check(perplexity)
-        self.callback(
-            PriorEpochMetrics(
-                epoch=epoch.epoch,
-                total_epochs=self.config.epochs,
-                train_loss=epoch.metrics["train_loss"],
-                val_loss=epoch.metrics["val_loss"],
-                val_perplexity=perplexity,
-                best_perplexity=math.exp(epoch.best_loss),
-                is_memorizing=check.was_memorizing,
-                memorization_message=check.message,
-                epoch_time_s=epoch.epoch_time_s,
-                learning_rate=epoch.learning_rate,
-            )
-        )
+def cross_validate(folds: Sequence[PriorData], config: PriorConfig, seed: int, run: TrackedRun) -> dict[str, float]:
+    """Train a prior for each fold. Returns mean and standard error of held-out bits per second, {} without folds.
+
+    Each fold resumes from its own checkpoint.
+    """
+    if not folds:
+        if config.folds:
+            run.console.say(f"prior.folds: skipped, one split is enough from {MAX_RECORDINGS} recordings on")
+        return {}
+    rates = []
+    for number, part in enumerate(folds):
+        training = fit_prior(part, config, seed, run.part(f"fold-{number}"))
+        rates.append(training.result.best_metrics["val_bits_per_second"])
+        run.console.say(f"fold {number + 1} of {len(folds)}: {rates[-1]:.0f} bits per second of audio")
+    standard_error = statistics.stdev(rates) / math.sqrt(len(rates))
+    return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": standard_error}
+
+
+def prior_artifact(
+    training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str = ""
+) -> PriorArtifact:
+    """The facts of a trained prior, which an artefact and a model file keep."""
+    result = training.result
+    return PriorArtifact(
+        shape=training.shape,
+        training=config,
+        recordings=data.recordings,
+        best_epoch=result.best_epoch,
+        epochs_trained=len(result.history),
+        final_perplexity=training.complete.final_perplexity,
+        best_perplexity=training.complete.best_perplexity,
+        val_bits_per_second=result.best_metrics["val_bits_per_second"],
+        codec_sha256=data.codes.codec_sha256,
+        fingerprint=fingerprint,
+        memorization=training.memorization,
+    )
+
+
+def save_prior(folder: Path, training: PriorTraining, facts: PriorArtifact, reference: Reference) -> None:
+    """Write `artifacts/prior`, with the codes of both sides of the split, to tell how new generated sounds are."""
+    history = training.result.history
+    save_artifact(folder, training.model, facts, history, lambda path: save_reference(path, reference))
+
+
+def prior_metrics(training: PriorTraining) -> dict[str, float]:
+    """Metrics of a trained prior that compare runs."""
+    result = training.result
+    left_out = ("epoch", "learning_rate", "gradient_norm")
+    metrics = {name: value for name, value in result.best_metrics.items() if name not in left_out}
+    if result.start_metrics:
+        metrics["val_bits_per_second_start"] = result.start_metrics["val_bits_per_second"]
+    return {**metrics, **result.counts, "is_memorizing": float(training.complete.was_memorizing)}

@@ -2,24 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 from torch import nn
 
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
-from distill.storage.files import (
-    atomic_folder,
-    canonical_json,
-    read_json,
-    sha256_text,
-    write_bytes,
-    write_json,
-)
+from distill.storage.files import atomic_folder, read_json, write_json
 from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights
-from distill.training.metrics_log import METRICS_LOG, json_lines
 
 MAX_CURVE_POINTS = 1000
 CURVES = (
@@ -31,20 +23,14 @@ WEIGHTS = "model.safetensors"
 C = TypeVar("C", bound=Settings)
 
 
-def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """Fingerprint of a stage's result: hex SHA-256 of the hashes of its inputs and of its settings."""
-    return sha256_text(canonical_json({"stage": stage, "inputs": dict(inputs), "settings": dict(settings)}))
-
-
 def save_artifact(
     folder: Path,
     model: nn.Module,
     config: Settings,
     history: Sequence[Mapping[str, float]],
-    log: Sequence[Mapping[str, Any]],
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write `model.safetensors`, `config.json`, `history.parquet`, `history.csv` (for plots) and `metrics.jsonl`.
+    """Write `model.safetensors`, `config.json`, `history.parquet`, `history.csv` (for plots).
 
     `write_more` writes further files. The folder appears whole or not at all.
     """
@@ -52,7 +38,6 @@ def save_artifact(
         save_weights(temporary / WEIGHTS, model)
         write_json(temporary / "config.json", config.model_dump(mode="json"))
         write_history(temporary, history)
-        write_bytes(temporary / METRICS_LOG, json_lines(log).encode())
         if write_more is not None:
             write_more(temporary)
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from distill.errors import ArtifactError
 from distill.storage.files import canonical_json, remove_folder, write_bytes
-from distill.training.metrics_log import METRICS_LOG
 
 KEPT = 5  # newest checkpoints of a run
 
@@ -31,16 +30,11 @@ class CheckpointStore:
     """Checkpoints of one training run, in a folder named by the fingerprint of its inputs and settings.
 
     `step-<number>` are the newest states to resume from, `best-<epoch>` holds the best weights so far: a separate file,
-    so that it is written once. The metrics log is beside them.
+    so that it is written once.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    @property
-    def log(self) -> Path:
-        """Path of the metrics log."""
-        return self.folder / METRICS_LOG
 
     def below(self, name: str) -> "CheckpointStore":
         """A store for a part of the run, cleared with it."""

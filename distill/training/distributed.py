@@ -74,6 +74,14 @@ class Distributed:
         assert isinstance(summed, Tensor)
         return summed.cpu()
 
+    def any(self, value: bool) -> bool:
+        """Whether a value is true on any of the processes."""
+        return bool(self.sum(torch.tensor(float(value))) > 0)
+
+    def decide(self, value: bool) -> bool:
+        """The value of the first process."""
+        return bool(self.from_first({"value": float(value)})["value"])
+
     def from_first(self, values: Mapping[str, float]) -> dict[str, float]:
         """Broadcast the values of the first process: all processes must decide on the same values."""
         if self.fabric.world_size == 1:

@@ -1,12 +1,47 @@
-"""Events of training. Fields are fixed: they are the metric names in MLflow."""
+"""Events of training. Fields of the public ones are fixed: they are the metric names in MLflow.
 
-from collections.abc import Mapping
+`Step`, `Epoch` and `TrainingEnd` are the trainer's own, the same for every task; a task adds events of its own to them.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
 
 CodebookHealth = dict[str, dict[str, float]]
 """`{"level_0": {"utilization": 0…1, "perplexity": 1…V, "dead_codes": 0…V}, …}`, on held-out recordings."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimiser step. `step` counts from 1 over the whole training."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    learning_rate: float
+    step_time_s: float
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch. `metrics` are means of the step losses, and the metrics of `Task.validate`."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+    learning_rate: float
+    epoch_time_s: float
+    elapsed_seconds: float
+    best_loss: float
+
+
+@dataclass(frozen=True)
+class TrainingEnd:
+    """The end of a training: its course as metrics that compare runs, and a sentence for each thing to know about it."""
+
+    counts: Mapping[str, float]
+    remarks: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -142,3 +177,14 @@ class PriorTrainingCompleteEvent:
     best_perplexity: float
     epochs_trained: int
     was_memorizing: bool
+
+
+VQEvent = VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent
+PriorEvent = (
+    PriorStepMetrics
+    | PriorMemoryMetrics
+    | PriorEpochMetrics
+    | PriorTrainingCompleteEvent
+    | WatchMetrics
+    | RollbackEvent
+)

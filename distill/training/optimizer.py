@@ -1,5 +1,6 @@
-"""Optimiser step: AdamW, gradient clipping and the moving average of the weights."""
+"""Optimiser step: AdamW, gradient clipping, the learning rate's schedule and the moving average of the weights."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,17 +12,49 @@ from torch import Tensor, nn
 from distill.storage.weights import under
 from distill.training.checkpoints import Tensors, optimizer_tensors, restore_optimizer
 from distill.training.task import TrainerSettings
-from distill.training.weight_average import WeightAverage
+
+MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
 
 
-def backward(
-    objective: Tensor, wrapped: nn.Module, optimizer: torch.optim.Optimizer, fabric: Fabric, gradient_clip: float
-) -> float:
-    """Compute gradients, clipped to a norm. Returns their norm before. `fabric` has set up network and optimiser."""
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(objective)
-    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=gradient_clip, error_if_nonfinite=False)
-    return float(norm) if norm is not None else 0.0
+def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:
+    """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak.
+
+    The cosine follows the share of the steps, or `time_share`, that of the budget, where that is larger.
+    """
+    warmup = min(settings.warmup_steps, max(1, total_steps // 10))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / (warmup + 1)
+    progress = max((step - warmup) / max(1, total_steps - warmup), time_share)
+    share = MIN_RATE_SHARE + (1 - MIN_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+    return settings.learning_rate * share
+
+
+class WeightAverage:
+    """Exponential moving average of a network's parameters (Polyak and Juditsky 1992).
+
+    Early in training its decay is lower, so that the last third of the steps weighs most.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = dict(model.named_parameters())
+        self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
+
+    @torch.no_grad()
+    def add(self, steps: int) -> None:
+        """Update the average with the parameters after `steps` steps."""
+        decay = min(self.decay, (1 + steps) / (4 + steps))
+        torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
+
+    def load(self, values: Tensors) -> None:
+        """Copy the averages from `values`."""
+        for name, value in self.values.items():
+            value.copy_(values[name])
+
+    def swap(self) -> None:
+        """Exchange the network's parameters and the averages."""
+        for name, parameter in self.parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data
 
 
 class OptimizerStep:
@@ -37,7 +70,11 @@ class OptimizerStep:
 
     def backward(self, objective: Tensor) -> float:
         """Compute and clip the gradients of the objective. Returns their norm before clipping."""
-        return backward(objective, self.wrapped, self.optimizer, self.fabric, self.settings.gradient_clip)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(objective)
+        most = self.settings.gradient_clip
+        norm = self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False)
+        return float(norm) if norm is not None else 0.0
 
     def step(self, rate: float, steps: int) -> None:
         """Update the weights with learning rate `rate`; `steps`, from 1, are those that the average is over."""
@@ -50,11 +87,13 @@ class OptimizerStep:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Context in which the network has its averaged weights, where there are any."""
-        if self.average is None:
+        if self.average is not None:
+            self.average.swap()
+        try:
             yield
-        else:
-            with self.average.in_place():
-                yield
+        finally:
+            if self.average is not None:
+                self.average.swap()
 
     def weights(self) -> Tensors:
         """Copy of the network's tensors, not averaged, on the CPU."""

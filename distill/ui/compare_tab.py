@@ -12,8 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from distill.training.mlflow_store import ENVIRONMENT, client_of, database_of, page_command, tracking_uri
-from distill.training.tracking import EXPERIMENT
+from distill.training.tracking import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
 from distill.ui.charts import line_chart
 from distill.ui.desk import Desk, handled

@@ -14,6 +14,7 @@ from distill import code_version
 from distill.code_version import CODE
 
 ROOT = Path(__file__).parents[2]
+PUBLIC = ROOT / "distill" / "__init__.py"
 STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
 
 # From the ground up; a module imports from its own layer and those before it.
@@ -52,7 +53,7 @@ LAYERS = (
 WITHOUT_INFLUENCE = {
     *("distill/__init__.py", "distill/allocator.py", "distill/bytecode.py", "distill/errors.py"),
     *("distill/cluster.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
-    *("distill/pipeline/__init__.py", "distill/pipeline/folders.py", "distill/pipeline/known_corpora.py"),
+    *("distill/pipeline/__init__.py", "distill/pipeline/known_corpora.py", "distill/pipeline/workspace.py"),
     *("distill/prior/architectures.py", "distill/status.py", "distill/text.py", "distill/threads.py"),
     *("stages/__init__.py", "stages/processes.py", "stages/running.py"),
 }
@@ -71,7 +72,10 @@ def place(path: Path) -> str:
 
 @cache
 def imported_names(path: Path) -> set[str]:
-    """What a module imports when it runs; what only type checkers see does not count."""
+    """What a module imports when it runs, or when a name of it is first used; what only type checkers see does not count.
+
+    The public names are above all rooms.
+    """
     names: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
@@ -83,6 +87,8 @@ def imported_names(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif path != PUBLIC and isinstance(node, ast.Call) and "lazy_exports" in ast.unparse(node.func):
+            names |= set(ast.literal_eval(node.args[1]))
         waiting += ast.iter_child_nodes(node)
     return names
 
@@ -129,6 +135,23 @@ def pipeline() -> dict[str, dict[str, list[object]]]:
 def test_imports_go_down(path: Path) -> None:
     for other in imported_files(path):
         assert layer(place(other)) <= layer(place(path)), f"{place(path)} imports {place(other)}"
+
+
+def test_public_names_are_those_of_the_design_and_no_room_takes_them_from_above() -> None:
+    import distill
+
+    assert all(callable(getattr(distill, name)) for name in distill.__all__)
+    assert {"load", "train_vqvae", "train_prior", "check_memorization", "CodePrior", "VQEpochMetrics"} <= set(
+        distill.__all__
+    )
+    for path in sources():
+        assert not {f"distill.{name}" for name in distill.__all__} & imported_names(path), path
+
+
+def test_training_knows_neither_codec_nor_prior() -> None:
+    for path in (ROOT / "distill" / "training").rglob("*.py"):
+        for room in ("codec", "codes", "prior", "novelty", "pipeline"):
+            assert not any(name.startswith(f"distill.{room}") for name in imported_names(path)), path
 
 
 def test_the_library_knows_nothing_of_dvc_or_the_stages() -> None:
@@ -199,10 +222,10 @@ def test_the_hash_of_the_code_follows_its_files(tmp_path: Path, monkeypatch: pyt
 
 # What a stage calls with all settings at once, and the sections behind the shorthands of `Params`.
 TAKES_PARAMS = {
-    "train_vqvae": ("distill/codec/run.py", "class CodecJob"),
+    "train_vqvae": ("distill/codec/training.py", "def train_codec"),
     "encode_codes": ("distill/codes/encode.py", "def code_corpus"),
     "split": ("distill/codes/held_out.py", "def split_codes"),
-    "train_prior": ("distill/prior/run.py", "class PriorJob"),
+    "train_prior": ("distill/prior/training.py", "def train_prior_of_codes"),
 }
 SHORTHANDS = {
     "vqvae_config": ("vqvae", "tier", "tiers", "qualities"),

@@ -20,17 +20,17 @@ from quick_python import quick_python
 from unit.tiny import RATE, write_prior_model, write_tone
 
 import distill
+from distill import train_prior
 from distill.audio.ingest import ingest_folder
 from distill.codec.artifact import load_codec
-from distill.codec.run import train_codec
+from distill.codec.training import train_codec
 from distill.execution import Execution
 from distill.generate.calibration import calibrate
 from distill.params import default_params
-from distill.pipeline.coded_folder import code_and_split
-from distill.pipeline.folders import PipelineFolders
-from distill.prior.run import train_prior_of_codes
+from distill.pipeline.train import code_and_split
+from distill.pipeline.workspace import PipelineFolders
+from distill.prior.training import train_prior_of_codes
 from distill.storage.work import HERE
-from distill.training import train_prior
 from distill.training.folders import RunFolders
 
 Once = Callable[[int], None]
@@ -122,21 +122,21 @@ def train(folder: Path) -> Once:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     made, runs = PipelineFolders.below(folder / "made"), RunFolders.below(folder / ".distill")
     ingest_folder(_recordings(folder / "sounds"), made.corpus, PARAMS.corpus, HERE)
-    train_codec(made.corpus, made.vqvae, PARAMS, EXECUTION, runs).conclude()
+    train_codec(made.corpus, made.vqvae, PARAMS, EXECUTION, runs).clear_checkpoints()
     codec, config = load_codec(made.vqvae)
-    code_and_split(codec, config.codec_sha256, made, PARAMS, EXECUTION)
+    code_and_split(codec, config.codec_sha256, made, PARAMS, EXECUTION, HERE)
 
     def once(number: int) -> None:
         params = PARAMS.model_copy(update={"seed": number})
-        train_codec(made.corpus, made.vqvae, params, EXECUTION, runs).conclude()
-        train_prior_of_codes(made.codes, made.split, made.prior, params, EXECUTION, runs, calibrate).conclude()
+        train_codec(made.corpus, made.vqvae, params, EXECUTION, runs).clear_checkpoints()
+        train_prior_of_codes(made.codes, made.split, made.prior, params, EXECUTION, runs, calibrate).clear_checkpoints()
         assert not any((folder / ".distill").rglob("*.safetensors"))
 
     return once
 
 
 def train_api(folder: Path) -> Once:
-    """Train a prior by `distill.training.train_prior`, and write it."""
+    """Train a prior by `distill.train_prior`, and write it."""
     model, sounds = _model(folder), _recordings(folder / "sounds")
     config = PARAMS.prior_config(RECORDINGS)
 

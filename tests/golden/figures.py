@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from unit.tiny import tiny_codec
-from unit.training.coded import FABRIC, config, data, recordings
+from unit.training.coded import config, data, fit, recordings
 
 import distill
 from distill.codec.losses import DecoderLoss, MultiScaleMelLoss
 from distill.codec.noise import gaussian_table
 from distill.demo.recordings import demo_recordings
-from distill.prior.training import fit_prior
 from distill.seeds import Stream, derive_seed
 from distill.split import split_groups
 
@@ -82,9 +81,7 @@ def priors() -> Figures:
     found: Figures = {}
     for architecture in ("frame", "memory", "flat"):
         settings = config(architecture=architecture, epochs=3, dropout=0.1)
-        found[architecture] = [
-            row["val_loss"] for row in fit_prior(data(known, held_out), settings, 0, FABRIC).result.history
-        ]
+        found[architecture] = [row["val_loss"] for row in fit(data(known, held_out), settings).result.history]
     return found
 
 

@@ -1,6 +1,7 @@
 """A copy of the project in a temporary folder, with a tiny corpus and tiny networks, under git and DVC."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import yaml
 
 from distill.audio.write import write_audio
 from distill.demo.recordings import demo_recordings
+from distill.status import STATUS, VARIABLE
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("distill", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
@@ -63,16 +65,29 @@ class Project:
         )
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """The same, left running in a session of its own."""
+        """The same, left running in a session of its own; `steps` tells how far it is."""
+        self.watched.mkdir(parents=True, exist_ok=True)
+        (self.watched / STATUS).unlink(missing_ok=True)
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.environment,
+            env={**self.environment, VARIABLE: str(self.watched)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    @property
+    def watched(self) -> Path:
+        """Folder of the status of what `start` started."""
+        return self.folder / ".distill" / "watched"
+
+    def steps(self, label: str) -> int:
+        """Steps that the training with this label has done."""
+        path = self.watched / STATUS
+        status = json.loads(path.read_text()) if path.exists() else {}
+        return int(status["done"]) if status.get("label") == label else 0
 
     def dvc(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.python_m("dvc", *arguments, **environment)

@@ -71,11 +71,10 @@ def start(project: Project) -> subprocess.Popen[str]:
 
 def started(project: Project, process: subprocess.Popen[str], steps: int = 1) -> list[psutil.Process]:
     """The two processes of the stage, once their training has come to so many steps."""
-    note, checkpoints = project.folder / ".distill/at_work.txt", project.folder / ".distill/checkpoints"
+    note = project.folder / ".distill/at_work.txt"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        logs = [log.read_text() for log in checkpoints.glob("*/metrics.jsonl")]
-        if note.exists() and any(f'"step":{steps}' in log for log in logs):
+        if note.exists() and project.steps("codec") >= steps:
             name, number = note.read_text().split()
             assert name == "train_vqvae"
             workers = psutil.Process(int(number)).children()

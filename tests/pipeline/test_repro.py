@@ -117,7 +117,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     changes = ("-S", "prior.epochs=100000", "-S", "prior.patience=0", "--name", "long")
     process = finished.start(str(finished.python), "-m", "dvc", "exp", "run", *changes)
     deadline = time.monotonic() + 120
-    while not list((folder / ".distill/checkpoints").glob("*/metrics.jsonl")):
+    while not finished.steps("prior"):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -218,14 +218,12 @@ def test_two_processes_train_a_stage_as_one(finished: Project) -> None:
         before, after = json.loads(original), json.loads(metrics.read_text())
         assert after["epochs_trained"] == before["epochs_trained"]
         assert abs(after["val_loss"] / before["val_loss"] - 1) < 0.1  # dropout differs
-        assert {"model.safetensors", "config.json", "history.parquet", "metrics.jsonl"} <= {
-            path.name for path in artefact.iterdir()
-        }
+        assert {"model.safetensors", "config.json", "history.parquet"} <= {path.name for path in artefact.iterdir()}
         metrics.write_text(original)
     found = mlflow_runs(finished)
     for stage in stages:
         assert len(found[stage]) == len(runs[stage]) + 1
-        assert {Path(name).name for name in found[stage][0]} == {"model.safetensors", "config.json", "metrics.jsonl"}
+        assert {Path(name).name for name in found[stage][0]} == {"model.safetensors", "config.json", "history.parquet"}
     assert len(log.read_text().splitlines()) == lines + len(stages)
     assert not list((finished.folder / ".distill/checkpoints").glob("*"))
     assert finished.dvc("checkout", "--force").returncode == 0

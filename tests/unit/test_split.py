@@ -1,9 +1,10 @@
-"""The split: pure, stable, never empty on a side."""
+"""The split: pure, stable, never empty on a side; and seeds from seeds."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.seeds import derive_seed
 from distill.split import draw, split_groups
 
 groups = st.sets(st.text("0123456789abcdef", min_size=1, max_size=16), min_size=2, max_size=60)
@@ -36,3 +37,9 @@ def test_the_share_is_met_on_average() -> None:
 def test_one_group_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="at least 2 groups, found 1"):
         split_groups(["a", "a"], 0, 0.5)
+
+
+def test_seeds_differ_in_every_part() -> None:
+    derived = {derive_seed(a, b, c) for a in range(8) for b in range(8) for c in range(8)}
+    assert len(derived) == 512
+    assert all(0 <= seed < 2**63 for seed in derived)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from distill.errors import DistillError
 from distill.params import MemoryConfig
 from distill.prior.memory.gates import GateFigures
-from distill.training.metrics_log import Line
 
 FINAL_SHARE = 0.01  # of the initial polarisation weight
 MIN_STD = 0.01
@@ -32,9 +31,12 @@ def gate_metrics(figures: Sequence[GateFigures]) -> dict[str, float]:
     }
 
 
-def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFigures], log: Sequence[Line]) -> None:
+def stop_if_gates_collapse(
+    step: int, total_steps: int, figures: Sequence[GateFigures], earlier: Sequence[Mapping[str, float]]
+) -> None:
     """Fast-fail: raises DistillError where the gates have collapsed. The layer with the widest gates counts.
 
+    `figures` are those after `step` steps, `earlier` has the metrics that were inspected before.
     Gates have collapsed where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their
     variance has not grown by half since then and few are polarised. Gates that polarised early cannot vary ever more:
     the variance of values between 0 and 1 is at most a quarter.
@@ -51,7 +53,7 @@ def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFi
         )
     if step < SECOND_CHECK * scale:
         return
-    first = next((variance_of(line) for line in log if has_gates_after(line, FIRST_CHECK * scale)), None)
+    first = next((variance_of(line) for line in earlier if has_gates_after(line, FIRST_CHECK * scale)), None)
     polarised = max(figure.polarised for figure in figures)
     if first is not None and widest.variance < MIN_GROWTH * first and polarised < MIN_POLARISED:
         raise DistillError(
@@ -60,11 +62,11 @@ def stop_if_gates_collapse(step: int, total_steps: int, figures: Sequence[GateFi
         )
 
 
-def has_gates_after(line: Mapping[str, float | int | str], step: float) -> bool:
-    """Whether this line of the metrics log has gate statistics, at `step` or later."""
-    return float(line["step"]) >= step and "gates/layer_0/std" in line
+def has_gates_after(line: Mapping[str, float], step: float) -> bool:
+    """Whether these metrics have gate statistics, of `step` or later."""
+    return line["step"] >= step and "gates/layer_0/std" in line
 
 
-def variance_of(line: Mapping[str, float | int | str]) -> float:
+def variance_of(line: Mapping[str, float]) -> float:
     """Variance of the gates of the layer with the widest gates."""
     return max(float(value) ** 2 for name, value in line.items() if name.startswith("gates/") and name.endswith("/std"))

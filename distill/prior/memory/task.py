@@ -16,8 +16,7 @@ from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import probe_memory
 from distill.prior.task import BatchShare, PriorTask, on_device, targets_in, window_nats
 from distill.seeds import Stream, derive_seed
-from distill.training.events import PriorMemoryMetrics
-from distill.training.metrics_log import Line
+from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
 MOTIFS = 24  # in a training sequence
 PROBE_STEPS = 1000
@@ -37,18 +36,12 @@ class MemoryTask(PriorTask):
         self.source = FrameSource(data.unaugmented, data.codes.codebook_size)
         self.probe_source = FrameSource(data.held_out, data.codes.codebook_size)
 
-    def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
-        self.step = epoch * self.steps_per_epoch + skip
-        for share in super().batches(epoch, skip):
-            yield share
-            self.step += 1
-
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
         polarisation = self.model.gates.polarisation()
-        weight = polarisation_weight(self.step, self.total_steps, self.memory)
+        weight = polarisation_weight(batch.step, self.total_steps, self.memory)
         objective = losses["objective"] + weight * polarisation
-        motif_batch = self._motif_batch()
+        motif_batch = self._motif_batch(batch.step)
         if motif_batch is not None:
             objective = objective + window_nats(model, motif_batch).plain.sum() / targets_in(motif_batch)
         return {**losses, "objective": objective, "polarisation_loss": polarisation.detach()}
@@ -58,11 +51,11 @@ class MemoryTask(PriorTask):
         self.probed_state = self.model.gates, self.model.final_state
         return perplexity
 
-    def inspect(self, step: int, log: Sequence[Line]) -> dict[str, float]:
+    def inspect(self, step: int, earlier: Sequence[Mapping[str, float]]) -> dict[str, float]:
         gates, state = self.probed_state
         statistics = gates.figures()
         if self.memory.fast_fail:
-            stop_if_gates_collapse(step, self.total_steps, statistics, log)
+            stop_if_gates_collapse(step, self.total_steps, statistics, earlier)
         line = gate_metrics(statistics)
         for layer, block in enumerate(state.blocks):
             line[f"memory/layer_{layer}/values"] = float(block.sums.norm())
@@ -81,12 +74,17 @@ class MemoryTask(PriorTask):
         names = ("val_loss", "val_perplexity", "val_bits_per_second")
         return {**measured, **{f"ablated/{name}": ablated_scores[name] for name in names}}
 
-    def _motif_batch(self) -> Batch | None:
+    def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
+        yield from super().events(report)
+        if isinstance(report, WatchMetrics) and report.inspected:
+            yield memory_metrics(report.step, report.inspected)
+
+    def _motif_batch(self, step: int) -> Batch | None:
         """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
 
         Only the values of recurring motifs are targets.
         """
-        rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, self.step))
+        rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, step))
         if rng.random() >= self.memory.motif_share:
             return None
         sequence = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)

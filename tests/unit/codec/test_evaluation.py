@@ -1,44 +1,46 @@
-"""Evaluation of a codec: held-out recordings whole, in metrics and in one line."""
+"""Evaluation of a codec: held-out recordings whole, in metrics, in one line, and as previews to hear."""
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from unit.tiny import write_tone
 
 from distill.audio.augment import waveform
-from distill.audio.corpus import Corpus, load_corpus
+from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.codec import evaluation
 from distill.codec.artifact import load_codec
-from distill.codec.evaluation import decoded_pairs, fidelity_line, held_out_fidelity
+from distill.codec.data import CodecData, evenly_spaced
+from distill.codec.evaluation import PREVIEWS, CodecPreviews, decoded_pairs, fidelity_line, held_out_fidelity
 from distill.codec.fidelity import Fidelity, summary
 from distill.codec.model import VQVAE
 from distill.codec.report import print_codec
-from distill.codec.run import train_codec
-from distill.codec.training import CodecTraining
+from distill.codec.training import CodecTraining, codec_to_train, train_codec, train_vqvae
 from distill.execution import Execution
 from distill.params import Params
-from distill.split import split_groups
+from distill.training.fabric import make_fabric
 from distill.training.folders import RunFolders
-from distill.training.run import FinishedRun
 
 SECONDS = 0.2  # of a recording that is compared
 PARAMS = Params.model_validate(
     {
         "corpus": {"path": "unused"},
         "vqvae": {
-            **{"epochs": 1, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1},
+            **{"epochs": 3, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1},
             **{"latent_size": 8, "crop_seconds": 0.25},
         },
         "split": {"val_fraction": 0.5},
     }
 )
+CONFIG = PARAMS.vqvae_config(6)
+EXECUTION = Execution("cpu", "fp32")
+Trained = tuple[CodecTraining, Path]
 
 
 @pytest.fixture(scope="module")
@@ -51,66 +53,64 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def corpus(folder: Path) -> Corpus:
-    return load_corpus(folder)
+def data(folder: Path) -> CodecData:
+    return CodecData.split(load_corpus(folder), 0.5, PARAMS.seed)
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FinishedRun[CodecTraining], VQVAE]:
-    """A training, and the codec as it was saved."""
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A training and its artefact."""
     target = tmp_path_factory.mktemp("trained")
-    run = train_codec(folder, target / "vqvae", PARAMS, Execution("cpu", "fp32"), RunFolders.below(target, None))
-    return run, load_codec(target / "vqvae")[0]
+    return train_codec(folder, target / "vqvae", PARAMS, EXECUTION, RunFolders.below(target)), target / "vqvae"
 
 
 def alone(codec: VQVAE, audio: torch.Tensor) -> NDArray[np.float32]:
     return np.asarray(codec.decode(codec.encode(audio[None]))[0, : len(audio)].numpy())
 
 
+@pytest.mark.parametrize(
+    ("count", "most", "chosen"),
+    [(6, 9, [0, 1, 2, 3, 4, 5]), (6, 3, [0, 2, 5]), (6, 2, [0, 5]), (6, 1, [0]), (1, 4, [0]), (0, 4, [])],
+)
+def test_evenly_spaced_numbers_have_both_ends(count: int, most: int, chosen: list[int]) -> None:
+    assert evenly_spaced(count, most) == chosen
+
+
 def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_recordings(
-    trained: tuple[FinishedRun[CodecTraining], VQVAE], corpus: Corpus
+    trained: Trained, data: CodecData
 ) -> None:
-    run, codec = trained
-    sides = split_groups((entry.group for entry in corpus.entries), PARAMS.seed, 0.5)
-    held_out = [waveform(corpus, entry) for entry in corpus.entries if sides[entry.group] == "val"]
-    assert 0 < len(held_out) < len(corpus.entries)
-    by_hand = summary(Fidelity.measure(one.numpy(), alone(codec, one), corpus.sample_rate) for one in held_out)
-    found = {key: value for key, value in run.figures.items() if key.startswith("fidelity/")}
+    training, codec = trained[0], load_codec(trained[1])[0]
+    held_out = [waveform(data.corpus, entry) for entry in data.held_out]
+    assert 0 < len(held_out) < len(data.corpus.entries)
+    by_hand = summary(Fidelity.measure(one.numpy(), alone(codec, one), data.corpus.sample_rate) for one in held_out)
+    found = {key: value for key, value in training.metrics.items() if key.startswith("fidelity/")}
     assert found == pytest.approx({f"fidelity/{key}": value for key, value in by_hand.items()}, abs=1e-3)
     assert {"fidelity/level_db/median", "fidelity/envelope/p10", "fidelity/level_db/mean_absolute"} <= set(found)
+    assert held_out_fidelity(codec, data) == found
+    assert set(training.metrics) >= {"val_loss", "codebook/level_0/utilization", "best_epoch", "epochs_trained"}
 
 
-def test_measuring_again_gives_the_same_metrics(
-    trained: tuple[FinishedRun[CodecTraining], VQVAE], corpus: Corpus
-) -> None:
-    run, codec = trained
-    again = held_out_fidelity(codec, corpus, run.trained.held_out)
-    assert again == {key: value for key, value in run.figures.items() if key.startswith("fidelity/")}
-
-
-def test_pairs_are_the_first_seconds_and_as_long_as_each_other(
-    trained: tuple[FinishedRun[CodecTraining], VQVAE], corpus: Corpus
-) -> None:
-    pairs = list(decoded_pairs(trained[1], corpus, corpus.entries, SECONDS))
+def test_pairs_are_the_first_seconds_and_as_long_as_each_other(trained: Trained, data: CodecData) -> None:
+    codec, corpus = trained[0].model, data.corpus
+    pairs = list(decoded_pairs(codec, corpus, corpus.entries, SECONDS))
     assert len(pairs) == len(corpus.entries)
     for entry, (original, decoded) in zip(corpus.entries, pairs, strict=True):
         sound = waveform(corpus, entry, 0, round(SECONDS * corpus.sample_rate))
         assert np.array_equal(original, sound.numpy())
         assert decoded.shape == original.shape
-        assert np.allclose(decoded, alone(trained[1], sound), atol=1e-4)
+        assert np.allclose(decoded, alone(codec, sound), atol=1e-4)
 
 
-def test_long_recordings_are_fewer(
-    trained: tuple[FinishedRun[CodecTraining], VQVAE], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_recordings_are_fewer(trained: Trained, data: CodecData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "TOTAL_SECONDS", 0.8)  # of recordings of .3 to .4 s: two of six
-    some = held_out_fidelity(trained[1], corpus, corpus.entries)
-    pairs = decoded_pairs(trained[1], corpus, [corpus.entries[0], corpus.entries[-1]])
+    corpus, codec = data.corpus, trained[0].model
+    some = held_out_fidelity(codec, CodecData(corpus, (), corpus.entries))
+    pairs = decoded_pairs(codec, corpus, [corpus.entries[0], corpus.entries[-1]])
     two = summary(Fidelity.measure(*pair, corpus.sample_rate) for pair in pairs)
     assert some == {f"fidelity/{key}": value for key, value in two.items()}
 
 
-def test_the_line_has_medians_with_signs_and_units() -> None:
+def test_the_line_has_medians_with_signs_and_units(trained: Trained) -> None:
     medians = {"level_db": -0.42, "peak_db": -1.25, "attack_ms": 2.0, "envelope": 0.934}
     medians |= {"treble_db": 0.31, "flutter_db": 0.18}
     figures = {f"fidelity/{name}/median": value for name, value in medians.items()}
@@ -118,16 +118,46 @@ def test_the_line_has_medians_with_signs_and_units() -> None:
         "held-out sound: level -0.4 dB, peak -1.2 dB, attack +2.0 ms, envelope 0.93, above 6 kHz +0.3 dB, "
         "flutter +0.2 dB (medians, decoded beside original)"
     )
-
-
-@pytest.mark.parametrize("figures", [{}, {"val_loss": 2.0}])
-def test_without_measures_there_is_no_line(figures: Mapping[str, float]) -> None:
-    assert fidelity_line(figures) == ""
-
-
-def test_the_report_of_a_training_has_the_line(trained: tuple[FinishedRun[CodecTraining], VQVAE]) -> None:
+    assert fidelity_line({"val_loss": 2.0}) == ""
     screen = io.StringIO()
-    print_codec(trained[0].trained, trained[0].figures, Console(file=screen, width=60))
-    lines = screen.getvalue().splitlines()
-    assert lines[1] == fidelity_line(trained[0].figures)
-    assert lines[1].startswith("held-out sound: level ")
+    print_codec(trained[0], Console(file=screen, width=60))
+    assert screen.getvalue().splitlines()[1] == fidelity_line(trained[0].metrics)
+
+
+def test_each_moment_is_previewed_with_its_own_weights(trained: Trained, data: CodecData) -> None:
+    training, previews = trained[0], trained[1] / "previews"
+    count = min(PREVIEWS, len(data.held_out))
+    names = {f"preview_{n}_{moment}.wav" for n in range(count) for moment in ("original", "start", "best", "end")}
+    assert {path.name for path in previews.iterdir()} == names | {f"preview_{n}.png" for n in range(count)}
+    start, end = (codec_to_train(data, CONFIG, PARAMS.seed) for _ in range(2))
+    end.eval().load_state_dict(training.result.last_tensors)
+    audio = waveform(data.corpus, data.held_out[0])
+    expected = {"original": audio.numpy(), "best": alone(training.model, audio)}
+    expected |= {"start": alone(start, audio), "end": alone(end, audio)}
+    for moment, samples in expected.items():
+        written, rate = soundfile.read(previews / f"preview_0_{moment}.wav", dtype="float32")
+        assert rate == 16_000
+        assert np.abs(written - samples / max(1.0, np.abs(samples).max())).max() < 1e-4, moment
+    assert not np.array_equal(expected["start"], expected["end"])
+
+
+def test_images_have_a_row_for_each_moment(trained: Trained, data: CodecData, tmp_path: Path) -> None:
+    import matplotlib.image
+
+    first = CodecPreviews(data)
+    first.start(codec_to_train(data, CONFIG, 0))
+    first.write(tmp_path)
+    assert not list(tmp_path.glob("*_best.wav"))
+    heights = [matplotlib.image.imread(path / "preview_0.png").shape[0] for path in (tmp_path, trained[1] / "previews")]
+    assert heights == [440, 840]
+
+
+def test_previews_are_reproducible_and_do_not_change_training(
+    folder: Path, data: CodecData, trained: Trained, tmp_path: Path
+) -> None:
+    train_codec(folder, tmp_path / "vqvae", PARAMS, EXECUTION, RunFolders.below(tmp_path))
+    for path in trained[1].rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "vqvae" / path.relative_to(trained[1])).read_bytes(), path.name
+    without = train_vqvae(data.corpus, CONFIG, 0.5, PARAMS.seed, make_fabric(EXECUTION))
+    expected = trained[0].result.last_tensors
+    assert all(torch.equal(value, without.result.last_tensors[key]) for key, value in expected.items())

@@ -17,6 +17,7 @@ from distill.prior.frame.network import LONGER, FramePrior
 from distill.prior.loudness_course import CHANGES, STATES
 from distill.prior.training import fit_prior
 from distill.training.interruption import Interruption
+from distill.training.run import Run
 
 SIZE, LEVELS = 36, 2  # codes of steps of 4 dB
 END, FALL, SAME = CHANGES - 1, 0, 2
@@ -107,7 +108,8 @@ def test_an_interrupted_calibration_says_what_is_saved() -> None:
     def stop(*_: object) -> None:
         interruption.signal = signal.SIGINT
 
+    run = Run(FABRIC, interruption=interruption, progress=stop)
     with pytest.raises(
         Interrupted, match="interrupted by SIGINT: training is saved, the calibration is not; run the same"
     ):
-        fit_prior(prior_data, settings, 0, FABRIC, interruption=interruption, calibrate=calibrate, progress=stop)
+        fit_prior(prior_data, settings, 0, run, calibrate)

@@ -26,9 +26,9 @@ from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, QualityName, default_params
 from distill.pipeline import train as standalone
 from distill.pipeline.known_corpora import remember_corpus
-from distill.pipeline.train import TrainedModel, add_prior, train_model
+from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior
 from distill.storage.work import Here
-from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent, train_prior
+from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
 from distill.training.trainer import Trainer
 
 EXECUTION = Execution("cpu", "fp32", 2)
@@ -80,7 +80,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert metadata.metadata == {"recordings": 5, "tier": "small"}
     losses = {f"{side}_{kind}loss" for side in ("train", "val") for kind in ("", "recon_", "commit_")}
     assert set(metadata.loss_curve_history) == {f"vqvae/{name}" for name in losses}
-    assert len(metadata.loss_curve_history["vqvae/val_commit_loss"]) == len(finished.codec.trained.result.history)
+    assert len(metadata.loss_curve_history["vqvae/val_commit_loss"]) == len(finished.codec.result.history)
     assert set(metadata.codebook_health_snapshot) == {"level_0", "level_1"}
     assert metadata.provenance.codec_fingerprint
     assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
@@ -129,7 +129,7 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
     assert caught.value.exit_code == code
     assert not list(tmp_path.glob("*.distill"))
     train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
-    assert steps == len(finished.codec.trained.result.history)  # one step an epoch, none of them twice
+    assert steps == len(finished.codec.result.history)  # one step an epoch, none of them twice
     assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model-2.distill", "model-2.distill.md", "state"]
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["corpora.json"]
@@ -232,7 +232,7 @@ def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
     assert bundle.prior is not None
     assert bundle.metadata.has_prior
     assert bundle.metadata.prior_metadata is not None
-    assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.prior.figures["epochs_trained"]
+    assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.prior.metrics["epochs_trained"]
     assert bundle.metadata.metadata["recordings"] == 5
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["corpora.json"]
 
@@ -310,7 +310,7 @@ def test_more_levels_train_encode_decode_and_generate(
     params = default_params(**{**SECTIONS, "vqvae": vqvae})
     trained = train_model(sounds, tmp_path / "a.distill", params, EXECUTION, prior=True, state=tmp_path / "state")
     assert trained.prior is not None
-    curve = [row["val_loss"] for row in trained.prior.trained.result.history]
+    curve = [row["val_loss"] for row in trained.prior.result.history]
     assert curve[-1] < curve[0]
     model = distill.load(trained.path)
     tone = (np.sin(np.arange(8_000) * 0.1) * np.exp(-np.arange(8_000) / 800)).astype(np.float32)
@@ -461,7 +461,7 @@ def test_a_codec_that_is_stopped_within_its_first_epoch_makes_a_model(
 
     monkeypatch.setattr(Trainer, "_train_step", stopped)
     trained = train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
-    assert trained.codec.trained.result.history == []
+    assert trained.codec.result.history == []
     metadata = load_bundle(tmp_path / "a.distill").metadata
     assert metadata.loss_curve_history == {}
     assert distill.load(tmp_path / "a.distill").history.empty

@@ -9,9 +9,9 @@ import torch
 
 from distill.prior.constants import CACHE_DECAYS, CACHE_TRUST, TRUST
 from distill.prior.count_experts import CountExperts
-from distill.prior.count_folds import FoldTables, fold_numbers
 from distill.prior.counting import count, count_tables, given_tokens, unigrams
 from distill.prior.counting_baseline import CountingModel
+from distill.prior.folds import FoldTables, fold_numbers
 
 SIZE, LEVELS = 5, 3
 BOS, EOS = SIZE, SIZE + 1

@@ -1,18 +1,15 @@
 """Cross-validation: every recording is held out once, groups stay together."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from unit.training.coded import config, data, recordings
+from unit.training.coded import FABRIC, config, data, recordings
 
 from distill.errors import ParamsError
-from distill.execution import Execution
-from distill.prior.folds import fold_data, measure_folds, planned_folds
-from distill.progress import ProgressReport
-from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.interruption import Interruption
+from distill.prior.folds import fold_data, planned_folds
+from distill.prior.training import cross_validate
+from distill.training.folders import RunFolders
+from distill.training.run import RunKey, tracked_run
 
 
 def test_every_recording_is_held_out_once_and_groups_stay_together() -> None:
@@ -40,22 +37,19 @@ def test_impossible_numbers_of_folds_are_refused(folds: int) -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(6, 3), (30, 0)])
 def test_folds_report_a_standard_error_and_are_skipped_for_large_corpora(
-    tmp_path: Path, capsys: Any, count: int, expected: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, count: int, expected: int
 ) -> None:
-    prior_data = data(recordings(0, count), recordings(1, 3))
-    fabric = make_fabric(Execution("cpu", "fp32"))
-    with ProgressReport("prior") as progress:
-        settings = config(epochs=2, folds=3)
-        store = CheckpointStore(tmp_path / "run")
-        figures = measure_folds(
-            planned_folds(prior_data, settings, 0), settings, 0, fabric, store, progress, Interruption()
-        )
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    prior_data, settings = data(recordings(0, count), recordings(1, 3)), config(epochs=2, folds=3)
+    key = RunKey("train_prior", {}, {})
+    with tracked_run(key, "prior", count + 3, FABRIC, RunFolders.below(tmp_path)) as run:
+        measured = cross_validate(planned_folds(prior_data, settings, 0), settings, 0, run)
     reported = capsys.readouterr().err
     assert reported.count("bits per second of audio") == expected
     if expected:
-        assert set(figures) == {"folds/val_bits_per_second", "folds/standard_error"}
-        assert figures["folds/standard_error"] > 0
+        assert set(measured) == {"folds/val_bits_per_second", "folds/standard_error"}
+        assert measured["folds/standard_error"] > 0
         assert planned_folds(prior_data, config(epochs=2), 0) == []
     else:
-        assert figures == {}
+        assert measured == {}
         assert "prior.folds: skipped, one split is enough from 20 recordings on" in reported

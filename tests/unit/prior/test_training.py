@@ -16,6 +16,7 @@ from unit.training.coded import (
     SIZE,
     config,
     data,
+    fit,
     killed_and_resumed,
     noise,
     pretrained_start,
@@ -29,16 +30,9 @@ from distill.generate.sampling import Sampling, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, WindowSampler
 from distill.prior.frame.config import FrameShape
-from distill.prior.report import save_prior
-from distill.prior.training import fit_prior
-from distill.training import (
-    PriorEpochMetrics,
-    PriorStepMetrics,
-    PriorTrainingCompleteEvent,
-    spike_detector,
-    train_prior_epoch,
-    validate_prior_epoch,
-)
+from distill.prior.task import validate_prior_epoch
+from distill.prior.training import prior_artifact, prior_metrics, save_prior
+from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
 from distill.training.artifact import loss_curves
 from distill.training.checkpoints import CheckpointStore
@@ -50,7 +44,7 @@ ARCHITECTURES = ("frame", "flat", "memory")
 def test_a_pattern_is_learnt_and_events_are_reported(architecture: str) -> None:
     events: list[Any] = []
     prior_data = data(recordings(0, 40), recordings(1, 5))
-    training = fit_prior(prior_data, config(architecture=architecture, epochs=16), 0, FABRIC, callback=events.append)
+    training = fit(prior_data, config(architecture=architecture, epochs=16), callback=events.append)
     epochs = [event for event in events if isinstance(event, PriorEpochMetrics)]
     assert epochs[0].val_perplexity > 3
     assert epochs[-1].best_perplexity < 2
@@ -70,7 +64,7 @@ def test_held_out_metrics_equal_a_slow_loop(architecture: str) -> None:
     """Code by code, each from the frames of its window alone."""
     held_out, context = recordings(1, 5), 7
     settings = config(architecture=architecture, epochs=2, context_seconds=context / 10)
-    training = fit_prior(data(recordings(0, 8), held_out), settings, 0, FABRIC)
+    training = fit(data(recordings(0, 8), held_out), settings)
     model, best = training.model, training.result.best_metrics
     assert model.context_frames == context
     span = model.span_frames
@@ -101,7 +95,7 @@ def test_held_out_metrics_equal_a_slow_loop(architecture: str) -> None:
 
 def test_two_trainings_give_the_same_weights() -> None:
     prior_data = data(recordings(0, 6), recordings(1, 3))
-    one, two, other = (fit_prior(prior_data, config(epochs=2, dropout=0.3), seed, FABRIC) for seed in (5, 5, 6))
+    one, two, other = (fit(prior_data, config(epochs=2, dropout=0.3), seed=seed) for seed in (5, 5, 6))
     assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
     assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
 
@@ -109,7 +103,7 @@ def test_two_trainings_give_the_same_weights() -> None:
 def test_an_overfitting_training_keeps_its_best_epoch() -> None:
     """Noise can only be memorised: held-out loss rises again, and the weights of its minimum are kept."""
     prior_data = data(noise(0, 6), noise(1, 6))
-    training = fit_prior(prior_data, config(epochs=20, learning_rate=5e-3, patience=0), 0, FABRIC)
+    training = fit(prior_data, config(epochs=20, learning_rate=5e-3, patience=0))
     losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.5
     assert training.result.best_epoch == losses.index(min(losses)) < 59
@@ -128,9 +122,7 @@ def test_cancelling_stops_within_a_step() -> None:
             if event.overall_step == 5:
                 cancel.set()
 
-    training = fit_prior(
-        data(recordings(0, 12), recordings(1, 5)), config(), 0, FABRIC, callback=watch, cancel_event=cancel
-    )
+    training = fit(data(recordings(0, 12), recordings(1, 5)), config(), callback=watch, cancel_event=cancel)
     assert steps[-1] == 5
     assert training.result.cancelled
 
@@ -139,7 +131,7 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     cancel = threading.Event()
     cancel.set()
     prior_data, settings = pretrained_start()
-    training = fit_prior(prior_data, settings, 0, FABRIC, cancel_event=cancel)
+    training = fit(prior_data, settings, cancel_event=cancel)
     result = training.result
     assert result.cancelled
     assert not result.history
@@ -147,7 +139,9 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     assert not training.shape.calibrated
     assert training.complete.epochs_trained == 0
     assert training.complete.final_val_loss == result.best_loss
-    figures = save_prior(tmp_path / "prior", training, settings, prior_data, "f")
+    facts = prior_artifact(training, settings, prior_data)
+    save_prior(tmp_path / "prior", training, facts, prior_data.reference())
+    figures = prior_metrics(training)
     assert figures["val_bits_per_second"] == figures["val_bits_per_second_start"]
     assert loss_curves(tmp_path / "prior", "prior") == {}
 
@@ -155,18 +149,9 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
 @pytest.mark.parametrize("kill_at", [1, 7, 20])
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: Any, kill_at: int) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 4)
+    monkeypatch.setattr(rollback, "WATCH_STEPS", 4)
     prior_data, settings = data(recordings(0, 12), recordings(1, 5), views=2), config(epochs=8, dropout=0.2)
     killed_and_resumed(prior_data, settings, CheckpointStore(tmp_path / "run"), kill_at)
-
-
-def test_train_prior_epoch_lowers_the_loss() -> None:
-    prior_data = data(recordings(0, 12), recordings(1, 5))
-    training = fit_prior(prior_data, config(epochs=1), 0, FABRIC)
-    sampler = WindowSampler(prior_data.train, SIZE, LEVELS, training.model.context_frames, 4, 0)
-    model, optimizer = FABRIC.setup(training.model, torch.optim.AdamW(training.model.parameters(), lr=3e-3))
-    losses = [train_prior_epoch(model, sampler.batches(epoch, 0), optimizer, FABRIC, 1.0) for epoch in range(8)]
-    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoch() -> None:
@@ -223,7 +208,7 @@ def test_labels_condition_samples(architecture: str) -> None:
     small = {"key_size": 4, "motif_share": 0.0}
     quick = {"epochs": 16, "learning_rate": 0.01, "batch_size": 16 if architecture == "memory" else 8}
     settings = config(architecture=architecture, label_dropout=0.2, label_smoothing=0.0, memory=small, **quick)
-    model = fit_prior(replace(some, **labels), settings, 0, FABRIC).model  # type: ignore[arg-type]
+    model = fit(replace(some, **labels), settings).model  # type: ignore[arg-type]
 
     def share_up(label: int, guidance: float = 1.0) -> float:
         drawn = sample_codes(model, 40, 2, 0, Sampling(guidance=guidance), natural_ending=False, label=label)
@@ -241,7 +226,7 @@ def test_history_dropout_needs_labels() -> None:
     settings = config(architecture="frame", epochs=1, history_dropout=0.25)
     labels = {"train_labels": [1, 1, 2, 2], "held_out_labels": [1, 2], "labels": ["a", "b"]}
     shares = [
-        fit_prior(one, settings, 0, FABRIC).model.history_dropout.p  # type: ignore[union-attr]
+        fit(one, settings).model.history_dropout.p  # type: ignore[union-attr]
         for one in (some, replace(some, **labels))  # type: ignore[arg-type]
     ]
     assert shares == [0, 0.25]
@@ -250,13 +235,13 @@ def test_history_dropout_needs_labels() -> None:
 def test_the_memorisation_warning_names_near_duplicates() -> None:
     events: list[Any] = []
     train = noise(0, 6, frames=20)
-    fit_prior(data(train, train[:4]), config(epochs=20, learning_rate=5e-3), 0, FABRIC, callback=events.append)
+    fit(data(train, train[:4]), config(epochs=20, learning_rate=5e-3), callback=events.append)
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     assert last.is_memorizing
     assert "Near-duplicates explain it: 4 of 4 held-out recordings have a near-duplicate" in last.memorization_message
     events.clear()
     constant = [np.full((20, LEVELS), code) for code in range(SIZE)]
-    fit_prior(data(constant[:9], constant[9:]), config(epochs=20), 0, FABRIC, callback=events.append)
+    fit(data(constant[:9], constant[9:]), config(epochs=20), callback=events.append)
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     if last.is_memorizing:
         assert "Few held-out recordings (0 of 3)" in last.memorization_message
@@ -276,7 +261,7 @@ def test_codeword_geometry_generalises_to_unseen_codes() -> None:
         changed = type(prior_data)(
             prior_data.train, prior_data.train_groups, held_out, prior_data.held_out_groups, near, GEOMETRY
         )
-        training = fit_prior(changed, config(epochs=10, geometry=geometry, weight_decay=0.0), 0, FABRIC)
+        training = fit(changed, config(epochs=10, geometry=geometry, weight_decay=0.0))
         figures.append(training.result.best_loss)
     assert figures[0] < 0.7 * figures[1]
 
@@ -284,11 +269,9 @@ def test_codeword_geometry_generalises_to_unseen_codes() -> None:
 def test_steps_count_within_the_epoch_and_over_the_training() -> None:
     steps: list[PriorStepMetrics] = []
     some = data(recordings(0, 12), recordings(1, 5))
-    fit_prior(
+    fit(
         some,
         config(epochs=3),
-        0,
-        FABRIC,
         callback=lambda one: steps.append(one) if isinstance(one, PriorStepMetrics) else None,
     )
     each = len(steps) // 3

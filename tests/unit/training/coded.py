@@ -1,5 +1,7 @@
 """Codes of recordings that follow a rule, for tests of priors."""
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +14,12 @@ from distill.codes.store import CodesConfig
 from distill.execution import Execution
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
 from distill.prior.data import PriorData
-from distill.prior.training import fit_prior
+from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
+from distill.training.observers import ToCallback
+from distill.training.run import Run
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
@@ -57,22 +61,34 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
     )
 
 
+def fit(
+    prior_data: PriorData,
+    settings: PriorConfig,
+    callback: Callable[[Any], None] | None = None,
+    cancel_event: threading.Event | None = None,
+    seed: int = 0,
+) -> PriorTraining:
+    """Train a prior on the CPU."""
+    observers = () if callback is None else (ToCallback(callback),)
+    return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel_event))
+
+
 def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
     """Check that a training killed after `kill_at` steps and resumed equals one that was not."""
-    expected = fit_prior(prior_data, settings, 0, FABRIC)
+    expected = fit(prior_data, settings)
 
     def kill(event: Any) -> None:
         if isinstance(event, PriorStepMetrics) and event.overall_step == kill_at:
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        fit_prior(prior_data, settings, 0, FABRIC, store, kill)
-    again = fit_prior(prior_data, settings, 0, FABRIC, store)
+        fit_prior(prior_data, settings, 0, Run(FABRIC, store, (ToCallback(kill),)))
+    again = fit_prior(prior_data, settings, 0, Run(FABRIC, store))
     assert all(
         torch.equal(value, again.result.best_tensors[key]) for key, value in expected.result.best_tensors.items()
     )
     assert again.result.history == expected.result.history
-    assert again.result.log == expected.result.log
+    assert again.result.counts == expected.result.counts
 
 
 def pretrained_start() -> tuple[PriorData, PriorConfig]:

@@ -11,13 +11,16 @@ from unit.training.coded import config, data, recordings
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.codec.training import train_vqvae
 from distill.errors import DistillError
 from distill.execution import Execution
 from distill.params import get_adaptive_vqvae_config
 from distill.prior.training import fit_prior
-from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics, VQStepMetrics, train_vqvae
+from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics, VQStepMetrics
 from distill.training.checkpoints import CheckpointStore
 from distill.training.fabric import make_fabric
+from distill.training.observers import ToCallback
+from distill.training.run import Run
 
 
 def prior_curve(folder: Path) -> dict[str, Any]:
@@ -34,11 +37,12 @@ def prior_curve(folder: Path) -> dict[str, Any]:
             found["val"].append(event.val_loss)
 
     fabric = make_fabric(Execution("cpu", "fp32"))
-    arguments = (data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0, fabric)
-    training = fit_prior(*arguments, CheckpointStore(folder), note)
+    arguments = (data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0)
+    training = fit_prior(*arguments, Run(fabric, CheckpointStore(folder), (ToCallback(note),)))
     if fabric.world_size == 2:
         try:
-            fit_prior(*arguments, CheckpointStore(folder if fabric.global_rank == 0 else folder / "elsewhere"))
+            elsewhere = CheckpointStore(folder if fabric.global_rank == 0 else folder / "elsewhere")
+            fit_prior(*arguments, Run(fabric, elsewhere))
         except DistillError as error:
             found["refused"] = str(error).split(": ", 1)[1]
     found["rank"] = [fabric.global_rank]

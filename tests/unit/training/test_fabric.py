@@ -1,11 +1,15 @@
-"""Precision: bf16 autocast does not convert a network's inputs."""
+"""Device and precision: what execution settings name; bf16 autocast does not convert a network's inputs."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from distill.errors import ParamsError
 from distill.execution import Execution
+from distill.training.device import device_of
 from distill.training.fabric import make_fabric
+
+HAS_CUDA = torch.cuda.is_available()
 
 
 class Recorder(nn.Module):
@@ -32,3 +36,16 @@ def test_a_network_gets_its_input_unconverted(precision: str, inside: torch.dtyp
     assert torch.equal(recorder.input, audio)
     assert recorder.inside == inside
     assert output.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("asked", "device"), [("cpu", "cpu"), ("auto", "cuda" if HAS_CUDA else "cpu")])
+def test_training_and_encoding_take_the_same_device(asked: str, device: str) -> None:
+    execution = Execution(asked)  # type: ignore[arg-type]
+    assert device_of(execution).type == make_fabric(execution).device.type == device
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this computer has a CUDA device")
+def test_a_missing_gpu_is_an_error() -> None:
+    for ask in (device_of, make_fabric):
+        with pytest.raises(ParamsError, match="DISTILL_DEVICE: expected a CUDA device, found none on this computer"):
+            ask(Execution("cuda"))

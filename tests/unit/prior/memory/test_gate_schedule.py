@@ -8,7 +8,6 @@ from distill.errors import DistillError
 from distill.params import MemoryConfig, default_values
 from distill.prior.memory.gate_schedule import gate_metrics, polarisation_weight, stop_if_gates_collapse
 from distill.prior.memory.gates import GateFigures
-from distill.training.metrics_log import Line
 
 MEMORY = default_values()["prior"]["memory"]
 
@@ -17,7 +16,7 @@ def figures(std: float, polarised: float = 0.0) -> list[GateFigures]:
     return [GateFigures(0.5, 0.001, 0.0, 1.0, 0.0, 0.0), GateFigures(0.5, std, 0.0, 1.0, polarised / 2, polarised / 2)]
 
 
-def line(step: int, std: float) -> Line:
+def line(step: int, std: float) -> dict[str, float]:
     return {"step": step, **gate_metrics(figures(std))}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import FABRIC, SIZE, config, data, killed_and_resumed
+from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed
 
 from distill.codes.sequences import CodeSequences
 from distill.errors import DistillError, ParamsError
@@ -18,9 +18,10 @@ from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import Probes, probe_memory
 from distill.prior.task import similar_length_batches, validate_prior_epoch
 from distill.prior.training import fit_prior
-from distill.training import PriorMemoryMetrics, spike_detector
+from distill.training import PriorMemoryMetrics, WatchMetrics, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
+from distill.training.run import Run
 
 
 def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
@@ -38,8 +39,8 @@ def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfi
 def test_only_the_memory_predicts_repetitions_beyond_the_window() -> None:
     prior_data = data(repeating(0, 16), repeating(1, 4))
     events: list[Any] = []
-    training = fit_prior(prior_data, settings(epochs=2), 0, FABRIC, callback=events.append)
-    plain = fit_prior(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2), 0, FABRIC)
+    training = fit(prior_data, settings(epochs=2), callback=events.append)
+    plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2))
     model, best = training.model, training.result.best_metrics
     assert isinstance(model, MemoryPrior)
     assert model.memories.reach < 24
@@ -53,17 +54,17 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window() -> None:
     assert gates
     assert set(gates[-1].gates) == {"layer_0", "layer_1"}
     assert set(gates[-1].gates["layer_0"]) == {"mean", "std", "min", "max", "closed", "open"}
-    looks = [line for line in training.result.log if "gates/layer_1/std" in line]
-    assert [line["step"] for line in looks] == [event.step for event in gates]
-    assert all(float(line["memory/layer_0/keys"]) > 0 for line in looks)
+    looks = [event for event in events if isinstance(event, WatchMetrics)]
+    assert [event.step for event in looks] == [event.step for event in gates]
+    assert all(event.inspected["memory/layer_0/keys"] > 0 for event in looks)
 
 
 def test_probes_are_reported_and_change_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 8)
+    monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
     prior_data, events = data(repeating(0, 8), repeating(1, 3)), []
-    without = fit_prior(prior_data, settings(epochs=1), 0, FABRIC)
+    without = fit(prior_data, settings(epochs=1))
     monkeypatch.setattr(memory_task, "PROBE_STEPS", 8)
-    probed = fit_prior(prior_data, settings(epochs=1), 0, FABRIC, callback=events.append)
+    probed = fit(prior_data, settings(epochs=1), callback=events.append)
     found = [event.probe for event in events if isinstance(event, PriorMemoryMetrics) and event.step == 8]
     assert found
     assert set(found[0]) >= {"mechanism", "in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
@@ -98,7 +99,7 @@ def test_the_worst_probe_counts_but_the_mean_of_ablated_ones() -> None:
 
 def test_a_probe_restores_mode_and_random_states() -> None:
     prior_data = data(repeating(0, 8), repeating(1, 3))
-    model = fit_prior(prior_data, settings(epochs=1), 0, FABRIC).model
+    model = fit(prior_data, settings(epochs=1)).model
     assert isinstance(model, MemoryPrior)
     model.train()
     source = memory_task.FrameSource(prior_data.held_out, SIZE)
@@ -116,25 +117,25 @@ def test_a_probe_restores_mode_and_random_states() -> None:
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "CHECKPOINT_SHARE", 1e9)
-    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 3)
+    monkeypatch.setattr(rollback, "WATCH_STEPS", 3)
     prior_data = data(repeating(0, 3), repeating(1, 3))
     asked = settings(epochs=1, dropout=0.2, memory={"motif_share": 0.5})
     killed_and_resumed(prior_data, asked, CheckpointStore(tmp_path / "run"), 5)
 
 
 def test_collapsed_gates_stop_training_and_keep_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spike_detector, "WATCH_STEPS", 2)
+    monkeypatch.setattr(rollback, "WATCH_STEPS", 2)
     monkeypatch.setattr("distill.prior.memory.gate_schedule.MIN_STD", 0.9)  # no gates vary as much
     store = CheckpointStore(tmp_path / "run")
     prior_data = data(repeating(0, 8), repeating(1, 3))
     with pytest.raises(DistillError, match="expected gates of the memory that differ, with a standard deviation"):
-        fit_prior(prior_data, settings(epochs=3, memory={"fast_fail": True}), 0, FABRIC, store)
+        fit_prior(prior_data, settings(epochs=3, memory={"fast_fail": True}), 0, Run(FABRIC, store))
     assert store.newest() is not None
 
 
 def test_a_context_too_long_for_the_shards_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"prior.context_seconds: expected at most 0.8 for .*64 frames\), found 0.9"):
-        fit_prior(data(repeating(0, 4), repeating(1, 2)), settings(context_seconds=0.9), 0, FABRIC)
+        fit(data(repeating(0, 4), repeating(1, 2)), settings(context_seconds=0.9))
 
 
 def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
