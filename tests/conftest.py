@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +13,8 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from lossy_proxy import LossyProxy
     from object_store import Store
+    from programs import MakeOnce
     from unit.command import CommandLine
-
-MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 # Networks of tests are small, and threads that wait for each other cost more. For processes that tests start, too.
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
@@ -46,7 +44,7 @@ def exhaustive(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> "MakeOnce":
     """`make_once(name, make)` is a folder that all test processes share; the first calls `make` with it.
 
     Tests only read it. For what takes seconds to make, such as a trained model.
@@ -68,7 +66,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 
 
 @pytest.fixture(scope="session")
-def trained(make_once: MakeOnce) -> Path:
+def trained(make_once: "MakeOnce") -> Path:
     """A folder with `sounds` (five recordings in two folders, their labels) and `a.distill`, trained on them with a prior.
 
     For tests that need a model that has learned; those that need any model write one of `unit.tiny` in a moment.
@@ -91,18 +89,6 @@ def shell(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     yield CommandLine(monkeypatch, capsys)
     signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Python that has imported everything and starts at once (see `quick_python`); a usual one where there is none."""
-    if not hasattr(os, "pidfd_open"):
-        yield Path(sys.executable)
-        return
-    from quick_python import quick_python
-
-    with quick_python(tmp_path_factory.mktemp("quick")) as program:
-        yield program
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,49 @@
 """Programs that tests start in processes of their own, and modules that lie in no package.
 
-`run(folder, "distill", "list")` runs `python -m distill list` in a folder to its end; `start` leaves it running, so that
-a test can send it signals; `until` waits for what it does. A program that needs no process of its own is faster in the
-tests' one: see the fixture `shell`.
+`fork(folder, "distill", "list")` runs `python -m distill list` in a folder; it begins at once, as a fork of a process that
+has imported what commands import. `run` and `start` do the same with a Python of its own, whose imports take seconds: for
+tests of what the system or the shell gives a program. `until` waits for what a program does. What needs no process of its
+own is faster in the tests' one: see the fixture `shell`.
 """
 
+import atexit
 import importlib.util
+import multiprocessing
 import os
+import runpy
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # of the fixture `make_once`
 SECONDS = 120  # that a program may take for a step of its work, on a busy computer
+IMPORTED = (
+    "distill.api",
+    "distill.cli.main",
+    "distill.generate.audition",
+    "distill.kit.build",
+    "distill.pipeline.train",
+)
+if os.name != "nt":
+    FORKS = multiprocessing.get_context("forkserver")
+    FORKS.set_forkserver_preload([*IMPORTED, "stages.running", "matplotlib.pyplot", "mlflow.tracking", "pandas"])
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of a program: without settings of Distill, DVC and MLflow but `changes`, and on the CPU."""
+    """The environment of a program: without settings of Distill, DVC and MLflow but `changes`, on the CPU, this `python`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "DISTILL_"))}
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    return {**kept, "PYTHONPATH": path, "DISTILL_DEVICE": "cpu", **changes}
+    modules = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    return {**kept, "PATH": programs, "PYTHONPATH": modules, "DISTILL_DEVICE": "cpu", **changes}
 
 
 def run(folder: Path, module: str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -52,9 +72,98 @@ def start(folder: Path, module: str, *arguments: str, **changes: str) -> subproc
     )
 
 
-def until(
-    condition: Callable[[], Any], process: "subprocess.Popen[str] | None" = None, seconds: float = SECONDS
-) -> Any:
+class Forked:
+    """A program at work; `end` waits for it. `returncode` is as of `subprocess`, negative after a signal."""
+
+    def __init__(
+        self,
+        folder: Path,
+        module: str,
+        arguments: tuple[str, ...],
+        env: dict[str, str],
+        before: Callable[[], Any] | None,
+    ) -> None:
+        self._output = Path(tempfile.mkdtemp(dir=_outputs()))
+        for name in ("1", "2"):  # as the descriptors of what is printed and said
+            (self._output / name).touch()
+        self._process = FORKS.Process(target=_be, args=(folder, module, arguments, env, self._output, before))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the program and what it has started."""
+        assert self._process.pid is not None
+        os.killpg(self._process.pid, number)
+
+    def end(self) -> "Forked":
+        """Wait for its end."""
+        self._process.join(4 * SECONDS)
+        if self._process.is_alive():
+            self.send_signal(signal.SIGKILL)
+            raise AssertionError(f"no end within {4 * SECONDS} s: {self.stderr}")
+        return self
+
+    @property
+    def returncode(self) -> int:
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed until now."""
+        return (self._output / "1").read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it has said until now."""
+        return (self._output / "2").read_text(errors="replace")
+
+    def communicate(self) -> tuple[str, str]:
+        """What it printed and said, at its end."""
+        self.end()
+        return self.stdout, self.stderr
+
+
+@cache
+def _outputs() -> Path:
+    """A folder for what programs print, which goes when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="outputs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def fork(folder: Path, module: str, *arguments: str, before: Callable[[], Any] | None = None, **changes: str) -> Forked:
+    """Start `python -m MODULE` in a folder, in a session of its own; `before`, which can be pickled, is called in it."""
+    return Forked(folder, module, arguments, environment(**changes), before)
+
+
+def _be(
+    folder: Path,
+    module: str,
+    arguments: tuple[str, ...],
+    env: dict[str, str],
+    output: Path,
+    before: Callable[[], Any] | None,
+) -> None:
+    """The program, in the new process."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    for number in (1, 2):
+        os.dup2(os.open(output / str(number), os.O_WRONLY), number)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(folder)
+    sys.argv = [module, *arguments]
+    if before is not None:
+        before()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def until(condition: Callable[[], Any], process: Any = None, seconds: float = SECONDS) -> Any:
     """Wait until a condition is true, and return what it gave. Fails when time is over or the process has ended."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -135,12 +135,16 @@ def make(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, asked.read_text()
 
 
-def test_set_up_is_done_once(tmp_path: Path) -> None:
+def test_set_up_is_done_once_and_benchmarks_are_set_up_like_it(tmp_path: Path) -> None:
     fake_environment(tmp_path, status_of_install=0)
     status, asked = make(tmp_path, "setup")
     assert status == 0
     assert "requirements/packages.py install requirements/lock.txt" in asked
     assert make(tmp_path, "setup") == (0, "")
+    (tmp_path / "requirements" / "bench.txt").touch()
+    _, asked = make(tmp_path, "bench", "CUDA=0", "-B")
+    assert "packages.py install --without-cuda requirements/lock.txt" in asked
+    assert "packages.py install --without-cuda requirements/bench.txt" in asked
 
 
 def test_a_set_up_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
@@ -150,14 +154,6 @@ def test_a_set_up_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
         assert status != 0
         assert "requirements/packages.py install" in asked
     assert not (tmp_path / ".venv" / ".installed").exists()
-
-
-def test_set_up_and_benchmarks_without_cuda(tmp_path: Path) -> None:
-    fake_environment(tmp_path, status_of_install=0)
-    (tmp_path / "requirements" / "bench.txt").touch()
-    _, asked = make(tmp_path, "bench", "CUDA=0")
-    assert "packages.py install --without-cuda requirements/lock.txt" in asked
-    assert "packages.py install --without-cuda requirements/bench.txt" in asked
 
 
 def test_without_cuda_leaves_out_the_libraries_and_nothing_else(packages: ModuleType) -> None:
@@ -179,33 +175,45 @@ uv==0.13.9 \\
 """
 
 
-def fake_installers(packages: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, uv: str, pip: str) -> Path:
-    """Puts shell scripts in the place of uv and pip; returns the file with the commands they were given."""
-    log = folder / "log"
-    for name, script in (("uv", uv), ("pip", pip)):
-        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n{script}\n')
-        (folder / name).chmod(0o755)
-    (folder / "requirements.txt").write_text(LOCK)
-    monkeypatch.setattr(packages, "UV", str(folder / "uv"))
-    monkeypatch.setattr(packages, "PIP", (str(folder / "pip"),))
-    monkeypatch.setattr(packages.sys, "prefix", str(folder))
-    return log
+class Installers:
+    """Shell scripts in the place of uv and pip, and what they were given."""
+
+    def __init__(self, packages: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.packages, self.folder, self.log = packages, folder, folder / "log"
+        (folder / "requirements.txt").write_text(LOCK)
+        monkeypatch.setattr(packages, "UV", str(folder / "uv"))
+        monkeypatch.setattr(packages, "PIP", (str(folder / "pip"),))
+        monkeypatch.setattr(packages.sys, "prefix", str(folder))
+
+    def install(self, uv: str = "exit 0", pip: str = "exit 0", without_cuda: bool = False) -> int:
+        """The exit status of an installation; the scripts end as told."""
+        for name, script in (("uv", uv), ("pip", pip)):
+            (self.folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {self.log}\n{script}\n')
+            (self.folder / name).chmod(0o755)
+        status: int = self.packages.install(self.folder / "requirements.txt", without_cuda)
+        return status
+
+    def given(self, first: bool = False) -> list[str]:
+        """Commands that install the lock, or `first` what is brought before."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if " install " in line and ("lock-first" in line) is first]
 
 
-def installs(log: Path) -> list[str]:
-    return [line for line in log.read_text().splitlines() if " install " in line and "lock-first" not in line]
+@pytest.fixture
+def installers(packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Installers:
+    return Installers(packages, monkeypatch, tmp_path)
 
 
-def test_uv_installs_with_hashes(
-    packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    log = fake_installers(packages, monkeypatch, tmp_path, uv="exit 0", pip="exit 0")
-    assert packages.install(tmp_path / "requirements.txt", without_cuda=False) == 0
-    (command,) = installs(log)
+@pytest.mark.parametrize("without_cuda", [False, True])
+def test_uv_installs_with_hashes(installers: Installers, capfd: pytest.CaptureFixture[str], without_cuda: bool) -> None:
+    """Without NVIDIA's libraries it keeps the torch that is there, whose needs it would ask for."""
+    assert installers.install(without_cuda=without_cuda) == 0
+    (command,) = installers.given()
     assert command.startswith("uv pip install ")
     assert "--require-hashes" in command
-    assert (tmp_path / "lock.txt").read_text() == LOCK
-    brought = [line for line in log.read_text().splitlines() if "lock-first" in line]
+    assert ("--no-deps" in command) is without_cuda
+    assert (installers.folder / "lock.txt").read_text() == LOCK
+    brought = installers.given(first=True)
     assert len(brought) == 2
     assert all(line.startswith("pip install") and "--require-hashes" in line for line in brought)
     assert capfd.readouterr().err == ""
@@ -223,52 +231,32 @@ NO_WHEEL = 'for last; do :; done; if grep -qs "^uv==" "$last"; then echo "ERROR:
     ],
 )
 def test_pip_installs_with_hashes_where_uv_cannot(
-    packages: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    uv: str,
-    pip: str,
-    cause: str,
+    installers: Installers, capfd: pytest.CaptureFixture[str], uv: str, pip: str, cause: str
 ) -> None:
-    log = fake_installers(packages, monkeypatch, tmp_path, uv, pip)
-    assert packages.install(tmp_path / "requirements.txt", without_cuda=False) == 0
-    command = installs(log)[-1]
+    assert installers.install(uv, pip) == 0
+    command = installers.given()[-1]
     assert command.startswith("pip install ")
     assert "--require-hashes" in command
-    assert (tmp_path / "lock.txt").read_text() == LOCK[: LOCK.index("uv==")]
+    assert (installers.folder / "lock.txt").read_text() == LOCK[: LOCK.index("uv==")]
     said = capfd.readouterr().err
     assert said == f"warning: uv cannot install here ({cause}); pip does it instead, which takes minutes\n"
 
 
-def test_without_cuda_keeps_the_torch_that_is_there(
-    packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    log = fake_installers(packages, monkeypatch, tmp_path, uv="exit 0", pip="exit 0")
-    assert packages.install(tmp_path / "requirements.txt", without_cuda=True) == 0
-    (command,) = installs(log)
-    assert "--require-hashes" in command
-    assert "--no-deps" in command
+def test_a_failure_of_both_is_a_failure(installers: Installers) -> None:
+    assert installers.install("exit 1", 'case "$*" in *lock-first*) exit 0;; *) exit 4;; esac') == 4
 
 
 def test_without_cuda_asks_for_a_torch(
-    packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    installers: Installers, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log = fake_installers(packages, monkeypatch, tmp_path, uv="exit 0", pip="exit 0")
-    monkeypatch.setattr(packages, "distributions", lambda name: [])  # noqa: ARG005
-    monkeypatch.setattr(packages.sys, "platform", "linux")
-    assert packages.install(tmp_path / "requirements.txt", without_cuda=True) == 2
-    assert not log.exists()
+    monkeypatch.setattr(installers.packages, "distributions", lambda name: [])  # noqa: ARG005
+    monkeypatch.setattr(installers.packages.sys, "platform", "linux")
+    assert installers.install(without_cuda=True) == 2
+    assert not installers.log.exists()
     assert capfd.readouterr().err == (
-        f"CUDA=0: expected a CPU build of torch in {tmp_path}, found none; "
+        f"CUDA=0: expected a CPU build of torch in {installers.folder}, found none; "
         "install torch and torchaudio there first, or leave CUDA=0 out\n"
     )
-
-
-def test_a_failure_of_both_is_a_failure(packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pip = 'case "$*" in *lock-first*) exit 0;; *) exit 4;; esac'
-    fake_installers(packages, monkeypatch, tmp_path, uv="exit 1", pip=pip)
-    assert packages.install(tmp_path / "requirements.txt", without_cuda=False) == 4
 
 
 def test_uv_gets_what_pip_is_configured_with(packages: ModuleType) -> None:

@@ -1,50 +1,20 @@
-"""Damaged audio files: mutants of a sound in every format that is read, and headers that lie."""
+"""Damaged files: random changes of bytes, of numbers in headers and of the JSON of safetensors files."""
 
-import io
+import copy
+import json
 import random
 import struct
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
-import soundfile
-
-RATE = 16_000
-FORMATS = {
-    "wav": ("WAV", "PCM_16"),
-    "wav24": ("WAV", "PCM_24"),
-    "adpcm": ("WAV", "MS_ADPCM"),
-    "aiff": ("AIFF", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-    "caf": ("CAF", "PCM_16"),
-    "au": ("AU", "PCM_16"),
-    "w64": ("W64", "PCM_16"),
-    "rf64": ("RF64", "PCM_16"),
-}
+HEADER = 256  # bytes in which headers of audio files are, at least in part
 LIES = (0, 1, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF)
-HEADER = 256  # bytes in which headers are, at least in part
+DEEP: list[Any] = [[[[[[[[[[]]]]]]]]]]
+WRONG: tuple[Any, ...] = (None, "x", -1, 2**63, 1e300, True, [], {}, DEEP, "../../etc/passwd", "\x1b[31m")
 
 
-def sound_in(name: str, channels: int = 1) -> bytes:
-    """A file of a quarter of a second in one of `FORMATS`."""
-    rng = np.random.default_rng(0)
-    decay = np.exp(-np.arange(RATE // 4) / 1000)[:, None]
-    samples = 0.5 * decay * rng.uniform(-1, 1, (RATE // 4, channels))
-    container, subtype = FORMATS[name]
-    stream = io.BytesIO()
-    soundfile.write(stream, samples, RATE, format=container, subtype=subtype)
-    return stream.getvalue()
-
-
-def mutants(data: bytes, count: int, draw: random.Random) -> Iterator[bytes]:
-    """So many random mutations of a file: bytes, fields of the header, pieces removed, repeated and made up."""
-    for _ in range(count):
-        yield _mutant(data, draw)
-
-
-def _mutant(data: bytes, draw: random.Random) -> bytes:
+def mutant(data: bytes, draw: random.Random) -> bytes:
+    """The file with other bytes, other numbers in its header, or pieces removed, repeated and made up."""
     changed, kind = bytearray(data), draw.randrange(6)
     if kind < 2:
         end = (HEADER, len(data))[kind]
@@ -64,3 +34,62 @@ def _mutant(data: bytes, draw: random.Random) -> bytes:
     else:
         del changed[draw.randrange(len(data)) :]
     return bytes(changed)
+
+
+def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the payload of a safetensors file."""
+    stop = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:stop]), data[stop:]
+
+
+def joined(header: Any, payload: bytes) -> bytes:
+    """A safetensors file; a header that is text is not encoded."""
+    raw = (header if isinstance(header, str) else json.dumps(header)).encode()
+    return len(raw).to_bytes(8, "little") + raw + payload
+
+
+def metadata_of(data: bytes) -> tuple[str, dict[str, Any]]:
+    """The key and the values of the one document in the metadata of a safetensors file."""
+    ((key, text),) = parts(data)[0]["__metadata__"].items()
+    return key, json.loads(text)
+
+
+def with_metadata(data: bytes, values: Any) -> bytes:
+    """A safetensors file with another document in its metadata; one that is text is not encoded."""
+    header, payload = parts(data)
+    text = values if isinstance(values, str) else json.dumps(values)
+    return joined({**header, "__metadata__": {metadata_of(data)[0]: text}}, payload)
+
+
+def fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all values in nested JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from fields(inner, (*path, key))
+
+
+def put(values: Any, path: tuple[Any, ...], value: Any) -> None:
+    """Set the value at a path."""
+    for key in path[:-1]:
+        values = values[key]
+    values[path[-1]] = value
+
+
+def get(values: Any, path: tuple[Any, ...]) -> Any:
+    """The value at a path."""
+    for key in path:
+        values = values[key]
+    return values
+
+
+def safetensors_mutant(data: bytes, draw: random.Random) -> bytes:
+    """A mutant, or the file with another value in its header or in the document in its metadata."""
+    kind = draw.randrange(3)
+    if kind == 0:
+        return mutant(data, draw)
+    values = parts(data)[0] if kind == 1 else metadata_of(data)[1]
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        numbers = (draw.randrange(-2, 70), 2 ** draw.randrange(64), draw.random() * 10.0 ** draw.randrange(-9, 300))
+        put(values, draw.choice(list(fields(values))), copy.deepcopy(draw.choice((*numbers, *WRONG))))
+    return joined(values, parts(data)[1]) if kind == 1 else with_metadata(data, values)

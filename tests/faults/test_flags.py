@@ -24,39 +24,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices 
 
 SECONDS = 300  # a training takes some
 NUMBERS = (
-    "nan",
-    "inf",
-    "-inf",
-    "-1",
-    "0",
-    "1e308",
-    "1e-320",
-    "",
-    " ",
-    "x" * 5000,
-    "1" * 5000,
-    "1_0",
-    "0x10",
-    "１",
+    "nan", "inf", "-inf", "-1", "0", "1e308", "1e-320", "", " ", "x" * 5000, "1" * 5000, "1_0", "0x10", "１",
     "\x1b[31m",
-)
+)  # fmt: skip
 TEXTS = (
-    "",
-    " ",
-    "x" * 300,
-    "x" * 70_000,
-    "../x",
-    "/",
-    ".",
-    "..",
-    "a/b",
-    "\x1b[31m",
-    "\udcff",
-    "a\nb",
-    "nan",
-    "NUL",
-    "-",
-)
+    "", " ", "x" * 300, "x" * 70_000, "../x", "/", ".", "..", "a/b", "\x1b[31m", "\udcff", "a\nb", "nan",
+    "NUL", "-",
+)  # fmt: skip
 PATHS = (
     "", "missing", "missing/missing", "folder", "text.txt", "empty", "pipe", "zero", "null", "loop", "dangling", "n" * 300,
     "d/" * 3000, "m.distill", "a.wav", "a.wav/x", "codes", "\udcff", "\x1b[31m", "a\nb", "/proc/self/x", "/dev/null/x",
@@ -76,19 +50,9 @@ NEEDED = {
     "kit": {"model": "m.distill", "out": "made", "seconds": "0.2", "per_label": "1"},
 }  # fmt: skip
 KEPT = (
-    "m.distill",
-    "a.wav",
-    "codes",
-    "folder",
-    "sounds",
-    "text.txt",
-    "empty",
-    "pipe",
-    "zero",
-    "null",
-    "loop",
+    "m.distill", "a.wav", "codes", "folder", "sounds", "text.txt", "empty", "pipe", "zero", "null", "loop",
     "dangling",
-)
+)  # fmt: skip
 SLOW = ("demo", "train", "train-prior")
 
 

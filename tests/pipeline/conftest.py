@@ -1,7 +1,6 @@
 """Projects for the pipeline's tests."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from pipeline.project import Project, give_labelled_sounds, hashes, new_project
+from programs import MakeOnce, run
 
 
 @pytest.fixture
-def project(tmp_path: Path, python: Path) -> Project:
-    return new_project(tmp_path / "project", python)
+def project(tmp_path: Path) -> Project:
+    return new_project(tmp_path / "project")
 
 
 @dataclass(frozen=True)
@@ -27,39 +27,39 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory, python: Path) -> Finished:
+def first_run(make_once: MakeOnce) -> Finished:
     """One project for all test processes. Tests that work in it take `finished`, others compare with its hashes alone."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    project, record = Project(folder / "finished", python), folder / "finished.json"
-    with FileLock(folder / "finished.lock"):
-        if not record.exists():
-            give_labelled_sounds(new_project(project.folder))
-            done = project.python_m("stages.repro")
-            assert done.returncode == 0, done.stdout + done.stderr
-            record.write_text(json.dumps({"summary": done.stdout, "hashes": hashes(project.folder)}))
-    return Finished(project, **json.loads(record.read_text()))
+
+    def make(folder: Path) -> None:
+        give_labelled_sounds(new_project(folder / "project"))
+        done = run(folder / "project", "stages.repro")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "summary").write_text(done.stdout)
+        (folder / "hashes").write_text(json.dumps(hashes(folder / "project")))
+
+    made = make_once("finished", make)
+    return Finished(
+        Project(made / "project"), (made / "summary").read_text(), json.loads((made / "hashes").read_text())
+    )
 
 
 @pytest.fixture
-def finished(first_run: Finished, python: Path) -> Iterator[Project]:
+def finished(first_run: Finished) -> Iterator[Project]:
     """The finished project, for this test alone, which leaves it with the bytes that it found."""
     with _alone(first_run):
-        yield Project(first_run.project.folder, python)
+        yield Project(first_run.project.folder)
         assert hashes(first_run.project.folder) == first_run.hashes
 
 
 @pytest.fixture
-def copied(first_run: Finished, python: Path, tmp_path: Path) -> Project:
+def copied(first_run: Finished, tmp_path: Path) -> Project:
     """A copy of the finished project with its results."""
     with _alone(first_run):
-        shutil.copytree(
-            first_run.project.folder, tmp_path / "copied", ignore=shutil.ignore_patterns(".git", ".distill", "tmp")
-        )
-    return Project(tmp_path / "copied", python)
+        ignored = shutil.ignore_patterns(".git", ".distill", "tmp")
+        shutil.copytree(first_run.project.folder, tmp_path / "copied", ignore=ignored)
+    return Project(tmp_path / "copied")
 
 
 def _alone(first_run: Finished) -> FileLock:
     """A lock of the finished project, in which tests of several processes work."""
-    return FileLock(first_run.project.folder.with_name("finished-in-use.lock"))
+    return FileLock(first_run.project.folder.with_name("in-use.lock"))

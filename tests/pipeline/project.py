@@ -5,20 +5,21 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
+from programs import ROOT, Forked, fork, run, start
 
 from distill.audio.write import write_audio
 from distill.demo.recordings import demo_recordings
 from distill.status import STATUS, VARIABLE
 
-ROOT = Path(__file__).parents[2]
 COPIED = ("distill", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
-
+WATCHED = ".distill/watched"  # where what is started says how far it is
+STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
 TINY: dict[str, dict[str, Any]] = {
+    "corpus": {"path": "sounds"},
     "vqvae": {
         "epochs": 2,
         "codebook_size": 16,
@@ -31,66 +32,43 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "codes": {"views": 3},
     "prior": {"depth_layers": 1, "epochs": 2, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "batch_size": 2},
+    "bundle": {"name": "tiny"},
     "audition": {"count": 2, "max_seconds": 0.5},
 }
 
 
 class Project:
-    """The copy, and how to run things in it: with this Python, or with a stand-in of `quick_python`."""
+    """The copy, and how to run things in it; `settings` are variables of their environment."""
 
-    def __init__(self, folder: Path, python: Path = Path(sys.executable)) -> None:
-        self.folder = folder
-        self.python = python
-        path = (str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"])
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_", "DISTILL_"))},
-            "PATH": os.pathsep.join(path),
-            "DISTILL_DEVICE": "cpu",
-            "COVERAGE_PROCESS_START": "",
-        }
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder, self.settings = folder, settings
 
-    def python_m(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """`python -m`, with a module and its arguments."""
-        return self.run(str(self.python), "-m", *command, **environment)
+    def fork(self, module: str, *arguments: str, **more: str) -> Forked:
+        """Start a module in a process that has imported what it needs; `steps` tells how far it is."""
+        return fork(self.folder, module, *arguments, **self._watched(), **more)
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=500,
-        )
+    def stage(self, name: str, *arguments: str, **more: str) -> Forked:
+        """Run a stage, or `repro`, to its end."""
+        return self.fork(f"stages.{name}", *arguments, **more).end()
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """The same, left running in a session of its own; `steps` tells how far it is."""
-        self.watched.mkdir(parents=True, exist_ok=True)
-        (self.watched / STATUS).unlink(missing_ok=True)
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env={**self.environment, VARIABLE: str(self.watched)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def dvc(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return run(self.folder, "dvc", *arguments, **self.settings, **more)
 
-    @property
-    def watched(self) -> Path:
-        """Folder of the status of what `start` started."""
-        return self.folder / ".distill" / "watched"
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a module with a Python of its own; `steps` tells how far it is."""
+        return start(self.folder, module, *arguments, **self._watched())
+
+    def _watched(self) -> dict[str, str]:
+        watched = self.folder / WATCHED
+        watched.mkdir(parents=True, exist_ok=True)
+        (watched / STATUS).unlink(missing_ok=True)
+        return {**self.settings, VARIABLE: str(watched)}
 
     def steps(self, label: str) -> int:
         """Steps that the training with this label has done."""
-        path = self.watched / STATUS
+        path = self.folder / WATCHED / STATUS
         status = json.loads(path.read_text()) if path.exists() else {}
         return int(status["done"]) if status.get("label") == label else 0
-
-    def dvc(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.python_m("dvc", *arguments, **environment)
 
     def set(self, **sections: dict[str, Any]) -> None:
         path = self.folder / "params.yaml"
@@ -100,12 +78,12 @@ class Project:
         path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def executed(done: subprocess.CompletedProcess[str]) -> list[str]:
+def executed(printed: str) -> list[str]:
     """Names of the stages that DVC ran."""
-    return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
-def new_project(folder: Path, python: Path = Path(sys.executable)) -> Project:
+def new_project(folder: Path) -> Project:
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,15 +91,16 @@ def new_project(folder: Path, python: Path = Path(sys.executable)) -> Project:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    project = Project(folder, python)
-    project.set(corpus={"path": "sounds"}, bundle={"name": "tiny"}, **TINY)
-    for command in (
-        ("git", "init", "-q"),
-        ("git", "add", "-A"),
-        ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start"),
-    ):
-        assert project.run(*command).returncode == 0
+    project = Project(folder)
+    project.set(**TINY)
+    init_git(folder)
     return project
+
+
+def init_git(folder: Path) -> None:
+    author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=folder, env={**os.environ, **author}, check=True)
 
 
 def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4, between: str = "_") -> None:

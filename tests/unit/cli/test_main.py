@@ -1,12 +1,10 @@
 """The `distill` command as people type it: exit status, one sentence on stderr, one JSON document on stdout."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import typer
+from programs import Forked, fork, until
 from unit.command import CommandLine, Done
 from unit.tiny import write_model, write_prior_model, write_tone
 
@@ -339,23 +338,18 @@ def test_what_only_trainers_need_is_left_out_elsewhere() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path, python: Path) -> None:
+def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Path) -> None:
     """Ctrl-C in the first try, SIGKILL in the second, to the end in the third: the bytes of one that never stopped."""
     for folder in ("whole", "stopped"):
         for number in range(2):
             write_tone(tmp_path / folder / "sounds" / f"{number}.wav", 0.4, 8_000, 300.0 * (number + 1))
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    with start(Path(sys.executable), whole, *TRAIN, "--name", "one") as process:
-        out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert out.splitlines()[0].startswith("codec: ")
-    assert any(line.startswith("level_0 ") for line in out.splitlines())
-    assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
+    undisturbed = start(whole, "--name", "one")
 
-    with start(python, stopped, *TRAIN) as process:
-        wait_for(process, stopped, "checkpoints/*/best-*.safetensors")
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+    process = start(stopped)
+    until(lambda: list((stopped / ".distill").glob("checkpoints/*/best-*.safetensors")), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
     assert (process.returncode, out) == (130, ""), err
     assert re.search(
         r"^distill: interrupted by SIGINT: training is saved after step \d+ of 16; run the same ", err, re.M
@@ -363,17 +357,20 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert "Traceback" not in err
     assert not list(stopped.glob("models/*"))
 
-    with start(python, stopped, *TRAIN) as process:
-        assert process.stderr is not None
-        next(line for line in process.stderr if line.startswith("2 used"))
-        process.kill()
-        process.communicate()
+    process = start(stopped)
+    until(lambda: "\n2 used" in process.stderr, process)
+    process.send_signal(signal.SIGKILL)
+    assert process.end().returncode == -signal.SIGKILL
 
-    with start(python, stopped, *TRAIN, "--json") as process:
-        out, err = process.communicate()
-    assert process.returncode == 0, err
-    report: dict[str, Any] = json.loads(out)
+    process = start(stopped, "--json").end()
+    assert process.returncode == 0, process.stderr
+    report: dict[str, Any] = json.loads(process.stdout)
     assert re.fullmatch(r"models/model-\d{8}-\d{6}\.distill", report["model"])
+    assert undisturbed.end().returncode == 0, undisturbed.stderr
+    out = undisturbed.stdout
+    assert out.splitlines()[0].startswith("codec: ")
+    assert any(line.startswith("level_0 ") for line in out.splitlines())
+    assert re.fullmatch(r"models/one\.distill  \d+\.\d MB", out.splitlines()[-1])
     assert (stopped / report["model"]).read_bytes() == (whole / "models/one.distill").read_bytes()
     assert load_bundle(stopped / report["model"]).metadata.metadata["written"] == "2001-09-09T01:46:40Z"
     assert report["bytes"] == (stopped / report["model"]).stat().st_size
@@ -384,21 +381,10 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert load_bundle(stopped / report["model"]).prior is None
 
 
-def start(python: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DISTILL_"))}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "DISTILL_DEVICE": "cpu", "DISTILL_PRECISION": "fp32"}
-    environment["SOURCE_DATE_EPOCH"] = "1000000000"  # else the dates are the only bytes that differ
-    command = [str(python), "-m", "distill", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
-def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
-    deadline = time.monotonic() + 120
-    while not list((folder / ".distill").glob(pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "training did not begin within two minutes"
-        time.sleep(0.02)
+def start(folder: Path, *arguments: str) -> Forked:
+    """A training; the date would be the only bytes that differ."""
+    steady = {"DISTILL_PRECISION": "fp32", "SOURCE_DATE_EPOCH": "1000000000"}
+    return fork(folder, "distill", *TRAIN, *arguments, **steady)
 
 
 def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> None:

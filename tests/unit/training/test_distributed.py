@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+from programs import run
 from unit.training.curve import CURVES
 
 from distill.execution import Execution
@@ -15,24 +15,12 @@ from distill.training.distributed import Distributed
 from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption
 
-TESTS = Path(__file__).parents[2]
-
 
 @pytest.mark.skipif(os.name == "nt", reason="gloo through torchrun is not supported on Windows")
 @pytest.mark.parametrize(("what", "losses"), [("prior", 60), ("codec", 12)])
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, python: Path, what: str, losses: int) -> None:
-    done = subprocess.run(
-        [
-            python,
-            *["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "unit.training.curve"],
-            *[what, tmp_path],
-        ],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, losses: int) -> None:
+    processes = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "unit.training.curve")
+    done = run(tmp_path, *processes, what, str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     alone = CURVES[what](tmp_path / "alone")

@@ -1,0 +1,192 @@
+"""Limits of the system, a terminal that closes, a server that hangs, another processor: a sentence, and nothing lost."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from programs import ROOT, environment, fork
+from unit.tiny import write_prior_model
+
+from distill.errors import for_the_user
+from distill.training.tracking import tracked
+from stages import repro
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits and terminals of POSIX")
+
+
+def test_a_file_that_may_not_grow_is_a_sentence_without_home_or_temporary_folder(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "a.distill")
+    nowhere = {"HOME": "/dev/null/nowhere", "TMPDIR": "/dev/null/nowhere"}
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10_000, 10_000))
+    done = fork(
+        tmp_path, "distill", "generate", "a.distill", "-n", "3", "--seconds", "1", before=limit, **nowhere
+    ).end()
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        ".wav: expected to read and write there, found: File too large; raise the limit of file sizes and run again"
+    )
+    assert list((tmp_path / "generated").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of address space")
+def test_too_little_memory_for_a_stage_to_start_is_a_sentence(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train_vqvae"],
+        cwd=tmp_path,
+        env=environment(),
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("train_vqvae: memory: expected enough for this work, found no more; close other")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")]
+)
+def test_no_more_processes_are_a_sentence(error: Exception) -> None:
+    assert str(for_the_user(error)).startswith("processes: expected to start one more process or thread, found that")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder in which nobody may make one")
+def test_a_pipeline_that_cannot_keep_its_state_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "data/demo").mkdir(parents=True)
+    (tmp_path / ".distill").symlink_to("/sys/kernel")
+    assert repro.main([]) == 2
+    assert capsys.readouterr().err.startswith(".distill/repro: expected to read and write there, found: ")
+
+
+# Prints to a terminal that is gone, as a training does before it looks at its signals, and then saves.
+TRAINING = """
+import fcntl, signal, termios
+from pathlib import Path
+from distill.progress import ProgressReport
+from distill.training.interruption import catch_interruption, raise_on_signals
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, lets it be ignored
+raise_on_signals()
+with catch_interruption() as interruption, ProgressReport("train") as progress:
+    progress.say("ready")
+    while interruption.signal is None:
+        progress(1, 2, "a step")
+    progress.say("a signal")
+    progress(2, 2, "the last step")
+    Path("saved").touch()
+    interruption.raise_interrupted(interruption.signal, "saved")
+"""
+
+
+def test_a_terminal_that_closes_ends_training_saved(tmp_path: Path) -> None:
+    import pty
+
+    terminal, inside = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINING],
+        cwd=tmp_path,
+        env=environment(TERM="xterm"),
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    ) as process:
+        os.close(inside)
+        try:
+            shown = b""
+            while b"ready" not in shown:
+                shown += os.read(terminal, 1000)
+            os.close(terminal)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tracking_server_that_never_answers_is_asked_at_the_start_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once more for each thing that there is to send: each time takes as long as it takes to give up."""
+    asked: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    asked.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
+            for epoch in range(10):
+                tracker.metrics({"loss": 1.0}, epoch)
+                tracker.flush()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in asked:
+        connection.close()
+    assert len(asked) == 2
+
+
+# A processor without AVX-512 and bf16: libraries are told to leave them out.
+OLDER = {
+    "DISTILL_PRECISION": "fp32",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+CODING = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import distill
+from distill.audio.corpus import load_corpus
+from distill.audio.ingest import ingest
+
+root, out = map(Path, sys.argv[1:])
+ingest(root / "data/demo/drum", out / "corpus", 16_000, 0.0, 1)
+corpus = load_corpus(out / "corpus")
+model = distill.load(root / "tests/golden/models/frame.distill")
+codes = [model.encode(corpus.pcm(entry) / 32768).tolist() for entry in corpus.entries[:3]]
+decoded = [model.decode(np.array(one)).tolist() for one in codes]
+print(json.dumps([(out / "corpus/manifest.parquet").read_bytes().hex(), codes, decoded]))
+"""
+
+
+def test_codes_are_the_same_on_an_older_processor(tmp_path: Path, exhaustive: bool) -> None:
+    if not exhaustive:
+        pytest.skip("starts two Pythons: make faults")
+    found: list[Any] = []
+    for name, variables in {"here": {}, "older": OLDER}.items():
+        command = [sys.executable, "-c", CODING, str(ROOT), str(tmp_path / name)]
+        done = subprocess.run(command, env=environment(**variables), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    here, older = found
+    assert here[:2] == older[:2]
+    for one, other in zip(here[2], older[2], strict=True):
+        error = np.subtract(one, other)
+        assert np.square(error).sum() < 1e-5 * np.square(one).sum()  # 50 dB below the sound
