@@ -20,13 +20,13 @@ from torch import nn
 
 from benchmarks.peers import Shape, to_sample, to_train
 from benchmarks.report import Table
-from distill.allocator import keep_freed_memory
 from distill.execution import Precision, execution_from_environment
 from distill.generate.sampling import Sampling, sample_codes
 from distill.generate.sounds import Wanted, generate_sounds
 from distill.model_file.format import load_bundle
 from distill.prior.flat.config import FlatShape
 from distill.prior.flat.network import CodePrior, FlatPrior
+from distill.process import keep_freed_memory
 from distill.training.fabric import make_fabric
 
 OURS = "ours, CodePrior"

@@ -8,9 +8,8 @@ describe models. Each loads on first use.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.bytecode import keep_no_half_modules
 from distill.exports import lazy_exports
-from distill.threads import bound_spinning
+from distill.process import bound_spinning, keep_no_half_modules
 
 if TYPE_CHECKING:
     from distill.api import load as load

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from distill.allocator import keep_freed_blocks
 from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.fingerprint import Fingerprint, fingerprint
 from distill.audio.read import Recording, read_recording
 from distill.audio.stream import AudioStream
 from distill.errors import AudioError
+from distill.process import keep_freed_blocks
 from distill.storage.files import sha256_file
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from distill.allocator import keep_freed_memory
 from distill.errors import DistillError
+from distill.process import keep_freed_memory
 from distill.seeds import Stream, derive_seed
 from distill.training.checkpoints import Checkpoint, Tensors
 from distill.training.distributed import Distributed

@@ -20,8 +20,8 @@ STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bund
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (
     (
-        *("distill/allocator.py", "distill/bytecode.py", "distill/errors.py", "distill/exports.py"),
-        *("distill/status.py", "distill/text.py", "distill/threads.py"),
+        *("distill/errors.py", "distill/exports.py", "distill/process.py"),
+        *("distill/status.py", "distill/text.py"),
     ),
     ("distill/__init__.py",),
     (
@@ -51,10 +51,10 @@ LAYERS = (
 
 # Modules that show, record or interrupt work and cannot change what it writes.
 WITHOUT_INFLUENCE = {
-    *("distill/__init__.py", "distill/allocator.py", "distill/bytecode.py", "distill/errors.py"),
+    *("distill/__init__.py", "distill/errors.py", "distill/process.py"),
     *("distill/cluster.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
     *("distill/pipeline/__init__.py", "distill/pipeline/known_corpora.py", "distill/pipeline/workspace.py"),
-    *("distill/prior/architectures.py", "distill/status.py", "distill/text.py", "distill/threads.py"),
+    *("distill/prior/architectures.py", "distill/status.py", "distill/text.py"),
     *("stages/__init__.py", "stages/processes.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.

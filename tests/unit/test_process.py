@@ -1,0 +1,75 @@
+"""What a process asks of the C library, of OpenMP and of Python, in processes as people start them."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from distill.process import ROOM, SPINS, bound_spinning
+
+FAULTS = """
+import resource
+from distill.process import {function}
+
+assert {function}()
+for _ in range(20):  # the heap grows by some blocks before one fits again
+    b'.' * ({megabytes} << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    b'.' * ({megabytes} << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def printed(
+    code: str, environment: dict[str, str] | None = None, before: Callable[[], object] | None = None
+) -> tuple[str, str]:
+    """What a program prints and says."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, preexec_fn=before, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
+@pytest.mark.parametrize(
+    ("function", "megabytes", "kept"),
+    [("keep_freed_memory", 64, True), ("keep_freed_blocks", 16, True), ("keep_freed_blocks", 64, False)],
+)
+def test_blocks_that_are_kept_are_not_faulted_in_again(function: str, megabytes: int, kept: bool) -> None:
+    """In a process of its own: what earlier tests left in the heap decides whether a block fits again."""
+    found = int(printed(FAULTS.format(function=function, megabytes=megabytes))[0])
+    pages = megabytes << 8  # of a block
+    assert (found < 5 * pages) == kept  # a block may still be new, ten are not
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.parametrize("limited", [False, True])
+def test_no_compiled_modules_are_kept_that_a_limit_may_cut_off(tmp_path: Path, limited: bool) -> None:
+    import resource
+
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (ROOM // 2 if limited else usual, most))
+    code = "import distill, os, sys; print(sys.dont_write_bytecode, os.environ.get('PYTHONDONTWRITEBYTECODE'))"
+    found, _ = printed(code, {**environment, "PYTHONPYCACHEPREFIX": str(tmp_path)}, limit)
+    assert found.split() == (["True", "1"] if limited else ["False", "None"])
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "PASSIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_spin_for_a_moment_where_nothing_else_is_asked(own: dict[str, str]) -> None:
+    environment = dict(own)
+    bound_spinning(environment)
+    assert environment == (own or {"GOMP_SPINCOUNT": SPINS})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp")
+def test_the_library_of_threads_has_read_it() -> None:
+    """torch's own libgomp prints its settings when it is loaded: it must be after ours."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    _, said = printed("import distill.training.device, torch", {**environment, "OMP_DISPLAY_ENV": "VERBOSE"})
+    assert f"GOMP_SPINCOUNT = '{SPINS}'" in said
