@@ -143,7 +143,8 @@ class Trials:
         self.old, self.new = ({name: digest(base / name) for name in self.units} for base in (earlier, bases / "new"))
         self.others = digests(bases / "new", (*SCRATCH, *self.units))
         self.fresh()
-        assert self.run(Disturbance(self.log)).returncode == 0
+        undisturbed = self.run(Disturbance(self.log))
+        assert undisturbed.returncode == 0, undisturbed.stderr
         assert {name: digest(self.trial / name) for name in self.units} == self.new
         self.changes = self.log.read_text().split()
 
@@ -184,7 +185,8 @@ class Trials:
         assert again.returncode == 0, again.stderr
         assert {name: digest(self.trial / name) for name in self.units} == self.new
         left = [path.name for path in self.trial.rglob("*") if path.suffix.startswith(UNFINISHED)]
-        assert left + [path.name for path in (self.trial / "tmp").iterdir()] == []
+        left += [path.name for path in (self.trial / "tmp").iterdir()]
+        assert not left, left
         return ended
 
 

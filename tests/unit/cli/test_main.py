@@ -358,7 +358,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     assert not list(stopped.glob("models/*"))
 
     process = start(stopped)
-    until(lambda: "\n2 used" in process.stderr, process)
+    until(lambda: "2 used" in process.stderr, process)
     process.send_signal(signal.SIGKILL)
     assert process.end().returncode == -signal.SIGKILL
 
