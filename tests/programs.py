@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # of the fixture `make_once`
-SECONDS = 120  # that a program may take for a step of its work, on a busy computer
+SECONDS = 300  # that a program may take for a step of its work, on a busy computer
 IMPORTED = (
     "distill.api",
     "distill.cli.main",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pipeline.conftest import Finished
 from pipeline.project import Project, give_labelled_sounds, hashes, left_behind
-from programs import until
+from programs import SECONDS, until
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -23,7 +23,7 @@ def test_an_interrupted_and_a_killed_training_go_on_to_the_same_bytes(
     give_labelled_sounds(project)
     process = training(project)
     os.killpg(process.pid, signal.SIGINT)
-    said = "".join(process.communicate(timeout=120))
+    said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode != 0
     assert "interrupted by SIGINT: training is saved after step" in said
     assert "Traceback" not in said
@@ -31,7 +31,7 @@ def test_an_interrupted_and_a_killed_training_go_on_to_the_same_bytes(
 
     process = training(project)
     os.kill(int((project.folder / ".distill/at_work.txt").read_text().split()[1]), signal.SIGKILL)
-    said = "".join(process.communicate(timeout=120))
+    said = "".join(process.communicate(timeout=SECONDS))
     assert process.returncode == 2, said
     assert "train_vqvae: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
     assert "Traceback" not in said
@@ -72,7 +72,7 @@ def test_twenty_kills_at_any_moment_end_with_the_same_bytes(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
-        said = "".join(process.communicate(timeout=120))
+        said = "".join(process.communicate(timeout=SECONDS))
         if process.returncode == 0:
             assert hashes(project.folder) == first_run.hashes
             seconds = seconds or time.monotonic() - began

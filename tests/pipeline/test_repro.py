@@ -7,7 +7,7 @@ import soundfile
 from mlflow.tracking import MlflowClient
 from pipeline.conftest import Finished
 from pipeline.project import Project, executed, hashes
-from programs import until
+from programs import SECONDS, until
 
 from distill.audio.corpus import read_manifest
 from distill.codes.held_out import read_split
@@ -98,7 +98,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_a_stop_file_ends_it(f
     process = finished.start("dvc", "exp", "run", *changes)
     until(lambda: finished.steps("prior"), process)
     (folder / ".distill/stop").touch()
-    printed, said = process.communicate(timeout=120)
+    printed, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, printed + said
     assert executed(printed) == AFTER_PRIOR
     assert "stopped as asked after" in said
