@@ -12,7 +12,7 @@ from distill.codes.sequences import bos_token, eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.prior.base import Prior
-from distill.prior.decode.samplers import sampler_of
+from distill.prior.sampler import Sampler
 from distill.status import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
@@ -104,7 +104,7 @@ def sample_codes(
     past = None if prompt is None else torch.from_numpy(prompt)[None].expand(batch, -1, -1)
     labels = torch.full((batch,), label)
     labels[count:] = 0
-    sampler = sampler_of(prior, batch, past, labels)
+    sampler = Sampler(prior, batch, past, labels)
     frames: list[tuple[Tensor, Tensor]] = []  # indices of active sequences, and their codes
     lengths = torch.full((count,), max_frames)
     with _onednn(prior.smoothing.device.type != "cpu" or batch > FEW_ROWS):

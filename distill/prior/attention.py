@@ -1,6 +1,7 @@
 """Causal and sliding-window self-attention, by the fastest kernel for the device and precision."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 128  # queries at a time, so that half of a long sequence's scores is never computed
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Context without autocast; where there is none it costs nothing."""
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -27,6 +35,9 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
     A position attends to `window` positions, of which it is the last. Keys and values `[B, H, P + T, D / H]` may begin
     with those of P earlier positions. Time and memory grow with T * window.
     """
+    if query.shape[2] == 1:
+        key, value = key[:, :, -window:], value[:, :, -window:]
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
     return _Chunked.apply(query, key, value, window)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -1,15 +1,15 @@
-"""Interfaces of priors over codes and of their step-by-step samplers."""
+"""Interface of priors over codes: one forward pass, whole in training and continued from a state in sampling."""
 
 import math
-from collections.abc import Callable
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from distill.codes.sequences import window_start
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.shape import PriorShape
 from distill.prior.transformer import INIT_STD
@@ -21,22 +21,13 @@ else:  # type checkers cannot read the table
         reduce(or_, (one.shape for one in ARCHITECTURES.values())), Field(discriminator="architecture")
     ]
 
-Draw = Callable[[Tensor, int, int], Tensor]
-"""Sampling function: logits `[B, V + 2]`, their level and their frame index to one code `[B]` each."""
-
-
-class Sampler(Protocol):
-    """B sequences being sampled, frame by frame."""
-
-    def next_frame(self, draw: Draw) -> Tensor:
-        """Sample the next frame `[B, Q]`. A row whose first code is EOS has ended before this frame."""
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep only the sequences with these indices."""
-
 
 class Prior(nn.Module):
-    """A distribution over sequences of frames of codes, conditional on labels where there are any."""
+    """A distribution over sequences of frames of codes, conditional on labels where there are any.
+
+    `forward` runs whole windows. Sampling continues: `start` makes a state, `advance` reads frames, `next_logits`
+    predicts the levels of the frame that follows one by one. All run the same modules.
+    """
 
     codebook_size: int  # V, without special tokens
     num_quantizers: int  # Q
@@ -75,6 +66,22 @@ class Prior(nn.Module):
         `positions` `[B]` are the indices of the first inputs in their sequences. T is at most `span_frames`.
         `labels` `[B]` count from 1; 0 is no label. `folds` `[B]` choose the counts of `CountExperts`, where there are.
         """
+        raise NotImplementedError
+
+    def window_start(self, frames: int) -> int:
+        """Start of the window that the next frame is predicted from, after so many frames. BOS counts."""
+        return window_start(frames, self.context_frames)
+
+    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> Any:
+        """State of sequences that begin at `position`, for `advance`, `next_logits`, and its own `keep(rows)`."""
+        raise NotImplementedError
+
+    def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
+        """Read `frames` `[B, T, Q]`, which follow those before. Only the `newest` of them are asked for what follows."""
+        raise NotImplementedError
+
+    def next_logits(self, codes: Tensor, state: Any) -> Tensor:
+        """Logits `[B, V + 2]` of the next level of the frame that follows, given its L coarser codes `[B, L]`."""
         raise NotImplementedError
 
     def labelled(self, x: Tensor, labels: Tensor | None) -> Tensor:

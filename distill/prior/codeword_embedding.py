@@ -47,7 +47,7 @@ class CodewordEmbedding(nn.Module):
 def look_up(table: Tensor, codes: Tensor) -> Tensor:
     """Look up the vectors `[..., Q, D]` of codes `[..., Q]` in a table `[Q, V + 2, D]`."""
     levels, size, width = table.shape
-    rows = codes + size * torch.arange(levels, device=codes.device)
+    rows = codes + torch.arange(0, levels * size, size, device=codes.device)
     return nn.functional.embedding(rows, table.reshape(levels * size, width))
 
 

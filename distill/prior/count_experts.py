@@ -1,6 +1,6 @@
 """Counts of the training recordings, as experts of a prior: a log-linear mixture with learnt weights."""
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,23 @@ EXPERTS = 3  # unigrams, after the frame before, given another level; with label
 INITIAL_WEIGHT = 0.4
 TABLES = ("unigram", "previous", "given", "previous_evidence", "given_evidence")
 LABEL_TABLES = ("labelled", "labelled_evidence")
+
+
+class FrameCounts(NamedTuple):
+    """What counts say of the frames after `inputs` `[B, T, Q]`; W = V + 2.
+
+    `unigram` `[B, 1, Q, W]`. `logs` `[B, T, Q, W]` and `evidence` `[B, T, Q]` are those given the frame before, and of
+    the label, where there are labels. `given` `[rows, W]` and `given_evidence` `[rows]` are tables of what follows a
+    code of the same frame, with those of each level from `offsets` `[B, 1, Q]` on.
+    """
+
+    inputs: Tensor
+    offsets: Tensor
+    unigram: Tensor
+    logs: list[Tensor]
+    evidence: list[Tensor]
+    given: Tensor
+    given_evidence: Tensor
 
 
 class CountExperts(nn.Module):
@@ -73,19 +90,11 @@ class CountExperts(nn.Module):
         """The tables of all recordings, as those of fold 0."""
         return tuple(cast(Tensor, getattr(self, name))[None] for name in self.tables)
 
-    def forward(
-        self,
-        logits: Tensor,
-        hidden: Tensor,
-        inputs: Tensor,
-        targets: Tensor,
-        labels: Tensor | None = None,
-        folds: Tensor | None = None,
-    ) -> Tensor:
-        """Add the experts to `logits` `[B, T, Q, V + 2]` of `targets` `[B, T, Q]`, which follow `inputs` `[B, T, Q]`.
+    def counts(self, inputs: Tensor, labels: Tensor | None = None, folds: Tensor | None = None) -> "FrameCounts":
+        """What counts say of the frames after `inputs` `[B, T, Q]`, before any of their codes is known.
 
-        `hidden` `[B, T, Q, D]` are the hidden states that the logits were computed from. `labels` `[B]` count from 1, 0
-        is none. `folds` `[B]` count from 1; 0 are the tables of all recordings. None is 0 for all, of both.
+        `labels` `[B]` count from 1, 0 is none. `folds` `[B]` count from 1; 0 are the tables of all recordings. None is 0
+        for all, of both.
         """
         is_whole = folds is None or self._folds is None
         rows = torch.zeros_like(inputs[:, 0, 0]) if is_whole else cast(Tensor, folds)
@@ -95,22 +104,36 @@ class CountExperts(nn.Module):
         unigram, previous, given, previous_evidence, given_evidence = tables[: len(TABLES)]
         offsets = (rows[:, None] * self.levels + torch.arange(self.levels, device=rows.device))[:, None] * self.size
         before = offsets + inputs
-        other = offsets + given_tokens(inputs, targets.clamp_min(0))
-        evidence = [previous_evidence.flatten()[before], given_evidence.flatten()[other]]
-        chosen = torch.zeros_like(rows) if labels is None else labels
+        evidence = [previous_evidence.flatten()[before]]
+        logs = [nn.functional.embedding(before, previous.view(-1, self.size))]
         if self.has_labels:
+            chosen = torch.zeros_like(rows) if labels is None else labels
             labelled, labelled_evidence = tables[len(TABLES) :]
             evidence.append(labelled_evidence[rows, chosen][:, None].expand_as(evidence[0]))
-        weights = self.weights(hidden, torch.stack(evidence, dim=-1))
-        look_up = nn.functional.embedding
-        logits = torch.addcmul(logits, weights[..., :1], unigram[rows][:, None])
-        logits = torch.addcmul(logits, weights[..., 1:2], look_up(before, previous.view(-1, self.size)))
-        logits = torch.addcmul(logits, weights[..., 2:3], look_up(other, given.view(-1, self.size)))
-        if self.has_labels:
-            logits = torch.addcmul(logits, weights[..., 3:], labelled[rows, chosen][:, None])
+            logs.append(labelled[rows, chosen][:, None])
+        given_tables = given.view(-1, self.size), given_evidence.flatten()
+        return FrameCounts(inputs, offsets, unigram[rows][:, None], logs, evidence, *given_tables)
+
+    def forward(
+        self, logits: Tensor, hidden: Tensor, counts: "FrameCounts", codes: Tensor, levels: slice | None = None
+    ) -> Tensor:
+        """Add the experts to `logits` `[B, T, L, V + 2]` of L `levels`, all by default, of the frames `codes`.
+
+        Of `codes` `[B, T, Q]` the coarser levels count. `hidden` `[B, T, L, D]` are the hidden states that the logits
+        were computed from.
+        """
+        levels = levels or slice(0, self.levels)
+        other = counts.offsets[..., levels] + given_tokens(counts.inputs, codes, levels).clamp_min(0)
+        previous, *labelled = (log[:, :, levels] for log in counts.logs)
+        evidence = [part[:, :, levels] for part in counts.evidence]
+        evidence.insert(1, nn.functional.embedding(other, counts.given_evidence[:, None])[..., 0])
+        weights = self.weights(hidden, torch.stack(evidence, dim=-1), levels)
+        logs = (counts.unigram[:, :, levels], previous, nn.functional.embedding(other, counts.given), *labelled)
+        for expert, log in enumerate(logs):
+            logits = torch.addcmul(logits, weights[..., expert : expert + 1], log)
         return logits
 
-    def weights(self, hidden: Tensor, evidence: Tensor) -> Tensor:
-        """Weights `[..., Q, experts]` from hidden states `[..., Q, D]` and evidence `[..., Q, experts - 1]`."""
-        gated: Tensor = self.weight + self.gate(hidden).float()
-        return gated + nn.functional.pad(evidence * self.evidence, (1, 0))
+    def weights(self, hidden: Tensor, evidence: Tensor, levels: slice) -> Tensor:
+        """Weights `[..., L, experts]` from hidden states `[..., L, D]` and evidence `[..., L, experts - 1]`."""
+        gated: Tensor = self.weight[levels] + self.gate(hidden).float()
+        return gated + nn.functional.pad(evidence * self.evidence[levels], (1, 0))

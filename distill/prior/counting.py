@@ -38,15 +38,20 @@ class Counts:
         return Counts(*(value + getattr(other, name) for name, value in vars(self).items()))
 
 
-def given_tokens(before: Tensor, frame: Tensor) -> Tensor:
-    """Context `[..., Q]` of `Counts.given` for the tokens of `frame` `[..., Q]`, which follow those of `before`.
+def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
+    """Context `[..., L]` of `Counts.given` for L levels of `frame` `[..., Q]`, which follows `before` `[..., Q]`.
 
     A level is given the second level's token of its frame, which says most about a spectrum; the second level the
-    first's, and the first level the second's of the frame before.
+    first's, and the first level the second's of the frame before. Of `frame` no more is read.
     """
-    levels = frame.shape[-1]
-    parts = [before[..., 1:2], frame[..., :1], frame[..., 1:2].expand(*frame.shape[:-1], max(0, levels - 2))]
-    return torch.cat(parts, dim=-1) if levels > 1 else torch.zeros_like(frame)
+    count = before.shape[-1]
+    if count == 1:
+        return torch.zeros_like(before)
+    if levels.stop is not None and levels.stop - levels.start == 1:
+        level = levels.start
+        return before[..., 1:2] if level == 0 else frame[..., min(level - 1, 1), None]
+    parts = (before[..., 1] if level == 0 else frame[..., min(level - 1, 1)] for level in range(*levels.indices(count)))
+    return torch.stack(list(parts), dim=-1)
 
 
 def count(

@@ -35,12 +35,20 @@ class LoudnessCourse(nn.Module):
 
     table: Tensor
     softest: Tensor
+    falls: Tensor
+    rises: Tensor
+    starts: Tensor
+    decibels: Tensor
 
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
         self.codebook_size, self.step = codebook_size, 20 * loudness_step(codebook_size)
         self.register_buffer("table", torch.zeros(STATES, CHANGES))
         self.register_buffer("softest", torch.zeros(1))  # dB above silence
+        for name, bounds in (("falls", FALLS_DB), ("rises", CHANGES_DB), ("starts", STARTS_DB)):
+            self.register_buffer(name, torch.tensor(bounds), persistent=False)
+        decibels = self.step * torch.arange(codebook_size).float()
+        self.register_buffer("decibels", decibels, persistent=False)  # [V], of each code
 
     @torch.no_grad()
     def hear(self, recordings: Iterable[Codes]) -> None:
@@ -48,10 +56,14 @@ class LoudnessCourse(nn.Module):
         loudest = self.step * np.array([codes[:, 0].max() for codes in recordings])
         self.softest.fill_(float(np.quantile(loudest, 1 - COMMON, method="lower")))
 
-    def forward(self, logits: Tensor, inputs: Tensor, positions: Tensor) -> Tensor:
-        """Add to the first level of `logits` `[B, T, Q, V + 2]`, which follow `inputs` `[B, T, Q]` at `positions` `[B]`."""
-        loudness = inputs[:, :, 0]
-        added = self.table[self.states(loudness, positions)].gather(-1, self.changes(loudness))
+    def forward(self, logits: Tensor, frames: Tensor, positions: Tensor) -> Tensor:
+        """Add to the first level of `logits` `[B, T, Q, V + 2]`, which follow the last T of `frames` `[B, S, Q]`.
+
+        `positions` `[B]` are those of the first frames.
+        """
+        loudness, count = frames[:, :, 0], logits.shape[1]
+        states = self.states(loudness, positions)[:, -count:]
+        added = self.table[states].gather(-1, self.changes(loudness[:, -count:]))
         return torch.cat([logits[:, :, :1] + added[:, :, None], logits[:, :, 1:]], dim=2)
 
     def states(self, loudness: Tensor, positions: Tensor) -> Tensor:
@@ -62,7 +74,7 @@ class LoudnessCourse(nn.Module):
         is_code = loudness < self.codebook_size
         decibels = self.step * loudness.where(is_code, 0).float()
         loudest = decibels.cummax(dim=1).values
-        falls = torch.bucketize(loudest - decibels, torch.tensor(FALLS_DB, device=loudness.device))
+        falls = torch.bucketize(loudest - decibels, self.falls)
         frames = positions[:, None] + torch.arange(loudness.shape[1], device=loudness.device)
         times = frames.clamp_min(1).float().log2().floor().long().clamp_max(TIMES - 1)
         has_been_loud = loudest >= self.softest - LOUD_DB
@@ -70,10 +82,8 @@ class LoudnessCourse(nn.Module):
 
     def changes(self, loudness: Tensor) -> Tensor:
         """Class `[..., V + 2]` of the change from tokens of loudness `[...]` to each other one."""
-        device = loudness.device
-        decibels = self.step * torch.arange(self.codebook_size, device=device).float()
-        rises = torch.bucketize(decibels - self.step * loudness[..., None].float(), torch.tensor(CHANGES_DB).to(device))
-        starts = torch.bucketize(decibels - self.softest, torch.tensor(STARTS_DB).to(device))
+        rises = torch.bucketize(self.decibels - self.step * loudness[..., None].float(), self.rises)
+        starts = torch.bucketize(self.decibels - self.softest, self.starts)
         classes = torch.where(loudness[..., None] < self.codebook_size, rises, starts)
         return nn.functional.pad(classes, (0, NUM_SPECIAL_TOKENS), value=CHANGES - 1)
 

@@ -5,22 +5,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.prior.attention import without_autocast
+
 # Lower bounds of the age classes, in frames.
 AGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 NETWORK_ALONE = 50.0  # log-weight of the network beside which copies count for nothing
 TINY = 1e-20  # probability that keeps logarithms and their gradients finite
 
 
-class _History(NamedTuple):
-    """Frames `[B, S, Q]` that may be copied, each with the frame before it.
+class History(NamedTuple):
+    """Frames `[B, S, Q]` that may be copied at each of T positions.
 
-    `ages` `[T, S]` are their ages at each of T positions. Frames of age `reach` or more are not copied.
+    `repeats` `[B, T, S, Q]`: codes of the frame before each that are those of the position's newest frame. `ages` `[B,
+    Q, T, S]` are scores of ages, -inf for what is too old or not yet there, and for special tokens. `agreement` `[Q, 2
+    Q]` are scores of equal codes, of coarser ones of the frame and of the frame before. A long history is folded into
+    blocks of positions, `[B * blocks, ...]`: `block` is their length, else 0.
     """
 
     frames: Tensor
-    previous: Tensor
+    repeats: Tensor
     ages: Tensor
-    reach: int
+    agreement: Tensor
+    block: int = 0
 
 
 class PointerMixture(nn.Module):
@@ -52,104 +58,100 @@ class PointerMixture(nn.Module):
         """Leave a level to the network: weights of copies are negligible, and so are their gradients."""
         self.threshold[level] = NETWORK_ALONE
 
-    def forward(self, logits: Tensor, hidden: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Mix the network's `logits` `[B, T, Q, V + 2]` with copies from `inputs` `[B, T, Q]`. Returns logits.
+    def history(self, frames: Tensor, count: int, reach: int | None = None) -> History:
+        """History of the newest `count` of `frames` `[B, S, Q]`; frames of age `reach` or more are not copied.
 
-        A level depends on the coarser codes of its frame in `targets` `[B, T, Q]`. `hidden` `[B, T, Q, D]` are the
-        hidden states that the logits were computed from.
+        With `reach` time and memory of many positions grow with count * reach: they are folded.
         """
-        positions = torch.arange(inputs.shape[1], device=inputs.device)
-        history = _History(inputs, previous_frames(inputs), positions[:, None] - positions, inputs.shape[1])
-        return self._mix(logits, hidden, inputs, targets, history)
-
-    def forward_windowed(
-        self,
-        logits: Tensor,
-        hidden: Tensor,
-        inputs: Tensor,
-        targets: Tensor,
-        prefix: Tensor,
-        reach: int,
-        retrieved: Tensor,
-    ) -> Tensor:
-        """`forward` with copies from the last `reach` frames only. Time and memory grow with T * reach.
-
-        `prefix` `[B, P, Q]` are the frames before `inputs`; `retrieved` `[B, T, Q, V + 2]` are weights of codes that
-        are added to those of copies.
-        """
-        frames = inputs.shape[1]
-        padding = -frames % reach
-        bos = self.codebook_size
-        previous = nn.functional.pad(prefix, (0, 0, max(0, reach + 1 - prefix.shape[1]), 0), value=bos)
-        padded_frames = nn.functional.pad(
-            torch.cat([previous[:, -reach - 1 :], inputs], dim=1), (0, 0, 0, padding), value=bos
-        )
-        block_frames, block_previous = (
+        if reach is None or count == 1:
+            positions = torch.arange(frames.shape[1], device=frames.device)
+            ages = positions[-count:, None] - positions
+            return self._history(frames[:, -count:], frames, previous_frames(frames), ages, reach)
+        earlier, padding = frames.shape[1] - count, -count % reach
+        # Each block may copy from itself and the one before it.
+        padded = nn.functional.pad(frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size)
+        folded, previous = (
             part.unfold(1, 2 * reach, reach).flatten(0, 1).mT
-            for part in (padded_frames[:, 1:], previous_frames(padded_frames)[:, 1:])
+            for part in (padded[:, 1:], previous_frames(padded)[:, 1:])
         )  # [B * blocks, 2 * reach, Q]
-        positions = torch.arange(2 * reach, device=inputs.device)
+        positions = torch.arange(2 * reach, device=frames.device)
         ages = positions[reach:, None] - positions  # [reach, 2 * reach]
+        return self._history(folded[:, reach:], folded, previous, ages, reach)._replace(block=reach)
 
-        def blocks(x: Tensor) -> Tensor:
-            padded = nn.functional.pad(x, (0, 0) * (x.ndim - 2) + (0, padding))
-            return padded.reshape(-1, reach, *x.shape[2:])
+    def _history(self, inputs: Tensor, frames: Tensor, previous: Tensor, ages: Tensor, reach: int | None) -> History:
+        blocked = (ages < 0) | (frames.transpose(1, 2)[:, :, None] >= self.codebook_size)
+        if reach is not None:
+            blocked = blocked | (ages >= reach)
+        scores = torch.where(blocked, -torch.inf, self.age_scores(ages.clamp_min(0)))
+        agreement = torch.cat(
+            [self.agreement[:, : self.levels] * self.coarser, self.agreement[:, self.levels :]], dim=1
+        )
+        return History(frames, inputs[:, :, None] == previous[:, None], scores, agreement)
 
-        history = _History(block_frames, block_previous, ages, reach)
-        mixed = self._mix(blocks(logits), blocks(hidden), blocks(inputs), blocks(targets), history, blocks(retrieved))
-        return mixed.reshape(len(inputs), -1, *mixed.shape[2:])[:, :frames]
-
-    def forward_candidates(
-        self, logits: Tensor, hidden: Tensor, inputs: Tensor, candidates: Tensor, retrieved: Tensor, reach: int
-    ) -> Tensor:
-        """`forward_windowed` for `candidates` `[B, N, Q]`, each as the frame after `inputs` `[B, T, Q]`."""
-        previous = previous_frames(inputs)
-        first = max(0, inputs.shape[1] - reach)
-        ages = torch.arange(inputs.shape[1] - first, device=inputs.device).flip(0)
-        history = _History(inputs[:, first:], previous[:, first:], ages.expand(candidates.shape[1], -1), reach)
-        last = inputs[:, -1:].expand_as(candidates)
-        return self._mix(logits, hidden, last, candidates, history, retrieved)
-
-    def _mix(
+    def forward(
         self,
         logits: Tensor,
         hidden: Tensor,
-        inputs: Tensor,
-        targets: Tensor,
-        history: _History,
+        history: History,
+        codes: Tensor,
+        first: int = 0,
         retrieved: Tensor | None = None,
     ) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            sentinel = self.sentinel(hidden.float())[..., 0].transpose(1, 2) + self.threshold[:, None]  # [B, Q, T]
-            scores = self._scores(inputs, targets, history)  # [B, Q, T, S]
+        """Mix the network's `logits` `[B, T, L, V + 2]` of L levels from `first` on with copies. Returns logits.
+
+        A level depends on the coarser ones of its frame in `codes` `[B, T, Q]`, or as many as are known. `hidden` `[B,
+        T, L, D]` are the hidden states that the logits were computed from; `retrieved` `[B, T, L, V + 2]` are weights
+        of codes that are added to those of copies.
+        """
+        if not history.block:
+            return self._mix(logits, hidden, history, codes, first, retrieved)
+        batch, count = logits.shape[:2]
+
+        def fold(x: Tensor) -> Tensor:
+            padded = nn.functional.pad(x, (0, 0) * (x.ndim - 2) + (0, -count % history.block))
+            return padded.reshape(-1, history.block, *x.shape[2:])
+
+        folded = None if retrieved is None else fold(retrieved)
+        mixed = self._mix(fold(logits), fold(hidden), history, fold(codes), first, folded)
+        return mixed.reshape(batch, -1, *mixed.shape[2:])[:, :count]
+
+    def _mix(
+        self, logits: Tensor, hidden: Tensor, history: History, codes: Tensor, first: int, retrieved: Tensor | None
+    ) -> Tensor:
+        levels = slice(first, first + logits.shape[2])
+        with without_autocast(logits.device.type):
+            sentinel = self.sentinel(hidden.float())[..., 0].transpose(1, 2) + self.threshold[levels, None]  # [B, L, T]
+            scores = self._scores(history, codes, levels)  # [B, L, T, S]
             top = torch.maximum(scores.amax(dim=3), sentinel).detach()
-            weights = (scores - top[..., None]).exp()
-            codes = nn.functional.one_hot(history.frames, logits.shape[3]).to(weights.dtype)  # [B, S, Q, V + 2]
-            copied = weights @ codes.transpose(1, 2)
+            copied = _sum_by_code((scores - top[..., None]).exp(), history.frames[..., levels], logits.shape[3])
             generated = logits.float().softmax(dim=3).transpose(1, 2) * (sentinel - top).exp()[..., None]
             if retrieved is not None:
                 copied = copied + retrieved.transpose(1, 2) * (-top).exp()[..., None]
             mixed: Tensor = (generated + copied + TINY).log().transpose(1, 2)
             return mixed
 
-    def _scores(self, inputs: Tensor, targets: Tensor, history: _History) -> Tensor:
-        """Log-weights `[B, Q, T, S]` of frames; -inf for later or too old frames and for special tokens."""
-        matches = torch.cat(
-            [targets[:, :, None] == history.frames[:, None], inputs[:, :, None] == history.previous[:, None]], dim=3
-        ).float()  # [B, T, S, 2 Q]
-        agreement_scores = torch.cat([self.coarser_agreement(), self.agreement[:, self.levels :]], dim=1)
-        scores = (matches @ agreement_scores.T).permute(0, 3, 1, 2)
-        scores = scores + self.age_scores(history.ages.clamp_min(0))
-        special = history.frames.transpose(1, 2)[:, :, None] >= self.codebook_size
-        return scores.masked_fill((history.ages < 0) | (history.ages >= history.reach) | special, -torch.inf)
-
-    def coarser_agreement(self) -> Tensor:
-        """Scores `[Q, Q]` of an equal coarser code for each level; 0 for codes that are not coarser."""
-        return self.agreement[:, : self.levels] * self.coarser
+    def _scores(self, history: History, codes: Tensor, levels: slice) -> Tensor:
+        """Log-weights `[B, L, T, S]` of frames, -inf where they are blocked."""
+        known = codes.shape[2]
+        agrees = codes[:, :, None] == history.frames[:, None, :, :known]
+        if known < self.levels:
+            agrees = nn.functional.pad(agrees, (0, self.levels - known))
+        repeats = history.repeats.expand(-1, codes.shape[1], -1, -1)
+        matches = torch.cat([agrees, repeats], dim=3).float()  # [B, T, S, 2 Q]
+        return (matches @ history.agreement[levels].T).permute(0, 3, 1, 2) + history.ages[:, levels]
 
     def age_scores(self, ages: Tensor) -> Tensor:
         """Scores `[Q, ...]` of ages `[...]` in frames, from 0 on."""
         return self.age[:, torch.bucketize(ages, self.ages, right=True) - 1]
+
+
+def _sum_by_code(weights: Tensor, frames: Tensor, size: int) -> Tensor:
+    """Sum weights `[B, L, T, S]` of frames `[B, S, L]` that hold a code: `[B, L, T, size]`."""
+    codes = frames.transpose(1, 2)
+    if weights.shape[2] == 1:  # one-hot vectors pay for many positions alone
+        sums = weights.new_zeros(*weights.shape[:3], size)
+        return sums.scatter_add(3, codes[:, :, None], weights)
+    return weights @ nn.functional.one_hot(codes, size).to(weights.dtype)
 
 
 def previous_frames(frames: Tensor) -> Tensor:

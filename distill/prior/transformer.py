@@ -1,6 +1,7 @@
-"""Pre-norm causal transformer with a key-value cache."""
+"""Pre-norm causal transformer, whole or continued from a cache of keys and values."""
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -12,22 +13,57 @@ from distill.prior.dropout import Dropout
 INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
 POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
+FEW_ROWS = 64  # of a step of sampling
+LOOKAHEAD = 64  # positions computed together
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines `[T, head_size / 2]` of T positions."""
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`; in inference on CPUs a product of few rows has its operands in the order that is fastest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., E]`."""
+        rows = x.numel() // self.in_features
+        if rows > FEW_ROWS or x.device.type != "cpu" or not torch.is_inference_mode_enabled():
+            return super().forward(x)
+        matrix = x.reshape(rows, self.in_features)
+        if rows == 1:
+            y = nn.functional.linear(matrix, self.weight, self.bias)
+        else:
+            y = torch.mm(self.weight, matrix.t()).t()
+            y = y if self.bias is None else y + self.bias
+        return y.reshape(*x.shape[:-1], self.out_features)
 
 
 class KeyValueCache:
-    """Preallocated keys and values of earlier positions: `[B, 2, H, positions, D / H]` for each layer."""
+    """Keys and values of earlier positions, `[B, 2, H, positions, D / H]` for each layer, and all rotations."""
 
     def __init__(self, stack: "Transformer", batch_size: int, positions: int) -> None:
         block = cast(Block, stack.blocks[0])
         weight = block.attend.weight
         shape = (batch_size, 2, block.num_heads, positions, weight.shape[1] // block.num_heads)
         self.layers = [weight.new_empty(shape) for _ in stack.blocks]
-        self.positions = positions  # capacity
+        self.rotation = None if stack.rotary is None else stack.rotary(0, positions, weight.device)
         self.length = 0
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
         self.layers = [layer[rows] for layer in self.layers]
+
+
+class Ahead:
+    """Values of positions, computed for many at once: `make(first, count)` returns `[count, ...]`."""
+
+    def __init__(self, make: Callable[[int, int], Tensor]) -> None:
+        self._make, self._first, self._made = make, 0, torch.empty(0)
+
+    def at(self, position: int) -> Tensor:
+        """Value `[1, ...]` of a position."""
+        if not 0 <= position - self._first < len(self._made):
+            self._first, self._made = position, self._make(position, LOOKAHEAD)
+        return self._made[position - self._first, None]
 
 
 def head_size(width: int, num_heads: int, even: bool) -> int:
@@ -48,24 +84,19 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         initialise(self, num_layers)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, start: int | None = None) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`.
-
-        With a cache the positions follow and attend to the cached ones, and are appended to it. `start` is the index
-        of the first position where that is not the length of the cache.
-        """
-        num_cached = cache.length if cache is not None else 0
-        rotation = None
-        if self.rotary is not None:
-            rotation = self.rotary(num_cached if start is None else start, x.shape[1], x.device)
-        if cache is None:
-            for block in self.blocks:
-                x = block(x, None, num_cached, rotation)
-        else:
-            for block, layer in zip(self.blocks, cache.layers, strict=True):
-                x = block(x, layer, num_cached, rotation)
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`. With a cache the positions follow the cached ones, and are appended to it."""
+        start, count = 0 if cache is None else cache.length, x.shape[1]
+        rotation: Rotation | None = None
+        if cache is not None and cache.rotation is not None:
+            cosines, sines = cache.rotation
+            rotation = cosines[start : start + count], sines[start : start + count]
+        elif self.rotary is not None:
+            rotation = self.rotary(0, count, x.device)
+        for index, block in enumerate(self.blocks):
+            x = block(x, None if cache is None else cache.layers[index], start, rotation)
         if cache is not None:
-            cache.length = num_cached + x.shape[1]
+            cache.length = start + count
         return cast(Tensor, self.norm(x))
 
 
@@ -84,15 +115,15 @@ class RotaryEmbedding(nn.Module):
         rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
         self.register_buffer("rates", rates, persistent=False)
 
-    def forward(self, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[count, head_size / 2]` of `count` positions from `start` on."""
+    def forward(self, start: int, count: int, device: torch.device) -> Rotation:
+        """Rotation of `count` positions from `start` on."""
         angles = torch.arange(start, start + count, device=device)[:, None] * self.rates
         return angles.cos(), angles.sin()
 
 
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate queries or keys `[..., T, head_size]`."""
-    cosines, sines = (factor.to(x.dtype) for factor in rotation)
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate queries and keys `[B, T, 2, H, head_size]`."""
+    cosines, sines = (factor[:, None, None].to(x.dtype) for factor in rotation)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
@@ -108,41 +139,39 @@ class Block(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(width)
-        self.attend = nn.Linear(width, 3 * width, bias=False)
-        self.project = nn.Linear(width, width, bias=False)
+        self.attend = Linear(width, 3 * width, bias=False)
+        self.project = Linear(width, width, bias=False)
         self.dropout = Dropout(dropout)
         self.mlp = ResidualBlock(width, dropout)
 
     def forward(
-        self, x: Tensor, cache: Tensor | None = None, start: int = 0, rotation: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, cache: Tensor | None = None, start: int = 0, rotation: Rotation | None = None
     ) -> Tensor:
         """`[B, T, D]` to `[B, T, D]`.
 
         `cache` `[B, 2, H, positions, D / H]` holds `start` earlier positions; these are written after them.
         """
-        x = x + self.dropout(self.project(self._attention(self.attention_norm(x), cache, start, rotation)))
-        return cast(Tensor, self.mlp(x))
-
-    def heads(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[B, H, T, D / H]` of `[B, T, D]`."""
-        batch, count, width = x.shape
-        heads = self.attend(x).view(batch, count, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
-        return (query, key, value) if rotation is None else (rotate(query, rotation), rotate(key, rotation), value)
-
-    def _attention(self, x: Tensor, cache: Tensor | None, start: int, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        batch, count, width = x.shape
-        query, key, value = self.heads(x, rotation)
+        query, key, value = self.heads(self.attention_norm(x), rotation)
         if cache is None:
             mixed = causal_attention(query, key, value)
         else:
+            count = x.shape[1]
             stop = start + count
             cache[:, 0, :, start:stop], cache[:, 1, :, start:stop] = key, value
-            mask = torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
-            mixed = nn.functional.scaled_dot_product_attention(
-                query, cache[:, 0, :, :stop], cache[:, 1, :, :stop], attn_mask=mask
-            )
-        return mixed.transpose(1, 2).reshape(batch, count, width)
+            key, value = cache[:, :, :, :stop].unbind(1)
+            mask = None if count == 1 else torch.ones(count, stop, dtype=torch.bool, device=x.device).tril(start)
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(x.shape)))
+        return cast(Tensor, self.mlp(x))
+
+    def heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[B, H, T, D / H]` of `[B, T, D]`."""
+        batch, count, width = x.shape
+        heads = self.attend(x).contiguous().view(batch, count, 3, self.num_heads, width // self.num_heads)
+        value = heads[:, :, 2].transpose(1, 2)
+        turned = heads[:, :, :2] if rotation is None else rotate(heads[:, :, :2], rotation)
+        query, key = turned.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
 
 
 class LogPositionEmbedding(nn.Module):
@@ -167,8 +196,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width, bias=False)
-        self.contract = nn.Linear(4 * width, width, bias=False)
+        self.expand = Linear(width, 4 * width, bias=False)
+        self.contract = Linear(4 * width, width, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -180,12 +180,6 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not sorted(map(place, above))
 
 
-def test_networks_do_not_know_how_they_are_decoded_step_by_step() -> None:
-    for path in (ROOT / "distill" / "prior").rglob("*.py"):
-        if path.parent.name != "decode":
-            assert not any(name.startswith("distill.prior.decode") for name in imported_names(path)), path
-
-
 def is_in(path: str, places: Collection[str]) -> bool:
     return any(path == one or path.startswith(one + "/") for one in places)
 

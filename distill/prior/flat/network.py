@@ -1,16 +1,17 @@
 """`architecture: flat`: a causal transformer over flattened codes, the reference architecture."""
 
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from distill.codes.patterns import flatten_window, unflatten_codes
+from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import Prior
 from distill.prior.dropout import Dropout
 from distill.prior.flat.config import FlatShape
-from distill.prior.transformer import INIT_STD, KeyValueCache, Transformer
+from distill.prior.transformer import INIT_STD, KeyValueCache, Linear, Transformer
 
 
 class CodePrior(nn.Module):
@@ -40,7 +41,7 @@ class CodePrior(nn.Module):
         self.level_embedding = nn.Embedding(num_quantizers, hidden_size)
         self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout)
-        self.head = nn.Linear(hidden_size, vocabulary, bias=False)
+        self.head = Linear(hidden_size, vocabulary, bias=False)
         for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
             nn.init.normal_(part.weight, std=INIT_STD)
 
@@ -63,9 +64,21 @@ class CodePrior(nn.Module):
         x = self.dropout(x + self.level_embedding.weight[positions % self.num_quantizers])
         return cast(Tensor, self.head(self.stack(x, cache)))
 
-    def cache(self, batch_size: int) -> KeyValueCache:
-        """An empty cache for `seq_len` positions."""
-        return KeyValueCache(self.stack, batch_size, self.seq_len)
+
+@dataclass(eq=False)
+class FlatState:
+    """What a `FlatPrior` needs of the codes so far. `logits` `[B, V + 2]` are those of the next one."""
+
+    cache: KeyValueCache
+    label_embedding: Tensor | None  # [B, 1, D], or [1, 1, D] for all
+    frames: int = 0
+    logits: Tensor | None = None
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only the sequences with these indices."""
+        self.cache.keep(rows)
+        if self.label_embedding is not None and len(self.label_embedding) > 1:
+            self.label_embedding = self.label_embedding[rows]
 
 
 class FlatPrior(Prior):
@@ -100,9 +113,29 @@ class FlatPrior(Prior):
         folds: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """See `Prior`. `positions` are not used: only BOS tells the first window from others."""
-        return unflatten_codes(
-            self.tokens(flatten_window(inputs, targets), None, self.label_embedding(labels)), self.num_quantizers
-        )
+        logits = self.tokens(flatten_window(inputs, targets), None, self.label_embedding(labels))
+        return unflatten_codes(logits, self.num_quantizers)
+
+    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FlatState:  # noqa: ARG002
+        """See `Prior`."""
+        cache = KeyValueCache(self.tokens.stack, batch_size, self.tokens.seq_len)
+        return FlatState(cache, self.label_embedding(labels))
+
+    def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:  # noqa: ARG002
+        """See `Prior`. What follows is asked after the last frame alone."""
+        state.frames += frames.shape[1]
+        tokens = (state.frames - 1) * self.num_quantizers + 1  # of the first frame only the last one is read
+        self._read(flatten_codes(frames)[:, state.cache.length - tokens :], state)
+
+    def next_logits(self, codes: Tensor, state: Any) -> Tensor:
+        """See `Prior`."""
+        if codes.shape[1]:
+            self._read(codes[:, -1:], state)
+        logits: Tensor = state.logits
+        return logits
+
+    def _read(self, tokens: Tensor, state: FlatState) -> None:
+        state.logits = self.tokens(tokens, state.cache, state.label_embedding)[:, -1]
 
     def label_embedding(self, labels: Tensor | None) -> Tensor | None:
         """Label embeddings `[B, 1, D]`, added at every position; None without labels."""

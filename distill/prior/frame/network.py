@@ -1,6 +1,7 @@
 """`architecture: frame`: a transformer over frames and a small depth network over the levels of each frame."""
 
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +9,16 @@ from torch import Tensor, nn
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import Prior
 from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up, special_token_mask
-from distill.prior.count_experts import CountExperts
+from distill.prior.count_experts import CountExperts, FrameCounts
 from distill.prior.dropout import Dropout, HistoryDropout
 from distill.prior.frame.config import DepthShape, FrameShape
 from distill.prior.loudness_course import LoudnessCourse
-from distill.prior.pointer_mixture import PointerMixture
+from distill.prior.pointer_mixture import History, PointerMixture
 from distill.prior.transformer import (
     INIT_STD,
+    Ahead,
     KeyValueCache,
+    Linear,
     LogPositionEmbedding,
     ResidualBlock,
     Transformer,
@@ -32,6 +35,32 @@ class Tables(NamedTuple):
     input: Tensor
     coarser: Tensor
     output: Tensor
+
+
+@dataclass(eq=False)
+class FrameState:
+    """What a `FramePrior` needs of the frames so far. Without a cache all frames come at once."""
+
+    tables: Tables
+    positions: Tensor  # [B], of the first frame
+    labels: Tensor | None  # [B]
+    folds: Tensor | None = None  # [B]
+    cache: KeyValueCache | None = None
+    ahead: Ahead | None = None  # embeddings of positions [1, D]
+    position: int = 0  # of the first frame, where it is that of all rows
+    count: int = 0  # of frames so far
+    frames: Tensor | None = None  # [B, S, Q], those that may be copied
+    hidden: Tensor | None = None  # [B, T, D], hidden states after the newest
+    history: History | None = None  # of the pointer mixture, at each of the newest
+    counts: FrameCounts | None = None  # of the frames after the newest
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only the sequences with these indices."""
+        assert self.cache is not None
+        assert self.frames is not None
+        self.cache.keep(rows)
+        self.positions, self.frames = self.positions[rows], self.frames[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
 
 
 class FramePrior(Prior):
@@ -64,7 +93,7 @@ class FramePrior(Prior):
         self.position_embedding = LogPositionEmbedding(hidden_size)
         self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
         self.stack = self._build_stack(dropout)
-        self.to_depth = nn.Linear(hidden_size, hidden_size)
+        self.to_depth = Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(levels, hidden_size))
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
@@ -109,41 +138,71 @@ class FramePrior(Prior):
         folds: Tensor | None = None,
     ) -> Tensor:
         """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
-        tables = self.tables()
-        hidden = self.hidden_states(tables, inputs, positions, labels)
-        logits, depth_hidden = self.network_logits(tables, hidden, inputs, targets, labels, folds)
-        if self.loudness_course is not None:
-            logits = self.loudness_course(logits, inputs, positions)
-        mixed: Tensor = self.pointer_mixture(logits, depth_hidden, inputs, targets)
-        return mixed + self.impossible[:, 0]
+        state = FrameState(self.tables(), positions, labels, folds)
+        self.advance(inputs, state)
+        return self.logits(targets, state)
 
-    def coarser(self, tables: Tables, targets: Tensor) -> Tensor:
-        """Summed embeddings `[B, T, Q, D]` of the coarser codes of each level of `targets` `[B, T, Q]`."""
-        preceding = look_up(tables.coarser, targets.clamp_min(0)).cumsum(dim=2).roll(1, dims=2)
-        preceding[:, :, 0] = 0
-        return preceding
+    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
+        """See `Prior`."""
+        positions = torch.full((batch_size,), position, device=self.bias.device)
+        cache = KeyValueCache(cast(Transformer, self.stack), batch_size, self.context_frames)
+        return FrameState(self.tables(), positions, labels, None, cache, self._positions_ahead(), position)
 
-    def network_logits(
-        self,
-        tables: Tables,
-        hidden_states: Tensor,
-        inputs: Tensor,
-        targets: Tensor,
-        labels: Tensor | None,
-        folds: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Logits `[B, T, Q, V + 2]` before the pointer mixture, and the depth network's hidden states `[B, T, Q, D]`.
+    def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
+        """See `Prior`."""
+        newest = newest or frames.shape[1]
+        hidden = self.to_depth(self.stack(self.embed(frames, state), state.cache))
+        state.count += frames.shape[1]
+        state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
+        state.hidden = hidden[:, -newest:]
+        state.history = self.pointer_mixture.history(state.frames, newest)
+        self._count(frames[:, -newest:], state)
 
-        `hidden_states` `[B, T, D]` are those of the method of this name; the rest as for `forward`.
-        """
-        depth_hidden = self._run_depth(hidden_states[:, :, None] + self.coarser(tables, targets) + self.level)
-        batch, frames = depth_hidden.shape[:2]
-        by_level = depth_hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
-        logits = torch.bmm(by_level, tables.output.transpose(1, 2)).float() + self.bias
-        logits = logits.transpose(0, 1).reshape(batch, frames, self.num_quantizers, -1)
+    def _count(self, newest: Tensor, state: FrameState) -> None:
         if self.count_experts is not None:
-            logits = self.count_experts(logits, depth_hidden, inputs, targets, labels, folds)
-        return logits, depth_hidden
+            state.counts = self.count_experts.counts(newest, state.labels, state.folds)
+
+    def next_logits(self, codes: Tensor, state: Any) -> Tensor:
+        """See `Prior`."""
+        return self.logits(codes[:, None], state, codes.shape[1])[:, 0, 0]
+
+    def logits(self, codes: Tensor, state: FrameState, first: int | None = None) -> Tensor:
+        """Logits `[B, T, L, V + 2]` of the levels of the frames `codes` `[B, T, Q]` that follow the newest.
+
+        `first` asks for that level alone, given the codes `[B, T, first]` of the coarser ones. After one newest frame
+        T frames of `codes` are candidates for the next.
+        """
+        assert state.hidden is not None
+        assert state.history is not None
+        levels = slice(0, self.num_quantizers) if first is None else slice(first, first + 1)
+        hidden = state.hidden.expand(-1, codes.shape[1], -1)
+        depth_hidden = self._run_depth(hidden[:, :, None] + self.coarser(state.tables, codes, levels), levels)
+        batch, count = depth_hidden.shape[:2]
+        by_level = depth_hidden.flatten(0, 1).transpose(0, 1)  # [L, B * T, D]
+        logits = torch.bmm(by_level, state.tables.output[levels].transpose(1, 2)).float() + self.bias[levels]
+        logits = logits.transpose(0, 1).reshape(batch, count, len(by_level), -1)
+        if self.count_experts is not None:
+            logits = self.count_experts(logits, depth_hidden, state.counts, codes, levels)
+        if self.loudness_course is not None and levels.start == 0:
+            assert state.frames is not None
+            logits = self.loudness_course(logits, state.frames, state.positions)
+        retrieved = self._retrieved(codes, state, levels)
+        mixed: Tensor = self.pointer_mixture(logits, depth_hidden, state.history, codes, levels.start, retrieved)
+        return mixed + self.impossible[levels, 0]
+
+    def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor | None:  # noqa: ARG002
+        """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""
+        return None
+
+    def coarser(self, tables: Tables, codes: Tensor, levels: slice) -> Tensor:
+        """Summed embeddings `[B, T, L, D]` of the coarser codes in `codes` `[B, T, Q]` of each of L levels."""
+        known = levels.stop - 1
+        if not known:
+            return tables.coarser.new_zeros(1)
+        vectors = look_up(tables.coarser[:known], codes[:, :, :known].clamp_min(0))
+        if levels.start == known:  # one level
+            return vectors.sum(dim=2, keepdim=True)
+        return nn.functional.pad(vectors.cumsum(dim=2), (0, 0, 1, 0))[:, :, levels]
 
     def tables(self) -> Tables:
         """Compute the embedding tables from the current weights."""
@@ -153,30 +212,22 @@ class FramePrior(Prior):
             self.output_embedding(self.codewords),
         )
 
-    def hidden_states(
-        self,
-        tables: Tables,
-        inputs: Tensor,
-        positions: Tensor,
-        labels: Tensor | None,
-        cache: KeyValueCache | None = None,
-    ) -> Tensor:
-        """Hidden states `[B, T, D]` after each frame of `inputs` `[B, T, Q]`.
+    def embed(self, frames: Tensor, state: FrameState) -> Tensor:
+        """Embed `frames` `[B, T, Q]`, which follow those of the state, as `[B, T, D]`."""
+        count = frames.shape[1]
+        if count == 1 and state.ahead is not None:
+            position = state.ahead.at(state.position + state.count)
+        else:
+            position = self.position_embedding(state.positions + state.count, count)
+        x = self.history_dropout(look_up(state.tables.input, frames)).sum(dim=2) + position
+        return cast(Tensor, self.dropout(self.labelled(x, state.labels)))
 
-        With a cache the inputs follow the cached positions.
-        """
-        x = self.embed(tables, inputs, positions, labels)
-        start = None if cache is None else int(positions[0])
-        return cast(Tensor, self.to_depth(self.stack(x, cache, start)))
+    def _positions_ahead(self) -> Ahead:
+        device = self.bias.device
+        return Ahead(lambda first, count: self.position_embedding(torch.tensor([first], device=device), count)[0])
 
-    def embed(self, tables: Tables, inputs: Tensor, positions: Tensor, labels: Tensor | None) -> Tensor:
-        """Embed `inputs` `[B, T, Q]`, from `positions` `[B]` on, as `[B, T, D]`."""
-        x = self.history_dropout(look_up(tables.input, inputs)).sum(dim=2) + self.position_embedding(
-            positions, inputs.shape[1]
-        )
-        return cast(Tensor, self.dropout(self.labelled(x, labels)))
-
-    def _run_depth(self, x: Tensor) -> Tensor:
+    def _run_depth(self, x: Tensor, levels: slice) -> Tensor:
+        x = x + self.level[levels]
         for block in self.depth:
             x = block(x)
         return cast(Tensor, self.norm(x))

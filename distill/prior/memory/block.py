@@ -18,10 +18,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from distill.prior.attention import window_attention
+from distill.prior.attention import window_attention, without_autocast
 from distill.prior.memory.associative import TAPS, associate, feature_size, features, sum_of_taps
 from distill.prior.memory.config import MemorySize
-from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, head_size, initialise
+from distill.prior.transformer import INIT_STD, Block, Linear, RotaryEmbedding, Rotation, head_size, initialise
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
@@ -144,13 +144,13 @@ class LongMemory(nn.Module):
         super().__init__()
         self.num_heads, self.num_carried, self.size = num_heads, (num_heads + 1) // 2, size
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
-        self.to_query = nn.Linear(width, num_heads * size.key_size, bias=False)
-        self.to_key = nn.Linear(width, num_heads * size.key_size, bias=False)
-        self.to_value = nn.Linear(width, width, bias=False)
+        self.to_query = Linear(width, num_heads * size.key_size, bias=False)
+        self.to_key = Linear(width, num_heads * size.key_size, bias=False)
+        self.to_value = Linear(width, width, bias=False)
         self.write = nn.Linear(width, num_heads)
         self.persistent = PersistentMemory(size.key_size, num_heads=num_heads)
-        self.up = nn.Linear(width + num_heads * size.key_size, 2 * width, bias=False)
-        self.down = nn.Linear(width, width)
+        self.up = Linear(width + num_heads * size.key_size, 2 * width, bias=False)
+        self.down = Linear(width, width)
         self.ablated = False  # zeros are read in place of the memory
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)
@@ -216,7 +216,7 @@ class AtlasMAGBlock(Block):
         return BlockState(projection.M_t, projection.norm_sum, values.sums, recent, tail)
 
     def run(
-        self, x: Tensor, state: BlockState, rotation: tuple[Tensor, Tensor], is_empty: bool = False
+        self, x: Tensor, state: BlockState, rotation: Rotation, is_empty: bool = False
     ) -> tuple[Tensor, BlockState, Tensor]:
         """Positions `[B, T, D]` of one shard to outputs `[B, T, D]`, the state after them, and gates `[B, T, D]`.
 
@@ -229,7 +229,7 @@ class AtlasMAGBlock(Block):
         tail = state.tail.to(inputs.dtype)
         queries, keys, values = self.memory.addresses(inputs, tail)
         projection, value_memory = self._memories(state)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             projected = projection.run(queries, keys, self.size.chunk_size)
             read = value_memory.run(queries, keys, values, self.size.chunk_size, is_empty)
         gates = self.memory.gate(read, projected).sigmoid()
@@ -249,6 +249,10 @@ class MemoryState(NamedTuple):
 
     blocks: tuple[BlockState, ...]
     position: int
+
+    def rows(self, rows: Tensor) -> "MemoryState":
+        """The state of the sequences with these indices."""
+        return self._replace(blocks=tuple(block.rows(rows) for block in self.blocks))
 
     @property
     def bytes(self) -> int:

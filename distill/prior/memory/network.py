@@ -2,42 +2,68 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
-from distill.prior.frame.network import FramePrior, Tables
+from distill.prior.frame.network import FramePrior, FrameState, Tables
 from distill.prior.memory.block import LongMemory, MemoryStack, MemoryState, shards
 from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.gates import Gates
-from distill.prior.memory.retrieval import Retrieval, RetrievalState
+from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, RetrievalState
 
 KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
 
 
-class PriorState(NamedTuple):
-    """State of a `MemoryPrior` after the frames so far."""
+class Memories(NamedTuple):
+    """States of the blocks and of retrieval after the frames so far."""
 
-    memories: MemoryState
-    retrieval: RetrievalState
-
-    def expand(self, count: int) -> "PriorState":
-        """Repeat the state of one sequence `count` times."""
-        rows = torch.zeros(count, dtype=torch.int64)
-        blocks = tuple(block.rows(rows) for block in self.memories.blocks)
-        retrieval = RetrievalState(*(part[rows] for part in self.retrieval))
-        return PriorState(self.memories._replace(blocks=blocks), retrieval)
+    blocks: MemoryState
+    retrieval: RetrievalState | RetrievalIndex
 
 
-class PriorOutput(NamedTuple):
-    """Logits `[B, T, Q, V + 2]`, gates, and the state after the last frame."""
+@dataclass(eq=False)
+class MemoryFrameState(FrameState):
+    """What a `MemoryPrior` needs of the frames so far; its size is bounded."""
+
+    memories: Memories | None = None
+    found: Found | None = None  # of retrieval, at each newest frame
+    gates: Tensor | None = None  # [layers, B, T, D], of the newest shard
+
+    def keep(self, rows: Tensor) -> None:
+        """See `FrameState`."""
+        assert self.memories is not None
+        assert self.frames is not None
+        blocks, retrieval = self.memories
+        self.memories = Memories(blocks.rows(rows), retrieval.rows(rows))
+        self.positions, self.frames = self.positions[rows], self.frames[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+
+    def expanded(self, count: int) -> "MemoryFrameState":
+        """The state of one sequence, repeated."""
+        state, rows = replace(self), torch.zeros(count, dtype=torch.int64)
+        state.keep(rows)
+        return state
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        assert self.memories is not None
+        assert self.frames is not None
+        frames = self.frames.numel() * self.frames.element_size()
+        return self.memories.blocks.bytes + self.memories.retrieval.bytes + frames
+
+
+class ShardOutput(NamedTuple):
+    """Logits `[B, T, Q, V + 2]`, gates, and the memories after the last frame."""
 
     logits: Tensor
     gates: Gates
-    state: PriorState
+    memories: Memories
 
 
 class MemoryPrior(FramePrior):
@@ -89,92 +115,84 @@ class MemoryPrior(FramePrior):
         folds: Tensor | None = None,
     ) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        output = self.forward_shards(inputs, targets, positions, labels, folds)
-        self.gates, self.final_state = output.gates, output.state.memories
-        return output.logits
-
-    def initial_state(self, batch_size: int) -> PriorState:
-        """State before the first frame."""
-        return PriorState(self.memories.initial_state(batch_size), self.retrieval.initial_state(batch_size))
-
-    def advance(self, state: PriorState, inputs: Tensor, count: int, labels: Tensor | None = None) -> PriorState:
-        """State after all but the last of `inputs` `[B, T, Q]`, from `state` `count` frames earlier."""
-        first = inputs.shape[1] - 1 - count
-        tables, positions = self.tables(), torch.zeros_like(inputs[:, 0, 0])
-        key_table = self.retrieval.table(tables.input)
-        for part in shards(first, count, self.memories.size.shard_length):
-            window = slice(first + part.start, first + part.stop)
-            x = self.embed(tables, inputs[:, window], positions + window.start, labels)
-            memories = self.memories.run(x, state.memories)[1]
-            state = PriorState(memories, self.retrieval.update(key_table, inputs[:, window], state.retrieval))
-        return state
-
-    def forward_shards(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        positions: Tensor,
-        labels: Tensor | None = None,
-        folds: Tensor | None = None,
-    ) -> PriorOutput:
-        """Run a whole sequence shard by shard; arguments as for `forward`."""
-        tables, state = self.tables(), self.initial_state(len(inputs))
+        tables, memories, outputs = self.tables(), self._memories(len(inputs)), []
         parts = shards(0, inputs.shape[1], self.memories.size.shard_length)
         recompute = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
-        outputs = []
         for part in parts:
-            arguments = (tables, state, inputs, targets, positions, labels, folds, part)
-            output: PriorOutput = (
+            arguments = (tables, memories, inputs, targets, positions, labels, folds, part)
+            output: ShardOutput = (
                 checkpoint(self._shard, *arguments, use_reentrant=False) if recompute else self._shard(*arguments)
             )
-            state = output.state
+            memories = output.memories
             outputs.append(output)
-        gates = outputs[0].gates
+        self.gates, self.final_state = outputs[0].gates, memories.blocks
         for output in outputs[1:]:
-            gates = gates.merge(output.gates)
-        return PriorOutput(torch.cat([output.logits for output in outputs], dim=1), gates, state)
+            self.gates = self.gates.merge(output.gates)
+        return torch.cat([output.logits for output in outputs], dim=1)
 
     def _shard(
         self,
         tables: Tables,
-        state: PriorState,
+        memories: Memories,
         inputs: Tensor,
         targets: Tensor,
         positions: Tensor,
         labels: Tensor | None,
         folds: Tensor | None,
         part: slice,
-    ) -> PriorOutput:
-        reach = self.context_frames
-        prefix = inputs[:, max(0, part.start - reach - 1) : part.start]
-        inputs, targets = inputs[:, part], targets[:, part]
-        x = self.embed(tables, inputs, positions + part.start, labels)
-        hidden, memories, gates = self.memories.run(x, state.memories)
-        logits, depth_hidden = self.network_logits(tables, self.to_depth(hidden), inputs, targets, labels, folds)
+    ) -> ShardOutput:
+        before = inputs[:, max(0, part.start - self.context_frames - 1) : part.start]
         # As with the other memories no gradient crosses the shard boundary.
-        key_table = self.retrieval.table(tables.input)
-        retrieved, retrieval = self.retrieval.run(key_table, inputs, targets, state.retrieval.constant())
-        mixed = self.pointer_mixture.forward_windowed(logits, depth_hidden, inputs, targets, prefix, reach, retrieved)
-        return PriorOutput(mixed + self.impossible[:, 0], Gates.of(gates), PriorState(memories, retrieval))
+        assert isinstance(memories.retrieval, RetrievalState)
+        memories = memories._replace(retrieval=memories.retrieval.constant())
+        state = MemoryFrameState(tables, positions, labels, folds, count=part.start, frames=before, memories=memories)
+        self.advance(inputs[:, part], state)
+        logits = self.logits(targets[:, part], state)
+        assert state.gates is not None
+        assert state.memories is not None
+        return ShardOutput(logits, Gates.of(state.gates), state.memories)
 
-    def candidate_logits(self, state: PriorState, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and retrieval weights, both `[B, N, Q, V + 2]`, of N candidates for the next frame.
+    def window_start(self, frames: int) -> int:  # noqa: ARG002
+        """See `Prior`. There is one window, which never ends."""
+        return 0
 
-        `candidates` `[B, N, Q]` may follow `inputs` `[B, T, Q]`; `state` is that after all but the last input.
-        """
-        tables, last = self.tables(), inputs[:, -1:]
-        positions = torch.full_like(last[:, 0, 0], state.memories.position)
-        x = self.embed(tables, last, positions, None)
-        hidden = self.to_depth(self.memories.run(x, state.memories)[0])
-        retrieved = self.retrieval.candidate_weights(
-            self.retrieval.table(tables.input), last, candidates, state.retrieval
+    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> MemoryFrameState:
+        """See `Prior`."""
+        positions = torch.full((batch_size,), position, device=self.bias.device)
+        ahead, memories = self._positions_ahead(), self._memories(batch_size)
+        no_frames = positions[:, None, None].expand(-1, 0, self.num_quantizers)
+        return MemoryFrameState(
+            self.tables(), positions, labels, ahead=ahead, position=position, frames=no_frames, memories=memories
         )
-        logits, depth_hidden = self.network_logits(tables, hidden, last.expand_as(candidates), candidates, None, None)
-        history = inputs[:, -self.context_frames - 1 :]
-        mixed = self.pointer_mixture.forward_candidates(
-            logits, depth_hidden, history, candidates, retrieved, self.context_frames
-        )
-        return mixed + self.impossible[:, 0], retrieved
+
+    def _memories(self, batch_size: int) -> Memories:
+        """Memories before the first frame."""
+        return Memories(self.memories.initial_state(batch_size), self.retrieval.initial_state(batch_size))
+
+    def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
+        """See `Prior`. The newest frames must be in one shard."""
+        newest, reach = newest or frames.shape[1], self.context_frames
+        for part in shards(state.count, frames.shape[1], self.memories.size.shard_length):
+            inputs = frames[:, part]
+            hidden, blocks, state.gates = self.memories.run(self.embed(inputs, state), state.memories.blocks)
+            retrieval, state.found = self.retrieval.advance(
+                state.tables.input,
+                inputs,
+                state.memories.retrieval,
+                min(newest, inputs.shape[1]),
+                state.ahead is not None,
+            )
+            state.memories = Memories(blocks, retrieval)
+            state.count += inputs.shape[1]
+            state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
+        self._count(frames[:, -newest:], state)
+        state.hidden = self.to_depth(hidden[:, -newest:])
+        state.history = self.pointer_mixture.history(state.frames[:, -reach - newest - 1 :], newest, reach)
+
+    def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor:
+        """Retrieval weights `[B, T, L, V + 2]`."""
+        assert isinstance(state, MemoryFrameState)
+        return self.retrieval.weights(state.found, codes, levels)
 
 
 @contextmanager

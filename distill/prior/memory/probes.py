@@ -170,15 +170,16 @@ def _query(model: MemoryPrior, stack: Haystack) -> tuple[RetrievalScores, Retrie
     inputs = torch.cat([torch.full_like(frames[:, :1], bos_token(model.codebook_size)), frames], dim=1)
     inputs = inputs.to(model.bias.device)
     with torch.no_grad():
-        state = model.advance(model.initial_state(1), inputs, inputs.shape[1] - 1).expand(2 * QUESTIONS)
+        state = model.start(1)
+        model.advance(inputs, state, newest=1)
+        state = state.expanded(2 * QUESTIONS)
         queries = torch.from_numpy(np.concatenate([stack.motifs[positions], stack.absent[positions]]))
         others = np.stack([np.delete(np.arange(len(stack.motifs)), position)[:DISTRACTORS] for position in positions])
         candidates = torch.from_numpy(stack.motifs[np.concatenate([others, others])][:, :, KEY_FRAMES])
         candidates = torch.cat([queries[:, None, KEY_FRAMES], candidates], dim=1)  # the right one is first
         queries, candidates = queries.to(inputs.device), candidates.to(inputs.device)
-        history = torch.cat([inputs.expand(2 * QUESTIONS, -1, -1), queries[:, :KEY_FRAMES]], dim=1)
-        state = model.advance(state, history, KEY_FRAMES)
-        logits, weights = model.candidate_logits(state, history, candidates)
+        model.advance(queries[:, :KEY_FRAMES], state, newest=1)
+        logits, weights = model.logits(candidates, state), model.retrieval.weights(state.found, candidates)
     log_probs = logits.float().log_softmax(dim=3).cpu()  # [queries, candidates, Q, V + 2]
     candidates = candidates.cpu()
     top1 = (log_probs[:, 0, 0].argmax(dim=1) == candidates[:, 0, 0]).float()

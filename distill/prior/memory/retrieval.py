@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.prior.attention import without_autocast
 from distill.prior.codeword_embedding import look_up
 from distill.prior.memory.associative import TAPS, sum_of_taps
 
@@ -32,9 +33,14 @@ class RetrievalState(NamedTuple):
         """The state, detached."""
         return RetrievalState(*(part.detach() for part in self))
 
-    def recent(self) -> "RetrievalState":
-        """The state without frames beyond `CAPACITY`."""
-        return self._replace(keys=self.keys[:, -CAPACITY:], frames=self.frames[:, -CAPACITY:])
+    def rows(self, rows: Tensor) -> "RetrievalState":
+        """The state of the sequences with these indices."""
+        return RetrievalState(*(part[rows] for part in self))
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return sum(part.numel() * part.element_size() for part in self)
 
 
 class Found(NamedTuple):
@@ -91,58 +97,48 @@ class Retrieval(nn.Module):
         """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` less their mean, scaled for each level."""
         return (vectors - vectors[:, : self.codebook_size].mean(dim=1, keepdim=True)) * self.level_scale[:, None, None]
 
-    def run(
-        self, table: Tensor, inputs: Tensor, targets: Tensor, state: RetrievalState
-    ) -> tuple[Tensor, RetrievalState]:
-        """Weights `[B, T, Q, V + 2]` of codes in the frames after `inputs` `[B, T, Q]`, and the state after the inputs.
+    def advance(
+        self, vectors: Tensor, inputs: Tensor, state: "RetrievalState | RetrievalIndex", newest: int, one_by_one: bool
+    ) -> "tuple[RetrievalState | RetrievalIndex, Found | None]":
+        """State after `inputs` `[B, T, Q]`, and what is found for the frames after the `newest` of them, if anything.
 
-        A level depends on the coarser codes of its frame in `targets` `[B, T, Q]`. `table` is that of the method.
+        `vectors` `[Q, V + 2, D]` are the input embeddings. Frames that come `one_by_one` are found in an index.
         """
-        with torch.autocast(inputs.device.type, enabled=False):
-            queries, after = self._append(table, inputs, state)
-            if after.frames.shape[1] > self.reach:
-                weights = self.weights(self._find(queries, after), targets)
-            else:  # nothing to find; distributed training still needs a gradient of every parameter
-                nothing = sum(0.0 * parameter.sum() for parameter in self.parameters())
-                weights = nothing + queries.new_zeros(*targets.shape, self.vocabulary)
-        return weights, after.recent()
+        with without_autocast(inputs.device.type):
+            if inputs.shape[1] == 1 and one_by_one:
+                index = state if isinstance(state, RetrievalIndex) else RetrievalIndex(self, vectors, state)
+                return index, index.advance(inputs[:, 0])
+            assert isinstance(state, RetrievalState)
+            queries, after = self._append(self.table(vectors), inputs, state)
+            found = self._find(queries[:, -newest:], after) if after.frames.shape[1] > self.reach else None
+            return after._replace(keys=after.keys[:, -CAPACITY:], frames=after.frames[:, -CAPACITY:]), found
 
-    def update(self, table: Tensor, inputs: Tensor, state: RetrievalState) -> RetrievalState:
-        """State after `inputs` `[B, T, Q]`, as `run` returns it."""
-        with torch.autocast(inputs.device.type, enabled=False):
-            return self._append(table, inputs, state)[1].recent()
+    def weights(self, found: Found | None, codes: Tensor, levels: slice | None = None) -> Tensor:
+        """Weights `[B, T, L, V + 2]` of L `levels`, all by default, of frames whose coarser codes are `codes`.
 
-    def candidate_weights(self, table: Tensor, last: Tensor, candidates: Tensor, state: RetrievalState) -> Tensor:
-        """Weights `[B, N, Q, V + 2]` in `candidates` `[B, N, Q]`, each as the frame after `last` `[B, 1, Q]`."""
-        with torch.autocast(last.device.type, enabled=False):
-            found = self._find(*self._append(table, last, state))
-            return self.weights(
-                Found(*(part.expand(-1, candidates.shape[1], *part.shape[2:]) for part in found)), candidates
-            )
+        `codes` are `[B, T, Q]`, or as many levels as are known. After one query all T frames are candidates for it.
+        """
+        levels = levels or slice(0, len(self.base_score))
+        with without_autocast(codes.device.type):
+            no_weights = self.taps.new_zeros(*codes.shape[:2], levels.stop - levels.start, self.vocabulary)
+            if found is None:  # distributed training still needs a gradient of every parameter
+                return no_weights + sum(0.0 * parameter.sum() for parameter in self.parameters())
+            known = codes.shape[2]
+            agrees = (found.frames[..., :known] == codes[:, :, None]).to(self.taps.dtype)  # [B, T, C, known]
+            agreement = self.agreement[levels, :known] * self.coarser[levels, :known]
+            scores = agrees @ agreement.T + self.similarity_scores(found.similarity[..., None], levels)
+            candidates = found.frames[..., levels].expand_as(scores)
+            is_code = found.valid[..., None] & (candidates < self.codebook_size)
+            weights = scores.clamp_max(MAX_SCORE).masked_fill(~is_code, -torch.inf).exp()
+            if self.ablated:
+                return no_weights
+            return no_weights.scatter_add(3, candidates.transpose(2, 3), weights.transpose(2, 3))
 
-    def weights(self, found: Found, targets: Tensor) -> Tensor:
-        """Weights `[B, T, Q, V + 2]` of codes in `targets` `[B, T, Q]`, given the coarser codes of each."""
-        agrees = (found.frames == targets[:, :, None]).to(found.similarity.dtype)  # [B, T, C, Q]
-        scores = agrees @ self.coarser_agreement().T + self.similarity_scores(found.similarity[..., None])
-        weights = self.exponentiate(scores, found.valid[..., None] & (found.frames < self.codebook_size))
-        codes = weights.new_zeros(*targets.shape, self.vocabulary)
-        if self.ablated:
-            return codes
-        return codes.scatter_add(3, found.frames.transpose(2, 3), weights.transpose(2, 3))
-
-    @staticmethod
-    def exponentiate(scores: Tensor, valid: Tensor) -> Tensor:
-        """Weights of scores: their exponential, 0 where not `valid`."""
-        return scores.clamp_max(MAX_SCORE).masked_fill(~valid, -torch.inf).exp()
-
-    def similarity_scores(self, similarity: Tensor) -> Tensor:
-        """Scores `[..., Q]` of similarities `[..., 1]` for each level."""
+    def similarity_scores(self, similarity: Tensor, levels: slice) -> Tensor:
+        """Scores `[..., L]` of similarities `[..., 1]` for each of L levels."""
         distance = 1 - similarity
-        return self.base_score - self.sharpness * distance + self.exact_score * (-distance / EXACT_SCALE).exp()
-
-    def coarser_agreement(self) -> Tensor:
-        """Scores `[Q, Q]` of an equal coarser code for each level; 0 for codes that are not coarser."""
-        return self.agreement * self.coarser
+        exact = self.exact_score[levels] * (-distance / EXACT_SCALE).exp()
+        return self.base_score[levels] - self.sharpness[levels] * distance + exact
 
     def key(self, inputs: Tensor) -> Tensor:
         """Keys `[B, T, d]` of embedded inputs `[B, taps - 1 + T, D]`."""
@@ -185,3 +181,64 @@ def newest(hashes: Tensor, queries: Tensor, last_positions: Tensor) -> Tensor:
     position = last[..., None] - 1 - torch.arange(SLOTS, device=hashes.device)
     found = ordered.gather(-1, position.clamp_min(0).flatten(-2)).view_as(position) - first[..., None]
     return torch.where(position >= 0, found, -1)
+
+
+class RetrievalIndex:
+    """State of retrieval for frames that come one by one: hash tables in place of a search. It changes in place.
+
+    Rings hold the last `CAPACITY` frames and keys; `newest` `[B, tables, hashes, slots]` the positions of each hash.
+    """
+
+    def __init__(self, retrieval: Retrieval, vectors: Tensor, state: RetrievalState) -> None:
+        self._retrieval, self._table = retrieval, retrieval.table(vectors)
+        batch, count, levels = state.frames.shape
+        device = state.frames.device
+        self._frames = torch.zeros(batch, CAPACITY, levels, dtype=torch.int32, device=device)
+        self._keys = state.keys.new_zeros(batch, CAPACITY, state.keys.shape[2])
+        self._frames[:, :count], self._keys[:, :count] = state.frames, state.keys
+        self._count, self._key, self._tail = count, state.key, state.tail
+        every_hash = torch.arange(1 << BITS, device=device).expand(batch, TABLES, -1)
+        if count:
+            last = torch.full_like(every_hash[0, 0], count - 1 - retrieval.reach)
+            self._newest = newest(retrieval.hashes(state.keys).mT, every_hash, last).int()
+        else:
+            self._newest = torch.full((*every_hash.shape, SLOTS), -1, dtype=torch.int32, device=device)
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes, the same for sequences of any length."""
+        parts = (self._frames, self._keys, self._newest, self._key, self._tail)
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def rows(self, rows: Tensor) -> "RetrievalIndex":
+        """Keep only the sequences with these indices."""
+        used = min(self._count, CAPACITY)
+        for part in (self._frames, self._keys):
+            part[: len(rows), :used] = part[rows, :used]
+        self._frames, self._keys = self._frames[: len(rows)], self._keys[: len(rows)]
+        self._newest, self._key, self._tail = (part[rows] for part in (self._newest, self._key, self._tail))
+        return self
+
+    def advance(self, frame: Tensor) -> Found:
+        """Append `frame` `[B, Q]`, and find frames for the one after it."""
+        retrieval, slot = self._retrieval, self._count % CAPACITY
+        self._frames[:, slot], self._keys[:, slot] = frame, self._key
+        inputs = torch.cat([self._tail, look_up(self._table, frame).sum(dim=1, keepdim=True)], dim=1)
+        self._tail, self._key = inputs[:, 1:], retrieval.key(inputs)[:, 0]
+        position = self._count - retrieval.reach
+        if position >= 0:
+            hashes = retrieval.hashes(self._keys[:, position % CAPACITY])
+            slots = self._slots(hashes)
+            newer = torch.cat([torch.full_like(slots[..., :1], position), slots[..., :-1]], dim=2)
+            self._newest.scatter_(2, hashes[..., None, None].expand_as(newer[:, :, None]), newer[:, :, None].int())
+        index = self._slots(retrieval.hashes(self._key)).flatten(1)  # [B, tables * slots]
+        valid = (index >= 0) & (index > self._count - CAPACITY)
+        index = index % CAPACITY
+        rows = torch.arange(len(frame), device=frame.device)[:, None]
+        similarity = torch.bmm(self._keys[rows, index], self._key[..., None])[..., 0]
+        self._count += 1
+        return Found(self._frames[rows, index].long()[:, None], similarity[:, None], valid[:, None])
+
+    def _slots(self, hashes: Tensor) -> Tensor:
+        """Newest positions `[B, tables, slots]` with hashes `[B, tables]`."""
+        return self._newest.gather(2, hashes[..., None, None].expand(-1, -1, 1, SLOTS))[:, :, 0].long()

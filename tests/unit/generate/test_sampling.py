@@ -1,6 +1,8 @@
 """Sampling: cached equals uncached, seeds decide, limits hold, sounds end."""
 
+import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from distill.codes.sequences import bos_token, eos_token, window_start
 from distill.errors import ArtifactError
 from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
 from distill.prior.architectures import ArchitectureName
-from distill.prior.base import Draw, Prior, build_prior
-from distill.prior.decode.samplers import sampler_of
+from distill.prior.base import Prior, build_prior
 from distill.prior.frame.network import FramePrior
+from distill.prior.sampler import Sampler
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 
@@ -69,7 +71,7 @@ def test_cached_logits_are_those_of_the_window_at_every_frame(kind: str, labelle
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 1, 2]) if labelled else None
     past = torch.randint(0, SIZE, (3, prompted, LEVELS), generator=generator)
-    sampler = sampler_of(prior, 3, past if prompted else None, labels)
+    sampler = Sampler(prior, 3, past if prompted else None, labels)
     seen: dict[tuple[int, int], torch.Tensor] = {}
 
     def draw_any(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
@@ -94,7 +96,7 @@ def test_sounds_that_are_left_out_change_nothing_for_the_others(kind: str) -> No
     seen: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
         for number, logits_of_frames in enumerate(seen):
-            sampler, rows = sampler_of(prior, 4, past, labels), torch.arange(4)
+            sampler, rows = Sampler(prior, 4, past, labels), torch.arange(4)
 
             def draw_given(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
                 logits_of_frames.append(logits[-2:] if len(logits) == 2 else logits[1:3])  # noqa: B023
@@ -154,30 +156,17 @@ def test_lengths_beyond_the_context_work_and_hold_codes_only(prior: Prior, frame
 
 def ending(prior: Prior, chance: float) -> Prior:
     """The same prior with another probability of EOS."""
+    eager = copy.deepcopy(prior)
 
-    class Eager(Prior):
-        def __init__(self) -> None:
-            super().__init__(prior.shape)
+    def next_logits(codes: torch.Tensor, state: Any) -> torch.Tensor:
+        logits = prior.next_logits(codes, state).clone()
+        if not codes.shape[1]:
+            rest = logits[:, :SIZE].logsumexp(dim=-1)
+            logits[:, eos_token(SIZE)] = rest + math.log(chance / (1 - chance))
+        return logits
 
-    class Eagerly:
-        def __init__(self, _: Prior, count: int, *__: object) -> None:
-            self.inner = sampler_of(prior, count)
-
-        def next_frame(self, draw: Draw) -> torch.Tensor:
-            def drawn(logits: torch.Tensor, level: int, frame: int) -> torch.Tensor:
-                logits = logits.clone()
-                if level == 0:
-                    rest = logits[:, :SIZE].logsumexp(dim=-1)
-                    logits[:, eos_token(SIZE)] = rest + math.log(chance / (1 - chance))
-                return draw(logits, level, frame)
-
-            return self.inner.next_frame(drawn)
-
-        def keep(self, rows: torch.Tensor) -> None:
-            self.inner.keep(rows)
-
-    sampler_of.register(Eager, Eagerly)
-    return Eager()
+    eager.next_logits = next_logits  # type: ignore[method-assign]
+    return eager
 
 
 def test_sounds_end_where_the_prior_says_so(prior: Prior) -> None:

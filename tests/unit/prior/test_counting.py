@@ -113,10 +113,18 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
     hidden = torch.randn(2, 6, LEVELS, 4, generator=generator)
     logits = torch.randn(2, 6, LEVELS, SIZE + 2, generator=generator)
     labels = torch.tensor([1, 2])
-    added = experts(logits, hidden, inputs, targets, labels, torch.tensor([0, 3]))
-    assert torch.equal(experts(logits, hidden, inputs, targets, labels, None)[0], added[0])
-    unlabelled = experts(logits, hidden, inputs, targets)
-    assert torch.equal(experts(logits, hidden, inputs, targets, torch.tensor([0, 0])), unlabelled)
+
+    def with_counts(*given: torch.Tensor | None) -> torch.Tensor:
+        return experts(logits, hidden, experts.counts(inputs, *given), targets)
+
+    added = with_counts(labels, torch.tensor([0, 3]))
+    assert torch.equal(with_counts(labels, None)[0], added[0])
+    unlabelled = with_counts()
+    assert torch.equal(with_counts(torch.tensor([0, 0])), unlabelled)
+    for level in range(LEVELS):
+        one, counts = slice(level, level + 1), experts.counts(inputs, labels, torch.tensor([0, 3]))
+        single = experts(logits[:, :, one], hidden[:, :, one], counts, targets[..., :level], one)
+        torch.testing.assert_close(single, added[:, :, one])
     assert not torch.equal(unlabelled[0], added[0])
     given = given_tokens(inputs, targets)
     for row, tables in ((0, folds.whole), (1, folds.without[2])):

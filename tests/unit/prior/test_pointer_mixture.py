@@ -2,10 +2,10 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 
-from distill.prior.decode.pointer_mixture import PointerMixtureDecoder
 from distill.prior.pointer_mixture import AGES, PointerMixture
 
 LEVELS, SIZE, WIDTH = 3, 5, 4
@@ -53,7 +53,7 @@ def slow_probabilities(
 
 def test_mixture_equals_a_slow_loop() -> None:
     model, parts = model_and_inputs()
-    found = model(*parts).softmax(dim=-1)
+    found = mixed(model, parts).softmax(dim=-1)
     for row in range(2):
         for position in range(6):
             for level in range(LEVELS):
@@ -61,25 +61,28 @@ def test_mixture_equals_a_slow_loop() -> None:
                 torch.testing.assert_close(found[row, position, level], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_decoder_equals_the_mixture_level_by_level() -> None:
-    model, (logits, hidden, inputs, targets) = model_and_inputs()
-    whole = model(logits, hidden, inputs, targets)
-    with torch.no_grad():
-        decoder = PointerMixtureDecoder(model, inputs.shape[1] + 1)
-        decoder.start_frame(inputs)
-        for level in range(LEVELS):
-            sentinel = model.sentinel(hidden[:, -1, level])[:, 0] + model.threshold[level]
-            single = decoder.mix(logits[:, -1, level], sentinel, level)
-            torch.testing.assert_close(single.softmax(-1), whole[:, -1, level].softmax(-1))
-            decoder.update(level, targets[:, -1, level])
+def mixed(model: PointerMixture, parts: list[torch.Tensor], *more: Any) -> torch.Tensor:
+    logits, hidden, inputs, targets = parts
+    return model(logits, hidden, model.history(inputs, logits.shape[1], *more), targets)
+
+
+def test_level_by_level_equals_all_at_once() -> None:
+    model, parts = model_and_inputs()
+    whole = mixed(model, parts)
+    logits, hidden, _, targets = (part[:, -1:] for part in parts)
+    history = model.history(parts[2], 1)
+    for level in range(LEVELS):
+        one = slice(level, level + 1)
+        single = model(logits[:, :, one], hidden[:, :, one], history, targets[..., :level], level)
+        torch.testing.assert_close(single, whole[:, -1:, one])
 
 
 def test_a_level_can_be_left_to_the_network() -> None:
-    model, (logits, hidden, inputs, targets) = model_and_inputs()
-    before = model(logits, hidden, inputs, targets)
+    model, parts = model_and_inputs()
+    before = mixed(model, parts)
     model.copy_nothing(1)
-    after = model(logits, hidden, inputs, targets)
-    torch.testing.assert_close(after[:, :, 1].softmax(-1), logits[:, :, 1].softmax(-1))
+    after = mixed(model, parts)
+    torch.testing.assert_close(after[:, :, 1].softmax(-1), parts[0][:, :, 1].softmax(-1))
     torch.testing.assert_close(after[:, :, 0::2], before[:, :, 0::2])
     after[:, :, 1].log_softmax(-1)[..., 0].sum().backward()
     for parameter in (model.age, model.agreement, model.threshold):
@@ -87,58 +90,42 @@ def test_a_level_can_be_left_to_the_network() -> None:
 
 
 def test_gradients_are_finite_where_probabilities_vanish() -> None:
-    model, (logits, hidden, inputs, targets) = model_and_inputs()
+    model, parts = model_and_inputs()
+    logits = parts[0]
     logits[..., 2] = -1e4
     logits.requires_grad_()
-    (-model(logits, hidden, inputs, targets).log_softmax(-1)[..., 0]).sum().backward()
+    (-mixed(model, parts).log_softmax(-1)[..., 0]).sum().backward()
     assert torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
-def test_windowed_mixture_equals_the_whole_one_with_a_wide_window() -> None:
-    model, (logits, hidden, inputs, targets) = model_and_inputs(11)
-    nothing = torch.zeros_like(logits)
-    expected = model(logits, hidden, inputs, targets)
-    no_prefix = inputs[:, :0]
+def test_a_wide_reach_equals_no_reach() -> None:
+    model, parts = model_and_inputs(11)
     for reach in (11, 12, 40):
-        found = model.forward_windowed(logits, hidden, inputs, targets, no_prefix, reach, nothing)
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(mixed(model, parts, reach), mixed(model, parts))
 
 
-def test_windowed_mixture_copies_from_the_last_frames_only() -> None:
+def test_reach_ends_what_is_copied_and_retrieved_weights_are_added() -> None:
     """Frame by frame, with BOS for all frames beyond the window, since special tokens are never copied."""
     model, (logits, hidden, inputs, targets) = model_and_inputs(13)
     reach, retrieved = 4, torch.rand(logits.shape)
     for cut in (0, 3, 9):
-        found = model.forward_windowed(
-            logits[:, cut:],
-            hidden[:, cut:],
-            inputs[:, cut:],
-            targets[:, cut:],
-            inputs[:, :cut],
-            reach,
-            retrieved[:, cut:],
-        )
+        later = slice(cut, None)
+        history = model.history(inputs, 13 - cut, reach)
+        found = model(logits[:, later], hidden[:, later], history, targets[:, later], retrieved=retrieved[:, later])
         for position in range(cut, 13):
-            window = inputs.clone()
+            window, one = inputs.clone(), slice(position, position + 1)
             window[:, : max(0, position - reach)] = SIZE  # the frame before the oldest still counts
-            single = model.forward_candidates(
-                logits[:, position : position + 1],
-                hidden[:, position : position + 1],
-                window[:, : position + 1],
-                targets[:, position : position + 1],
-                retrieved[:, position : position + 1],
-                reach,
-            )
+            history = model.history(window[:, : position + 1], 1, reach)
+            single = model(logits[:, one], hidden[:, one], history, targets[:, one], retrieved=retrieved[:, one])
             torch.testing.assert_close(found[:, position - cut], single[:, 0])
 
 
-def test_retrieval_weights_are_added() -> None:
-    model, (logits, hidden, inputs, targets) = model_and_inputs(5)
-    retrieved = torch.zeros_like(logits)
-    before = model.forward_windowed(logits, hidden, inputs, targets, inputs[:, :0], 5, retrieved).exp()
-    retrieved[..., 2] = 7.0
-    after = model.forward_windowed(logits, hidden, inputs, targets, inputs[:, :0], 5, retrieved).exp()
-    others = [code for code in range(SIZE + 2) if code != 2]
-    torch.testing.assert_close(after[..., others], before[..., others])
-    assert (after[..., 2] > before[..., 2]).all()
+def test_candidates_for_one_frame_are_mixed_as_if_each_came_alone() -> None:
+    model, (logits, hidden, inputs, _) = model_and_inputs(9)
+    candidates = torch.randint(SIZE, (2, 4, LEVELS))
+    history = model.history(inputs, 1)
+    together = model(logits[:, :4], hidden[:, :4], history, candidates)
+    for index in range(4):
+        one = slice(index, index + 1)
+        torch.testing.assert_close(model(logits[:, one], hidden[:, one], history, candidates[:, one]), together[:, one])

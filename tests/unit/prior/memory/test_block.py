@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.prior.decode.memory_steps import MemoryDecoder
 from distill.prior.memory.block import (
     AtlasMAGBlock,
     MemorySize,
@@ -161,25 +160,17 @@ def test_a_sequence_in_parts_equals_the_whole(cut: int) -> None:
     torch.testing.assert_close(run(model, x, (cut,)), run(model, x))
 
 
-@pytest.mark.parametrize("first", [0, 1, SHARD - 1, SHARD, SHARD + 1, LONG - 1])
 @torch.no_grad()
-def test_the_decoder_equals_the_whole_position_by_position(first: int) -> None:
+def test_position_by_position_equals_the_whole_and_the_state_does_not_grow() -> None:
     x = torch.randn(2, LONG, WIDTH, generator=torch.Generator().manual_seed(1))
     model = stack(dtype=torch.float32)
-    expected = run(model, x)
-    state = model.initial_state(2)
-    for part in shards(0, first, SHARD):
-        state = model.run(x[:, part], state)[1]
-    decoder = MemoryDecoder(model)
-    decoder.load_state(state)
-    sizes = set()
-    for position in range(first, LONG):
-        found = decoder(x[:, position])
-        assert float((found - expected[:, position]).abs().max()) < 1e-4
-        sizes.add(decoder.bytes)
-    assert len(sizes) == 1
-    decoder.keep(torch.tensor([1]))
-    assert decoder.bytes == sizes.pop() // 2
+    expected, state, sizes = run(model, x), model.initial_state(2), []
+    for position in range(LONG):
+        found, state, _ = model.run(x[:, position : position + 1], state)
+        assert float((found - expected[:, position : position + 1]).abs().max()) < 1e-4
+        sizes.append(state.bytes)
+    assert len(set(sizes[WINDOW:])) == 1
+    assert state.rows(torch.tensor([1])).bytes == sizes[-1] // 2
 
 
 def test_later_positions_have_no_influence_and_distant_ones_have() -> None:
@@ -199,16 +190,6 @@ def test_later_positions_have_no_influence_and_distant_ones_have() -> None:
     assert (before[:, position : position + 2] != after[:, position : position + 2]).any()
 
 
-def test_the_state_does_not_grow() -> None:
-    model = stack()
-    x = torch.randn(1, 4 * SHARD, WIDTH, dtype=torch.float64)
-    state, sizes = model.initial_state(1), []
-    for part in shards(0, x.shape[1], SHARD):
-        state = model.run(x[:, part], state)[1]
-        sizes.append(state.bytes)
-    assert len(set(sizes)) == 1
-
-
 def test_shard_boundaries_do_not_depend_on_cuts() -> None:
     assert shards(0, 0, 4) == []
     assert shards(0, 10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
@@ -221,7 +202,7 @@ def test_rows_of_a_state_continue_alone() -> None:
     x = torch.randn(3, 12, WIDTH, dtype=torch.float64)
     state = model.run(x[:, :7], model.initial_state(3))[1]
     rows = torch.tensor([2, 0])
-    alone = state._replace(blocks=tuple(block.rows(rows) for block in state.blocks))
+    alone = state.rows(rows)
     torch.testing.assert_close(model.run(x[rows, 7:], alone)[0], model.run(x[:, 7:], state)[0][rows])
 
 

@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.prior.decode import retrieval as decoder_module
-from distill.prior.decode.retrieval import RetrievalDecoder
 from distill.prior.memory import retrieval as module
-from distill.prior.memory.retrieval import Retrieval, newest
+from distill.prior.memory.retrieval import Retrieval, RetrievalState, newest
 
 LEVELS, SIZE, WIDTH, KEY, REACH = 2, 5, 16, 16, 6
 BOS = SIZE
@@ -18,9 +16,20 @@ def retrieval(reach: int = REACH) -> Retrieval:
     return Retrieval(LEVELS, SIZE + 2, SIZE, WIDTH, KEY, reach).double()
 
 
+VECTORS = torch.randn(LEVELS, SIZE + 2, WIDTH, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+
 def table(model: Retrieval) -> Tensor:
-    generator = torch.Generator().manual_seed(4)
-    return model.table(torch.randn(LEVELS, SIZE + 2, WIDTH, generator=generator, dtype=torch.float64))
+    return model.table(VECTORS)
+
+
+def run(
+    model: Retrieval, inputs: Tensor, targets: Tensor, state: RetrievalState | None = None
+) -> tuple[Tensor, RetrievalState]:
+    """Weights of codes in `targets`, the frames after `inputs`, and the state after these."""
+    state, found = model.advance(VECTORS, inputs, state or model.initial_state(len(inputs)), inputs.shape[1], False)  # type: ignore[assignment]
+    assert isinstance(state, RetrievalState)
+    return model.weights(found, targets), state
 
 
 def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
@@ -30,7 +39,7 @@ def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
 def test_a_repeated_context_retrieves_what_followed() -> None:
     model, inputs = retrieval(), frames(30)
     twice = torch.cat([inputs, inputs, inputs[:, :1]], dim=1)
-    weights, _ = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
+    weights, _ = run(model, twice[:, :-1], twice[:, 1:])
     assert (weights[0, : REACH + 1] == 0).all()
     assert torch.equal(weights[0, 33:].argmax(dim=2), twice[0, 34:])
     sure = weights[0, 33:].amax(dim=2) / weights[0, 33:].sum(dim=2)
@@ -78,54 +87,44 @@ def test_retrieval_equals_a_search_for_any_cut(cut: int, capacity: int, monkeypa
     inputs, targets = sequence[:, :-1], sequence[:, 1:]
     expected = by_search(model, inputs, targets)
     assert int((expected.sum(dim=(1, 2)) > 0).sum()) > 20
-    first, state = model.run(table(model), inputs[:, :cut], targets[:, :cut], model.initial_state(1))
-    rest, state = model.run(table(model), inputs[:, cut:], targets[:, cut:], state)
+    first, state = run(model, inputs[:, :cut], targets[:, :cut])
+    rest, state = run(model, inputs[:, cut:], targets[:, cut:], state)
     torch.testing.assert_close(torch.cat([first, rest], dim=1)[0], expected)
     assert state.keys.shape[1] == min(capacity, 59)
-    updated = model.update(table(model), inputs, model.initial_state(1))
-    for one, other in zip(updated, state, strict=True):
-        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("first", [0, 1, 5, 6, 7, 30])
-def test_decoder_equals_retrieval_frame_by_frame(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for where in (module, decoder_module):
-        monkeypatch.setattr(where, "CAPACITY", 20)
-        monkeypatch.setattr(where, "BITS", 3)
+@torch.no_grad()
+def test_frame_by_frame_equals_a_whole_sequence(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CAPACITY", 20)
+    monkeypatch.setattr(module, "BITS", 3)
     model, inputs = retrieval(), frames(60, batch=3)
-    key_table = table(model)
-    torch.manual_seed(1)
-    vectors = torch.randn(LEVELS, SIZE + 2, WIDTH, dtype=torch.float64)
-    key_table = model.table(vectors)
-    expected = model.run(key_table, inputs[:, :-1], inputs[:, 1:], model.initial_state(3))[0]
-    with torch.no_grad():
-        state = model.update(key_table, inputs[:, :first], model.initial_state(3)) if first else model.initial_state(3)
-        decoder = RetrievalDecoder(model, vectors, state)
-        size = decoder.bytes
-        for at in range(first, 59):
-            decoder.start_frame(inputs[:, at])
-            for level in range(LEVELS):
-                torch.testing.assert_close(decoder.weights(level), expected[:, at, level])
-                decoder.update(level, inputs[:, at + 1, level])
-        assert decoder.bytes == size
-        decoder.keep(torch.tensor([2]))
-        assert decoder.bytes == size // 3
+    expected = run(model, inputs[:, :-1], inputs[:, 1:])[0]
+    state, sizes = run(model, inputs[:, :first], inputs[:, :first])[1] if first else model.initial_state(3), set()
+    for at in range(first, 59):
+        one = slice(at, at + 1)
+        state, found = model.advance(VECTORS, inputs[:, one], state, 1, True)  # type: ignore[assignment]
+        for level in range(LEVELS):
+            weights = model.weights(found, inputs[:, at + 1 : at + 2, :level], slice(level, level + 1))
+            torch.testing.assert_close(weights[:, 0, 0], expected[:, at, level])
+        sizes.add(state.bytes)
+    assert len(sizes) == 1
+    assert state.rows(torch.tensor([2])).bytes == sizes.pop() // 3
 
 
 def test_candidates_have_the_weights_of_targets() -> None:
     model, inputs = retrieval(), frames(40)
-    key_table, candidates = table(model), frames(4, seed=9)
-    state = model.update(key_table, inputs[:, :-1], model.initial_state(1))
-    found = model.candidate_weights(key_table, inputs[:, -1:], candidates, state)
+    candidates, state = frames(4, seed=9), run(model, inputs[:, :-1], inputs[:, :-1])[1]
+    _, found = model.advance(VECTORS, inputs[:, -1:], state, 1, False)
+    together = model.weights(found, candidates)
     for number in range(4):
-        alone, _ = model.run(key_table, inputs[:, -1:], candidates[:, number : number + 1], state)
-        torch.testing.assert_close(found[:, number], alone[:, 0])
+        torch.testing.assert_close(model.weights(found, candidates[:, number : number + 1])[:, 0], together[:, number])
 
 
 def test_keys_have_gradients_within_a_shard_only() -> None:
     model, inputs = retrieval(), frames(30)
     twice = torch.cat([inputs, inputs], dim=1)
-    weights, state = model.run(table(model), twice[:, :-1], twice[:, 1:], model.initial_state(1))
+    weights, state = run(model, twice[:, :-1], twice[:, 1:])
     weights.sum().backward()
     assert model.to_key.grad is not None
     assert float(model.to_key.grad.abs().max()) > 0
@@ -148,6 +147,6 @@ def test_newest_finds_the_last_positions_of_a_hash() -> None:
 def test_ablated_retrieval_adds_nothing_and_still_updates() -> None:
     model, inputs = retrieval(), frames(40)
     model.ablated = True
-    weights, state = model.run(table(model), inputs[:, :-1], inputs[:, 1:], model.initial_state(1))
+    weights, state = run(model, inputs[:, :-1], inputs[:, 1:])
     assert not weights.any()
     assert state.frames.shape[1] == 39
