@@ -184,8 +184,10 @@ class Trials:
             again = self.run()
         assert again.returncode == 0, again.stderr
         assert {name: digest(self.trial / name) for name in self.units} == self.new
-        left = [path.name for path in self.trial.rglob("*") if path.suffix.startswith(UNFINISHED)]
-        left += [path.name for path in (self.trial / "tmp").iterdir()]
+        if ended.returncode == -signal.SIGKILL:  # nobody but the system removes what is in its temporary folder
+            shutil.rmtree(self.trial / "tmp")
+        left = [str(path) for path in self.trial.rglob("*") if path.suffix.startswith(UNFINISHED)]
+        left += [str(path) for path in (self.trial / "tmp").glob("*")]
         assert not left, left
         return ended
 

@@ -53,9 +53,9 @@ def finished(first_run: Finished) -> Iterator[Project]:
 
 @pytest.fixture
 def copied(first_run: Finished, tmp_path: Path) -> Project:
-    """A copy of the finished project with its results."""
+    """A copy of the finished project with its results, without what it noted of its work."""
     with _alone(first_run):
-        ignored = shutil.ignore_patterns(".git", ".distill", "tmp")
+        ignored = shutil.ignore_patterns(".git", ".distill", "tmp", "mlflow.db", "mlruns")
         shutil.copytree(first_run.project.folder, tmp_path / "copied", ignore=ignored)
     return Project(tmp_path / "copied")
 
