@@ -16,7 +16,7 @@ def main(params: Params) -> Mapping[str, float]:
     from distill.execution import execution_from_environment
 
     with executor_of(execution_from_environment()) as executor:
-        report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, executor, STATE / "ingest").report
+        report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, executor, STATE / "ingest")
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
     names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)

@@ -33,7 +33,6 @@ from distill.audio.corpus import (
     REPORT,
     ManifestRow,
     kept_rows,
-    read_manifest,
     recording_id,
     write_manifest,
 )
@@ -67,6 +66,7 @@ class IngestReport:
     sample_rate: int  # Hz, of the corpus
     treble_share: float  # of the sound, 0 to 1, in recordings with energy above 10 kHz
     rate_reason: str  # one line: the sample rate and what it follows from
+    rejections: tuple[str, ...]  # "path: reason" of each rejected file
 
     def summary(self) -> str:
         """The counts as one line."""
@@ -170,30 +170,20 @@ class _Files:
                 self._progress(len(self._done), self._total, file.path)
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """Report of a written corpus, and `file: reason` of each rejected file."""
-
-    report: IngestReport
-    rejected: tuple[str, ...]
-
-
 def ingest_folder(
     folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
-) -> Ingested:
+) -> IngestReport:
     """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
         progress.say(report.summary())
         progress.say(report.rate_reason)
         progress.status.keep(output / REPORT, "ingest.json")
-        rows = read_manifest(output / MANIFEST)
-        rejected = tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected")
-        for line in rejected[:LISTED]:
+        for line in report.rejections[:LISTED]:
             progress.say(f"  rejected {line}")
-        if len(rejected) > LISTED:
-            progress.say(f"  and {len(rejected) - LISTED} more in {output / REPORT}")
-    return Ingested(report, rejected)
+        if report.rejected > LISTED:
+            progress.say(f"  and {report.rejected - LISTED} more in {output / REPORT}")
+    return report
 
 
 def _assemble(blocks: Sequence[Block], folders: Sequence[Path], output: Path) -> list[ManifestRow]:
@@ -289,6 +279,7 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> Inges
         sample_rate=rate.sample_rate,
         treble_share=rate.treble_share,
         rate_reason=rate.reason,
+        rejections=tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected"),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distill.audio.corpus import MANIFEST, Corpus, load_corpus
-from distill.audio.ingest import Ingested, IngestReport, ingest_folder
+from distill.audio.ingest import IngestReport, ingest_folder
 from distill.audio.source import address
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
@@ -123,7 +123,7 @@ def train_model(
             if run is not None:
                 run.clear_checkpoints()
         remove_folder(work)
-    return TrainedModel(model, corpus.report, corpus.rejected, codec, trained)
+    return TrainedModel(model, corpus, corpus.rejections, codec, trained)
 
 
 def add_prior(
@@ -172,7 +172,7 @@ def add_prior(
     return AddedPrior(output, trained)
 
 
-def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> Ingested:
+def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> IngestReport:
     """Ingest recordings; what was decoded stays for the next try, but not where they make no corpus."""
     kept = folders.corpus.with_name("ingest")
     try:

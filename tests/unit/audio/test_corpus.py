@@ -82,7 +82,7 @@ def test_manifest_and_report_of_a_clean_folder(folder: Path) -> None:
     calls: list[tuple[int, int, str]] = []
     report = ingest(folder, folder.parent / "out", RATE, 0.5, Here(2), lambda *call: calls.append(call))
     why = "24000 Hz, as set: none of the sound has energy above 10 kHz"
-    assert report == IngestReport(4, 0, 0, 0, 0, 0, pytest.approx(2.4), 4, RATE, 0.0, why)
+    assert report == IngestReport(4, 0, 0, 0, 0, 0, pytest.approx(2.4), 4, RATE, 0.0, why, ())
     paths = ["a.wav", "b.wav", "drums/kick.flac", "drums/low/tom.aiff"]
     assert calls == [(0, 4, path) for path in paths] + [(done, 4, path) for done, path in enumerate(paths, start=1)]
     table = pq.read_table(folder.parent / "out" / "manifest.parquet")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_store import Store
 
@@ -57,6 +57,7 @@ def test_a_whole_bucket_is_a_source(tmp_path: Path, store: Store) -> None:
 names = st.lists(st.sampled_from(["a", "b", ".h", "x.wav", "y.mp3", "z.txt", "w."]), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(names, max_size=12))
 def test_names_are_sorted_and_counted_as_a_folder_s(paths: list[list[str]]) -> None:
     """Against a folder with these files, but those that stand where another has a folder."""
