@@ -133,6 +133,11 @@ def test_resampling_by_blocks_equals_resampling_at_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.pcm / 32768, whole * min(1.0, 1 / np.abs(whole).max()), atol=3e-5)
 
 
+def test_very_short_is_used_with_a_warning(tmp_path: Path) -> None:
+    found = read_recording(write(tmp_path / "a.wav", sine(1000, 0.02, RATE)), RATE)
+    assert (found.warnings, len(found.pcm)) == (("very short: 0.020 s",), 480)
+
+
 def test_too_loud_is_scaled_with_a_warning(tmp_path: Path) -> None:
     found = read_recording(write(tmp_path / "a.wav", sine(100, 0.5, RATE, 2.5), subtype="FLOAT"), RATE)
     assert found.warnings == ("peak 2.5 is above full scale; scaled to 1.0",)
@@ -147,17 +152,20 @@ def test_overshoot_of_resampling_is_scaled_without_a_warning(tmp_path: Path) -> 
     assert np.median(np.abs(found.pcm)) < 32000  # scaled, not clipped
 
 
-def test_very_short_is_used_with_a_warning(tmp_path: Path) -> None:
-    found = read_recording(write(tmp_path / "a.wav", sine(1000, 0.02, RATE)), RATE)
-    assert found.warnings == ("very short: 0.020 s",)
-    assert len(found.pcm) == 480
-
-
-def test_no_samples_and_no_sound(tmp_path: Path) -> None:
-    assert reason(write(tmp_path / "none.wav", np.zeros(0, np.int16))) == "holds no samples (44 bytes)"
-    assert reason(write(tmp_path / "zero.wav", np.zeros(4800, np.int16))) == "is silent (peak 0)"
-    faint = write(tmp_path / "faint.wav", sine(100, 0.2, RATE, 5e-5), subtype="FLOAT")
-    assert reason(faint) == "is silent (peak -86 dBFS)"
+@pytest.mark.parametrize(
+    ("samples", "rate", "sentence"),
+    [
+        (np.zeros(0), RATE, "holds no samples (80 bytes)"),
+        (np.zeros(4800), RATE, "is silent (peak 0)"),
+        (sine(100, 0.2, RATE, 5e-5), RATE, "is silent (peak -86 dBFS)"),
+        (np.array([0.5]), 768_000, f"holds no sound at {RATE} Hz: 1 samples at 768000 Hz leave silence"),
+        (sine(100, 0.5, 44100, 3e38), 44_100, "has a peak of 3e+38, too large for any scale"),
+        (sine(50, 1, 800), 800, "has a sample rate of 800 Hz; 1000 to 768000 Hz can be used"),
+        (np.full((100, 65), 0.1), RATE, "has 65 channels; at most 64 can be used"),
+    ],
+)
+def test_what_cannot_be_used_is_told(tmp_path: Path, samples: NDArray[np.generic], rate: int, sentence: str) -> None:
+    assert reason(write(tmp_path / "a.wav", samples, rate, "FLOAT")) == sentence
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -166,11 +174,6 @@ def test_nan_and_infinite_samples_are_counted(tmp_path: Path, bad: float) -> Non
     samples[[7, 9000, 22000], [0, 1, 0]] = bad
     path = write(tmp_path / "a.wav", samples, 44100, "FLOAT")
     assert reason(path) == "holds 3 samples of 44100 that are NaN or infinite"
-
-
-def test_absurdly_large_samples(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", sine(100, 0.5, 44100, 3e38), 44100, "FLOAT")
-    assert reason(path) == "has a peak of 3e+38, too large for any scale"
 
 
 def test_text_and_noise_are_not_audio(tmp_path: Path) -> None:
@@ -188,14 +191,6 @@ def test_text_and_noise_are_not_audio(tmp_path: Path) -> None:
     assert reason(tmp_path / "d.wav") == "cannot be decoded: No 'data' chunk marker"
 
 
-def test_unusual_rates_and_channel_counts(tmp_path: Path) -> None:
-    assert reason(write(tmp_path / "a.wav", sine(50, 1, 800), 800)) == (
-        "has a sample rate of 800 Hz; 1000 to 768000 Hz can be used"
-    )
-    many = np.full((100, 65), 0.1, np.float32)
-    assert reason(write(tmp_path / "b.wav", many)) == "has 65 channels; at most 64 can be used"
-
-
 def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
     (tmp_path / "folder.wav").mkdir()
     assert reason(tmp_path / "folder.wav") == "is not a regular file"
@@ -206,13 +201,6 @@ def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.wav")
         assert reason(tmp_path / "pipe.wav") == "is not a regular file"
-
-
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root can read files without permission")
-def test_no_permission(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", sine(100, 0.5, RATE))
-    path.chmod(0)
-    assert reason(path) == "cannot be read: permission denied"
 
 
 @pytest.mark.parametrize(
@@ -337,13 +325,6 @@ def test_no_damage_gets_through_as_another_error(
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with contextlib.suppress(AudioError):
         assert len(read_recording(path, RATE).pcm)
-
-
-def test_a_sound_that_is_silent_at_the_corpus_rate_is_rejected(tmp_path: Path) -> None:
-    blip = tmp_path / "blip.wav"
-    sf.write(blip, np.array([0.5]), 96_000)
-    with pytest.raises(AudioError, match="holds no sound at 8000 Hz: 1 samples at 96000 Hz leave silence"):
-        read_recording(blip, 8_000)
 
 
 @pytest.mark.parametrize("more", [b"TAG" + bytes(125), b"APETAGEX" + bytes(24)])
