@@ -14,31 +14,19 @@ from distill.errors import ParamsError
 from distill.params import default_values, load_params
 
 RECORDINGS = (5, 500, 100_000)
-NUMBERS = st.one_of(
-    st.integers(-3, 70),
-    st.integers(),
-    st.sampled_from([2**31, 2**32, 2**63, 2**64, 10**30]),
-    st.floats(),
-    st.sampled_from([math.nan, math.inf, -math.inf, 1e-320, -0.0, 0.5, 1.0]),
-)
-TEXTS = st.one_of(
-    st.sampled_from(["auto", "none", "folder", "small", "large", "../x", "a/b", "", " ", "\x1b[31m", "frame", "flat"]),
-    st.text(max_size=9),
-)
-LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
+NUMBERS = st.integers(-3, 70) | st.floats() | st.sampled_from([2**31, 2**63, 10**30, math.nan, math.inf, 1e-320, 0.5])
+TEXTS = st.text(max_size=9) | st.sampled_from(["auto", "none", "small", "../x", "", " ", "\x1b[31m", "frame", "flat"])
 VALUES = st.recursive(
-    LEAVES,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
 
 
-def paths(values: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Paths of all sections and settings."""
-    found = []
-    for key, inner in values.items() if isinstance(values, dict) else ():
-        found += [(*path, key), *paths(inner, (*path, key))]
-    return found
+def sections_of(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings and all sections in them."""
+    inner = (sections_of(value) for value in values.values() if isinstance(value, dict))
+    return [values, *(section for found in inner for section in found)]
 
 
 @st.composite
@@ -46,19 +34,15 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
     """The defaults with a few other values, added keys and missing ones."""
     values = copy.deepcopy(default_values())
     for _ in range(draw(st.integers(1, 4))):
-        path = draw(st.sampled_from(paths(values)))
-        section = values
-        for key in path[:-1]:
-            section = section[key]
-        action = draw(st.integers(0, 5))
-        if action == 0:
-            del section[path[-1]]
-        elif action == 1:
+        section = draw(st.sampled_from([one for one in sections_of(values) if one]))
+        key = draw(st.sampled_from(list(section)))
+        action = draw(st.sampled_from(["remove", "add", "change", "change", "change"]))
+        if action == "remove":
+            del section[key]
+        elif action == "add":
             section[draw(TEXTS)] = draw(VALUES)
-        elif action == 2 and isinstance(section[path[-1]], dict):
-            section[path[-1]][draw(TEXTS)] = draw(VALUES)
         else:
-            section[path[-1]] = draw(NUMBERS if isinstance(section[path[-1]], (int, float)) else VALUES)
+            section[key] = draw(NUMBERS if isinstance(section[key], (int, float)) else VALUES)
     return values
 
 
