@@ -46,6 +46,7 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
         within = sections.setdefault(section[0], {}) if section else sections
         is_number = isinstance(value, str) and value.isascii() and value.isdigit() and setting(name).type is int
         within[key] = int(value) if is_number else value
+    default_params().check()  # of a checkout, whose file may be wrong: then no flag is
     try:
         return default_params(**sections).check()
     except ParamsError as error:

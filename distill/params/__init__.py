@@ -18,7 +18,7 @@ from distill.params.settings import Settings as Settings
 from distill.params.settings import default_values as default_values
 from distill.params.settings import first_problem as first_problem
 from distill.params.settings import validated as validated
-from distill.prior.architectures import ARCHITECTURES, ArchitectureName, summaries
+from distill.prior.architectures import ARCHITECTURES, DEFAULT, ArchitectureName, summaries
 
 MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
@@ -355,9 +355,10 @@ class Params(Section):
         if not isinstance(values, dict):
             return values
         shipped = default_values()
-        corpus = {key: value for key, value in shipped["corpus"].items() if key != "path"}
+        if isinstance(shipped.get("corpus"), dict):
+            shipped = {**shipped, "corpus": {key: value for key, value in shipped["corpus"].items() if key != "path"}}
         replaced = {key: values[key] for key in ("qualities", "tiers") if key in values}
-        return {**_laid_over({**shipped, "corpus": corpus}, values), **replaced}
+        return {**_laid_over(shipped, values), **replaced}
 
     def tier_name(self, recordings: int) -> TierName:
         """Name of the tier of a corpus of `recordings` usable recordings."""
@@ -370,19 +371,19 @@ class Params(Section):
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
         """The codec's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
         tier = self.tier_name(recordings)
-        quality = getattr(self.qualities, self.vqvae["quality"])
+        quality = getattr(self.qualities, self.vqvae.get("quality", "standard"))
         values = {**getattr(self.tiers, tier).vqvae, **quality, **self.vqvae}
         return validated(VQVAEConfig, values, within="vqvae", source=f"tiers.{tier}.vqvae")
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """The prior's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        name, taken = self.tier_name(recordings), ARCHITECTURES[self.prior["architecture"]].settings
+        name, taken = self.tier_name(recordings), ARCHITECTURES[self.prior.get("architecture", DEFAULT)].settings
         tier: Tier = getattr(self.tiers, name)
         batch_size = min(32, max(1, recordings * 5 // 4))
         defaults = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior}
         if "depth_layers" in taken:
             defaults |= tier.frame
-        own = {**self.prior, "memory": self.prior["memory"] if "memory" in taken else None}
+        own = {**self.prior, "memory": self.prior.get("memory") if "memory" in taken else None}
         plain = validated(PriorConfig, {**defaults, **own}, within="prior", source=f"tiers.{name}.prior")
         if not plain.fits_pretrained:
             return plain
@@ -426,8 +427,11 @@ def get_adaptive_prior_config(n: int, **changes: Any) -> PriorConfig:
 
 
 def setting(path: str) -> Setting:
-    """What is shown of a setting, such as "vqvae.epochs"."""
-    return settings.setting(Params, path, default_values())
+    """What is shown of a setting, such as "vqvae.epochs"; without a default where the file of a checkout is broken."""
+    try:
+        return settings.setting(Params, path, default_values())
+    except ParamsError:
+        return settings.setting(Params, path, {})
 
 
 def _laid_over(lower: Any, upper: Any) -> Any:

@@ -83,7 +83,7 @@ class Setting(NamedTuple):
 def setting(kind: type[Settings], path: str, defaults: Any) -> Setting:
     """The setting `path`, such as "vqvae.epochs", in a class and in a tree of defaults."""
     for key in path.split("."):
-        field, defaults = kind.model_fields[key], defaults.get(key)
+        field, defaults = kind.model_fields[key], defaults.get(key) if isinstance(defaults, dict) else None
         kind = class_of(field)
     union = get_origin(field.annotation) in (Union, UnionType)
     parts = [FieldInfo.from_annotation(one) for one in get_args(field.annotation)] if union else [field]

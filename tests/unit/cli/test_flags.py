@@ -1,5 +1,6 @@
 """Flags and paths that are refused before any work, and the messages."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from distill.cli.flags import check_inputs, check_output, format_of, make_folder, refuse_existing
 from distill.cli.train import params_of_flags
 from distill.errors import ParamsError
-from distill.params import default_params
+from distill.params import default_params, default_values
 
 GIVEN = {"corpus.path": "sounds", "bundle.name": "mine"}
 
@@ -37,6 +38,25 @@ def test_what_is_not_given_is_as_in_params_yaml() -> None:
 def test_a_value_that_the_command_line_does_not_refuse_names_its_flag(setting: str, value: Any, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         params_of_flags({**GIVEN, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("vqvae", "epochs", -3, r"^vqvae\.epochs: expected greater than or equal to 1 or auto, found -3$"),
+        ("prior", "architecture", None, r"^prior\.architecture: expected a value, found none; add it there"),
+    ],
+)
+def test_for_a_wrong_file_of_a_checkout_no_flag_is_blamed(
+    monkeypatch: pytest.MonkeyPatch, section: str, key: str, value: Any, message: str
+) -> None:
+    values = deepcopy(default_values())
+    del values[section][key]
+    if value is not None:
+        values[section][key] = value
+    monkeypatch.setattr("distill.params.default_values", lambda: values)
+    with pytest.raises(ParamsError, match=message):
+        params_of_flags(GIVEN)
 
 
 def test_a_model_is_never_replaced(tmp_path: Path) -> None:
