@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.measures import Way
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode, decode_each, encode, encode_each
 from distill.codec.training import CodecTraining, train_vqvae
 from distill.params import VQVAEConfig
 from distill.training.events import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
@@ -58,20 +59,20 @@ class OurCodec:
 
     def encode(self, sound: Tensor) -> Tensor:
         """Encode samples `[N]` to codes `[F, Q]`."""
-        return self.model.encode(sound[None])[0]
+        return encode(self.model, sound[None])[0]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode codes `[F, Q]` to whole frames of samples."""
         with self.fabric.autocast():
-            return self.model.decode(codes[None])[0]
+            return decode(self.model, codes[None])[0]
 
     def together(self) -> Way:
         """Batch functions of `distill encode` and `distill decode`."""
-        return Way(lambda sounds: list(self.model.encode_each(sounds)), self._decode_together)
+        return Way(lambda sounds: list(encode_each(self.model, sounds)), self._decode_together)
 
     def _decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
         with self.fabric.autocast():
-            return list(self.model.decode_each(codes))
+            return list(decode_each(self.model, codes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from distill.audio.augment import samples_of
 from distill.audio.decoder import Decoder
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
+from distill.codec.streaming import encode
 from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
@@ -355,7 +356,7 @@ class Model:
         Raises ParamsError when the samples are not mono, empty, or hold NaN or infinite values.
         """
         sound = self._samples(samples, sample_rate)
-        codes: Codes = self.bundle.codec.encode(torch.from_numpy(sound)[None])[0].numpy()
+        codes: Codes = encode(self.bundle.codec, torch.from_numpy(sound)[None])[0].numpy()
         return codes
 
     def decode(self, codes: NDArray[np.integer]) -> Samples:

@@ -1,6 +1,15 @@
 """Seeds from seeds: every draw is a function of where it is made, never of what was drawn before."""
 
 from enum import IntEnum, unique
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STEP = 0x9E3779B97F4A7C15  # of SplitMix64, from word to word
+WORD = 0xFFFFFFFFFFFFFFFF  # its words have 64 bits
+
+Words = TypeVar("Words", int, "NDArray[Any]")  # an array is of uint64
 
 
 @unique
@@ -36,11 +45,16 @@ class Stream(IntEnum):
 
 
 def derive_seed(*parts: int) -> int:
-    """A 63-bit seed from integers, well mixed (SplitMix64 finaliser, Steele et al. 2014): a seed, a `Stream`, and more."""
+    """A 63-bit seed from integers, well mixed: a seed, a `Stream`, and more."""
     mixed = 0
     for part in parts:
-        mixed = (mixed + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 31
+        mixed = mix((mixed + part + STEP) & WORD)
     return mixed >> 1
+
+
+def mix(words: Words) -> Words:
+    """Words of 64 bits, well mixed: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    words = ((words ^ (words >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+    words = ((words ^ (words >> 27)) * 0x94D049BB133111EB) & WORD
+    mixed: Words = words ^ (words >> 31)
+    return mixed

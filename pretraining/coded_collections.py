@@ -21,7 +21,7 @@ from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.build import build_vqvae
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordinates, reference_shapes, reference_weights
-from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES
+from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, features_of
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.search import REACH
@@ -202,21 +202,13 @@ def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
 
 def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list[Tensor]:
     """Features `[F, features]` of a sound as it is, and shifted, louder or softer, faster or slower."""
-    views = [_features(codec, sound, 0)]
+    views = [features_of(codec, sound)]
     for _ in range(VIEWS - 1):
         gain = 10 ** (float(rng.choice((0.0, strength))) * rng.uniform(*GAIN_RANGE_DB) / 20)
         semitones = strength * rng.uniform(-MAX_SEMITONES, MAX_SEMITONES)
         played = varispeed(sound, 2 ** (semitones / 12)) if semitones else sound
-        views.append(_features(codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))))
+        views.append(features_of(codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))))
     return views
-
-
-def _features(codec: VQVAE, sound: Tensor, shift: int) -> Tensor:
-    config = codec.spectrogram
-    frames = config.frames_for(len(sound) + shift)
-    padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
-    padded[config.margin + shift : config.margin + shift + len(sound)] = sound
-    return codec.features(padded[None])[0]
 
 
 def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
@@ -230,7 +222,7 @@ def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
     config = codec.spectrogram
     for _ in range(min(frames, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES):
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        kept.append(_features(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE), 0))
+        kept.append(features_of(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE)))
     codec.fit_projection(torch.cat(kept))
     latents = [codec.project(piece) for piece in kept]
     cast(ResidualQuantizer, codec.quantizer).fit(latents, _generator(rng), FIT_ROUNDS)

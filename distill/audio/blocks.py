@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
@@ -24,14 +25,14 @@ from distill.audio.scan import AudioFile
 from distill.audio.source import Gone, open_source
 from distill.storage.files import atomic_folder, canonical_json, sha256_text
 from distill.storage.shards import ShardReader, ShardWriter
-from distill.storage.tables import read_rows, schema_of, write_rows
+from distill.storage.tables import read_rows, write_rows
 from distill.storage.work import cut_blocks
 
 BLOCK_FILES = 512
 BLOCK_BYTES = 256 << 20  # of files, compressed or not
 _ROWS, _FINGERPRINTS = "rows.parquet", "fingerprints.safetensors"
 
-_BANDWIDTH_SCHEMA = schema_of(Bandwidth)
+_BANDWIDTH_SCHEMA = pa.schema([("sample_rate", pa.int64()), ("seconds", pa.float64()), ("has_treble", pa.bool_())])
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,13 @@ class BlockRow:
     frames: int
 
 
-_ROW_SCHEMA = schema_of(BlockRow)
+_STRINGS = ("path", "identity", "reason", "sha256", "pcm_sha256", "shard")
+_ROW_SCHEMA = pa.schema(
+    [
+        (name, pa.string() if name in _STRINGS else pa.float64() if name == "seconds" else pa.int64())
+        for name in BlockRow.__dataclass_fields__
+    ]
+)
 
 
 def blocks_of(files: Sequence[AudioFile]) -> list[Block]:

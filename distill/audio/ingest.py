@@ -122,8 +122,8 @@ class _Files:
     """The files of all blocks, measured and decoded by an executor, with progress. Use as a context manager."""
 
     def __init__(self, place: str, blocks: Sequence[Block], executor: Executor, progress: Progress | None) -> None:
-        self._threads = Threads(executor.processors)  # calls wait for decoders, so that several may be at work
-        self._executor = self._threads if executor.processors > 1 else executor
+        # Calls wait for decoders, so that several may be at work.
+        self._executor = Threads(executor.processors) if executor.processors > 1 else executor
         self._blocks, self._reads = blocks, [] if is_url(place) else [Path(place)]
         self._progress, self._lock = progress, threading.Lock()
         self._total = sum(len(block.files) for block in blocks)
@@ -135,7 +135,6 @@ class _Files:
 
     def __exit__(self, *_: object) -> None:
         self._worker.close()
-        self._threads.close()
 
     def measure(self, cache: Cache) -> list[Path]:
         """Files with the bandwidths of each block."""

@@ -11,7 +11,7 @@ from distill.errors import ParamsError, for_the_user
 from distill.text import shown
 from distill.training.interruption import raise_on_signals
 
-# Modules that are imported for the commands that they register.
+# Modules that register commands, in the order of `--help`.
 COMMANDS = (demo, train, codes, inspect, generate, kit, share, ui)
 INTERRUPTED = 130  # exit status
 

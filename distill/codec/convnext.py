@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill.codec.packing import mask_gaps
+from distill.codec.spectral import mask_gaps
 
 KERNEL_SIZE = 7
 MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
@@ -14,8 +14,7 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
 
     As an image of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
     """
-    few = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
-    if few and conv.groups == 1 and not torch.is_grad_enabled():
+    if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and _is_short(x):
         margin = KERNEL_SIZE // 2
         windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
         return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
@@ -24,6 +23,10 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
         image, conv.weight[:, :, None], conv.bias, padding=(0, KERNEL_SIZE // 2), groups=conv.groups
     )
     return y[:, :, 0].transpose(1, 2)
+
+
+def _is_short(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
 
 
 class Pointwise(nn.Linear):
@@ -38,7 +41,7 @@ class Pointwise(nn.Linear):
 
     def forward(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Product `[..., outputs]` of `[..., inputs]`, in `dtype`."""
-        if torch.is_grad_enabled() or dtype == self.weight.dtype:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or dtype == self.weight.dtype:
             return nn.functional.linear(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
         return nn.functional.linear(x.to(dtype), *self._converted(dtype))
 

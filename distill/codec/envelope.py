@@ -23,10 +23,15 @@ def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
     An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's. Without the
     share, most bits would code how soft the softest steps are, which is not heard beside loud ones.
     """
-    powers = nn.functional.avg_pool1d(audio.square()[:, None], 2 * step, step)[:, 0] + LOG_FLOOR**2
+    powers = mean_squares(audio, 2 * step) + LOG_FLOOR**2
     frames = powers.unflatten(1, (-1, steps_per_frame))
     amplitudes: Tensor = frames.sqrt() + FRAME_SHARE * frames.mean(dim=-1, keepdim=True).sqrt()
     return amplitudes.log10().flatten(1)
+
+
+def mean_squares(audio: Tensor, window: int) -> Tensor:
+    """Mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half."""
+    return nn.functional.avg_pool1d(audio.square()[:, None], window, window // 2)[:, 0]
 
 
 def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, inside: Tensor | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from distill.audio.write import write_audio
 from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.fidelity import Fidelity, summary
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode, decode_each, encode, encode_each
 
 MAX_RECORDINGS = 64
 MAX_SECONDS = 10.0  # of a recording
@@ -50,7 +51,7 @@ def decoded_pairs(
     def sounds() -> Iterator[Tensor]:
         return (waveform(corpus, entry, 0, min(entry.samples, longest)) for entry in entries)
 
-    for original, decoded in zip(sounds(), codec.decode_each(codec.encode_each(sounds())), strict=True):
+    for original, decoded in zip(sounds(), decode_each(codec, encode_each(codec, sounds())), strict=True):
         yield original.numpy(), decoded[: len(original)].float().cpu().numpy()
 
 
@@ -113,5 +114,5 @@ class CodecPreviews:
 
 def _reconstruction(codec: VQVAE, samples: Samples) -> Samples:
     """Samples `[N]` encoded and decoded."""
-    audio = codec.decode(codec.encode(torch.from_numpy(samples)[None]))
+    audio = decode(codec, encode(codec, torch.from_numpy(samples)[None]))
     return np.asarray(audio[0, : len(samples)].numpy())

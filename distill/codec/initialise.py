@@ -117,11 +117,8 @@ def _view_features(
             if view and strength is not None:
                 shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator))
                 augmented = _augment(audio, strength, generator)
-            frames = config.frames_for(len(augmented) + shift)
-            padded = torch.zeros(frames * config.samples_per_frame + 2 * config.margin)
-            padded[config.margin + shift : config.margin + shift + len(augmented)] = augmented
-            kept.append(model.features(padded[None])[0])
-            frames_kept += frames
+            kept.append(features_of(model, augmented, shift))
+            frames_kept += len(kept[-1])
     return kept
 
 
@@ -134,8 +131,16 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
         rng = np.random.default_rng(seed)
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
         audio = torch.from_numpy(sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE)))
-        made.append(model.features(nn.functional.pad(audio, (config.margin, config.margin))[None])[0])
+        made.append(features_of(model, audio))
     return made
+
+
+def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> Tensor:
+    """Features `[F, features]` of samples `[N]` that begin `shift` samples late, with silence around them."""
+    config = model.spectrogram
+    before = config.margin + shift
+    whole = config.frames_for(len(audio) + shift) * config.samples_per_frame + 2 * config.margin
+    return model.features(nn.functional.pad(audio, (before, whole - before - len(audio)))[None])[0]
 
 
 def _augment(audio: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from distill.codec.constants import (
     LOUD_SHARE,
     REPULSION,
 )
-from distill.codec.envelope import LOG_FLOOR
+from distill.codec.envelope import LOG_FLOOR, mean_squares
 from distill.codec.spectral import magnitude, mel_filterbank
 
 POWER_FLOOR = 1e-9  # -90 dB
@@ -104,5 +104,4 @@ class DecoderLoss(nn.Module):
 
 def _amplitudes(audio: Tensor, window: int) -> Tensor:
     """Root mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half."""
-    powers = nn.functional.avg_pool1d(audio.square()[:, None], window, window // 2)[:, 0]
-    return (powers + POWER_FLOOR).sqrt()
+    return (mean_squares(audio, window) + POWER_FLOOR).sqrt()

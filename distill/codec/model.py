@@ -10,27 +10,26 @@ the codes: same codes, same samples.
 Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent size.
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.convnext import ConvNeXtStack
-from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, MATCHES, match_envelope, with_gains
-from distill.codec.noise import FrameNoise
-from distill.codec.packing import PackedRow, inside_mask, runs
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
 from distill.codec.quantizer import ResidualQuantizer
-from distill.codec.search import REACH
-from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, mel_filterbank
+from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
+from distill.seeds import STEP, mix
 
 if TYPE_CHECKING:
     from distill.codec.residual_vq import PlainResidualQuantizer
 
 ENCODER_LAYERS = 2
-CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
 HOPS_AT_ONCE = 256  # hops whose spectra are computed at once: more do not fit a processor's cache
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
@@ -39,6 +38,9 @@ LOUD_BANDS = 2.0  # log10 of amplitudes: bands that are 40 dB softer than the lo
 LOUDNESS_ROUNDS = 3
 NOISE_START = -3.0  # logarithm of the noise's share before training
 MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
+TABLE_SAMPLES = 1 << 17  # of noise
+LEVEL_FACTOR, POSITION_FACTOR, DRAW_FACTOR = 40_503, 2_654_435_761, 97_654_321
+MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; products wrap around at 64 bits
 
 
 class CodecShape(Settings):
@@ -231,11 +233,10 @@ class VQVAE(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             advance = cast(Tensor, self.phase_advance)[hops % 4]
-            together = HOPS_AT_ONCE if hidden.device.type == "cpu" else len(hops)
-            inputs_by_hop = [log_mel, hidden, advance]
-            if noise is not None:
-                inputs_by_hop.append(self.inverse_stft.frames(noise))
-            parts = list(zip(*(x.split(together, dim=-2) for x in inputs_by_hop), strict=True))
+            by_hop = (log_mel, hidden, advance, *([] if noise is None else [self.inverse_stft.frames(noise)]))
+            parts = [by_hop]
+            if hidden.device.type == "cpu" and not torch.compiler.is_compiling():
+                parts = list(zip(*(x.split(HOPS_AT_ONCE, dim=-2) for x in by_hop), strict=True))
             windows, shaping = zip(*(self._windows(*part) for part in parts), strict=True)
             audio = self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
             if noise is None:
@@ -265,83 +266,6 @@ class VQVAE(nn.Module):
         return self.inverse_stft.windows(spectrum + level * self.inverse_stft.transform(noise)), shaping
 
     @torch.no_grad()
-    def encode(self, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` bounds memory, not the result."""
-        return self.encode_from(lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
-
-    @torch.no_grad()
-    def encode_from(self, read: Callable[[int, int], Tensor], samples: int, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Codes `[B, frames_for(samples), Q]` of audio that `read(start, stop)` returns in pieces `[B, stop - start]`.
-
-        Memory grows with the result alone.
-        """
-        margin, step = self.spectrogram.margin, self.spectrogram.samples_per_frame
-        frames, context = self.spectrogram.frames_for(samples), self.quantizer.search_context
-        # Allocated once and filled: pieces kept between short-lived tensors would fragment memory.
-        codes = torch.empty(0, dtype=torch.int64)
-        for start in range(0, frames, chunk_frames):
-            stop = min(frames, start + chunk_frames)
-            searched, until = max(0, start - context), min(frames, stop + context)
-            first, last = max(0, searched - self.encoder.context), min(frames, until + self.encoder.context)
-            begin, end = first * step - margin, last * step + margin
-            piece = read(max(0, begin), min(samples, end))
-            piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
-            latents = self.latents(piece)[:, searched - first : until - first]
-            positions = torch.arange(searched, until, device=latents.device)
-            found = self.quantizer.search(latents, positions)
-            if not start:
-                codes = found.new_empty(len(found), frames, found.shape[2])
-            codes[:, start:stop] = found[:, start - searched : stop - searched]
-        return codes
-
-    def encode_each(self, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Codes `[F, Q]` of every sound `[N]`, in order; short ones are packed."""
-        for run in runs(((self.spectrogram.frames_for(len(sound)), sound) for sound in sounds), CHUNK_FRAMES):
-            yield from self.encode_together(run) if len(run) > 1 else self.encode(run[0][None].to(self.device))
-
-    def decode_each(self, codes: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed."""
-        for run in runs(((len(one), one) for one in codes), CHUNK_FRAMES):
-            yield from self.decode_together(run) if len(run) > 1 else self.decode(run[0][None].to(self.device))
-
-    @torch.no_grad()
-    def encode_together(self, sounds: Sequence[Tensor]) -> list[Tensor]:
-        """Codes `[F, Q]` of each of several sounds `[N]`, equal to those of each alone, in one pass."""
-        row = PackedRow([self.spectrogram.frames_for(len(sound)) for sound in sounds])
-        margin, positions = self.spectrogram.margin, row.positions.to(self.device)
-        audio = row.pack(sounds, self.spectrogram.samples_per_frame).to(self.device)
-        latents = self.latents(nn.functional.pad(audio, (margin, margin)), inside_mask(positions))
-        return row.unpack(self.quantizer.search(latents, positions))
-
-    @torch.no_grad()
-    def decode_together(self, codes: Sequence[Tensor]) -> list[Tensor]:
-        """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, in one pass."""
-        row = PackedRow([len(one) for one in codes])
-        positions = row.positions.to(self.device)
-        packed = row.pack(codes).to(self.device)
-        latents = self.quantizer.decode(packed, inside_mask(positions))
-        audio = self.synthesise(latents, self.noise_for(packed, positions), positions)
-        return row.unpack(audio, self.spectrogram.samples_per_frame)
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
-        frames, step = codes.shape[1], self.spectrogram.samples_per_frame
-        overlap = self.spectrogram.n_fft // self.spectrogram.hop_length
-        matches = MATCHES if self.spectrogram.envelope_steps else 0  # each reaches into the next frame
-        context = -(-(self.decoder.context + overlap) // self.spectrogram.stack) + matches
-        audio = torch.empty(len(codes), frames * step, device=codes.device)
-        for start in range(0, frames, chunk_frames):
-            stop = min(frames, start + chunk_frames)
-            first, last = max(0, start - context), min(frames, stop + context)
-            summed, until = max(0, first - REACH), min(frames, last + REACH)
-            latents = self.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
-            positions = torch.arange(first, last, device=latents.device)
-            piece = self.synthesise(latents, self.noise_for(codes[:, first:last], positions), positions)
-            audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
-        return audio
-
-    @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
         """Set the projection to the principal components of features `[n, features]`, of their shape if it is coded."""
         size, first = self.architecture.latent_size, 0
@@ -356,6 +280,43 @@ class VQVAE(nn.Module):
         cast(Tensor, self.mean).copy_(mean)
         cast(Tensor, self.components).zero_()
         cast(Tensor, self.components)[:, first:] = (components * signs).float()
+
+
+class FrameNoise(nn.Module):
+    """White Gaussian noise, a piece of a fixed table for each frame.
+
+    Where a frame's piece begins follows from its codes and its position alone. Thus the same codes give the same
+    samples, whatever is decoded beside them, and steady sound does not repeat its noise. Noise has a mean square of 1
+    in each bin of a window's transform.
+    """
+
+    table: Tensor  # [TABLE_SAMPLES]
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.step = config.samples_per_frame
+        scale = torch.hann_window(config.n_fft).square().sum().rsqrt()
+        self.register_buffer("table", torch.from_numpy(gaussian_table().copy()) * scale, persistent=False)
+
+    def forward(self, codes: Tensor, positions: Tensor | None = None, draw: int = 0) -> Tensor:
+        """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
+        batch, frames, levels = codes.shape
+        if positions is None:
+            positions = torch.arange(frames, device=codes.device)
+        factors = LEVEL_FACTOR ** torch.arange(1, levels + 1, device=codes.device)
+        mixed = (codes * factors).sum(dim=-1) + positions * POSITION_FACTOR + draw * DRAW_FACTOR
+        starts = (mixed * MIXER) >> 40
+        samples = (starts[..., None] + torch.arange(self.step, device=codes.device)) % TABLE_SAMPLES
+        return (self.table[samples] * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
+
+
+@functools.cache
+def gaussian_table() -> NDArray[np.float32]:
+    """Gaussian numbers `[TABLE_SAMPLES]` of variance 1: the Box-Muller transform of SplitMix64's first words."""
+    words = mix(np.arange(1, 2 * TABLE_SAMPLES + 1, dtype=np.uint64) * np.uint64(STEP))
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    radius, turn = uniform.reshape(-1, 2).T
+    return np.asarray(np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * turn), dtype=np.float32)
 
 
 def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from distill.codec.constants import FIT_ROUNDS, PLAIN_LEVELS, PLAIN_REACH
 from distill.codec.fitting import fitted_codebooks, fitted_kernel, kmeans
 from distill.codec.loudness import LOUDNESS_RANGE, loudness_step
-from distill.codec.packing import mask_gaps
 from distill.codec.search import (
     REACH,
     SEARCH_CONTEXT,
@@ -28,6 +27,7 @@ from distill.codec.search import (
     overlapping_search,
     sum_codewords,
 )
+from distill.codec.spectral import mask_gaps
 
 
 class Quantized(NamedTuple):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from vector_quantize_pytorch import ResidualVQ
 
 from distill.codec.fitting import kmeans
-from distill.codec.packing import mask_gaps
 from distill.codec.quantizer import Quantized
 from distill.codec.search import identity_kernel
+from distill.codec.spectral import mask_gaps
 
 LIBRARY = "library."  # prefix of the library's tensors, of which files know nothing
 

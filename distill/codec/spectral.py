@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.codec.envelope import LOG_FLOOR, log_envelope
-from distill.codec.packing import mask_gaps
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
@@ -133,7 +132,7 @@ class _Magnitude(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, spectrum: Tensor) -> Tensor:
-        result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
+        result = _magnitude(spectrum)
         ctx.save_for_backward(spectrum, result)
         return result
 
@@ -145,7 +144,13 @@ class _Magnitude(torch.autograd.Function):
 
 def magnitude(spectrum: Tensor) -> Tensor:
     """Magnitude of a complex tensor: `abs` in half the time, with gradient 0 at 0. Not twice differentiable."""
+    if not torch.is_grad_enabled():
+        return _magnitude(spectrum)
     return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
+
+
+def _magnitude(spectrum: Tensor) -> Tensor:
+    return (spectrum.real.square() + spectrum.imag.square()).sqrt()
 
 
 class LogMel(nn.Module):
@@ -200,6 +205,17 @@ class FrameFeatures(nn.Module):
         spare = self.config.margin - self.config.envelope_step // 2
         inner = audio[:, spare : audio.shape[1] - spare]
         return log_envelope(inner, self.config.envelope_step, self.config.stack * self.config.envelope_steps)
+
+
+def inside_mask(positions: Tensor) -> Tensor | None:
+    """Mask of frame positions `[F]`, fp32: 1 inside of sounds and 0 in gaps. None where there are no gaps."""
+    inside = positions >= 0
+    return None if bool(inside.all()) else inside.float()
+
+
+def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
+    """`[..., F, D]` times the mask `inside` `[F]`; unchanged where it is None."""
+    return x if inside is None else x * inside[:, None]
 
 
 class InverseSTFT(nn.Module):

@@ -22,8 +22,8 @@ from torch import Tensor
 from distill.audio.augment import View, views_of, waveform
 from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
 from distill.codec.coordinates import codewords_of
-from distill.codec.model import CHUNK_FRAMES, VQVAE
-from distill.codec.packing import runs
+from distill.codec.model import VQVAE
+from distill.codec.streaming import CHUNK_FRAMES, encode_from, encode_together, runs
 from distill.codes.store import CodesConfig, CodesWriter, RecordingRow
 from distill.errors import ArtifactError
 from distill.execution import Execution
@@ -197,13 +197,13 @@ def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Co
     """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks, read as they are needed."""
     if len(batch) > 1:
         sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
-        return [_at_rest(codes) for codes in codec.encode_together(sounds)]
+        return [_at_rest(codes) for codes in encode_together(codec, sounds)]
     ((entry, view),) = batch
 
     def read(start: int, stop: int) -> Tensor:
         return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
 
-    return [_at_rest(codec.encode_from(read, entry.samples - view.shift)[0])]
+    return [_at_rest(encode_from(codec, read, entry.samples - view.shift)[0])]
 
 
 def _at_rest(codes: Tensor) -> Coded:

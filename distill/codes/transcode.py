@@ -17,6 +17,7 @@ from distill.audio.decoder import Decoder
 from distill.audio.read import Recording
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode_each, encode_each
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, AudioError
@@ -70,7 +71,7 @@ def encode_files(
                 lengths.append(len(recording.pcm))
                 yield samples_of(recording.pcm)
 
-    for path, codes in zip(paths, codec.encode_each(sounds()), strict=True):
+    for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         recordings.append((_printable(path.name), lengths[len(recordings)], codes.cpu().numpy()))
         if progress is not None:
             progress(len(recordings), len(paths), path.name)
@@ -139,7 +140,7 @@ def decode_file(
     check_replaceable("-o", [output] if single else [output / name for name in names], replace)
     written = []
     with whole as folder:
-        sounds = codec.decode_each(torch.from_numpy(codes) for _, _, codes in recordings)
+        sounds = decode_each(codec, (torch.from_numpy(codes) for _, _, codes in recordings))
         for name, (_, samples, _), sound in zip(names, recordings, sounds, strict=True):
             audio = sound[:samples].cpu().numpy()
             gain = 1.0 / max(1.0, float(abs(audio).max()))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.constants import FADE_SECONDS, MOST_DRAWS, PEAK
@@ -205,7 +206,7 @@ def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = No
     With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
     fade = int(FADE_SECONDS * codec.spectrogram.sample_rate)
-    decoded = codec.decode_each(torch.from_numpy(codes) for codes in sounds)
+    decoded = decode_each(codec, (torch.from_numpy(codes) for codes in sounds))
     return [_finished(audio[:length], fade) for audio in decoded]
 
 

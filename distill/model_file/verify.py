@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from distill.codec.streaming import encode
 from distill.errors import ArtifactError
 from distill.generate.sampling import Sampling, sample_codes
 from distill.generate.sounds import decode_sounds
@@ -43,7 +44,7 @@ def _trials(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Encode, sample and decode half a second."""
     rate = bundle.codec.spectrogram.sample_rate
     time = torch.arange(round(TRIAL_SECONDS * rate)) / rate
-    codes = bundle.codec.encode(0.5 * torch.sin(2 * math.pi * TRIAL_PITCH * time)[None])[0]
+    codes = encode(bundle.codec, 0.5 * torch.sin(2 * math.pi * TRIAL_PITCH * time)[None])[0]
     decode_sounds(bundle.codec, [codes.numpy()])
     yield "codec", f"{TRIAL_SECONDS} s of a tone to {codes.numel()} codes and back"
     if bundle.prior is not None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
+from distill.codec.streaming import decode_each, encode_each
 from distill.novelty.alignment import Match
 from distill.novelty.code_space import CodeIndex
 from distill.novelty.constants import SHORTEST, SOFTER
@@ -102,9 +103,9 @@ def _halved(codes: Coded) -> list[Coded]:
 
 def _reencoded(codec: VQVAE, recordings: Sequence[Coded]) -> list[NDArray[np.int64]]:
     shift = codec.spectrogram.samples_per_frame // 2
-    decoded = codec.decode_each(torch.from_numpy(codes.astype(np.int64)) for codes in recordings)
+    decoded = decode_each(codec, (torch.from_numpy(codes.astype(np.int64)) for codes in recordings))
     sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
-    return [codes.cpu().numpy() for codes in codec.encode_each(sounds)]
+    return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
 
 
 def _table(scores: Sequence[Score]) -> Scores:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from distill.codec.constants import PLAIN_LEVELS
 from distill.codec.model import VQVAE
-from distill.codec.packing import runs
 from distill.codec.search import KERNEL_FRAMES, REACH
+from distill.codec.streaming import runs
 from distill.novelty.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
 from distill.novelty.constants import ALIKE_DB, MOST_GAIN_DB, UNLIKE_DB
 from distill.novelty.index import Index

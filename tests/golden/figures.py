@@ -17,7 +17,8 @@ from unit.training.coded import config, data, fit, recordings
 
 import distill
 from distill.codec.losses import DecoderLoss, MultiScaleMelLoss
-from distill.codec.noise import gaussian_table
+from distill.codec.model import gaussian_table
+from distill.codec.streaming import decode
 from distill.demo.recordings import demo_recordings
 from distill.seeds import Stream, derive_seed
 from distill.split import split_groups
@@ -65,7 +66,7 @@ def codec() -> Figures:
     tone = torch.sin(torch.arange(8192) * 0.1)[None] * 0.5
     codes = torch.arange(30).reshape(1, 10, 3) % 8
     with torch.no_grad():
-        decoded = network.decode(codes)
+        decoded = decode(network, codes)
     losses = DecoderLoss(16_000)(torch.cat([0.5 * tone, 0.4 * tone]), tone)
     return {
         "decoded rms": rms(decoded),

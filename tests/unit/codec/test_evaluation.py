@@ -21,6 +21,7 @@ from distill.codec.evaluation import PREVIEWS, CodecPreviews, decoded_pairs, fid
 from distill.codec.fidelity import Fidelity, summary
 from distill.codec.model import VQVAE
 from distill.codec.report import print_codec
+from distill.codec.streaming import decode, encode
 from distill.codec.training import CodecTraining, codec_to_train, train_codec, train_vqvae
 from distill.execution import Execution
 from distill.params import Params
@@ -65,7 +66,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def alone(codec: VQVAE, audio: torch.Tensor) -> NDArray[np.float32]:
-    return np.asarray(codec.decode(codec.encode(audio[None]))[0, : len(audio)].numpy())
+    return np.asarray(decode(codec, encode(codec, audio[None]))[0, : len(audio)].numpy())
 
 
 @pytest.mark.parametrize(

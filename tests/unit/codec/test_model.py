@@ -11,6 +11,7 @@ from torch import nn
 from distill.codec.convnext import Pointwise
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
+from distill.codec.streaming import decode, decode_each, decode_together, encode, encode_each, encode_together
 
 RATE = 16_000
 
@@ -67,10 +68,10 @@ def test_log_mel_of_a_sine_peaks_in_its_band() -> None:
 @given(samples=st.integers(1, 20_000), chunk=st.integers(1, 40))
 def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int, chunk: int) -> None:
     audio = torch.randn(1, samples, generator=torch.Generator().manual_seed(samples)) * 0.1
-    codes = codec.encode(audio, 10_000)
+    codes = encode(codec, audio, 10_000)
     assert codes.shape == (1, codec.spectrogram.frames_for(samples), 3)
-    assert torch.equal(codec.encode(audio, chunk), codes)
-    torch.testing.assert_close(codec.decode(codes, chunk), codec.decode(codes, 10_000), rtol=0, atol=1e-5)
+    assert torch.equal(encode(codec, audio, chunk), codes)
+    torch.testing.assert_close(decode(codec, codes, chunk), decode(codec, codes, 10_000), rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=20)
@@ -78,21 +79,21 @@ def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int
 def test_sounds_together_come_out_as_if_alone(codec: VQVAE, lengths: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     sounds = [torch.randn(length, generator=generator) * 0.1 for length in lengths]
-    together = codec.encode_together(sounds)
-    for sound, codes, decoded in zip(sounds, together, codec.decode_together(together), strict=True):
-        assert torch.equal(codes, codec.encode(sound[None])[0])
-        torch.testing.assert_close(decoded, codec.decode(codes[None])[0], rtol=0, atol=1e-5)
+    together = encode_together(codec, sounds)
+    for sound, codes, decoded in zip(sounds, together, decode_together(codec, together), strict=True):
+        assert torch.equal(codes, encode(codec, sound[None])[0])
+        torch.testing.assert_close(decoded, decode(codec, codes[None])[0], rtol=0, atol=1e-5)
 
 
 def test_each_of_many_sounds_in_order(codec: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
     step = codec.spectrogram.samples_per_frame
     generator = torch.Generator().manual_seed(1)
     sounds = [torch.randn(frames * step, generator=generator) * 0.1 for frames in (3, 4, 50, 1, 7, 12, 30, 2)]
-    monkeypatch.setattr("distill.codec.model.CHUNK_FRAMES", 20)
-    codes = list(codec.encode_each(sounds))
-    for sound, one, decoded in zip(sounds, codes, codec.decode_each(codes), strict=True):
-        assert torch.equal(one, codec.encode(sound[None])[0])
-        torch.testing.assert_close(decoded, codec.decode(one[None])[0], rtol=0, atol=1e-5)
+    monkeypatch.setattr("distill.codec.streaming.CHUNK_FRAMES", 20)
+    codes = list(encode_each(codec, sounds))
+    for sound, one, decoded in zip(sounds, codes, decode_each(codec, codes), strict=True):
+        assert torch.equal(one, encode(codec, sound[None])[0])
+        torch.testing.assert_close(decoded, decode(codec, one[None])[0], rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_draws_differ_and_the_first_is_the_sounds_own(loud: VQVAE) -> None:
     with torch.no_grad():
         output = loud(audio, 2)
     first, second = output.audio.chunk(2)
-    torch.testing.assert_close(loud.decode(output.codes), first, rtol=0, atol=1e-5)
+    torch.testing.assert_close(decode(loud, output.codes), first, rtol=0, atol=1e-5)
     assert float((second - first).abs().max()) > 1e-4
 
 
@@ -153,8 +154,8 @@ def test_encode_agrees_with_forward(codec: VQVAE) -> None:
     audio = torch.randn(2, 12 * codec.spectrogram.samples_per_frame, generator=torch.Generator().manual_seed(5)) * 0.1
     with torch.no_grad():
         output = codec(audio)
-    assert torch.equal(codec.encode(audio), output.codes)
-    torch.testing.assert_close(codec.decode(output.codes), output.audio, rtol=0, atol=1e-5)
+    assert torch.equal(encode(codec, audio), output.codes)
+    torch.testing.assert_close(decode(codec, output.codes), output.audio, rtol=0, atol=1e-5)
 
 
 def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None:
@@ -171,9 +172,9 @@ def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None
 
 def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
     codes = torch.randint(16, (1, 60, 3), generator=torch.Generator().manual_seed(6))
-    full = codec.decode(codes)
+    full = decode(codec, codes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low, chunked = codec.decode(codes), codec.decode(codes, 16)
+        low, chunked = decode(codec, codes), decode(codec, codes, 16)
     assert not torch.equal(low, full)
     for one in (low, chunked):
         assert (one - full).abs().max() < 0.01 * full.abs().max()
@@ -196,6 +197,38 @@ def test_cached_weights_follow_the_weights() -> None:
     layer.load_state_dict(other.state_dict())
     assert torch.equal(product(), other(x, torch.bfloat16))
     assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+class Latents(nn.Module):
+    """Latents of samples with their margins."""
+
+    def __init__(self, codec: VQVAE) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        return self.codec.latents(audio)
+
+
+class Sound(Latents):
+    """Samples of codes."""
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.codec.synthesise(self.codec.quantizer.decode(codes), self.codec.noise_for(codes))
+
+
+@torch.no_grad()
+def test_the_network_can_be_exported_for_sounds_of_any_length(codec: VQVAE) -> None:
+    step, margin = codec.spectrogram.samples_per_frame, codec.spectrogram.margin
+    frames = torch.export.Dim("frames", min=9, max=4000)
+    for network, length, make in (
+        (Latents(codec), step * frames + 2 * margin, lambda n: torch.randn(1, n * step + 2 * margin) * 0.1),
+        (Sound(codec), frames, lambda n: torch.randint(16, (1, n, 3))),
+    ):
+        exported = torch.export.export(network.eval(), (make(20),), dynamic_shapes=({1: length},)).module()
+        for count in (9, 300):
+            given = make(count)
+            torch.testing.assert_close(exported(given), network(given), rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=20)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.codec.noise import FrameNoise, gaussian_table
+from distill.codec.model import FrameNoise, gaussian_table
 from distill.codec.spectral import InverseSTFT, spectrogram_config_for
 
 CONFIG = spectrogram_config_for(16_000)

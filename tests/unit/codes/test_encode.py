@@ -1,6 +1,7 @@
 """A corpus to codes: together or alone, in one piece or streamed, the codes are the same."""
 
 from copy import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
+from distill.codec.streaming import encode, encode_from
 from distill.codes import encode as encoding
 from distill.codes.encode import Take, encode_for_prior, encode_takes, usage
 from distill.codes.held_out import SplitRow, rows_by_side, split_recordings, write_split
@@ -47,7 +49,7 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     assert not [path for path in folder.iterdir() if path.is_dir()]
     total = torch.zeros(3, 8, dtype=torch.int64)
     for row, entry in zip(reader.rows, corpus.entries, strict=True):
-        alone = codec.encode(waveform(corpus, entry)[None])[0]
+        alone = encode(codec, waveform(corpus, entry)[None])[0]
         np.testing.assert_array_equal(reader.codes(row), alone.numpy())
         for level in range(3):
             total[level] += torch.bincount(alone[:, level], minlength=8)
@@ -59,8 +61,8 @@ def test_codes_do_not_depend_on_what_is_coded_together(
 def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = max(corpus.entries, key=lambda entry: entry.samples)
     codec = tiny_codec()
-    expected = codec.encode(waveform(corpus, longest)[None])[0].numpy()
-    original, lengths = codec.encode_from, []
+    expected = encode(codec, waveform(corpus, longest)[None])[0].numpy()
+    lengths: list[int | None] = []
 
     def watched(
         corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None, view: View = AS_IS
@@ -69,7 +71,7 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
         return waveform(corpus, entry, start, length, view)
 
     monkeypatch.setattr(encoding, "waveform", watched)
-    monkeypatch.setattr(codec, "encode_from", lambda read, samples: original(read, samples, chunk_frames=8))
+    monkeypatch.setattr(encoding, "encode_from", partial(encode_from, chunk_frames=8))
     np.testing.assert_array_equal(encode_takes(codec, corpus, [Take(longest, AS_IS)])[0], expected)
     assert len(lengths) > 5
     assert max(length for length in lengths if length is not None) < longest.samples / 2
@@ -112,7 +114,7 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     some = next(iter(sides.train))
     entry = next(entry for entry in corpus.entries if entry.recording_id == some)
     for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
-        expected = codec.encode(waveform(corpus, entry, view=view)[None])[0].numpy()
+        expected = encode(codec, waveform(corpus, entry, view=view)[None])[0].numpy()
         np.testing.assert_array_equal(reader.codes(reader.rows[sides.train[some][view.number]]), expected)
 
 

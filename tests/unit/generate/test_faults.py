@@ -14,6 +14,7 @@ from unit.tiny import networks
 
 from distill.codec.build import build_vqvae
 from distill.codec.model import VQVAE
+from distill.codec.streaming import encode
 from distill.codes.store import Codes
 from distill.generate.constants import STILL_DB
 from distill.generate.faults import (
@@ -77,7 +78,7 @@ def codec() -> VQVAE:
 
 @pytest.fixture(scope="module")
 def coded(codec: VQVAE) -> Callable[[Samples], Codes]:
-    return lambda sound: codec.encode(torch.from_numpy(sound)[None])[0].numpy()
+    return lambda sound: encode(codec, torch.from_numpy(sound)[None])[0].numpy()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from unit.codec.test_coordinates import fitted_codec
 from unit.tiny import prior_shape
 
 from distill.api import prior_of_codec
+from distill.codec.streaming import encode
 from distill.codes.sequences import bos_token
 from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
@@ -141,7 +142,7 @@ def test_a_codec_alone_has_a_prior_that_is_no_guess() -> None:
         codec = fitted_codec(rate, 0)
         prior = prior_of_codec(codec)
         assert prior is not None
-        tone = codec.encode(0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate)[None])
+        tone = encode(codec, 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate)[None])
         inputs = torch.cat([torch.full_like(tone[:, :1], bos_token(16)), tone[:, :-1]], dim=1)
         with torch.no_grad():
             logits = prior(inputs, tone, torch.zeros(1, dtype=torch.int64))

@@ -1,0 +1,148 @@
+"""Sounds of any length and number through the codec's network: long ones in chunks, short ones packed into one row.
+
+Neither changes codes, and samples by no more than rounding: a chunk has as much context as the network, the search and
+the kernels see, and sounds in a row have gaps between them, in which every layer sees silence as beyond the ends.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from distill.codec.envelope import MATCHES
+from distill.codec.model import VQVAE
+from distill.codec.search import REACH
+from distill.codec.spectral import inside_mask
+
+CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
+GAP_FRAMES = 3  # receptive field to one side of a convolution over frames; codewords and windows reach less far
+
+T = TypeVar("T")
+
+
+def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
+    """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` bounds memory, not the result."""
+    return encode_from(codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
+
+
+@torch.no_grad()
+def encode_from(
+    codec: VQVAE, read: Callable[[int, int], Tensor], samples: int, chunk_frames: int = CHUNK_FRAMES
+) -> Tensor:
+    """Codes `[B, frames_for(samples), Q]` of audio that `read(start, stop)` returns in pieces `[B, stop - start]`.
+
+    Memory grows with the result alone.
+    """
+    margin, step = codec.spectrogram.margin, codec.spectrogram.samples_per_frame
+    frames, context = codec.spectrogram.frames_for(samples), codec.quantizer.search_context
+    # Allocated once and filled: pieces kept between short-lived tensors would fragment memory.
+    codes = torch.empty(0, dtype=torch.int64)
+    for start in range(0, frames, chunk_frames):
+        stop = min(frames, start + chunk_frames)
+        searched, until = max(0, start - context), min(frames, stop + context)
+        first, last = max(0, searched - codec.encoder.context), min(frames, until + codec.encoder.context)
+        begin, end = first * step - margin, last * step + margin
+        piece = read(max(0, begin), min(samples, end))
+        piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
+        latents = codec.latents(piece)[:, searched - first : until - first]
+        positions = torch.arange(searched, until, device=latents.device)
+        found = codec.quantizer.search(latents, positions)
+        if not start:
+            codes = found.new_empty(len(found), frames, found.shape[2])
+        codes[:, start:stop] = found[:, start - searched : stop - searched]
+    return codes
+
+
+@torch.no_grad()
+def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
+    """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
+    frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
+    overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
+    matches = MATCHES if codec.spectrogram.envelope_steps else 0  # each reaches into the next frame
+    context = -(-(codec.decoder.context + overlap) // codec.spectrogram.stack) + matches
+    audio = torch.empty(len(codes), frames * step, device=codes.device)
+    for start in range(0, frames, chunk_frames):
+        stop = min(frames, start + chunk_frames)
+        first, last = max(0, start - context), min(frames, stop + context)
+        summed, until = max(0, first - REACH), min(frames, last + REACH)
+        latents = codec.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
+        positions = torch.arange(first, last, device=latents.device)
+        piece = codec.synthesise(latents, codec.noise_for(codes[:, first:last], positions), positions)
+        audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
+    return audio
+
+
+def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Codes `[F, Q]` of every sound `[N]`, in order; short ones are packed."""
+    for run in runs(((codec.spectrogram.frames_for(len(sound)), sound) for sound in sounds), CHUNK_FRAMES):
+        yield from encode_together(codec, run) if len(run) > 1 else encode(codec, run[0][None].to(codec.device))
+
+
+def decode_each(codec: VQVAE, codes: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed."""
+    for run in runs(((len(one), one) for one in codes), CHUNK_FRAMES):
+        yield from decode_together(codec, run) if len(run) > 1 else decode(codec, run[0][None].to(codec.device))
+
+
+@torch.no_grad()
+def encode_together(codec: VQVAE, sounds: Sequence[Tensor]) -> list[Tensor]:
+    """Codes `[F, Q]` of each of several sounds `[N]`, equal to those of each alone, in one pass."""
+    row = _PackedRow([codec.spectrogram.frames_for(len(sound)) for sound in sounds])
+    margin, positions = codec.spectrogram.margin, row.positions.to(codec.device)
+    audio = row.pack(sounds, codec.spectrogram.samples_per_frame).to(codec.device)
+    latents = codec.latents(nn.functional.pad(audio, (margin, margin)), inside_mask(positions))
+    return row.unpack(codec.quantizer.search(latents, positions))
+
+
+@torch.no_grad()
+def decode_together(codec: VQVAE, codes: Sequence[Tensor]) -> list[Tensor]:
+    """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, in one pass."""
+    row = _PackedRow([len(one) for one in codes])
+    positions = row.positions.to(codec.device)
+    packed = row.pack(codes).to(codec.device)
+    latents = codec.quantizer.decode(packed, inside_mask(positions))
+    audio = codec.synthesise(latents, codec.noise_for(packed, positions), positions)
+    return row.unpack(audio, codec.spectrogram.samples_per_frame)
+
+
+def runs(items: Iterable[tuple[int, T]], most: int) -> Iterator[list[T]]:
+    """Group the items of (frames, item) pairs, in order, into runs of at most `most` frames or one item."""
+    run: list[T] = []
+    total = 0
+    for frames, item in items:
+        if run and total + frames > most:
+            yield run
+            run, total = [], 0
+        run.append(item)
+        total += frames
+    if run:
+        yield run
+
+
+class _PackedRow:
+    """Layout of sounds of `frames` frames each, one after another with gaps between, in a row of F frames.
+
+    `positions` `[F]` holds each frame's position in its own sound, -1 in gaps.
+    """
+
+    def __init__(self, frames: Sequence[int]) -> None:
+        self.frames = tuple(frames)
+        self.starts = list(accumulate((count + GAP_FRAMES for count in self.frames[:-1]), initial=0))
+        positions = torch.full((self.starts[-1] + self.frames[-1],), -1)
+        for start, count in zip(self.starts, self.frames, strict=True):
+            positions[start : start + count] = torch.arange(count)
+        self.positions = positions
+
+    def pack(self, parts: Sequence[Tensor], step: int = 1) -> Tensor:
+        """Pack one tensor a sound, `[n, ...]` with n up to `step` for each frame, to `[1, F * step, ...]`."""
+        row = parts[0].new_zeros(1, len(self.positions) * step, *parts[0].shape[1:])
+        for start, part in zip(self.starts, parts, strict=True):
+            row[0, start * step : start * step + len(part)] = part
+        return row
+
+    def unpack(self, row: Tensor, step: int = 1) -> list[Tensor]:
+        """Split `[1, F * step, ...]` into the sounds' parts, `[frames * step, ...]` each."""
+        spans = zip(self.starts, self.frames, strict=True)
+        return [row[0, start * step : (start + count) * step] for start, count in spans]
