@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.build import build_vqvae
-from distill.codec.constants import DRAWS
+from distill.codec.constants import BETAS, DRAWS, WARMUP_STEPS
 from distill.codec.initialise import (
     PRETRAINED_PARTS,
     SYNTHETIC_GAIN_RANGE,
@@ -32,7 +32,6 @@ from distill.codec.initialise import (
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
-from distill.codec.training import BETAS, WARMUP_STEPS
 from distill.execution import execution_from_environment
 from distill.params import get_adaptive_vqvae_config
 from distill.progress import ProgressReport

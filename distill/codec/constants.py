@@ -3,6 +3,11 @@
 What depends on a corpus or on taste is in `params.yaml`; what only bounds memory or time is where it is used.
 """
 
+# Training.
+BETAS = (0.8, 0.99)
+WARMUP_STEPS = 50
+RATE_DROPS = 2
+
 # The decoder's losses.
 DRAWS = 2  # of the decoder's noise, in training
 REPULSION = 0.7  # weight of the distance between two draws, which a loss of their distance to the sound would shrink

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from distill.audio.corpus import MANIFEST, Corpus, load_corpus
 from distill.codec.artifact import CodecArtifact
 from distill.codec.build import build_vqvae
+from distill.codec.constants import BETAS, RATE_DROPS, WARMUP_STEPS
 from distill.codec.data import CodecData
 from distill.codec.evaluation import CodecPreviews, held_out_fidelity
 from distill.codec.initialise import initialise
@@ -30,10 +31,6 @@ from distill.training.patience import budget_seconds
 from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
 from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
-
-BETAS = (0.8, 0.99)
-WARMUP_STEPS = 50
-RATE_DROPS = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -17,6 +17,14 @@ from distill.params import PRETRAINED_SIZES, Params, PriorConfig
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, save_reference
 from distill.prior.base import Prior, build_prior
+from distill.prior.constants import (
+    BETAS,
+    LABEL_RATE,
+    MIXTURE_RATE,
+    PRETRAINED_LABEL_RATE,
+    PRETRAINED_MIXTURE_RATE,
+    RATE_DROPS,
+)
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.folds import MAX_RECORDINGS, FoldTables, fold_numbers, planned_folds
@@ -39,14 +47,8 @@ from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
 from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
 
-BETAS = (0.9, 0.95)
 # Factor of the learning rate of scores and weights: they have far to go, and are too few to memorise.
-MIXTURE_RATE = 10.0
-RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on the recordings
-PRETRAINED_MIXTURE_RATE = 3.0  # the same where they were pretrained
 RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
-LABEL_RATE = 10.0  # factor of the learning rate of label embeddings: few windows train each
-PRETRAINED_LABEL_RATE = 60.0  # its other rates are lower
 
 Callback = Callable[[PriorEvent], None]
 Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
