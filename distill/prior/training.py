@@ -47,7 +47,6 @@ from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
 from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
 
-# Factor of the learning rate of scores and weights: they have far to go, and are too few to memorise.
 RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
 
 Callback = Callable[[PriorEvent], None]
