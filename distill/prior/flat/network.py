@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import Prior
-from distill.prior.dropout import Dropout
 from distill.prior.flat.config import FlatShape
-from distill.prior.transformer import INIT_STD, KeyValueCache, Linear, Transformer
+from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Linear, Transformer
 
 
 class CodePrior(nn.Module):

@@ -10,13 +10,13 @@ from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.base import Prior
 from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up, special_token_mask
 from distill.prior.count_experts import CountExperts, FrameCounts
-from distill.prior.dropout import Dropout, HistoryDropout
 from distill.prior.frame.config import DepthShape, FrameShape
 from distill.prior.loudness_course import LoudnessCourse
 from distill.prior.pointer_mixture import History, PointerMixture
 from distill.prior.transformer import (
     INIT_STD,
     Ahead,
+    Dropout,
     KeyValueCache,
     Linear,
     LogPositionEmbedding,
@@ -61,6 +61,28 @@ class FrameState:
         self.cache.keep(rows)
         self.positions, self.frames = self.positions[rows], self.frames[rows]
         self.labels = None if self.labels is None else self.labels[rows]
+
+
+class HistoryDropout(nn.Module):
+    """Dropout of the finer levels of input frames, from a random level on.
+
+    A thinner history predicts less, so that labels count more. The share of frames is drawn for each window, up to
+    twice `p` (at most .5). The first frame is kept.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings `[B, T, Q, D]` of codes, in training with zeros for dropped levels."""
+        if not self.training or not self.p:
+            return x
+        batch, frames, levels = x.shape[:3]
+        dropped = torch.rand(batch, frames, device=x.device) < 2 * self.p * torch.rand(batch, 1, device=x.device)
+        dropped[:, 0] = False
+        num_kept = torch.randint(levels, (batch, frames), device=x.device).masked_fill(~dropped, levels)
+        return x * (torch.arange(levels, device=x.device) < num_kept[:, :, None])[..., None].to(x.dtype)
 
 
 class FramePrior(Prior):

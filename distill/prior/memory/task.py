@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import IGNORED, Batch, bos_token
 from distill.params import PriorConfig
 from distill.prior.data import PriorData, SpanSampler
-from distill.prior.memory.gate_schedule import gate_metrics, polarisation_weight, stop_if_gates_collapse
+from distill.prior.memory.gates import gate_metrics, polarisation_weight, stop_if_gates_collapse
 from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, motif_sequence
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.memory.probes import probe_memory

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from distill.prior.dropout import Dropout, HistoryDropout
+from distill.prior.frame.network import HistoryDropout
+from distill.prior.transformer import Dropout
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.2, 0.5, 0.9])

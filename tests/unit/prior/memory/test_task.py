@@ -125,7 +125,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
 
 def test_collapsed_gates_stop_training_and_keep_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "WATCH_STEPS", 2)
-    monkeypatch.setattr("distill.prior.memory.gate_schedule.MIN_STD", 0.9)  # no gates vary as much
+    monkeypatch.setattr("distill.prior.memory.gates.MIN_STD", 0.9)  # no gates vary as much
     store = CheckpointStore(tmp_path / "run")
     prior_data = data(repeating(0, 8), repeating(1, 3))
     with pytest.raises(DistillError, match="expected gates of the memory that differ, with a standard deviation"):
