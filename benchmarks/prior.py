@@ -55,7 +55,7 @@ def measure_prior(
         return train_within(task, codec_seconds).codec.model
 
     with tempfile.TemporaryDirectory() as temporary:
-        data = code_folder(folder, Path(temporary), params, execution, train).data
+        data = code_folder(folder, Path(temporary), params, execution, train)
     codes = data.codes
     uniform = codes.frame_rate * codes.num_quantizers * math.log2(codes.codebook_size)
     counting = counting_bits_per_second(data)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
 from distill.params import load_params
+from stages.ops.summary import run_log, stage_names, summarise
 from stages.running import AUDITION, PARAMS
-from stages.summary import run_log, stage_names, summarise
 
 README, PICTURE = Path("README.md"), Path("docs/spectrograms.png")
 MARKS = "<!-- summary -->\n```\n", "```\n<!-- end -->"

@@ -1,12 +1,10 @@
 """Stage `audition`: generate sounds with the model file and compare them with the nearest training recordings."""
 
-from collections.abc import Mapping
-
 from distill.params import Params
 from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_root, write_metrics
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
@@ -25,7 +23,6 @@ def main(params: Params) -> Mapping[str, float]:
     write_metrics("audition", done.metrics())
     figures = {**done.metrics(), "times_real_time": done.times_real_time}
     track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)
-    return {"times_real_time": done.times_real_time}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """Stage `bundle`: write codec and prior to one model file."""
 
-from collections.abc import Mapping
-
 from distill.params import Params
 from stages.running import FOLDERS, bundle_path, run_stage, write_metrics
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from distill.model_file.build import bundle_artifacts
     from distill.model_file.format import VERSION_TEXT
 
@@ -15,7 +13,6 @@ def main(params: Params) -> Mapping[str, float]:
     size = path.stat().st_size
     hashed = {"format_version": VERSION_TEXT, "payload_sha256": metadata.payload_sha256}
     write_metrics("bundle", {"bytes": size, **hashed})
-    return {}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Stage `encode_codes`: encode every recording, training recordings in several views."""
 
-from collections.abc import Mapping
-
 from distill.params import Params
 from distill.training.folders import STATE
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from distill.cluster import executor_of
     from distill.codec.artifact import load_codec
     from distill.codes.encode import code_corpus
@@ -18,7 +16,6 @@ def main(params: Params) -> Mapping[str, float]:
     with executor_of(execution) as executor:
         report = code_corpus(codec, config.codec_sha256, *folders, params, execution, executor, STATE / "codes")
     write_metrics("encode_codes", report.metrics())
-    return {}
 
 
 if __name__ == "__main__":

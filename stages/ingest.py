@@ -1,7 +1,5 @@
 """Stage `ingest`: write the recordings in `corpus.path` to a manifest and PCM shards."""
 
-from collections.abc import Mapping
-
 from distill.audio.corpus import MANIFEST
 from distill.params import Params
 from distill.pipeline.known_corpora import remember_corpus
@@ -10,7 +8,7 @@ from distill.training.folders import STATE
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from distill.audio.ingest import ingest_folder
     from distill.cluster import executor_of
     from distill.execution import execution_from_environment
@@ -21,7 +19,6 @@ def main(params: Params) -> Mapping[str, float]:
     names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)
     write_metrics("ingest", {name: getattr(report, name) for name in names})
-    return {}
 
 
 def note_corpus(params: Params) -> None:

@@ -11,12 +11,11 @@ from distill.execution import usable_memory
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
 from distill.training.folders import STATE
-from stages import dvc_files
-from stages.dvc_command import run_dvc
 from stages.ingest import note_corpus
-from stages.results import pull_missing
+from stages.ops import dvc
+from stages.ops.results import pull_missing
+from stages.ops.summary import run_log, summarise
 from stages.running import AT_WORK, PARAMS
-from stages.summary import run_log, summarise
 
 LISTED = 10
 NO_PULL = "--no-pull"  # of ours, not of DVC
@@ -58,20 +57,20 @@ def _check_corpus(path: str) -> None:
 
 def _reproduce(params: Params, arguments: list[str]) -> int:
     began, earlier = time.monotonic(), len(run_log())
-    mended = dvc_files.mend(STATE)
+    mended = dvc.mend(STATE)
     if mended is not None:
         print(mended, file=sys.stderr)
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()
-    status = run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).status
+    status = dvc.run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).status
     ran = run_log()[earlier:]
     if status != 0:
         refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)
         if refused is None:
             _check_what_no_stage_says(params)
         return refused or 1
-    dvc_files.keep_lock(STATE)
+    dvc.keep_lock(STATE)
     note_corpus(params)  # also where `ingest` was up to date
     summarise(params, ran, time.monotonic() - began)
     return 0
@@ -81,9 +80,9 @@ def _check_what_no_stage_says(params: Params) -> None:
     """Raise DistillError for what can end DVC without a sentence of a stage, where it is one of four known things."""
     if is_url(params.corpus.path):
         list_recordings(open_source(params.corpus.path))
-    if dvc_files.is_full(Path()):
+    if dvc.is_full(Path()):
         raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
-    if dvc_files.is_busy():
+    if dvc.is_busy():
         raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
     if AT_WORK.exists():
         stage = next(iter(AT_WORK.read_text(encoding="utf-8").split()), "a stage")

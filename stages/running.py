@@ -60,23 +60,21 @@ def write_metrics(stage: str, values: Mapping[str, object]) -> None:
     write_json(METRICS / f"{stage}.json", dict(values))
 
 
-def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
+def run_stage(name: str, body: Callable[[Params], None]) -> None:
     """Run a stage and exit: 0 done, 1 a defect (with traceback), 2 wrong input, 129, 130 or 143 interrupted and saved.
 
-    `body` returns measurements of speed for the log. It imports the library itself: too little memory for that is wrong
-    input, too.
+    `body` imports the library itself: too little memory for that is wrong input, too.
     """
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
     is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # of processes that torchrun started
     started, began = time.time(), time.monotonic()
-    figures: Mapping[str, float] = {}
     status = 1
     try:
         if is_first:
             _note_at_work(name)
-        figures = body(load_params(PARAMS))
+        body(load_params(PARAMS))
         status = 0
     except Exception as error:
         known = for_the_user(error)
@@ -89,7 +87,7 @@ def run_stage(name: str, body: Callable[[Params], Mapping[str, float]]) -> None:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130
     finally:
-        entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status, **figures}
+        entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status}
         stopped = _log_run(entry) if is_first else 0
     sys.exit(status or stopped)
 

@@ -1,16 +1,13 @@
 """Stage `split`: divide the recordings into training and held-out ones."""
 
-from collections.abc import Mapping
-
 from distill.params import Params
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from distill.codes.held_out import split_codes
 
     write_metrics("split", split_codes(FOLDERS.codes, FOLDERS.split, params))
-    return {}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Stage `train_prior`: train the prior on the codes."""
 
-from collections.abc import Mapping
-
 from distill.params import Params
-from stages.processes import over_processes
+from stages.ops.processes import over_processes
 from stages.running import FOLDERS, conclude, run_folders, run_stage
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from distill.execution import execution_from_environment
     from distill.generate.calibration import calibrate
     from distill.prior.training import train_prior_of_codes
@@ -18,7 +16,6 @@ def main(params: Params) -> Mapping[str, float]:
     )
     if trained.metrics:
         conclude("train_prior", trained)
-    return {}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Stage `train_vqvae`: train the codec on the corpus."""
 
-from collections.abc import Mapping
-
 from distill.params import Params
-from stages.processes import over_processes
+from stages.ops.processes import over_processes
 from stages.running import FOLDERS, conclude, run_folders, run_stage
 
 
-def main(params: Params) -> Mapping[str, float]:
+def main(params: Params) -> None:
     from rich.console import Console
 
     from distill.codec.report import print_codec
@@ -19,7 +17,6 @@ def main(params: Params) -> Mapping[str, float]:
     if trained.metrics:
         print_codec(trained, Console(stderr=True, highlight=False))
         conclude("train_vqvae", trained)
-    return {}
 
 
 if __name__ == "__main__":

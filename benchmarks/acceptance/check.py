@@ -73,7 +73,7 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
                 settings = (params.vqvae_config(count), params.split.resolve(count), seed)
                 return train_vqvae(corpus, *settings, fabric).model
 
-        data = code_folder(folder, work / "coded", params, execution, train).data
+        data = code_folder(folder, work / "coded", params, execution, train)
         yield from check_memory(data, steps, seed, fabric)
 
 

@@ -134,13 +134,13 @@ def train_prior(
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
 
-    execution = execution_from_environment()
+    written, execution = output or model, execution_from_environment()
     with executor_of(execution) as executor:
-        added = add_prior(model, output or model, data, params, execution, dated=True, executor=executor)
+        trained = add_prior(model, written, data, params, execution, dated=True, executor=executor)
     if as_json:
-        print_json({"model": str(added.path), "recordings": added.prior.recordings, **added.prior.metrics})
+        print_json({"model": str(written), "recordings": trained.recordings, **trained.metrics})
     else:
-        print(f"{added.path}  {added.path.stat().st_size / 1e6:.1f} MB")
+        print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 
 
 def _print_trained(trained: "TrainedModel", as_json: bool) -> None:

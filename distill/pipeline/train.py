@@ -52,14 +52,6 @@ class TrainedModel:
     prior: PriorTraining | None
 
 
-@dataclass(frozen=True)
-class AddedPrior:
-    """A model file with a new prior, and the training run."""
-
-    path: Path
-    prior: PriorTraining
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedPrior(PriorTraining):
     """A trained prior with what a model file keeps of it: settings, metadata with the date, codec, and reference."""
@@ -135,7 +127,7 @@ def add_prior(
     state: Path = STATE,
     dated: bool = False,
     executor: Executor | None = None,
-) -> AddedPrior:
+) -> PriorTraining:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
     Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
@@ -169,7 +161,7 @@ def add_prior(
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
         trained.clear_checkpoints()
         remove_folder(work)
-    return AddedPrior(output, trained)
+    return trained
 
 
 def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> IngestReport:
@@ -207,33 +199,25 @@ def train_prior(
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
-        coded = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec)
+        data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec)
     observers = () if callback is None else (ToCallback(callback),)
     run = Run(make_fabric(execution), observers=observers, cancel=cancel_event)
-    training = fit_prior(coded.data, prior_config, params.seed, run, calibrate)
-    facts = prior_artifact(training, prior_config, coded.data)
+    training = fit_prior(data, prior_config, params.seed, run, calibrate)
+    facts = prior_artifact(training, prior_config, data)
     return TrainedPrior(
         **{field.name: getattr(training, field.name) for field in fields(training)},
         config=prior_config,
         metadata=prior_metadata(facts, date_now()),
         bundle=bundle,
         facts=facts,
-        reference=coded.data.reference(),
+        reference=data.reference(),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class CodedFolder:
-    """Encoded recordings and their codec."""
-
-    data: PriorData
-    codec: VQVAE
 
 
 def code_folder(
     folder: Path | str, work: Path, params: Params, execution: Execution, train: Callable[[Corpus], VQVAE]
-) -> CodedFolder:
-    """Encode the recordings in `folder` with the codec that `train` returns for them, for benchmarks and `train_prior`.
+) -> PriorData:
+    """Encode the recordings in `folder` with the codec that `train` returns for them, and split them.
 
     `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
     """
@@ -241,7 +225,7 @@ def code_folder(
     ingest_folder(folder, folders.corpus, params.corpus, executor)
     codec = train(load_corpus(folders.corpus))
     code_and_split(codec, weights_sha256(codec), folders, params, execution, executor)
-    return CodedFolder(read_prior_data(folders.codes, folders.split).in_memory(), codec)
+    return read_prior_data(folders.codes, folders.split).in_memory()
 
 
 def code_and_split(

@@ -55,7 +55,7 @@ WITHOUT_INFLUENCE = {
     *("distill/cluster.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
     *("distill/pipeline/__init__.py", "distill/pipeline/known_corpora.py", "distill/pipeline/workspace.py"),
     *("distill/prior/architectures.py", "distill/status.py", "distill/text.py"),
-    *("stages/__init__.py", "stages/processes.py", "stages/running.py"),
+    *("stages/__init__.py", "stages/ops/__init__.py", "stages/ops/processes.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.
 NAMES_CHECKPOINTS = "distill/code_version.py"

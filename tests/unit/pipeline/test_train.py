@@ -232,7 +232,7 @@ def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
     assert bundle.prior is not None
     assert bundle.metadata.has_prior
     assert bundle.metadata.prior_metadata is not None
-    assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.prior.metrics["epochs_trained"]
+    assert bundle.metadata.prior_metadata.epochs_trained == 3 == added.metrics["epochs_trained"]
     assert bundle.metadata.metadata["recordings"] == 5
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["corpora.json"]
 
@@ -341,8 +341,8 @@ def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs
         train_model(sounds, tmp_path / "b.distill", auto, EXECUTION, state=tmp_path / "state").corpus.sample_rate
         == 24_000
     )
-    added = add_prior(model, tmp_path / "c.distill", sounds, auto, EXECUTION, tmp_path / "state")
-    assert distill.load(added.path).sample_rate == 48_000
+    add_prior(model, tmp_path / "c.distill", sounds, auto, EXECUTION, tmp_path / "state")
+    assert distill.load(tmp_path / "c.distill").sample_rate == 48_000
 
 
 def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedModel, sounds: Path) -> None:

@@ -9,10 +9,10 @@ import torch
 
 from distill.errors import DistillError, ParamsError
 from distill.params import Params, default_values
-from stages.processes import EndedError, _killed_by, _processes, _run, over_processes
+from stages.ops.processes import EndedError, _killed_by, _processes, _run, over_processes
 from stages.running import LAUNCHED
 
-ALONE = {"seconds": 1.0}
+PARAMS = Params.model_validate(default_values())
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,9 @@ def test_a_stage_runs_in_its_own_process(variables: dict[str, str], monkeypatch:
     """By default, with one process, without GPUs, and where torchrun started it."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert over_processes("train_prior", lambda _: ALONE)(Params.model_validate(default_values())) is ALONE
+    ran: list[int] = []
+    over_processes("train_prior", lambda _: ran.append(os.getpid()))(PARAMS)
+    assert ran == [os.getpid()]
 
 
 def test_as_many_processes_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from lossy_proxy import LossyProxy
 from object_store import Store
 
-from stages.results import pullable
+from stages.ops.results import pullable
 
 ROOT = Path(__file__).parents[3]
 PIPELINE = """
@@ -102,7 +102,7 @@ SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from distill.errors import DistillError
-from stages.results import pull_missing
+from stages.ops.results import pull_missing
 try:
     pull_missing()
 except DistillError as error:

@@ -9,7 +9,7 @@ from unit.tiny import PRIOR
 from distill.novelty.memorization import Memorization
 from distill.params import Params, get_adaptive_prior_config
 from distill.prior.artifact import PriorArtifact
-from stages.summary import summarise
+from stages.ops.summary import summarise
 
 MEMORIZED = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
 

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from distill.errors import DistillError, Interrupted, ParamsError
 from distill.execution import execution_from_environment, processes_from_environment, processors
@@ -18,7 +18,7 @@ MAX_RESTARTS = 3
 RANKING = (2, 129, 130, 143)
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
-Body = Callable[[Params], Mapping[str, float]]
+Body = Callable[[Params], None]
 
 
 class EndedError(DistillError):
@@ -35,14 +35,14 @@ def over_processes(name: str, body: Body) -> Body:
     A process that torchrun or this started is not divided again.
     """
 
-    def divided(params: Params) -> Mapping[str, float]:
+    def divided(params: Params) -> None:
         if LAUNCHED in os.environ:
             _end_with_parent()
         processes = 1 if "WORLD_SIZE" in os.environ else _processes()
         if processes == 1:
-            return body(params)
-        _run(name, processes)
-        return {}
+            body(params)
+        else:
+            _run(name, processes)
 
     return divided
 

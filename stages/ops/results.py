@@ -15,8 +15,7 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 
 from distill.training.interruption import Interruption
-from stages.dvc_command import Ended, run_dvc
-from stages.dvc_files import LOCK
+from stages.ops.dvc import LOCK, Ended, run_dvc
 from stages.running import METRICS
 
 ABSENT = {"deleted", "not in cache"}

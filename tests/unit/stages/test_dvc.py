@@ -11,8 +11,8 @@ import yaml
 from dvc.lock import make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
-from stages import dvc_files
-from stages.dvc_files import LOCK, LOCKED
+from stages.ops import dvc
+from stages.ops.dvc import LOCK, LOCKED
 
 WHOLE = """\
 schema: '2.0'
@@ -42,38 +42,38 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_whole_lock_is_kept_and_left_alone(project: Path) -> None:
     LOCK.write_text(WHOLE)
-    dvc_files.keep_lock(project)
-    assert dvc_files.mend(project) is None
+    dvc.keep_lock(project)
+    assert dvc.mend(project) is None
     assert LOCK.read_text() == (project / "dvc.lock").read_text() == WHOLE
 
 
 def test_a_lock_is_put_back_wherever_it_is_cut_off_so_that_dvc_refuses_it(project: Path) -> None:
     LOCK.write_text(WHOLE)
-    dvc_files.keep_lock(project)
+    dvc.keep_lock(project)
     for size in range(len(WHOLE)):
         LOCK.write_text(WHOLE[:size])
-        if dvc_files.mend(project) is None:
+        if dvc.mend(project) is None:
             COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(LOCK.read_text()))  # raises for what DVC refuses
         else:
             assert LOCK.read_text() == WHOLE
     LOCK.write_text(CUT)
-    dvc_files.keep_lock(project)
+    dvc.keep_lock(project)
     assert (project / "dvc.lock").read_text() == WHOLE
 
 
 def test_without_a_copy_a_lock_that_is_cut_off_is_removed(project: Path) -> None:
     for cut in ("", "schema: '2.0", CUT, WHOLE[:180], "stages: 1", "- 1", "\x00\x00"):
         LOCK.write_text(cut)
-        assert "is removed" in str(dvc_files.mend(project))
+        assert "is removed" in str(dvc.mend(project))
         assert not LOCK.exists()
-    assert dvc_files.mend(project) is None
+    assert dvc.mend(project) is None
 
 
 def test_a_copy_that_is_cut_off_is_not_put_back(project: Path) -> None:
     project.mkdir()
     (project / "dvc.lock").write_text(CUT)
     LOCK.write_text(CUT)
-    assert "is removed" in str(dvc_files.mend(project))
+    assert "is removed" in str(dvc.mend(project))
 
 
 def held_by(process: int) -> str:
@@ -86,7 +86,7 @@ def test_what_a_dead_process_locked_is_free(project: Path) -> None:
     ended.wait()
     for text in (held_by(ended.pid), held_by(os.getpid()), held_by(os.getpid())[:40], "", "[]"):
         LOCKED.write_text(text)
-        dvc_files.mend(project)
+        dvc.mend(project)
         assert not LOCKED.exists(), text
 
 
@@ -96,20 +96,20 @@ def test_what_a_dvc_that_runs_has_locked_stays_locked(project: Path) -> None:
     ) as other:
         for text in (held_by(other.pid), "{}"):
             LOCKED.write_text(text)
-            dvc_files.mend(project)
+            dvc.mend(project)
             assert LOCKED.read_text() == text
 
 
 def test_another_command_of_dvc_is_seen(project: Path) -> None:
-    assert not dvc_files.is_busy()
+    assert not dvc.is_busy()
     with make_lock(".dvc/tmp/lock"):
-        assert dvc_files.is_busy()
+        assert dvc.is_busy()
     program = project.parent / "dvc"
     program.write_text("import sys; sys.stdin.read()")
     with subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE) as other:
         LOCKED.write_text(json.dumps({"write": {"out": {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}}))
-        assert dvc_files.is_busy()
-    assert not dvc_files.is_busy()
+        assert dvc.is_busy()
+    assert not dvc.is_busy()
 
 
 def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Path) -> None:
@@ -121,8 +121,8 @@ def test_half_copies_in_the_cache_are_removed_unless_dvc_is_at_work(project: Pat
     beside.touch()
     (half.parent / "whole").write_text("whole")
     with make_lock(".dvc/tmp/lock"):
-        dvc_files.mend(project)
+        dvc.mend(project)
         assert half.exists()
-    dvc_files.mend(project)
+    dvc.mend(project)
     assert [path.name for path in half.parent.iterdir()] == ["whole"]
     assert not beside.exists()

@@ -1,4 +1,4 @@
-"""Files of DVC that a killed run or a full disk leaves damaged, mended before DVC reads them.
+"""DVC: its commands, and its files that a killed run or a full disk leaves damaged, mended before DVC reads them.
 
 DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off. With a `dvc.lock` that is cut off it
 refuses to run; what a killed process had locked stays locked where another process has its number. What it copied in
@@ -6,10 +6,16 @@ part stays in its cache.
 """
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import yaml
@@ -18,6 +24,7 @@ from voluptuous import Invalid
 from zc.lockfile import LockError, LockFile
 
 from distill.storage.files import write_bytes
+from distill.training.interruption import SIGNALS
 
 LOCK = Path("dvc.lock")
 HELD = Path(".dvc/tmp/lock")
@@ -27,6 +34,42 @@ CACHE = Path(".dvc/cache")
 OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tries what links a disk can have
 HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a file that DVC has not copied to its end
 ROOM = 1 << 20  # bytes: with less, a disk is full
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit status, and the first signal that asked it to end, None where none did.
+
+    `output` is what it wrote to stdout, "" where that was not asked for.
+    """
+
+    status: int
+    signal: int | None
+    output: str
+
+
+def run_dvc(*arguments: str, wants_output: bool = False) -> Ended:
+    """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        stdout=subprocess.PIPE if wants_output else None,
+        text=True,
+        start_new_session=os.name != "nt",
+    )
+    received: list[int] = []
+
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if os.name != "nt":
+            os.killpg(process.pid, signal.SIGINT)
+
+    previous = {number: signal.signal(number, forward) for number in SIGNALS}
+    try:
+        output, _ = process.communicate()
+        return Ended(process.returncode, received[0] if received else None, output or "")
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def keep_lock(folder: Path) -> None:

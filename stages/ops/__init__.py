@@ -1,0 +1,1 @@
+"""What stages need around them: DVC, with its habits mended, several processes, and a summary."""
