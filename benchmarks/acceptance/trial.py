@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distill.errors import DistillError, Interrupted
 from distill.params import PriorConfig, default_values, get_adaptive_prior_config
-from distill.prior.data import PriorData, SpanSampler
+from distill.prior.data import PriorData, SpanSampler, WindowSettings
 from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import PROBE_STEPS, MemoryTask
@@ -50,8 +50,15 @@ def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
     """Number of epochs with at least `steps` steps; `changes` override settings."""
     config, codes = memory_config(data, **changes), data.codes
     shape = MemoryShape.of(config, codes, data.codewords.shape[2])
-    sizes = (codes.codebook_size, codes.num_quantizers, shape.context_frames, config.batch_size)
-    sampler = SpanSampler(data.train, *sizes, 0, span_frames=shape.span_frames)
+    windows = WindowSettings(
+        codebook_size=codes.codebook_size,
+        num_quantizers=codes.num_quantizers,
+        context_frames=shape.context_frames,
+        batch_size=config.batch_size,
+        seed=0,
+        span_frames=shape.span_frames,
+    )
+    sampler = SpanSampler(data.train, windows)
     return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
 
 

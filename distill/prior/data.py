@@ -84,6 +84,23 @@ class SharedBatch(NamedTuple):
     targets: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class WindowSettings:
+    """Settings of a sampler of windows.
+
+    A window loses its label with probability `label_dropout`, so that the prior also learns the unconditional
+    distribution. Spans have at most `span_frames`.
+    """
+
+    codebook_size: int
+    num_quantizers: int
+    context_frames: int
+    batch_size: int
+    seed: int
+    label_dropout: float = 0.0
+    span_frames: int = 0
+
+
 class WindowSampler:
     """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch).
 
@@ -93,36 +110,27 @@ class WindowSampler:
     def __init__(
         self,
         recordings: Sequence[Sequence[Codes]],
-        codebook_size: int,
-        num_quantizers: int,
-        context_frames: int,
-        batch_size: int,
-        seed: int,
+        settings: WindowSettings,
         labels: Sequence[int] | None = None,
-        label_dropout: float = 0.0,
-        span_frames: int = 0,
         folds: Sequence[int] | None = None,
     ) -> None:
         """`recordings` holds the views `[F, Q]` of each recording, the first without augmentation.
 
-        `labels` are the recordings' labels, 0 for none. A window loses its label with probability `label_dropout`, so
-        that the prior also learns the unconditional distribution. Spans have at most `span_frames`. `folds` are the
-        recordings' folds, see `Batch`.
+        `labels` are the recordings' labels, 0 for none, and `folds` their folds, see `Batch`.
         """
-        self.context_frames, self.batch_size, self.seed = context_frames, batch_size, seed
-        self.label_dropout, self.span_frames = label_dropout, span_frames
+        self.settings = settings
         every_view, starts = joined_views(recordings)
-        view_labels, view_folds = (None if own is None else np.repeat(own, np.diff(starts)) for own in (labels, folds))
-        self.sequences = CodeSequences(every_view, codebook_size, num_quantizers, view_labels, view_folds)
+        own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
+        self.sequences = CodeSequences(every_view, settings.codebook_size, settings.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
-        self.counts = [window_count(length, context_frames) for length in self._lengths(self.first)]
+        self.counts = [window_count(length, settings.context_frames) for length in self._lengths(self.first)]
         batches = self._count_batches()
         self.passes = -(-MIN_STEPS // batches)  # through the recordings, an epoch
         self.batches_per_epoch = self.passes * batches
 
     def _count_batches(self) -> int:
         """Count the batches of a pass through the recordings."""
-        return -(-sum(self.counts) // self.batch_size)
+        return -(-sum(self.counts) // self.settings.batch_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from index `skip` on."""
@@ -135,12 +143,12 @@ class WindowSampler:
             yield from self._batches_of_pass(epoch * self.passes + part, max(0, skip - part * per_pass), share)
 
     def _batches_of_pass(self, number: int, skip: int, share: Share) -> Iterator[SharedBatch]:
-        generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, number))
+        generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.WINDOWS, number))
         chosen = self.first + generator.integers(self.views)
         for index, windows in enumerate(self._windows(chosen, generator)):
             is_dropped = None
             if self.sequences.labels is not None:
-                is_dropped = generator.random(len(windows)) < self.label_dropout
+                is_dropped = generator.random(len(windows)) < self.settings.label_dropout
             if index >= skip:
                 batch = pad_batch(self.sequences, windows, *self._shape(windows), share)
                 if batch.labels is not None and is_dropped is not None:
@@ -158,8 +166,8 @@ class WindowSampler:
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         """Windows of these sequences, grouped into the batches of a pass."""
-        windows = self._random_windows(chosen, self.counts, self.context_frames, generator)
-        return shuffled_batches(windows, self.batch_size, generator)
+        windows = self._random_windows(chosen, self.counts, self.settings.context_frames, generator)
+        return shuffled_batches(windows, self.settings.batch_size, generator)
 
     def _random_windows(
         self, chosen: NDArray[np.int64], counts: Sequence[int], frames: int, generator: np.random.Generator
@@ -171,8 +179,8 @@ class WindowSampler:
 
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
-        generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        windows = covering_windows(self._lengths(self.first), self.context_frames)
+        generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.PROBE_WINDOWS))
+        windows = covering_windows(self._lengths(self.first), self.settings.context_frames)
         chosen = [windows[index] for index in generator.permutation(len(windows))[:PROBE_WINDOWS]]
         views = self.first[[window.sequence for window in chosen]].tolist()
         return pad_batch(
@@ -190,15 +198,21 @@ class SpanSampler(WindowSampler):
 
     def _count_batches(self) -> int:
         inputs = self.sequences.lengths[self.first] - 1
-        self.long_recordings = np.flatnonzero(inputs > self.context_frames)
+        self.long_recordings = np.flatnonzero(inputs > self.settings.context_frames)
         self.num_spanned = math.ceil(SPAN_SHARE * len(self.long_recordings))
         share = self.num_spanned / max(1, len(self.long_recordings))
-        self.span_counts = [window_count(int(inputs[index]) + 1, self.span_frames) for index in self.long_recordings]
-        target = math.ceil(share * float(inputs[self.long_recordings].sum()) / (self.batch_size * self.context_frames))
+        self.span_counts = [
+            window_count(int(inputs[index]) + 1, self.settings.span_frames) for index in self.long_recordings
+        ]
+        target = math.ceil(
+            share
+            * float(inputs[self.long_recordings].sum())
+            / (self.settings.batch_size * self.settings.context_frames)
+        )
         self.span_batches = min(target, sum(sorted(self.span_counts)[: self.num_spanned]))
         window_counts = sorted(self.counts[index] for index in self.long_recordings)
         short_windows = sum(self.counts) - sum(window_counts)
-        target = math.ceil((short_windows + (1 - share) * sum(window_counts)) / self.batch_size)
+        target = math.ceil((short_windows + (1 - share) * sum(window_counts)) / self.settings.batch_size)
         self.window_batches = min(
             target, short_windows + sum(window_counts[: len(self.long_recordings) - self.num_spanned])
         )
@@ -206,16 +220,18 @@ class SpanSampler(WindowSampler):
 
     def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
         longest = max(map(len, windows))
-        most = self.context_frames if longest <= self.context_frames else self.span_frames
+        most = self.settings.context_frames if longest <= self.settings.context_frames else self.settings.span_frames
         return round_up_shape(len(windows)), min(round_up_shape(longest), most)
 
     def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
         num_spanned = generator.permutation(len(self.long_recordings))[: self.num_spanned]
         counts = [self.span_counts[index] for index in num_spanned]
-        spans = self._random_windows(chosen[self.long_recordings[num_spanned]], counts, self.span_frames, generator)
+        spans = self._random_windows(
+            chosen[self.long_recordings[num_spanned]], counts, self.settings.span_frames, generator
+        )
         others = np.setdiff1d(np.arange(len(chosen)), self.long_recordings[num_spanned])
         counts = [self.counts[index] for index in others]
-        windows = self._random_windows(chosen[others], counts, self.context_frames, generator)
+        windows = self._random_windows(chosen[others], counts, self.settings.context_frames, generator)
         mixed = [windows[index] for index in generator.permutation(len(windows))]
         batches = [
             *even_batches(sorted(spans, key=len), self.span_batches),

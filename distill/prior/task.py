@@ -22,7 +22,7 @@ from distill.codes.store import frame_counts
 from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
 from distill.params import PriorConfig
 from distill.prior.base import Prior
-from distill.prior.data import PriorData, WindowSampler
+from distill.prior.data import PriorData, WindowSampler, WindowSettings
 from distill.prior.folds import fold_numbers
 from distill.prior.frame.network import FramePrior
 from distill.training.distributed import Distributed, Share
@@ -135,11 +135,18 @@ class PriorTask(Task[BatchShare]):
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
-        sizes = (size, levels, model.context_frames, config.batch_size)
-        labels = (data.train_labels, config.label_dropout)
+        windows = WindowSettings(
+            codebook_size=size,
+            num_quantizers=levels,
+            context_frames=model.context_frames,
+            batch_size=config.batch_size,
+            seed=seed,
+            label_dropout=config.label_dropout,
+            span_frames=model.span_frames,
+        )
         experts = model.count_experts if isinstance(model, FramePrior) else None
         folds = None if experts is None else fold_numbers(data.train_groups, seed)
-        self.sampler = self.sampler_kind(data.train, *sizes, seed, *labels, model.span_frames, folds)
+        self.sampler = self.sampler_kind(data.train, windows, data.train_labels, folds)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import GEOMETRY, LEVELS, SIZE
+from unit.training.coded import GEOMETRY, LEVELS, SIZE, windows
 
 from distill.codes.held_out import SplitRow, rows_by_side, write_split
 from distill.codes.store import CodesReader, CodesWriter, RecordingRow, StoredViews
@@ -16,7 +16,7 @@ from distill.storage.shards import ShardReader
 from distill.training.distributed import Share
 
 VIEWS = 3
-SIZES = (SIZE, LEVELS, 10, 4, 0)  # of samplers: context of 10 frames, batches of 4 windows, seed
+WINDOWS = windows(10, 4)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_stored_codes_are_those_that_are_read_at_once(folder: Path, prior_data: 
         for found, expected in zip(data.train, train, strict=True):
             assert all(map(np.array_equal, found, expected))
         assert all(map(np.array_equal, data.held_out, held_out))
-        assert all(map(np.array_equal, data.unaugmented, (views[0] for views in sides.train.values())))
+        assert all(map(np.array_equal, data.unaugmented, (views[0] for views in train)))
     assert isinstance(prior_data.train, StoredViews)
     assert np.array_equal(prior_data.train[-2][1:][0], prior_data.train[10][1])
     assert [views[0].tolist() for views in prior_data.train[2:4]] == [prior_data.train[n][0].tolist() for n in (2, 3)]
@@ -60,7 +60,7 @@ def test_stored_codes_are_those_that_are_read_at_once(folder: Path, prior_data: 
 def test_opening_data_and_drawing_windows_reads_no_codes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = counted_reads(monkeypatch)
     data = read_prior_data(folder / "codes", folder / "split.parquet")
-    sampler = WindowSampler(data.train, *SIZES, labels=data.train_labels, folds=data.train_labels)
+    sampler = WindowSampler(data.train, WINDOWS, data.train_labels, data.train_labels)
     assert sampler.batches_per_epoch
     assert read == []
 
@@ -71,7 +71,7 @@ def test_shares_are_the_batches_of_one_process(
     prior_data: PriorData, monkeypatch: pytest.MonkeyPatch, kind: type[WindowSampler], processes: int
 ) -> None:
     """Also where a process has no window of a batch of four; and each process reads its own windows alone."""
-    sampler = kind(prior_data.train, *SIZES, prior_data.train_labels, 0.3, 40)
+    sampler = kind(prior_data.train, windows(10, 4, label_dropout=0.3, span_frames=40), prior_data.train_labels)
     read = counted_reads(monkeypatch)
     whole = list(sampler.shared_batches(1, 1, Share()))
     bytes_of_one = sum(read)

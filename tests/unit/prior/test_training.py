@@ -21,6 +21,7 @@ from unit.training.coded import (
     noise,
     pretrained_start,
     recordings,
+    windows,
 )
 
 from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
@@ -156,7 +157,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
 
 def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoch() -> None:
     views = [[np.full((5, LEVELS), number * 3 + view) for view in range(3)] for number in range(4)]
-    sampler = WindowSampler(views, SIZE, LEVELS, 10, 2, 0)
+    sampler = WindowSampler(views, windows(10, 2, 0))
     assert (sampler.passes, sampler.batches_per_epoch) == (5, MIN_STEPS)
     seen = set()
     for epoch in range(8):
@@ -165,7 +166,7 @@ def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoc
     assert {code for codes in seen for code in codes} == set(range(SIZE))
     assert all([code // 3 for code in codes] == [0, 1, 2, 3] for codes in seen)  # one view of each recording a pass
     assert len(seen) > 20
-    many = WindowSampler(views * 6, SIZE, LEVELS, 10, 2, 0)
+    many = WindowSampler(views * 6, windows(10, 2, 0))
     assert (many.passes, many.batches_per_epoch) == (1, 12)
 
 
@@ -175,7 +176,7 @@ def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:
     def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
         return [batch.targets.flatten().tolist() for batch in sampler.batches(epoch, skip)]
 
-    sampler, again = (WindowSampler(prior_data, SIZE, LEVELS, 6, 3, 9) for _ in range(2))
+    sampler, again = (WindowSampler(prior_data, windows(6, 3, 9)) for _ in range(2))
     assert order(sampler, 4) == order(again, 4)
     assert order(sampler, 4)[2:] == order(again, 4, 2)
     assert order(sampler, 4) != order(sampler, 5)
@@ -187,7 +188,7 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     labels = [number % 3 for number in range(40)]
 
     def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
-        sampler = WindowSampler(prior_data, SIZE, LEVELS, 30, 4, 9, labels, dropout)
+        sampler = WindowSampler(prior_data, windows(30, 4, 9, label_dropout=dropout), labels)
         return [batch.labels.tolist() for batch in sampler.batches(epoch, skip) if batch.labels is not None]
 
     assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
@@ -196,7 +197,7 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     assert seen(3, 0.5) != seen(4, 0.5)
     kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
     assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
-    assert next(iter(WindowSampler(prior_data, SIZE, LEVELS, 30, 4, 9).batches(0, 0))).labels is None
+    assert next(iter(WindowSampler(prior_data, windows(30, 4, 9)).batches(0, 0))).labels is None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

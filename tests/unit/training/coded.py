@@ -13,7 +13,7 @@ from distill.codec.coordinates import COORDINATES
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
-from distill.prior.data import PriorData
+from distill.prior.data import PriorData, WindowSettings
 from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
@@ -59,6 +59,12 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
         torch.randn(LEVELS, SIZE, 4, generator=torch.Generator().manual_seed(0)),
         GEOMETRY,
     )
+
+
+def windows(context: int, batch_size: int, seed: int = 0, **changes: Any) -> WindowSettings:
+    """Settings of a sampler of these codes."""
+    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": context, "batch_size": batch_size}
+    return WindowSettings(**sizes, seed=seed, **changes)
 
 
 def fit(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed
+from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed, windows
 
 from distill.codes.sequences import CodeSequences
 from distill.errors import DistillError, ParamsError
@@ -140,7 +140,7 @@ def test_a_context_too_long_for_the_shards_is_refused() -> None:
 
 def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
     recordings = [[codes] for codes in [*repeating(0, 9), *repeating(1, 3, 3, 1), *repeating(2, 1, 50, 9)]]
-    sampler = SpanSampler(recordings, SIZE, 2, 4, 8, 0, span_frames=100)
+    sampler = SpanSampler(recordings, windows(4, 8, span_frames=100))
     for epoch in range(6):
         batches = list(sampler.batches(epoch, 0))
         assert len(batches) == sampler.batches_per_epoch
@@ -154,7 +154,7 @@ def test_every_epoch_has_as_many_batches_of_spans_and_of_windows() -> None:
 def test_batches_have_few_shapes() -> None:
     lengths = np.random.default_rng(3).integers(200, 900, 40)
     recordings = [[codes] for length in lengths for codes in repeating(int(length), 1, int(length), 1)]
-    sampler = SpanSampler(recordings, SIZE, 2, 20, 64, 0, span_frames=1000)
+    sampler = SpanSampler(recordings, windows(20, 64, span_frames=1000))
     shapes = {tuple(batch.inputs.shape[:2]) for epoch in range(20) for batch in sampler.batches(epoch, 0)}
     assert len(shapes) < 30
     assert {frames for _, frames in shapes} <= {20, *range(208, 512, 16), *range(512, 1000, 64), 1000}
@@ -163,7 +163,7 @@ def test_batches_have_few_shapes() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_and_uneven_recordings_fill_every_epoch(count: int) -> None:
     recordings = [[codes] for codes in [*repeating(0, 1, 50, 9), *repeating(1, 2, 5, 1)][:count]]
-    sampler = SpanSampler(recordings, SIZE, 2, 4, 1, 0, span_frames=100)
+    sampler = SpanSampler(recordings, windows(4, 1, span_frames=100))
     for epoch in range(6):
         batches = list(sampler.batches(epoch, 0))
         assert len(batches) == sampler.batches_per_epoch
@@ -171,7 +171,7 @@ def test_few_and_uneven_recordings_fill_every_epoch(count: int) -> None:
 
 
 def test_short_recordings_have_windows_only() -> None:
-    sampler = SpanSampler([[codes] for codes in repeating(0, 5, 2, 1)], SIZE, 2, 4, 2, 0, span_frames=100)
+    sampler = SpanSampler([[codes] for codes in repeating(0, 5, 2, 1)], windows(4, 2, span_frames=100))
     assert sampler.span_batches == 0
     assert len(list(sampler.batches(0, 0))) == sampler.batches_per_epoch
 
