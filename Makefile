@@ -46,7 +46,7 @@ check-tools: $(STAMP) ## run the tests of make bench, make check-memory and make
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) $(TOOL_TESTS)
 
 faults: $(STAMP) ## the tests of faults with every fault that they can try, of which make test tries a sample (hours)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults tests/pipeline tests/unit/audio tests/unit/sharing $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults tests/pipeline tests/unit/audio tests/unit/novelty tests/unit/stages $(ARGS)
 
 check-page: $(STAMP) ## drive the page in Chromium, where there is one (minutes)
 	@$(BIN)/python -m pytest tests/ui
