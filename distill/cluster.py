@@ -134,6 +134,7 @@ class Dask:
 def _connected(address: str) -> Any:
     """A client of the scheduler. Raises ClusterError."""
     try:
+        import dask
         from distributed import Client
     except ImportError as error:
         raise ClusterError(
@@ -143,6 +144,7 @@ def _connected(address: str) -> Any:
     # What is lost is told in our own words: Dask logs each broken connection.
     for name in ("distributed.client", "distributed.comm", "distributed.core", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 30})  # of a codec
     try:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

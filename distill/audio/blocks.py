@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
@@ -25,18 +24,18 @@ from distill.audio.scan import AudioFile
 from distill.audio.source import Gone, open_source
 from distill.storage.files import atomic_folder, canonical_json, sha256_text
 from distill.storage.shards import ShardReader, ShardWriter
-from distill.storage.tables import read_rows, write_rows
+from distill.storage.tables import read_rows, schema_of, write_rows
 from distill.storage.work import cut_blocks
 
 BLOCK_FILES = 512
 BLOCK_BYTES = 256 << 20  # of files, compressed or not
 _ROWS, _FINGERPRINTS = "rows.parquet", "fingerprints.safetensors"
 
-_BANDWIDTH_SCHEMA = pa.schema([("sample_rate", pa.int64()), ("seconds", pa.float64()), ("has_treble", pa.bool_())])
+_BANDWIDTH_SCHEMA = schema_of(Bandwidth)
 
 
 @dataclass(frozen=True)
-class Block:
+class FileBlock:
     """A run of files, and the key of what they are."""
 
     files: tuple[AudioFile, ...]
@@ -62,20 +61,16 @@ class BlockRow:
     frames: int
 
 
-_STRINGS = ("path", "identity", "reason", "sha256", "pcm_sha256", "shard")
-_ROW_SCHEMA = pa.schema(
-    [
-        (name, pa.string() if name in _STRINGS else pa.float64() if name == "seconds" else pa.int64())
-        for name in BlockRow.__dataclass_fields__
-    ]
-)
+_ROW_SCHEMA = schema_of(BlockRow)
 
 
-def blocks_of(files: Sequence[AudioFile]) -> list[Block]:
+def blocks_of(files: Sequence[AudioFile]) -> list[FileBlock]:
     """Cut files, sorted by path, into blocks."""
     cut = cut_blocks([file.path for file in files], [file.size for file in files], BLOCK_FILES, BLOCK_BYTES)
     runs = [tuple(files[index] for index in indices) for indices in cut]
-    return [Block(run, sha256_text(canonical_json([[file.path, file.identity] for file in run]))[:32]) for run in runs]
+    return [
+        FileBlock(run, sha256_text(canonical_json([[file.path, file.identity] for file in run]))[:32]) for run in runs
+    ]
 
 
 class DecodedBlock:
@@ -129,7 +124,7 @@ def known_files(folders: Iterable[Path]) -> dict[tuple[str, str], Known]:
 class DecodeTask:
     """A block to decode at a rate, but for files that were decoded before."""
 
-    block: Block
+    block: FileBlock
     sample_rate: int
     known: tuple[Known | None, ...]  # of each file
 
@@ -153,7 +148,7 @@ class BlockWorker:
         """End the decoders, at once."""
         self._decoders.close()
 
-    def measure(self, block: Block, path: Path) -> bool:
+    def measure(self, block: FileBlock, path: Path) -> bool:
         """Write the bandwidths of a block's files. False where some may be others another time."""
         found = []
         for file, one in self._decoders.map(self._bandwidth, block.files):

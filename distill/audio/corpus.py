@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distill.errors import ArtifactError
 from distill.storage.files import read_json
 from distill.storage.shards import ShardReader
-from distill.storage.tables import read_rows, write_rows
+from distill.storage.tables import read_rows, schema_of, write_rows
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
 
@@ -42,13 +42,7 @@ class ManifestRow:
     label: str
 
 
-_INTEGERS = {"sample_rate": pa.int32(), "channels": pa.int32(), "frames_in_shard": pa.int64(), "offset": pa.int64()}
-SCHEMA = pa.schema(
-    [
-        (field.name, pa.float64() if field.name == "seconds" else _INTEGERS.get(field.name, pa.string()))
-        for field in fields(ManifestRow)
-    ]
-)
+SCHEMA = schema_of(ManifestRow, sample_rate=pa.int32(), channels=pa.int32())
 
 
 def recording_id(relative: str) -> str:

@@ -18,11 +18,11 @@ import soundfile as sf
 
 from distill.audio.bandwidth import RateChoice, choose_rate
 from distill.audio.blocks import (
-    Block,
     BlockRow,
     BlockWorker,
     DecodedBlock,
     DecodeTask,
+    FileBlock,
     blocks_of,
     known_files,
     read_bandwidths,
@@ -121,9 +121,9 @@ def ingest(
 class _Files:
     """The files of all blocks, measured and decoded by an executor, with progress. Use as a context manager."""
 
-    def __init__(self, place: str, blocks: Sequence[Block], executor: Executor, progress: Progress | None) -> None:
-        # Calls wait for decoders, so that several may be at work.
-        self._executor = Threads(executor.processors) if executor.processors > 1 else executor
+    def __init__(self, place: str, blocks: Sequence[FileBlock], executor: Executor, progress: Progress | None) -> None:
+        self._threads = Threads(executor.processors)  # calls wait for decoders, so that several may be at work
+        self._executor = self._threads if executor.processors > 1 else executor
         self._blocks, self._reads = blocks, [] if is_url(place) else [Path(place)]
         self._progress, self._lock = progress, threading.Lock()
         self._total = sum(len(block.files) for block in blocks)
@@ -135,6 +135,7 @@ class _Files:
 
     def __exit__(self, *_: object) -> None:
         self._worker.close()
+        self._threads.close()
 
     def measure(self, cache: Cache) -> list[Path]:
         """Files with the bandwidths of each block."""
@@ -185,7 +186,7 @@ def ingest_folder(
     return report
 
 
-def _assemble(blocks: Sequence[Block], folders: Sequence[Path], output: Path) -> list[ManifestRow]:
+def _assemble(blocks: Sequence[FileBlock], folders: Sequence[Path], output: Path) -> list[ManifestRow]:
     """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
     rows: list[ManifestRow] = []
     kept: dict[str, int] = {}  # pcm_sha256 to row

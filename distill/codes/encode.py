@@ -41,7 +41,7 @@ BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 Coded = NDArray[np.uint16]  # [F, Q]
 
 
-class Take(NamedTuple):
+class RecordingView(NamedTuple):
     """One view of a recording."""
 
     entry: CorpusEntry
@@ -49,10 +49,10 @@ class Take(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Block:
+class ViewBlock:
     """Views of a run of recordings, with the frames of each, and the key of what they are."""
 
-    takes: tuple[Take, ...]
+    views: tuple[RecordingView, ...]
     frames: tuple[int, ...]
     key: str
 
@@ -140,7 +140,7 @@ def encode_for_prior(
         counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.int64)
         with CodesWriter(temporary, geometry, codewords.vectors.numpy(), named) as writer:
             for block, path in zip(blocks, paths, strict=True):
-                for (entry, view), codes in zip(block.takes, _read_block(path, block), strict=True):
+                for (entry, view), codes in zip(block.views, _read_block(path, block), strict=True):
                     writer.append(entry.recording_id, view.number, entry.group, codes)
                     if view.number == 0:
                         for level, column in enumerate(torch.from_numpy(codes.astype(np.int64)).T):
@@ -151,24 +151,24 @@ def encode_for_prior(
 
 def blocks_of(
     entries: Sequence[CorpusEntry], views: Callable[[CorpusEntry], Sequence[View]], frames_for: Callable[[int], int]
-) -> list[Block]:
+) -> list[ViewBlock]:
     """Cut the views of recordings into blocks; `frames_for` gives the frames of so many samples."""
     chosen = [tuple(views(entry)) for entry in entries]
     sizes = [len(own) * frames_for(entry.samples) for entry, own in zip(entries, chosen, strict=True)]
     names = [entry.recording_id for entry in entries]
     blocks = []
     for indices in cut_blocks(names, sizes, BLOCK_RECORDINGS, BLOCK_FRAMES):
-        takes = tuple(Take(entries[index], view) for index in indices for view in chosen[index])
-        frames = tuple(frames_for(take.entry.samples - take.view.shift) for take in takes)
-        made_of = [[take.entry.pcm_sha256, take.view.shift, take.view.gain] for take in takes]
-        blocks.append(Block(takes, frames, sha256_text(canonical_json(made_of))[:32]))
+        own_views = tuple(RecordingView(entries[index], view) for index in indices for view in chosen[index])
+        frames = tuple(frames_for(one.entry.samples - one.view.shift) for one in own_views)
+        made_of = [[one.entry.pcm_sha256, one.view.shift, one.view.gain] for one in own_views]
+        blocks.append(ViewBlock(own_views, frames, sha256_text(canonical_json(made_of))[:32]))
     return blocks
 
 
 def encode_blocks(
     codec: VQVAE,
     corpus: Corpus,
-    blocks: Sequence[Block],
+    blocks: Sequence[ViewBlock],
     cache: Cache,
     executor: Executor,
     progress: Progress | None = None,
@@ -176,24 +176,24 @@ def encode_blocks(
     """Files with the codes of each block. Short recordings are encoded in batches, long ones in chunks."""
     total, done = len(corpus.entries), 0
 
-    def say(block: Block) -> None:
+    def say(block: ViewBlock) -> None:
         nonlocal done
-        done += sum(take.view.number == 0 for take in block.takes)
+        done += sum(one.view.number == 0 for one in block.views)
         if progress is not None:
-            progress(done, total, block.takes[-1].entry.path)
+            progress(done, total, block.views[-1].entry.path)
 
     samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
     function = partial(_encode_block, codec, samples)
     return map_cached(function, blocks, attrgetter("key"), executor, cache, say, [samples.folder])
 
 
-def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> None:
-    batches = runs(zip(block.frames, block.takes, strict=True), CHUNK_FRAMES)
-    codes = [codes for batch in batches for codes in encode_takes(codec, corpus, batch)]
+def _encode_block(codec: VQVAE, corpus: Corpus, block: ViewBlock, path: Path) -> None:
+    batches = runs(zip(block.frames, block.views, strict=True), CHUNK_FRAMES)
+    codes = [codes for batch in batches for codes in encode_views(codec, corpus, batch)]
     write_bytes(path, save({"codes": np.concatenate(codes)}))
 
 
-def encode_takes(codec: VQVAE, corpus: Corpus, batch: Sequence[Take]) -> list[Coded]:
+def encode_views(codec: VQVAE, corpus: Corpus, batch: Sequence[RecordingView]) -> list[Coded]:
     """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks, read as they are needed."""
     if len(batch) > 1:
         sounds = [waveform(corpus, entry, view=view) for entry, view in batch]
@@ -210,7 +210,7 @@ def _at_rest(codes: Tensor) -> Coded:
     return codes.cpu().numpy().astype(np.uint16)
 
 
-def _read_block(path: Path, block: Block) -> list[Coded]:
+def _read_block(path: Path, block: ViewBlock) -> list[Coded]:
     """Codes of the views of a block. Raises ArtifactError."""
     try:
         return np.split(load_file(path)["codes"], np.cumsum(block.frames)[:-1])

@@ -4,15 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from distill.codes.store import CodesReader, IndexRow, read_index
 from distill.errors import ArtifactError
 from distill.params import Params
 from distill.split import Side, split_groups
-from distill.storage.tables import read_rows, write_rows
-
-SPLIT_SCHEMA = pa.schema([("recording_id", pa.string()), ("group", pa.string()), ("side", pa.string())])
+from distill.storage.tables import read_rows, schema_of, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +18,9 @@ class SplitRow:
     recording_id: str
     group: str
     side: Side
+
+
+SPLIT_SCHEMA = schema_of(SplitRow)
 
 
 @dataclass(frozen=True)

@@ -16,24 +16,12 @@ from distill.errors import ArtifactError
 from distill.params import Settings
 from distill.storage.files import read_json, write_bytes, write_json
 from distill.storage.shards import ShardReader, ShardWriter
-from distill.storage.tables import read_rows, write_rows
+from distill.storage.tables import read_rows, schema_of, write_rows
 
 CODEWORDS, RECORDINGS, INDEX = "codewords.safetensors", "recordings.parquet", "index.parquet"
 
 Codes = NDArray[np.int64]
 Vectors = NDArray[np.float32]  # [Q, V, C]
-
-INDEX_SCHEMA = pa.schema(
-    [
-        ("recording_id", pa.string()),
-        ("view", pa.int32()),
-        ("shard", pa.string()),
-        ("offset", pa.int64()),
-        ("frames", pa.int64()),
-        ("group", pa.string()),
-    ]
-)
-RECORDINGS_SCHEMA = pa.schema([("recording_id", pa.string()), ("path", pa.string()), ("label", pa.string())])
 
 
 class CodesConfig(Settings):
@@ -65,6 +53,10 @@ class RecordingRow:
     recording_id: str
     path: str
     label: str
+
+
+INDEX_SCHEMA = schema_of(IndexRow, view=pa.int32())
+RECORDINGS_SCHEMA = schema_of(RecordingRow)
 
 
 class CodesWriter:

@@ -1,6 +1,7 @@
 """Tables on disk: parquet files with fixed columns, as pandas data frames and as rows of a dataclass."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 R = TypeVar("R")
+
+
+def schema_of(kind: type, **columns: pa.DataType) -> pa.Schema:
+    """The columns of a dataclass of numbers and text, in the order of its fields; `columns` are those of another type."""
+    types: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    return pa.schema([(one.name, columns.get(one.name) or types.get(one.type, pa.string())) for one in fields(kind)])
 
 
 def write_rows(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:

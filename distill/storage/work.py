@@ -61,22 +61,28 @@ class Here:
 HERE = Here()
 
 
-@dataclass(frozen=True)
 class Threads:
-    """So many calls at once in this process, for what waits for other processes. Ended early, it waits for none."""
+    """So many calls at once in this process, for what waits for other processes; until it is closed."""
 
-    processors: int
     is_here: ClassVar[bool] = True
 
+    def __init__(self, processors: int) -> None:
+        self.processors = processors
+        self._pool = ThreadPoolExecutor(processors, thread_name_prefix="work")
+
     def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
-        """As `Executor.map`."""
-        pool = ThreadPoolExecutor(self.processors, thread_name_prefix="work")
+        """As `Executor.map`. Ended early, calls that have begun go on."""
+        futures = {self._pool.submit(function, item): item for item in items}
         try:
-            futures = {pool.submit(function, item): item for item in items}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        """Wait for the calls that have begun."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
 from distill.codec.streaming import encode, encode_from
 from distill.codes import encode as encoding
-from distill.codes.encode import Take, encode_for_prior, encode_takes, usage
+from distill.codes.encode import RecordingView, encode_for_prior, encode_views, usage
 from distill.codes.held_out import SplitRow, rows_by_side, split_recordings, write_split
 from distill.codes.store import CodesReader
 from distill.errors import ArtifactError
@@ -72,7 +72,7 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
 
     monkeypatch.setattr(encoding, "waveform", watched)
     monkeypatch.setattr(encoding, "encode_from", partial(encode_from, chunk_frames=8))
-    np.testing.assert_array_equal(encode_takes(codec, corpus, [Take(longest, AS_IS)])[0], expected)
+    np.testing.assert_array_equal(encode_views(codec, corpus, [RecordingView(longest, AS_IS)])[0], expected)
     assert len(lengths) > 5
     assert max(length for length in lengths if length is not None) < longest.samples / 2
 
@@ -153,8 +153,8 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
     encoded: list[int] = []
     original = encoding._encode_block
 
-    def counted(codec: VQVAE, corpus: Corpus, block: encoding.Block, path: Path) -> None:
-        encoded.append(len(block.takes))
+    def counted(codec: VQVAE, corpus: Corpus, block: encoding.ViewBlock, path: Path) -> None:
+        encoded.append(len(block.views))
         original(codec, corpus, block, path)
 
     monkeypatch.setattr(encoding, "_encode_block", counted)
