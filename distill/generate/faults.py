@@ -140,13 +140,6 @@ class FaultFinder:
         return [measured(self._codec, codes) for codes in self._reference.held_out]
 
 
-def left_out_faults(recordings: Sequence[Measures]) -> list[tuple[Fault, ...]]:
-    """The faults of each recording by the limits of the others; at least two."""
-    return [
-        limits_of([*recordings[:index], *recordings[index + 1 :]]).faults(one) for index, one in enumerate(recordings)
-    ]
-
-
 @torch.no_grad()
 def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
     """Measure a sound, given its codes `[F, Q]`: the first MOST_FRAMES frames, and the last one."""

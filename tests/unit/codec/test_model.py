@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from distill.codec.convnext import Pointwise
-from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture, gaussian_table
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, decode_together, encode, encode_each, encode_together
 
 RATE = 16_000
+NOISE_CONFIG = spectrogram_config_for(RATE)
 
 
 @pytest.fixture(scope="module", params=["with noise and loudness", "as files before 2.2"])
@@ -124,15 +126,12 @@ def test_features_of_codes_are_as_loud_as_the_sound_however_loud(loud: VQVAE, ga
     assert float(difference.abs().max()) < 7.0 / 63 / 2 + 0.01  # half a step
 
 
-def test_only_the_first_level_has_loudness(loud: VQVAE) -> None:
+def test_only_the_first_level_has_loudness_in_training_too(loud: VQVAE) -> None:
     books = loud.quantizer.codebooks
     assert float(books[1:, :, 0].abs().max()) == 0
     assert float(books[0, :, 1:].abs().max()) == 0
     steps = books[0, :, 0].diff() / loud.loudness_scale
     torch.testing.assert_close(steps, torch.full_like(steps, 7.0 / 63))
-
-
-def test_loudness_stays_with_the_first_level_in_training(loud: VQVAE) -> None:
     model = copy.deepcopy(loud).train()
     before = model.quantizer.codebooks.clone()
     model(torch.randn(2, 8 * model.spectrogram.samples_per_frame) * 0.1, 2)
@@ -245,3 +244,38 @@ def test_magnitude_is_abs_and_so_is_its_gradient(scale: float, seed: int) -> Non
         torch.testing.assert_close(result, spectrum.abs())
         gradients += torch.autograd.grad((result * weights).sum(), leaf)
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.fixture(scope="module")
+def frame_codes() -> torch.Tensor:
+    return torch.randint(64, (2, 200, 4), generator=torch.Generator().manual_seed(0))
+
+
+def test_a_windows_transform_has_a_mean_square_of_one(frame_codes: torch.Tensor) -> None:
+    noise, inverse = FrameNoise(NOISE_CONFIG)(frame_codes), InverseSTFT(NOISE_CONFIG)
+    spectrum = inverse.transform(inverse.frames(noise))[:, 4:-4].abs().square().mean(dim=(0, 1))
+    assert float(spectrum.mean()) == pytest.approx(1.0, abs=0.02)
+    assert float(spectrum.std()) < 0.15
+
+
+def test_the_same_codes_at_the_same_place_have_the_same_noise(frame_codes: torch.Tensor) -> None:
+    noise = FrameNoise(NOISE_CONFIG)
+    whole, part = noise(frame_codes), noise(frame_codes[:, 50:60], torch.arange(50, 60))
+    assert torch.equal(whole[:, 50 * noise.step : 60 * noise.step], part)
+    assert not torch.equal(noise(frame_codes[:, 50:60]), part)  # another place
+    assert not torch.equal(noise(frame_codes, draw=1), whole)
+
+
+def test_gaps_are_silent(frame_codes: torch.Tensor) -> None:
+    noise = FrameNoise(NOISE_CONFIG)
+    positions = torch.tensor([0, 1, -1, -1, 0])
+    made = noise(frame_codes[:, :5], positions).reshape(2, 5, noise.step)
+    assert [bool(made[:, frame].any()) for frame in range(5)] == [True, True, False, False, True]
+
+
+def test_the_table_is_gaussian() -> None:
+    table = gaussian_table().astype(np.float64)
+    assert abs(table.mean()) < 0.01
+    assert table.std() == pytest.approx(1.0, abs=0.01)
+    assert np.mean(table**4) == pytest.approx(3.0, abs=0.1)
+    assert abs(np.corrcoef(table[1:], table[:-1])[0, 1]) < 0.01

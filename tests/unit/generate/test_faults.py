@@ -27,7 +27,6 @@ from distill.generate.faults import (
     FaultReport,
     Measures,
     count_returns,
-    left_out_faults,
     limits_of,
     longest_still,
     measured,
@@ -183,11 +182,6 @@ def test_a_sound_need_not_end_as_softly_as_recordings() -> None:
     faded = limits_of([measures(end=-120.0)])
     assert faded.faults(measures(end=-40.0)) == ()
     assert faded.faults(measures(end=-30.0)) == ("ending",)
-
-
-def test_left_out_recordings_are_judged_by_the_others() -> None:
-    found = left_out_faults([*(measures() for _ in range(8)), measures(still=30, returns=1.0)])
-    assert found == [()] * 8 + [("drone", "stutter")]
 
 
 def test_faulty_sounds_are_drawn_again() -> None:
