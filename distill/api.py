@@ -1,6 +1,7 @@
 """A model file in Python: `distill.load`."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,8 +27,9 @@ from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     BATCH,
     Checks,
+    GenerationRequest,
+    IsNew,
     Sound,
-    Wanted,
     decode_sounds,
     frames_for_seconds,
     generate_batches,
@@ -38,11 +40,22 @@ from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.novelty.report import Comparison, SetReport
-from distill.novelty.verdict import Novelty
-from distill.params import validated
+from distill.novelty.verdict import VERDICTS, Novelty
+from distill.params import (
+    Guidance,
+    SamplingSeed,
+    Seconds,
+    Settings,
+    Sounds,
+    Strength,
+    Temperature,
+    TopK,
+    TopP,
+    default_values,
+    validated,
+)
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
-from distill.requests import SoundRequest, guidance_of, new_enough, seed_or_any
 from distill.status import Progress
 from distill.storage.tables import read_frame
 
@@ -55,6 +68,19 @@ MAX_VARIED_SECONDS = 3600  # of a recording to vary
 COMPARED_FROM = 2  # sounds from which there is a report on the set
 
 Samples = NDArray[np.float32]  # [N], in [-1, 1]
+
+
+class SoundRequest(Settings):
+    """Arguments of `Model.generate` and `Model.vary`, with the ranges of `distill.params`."""
+
+    n: Sounds
+    seed: SamplingSeed | None
+    temperature: Temperature
+    guidance: Guidance | None
+    seconds: Seconds | None = None
+    top_k: TopK = 0
+    top_p: TopP = 1.0
+    strength: Strength = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +214,7 @@ class Model:
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate")
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
-        wanted = Wanted(
+        wanted = GenerationRequest(
             count=n,
             max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
             natural_ending=seconds is None,
@@ -458,3 +484,32 @@ def prior_of_codec(codec: VQVAE) -> Prior | None:
     """Pretrained prior for the codes of a codec; None where it cannot read the codewords."""
     codewords = codewords_of(codec)
     return pretrained_prior(codewords.vectors, codec.spectrogram.frame_rate) if codewords.are_shared else None
+
+
+def seed_or_any(seed: int | None) -> int:
+    """The given seed, or a random one."""
+    return secrets.randbelow(2**31) if seed is None else seed
+
+
+def new_enough(least: str | float) -> IsNew:
+    """Build the test of a sound's novelty from `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
+    if least in VERDICTS:
+        return lambda novelty: VERDICTS.index(novelty.verdict) >= VERDICTS.index(least)
+    try:
+        share = float(least)
+    except ValueError:
+        share = float("nan")
+    if not 0 <= share <= 1:
+        raise ParamsError(f"--min-novelty {least}: expected close, new or a number from 0 to 1, found neither")
+    return lambda novelty: 1 - novelty.percentile >= share
+
+
+def guidance_of(label: str | None, guidance: float | None) -> float:
+    """The scale of guidance, by default 1 without a label. Raises ParamsError for one without a label."""
+    if guidance is None:
+        return 1.0 if label is None else float(default_values()["audition"]["guidance"])
+    if guidance != 1 and label is None:
+        raise ParamsError(
+            f"guidance {guidance:g}: expected a label to guide towards, found none; name one with --label"
+        )
+    return guidance

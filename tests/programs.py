@@ -30,7 +30,7 @@ IMPORTED = (
     "distill.api",
     "distill.cli.main",
     "distill.generate.audition",
-    "distill.kit.build",
+    "distill.kit.make",
     "distill.pipeline.train",
 )
 if os.name != "nt":

@@ -160,8 +160,8 @@ def _place(
     out: Path, stem: str, seed: int | None, count: int, kind: AudioFormat, pictures: bool
 ) -> tuple[int, list[Path]]:
     """The seed, and the paths of the sounds, which have it in their names. Raises ParamsError where others' files are."""
+    from distill.api import seed_or_any
     from distill.cli.flags import make_folder
-    from distill.requests import seed_or_any
     from distill.storage.made import check_replaceable
 
     make_folder("--out", out)

@@ -31,7 +31,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class FixedCodes:
     """Codes that sampling keeps: `codes` `[B, F, Q]`, -1 where to draw.
 
     `weights(level, frame)`, if any, gives weights `[V]` that the probabilities of drawn codes are multiplied by.
@@ -65,7 +65,7 @@ def sample_codes(
     progress: Progress | None = None,
     label: int = 0,
     prompt: Codes | None = None,
-    kept: Kept | None = None,
+    kept: FixedCodes | None = None,
 ) -> list[Codes]:
     """Sample `count` sequences of codes `[F, Q]`, 1 ≤ F ≤ `max_frames`, with a label from 1 on or 0 for none.
 

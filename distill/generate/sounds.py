@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,18 +28,18 @@ DEFAULT = Sampling()
 IsNew = Callable[[Novelty], bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sound:
-    """A generated sound: codes `[F, Q]`, samples `[N]` in [-1, 1], novelty and faults, None where they are not judged.
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]` in [-1, 1].
 
-    The first `prompt_frames` codes are the prompt; the novelty is that of the rest.
+    The first `prompt_frames` codes are the prompt; the novelty is that of the rest. Samples are empty until decoded.
     """
 
     codes: Codes
-    samples: NDArray[np.float32]
     prompt_frames: int
-    novelty: Novelty | None = None
-    faults: tuple[Fault, ...] | None = None
+    novelty: Novelty | None
+    faults: tuple[Fault, ...] | None
+    samples: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def drawn(self) -> Codes:
@@ -48,7 +48,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
     They continue the codes `prompt` `[P, Q]`, if any. `label` counts from 1, 0 is none.
@@ -67,13 +67,14 @@ class Wanted:
         by_length = FAULTS if self.natural_ending else WITH_LENGTH
         return tuple(kind for kind in by_length if self.prompt is None or kind in WITH_PROMPT)
 
-    def whole(self, drawn: Codes) -> Codes:
-        """Codes `[F, Q]` of the prompt and what was drawn after it."""
-        return drawn if self.prompt is None else np.concatenate([self.prompt, drawn])
+    @property
+    def prompt_frames(self) -> int:
+        """Number of frames of the prompt."""
+        return 0 if self.prompt is None else len(self.prompt)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Batch:
     """A batch of sounds, with what was drawn again.
 
     `redrawn` counts redraws for lack of novelty alone, `not_new` sounds that are still not new enough, `rejected`
@@ -86,15 +87,6 @@ class Drawn:
     rejected: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """Codes `[F, Q]` that were drawn, with novelty and faults, None where they are not judged."""
-
-    codes: Codes
-    novelty: Novelty | None
-    faults: tuple[Fault, ...] | None
-
-
 @dataclass(frozen=True)
 class Checks:
     """What sounds are judged by, and which are drawn again: those that `is_new` refuses, with `reject_faults` faulty ones."""
@@ -104,23 +96,25 @@ class Checks:
     finder: FaultFinder | None = None
     reject_faults: bool = False
 
-    def judge(self, wanted: Wanted, drawn: Sequence[Codes]) -> list[Judged]:
-        """Novelty and faults of sounds, given the codes `[F, Q]` that were drawn."""
+    def judge(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
+        """Sounds with novelty and faults, but no samples, given the codes `[F, Q]` that were drawn after the prompt."""
+        whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
         novelty: Sequence[Novelty | None] = [None] * len(drawn)
         faults: Sequence[tuple[Fault, ...] | None] = [None] * len(drawn)
         if self.comparison is not None:
             novelty = self.comparison.novelty(drawn)
         if self.finder is not None:
-            faults = self.finder(map(wanted.whole, drawn), wanted.kinds)
-        return [Judged(*parts) for parts in zip(drawn, novelty, faults, strict=True)]
+            faults = self.finder(whole, request.kinds)
+        judged = zip(whole, novelty, faults, strict=True)
+        return [Sound(codes, request.prompt_frames, new, found) for codes, new, found in judged]
 
-    def is_old(self, judged: Judged) -> bool:
+    def is_old(self, sound: Sound) -> bool:
         """Whether a sound is not new enough."""
-        return self.is_new is not None and judged.novelty is not None and not self.is_new(judged.novelty)
+        return self.is_new is not None and sound.novelty is not None and not self.is_new(sound.novelty)
 
-    def is_rejected(self, judged: Judged) -> bool:
+    def is_rejected(self, sound: Sound) -> bool:
         """Whether a sound is drawn again for its faults."""
-        return self.reject_faults and bool(judged.faults)
+        return self.reject_faults and bool(sound.faults)
 
 
 NO_CHECKS = Checks()
@@ -134,11 +128,11 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
 def generate_batches(
     codec: VQVAE,
     prior: Prior | None,
-    wanted: Wanted,
+    request: GenerationRequest,
     seed: int,
     checks: Checks = NO_CHECKS,
     progress: Progress | None = None,
-) -> Iterator[Drawn]:
+) -> Iterator[Batch]:
     """Generate sounds in batches of at most BATCH, each from its own seed, and judge them.
 
     Sounds that `checks` refuse are drawn again, at most MOST_DRAWS times. Raises ArtifactError when there is no prior,
@@ -148,34 +142,36 @@ def generate_batches(
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    frames = frames_for_seconds(codec, wanted.max_seconds)
-    for first in range(0, wanted.count, BATCH):
-        count = min(BATCH, wanted.count - first)
-        reporting = _batch_progress(progress, first, count, wanted.count)
-        judged = checks.judge(wanted, _draw(prior, frames, wanted, count, derive_seed(seed, first), reporting))
+    frames = frames_for_seconds(codec, request.max_seconds)
+    for first in range(0, request.count, BATCH):
+        count = min(BATCH, request.count - first)
+        reporting = _batch_progress(progress, first, count, request.count)
+        sounds = checks.judge(request, _draw(prior, frames, request, count, derive_seed(seed, first), reporting))
         redrawn = rejected = 0
         for attempt in range(1, MOST_DRAWS):
-            faulty = [checks.is_rejected(one) for one in judged]
-            refused = [index for index, one in enumerate(judged) if faulty[index] or checks.is_old(one)]
+            faulty = [checks.is_rejected(sound) for sound in sounds]
+            refused = [index for index, sound in enumerate(sounds) if faulty[index] or checks.is_old(sound)]
             if not refused:
                 break
             seed_again = derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt)
-            again = _draw(prior, frames, wanted, len(refused), seed_again, reporting)
-            for index, one in zip(refused, checks.judge(wanted, again), strict=True):
-                judged[index] = one
+            again = _draw(prior, frames, request, len(refused), seed_again, reporting)
+            for index, sound in zip(refused, checks.judge(request, again), strict=True):
+                sounds[index] = sound
             rejected += sum(faulty)
             redrawn += len(refused) - sum(faulty)
-        yield Drawn(_finish(codec, wanted, judged), redrawn, sum(map(checks.is_old, judged)), rejected)
+        yield Batch(_decoded(codec, request, sounds), redrawn, sum(map(checks.is_old, sounds)), rejected)
 
 
-def generate_sounds(codec: VQVAE, prior: Prior | None, wanted: Wanted, seed: int) -> list[Sound]:
+def generate_sounds(codec: VQVAE, prior: Prior | None, request: GenerationRequest, seed: int) -> list[Sound]:
     """Generate all sounds without judging them. Raises as `generate_batches`."""
-    return [sound for batch in generate_batches(codec, prior, wanted, seed) for sound in batch.sounds]
+    return [sound for batch in generate_batches(codec, prior, request, seed) for sound in batch.sounds]
 
 
-def _draw(prior: Prior, frames: int, wanted: Wanted, count: int, seed: int, progress: Progress | None) -> list[Codes]:
+def _draw(
+    prior: Prior, frames: int, request: GenerationRequest, count: int, seed: int, progress: Progress | None
+) -> list[Codes]:
     return sample_codes(
-        prior, count, frames, seed, wanted.sampling, wanted.natural_ending, progress, wanted.label, wanted.prompt
+        prior, count, frames, seed, request.sampling, request.natural_ending, progress, request.label, request.prompt
     )
 
 
@@ -186,18 +182,14 @@ def _batch_progress(progress: Progress | None, first: int, count: int, total: in
     return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {total}: {text}")
 
 
-def _finish(codec: VQVAE, wanted: Wanted, judged: Sequence[Judged]) -> list[Sound]:
-    given = 0 if wanted.prompt is None else len(wanted.prompt)
-    spectrogram = codec.spectrogram
-    length = None
-    if not wanted.natural_ending:
-        length = given * spectrogram.samples_per_frame + max(1, round(wanted.max_seconds * spectrogram.sample_rate))
-    whole = [wanted.whole(one.codes) for one in judged]
-    samples = decode_sounds(codec, whole, length)
-    return [
-        Sound(codes, audio, given, one.novelty, one.faults)
-        for codes, audio, one in zip(whole, samples, judged, strict=True)
-    ]
+def _decoded(codec: VQVAE, request: GenerationRequest, sounds: Sequence[Sound]) -> list[Sound]:
+    """The sounds with their samples, of the requested length."""
+    spectrogram, length = codec.spectrogram, None
+    if not request.natural_ending:
+        drawn_samples = max(1, round(request.max_seconds * spectrogram.sample_rate))
+        length = request.prompt_frames * spectrogram.samples_per_frame + drawn_samples
+    decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
+    return [replace(sound, samples=samples) for sound, samples in zip(sounds, decoded, strict=True)]
 
 
 def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.constants import COARSE_FROM, MOST_DRAWS, PULL, RUN_FRAMES
-from distill.generate.sampling import Kept, Sampling, sample_codes
+from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.generate.sounds import BATCH, DEFAULT
 from distill.novelty.reference import Reference
 from distill.novelty.spectral_space import CodeSpectra
@@ -94,7 +94,7 @@ def _draw(
 ) -> list[Codes]:
     """Takes with these numbers: what each keeps follows from `seed`, its number and the attempt."""
     seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-    kept = Kept(kept_codes(wanted.codes, wanted.strength, seeds), _pull(codebooks, wanted))
+    kept = FixedCodes(kept_codes(wanted.codes, wanted.strength, seeds), _pull(codebooks, wanted))
     frames = len(wanted.codes)
     return sample_codes(
         prior, len(numbers), frames, draws_seed, wanted.sampling, False, progress, wanted.label, kept=kept

@@ -1,8 +1,12 @@
 """Making of a kit: draw sounds for each label or cluster, finish them, lay them out on keys, write the folder."""
 
+import json
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +18,12 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.constants import MOST_DRAWS
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import Checks, Wanted, generate_batches
+from distill.generate.sounds import Checks, GenerationRequest, generate_batches
 from distill.kit.formats import WRITERS, Samples, Thumbnail, file_word, thumbnail, write_picture
 from distill.kit.keys import KEYS, Key, assign_keys
 from distill.kit.kit import (
     FADE_SECONDS,
+    FORMAT,
     INDEX,
     MOST_CLUSTERS,
     PEAK_DB,
@@ -31,7 +36,6 @@ from distill.kit.kit import (
     Refused,
     velocity_layers,
 )
-from distill.kit.place import kit_folder
 from distill.novelty.report import Comparison
 from distill.novelty.spectral_space import CodeSpectra, Spectra
 from distill.novelty.verdict import Novelty
@@ -47,6 +51,8 @@ SILENT_DB = -60.0  # dBFS: a sound whose peak is lower is silent
 LEAD_SECONDS = 0.001  # kept before the first sample above the threshold, faded in
 LEVEL_SECONDS = 0.05  # window of the level
 LEAST_BAND_DB = -200.0  # of a cluster's spectrum
+MOST_BYTES = 64 << 20  # of a kit.json that is read
+NAMES = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")  # of a kit's files
 
 Report = Callable[[int, str], None]
 """Shows how many sounds of a group there are, and a text."""
@@ -152,7 +158,7 @@ def make_kit(
 
 def draw_takes(
     source: KitSource,
-    wanted: Wanted,
+    wanted: GenerationRequest,
     seed_of: Callable[[int], int],
     allow_copies: bool = False,
     report: Report | None = None,
@@ -260,7 +266,7 @@ def _clusters(source: KitSource, settings: KitSettings, pool: Draws) -> Iterator
 
 def _draw(source: KitSource, settings: KitSettings, label: int, count: int, report: Report | None) -> Draws:
     sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
-    wanted = Wanted(count, settings.seconds, sampling=sampling, label=label)
+    wanted = GenerationRequest(count, settings.seconds, sampling=sampling, label=label)
 
     def seed_of(attempt: int) -> int:
         return derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
@@ -328,3 +334,58 @@ def _brightness(shape: NDArray[np.float64]) -> float:
 def _nearest(shapes: NDArray[np.float64], members: NDArray[np.intp], most: int) -> list[int]:
     distance = ((shapes[members] - shapes[members].mean(axis=0)) ** 2).sum(axis=1)
     return sorted(int(one) for one in members[np.argsort(distance, kind="stable")[:most]])
+
+
+def kit_folder(out: Path, replace: bool) -> Path:
+    """The resolved path of a folder that a kit may be written to as a whole. Raises ParamsError for any other."""
+    try:
+        folder = out.resolve()
+        if Path.cwd().is_relative_to(folder):
+            raise _refused(out, "a folder of its own", "the current folder or one above it; name a folder in it")
+        if folder.is_dir():
+            _check_content(out, folder, replace)
+        elif folder.exists():
+            raise _refused(out, "a folder", "a file; name another folder")
+        above = next(parent for parent in folder.parents if parent.exists())
+        if not above.is_dir():
+            raise _refused(out, "a folder to make it in", f"a file, {above}; name another folder")
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise _refused(out, "a folder to write to", f"{error.strerror or error}; name another folder") from error
+    return folder
+
+
+def _check_content(out: Path, folder: Path, replace: bool) -> None:
+    if not any(folder.iterdir()):
+        return
+    if not replace:
+        wanted = "a new or an empty folder"
+        raise _refused(out, wanted, "one with files in it; name another folder, or replace a kit with --replace")
+    strange = _strange_file(folder)
+    if strange is not None:
+        wanted = "a folder with a kit that Distill made and nothing else, to replace it"
+        raise _refused(out, wanted, f"{strange}; move your own files away or name another folder")
+
+
+def _strange_file(folder: Path) -> str | None:
+    """What shows that a folder is more or other than a kit; None for a kit alone."""
+    index = folder / INDEX
+    if index.is_symlink() or not index.is_file() or index.stat().st_size > MOST_BYTES:
+        return f"no {INDEX}"
+    try:
+        kit: Any = json.loads(index.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        kit = None
+    files = kit.get("files") if isinstance(kit, dict) and kit.get("format") == FORMAT else None
+    if not isinstance(files, list):
+        return f"another {INDEX}"
+    known = {name for name in files if isinstance(name, str) and NAMES.fullmatch(name)}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_dir() or name in known):
+            return name
+    return None
+
+
+def _refused(out: Path, expected: str, found: str) -> ParamsError:
+    return ParamsError(f"--out {out}: expected {expected}, found {found}")

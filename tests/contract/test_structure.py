@@ -42,7 +42,6 @@ LAYERS = (
     ("distill/sharing/",),
     ("distill/pipeline/",),
     ("distill/cluster.py",),
-    ("distill/requests.py",),
     ("distill/api.py",),
     ("distill/ui/",),
     ("distill/cli/", "distill/__main__.py"),

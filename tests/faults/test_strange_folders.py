@@ -20,7 +20,7 @@ from distill.audio import decoder as decoder_module
 from distill.audio.corpus import read_manifest
 from distill.audio.ingest import ingest
 from distill.cli import main as cli
-from distill.generate.audition_page import write_page
+from distill.generate.audition import write_page
 from distill.storage.work import Here
 from distill.text import escaped
 

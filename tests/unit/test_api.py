@@ -8,11 +8,10 @@ import soundfile
 from unit.tiny import write_model, write_prior_model, write_tone
 
 import distill
-from distill.api import Model
+from distill.api import Model, new_enough
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.generate.sounds import BATCH
 from distill.novelty.verdict import VERDICTS
-from distill.requests import new_enough
 
 
 @pytest.fixture(scope="module")

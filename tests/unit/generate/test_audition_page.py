@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from distill.generate.audition_page import TERMS, write_page
+from distill.generate.audition import TERMS, write_page
 
 SPACE = {"nearest": "a/<b>.wav", "likeness": 0.4, "copied_seconds": 0.1, "edit_distance": 0.97, "percentile": 0.5}
 ROW: dict[str, Any] = {

@@ -31,7 +31,7 @@ from distill.generate.faults import (
     longest_still,
     measured,
 )
-from distill.generate.sounds import Checks, Wanted, generate_batches
+from distill.generate.sounds import Checks, GenerationRequest, generate_batches
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, make_reference
 from distill.params import get_adaptive_vqvae_config
@@ -118,10 +118,10 @@ def test_only_the_kinds_asked_for_are_looked_for(finder: FaultFinder, coded: Cal
 
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
     prompt = np.zeros((3, 2), dtype=np.int64)
-    assert Wanted(1, 1.0).kinds == FAULTS
-    assert Wanted(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack")
-    assert Wanted(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
-    assert Wanted(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
+    assert GenerationRequest(1, 1.0).kinds == FAULTS
+    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack")
+    assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
+    assert GenerationRequest(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
 
 
 def test_the_end_of_a_recording_that_the_reference_cuts_is_not_judged(finder: FaultFinder, codec: VQVAE) -> None:
@@ -189,7 +189,7 @@ def test_faulty_sounds_are_drawn_again() -> None:
     generator = np.random.default_rng(0)
     codes = [generator.integers(0, 8, (10, 2)) for _ in range(4)]
     reference: Reference = make_reference([f"{number}" for number in range(3)], codes[:3], codes[3:])
-    wanted, checks = Wanted(40, 1.0), Checks(finder=FaultFinder(reference, codec))
+    wanted, checks = GenerationRequest(40, 1.0), Checks(finder=FaultFinder(reference, codec))
     (freely,) = generate_batches(codec, prior, wanted, 0, checks)
     (kept,) = generate_batches(codec, prior, wanted, 0, replace(checks, reject_faults=True))
     before, after = ([bool(sound.faults) for sound in drawn.sounds] for drawn in (freely, kept))

@@ -9,7 +9,7 @@ from unit.tiny import write_prior_model
 from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, AudioError
-from distill.generate.sounds import BATCH, PEAK, Wanted, decode_sounds, frames_for_seconds, generate_sounds
+from distill.generate.sounds import BATCH, PEAK, GenerationRequest, decode_sounds, frames_for_seconds, generate_sounds
 from distill.model_file.format import Bundle, load_bundle
 
 
@@ -22,7 +22,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
 def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(bundle: Bundle, seconds: float) -> None:
-    for sound in generate_sounds(bundle.codec, bundle.prior, Wanted(2, seconds, natural_ending=False), 0):
+    for sound in generate_sounds(bundle.codec, bundle.prior, GenerationRequest(2, seconds, natural_ending=False), 0):
         assert len(sound.samples) == max(1, round(seconds * 16_000))
         assert np.abs(sound.samples).max() <= PEAK + 1e-6
         if len(sound.samples) > 200:
@@ -31,12 +31,12 @@ def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(bundle: Bundle, se
 
 
 def test_sounds_never_outlast_the_limit(bundle: Bundle) -> None:
-    for sound in generate_sounds(bundle.codec, bundle.prior, Wanted(20, 0.5), 1):
+    for sound in generate_sounds(bundle.codec, bundle.prior, GenerationRequest(20, 0.5), 1):
         assert 1 <= len(sound.codes) <= frames_for_seconds(bundle.codec, 0.5)
 
 
 def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed(bundle: Bundle) -> None:
-    wanted = Wanted(BATCH + 2, 0.1, natural_ending=False)
+    wanted = GenerationRequest(BATCH + 2, 0.1, natural_ending=False)
     one, two = (generate_sounds(bundle.codec, bundle.prior, wanted, 3) for _ in range(2))
     assert all(np.array_equal(a.samples, b.samples) for a, b in zip(one, two, strict=True))
     assert not np.array_equal(one[0].codes, one[BATCH].codes)
@@ -45,7 +45,9 @@ def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed(bundle: Bundle
 def test_sounds_go_on_from_a_prompt(bundle: Bundle) -> None:
     prompt = np.full((7, 2), 3)
     step = bundle.codec.spectrogram.samples_per_frame
-    for sound in generate_sounds(bundle.codec, bundle.prior, Wanted(3, 0.2, natural_ending=False, prompt=prompt), 0):
+    for sound in generate_sounds(
+        bundle.codec, bundle.prior, GenerationRequest(3, 0.2, natural_ending=False, prompt=prompt), 0
+    ):
         np.testing.assert_array_equal(sound.codes[:7], prompt)
         assert len(sound.samples) == 7 * step + 3200
         assert len(sound.drawn) == frames_for_seconds(bundle.codec, 0.2)
@@ -59,7 +61,7 @@ def test_loud_codes_do_not_clip(bundle: Bundle) -> None:
 
 def test_a_codec_alone_cannot_generate(bundle: Bundle) -> None:
     with pytest.raises(ArtifactError, match="holds a codec and no prior: expected one with a prior"):
-        generate_sounds(bundle.codec, None, Wanted(1, 0.1), 0)
+        generate_sounds(bundle.codec, None, GenerationRequest(1, 0.1), 0)
 
 
 def test_titles_are_not_read_as_mathematics(tmp_path: Path) -> None:

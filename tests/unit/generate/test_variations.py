@@ -11,7 +11,7 @@ from unit.tiny import PRIOR, networks, prior_shape, write_prior_model
 
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.sampling import Kept, Sampling, sample_codes
+from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.generate.sounds import BATCH
 from distill.generate.variations import Variation, draw_takes, drawn_shares, kept_codes, kept_levels, similarities
 from distill.model_file.format import Bundle, load_bundle
@@ -41,30 +41,30 @@ def test_kept_codes_stay_and_the_others_are_drawn_given_them(prior: Prior) -> No
     """Through several windows; drawn codes follow what is kept before them, and not what is kept after them."""
     codes = some_codes(35)
     kept = np.where(np.random.default_rng(2).random((6, 35, 2)) < 0.6, codes, -1)
-    takes = sample_codes(prior, 6, 35, 0, Sampling(), False, kept=Kept(torch.from_numpy(kept)))
+    takes = sample_codes(prior, 6, 35, 0, Sampling(), False, kept=FixedCodes(torch.from_numpy(kept)))
     for take, one in zip(takes, kept, strict=True):
         np.testing.assert_array_equal(take[one >= 0], one[one >= 0])
     assert len({take[kept[0] < 0].tobytes() for take in takes}) > 1
     late = kept.copy()
     late[:, 30:] = 0
-    again = sample_codes(prior, 6, 35, 0, Sampling(), False, kept=Kept(torch.from_numpy(late)))
+    again = sample_codes(prior, 6, 35, 0, Sampling(), False, kept=FixedCodes(torch.from_numpy(late)))
     for take, other in zip(takes, again, strict=True):
         np.testing.assert_array_equal(take[:30], other[:30])
 
 
 def test_with_nothing_kept_it_is_a_free_draw(prior: Prior) -> None:
     free = sample_codes(prior, 3, 25, 4, Sampling(), False)
-    nothing = Kept(torch.full((3, 25, 2), -1))
+    nothing = FixedCodes(torch.full((3, 25, 2), -1))
     for one, two in zip(free, sample_codes(prior, 3, 25, 4, Sampling(), False, kept=nothing), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_drawn_codes_follow_their_weights(prior: Prior) -> None:
-    one_each = Kept(torch.full((2, 12, 2), -1), lambda level, frame: torch.eye(8)[(frame + 3 * level) % 8])
+    one_each = FixedCodes(torch.full((2, 12, 2), -1), lambda level, frame: torch.eye(8)[(frame + 3 * level) % 8])
     expected = (np.arange(12)[:, None] + 3 * np.arange(2)) % 8
     for take in sample_codes(prior, 2, 12, 0, Sampling(), False, kept=one_each):
         np.testing.assert_array_equal(take, expected)
-    none = Kept(torch.full((2, 12, 2), -1), lambda level, frame: torch.zeros(8) * level * frame)
+    none = FixedCodes(torch.full((2, 12, 2), -1), lambda level, frame: torch.zeros(8) * level * frame)
     free = sample_codes(prior, 2, 12, 0, Sampling(), False)
     for one, two in zip(free, sample_codes(prior, 2, 12, 0, Sampling(), False, kept=none), strict=True):
         np.testing.assert_array_equal(one, two)

@@ -14,7 +14,7 @@ import distill
 from distill.api import Model
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.constants import MOST_DRAWS
-from distill.generate.sounds import Wanted
+from distill.generate.sounds import GenerationRequest
 from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, velocity_layers
 from distill.kit.make import LEAD_SECONDS, KitSource, check_labels, draw_takes, finish, level_db, spectral_clusters
 from distill.novelty.reference import make_reference
@@ -173,7 +173,7 @@ def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Pat
 
 def test_copies_and_repeats_are_drawn_again() -> None:
     codec, prior = networks()
-    wanted = Wanted(4, 0.3)
+    wanted = GenerationRequest(4, 0.3)
 
     def source(comparison: Comparison | None) -> KitSource:
         return KitSource(codec, prior, comparison, "m.distill", "")
@@ -193,9 +193,9 @@ def test_copies_and_repeats_are_drawn_again() -> None:
     assert all(take.novelty is not None and take.novelty.verdict == "copy" for take in allowed.takes)
     same = draw_takes(source(None), wanted, lambda _: 0)
     assert [take.codes.tobytes() for take in same.takes] == [codes.tobytes() for codes in first]
-    (alone,) = draw_takes(source(None), Wanted(1, 0.3), lambda _: 0).takes
+    (alone,) = draw_takes(source(None), GenerationRequest(1, 0.3), lambda _: 0).takes
     reference = with_scores(make_reference(["a.wav"], [alone.codes], others), codec)
-    stuck = draw_takes(source(Comparison(reference, codec)), Wanted(1, 0.3), lambda _: 0)
+    stuck = draw_takes(source(Comparison(reference, codec)), GenerationRequest(1, 0.3), lambda _: 0)
     assert (stuck.takes, stuck.missing, stuck.refused.words) == ([], 1, f"{MOST_DRAWS} copies")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import ParamsError
-from distill.kit.place import kit_folder
+from distill.kit.make import kit_folder
 
 
 def write_kit(folder: Path, files: list[str]) -> Path:
