@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,8 @@ from distill.codec.streaming import encode
 from distill.codes.store import Codes
 from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.faults import Fault, FaultFinder, FaultReport
+from distill.generate.faults import FaultFinder, FaultReport
+from distill.generate.results import Generated, Varied
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
     BATCH,
@@ -34,12 +35,12 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_batches,
 )
-from distill.generate.variations import Variation, Varied, draw_takes, similarities
+from distill.generate.variations import Variation, draw_takes, similarities
 from distill.kit.kit import FORMATS, Kit, KitSettings, kit_formats
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
-from distill.novelty.report import Comparison, SetReport
+from distill.novelty.report import Comparison
 from distill.novelty.verdict import VERDICTS, Novelty
 from distill.params import (
     Guidance,
@@ -81,38 +82,6 @@ class SoundRequest(Settings):
     top_k: TopK = 0
     top_p: TopP = 1.0
     strength: Strength = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """Generated sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, faults, and their seed."""
-
-    sounds: list[Samples]  # empty where `take` was given
-    seconds: list[float]
-    codes: list[Codes]
-    novelty: list[Novelty | None]  # None where the model has no reference
-    faults: list[tuple[Fault, ...] | None]  # None where the model has no reference
-    sample_rate: int  # Hz
-    seed: int
-    redrawn: int = 0  # number of redraws for lack of novelty
-    not_new: int = 0  # number of sounds that are still not new enough
-    report: SetReport | None = None  # on all sounds together
-    fault_report: FaultReport | None = None  # None where the model has no reference
-
-    def table(self) -> "pd.DataFrame":
-        """A row a sound: `seconds`, `frames` and, where known, faults and novelty, as `distill generate --json` names them."""
-        import pandas as pd
-
-        rows = [
-            {
-                "seconds": seconds,
-                "frames": len(codes),
-                **({} if faults is None else {"faults": ", ".join(faults)}),
-                **({} if novelty is None else novelty.json()),
-            }
-            for seconds, codes, novelty, faults in zip(self.seconds, self.codes, self.novelty, self.faults, strict=True)
-        ]
-        return pd.json_normalize(rows).rename_axis("sound")
 
 
 class Model:
@@ -214,7 +183,7 @@ class Model:
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate")
         is_new = None if min_novelty is None else new_enough(min_novelty)
         seed = seed_or_any(seed)
-        wanted = GenerationRequest(
+        request = GenerationRequest(
             count=n,
             max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
             natural_ending=seconds is None,
@@ -227,7 +196,7 @@ class Model:
         redrawn = not_new = rejected = 0
         checks = Checks(self.comparison, is_new, self.fault_finder, reject_faults)
         with self._named():
-            for batch in generate_batches(self.bundle.codec, self.prior, wanted, seed, checks, progress):
+            for batch in generate_batches(self.bundle.codec, self.prior, request, seed, checks, progress):
                 for sound in batch.sounds:
                     lengths.append(len(sound.samples) / self.sample_rate)
                     if take is not None:
@@ -241,7 +210,7 @@ class Model:
         fault_report = None
         if self.fault_finder is not None:
             found = [sound.faults or () for sound in sounds]
-            fault_report = FaultReport(found, self.fault_finder.held_out(wanted.kinds), rejected)
+            fault_report = FaultReport(found, self.fault_finder.held_out(request.kinds), rejected)
         return Generated(
             sounds=[sound.samples for sound in sounds if take is None],
             seconds=lengths,

@@ -1,7 +1,6 @@
 """`distill generate` and `distill vary`, their reports, and the files beside their sounds."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +12,8 @@ from distill.cli.app import Json, ModelPath, SamplingTemperature, SeedOrAny, app
 from distill.params import Guidance, Seconds, Sounds, Strength, TopK, TopP
 
 if TYPE_CHECKING:
-    from distill.api import Generated, Model, Samples
-    from distill.generate.variations import Similarity, Varied
+    from distill.api import Model, Samples
+    from distill.generate.results import Result
     from distill.novelty.verdict import Novelty
 
 Label = Annotated[str | None, typer.Option(help="label of the sounds, for models trained with labels")]
@@ -95,12 +94,7 @@ def generate(
             progress=progress,
             take=_writer(paths, loaded.sample_rate, kind),
         )
-    if pictures:
-        _write_companions(loaded, paths, made.novelty)
-    if as_json:
-        print_json({"model": str(model), "label": label, **_generated_json(made, paths)})
-    else:
-        _print_sounds(paths, made.seconds, _sound_texts(made), _set_lines(made))
+    _report(loaded, made, paths, pictures, {"model": str(model), "label": label} if as_json else None)
 
 
 @app.command()
@@ -147,13 +141,8 @@ def vary(
             progress=progress,
             take=_writer(paths, loaded.sample_rate, kind),
         )
-    if pictures:
-        _write_companions(loaded, paths, made.novelty)
-    if as_json:
-        print_json({"model": str(model), "recording": str(audio), "label": label, **_varied_json(made, paths)})
-    else:
-        texts = map(_take_text, made.similarity, made.novelty)
-        _print_sounds(paths, made.seconds, texts, _take_lines(made))
+    about = {"model": str(model), "recording": str(audio), "label": label}
+    _report(loaded, made, paths, pictures, about if as_json else None)
 
 
 def _place(
@@ -179,6 +168,18 @@ def _writer(paths: Sequence[Path], sample_rate: int, kind: AudioFormat) -> "Call
     return lambda number, samples: write_audio(paths[number], samples, sample_rate, kind)
 
 
+def _report(
+    model: "Model", made: "Result", paths: Sequence[Path], pictures: bool, about: dict[str, Any] | None
+) -> None:
+    """Write what lies beside the sounds, and print `about` and all of them as JSON, or without it lines of text."""
+    if pictures:
+        _write_companions(model, paths, made.novelty)
+    if about is not None:
+        print_json({**about, **made.json(paths)})
+    else:
+        print(*made.lines(paths), sep="\n")
+
+
 def _write_companions(model: "Model", paths: Sequence[Path], novelty: "Sequence[Novelty | None]") -> None:
     """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound."""
     import soundfile
@@ -201,104 +202,3 @@ def _write_companions(model: "Model", paths: Sequence[Path], novelty: "Sequence[
 
 def _nearest(path: Path) -> Path:
     return path.with_name(f"{path.stem}_nearest.wav")
-
-
-def _print_sounds(paths: Sequence[Path], seconds: Iterable[float], texts: Iterable[str], lines: Iterable[str]) -> None:
-    """A line a sound, then lines on all of them."""
-    for path, length, text in zip(paths, seconds, texts, strict=True):
-        print(f"{path}  {length:.2f} s{text}")
-    for line in lines:
-        print(line)
-
-
-def _sound_texts(made: "Generated") -> Iterable[str]:
-    """How new each sound is, and its faults."""
-    from distill.novelty.verdict import explain
-
-    for novelty, faults in zip(made.novelty, made.faults, strict=True):
-        judged = "" if novelty is None else f"  {explain(novelty)}"
-        yield judged + (f"  Faulty: {', '.join(faults)}" if faults else "")
-
-
-def _set_lines(made: "Generated") -> list[str]:
-    """Lines on the set of sounds: verdicts, distance, faults, seed."""
-    lines = []
-    if made.redrawn:
-        left = f"; {made.not_new} still are not new enough" if made.not_new else ""
-        lines.append(f"{made.redrawn} sound{'s' * (made.redrawn != 1)} drawn again for lack of novelty{left}")
-    report = made.report
-    if report is not None:
-        lines.append(
-            f"{report.new} new, {report.close} close, {report.copies} copies; mean novelty percentile "
-            f"{report.mean_percentile_codes:.0%} in codes, {report.mean_percentile_spectra:.0%} in spectra "
-            "(50 %: as new as held-out recordings)"
-        )
-        lines.append(report.distance_sentence)
-    if made.fault_report is not None:
-        lines += made.fault_report.lines
-    if any(one is None for one in made.novelty):
-        lines.append("novelty and faults unknown: the model has no codes of its training recordings")
-    return [*lines, f"seed {made.seed}"]
-
-
-def _take_text(similarity: "Similarity", novelty: "Novelty | None") -> str:
-    """How a take compares with the recording that it varies, and with the training recordings."""
-    from distill.novelty.verdict import explain
-
-    verdict = "" if similarity.verdict is None else f"{similarity.verdict}: "
-    own = f"  beside the recording {verdict}{similarity.equal_codes:.0%} of codes equal, {similarity.difference_db:.1f} dB"
-    return own if novelty is None else f"{own}; among the training recordings: {explain(novelty)}"
-
-
-def _take_lines(made: "Varied") -> list[str]:
-    """Lines on all takes: equal ones, seed."""
-    lines = []
-    if made.equal:
-        lines.append(
-            f"{made.equal} take{'s' * (made.equal != 1)} the same as the recording or another take; "
-            "a higher --strength changes more"
-        )
-    if any(one is None for one in made.novelty):
-        lines.append("novelty unknown: the model has no codes of its training recordings")
-    return [*lines, f"seed {made.seed}"]
-
-
-def _novelty_json(path: Path, seconds: float, novelty: "Novelty | None") -> dict[str, Any]:
-    """What `--json` says of every sound."""
-    from distill.novelty.verdict import explain
-
-    judged = (None, None) if novelty is None else (novelty.json(), explain(novelty))
-    return {"file": str(path), "seconds": seconds, "novelty": judged[0], "explanation": judged[1]}
-
-
-def _generated_json(made: "Generated", paths: Sequence[Path]) -> dict[str, Any]:
-    """Sounds and set report for `--json`."""
-    rows = [
-        {**_novelty_json(path, seconds, novelty), "faults": None if faults is None else list(faults)}
-        for path, seconds, novelty, faults in zip(paths, made.seconds, made.novelty, made.faults, strict=True)
-    ]
-    return {
-        "seed": made.seed,
-        "sample_rate": made.sample_rate,
-        "sounds": rows,
-        "redrawn": made.redrawn,
-        "not_new": made.not_new,
-        "summary": None if made.report is None else made.report.json(),
-        "faults": None if made.fault_report is None else made.fault_report.json(),
-    }
-
-
-def _varied_json(made: "Varied", paths: Sequence[Path]) -> dict[str, Any]:
-    """Takes for `--json`."""
-    rows = [
-        {**_novelty_json(path, seconds, novelty), "similarity": asdict(similarity)}
-        for path, seconds, similarity, novelty in zip(paths, made.seconds, made.similarity, made.novelty, strict=True)
-    ]
-    return {
-        "seed": made.seed,
-        "strength": made.strength,
-        "sample_rate": made.sample_rate,
-        "takes": rows,
-        "redrawn": made.redrawn,
-        "equal": made.equal,
-    }

@@ -5,8 +5,7 @@ of equal seeds the codes that a greater strength keeps are among those that a sm
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.generate.sounds import BATCH, DEFAULT
 from distill.novelty.reference import Reference
 from distill.novelty.spectral_space import CodeSpectra
-from distill.novelty.verdict import Judge, Novelty, Verdict
+from distill.novelty.verdict import Judge, Verdict
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
@@ -158,9 +157,6 @@ def _pull(codebooks: Tensor, wanted: Variation) -> Callable[[int, int], Tensor] 
     return weights
 
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 ITSELF = "recording"  # its name in the verdict against itself
 
 
@@ -175,39 +171,6 @@ class Similarity:
     equal_codes: float
     difference_db: float
     verdict: Verdict | None
-
-
-@dataclass(frozen=True, eq=False)
-class Varied:
-    """Takes of a recording: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, similarity to it, and their seed."""
-
-    sounds: list[NDArray[np.float32]]  # empty where `take` was given
-    seconds: list[float]
-    codes: list[Codes]
-    novelty: list[Novelty | None]  # against the training recordings; None where the model has no reference
-    similarity: list[Similarity]  # to the recording itself
-    sample_rate: int  # Hz
-    seed: int
-    strength: float
-    redrawn: int = 0  # number of redraws of equal takes
-    equal: int = 0  # number of takes that are still equal to another
-
-    def table(self) -> "pd.DataFrame":
-        """A row a take: `seconds`, `frames`, similarity, and its novelty where known, named as in `distill vary --json`."""
-        import pandas as pd
-
-        rows = [
-            {
-                "seconds": seconds,
-                "frames": len(codes),
-                "similarity": asdict(similarity),
-                **({} if novelty is None else novelty.json()),
-            }
-            for seconds, codes, similarity, novelty in zip(
-                self.seconds, self.codes, self.similarity, self.novelty, strict=True
-            )
-        ]
-        return pd.json_normalize(rows).rename_axis("take")
 
 
 def similarities(

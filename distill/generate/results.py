@@ -1,0 +1,148 @@
+"""What a model made: the results of `Model.generate` and `Model.vary`, with their tables, JSON and lines of text."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.codes.store import Codes
+from distill.generate.faults import Fault, FaultReport
+from distill.generate.variations import Similarity
+from distill.novelty.report import SetReport
+from distill.novelty.verdict import Novelty, explain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result(ABC):
+    """Sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, and their seed."""
+
+    KIND: ClassVar[str]  # what one sound is called
+
+    sounds: list[NDArray[np.float32]]  # empty where `take` was given
+    seconds: list[float]
+    codes: list[Codes]
+    novelty: list[Novelty | None]  # against the training recordings; None where the model has no reference
+    sample_rate: int  # Hz
+    seed: int
+    redrawn: int = 0  # number of redraws for lack of novelty, of takes for equality
+
+    def table(self) -> "pd.DataFrame":
+        """A row a sound: `seconds`, `frames` and, where known, what it was judged by, named as in `--json`."""
+        import pandas as pd
+
+        rows: list[Json] = []
+        for seconds, codes, novelty, (own, _) in zip(self.seconds, self.codes, self.novelty, self._each(), strict=True):
+            shown = {
+                name: ", ".join(value) if name == "faults" else value
+                for name, value in own.items()
+                if value is not None
+            }
+            rows.append(
+                {"seconds": seconds, "frames": len(codes), **shown, **({} if novelty is None else novelty.json())}
+            )
+        return pd.json_normalize(rows).rename_axis(self.KIND)
+
+    def json(self, paths: Sequence[Path]) -> Json:
+        """What `--json` prints of sounds in files of these names."""
+        rows = [
+            {
+                "file": str(path),
+                "seconds": seconds,
+                "novelty": None if novelty is None else novelty.json(),
+                "explanation": None if novelty is None else explain(novelty),
+                **own,
+            }
+            for path, seconds, novelty, (own, _) in zip(paths, self.seconds, self.novelty, self._each(), strict=True)
+        ]
+        shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
+        return {**shared, f"{self.KIND}s": rows, **self._together()[0]}
+
+    def lines(self, paths: Sequence[Path]) -> list[str]:
+        """A line a sound, in files of these names, then lines on all of them."""
+        each = zip(paths, self.seconds, self._each(), strict=True)
+        sounds = [f"{path}  {seconds:.2f} s{text}" for path, seconds, (_, text) in each]
+        return [*sounds, *self._together()[1], f"seed {self.seed}"]
+
+    @abstractmethod
+    def _each(self) -> Iterator[tuple[Json, str]]:
+        """What only such sounds have: fields of each, and what follows its name and length on its line."""
+
+    @abstractmethod
+    def _together(self) -> tuple[Json, list[str]]:
+        """Fields and lines on all sounds."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Generated(Result):
+    """Generated sounds: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, faults, and their seed."""
+
+    KIND = "sound"
+
+    faults: list[tuple[Fault, ...] | None]  # None where the model has no reference
+    not_new: int = 0  # number of sounds that are still not new enough
+    report: SetReport | None = None  # on all sounds together
+    fault_report: FaultReport | None = None  # None where the model has no reference
+
+    def _each(self) -> Iterator[tuple[Json, str]]:
+        for novelty, faults in zip(self.novelty, self.faults, strict=True):
+            judged = "" if novelty is None else f"  {explain(novelty)}"
+            faulty = f"  Faulty: {', '.join(faults)}" if faults else ""
+            yield {"faults": None if faults is None else list(faults)}, judged + faulty
+
+    def _together(self) -> tuple[Json, list[str]]:
+        lines = []
+        if self.redrawn:
+            left = f"; {self.not_new} still are not new enough" if self.not_new else ""
+            lines.append(f"{self.redrawn} sound{'s' * (self.redrawn != 1)} drawn again for lack of novelty{left}")
+        if (report := self.report) is not None:
+            lines.append(
+                f"{report.new} new, {report.close} close, {report.copies} copies; mean novelty percentile "
+                f"{report.mean_percentile_codes:.0%} in codes, {report.mean_percentile_spectra:.0%} in spectra "
+                "(50 %: as new as held-out recordings)"
+            )
+            lines.append(report.distance_sentence)
+        if self.fault_report is None:
+            lines.append("novelty and faults unknown: the model has no codes of its training recordings")
+        else:
+            lines += self.fault_report.lines
+        summary = None if report is None else report.json()
+        faults = None if self.fault_report is None else self.fault_report.json()
+        return {"not_new": self.not_new, "summary": summary, "faults": faults}, lines
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Varied(Result):
+    """Takes of a recording: samples `[N]` in [-1, 1], lengths, codes `[F, Q]`, novelty, similarity to it, and their seed."""
+
+    KIND = "take"
+
+    similarity: list[Similarity]  # to the recording itself
+    strength: float
+    equal: int = 0  # number of takes that are still equal to another
+
+    def _each(self) -> Iterator[tuple[Json, str]]:
+        for one, novelty in zip(self.similarity, self.novelty, strict=True):
+            verdict = "" if one.verdict is None else f"{one.verdict}: "
+            own = f"  beside the recording {verdict}{one.equal_codes:.0%} of codes equal, {one.difference_db:.1f} dB"
+            among = "" if novelty is None else f"; among the training recordings: {explain(novelty)}"
+            yield {"similarity": asdict(one)}, own + among
+
+    def _together(self) -> tuple[Json, list[str]]:
+        lines = []
+        if self.equal:
+            lines.append(
+                f"{self.equal} take{'s' * (self.equal != 1)} the same as the recording or another take; "
+                "a higher --strength changes more"
+            )
+        if None in self.novelty:
+            lines.append("novelty unknown: the model has no codes of its training recordings")
+        return {"strength": self.strength, "equal": self.equal}, lines
