@@ -22,10 +22,12 @@ from distill.params import Params, VQVAEConfig
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
 from distill.training.artifact import save_artifact
+from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import Stop
 from distill.training.events import CodebookHealth, VQEvent
 from distill.training.fabric import make_fabric
 from distill.training.folders import RunFolders
+from distill.training.interruption import Interruption
 from distill.training.observers import ToCallback
 from distill.training.patience import budget_seconds
 from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
@@ -52,17 +54,20 @@ def train_vqvae(
     val_fraction: float,
     seed: int,
     fabric: Fabric,
+    store: CheckpointStore | None = None,
     callback: Callable[[VQEvent], None] | None = None,
+    *,
+    interruption: Interruption | None = None,
     cancel_event: Stop | None = None,
 ) -> CodecTraining:
-    """Train a codec on the training side of a corpus, without writing files.
+    """Train a codec on the training side of a corpus, without writing files but the checkpoints of `store`.
 
     `callback` gets the events. Setting `cancel_event` ends training within a step and keeps the best weights so far.
-    Raises DistillError when training diverges.
+    Raises Interrupted after saving when `interruption` asks, DistillError when training diverges.
     """
     data = CodecData.split(corpus, val_fraction, seed)
     observers = () if callback is None else (ToCallback(callback),)
-    run = Run(fabric, observers=observers, cancel=cancel_event)
+    run = Run(fabric, store, observers, interruption, cancel_event)
     return fit_codec(codec_to_train(data, config, seed), data, config, seed, run)
 
 
