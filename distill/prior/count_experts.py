@@ -123,9 +123,11 @@ class CountExperts(nn.Module):
         were computed from.
         """
         levels = levels or slice(0, self.levels)
-        other = counts.offsets[..., levels] + given_tokens(counts.inputs, codes, levels).clamp_min(0)
+        frames = codes.shape[1]  # of `codes` there may be many candidates after one frame
+        given = given_tokens(counts.inputs.expand(-1, frames, -1), codes, levels)
+        other = counts.offsets[..., levels] + given.clamp_min(0)
         previous, *labelled = (log[:, :, levels] for log in counts.logs)
-        evidence = [part[:, :, levels] for part in counts.evidence]
+        evidence = [part[:, :, levels].expand(-1, frames, -1) for part in counts.evidence]
         evidence.insert(1, nn.functional.embedding(other, counts.given_evidence[:, None])[..., 0])
         weights = self.weights(hidden, torch.stack(evidence, dim=-1), levels)
         logs = (counts.unigram[:, :, levels], previous, nn.functional.embedding(other, counts.given), *labelled)
