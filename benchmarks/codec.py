@@ -13,7 +13,7 @@ from benchmarks.opus import KILOBITS, bits_per_second, opus_is_installed, throug
 from benchmarks.report import MISSING, Table, mean, number, spread
 from benchmarks.training import CodecTask, Trained, profile_steps, train_within
 from distill.audio.augment import waveform
-from distill.audio.corpus import CorpusEntry, load_corpus
+from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.fidelity import Fidelity
 from distill.codec.spectral import spectrogram_config_for
@@ -93,7 +93,7 @@ def measure_codec(folder: Path, params: Params, plan: Plan, execution: Execution
         return tables
 
 
-def _entries(task: CodecTask, side: str) -> list[CorpusEntry]:
+def _entries(task: CodecTask, side: str) -> list[ManifestRow]:
     sides = split_groups((entry.group for entry in task.corpus.entries), task.seed, task.val_fraction)
     return [entry for entry in task.corpus.entries if sides[entry.group] == side]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.arguments import count, seconds
-from distill.audio.corpus import MANIFEST, Corpus, CorpusEntry, load_corpus
+from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.artifact import load_codec
@@ -43,7 +43,7 @@ class Material:
 
     codec: VQVAE
     corpus: Corpus
-    entries: tuple[CorpusEntry, ...]
+    entries: tuple[ManifestRow, ...]
     kind: str
 
 
@@ -148,7 +148,7 @@ def _material(arguments: argparse.Namespace, workplace: Path) -> Material:
     return from_model(arguments.model, arguments.folder, workplace)
 
 
-def _held_out(corpus: Corpus, seed: int, fraction: float) -> tuple[CorpusEntry, ...]:
+def _held_out(corpus: Corpus, seed: int, fraction: float) -> tuple[ManifestRow, ...]:
     sides = split_groups((entry.group for entry in corpus.entries), seed, fraction)
     return tuple(entry for entry in corpus.entries if sides[entry.group] == "val")
 

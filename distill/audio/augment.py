@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.corpus import Corpus, ManifestRow
 from distill.seeds import Stream, derive_seed
 
 PCM_SCALE = 32768.0
@@ -27,7 +27,7 @@ class View:
 AS_IS = View()
 
 
-def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) -> list[View]:
+def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int) -> list[View]:
     """Views of a recording, `count` of them: itself, then shifted by less than a frame and by -8 to 2 dB.
 
     Very short recordings are not shifted.
@@ -41,7 +41,7 @@ def views_of(entry: CorpusEntry, count: int, samples_per_frame: int, seed: int) 
 
 
 def waveform(
-    corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None, view: View = AS_IS
+    corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
 ) -> Tensor:
     """Samples `[N]` of a view from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
     samples = samples_of(corpus.pcm(entry, start + view.shift, length))

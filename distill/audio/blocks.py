@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from distill.audio.bandwidth import UNREADABLE, Bandwidth
-from distill.audio.corpus import PREFIX
+from distill.audio.corpus import PREFIX, ManifestRow, recording_id
 from distill.audio.decode import Decoded
 from distill.audio.decoder import Decoder, Decoders
 from distill.audio.fingerprint import Fingerprint
@@ -43,20 +43,10 @@ class FileBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockRow:
-    """What became of one file of a block. `shard` and `offset` are those of the block, "" and 0 if rejected."""
+class BlockRow(ManifestRow):
+    """Row of one file of a block, before files are compared. `shard` and `offset` are those of the block."""
 
-    path: str
     identity: str  # "" where it may decode another time
-    reason: str
-    sha256: str
-    pcm_sha256: str  # "" if rejected
-    sample_rate: int  # of the file
-    channels: int
-    seconds: float
-    samples: int  # at the rate of the corpus
-    shard: str
-    offset: int
     first_frame: int  # of the fingerprint, in those of the block
     frames: int
 
@@ -222,17 +212,22 @@ def _write_block(folder: Path, files: Iterable[tuple[AudioFile, Decoded]]) -> bo
 def _row(file: AudioFile, outcome: Decoded, place: tuple[str, int], first_frame: int, frames: int) -> BlockRow:
     recording = outcome.recording
     return BlockRow(
+        recording_id=recording_id(file.relative),
         path=file.path,
-        identity=file.identity if outcome.is_certain else "",
+        status="rejected" if recording is None else "warned" if outcome.reason else "used",
         reason=outcome.reason,
         sha256=outcome.sha256,
         pcm_sha256=outcome.pcm_sha256,
+        duplicate_of="",
+        group="",
         sample_rate=recording.source_sample_rate if recording else 0,
         channels=recording.source_channels if recording else 0,
         seconds=recording.seconds if recording else 0.0,
-        samples=len(recording.pcm) if recording else 0,
+        frames_in_shard=len(recording.pcm) if recording else 0,
         shard=place[0],
         offset=place[1],
+        label=file.label,
+        identity=file.identity if outcome.is_certain else "",
         first_frame=first_frame,
         frames=frames,
     )

@@ -41,6 +41,11 @@ class ManifestRow:
     offset: int
     label: str
 
+    @property
+    def samples(self) -> int:
+        """Length at the corpus rate."""
+        return self.frames_in_shard
+
 
 SCHEMA = schema_of(ManifestRow, sample_rate=pa.int32(), channels=pa.int32())
 
@@ -70,29 +75,15 @@ def kept_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
     return [row for row in rows if row.status != "rejected" and not row.duplicate_of]
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusEntry:
-    """Entry of one recording in a corpus; exact copies and rejected files have none."""
-
-    recording_id: str
-    path: str
-    group: str
-    label: str
-    samples: int
-    shard: str
-    offset: int
-    pcm_sha256: str
-
-
 class Corpus:
     """The recordings that `ingest` kept, sorted by path, and their samples."""
 
-    def __init__(self, folder: Path, sample_rate: int, entries: tuple[CorpusEntry, ...]) -> None:
+    def __init__(self, folder: Path, sample_rate: int, entries: tuple[ManifestRow, ...]) -> None:
         self.folder, self.sample_rate = folder, sample_rate
         self.entries = entries
         self._shards = ShardReader(folder, PREFIX)
 
-    def pcm(self, entry: CorpusEntry, start: int = 0, length: int | None = None) -> NDArray[np.int16]:
+    def pcm(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.int16]:
         """Samples `[length]` of `entry` from `start` on, to its end if `length` is None; only these are read."""
         length = entry.samples - start if length is None else length
         if not 0 <= start <= start + length <= entry.samples:
@@ -107,10 +98,4 @@ def load_corpus(folder: Path) -> Corpus:
     sample_rate = report.get("sample_rate") if isinstance(report, dict) else None
     if not isinstance(sample_rate, int):
         raise ArtifactError(f"{folder / REPORT}: expected a corpus sample rate, found none; run `dvc repro` again")
-    entries = (
-        CorpusEntry(
-            row.recording_id, row.path, row.group, row.label, row.frames_in_shard, row.shard, row.offset, row.pcm_sha256
-        )
-        for row in kept_rows(rows)
-    )
-    return Corpus(folder, sample_rate, tuple(entries))
+    return Corpus(folder, sample_rate, tuple(kept_rows(rows)))

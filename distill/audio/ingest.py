@@ -9,7 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal, Self
@@ -33,7 +33,6 @@ from distill.audio.corpus import (
     REPORT,
     ManifestRow,
     kept_rows,
-    recording_id,
     write_manifest,
 )
 from distill.audio.fingerprint import Fingerprint
@@ -49,6 +48,7 @@ from distill.storage.shards import ShardWriter
 from distill.storage.work import HERE, Cache, Executor, Threads, map_cached, work_folder, work_version
 
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
+COUNTS = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups", "ignored")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def ingest(
         bandwidths = files.measure(measured)
         rate = choose_rate((one for path in bandwidths for one in read_bandwidths(path)), sample_rate)
         folders = files.decode(rate.sample_rate, decoded)
-        rows = _assemble(blocks, folders, temporary)
+        rows = _assemble(folders, temporary)
         _check_rejected(folder, rows, max_rejected)
         report = _report(rows, found, rate)
         _check_groups(folder, report)
@@ -186,21 +186,20 @@ def ingest_folder(
     return report
 
 
-def _assemble(blocks: Sequence[FileBlock], folders: Sequence[Path], output: Path) -> list[ManifestRow]:
+def _assemble(folders: Sequence[Path], output: Path) -> list[ManifestRow]:
     """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
     rows: list[ManifestRow] = []
     kept: dict[str, int] = {}  # pcm_sha256 to row
     fingerprints: list[Fingerprint] = []
     with ShardWriter(output, PREFIX) as shards:
-        for block, folder in zip(blocks, folders, strict=True):
-            decoded = DecodedBlock(folder)
+        for decoded in map(DecodedBlock, folders):
             places = _copied(decoded, kept.keys(), shards)
-            for file, row in zip(block.files, decoded.rows, strict=True):
+            for row in decoded.rows:
                 original = rows[kept[row.pcm_sha256]] if row.pcm_sha256 in kept else None
                 if row.pcm_sha256 and original is None:
                     kept[row.pcm_sha256] = len(rows)
                     fingerprints.append(decoded.fingerprint(row))
-                rows.append(_row(file, row, original, places))
+                rows.append(_row(row, original, places))
     return _grouped(rows, list(kept.values()), near_duplicate_groups(fingerprints))
 
 
@@ -214,33 +213,20 @@ def _copied(block: DecodedBlock, held: Set[str], shards: ShardWriter) -> dict[st
     return {key: shards.append(block.pcm(row)) for key, row in reversed(new.items())}
 
 
-def _row(
-    file: AudioFile, found: BlockRow, original: ManifestRow | None, places: Mapping[str, tuple[str, int]]
-) -> ManifestRow:
-    """Make the row of a file. The group follows when all files are decoded."""
-    is_rejected = not found.pcm_sha256
-    if original is not None:
-        shard, offset = original.shard, original.offset
-    else:
-        shard, offset = ("", 0) if is_rejected else places[found.pcm_sha256]
-    copy = [f"exact copy of {original.path}"] if original else []
-    reason = "; ".join([*copy, found.reason] if found.reason else copy)
-    return ManifestRow(
-        recording_id=recording_id(file.relative),
-        path=file.path,
-        status="rejected" if is_rejected else "warned" if reason else "used",
+def _row(found: BlockRow, original: ManifestRow | None, places: Mapping[str, tuple[str, int]]) -> ManifestRow:
+    """Make the row of a file from that in its block. The group follows when all files are decoded."""
+    row = ManifestRow(**{column.name: getattr(found, column.name) for column in fields(ManifestRow)})
+    if original is None:
+        shard, offset = places.get(row.pcm_sha256, ("", 0))
+        return replace(row, shard=shard, offset=offset)
+    reason = "; ".join(filter(None, [f"exact copy of {original.path}", row.reason]))
+    return replace(
+        row,
+        status="warned",
         reason=reason,
-        sha256=found.sha256,
-        pcm_sha256=found.pcm_sha256,
-        duplicate_of=original.recording_id if original else "",
-        group="",
-        sample_rate=found.sample_rate,
-        channels=found.channels,
-        seconds=found.seconds,
-        frames_in_shard=found.samples,
-        shard=shard,
-        offset=offset,
-        label=file.label,
+        duplicate_of=original.recording_id,
+        shard=original.shard,
+        offset=original.offset,
     )
 
 
@@ -298,16 +284,7 @@ def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan)
         "sample_rate_reason": report.rate_reason,
         "treble_share": report.treble_share,
         "seconds": report.seconds,
-        "counts": {
-            "audio_files": len(rows),
-            "used": report.used,
-            "warned": report.warned,
-            "rejected": report.rejected,
-            "duplicates": report.duplicates,
-            "near_duplicates": report.near_duplicates,
-            "groups": report.groups,
-            "ignored": report.ignored,
-        },
+        "counts": {"audio_files": len(rows), **{name: getattr(report, name) for name in COUNTS}},
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
         "rejected": notes["rejected"],
         "warned": notes["warned"],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, varispeed_length, waveform
-from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.corpus import Corpus, ManifestRow
 from distill.seeds import Stream, derive_seed
 from distill.split import split_groups
 from distill.training.distributed import WHOLE, Share
@@ -24,8 +24,8 @@ class CodecData:
     """A corpus and its recordings on both sides of the split."""
 
     corpus: Corpus
-    train: Sequence[CorpusEntry]
-    held_out: Sequence[CorpusEntry]
+    train: Sequence[ManifestRow]
+    held_out: Sequence[ManifestRow]
 
     @classmethod
     def split(cls, corpus: Corpus, val_fraction: float, seed: int) -> "CodecData":
@@ -39,7 +39,7 @@ class CodecData:
 class Piece:
     """Piece of a recording, `length` samples from `start` on, that plays at `speed` and times `gain` in a crop."""
 
-    entry: CorpusEntry
+    entry: ManifestRow
     start: int
     length: int
     speed: float
@@ -53,7 +53,7 @@ class CropSampler:
     function of (seed, epoch, step). A process that takes a share of a batch draws all of it, but reads its own crops.
     """
 
-    def __init__(self, corpus: Corpus, entries: Sequence[CorpusEntry], batch_size: int, crop: int, seed: int) -> None:
+    def __init__(self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, seed: int) -> None:
         self.corpus, self.entries = corpus, entries
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
@@ -96,7 +96,7 @@ class CropSampler:
             filled += varispeed_length(length, speed)
         return pieces
 
-    def _draw_entry(self, generator: np.random.Generator) -> CorpusEntry:
+    def _draw_entry(self, generator: np.random.Generator) -> ManifestRow:
         """Draw a recording as `Generator.choice` with `p` does, which would add up the weights for each draw."""
         return self.entries[int(self._cumulative.searchsorted(generator.random(), side="right"))]
 
@@ -119,7 +119,7 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 
 def fixed_pieces(
-    corpus: Corpus, entries: Sequence[CorpusEntry], crop: int, max_pieces: int, share: Share = WHOLE
+    corpus: Corpus, entries: Sequence[ManifestRow], crop: int, max_pieces: int, share: Share = WHOLE
 ) -> Tensor:
     """A share of at most `max_pieces` pieces `[n, crop]` of the joined recordings, evenly spaced.
 

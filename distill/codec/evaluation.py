@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.audio.augment import waveform
-from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.plots import write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.data import CodecData, evenly_spaced
@@ -43,7 +43,7 @@ _SHOWN = (  # name of a measure, words, form of its value
 
 
 def decoded_pairs(
-    codec: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], seconds: float = MAX_SECONDS
+    codec: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seconds: float = MAX_SECONDS
 ) -> Iterator[tuple[Samples, Samples]]:
     """Samples `[N]` of each recording, of at most `seconds`, and the same coded and decoded; memory is bounded."""
     longest = round(seconds * corpus.sample_rate)

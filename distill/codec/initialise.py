@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
-from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS, VIEWS
 from distill.codec.model import VQVAE
@@ -50,7 +50,7 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 
 
 @torch.no_grad()
-def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], seed: int) -> None:
+def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int) -> None:
     """Fit the projection (principal components) and the codebooks to augmented views of the training recordings.
 
     Synthetic sounds of many kinds are among them: a few recordings alone leave no codewords for what they lack. The
@@ -66,7 +66,7 @@ def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], see
     model.quantizer.fit([model.project(piece) for piece in pieces], generator)
 
 
-def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[CorpusEntry], generator: torch.Generator) -> float:
+def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator) -> float:
     held_out = entries[TRIAL_SHARE - 1 :: TRIAL_SHARE]
     others = [entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1]
     if not held_out:
@@ -90,7 +90,7 @@ def _error(model: VQVAE, features: Tensor) -> float:
 def _view_features(
     model: VQVAE,
     corpus: Corpus,
-    entries: Sequence[CorpusEntry],
+    entries: Sequence[ManifestRow],
     strength: float | None,
     max_frames: int,
     generator: torch.Generator,

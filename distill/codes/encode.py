@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from distill.audio.augment import View, views_of, waveform
-from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
 from distill.codec.streaming import CHUNK_FRAMES, encode_from, encode_together, runs
@@ -44,7 +44,7 @@ Coded = NDArray[np.uint16]  # [F, Q]
 class RecordingView(NamedTuple):
     """One view of a recording."""
 
-    entry: CorpusEntry
+    entry: ManifestRow
     view: View
 
 
@@ -129,7 +129,7 @@ def encode_for_prior(
     sides = split_groups((entry.group for entry in corpus.entries), seed, val_fraction)
     step = codec.spectrogram.samples_per_frame
 
-    def chosen(entry: CorpusEntry) -> list[View]:
+    def chosen(entry: ManifestRow) -> list[View]:
         return views_of(entry, views if sides[entry.group] == "train" else 1, step, seed)
 
     blocks = blocks_of(corpus.entries, chosen, codec.spectrogram.frames_for)
@@ -150,7 +150,7 @@ def encode_for_prior(
 
 
 def blocks_of(
-    entries: Sequence[CorpusEntry], views: Callable[[CorpusEntry], Sequence[View]], frames_for: Callable[[int], int]
+    entries: Sequence[ManifestRow], views: Callable[[ManifestRow], Sequence[View]], frames_for: Callable[[int], int]
 ) -> list[ViewBlock]:
     """Cut the views of recordings into blocks; `frames_for` gives the frames of so many samples."""
     chosen = [tuple(views(entry)) for entry in entries]

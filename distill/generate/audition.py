@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from distill.audio.augment import waveform
-from distill.audio.corpus import Corpus, CorpusEntry
+from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.plots import write_codes, write_spectrograms
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
@@ -105,7 +105,7 @@ def _write_sound(
     label: str,
     novelty: Novelty,
     corpus: Corpus,
-    entries: dict[str, CorpusEntry],
+    entries: dict[str, ManifestRow],
 ) -> dict[str, Any]:
     rate, name = corpus.sample_rate, f"sound_{number:03d}"
     nearest = novelty.nearest

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec import task
@@ -133,7 +133,7 @@ def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: 
 
     fitted: set[str] = set()
 
-    def fit(model: Any, corpus: Corpus, entries: list[CorpusEntry], *rest: Any) -> torch.Tensor:
+    def fit(model: Any, corpus: Corpus, entries: list[ManifestRow], *rest: Any) -> torch.Tensor:
         fitted.update(entry.recording_id for entry in entries)
         return features(model, corpus, entries, *rest)
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from unit.tiny import RATE, tiny_codec
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
-from distill.audio.corpus import Corpus, CorpusEntry, load_corpus
+from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
@@ -65,7 +65,7 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
     lengths: list[int | None] = []
 
     def watched(
-        corpus: Corpus, entry: CorpusEntry, start: int = 0, length: int | None = None, view: View = AS_IS
+        corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
     ) -> torch.Tensor:
         lengths.append(length)
         return waveform(corpus, entry, start, length, view)
