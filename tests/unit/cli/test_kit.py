@@ -1,31 +1,23 @@
 """`distill kit` as people type it."""
 
 import json
-import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from unit.command import CommandLine, Done
+from unit.command import CommandLine
 from unit.tiny import write_prior_model
 
 QUICK = ("--per-label", "2", "--seconds", "0.2", "--seed", "3")
 
 
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Runs the command in this process, in a folder of its own."""
-    handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.chdir(tmp_path)
+def run(shell: CommandLine) -> CommandLine:
+    """The shell, in a folder with a model."""
     write_prior_model(Path("m.distill"), labels=["drum/kick", "bell"])
-    yield CommandLine(monkeypatch, capsys)
-    signal.signal(signal.SIGTERM, handler)
+    return shell
 
 
-def test_a_kit_is_made_and_said(run: Run) -> None:
+def test_a_kit_is_made_and_replaced_with_the_flag(run: CommandLine) -> None:
     done = run("kit", "m.distill", "--out", "kit", *QUICK)
     assert done.status == 0, done.err
     lines = done.out.splitlines()
@@ -36,9 +28,11 @@ def test_a_kit_is_made_and_said(run: Run) -> None:
         *("kit.dspreset", "kit.json", "kit.png", "kit.sfz", "kit.txt", "samples")
     ]
     assert sorted(path.name for path in Path().iterdir()) == ["kit", "m.distill"]
+    assert run("kit", "m.distill", "--out", "kit", *QUICK, "--label", "bell", "--replace").status == 0
+    assert sorted(path.name for path in Path("kit/samples").iterdir()) == ["024_bell_01.wav", "024_bell_02.wav"]
 
 
-def test_json_is_one_document_and_formats_are_chosen(run: Run) -> None:
+def test_json_is_one_document_and_formats_are_chosen(run: CommandLine) -> None:
     done = run("kit", "m.distill", "--out", "kit", *QUICK, "--format", " sfz", "--label", "kick", "--json")
     report = json.loads(done.out)
     assert (report["folder"], report["settings"]["seed"]) == ("kit", 3)
@@ -49,15 +43,7 @@ def test_json_is_one_document_and_formats_are_chosen(run: Run) -> None:
     assert not Path("kit/kit.dspreset").exists()
 
 
-def test_a_model_that_cannot_judge_says_so(run: Run) -> None:
-    write_prior_model(Path("none.distill"), labels=["kick"], reference=False)
-    done = run("kit", "none.distill", "--out", "kit", *QUICK)
-    assert (
-        "verdicts unknown: the model has no codes of its training recordings, so no copy could be left out" in done.out
-    )
-
-
-def test_places_that_stay_empty_are_warned_of(run: Run) -> None:
+def test_places_that_stay_empty_are_warned_of(run: CommandLine) -> None:
     """With a sure choice of every code, a draw repeats another until all attempts are spent."""
     done = run(
         "kit", "m.distill", "--out", "kit", *QUICK[2:], "--per-label", "9", "--label", "bell", "--temperature", "0.01"
@@ -69,9 +55,3 @@ def test_places_that_stay_empty_are_warned_of(run: Run) -> None:
     line = f"bell: {kept} of 9 sounds; refused draws: "
     assert f"distill: warning: {line}" in done.err
     assert f"missing     {line}" in Path("kit/kit.txt").read_text(encoding="utf-8")
-
-
-def test_a_kit_is_replaced_with_the_flag(run: Run) -> None:
-    assert run("kit", "m.distill", "--out", "kit", *QUICK).status == 0
-    assert run("kit", "m.distill", "--out", "kit", *QUICK, "--label", "bell", "--replace").status == 0
-    assert sorted(path.name for path in Path("kit/samples").iterdir()) == ["024_bell_01.wav", "024_bell_02.wav"]

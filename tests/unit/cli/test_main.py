@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,16 +27,6 @@ from distill.storage.weights import weights_sha256
 
 ROOT = Path(__file__).parents[3]
 TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--rvq-levels", "1", "--epochs", "16")
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISTILL_DEVICE", "cpu")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yield CommandLine(monkeypatch, capsys)
-    signal.signal(signal.SIGTERM, handler)
 
 
 def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
@@ -281,26 +270,22 @@ def test_takes_that_are_the_same_are_said(shell: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "flag", "default"),
+    ("command", "settings"),
     [
-        ("train", "--sample-rate", default_values()["corpus"]["sample_rate"]),
-        ("train", "--commitment-weight", default_values()["vqvae"]["commitment_weight"]),
-        ("train", "--quality", default_values()["vqvae"]["quality"]),
-        ("train", "--seed", default_values()["seed"]),
-        ("train", "--tier", default_values()["tier"]),
-        ("train", "--labels", default_values()["corpus"]["labels"]),
-        ("train-prior", "--architecture", default_values()["prior"]["architecture"]),
-        ("generate", "--guidance", default_values()["audition"]["guidance"]),
-        ("generate", "--temperature", default_values()["audition"]["temperature"]),
-        ("generate", "--top-k", default_values()["audition"]["top_k"]),
-        ("generate", "--top-p", default_values()["audition"]["top_p"]),
+        ("train", "corpus.sample_rate vqvae.commitment_weight vqvae.quality seed tier corpus.labels"),
+        ("train-prior", "prior.architecture"),
+        ("generate", "audition.guidance audition.temperature audition.top_k audition.top_p"),
     ],
 )
-def test_help_shows_the_defaults(command: str, flag: str, default: object) -> None:
-    (option,) = [one for one in commands()[command].params if flag in one.opts]
-    shown = getattr(option, "show_default", None)
-    shown = shown if isinstance(shown, str) else option.default
-    assert str(shown) in (str(default), f"{default:g}" if isinstance(default, float) else "")
+def test_help_shows_the_defaults(command: str, settings: str) -> None:
+    for setting in settings.split():
+        default: Any = default_values()
+        for key in setting.split("."):
+            default = default[key]
+        (option,) = [one for one in commands()[command].params if f"--{key.replace('_', '-')}" in one.opts]
+        shown = getattr(option, "show_default", None)
+        shown = shown if isinstance(shown, str) else option.default
+        assert str(shown) in (str(default), f"{default:g}" if isinstance(default, float) else "")
 
 
 def commands() -> dict[str, Any]:

@@ -8,27 +8,16 @@ from distill.kit.keys import KEYS, assign_keys, drum_keys, note_name
 
 
 @pytest.mark.parametrize(
-    ("label", "key"),
+    ("labels", "key"),
     [
-        ("kick", 36),
-        ("drums/Kick_01", 36),
-        ("BD", 36),
-        ("bass drum", 36),
-        ("Bass-Drum 2", 36),
-        ("snares", 38),
-        ("sd-tight", 38),
-        ("snare_rim", 37),
-        ("rimshot", 37),
+        ("kick, drums/Kick_01, BD, bass drum, Bass-Drum 2", 36),
+        ("snares, sd-tight", 38),
+        ("snare_rim, rimshot", 37),
         ("claps", 39),
-        ("hat", 42),
-        ("closed hi-hat", 42),
-        ("HiHatClosed", 42),
-        ("hihat_closed", 42),
-        ("HatOpen", 46),
-        ("open hi-hat", 46),
+        ("hat, closed hi-hat, HiHatClosed, hihat_closed", 42),
+        ("HatOpen, open hi-hat", 46),
         ("hat_pedal", 44),
-        ("tom", 41),
-        ("floor tom", 41),
+        ("tom, floor tom", 41),
         ("tom_low", 45),
         ("TomMid", 47),
         ("high tom", 50),
@@ -37,19 +26,12 @@ from distill.kit.keys import KEYS, assign_keys, drum_keys, note_name
         ("ride bell", 53),
         ("cowbell", 56),
         ("tambourine", 54),
-        ("maracas", 70),
-        ("shaker", 70),
-        ("kick/808", None),
-        ("kickstart", None),
-        ("atom", None),
-        ("bass", None),
-        ("piano", None),
-        ("", None),
-        ("///", None),
+        ("maracas, shaker", 70),
+        ("kick/808, kickstart, atom, bass, piano, , ///", None),
     ],
 )
-def test_names_of_drums_are_whole_words_of_the_last_part(label: str, key: int | None) -> None:
-    assert next(iter(drum_keys(label)), None) == key
+def test_names_of_drums_are_whole_words_of_the_last_part(labels: str, key: int | None) -> None:
+    assert {next(iter(drum_keys(label)), None) for label in labels.split(", ")} == {key}
 
 
 def test_what_names_no_drum_is_on_white_keys_from_c1() -> None:
