@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from distill.codec.model import VQVAE
 from distill.generate.constants import (
@@ -29,6 +28,7 @@ from distill.generate.constants import (
 )
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
+from distill.novelty.spectra import band_levels
 
 Fault = Literal["drone", "stutter", "attack", "ending", "length"]
 Levels = NDArray[np.float64]  # [F], dB
@@ -38,7 +38,6 @@ WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds tha
 
 MOST_RECORDINGS = 256  # evenly spaced, that the limits come from
 MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
-BANDS = 20
 SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
 
 
@@ -146,18 +145,16 @@ def measured(codec: VQVAE, codes: NDArray[np.integer]) -> Measures:
     frames, kept = len(codes), codes
     if frames > MOST_FRAMES:
         kept = np.concatenate([codes[:MOST_FRAMES], codes[-1:]])
-    spectrogram, device = codec.spectrogram, codec.quantizer.codebooks.device
-    latents = codec.quantizer.decode(torch.from_numpy(kept.astype(np.int64))[None].to(device))
-    features = codec.unproject(latents)[0]
+    on_device = torch.from_numpy(kept.astype(np.int64))[None].to(codec.quantizer.codebooks.device)
+    features = codec.unproject(codec.quantizer.decode(on_device))[0]
     levels = cast(Levels, (20 * codec.loudness(features)[:, 0]).double().cpu().numpy())
-    log_mel = features[:, : spectrogram.coarse_features].view(len(kept), spectrogram.stack, -1).mean(dim=1)
-    bands = 20 * nn.functional.adaptive_avg_pool1d(log_mel, BANDS).cpu().numpy()  # [F, BANDS]
+    bands = band_levels(codec, features).cpu().numpy()  # [F, BANDS]
     return Measures(
         levels=levels[:MOST_FRAMES],
         frames=frames,
         still_frames=longest_still(bands[:MOST_FRAMES]),
         returns_per_second=count_returns(levels[:MOST_FRAMES])
-        / max(1.0, min(frames, MOST_FRAMES) / spectrogram.frame_rate),
+        / max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate),
         end_level=float(levels[-1] - levels.max()),
     )
 

@@ -18,7 +18,7 @@ from distill.generate.constants import COARSE_FROM, MOST_DRAWS, PULL, RUN_FRAMES
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.generate.sounds import BATCH, DEFAULT
 from distill.novelty.reference import Reference
-from distill.novelty.spectral_space import CodeSpectra
+from distill.novelty.spectra import CodeSpectra
 from distill.novelty.verdict import Judge, Verdict
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed

@@ -37,7 +37,7 @@ from distill.kit.kit import (
     velocity_layers,
 )
 from distill.novelty.report import Comparison
-from distill.novelty.spectral_space import CodeSpectra, Spectra
+from distill.novelty.spectra import CodeSpectra, Spectra
 from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed

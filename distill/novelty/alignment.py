@@ -55,12 +55,6 @@ def windows_at(starts: NDArray[np.int64], lags: NDArray[np.int64], frames: int) 
     return Windows(positions.clip(0, starts[-1] - 1), owners, np.flatnonzero(begins))
 
 
-def stretch_around(starts: NDArray[np.int64], recording: int, lag: int, frames: int) -> slice:
-    """The frames of a recording within SLACK of a sound of F frames at this lag: the text of the edit distance."""
-    begin, end = starts[recording : recording + 2]
-    return slice(max(begin, lag - SLACK), min(end, lag + frames + SLACK))
-
-
 def best_piece(windows: Windows, likeness: NDArray[np.float64]) -> tuple[int, int, float]:
     """Lag index, recording and mean likeness over F of the piece with the highest sum of `likeness` `[K, F]`."""
     sums = windows.per_piece(likeness)

@@ -1,13 +1,13 @@
 """Distance of a set of sounds to held-out recordings, with its null distribution, and diversity."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.novelty.spectral_space import Spectra
+from distill.novelty.spectra import Spectra
 
 NULL_DRAWS = 200
 DIVERSITY_DRAWS = 20
@@ -88,18 +88,15 @@ def kernel_distance(
     recordings as there are generated sounds, or half of the recordings where they are fewer than twice that. None when
     any side has too few sounds.
     """
-    count = min(len(generated), len(training) // 2)
-    if min(len(generated), len(held_out), count) < 2:
+    count, others = min(len(generated), len(training) // 2), len(held_out)
+    if min(others, count) < 2:
         return None
     bandwidth = _bandwidth(held_out)
-    value = _mmd(generated, held_out, bandwidth)
-    generator = np.random.default_rng(seed)
     draws = [
-        _mmd(training[generator.choice(len(training), count, replace=False)], held_out, bandwidth)
-        for _ in range(NULL_DRAWS)
+        _mmd(drawn, held_out, bandwidth) for drawn in _drawn(np.random.default_rng(seed), training, count, NULL_DRAWS)
     ]
-    alike = np.exp(-squared_distances(held_out, held_out) / bandwidth)
-    unrelated = SCALE * float(alike.sum() - len(alike)) / (len(alike) * (len(alike) - 1))
+    unrelated = SCALE * (_kernel_sum(held_out, held_out, bandwidth) - others) / (others * (others - 1))
+    value = _mmd(generated, held_out, bandwidth)
     return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)), unrelated, count)
 
 
@@ -109,15 +106,15 @@ def diversity(generated: Statistics, held_out: Statistics, training: Statistics,
     if min(count, len(held_out)) < 2:
         return None
     bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
-    baseline = [
-        _vendi(training[generator.choice(len(training), count, replace=False)], bandwidth)
-        for _ in range(DIVERSITY_DRAWS)
-    ]
-    values = [
-        _vendi(generated[generator.choice(len(generated), count, replace=False)], bandwidth)
-        for _ in range(DIVERSITY_DRAWS if count < len(generated) else 1)
-    ]
+    draws = DIVERSITY_DRAWS if count < len(generated) else 1
+    baseline = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, training, count, DIVERSITY_DRAWS)]
+    values = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, generated, count, draws)]
     return Diversity(float(np.mean(values)), float(np.mean(baseline)))
+
+
+def _drawn(generator: np.random.Generator, sounds: Statistics, count: int, draws: int) -> Iterator[Statistics]:
+    """So many draws of `count` sounds."""
+    return (sounds[generator.choice(len(sounds), count, replace=False)] for _ in range(draws))
 
 
 def _bandwidth(sounds: Statistics) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from distill.codes.store import Codes
-from distill.novelty.code_space import CodeIndex
+from distill.novelty.index import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.folders import STATE, RunFolders
 
@@ -22,13 +22,6 @@ HOW_TO_STOP = (
 
 Perplexity = Annotated[float, Field(ge=0, le=1e9)]
 Number = Annotated[int, Field(ge=0, le=1 << 31)]
-
-
-class Alike(NamedTuple):
-    """Near-duplicates across the split: `found` of `compared` held-out recordings."""
-
-    found: int
-    compared: int
 
 
 class MemorizationCheck(NamedTuple):
@@ -89,23 +82,24 @@ def find_memorization(
     codebook_size: int,
     recordings: int,
     threshold: float | None = None,
-    alike: Alike | None = None,
+    alike: tuple[int, int] | None = None,
 ) -> Memorization:
     """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 from small to large corpora.
 
-    `alike` tells memorisation from near-duplicates on both sides of the split. Those make held-out recordings easy to
-    predict for a prior that generalises, too.
+    `alike`, of `alike_recordings`, tells memorisation from near-duplicates on both sides of the split. Those make
+    held-out recordings easy to predict for a prior that generalises, too.
     """
     if threshold is None:
         threshold = get_adaptive_prior_config(recordings).memorization_perplexity
+    found, compared = alike or (None, None)
     return Memorization(
         was_memorizing=val_perplexity < threshold,
         val_perplexity=min(val_perplexity, 1e9),
         threshold=threshold,
         codebook_size=codebook_size,
         recordings=recordings,
-        alike=None if alike is None else alike.found,
-        compared=None if alike is None else alike.compared,
+        alike=found,
+        compared=compared,
     )
 
 
@@ -114,15 +108,15 @@ def check_memorization(
     codebook_size: int,
     dataset_file_count: int,
     threshold: float | None = None,
-    alike: Alike | None = None,
+    alike: tuple[int, int] | None = None,
 ) -> MemorizationCheck:
     """The verdict and the message of `find_memorization`."""
     found = find_memorization(val_perplexity, codebook_size, dataset_file_count, threshold, alike)
     return MemorizationCheck(found.was_memorizing, found.message)
 
 
-def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> Alike:
-    """Count held-out recordings `[F, Q]` with a near-duplicate among training recordings, by their coarse levels."""
+def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes]) -> tuple[int, int]:
+    """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, by coarse levels; of how many."""
     queries = [codes[:MOST_FRAMES, :COARSE_LEVELS] for codes in held_out[:MOST_COMPARED]]
     matches = CodeIndex([codes[:, :COARSE_LEVELS] for codes in train]).match(queries)
-    return Alike(sum(match.likeness >= ALIKE for match in matches), len(queries))
+    return sum(match.likeness >= ALIKE for match in matches), len(queries)

@@ -16,7 +16,9 @@ R = TypeVar("R")
 Coded = NDArray[np.uint16]  # [F, Q]
 Scores = NDArray[np.float32]  # [n, SCORES]
 
-SCORES = 7  # columns: frames, then likeness, copied frames and edit distance in codes and in spectra
+SPACE = ("likeness", "copied_frames", "edit_distance")  # what a score holds of a `Match`
+ROW = np.dtype([("frames", "f4"), *((space, [(name, "f4") for name in SPACE]) for space in ("codes", "spectra"))])
+SCORES = ROW.itemsize // 4  # columns
 MOST_HELD_OUT = 256  # recordings, evenly spaced
 MOST_FRAMES = 375  # kept of a held-out recording
 
@@ -60,6 +62,11 @@ class Reference:
         return {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
 
 
+def rows(scores: Scores) -> NDArray[np.void]:
+    """The scores `[n]` with names, in place of columns."""
+    return scores.view(ROW)[:, 0]
+
+
 def evenly(recordings: Sequence[R], most: int) -> Sequence[R]:
     """At most `most` recordings, evenly spaced."""
     return recordings[:: -(-len(recordings) // most)]
@@ -94,23 +101,16 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: in
     for name, (kind, dimensions) in TENSORS.items():
         if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
             raise ValueError(f"{name} is missing or of another type or shape")
-    for name, width in (
-        ("codes", num_quantizers),
-        ("held_out", num_quantizers),
-        ("scores", SCORES),
-        ("reencoded", SCORES),
-    ):
+    widths = {"codes": num_quantizers, "held_out": num_quantizers, "scores": SCORES, "reencoded": SCORES}
+    for name, width in widths.items():
         if arrays[name].shape[1] != width:
             raise ValueError(f"{name} has {arrays[name].shape[1]} columns, not {width}")
-    sides = [
-        _split_codes(arrays, *names, codebook_size)
-        for names in (("codes", "lengths"), ("held_out", "held_out_lengths"))
-    ]
+    training = _split_codes(arrays, "codes", "lengths", codebook_size)
+    held_out = _split_codes(arrays, "held_out", "held_out_lengths", codebook_size)
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
-    if len(names) != len(sides[0]):
-        raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
-    scores, reencoded = (_scores(arrays, name) for name in ("scores", "reencoded"))
-    return Reference(names, sides[0], sides[1], scores, reencoded)
+    if len(names) != len(training):
+        raise ValueError(f"there are {len(names)} names for {len(training)} recordings")
+    return Reference(names, training, held_out, _scores(arrays, "scores"), _scores(arrays, "reencoded"))
 
 
 def _scores(arrays: Mapping[str, NDArray[np.generic]], name: str) -> Scores:

@@ -10,7 +10,7 @@ from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.novelty.distance import Diversity, KernelDistance, Statistics, diversity, kernel_distance, sound_statistics
 from distill.novelty.reference import MOST_FRAMES, Coded, Reference, evenly
-from distill.novelty.spectral_space import CodeSpectra
+from distill.novelty.spectra import CodeSpectra
 from distill.novelty.verdict import Judge, Novelty
 
 MOST_COMPARED = 200  # recordings of each side in distances
@@ -89,13 +89,15 @@ class Comparison:
         longest = min(most_frames, MOST_FRAMES)
         verdicts = [one.verdict for one in novelty]
         generated = self.statistics(sounds, longest)
-        held_out, training = self._sides(longest)
+        held_out, training = (
+            self.statistics(evenly(side, MOST_COMPARED), longest)
+            for side in (self.reference.held_out, self.reference.codes)
+        )
         return SetReport(
             sounds=len(sounds),
             seconds=sum(map(len, sounds)) / rate,
-            mean_seconds=float(np.mean([min(len(codes), longest) for codes in sounds])) / rate,
-            held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in self.reference.held_out]))
-            / rate,
+            mean_seconds=_mean_length(sounds, longest) / rate,
+            held_out_mean_seconds=_mean_length(self.reference.held_out, longest) / rate,
             new=verdicts.count("new"),
             close=verdicts.count("close"),
             copies=verdicts.count("copy"),
@@ -107,10 +109,10 @@ class Comparison:
             diversity=diversity(generated, held_out, training, seed),
         )
 
-    def _sides(self, longest: int) -> tuple[Statistics, Statistics]:
-        held_out, training = (evenly(side, MOST_COMPARED) for side in (self.reference.held_out, self.reference.codes))
-        return self.statistics(held_out, longest), self.statistics(training, longest)
-
     def statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
         """`sound_statistics` of the first `longest` frames of each sound."""
         return sound_statistics(self._spectra(codes[:longest]) for codes in sounds)
+
+
+def _mean_length(sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> float:
+    return float(np.mean([min(len(codes), longest) for codes in sounds]))

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.novelty.alignment import Match
-from distill.novelty.code_space import CodeIndex
 from distill.novelty.constants import SHORTEST, SOFTER
-from distill.novelty.index import Index, match_in_parts
-from distill.novelty.reference import MOST_FRAMES, Coded, Reference, Scores, evenly
-from distill.novelty.spectral_space import CodeSpectra, SpectralIndex
+from distill.novelty.index import CodeIndex, Index, match_in_parts
+from distill.novelty.reference import MOST_FRAMES, SPACE, Coded, Reference, evenly
+from distill.novelty.spectra import CodeSpectra, SpectralIndex
 
 MOST_REENCODED = 64  # recordings
 PART_FRAMES = 1 << 20  # at most, but for the rest of a part's last recording
@@ -32,8 +31,7 @@ class Score:
 
     def row(self) -> list[float]:
         """The score as a row of `Scores`."""
-        both = (self.codes, self.spectra)
-        return [self.frames, *(value for one in both for value in (one.likeness, one.copied_frames, one.edit_distance))]
+        return [self.frames, *(getattr(match, name) for match in (self.codes, self.spectra) for name in SPACE)]
 
 
 class Likeness:
@@ -64,11 +62,9 @@ class Likeness:
         if (of_spectra, part) in self._kept:
             return self._kept[of_spectra, part]
         recordings = self._recordings[self._cuts[part] : self._cuts[part + 1]]
-        index: Index
+        index: Index = CodeIndex(recordings)
         if of_spectra:
             index = SpectralIndex(self._spectra.joined(recordings), list(map(len, recordings)))
-        else:
-            index = CodeIndex(recordings)
         if part < MOST_KEPT:
             self._kept[of_spectra, part] = index
         return index
@@ -90,7 +86,8 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
     chosen = evenly(reference.codes, MOST_REENCODED)
     reencoded = _reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen])
-    scores = _table(Likeness(codec, reference.codes).scores([*pieces, *reencoded]))
+    found = Likeness(codec, reference.codes).scores([*pieces, *reencoded])
+    scores = np.array([score.row() for score in found], dtype=np.float32)
     return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
 
 
@@ -106,7 +103,3 @@ def _reencoded(codec: VQVAE, recordings: Sequence[Coded]) -> list[NDArray[np.int
     decoded = decode_each(codec, (torch.from_numpy(codes.astype(np.int64)) for codes in recordings))
     sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
     return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
-
-
-def _table(scores: Sequence[Score]) -> Scores:
-    return np.array([score.row() for score in scores], dtype=np.float32)

@@ -22,7 +22,7 @@ from distill.novelty.constants import (
     SURELY_COPIED,
     UNLIKE_DB,
 )
-from distill.novelty.reference import MOST_FRAMES, Reference, Scores
+from distill.novelty.reference import MOST_FRAMES, Reference, rows
 from distill.novelty.scoring import Likeness, Score
 from distill.text import one_line
 
@@ -30,8 +30,7 @@ Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
 VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new on
 
-LIKENESS, COPIED, EDITS = 0, 1, 2  # columns of a space
-SPACES = (slice(1, 4), slice(4, 7))  # columns of codes and of spectra
+Rows = NDArray[np.void]  # [n], scores by name
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,9 @@ class Judge:
             raise ValueError("expected a reference with scores")
         self._reference, self._frame_rate = reference, codec.spectrogram.frame_rate
         self._likeness = Likeness(codec, reference.codes)
+        self._scores = rows(reference.scores)
         self._reencoded_likeness = float(
-            np.quantile(reference.reencoded[:, SPACES[1]][:, LIKENESS], REENCODED_QUANTILE)
+            np.quantile(rows(reference.reencoded)["spectra"]["likeness"], REENCODED_QUANTILE)
         )
 
     def judge(self, sounds: Sequence[Codes]) -> list[Novelty]:
@@ -111,60 +111,60 @@ class Judge:
         return [found[number] for number in range(len(sounds))]
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
-        baseline = comparable(self._reference.scores, score.frames)
-        codes, spectra = (
-            self._shared(match, baseline[:, space])
-            for match, space in zip((score.codes, score.spectra), SPACES, strict=True)
-        )
+        baseline = comparable(self._scores, score.frames)
+        codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in ("codes", "spectra"))
         verdict, basis = self._verdict(score, baseline)
         if basis is None:
             basis = "spectra" if spectra.percentile > codes.percentile else "codes"
         return Novelty(verdict, codes, spectra, begin / self._frame_rate, basis)
 
-    def _shared(self, match: Match, baseline: Scores) -> Shared:
+    def _shared(self, match: Match, baseline: Rows) -> Shared:
         return Shared(
             nearest=self._reference.names[match.recording],
             offset_seconds=match.offset / self._frame_rate,
             likeness=match.likeness,
             copied_seconds=match.copied_frames / self._frame_rate,
             edit_distance=match.edit_distance,
-            percentile=float((baseline[:, LIKENESS] < match.likeness).mean()),
+            percentile=float((baseline["likeness"] < match.likeness).mean()),
         )
 
-    def _verdict(self, score: Score, baseline: Scores) -> tuple[Verdict, Basis | None]:
+    def _verdict(self, score: Score, baseline: Rows) -> tuple[Verdict, Basis | None]:
         """The verdict from a score and the scores of comparable held-out pieces, and what decided if one thing did.
 
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
         97.5th percentile of held-out recordings in one of the spaces.
         """
-        bounds = np.quantile(baseline, CLOSE_PERCENTILE, axis=0, method="higher")
-        codes, spectra = (bounds[space] for space in SPACES)
-        fewest_edits = float(np.quantile(baseline[:, SPACES[1]][:, EDITS], 1 - CLOSE_PERCENTILE, method="lower"))
-        copied_from = min((1.0 + codes[LIKENESS]) / 2, SURELY_COPIED)
+        codes, spectra = baseline["codes"], baseline["spectra"]
+        close, close_in_spectra, longest_run = (
+            np.quantile(values, CLOSE_PERCENTILE, method="higher")
+            for values in (codes["likeness"], spectra["likeness"], codes["copied_frames"])
+        )
+        fewest_edits = float(np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower"))
+        copied_from = min((1.0 + close) / 2, SURELY_COPIED)
         run = score.codes.copied_frames
         if score.codes.likeness >= copied_from:
             return "copy", "codes"
-        if run > max(codes[COPIED], score.frames / 2):
+        if run > max(longest_run, score.frames / 2):
             return "copy", "run"
-        is_close = score.codes.likeness > codes[LIKENESS]
+        is_close = score.codes.likeness > close
         if score.frames < SHORTEST:  # too short for spectra to tell
             return "close" if is_close else "new", "codes"
-        is_same = score.spectra.likeness > max(spectra[LIKENESS], self._reencoded_likeness)
+        is_same = score.spectra.likeness > max(close_in_spectra, self._reencoded_likeness)
         is_edited_little = score.spectra.edit_distance < max(fewest_edits, FEW_EDITS)
         if is_same and is_edited_little and score.frames >= LONG_ENOUGH:
             return "copy", "spectra"
-        is_close_in_spectra = score.spectra.likeness > spectra[LIKENESS]
+        is_close_in_spectra = score.spectra.likeness > close_in_spectra
         if is_close != is_close_in_spectra:
             return "close", "codes" if is_close else "spectra"
         return "close" if is_close else "new", None
 
 
-def comparable(scores: Scores, frames: int) -> Scores:
-    """The scores `[n, SCORES]` of pieces of similar length; at least the MIN_BASELINE nearest in length."""
-    apart = np.abs(np.log(scores[:, 0] / frames))
+def comparable(scores: Rows, frames: int) -> Rows:
+    """The scores `[n]` of pieces of similar length; at least the MIN_BASELINE nearest in length."""
+    apart = np.abs(np.log(scores["frames"] / frames))
     nearest = np.sort(apart)[:MIN_BASELINE][-1]
-    chosen: NDArray[np.float32] = scores[apart <= max(nearest, np.log(SIMILAR_LENGTH))]
+    chosen: Rows = scores[apart <= max(nearest, np.log(SIMILAR_LENGTH))]
     return chosen
 
 

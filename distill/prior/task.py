@@ -19,7 +19,7 @@ from distill.codes.sequences import (
     pad_batch,
 )
 from distill.codes.store import frame_counts
-from distill.novelty.memorization import Alike, Memorization, alike_recordings, find_memorization
+from distill.novelty.memorization import Memorization, alike_recordings, find_memorization
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.data import PriorData, WindowSampler, WindowSettings
@@ -152,7 +152,7 @@ class PriorTask(Task[BatchShare]):
         self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
         self.probe_batch = on_device(self.sampler.probe(), fabric)
         self.smoothing = fabric.to_device(model.smoothing.clone())
-        self._alike: Alike | None = None  # computed on first use
+        self._alike: tuple[int, int] | None = None  # computed on first use
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         """See `Task`."""

@@ -5,7 +5,6 @@ import pytest
 
 from distill.novelty.memorization import (
     HOW_TO_STOP,
-    Alike,
     Memorization,
     alike_recordings,
     check_memorization,
@@ -36,9 +35,9 @@ def test_the_message_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_near_duplicates_are_told_from_memorisation() -> None:
-    _, message = check_memorization(1.2, 64, 12, alike=Alike(3, 4))
+    _, message = check_memorization(1.2, 64, 12, alike=(3, 4))
     assert "Near-duplicates explain it: 3 of 4 held-out recordings have a near-duplicate" in message
-    _, message = check_memorization(1.2, 64, 12, alike=Alike(1, 4))
+    _, message = check_memorization(1.2, 64, 12, alike=(1, 4))
     assert (
         "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies do not explain it"
         in message
@@ -52,12 +51,12 @@ def test_near_duplicates_are_found_at_any_lag() -> None:
     part = train[1][7:30].copy()
     part[:, 2:] = rng.integers(0, 64, (23, 2))  # finer levels differ, as they do in another format
     part[::5, 0] = 1
-    assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))]) == Alike(1, 2)
+    assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))]) == (1, 2)
 
 
 def test_figures_that_were_kept_say_the_same_words() -> None:
-    found = find_memorization(1.2, 64, 12, alike=Alike(1, 4))
+    found = find_memorization(1.2, 64, 12, alike=(1, 4))
     kept = Memorization.model_validate_json(found.model_dump_json())
     assert kept == found
-    assert (kept.was_memorizing, kept.message) == check_memorization(1.2, 64, 12, alike=Alike(1, 4))
+    assert (kept.was_memorizing, kept.message) == check_memorization(1.2, 64, 12, alike=(1, 4))
     assert find_memorization(9.0, 64, 12).message == ""

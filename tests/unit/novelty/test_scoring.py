@@ -6,8 +6,7 @@ from unit.tiny import tiny_codec
 
 from distill.novelty import lag_search, scoring
 from distill.novelty.alignment import Match
-from distill.novelty.code_space import CodeIndex
-from distill.novelty.index import Index, match_in_parts
+from distill.novelty.index import CodeIndex, Index, match_in_parts
 from distill.novelty.lag_search import BEST_GROUPS, Candidates, best_candidates, candidate_lags
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import Likeness, part_cuts, with_scores

@@ -11,7 +11,7 @@ from distill.codec.model import VQVAE
 from distill.novelty.alignment import Match
 from distill.novelty.constants import LONG_ENOUGH
 from distill.novelty.distance import KernelDistance
-from distill.novelty.reference import MOST_FRAMES, make_reference
+from distill.novelty.reference import MOST_FRAMES, make_reference, rows
 from distill.novelty.report import Comparison
 from distill.novelty.scoring import Score, with_scores
 from distill.novelty.verdict import Basis, Judge, Novelty, Shared, Verdict, comparable, explain
@@ -86,15 +86,15 @@ def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
     score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
-    assert judge._verdict(score, baseline)[0] == verdict
+    assert judge._verdict(score, rows(baseline))[0] == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
     scores = np.zeros((60, 7), dtype=np.float32)
     scores[:, 0] = np.repeat([5, 50, 500], 20)
-    assert set(comparable(scores, 60)[:, 0]) == {50}
-    assert set(comparable(scores, 1)[:, 0]) == {5}
-    assert len(comparable(scores[:3], 1000)) == 3
+    assert set(comparable(rows(scores), 60)["frames"]) == {50}
+    assert set(comparable(rows(scores), 1)["frames"]) == {5}
+    assert len(comparable(rows(scores[:3]), 1000)) == 3
 
 
 def test_a_reference_without_scores_is_refused(codec: VQVAE) -> None:

@@ -1,4 +1,4 @@
-"""Nearest recording in spectral space: finds copies in other codes, shifted by less than a frame, or softer."""
+"""Spectra of codes in bands, and their index: finds copies in other codes, shifted by less than a frame, or softer."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,13 +11,12 @@ from distill.codec.constants import PLAIN_LEVELS
 from distill.codec.model import VQVAE
 from distill.codec.search import KERNEL_FRAMES, REACH
 from distill.codec.streaming import runs
-from distill.novelty.alignment import Match, best_piece, edit_distance, longest_run, stretch_around, windows_at
+from distill.novelty.alignment import Costs, Flags, Windows
 from distill.novelty.constants import ALIKE_DB, MOST_GAIN_DB, UNLIKE_DB
-from distill.novelty.index import Index
+from distill.novelty.index import Index, Sound
 
 BANDS = 20
 MOST_FRAMES = 1 << 13  # at once
-POOL = 4  # frames pooled in the lag search
 STEP_WEIGHT = 0.5  # weight of the change of level, against that of a band, in the lag search
 
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
@@ -29,8 +28,9 @@ class CodeSpectra:
     @torch.no_grad()
     def __init__(self, codec: VQVAE) -> None:
         books, kernels = codec.quantizer.codebooks, codec.quantizer.kernels
-        self._offset = _band_levels(codec, torch.zeros(1, books.shape[2], device=books.device))
-        bands = _band_levels(codec, torch.eye(books.shape[2], device=books.device)) - self._offset  # [D, BANDS]
+        latents = torch.eye(books.shape[2], device=books.device)
+        self._offset = band_levels(codec, codec.unproject(torch.zeros_like(latents[:1])))
+        bands = band_levels(codec, codec.unproject(latents)) - self._offset  # [D, BANDS]
         kernel_of = (torch.arange(len(books)) >= PLAIN_LEVELS).long()
         parts = (books[:, None] * kernels[kernel_of][:, :, None]) @ bands  # [Q, KERNEL_FRAMES, V, BANDS]
         table = nn.functional.pad(parts, (0, 0, 0, 1))  # the last row: padding, no codeword
@@ -66,55 +66,48 @@ class CodeSpectra:
             yield spectra
 
 
-def _band_levels(codec: VQVAE, latents: Tensor) -> Tensor:
-    """Band levels in dB `[F, BANDS]` of latents `[F, D]`: an affine map."""
+def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
+    """Band levels in dB `[F, BANDS]` of decoded features `[F, C]`: an affine map."""
     config = codec.spectrogram
-    log_mel = codec.unproject(latents)[:, : config.coarse_features]
-    return 20 * nn.functional.adaptive_avg_pool1d(log_mel.view(len(latents), config.stack, -1).mean(dim=1), BANDS)
+    log_mel = features[:, : config.coarse_features].view(len(features), config.stack, -1).mean(dim=1)
+    return 20 * nn.functional.adaptive_avg_pool1d(log_mel, BANDS)
 
 
 class SpectralIndex(Index):
-    """Index of recordings' spectra, searched by alignment.
+    """Index of recordings' spectra `[F, BANDS]`, searched by alignment.
 
     The difference of two frames is the root mean square over bands of their difference in dB, after one gain for the
     whole alignment. The similarity falls linearly from 1 at no difference to 0 at UNLIKE_DB. A frame counts as copied
     up to ALIKE_DB.
     """
 
-    pool = POOL
-
-    def __init__(self, spectra: Spectra, lengths: Sequence[int]) -> None:
-        """`spectra` `[F, BANDS]` are those of recordings of so many frames, end to end."""
-        super().__init__(lengths)
-        self.spectra = spectra
+    pool = 4
 
     def _features_at(self, start: int, stop: int) -> Tensor:
         """Features of frames `start` to `stop` of all recordings, with their squared lengths in the last column."""
-        features = _features(self.spectra[max(0, start - 1) : stop])[min(1, start) :]
+        features = _features(self.frames[max(0, start - 1) : stop])[min(1, start) :]
         features[:, -1] = features[:, :-1].square().sum(dim=1)
         return features
 
-    def _query(self, sound: Spectra) -> Tensor:
+    def _query(self, sound: Sound) -> Tensor:
         features = 2 * _features(sound)
         features[:, -1] = -1.0  # so that the product is minus the squared distance, up to a constant
         return features
 
-    def _best_match(self, sound: Spectra, lags: NDArray[np.int64]) -> Match:
-        windows = windows_at(self.starts, lags, len(sound))
-        difference = sound - self.spectra[windows.frames]  # [K, F, BANDS]
+    def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
+        difference = sound - self.frames[windows.frames]  # [K, F, BANDS]
         gains = windows.per_piece(difference.mean(axis=2, dtype=np.float64)) / windows.lengths
-        gains = np.repeat(gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB), windows.lengths).reshape(windows.frames.shape)
-        difference -= gains[..., None].astype(np.float32)
+        each: NDArray[np.float32] = np.repeat(
+            gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB).astype(np.float32), windows.lengths
+        )
+        each = each.reshape(windows.frames.shape)
+        difference -= each[..., None]
         apart = _root_mean_square(difference)  # [K, F]
         inside = windows.owners >= 0
-        index, recording, likeness = best_piece(windows, (1.0 - apart / UNLIKE_DB).clip(0.0, 1.0) * inside)
-        run = longest_run(windows, (apart <= ALIKE_DB) & inside)
-        lag = int(lags[index])
-        stretch = self.spectra[stretch_around(self.starts, recording, lag, len(sound))]
-        gain = np.float32(gains[index][windows.owners[index] == recording][0])
-        across = _root_mean_square(sound[:, None] - stretch - gain)
-        edits = edit_distance((across > ALIKE_DB).astype(np.float32))
-        return Match(recording, lag - int(self.starts[recording]), likeness, run, edits)
+        return (1.0 - apart / UNLIKE_DB).clip(0.0, 1.0) * inside, (apart <= ALIKE_DB) & inside, each
+
+    def _costs(self, sound: Sound, stretch: Sound, gain: np.float32) -> Costs:
+        return (_root_mean_square(sound[:, None] - stretch - gain) > ALIKE_DB).astype(np.float32)
 
 
 def _root_mean_square(difference: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,12 +1,16 @@
-"""Alignment in code space: against a slow search, and in recordings too long for one."""
+"""Alignment in codes, against a slow search and in long recordings; and in spectra, softer, louder, at any lag."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.novelty.code_space import CodeIndex
+from distill.novelty.constants import UNLIKE_DB
+from distill.novelty.index import CodeIndex
 from distill.novelty.lag_search import EXHAUSTIVE
+from distill.novelty.spectra import BANDS, Spectra, SpectralIndex
 
 
 def recordings(seed: int, count: int = 6) -> list[np.ndarray]:
@@ -80,3 +84,41 @@ def test_what_overlaps_an_end_is_found(hour: list[np.ndarray]) -> None:
     (match,) = CodeIndex(hour).match([after])
     assert (match.recording, match.offset) == (longest, len(hour[longest]) - 40)
     assert match.likeness == pytest.approx(40 / 60, abs=0.02)
+
+
+def index_of(recordings: Sequence[Spectra]) -> SpectralIndex:
+    return SpectralIndex(np.concatenate(recordings), [len(one) for one in recordings])
+
+
+def smooth(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Something like a spectrogram in dB."""
+    noise = rng.normal(0, 12, (frames + 8, BANDS))
+    return np.stack([noise[n : n + 8].mean(axis=0) * 3 - 30 for n in range(frames)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("frames", [300, 40_000])
+def test_a_softer_copy_is_found_where_it_stands(frames: int) -> None:
+    rng = np.random.default_rng(0)
+    training = [smooth(rng, frames), smooth(rng, 120)]
+    queries = [training[0][33:123] - 6, training[1][10:50] + 4, smooth(rng, 60)]
+    first, second, other = index_of(training).match(queries)
+    assert (first.recording, first.offset, first.copied_frames, first.edit_distance) == (0, 33, 90, 0)
+    assert (second.recording, second.offset, second.copied_frames) == (1, 10, 40)
+    assert first.likeness == pytest.approx(1, abs=1e-3)
+    assert other.likeness < 0.8
+    assert other.edit_distance > 0.5
+
+
+def test_frames_beyond_a_recording_are_like_nothing() -> None:
+    rng = np.random.default_rng(1)
+    training = smooth(rng, 50)
+    (match,) = index_of([training]).match([np.concatenate([training, smooth(rng, 50)])])
+    assert match.offset == 0
+    assert match.likeness == pytest.approx(0.5, abs=0.02)
+
+
+def test_noise_of_some_db_costs_as_much() -> None:
+    rng = np.random.default_rng(2)
+    training = smooth(rng, 80)
+    (match,) = index_of([training]).match([training + rng.normal(0, 2, training.shape).astype(np.float32)])
+    assert (1 - match.likeness) * UNLIKE_DB == pytest.approx(2, abs=0.2)
