@@ -158,14 +158,6 @@ def test_strings_are_in_tune_and_ring_on_harmonics(demo: dict[str, DemoRecording
         assert on > 100 * off, recording.name
 
 
-def test_hard_pluck_is_brighter_than_soft_and_a_string_darkens_as_it_rings(demo: dict[str, DemoRecording]) -> None:
-    hard, soft = (demo[f"plucked_string/a2_{touch}"].samples for touch in ("hard", "soft"))
-    assert centroid(hard) > 3 * centroid(soft)
-    for recording in family(demo, "plucked_string"):
-        half = recording.samples.size // 2
-        assert centroid(recording.samples[half:]) < 0.8 * centroid(recording.samples[:half]), recording.name
-
-
 @pytest.mark.parametrize(
     ("bar", "ratios"), [("marimba", (4.0,)), ("vibraphone", (4.0, 10.0)), ("glockenspiel", (2.756, 5.404))]
 )
@@ -185,54 +177,29 @@ def test_bars_have_the_modes_of_their_shape(
             assert spectrum[around].max() > 100 * np.median(spectrum[around]), (recording.name, ratio)
 
 
-def test_vibraphone_trembles_and_marimba_does_not(demo: dict[str, DemoRecording]) -> None:
-    def rises(name: str) -> int:
-        samples = demo[name].samples
-        blocks = samples[: samples.size // 1024 * 1024].reshape(-1, 1024)
-        return len(find_peaks(10 * np.log10(np.mean(blocks**2, axis=1) + 1e-12), prominence=1.0)[0])
-
-    assert rises("struck_bar/vibraphone_a3") >= 5
-    assert rises("struck_bar/marimba_a2") == 0
-
-
-def test_kick_is_low_and_falls_in_pitch(demo: dict[str, DemoRecording]) -> None:
-    for name, end in (("drum/kick_deep", 41.2), ("drum/kick_tight", 55.0)):
-        samples = demo[name].samples
-        assert share(samples, 0, 150) > 0.75, name
-        attack, tail = samples[:1500], samples[samples.size // 2 :]
-        assert centroid(attack) > 2 * centroid(tail), name
-        assert peak_near(tail, end) == pytest.approx(end, rel=0.05), name
-
-
 def test_drums_occupy_their_bands(demo: dict[str, DemoRecording]) -> None:
-    for name in ("drum/hat_closed", "drum/hat_pedal", "drum/hat_open"):
-        assert centroid(demo[name].samples) > 5000, name
-        assert share(demo[name].samples, 0, 2000) < 0.001, name
-    for name in ("drum/snare_tight", "drum/snare_loose"):
-        assert share(demo[name].samples, 1000, 20000) > 0.35, f"{name} has lost its wires"
-        assert share(demo[name].samples, 150, 400) > 0.15, f"{name} has lost its shell"
-    assert share(demo["drum/clap"].samples, 500, 3500) > 0.8
+    bands = {
+        "kick": (0, 150, 0.75),
+        "hat": (2000, 22_050, 0.99),
+        "snare": (1000, 20_000, 0.35),
+        "clap": (500, 3500, 0.8),
+    }
+    for recording in family(demo, "drum"):
+        name = recording.name.split("/")[1].removesuffix(".flac").split("_")[0]
+        if name in bands:
+            low, high, least = bands[name]
+            assert share(recording.samples, low, high) > least, recording.name
     toms = [centroid(demo[f"drum/tom_{size}"].samples[8000:]) for size in ("low", "mid", "high")]
     assert toms == sorted(toms)
 
 
-def test_clap_claps_more_than_once(demo: dict[str, DemoRecording]) -> None:
-    start = demo["drum/clap"].samples[: int(0.06 * DEMO_SAMPLE_RATE)].astype(np.float64)
-    window = np.hanning(int(0.006 * DEMO_SAMPLE_RATE))
-    envelope_db = 10 * np.log10(np.convolve(start**2, window) + 1e-12)
-    assert len(find_peaks(envelope_db, prominence=5)[0]) == 4
-
-
-def test_bells_are_inharmonic_and_lose_their_brightness(demo: dict[str, DemoRecording]) -> None:
+def test_bells_are_inharmonic(demo: dict[str, DemoRecording]) -> None:
     for recording in family(demo, "fm_bell"):
-        samples = recording.samples
-        hertz, spectrum = power(samples)
+        hertz, spectrum = power(recording.samples)
         found, _ = find_peaks(spectrum, height=1e-3 * spectrum.max(), distance=400)
         assert len(found) >= 5, recording.name
         ratios = hertz[found] / nominal_hertz(recording)
         assert np.abs(2 * ratios - np.round(2 * ratios)).max() > 0.1, f"{recording.name} is harmonic"
-        third = samples.size // 3
-        assert centroid(samples[:third]) > 1.3 * centroid(samples[-third:]), recording.name
 
 
 def test_struck_sounds_die_away_by_themselves(demo: dict[str, DemoRecording]) -> None:
