@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from unit.tiny import prior_shape
+from unit.tiny import prior_shape, whole_codec
 
 from distill.audio.bandwidth import (
     FULL_RATE,
@@ -21,7 +21,7 @@ from distill.audio.bandwidth import (
     Bandwidth,
     choose_rate,
 )
-from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.model import VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.codes.file import CodedRecording, CodesHeader
 from distill.model_file.format import BundleMetadata
@@ -236,23 +236,8 @@ def test_the_format_has_every_key() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_format_has_every_tensor(architecture: ArchitectureName) -> None:
-    codec = VQVAE(
-        VQVAEArchitecture(
-            codebook_size=4,
-            num_quantizers=3,
-            latent_size=4,
-            hidden_size=8,
-            num_layers=1,
-            quantizer="overlapping",
-            stochastic=True,
-            gain_shape=True,
-            spectrogram=SpectrogramConfig(
-                sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4
-            ),
-        )
-    )
     counts = {"count_experts": True} if "count_experts" in ARCHITECTURES[architecture].settings else {}
     prior = build_prior(prior_shape(architecture, labels=["kick"], **counts))
-    names = [f"codec.{key}" for key in codec.state_dict()] + [f"prior.{key}" for key in prior.state_dict()]
+    names = [f"codec.{key}" for key in whole_codec().state_dict()] + [f"prior.{key}" for key in prior.state_dict()]
     names += [f"reference.{key}" for key in TENSORS]
     assert not [name for name in names if not documented(name)]

@@ -10,23 +10,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from unit.tiny import whole_codec
 
-from distill.codec.model import VQVAE, VQVAEArchitecture
-from distill.codec.spectral import SpectrogramConfig
+from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
 from distill.model_file.format import BundleMetadata, codec_shape, save_bundle
 
 Array = NDArray[Any]
-CONFIG = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
 
 
 @pytest.fixture(scope="module")
 def codec() -> VQVAE:
     """Every weight drawn, so that nothing passes because it is zero."""
     torch.manual_seed(0)
-    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "stochastic": True, "gain_shape": True}
-    model = VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds, "spectrogram": CONFIG}))
+    model = whole_codec()
     model.load_state_dict({name: torch.randn_like(value) * 0.3 for name, value in model.state_dict().items()})
     return model.eval()
 

@@ -37,35 +37,21 @@ def test_the_summary_names_every_stage() -> None:
     assert re.findall(r"(\w+) \d+ s", summary()["stages run"]) == list(stages)
 
 
-def test_recordings_are_those_of_the_run() -> None:
-    ingest = metrics("ingest")
+def test_figures_are_those_of_the_run() -> None:
+    rows = summary()
+    ingest, codec, prior, audition = map(metrics, ("ingest", "train_vqvae", "train_prior", "audition"))
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
-    assert summary()["recordings"] == f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s"
+    assert rows["recordings"] == f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s"
     assert f"learn the {usable} recordings in data/demo" in README
-
-
-def test_held_out_figures_are_those_of_the_run() -> None:
-    prior = metrics("train_prior")
-    assert summary()["held-out sound"] == (
+    assert rows["held-out sound"] == (
         f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second of audio "
         f"(best epoch {prior['best_epoch'] + 1} of {prior['epochs_trained']})"
     )
-
-
-def test_codewords_used_are_those_of_the_run() -> None:
-    codec = metrics("train_vqvae")
     levels = sorted(key for key in codec if key.endswith("/utilization"))
     shares = [f"level {number} {codec[key]:.0%}" for number, key in enumerate(levels)]
-    assert summary()["codewords used"] == ", ".join(shares)
-
-
-def test_verdicts_are_those_of_the_run() -> None:
-    audition = metrics("audition")
-    assert summary()["generated"] == (
+    assert rows["codewords used"] == ", ".join(shares)
+    assert rows["generated"] == (
         f"{audition['sounds']} sounds: {audition['new']} new, {audition['close']} close, {audition['copies']} copies"
     )
-
-
-def test_it_names_the_model_of_the_run() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert summary()["model"] == f"models/{params['bundle']['name']}.distill"
+    assert rows["model"] == f"models/{params['bundle']['name']}.distill"

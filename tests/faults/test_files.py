@@ -1,20 +1,18 @@
-"""Damaged files of sound and of codes: each is used, or refused with a reason; in bounded time and memory."""
+"""Damaged, wrong and uncommon files of sound and of codes: each is used, or refused with a reason; in bounded time and memory."""
 
-import io
 import random
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from faults.mutants import mutant, safetensors_mutant
+from faults.strange_audio import RATE, sound, valid, written, wrong
 
 from distill.audio.decoder import LEAST_SECONDS, Decoder
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.errors import ArtifactError
 
-RATE = 16_000
 KINDS = {
     "wav": ("WAV", "PCM_16"),
     "wav24": ("WAV", "PCM_24"),
@@ -31,35 +29,51 @@ KINDS = {
 }
 
 
-def sound_in(name: str, channels: int = 2) -> bytes:
-    """A file of a quarter of a second in one of `KINDS`."""
-    rng = np.random.default_rng(0)
-    decay = np.exp(-np.arange(RATE // 4) / 1000)[:, None]
-    stream = io.BytesIO()
-    container, subtype = KINDS[name]
-    samples = 0.5 * decay * rng.uniform(-1, 1, (RATE // 4, channels))
-    soundfile.write(stream, samples, RATE, format=container, subtype=subtype)
-    return stream.getvalue()
+def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
+    """Whether a file with these bytes is used, in time and in range; one that is rejected has a reason."""
+    path.write_bytes(data)
+    began = time.monotonic()
+    decoded = decoder.decoded(path, RATE)
+    decoder.bandwidth(path)
+    assert time.monotonic() - began < 2 * LEAST_SECONDS, path.name
+    assert decoded.reason.isprintable(), (path.name, decoded.reason)
+    assert len(decoded.reason) < 500, (path.name, decoded.reason)
+    if decoded.recording is None:
+        assert decoded.reason, path.name
+        return False
+    assert np.abs(decoded.recording.pcm.astype(int)).max(initial=0) <= 1 << 15, path.name
+    return True
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_mutant_of_a_sound_is_used_or_rejected_with_a_reason(tmp_path: Path, name: str, exhaustive: bool) -> None:
-    path, draw, data = tmp_path / f"mutant.{name}", random.Random(name), sound_in(name)
-    used, count = 0, 10_000 if exhaustive else 60
+    path, draw, data = tmp_path / f"mutant.{name}", random.Random(name), written(*KINDS[name], sound(2))
+    count = 10_000 if exhaustive else 60
     with Decoder() as decoder:
-        for _ in range(count):
-            path.write_bytes(mutant(data, draw))
-            began = time.monotonic()
-            decoded = decoder.decoded(path, RATE)
-            assert time.monotonic() - began < 2 * LEAST_SECONDS
-            if decoded.recording is None:
-                assert decoded.reason
-            else:
-                used += 1
-                assert np.abs(decoded.recording.pcm.astype(int)).max(initial=0) <= 1 << 15
-            assert decoded.reason.isprintable(), decoded.reason
-            assert len(decoded.reason) < 500, decoded.reason
+        used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))
     assert 0 < used < count
+
+
+def test_wrong_files_are_used_or_rejected_with_a_reason(tmp_path: Path) -> None:
+    files = list(wrong())
+    with Decoder() as decoder:
+        used = sum(is_used(decoder, tmp_path / strange.name, strange.data) for strange in files)
+    assert 0 < used < len(files)
+
+
+def test_uncommon_files_are_used_with_the_right_samples(tmp_path: Path) -> None:
+    with Decoder() as decoder:
+        for strange in valid():
+            path = tmp_path / strange.name
+            path.write_bytes(strange.data)
+            decoded = decoder.decoded(path, RATE)
+            assert decoded.recording is not None, (strange.name, decoded.reason)
+            assert "incomplete" not in decoded.reason, (strange.name, decoded.reason)
+            assert "stopped" not in decoded.reason, (strange.name, decoded.reason)
+            assert strange.samples is not None
+            wanted, found = strange.samples.mean(axis=1), decoded.recording.pcm / 32768
+            assert len(found) == len(wanted), strange.name
+            assert np.abs(found - wanted).max() <= strange.tolerance, strange.name
 
 
 def test_a_mutant_of_codes_is_refused_or_its_codes_are_in_range(tmp_path: Path, exhaustive: bool) -> None:

@@ -49,10 +49,6 @@ NEEDED = {
     "vary": {"model": "m.distill", "audio": "a.wav", "count": "1", "out": "made"},
     "kit": {"model": "m.distill", "out": "made", "seconds": "0.2", "per_label": "1"},
 }  # fmt: skip
-KEPT = (
-    "m.distill", "a.wav", "codes", "folder", "sounds", "text.txt", "empty", "pipe", "zero", "null", "loop",
-    "dangling",
-)  # fmt: skip
 SLOW = ("demo", "train", "train-prior")
 
 
@@ -82,55 +78,44 @@ def command_line(name: str, parameter: str, value: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which every command can run; copies of its files are beside it."""
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    write_prior_model(Path("m.distill"), labels=["a"])
-    write_tone(Path("a.wav"))
-    loaded = load_bundle(Path("m.distill"))
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What commands read. They run in the folder `here` beside it."""
+    made = tmp_path / "inputs"
+    (made / "folder").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_prior_model(made / "m.distill", labels=["a"])
+    write_tone(made / "a.wav")
+    loaded = load_bundle(made / "m.distill")
+    spectrogram = loaded.codec.spectrogram
     geometry = CodesGeometry(
         codec_sha256=loaded.metadata.codec_sha256,
         sample_rate=16_000,
-        frame_rate=loaded.codec.spectrogram.frame_rate,
+        frame_rate=spectrogram.frame_rate,
         codebook_size=8,
         num_quantizers=2,
     )
-    write_codes(
-        Path("codes"), geometry, [("a.wav", 2 * loaded.codec.spectrogram.samples_per_frame, np.zeros((2, 2), np.int64))]
-    )
-    for name in ("folder", "sounds"):
-        Path(name).mkdir()
+    write_codes(made / "codes", geometry, [("a.wav", 2 * spectrogram.samples_per_frame, np.zeros((2, 2), np.int64))])
     for number in range(4):
-        write_tone(Path("sounds") / f"{number}.wav", pitch=200.0 + 90 * number)
-    Path("text.txt").write_text("text")
-    Path("empty").touch()
+        write_tone(made / "sounds" / f"{number}.wav", pitch=200.0 + 90 * number)
+    (made / "text.txt").write_text("text")
+    (made / "empty").touch()
+    return made
+
+
+def fill(inputs: Path) -> None:
+    """Empty this folder and put the inputs in it, a pipe, and links to devices and to nothing."""
+    for path in Path().iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.copytree(inputs, Path(), dirs_exist_ok=True)
     os.mkfifo("pipe")
-    for name in ("zero", "null"):  # root would replace the devices themselves
-        Path(name).symlink_to(f"/dev/{name}")
-    Path("loop").symlink_to("loop")
-    Path("dangling").symlink_to("nowhere")
-    for name in ("m.distill", "a.wav", "codes", "text.txt", "empty"):
-        shutil.copy(name, tmp_path / name)
-    shutil.copytree("sounds", tmp_path / "sounds")
-    return here
-
-
-def restore(folder: Path) -> None:
-    """Put the inputs back, and remove what was made."""
-    for path in folder.iterdir():
-        if path.name not in KEPT:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for path in (*(folder / "sounds").iterdir(), *(folder / "folder").iterdir()):
-        if not (folder.parent / "sounds" / path.name).exists() or path.parent.name == "folder":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in ("m.distill", "a.wav", "codes", "text.txt", "empty"):
-        (folder / name).write_bytes((folder.parent / name).read_bytes())
+    # Root would replace the devices themselves.
+    for name, target in {"zero": "/dev/zero", "null": "/dev/null", "loop": "loop", "dangling": "nowhere"}.items():
+        Path(name).symlink_to(target)
 
 
 def test_every_flag_with_hostile_values(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
+    inputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
 ) -> None:
     def late(_: int, __: FrameType | None) -> None:
         raise AssertionError(f"no end after {SECONDS} s")
@@ -144,6 +129,7 @@ def test_every_flag_with_hostile_values(
     seen = {0: 0, 2: 0}
     signal.signal(signal.SIGALRM, late)
     for name, parameter, value in tried:
+        fill(inputs)
         arguments = command_line(name, parameter, value)
         monkeypatch.setattr(sys, "argv", ["distill", *arguments])
         signal.alarm(SECONDS)
@@ -163,6 +149,5 @@ def test_every_flag_with_hostile_values(
             wrong.append((name, parameter, value[:40], status, err[-300:]))
         else:
             seen[status] += 1
-        restore(folder)
     assert not wrong, "\n".join(map(ascii, wrong))
     assert min(seen.values()) > 1, seen

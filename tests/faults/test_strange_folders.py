@@ -3,24 +3,25 @@
 import io
 import json
 import os
+import shutil
 import socket
 import sys
 import tarfile
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from faults.strange_audio import wrong
+from unit.command import CommandLine
 from unit.tiny import write_model, write_prior_model
 
 from distill.audio import decoder as decoder_module
 from distill.audio.corpus import read_manifest
 from distill.audio.ingest import ingest
-from distill.cli import main as cli
-from distill.generate.audition import write_page
 from distill.storage.work import Here
 from distill.text import escaped
 
@@ -110,27 +111,23 @@ def test_files_that_vanish_change_and_grow_cost_no_others(tmp_path: Path, monkey
     for number in range(12):
         (folder / f"{number:02}.wav").write_bytes(sound(number))
 
-    def swap(path: Path) -> None:
-        number = int(path.stem)
-        if number == 1:
-            path.unlink()
-        elif number == 2:
-            path.write_bytes(sound(50, 0.7))
-        elif number == 3:
-            with path.open("ab") as file:
-                file.write(bytes(100_000))
-        elif number == 4:
-            path.write_bytes(path.read_bytes()[:100])
-        elif number == 5:
-            path.unlink()
-            path.mkdir()
-        elif number == 6:
-            path.write_text("not audio any more")
+    def becomes_a_folder(path: Path) -> None:
+        path.unlink()
+        path.mkdir()
 
+    changes: dict[str, Callable[[Path], object]] = {
+        "01.wav": Path.unlink,
+        "02.wav": lambda path: path.write_bytes(sound(50, 0.7)),
+        "03.wav": lambda path: path.write_bytes(path.read_bytes() + bytes(100_000)),
+        "04.wav": lambda path: path.write_bytes(path.read_bytes()[:100]),
+        "05.wav": becomes_a_folder,
+        "06.wav": lambda path: path.write_text("not audio any more"),
+    }
     decoded = decoder_module.Decoder.decoded
 
     def after_a_change(decoder: decoder_module.Decoder, path: Path, rate: int) -> object:
-        swap(path)
+        if path.name in changes:
+            changes[path.name](path)
         return decoded(decoder, path, rate)
 
     monkeypatch.setattr(decoder_module.Decoder, "decoded", after_a_change)
@@ -182,87 +179,41 @@ def test_poisoned_files_among_good_ones_cost_only_themselves(tmp_path: Path, exh
 
 
 @linux
-def test_commands_print_every_name_safely(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
-) -> None:
+def test_commands_print_every_name_safely(shell: CommandLine, exhaustive: bool) -> None:
     """Of recordings, of what is missing, of models and of folders: on stderr, and in JSON."""
-    monkeypatch.chdir(tmp_path)
-    write_model(tmp_path / "m.distill")
+    write_model(Path("m.distill"))
     names = NAMES if exhaustive else NAMES[:3]
     for number, name in enumerate(names):
-        (tmp_path / name).write_bytes(sound(number))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
-    status, out, err = run("encode", "m.distill", "-o", "codes", "--json", "--", *names)
-    assert (status, is_safe(err), json.loads(out)["recordings"]) == (0, True, len(names)), err
-    status, out, err = run("decode", "m.distill", "codes", "-o", "decoded", "--json")
-    assert (status, is_safe(err), len(json.loads(out)["sounds"])) == (0, True, len(names)), err
+        Path(name).write_bytes(sound(number))
+    for key, arguments in {
+        "recordings": ("encode", "m.distill", "-o", "codes", "--json", "--", *names),
+        "sounds": ("decode", "m.distill", "codes", "-o", "decoded", "--json"),
+    }.items():
+        done = shell(*arguments)
+        assert (done.status, is_safe(done.err)) == (0, True), done.err
+        made = json.loads(done.out)[key]
+        assert (made if isinstance(made, int) else len(made)) == len(names)
     assert {path.parent for path in Path("decoded").rglob("*")} == {Path("decoded")}
-    assert all(escaped(character) == character for path in Path("decoded").iterdir() for character in path.name)
+    assert all(is_safe(path.name) for path in Path("decoded").iterdir())
     for name in names:
-        for arguments in (("encode", "m.distill", "-o", "codes"), ("inspect",), ("verify",)):
-            status, out, err = run(*arguments, "--", f"no{name}")
-            assert (status, out, is_safe(err)) == (2, "", True), ascii(err)
-            assert err.startswith("distill: "), err
+        for command in (("encode", "m.distill", "-o", "codes"), ("inspect",), ("verify",)):
+            done = shell(*command, "--", f"no{name}")
+            assert (done.status, done.out, is_safe(done.err)) == (2, "", True), ascii(done.err)
+            assert done.err.startswith("distill: "), done.err
     assert not Path("reached").exists()
 
 
 @linux
-def test_sounds_and_models_under_every_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
-) -> None:
+def test_sounds_and_models_under_every_name(shell: CommandLine, exhaustive: bool) -> None:
     """A model is listed and used under every name, or its name is refused; sounds go to folders of every name."""
-    monkeypatch.chdir(tmp_path)
-    write_prior_model(tmp_path / "m.distill")
+    write_prior_model(Path("m.distill"))
     generate = ("generate", "--seconds", "0.2", "--seed", "1", "--json", *(("--pictures",) if exhaustive else ()))
     for name in NAMES if exhaustive else NAMES[:2]:
         folder, model = name.removesuffix(".wav"), name.removesuffix(".wav")[:200] + ".distill"
-        (tmp_path / model).write_bytes((tmp_path / "m.distill").read_bytes())
+        shutil.copy("m.distill", model)
         for arguments in (("--out", folder, "--", "m.distill"), ("--out", "g", "--", model)):
-            monkeypatch.setattr(sys, "argv", ["distill", *generate, *arguments])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-            out, err = capfd.readouterr()
-            is_refused = ended.value.code == 2 and "expected a path in UTF-8" in err and "\udcff" in arguments[-1]
-            assert is_refused or (ended.value.code == 0 and json.loads(out)["sounds"]), ascii(err)
-            assert is_safe(err), ascii(err)
-    monkeypatch.setattr(sys, "argv", ["distill", "list", "."])
-    with pytest.raises(SystemExit):
-        cli.main()
-    assert is_safe(capfd.readouterr().out)
-
-
-def test_the_audition_page_shows_names_as_text(tmp_path: Path) -> None:
-    space = {"likeness": 0.1, "difference_db": 1, "copied_seconds": 0, "edit_distance": 1, "percentile": 0.5}
-    names = [
-        "<script>alert(1)</script>.wav",
-        '"><img src=x onerror=alert(1)>.wav',
-        "'onload='x.wav",
-        "$summary.wav",
-        "]]>-->",
-    ]
-    rows = [
-        {
-            "verdict": "new", "label": name, "explanation": f"nearest to {name}", "faults": [name], "seconds": 1.0,
-            "file": name, "nearest_path": name, "nearest_file": name, "picture": name, "codes_picture": name,
-            "codes": {**space, "nearest": name}, "spectra": {**space, "nearest": name},
-        }
-        for name in names
-    ]  # fmt: skip
-    figures = dict.fromkeys(
-        ("sounds", "new", "close", "copies", "mean_seconds", "held_out_mean_seconds", "mean_percentile_codes",
-         "mean_percentile_spectra"), 1.0,
-    )  # fmt: skip
-    write_page(
-        tmp_path / "index.html", {**figures, "kernel_distance_in_words": names[0], "faults": {"in_words": names}}, rows
-    )
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert "<script" not in page
-    assert "<img src=x" not in page
-    assert "'onload=" not in page
-    assert "&lt;script&gt;alert(1)" in page
+            done = shell(*generate, *arguments)
+            is_refused = done.status == 2 and "expected a path in UTF-8" in done.err and "\udcff" in arguments[-1]
+            assert is_refused or (done.status == 0 and json.loads(done.out)["sounds"]), ascii(done.err)
+            assert is_safe(done.err), ascii(done.err)
+    assert is_safe(shell("list", ".").out)

@@ -1,6 +1,5 @@
 """Limits of the system, a terminal that closes, a server that hangs, another processor: a sentence, and nothing lost."""
 
-import errno
 import json
 import os
 import resource
@@ -19,7 +18,6 @@ import pytest
 from programs import ROOT, environment, fork
 from unit.tiny import write_prior_model
 
-from distill.errors import for_the_user
 from distill.training.tracking import tracked
 from stages import repro
 
@@ -55,13 +53,6 @@ def test_too_little_memory_for_a_stage_to_start_is_a_sentence(tmp_path: Path) ->
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("train_vqvae: memory: expected enough for this work, found no more; close other")
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")]
-)
-def test_no_more_processes_are_a_sentence(error: Exception) -> None:
-    assert str(for_the_user(error)).startswith("processes: expected to start one more process or thread, found that")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder in which nobody may make one")

@@ -33,17 +33,14 @@ def test_lines_and_events_are_appended(tmp_path: Path) -> None:
     status = Status(tmp_path, "prior")
     status.say("one")
     status.say("warning: Größe")
+    status.say("rejected \udcff.wav")
     status.event(Step(1, 2.5))
     status.metrics({"val_loss": math.nan, "epoch": 9.0}, 3)
-    assert (tmp_path / SAID).read_text(encoding="utf-8").splitlines() == ["one", "warning: Größe"]
+    said = (tmp_path / SAID).read_text(encoding="utf-8").splitlines()
+    assert said == ["one", "warning: Größe", "rejected \\udcff.wav"]
     first, second = map(json.loads, (tmp_path / EVENTS).read_text().splitlines())
     assert first == {"event": "Step", "task": "prior", "epoch": 1, "loss": 2.5}
     assert (second["event"], second["epoch"]) == ("metrics", 3)
-
-
-def test_a_name_that_is_no_text_is_said_nevertheless(tmp_path: Path) -> None:
-    Status(tmp_path).say("rejected \udcff.wav")
-    assert (tmp_path / SAID).read_text() == "rejected \\udcff.wav\n"
 
 
 def test_what_is_watched_is_kept(tmp_path: Path) -> None:
@@ -83,16 +80,15 @@ def test_a_full_disk_fails_no_command(tmp_path: Path) -> None:
     assert json.loads((tmp_path / STATUS).read_text())["done"] == 1
 
 
-def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_folder_or_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
     _write_all(status_from_environment("codec"), tmp_path)
     monkeypatch.setenv(VARIABLE, "")
     _write_all(status_from_environment("codec"), tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     status_from_environment("codec").progress(1, 1, "")
     assert json.loads((tmp_path / STATUS).read_text())["label"] == "codec"

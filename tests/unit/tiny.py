@@ -10,7 +10,7 @@ import torch
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE, VQVAEArchitecture
-from distill.codec.spectral import spectrogram_config_for
+from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 from distill.execution import Execution
 from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata, codec_shape, save_bundle
 from distill.novelty.memorization import Memorization
@@ -67,6 +67,14 @@ def tiny_codec(seed: int = 0) -> VQVAE:
     codec = VQVAE(VQVAEArchitecture(spectrogram=spectrogram, **shape))
     codec.quantizer.fit([torch.randn(200, 8) * 3], torch.Generator().manual_seed(seed))
     return codec.eval()
+
+
+def whole_codec() -> VQVAE:
+    """An untrained codec at 8 kHz with every part that a codec may have: 3 levels of 8 codewords."""
+    spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
+    shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
+    kinds = {"quantizer": "overlapping", "stochastic": True, "gain_shape": True}
+    return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds, "spectrogram": spectrogram}))
 
 
 def write_model(path: Path, seed: int = 0) -> VQVAE:

@@ -44,3 +44,17 @@ def test_faults_are_on_the_card_and_in_the_summary(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text()
     assert "<p>faults: 1 of 2 sounds, 50%; of 4 held-out recordings 0%</p>\n<p>drone 50%, held-out 0%: it</p>" in page
     assert page.count("Faulty: drone, ending.</p>") == page.count("Faulty: ") == 1
+
+
+def test_names_are_shown_as_text(tmp_path: Path) -> None:
+    markup = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'onload='x", "$summary", "]]>-->")
+    texts = ("label", "explanation", "file", "nearest_path", "nearest_file", "picture", "codes_picture")
+    rows = []
+    for name in markup:
+        spaces = {space: {**ROW[space], "nearest": name} for space in ("codes", "spectra")}
+        rows.append({**ROW, **dict.fromkeys(texts, name), **spaces, "faults": [name]})
+    figures = {**FIGURES, "kernel_distance_in_words": markup[0], "faults": {"in_words": [*markup]}}
+    write_page(tmp_path / "index.html", figures, rows)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not [wrong for wrong in ("<script", "<img src=x", "'onload=") if wrong in page]
+    assert "&lt;script&gt;alert(1)" in page

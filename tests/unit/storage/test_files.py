@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from distill.errors import ArtifactError, for_the_user
 from distill.pipeline.workspace import workplace
@@ -26,19 +28,22 @@ from distill.storage.files import (
 from distill.storage.shards import ShardReader, ShardWriter
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "file.json"
-    write_json(target, {"a": 1})
+def write_half(path: Path) -> None:
+    path.write_text("half")
+    raise RuntimeError("half")
 
-    def write_half() -> None:
-        with atomic_path(target) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("half")
 
-    with pytest.raises(RuntimeError, match="half"):
-        write_half()
-    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
-    assert read_json(target, "a test") == {"a": 1}
+def test_a_failed_write_leaves_the_old_file_or_folder_and_nothing_else(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"a": 1})
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "one").write_text("1")
+    with pytest.raises(RuntimeError, match="half"), atomic_path(tmp_path / "file.json") as temporary:
+        write_half(temporary)
+    with pytest.raises(RuntimeError, match="half"), atomic_folder(tmp_path / "out") as folder:
+        write_half(folder / "two")
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == ["file.json", "out", "out/one"]
+    assert read_json(tmp_path / "file.json", "a test") == {"a": 1}
 
 
 def test_a_file_that_is_not_to_be_replaced_stays(tmp_path: Path) -> None:
@@ -67,21 +72,6 @@ def test_a_file_is_renamed_to_a_new_name_only(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "third").read_text() == "first"
 
 
-def test_a_failed_folder_leaves_the_old_folder(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    with atomic_folder(target) as folder:
-        (folder / "one").write_text("1")
-
-    def write_half() -> None:
-        with atomic_folder(target) as folder:
-            (folder / "two").write_text("2")
-            raise RuntimeError("half")
-
-    with pytest.raises(RuntimeError, match="half"):
-        write_half()
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/one"]
-
-
 def test_canonical_json_ignores_order_and_refuses_nan() -> None:
     assert canonical_json({"b": 1, "a": [1, 2]}) == canonical_json({"a": [1, 2], "b": 1}) == '{"a":[1,2],"b":1}'
     with pytest.raises(ValueError, match="Out of range"):
@@ -96,13 +86,18 @@ def test_reading_says_what_is_missing_and_what_is_broken(tmp_path: Path) -> None
         read_json(tmp_path / "y.json", "the report")
 
 
+def shards_of(folder: Path, arrays: Iterable[NDArray[np.int16]]) -> tuple[ShardReader, list[tuple[str, int]]]:
+    """A reader of small shards with these rows, and the shard and the first row of each array."""
+    writer = ShardWriter(folder, "pcm", shard_bytes=64)
+    positions = [writer.append(array) for array in arrays]
+    writer.close()
+    return ShardReader(folder, "pcm"), positions
+
+
 def test_shards_give_back_what_went_in(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(-9, 9, (n, 2)).astype(np.int16) for n in (5, 1, 40, 7, 0, 3)]
-    writer = ShardWriter(tmp_path, "pcm", shard_bytes=64)
-    positions = [writer.append(array) for array in arrays]
-    writer.close()
-    reader = ShardReader(tmp_path, "pcm")
+    reader, positions = shards_of(tmp_path, arrays)
     for array, (shard, offset) in zip(arrays, positions, strict=True):
         np.testing.assert_array_equal(reader.read(shard, offset, len(array)), array)
     assert len(list(tmp_path.iterdir())) > 1
@@ -111,19 +106,13 @@ def test_shards_give_back_what_went_in(tmp_path: Path) -> None:
 def test_maps_are_renewed_and_go_on_giving_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.storage.shards.MAPPED_BYTES", 100)
     rows = np.arange(3000, dtype=np.int16)
-    writer = ShardWriter(tmp_path, "pcm")
-    shard, offset = writer.append(rows)
-    writer.close()
-    reader = ShardReader(tmp_path, "pcm")
+    reader, [(shard, offset)] = shards_of(tmp_path, [rows])
     for start in range(0, 3000, 30):
         np.testing.assert_array_equal(reader.read(shard, offset + start, 30), rows[start : start + 30])
 
 
 def test_a_range_beyond_the_shard_is_an_error(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path, "pcm")
-    shard, offset = writer.append(np.zeros(4, dtype=np.int16))
-    writer.close()
-    reader = ShardReader(tmp_path, "pcm")
+    reader, [(shard, offset)] = shards_of(tmp_path, [np.zeros(4, dtype=np.int16)])
     with pytest.raises(ArtifactError, match=r"expected rows 0 to 5 of pcm, found .*out of bounds"):
         reader.read(shard, offset, 5)
     with pytest.raises(ArtifactError, match=r"pcm-00009\.safetensors: expected rows 0 to 1 of pcm, found"):
@@ -254,23 +243,27 @@ def test_a_full_disk_is_a_sentence_and_a_defect_is_not(tmp_path: Path) -> None:
     assert for_the_user(OSError(errno.EBADF, "Bad file descriptor")) is None
 
 
+MEMORY = "memory: expected enough for this work, found no more; close other programs"
+STARTED = "processes: expected to start one more process or thread, found that"
+ENDED = (
+    "processes: expected all processes of this training to go on, found that another one ended; look for its reason, "
+    "and run again to continue"
+)
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "sentence"),
     [
-        MemoryError(),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."),
-        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
-        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        (MemoryError(), MEMORY),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."), MEMORY),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), MEMORY),
+        (RuntimeError("can't start new thread"), STARTED),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), STARTED),
+        (RuntimeError("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4711"), ENDED),
     ],
 )
-def test_too_little_memory_is_a_sentence(error: Exception) -> None:
-    assert str(for_the_user(error)).startswith(
-        "memory: expected enough for this work, found no more; close other programs"
-    )
+def test_what_the_system_lacks_is_a_sentence(error: Exception, sentence: str) -> None:
+    assert str(for_the_user(error)).startswith(sentence)
     assert for_the_user(RuntimeError("a defect")) is None
-    lost = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4711"
-    assert str(for_the_user(RuntimeError(lost))) == (
-        "processes: expected all processes of this training to go on, found that another one ended; look for its reason, "
-        "and run again to continue"
-    )
