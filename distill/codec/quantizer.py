@@ -4,7 +4,7 @@ The first two levels code each frame by itself, so that equal frames get equal c
 residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
 around its own, weighted by a kernel, and each frame's codes are searched given its neighbours'. In steady sound, where
 a plain quantizer repeats the same codewords, several frames share theirs: at equal bitrate 6 to 33 % less squared error
-(docs/decisions.md). In decoding the sum of the plain levels is smoothed by a kernel, too.
+(docs/decisions). In decoding the sum of the plain levels is smoothed by a kernel, too.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ OUTPUT_STD = 0.1  # of output vectors
 class CodewordEmbedding(nn.Module):
     """Embedding of every code of every level: a function of its codeword, plus a free vector on the first level.
 
-    Codes that sound alike share what is learnt, which matters most on minutes of sound (docs/decisions.md). The
+    Codes that sound alike share what is learnt, which matters most on minutes of sound (docs/decisions). The
     function is a projection or, with `hidden_size` hidden units, an MLP: an output distribution lies around a point in
     codeword space, and a projection cannot express a distance. With `codeword_size` 0 every code has a free vector
     only. Special tokens always have free vectors.
