@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
@@ -19,8 +20,6 @@ from distill.demo import instruments
 from distill.demo.instruments import DEMO_SAMPLE_RATE, Samples
 from distill.errors import AudioError
 from distill.storage.files import write_bytes
-
-__all__ = ["DEMO_SAMPLE_RATE", "DemoRecording", "demo_recordings", "write_demo"]
 
 _DC_CUTOFF_HERTZ = 12.0
 _FADE_IN_SECONDS = 0.0005
@@ -111,114 +110,90 @@ def _hertz(note: str) -> float:
 
 
 def _recipes() -> Iterator[_Recipe]:
-    yield from _strings()
-    yield from _bars()
+    yield from _table(
+        *("plucked_string", instruments.plucked_string, "frequency seconds brightness pick_position"),
+        ("a2_soft", -9.0, _hertz("a2"), 1.8, 0.25, 0.31),
+        ("a2_hard", -2.0, _hertz("a2"), 1.5, 0.90, 0.12),
+        ("c3_soft", -8.0, _hertz("c3"), 1.5, 0.40, 0.27),
+        ("d3_muted", -7.0, _hertz("d3"), 0.35, 0.30, 0.20),
+        ("e3_hard", -3.0, _hertz("e3"), 1.3, 0.80, 0.15),
+        ("g3_soft", -10.0, _hertz("g3"), 1.2, 0.45, 0.24),
+        ("a3_bright", -4.0, _hertz("a3"), 1.1, 1.00, 0.09),
+        ("c4_soft", -11.0, _hertz("c4"), 1.0, 0.35, 0.29),
+        ("e4_hard", -5.0, _hertz("e4"), 0.9, 0.75, 0.17),
+        ("a4_muted", -8.0, _hertz("a4"), 0.3, 0.55, 0.22),
+    )
+    yield from _table(
+        *("struck_bar", instruments.struck_bar, "frequency seconds ratios hardness tremolo"),
+        ("marimba_a2", -6.0, _hertz("a2"), 0.90, _MARIMBA, 0.15, 0.0),
+        ("marimba_e3", -5.0, _hertz("e3"), 0.70, _MARIMBA, 0.40, 0.0),
+        ("marimba_c4", -3.0, _hertz("c4"), 0.50, _MARIMBA, 0.70, 0.0),
+        ("marimba_g4", -9.0, _hertz("g4"), 0.40, _MARIMBA, 0.30, 0.0),
+        ("vibraphone_a3", -7.0, _hertz("a3"), 1.80, _VIBRAPHONE, 0.30, 0.6),
+        ("vibraphone_d4", -5.0, _hertz("d4"), 1.50, _VIBRAPHONE, 0.60, 0.5),
+        ("glockenspiel_a5", -6.0, _hertz("a5"), 1.20, _GLOCKENSPIEL, 0.80, 0.0),
+        ("glockenspiel_e6", -8.0, _hertz("e6"), 0.90, _GLOCKENSPIEL, 0.95, 0.0),
+    )
     yield from _drums()
-    yield from _bells()
-    yield from _sweeps()
-    yield from _chords()
-
-
-def _strings() -> Iterator[_Recipe]:
-    for note, touch, seconds, brightness, pick_position, peak_dbfs in (
-        ("a2", "soft", 1.8, 0.25, 0.31, -9.0),
-        ("a2", "hard", 1.5, 0.90, 0.12, -2.0),
-        ("c3", "soft", 1.5, 0.40, 0.27, -8.0),
-        ("d3", "muted", 0.35, 0.30, 0.20, -7.0),
-        ("e3", "hard", 1.3, 0.80, 0.15, -3.0),
-        ("g3", "soft", 1.2, 0.45, 0.24, -10.0),
-        ("a3", "bright", 1.1, 1.00, 0.09, -4.0),
-        ("c4", "soft", 1.0, 0.35, 0.29, -11.0),
-        ("e4", "hard", 0.9, 0.75, 0.17, -5.0),
-        ("a4", "muted", 0.3, 0.55, 0.22, -8.0),
-    ):
-        play = partial(
-            instruments.plucked_string,
-            frequency=_hertz(note),
-            seconds=seconds,
-            brightness=brightness,
-            pick_position=pick_position,
-        )
-        yield _Recipe(f"plucked_string/{note}_{touch}", peak_dbfs, play)
-
-
-def _bars() -> Iterator[_Recipe]:
-    for bar, ratios, tremolo, note, seconds, hardness, peak_dbfs in (
-        ("marimba", _MARIMBA, 0.0, "a2", 0.90, 0.15, -6.0),
-        ("marimba", _MARIMBA, 0.0, "e3", 0.70, 0.40, -5.0),
-        ("marimba", _MARIMBA, 0.0, "c4", 0.50, 0.70, -3.0),
-        ("marimba", _MARIMBA, 0.0, "g4", 0.40, 0.30, -9.0),
-        ("vibraphone", _VIBRAPHONE, 0.6, "a3", 1.80, 0.30, -7.0),
-        ("vibraphone", _VIBRAPHONE, 0.5, "d4", 1.50, 0.60, -5.0),
-        ("glockenspiel", _GLOCKENSPIEL, 0.0, "a5", 1.20, 0.80, -6.0),
-        ("glockenspiel", _GLOCKENSPIEL, 0.0, "e6", 0.90, 0.95, -8.0),
-    ):
-        play = partial(
-            instruments.struck_bar,
-            frequency=_hertz(note),
-            seconds=seconds,
-            ratios=ratios,
-            hardness=hardness,
-            tremolo=tremolo,
-        )
-        yield _Recipe(f"struck_bar/{bar}_{note}", peak_dbfs, play)
+    yield from _table(
+        *("fm_bell", instruments.fm_bell, "frequency seconds ratio index"),
+        ("tubular_g3", -6.0, _hertz("g3"), 1.8, 3.53, 3.0),
+        ("church_a3", -3.0, _hertz("a3"), 2.2, 1.40, 7.0),
+        ("gong_c4", -8.0, _hertz("c4"), 1.7, 1.73, 5.0),
+        ("church_e4", -5.0, _hertz("e4"), 1.6, 1.40, 5.0),
+        ("hand_a4", -7.0, _hertz("a4"), 1.2, 2.76, 3.5),
+        ("hand_d5", -11.0, _hertz("d5"), 0.9, 2.76, 3.0),
+    )
+    yield from _table(
+        *("noise_sweep", instruments.noise_sweep, "seconds centres resonance peak"),
+        ("riser_long", -5.0, 1.8, (250.0, 900.0, 7000.0), 5.0, 0.92),
+        ("riser_short", -8.0, 0.9, (500.0, 9000.0), 3.0, 0.88),
+        ("faller", -6.0, 1.4, (8000.0, 1500.0, 180.0), 4.0, 0.06),
+        ("whoosh_slow", -9.0, 1.3, (400.0, 3000.0, 500.0), 3.0, 0.5),
+        ("whoosh_fast", -4.0, 0.6, (800.0, 6000.0, 1000.0), 2.0, 0.4),
+    )
+    yield from _table(
+        *("chord", instruments.chord, "frequencies seconds brightness attack"),
+        ("a_minor", -6.0, _chord("a2 e3 a3 c4"), 2.0, 0.5, 0.15),
+        ("f_major", -9.0, _chord("f3 a3 c4 f4"), 1.7, 0.3, 0.25),
+        ("c_major", -4.0, _chord("c3 g3 c4 e4"), 1.6, 0.7, 0.08),
+        ("g_seventh", -7.0, _chord("g2 d3 f3 b3"), 1.8, 0.6, 0.12),
+        ("d_suspended", -12.0, _chord("d3 g3 a3 d4"), 1.8, 0.2, 0.30),
+        ("e_minor_seventh", -5.0, _chord("e3 b3 d4 g4"), 1.5, 0.8, 0.05),
+    )
 
 
 def _drums() -> Iterator[_Recipe]:
-    low, high = _hertz("e1"), _hertz("a1")
-    yield _Recipe("drum/kick_deep", -1.0, partial(instruments.kick, frequency=low, seconds=0.6, sweep=5.0, click=0.2))
-    yield _Recipe("drum/kick_tight", -1.5, partial(instruments.kick, frequency=high, seconds=0.3, sweep=4.0, click=0.5))
-    shell = _hertz("g3")
-    yield _Recipe("drum/snare_tight", -2.0, partial(instruments.snare, frequency=shell, seconds=0.25, wires=0.5))
-    yield _Recipe("drum/snare_loose", -4.0, partial(instruments.snare, frequency=shell, seconds=0.5, wires=0.9))
-    for size, note, seconds, peak_dbfs in (
-        ("low", "a2", 0.8, -3.0),
-        ("mid", "d3", 0.6, -5.0),
-        ("high", "g3", 0.45, -7.0),
-    ):
-        yield _Recipe(f"drum/tom_{size}", peak_dbfs, partial(instruments.tom, frequency=_hertz(note), seconds=seconds))
-    yield _Recipe("drum/hat_closed", -12.0, partial(instruments.hat, seconds=0.15, cutoff=8000.0))
-    yield _Recipe("drum/hat_pedal", -14.0, partial(instruments.hat, seconds=0.22, cutoff=6000.0))
-    yield _Recipe("drum/hat_open", -10.0, partial(instruments.hat, seconds=0.9, cutoff=7000.0))
-    yield _Recipe("drum/clap", -4.0, partial(instruments.clap, seconds=0.35, frequency=1100.0))
+    yield from _table(
+        *("drum", instruments.kick, "frequency seconds sweep click"),
+        ("kick_deep", -1.0, _hertz("e1"), 0.6, 5.0, 0.2),
+        ("kick_tight", -1.5, _hertz("a1"), 0.3, 4.0, 0.5),
+    )
+    yield from _table(
+        *("drum", instruments.snare, "frequency seconds wires"),
+        ("snare_tight", -2.0, _hertz("g3"), 0.25, 0.5),
+        ("snare_loose", -4.0, _hertz("g3"), 0.5, 0.9),
+    )
+    yield from _table(
+        *("drum", instruments.tom, "frequency seconds"),
+        ("tom_low", -3.0, _hertz("a2"), 0.8),
+        ("tom_mid", -5.0, _hertz("d3"), 0.6),
+        ("tom_high", -7.0, _hertz("g3"), 0.45),
+    )
+    yield from _table(
+        *("drum", instruments.hat, "seconds cutoff"),
+        ("hat_closed", -12.0, 0.15, 8000.0),
+        ("hat_pedal", -14.0, 0.22, 6000.0),
+        ("hat_open", -10.0, 0.9, 7000.0),
+    )
+    yield from _table("drum", instruments.clap, "seconds frequency", ("clap", -4.0, 0.35, 1100.0))
 
 
-def _bells() -> Iterator[_Recipe]:
-    for note, kind, seconds, ratio, index, peak_dbfs in (
-        ("g3", "tubular", 1.8, 3.53, 3.0, -6.0),
-        ("a3", "church", 2.2, 1.40, 7.0, -3.0),
-        ("c4", "gong", 1.7, 1.73, 5.0, -8.0),
-        ("e4", "church", 1.6, 1.40, 5.0, -5.0),
-        ("a4", "hand", 1.2, 2.76, 3.5, -7.0),
-        ("d5", "hand", 0.9, 2.76, 3.0, -11.0),
-    ):
-        play = partial(instruments.fm_bell, frequency=_hertz(note), seconds=seconds, ratio=ratio, index=index)
-        yield _Recipe(f"fm_bell/{kind}_{note}", peak_dbfs, play)
+def _table(family: str, play: Callable[..., Samples], settings: str, *rows: tuple[Any, ...]) -> Iterator[_Recipe]:
+    """Recipes of an instrument. A row is a name, the peak in dBFS, and the values of `settings`."""
+    for name, peak_dbfs, *values in rows:
+        yield _Recipe(f"{family}/{name}", peak_dbfs, partial(play, **dict(zip(settings.split(), values, strict=True))))
 
 
-def _sweeps() -> Iterator[_Recipe]:
-    for name, seconds, centres, resonance, peak, peak_dbfs in (
-        ("riser_long", 1.8, (250.0, 900.0, 7000.0), 5.0, 0.92, -5.0),
-        ("riser_short", 0.9, (500.0, 9000.0), 3.0, 0.88, -8.0),
-        ("faller", 1.4, (8000.0, 1500.0, 180.0), 4.0, 0.06, -6.0),
-        ("whoosh_slow", 1.3, (400.0, 3000.0, 500.0), 3.0, 0.5, -9.0),
-        ("whoosh_fast", 0.6, (800.0, 6000.0, 1000.0), 2.0, 0.4, -4.0),
-    ):
-        play = partial(instruments.noise_sweep, seconds=seconds, centres=centres, resonance=resonance, peak=peak)
-        yield _Recipe(f"noise_sweep/{name}", peak_dbfs, play)
-
-
-def _chords() -> Iterator[_Recipe]:
-    for name, notes, seconds, brightness, attack, peak_dbfs in (
-        ("a_minor", "a2 e3 a3 c4", 2.0, 0.5, 0.15, -6.0),
-        ("f_major", "f3 a3 c4 f4", 1.7, 0.3, 0.25, -9.0),
-        ("c_major", "c3 g3 c4 e4", 1.6, 0.7, 0.08, -4.0),
-        ("g_seventh", "g2 d3 f3 b3", 1.8, 0.6, 0.12, -7.0),
-        ("d_suspended", "d3 g3 a3 d4", 1.8, 0.2, 0.30, -12.0),
-        ("e_minor_seventh", "e3 b3 d4 g4", 1.5, 0.8, 0.05, -5.0),
-    ):
-        frequencies = [_hertz(note) for note in notes.split()]
-        play = partial(
-            instruments.chord, frequencies=frequencies, seconds=seconds, brightness=brightness, attack=attack
-        )
-        yield _Recipe(f"chord/{name}", peak_dbfs, play)
+def _chord(notes: str) -> list[float]:
+    return [_hertz(note) for note in notes.split()]

@@ -6,8 +6,8 @@ import numpy as np
 import soundfile
 
 from distill.demo import motifs
+from distill.demo.instruments import DEMO_SAMPLE_RATE
 from distill.demo.motifs import MIN_DISTANCE, MOTIFS, STEP_SECONDS, STEPS, motif_recording, write_motifs
-from distill.demo.recordings import DEMO_SAMPLE_RATE
 
 
 def test_every_motif_occurs_once_a_round_and_recurs_after_the_minimum_distance() -> None:

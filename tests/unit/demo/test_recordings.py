@@ -10,7 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from distill.demo.recordings import DEMO_SAMPLE_RATE, DemoRecording, demo_recordings, write_demo
+from distill.demo.instruments import DEMO_SAMPLE_RATE
+from distill.demo.recordings import DemoRecording, demo_recordings, write_demo
 from distill.errors import AudioError
 
 FAMILIES = {"plucked_string", "struck_bar", "drum", "fm_bell", "noise_sweep", "chord"}
