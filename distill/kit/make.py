@@ -14,11 +14,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
-from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.constants import MOST_DRAWS
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import Checks, GenerationRequest, generate_batches
+from distill.generate.sounds import Checks, GenerationRequest, Sound, generate_batches
 from distill.kit.formats import WRITERS, Samples, Thumbnail, file_word, thumbnail, write_picture
 from distill.kit.keys import KEYS, Key, assign_keys
 from distill.kit.kit import (
@@ -38,7 +37,6 @@ from distill.kit.kit import (
 )
 from distill.novelty.report import Comparison
 from distill.novelty.spectra import CodeSpectra, Spectra
-from distill.novelty.verdict import Novelty
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
@@ -58,24 +56,11 @@ Report = Callable[[int, str], None]
 """Shows how many sounds of a group there are, and a text."""
 
 
-@dataclass(frozen=True, eq=False)
-class Take:
-    """A sound for a sampler: codes `[F, Q]`, samples `[N]` with a peak of PEAK_DB, and the level in dBFS before that.
-
-    `novelty` is None where there is no reference.
-    """
-
-    codes: Codes
-    samples: Samples
-    level_db: float
-    novelty: Novelty | None
-
-
 @dataclass(frozen=True)
 class Draws:
     """Sounds in the order of drawing, how many draws were refused, and how many are missing after MOST_DRAWS draws."""
 
-    takes: list[Take]
+    sounds: list[Sound]
     refused: Refused
     missing: int
 
@@ -156,33 +141,33 @@ def make_kit(
     return kit
 
 
-def draw_takes(
+def draw_sounds(
     source: KitSource,
-    wanted: GenerationRequest,
+    request: GenerationRequest,
     seed_of: Callable[[int], int],
     allow_copies: bool = False,
     report: Report | None = None,
 ) -> Draws:
-    """Draw `wanted.count` sounds; silent ones, copies and repeats are drawn again.
+    """Draw `request.count` sounds; silent ones, copies and repeats are drawn again.
 
     Attempt `n` draws those that are still missing, from the seed `seed_of(n)`. Raises as `generate_batches`.
     """
     codec = source.codec
     rate = codec.spectrogram.sample_rate
-    longest = max(1, round(wanted.max_seconds * rate))
-    takes: list[Take] = []
+    longest = max(1, round(request.max_seconds * rate))
+    sounds: list[Sound] = []
     seen: set[bytes] = set()
     refused = Refused()
     for attempt in range(MOST_DRAWS):
-        missing = wanted.count - len(takes)
+        missing = request.count - len(sounds)
         if not missing:
             break
-        request, checks = replace(wanted, count=missing), Checks(source.comparison)
-        frames = None if report is None else _frames(report, len(takes))
-        for batch in generate_batches(codec, source.prior, request, seed_of(attempt), checks, frames):
-            for sound in batch.sounds:
-                samples = finish(sound.samples[:longest], rate)
-                if samples is None:
+        rest, checks = replace(request, count=missing), Checks(source.comparison)
+        frames = None if report is None else _frames(report, len(sounds))
+        for batch in generate_batches(codec, source.prior, rest, seed_of(attempt), checks, frames):
+            for drawn in batch.sounds:
+                sound = replace(drawn, samples=drawn.samples[:longest])
+                if is_silent(sound.samples):
                     refused += Refused(silent=1)
                 elif not allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
                     refused += Refused(copies=1)
@@ -190,18 +175,19 @@ def draw_takes(
                     refused += Refused(repeats=1)
                 else:
                     seen.add(sound.codes.tobytes())
-                    level = level_db(sound.samples[:longest], rate)
-                    takes.append(Take(sound.codes, samples, level, sound.novelty))
-    return Draws(takes, refused, wanted.count - len(takes))
+                    sounds.append(sound)
+    return Draws(sounds, refused, request.count - len(sounds))
 
 
-def finish(samples: Samples, sample_rate: int) -> Samples | None:
-    """Trim samples `[N]` of silence, fade the end, normalise the peak; None for a sound that is silent."""
+def is_silent(samples: Samples) -> bool:
+    """Whether the peak of samples `[N]` is below SILENT_DB."""
+    return float(np.abs(samples).max(initial=0.0)) < _gain(SILENT_DB)
+
+
+def finish(samples: Samples, sample_rate: int) -> Samples:
+    """Trim samples `[N]` of silence, fade the end, normalise the peak; not of a silent sound."""
     magnitude = np.abs(samples)
-    peak = float(magnitude.max(initial=0.0))
-    if peak < _gain(SILENT_DB):
-        return None
-    audible = np.flatnonzero(magnitude >= peak * _gain(TRIM_DB))
+    audible = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))
     start = max(0, int(audible[0]) - int(LEAD_SECONDS * sample_rate))
     kept = samples[start : int(audible[-1]) + 1].astype(np.float64)
     lead = int(audible[0]) - start
@@ -258,47 +244,48 @@ def _pool(source: KitSource, settings: KitSettings, progress: Progress | None) -
 def _clusters(source: KitSource, settings: KitSettings, pool: Draws) -> Iterator[tuple[str, Key, Draws]]:
     """Clusters of the sounds in a pool, from dark to bright, with their keys."""
     spectra = CodeSpectra(source.codec)
-    clusters = spectral_clusters([spectra(take.codes) for take in pool.takes], settings.per_label)
+    clusters = spectral_clusters([spectra(sound.codes) for sound in pool.sounds], settings.per_label)
     names = [f"group {number}" for number in range(1, len(clusters) + 1)]
     for name, key, members in zip(names, assign_keys(names), clusters, strict=True):
-        yield name, key, Draws([pool.takes[one] for one in members], Refused(), 0)
+        yield name, key, Draws([pool.sounds[one] for one in members], Refused(), 0)
 
 
 def _draw(source: KitSource, settings: KitSettings, label: int, count: int, report: Report | None) -> Draws:
     sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
-    wanted = GenerationRequest(count, settings.seconds, sampling=sampling, label=label)
+    request = GenerationRequest(count, settings.seconds, sampling=sampling, label=label)
 
     def seed_of(attempt: int) -> int:
         return derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
 
-    return draw_takes(source, wanted, seed_of, settings.allow_copies, report)
+    return draw_sounds(source, request, seed_of, settings.allow_copies, report)
 
 
 def _write_group(
     folder: Path, label: str, key: Key, draws: Draws, settings: KitSettings, rate: int
 ) -> tuple[KitGroup, list[Thumbnail]]:
     """Write the sounds of a group, soft ones first where there are layers."""
-    takes = draws.takes
-    layers = velocity_layers(len(takes), settings.velocity_layers) if takes else []
+    drawn = draws.sounds
+    layers = velocity_layers(len(drawn), settings.velocity_layers) if drawn else []
     if len(layers) > 1:
-        takes = sorted(takes, key=lambda take: take.level_db)
+        drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
     sounds: list[KitSound] = []
     pictures: list[Thumbnail] = []
     for count, velocities in layers:
         for position in range(1, count + 1):
-            take = takes[len(sounds)]
+            source = drawn[len(sounds)]
+            samples = finish(source.samples, rate)
             sound = KitSound(
                 file=f"{SAMPLES}/{key.number:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
                 low_velocity=velocities[0],
                 high_velocity=velocities[-1],
                 position=position,
                 round_robins=count,
-                seconds=len(take.samples) / rate,
-                level_db=take.level_db,
-                novelty=take.novelty,
+                seconds=len(samples) / rate,
+                level_db=level_db(source.samples, rate),
+                novelty=source.novelty,
             )
-            write_audio(folder / sound.file, take.samples, rate)
-            pictures.append(thumbnail(take.samples, rate, sound.verdict))
+            write_audio(folder / sound.file, samples, rate)
+            pictures.append(thumbnail(samples, rate, sound.verdict))
             sounds.append(sound)
     return KitGroup(label, key, tuple(sounds), draws.missing, draws.refused), pictures
 

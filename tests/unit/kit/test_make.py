@@ -16,7 +16,16 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.constants import MOST_DRAWS
 from distill.generate.sounds import GenerationRequest
 from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, velocity_layers
-from distill.kit.make import LEAD_SECONDS, KitSource, check_labels, draw_takes, finish, level_db, spectral_clusters
+from distill.kit.make import (
+    LEAD_SECONDS,
+    KitSource,
+    check_labels,
+    draw_sounds,
+    finish,
+    is_silent,
+    level_db,
+    spectral_clusters,
+)
 from distill.novelty.reference import make_reference
 from distill.novelty.report import Comparison
 from distill.novelty.scoring import with_scores
@@ -178,25 +187,25 @@ def test_copies_and_repeats_are_drawn_again() -> None:
     def source(comparison: Comparison | None) -> KitSource:
         return KitSource(codec, prior, comparison, "m.distill", "")
 
-    free = draw_takes(source(None), wanted, lambda attempt: attempt)
-    assert (len(free.takes), free.missing, free.refused.words) == (4, 0, "none")
-    first = [take.codes for take in free.takes]
+    free = draw_sounds(source(None), wanted, lambda attempt: attempt)
+    assert (len(free.sounds), free.missing, free.refused.words) == (4, 0, "none")
+    first = [take.codes for take in free.sounds]
     others = [np.random.default_rng(0).integers(0, 8, (30, 2)) for _ in range(3)]
     reference = with_scores(make_reference([f"{number}.wav" for number in range(4)], first, others), codec)
     judged = source(Comparison(reference, codec))
-    kept = draw_takes(judged, wanted, lambda attempt: attempt)
+    kept = draw_sounds(judged, wanted, lambda attempt: attempt)
     assert kept.refused.copies >= 4
-    assert all(take.novelty is not None and take.novelty.verdict != "copy" for take in kept.takes)
-    assert not {take.codes.tobytes() for take in kept.takes} & {codes.tobytes() for codes in first}
-    allowed = draw_takes(judged, wanted, lambda attempt: attempt, allow_copies=True)
-    assert [take.codes.tobytes() for take in allowed.takes] == [codes.tobytes() for codes in first]
-    assert all(take.novelty is not None and take.novelty.verdict == "copy" for take in allowed.takes)
-    same = draw_takes(source(None), wanted, lambda _: 0)
-    assert [take.codes.tobytes() for take in same.takes] == [codes.tobytes() for codes in first]
-    (alone,) = draw_takes(source(None), GenerationRequest(1, 0.3), lambda _: 0).takes
+    assert all(take.novelty is not None and take.novelty.verdict != "copy" for take in kept.sounds)
+    assert not {take.codes.tobytes() for take in kept.sounds} & {codes.tobytes() for codes in first}
+    allowed = draw_sounds(judged, wanted, lambda attempt: attempt, allow_copies=True)
+    assert [take.codes.tobytes() for take in allowed.sounds] == [codes.tobytes() for codes in first]
+    assert all(take.novelty is not None and take.novelty.verdict == "copy" for take in allowed.sounds)
+    same = draw_sounds(source(None), wanted, lambda _: 0)
+    assert [take.codes.tobytes() for take in same.sounds] == [codes.tobytes() for codes in first]
+    (alone,) = draw_sounds(source(None), GenerationRequest(1, 0.3), lambda _: 0).sounds
     reference = with_scores(make_reference(["a.wav"], [alone.codes], others), codec)
-    stuck = draw_takes(source(Comparison(reference, codec)), GenerationRequest(1, 0.3), lambda _: 0)
-    assert (stuck.takes, stuck.missing, stuck.refused.words) == ([], 1, f"{MOST_DRAWS} copies")
+    stuck = draw_sounds(source(Comparison(reference, codec)), GenerationRequest(1, 0.3), lambda _: 0)
+    assert (stuck.sounds, stuck.missing, stuck.refused.words) == ([], 1, f"{MOST_DRAWS} copies")
 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
@@ -278,7 +287,6 @@ def test_silence_at_both_ends_is_cut_and_silence_within_is_kept() -> None:
     given = np.concatenate([rest, tone(0.2), rest, tone(0.2), rest])
     before = given.copy()
     done = finish(given, RATE)
-    assert done is not None
     assert len(done) == pytest.approx(3200 + 3000 + 3200 + LEAD_SECONDS * RATE, abs=4)
     assert np.abs(done[3300:6100]).max() < 1e-3
     np.testing.assert_array_equal(given, before)
@@ -287,21 +295,19 @@ def test_silence_at_both_ends_is_cut_and_silence_within_is_kept() -> None:
 def test_the_peak_is_met_the_start_rises_from_zero_and_the_end_is_faded() -> None:
     for gain in (0.004, 0.5, 0.98):
         done = finish(tone(0.5, gain), RATE)
-        assert done is not None
         assert np.abs(done).max() == pytest.approx(PEAK, rel=1e-5)
         fade = np.abs(done[-int(FADE_SECONDS * RATE) :])
         assert fade[-80:].max() < 0.3 * PEAK < fade[:80].max()
         assert level_db(tone(0.5, gain), RATE) == pytest.approx(20 * np.log10(gain / np.sqrt(2)), abs=0.1)
     done = finish(np.concatenate([np.full(400, 4e-4, dtype=np.float32), tone(0.1)]), RATE)
-    assert done is not None
     assert done[0] == done[-1] == 0
     assert (np.diff(done[:16]) >= 0).all()
     for count in (1, 2, 3, 50, 400):  # a peak within the fade
         done = finish(np.linspace(0.1, 0.9, count, dtype=np.float32), RATE)
-        assert done is not None
         assert np.abs(done).max() == pytest.approx(PEAK, rel=1e-5)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(1000), np.full(1000, 9e-4)])
-def test_a_silent_sound_is_none(samples: np.ndarray) -> None:
-    assert finish(samples.astype(np.float32), RATE) is None
+def test_a_soft_sound_is_silent(samples: np.ndarray) -> None:
+    assert is_silent(samples.astype(np.float32))
+    assert not is_silent(tone(0.1, 0.002))
