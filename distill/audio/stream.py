@@ -5,7 +5,6 @@ Shapes: `n` frames of the file, `C` channels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -29,9 +28,7 @@ class AudioStream(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
         AudioStream.watch(False)
 

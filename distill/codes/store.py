@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
@@ -75,13 +74,11 @@ class CodesWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
             self.close()
         else:
-            self._shards.__exit__(kind, error, trace)
+            self._shards.__exit__(*error)
 
     def append(self, recording_id: str, view: int, group: str, codes: NDArray[np.integer]) -> None:
         """Add one coded view `[F, Q]`."""

@@ -1,6 +1,5 @@
 """A cluster of real processes: same bytes whoever works, and nothing lost when a worker or the scheduler is."""
 
-import hashlib
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from unit.audio.test_corpus import write
+from unit.audio.test_corpus import contents, write
 from unit.tiny import tiny_codec
 
 from distill import cluster
@@ -133,10 +132,6 @@ def connect() -> Iterator[Connect]:
     """Executors that are closed in the end."""
     with ExitStack() as stack:
         yield lambda address: stack.enter_context(closing(Dask(address)))
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")

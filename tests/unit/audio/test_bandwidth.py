@@ -19,7 +19,7 @@ from distill.audio.bandwidth import (
     choose_rate,
     measure_bandwidth,
 )
-from distill.audio.ingest import IngestReport, ingest
+from distill.audio.ingest import ingest
 from distill.storage.work import Here
 
 F64 = NDArray[np.float64]
@@ -93,18 +93,11 @@ WITHOUT = {
 }
 
 
-@pytest.mark.parametrize("name", WITH_TREBLE)
-def test_recordings_with_treble(name: str, tmp_path: Path) -> None:
-    sound, rate = WITH_TREBLE[name]
+@pytest.mark.parametrize("name", WITH_TREBLE | WITHOUT)
+def test_recordings_with_treble_and_without(name: str, tmp_path: Path) -> None:
+    sound, rate = (WITH_TREBLE | WITHOUT)[name]
     found = measure_bandwidth(write(tmp_path / "a.wav", sound, rate))
-    assert found == Bandwidth(rate, len(sound) / rate, True)
-
-
-@pytest.mark.parametrize("name", WITHOUT)
-def test_recordings_without(name: str, tmp_path: Path) -> None:
-    sound, rate = WITHOUT[name]
-    found = measure_bandwidth(write(tmp_path / "a.wav", sound, rate))
-    assert found == Bandwidth(rate, len(sound) / rate, False)
+    assert found == Bandwidth(rate, len(sound) / rate, name in WITH_TREBLE)
 
 
 def test_the_absolute_bound_alone_rules_out_dither_beside_a_quiet_tone(tmp_path: Path) -> None:
@@ -134,14 +127,15 @@ def test_what_cannot_be_read_does_not_count(tmp_path: Path, content: bytes) -> N
     assert measure_bandwidth(tmp_path / "none.wav") == UNREADABLE
 
 
-def test_silence_and_samples_that_are_no_numbers_do_not_count(tmp_path: Path) -> None:
-    assert measure_bandwidth(write(tmp_path / "a.wav", np.zeros(44_100), 44_100)) == UNREADABLE
-    assert measure_bandwidth(write(tmp_path / "b.wav", np.full(44_100, np.nan), 44_100, "FLOAT")) == UNREADABLE
-    assert measure_bandwidth(write(tmp_path / "c.wav", np.full(44_100, np.inf), 44_100, "FLOAT")) == UNREADABLE
-    assert measure_bandwidth(write(tmp_path / "d.wav", np.zeros(0), 44_100)) == UNREADABLE
-    half = noise(20, 20_000, 44_100, -20, 10.0)
-    half[len(half) // 2 :] = np.nan
-    assert measure_bandwidth(write(tmp_path / "e.wav", half, 44_100, "FLOAT")) == UNREADABLE
+HALF = noise(20, 20_000, 44_100, -20, 10.0)
+HALF[len(HALF) // 2 :] = np.nan
+
+
+@pytest.mark.parametrize(
+    "sound", [np.zeros(44_100), np.full(44_100, np.nan), np.full(44_100, np.inf), np.zeros(0), HALF]
+)
+def test_silence_and_samples_that_are_no_numbers_do_not_count(tmp_path: Path, sound: F64) -> None:
+    assert measure_bandwidth(write(tmp_path / "a.wav", sound, 44_100, "FLOAT")) == UNREADABLE
 
 
 def test_a_damaged_file_counts_by_what_can_be_read(tmp_path: Path) -> None:
@@ -203,8 +197,7 @@ def test_more_treble_never_lowers_the_rate(recordings: list[Bandwidth]) -> None:
     assert more.treble_share >= chosen.treble_share - 1e-9
 
 
-@pytest.fixture
-def mixture(tmp_path: Path) -> Path:
+def test_ingest_decides_and_says_why(tmp_path: Path) -> None:
     """Six seconds: a third with treble, one file of 48 kHz among those of 44.1 kHz, and one that cannot be read."""
     folder = tmp_path / "in"
     write(folder / "hat.wav", noise(20, 18_000, 44_100, -20, seed=1), 44_100)
@@ -212,19 +205,9 @@ def mixture(tmp_path: Path) -> Path:
     for number in range(4):
         write(folder / f"bass_{number}.wav", noise(20, 800 * (1 + number), 44_100, -20, 1.0, number), 44_100)
     (folder / "broken.wav").write_text("no sound")
-    return folder
-
-
-def run(folder: Path, output: str, workers: int) -> IngestReport:
-    return ingest(folder, folder.parent / output, "auto", 0.5, Here(workers))
-
-
-def test_ingest_decides_and_says_why(mixture: Path) -> None:
-    report = run(mixture, "out", 2)
-    written = json.loads((mixture.parent / "out" / "report.json").read_text())
+    report = ingest(folder, tmp_path / "out", "auto", 0.5, Here(2))
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
     sentence = "44100 Hz: 33 % of the sound has energy above 10 kHz"
-    assert (report.sample_rate, report.rate_reason) == (44_100, sentence)
-    assert report.treble_share == pytest.approx(1 / 3)
+    assert (report.sample_rate, report.rate_reason, report.seconds) == (44_100, sentence, pytest.approx(6.0))
+    assert report.treble_share == written["treble_share"] == pytest.approx(1 / 3)
     assert (written["sample_rate"], written["sample_rate_reason"]) == (44_100, sentence)
-    assert written["treble_share"] == report.treble_share
-    assert report.seconds == pytest.approx(6.0)

@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,17 @@ def write(path: Path, seed: int = 0, seconds: float = 0.3) -> Path:
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE))
     sf.write(path, noise, RATE)
     return path
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as started:
+        yield started
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write(tmp_path / "good.wav")
 
 
 def write_hanging(path: Path) -> Path:
@@ -55,7 +67,7 @@ def same(one: Decoded, other: Decoded) -> bool:
     )
 
 
-def test_a_process_decodes_to_the_same(tmp_path: Path) -> None:
+def test_a_process_decodes_to_the_same(tmp_path: Path, decoder: Decoder) -> None:
     stereo = np.random.default_rng(1).uniform(-1.5, 1.5, (9000, 2))
     sf.write(tmp_path / "loud.wav", stereo, 48000, subtype="FLOAT")
     (tmp_path / "loud.wav").rename(tmp_path / "loud ö\udcff.wav")
@@ -64,68 +76,63 @@ def test_a_process_decodes_to_the_same(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no audio")
     (tmp_path / "empty.wav").touch()
     sf.write(tmp_path / "silent.wav", np.zeros(900), RATE)
-    with Decoder() as decoder:
-        for path in [*tmp_path.iterdir(), tmp_path / "missing.wav"]:
-            assert same(decoder.decoded(path, RATE), decode(path, RATE))
-            assert decoder.bandwidth(path) == measure_bandwidth(path)
-        found = decode(tmp_path / "a.wav", RATE).recording
-        assert found is not None
-        np.testing.assert_array_equal(decoder.recording(tmp_path / "a.wav", RATE).pcm, found.pcm)
-        with pytest.raises(AudioError, match=r"^is text, not audio: it begins with 'no audio'$"):
-            decoder.recording(tmp_path / "text.wav", RATE)
+    for path in [*tmp_path.iterdir(), tmp_path / "missing.wav"]:
+        assert same(decoder.decoded(path, RATE), decode(path, RATE))
+        assert decoder.bandwidth(path) == measure_bandwidth(path)
+    found = decode(tmp_path / "a.wav", RATE).recording
+    assert found is not None
+    np.testing.assert_array_equal(decoder.recording(tmp_path / "a.wav", RATE).pcm, found.pcm)
+    with pytest.raises(AudioError, match=r"^is text, not audio: it begins with 'no audio'$"):
+        decoder.recording(tmp_path / "text.wav", RATE)
 
 
 @linux
-def test_a_file_that_hangs_is_refused_soon_however_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_hangs_is_refused_soon_however_large(
+    tmp_path: Path, decoder: Decoder, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Opening it, or a block of it, may not take as long as decoding all of it. The next file is decoded."""
     monkeypatch.setattr(decoder_module, "LEAST_SECONDS", 1)
     monkeypatch.setattr(decoder_module, "BYTES_PER_SECOND", 1)
     monkeypatch.setattr(decoder_module, "WAITING", 100)
-    hanging, good = write_hanging(tmp_path / "hanging.wav"), write(tmp_path / "good.wav")
+    hanging = write_hanging(tmp_path / "hanging.wav")
     os.truncate(hanging, 1_000_000)
-    with Decoder() as decoder:
-        reason = decoder.decoded(hanging, RATE).reason
-        assert reason == "takes too much processor time to decode for its 1000000 bytes"
-        assert decoder.decoded(good, RATE).recording is not None
+    reason = decoder.decoded(hanging, RATE).reason
+    assert reason == "takes too much processor time to decode for its 1000000 bytes"
+    assert decoder.decoded(good, RATE).recording is not None
 
 
 @linux
-def test_one_that_waits_for_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_waits_for_too_long_is_refused(decoder: Decoder, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a file on a disk that does not answer. Here the process is stopped."""
-    good = write(tmp_path / "good.wav")
-    with Decoder() as decoder:
-        decoder.decoded(good, RATE)
-        monkeypatch.setattr(decoder_module, "WAITING", 0.01)
-        assert decoder._process is not None
-        os.kill(decoder._process.pid, signal.SIGSTOP)
-        assert "s to decode, too long for its" in decoder.decoded(good, RATE).reason
-        monkeypatch.setattr(decoder_module, "WAITING", 10)
-        assert decoder.decoded(good, RATE).recording is not None
+    decoder.decoded(good, RATE)
+    monkeypatch.setattr(decoder_module, "WAITING", 0.01)
+    assert decoder._process is not None
+    os.kill(decoder._process.pid, signal.SIGSTOP)
+    assert "s to decode, too long for its" in decoder.decoded(good, RATE).reason
+    monkeypatch.setattr(decoder_module, "WAITING", 10)
+    assert decoder.decoded(good, RATE).recording is not None
 
 
 @linux
-def test_a_crash_of_the_decoder_is_a_reason(tmp_path: Path) -> None:
-    hanging, good = write_hanging(tmp_path / "hanging.wav"), write(tmp_path / "good.wav")
-    with Decoder() as decoder:
-        decoder.decoded(good, RATE)
-        assert decoder._process is not None
-        threading.Timer(0.2, os.kill, (decoder._process.pid, signal.SIGSEGV)).start()
-        assert decoder.decoded(hanging, RATE).reason == "ends its decoder (SIGSEGV)"
-        assert decoder.decoded(good, RATE).recording is not None
+def test_a_crash_of_the_decoder_is_a_reason(tmp_path: Path, decoder: Decoder, good: Path) -> None:
+    hanging = write_hanging(tmp_path / "hanging.wav")
+    decoder.decoded(good, RATE)
+    assert decoder._process is not None
+    threading.Timer(0.2, os.kill, (decoder._process.pid, signal.SIGSEGV)).start()
+    assert decoder.decoded(hanging, RATE).reason == "ends its decoder (SIGSEGV)"
+    assert decoder.decoded(good, RATE).recording is not None
 
 
 @linux
-def test_a_file_is_tried_again_where_something_else_killed_the_process(tmp_path: Path) -> None:
-    good = write(tmp_path / "good.wav")
-    with Decoder() as decoder:
-        decoder.decoded(good, RATE)
-        assert decoder._process is not None
-        os.kill(decoder._process.pid, signal.SIGKILL)
-        assert decoder.decoded(good, RATE).recording is not None
+def test_a_file_is_tried_again_where_something_else_killed_the_process(decoder: Decoder, good: Path) -> None:
+    decoder.decoded(good, RATE)
+    assert decoder._process is not None
+    os.kill(decoder._process.pid, signal.SIGKILL)
+    assert decoder.decoded(good, RATE).recording is not None
 
 
 @linux
-def test_a_file_that_eats_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_eats_memory_is_refused(tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compressed file of few bytes that holds an hour."""
     with sf.SoundFile(tmp_path / "bomb.flac", "w", RATE, 1, format="FLAC") as file:
         file.write(np.full(RATE, 0.5))
@@ -135,10 +142,9 @@ def test_a_file_that_eats_memory_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert size < 1 << 20
     monkeypatch.setattr(decoder_module, "LEAST_MEMORY", 256 << 20)
     monkeypatch.setattr(decoder_module, "MEMORY_PER_BYTE", 0)
-    with Decoder() as decoder:
-        reason = decoder.decoded(tmp_path / "bomb.flac", RATE).reason
-        assert reason == f"takes more than 256 MB of memory, too much for its {size} bytes"
-        assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
+    reason = decoder.decoded(tmp_path / "bomb.flac", RATE).reason
+    assert reason == f"takes more than 256 MB of memory, too much for its {size} bytes"
+    assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
 
 
 @linux
@@ -164,7 +170,9 @@ def test_one_large_file_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @linux
-def test_what_cannot_be_held_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_held_is_refused_before_it_is_decoded(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sparse file: many bytes that take no room on the disk."""
     monkeypatch.setattr(decoder_module, "usable_memory", lambda: 512 << 20)
     path = write(tmp_path / "sparse.wav")
@@ -173,25 +181,21 @@ def test_what_cannot_be_held_is_refused_before_it_is_decoded(tmp_path: Path, mon
     head[4:8], head[40:44] = struct.pack("<I", size - 8), struct.pack("<I", size - 44)
     path.write_bytes(head)
     os.truncate(path, size)
-    with Decoder() as decoder:
-        assert decoder.decoded(path, RATE).reason == (
-            f"takes more than 256 MB of memory, too much for its {size} bytes"
-        )
-        process = decoder._process
-        assert process is not None
-        used = Path(f"/proc/{process.pid}/status").read_text()
-        assert int(used.split("VmHWM:")[1].split()[0]) < 300 << 10  # of memory in fact
+    assert decoder.decoded(path, RATE).reason == (f"takes more than 256 MB of memory, too much for its {size} bytes")
+    process = decoder._process
+    assert process is not None
+    used = Path(f"/proc/{process.pid}/status").read_text()
+    assert int(used.split("VmHWM:")[1].split()[0]) < 300 << 10  # of memory in fact
 
 
-def test_libraries_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_libraries_print_nothing(tmp_path: Path, decoder: Decoder, capfd: pytest.CaptureFixture[str]) -> None:
     """libmpg123 warns of each frame of a damaged tag."""
     sf.write(tmp_path / "good.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, RATE), RATE)
     frames = b"TIT2\0\0\0\2\0\0\0x" * 100
     path = tmp_path / "tagged.mp3"
     path.write_bytes(b"ID3\4\0\0" + bytes([0, 0, len(frames) >> 7, len(frames) & 127]) + frames)
     path.write_bytes(path.read_bytes() + (tmp_path / "good.mp3").read_bytes())
-    with Decoder() as decoder:
-        assert decoder.decoded(path, RATE).recording is not None
+    assert decoder.decoded(path, RATE).recording is not None
     assert capfd.readouterr().err == ""
 
 
@@ -225,12 +229,13 @@ def test_all_processes_end_with_whoever_asked(tmp_path: Path) -> None:
     assert all(decoder._process is None for decoder in decoders._all)
 
 
-def test_nothing_is_imported_from_the_folder_of_the_sounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_imported_from_the_folder_of_the_sounds(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("numpy", "soundfile", "json", "distill"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
-    with Decoder() as decoder:
-        assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
+    assert decoder.decoded(write(tmp_path / "good.wav"), RATE).recording is not None
 
 
 def test_without_processes_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,15 @@
 """Synthetic sounds: every kind, always finite, a function of the generator."""
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.audio.synthetic_sounds import synthetic_sound
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 2**32 - 1), rate=st.sampled_from([8_000, 24_000, 48_000]), length=st.integers(2_000, 30_000))
+@example(seed=0, rate=24_000, length=1)
+@settings(deadline=None, max_examples=90)
+@given(seed=st.integers(0, 2**32 - 1), rate=st.sampled_from([8_000, 24_000, 48_000]), length=st.integers(1, 30_000))
 def test_sounds_are_finite_and_within_full_scale(seed: int, rate: int, length: int) -> None:
     sound = synthetic_sound(np.random.default_rng(seed), rate, length)
     assert sound.shape == (length,)
@@ -35,9 +35,3 @@ def test_sounds_are_of_many_kinds() -> None:
         levels.append(20 * np.log10(np.sqrt((sound**2).mean()) + 1e-9))
     assert np.quantile(flatness, 0.9) > 30 * np.quantile(flatness, 0.1)
     assert np.quantile(levels, 0.9) - np.quantile(levels, 0.1) > 15
-
-
-@pytest.mark.parametrize("length", [1, 2, 100])
-def test_the_shortest_sounds_are_finite(length: int) -> None:
-    for seed in range(30):
-        assert np.isfinite(synthetic_sound(np.random.default_rng(seed), 24_000, length)).all()

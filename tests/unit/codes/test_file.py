@@ -33,15 +33,24 @@ def header(path: Path) -> dict[str, Any]:
     return values
 
 
+def refused(path: Path, message: str, tensors: dict[str, Any] | None = None, **changes: Any) -> None:
+    """Whether a file with other tensors or another header is refused."""
+    values = {**header(path), **changes}
+    save_file(load_file(path) if tensors is None else tensors, path, {"distill_codes": json.dumps(values)})
+    with pytest.raises(ArtifactError, match=message) as caught:
+        read_codes(path)
+    assert "a.codes" in str(caught.value)
+
+
 @given(
     st.lists(
-        arrays.arrays(np.int64, st.tuples(st.integers(1, 30), st.just(2)), elements=st.integers(0, 7)), max_size=12
+        arrays.arrays(np.int64, st.tuples(st.integers(1, 30), st.just(2)), elements=st.integers(0, 7)),
+        min_size=1,
+        max_size=12,
     )
 )
 def test_codes_come_back_in_order(tmp_path_factory: pytest.TempPathFactory, codes: list[Any]) -> None:
     path = tmp_path_factory.mktemp("codes") / "a.codes"
-    if not codes:
-        return
     write_codes(path, GEOMETRY, [(f"{n}.wav", n + 1, one) for n, one in enumerate(codes)])
     read, again = read_codes(path)
     assert [(entry.name, entry.samples) for entry in read.recordings] == [
@@ -80,21 +89,15 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
     ],
 )
 def test_a_wrong_header_is_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    path = written(tmp_path / "a.codes")
-    save_file(load_file(path), path, {"distill_codes": json.dumps({**header(path), **changes})})
-    with pytest.raises(ArtifactError, match=message) as caught:
-        read_codes(path)
-    assert "a.codes" in str(caught.value)
+    refused(written(tmp_path / "a.codes"), message, **changes)
 
 
 @pytest.mark.parametrize("name", ["", "../a.wav", "a/b.wav", "a\\b.wav", "a\nb.wav", "x" * 256])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / "a.codes")
-    values = header(path)
-    values["recordings"][0]["name"] = name
-    save_file(load_file(path), path, {"distill_codes": json.dumps(values)})
-    with pytest.raises(ArtifactError, match=r"expected a valid header, found recordings\.0\.name"):
-        read_codes(path)
+    first, *rest = header(path)["recordings"]
+    recordings = [{**first, "name": name}, *rest]
+    refused(path, r"expected a valid header, found recordings\.0\.name", recordings=recordings)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +109,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_tensors_and_names_have_to_agree(tmp_path: Path, tensors: dict[str, Any]) -> None:
-    path = written(tmp_path / "a.codes")
-    save_file(tensors, path, {"distill_codes": json.dumps(header(path))})
-    with pytest.raises(ArtifactError, match="expected one tensor for each recording it names, found others"):
-        read_codes(path)
+    refused(written(tmp_path / "a.codes"), "expected one tensor for each recording it names, found others", tensors)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,8 @@ def test_tensors_and_names_have_to_agree(tmp_path: Path, tensors: dict[str, Any]
     [np.zeros((3, 2), np.int64), np.zeros((3, 2), np.float32), np.zeros(6, np.uint16), np.zeros((0, 2), np.uint16)],
 )
 def test_tensors_have_to_be_codes(tmp_path: Path, tensor: Any) -> None:
-    path = written(tmp_path / "a.codes")
     tensors = {"00000000": tensor, "00000001": np.zeros((1, 2), np.uint16)}
-    save_file(tensors, path, {"distill_codes": json.dumps(header(path))})
-    with pytest.raises(ArtifactError, match=r"expected uint16 codes \[frames, 2\] of a\.wav, found"):
-        read_codes(path)
+    refused(written(tmp_path / "a.codes"), r"expected uint16 codes \[frames, 2\] of a\.wav, found", tensors)
 
 
 @pytest.mark.parametrize(

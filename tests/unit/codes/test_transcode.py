@@ -48,15 +48,6 @@ def test_every_format_and_rate_comes_back_as_long_as_it_was(
     assert abs(len(samples) / RATE - 0.377) < (0.1 if suffix == "mp3" else 0.001)
 
 
-def test_channels_are_mixed(tmp_path: Path, codec: VQVAE) -> None:
-    mono = 0.2 * np.random.default_rng(0).standard_normal(RATE // 4)
-    soundfile.write(tmp_path / "mono.wav", mono, RATE, subtype="FLOAT")
-    soundfile.write(tmp_path / "stereo.wav", np.stack([2 * mono, 0 * mono], axis=1), RATE, subtype="FLOAT")
-    encode_files(codec, [tmp_path / "mono.wav", tmp_path / "stereo.wav"], tmp_path / "a.codes")
-    _, (one, two) = read_codes(tmp_path / "a.codes")
-    assert np.array_equal(one, two)
-
-
 def test_recordings_of_one_name_do_not_collide(tmp_path: Path, codec: VQVAE) -> None:
     paths = [write_tone(tmp_path / folder / "take.wav", 0.1 * n) for n, folder in enumerate("abc", 1)]
     encode_files(codec, [*paths, paths[0]], tmp_path / "a.codes")
