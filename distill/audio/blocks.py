@@ -118,6 +118,11 @@ class DecodeTask:
     sample_rate: int
     known: tuple[Known | None, ...]  # of each file
 
+    @property
+    def key(self) -> str:
+        """Key of its result."""
+        return f"{self.block.key}-{self.sample_rate}"
+
 
 class BlockWorker:
     """Measures and decodes blocks of the files in one place, with decoders of its own until it is closed.

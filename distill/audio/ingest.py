@@ -8,11 +8,11 @@ import statistics
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import soundfile as sf
 
@@ -95,17 +95,22 @@ def ingest(
     was measured. Decoded blocks are kept in the folder `kept`, where one is given.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
-    found = list_recordings(open_source(folder))
+    found, place = list_recordings(open_source(folder)), address(folder)
     blocks = blocks_of(found.audio)
+    reads = [] if is_url(place) else [Path(place)]
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(output))
         work = stack.enter_context(work_folder(kept, temporary))
         version = work_version("ingest", sf.__libsndfile_version__)
         measured, decoded = Cache(work / "bandwidths", version), Cache(work / "decoded", version)
-        files = stack.enter_context(_Files(address(folder), blocks, executor, progress))
-        bandwidths = files.measure(measured)
+        count = _Count(len(found.audio), progress)
+        if executor.processors > 1:  # calls wait for decoders, so that several may be at work
+            executor = stack.enter_context(closing(Threads(executor.processors)))
+        worker = stack.enter_context(closing(BlockWorker(place, executor.processors, count.say)))
+        bandwidths = map_cached(worker.measure, blocks, attrgetter("key"), executor, measured, reads=reads)
         rate = choose_rate((one for path in bandwidths for one in read_bandwidths(path)), sample_rate)
-        folders = files.decode(rate.sample_rate, decoded)
+        tasks = _decode_tasks(blocks, rate.sample_rate, decoded)
+        folders = map_cached(worker.decode, tasks, attrgetter("key"), executor, decoded, count.say_decoded, reads)
         rows = _assemble(folders, temporary)
         _check_rejected(folder, rows, max_rejected)
         report = _report(rows, found, rate)
@@ -118,56 +123,37 @@ def ingest(
     return report
 
 
-class _Files:
-    """The files of all blocks, measured and decoded by an executor, with progress. Use as a context manager."""
+class _Count:
+    """Progress of files, each shown once as decoded; blocks that another machine decoded are done at once."""
 
-    def __init__(self, place: str, blocks: Sequence[FileBlock], executor: Executor, progress: Progress | None) -> None:
-        self._threads = Threads(executor.processors)  # calls wait for decoders, so that several may be at work
-        self._executor = self._threads if executor.processors > 1 else executor
-        self._blocks, self._reads = blocks, [] if is_url(place) else [Path(place)]
-        self._progress, self._lock = progress, threading.Lock()
-        self._total = sum(len(block.files) for block in blocks)
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress = total, progress
+        self._lock = threading.Lock()
         self._done: set[AudioFile] = set()
-        self._worker = BlockWorker(place, executor.processors, self._say)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._worker.close()
-        self._threads.close()
-
-    def measure(self, cache: Cache) -> list[Path]:
-        """Files with the bandwidths of each block."""
-        function, key = self._worker.measure, attrgetter("key")
-        return map_cached(function, self._blocks, key, self._executor, cache, reads=self._reads)
-
-    def decode(self, sample_rate: int, cache: Cache) -> list[Path]:
-        """Folders with the samples of each block. What is in other blocks that `cache` has is not decoded again."""
-
-        def key(task: DecodeTask) -> str:
-            return f"{task.block.key}-{sample_rate}"
-
-        def say(task: DecodeTask) -> None:
-            for file in task.block.files:
-                self._say(file, True)
-
-        tasks = [DecodeTask(block, sample_rate, (None,) * len(block.files)) for block in self._blocks]
-        if not all(cache.has(key(task)) for task in tasks):
-            known = known_files(sorted(cache.folder.glob(f"*-{sample_rate}")))
-            tasks = [
-                replace(task, known=tuple(known.get((file.path, file.identity)) for file in task.block.files))
-                for task in tasks
-            ]
-        return map_cached(self._worker.decode, tasks, key, self._executor, cache, say, self._reads)
-
-    def _say(self, file: AudioFile, is_decoded: bool) -> None:
-        """Show progress, once for each file; blocks that another machine decoded are done at once."""
+    def say(self, file: AudioFile, is_decoded: bool) -> None:
+        """Show that a file was measured or decoded. May be called in several threads."""
         with self._lock:
             if self._progress is not None and file not in self._done:
                 if is_decoded:
                     self._done.add(file)
                 self._progress(len(self._done), self._total, file.path)
+
+    def say_decoded(self, task: DecodeTask) -> None:
+        """Show that the files of a block were decoded."""
+        for file in task.block.files:
+            self.say(file, True)
+
+
+def _decode_tasks(blocks: Sequence[FileBlock], sample_rate: int, cache: Cache) -> list[DecodeTask]:
+    """Blocks to decode. What is in other blocks that `cache` has is not decoded again."""
+    tasks = [DecodeTask(block, sample_rate, (None,) * len(block.files)) for block in blocks]
+    if all(cache.has(task.key) for task in tasks):
+        return tasks
+    known = known_files(sorted(cache.folder.glob(f"*-{sample_rate}")))
+    return [
+        replace(task, known=tuple(known.get((file.path, file.identity)) for file in task.block.files)) for task in tasks
+    ]
 
 
 def ingest_folder(
