@@ -151,9 +151,10 @@ async def _serve(server: uvicorn.Server, bound: socket.socket, address: str, ope
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.05)
-    print(address, flush=True)
-    if open_browser:
-        webbrowser.open(address)
+    if server.started:
+        print(address, flush=True)
+        if open_browser:
+            webbrowser.open(address)
     await serving
 
 
