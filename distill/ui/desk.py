@@ -124,7 +124,7 @@ def steer(
     @handled
     def stop() -> list[Any]:
         at_work()
-        (desk.workspace.state / "stop").touch()
+        desk.jobs.stop_file.touch()
         return show()
 
     @handled

@@ -143,6 +143,7 @@ class Jobs:
 
     def __init__(self, cwd: Path) -> None:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
+        self.stop_file = cwd / ".distill" / "stop"  # ends the training that runs, with its best weights
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
         """Start `distill` with arguments. Raises ParamsError where a training runs, or too many other commands.
@@ -222,6 +223,8 @@ class Jobs:
 
     def _run(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
+        if job.kind in TRAININGS:
+            self.stop_file.unlink(missing_ok=True)  # of no training: none runs
         environment = {
             **os.environ,
             VARIABLE: str(job.folder),
@@ -271,6 +274,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command of a job in this process, record its exit status, and exit with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a page that was started in the background ignores it
     folder = Path(sys.argv.pop(1))
     if hasattr(os, "nice"):
         os.nice(NICE)

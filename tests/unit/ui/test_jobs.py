@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from distill.errors import ParamsError
-from distill.ui.jobs import Job, Jobs
+from distill.ui.jobs import STDOUT, Job, Jobs, read_end
 
 ID = "20260101-000000-abcdef0"
 PATIENCE = 60  # seconds
@@ -78,6 +79,39 @@ def hand_made(tmp_path: Path, **files: object) -> Job:
     found = Jobs(tmp_path).get(ID)
     assert found is not None
     return found
+
+
+LOOKS_FOR_STOP = """
+import pathlib, time
+from distill.training.folders import RunFolders
+state = pathlib.Path(".distill")
+print("ready", flush=True)
+while not (state / "stop").exists():
+    time.sleep(0.01)
+print(RunFolders.below(state).earlier)
+"""
+
+
+def test_stop_is_for_a_training_that_still_starts(jobs: Jobs, run: Callable[..., Job]) -> None:
+    jobs.stop_file.parent.mkdir()
+    jobs.stop_file.touch()  # of another training
+    job = run(LOOKS_FOR_STOP)
+    until(lambda: is_ready(job))
+    assert not jobs.stop_file.exists()
+    jobs.stop_file.touch()
+    assert read_end(ended(job).folder / STDOUT).split() == ["ready", "None"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_page_in_the_background_of_a_shell_can_cancel(run: Callable[..., Job]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        job = run(WAITS, kind="generate")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    until(lambda: is_ready(job))
+    job.cancel()
+    assert ended(job).state == "interrupted"
 
 
 def test_a_command_runs_to_its_end(jobs: Jobs, tmp_path: Path) -> None:
