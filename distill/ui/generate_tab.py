@@ -182,8 +182,10 @@ class GenerateTab:
         job = self._desk.jobs.get(name)
         if job is None:
             return None
-        archive = self._desk.workspace.uploads / job.id
-        return shutil.make_archive(str(archive), "zip", self._desk.workspace.generated / job.id)
+        made = self._desk.workspace.generated / job.id
+        for path in made.rglob("*"):
+            self._desk.workspace.check_inside(path)
+        return shutil.make_archive(str(self._desk.workspace.uploads / job.id), "zip", made)
 
     @handled
     def cancel(self, name: str | None) -> list[Any]:
@@ -215,7 +217,7 @@ class GenerateTab:
             return ""
         folder, made = self._desk.workspace.generated / job.id, job.output
         if job.kind == "kit":
-            return _kit_card(folder)
+            return _kit_card(folder, self._desk.workspace.check_inside(folder / "kit.txt"))
         kept = _kept(job)
         cards = [
             _card(folder / Path(one["file"]).name, number, one, Path(one["file"]).name in kept)
@@ -261,10 +263,10 @@ def _card(path: Path, number: int, one: dict[str, Any], is_kept: bool) -> str:
     )
 
 
-def _kit_card(folder: Path) -> str:
+def _kit_card(folder: Path, text: Path) -> str:
     picture = view.picture(folder / "kit.png", "picture of the kit") if (folder / "kit.png").is_file() else ""
     sounds = [view.player(path, path.stem) for path in sorted((folder / "samples").glob("*.wav"))]
     return (
         f'{picture}<details><summary>Hear its {len(sounds)} sounds</summary><div class="players">{"".join(sounds)}</div>'
-        f'</details><pre class="wide">{escape(read_end(folder / "kit.txt"))}</pre>'
+        f'</details><pre class="wide">{escape(read_end(text))}</pre>'
     )

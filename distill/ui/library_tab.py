@@ -64,8 +64,10 @@ class LibraryTab:
     @handled
     def card_of(self, chosen: str | None) -> str:
         """The card of a model; "" where it has none."""
-        card = _card(self._desk.workspace.model(chosen)) if chosen else None
-        return card.read_text(encoding="utf-8", errors="replace") if card is not None and card.is_file() else ""
+        if not chosen:
+            return ""
+        card = self._desk.workspace.check_inside(_card(self._desk.workspace.model(chosen)))
+        return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
 
     @handled
     def rename(self, chosen: str | None, new: str) -> list[Any]:

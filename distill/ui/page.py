@@ -1,5 +1,7 @@
 """The page: five tabs over the folder's files."""
 
+from typing import Any
+
 import gradio as gr
 
 from distill.ui.compare_tab import CompareTab
@@ -57,11 +59,32 @@ def theme() -> gr.Theme:
     )
 
 
+class Page(gr.Blocks):
+    """Blocks that take files by upload alone: Gradio itself fetches a file that a request names by a web address."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
+        """Inputs of an event as its handler gets them. Raises gr.Error where a file is named by an address."""
+        if _names_address(inputs):
+            text = "expected a file that was uploaded, found a web address; download the file and choose it"
+            raise gr.Error(text, duration=None, title="Not done", print_exception=False)
+        prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
+        return prepared
+
+
+def _names_address(value: Any) -> bool:
+    """Whether anything within a value of JSON is a file with an address."""
+    if isinstance(value, list):
+        return any(map(_names_address, value))
+    if not isinstance(value, dict):
+        return False
+    return "://" in str(value.get("path")) or any(map(_names_address, value.values()))
+
+
 def build_page(workspace: Workspace) -> gr.Blocks:
     """The page of a working folder."""
     desk = Desk(workspace)
     page: gr.Blocks
-    with gr.Blocks(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=CLEANING) as page:
+    with Page(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=CLEANING) as page:
         gr.Markdown(
             "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are."
         )

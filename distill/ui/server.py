@@ -38,6 +38,7 @@ HEADERS = {
     "media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'",
     "referrer-policy": "same-origin",
 }
+_WEB_FILE = re.compile(r"/file[=/]\s*\w+:/")
 SENTENCE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Distill</title><style>:root{{color-scheme:light dark;font-family:system-ui}}
 body{{margin:3rem auto;max-width:40rem;padding:0 1rem}}</style><h1>Distill</h1><p>{}</p></html>"""
@@ -70,6 +71,8 @@ class Guard:
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             return _sentence("expected a request of this page, found one of another page", 403)
+        if _WEB_FILE.search(request.url.path):  # Gradio would fetch it
+            return _sentence("expected a file of this page, found a web address", 403)
         if self._token is None or self._is_token(request.cookies.get(self._cookie, "")):
             return None
         given = request.query_params.get("token", "")

@@ -56,6 +56,14 @@ class Workspace:
             raise ParamsError(f"model {name!r}: expected one of the list, found none; choose one of the list")
         return self.models / name
 
+    def check_inside(self, path: Path) -> Path:
+        """`path` itself. Raises ParamsError where a link leads from it out of the working folder."""
+        if not path.resolve().is_relative_to(self.root):
+            raise ParamsError(
+                f"{path.name}: expected a file of this folder, found a link to elsewhere; remove the link"
+            )
+        return path
+
     def new_model(self, name: str) -> Path:
         """The path of a new model. Raises ParamsError for a name that exists or that is no name of a file."""
         stem = name.strip().removesuffix(MODEL_SUFFIX)

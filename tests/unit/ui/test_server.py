@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from distill.ui import server
+from distill.ui.page import Page
 from distill.ui.server import HEADERS, Guard, make_app
 from distill.ui.workspace import Workspace
 
@@ -126,6 +127,52 @@ def test_sounds_of_jobs_are_served_and_no_other_file(page: TestClient, workspace
         assert page.get(f"/gradio_api/file={path}").status_code in (403, 404), path
 
 
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="needs links")
+def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, workspace: Workspace) -> None:
+    secret = workspace.root.parent / "secret.wav"
+    made = write_job(workspace, "generate")
+    workspace.models.mkdir()
+    (workspace.models / "mine.distill").touch()
+    for link in (made / "link.wav", workspace.state / "jobs" / JOB / "link.wav", workspace.models / "mine.distill.md"):
+        link.symlink_to(secret)
+        assert page.get(f"/gradio_api/file={link}").status_code == 403, link
+    handlers = {one.api_name: one.fn for one in blocks().fns.values()}
+    for name, data, what in (("zip", JOB, "link.wav"), ("card_of", "mine.distill", "mine.distill.md")):
+        with pytest.raises(gr.Error, match=f"{what}: expected a file of this folder, found a link to elsewhere"):
+            handlers[name](data)
+    (made / "link.wav").unlink()
+    assert Path(handlers["zip"](JOB)).is_file()
+
+
+def write_job(workspace: Workspace, kind: str) -> Path:
+    """Describe the job that the folder has; returns the folder of what it made."""
+    described = {"kind": kind, "title": "t", "arguments": [], "values": {}}
+    (workspace.state / "jobs" / JOB / "job.json").write_text(json.dumps(described))
+    return workspace.generated / JOB
+
+
+@pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
+@pytest.mark.parametrize("address", ["http://example.org/a.wav", "https:%2F%2Fexample.org/a.wav"])
+def test_the_page_fetches_no_file_from_elsewhere(
+    page: TestClient, route: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", _never)
+    answer = page.get(route + address)
+    assert (answer.status_code, "expected a file of this page, found a web address" in answer.text) == (403, True)
+    for name, data in (
+        ("add", ["mine", [upload_of("http://example.org/a.wav")], None]),
+        ("add", [{"within": [upload_of("https://example.org/a.wav")]}, None, None]),
+        ("take", [upload_of("http://example.org/a.distill")]),
+        ("vary", [None, upload_of("http://example.org/a.wav"), 0.3, ""]),
+    ):
+        said = _call(page, name, data)["output"]["error"]
+        assert said == "expected a file that was uploaded, found a web address; download the file and choose it"
+
+
+async def _never(address: str) -> None:
+    raise AssertionError(f"{address} was fetched")
+
+
 @functools.cache
 def _index(page: TestClient, name: str) -> int:
     listed = page.get("/config").json()["dependencies"]
@@ -139,6 +186,11 @@ def _call(page: TestClient, name: str, data: list[Any]) -> dict[str, Any]:
     lines = page.get("/gradio_api/queue/data?session_hash=s").text.splitlines()
     messages = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
     return next(one for one in messages if one["msg"] == "process_completed")
+
+
+def blocks() -> Page:
+    """The blocks of the page that is served."""
+    return next(one for one in gc.get_objects() if type(one) is Page and one.max_file_size)
 
 
 def upload_of(path: str) -> dict[str, Any]:
@@ -170,9 +222,8 @@ def test_an_upload_is_added_and_its_copy_removed(page: TestClient, workspace: Wo
 
 
 def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = next(one for one in gc.get_objects() if type(one) is gr.Blocks and one.max_file_size)
-    assert blocks.max_file_size == 2 << 30
-    monkeypatch.setattr(blocks, "max_file_size", 3)
+    assert blocks().max_file_size == 2 << 30
+    monkeypatch.setattr(blocks(), "max_file_size", 3)
     assert page.post("/gradio_api/upload", files={"files": ("a.wav", b"sound")}).status_code == 413
 
 
