@@ -41,7 +41,9 @@ class PriorTab:
 
     def _build_form(self) -> dict[str, Any]:
         form: dict[str, Any] = {"model": gr.Dropdown(self._desk.names(), label="Model", elem_id="prior-model")}
-        form["data"] = gr.Dropdown([OWN, *self._desk.workspace.corpora()], value=OWN, label="Recordings")
+        form["data"] = gr.Dropdown(
+            [OWN, *self._desk.workspace.corpora()], value=OWN, label="Recordings", elem_id="prior-data"
+        )
         form |= {name: field(f"prior.{key}", name.replace("_", " ").capitalize()) for name, key in SIZES.items()}
         with gr.Accordion("More settings", open=False):
             form["architecture"] = field("prior.architecture", "Architecture")

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 from pipeline.project import write_sounds
+from unit.tiny import write_prior_model
+
+from distill.ui.jobs import OTHERS, TRAININGS, Jobs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 120_000  # milliseconds, at most, that anything on the page is waited for
@@ -75,12 +78,16 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The page of a folder with a few short recordings."""
+    """The page of a folder with a few short recordings and an untrained model."""
     folder = tmp_path_factory.mktemp("work")
-    write_sounds(folder / "sounds" / "few", RECORDINGS)
+    write_sounds(folder / "sounds" / "few", RECORDINGS, seconds=0.2)
+    (folder / "models").mkdir()
+    write_prior_model(folder / "models" / "tiny.distill")
     page = Served(folder)
     page.start()
     yield page
+    for job in Jobs(folder).all(*TRAININGS, *OTHERS):
+        job.cancel()
     if page.process is not None and page.process.poll() is None:
         page.process.send_signal(signal.SIGINT)
         page.process.communicate(timeout=PATIENCE / 1000)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ui.conftest import PATIENCE, Served
 
-from distill.ui.jobs import Job, Jobs
+from distill.ui.jobs import STDERR, Job, Jobs, read_end
 
 Open = Callable[..., Any]
 
@@ -93,13 +93,14 @@ def start_training(page: Any, name: str, epochs: str) -> None:
     write(page.locator("#name textarea, #name input").first, name)
     page.get_by_role("button", name="More settings").first.click()
     write(page.get_by_label("Most epochs"), epochs)
+    write(page.get_by_label("RVQ levels").first, "2")
     page.locator("#train-start").click()
+    waits(page, "#train-state", f"training {name} on sounds/few: at work")
 
 
 def test_a_training_outlives_reload_and_the_page_itself(opened: Open, served: Served) -> None:
     page = opened("Train")
-    start_training(page, "first", "30")
-    waits(page, "#train-state", "training the codec")
+    start_training(page, "first", "2")
     page.reload()
     waits(page, "#train-state", "training first on sounds/few: at work")
     page.goto("about:blank")  # an open page reloads itself when it is served again, in the middle of `goto`
@@ -113,7 +114,7 @@ def test_a_training_outlives_reload_and_the_page_itself(opened: Open, served: Se
     waits(page, "#train-state", "training first on sounds/few: done")
     assert (served.folder / "models" / "first.distill").is_file()
     rows = page.locator("#train-health tbody tr")
-    assert rows.count() == 8
+    assert rows.count() == 2
     assert re.fullmatch(r"0\s+\d+%.*\s+\d+\.\d\s+\d+", rows.first.inner_text().strip())
     assert page.locator("#train-charts figure").count() == 4
     assert page.locator("#train-previews audio").count() == 8
@@ -144,6 +145,7 @@ def test_cancel_keeps_the_work_and_stop_uses_the_best(opened: Open, served: Serv
 
 def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     page = opened("Generate")
+    choose(page, "#generate-model", "tiny.distill")
     made = []
     for number in range(2):
         write(page.locator("#generate-seed textarea, #generate-seed input").first, "7")
@@ -170,6 +172,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
 
 def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     page = opened("Generate")
+    choose(page, "#generate-model", "tiny.distill")
     page.get_by_role("button", name="Variations and kits").click()
     page.locator("#kit-start").click()
     waits(page, "#generate-state", "a kit of ")
@@ -205,7 +208,7 @@ def test_a_text_named_wav_is_named_with_the_reason(opened: Open) -> None:
 
 def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:
     page = opened("Library")
-    whole = (served.folder / "models" / "first.distill").read_bytes()
+    whole = (served.folder / "models" / "tiny.distill").read_bytes()
     forged = whole[:-4] + b"\x00\x01\x02\x03"
     file = {"name": "gift.distill", "mimeType": "application/octet-stream", "buffer": forged}
     page.locator("#import input[type=file]").set_input_files([file])
@@ -223,16 +226,19 @@ def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:
     assert not (served.folder / "models" / "gift.distill").exists()
 
 
-def test_a_prior_is_replaced_after_a_question(opened: Open) -> None:
+def test_a_prior_is_replaced_after_a_question(opened: Open, served: Served) -> None:
     page = opened("Prior")
-    choose(page, "#prior-model", "first.distill")
-    page.wait_for_function("document.querySelectorAll('[role=tabpanel]')[1].innerText.length > 0")
+    choose(page, "#prior-model", "tiny.distill")
+    choose(page, "#prior-data", "sounds/few")
     page.locator("#prior-start").click()
-    waits(page, "#prior-question", "first.distill has a prior. Replace it?")
+    waits(page, "#prior-question", "tiny.distill has a prior. Replace it?")
     page.get_by_role("button", name="Replace it").click()
-    waits(page, "#prior-state", "training a prior of first: at work")
-    page.locator("#prior-stop").click()
-    waits(page, "#prior-state", "training a prior of first: done")
+    waits(page, "#prior-state", "training a prior of tiny: at work")
+    page.locator("#prior-stop").click()  # while it still starts
+    waits(page, "#prior-state", "training a prior of tiny: done")
+    job = Jobs(served.folder).newest("prior")
+    assert job is not None
+    assert "stopped as asked after" in read_end(job.folder / STDERR)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -315,7 +321,7 @@ def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
     generated = served.folder / "generated"
     for path in (
         outside,
-        served.folder / "models" / "first.distill",
+        served.folder / "models" / "tiny.distill",
         served.folder / ".distill" / "ui" / "token",
         "../../outside.wav",
         f"{generated}/../../outside.wav",
