@@ -115,12 +115,12 @@ class CountExperts(nn.Module):
         return FrameCounts(inputs, offsets, unigram[rows][:, None], logs, evidence, *given_tables)
 
     def forward(
-        self, logits: Tensor, hidden: Tensor, counts: "FrameCounts", codes: Tensor, levels: slice | None = None
+        self, logits: Tensor, gates: Tensor, counts: "FrameCounts", codes: Tensor, levels: slice | None = None
     ) -> Tensor:
         """Add the experts to `logits` `[B, T, L, V + 2]` of L `levels`, all by default, of the frames `codes`.
 
-        Of `codes` `[B, T, Q]` the coarser levels count. `hidden` `[B, T, L, D]` are the hidden states that the logits
-        were computed from.
+        Of `codes` `[B, T, Q]` the coarser levels count. `gates` `[B, T, L, experts]` are the weights of the experts
+        without the evidence, see `gates`.
         """
         levels = levels or slice(0, self.levels)
         frames = codes.shape[1]  # of `codes` there may be many candidates after one frame
@@ -129,13 +129,13 @@ class CountExperts(nn.Module):
         previous, *labelled = (log[:, :, levels] for log in counts.logs)
         evidence = [part[:, :, levels].expand(-1, frames, -1) for part in counts.evidence]
         evidence.insert(1, nn.functional.embedding(other, counts.given_evidence[:, None])[..., 0])
-        weights = self.weights(hidden, torch.stack(evidence, dim=-1), levels)
+        weights = gates + nn.functional.pad(torch.stack(evidence, dim=-1) * self.evidence[levels], (1, 0))
         logs = (counts.unigram[:, :, levels], previous, nn.functional.embedding(other, counts.given), *labelled)
         for expert, log in enumerate(logs):
             logits = torch.addcmul(logits, weights[..., expert : expert + 1], log)
         return logits
 
-    def weights(self, hidden: Tensor, evidence: Tensor, levels: slice) -> Tensor:
-        """Weights `[..., L, experts]` from hidden states `[..., L, D]` and evidence `[..., L, experts - 1]`."""
-        gated: Tensor = self.weight[levels] + self.gate(hidden).float()
-        return gated + nn.functional.pad(evidence * self.evidence[levels], (1, 0))
+    def gates(self, hidden: Tensor) -> Tensor:
+        """Weights `[..., Q, experts]`, without the evidence, from hidden states `[..., Q, D]`."""
+        gates: Tensor = self.weight + self.gate(hidden).float()
+        return gates

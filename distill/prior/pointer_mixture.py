@@ -19,7 +19,8 @@ class History(NamedTuple):
     `repeats` `[B, T, S, Q]`: codes of the frame before each that are those of the position's newest frame. `ages` `[B,
     Q, T, S]` are scores of ages, -inf for what is too old or not yet there, and for special tokens. `agreement` `[Q, 2
     Q]` are scores of equal codes, of coarser ones of the frame and of the frame before. A long history is folded into
-    blocks of positions, `[B * blocks, ...]`: `block` is their length, else 0.
+    blocks of positions, `[B * blocks, ...]`: `block` is their length, else 0. `scores` `[B, Q, 1, S]` are log-weights at
+    one position, given what `PointerMixture.given` was told of its frame.
     """
 
     frames: Tensor
@@ -27,6 +28,7 @@ class History(NamedTuple):
     ages: Tensor
     agreement: Tensor
     block: int = 0
+    scores: Tensor | None = None
 
 
 class PointerMixture(nn.Module):
@@ -88,10 +90,20 @@ class PointerMixture(nn.Module):
         )
         return History(frames, inputs[:, :, None] == previous[:, None], scores, agreement)
 
+    def given(self, history: History, codes: Tensor) -> History:
+        """A history at one position, given the codes `[B, L]` of its frame: none at first, then one more each time."""
+        level = codes.shape[1] - 1
+        if level < 0:
+            repeats = history.repeats[:, 0].float() @ history.agreement[:, self.levels :].T  # [B, S, Q]
+            return history._replace(scores=repeats.mT[:, :, None] + history.ages)
+        assert history.scores is not None
+        agrees = history.frames[:, None, None, :, level] == codes[:, None, None, -1:]
+        return history._replace(scores=torch.addcmul(history.scores, agrees, history.agreement[:, level, None, None]))
+
     def forward(
         self,
         logits: Tensor,
-        hidden: Tensor,
+        sentinel: Tensor,
         history: History,
         codes: Tensor,
         first: int = 0,
@@ -99,12 +111,12 @@ class PointerMixture(nn.Module):
     ) -> Tensor:
         """Mix the network's `logits` `[B, T, L, V + 2]` of L levels from `first` on with copies. Returns logits.
 
-        A level depends on the coarser ones of its frame in `codes` `[B, T, Q]`, or as many as are known. `hidden` `[B,
-        T, L, D]` are the hidden states that the logits were computed from; `retrieved` `[B, T, L, V + 2]` are weights
-        of codes that are added to those of copies.
+        A level depends on the coarser ones of its frame in `codes` `[B, T, Q]`, or as many as are known. `sentinel` `[B,
+        T, L]` are the network's log-weights above `threshold`; `retrieved` `[B, T, L, V + 2]` are weights of codes that
+        are added to those of copies.
         """
         if not history.block:
-            return self._mix(logits, hidden, history, codes, first, retrieved)
+            return self._mix(logits, sentinel, history, codes, first, retrieved)
         batch, count = logits.shape[:2]
 
         def fold(x: Tensor) -> Tensor:
@@ -112,16 +124,17 @@ class PointerMixture(nn.Module):
             return padded.reshape(-1, history.block, *x.shape[2:])
 
         folded = None if retrieved is None else fold(retrieved)
-        mixed = self._mix(fold(logits), fold(hidden), history, fold(codes), first, folded)
+        mixed = self._mix(fold(logits), fold(sentinel), history, fold(codes), first, folded)
         return mixed.reshape(batch, -1, *mixed.shape[2:])[:, :count]
 
     def _mix(
-        self, logits: Tensor, hidden: Tensor, history: History, codes: Tensor, first: int, retrieved: Tensor | None
+        self, logits: Tensor, sentinel: Tensor, history: History, codes: Tensor, first: int, retrieved: Tensor | None
     ) -> Tensor:
         levels = slice(first, first + logits.shape[2])
         with without_autocast(logits.device.type):
-            sentinel = self.sentinel(hidden.float())[..., 0].transpose(1, 2) + self.threshold[levels, None]  # [B, L, T]
-            scores = self._scores(history, codes, levels)  # [B, L, T, S]
+            sentinel = sentinel.transpose(1, 2) + self.threshold[levels, None]  # [B, L, T]
+            known = history.scores
+            scores = self._scores(history, codes, levels) if known is None else known[:, levels]  # [B, L, T, S]
             top = torch.maximum(scores.amax(dim=3), sentinel).detach()
             copied = _sum_by_code((scores - top[..., None]).exp(), history.frames[..., levels], logits.shape[3])
             generated = logits.float().softmax(dim=3).transpose(1, 2) * (sentinel - top).exp()[..., None]

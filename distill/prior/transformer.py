@@ -21,20 +21,21 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`; in inference on CPUs a product of few rows has its operands in the order that is fastest."""
+    """`nn.Linear` by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., E]`."""
-        rows = x.numel() // self.in_features if torch.is_inference_mode_enabled() else FEW_ROWS + 1
-        if rows > FEW_ROWS or x.device.type != "cpu":
-            return nn.functional.linear(x, self.weight, self.bias)
-        matrix = x.reshape(rows, self.in_features)
-        if rows == 1:
-            y = nn.functional.linear(matrix, self.weight, self.bias)
-        else:
-            y = torch.mm(self.weight, matrix.t()).t()
-            y = y if self.bias is None else y + self.bias
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`[..., D]` to `[..., E]`; in inference on CPUs a product of few rows has its operands in the fastest order."""
+    rows = x.numel() // x.shape[-1] if torch.is_inference_mode_enabled() else FEW_ROWS + 1
+    if rows == 1 or rows > FEW_ROWS or x.device.type != "cpu":
+        return nn.functional.linear(x, weight, bias)
+    y = torch.mm(weight, x.reshape(rows, -1).t()).t()
+    y = y if bias is None else y + bias
+    return y.reshape(*x.shape[:-1], -1)
 
 
 class Dropout(nn.Dropout):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
+from distill.prior.attention import without_autocast
 from distill.prior.base import Prior
 from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbedding, look_up, special_token_mask
 from distill.prior.count_experts import CountExperts, FrameCounts
@@ -23,6 +24,7 @@ from distill.prior.transformer import (
     ResidualBlock,
     Transformer,
     initialise,
+    linear,
 )
 
 LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
@@ -37,6 +39,13 @@ class Tables(NamedTuple):
     output: Tensor
 
 
+class Layer(NamedTuple):
+    """All that is computed from the hidden state of a level, as one product: weight `[E, D]` and bias `[E]`."""
+
+    weight: Tensor
+    bias: Tensor
+
+
 @dataclass(eq=False)
 class FrameState:
     """What a `FramePrior` needs of the frames so far. Without a cache all frames come at once."""
@@ -45,6 +54,7 @@ class FrameState:
     positions: Tensor  # [B], of the first frame
     labels: Tensor | None  # [B]
     folds: Tensor | None = None  # [B]
+    layers: list[Layer] | None = None  # of each level, where levels come one by one
     cache: KeyValueCache | None = None
     ahead: Ahead | None = None  # embeddings of positions [1, D]
     position: int = 0  # of the first frame, where it is that of all rows
@@ -168,7 +178,8 @@ class FramePrior(Prior):
         """See `Prior`."""
         positions = torch.full((batch_size,), position, device=self.bias.device)
         cache = KeyValueCache(cast(Transformer, self.stack), batch_size, self.context_frames)
-        return FrameState(self.tables(), positions, labels, None, cache, self._positions_ahead(), position)
+        tables, ahead = self.tables(), self._positions_ahead()
+        return FrameState(tables, positions, labels, None, self.layers(tables), cache, ahead, position)
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`."""
@@ -186,6 +197,7 @@ class FramePrior(Prior):
 
     def next_logits(self, codes: Tensor, state: Any) -> Tensor:
         """See `Prior`."""
+        state.history = self.pointer_mixture.given(state.history, codes)
         return self.logits(codes[:, None], state, codes.shape[1])[:, 0, 0]
 
     def logits(self, codes: Tensor, state: FrameState, first: int | None = None) -> Tensor:
@@ -199,18 +211,39 @@ class FramePrior(Prior):
         levels = slice(0, self.num_quantizers) if first is None else slice(first, first + 1)
         hidden = state.hidden.expand(-1, codes.shape[1], -1)
         depth_hidden = self._run_depth(hidden[:, :, None] + self.coarser(state.tables, codes, levels), levels)
-        batch, count = depth_hidden.shape[:2]
-        by_level = depth_hidden.flatten(0, 1).transpose(0, 1)  # [L, B * T, D]
-        logits = torch.bmm(by_level, state.tables.output[levels].transpose(1, 2)).float() + self.bias[levels]
-        logits = logits.transpose(0, 1).reshape(batch, count, len(by_level), -1)
+        logits, sentinel, gates = self._outputs(depth_hidden, state, first)
         if self.count_experts is not None:
-            logits = self.count_experts(logits, depth_hidden, state.counts, codes, levels)
+            logits = self.count_experts(logits, gates, state.counts, codes, levels)
         if self.loudness_course is not None and levels.start == 0:
             assert state.frames is not None
             logits = self.loudness_course(logits, state.frames, state.positions)
         retrieved = self._retrieved(codes, state, levels)
-        mixed: Tensor = self.pointer_mixture(logits, depth_hidden, state.history, codes, levels.start, retrieved)
+        mixed: Tensor = self.pointer_mixture(logits, sentinel, state.history, codes, levels.start, retrieved)
         return mixed + self.impossible[levels, 0]
+
+    def _outputs(self, hidden: Tensor, state: FrameState, first: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits `[B, T, L, V + 2]`, sentinels and gates of experts from hidden states `[B, T, L, D]`; `first` as above."""
+        if first is not None:
+            assert state.layers is not None
+            outputs, size = linear(hidden, *state.layers[first]), self.bias.shape[2]
+            return outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
+        by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
+        logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + self.bias
+        logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
+        gates = None if self.count_experts is None else self.count_experts.gates(hidden)
+        with without_autocast(hidden.device.type):
+            return logits, self.pointer_mixture.sentinel(hidden.float())[..., 0], gates
+
+    def layers(self, tables: Tables) -> list[Layer]:
+        """The layer of each level: logits, the sentinel of the pointer mixture, and gates of experts."""
+        sentinel, experts = self.pointer_mixture.sentinel, self.count_experts
+        weights, biases = [sentinel.weight], [sentinel.bias.expand(self.num_quantizers, 1)]
+        if experts is not None:
+            weights.append(experts.gate.weight)
+            biases.append(experts.gate.bias + experts.weight)
+        every = torch.cat(weights).expand(self.num_quantizers, -1, -1)
+        weight, bias = torch.cat([tables.output, every], dim=1), torch.cat([self.bias[:, 0], *biases], dim=1)
+        return [Layer(*both) for both in zip(weight.unbind(), bias.unbind(), strict=True)]
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor | None:  # noqa: ARG002
         """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""

@@ -161,8 +161,16 @@ class MemoryPrior(FramePrior):
         positions = torch.full((batch_size,), position, device=self.bias.device)
         ahead, memories = self._positions_ahead(), self._memories(batch_size)
         no_frames = positions[:, None, None].expand(-1, 0, self.num_quantizers)
+        tables = self.tables()
         return MemoryFrameState(
-            self.tables(), positions, labels, ahead=ahead, position=position, frames=no_frames, memories=memories
+            tables,
+            positions,
+            labels,
+            layers=self.layers(tables),
+            ahead=ahead,
+            position=position,
+            frames=no_frames,
+            memories=memories,
         )
 
     def _memories(self, batch_size: int) -> Memories:

@@ -110,12 +110,12 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
         experts.evidence.copy_(torch.rand(LEVELS, 3))
     generator = torch.Generator().manual_seed(0)
     inputs, targets = (torch.randint(SIZE, (2, 6, LEVELS), generator=generator) for _ in range(2))
-    hidden = torch.randn(2, 6, LEVELS, 4, generator=generator)
+    gates = experts.gates(torch.randn(2, 6, LEVELS, 4, generator=generator))
     logits = torch.randn(2, 6, LEVELS, SIZE + 2, generator=generator)
     labels = torch.tensor([1, 2])
 
     def with_counts(*given: torch.Tensor | None) -> torch.Tensor:
-        return experts(logits, hidden, experts.counts(inputs, *given), targets)
+        return experts(logits, gates, experts.counts(inputs, *given), targets)
 
     added = with_counts(labels, torch.tensor([0, 3]))
     assert torch.equal(with_counts(labels, None)[0], added[0])
@@ -123,7 +123,7 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
     assert torch.equal(with_counts(torch.tensor([0, 0])), unlabelled)
     for level in range(LEVELS):
         one, counts = slice(level, level + 1), experts.counts(inputs, labels, torch.tensor([0, 3]))
-        single = experts(logits[:, :, one], hidden[:, :, one], counts, targets[..., :level], one)
+        single = experts(logits[:, :, one], gates[:, :, one], counts, targets[..., :level], one)
         torch.testing.assert_close(single, added[:, :, one])
     assert not torch.equal(unlabelled[0], added[0])
     given = given_tokens(inputs, targets)

@@ -63,7 +63,11 @@ def test_mixture_equals_a_slow_loop() -> None:
 
 def mixed(model: PointerMixture, parts: list[torch.Tensor], *more: Any) -> torch.Tensor:
     logits, hidden, inputs, targets = parts
-    return model(logits, hidden, model.history(inputs, logits.shape[1], *more), targets)
+    return model(logits, sentinel(model, hidden), model.history(inputs, logits.shape[1], *more), targets)
+
+
+def sentinel(model: PointerMixture, hidden: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(model.sentinel(hidden))[..., 0]
 
 
 def test_level_by_level_equals_all_at_once() -> None:
@@ -73,7 +77,8 @@ def test_level_by_level_equals_all_at_once() -> None:
     history = model.history(parts[2], 1)
     for level in range(LEVELS):
         one = slice(level, level + 1)
-        single = model(logits[:, :, one], hidden[:, :, one], history, targets[..., :level], level)
+        history = model.given(history, targets[:, 0, :level])
+        single = model(logits[:, :, one], sentinel(model, hidden)[:, :, one], history, targets[..., :level], level)
         torch.testing.assert_close(single, whole[:, -1:, one])
 
 
@@ -108,24 +113,26 @@ def test_a_wide_reach_equals_no_reach() -> None:
 def test_reach_ends_what_is_copied_and_retrieved_weights_are_added() -> None:
     """Frame by frame, with BOS for all frames beyond the window, since special tokens are never copied."""
     model, (logits, hidden, inputs, targets) = model_and_inputs(13)
-    reach, retrieved = 4, torch.rand(logits.shape)
+    reach, retrieved, sentinels = 4, torch.rand(logits.shape), sentinel(model, hidden)
     for cut in (0, 3, 9):
         later = slice(cut, None)
         history = model.history(inputs, 13 - cut, reach)
-        found = model(logits[:, later], hidden[:, later], history, targets[:, later], retrieved=retrieved[:, later])
+        found = model(logits[:, later], sentinels[:, later], history, targets[:, later], retrieved=retrieved[:, later])
         for position in range(cut, 13):
             window, one = inputs.clone(), slice(position, position + 1)
             window[:, : max(0, position - reach)] = SIZE  # the frame before the oldest still counts
             history = model.history(window[:, : position + 1], 1, reach)
-            single = model(logits[:, one], hidden[:, one], history, targets[:, one], retrieved=retrieved[:, one])
+            single = model(logits[:, one], sentinels[:, one], history, targets[:, one], retrieved=retrieved[:, one])
             torch.testing.assert_close(found[:, position - cut], single[:, 0])
 
 
 def test_candidates_for_one_frame_are_mixed_as_if_each_came_alone() -> None:
     model, (logits, hidden, inputs, _) = model_and_inputs(9)
     candidates = torch.randint(SIZE, (2, 4, LEVELS))
-    history = model.history(inputs, 1)
-    together = model(logits[:, :4], hidden[:, :4], history, candidates)
+    history, sentinels = model.history(inputs, 1), sentinel(model, hidden)
+    together = model(logits[:, :4], sentinels[:, :4], history, candidates)
     for index in range(4):
         one = slice(index, index + 1)
-        torch.testing.assert_close(model(logits[:, one], hidden[:, one], history, candidates[:, one]), together[:, one])
+        torch.testing.assert_close(
+            model(logits[:, one], sentinels[:, one], history, candidates[:, one]), together[:, one]
+        )
