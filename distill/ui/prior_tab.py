@@ -26,13 +26,13 @@ class PriorTab:
                 with gr.Row():
                     self._start = gr.Button("Start", variant="primary", elem_id="prior-start")
                     cancel = gr.Button("Cancel", elem_id="prior-cancel")
+                    stop = gr.Button("Stop and use best checkpoint", elem_id="prior-stop")
                 with gr.Group(visible=False) as self._question:
                     self._asked = gr.HTML(elem_id="prior-question")
                     with gr.Row():
                         self._yes, self._no = gr.Button("Replace it", variant="stop"), gr.Button("Leave it")
             with gr.Column(min_width=320, scale=2):
                 alarm = gr.HTML(elem_id="memorisation")
-                stop = gr.Button("Stop and use best checkpoint", elem_id="prior-stop")
                 state, charts = gr.HTML(elem_id="prior-state"), gr.HTML(elem_id="prior-charts")
                 resume = gr.Button("Go on with this training", visible=False)
         self._shown = [alarm, state, charts, resume]

@@ -47,16 +47,21 @@ class Page:
         address = self.process.stdout.readline().strip()
         self.http = httpx.Client(base_url=address.partition("?")[0], timeout=PATIENCE, follow_redirects=True)
         self.http.get(address).raise_for_status()
-        events = self.http.get("/config").json()["dependencies"]
-        self.numbers = {one["api_name"]: int(one["id"]) for one in events}
+        self.events = {one["api_name"]: one for one in self.http.get("/config").json()["dependencies"]}
 
     def event(self, name: str, data: list[Any], session: str) -> dict[str, Any]:
         """The answer to an event."""
-        asked = {"data": data, "fn_index": self.numbers[name], "session_hash": session}
+        asked = {"data": data, "fn_index": int(self.events[name]["id"]), "session_hash": session}
         self.http.post("/gradio_api/queue/join", json=asked).raise_for_status()
         answer = self.http.get("/gradio_api/queue/data", params={"session_hash": session}).text
         found = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: ")]
         return next(one for one in found if one["msg"] == "process_completed")
+
+    def load(self, session: str) -> None:
+        """Ask what a browser asks when it opens the page: only models that were listed then can be chosen."""
+        for name, one in self.events.items():
+            if any(event == "load" for _, event in one["targets"]):
+                assert self.event(name, [None] * len(one["inputs"]), session)["success"], name
 
     def train(self, name: str) -> dict[str, Any]:
         """Start a training of four epochs."""
@@ -71,6 +76,7 @@ def served(folder: Path, **environment: str) -> Iterator[Page]:
     try:
         yield page
     finally:
+        page.http.close()
         with suppress(ProcessLookupError):
             page.process.terminate()
         page.process.communicate()
@@ -83,7 +89,7 @@ def folder(tmp_path: Path) -> Path:
 
 def work(folder: Path) -> Path:
     """A folder with a few short recordings and a model."""
-    write_sounds(folder / "sounds" / "few", 8)
+    write_sounds(folder / "sounds" / "few", 8, seconds=0.2)
     (folder / "models").mkdir()
     write_prior_model(folder / "models" / "tiny.distill")
     return folder
@@ -140,7 +146,8 @@ def test_a_model_that_the_page_deletes_is_read_whole_or_refused(folder: Path, co
     with served(folder) as page:
         for pause in (0.0, 2.0, 5.0):
             write_prior_model(folder / "models" / "tiny.distill")
-            page.event("ask", ["tiny.distill"], "s")
+            page.load(session := f"s{pause}")
+            assert page.event("ask", ["tiny.distill"], session)["success"]
             made = ["--out", f"made-{pause}"]
             terminal = subprocess.Popen(
                 [*DISTILL, command[0], "models/tiny.distill", *command[1:], *made],
@@ -150,7 +157,7 @@ def test_a_model_that_the_page_deletes_is_read_whole_or_refused(folder: Path, co
                 text=True,
             )
             threading.Event().wait(pause)
-            assert page.event("delete", ["tiny.distill"], "s")["success"]
+            assert page.event("delete", ["tiny.distill"], session)["success"]
             _, said = terminal.communicate()
             assert terminal.returncode in (0, 2), said
             assert "Traceback" not in said
