@@ -31,6 +31,13 @@ class History(NamedTuple):
     scores: Tensor | None = None
 
 
+class Scores(NamedTuple):
+    """What the weights say of a position's frames: `ages` `[Q, 1, S]`, the newest last, and `agreement` of `History`."""
+
+    ages: Tensor
+    agreement: Tensor
+
+
 class PointerMixture(nn.Module):
     """Pointer-sentinel mixture (Merity et al. 2016) with too few scores to memorise a recording.
 
@@ -60,15 +67,24 @@ class PointerMixture(nn.Module):
         """Leave a level to the network: weights of copies are negligible, and so are their gradients."""
         self.threshold[level] = NETWORK_ALONE
 
-    def history(self, frames: Tensor, count: int, reach: int | None = None) -> History:
+    def scores(self, frames: int, reach: int | None = None) -> Scores:
+        """Scores at one position of up to so many frames, for `history`."""
+        ages = torch.arange(frames, device=self.ages.device).flip(0)
+        return self._scores_of(ages[None], reach)
+
+    def history(self, frames: Tensor, count: int, reach: int | None = None, scores: Scores | None = None) -> History:
         """History of the newest `count` of `frames` `[B, S, Q]`; frames of age `reach` or more are not copied.
 
-        With `reach` time and memory of many positions grow with count * reach: they are folded.
+        With `reach` time and memory of many positions grow with count * reach: they are folded. `scores` of one position
+        save time.
         """
+        if count == 1 and scores is not None:
+            scores = scores._replace(ages=scores.ages[:, :, -frames.shape[1] :])
+            return self._history(frames[:, -1:], frames, previous_frames(frames), scores)
         if reach is None or count == 1:
             positions = torch.arange(frames.shape[1], device=frames.device)
-            ages = positions[-count:, None] - positions
-            return self._history(frames[:, -count:], frames, previous_frames(frames), ages, reach)
+            scores = self._scores_of(positions[-count:, None] - positions, reach)
+            return self._history(frames[:, -count:], frames, previous_frames(frames), scores)
         earlier, padding = frames.shape[1] - count, -count % reach
         # Each block may copy from itself and the one before it.
         padded = nn.functional.pad(frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size)
@@ -78,17 +94,21 @@ class PointerMixture(nn.Module):
         )  # [B * blocks, 2 * reach, Q]
         positions = torch.arange(2 * reach, device=frames.device)
         ages = positions[reach:, None] - positions  # [reach, 2 * reach]
-        return self._history(folded[:, reach:], folded, previous, ages, reach)._replace(block=reach)
+        return self._history(folded[:, reach:], folded, previous, self._scores_of(ages, reach))._replace(block=reach)
 
-    def _history(self, inputs: Tensor, frames: Tensor, previous: Tensor, ages: Tensor, reach: int | None) -> History:
-        blocked = (ages < 0) | (frames.transpose(1, 2)[:, :, None] >= self.codebook_size)
-        if reach is not None:
-            blocked = blocked | (ages >= reach)
-        scores = torch.where(blocked, -torch.inf, self.age_scores(ages.clamp_min(0)))
-        agreement = torch.cat(
-            [self.agreement[:, : self.levels] * self.coarser, self.agreement[:, self.levels :]], dim=1
+    def _history(self, inputs: Tensor, frames: Tensor, previous: Tensor, scores: Scores) -> History:
+        is_special = frames.transpose(1, 2)[:, :, None] >= self.codebook_size
+        ages = scores.ages.masked_fill(is_special, -torch.inf)
+        return History(frames, inputs[:, :, None] == previous[:, None], ages, scores.agreement)
+
+    def _scores_of(self, ages: Tensor, reach: int | None) -> Scores:
+        """Scores of ages `[T, S]`, -inf below 0 and from `reach` on."""
+        blocked = ages < 0 if reach is None else (ages < 0) | (ages >= reach)
+        scores = self.age_scores(ages.clamp_min(0)).masked_fill(blocked, -torch.inf)
+        return Scores(
+            scores,
+            torch.cat([self.agreement[:, : self.levels] * self.coarser, self.agreement[:, self.levels :]], dim=1),
         )
-        return History(frames, inputs[:, :, None] == previous[:, None], scores, agreement)
 
     def given(self, history: History, codes: Tensor) -> History:
         """A history at one position, given the codes `[B, L]` of its frame: none at first, then one more each time."""

@@ -17,7 +17,7 @@ FEW_ROWS = 64  # of a step of sampling
 LOOKAHEAD = 64  # positions computed together
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines `[T, head_size / 2]` of T positions."""
+"""Factors `[T, head_size]` of T positions: of each feature, and of the other one of its pair."""
 
 
 class Linear(nn.Linear):
@@ -108,8 +108,8 @@ class Transformer(nn.Module):
         start, count = 0 if cache is None else cache.length, x.shape[1]
         rotation: Rotation | None = None
         if cache is not None and cache.rotation is not None:
-            cosines, sines = cache.rotation
-            rotation = cosines[start : start + count], sines[start : start + count]
+            same, other = cache.rotation
+            rotation = same[start : start + count], other[start : start + count]
         elif self.rotary is not None:
             rotation = self.rotary(0, count, x.device)
         for index, block in enumerate(self.blocks):
@@ -137,14 +137,14 @@ class RotaryEmbedding(nn.Module):
     def forward(self, start: int, count: int, device: torch.device) -> Rotation:
         """Rotation of `count` positions from `start` on."""
         angles = torch.arange(start, start + count, device=device)[:, None] * self.rates
-        return angles.cos(), angles.sin()
+        cosines, sines = angles.cos(), angles.sin()
+        return torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotate queries and keys `[B, T, 2, H, head_size]`."""
-    cosines, sines = (factor[:, None, None].to(x.dtype) for factor in rotation)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
+    same, other = (factor[:, None, None].to(x.dtype) for factor in rotation)
+    return x * same + x.roll(x.shape[-1] // 2, -1) * other
 
 
 class Block(nn.Module):

@@ -13,7 +13,7 @@ from distill.prior.codeword_embedding import OUTPUT_HIDDEN_SIZE, CodewordEmbeddi
 from distill.prior.count_experts import CountExperts, FrameCounts
 from distill.prior.frame.config import DepthShape, FrameShape
 from distill.prior.loudness_course import LoudnessCourse
-from distill.prior.pointer_mixture import History, PointerMixture
+from distill.prior.pointer_mixture import History, PointerMixture, Scores
 from distill.prior.transformer import (
     INIT_STD,
     Ahead,
@@ -55,6 +55,7 @@ class FrameState:
     labels: Tensor | None  # [B]
     folds: Tensor | None = None  # [B]
     layers: list[Layer] | None = None  # of each level, where levels come one by one
+    scores: Scores | None = None  # of the pointer mixture, where frames come one by one
     cache: KeyValueCache | None = None
     ahead: Ahead | None = None  # embeddings of positions [1, D]
     position: int = 0  # of the first frame, where it is that of all rows
@@ -63,6 +64,9 @@ class FrameState:
     hidden: Tensor | None = None  # [B, T, D], hidden states after the newest
     history: History | None = None  # of the pointer mixture, at each of the newest
     counts: FrameCounts | None = None  # of the frames after the newest
+    changes: Tensor | None = None  # [V + 2, V + 2], of the loudness, with a `LoudnessCourse`
+    loudest: Tensor | None = None  # [B], dB, of the frames so far
+    raised: Tensor | None = None  # [B, T, V + 2], logits of the loudness after the newest
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
@@ -71,6 +75,7 @@ class FrameState:
         self.cache.keep(rows)
         self.positions, self.frames = self.positions[rows], self.frames[rows]
         self.labels = None if self.labels is None else self.labels[rows]
+        self.loudest = None if self.loudest is None else self.loudest[rows]
 
 
 class HistoryDropout(nn.Module):
@@ -179,16 +184,23 @@ class FramePrior(Prior):
         positions = torch.full((batch_size,), position, device=self.bias.device)
         cache = KeyValueCache(cast(Transformer, self.stack), batch_size, self.context_frames)
         tables, ahead = self.tables(), self._positions_ahead()
-        return FrameState(tables, positions, labels, None, self.layers(tables), cache, ahead, position)
+        scores = self.pointer_mixture.scores(self.context_frames)
+        return FrameState(tables, positions, labels, None, self.layers(tables), scores, cache, ahead, position)
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`."""
         newest = newest or frames.shape[1]
         hidden = self.to_depth(self.stack(self.embed(frames, state), state.cache))
+        if self.loudness_course is not None:
+            if state.changes is None:
+                state.changes, state.loudest = self.loudness_course.all_changes(), torch.zeros_like(hidden[:, 0, 0])
+            positions = state.positions + state.count
+            raised, state.loudest = self.loudness_course(frames[:, :, 0], positions, state.loudest, state.changes)
+            state.raised = raised[:, -newest:]
         state.count += frames.shape[1]
         state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
         state.hidden = hidden[:, -newest:]
-        state.history = self.pointer_mixture.history(state.frames, newest)
+        state.history = self.pointer_mixture.history(state.frames, newest, None, state.scores)
         self._count(frames[:, -newest:], state)
 
     def _count(self, newest: Tensor, state: FrameState) -> None:
@@ -215,8 +227,8 @@ class FramePrior(Prior):
         if self.count_experts is not None:
             logits = self.count_experts(logits, gates, state.counts, codes, levels)
         if self.loudness_course is not None and levels.start == 0:
-            assert state.frames is not None
-            logits = self.loudness_course(logits, state.frames, state.positions)
+            assert state.raised is not None
+            logits = torch.cat([logits[:, :, :1] + state.raised[:, :, None], logits[:, :, 1:]], dim=2)
         retrieved = self._retrieved(codes, state, levels)
         mixed: Tensor = self.pointer_mixture(logits, sentinel, state.history, codes, levels.start, retrieved)
         return mixed + self.impossible[levels, 0]

@@ -167,6 +167,7 @@ class MemoryPrior(FramePrior):
             positions,
             labels,
             layers=self.layers(tables),
+            scores=self.pointer_mixture.scores(self.context_frames + 2, self.context_frames),
             ahead=ahead,
             position=position,
             frames=no_frames,
@@ -195,7 +196,9 @@ class MemoryPrior(FramePrior):
             state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
         self._count(frames[:, -newest:], state)
         state.hidden = self.to_depth(hidden[:, -newest:])
-        state.history = self.pointer_mixture.history(state.frames[:, -reach - newest - 1 :], newest, reach)
+        state.history = self.pointer_mixture.history(
+            state.frames[:, -reach - newest - 1 :], newest, reach, state.scores
+        )
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor:
         """Retrieval weights `[B, T, L, V + 2]`."""

@@ -30,14 +30,18 @@ def course() -> LoudnessCourse:
     return made
 
 
+def states(course: LoudnessCourse, loudness: torch.Tensor, position: int) -> list[int]:
+    return course.states(loudness, torch.tensor([position]), torch.zeros(1))[0][0].tolist()  # type: ignore[no-any-return]
+
+
 def test_states_tell_the_time_the_fall_and_whether_a_sound_has_been_loud(course: LoudnessCourse) -> None:
     loudness = torch.tensor([[60, 70, 67, 66, 60, 59, 55, 50, 49]])
     falls = [0, 0, 0, 1, 2, 2, 3, 4, 4]
-    found = course.states(loudness, torch.tensor([1]))[0].tolist()
+    found = states(course, loudness, 1)
     assert found == [state(1 + index, fall) for index, fall in enumerate(falls)]
-    later = course.states(loudness, torch.tensor([MANY]))[0].tolist()
+    later = states(course, loudness, MANY)
     assert later == [state(MANY, fall) for fall in falls]
-    soft = course.states(torch.tensor([[BOS, 40, 46, 47, 30]]), torch.tensor([0]))[0].tolist()
+    soft = states(course, torch.tensor([[BOS, 40, 46, 47, 30]]), 0)
     assert soft == [START, state(1, 0, False), state(2, 0, False), state(3, 0), state(4, 3)]
 
 
@@ -77,18 +81,18 @@ def test_sounds_that_are_cut_have_no_end(course: LoudnessCourse) -> None:
     np.testing.assert_array_equal(course.count([recording(70, 70, 70, 10, 10)], 3), cut)
 
 
-def test_the_table_is_added_to_the_first_level_alone(course: LoudnessCourse) -> None:
-    inputs = torch.tensor([[[BOS, BOS], [60, 1], [20, 2]], [[60, 1], [20, 2], [21, 0]]])
-    positions = torch.tensor([0, 5])
-    logits = torch.zeros(2, 3, 2, SIZE + 2)
-    assert not bool(course(logits, inputs, positions).any())
+def test_the_table_raises_what_follows_whole_and_frame_by_frame(course: LoudnessCourse) -> None:
+    loudness = torch.tensor([[BOS, 60, 20], [60, 20, 21]])
+    positions, silence, changes = torch.tensor([0, 5]), torch.zeros(2), course.all_changes()
+    assert not bool(course(loudness, positions, silence, changes)[0].any())
     course.table.normal_(generator=torch.Generator().manual_seed(0))
-    raised = course(logits, inputs, positions)
-    assert not bool(raised[:, :, 1].any())
-    assert float(raised[0, 0, 0, 60]) == float(course.table[START, JUMP])
-    assert float(raised[0, 1, 0, 60]) == float(course.table[state(1, 0), SAME])
-    assert float(raised[0, 2, 0, SIZE + 1]) == float(course.table[state(2, 4), END])
-    assert float(raised[1, 2, 0, 22]) == float(course.table[state(7, 4), UP])
-    for length in (1, 2, 3):  # of the frames so far the last are asked for
-        last = course(logits[:, :1], inputs[:, :length], positions)
-        torch.testing.assert_close(last[:, 0], raised[:, length - 1])
+    raised, loudest = course(loudness, positions, silence, changes)
+    assert float(raised[0, 0, 60]) == float(course.table[START, JUMP])
+    assert float(raised[0, 1, 60]) == float(course.table[state(1, 0), SAME])
+    assert float(raised[0, 2, SIZE + 1]) == float(course.table[state(2, 4), END])
+    assert float(raised[1, 2, 22]) == float(course.table[state(7, 4), UP])
+    before = silence
+    for frame in range(3):  # what was the loudest is remembered
+        single, before = course(loudness[:, frame : frame + 1], positions + frame, before, changes)
+        assert torch.equal(single[:, 0], raised[:, frame])
+    assert torch.equal(before, loudest)
