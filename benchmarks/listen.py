@@ -18,13 +18,12 @@ from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.artifact import load_codec
-from distill.codec.data import evenly_spaced
+from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.evaluation import decoded_pairs
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
 from distill.model_file.format import load_bundle
 from distill.pipeline.workspace import PipelineFolders
-from distill.split import split_groups
 from distill.storage.files import atomic_folder, sha256_file
 from distill.training.artifact import WEIGHTS
 
@@ -43,7 +42,7 @@ class Material:
 
     codec: VQVAE
     corpus: Corpus
-    entries: tuple[ManifestRow, ...]
+    entries: Sequence[ManifestRow]
     kind: str
 
 
@@ -71,7 +70,7 @@ def from_artifacts(folder: Path) -> Material:
         raise ArtifactError(
             f"{folders.corpus}: expected the corpus that the codec was trained on, found another; run make repro again"
         )
-    return Material(codec, corpus, _held_out(corpus, config.seed, config.val_fraction), HELD_OUT)
+    return Material(codec, corpus, CodecData.split(corpus, config.val_fraction, config.seed).held_out, HELD_OUT)
 
 
 def from_model(model: Path, folder: Path, workplace: Path) -> Material:
@@ -85,8 +84,8 @@ def from_model(model: Path, folder: Path, workplace: Path) -> Material:
     ingest(folder, output, bundle.codec.spectrogram.sample_rate, MAX_REJECTED)
     corpus, split = load_corpus(output), bundle.metadata.training_config.get("split")
     if split and sha256_file(output / MANIFEST) == bundle.metadata.provenance.data_sha256:
-        entries = _held_out(corpus, int(split["seed"]), float(split["val_fraction"]))
-        return Material(bundle.codec, corpus, entries, HELD_OUT)
+        sides = CodecData.split(corpus, float(split["val_fraction"]), int(split["seed"]))
+        return Material(bundle.codec, corpus, sides.held_out, HELD_OUT)
     return Material(bundle.codec, corpus, corpus.entries, NOT_KNOWN)
 
 
@@ -146,11 +145,6 @@ def _material(arguments: argparse.Namespace, workplace: Path) -> Material:
     if arguments.model is None:
         return from_artifacts(arguments.artifacts)
     return from_model(arguments.model, arguments.folder, workplace)
-
-
-def _held_out(corpus: Corpus, seed: int, fraction: float) -> tuple[ManifestRow, ...]:
-    sides = split_groups((entry.group for entry in corpus.entries), seed, fraction)
-    return tuple(entry for entry in corpus.entries if sides[entry.group] == "val")
 
 
 def _is_ours(folder: Path) -> bool:

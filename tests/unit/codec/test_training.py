@@ -283,7 +283,7 @@ def test_the_probe_has_crops_that_sound_where_there_are_some(tmp_path: Path) -> 
     for number in range(4):
         tone = np.sin(np.arange(8_000) * 0.05 * (number + 1)).astype(np.float32)
         write_audio(tmp_path / "in" / f"{number}.wav", np.concatenate([np.zeros(80_000, np.float32), tone]), 16_000)
-    ingest(tmp_path / "in", tmp_path / "out", 16_000, 0.0, 1)
+    ingest(tmp_path / "in", tmp_path / "out", 16_000, 0.0)
     quiet = load_corpus(tmp_path / "out")
     crops = CropSampler(quiet, quiet.entries, 4, 2048, seed=0).probe(2)
     assert all(bool(crop.any()) for crop in crops)
