@@ -97,12 +97,13 @@ class CountExperts(nn.Module):
         for all, of both.
         """
         is_whole = folds is None or self._folds is None
-        rows = torch.zeros_like(inputs[:, 0, 0]) if is_whole else cast(Tensor, folds)
+        rows = inputs.new_zeros(1) if is_whole else cast(Tensor, folds)
         if not is_whole and cast(tuple[Tensor, ...], self._folds)[0].device != rows.device:
             self._folds = tuple(part.to(rows.device) for part in cast(tuple[Tensor, ...], self._folds))
         tables = self._whole() if is_whole else cast(tuple[Tensor, ...], self._folds)
         unigram, previous, given, previous_evidence, given_evidence = tables[: len(TABLES)]
-        offsets = (rows[:, None] * self.levels + torch.arange(self.levels, device=rows.device))[:, None] * self.size
+        count = self.levels * self.size
+        offsets = rows[:, None, None] * count + torch.arange(0, count, self.size, device=rows.device)
         before = offsets + inputs
         evidence = [previous_evidence.flatten()[before]]
         logs = [nn.functional.embedding(before, previous.view(-1, self.size))]

@@ -39,6 +39,7 @@ class LoudnessCourse(nn.Module):
     rises: Tensor
     starts: Tensor
     decibels: Tensor
+    powers: Tensor
 
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
@@ -47,6 +48,7 @@ class LoudnessCourse(nn.Module):
         self.register_buffer("softest", torch.zeros(1))  # dB above silence
         for name, bounds in (("falls", FALLS_DB), ("rises", CHANGES_DB), ("starts", STARTS_DB)):
             self.register_buffer(name, torch.tensor(bounds), persistent=False)
+        self.register_buffer("powers", 2 ** torch.arange(1, TIMES), persistent=False)
         decibels = self.step * torch.arange(codebook_size).float()
         self.register_buffer("decibels", decibels, persistent=False)  # [V], of each code
 
@@ -80,7 +82,7 @@ class LoudnessCourse(nn.Module):
         loudest = decibels.cummax(dim=1).values.maximum(loudest_before[:, None])
         falls = torch.bucketize(loudest - decibels, self.falls)
         frames = positions[:, None] + torch.arange(loudness.shape[1], device=loudness.device)
-        times = frames.clamp_min(1).float().log2().floor().long().clamp_max(TIMES - 1)
+        times = torch.bucketize(frames, self.powers, right=True)  # whole logarithms
         has_been_loud = loudest >= self.softest - LOUD_DB
         return (SITUATIONS * times + 2 * falls + has_been_loud).where(is_code, STATES - 1), loudest[:, -1]
 

@@ -156,12 +156,14 @@ class PointerMixture(nn.Module):
             known = history.scores
             scores = self._scores(history, codes, levels) if known is None else known[:, levels]  # [B, L, T, S]
             top = torch.maximum(scores.amax(dim=3), sentinel).detach()
-            copied = _sum_by_code((scores - top[..., None]).exp(), history.frames[..., levels], logits.shape[3])
+            weights = (scores - top[..., None]).exp()
+            codes = history.frames[..., levels].transpose(1, 2)
             generated = logits.float().softmax(dim=3).transpose(1, 2) * (sentinel - top).exp()[..., None]
-            if retrieved is not None:
-                copied = copied + retrieved.transpose(1, 2) * (-top).exp()[..., None]
-            mixed: Tensor = (generated + copied + TINY).log().transpose(1, 2)
-            return mixed
+            if retrieved is None:
+                mixed = _add_by_code(generated, weights, codes)
+            else:
+                mixed = generated + _add_by_code(retrieved.transpose(1, 2) * (-top).exp()[..., None], weights, codes)
+            return (mixed + TINY).log().transpose(1, 2)
 
     def _scores(self, history: History, codes: Tensor, levels: slice) -> Tensor:
         """Log-weights `[B, L, T, S]` of frames, -inf where they are blocked."""
@@ -178,13 +180,11 @@ class PointerMixture(nn.Module):
         return self.age[:, torch.bucketize(ages, self.ages, right=True) - 1]
 
 
-def _sum_by_code(weights: Tensor, frames: Tensor, size: int) -> Tensor:
-    """Sum weights `[B, L, T, S]` of frames `[B, S, L]` that hold a code: `[B, L, T, size]`."""
-    codes = frames.transpose(1, 2)
+def _add_by_code(sums: Tensor, weights: Tensor, codes: Tensor) -> Tensor:
+    """Add weights `[B, L, T, S]` of frames with `codes` `[B, L, S]` to `sums` `[B, L, T, V + 2]`."""
     if weights.shape[2] == 1:  # one-hot vectors pay for many positions alone
-        sums = weights.new_zeros(*weights.shape[:3], size)
         return sums.scatter_add(3, codes[:, :, None], weights)
-    return weights @ nn.functional.one_hot(codes, size).to(weights.dtype)
+    return sums + weights @ nn.functional.one_hot(codes, sums.shape[3]).to(weights.dtype)
 
 
 def previous_frames(frames: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class FrameState:
     position: int = 0  # of the first frame, where it is that of all rows
     count: int = 0  # of frames so far
     frames: Tensor | None = None  # [B, S, Q], those that may be copied
-    hidden: Tensor | None = None  # [B, T, D], hidden states after the newest
+    hidden: Tensor | None = None  # [B, T, D], hidden states after the newest, with the codes of `next_logits`
     history: History | None = None  # of the pointer mixture, at each of the newest
     counts: FrameCounts | None = None  # of the frames after the newest
     changes: Tensor | None = None  # [V + 2, V + 2], of the loudness, with a `LoudnessCourse`
@@ -209,8 +209,11 @@ class FramePrior(Prior):
 
     def next_logits(self, codes: Tensor, state: Any) -> Tensor:
         """See `Prior`."""
+        level = codes.shape[1]
         state.history = self.pointer_mixture.given(state.history, codes)
-        return self.logits(codes[:, None], state, codes.shape[1])[:, 0, 0]
+        if level:
+            state.hidden = state.hidden + nn.functional.embedding(codes[:, -1:], state.tables.coarser[level - 1])
+        return self.logits(codes[:, None], state, level)[:, 0, 0]
 
     def logits(self, codes: Tensor, state: FrameState, first: int | None = None) -> Tensor:
         """Logits `[B, T, L, V + 2]` of the levels of the frames `codes` `[B, T, Q]` that follow the newest.
@@ -221,8 +224,10 @@ class FramePrior(Prior):
         assert state.hidden is not None
         assert state.history is not None
         levels = slice(0, self.num_quantizers) if first is None else slice(first, first + 1)
-        hidden = state.hidden.expand(-1, codes.shape[1], -1)
-        depth_hidden = self._run_depth(hidden[:, :, None] + self.coarser(state.tables, codes, levels), levels)
+        hidden = state.hidden[:, :, None]
+        if first is None:
+            hidden = hidden + self.coarser(state.tables, codes)
+        depth_hidden = self._run_depth(hidden, levels)
         logits, sentinel, gates = self._outputs(depth_hidden, state, first)
         if self.count_experts is not None:
             logits = self.count_experts(logits, gates, state.counts, codes, levels)
@@ -261,15 +266,10 @@ class FramePrior(Prior):
         """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""
         return None
 
-    def coarser(self, tables: Tables, codes: Tensor, levels: slice) -> Tensor:
-        """Summed embeddings `[B, T, L, D]` of the coarser codes in `codes` `[B, T, Q]` of each of L levels."""
-        known = levels.stop - 1
-        if not known:
-            return tables.coarser.new_zeros(1)
-        vectors = look_up(tables.coarser[:known], codes[:, :, :known].clamp_min(0))
-        if levels.start == known:  # one level
-            return vectors.sum(dim=2, keepdim=True)
-        return nn.functional.pad(vectors.cumsum(dim=2), (0, 0, 1, 0))[:, :, levels]
+    def coarser(self, tables: Tables, codes: Tensor) -> Tensor:
+        """Summed embeddings `[B, T, Q, D]` of the coarser codes in `codes` `[B, T, Q]` of each level."""
+        vectors = look_up(tables.coarser[:-1], codes[:, :, :-1].clamp_min(0))
+        return nn.functional.pad(vectors.cumsum(dim=2), (0, 0, 1, 0))
 
     def tables(self) -> Tables:
         """Compute the embedding tables from the current weights."""

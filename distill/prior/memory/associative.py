@@ -1,5 +1,7 @@
 """Associative memory: sums of outer products of keys and values, written and read chunk by chunk."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -21,11 +23,13 @@ def features(x: Tensor, degree: int) -> Tensor:
     return torch.cat([x * x, *products, *halves], dim=-1)
 
 
+@cache
 def feature_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of both factors and the weight of each monomial of `features` of degree 2, in their order."""
-    first = torch.arange(size * (size + 1) // 2, device=device) % size
-    second = (first + torch.arange(len(first), device=device) // size) % size
-    return first, second, torch.where(first == second, 1.0, 2**0.5)
+    with torch.inference_mode(False):  # training may use them after sampling did
+        first = torch.arange(size * (size + 1) // 2, device=device) % size
+        second = (first + torch.arange(len(first), device=device) // size) % size
+        return first, second, torch.where(first == second, 1.0, 2**0.5)
 
 
 def feature_size(key_size: int, degree: int) -> int:
@@ -42,8 +46,32 @@ def associate(
     empty one. Returns the values read `[..., T, e]` and the memory after them. The chunkwise form of linear attention
     (Yang et al. 2024, GLA, section 4) has no loop over positions; `chunk_size` changes the result by rounding only.
     """
+    if query.shape[-2] == 1:
+        return _at_one_position(query, key, value, start, degree)
     run = chunk_by_chunk if query.device.type == "cpu" else chunks_in_parallel
     return run(query, key, value, start, max(1, chunk_size), degree)
+
+
+def _at_one_position(
+    query: Tensor, key: Tensor, value: Tensor, start: Tensor | None, degree: int
+) -> tuple[Tensor, Tensor]:
+    """`associate` as it is defined, for T = 1. In inference `start` changes in place: a copy would take most time."""
+    both = torch.cat([query, key], dim=-2)
+    if degree == 1:
+        mapped = both
+    else:
+        first, second, weights = feature_pairs(both.shape[-1], both.device)
+        mapped = both[..., first] * (both[..., second] * weights)
+    shape, column = key.shape[:-2], mapped[..., 1:, :].flatten(0, -3).mT
+    written = value.flatten(0, -3)
+    if start is None:
+        memory = torch.bmm(column, written)
+    else:
+        memory = start.to(value.dtype).flatten(0, -3)
+        add = memory.baddbmm_ if torch.is_inference_mode_enabled() else memory.baddbmm
+        memory = add(column, written)
+    read = torch.bmm(mapped[..., :1, :].flatten(0, -3), memory)
+    return read.unflatten(0, shape), memory.unflatten(0, shape)
 
 
 def chunk_by_chunk(

@@ -116,7 +116,7 @@ class ValueMemory:
 
 @dataclass(frozen=True, eq=False)
 class BlockState:
-    """State of a block after the positions so far. Never changed in place.
+    """State of a block after the positions so far. In inference a single position changes its sums in place.
 
     `keys` and `norm` are the sums of `QKProjection`, `sums` those of `ValueMemory`. `recent` `[B, 2, H, P, D / H]` are
     keys and values of the last positions, at most `window - 1`; `tail` `[B, 4, D]` the last inputs of the memory.
