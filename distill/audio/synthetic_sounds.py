@@ -52,7 +52,7 @@ def _sixteen_bits(sound: Samples) -> NDArray[np.float32]:
 def _bare_clicks(rng: Generator, length: int) -> Samples:
     """A few clicks of one to four samples in digital silence, as loud as can be."""
     total = np.zeros(length)
-    for start in rng.integers(0, length - 4, int(rng.integers(3, 12))):
+    for start in rng.integers(0, max(1, length - 4), int(rng.integers(3, 12))):
         total[start : start + int(rng.integers(1, 5))] = rng.choice((-1.0, 1.0)) * 10 ** (rng.uniform(-12, 0) / 20)
     return total
 

@@ -37,7 +37,7 @@ def test_pretraining_lowers_the_held_out_loss_and_writes_the_same_weights_each_t
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codec = pretrain_codec(8_000, 4, 0, FABRIC, None)
-    losses = [float(found) for found in re.findall(r"held out ([0-9.]+)", capsys.readouterr().err)]
+    losses = [float(found) for found in re.findall(r"^epoch .*held out ([0-9.]+)", capsys.readouterr().err, re.M)]
     assert len(losses) == 4
     assert losses[-1] < losses[0]
     weights = small / "pretrained" / f"n_fft_{codec.spectrogram.n_fft}.safetensors"
