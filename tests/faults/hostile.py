@@ -124,8 +124,11 @@ def _renumbered(tensor: Tensor, draw: random.Random) -> Tensor:
     if len(flat):
         start = draw.randrange(len(flat))
         stop = draw.choice((start + 1, start + 8, len(flat)))
-        limit = None if tensor.is_floating_point() else torch.iinfo(tensor.dtype)
-        flat[start:stop] = draw.choice(NUMBERS) if limit is None else draw.choice((limit.min, limit.max, 0, 1, 8))
+        numbers: tuple[float, ...] = NUMBERS
+        if not tensor.is_floating_point():  # a forgery may have made them truth values
+            limit = torch.iinfo(torch.uint8 if tensor.dtype == torch.bool else tensor.dtype)
+            numbers = (limit.min, limit.max, 0, 1, 8)
+        flat[start:stop] = draw.choice(numbers)
     return flat.view(tensor.shape)
 
 
