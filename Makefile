@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 TOOL_TESTS := tests/unit/benchmarks tests/unit/pretraining
 BENCH_STAMP := $(VENV)/.bench-installed
 PACKAGES := $(BIN)/python requirements/packages.py
-# CUDA=0 leaves out NVIDIA's libraries, for those who put a CPU build of torch into .venv first (see README).
+# CUDA=0 leaves out NVIDIA's libraries, for those who put a CPU build of torch into .venv first (see docs/guide.md).
 CUDA ?= 1
 # Folders of recordings that make bench and make check-memory measure on, and their other arguments.
 CORPUS ?=
@@ -46,7 +46,7 @@ check-tools: $(STAMP) ## run the tests of make bench, make check-memory and make
 	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) $(TOOL_TESTS)
 
 faults: $(STAMP) ## the tests of faults with every fault that they can try, of which make test tries a sample (hours)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults tests/pipeline tests/unit/audio tests/unit/novelty tests/unit/stages $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),auto) --exhaustive tests/faults tests/pipeline tests/unit/audio $(ARGS)
 
 check-page: $(STAMP) ## drive the page in Chromium, where there is one (minutes)
 	@$(BIN)/python -m pytest tests/ui

@@ -83,13 +83,13 @@ class CorpusConfig(Section):
 class VQVAEConfig(Section):
     """Section `vqvae`: the codec and its training."""
 
-    quality: QualityName
+    quality: QualityName = "standard"
     """about 1.5, 3 and 6 kbit/s: higher sounds finer, costs more time and is more to learn"""
     codebook_size: Annotated[CodebookSize, BY_TIER]
     """codewords of each level"""
     num_quantizers: Annotated[Levels, BY_QUALITY]
     """residual levels: fewer are faster and easier for a prior, more have finer detail"""
-    quantizer: Quantizer
+    quantizer: Quantizer = "overlapping"
     """residual: ResidualVQ of vector-quantize-pytorch, to compare with"""
     epochs: Annotated[Epochs, BY_TIER]
     """maximum number of epochs"""
@@ -119,7 +119,7 @@ class VQVAEConfig(Section):
     """the encoder learns at this share of the learning rate; 0 keeps it and the codebooks as fitted"""
     patience: Patience
     """so many epochs without improvement on held-out sound: lower the rate, the third time stop; 0: never"""
-    budget_minutes: BudgetMinutes | Auto  # `auto` is decided when training begins, by the number of steps
+    budget_minutes: BudgetMinutes | Auto = 0.0  # `auto` is decided when training begins, by the number of steps
     """of training at most; 0: any; auto: 480 where all epochs are more than 200,000 steps, else any"""
 
     @model_validator(mode="after")
@@ -212,9 +212,9 @@ class PriorConfig(Section):
     """share of features"""
     label_smoothing: Annotated[Share, BY_TIER]
     """share of what is to be learnt that is spread over all codes; less in the coarse levels"""
-    label_dropout: Share
+    label_dropout: Share = 0.1
     """with labels: share of what is learnt that is learnt without them, for guidance"""
-    history_dropout: Annotated[float, Field(ge=0, le=0.5), BY_TIER]
+    history_dropout: Annotated[float, Field(ge=0, le=0.5), BY_TIER] = 0.0
     """with labels: share of past frames heard in coarse levels only, so that labels tell more (frame and memory)"""
     weight_averaging: Dropout
     """decay of the moving average of the weights, which is what is kept; 0: the weights as they are"""
@@ -234,14 +234,14 @@ class PriorConfig(Section):
     """steps in which the learning rate rises"""
     patience: Annotated[Patience, BY_TIER]
     """so many epochs without improvement on held-out sound: stop, or lower the rate twice first; 0: never"""
-    budget_minutes: BudgetMinutes | Auto  # as for the codec
+    budget_minutes: BudgetMinutes | Auto = 0.0  # as for the codec
     """of training at most; 0: any; auto: 480 where all epochs are more than 200,000 steps, else any"""
     folds: Annotated[int, Field(ge=0, le=20)]
     """under 20 recordings: also train on so many other splits, to say how sure the held-out figure is"""
     memorization_perplexity: Annotated[float, Field(ge=1), BY_TIER]
     """held-out perplexity below which training warns that the prior memorises"""
     val_fraction: Fraction
-    memory: MemoryConfig | None
+    memory: MemoryConfig | None = None
     """architecture memory only: for recordings of minutes in which things return"""
 
     @model_validator(mode="after")

@@ -18,4 +18,4 @@ CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
 CACHE_TRUST = 0.5  # as TRUST, of these
 
 # Labels of a pretrained prior.
-LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one practice instrument
+LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one instrument of pre-training

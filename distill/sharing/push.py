@@ -1,6 +1,6 @@
 """Push a model file to a repository of the hub: one commit with a copy of the file and its card.
 
-The copy is without what names recordings, runs or settings of its maker.
+The copy is without what names recordings or settings of its maker.
 """
 
 import re
