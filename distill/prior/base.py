@@ -88,7 +88,7 @@ class Prior(nn.Module):
         """Add the embeddings of `labels` `[B]` to `x` `[B, T, D]`."""
         if self.label is None:
             return x
-        rows = self.label[:1] if labels is None else self.label[labels]
+        rows = self.label[:1] if labels is None else nn.functional.embedding(labels, self.label)
         return x + rows[:, None].to(x.dtype)
 
 

@@ -59,8 +59,8 @@ class CodePrior(nn.Module):
         x = self.token_embedding(tokens) + self.position_embedding.weight[start:stop]
         if label_embedding is not None:
             x = x + label_embedding
-        positions = torch.arange(start, stop, device=tokens.device) if stop > start + 1 else start
-        x = self.dropout(x + self.level_embedding.weight[positions % self.num_quantizers])
+        levels = torch.arange(start, stop, device=tokens.device) % self.num_quantizers
+        x = self.dropout(x + self.level_embedding(levels))  # indexing the weight would add gradients in any order
         return cast(Tensor, self.head(self.stack(x, cache)))
 
 

@@ -240,3 +240,19 @@ def test_dropout_acts_in_training_only(architecture: ArchitectureName) -> None:
 def test_invalid_shapes_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prior_shape(**changes)
+
+
+def test_gradients_of_a_long_batch_are_the_same_bytes_each_time() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    model = code_prior(seq_len=2048, num_layers=1)
+    tokens = torch.randint(0, 16, (4, 2048), generator=torch.Generator().manual_seed(1))
+    seen = set()
+    for _ in range(8):
+        model.zero_grad()
+        model(tokens).square().sum().backward()
+        gradient = model.level_embedding.weight.grad
+        assert gradient is not None
+        seen.add(gradient.numpy().tobytes())
+    torch.set_num_threads(threads)
+    assert len(seen) == 1
