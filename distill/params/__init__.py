@@ -1,8 +1,9 @@
 """Settings: `params.yaml` as frozen, validated classes, one a section, and the tiers that fill in every `auto`.
 
-A field states type, range and help once: files, flags, the page and the docs are checked by it and made from it. The
-sections `vqvae` and `prior`, the tiers and the qualities are some values of a class each. `Params.vqvae_config` and
-`Params.prior_config` lay them over each other: a section's own values win over the quality's, and those over the tier's.
+A field states type and range once, its comment in `params.yaml` what it means: files, flags, the page and the docs are
+checked and made by them. The sections `vqvae` and `prior`, the tiers and the qualities are some values of a class each.
+`Params.vqvae_config` and `Params.prior_config` lay them over each other: a section's own values win over the
+quality's, and those over the tier's.
 """
 
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from pydantic import Field, model_validator
 
 from distill.errors import ParamsError
-from distill.params import settings
-from distill.params.settings import AutoBy, Section, SomeOf, read_yaml
+from distill.params.settings import Auto, AutoBy, comments, field_at, read_yaml, setting_of, some_of
 from distill.params.settings import Setting as Setting
 from distill.params.settings import Settings as Settings
 from distill.params.settings import default_values as default_values
@@ -24,7 +24,6 @@ MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
 MOST_BATCH_SECONDS = 600.0  # of sound in a batch of the codec, in which training takes about 36 GB
 
-Auto = Literal["auto"]
 TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
 Quantizer = Literal["overlapping", "residual"]
@@ -67,60 +66,37 @@ Guidance = Annotated[float, Field(ge=0, le=20)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
-class CorpusConfig(Section):
+class CorpusConfig(Settings):
     """Section `corpus`: the recordings."""
 
     path: Annotated[str, Field(min_length=1)]
-    """your own folder of recordings goes here"""
     sample_rate: Annotated[int, Field(ge=8_000, le=96_000)] | Auto
-    """Hz; auto: 44100 or 48000 where the recordings have sound above 10 kHz, else 24000"""
     labels: Labels
-    """folder: sounds can be asked for by the folder that the recordings lie in"""
     max_rejected: Share
-    """give up when a larger share of the audio files is unusable"""
 
 
-class VQVAEConfig(Section):
+class VQVAEConfig(Settings):
     """Section `vqvae`: the codec and its training."""
 
     quality: QualityName = "standard"
-    """about 1.5, 3 and 6 kbit/s: higher sounds finer, costs more time and is more to learn"""
     codebook_size: Annotated[CodebookSize, BY_TIER]
-    """codewords of each level"""
     num_quantizers: Annotated[Levels, BY_QUALITY]
-    """residual levels: fewer are faster and easier for a prior, more have finer detail"""
     quantizer: Quantizer = "overlapping"
-    """residual: ResidualVQ of vector-quantize-pytorch, to compare with"""
     epochs: Annotated[Epochs, BY_TIER]
-    """maximum number of epochs"""
     learning_rate: Annotated[Rate, BY_TIER]
-    """of AdamW, with a cosine schedule"""
     dropout: Annotated[Dropout, BY_TIER]
-    """share of channels"""
     ema_decay: Annotated[Fraction, BY_TIER]
-    """of the codebooks' moving averages"""
     commitment_weight: LossWeight
-    """weight of the commitment loss"""
     batch_size: Count
-    """crops in a step; ten minutes of sound at most"""
     crop_seconds: Annotated[float, Field(ge=0.1, le=60)]
-    """length of a crop"""
     hidden_size: CodecWidth
-    """width of the decoder; the encoder has half of it"""
     num_layers: CodecLayers
-    """ConvNeXt blocks of the decoder"""
     latent_size: LatentSize
-    """numbers that describe a frame before it is quantised"""
     weight_decay: Share
-    """of AdamW"""
     gradient_clip: Clip
-    """largest norm of the gradient"""
     encoder_rate: Share
-    """the encoder learns at this share of the learning rate; 0 keeps it and the codebooks as fitted"""
     patience: Patience
-    """so many epochs without improvement on held-out sound: lower the rate, the third time stop; 0: never"""
     budget_minutes: BudgetMinutes | Auto = 0.0  # `auto` is decided when training begins, by the number of steps
-    """of training at most; 0: any; auto: 480 where all epochs are more than 200,000 steps, else any"""
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:
@@ -133,11 +109,10 @@ class VQVAEConfig(Section):
         return self
 
 
-class SplitConfig(Section):
+class SplitConfig(Settings):
     """Section `split`: which recordings are held out, for codec and prior."""
 
     val_fraction: Fraction | Auto
-    """share of recordings held out, by recording, near-duplicates together"""
 
     def resolve(self, recordings: int) -> float:
         """The share to hold out; by default larger for small corpora, whose held-out metrics are noisy."""
@@ -146,36 +121,27 @@ class SplitConfig(Section):
         return next((share for bound, share in ((10, 0.5), (50, 0.3), (200, 0.2)) if recordings < bound), 0.1)
 
 
-class CodesConfig(Section):
+class CodesConfig(Settings):
     """Section `codes`: the codes that the prior learns from."""
 
     views: Annotated[int, Field(ge=1, le=256)] | Auto
-    """how often each training recording is coded, shifted and louder or softer; auto: 16, less above an hour of sound"""
 
     def resolve(self, seconds: float) -> int:
         """Number of views of each recording, inversely proportional to the corpus's length in seconds."""
         return max(1, min(MOST_VIEWS, int(VIEWED_SECONDS / max(seconds, 1.0)))) if self.views == "auto" else self.views
 
 
-class MemoryConfig(Section):
+class MemoryConfig(Settings):
     """Section `prior.memory`: the memory of `architecture: memory` and its training."""
 
     span_seconds: Annotated[float, Field(ge=0.1, le=7200)]
-    """the longest stretch that is learnt in one piece"""
     shard_length: ShardLength
-    """frames after which the memory starts again, but for what it carries on; at least 8 contexts"""
     chunk_size: ChunkSize
-    """frames that are computed together; changes the speed alone"""
     key_size: KeySize
-    """numbers that a moment is known again by; the state grows with its square"""
     polarisation: LossWeight
-    """weight of the loss that makes gates decide, falling to a hundredth"""
     polarisation_warmup: Share
-    """share of the training before it falls"""
     motif_share: Share
-    """of the steps also teach to remember random motifs among real frames"""
     fast_fail: bool
-    """stop where the gates show that the memory is not used"""
 
 
 class PretrainedSizes(NamedTuple):
@@ -190,59 +156,35 @@ class PretrainedSizes(NamedTuple):
 PRETRAINED_SIZES = PretrainedSizes()
 
 
-class PriorConfig(Section):
+class PriorConfig(Settings):
     """Section `prior`: the model of the codes and its training. Only `split` sets `val_fraction`."""
 
     architecture: ArchitectureName = Field(description=summaries())
     hidden_size: Annotated[PriorWidth, BY_TIER]
-    """width; a multiple of num_heads"""
     num_layers: Annotated[PriorLayers, BY_TIER]
-    """transformer blocks"""
     num_heads: Annotated[Heads, BY_TIER]
-    """attention heads"""
     depth_layers: DepthLayers
-    """of the network that goes through the levels of a frame (frame and memory)"""
     geometry: bool
-    """codes are known by their codewords' vectors, not as numbers alone"""
     pretrained: bool
-    """begin with what was learnt from synthetic recordings; false: from nothing (frame and memory)"""
     count_experts: bool
-    """what counts of the training recordings say is weighed against the network (frame and memory)"""
     dropout: Annotated[Dropout, BY_TIER]
-    """share of features"""
     label_smoothing: Annotated[Share, BY_TIER]
-    """share of what is to be learnt that is spread over all codes; less in the coarse levels"""
     label_dropout: Share = 0.1
-    """with labels: share of what is learnt that is learnt without them, for guidance"""
     history_dropout: Annotated[float, Field(ge=0, le=0.5), BY_TIER] = 0.0
-    """with labels: share of past frames heard in coarse levels only, so that labels tell more (frame and memory)"""
     weight_averaging: Dropout
-    """decay of the moving average of the weights, which is what is kept; 0: the weights as they are"""
     epochs: Annotated[Epochs, BY_TIER]
-    """maximum number of epochs"""
     learning_rate: Annotated[Rate, BY_TIER]
-    """of AdamW, with a cosine schedule"""
     batch_size: Annotated[Count, BY_RECORDINGS]
-    """windows in a step"""
     context_seconds: Annotated[float, Field(ge=0.1, le=600)]
-    """what the next frame is guessed from; with a memory what is seen beside it"""
     weight_decay: Share
-    """of AdamW"""
     gradient_clip: Clip
-    """largest norm of the gradient"""
     warmup_steps: Annotated[int, Field(ge=0)]
-    """steps in which the learning rate rises"""
     patience: Annotated[Patience, BY_TIER]
-    """so many epochs without improvement on held-out sound: stop, or lower the rate twice first; 0: never"""
     budget_minutes: BudgetMinutes | Auto = 0.0  # as for the codec
-    """of training at most; 0: any; auto: 480 where all epochs are more than 200,000 steps, else any"""
     folds: Annotated[int, Field(ge=0, le=20)]
-    """under 20 recordings: also train on so many other splits, to say how sure the held-out figure is"""
     memorization_perplexity: Annotated[float, Field(ge=1), BY_TIER]
-    """held-out perplexity below which training warns that the prior memorises"""
     val_fraction: Fraction
     memory: MemoryConfig | None = None
-    """architecture memory only: for recordings of minutes in which things return"""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -263,37 +205,29 @@ class PriorConfig(Section):
         return self.pretrained and can_read and sizes == PRETRAINED_SIZES._asdict()
 
 
-class BundleConfig(Section):
+class BundleConfig(Settings):
     """Section `bundle`: the model file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    """of the model file, without .distill"""
     reference: bool
-    """it holds the codes of the recordings it learnt, to say how new sounds are; false: not, to pass it on"""
 
 
-class AuditionConfig(Section):
+class AuditionConfig(Settings):
     """Section `audition`: the sounds of the last stage, and how they are sampled."""
 
     count: Annotated[int, Field(ge=1, le=1000)]
-    """how many sounds"""
     max_seconds: Annotated[float, Field(ge=0.1, le=600)]
-    """length of a sound at most"""
     temperature: Temperature
-    """below 1 tamer, above 1 wilder"""
     top_k: TopK
-    """the so many most probable codes; 0 = all"""
     top_p: TopP
-    """the most probable codes that have this share together; 1 = all"""
     guidance: Guidance
-    """with labels: classifier-free guidance: 1 as learnt, above 1 more of what is special about each"""
 
 
-SomeVQVAE = Annotated[dict[str, Any], SomeOf(VQVAEConfig)]
-SomePrior = Annotated[dict[str, Any], SomeOf(PriorConfig, without=("val_fraction",))]
+SomeVQVAE: Any = some_of(VQVAEConfig)
+SomePrior: Any = some_of(PriorConfig, "val_fraction")
 
 
-class Qualities(Section):
+class Qualities(Settings):
     """Section `qualities`: what `auto` stands for by `vqvae.quality`."""
 
     small: SomeVQVAE
@@ -301,7 +235,7 @@ class Qualities(Section):
     high: SomeVQVAE
 
 
-class Tier(Section):
+class Tier(Settings):
     """What `auto` stands for in corpora of up to `max_recordings` recordings, of any size where that is None.
 
     `frame` is laid over `prior` for the architectures with depth layers, and `pretrained` where they begin pretrained.
@@ -314,7 +248,7 @@ class Tier(Section):
     pretrained: SomePrior
 
 
-class Tiers(Section):
+class Tiers(Settings):
     """Section `tiers`: what every other `auto` of codec and prior stands for."""
 
     small: Tier
@@ -323,7 +257,7 @@ class Tiers(Section):
 
     @model_validator(mode="after")
     def _check_growth(self) -> Self:
-        small, medium, large = self.small.max_recordings, self.medium.max_recordings, self.large.max_recordings
+        small, medium, large = (getattr(self, name).max_recordings for name in get_args(TierName))
         if small is None or medium is None or small >= medium or large is not None:
             found = f"{small}, {medium} and {large}"
             raise ValueError(
@@ -332,13 +266,11 @@ class Tiers(Section):
         return self
 
 
-class Params(Section):
-    """The whole of `params.yaml`; what is left out is as in the file that ships."""
+class Params(Settings):
+    """The whole of `params.yaml`; what is left out is as in the file that ships, but for the path of the recordings."""
 
     seed: Seed
-    """another seed: another split, other weights, other sounds"""
     tier: Literal["auto", TierName]
-    """default settings: small (up to 20 recordings), medium (up to 100) or large; auto: by their number"""
     corpus: CorpusConfig
     vqvae: SomeVQVAE
     split: SplitConfig
@@ -354,11 +286,11 @@ class Params(Section):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        shipped = default_values()
-        if isinstance(shipped.get("corpus"), dict):
-            shipped = {**shipped, "corpus": {key: value for key, value in shipped["corpus"].items() if key != "path"}}
-        replaced = {key: values[key] for key in ("qualities", "tiers") if key in values}
-        return {**_laid_over(shipped, values), **replaced}
+        whole = _laid_over(default_values(), values)
+        given = values.get("corpus", {})
+        if isinstance(whole.get("corpus"), dict) and isinstance(given, dict) and "path" not in given:
+            whole["corpus"] = {key: value for key, value in whole["corpus"].items() if key != "path"}
+        return {**whole, **{key: values[key] for key in ("qualities", "tiers") if key in values}}
 
     def tier_name(self, recordings: int) -> TierName:
         """Name of the tier of a corpus of `recordings` usable recordings."""
@@ -370,24 +302,25 @@ class Params(Section):
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
         """The codec's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        tier = self.tier_name(recordings)
-        quality = getattr(self.qualities, self.vqvae.get("quality", "standard"))
-        values = {**getattr(self.tiers, tier).vqvae, **quality, **self.vqvae}
+        tier, own = self.tier_name(recordings), self.vqvae.given
+        quality = getattr(self.qualities, own.get("quality", "standard")).given
+        values = {**getattr(self.tiers, tier).vqvae.given, **quality, **own}
         return validated(VQVAEConfig, values, within="vqvae", source=f"tiers.{tier}.vqvae")
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """The prior's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        name, taken = self.tier_name(recordings), ARCHITECTURES[self.prior.get("architecture", DEFAULT)].settings
+        name, own = self.tier_name(recordings), self.prior.given
         tier: Tier = getattr(self.tiers, name)
+        taken = ARCHITECTURES[own.get("architecture", DEFAULT)].settings
         batch_size = min(32, max(1, recordings * 5 // 4))
-        defaults = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior}
+        values = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior.given}
         if "depth_layers" in taken:
-            defaults |= tier.frame
-        own = {**self.prior, "memory": self.prior.get("memory") if "memory" in taken else None}
-        plain = validated(PriorConfig, {**defaults, **own}, within="prior", source=f"tiers.{name}.prior")
+            values |= tier.frame.given
+        own["memory"] = own.get("memory") if "memory" in taken else None
+        plain = validated(PriorConfig, {**values, **own}, within="prior", source=f"tiers.{name}.prior")
         if not plain.fits_pretrained:
             return plain
-        return validated(PriorConfig, {**defaults, **tier.pretrained, **own}, within="prior")
+        return validated(PriorConfig, {**values, **tier.pretrained.given, **own}, within="prior")
 
     def check(self) -> Self:
         """These settings, if codec and prior can be resolved in one of the tiers. Raises ParamsError."""
@@ -427,11 +360,16 @@ def get_adaptive_prior_config(n: int, **changes: Any) -> PriorConfig:
 
 
 def setting(path: str) -> Setting:
-    """What is shown of a setting, such as "vqvae.epochs"; without a default where the file of a checkout is broken."""
+    """What is shown of a setting, such as "vqvae.epochs"; without help and default where a checkout's file is broken."""
+    *_, field = field_at(Params, path.split("."))
+    assert field is not None, path
     try:
-        return settings.setting(Params, path, default_values())
-    except ParamsError:
-        return settings.setting(Params, path, {})
+        default: Any = default_values()
+        for key in path.split("."):
+            default = default[key]
+        return setting_of(field, comments()[path], default)
+    except (ParamsError, KeyError, TypeError):
+        return setting_of(field)
 
 
 def _laid_over(lower: Any, upper: Any) -> Any:

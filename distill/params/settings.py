@@ -3,22 +3,21 @@
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
-from typing_extensions import TypedDict
 
 from distill.errors import ParamsError
 from distill.text import one_line
 
 PACKAGE = Path(__file__).parents[1]
+BOUNDS = ("ge", "gt", "le", "lt")
+Auto = Literal["auto"]
 S = TypeVar("S", bound="Settings")
 
 
@@ -28,40 +27,33 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Section(Settings):
-    """Base of the sections of `params.yaml`. The docstring of a field is its help, wherever it is shown."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-@dataclass(frozen=True)
-class AutoBy:
+class AutoBy(NamedTuple):
     """Marks a field that may be `auto` in its section, and says what fills it in."""
 
     source: str
 
 
-@dataclass(frozen=True)
-class SomeOf:
-    """Annotates a dict of some values of `kind`, each checked as `kind` checks it; what is `auto` is left out."""
+class Some(Settings):
+    """Base of what `some_of` makes."""
 
-    kind: type[Settings]
-    without: Sequence[str] = ()  # fields that have no place here
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values that are there, without those that are `auto` and that something fills in."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        fields = type(self).model_fields
+        return {name: value for name, value in given.items() if value != "auto" or not _auto_by(fields[name])}
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        fields = {name: field for name, field in self.kind.model_fields.items() if name not in self.without}
-        types: dict[str, Any] = {name: field.rebuild_annotation() for name, field in fields.items()}
-        make: Any = TypedDict
-        some = make("some", types, total=False)
-        some.__pydantic_config__ = self.kind.model_config
 
-        def without_auto(values: Any) -> Any:
-            if not isinstance(values, dict):
-                return values
-            takes_auto = {name for name, field in fields.items() if auto_by(field)}
-            return {key: value for key, value in values.items() if key not in takes_auto or value != "auto"}
-
-        return core_schema.no_info_before_validator_function(without_auto, handler.generate_schema(some))
+def some_of(kind: type[Settings], *without: str) -> Any:
+    """A class of some values of `kind`: each may be left out, and be `auto` where something fills it in."""
+    fields: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        annotation: Any = field.rebuild_annotation()
+        if by := _auto_by(field):
+            annotation = Annotated[Union[annotation, Auto], AutoBy(by)]  # noqa: UP007 - these are no plain classes
+        if name not in without:
+            fields[name] = (annotation, Field(None, description=field.description))
+    return create_model(f"Some{kind.__name__}", __base__=Some, **fields)
 
 
 class Setting(NamedTuple):
@@ -80,44 +72,43 @@ class Setting(NamedTuple):
         return f"auto, {self.auto_by}" if self.default == "auto" and self.auto_by else str(self.default)
 
 
-def setting(kind: type[Settings], path: str, defaults: Any) -> Setting:
-    """The setting `path`, such as "vqvae.epochs", in a class and in a tree of defaults."""
-    for key in path.split("."):
-        field, defaults = kind.model_fields[key], defaults.get(key) if isinstance(defaults, dict) else None
-        kind = class_of(field)
-    union = get_origin(field.annotation) in (Union, UnionType)
+def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Setting:
+    """What is shown of a field, with its comment and its value in the file of defaults."""
+    union, by = get_origin(field.annotation) in (Union, UnionType), _auto_by(field)
     parts = [FieldInfo.from_annotation(one) for one in get_args(field.annotation)] if union else [field]
-    types = [part.annotation for part in parts if isinstance(part.annotation, type)]
-    choices = [name for part in parts if get_origin(part.annotation) is Literal for name in get_args(part.annotation)]
+    names = [name for part in parts if get_origin(part.annotation) is Literal for name in get_args(part.annotation)]
+    choices = () if by else tuple(names)
     return Setting(
-        type=types[0] if types else str,
+        type=next((part.annotation for part in parts if isinstance(part.annotation, type)), str),
         bounds={name: value for part in parts for name, value in bounds(part).items()},
-        choices=tuple(choices),
-        auto_by=auto_by(field),
-        help=field.description or "",
-        default=defaults,
+        choices=choices,
+        auto_by=by,
+        help=field.description or comment.removeprefix(" | ".join(choices)).removeprefix(": "),
+        default=default,
     )
 
 
 def bounds(field: FieldInfo) -> dict[str, float]:
     """Bounds of a number, by "ge", "gt", "le" and "lt"."""
-    names = ("ge", "gt", "le", "lt")
-    return {name: getattr(one, name) for one in field.metadata for name in names if hasattr(one, name)}
+    return {name: getattr(one, name) for one in field.metadata for name in BOUNDS if hasattr(one, name)}
 
 
-def auto_by(field: FieldInfo) -> str:
-    """What fills in a field that is `auto`; "" for others."""
+def _auto_by(field: FieldInfo) -> str:
     return next((one.source for one in field.metadata if isinstance(one, AutoBy)), "")
 
 
-def class_of(field: FieldInfo) -> Any:
-    """The class of a section, or the type of a field that is none."""
-    for one in (*field.metadata, *get_args(field.annotation), field.annotation):
-        if isinstance(one, SomeOf):
-            return one.kind
-        if isinstance(one, type) and issubclass(one, Settings):
-            return one
-    return field.annotation
+def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type[Settings], FieldInfo | None]:
+    """Follow keys from section to section: those that name fields, the class of the last one, and its field."""
+    named: list[str] = []
+    inner: Any = kind
+    owner, field = kind, None
+    for key in keys:
+        if not (isinstance(inner, type) and issubclass(inner, Settings)):
+            break  # in the value of a setting: a type of several that it may have
+        owner = inner
+        named, field = [*named, one_line(key, 80)], owner.model_fields.get(key)
+        inner = None if field is None else next(iter(get_args(field.annotation)), field.annotation)
+    return named, owner, field
 
 
 def validated(kind: type[S], values: dict[str, Any], where: str = "", within: str = "", source: str = "") -> S:
@@ -129,10 +120,8 @@ def validated(kind: type[S], values: dict[str, Any], where: str = "", within: st
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problem = f"{within}.{_problem(kind, error)}" if within else _problem(kind, error)
-        if source and error.errors()[0]["type"] == "missing":
-            problem = problem.replace("; add it", f"; add it there or to {source}")
-        raise ParamsError(f"{where}: {problem}" if where else problem) from error
+        place = f"{where}: " * bool(where) + f"{within}." * bool(within)
+        raise ParamsError(place + _problem(kind, error, f" there or to {source}" if source else "")) from error
 
 
 def first_problem(error: ValidationError) -> str:
@@ -151,47 +140,35 @@ def expectation(message: str) -> str:
     return shortened.partition(", unable to")[0].rstrip(".")
 
 
-def _problem(kind: type[Settings], error: ValidationError) -> str:
-    # An `X | "auto"` value has one error per branch; the first is that of the number's range.
-    first, *others = error.errors()
-    keys = [one_line(part, 80) for part in first["loc"] if not _is_branch(str(part))]
+def _problem(kind: type[Settings], error: ValidationError, sources: str) -> str:
+    """The sentence on the first error. A value of several types has one for each; the first is that of its range."""
+    first = error.errors()[0]
+    keys, owner, field = field_at(kind, first["loc"])
     key = ".".join(keys)
     if first["type"] == "value_error":  # of a check of ours, which begins with the key
         return ".".join([*keys, first["msg"].removeprefix("Value error, ")])
-    owner = kind
-    for section in keys[:-1]:
-        owner = class_of(owner.model_fields[section])
     if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(keys[-1], owner.model_fields, n=1, cutoff=0.5)
-        whole = ".".join(keys[:-1]) or "the file"
-        other = (
-            f"did you mean {'.'.join([*keys[:-1], *nearest])}?"
-            if nearest
-            else f"{whole} has {', '.join(owner.model_fields)}"
-        )
+        *section, last = keys
+        nearest = difflib.get_close_matches(last, owner.model_fields, n=1, cutoff=0.5)
+        known = f"{'.'.join(section) or 'the file'} has {', '.join(owner.model_fields)}"
+        other = f"did you mean {'.'.join([*section, *nearest])}?" if nearest else known
         return f"{key}: expected a known key, found an unknown one; {other}"
     if first["type"] == "missing":
-        return f"{key}: expected a value, found none; add it"
-    takes_auto = any(other["loc"][:-1] == first["loc"][:-1] and "auto" in str(other["msg"]) for other in others)
-    takes_auto = takes_auto or (keys[-1] in owner.model_fields and bool(auto_by(owner.model_fields[keys[-1]])))
+        return f"{key}: expected a value, found none; add it{sources}"
+    about = None if field is None else setting_of(field)
+    takes_auto = about is not None and (about.auto_by or about.choices == ("auto",))
     expected = expectation(first["msg"]).removeprefix("a valid ") + (" or auto" if takes_auto else "")
     return f"{key}: expected {expected}, found {one_line(repr(first['input']), 80)}"
-
-
-def _is_branch(part: str) -> bool:
-    return part in {"int", "float", "str"} or part.startswith(("literal[", "constrained-", "function-"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The sections of a settings file. Raises ParamsError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: expected a settings file, found none; run from the repository's root") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: expected a UTF-8 settings file, found one that cannot be read ({error})") from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: expected YAML, found a syntax error: {one_line(error)}") from error
     if not isinstance(values, dict):
@@ -200,27 +177,43 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-@cache
-def default_values() -> dict[str, Any]:
-    """The settings that ship: the copy of `params.yaml` in a wheel, or the file of the checkout itself."""
-    copy = PACKAGE / "params.yaml"
-    return read_yaml(copy if copy.is_file() else PACKAGE.parent / "params.yaml")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses duplicate keys (YAML would silently keep the last) and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(getattr(key_node, "value", key_node))
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-            seen.add(key)
+        keys = [str(getattr(key, "value", key)) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {twice[0]!r}", node.start_mark)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
 
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+
+
+def default_file() -> Path:
+    """The file of settings that ships: the copy in a wheel, or that of the checkout itself."""
+    copy = PACKAGE / "params.yaml"
+    return copy if copy.is_file() else PACKAGE.parent / "params.yaml"
+
+
+@cache
+def default_values() -> dict[str, Any]:
+    """The settings that ship. Raises ParamsError where the file of a checkout is broken."""
+    return read_yaml(default_file())
+
+
+@cache
+def comments() -> dict[str, str]:
+    """The comment behind each key of the file that ships, by its path, such as "vqvae.epochs"."""
+    text, found = default_file().read_text(encoding="utf-8"), {}
+
+    def look(node: yaml.Node | None, before: str) -> None:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            found[before + key.value] = text.splitlines()[key.start_mark.line].partition(" # ")[2]
+            look(value, f"{before}{key.value}.")
+
+    look(yaml.compose(text, yaml.SafeLoader), "")
+    return found
