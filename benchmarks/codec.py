@@ -17,7 +17,7 @@ from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.fidelity import Fidelity
 from distill.codec.spectral import spectrogram_config_for
-from distill.codec.task import codebook_health
+from distill.codec.training import codebook_health, codeword_counts
 from distill.execution import Execution
 from distill.params import Params
 from distill.split import split_groups
@@ -200,7 +200,7 @@ def _use_rows(system: _System, held_out: HeldOut) -> list[tuple[str, ...]]:
     assert system.trained is not None
     codec = system.trained.codec
     codes = torch.cat([codec.encode(sound) for sound in held_out.padded])
-    health = codebook_health(codes, codec.model.architecture.codebook_size).values()
+    health = codebook_health(codeword_counts(codes, codec.model.architecture.codebook_size)).values()
     return [
         (system.name, str(level), f"{one['utilization']:.0%}", f"{one['perplexity']:.1f}")
         for level, one in enumerate(health)

@@ -19,7 +19,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData, evenly_spaced
-from distill.codec.evaluation import decoded_pairs
+from distill.codec.fidelity import decoded_pairs
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
 from distill.model_file.format import load_bundle

@@ -15,7 +15,7 @@ CODE = {
     "encode_codes": ("audio", "codec", "codes", "params", "seeds.py", "split.py", "storage", "training"),
     "split": ("codes", "params", "split.py", "storage"),
     "train_prior": (
-        *("codec/loudness.py", "codes", "generate/calibration.py", "generate/sampling.py", "novelty", "params"),
+        *("codec/constants.py", "codes", "generate/calibration.py", "generate/sampling.py", "novelty", "params"),
         *("prior", "seeds.py", "split.py", "storage", "training"),
     ),
     "bundle": (

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
-from distill.codec.build import build_vqvae
 from distill.codec.constants import BETAS, DRAWS, WARMUP_STEPS
 from distill.codec.initialise import (
     PRETRAINED_PARTS,
     SYNTHETIC_GAIN_RANGE,
     SYNTHETIC_SOUND_FRAMES,
+    build_vqvae,
     load_pretrained,
     pretrained_path,
 )
@@ -136,8 +136,8 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         codec, margin = self.codec, self.codec.spectrogram.margin
         features = codec.features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
         if coding is not None:
-            cast(Tensor, codec.mean).copy_(coding.mean)
-            cast(Tensor, codec.components).copy_(coding.components)
+            codec.mean.copy_(coding.mean)
+            codec.components.copy_(coding.components)
             codes = coding.quantizer.search(codec.project(features))
             features = codec.unproject(coding.quantizer.decode(codes))
         else:  # for the noise alone
@@ -171,7 +171,7 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor]]):
         quantizer = ResidualQuantizer(*sizes, ema_decay=1.0, loudness_scale=codec.loudness_scale).eval()
         quantizer.fit([codec.project(piece) for piece in pieces], generator)
         progress(number + 1, CORPORA, "synthetic corpora")
-        mean, components = cast(Tensor, codec.mean).clone(), cast(Tensor, codec.components).clone()
+        mean, components = codec.mean.clone(), codec.components.clone()
         return _Coding(mean, components, cast(ResidualQuantizer, self.fabric.to_device(quantizer)))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -18,12 +17,10 @@ from torch import Tensor, nn
 
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
-from distill.codec.build import build_vqvae
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
 from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordinates, reference_shapes, reference_weights
-from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, features_of
+from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of
 from distill.codec.model import VQVAE
-from distill.codec.quantizer import ResidualQuantizer
 from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
@@ -77,8 +74,8 @@ class CodedCollection:
         levels, size, _ = self.fit["codebooks"].shape
         codec = _build(self.sample_rate, size, levels)
         codec.quantizer.codebooks.copy_(self.fit["codebooks"])
-        cast(Tensor, codec.mean).copy_(self.fit["mean"])
-        cast(Tensor, codec.components).copy_(self.fit["components"])
+        codec.mean.copy_(self.fit["mean"])
+        codec.components.copy_(self.fit["components"])
         return codec
 
 
@@ -128,8 +125,8 @@ def make_collection(path: Path, number: int, seed: int) -> None:
         "is_fitted": torch.tensor(is_fitted),
         "shapes": shapes[torch.randperm(len(shapes), generator=_generator(rng))[:SAMPLE_FRAMES]].half(),
         "codebooks": quantizer.codebooks.clone(),
-        "mean": cast(Tensor, codec.mean).clone(),
-        "components": cast(Tensor, codec.components).clone(),
+        "mean": codec.mean.clone(),
+        "components": codec.components.clone(),
         "sample_rate": torch.tensor(codec.spectrogram.sample_rate),
     }
     write_bytes(path, save(tensors))
@@ -225,7 +222,7 @@ def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
         kept.append(features_of(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE)))
     codec.fit_projection(torch.cat(kept))
     latents = [codec.project(piece) for piece in kept]
-    cast(ResidualQuantizer, codec.quantizer).fit(latents, _generator(rng), FIT_ROUNDS)
+    codec.quantizer.fit(latents, _generator(rng), FIT_ROUNDS)
 
 
 def _codes(codec: VQVAE, pieces: Sequence[Tensor]) -> list[Tensor]:

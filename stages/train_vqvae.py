@@ -8,8 +8,7 @@ from stages.running import FOLDERS, conclude, run_folders, run_stage
 def main(params: Params) -> None:
     from rich.console import Console
 
-    from distill.codec.report import print_codec
-    from distill.codec.training import train_codec
+    from distill.codec.training import print_codec, train_codec
     from distill.execution import execution_from_environment
 
     execution = execution_from_environment()

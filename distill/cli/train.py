@@ -146,7 +146,7 @@ def train_prior(
 def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     from rich.console import Console
 
-    from distill.codec.report import print_codec
+    from distill.codec.training import print_codec
 
     codec, size = trained.codec, trained.path.stat().st_size
     print_codec(codec, Console(stderr=as_json, highlight=False))

@@ -20,14 +20,20 @@ VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster 
 STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
 GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
 
-# Codebooks.
-DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
+# Codes.
+LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
+LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
 PLAIN_LEVELS = 2  # levels that code each frame by itself
 PLAIN_REACH = 1  # frames to either side over which their sum is smoothed in decoding
+DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
 FIT_ROUNDS = 5  # of codes and codewords in turn
 FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together
 KERNEL_RIDGE = 0.02  # of the codewords' energy on squared weights: in doubt a kernel is wide
-
-# The search for codes.
-BEAM_SIZE = 8  # candidates that are kept from level to level
+BEAM_SIZE = 8  # candidates that the search for codes keeps from level to level
 ROUNDS = 2  # how often each frame's codes are searched again, given its neighbours'
+
+
+def loudness_step(codebook_size: int) -> float:
+    """Step between neighbouring codes of loudness, as log10 of an amplitude."""
+    low, high = LOUDNESS_RANGE
+    return max(LOUDNESS_STEP, (high - low) / max(1, codebook_size - 1))

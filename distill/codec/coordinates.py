@@ -10,7 +10,7 @@ are shipped. The second level stands for whole spectra of loudness 0, finer leve
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from distill.codec.loudness import LOUDNESS_RANGE
+from distill.codec.constants import LOUDNESS_RANGE
 from distill.codec.model import VQVAE, feature_weights
 from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_config_for
 
@@ -60,11 +60,9 @@ class SharedCoordinates:
         if not codec.architecture.gain_shape:
             raise ValueError("expected a codec whose first level codes the loudness")
         loudness, spectra = described(codec)
-        spectra = spectra.clone()
         spectra[:1] -= self.mean
-        weighted = spectra * reference_weights()
         levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
-        coordinates = weighted @ self.components / self.scales[levels][:, None]
+        coordinates = (spectra * reference_weights()) @ self.components / self.scales[levels][:, None]
         return torch.cat([loudness_coordinates(loudness)[None], coordinates])
 
 
@@ -95,10 +93,9 @@ def described(codec: VQVAE) -> tuple[Tensor, Tensor]:
     config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
     reference = spectrogram_config_for(REFERENCE_RATE)
     loudness = codebooks[0, :, 0] / codec.loudness_scale + math.log10(reference.n_fft / config.n_fft)
-    components, mean = (cast(Tensor, part).detach().cpu() for part in (codec.components, codec.mean))
-    spectra = codebooks[1:] @ components.T / feature_weights(config)
     resampling, present = resampled_bands(config)
-    spectra[:1] += mean
+    spectra = codebooks[1:] @ codec.components.detach().cpu().T / feature_weights(config)
+    spectra[:1] += codec.mean.detach().cpu()
     spectra = spectra @ resampling
     spectra[:1, :, ~present] = ABSENT
     return loudness, spectra

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,8 +36,7 @@ class CodecData:
         return cls(corpus, *parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Piece of a recording, `length` samples from `start` on, that plays at `speed` and times `gain` in a crop."""
 
     entry: ManifestRow
@@ -59,8 +59,7 @@ class CropSampler:
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
         weights = np.maximum(lengths, crop * SHORTEST_SHARE)
-        self._cumulative = (weights / weights.sum()).cumsum()
-        self._cumulative /= self._cumulative[-1]
+        self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[Tensor]:
         """Crops `[B, N]` of a share of each batch of one epoch, from step `skip` on."""
@@ -87,7 +86,7 @@ class CropSampler:
         pieces: list[Piece] = []
         filled = 0
         while filled < self.crop:
-            entry = self._draw_entry(generator)
+            entry = self.entries[generator.choice(len(self.entries), p=self.probabilities)]
             speed = 2.0 ** (generator.uniform(-VARISPEED_SEMITONES, VARISPEED_SEMITONES) / 12)
             length = min(int((self.crop - filled) * speed) + 1, entry.samples)
             start = int(generator.integers(entry.samples - length + 1))
@@ -96,20 +95,13 @@ class CropSampler:
             filled += varispeed_length(length, speed)
         return pieces
 
-    def _draw_entry(self, generator: np.random.Generator) -> ManifestRow:
-        """Draw a recording as `Generator.choice` with `p` does, which would add up the weights for each draw."""
-        return self.entries[int(self._cumulative.searchsorted(generator.random(), side="right"))]
-
     def _read(self, pieces: Sequence[Piece]) -> Tensor:
         """Read the crop `[N]` that pieces fill."""
-        crop = torch.zeros(self.crop)
-        filled = 0
-        for piece in pieces:
-            audio = waveform(self.corpus, piece.entry, piece.start, piece.length)
-            played = varispeed(audio, piece.speed)[: self.crop - filled]
-            crop[filled : filled + len(played)] = played * piece.gain
-            filled += len(played)
-        return crop
+        parts = [
+            varispeed(waveform(self.corpus, piece.entry, piece.start, piece.length), piece.speed) * piece.gain
+            for piece in pieces
+        ]
+        return torch.cat(parts)[: self.crop]
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
@@ -126,16 +118,16 @@ def fixed_pieces(
     The last piece of the recordings is zero-padded.
     """
     ends = np.cumsum([entry.samples for entry in entries])
-    count = -(-int(ends[-1]) // crop)
-    chosen = evenly_spaced(count, max_pieces)[share.items]
+    chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share.items]
     pieces = torch.zeros(len(chosen), crop)
-    for row, piece in enumerate(chosen):
-        position, stop = piece * crop, min((piece + 1) * crop, int(ends[-1]))
-        while position < stop:
-            index = int(np.searchsorted(ends, position, side="right"))
-            entry, offset = entries[index], position - int(ends[index] - entries[index].samples)
-            length = min(stop - position, entry.samples - offset)
-            target = position - piece * crop
-            pieces[row, target : target + length] = waveform(corpus, entry, offset, length)
-            position += length
+    for row, piece in zip(pieces, chosen, strict=True):
+        filled = 0
+        for index in range(int(np.searchsorted(ends, piece * crop, side="right")), len(entries)):
+            entry = entries[index]
+            offset = piece * crop + filled - int(ends[index] - entry.samples)
+            length = min(crop - filled, entry.samples - offset)
+            row[filled : filled + length] = waveform(corpus, entry, offset, length)
+            filled += length
+            if filled == crop:
+                break
     return pieces

@@ -58,9 +58,8 @@ def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Te
     `inside` `[T]` is 0 in gaps between sounds.
     """
     gains = gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
-    present = gains if inside is None else gains * inside[:, None]
-    step = audio.shape[1] // (gains.shape[1] * GAIN_STEPS)
-    return audio * spline(present.flatten(1), step).exp()
+    gains = gains if inside is None else gains * inside[:, None]
+    return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 
 def spline(values: Tensor, step: int) -> Tensor:

@@ -5,12 +5,19 @@ A mel distance hardly hears these (docs/benchmarks.md): it compares logarithms, 
 original.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.audio.augment import waveform
+from distill.audio.corpus import Corpus, ManifestRow
+from distill.codec.data import CodecData, evenly_spaced
+from distill.codec.model import VQVAE
+from distill.codec.streaming import decode_each, encode_each
 
 ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
 ATTACK_LOW, ATTACK_HIGH = 0.1, 0.9  # of the envelope's peak
@@ -21,8 +28,21 @@ STEADY_HOPS = 25  # a quarter of a second
 STEADY_DB = 0.5  # most deviation of the level from a line, in what counts as steady
 STEADY_RANGE_DB = 40.0  # below the loudest window: what is softer does not count
 FLOOR = 1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
+MAX_RECORDINGS, MAX_SECONDS = 64, 10.0  # that are measured, and of each
+TOTAL_SECONDS = 240.0  # about, of all: a few seconds of work
+PREFIX = "fidelity/"
+NAN = float("nan")
+SHOWN = (  # name of a measure, words, form of its value
+    ("level_db", "level", "{:+.1f} dB"),
+    ("peak_db", "peak", "{:+.1f} dB"),
+    ("attack_ms", "attack", "{:+.1f} ms"),
+    ("envelope", "envelope", "{:.2f}"),
+    ("treble_db", "above 6 kHz", "{:+.1f} dB"),
+    ("flutter_db", "flutter", "{:+.1f} dB"),
+)
 
 Samples = NDArray[np.floating]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,7 @@ class Fidelity:
         """Compare `decoded` `[N]` with `original` `[N]`."""
         before, after = np.asarray(original, np.float64), np.asarray(decoded, np.float64)
         if not before.any():
-            return cls(*[float("nan")] * len(fields(cls)))
+            return cls(*[NAN] * len(fields(cls)))
         envelopes = envelope(before, sample_rate), envelope(after, sample_rate)
         energy = float(np.square(before).sum())
         return cls(
@@ -56,17 +76,17 @@ class Fidelity:
         )
 
 
-def envelope(sound: Samples, sample_rate: int) -> NDArray[np.float64]:
+def envelope(sound: Samples, sample_rate: int) -> Doubles:
     """Root mean squares of windows of 2 ms, every half a millisecond, of a sound `[N]`."""
     window, hop = (max(1, round(seconds * sample_rate)) for seconds in (ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS))
     return np.asarray(np.sqrt(_powers(np.pad(sound, window // 2), window, hop)))
 
 
-def attack_ms(shape: NDArray[np.float64]) -> float:
+def attack_ms(shape: Doubles) -> float:
     """Milliseconds that an envelope takes from a tenth to nine tenths of its peak, as it first gets there."""
     peak = shape.max()
     if peak <= 0:
-        return float("nan")
+        return NAN
     end = int(np.argmax(shape >= ATTACK_HIGH * peak))
     below = np.flatnonzero(shape[: end + 1] < ATTACK_LOW * peak)  # the last time that it was soft
     start = int(below[-1]) + 1 if len(below) else 0
@@ -79,24 +99,54 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
     Names are those of `Fidelity` with `/median`, `/p10` and `/p90`. Values that are NaN do not count; without any other
     the measure is left out.
     """
-    rows = list(measured)
     found: dict[str, float] = {}
-    for field in fields(Fidelity):
-        values = np.array([getattr(row, field.name) for row in rows], dtype=np.float64)
+    columns = zip(*map(astuple, measured), strict=True)
+    for field, column in zip(fields(Fidelity), columns, strict=False):
+        values = np.array(column, dtype=np.float64)
         values = values[np.isfinite(values)]
         if len(values):
-            low, middle, high = np.percentile(values, (10, 50, 90))
-            found |= {
-                f"{field.name}/median": float(middle),
-                f"{field.name}/p10": float(low),
-                f"{field.name}/p90": float(high),
-            }
+            percentiles = np.percentile(values, (50, 10, 90)).tolist()
+            names = (f"{field.name}/{name}" for name in ("median", "p10", "p90"))
+            found |= zip(names, percentiles, strict=True)
             if field.name in ("level_db", "peak_db"):
                 found[f"{field.name}/mean_absolute"] = float(np.abs(values).mean())
     return found
 
 
-def _powers(sound: Samples, window: int, hop: int) -> NDArray[np.float64]:
+def decoded_pairs(
+    codec: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seconds: float = MAX_SECONDS
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Samples `[N]` of each recording, of at most `seconds`, and the same coded and decoded; memory is bounded."""
+    longest = round(seconds * corpus.sample_rate)
+
+    def sounds() -> Iterator[Tensor]:
+        return (waveform(corpus, entry, 0, min(entry.samples, longest)) for entry in entries)
+
+    for original, decoded in zip(sounds(), decode_each(codec, encode_each(codec, sounds())), strict=True):
+        yield original.numpy(), decoded[: len(original)].float().cpu().numpy()
+
+
+def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
+    """Metrics `fidelity/<measure>/<statistic>` over held-out recordings, evenly spaced.
+
+    These are at most 64 of at most 10 s each, and fewer where they would be longer than some 4 minutes together.
+    """
+    rate, held_out = data.corpus.sample_rate, data.held_out
+    seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
+    most = max(1, min(MAX_RECORDINGS, int(TOTAL_SECONDS * len(held_out) / seconds)))
+    pairs = decoded_pairs(codec, data.corpus, [held_out[index] for index in evenly_spaced(len(held_out), most)])
+    measured = summary(Fidelity.measure(*pair, rate) for pair in pairs)
+    return {f"{PREFIX}{name}": value for name, value in measured.items()}
+
+
+def fidelity_line(metrics: Mapping[str, float]) -> str:
+    """The medians of `held_out_fidelity` in one line; empty where it measured nothing."""
+    medians = [(words, form, metrics.get(f"{PREFIX}{name}/median")) for name, words, form in SHOWN]
+    shown = [f"{words} {form.format(value)}" for words, form, value in medians if value is not None]
+    return f"held-out sound: {', '.join(shown)} (medians, decoded beside original)" if shown else ""
+
+
+def _powers(sound: Samples, window: int, hop: int) -> Doubles:
     """Mean squares of the windows of a sound `[N]` that lie in it."""
     sums = np.concatenate([[0.0], np.cumsum(np.square(sound))])
     starts = np.arange(0, len(sums) - window, hop)
@@ -108,16 +158,16 @@ def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
     hop = round(FLUTTER_HOP_SECONDS * sample_rate)
     powers = [_powers(sound, 2 * hop, hop) for sound in (before, after)]
     if len(powers[0]) < STEADY_HOPS or not powers[0].any():
-        return float("nan")
+        return NAN
     floor = FLOOR * powers[0].max()
     levels = [10 * np.log10(np.maximum(power, floor)) for power in powers]
     spans = [np.lib.stride_tricks.sliding_window_view(level, STEADY_HOPS) for level in levels]
     deviations = [_deviation_from_a_line(span) for span in spans]
     steady = (deviations[0] < STEADY_DB) & (spans[0].min(axis=1) > levels[0].max() - STEADY_RANGE_DB)
-    return float((deviations[1] - deviations[0])[steady].mean()) if steady.any() else float("nan")
+    return float((deviations[1] - deviations[0])[steady].mean()) if steady.any() else NAN
 
 
-def _deviation_from_a_line(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _deviation_from_a_line(rows: Doubles) -> Doubles:
     """Standard deviation `[n]` of rows `[n, T]`, each about the line that fits it best."""
     time = np.arange(rows.shape[1]) - (rows.shape[1] - 1) / 2
     centred = rows - rows.mean(axis=1, keepdims=True)
@@ -129,18 +179,18 @@ def _decibels(value: float, reference: float, floor: float) -> float:
     return float(10 * np.log10(max(float(value), floor) / max(float(reference), floor)))
 
 
-def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _correlation(one: Doubles, other: Doubles) -> float:
     one, other = one - one.mean(), other - other.mean()
     scale = float(np.sqrt(np.square(one).sum() * np.square(other).sum()))
-    return float((one * other).sum()) / scale if scale > 0 else float("nan")
+    return float((one * other).sum()) / scale if scale > 0 else NAN
 
 
-def _pre_attack_db(before: Samples, after: Samples, shape: NDArray[np.float64], sample_rate: int) -> float:
+def _pre_attack_db(before: Samples, after: Samples, shape: Doubles, sample_rate: int) -> float:
     """NaN where there are not 10 ms before the attack."""
     start = int(np.argmax(shape >= ATTACK_LOW * shape.max())) * ENVELOPE_HOP_SECONDS - ENVELOPE_SECONDS
     stop, first = round(start * sample_rate), round(max(0.0, start - PRE_ATTACK_SECONDS) * sample_rate)
     if stop - first < 0.01 * sample_rate:
-        return float("nan")
+        return NAN
     shares = [float(np.square(x[first:stop]).sum() / max(1e-20, np.square(x).sum())) for x in (after, before)]
     return _decibels(shares[0], shares[1], FLOOR)
 

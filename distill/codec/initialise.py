@@ -1,8 +1,7 @@
-"""Initialisation of the codec: projection and codebooks fitted to the corpus, pretrained weights for the decoder."""
+"""A codec as training begins: built, with pretrained decoder weights, projection and codebooks fitted to the corpus."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,8 +11,11 @@ from torch import Tensor, nn
 from distill.audio.augment import VARISPEED_SEMITONES, varispeed, waveform
 from distill.audio.corpus import Corpus, ManifestRow
 from distill.audio.synthetic_sounds import synthetic_sound
-from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS, VIEWS
-from distill.codec.model import VQVAE
+from distill.codec.constants import DEAD_CODE_SHARE, GAIN_RANGE_DB, STRENGTHS, VIEWS
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.spectral import spectrogram_config_for
+from distill.errors import ParamsError
+from distill.params import VQVAEConfig
 from distill.seeds import Stream, derive_seed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -21,11 +23,38 @@ PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.")
 
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
 MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of the recordings' views
+MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are compared
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
-MAX_TRIAL_FRAMES = 8_000  # the same when candidates are compared
 MIN_PIECE_FRAMES = 64
-TRIAL_SHARE = 5  # one recording in so many is held out to compare the candidates
+TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
+
+
+def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
+    """Build a codec that is not yet fitted to a corpus.
+
+    Weights are drawn from `seed`; with `warm` the decoder gets pretrained weights where they fit. Raises ParamsError.
+    """
+    spectrogram = spectrogram_config_for(sample_rate)
+    if config.latent_size > spectrogram.features:
+        raise ParamsError(
+            f"vqvae.latent_size: expected at most {spectrogram.features}, the features of a frame at {sample_rate} Hz, "
+            f"found {config.latent_size}"
+        )
+    architecture = VQVAEArchitecture(
+        **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
+        spectrogram=spectrogram,
+        stochastic=True,
+        gain_shape=config.quantizer == "overlapping" and config.num_quantizers > 1,
+    )
+    frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
+    threshold = DEAD_CODE_SHARE * frames / config.codebook_size if config.encoder_rate else 0.0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
+        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0, threshold)
+    if warm:
+        load_pretrained(model)
+    return model
 
 
 def pretrained_path(n_fft: int) -> Path:
@@ -84,7 +113,7 @@ def _best_strength(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow],
 def _error(model: VQVAE, features: Tensor) -> float:
     """Sum of the absolute errors of coding features `[F, features]`, weighted as in the projection."""
     latents = model.quantizer.decode(model.quantizer.search(model.project(features)[None]))[0]
-    return float(((model.unproject(latents) - features) * cast(Tensor, model.weights)).abs().sum())
+    return float(((model.unproject(latents) - features) * model.weights).abs().sum())
 
 
 def _view_features(
@@ -97,28 +126,26 @@ def _view_features(
 ) -> list[Tensor]:
     """Features `[F, features]` of pieces of recordings, about `max_frames` frames in all.
 
-    Of each recording there are `VIEWS` augmented views, or the recording alone where `strength` is None.
+    Of each recording there are `VIEWS` augmented views, or the recording alone where `strength` is None. Of a large
+    corpus it is a random part: pieces of random recordings, until there are enough frames.
     """
-    config = model.spectrogram
-    # Of a large corpus a random part: pieces of random recordings, until there are enough frames.
+    step = model.spectrogram.samples_per_frame
     views = 1 if strength is None else VIEWS
-    piece = max(MIN_PIECE_FRAMES, max_frames // (views * len(entries))) * config.samples_per_frame
+    piece = max(MIN_PIECE_FRAMES, max_frames // (views * len(entries))) * step
     kept: list[Tensor] = []
-    frames_kept = 0
+    frames = 0
     for index in torch.randperm(len(entries), generator=generator).tolist():
-        if frames_kept >= max_frames:
+        if frames >= max_frames:
             break
-        entry = entries[index]
-        length = min(entry.samples, piece)
+        length = min(entries[index].samples, piece)
         for view in range(views):
-            start = int(torch.randint(entry.samples - length + 1, (1,), generator=generator))
-            audio = waveform(corpus, entry, start, length)
-            shift, augmented = 0, audio
+            start = int(torch.randint(entries[index].samples - length + 1, (1,), generator=generator))
+            audio, shift = waveform(corpus, entries[index], start, length), 0
             if view and strength is not None:
-                shift = int(torch.randint(config.samples_per_frame, (1,), generator=generator))
-                augmented = _augment(audio, strength, generator)
-            kept.append(features_of(model, augmented, shift))
-            frames_kept += len(kept[-1])
+                shift = int(torch.randint(step, (1,), generator=generator))
+                audio = _augment(audio, strength, generator)
+            kept.append(features_of(model, audio, shift))
+            frames += len(kept[-1])
     return kept
 
 
@@ -130,8 +157,7 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)
         sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        audio = torch.from_numpy(sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE)))
-        made.append(features_of(model, audio))
+        made.append(features_of(model, torch.from_numpy(sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE)))))
     return made
 
 

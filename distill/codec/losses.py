@@ -1,7 +1,5 @@
 """Spectral distance between waveforms, which training minimises and evaluation reports."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +12,8 @@ from distill.codec.constants import (
     LOUD_SHARE,
     REPULSION,
 )
-from distill.codec.envelope import LOG_FLOOR, mean_squares
-from distill.codec.spectral import magnitude, mel_filterbank
+from distill.codec.envelope import mean_squares
+from distill.codec.spectral import LogMel
 
 POWER_FLOOR = 1e-9  # -90 dB
 QUIET = 1e-4  # a sound of this mean amplitude is not asked for a better envelope in proportion
@@ -33,11 +31,9 @@ class MultiScaleMelLoss(nn.Module):
     def __init__(self, sample_rate: int, windows: tuple[int, ...]) -> None:
         super().__init__()
         self.windows = windows
-        for size in windows:
-            self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
-            bank = mel_filterbank(sample_rate, size, max(4, size * 5 // 32))
-            # With short windows the lowest filters have no bin: they would compare silence with silence.
-            self.register_buffer(f"bank_{size}", bank[:, bank.sum(dim=0) > 0].contiguous(), persistent=False)
+        # With short windows the lowest filters have no bin: they would compare silence with silence.
+        scales = (LogMel(sample_rate, size, size // 4, max(4, size * 5 // 32), skip_empty=True) for size in windows)
+        self.scales = nn.ModuleList(scales)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Loss of `estimate` `[B, N]` against `reference` `[B, N]`, a scalar. No gradient goes to the reference."""
@@ -49,14 +45,8 @@ class MultiScaleMelLoss(nn.Module):
     def spectra(self, audio: Tensor) -> list[Tensor]:
         """Log-mel spectrogram `[B, T, bands]` of samples `[B, N]` at each scale, in fp32."""
         with torch.autocast(audio.device.type, enabled=False):
-            return [self._log_mel(audio.float(), size) for size in self.windows]
-
-    def _log_mel(self, audio: Tensor, size: int) -> Tensor:
-        window = cast(Tensor, getattr(self, f"window_{size}"))
-        bank = cast(Tensor, getattr(self, f"bank_{size}"))
-        padded = nn.functional.pad(audio, (size // 2, size // 2))
-        spectrum = torch.stft(padded, size, size // 4, window=window, center=False, return_complex=True)
-        return (magnitude(spectrum).transpose(1, 2) @ bank).clamp_min(LOG_FLOOR).log10()
+            audio, pairs = audio.float(), zip(self.scales, self.windows, strict=True)
+            return [scale(nn.functional.pad(audio, (size // 2, size // 2))) for scale, size in pairs]
 
 
 class DecoderLoss(nn.Module):
@@ -67,11 +57,12 @@ class DecoderLoss(nn.Module):
     alone asks for the median, which is softer than the sound. `REPULSION` weighs the last term.
     """
 
-    def __init__(self, sample_rate: int, windows: tuple[int, ...] = REPORT_WINDOWS) -> None:
+    def __init__(self, sample_rate: int) -> None:
         super().__init__()
-        self.mel = MultiScaleMelLoss(sample_rate, windows)
-        self.envelope_window = 2 * max(1, round(ENVELOPE_SECONDS * sample_rate / 2))
-        self.level_window = 2 * max(1, round(LEVEL_SECONDS * sample_rate / 2))
+        self.mel = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
+        self.envelope_window, self.level_window = (
+            2 * max(1, round(seconds * sample_rate / 2)) for seconds in (ENVELOPE_SECONDS, LEVEL_SECONDS)
+        )
 
     def forward(self, draws: Tensor, reference: Tensor) -> dict[str, Tensor]:
         """Loss of two draws `[2 * B, N]` of each sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
@@ -83,23 +74,25 @@ class DecoderLoss(nn.Module):
             scales = list(zip(one, other, target, strict=True))
             mel = torch.stack([(y - x).abs().mean() + (z - x).abs().mean() for y, z, x in scales]).sum() / 2
             spread = torch.stack([(y - z).abs().mean() for y, z, _ in scales]).sum() / 2
-            envelope, level = self._errors(draws, reference.repeat(DRAWS, 1))
+            reference = reference.repeat(DRAWS, 1)
+            envelope = self._envelope_error(draws, reference)
+            level = self._level_error(draws, reference)
             recon = mel - REPULSION * spread + ENVELOPE_SHARE * envelope + LEVEL_SHARE * level
             return {"recon": recon, "mel": mel, "spread": spread, "envelope": envelope, "level": level}
 
-    def _errors(self, audio: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own; and of levels, in log10.
-
-        Loud windows' levels count more: else they come out too soft, and soft ones too loud.
-        """
+    def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
+        """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own."""
         estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
         difference = estimate - target
         absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(QUIET)
         squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(QUIET**2)
-        envelope = (absolute.clamp_max(MAX_ERROR) + squared.clamp_max(MAX_ERROR)).mean() / 2
+        return (absolute.clamp_max(MAX_ERROR) + squared.clamp_max(MAX_ERROR)).mean() / 2
+
+    def _level_error(self, audio: Tensor, reference: Tensor) -> Tensor:
+        """Error of levels, in log10. Loud windows count more: else they come out too soft, and soft ones too loud."""
         levels, goals = (_amplitudes(x, self.level_window) for x in (audio, reference))
         weights = LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True) + 1 - LOUD_SHARE
-        return envelope, (weights * (levels.log10() - goals.log10()).abs()).mean()
+        return (weights * (levels.log10() - goals.log10()).abs()).mean()
 
 
 def _amplitudes(audio: Tensor, window: int) -> Tensor:

@@ -7,30 +7,34 @@ noise of a learnt spectrum, and gives the whole the coded envelope, as far as it
 noise in a sound need not be told from codes, and an attack does not depend on phases that agree. The noise follows from
 the codes: same codes, same samples.
 
-Shapes: B batch, N samples, F code frames, Q levels, V codebook size, D latent size.
+Shapes: B batch, N samples, F code frames, T hops, Q levels, V codebook size, D latent size.
 """
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.convnext import ConvNeXtStack
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
-from distill.codec.quantizer import ResidualQuantizer
-from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mel_filterbank
+from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
+from distill.codec.spectral import (
+    FrameFeatures,
+    InverseSTFT,
+    SpectrogramConfig,
+    inside_mask,
+    mask_gaps,
+    mel_filterbank,
+)
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 
-if TYPE_CHECKING:
-    from distill.codec.residual_vq import PlainResidualQuantizer
-
+KERNEL_SIZE = 7  # of convolutions
+MATRIX_PRODUCT_STEPS = 64  # of the whole batch, up to which an unfolded matrix product is faster on a CPU
 ENCODER_LAYERS = 2
-HOPS_AT_ONCE = 256  # hops whose spectra are computed at once: more do not fit a processor's cache
 COARSE_WEIGHT, FINE_WEIGHT, ENVELOPE_WEIGHT = 4.0, 2.0, 6.0  # shares in the projection's squared error
 CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 MAX_LOG_MEL = 4.0  # log10, far above a full-scale sound, too
@@ -82,6 +86,12 @@ class VQVAE(nn.Module):
     `dropout`, `ema_decay` and `dead_code_threshold` (of `PlainResidualQuantizer`) act in training mode only.
     """
 
+    mean: Tensor  # [features]
+    components: Tensor  # [features, D]
+    weights: Tensor  # [features]
+    inverse_bank: Tensor  # [n_mels, bins]
+    phase_advance: Tensor  # [4, bins]
+
     def __init__(
         self,
         architecture: VQVAEArchitecture,
@@ -92,29 +102,27 @@ class VQVAE(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.spectrogram = spectrogram = architecture.spectrogram
+        latent, hidden, bins = architecture.latent_size, architecture.hidden_size, spectrogram.n_fft // 2 + 1
         self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)
         self.register_buffer("mean", torch.zeros(spectrogram.features))
-        self.register_buffer("components", torch.eye(spectrogram.features, architecture.latent_size))
+        self.register_buffer("components", torch.eye(spectrogram.features, latent))
         self.register_buffer("weights", feature_weights(spectrogram), persistent=False)
         self.loudness_scale = math.sqrt(spectrogram.features)
         self.loudness_offset = math.log(spectrogram.coarse_features) / (2 * LOG_TEN)
         bank = mel_filterbank(spectrogram.sample_rate, spectrogram.n_fft, spectrogram.n_mels)
         self.register_buffer("inverse_bank", torch.linalg.pinv(bank), persistent=False)
-        self.register_buffer("phase_advance", _phase_advance(spectrogram.n_fft // 2 + 1), persistent=False)
-        self.encoder = ConvNeXtStack(spectrogram.features, architecture.hidden_size // 2, ENCODER_LAYERS, dropout)
-        self.to_latent = nn.Linear(architecture.hidden_size // 2, architecture.latent_size)
-        sizes = (architecture.latent_size, architecture.codebook_size, architecture.num_quantizers, ema_decay)
-        self.quantizer: ResidualQuantizer | PlainResidualQuantizer = (
-            _plain_quantizer(*sizes, dead_code_threshold)
+        self.register_buffer("phase_advance", _phase_advance(bins), persistent=False)
+        self.encoder = ConvNeXtStack(spectrogram.features, hidden // 2, ENCODER_LAYERS, dropout)
+        self.to_latent = nn.Linear(hidden // 2, latent)
+        sizes = (latent, architecture.codebook_size, architecture.num_quantizers, ema_decay)
+        self.quantizer = (
+            PlainResidualQuantizer(*sizes, dead_code_threshold)
             if architecture.quantizer == "residual"
             else ResidualQuantizer(*sizes, self.loudness_scale if architecture.gain_shape else None)
         )
-        self.decoder = ConvNeXtStack(
-            spectrogram.features_per_hop, architecture.hidden_size, architecture.num_layers, dropout
-        )
-        bins = spectrogram.n_fft // 2 + 1
-        self.head = nn.Linear(architecture.hidden_size, 2 * bins)
+        self.decoder = ConvNeXtStack(spectrogram.features_per_hop, hidden, architecture.num_layers, dropout)
+        self.head = nn.Linear(hidden, 2 * bins)
         nn.init.zeros_(self.to_latent.weight)
         nn.init.zeros_(self.to_latent.bias)
         nn.init.normal_(self.head.weight, std=0.02)
@@ -122,8 +130,7 @@ class VQVAE(nn.Module):
         self.head.weight.data[:bins] = 0.0
         if architecture.stochastic:
             self.noise = FrameNoise(spectrogram)
-            outputs = bins + GAIN_STEPS + spectrogram.envelope_steps
-            self.texture_head = nn.Linear(architecture.hidden_size, outputs)
+            self.texture_head = nn.Linear(hidden, bins + GAIN_STEPS + spectrogram.envelope_steps)
             nn.init.zeros_(self.texture_head.weight)
             nn.init.zeros_(self.texture_head.bias)
             self.texture_head.bias.data[:bins] = NOISE_START
@@ -144,25 +151,25 @@ class VQVAE(nn.Module):
     def features(self, audio: Tensor) -> Tensor:
         """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         with torch.autocast(audio.device.type, enabled=False):
-            return cast(Tensor, self.frame_features(audio.float()))
+            features: Tensor = self.frame_features(audio.float())
+            return features
 
     def project(self, features: Tensor) -> Tensor:
         """Latents `[..., D]` of features `[..., features]`: weighted principal components of their shape.
 
         The first component is the loudness, where it is coded by itself.
         """
-        loudness = self.loudness(features) if self.architecture.gain_shape else None
-        shape = features - cast(Tensor, self.mean)
-        weighted = (shape if loudness is None else shape - loudness) * cast(Tensor, self.weights)
-        latents: Tensor = weighted @ cast(Tensor, self.components)
-        if loudness is not None:
-            latents[..., :1] = loudness * self.loudness_scale
+        shape = features - self.mean
+        if not self.architecture.gain_shape:
+            return (shape * self.weights) @ self.components
+        loudness = self.loudness(features)
+        latents = ((shape - loudness) * self.weights) @ self.components
+        latents[..., :1] = loudness * self.loudness_scale
         return latents
 
     def unproject(self, latents: Tensor) -> Tensor:
         """Features `[..., features]` of latents `[..., D]`: the inverse of `project`, up to the components left out."""
-        weighted = latents @ cast(Tensor, self.components).T
-        features = weighted / cast(Tensor, self.weights) + cast(Tensor, self.mean)
+        features = (latents @ self.components.T) / self.weights + self.mean
         if self.architecture.gain_shape:
             features = self._at_loudness(features, latents[..., :1] / self.loudness_scale)
         return features
@@ -229,57 +236,105 @@ class VQVAE(nn.Module):
         hidden = self.decoder(inputs, inside)
         draws = 1 if noise is None else len(noise) // len(features)
         if draws > 1:
-            log_mel, hidden = log_mel.repeat(draws, 1, 1), hidden.repeat(draws, 1, 1)
-        with torch.autocast(features.device.type, enabled=False):
+            log_mel, hidden, envelope = (x.repeat(draws, 1, 1) for x in (log_mel, hidden, envelope))
+        with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
-            advance = cast(Tensor, self.phase_advance)[hops % 4]
-            by_hop = (log_mel, hidden, advance, *([] if noise is None else [self.inverse_stft.frames(noise)]))
-            parts = [by_hop]
-            if hidden.device.type == "cpu" and not torch.compiler.is_compiling():
-                parts = list(zip(*(x.split(HOPS_AT_ONCE, dim=-2) for x in by_hop), strict=True))
-            windows, shaping = zip(*(self._windows(*part) for part in parts), strict=True)
-            audio = self.inverse_stft.overlap_add(torch.cat(windows, dim=1), inside)
+            base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
+            magnitude, phase = self.head(hidden).chunk(2, dim=-1)
+            phase = phase + self.phase_advance[hops % 4]
+            magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
+            spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
             if noise is None:
-                return audio
-            gains, trust = torch.cat(shaping, dim=1).tensor_split([GAIN_STEPS], dim=-1)
+                return self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
+            share, gains, trust = self.texture_head(hidden).tensor_split(
+                [base.shape[-1], base.shape[-1] + GAIN_STEPS], dim=-1
+            )
+            level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
+            spectrum = spectrum + level * self.inverse_stft.transform(self.inverse_stft.frames(noise))
+            audio = self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
             if self.spectrogram.envelope_steps:
-                audio = match_envelope(audio, envelope.repeat(draws, 1, 1), trust.sigmoid(), stack, inside)
+                audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
             return with_gains(audio, gains, inside)
-
-    def _windows(
-        self, log_mel: Tensor, hidden: Tensor, advance: Tensor, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Windows `[B, T, n_fft]` to overlap-add, and what shapes their sum, `[B, T, GAIN_STEPS + envelope_steps]`.
-
-        This is the logarithms of gains, then the trust in the coded envelope before its sigmoid. In fp32: bf16 would
-        round a phase to a hundredth of a cycle. `noise` `[B, T, n_fft]` is cut into windows.
-        """
-        base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ cast(Tensor, self.inverse_bank)).clamp_min(LOG_FLOOR).log()
-        magnitude, phase = self.head(hidden).chunk(2, dim=-1)
-        phase = phase + advance
-        magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
-        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
-        if noise is None:
-            return self.inverse_stft.windows(spectrum), magnitude.new_zeros(0)
-        share, shaping = self.texture_head(hidden).tensor_split([base.shape[-1]], dim=-1)
-        level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
-        return self.inverse_stft.windows(spectrum + level * self.inverse_stft.transform(noise)), shaping
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
         """Set the projection to the principal components of features `[n, features]`, of their shape if it is coded."""
-        size, first = self.architecture.latent_size, 0
+        first = 0
         if self.architecture.gain_shape:
             features, first = features - self.loudness(features), 1
         mean = features.mean(dim=0)
-        weighted = (features - mean) * cast(Tensor, self.weights)
-        _, vectors = torch.linalg.eigh(weighted.double().T.cov())
-        components = vectors.flip(1)[:, : size - first]
+        _, vectors = torch.linalg.eigh(((features - mean) * self.weights).double().T.cov())
+        components = vectors.flip(1)[:, : self.architecture.latent_size - first]
         # An eigenvector's sign is arbitrary: fix it, so that equal inputs give equal files on every LAPACK.
         signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
-        cast(Tensor, self.mean).copy_(mean)
-        cast(Tensor, self.components).zero_()
-        cast(Tensor, self.components)[:, first:] = (components * signs).float()
+        self.mean.copy_(mean)
+        self.components.zero_()
+        self.components[:, first:] = (components * signs).float()
+
+
+class ConvNeXtStack(nn.Module):
+    """ConvNeXt backbone over time: input convolution, `num_layers` blocks and a final norm.
+
+    Liu et al. 2022, arXiv 2201.03545; one-dimensional as in Vocos, arXiv 2306.00814. `context` is the receptive field
+    in steps to each side. Under autocast only the blocks' MLPs have its precision: convolutions and norms are faster
+    and safer in fp32.
+    """
+
+    def __init__(self, inputs: int, width: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(inputs, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.norm = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, dropout, 1 / num_layers) for _ in range(num_layers))
+        self.final_norm = nn.LayerNorm(width)
+        self.context = (KERNEL_SIZE // 2) * (num_layers + 1)
+
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Hidden states `[B, T, width]` of `[B, T, inputs]`, fp32. Steps where `inside` `[T]` is 0 count as padding."""
+        x = self.norm(convolve_time(mask_gaps(x, inside), self.embed))
+        for block in self.blocks:
+            x = block(mask_gaps(x, inside))
+        y: Tensor = self.final_norm(x)
+        return y
+
+
+class ConvNeXtBlock(nn.Module):
+    """ConvNeXt block: depthwise convolution, LayerNorm, MLP of three times the width, layer scale, residual."""
+
+    def __init__(self, width: int, dropout: float, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 3 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.contract = nn.Linear(3 * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hidden states `[B, T, D]` of `[B, T, D]`, fp32."""
+        y = nn.functional.gelu(self.expand(self.norm(convolve_time(x, self.depthwise))))
+        if self.training and self.dropout.p:
+            # Whole channels of a crop drop out: to draw single values took as long as both layers.
+            y = y * self.dropout(y.new_ones(len(y), 1, y.shape[2]))
+        return torch.addcmul(x, self.scale, self.contract(y).float())
+
+
+def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Convolution over T of `[B, T, inputs]` to `[B, T, outputs]`, in fp32.
+
+    As an image of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
+    """
+    margin = KERNEL_SIZE // 2
+    with torch.autocast(x.device.type, enabled=False):
+        if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and _is_short(x):
+            windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
+            return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
+        image, weight = x.transpose(1, 2)[:, :, None], conv.weight[:, :, None]
+        y = nn.functional.conv2d(image, weight, conv.bias, padding=(0, margin), groups=conv.groups)
+        return y[:, :, 0].transpose(1, 2)
+
+
+def _is_short(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
 
 
 class FrameNoise(nn.Module):
@@ -337,12 +392,3 @@ def _phase_advance(bins: int) -> Tensor:
     steady tone cannot count frames, and without this its phase would stand still.
     """
     return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)
-
-
-def _plain_quantizer(
-    latent_size: int, codebook_size: int, num_quantizers: int, ema_decay: float, dead_code_threshold: float
-) -> "PlainResidualQuantizer":
-    """Importing its library takes as long as importing PyTorch, so that only those who use it wait for that."""
-    from distill.codec.residual_vq import PlainResidualQuantizer
-
-    return PlainResidualQuantizer(latent_size, codebook_size, num_quantizers, ema_decay, dead_code_threshold)

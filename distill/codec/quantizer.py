@@ -1,25 +1,35 @@
-"""Residual vector quantisation whose finer levels overlap in time.
+"""Residual vector quantisation whose finer levels overlap in time, and the plain kind of a library beside it.
 
 The first two levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their
 residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
 around its own, weighted by a kernel, and each frame's codes are searched given its neighbours'. In steady sound, where
 a plain quantizer repeats the same codewords, several frames share theirs: at equal bitrate 6 to 33 % less squared error
-(docs/decisions). In decoding the sum of the plain levels is smoothed by a kernel, too.
+(docs/decisions). In decoding the sum of the plain levels is smoothed by a kernel, too. Shapes as in `search`.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import FIT_ROUNDS, PLAIN_LEVELS, PLAIN_REACH
-from distill.codec.fitting import fitted_codebooks, fitted_kernel, kmeans
-from distill.codec.loudness import LOUDNESS_RANGE, loudness_step
+from distill.codec.constants import (
+    FIT_ROUNDS,
+    FIT_WEIGHT,
+    KERNEL_RIDGE,
+    LOUDNESS_RANGE,
+    PLAIN_LEVELS,
+    PLAIN_REACH,
+    loudness_step,
+)
 from distill.codec.search import (
+    KERNEL_FRAMES,
     REACH,
     SEARCH_CONTEXT,
+    SEARCH_ROWS,
     BeamSearch,
+    frame_windows,
     identity_kernel,
     join_sequences,
     overlap,
@@ -28,6 +38,10 @@ from distill.codec.search import (
     sum_codewords,
 )
 from distill.codec.spectral import mask_gaps
+
+KMEANS_ITERATIONS = 25
+SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
+MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
 
 
 class Quantized(NamedTuple):
@@ -67,15 +81,12 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.loudness_scale = loudness_scale
         self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
+        # Frames before and after a frame that can decide its codes.
+        self.search_context = SEARCH_CONTEXT if num_quantizers > PLAIN_LEVELS else 0
         self.register_buffer("codebooks", torch.zeros(num_quantizers, codebook_size, latent_size))
         self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
         self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
         self.register_buffer("sums", torch.zeros(num_quantizers, codebook_size, latent_size))
-
-    @property
-    def search_context(self) -> int:
-        """Frames before and after a frame that can decide its codes."""
-        return SEARCH_CONTEXT if self.num_quantizers > PLAIN_LEVELS else 0
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
@@ -100,9 +111,8 @@ class ResidualQuantizer(nn.Module):
         codes, inside = self._plain_search(rows, turns)
         if self.num_quantizers > PLAIN_LEVELS:
             residual = rows - overlap(self._plain_sum(codes) * inside[:, None], self.kernels[0])
-            codes[:, PLAIN_LEVELS:] = overlapping_search(
-                residual, turns, self.codebooks[PLAIN_LEVELS:], self.kernels[1]
-            )
+            finer = self.codebooks[PLAIN_LEVELS:]
+            codes[:, PLAIN_LEVELS:] = overlapping_search(residual, turns, finer, self.kernels[1])
         return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
@@ -122,39 +132,6 @@ class ResidualQuantizer(nn.Module):
         `rounds` are those of search, kernel and codebooks in turn.
         """
         self.fit_frames(torch.cat(list(pieces)), generator)
-        self._fit_overlap(pieces, rounds)
-
-    @torch.no_grad()
-    def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Fit codebooks to latents `[n, D]` by k-means, level after level; no codeword overlaps another frame."""
-        residual = latents.float()
-        self.kernels.copy_(identity_kernel(residual.shape[1]))
-        for level in range(self.num_quantizers):
-            if self.loudness_scale is not None and level == 0:
-                self.codebooks[0], assignment = self._loudness_steps(residual, self.loudness_scale)
-                residual = residual.clone()
-                residual[:, 0] = 0.0
-            else:
-                self.codebooks[level], assignment = kmeans(residual, self.codebook_size, generator)
-                residual = residual - self.codebooks[level][assignment]
-            self._start_averages(level, assignment)
-
-    def _loudness_steps(self, latents: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Codebook `[V, D]` of equal steps of loudness, and the nearest codeword to each latent `[n]`."""
-        codebook = torch.zeros_like(self.codebooks[0])
-        step = loudness_step(self.codebook_size)
-        codebook[:, 0] = (LOUDNESS_RANGE[0] + step * torch.arange(self.codebook_size, device=codebook.device)) * scale
-        nearest = torch.bucketize(latents[:, 0].contiguous(), (codebook[1:, 0] + codebook[:-1, 0]) / 2)
-        return codebook, nearest
-
-    def _leave_loudness(self) -> None:
-        """Keep loudness to the first level, and out of what is smoothed over time."""
-        if self.loudness_scale is not None:
-            self.codebooks[1:, :, 0] = 0.0
-            self.kernels[:, :, 0] = identity_kernel(1)[:, 0]
-
-    def _fit_overlap(self, pieces: Sequence[Tensor], rounds: int) -> None:
-        """After `fit_frames`: fit kernels and finer codebooks by least squares, in turn with the search."""
         parts = [join_sequences(piece[None].float()) for piece in pieces]
         rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
         codes, inside = self._plain_search(rows, turns)
@@ -176,6 +153,32 @@ class ResidualQuantizer(nn.Module):
             codes[:, PLAIN_LEVELS:] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
         for level in range(self.num_quantizers):
             self._start_averages(level, codes[inside, level])
+
+    @torch.no_grad()
+    def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Fit codebooks to latents `[n, D]` by k-means, level after level; no codeword overlaps another frame."""
+        residual = latents.float()
+        self.kernels.copy_(identity_kernel(residual.shape[1]))
+        for level, codebook in enumerate(self.codebooks):
+            if level == 0 and self.loudness_scale is not None:
+                steps = torch.arange(self.codebook_size, device=codebook.device)
+                codebook.zero_()
+                codebook[:, 0] = (LOUDNESS_RANGE[0] + loudness_step(self.codebook_size) * steps) * self.loudness_scale
+                between = (codebook[1:, 0] + codebook[:-1, 0]) / 2
+                assignment = torch.bucketize(residual[:, 0].contiguous(), between)
+                residual = residual.clone()
+                residual[:, 0] = 0.0
+            else:
+                centres, assignment = kmeans(residual, self.codebook_size, generator)
+                codebook.copy_(centres)
+                residual = residual - codebook[assignment]
+            self._start_averages(level, assignment)
+
+    def _leave_loudness(self) -> None:
+        """Keep loudness to the first level, and out of what is smoothed over time."""
+        if self.loudness_scale is not None:
+            self.codebooks[1:, :, 0] = 0.0
+            self.kernels[:, :, 0] = identity_kernel(1)[:, 0]
 
     def _plain_search(self, rows: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `[n, Q]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""
@@ -219,7 +222,7 @@ class ResidualQuantizer(nn.Module):
             count = torch.bincount(chosen, minlength=self.codebook_size).float() * finite
             total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
             total = torch.where(finite, total, 0.0)
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if _is_distributed():
                 torch.distributed.all_reduce(count)
                 torch.distributed.all_reduce(total)
             self.counts[level].lerp_(count, 1 - self.ema_decay)
@@ -228,3 +231,179 @@ class ResidualQuantizer(nn.Module):
             counts = self.counts[level][:, None]
             self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook)
         self._leave_loudness()
+
+
+class PlainResidualQuantizer(ResidualQuantizer):
+    """Plain residual quantizer: each level codes the residual of those before, and no codeword overlaps.
+
+    Its codebooks are moved by the `ResidualVQ` of vector-quantize-pytorch. A codeword that is nearest to fewer latents
+    of a batch, on average, than `dead_code_threshold` is replaced by a latent of the batch; 0 replaces none.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        codebook_size: int,
+        num_quantizers: int,
+        ema_decay: float,
+        dead_code_threshold: float = 0.0,
+    ) -> None:
+        super().__init__(latent_size, codebook_size, num_quantizers, ema_decay)
+        self.search_context, self.dead_code_threshold = 0, dead_code_threshold
+
+    @torch.no_grad()
+    def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Codes `[B, F, Q]` of latents `[B, F, D]`, level after level; `positions` are not needed."""
+        residual, codes = latents.float().flatten(0, 1), []
+        for codebook in self.codebooks:
+            codes.append(_nearest(residual, codebook)[1])
+            residual = residual - codebook[codes[-1]]
+        return torch.stack(codes, dim=1).reshape(*latents.shape[:2], -1)
+
+    def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Latents `[B, F, D]` of codes `[B, F, Q]`; 0 where `inside` `[F]` is 0, in gaps."""
+        return mask_gaps(sum_codewords(self.codebooks, codes), inside)
+
+    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = 0) -> None:  # noqa: ARG002
+        """Fit the codebooks to latents `[F, D]` of pieces of sound from the whole corpus."""
+        self.fit_frames(torch.cat(list(pieces)), generator)
+
+    @functools.cached_property  # which does not make it a submodule: files know nothing of it
+    def _library(self) -> Any:
+        from vector_quantize_pytorch import ResidualVQ  # importing it takes as long as importing PyTorch
+
+        return ResidualVQ(
+            dim=self.codebooks.shape[2],
+            codebook_size=self.codebook_size,
+            num_quantizers=self.num_quantizers,
+            decay=self.ema_decay,
+            kmeans_init=False,
+            commitment_weight=0.0,
+            threshold_ema_dead_code=self.dead_code_threshold,
+            rotation_trick=False,
+            sync_codebook=_is_distributed(),
+        )
+
+    @torch.no_grad()
+    def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:  # noqa: ARG002
+        library = self._library.to(latents.device)
+        books = [layer._codebook for layer in library.layers]
+        for book, codebook, counts, sums in zip(books, self.codebooks, self.counts, self.sums, strict=True):
+            book.embed[0], book.cluster_size[0], book.embed_avg[0] = codebook, counts, sums
+        library(latents)
+        for book, codebook, counts, sums in zip(books, self.codebooks, self.counts, self.sums, strict=True):
+            codebook[:], counts[:], sums[:] = book.embed[0], book.cluster_size[0], book.embed_avg[0]
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Tensor:
+    """Fit a symmetric kernel `[KERNEL_FRAMES, D]` of sum 1 by ridge regression, component by component.
+
+    With it the overlapping codewords `[n, D]` come nearest to rows `[n, D]`. `inside` `[n]` is False in gaps.
+    """
+    windows = frame_windows(codewords)
+    # Effect of a weight for the frames so far off, when the middle gives up as much.
+    parts = [
+        windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords for offset in range(1, reach + 1)
+    ]
+    stacked = (torch.stack(parts) * inside[:, None]).double()  # [reach, n, D]
+    gram = torch.einsum("ind,jnd->dij", stacked, stacked)
+    moments = torch.einsum("ind,nd->di", stacked, (rows - codewords).double())
+    ridge = KERNEL_RIDGE * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
+    gram += 4 * ridge[:, :, None]  # the middle is 1 - 2 x the others' sum
+    gram.diagonal(dim1=1, dim2=2).add_(2 * ridge)
+    moments += 2 * ridge
+    side = torch.linalg.solve(gram, moments).float().T  # [reach, D]
+    kernel = identity_kernel(codewords.shape[1]).to(codewords.device)
+    kernel[REACH] -= 2 * side.sum(dim=0)
+    for offset in range(1, reach + 1):
+        kernel[REACH - offset] = kernel[REACH + offset] = side[offset - 1]
+    return kernel
+
+
+def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Tensor, kernel: Tensor) -> Tensor:
+    """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
+
+    A ridge of `FIT_WEIGHT` latents holds every codeword where it is, so that rare ones do not follow single frames.
+    `inside` `[n]` is False in gaps. More than `MAX_FITTED_CODEWORDS` codewords are returned as they are.
+    """
+    levels, size, width = codebooks.shape
+    codewords = codebooks.flatten(0, 1)
+    count = len(codewords)
+    if count > MAX_FITTED_CODEWORDS:
+        return codebooks
+    indices = torch.where(inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1)
+    windows = nn.functional.pad(indices, (0, 0, REACH, REACH), value=-1)
+    windows = windows.unfold(0, KERNEL_FRAMES, 1)[inside]  # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
+    targets = rows[inside]
+    totals = []  # for each offset the sum of the rows that have a codeword there, [count, D]
+    for levels_at in windows.unbind(dim=2):
+        totals.append(rows.new_zeros(count, width))
+        for level in levels_at.unbind(dim=1):
+            totals[-1].index_add_(0, level[level >= 0], targets[level >= 0])
+    together = {}  # for two offsets how often a codeword at one and a codeword at the other are in the same row
+    for i in range(KERNEL_FRAMES):
+        for j in range(i, KERNEL_FRAMES):
+            present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
+            pairs = windows[present, :, i][:, :, None] * count + windows[present, :, j][:, None]
+            counts = torch.bincount(pairs.flatten(), minlength=count * count).reshape(count, count).float()
+            together[i, j] = counts if i == j else counts + counts.T
+    fitted = codewords.clone()
+    for component in range(width):
+        weights = kernel[:, component].tolist()
+        for dtype in (codewords.dtype, torch.float64):
+            gram = codewords.new_zeros(count, count, dtype=dtype)
+            for (i, j), counts in together.items():
+                gram.add_(counts.to(dtype), alpha=weights[i] * weights[j])
+            weighted = [weight * part[:, component].to(dtype) for weight, part in zip(weights, totals, strict=True)]
+            residual = torch.stack(weighted).sum(dim=0) - gram @ codewords[:, component].to(dtype)
+            gram.diagonal().add_(FIT_WEIGHT)
+            factor, failed = torch.linalg.cholesky_ex(gram)
+            if not failed:
+                fitted[:, component] += torch.cholesky_solve(residual[:, None], factor)[:, 0].to(codewords.dtype)
+                break
+            # Where nearly all is silence, weights are large, and fp32 has no digits left for the ridge: once more.
+    return fitted.reshape(codebooks.shape)
+
+
+def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]` and the nearest one to each point `[n]`.
+
+    A cluster that runs empty restarts at the point that is farthest from its centre. With fewer distinct points than
+    clusters the spare centres repeat points.
+    """
+    centres = _plus_plus(points, clusters, generator)
+    for _ in range(KMEANS_ITERATIONS):
+        distances, assignment = _nearest(points, centres)
+        counts = torch.bincount(assignment, minlength=clusters)
+        sums = torch.zeros_like(centres).index_add_(0, assignment, points)
+        centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
+        empty = (counts == 0).nonzero()[:, 0]
+        if len(empty):
+            farthest = distances.topk(min(len(empty), len(points))).indices
+            centres[empty[: len(farthest)]] = points[farthest]
+    return centres, _nearest(points, centres)[1]
+
+
+def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance to the nearest centre and its index, `[n]` each."""
+    parts = [torch.cdist(part, centres).min(dim=1) for part in points.split(SEARCH_ROWS)]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+
+
+def _plus_plus(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """First centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007)."""
+    if len(points) > SEED_POINTS * clusters:
+        points = points[torch.randperm(len(points), generator=generator)[: SEED_POINTS * clusters]]
+    first = int(torch.randint(len(points), (1,), generator=generator))
+    centres = points[first : first + 1].repeat(clusters, 1)
+    nearest = (points - centres[0]).square().sum(dim=1)
+    for index in range(1, clusters):
+        weights = nearest + 1e-12
+        pick = int(torch.multinomial(weights, 1, generator=generator))
+        centres[index] = points[pick]
+        nearest = torch.minimum(nearest, (points - points[pick]).square().sum(dim=1))
+    return centres

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from distill.codec.constants import BEAM_SIZE, ROUNDS
 
 SEARCH_ROWS = 1 << 14  # latents searched at once: bounds memory, not the result
-MOST_BYTES = 1 << 30  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
 CACHED_ROWS = 512  # the same on CPUs, whose caches hold so much: half the time
+MOST_BYTES = 1 << 30  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
 REACH = 2  # frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
 TURNS = KERNEL_FRAMES  # frames this far apart share no neighbour: they are searched at the same time
@@ -49,10 +49,18 @@ def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Te
     """
     if positions is None:
         positions = torch.arange(latents.shape[1], device=latents.device)
-    turns = torch.where(positions < 0, -1, positions % TURNS)
-    turns = nn.functional.pad(turns, (REACH, REACH), value=-1)
+    turns = nn.functional.pad(torch.where(positions < 0, -1, positions % TURNS), (REACH, REACH), value=-1)
     rows = nn.functional.pad(latents, (0, 0, REACH, REACH))
     return rows.flatten(0, 1), turns.repeat(len(latents))
+
+
+def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows that the codewords of rows `chosen` `[c]` overlap, `[c, KERNEL_FRAMES]`, and the weights there.
+
+    The weights are `[c, KERNEL_FRAMES, D]`, 0 in gaps.
+    """
+    neighbours = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
+    return neighbours, inside[neighbours][..., None] * kernel.flip(0)
 
 
 def overlapping_search(
@@ -76,49 +84,21 @@ def overlapping_search(
     codes = search(rows * scale) if codes is None else codes.clone()
     codewords = sum_codewords(codebooks, codes) * inside[:, None]
     residual = rows - overlap(codewords, kernel)
-    frames = [
-        _Turn(chosen, codes[chosen], codewords[chosen], *overlap_weights(inside, chosen, kernel))
-        for chosen in _rows_by_turn(turns)
-    ]
+    frames = []
+    for turn in range(TURNS):
+        chosen = (turns == turn).nonzero()[:, 0]
+        neighbours, weights = overlap_weights(inside, chosen, kernel)
+        # From a codeword to its least squares solution, given all others, it is the sum of the residuals with these.
+        step_weights = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
+        frames.append((chosen, neighbours, weights, step_weights))
     for _ in range(rounds):
-        for turn in frames:
-            near = residual[turn.neighbours]
-            found = search(turn.codewords + (near * turn.step_weights).sum(dim=1))
-            codewords = sum_codewords(codebooks, found)
-            residual[turn.neighbours] = torch.addcmul(
-                near, turn.weights, (codewords - turn.codewords)[:, None], value=-1.0
-            )
-            turn.codewords, turn.codes = codewords, found
-    for turn in frames:
-        codes[turn.chosen] = turn.codes
+        for chosen, neighbours, weights, step_weights in frames:
+            near, before = residual[neighbours], codewords[chosen]
+            codes[chosen] = search(before + (near * step_weights).sum(dim=1))
+            codewords[chosen] = sum_codewords(codebooks, codes[chosen])
+            change = (codewords[chosen] - before)[:, None]
+            residual[neighbours] = torch.addcmul(near, weights, change, value=-1.0)
     return codes
-
-
-def _rows_by_turn(turns: Tensor) -> list[Tensor]:
-    """Indices of the rows that are searched at the same time, turn by turn."""
-    return [(turns == turn).nonzero()[:, 0] for turn in range(TURNS)]
-
-
-def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows that the codewords of rows `chosen` `[c]` overlap, `[c, KERNEL_FRAMES]`, and the weights there.
-
-    The weights are `[c, KERNEL_FRAMES, D]`, 0 in gaps.
-    """
-    neighbours = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
-    return neighbours, inside[neighbours][..., None] * kernel.flip(0)
-
-
-class _Turn:
-    """Frames that are searched at the same time, and the codes found for them last.
-
-    `step_weights` weigh the residual of the rows that a codeword overlaps. The sum is the step from the codeword to
-    its least squares solution, given all others.
-    """
-
-    def __init__(self, chosen: Tensor, codes: Tensor, codewords: Tensor, neighbours: Tensor, weights: Tensor) -> None:
-        self.chosen, self.codes, self.codewords = chosen, codes, codewords
-        self.neighbours, self.weights = neighbours, weights
-        self.step_weights = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 class BeamSearch:
@@ -129,9 +109,8 @@ class BeamSearch:
 
     def __init__(self, codebooks: Tensor) -> None:
         self.levels, self.size, _ = codebooks.shape
-        self.codewords = codebooks.flatten(0, 1)
+        self.codebooks, self.codewords = codebooks, codebooks.flatten(0, 1)
         self.squares = self.codewords.square().sum(dim=1)
-        self.codebooks = codebooks
         pairs = [(earlier, level) for level in range(1, self.levels) for earlier in range(level)]
         fits = len(pairs) * 4 * self.size**2 <= MOST_BYTES
         self.products = {pair: self._products(*pair) for pair in pairs} if fits else {}
@@ -140,8 +119,7 @@ class BeamSearch:
         """Codes `[n, Q]` of latents `[n, D]`."""
         at_once = CACHED_ROWS if rows.device.type == "cpu" else SEARCH_ROWS
         row_bytes = 4 * self.size * max(BEAM_SIZE, self.levels)
-        at_once = max(1, min(at_once, MOST_BYTES // row_bytes))
-        return torch.cat([self._search(part) for part in rows.split(at_once)])
+        return torch.cat([self._search(part) for part in rows.split(max(1, min(at_once, MOST_BYTES // row_bytes)))])
 
     def _products(self, earlier: int, level: int, codes: Tensor | None = None) -> Tensor:
         """Twice the products of codewords of an earlier level, all or those of `codes`, with all of a level."""

@@ -54,16 +54,6 @@ class SpectrogramConfig(Settings):
         return self.sample_rate / self.samples_per_frame
 
     @property
-    def fine_fft(self) -> int:
-        """Samples in a window of the fine spectrogram."""
-        return self.n_fft // 4
-
-    @property
-    def fine_hop(self) -> int:
-        """Samples between windows of the fine spectrogram."""
-        return self.hop_length // 2
-
-    @property
     def n_fine_mels(self) -> int:
         """Bands of the fine spectrogram."""
         return max(1, 2 * self.n_mels // 5)
@@ -84,11 +74,6 @@ class SpectrogramConfig(Settings):
         return self.stack * self.features_per_hop
 
     @property
-    def envelope_step(self) -> int:
-        """Samples between values of the envelope; 0 where it has none."""
-        return self.hop_length // self.envelope_steps if self.envelope_steps else 0
-
-    @property
     def margin(self) -> int:
         """Samples that the analysis window reaches beyond each end of its hop."""
         return (self.n_fft - self.hop_length) // 2
@@ -101,14 +86,13 @@ class SpectrogramConfig(Settings):
 def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
     """Default geometry at `sample_rate` Hz: hops of about 10.7 ms, two to a code frame (46.9 a second at 24 kHz)."""
     hop_length = int(2 ** round(math.log2(sample_rate * 0.0107)))
-    n_fft = 4 * hop_length
     return SpectrogramConfig(
         sample_rate=sample_rate,
-        n_fft=n_fft,
+        n_fft=4 * hop_length,
         hop_length=hop_length,
-        n_mels=min(100, n_fft // 8),
+        n_mels=min(100, hop_length // 2),
         stack=2,
-        envelope_steps=min(ENVELOPE_STEPS, hop_length // 2),
+        envelope_steps=ENVELOPE_STEPS,
     )
 
 
@@ -128,11 +112,9 @@ def mel_centres(sample_rate: int, n_mels: int) -> NDArray[np.float64]:
 
 
 class _Magnitude(torch.autograd.Function):
-    """Magnitude of a complex tensor with gradient 0 at 0."""
-
     @staticmethod
     def forward(ctx: Any, spectrum: Tensor) -> Tensor:
-        result = _magnitude(spectrum)
+        result = (spectrum.real.square() + spectrum.imag.square()).sqrt()
         ctx.save_for_backward(spectrum, result)
         return result
 
@@ -144,30 +126,29 @@ class _Magnitude(torch.autograd.Function):
 
 def magnitude(spectrum: Tensor) -> Tensor:
     """Magnitude of a complex tensor: `abs` in half the time, with gradient 0 at 0. Not twice differentiable."""
-    if not torch.is_grad_enabled():
-        return _magnitude(spectrum)
     return cast(Tensor, _Magnitude.apply(spectrum))  # type: ignore[no-untyped-call]
 
 
-def _magnitude(spectrum: Tensor) -> Tensor:
-    return (spectrum.real.square() + spectrum.imag.square()).sqrt()
-
-
 class LogMel(nn.Module):
-    """Log-mel spectrogram: log10 of mel amplitudes."""
+    """Log-mel spectrogram: log10 of mel amplitudes. With `skip_empty` without bands whose filter has no bin."""
 
-    def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int) -> None:
+    window: Tensor
+    bank: Tensor
+
+    def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, skip_empty: bool = False) -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
+        bank = mel_filterbank(sample_rate, n_fft, n_mels)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("bank", mel_filterbank(sample_rate, n_fft, n_mels), persistent=False)
+        self.register_buffer(
+            "bank", bank[:, bank.sum(dim=0) > 0].contiguous() if skip_empty else bank, persistent=False
+        )
 
     def forward(self, audio: Tensor) -> Tensor:
         """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
-        window = cast(Tensor, self.window)
+        window = self.window
         spectrum = torch.stft(audio, self.n_fft, self.hop_length, window=window, center=False, return_complex=True)
-        mel = magnitude(spectrum).transpose(1, 2) @ cast(Tensor, self.bank)
-        return mel.clamp_min(LOG_FLOOR).log10()
+        return (magnitude(spectrum).transpose(1, 2) @ self.bank).clamp_min(LOG_FLOOR).log10()
 
 
 class FrameFeatures(nn.Module):
@@ -177,34 +158,29 @@ class FrameFeatures(nn.Module):
         super().__init__()
         self.config = config
         self.log_mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)
-        self.fine = LogMel(config.sample_rate, config.fine_fft, config.fine_hop, config.n_fine_mels)
+        self.fine = LogMel(config.sample_rate, config.n_fft // 4, config.hop_length // 2, config.n_fine_mels)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
-        config = self.config
-        spare = config.margin - (config.fine_fft - config.fine_hop) // 2
-        coarse, fine = self.log_mel(audio), self.fine(audio[:, spare : audio.shape[1] - spare])
-        frames = coarse.shape[1] // config.stack
-        parts = [coarse, fine, *([self._envelope(audio)] if config.envelope_steps else [])]
+        config, samples = self.config, audio.shape[1]
+        spare = config.margin - (self.fine.n_fft - self.fine.hop_length) // 2
+        parts = [self.log_mel(audio), self.fine(audio[:, spare : samples - spare])]
+        if config.envelope_steps:
+            step = config.hop_length // config.envelope_steps
+            spare = config.margin - step // 2
+            parts.append(log_envelope(audio[:, spare : samples - spare], step, config.stack * config.envelope_steps))
+        frames = parts[0].shape[1] // config.stack
         return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 
-    def by_hop(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Split features `[B, F, features]` by hop.
+    def by_hop(self, features: Tensor) -> list[Tensor]:
+        """Split features `[B, F, features]` by hop, T = F * stack.
 
-        Returns log-mel frames `[B, F * stack, n_mels]`, fine ones `[B, F * stack, 2 * n_fine_mels]` and the envelope
-        `[B, F * stack, envelope_steps]`.
+        Returns log-mel frames `[B, T, n_mels]`, fine ones `[B, T, 2 * n_fine_mels]` and the envelope
+        `[B, T, envelope_steps]`.
         """
-        config = self.config
-        coarse, fine = config.coarse_features, config.stack * 2 * config.n_fine_mels
-        hops = (len(features), features.shape[1] * config.stack, -1)
-        parts = features.split([coarse, fine, config.features - coarse - fine], dim=-1)
-        log_mel, fine_log_mel, envelope = (part.reshape(hops) for part in parts)
-        return log_mel, fine_log_mel, envelope
-
-    def _envelope(self, audio: Tensor) -> Tensor:
-        spare = self.config.margin - self.config.envelope_step // 2
-        inner = audio[:, spare : audio.shape[1] - spare]
-        return log_envelope(inner, self.config.envelope_step, self.config.stack * self.config.envelope_steps)
+        config, (batch, frames, _) = self.config, features.shape
+        sizes = [config.coarse_features, config.stack * 2 * config.n_fine_mels, config.stack * config.envelope_steps]
+        return [part.reshape(batch, frames * config.stack, -1) for part in features.split(sizes, dim=-1)]
 
 
 def inside_mask(positions: Tensor) -> Tensor | None:
@@ -224,18 +200,16 @@ class InverseSTFT(nn.Module):
     Here T counts spectrogram frames.
     """
 
+    window: Tensor
+
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
-    def forward(self, spectrum: Tensor) -> Tensor:
-        """Samples `[B, T * hop_length]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
-        return self.overlap_add(self.windows(spectrum))
-
     def windows(self, spectrum: Tensor) -> Tensor:
         """Windowed inverse transforms `[B, T, n_fft]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
-        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * cast(Tensor, self.window)
+        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * self.window
         return windows
 
     def frames(self, audio: Tensor) -> Tensor:
@@ -246,23 +220,18 @@ class InverseSTFT(nn.Module):
 
     def transform(self, frames: Tensor) -> Tensor:
         """Complex spectrum `[B, T, n_fft // 2 + 1]` of frames `[B, T, n_fft]`: what `windows` inverts."""
-        spectrum: Tensor = torch.fft.rfft(frames * cast(Tensor, self.window), dim=-1)
+        spectrum: Tensor = torch.fft.rfft(frames * self.window, dim=-1)
         return spectrum
 
     def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
         """Samples `[B, T * hop_length]` of windows `[B, T, n_fft]`, which are left out where `inside` `[T]` is 0."""
-        window, config = cast(Tensor, self.window), self.config
-        overlaps = config.n_fft // config.hop_length
-        mask = window.new_ones(windows.shape[1]) if inside is None else inside
+        batch, count, n_fft = windows.shape
+        hop, margin = self.config.hop_length, self.config.margin
+        overlaps = n_fft // hop
+        mask = windows.new_ones(count) if inside is None else inside
         mask = nn.functional.pad(mask, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
-        squares = (mask @ (window * window).reshape(overlaps, -1)).flatten()
-        audio = self._sums(mask_gaps(windows, inside)) / squares.clamp_min(1e-4)
-        return audio[:, config.margin : config.margin + windows.shape[1] * config.hop_length]
-
-    def _sums(self, windows: Tensor) -> Tensor:
-        """Sums of overlapping windows `[B, T, n_fft]`, `[B, (T + n_fft / hop_length - 1) * hop_length]`."""
-        batch, count, _ = windows.shape
-        parts = windows.reshape(batch, count, -1, self.config.hop_length)
-        last = parts.shape[2] - 1
-        shifted = [nn.functional.pad(parts[:, :, part], (0, 0, part, last - part)) for part in range(last + 1)]
-        return sum(shifted[1:], shifted[0]).reshape(batch, -1)
+        squares = (mask @ (self.window * self.window).reshape(overlaps, -1)).flatten()
+        hops = mask_gaps(windows, inside).reshape(batch, count, overlaps, hop).unbind(dim=2)
+        shifted = [nn.functional.pad(part, (0, 0, k, overlaps - 1 - k)) for k, part in enumerate(hops)]
+        sums = sum(shifted[1:], shifted[0]).reshape(batch, -1)
+        return (sums / squares.clamp_min(1e-4))[:, margin : margin + count * hop]

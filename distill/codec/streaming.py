@@ -37,7 +37,6 @@ def encode_from(
     """
     margin, step = codec.spectrogram.margin, codec.spectrogram.samples_per_frame
     frames, context = codec.spectrogram.frames_for(samples), codec.quantizer.search_context
-    # Allocated once and filled: pieces kept between short-lived tensors would fragment memory.
     codes = torch.empty(0, dtype=torch.int64)
     for start in range(0, frames, chunk_frames):
         stop = min(frames, start + chunk_frames)
@@ -47,9 +46,8 @@ def encode_from(
         piece = read(max(0, begin), min(samples, end))
         piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
         latents = codec.latents(piece)[:, searched - first : until - first]
-        positions = torch.arange(searched, until, device=latents.device)
-        found = codec.quantizer.search(latents, positions)
-        if not start:
+        found = codec.quantizer.search(latents, torch.arange(searched, until, device=latents.device))
+        if not start:  # allocated once and filled: pieces kept between short-lived tensors would fragment memory
             codes = found.new_empty(len(found), frames, found.shape[2])
         codes[:, start:stop] = found[:, start - searched : stop - searched]
     return codes
@@ -100,8 +98,7 @@ def encode_together(codec: VQVAE, sounds: Sequence[Tensor]) -> list[Tensor]:
 def decode_together(codec: VQVAE, codes: Sequence[Tensor]) -> list[Tensor]:
     """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, in one pass."""
     row = _PackedRow([len(one) for one in codes])
-    positions = row.positions.to(codec.device)
-    packed = row.pack(codes).to(codec.device)
+    positions, packed = row.positions.to(codec.device), row.pack(codes).to(codec.device)
     latents = codec.quantizer.decode(packed, inside_mask(positions))
     audio = codec.synthesise(latents, codec.noise_for(packed, positions), positions)
     return row.unpack(audio, codec.spectrogram.samples_per_frame)
@@ -128,21 +125,19 @@ class _PackedRow:
     """
 
     def __init__(self, frames: Sequence[int]) -> None:
-        self.frames = tuple(frames)
-        self.starts = list(accumulate((count + GAP_FRAMES for count in self.frames[:-1]), initial=0))
-        positions = torch.full((self.starts[-1] + self.frames[-1],), -1)
-        for start, count in zip(self.starts, self.frames, strict=True):
-            positions[start : start + count] = torch.arange(count)
-        self.positions = positions
+        starts = accumulate((count + GAP_FRAMES for count in frames[:-1]), initial=0)
+        self.spans = [(start, start + count) for start, count in zip(starts, frames, strict=True)]
+        self.positions = torch.full((self.spans[-1][1],), -1)
+        for start, stop in self.spans:
+            self.positions[start:stop] = torch.arange(stop - start)
 
     def pack(self, parts: Sequence[Tensor], step: int = 1) -> Tensor:
         """Pack one tensor a sound, `[n, ...]` with n up to `step` for each frame, to `[1, F * step, ...]`."""
         row = parts[0].new_zeros(1, len(self.positions) * step, *parts[0].shape[1:])
-        for start, part in zip(self.starts, parts, strict=True):
+        for (start, _), part in zip(self.spans, parts, strict=True):
             row[0, start * step : start * step + len(part)] = part
         return row
 
     def unpack(self, row: Tensor, step: int = 1) -> list[Tensor]:
         """Split `[1, F * step, ...]` into the sounds' parts, `[frames * step, ...]` each."""
-        spans = zip(self.starts, self.frames, strict=True)
-        return [row[0, start * step : (start + count) * step] for start, count in spans]
+        return [row[0, start * step : stop * step] for start, stop in self.spans]

@@ -1,38 +1,70 @@
-"""Training of the codec: initialise from the corpus, train, keep the epoch with the lowest held-out loss."""
+"""Training of the codec: initialise from the corpus, train, keep the epoch with the lowest held-out loss, report."""
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
+import numpy as np
+import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
 
 from distill.audio.corpus import MANIFEST, Corpus, load_corpus
+from distill.audio.plots import write_spectrograms
+from distill.audio.write import write_audio
 from distill.codec.artifact import CodecArtifact
-from distill.codec.build import build_vqvae
-from distill.codec.constants import BETAS, RATE_DROPS, WARMUP_STEPS
-from distill.codec.data import CodecData
-from distill.codec.evaluation import CodecPreviews, held_out_fidelity
-from distill.codec.initialise import initialise
-from distill.codec.model import VQVAE
-from distill.codec.report import CodecConsole
-from distill.codec.task import CodecTask, health_from_metrics, utilization_warnings
-from distill.execution import Execution
+from distill.codec.constants import BETAS, DRAWS, RATE_DROPS, WARMUP_STEPS
+from distill.codec.data import CodecData, CropSampler, fixed_pieces
+from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
+from distill.codec.initialise import build_vqvae, initialise
+from distill.codec.losses import DecoderLoss
+from distill.codec.model import VQVAE, VQVAEOutput
+from distill.errors import ParamsError
+from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
+from distill.progress import HEALTH_TITLE, ProgressReport, health_line, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
 from distill.training.artifact import save_artifact
 from distill.training.checkpoints import CheckpointStore
-from distill.training.distributed import Stop
-from distill.training.events import CodebookHealth, VQEvent
+from distill.training.distributed import Distributed, Share, Stop
+from distill.training.events import (
+    LOW_UTILIZATION,
+    CodebookHealth,
+    Epoch,
+    Step,
+    VQEpochMetrics,
+    VQEvent,
+    VQStepMetrics,
+    WatchMetrics,
+)
 from distill.training.fabric import make_fabric
 from distill.training.folders import RunFolders
 from distill.training.interruption import Interruption
-from distill.training.observers import ToCallback
+from distill.training.observers import ToCallback, ToConsole
 from distill.training.patience import budget_seconds
-from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
-from distill.training.task import TrainerSettings
+from distill.training.run import Run, RunKey, Trained, tracked_run
+from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer
+
+MAX_VAL_PIECES = 64
+PROBE_CROPS = 2
+VAL_LOSSES = ("recon", "mel", "envelope", "commit")
+BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
+HEALTH = ("utilization", "perplexity", "dead_codes")
+PREVIEWS, PREVIEW_SECONDS = 4, 5.0
+PREVIEW_TITLES = {
+    "original": "{path}, held out",
+    "start": "from codes, before training",
+    "best": "from codes, best epoch",
+    "end": "from codes, last epoch",
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,15 +122,21 @@ def train_codec(
     with tracked_run(key, "codec", recordings, fabric, folders) as run:
         codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
         if run.is_first:
-            previews.start(codec)
-            _track_previews(previews, run)
+            previews.add("start", codec)
+            if not run.tracker.off:
+                with TemporaryDirectory() as temporary:
+                    previews.write(Path(temporary))
+                    run.tracker.artifact(Path(temporary), "previews")
         trained = fit_codec(codec, data, config, seed, run.observed_by(CodecConsole(run.console)))
         if not run.is_first:
             return trained
-        previews.finish(trained.model, trained.result.last_tensors)
+        result = trained.result
+        last = copy.deepcopy(trained.model)
+        last.load_state_dict(result.last_tensors)
+        previews.add("best", trained.model)
+        previews.add("end", last)
         fidelity = held_out_fidelity(trained.model, data)
         run.tracker.metrics(fidelity, 0)
-        result = trained.result
         artifact = CodecArtifact(
             architecture=trained.model.architecture,
             training=config,
@@ -115,11 +153,8 @@ def train_codec(
         )
         save_artifact(folder, trained.model, artifact, result.history, lambda path: previews.write(path / "previews"))
         run.keep(folder)
-    best = {
-        name: value
-        for name, value in result.best_metrics.items()
-        if name.startswith(("val_", "train_loss", "codebook/"))
-    }
+    shown = ("val_", "train_loss", "codebook/")
+    best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
     metrics = {**fidelity, **best, **result.counts}
     return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
 
@@ -156,9 +191,217 @@ def fit_codec(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run
     return CodecTraining(result=result, model=model.cpu().eval(), codebook_health=health)
 
 
-def _track_previews(previews: CodecPreviews, run: TrackedRun) -> None:
-    """Send the previews that there are so far to MLflow."""
-    if not run.tracker.off:
-        with TemporaryDirectory() as folder:
-            previews.write(Path(folder))
-            run.tracker.artifact(Path(folder), "previews")
+class CodecTask(Task[Tensor]):
+    """Task of the codec: reconstruction and commitment loss on crops, validation on held-out pieces.
+
+    Raises ParamsError where a batch has fewer crops than there are processes, or more than memory holds.
+    """
+
+    model: VQVAE
+    figure = "recon_loss"
+
+    def __init__(self, model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, fabric: Fabric) -> None:
+        corpus, step = data.corpus, model.spectrogram.samples_per_frame
+        crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
+        memory = free_memory()
+        most = memory // (BYTES_PER_SAMPLE * crop) if fabric.device.type == "cpu" else config.batch_size
+        if config.batch_size < fabric.world_size:
+            raise ParamsError(
+                f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
+                f"found {config.batch_size}; raise it or start fewer processes"
+            )
+        if config.batch_size > most:
+            raise ParamsError(
+                f"vqvae.batch_size: expected at most {most} crops of {crop} samples in {memory >> 20} MB of memory, "
+                f"found {config.batch_size}; lower it or vqvae.crop_seconds, or allow this program more memory"
+            )
+        self.model, self.config, self.fabric = model, config, fabric
+        self.sampler = CropSampler(corpus, data.train, config.batch_size, crop, seed)
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+        self.share, self.distributed = Share.of_process(fabric), Distributed(fabric)
+        self.val_pieces = fixed_pieces(corpus, data.held_out, crop, MAX_VAL_PIECES, self.share)
+        self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces)))))
+        self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
+        self.loss = DecoderLoss(corpus.sample_rate)
+        fabric.to_device(self.loss)
+        self._health: CodebookHealth = {}  # of the last epoch, for the events of the next steps
+
+    def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
+        """This process's share of each batch of crops, `[B / processes, N]`."""
+        return (self.fabric.to_device(batch) for batch in self.sampler.batches(epoch, skip, self.share))
+
+    def losses(self, model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+        """Losses of crops `[B, N]`, weighted such that their mean over processes is that of the whole batch."""
+        output = cast(VQVAEOutput, model(batch, DRAWS))
+        share = len(batch) * self.fabric.world_size / self.config.batch_size
+        parts = {name: share * value for name, value in self.loss(output.audio, batch).items()}
+        parts["commit"] = share * output.commit_loss
+        return {
+            "train_loss": parts["recon"] + self.config.commitment_weight * parts["commit"],
+            **{f"train_{name}_loss": parts[name].detach() for name in VAL_LOSSES},
+        }
+
+    def probe(self) -> float:
+        """Reconstruction loss of a few fixed crops of training recordings."""
+        output = cast(VQVAEOutput, self.model(self.probe_crops, DRAWS))
+        return float(self.loss(output.audio, self.probe_crops)["recon"])
+
+    def validate(self) -> dict[str, float]:
+        """Losses and codebook health on the held-out pieces, of which each process takes its share."""
+        losses = torch.zeros(self.num_val_pieces, len(VAL_LOSSES), dtype=torch.float64)
+        counts = torch.zeros(self.config.num_quantizers, self.config.codebook_size, dtype=torch.float64)
+        for start in range(0, len(self.val_pieces), self.config.batch_size):
+            audio = self.fabric.to_device(self.val_pieces[start : start + self.config.batch_size])
+            output = cast(VQVAEOutput, self.model(audio, DRAWS))
+            draws = output.audio.unflatten(0, (DRAWS, -1)).unbind(dim=1)  # of each piece [DRAWS, N]
+            for row, drawn, piece in zip(losses[self.share.items][start:], draws, audio.split(1), strict=False):
+                parts = {**self.loss(drawn, piece), "commit": output.commit_loss}
+                row[:] = torch.stack([parts[name] for name in VAL_LOSSES])
+            counts += codeword_counts(output.codes.flatten(0, 1).cpu(), self.config.codebook_size)
+        columns = dict(zip(VAL_LOSSES, self.distributed.sum(losses).T.tolist(), strict=True))
+        self.held_out_losses = columns["recon"]
+        means = {f"val_{name}_loss": math.fsum(values) / len(values) for name, values in columns.items()}
+        val_loss = means["val_recon_loss"] + self.config.commitment_weight * means["val_commit_loss"]
+        health = codebook_health(self.distributed.sum(counts))
+        flat = {f"codebook/{level}/{name}": value for level, row in health.items() for name, value in row.items()}
+        return {"val_loss": val_loss, **means, **flat}
+
+    def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[VQStepMetrics | VQEpochMetrics]:
+        """The codec's event for a step or an epoch."""
+        if isinstance(report, Step):
+            yield VQStepMetrics(
+                epoch=report.epoch,
+                step=report.step,
+                total_steps=report.total_steps,
+                train_loss=report.losses["train_loss"],
+                recon_loss=report.losses["train_recon_loss"],
+                commit_loss=report.losses["train_commit_loss"],
+                commitment_weight=self.config.commitment_weight,
+                learning_rate=report.learning_rate,
+                step_time_s=report.step_time_s,
+                codebook_health=self._health,
+            )
+        elif isinstance(report, Epoch):
+            metrics = report.metrics
+            self._health = health_from_metrics(metrics)
+            yield VQEpochMetrics(
+                epoch=report.epoch,
+                total_epochs=self.config.epochs,
+                train_loss=metrics["train_loss"],
+                val_loss=metrics["val_loss"],
+                val_recon_loss=metrics["val_recon_loss"],
+                val_commit_loss=metrics["val_commit_loss"],
+                overfitting_gap=metrics["val_recon_loss"] - metrics["train_recon_loss"],
+                learning_rate=report.learning_rate,
+                eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
+                elapsed_seconds=report.elapsed_seconds,
+                codebook_health=self._health,
+                utilization_warnings=utilization_warnings(self._health, self.model.architecture.gain_shape),
+            )
+
+
+def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
+    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64."""
+    return torch.stack([torch.bincount(level, minlength=codebook_size) for level in codes.unbind(1)]).double()
+
+
+def codebook_health(counts: Tensor) -> CodebookHealth:
+    """Codebook health of each level from `codeword_counts`: share of codewords used, perplexity, codewords not used."""
+    health = {}
+    for level, of_level in enumerate(counts):
+        shares = of_level[of_level > 0] / of_level.sum()
+        perplexity = float((-(shares * shares.log()).sum()).exp())
+        values = (len(shares) / len(of_level), perplexity, float(len(of_level) - len(shares)))
+        health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
+    return health
+
+
+def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
+    """Codebook health from the metrics `codebook/level_<level>/<name>` of `CodecTask.validate`."""
+    levels = [name.split("/")[1] for name in metrics if name.startswith("codebook/") and name.endswith(HEALTH[0])]
+    return {level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH} for level in levels}
+
+
+def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -> tuple[str, ...]:
+    """Warnings, one sentence for every level that uses less than 30 % of its codewords on held-out recordings.
+
+    Where the first level `codes_loudness` it is left out: it has codewords for louder and softer sounds than there are.
+    """
+    return tuple(
+        f"{level}: {values['utilization']:.0%} of the codewords are used on held-out recordings (expected 30 % or "
+        "more): lower the codebook size or add recordings"
+        for level, values in health.items()
+        if values["utilization"] < LOW_UTILIZATION and not (codes_loudness and level == "level_0")
+    )
+
+
+class CodecConsole(ToConsole):
+    """The progress line with codebook health; a level with low utilisation is warned of once."""
+
+    def __init__(self, progress: ProgressReport) -> None:
+        super().__init__(progress)
+        self._warned: set[str] = set()
+
+    def on_event(self, event: object) -> None:
+        """See `Observer`."""
+        if isinstance(event, Epoch) and self.progress.is_live:
+            health = health_from_metrics(event.metrics)
+            self.progress.show_below(health_table(health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
+        super().on_event(event)
+        if isinstance(event, VQEpochMetrics):
+            for warning in event.utilization_warnings:
+                level = warning.partition(":")[0]
+                if level not in self._warned:
+                    self._warned.add(level)
+                    self.progress.say(f"warning: epoch {event.epoch + 1}: {warning}")
+
+    def epoch_text(self, epoch: Epoch) -> str:
+        """An epoch in a few words, with codebook health where no table shows it."""
+        text = super().epoch_text(epoch)
+        return text if self.progress.is_live else f"{text}; {health_line(health_from_metrics(epoch.metrics))}"
+
+
+def print_codec(training: CodecTraining, console: Console) -> None:
+    """Print the result of a training: losses, fidelity, a row for each codebook, warnings."""
+    result = training.result
+    best, epochs = result.best_metrics, len(result.history)
+    if not epochs:
+        where = f"stopped within the first epoch, held out {best['val_loss']:.3f}"
+    elif result.best_epoch < 0:
+        where = f"no epoch of {epochs} was better than the start, held out {best['val_loss']:.3f}"
+    else:
+        losses = f"loss {best['train_loss']:.3f}, held out {best['val_loss']:.3f}"
+        where = f"best epoch {result.best_epoch + 1} of {epochs}, {losses}"
+    for last in result.history[-1:]:
+        where += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
+    console.print(f"codec: {where}", soft_wrap=True)
+    if line := fidelity_line(training.metrics):
+        console.print(line, soft_wrap=True)
+    console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))
+    for warning in training.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+
+
+class CodecPreviews:
+    """Held-out recordings and their reconstructions at moments of training, those of `PREVIEW_TITLES`."""
+
+    def __init__(self, data: CodecData) -> None:
+        self.corpus = data.corpus
+        self.entries = data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]
+        self.sounds: dict[str, list[NDArray[np.float32]]] = {}  # moment to one sound `[N]` for each recording
+
+    def add(self, moment: str, codec: VQVAE) -> None:
+        """Keep what a codec makes of the recordings."""
+        pairs = [pair for entry in self.entries for pair in decoded_pairs(codec, self.corpus, [entry], PREVIEW_SECONDS)]
+        self.sounds["original"], self.sounds[moment] = [one for one, _ in pairs], [made for _, made in pairs]
+
+    def write(self, folder: Path) -> None:
+        """Write `preview_<n>_<moment>.wav`, and for each recording an image of spectrograms, a row for each moment."""
+        rate = self.corpus.sample_rate
+        for number, entry in enumerate(self.entries):
+            rows = []
+            for moment, sounds in self.sounds.items():
+                peak = np.float32(max(1.0, np.abs(sounds[number]).max(initial=0.0)))  # softer where it would clip
+                write_audio(folder / f"preview_{number}_{moment}.wav", sounds[number] / peak, rate)
+                rows.append((PREVIEW_TITLES[moment].format(path=entry.path), sounds[number]))
+            write_spectrograms(folder / f"preview_{number}.png", rows, rate)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codec.loudness import loudness_step
+from distill.codec.constants import loudness_step
 from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token
 from distill.codes.store import Codes
 

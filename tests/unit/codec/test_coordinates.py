@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from distill.codec.build import build_vqvae
 from distill.codec.coordinates import (
     COORDINATES,
     SharedCoordinates,
@@ -11,6 +10,7 @@ from distill.codec.coordinates import (
     loudness_coordinates,
     resampled_bands,
 )
+from distill.codec.initialise import build_vqvae
 from distill.codec.model import VQVAE
 from distill.codec.spectral import spectrogram_config_for
 from distill.params import get_adaptive_vqvae_config

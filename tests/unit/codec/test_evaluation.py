@@ -14,15 +14,21 @@ from unit.tiny import write_tone
 from distill.audio.augment import waveform
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
-from distill.codec import evaluation
+from distill.codec import fidelity
 from distill.codec.artifact import load_codec
 from distill.codec.data import CodecData, evenly_spaced
-from distill.codec.evaluation import PREVIEWS, CodecPreviews, decoded_pairs, fidelity_line, held_out_fidelity
-from distill.codec.fidelity import Fidelity, summary
+from distill.codec.fidelity import Fidelity, decoded_pairs, fidelity_line, held_out_fidelity, summary
 from distill.codec.model import VQVAE
-from distill.codec.report import print_codec
 from distill.codec.streaming import decode, encode
-from distill.codec.training import CodecTraining, codec_to_train, train_codec, train_vqvae
+from distill.codec.training import (
+    PREVIEWS,
+    CodecPreviews,
+    CodecTraining,
+    codec_to_train,
+    print_codec,
+    train_codec,
+    train_vqvae,
+)
 from distill.execution import Execution
 from distill.params import Params
 from distill.training.fabric import make_fabric
@@ -103,7 +109,7 @@ def test_pairs_are_the_first_seconds_and_as_long_as_each_other(trained: Trained,
 
 
 def test_long_recordings_are_fewer(trained: Trained, data: CodecData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "TOTAL_SECONDS", 0.8)  # of recordings of .3 to .4 s: two of six
+    monkeypatch.setattr(fidelity, "TOTAL_SECONDS", 0.8)  # of recordings of .3 to .4 s: two of six
     corpus, codec = data.corpus, trained[0].model
     some = held_out_fidelity(codec, CodecData(corpus, (), corpus.entries))
     pairs = decoded_pairs(codec, corpus, [corpus.entries[0], corpus.entries[-1]])
@@ -146,7 +152,7 @@ def test_images_have_a_row_for_each_moment(trained: Trained, data: CodecData, tm
     import matplotlib.image
 
     first = CodecPreviews(data)
-    first.start(codec_to_train(data, CONFIG, 0))
+    first.add("start", codec_to_train(data, CONFIG, 0))
     first.write(tmp_path)
     assert not list(tmp_path.glob("*_best.wav"))
     heights = [matplotlib.image.imread(path / "preview_0.png").shape[0] for path in (tmp_path, trained[1] / "previews")]

@@ -11,8 +11,7 @@ from distill.audio.corpus import Corpus, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec import initialise as initialise_module
-from distill.codec.build import build_vqvae
-from distill.codec.initialise import PRETRAINED, initialise, load_pretrained
+from distill.codec.initialise import PRETRAINED, build_vqvae, initialise, load_pretrained
 from distill.params import get_adaptive_vqvae_config
 from pretraining.codec import write_pretrained
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distill.codec.convnext import Pointwise
 from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture, gaussian_table
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
 from distill.codec.streaming import decode, decode_each, decode_together, encode, encode_each, encode_together
@@ -50,10 +49,10 @@ def test_geometry_keeps_near_47_frames_a_second(rate: int) -> None:
 def test_inverse_stft_undoes_the_stft() -> None:
     config = spectrogram_config_for(RATE)
     audio = torch.randn(2, 30 * config.hop_length, generator=torch.Generator().manual_seed(0))
-    padded = torch.nn.functional.pad(audio, (config.margin, config.margin))
+    padded, inverse = torch.nn.functional.pad(audio, (config.margin, config.margin)), InverseSTFT(config)
     window = torch.hann_window(config.n_fft)
     spectrum = torch.stft(padded, config.n_fft, config.hop_length, window=window, center=False, return_complex=True)
-    torch.testing.assert_close(InverseSTFT(config)(spectrum.transpose(1, 2)), audio, rtol=0, atol=1e-4)
+    torch.testing.assert_close(inverse.overlap_add(inverse.windows(spectrum.transpose(1, 2))), audio, rtol=0, atol=1e-4)
 
 
 def test_log_mel_of_a_sine_peaks_in_its_band() -> None:
@@ -177,25 +176,6 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
     assert not torch.equal(low, full)
     for one in (low, chunked):
         assert (one - full).abs().max() < 0.01 * full.abs().max()
-
-
-def test_cached_weights_follow_the_weights() -> None:
-    layer, x = Pointwise(8, 4), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-
-    def product() -> torch.Tensor:
-        with torch.no_grad():
-            return layer(x, torch.bfloat16)
-
-    expected = nn.functional.linear(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())
-    assert torch.equal(product(), expected)
-    torch.optim.SGD(layer.parameters(), lr=0.5).zero_grad()
-    layer(x).square().sum().backward()
-    torch.optim.SGD(layer.parameters(), lr=0.5).step()
-    assert torch.equal(product(), layer(x, torch.bfloat16))
-    other = Pointwise(8, 4)
-    layer.load_state_dict(other.state_dict())
-    assert torch.equal(product(), other(x, torch.bfloat16))
-    assert set(layer.state_dict()) == {"weight", "bias"}
 
 
 class Latents(nn.Module):

@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill.codec import search
-from distill.codec.constants import PLAIN_LEVELS
-from distill.codec.fitting import FIT_WEIGHT, MAX_FITTED_CODEWORDS, fitted_codebooks, fitted_kernel, kmeans
-from distill.codec.quantizer import ResidualQuantizer
+from distill.codec.constants import BEAM_SIZE, FIT_WEIGHT, PLAIN_LEVELS
+from distill.codec.quantizer import MAX_FITTED_CODEWORDS, ResidualQuantizer, fitted_codebooks, fitted_kernel, kmeans
 from distill.codec.search import (
-    BEAM_SIZE,
     KERNEL_FRAMES,
     REACH,
     SEARCH_CONTEXT,

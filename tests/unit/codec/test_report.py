@@ -8,9 +8,7 @@ from rich.console import Console
 from unit.tiny import tiny_codec
 
 from distill import progress as console
-from distill.codec.report import CodecConsole, print_codec
-from distill.codec.task import utilization_warnings
-from distill.codec.training import CodecTraining
+from distill.codec.training import CodecConsole, CodecTraining, print_codec, utilization_warnings
 from distill.progress import ProgressReport, health_table
 from distill.training.events import Epoch, Step, VQEpochMetrics
 from distill.training.task import TrainingResult

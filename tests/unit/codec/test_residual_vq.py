@@ -6,7 +6,7 @@ import torch
 from unit.tiny import RATE
 
 from distill.codec.model import VQVAE, VQVAEArchitecture
-from distill.codec.residual_vq import PlainResidualQuantizer
+from distill.codec.quantizer import PlainResidualQuantizer
 from distill.codec.spectral import spectrogram_config_for
 from distill.codec.streaming import decode, encode, encode_together
 from distill.model_file.format import BundleMetadata, codec_shape, load_bundle, save_bundle
@@ -52,8 +52,8 @@ def test_the_gradient_goes_straight_through_and_eval_changes_nothing() -> None:
 def test_dead_codewords_are_replaced_where_there_is_a_threshold() -> None:
     for threshold, is_replaced in ((0.0, False), (0.5, True)):
         quantizer, latents = fitted(threshold)
-        quantizer.library.layers[0]._codebook.embed[0, 3] = 1e6
-        quantizer.library.layers[0]._codebook.cluster_size[0, 3] = 0.0
+        quantizer.codebooks[0, 3] = 1e6
+        quantizer.counts[0, 3] = 0.0
         quantizer.train()(latents)
         assert bool(quantizer.codebooks[0, 3].abs().max() < 100) is is_replaced
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from unit.tiny import networks
 
-from distill.codec.build import build_vqvae
+from distill.codec.initialise import build_vqvae
 from distill.codec.model import VQVAE
 from distill.codec.streaming import encode
 from distill.codes.store import Codes

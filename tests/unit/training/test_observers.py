@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.codec.report import CodecConsole
+from distill.codec.training import CodecConsole
 from distill.novelty.memorization import HOW_TO_STOP, check_memorization
 from distill.prior.report import PriorConsole
 from distill.progress import ProgressReport
