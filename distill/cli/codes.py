@@ -1,15 +1,15 @@
 """`distill encode` and `distill decode`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from distill.audio.write import AudioFormat
-from distill.cli.app import Json, ModelPath, Replace, app, print_json
+from distill.cli.flags import Json, ModelPath, Replace, check_inputs, check_output, print_json
+from distill.errors import ParamsError
 
 
-@app.command()
 def encode(
     model: ModelPath,
     audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="recordings", show_default=False)],
@@ -18,8 +18,6 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Turn recordings into codes: any format and sample rate, mixed to mono."""
-    from distill.cli.flags import check_inputs, check_output
-
     check_inputs(audio)
     check_output(output, [model, *audio])
     from distill.codes.transcode import encode_files
@@ -38,13 +36,10 @@ def encode(
         figures = {"recordings": done.recordings, "seconds": done.seconds, "frames": done.frames}
         print_json({"file": str(output), **figures, "times_real_time": done.times_real_time})
     else:
-        print(
-            f"{output}  {done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s, {done.frames} frames, "
-            f"{done.times_real_time:.0f} x real time"
-        )
+        recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
+        print(f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time")
 
 
-@app.command()
 def decode(
     model: ModelPath,
     codes: Annotated[Path, typer.Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
@@ -58,8 +53,6 @@ def decode(
     as_json: Json = False,
 ) -> None:
     """Turn codes back into sounds, each as long as its recording was."""
-    from distill.cli.flags import check_output, format_of
-
     check_output(output, [model, codes])
     from distill.codes.transcode import decode_file, load_codes
     from distill.execution import execution_from_environment
@@ -78,7 +71,28 @@ def decode(
         rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
         rate = codec.spectrogram.sample_rate
         print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
-    else:
-        for sound in written:
-            softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
-            print(f"{sound.path}  {sound.seconds:.2f} s{softer}")
+        return
+    for sound in written:
+        softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
+        print(f"{sound.path}  {sound.seconds:.2f} s{softer}")
+
+
+def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
+    """The format to decode to: that of `kind` or of the suffix. Raises ParamsError when `output` does not fit."""
+    suffix = output.suffix.lower().removeprefix(".")
+    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
+    if recordings > 1:
+        if named is not None or (output.exists() and not output.is_dir()):
+            raise ParamsError(
+                f"-o {output}: expected a folder for {recordings} recordings, found a file's name; name a folder"
+            )
+        return kind or "wav"
+    if output.is_dir():
+        raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
+    if named is None and kind is None:
+        raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
+    if named is not None and kind is not None and named != kind:
+        raise ParamsError(
+            f"--format {kind}: expected the format that {output} names, found another; leave one of them out"
+        )
+    return kind or named or "wav"

@@ -1,80 +1,86 @@
-"""Validation of flags before any work, and of paths to read and write."""
+"""What commands share: their flags, those that settings give them, checks of paths before any work, and JSON."""
 
-import sys
+import inspect
+import json
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from distill.audio.write import AudioFormat
 from distill.errors import ParamsError
-from distill.params.settings import expectation
-from distill.storage.made import check_replaceable
-from distill.text import is_utf8
+from distill.params import SamplingSeed, Temperature, setting
+from distill.params.settings import bounds
+
+MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 
 
-def wrong_use(error: Any) -> str:
-    """The message for a usage error of typer; for a value out of range, expected and found."""
-    if not isinstance(error.__cause__, ValidationError):
-        return str(error.format_message()).rstrip(".")
-    first = error.__cause__.errors()[0]
-    message, is_choice, choices = first["msg"].rstrip(".").partition(" is not one of ")
-    expected = "one of " + choices.replace("'", "") if is_choice else expectation(message)
-    if str(first["input"]) == "nan":  # outside of every range
-        expected = "a finite number"
-    return f"{max(error.param.opts, key=len)}: expected {expected}, found {first['input']}"
+def limits(kind: Any) -> dict[str, float]:
+    """`min` and `max` of an option, from a range in `distill.params`; `--help` shows them."""
+    return _min_and_max(bounds(FieldInfo.from_annotation(kind)))
 
 
-def check_utf8(path: Path) -> None:
-    """Refuse a path for a model that no model can be read from. Raises ParamsError."""
-    if not is_utf8(str(path)):
-        raise ParamsError(f"{path}: expected a path in UTF-8, found other bytes in it; choose another name")
+def _min_and_max(within: Mapping[str, float]) -> dict[str, float]:
+    last = {name: value - (name == "lt" and isinstance(value, int)) for name, value in within.items()}
+    return {MIN_AND_MAX[name]: value for name, value in last.items()}
 
 
-def refuse_existing(model: Path) -> None:
-    """Refuse the name of an existing model file. Raises ParamsError."""
-    from distill.model_file.card import card_path
-
-    check_utf8(model)
-    if model.exists() or model.is_symlink():
-        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
-    check_replaceable("--name", [card_path(model)], replace=True)
-
-
-def may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
-    """Require --replace, or a yes on a terminal, before an existing prior or file is replaced. Raises ParamsError."""
-    from distill.model_file.card import card_path
-
-    target = model if output is None else output
-    if output is not None:
-        check_utf8(output)
-        check_output(output, [])
-        check_replaceable("--output", [output], replace=True)
-    check_replaceable("--output", [card_path(target)], replace=True)
-    there = has_prior if output is None or (output.exists() and output.samefile(model)) else target.exists()
-    if not there or replace:
-        return
-    what = f"its prior in {target}" if target == model else f"{target}"
-    if sys.stdin.isatty() and typer.confirm(f"Replace {what}?", err=True):
-        return
-    raise ParamsError(
-        f"{target}: expected a model without a prior, or a new name with --output, found an existing one; "
-        "use --replace to replace it"
-    )
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
+SeedOrAny = Annotated[
+    int | None, typer.Option(help="equal seeds give equal files; without it a random one", **limits(SamplingSeed))
+]
+SamplingTemperature = Annotated[
+    float, typer.Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
+]
+Replace = Annotated[bool, typer.Option("--replace", help="replace files of these names that Distill made")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
+Given = dict[str, Any]
+"""Values of the flags of settings that were used, by setting: {"vqvae.epochs": 3}."""
 
 
-def check_folder(flag: str, folder: str) -> None:
-    """Refuse a path that is not a folder, and an address that is none. Raises ParamsError, AudioError."""
-    from distill.audio.source import is_url, open_source
+def flag_of(path: str) -> str:
+    """The flag of a setting, such as "--rvq-levels" of "vqvae.num_quantizers"."""
+    key = path.rpartition(".")[2].replace("num_quantizers", "rvq_levels")
+    return "--" + key.removeprefix("num_").replace("_", "-")
 
-    if is_url(folder):
-        open_source(folder)
-    elif not Path(folder).is_dir():
-        found = "a file; name the folder that holds it" if Path(folder).exists() else "nothing there; check the path"
-        raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
+
+def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its argument `given`, a flag for each of these settings of `params.yaml`.
+
+    Type, range, help and default are those of the setting.
+    """
+    names = {path.replace(".", "_"): path for path in paths}
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {path: values.pop(name) for name, path in names.items()}
+            command(**values, given={path: value for path, value in given.items() if value is not None})
+
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            added = [_flag(name, path) for name, path in names.items()]
+            parameters += added if own.name == "given" else [own.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorated
+
+
+def _flag(name: str, path: str) -> inspect.Parameter:
+    about = setting(path)
+    kind: Any = Literal[about.choices] if about.choices else about.type
+    within = _min_and_max(about.bounds)
+    shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **within}
+    if about.choices == ("auto",):
+        kind, text = str, "{help} ({min} to {max})".format(**shown)
+        shown = {"help": text, "show_default": about.shown, "metavar": "N|auto"}
+    annotation = Annotated[kind | None, typer.Option(flag_of(path), **shown)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def check_inputs(audio: Sequence[Path], flag: str = "AUDIO") -> None:
@@ -93,30 +99,8 @@ def check_output(output: Path, inputs: Sequence[Path]) -> None:
     make_folder("-o", output.parent)
     if output.exists() and not output.is_file() and not output.is_dir():
         raise ParamsError(f"-o {output}: expected a file, found something else, such as a device; choose another name")
-    for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
-            raise ParamsError(f"-o {output}: expected a file other than the input, found the same; choose another name")
-
-
-def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
-    """The format to decode to: that of `kind` or of the suffix. Raises ParamsError when `output` does not fit."""
-    suffix = output.suffix.lower().removeprefix(".")
-    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
-    if recordings > 1:
-        if named is not None or (output.exists() and not output.is_dir()):
-            raise ParamsError(
-                f"-o {output}: expected a folder for {recordings} recordings, found a file's name; name a folder"
-            )
-        return kind or "wav"
-    if output.is_dir():
-        raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
-    if named is None and kind is None:
-        raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
-    if named is not None and kind is not None and named != kind:
-        raise ParamsError(
-            f"--format {kind}: expected the format that {output} names, found another; leave one of them out"
-        )
-    return kind or named or "wav"
+    if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
+        raise ParamsError(f"-o {output}: expected a file other than the input, found the same; choose another name")
 
 
 def make_folder(flag: str, folder: Path) -> None:
@@ -126,3 +110,10 @@ def make_folder(flag: str, folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ParamsError(f"{flag} {folder}: expected a folder to write to, found {error.strerror or error}") from error
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    # A name that is not UTF-8 is escaped, since JSON is UTF-8.
+    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))

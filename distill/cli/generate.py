@@ -1,15 +1,29 @@
-"""`distill generate` and `distill vary`, their reports, and the files beside their sounds."""
+"""`distill generate`, `distill vary` and `distill kit`, and the files beside their sounds."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.audio.write import AudioFormat
-from distill.cli.app import Json, ModelPath, SamplingTemperature, SeedOrAny, app, limits, print_json, print_note
-from distill.params import Guidance, Seconds, Sounds, Strength, TopK, TopP
+from distill.audio.write import AudioFormat, write_audio
+from distill.cli.flags import (
+    Json,
+    ModelPath,
+    SamplingTemperature,
+    SeedOrAny,
+    check_inputs,
+    limits,
+    make_folder,
+    print_json,
+)
+from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Sounds, Strength, TopK, TopP, VelocityLayers
+from distill.progress import ProgressReport
+from distill.storage.made import check_replaceable
+from distill.text import one_line
 
 if TYPE_CHECKING:
     from distill.api import Model, Samples
@@ -32,7 +46,6 @@ Pictures = Annotated[
 ]
 
 
-@app.command()
 def generate(
     model: ModelPath,
     count: Annotated[int, typer.Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
@@ -68,36 +81,16 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate new sounds, and report how new each is compared with the training recordings, and which are faulty."""
-    from distill.api import Model
-    from distill.cli.flags import check_inputs
-    from distill.progress import ProgressReport
-
     if prompt is not None:
         check_inputs([prompt], "--prompt")
-    loaded = Model(model)
-    loaded.check_request(label, min_novelty, reject_faults)
-    print_note(loaded)
-    seed, paths = _place(out, model.stem, seed, count, kind, pictures)
-    with ProgressReport("generate") as progress:
-        made = loaded.generate(
-            count,
-            seconds,
-            seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            label=label,
-            guidance=guidance,
-            prompt=prompt,
-            min_novelty=min_novelty,
-            reject_faults=reject_faults,
-            progress=progress,
-            take=_writer(paths, loaded.sample_rate, kind),
-        )
-    _report(loaded, made, paths, pictures, {"model": str(model), "label": label} if as_json else None)
+    redrawn: dict[str, Any] = {"min_novelty": min_novelty, "reject_faults": reject_faults}
+    sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    loaded = _open(model, label, **redrawn)
+    make = partial(loaded.generate, count, seconds, label=label, prompt=prompt, **sampled, **redrawn)
+    paths, seed = _place(out, model.stem, seed, count, kind, pictures)
+    _make(loaded, make, seed, paths, kind, pictures, {"model": str(model), "label": label} if as_json else None)
 
 
-@app.command()
 def vary(
     model: ModelPath,
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="the recording to vary", show_default=False)],
@@ -118,60 +111,108 @@ def vary(
     as_json: Json = False,
 ) -> None:
     """Make new takes of a recording, and report how near each is to it and to the training recordings."""
-    from distill.api import Model
-    from distill.cli.flags import check_inputs
-    from distill.codes.transcode import printable_stem
-    from distill.progress import ProgressReport
-
     check_inputs([audio])
-    loaded = Model(model)
-    loaded.check_request(label)
-    print_note(loaded)
+    loaded = _open(model, label)
     samples = loaded.samples_to_vary(audio)
-    seed, paths = _place(out, printable_stem(audio), seed, count, kind, pictures)
-    with ProgressReport("vary") as progress:
-        made = loaded.vary(
-            samples,
-            count,
-            strength,
-            seed,
-            temperature=temperature,
-            label=label,
-            guidance=guidance,
-            progress=progress,
-            take=_writer(paths, loaded.sample_rate, kind),
-        )
-    about = {"model": str(model), "recording": str(audio), "label": label}
-    _report(loaded, made, paths, pictures, about if as_json else None)
+    from distill.codes.transcode import printable_stem
+
+    sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
+    make = partial(loaded.vary, samples, count, strength, **sampled)
+    about = {"model": str(model), "recording": str(audio), "label": label} if as_json else None
+    paths, seed = _place(out, printable_stem(audio), seed, count, kind, pictures)
+    _make(loaded, make, seed, paths, kind, pictures, about)
+
+
+def kit(
+    model: ModelPath,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")
+    ],
+    per_label: Annotated[int, typer.Option(help="sounds of each label", **limits(PerLabel))] = 4,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="FORMATS", help="sfz, dspreset (DecentSampler), or both with a comma")
+    ] = "sfz,dspreset",
+    seed: SeedOrAny = None,
+    seconds: Annotated[
+        float, typer.Option(help="the longest sound; sounds end by themselves before", **limits(KitSeconds))
+    ] = 10.0,
+    temperature: SamplingTemperature = 1.0,
+    velocity_layers: Annotated[
+        int,
+        typer.Option(help="layers by loudness, soft sounds for low velocities; 1 is none", **limits(VelocityLayers)),
+    ] = 1,
+    label: Annotated[
+        list[str] | None, typer.Option(help="only this label; several times for several", show_default="all")
+    ] = None,
+    allow_copies: Annotated[
+        bool, typer.Option("--allow-copies", help="keep sounds that repeat a training recording")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="replace the kit in that folder")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.
+
+    Drums are on the keys of General MIDI, other sounds on white keys from C1 (24) upwards. Sounds of one label are round
+    robins. Sounds that are copies of training recordings are left out.
+    """
+    loaded, chosen = _open(model), [name.strip() for name in formats.split(",")]
+    sampled: dict[str, Any] = {"seed": seed, "seconds": seconds, "temperature": temperature}
+    laid: dict[str, Any] = {"per_label": per_label, "velocity_layers": velocity_layers, "labels": label or []}
+    kept: dict[str, Any] = {"formats": chosen, "allow_copies": allow_copies, "replace": replace}
+    with ProgressReport("kit") as progress:
+        made = loaded.kit(out, progress=progress, **sampled, **laid, **kept)
+    for line in made.missing_lines:
+        print(f"distill: warning: {line}", file=sys.stderr)
+    if as_json:
+        print_json({"folder": str(out), **made.json()})
+        return
+    for group in made.sounding:
+        print(f"{group.key.name:<4} {group.key.number:>3}  {len(group.sounds)} x {one_line(group.label, 60)}")
+    print(f"{out}  {len(made.sounds)} sounds on {len(made.sounding)} keys")
+    print(f"verdicts {made.verdict_line}\nseed {made.settings.seed}")
+
+
+def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
+    """The model, if it can make what is asked for; a note says where that is not with a prior of the file."""
+    from distill.api import Model
+
+    loaded = Model(path)
+    loaded.check_request(label, **redrawn)
+    if loaded.note:
+        print(f"distill: note: {loaded.note}", file=sys.stderr)
+    return loaded
 
 
 def _place(
     out: Path, stem: str, seed: int | None, count: int, kind: AudioFormat, pictures: bool
-) -> tuple[int, list[Path]]:
-    """The seed, and the paths of the sounds, which have it in their names. Raises ParamsError where others' files are."""
+) -> tuple[list[Path], int]:
+    """Paths of the sounds, with the seed in their names, and the seed. Raises ParamsError where others' files are."""
     from distill.api import seed_or_any
-    from distill.cli.flags import make_folder
-    from distill.storage.made import check_replaceable
 
     make_folder("--out", out)
     seed = seed_or_any(seed)
     paths = [out / f"{stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
     beside = [one for path in paths for one in (path.with_suffix(".png"), _nearest(path))] if pictures else []
     check_replaceable("--out", [*paths, *beside], replace=True)
-    return seed, paths
+    return paths, seed
 
 
-def _writer(paths: Sequence[Path], sample_rate: int, kind: AudioFormat) -> "Callable[[int, Samples], None]":
-    """What writes the sound of a number as soon as it is made."""
-    from distill.audio.write import write_audio
-
-    return lambda number, samples: write_audio(paths[number], samples, sample_rate, kind)
-
-
-def _report(
-    model: "Model", made: "Result", paths: Sequence[Path], pictures: bool, about: dict[str, Any] | None
+def _make(
+    model: "Model",
+    make: partial[Any],
+    seed: int,
+    paths: Sequence[Path],
+    kind: AudioFormat,
+    pictures: bool,
+    about: dict[str, Any] | None,
 ) -> None:
-    """Write what lies beside the sounds, and print `about` and all of them as JSON, or without it lines of text."""
+    """Write each sound as soon as it is made, then what lies beside; print `about` and all as JSON, or lines of text."""
+
+    def take(number: int, samples: "Samples") -> None:
+        write_audio(paths[number], samples, model.sample_rate, kind)
+
+    with ProgressReport(make.func.__name__) as progress:
+        made: Result = make(seed=seed, progress=progress, take=take)
     if pictures:
         _write_companions(model, paths, made.novelty)
     if about is not None:
@@ -185,8 +226,6 @@ def _write_companions(model: "Model", paths: Sequence[Path], novelty: "Sequence[
     import soundfile
 
     from distill.audio.plots import write_spectrograms
-    from distill.audio.write import write_audio
-    from distill.progress import ProgressReport
 
     with ProgressReport("pictures") as progress:
         for number, (path, one) in enumerate(zip(paths, novelty, strict=True)):

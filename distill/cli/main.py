@@ -1,22 +1,49 @@
-"""Entry point of the `distill` command: registers the commands and turns errors into exit statuses."""
+"""The `distill` command line: registers the commands and turns errors into exit statuses."""
 
 import sys
 from io import TextIOWrapper
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from distill.cli import codes, demo, generate, inspect, kit, share, train, ui
-from distill.cli.app import app
+from distill import __version__
+from distill.cli import codes, generate, inspect, share, train, ui
 from distill.errors import ParamsError, for_the_user
+from distill.params.settings import expectation
 from distill.text import shown
 from distill.training.interruption import raise_on_signals
 
-# Modules that register commands, in the order of `--help`.
-COMMANDS = (demo, train, codes, inspect, generate, kit, share, ui)
 INTERRUPTED = 130  # exit status
-
-
 WITH_OWN_SENTENCE = ("--format", "--host")  # where their value is empty
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def distill(
+    version: Annotated[bool, typer.Option("--version", help="print the version of Distill", is_eager=True)] = False,
+) -> None:
+    """Learn a generative model of your own sounds, and make new ones from it."""
+    if version:
+        print(f"distill {__version__}")
+        raise typer.Exit
+
+
+# In the order of `--help`.
+for command in (
+    train.demo,
+    train.train,
+    train.train_prior,
+    codes.encode,
+    codes.decode,
+    inspect.inspect,
+    inspect.verify,
+):
+    app.command()(command)
+app.command("list")(inspect.list_folder)
+for command in (generate.generate, generate.vary, generate.kit, share.push, share.pull, ui.ui):
+    app.command()(command)
 
 
 def main() -> None:
@@ -38,9 +65,7 @@ def main() -> None:
             sys.exit(known.exit_code)
         if not hasattr(error, "format_message"):  # typer's usage errors
             raise
-        from distill.cli.flags import wrong_use
-
-        print(f"distill: {shown(wrong_use(error))}; see distill --help", file=sys.stderr)
+        print(f"distill: {shown(_wrong_use(error))}; see distill --help", file=sys.stderr)
         sys.exit(2)
     if status == INTERRUPTED:  # typer returns it for Ctrl-C, too
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
@@ -52,3 +77,15 @@ def _refuse_nothing(arguments: list[str]) -> None:
     before = ("", *arguments)
     if any(not value and flag not in WITH_OWN_SENTENCE for flag, value in zip(before, arguments, strict=False)):
         raise ParamsError("expected a value for each argument, found an empty one; check the variables of the command")
+
+
+def _wrong_use(error: Any) -> str:
+    """The message for a usage error of typer; for a value out of range, expected and found."""
+    if not isinstance(error.__cause__, ValidationError):
+        return str(error.format_message()).rstrip(".")
+    first = error.__cause__.errors()[0]
+    message, is_choice, choices = first["msg"].rstrip(".").partition(" is not one of ")
+    expected = "one of " + choices.replace("'", "") if is_choice else expectation(message)
+    if str(first["input"]) == "nan":  # outside of every range
+        expected = "a finite number"
+    return f"{max(error.param.opts, key=len)}: expected {expected}, found {first['input']}"

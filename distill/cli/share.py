@@ -1,21 +1,18 @@
 """`distill push` and `distill pull`."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from distill.cli.app import Json, ModelPath, app, print_json
-
-if TYPE_CHECKING:
-    from distill.sharing.push import Pushed
+from distill.cli.flags import Json, ModelPath, make_folder, print_json
 
 Repository = Annotated[
     str, typer.Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
 ]
 
 
-@app.command()
 def push(
     model: ModelPath,
     repository: Repository,
@@ -40,33 +37,29 @@ def push(
 
     Token and address are those of the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
     """
-    from distill.sharing.push import push as pushed
+    from distill.sharing.transfer import push as pushed
 
     done = pushed(model, repository, private, with_reference, message, license)
     if as_json:
-        print_json(
-            {
-                "model": str(model),
-                "repository": repository,
-                "url": done.url,
-                "commit": done.commit,
-                "bytes": done.size,
-                "replaces": done.replaces,
-                "reference_recordings": done.recordings,
-                "reference_left_out": done.left_out,
-                "labels": done.labels,
-            }
-        )
+        print_json({"model": str(model), "repository": repository, **asdict(done)})
         return
-    print(f"{done.url}  {model.name}, {done.size / 1e6:.1f} MB, commit {done.commit[:12]}")
-    print(_on_reference(done))
+    print(f"{done.url}  {model.name}, {done.bytes / 1e6:.1f} MB, commit {done.commit[:12]}")
+    what = "names and codes of {} training recordings"
+    if done.reference_recordings:
+        print(
+            f"sent with its reference: {what}, which whoever has the file can decode".format(done.reference_recordings)
+        )
+    elif done.reference_left_out:
+        stays = f"sent without its reference: {what} stay here, and the copy cannot say how new its sounds are"
+        print(stays.format(done.reference_left_out))
+    else:
+        print("the file has no reference: no names and codes of training recordings were in it")
     if done.labels:
         print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
     if done.replaces:
         print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
 
 
-@app.command()
 def pull(
     repository: Repository,
     revision: Annotated[
@@ -77,37 +70,13 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Get a model from the Hugging Face hub. It is checked as distill verify does before it is put in its place."""
-    from distill.cli.flags import make_folder
-    from distill.sharing.hub import check_repository
-    from distill.sharing.pull import pull as pulled
+    from distill.sharing.transfer import pull as pulled
 
-    check_repository(repository)
     make_folder("--out", out)
     done = pulled(repository, out, revision, replace)
     size = done.model.stat().st_size
     if as_json:
-        print_json(
-            {
-                "model": str(done.model),
-                "repository": repository,
-                "commit": done.commit,
-                "bytes": size,
-                "checks": dict(done.checks),
-            }
-        )
+        about = {"repository": repository, "commit": done.commit, "bytes": size}
+        print_json({"model": str(done.model), **about, "checks": dict(done.checks)})
     else:
         print(f"{done.model}  {size / 1e6:.1f} MB, verified, commit {done.commit[:12]}")
-
-
-def _on_reference(done: "Pushed") -> str:
-    if done.recordings:
-        return (
-            f"sent with its reference: names and codes of {done.recordings} training recordings, which "
-            "whoever has the file can decode"
-        )
-    if done.left_out:
-        return (
-            f"sent without its reference: names and codes of {done.left_out} training recordings stay here, and the "
-            "copy cannot say how new its sounds are"
-        )
-    return "the file has no reference: no names and codes of training recordings were in it"

@@ -1,4 +1,4 @@
-"""`distill train` and `distill train-prior`, whose flags are settings of `params.yaml`."""
+"""`distill demo`, and `distill train` and `distill train-prior`, whose flags are settings of `params.yaml`."""
 
 import time
 from collections.abc import Mapping
@@ -7,34 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.app import Given, Json, ModelPath, app, print_json, takes_settings
+from distill.audio.source import is_url, open_source
+from distill.cli.flags import (
+    Given,
+    Json,
+    ModelPath,
+    check_output,
+    flag_of,
+    limits,
+    make_folder,
+    print_json,
+    takes_settings,
+)
 from distill.errors import ParamsError
-from distill.params import Params, default_params, setting
+from distill.execution import execution_from_environment
+from distill.params import Params, Seed, default_params, setting
+from distill.storage.made import check_replaceable
+from distill.text import is_utf8
 
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
 
-# Flags of settings; what each may be, its help and its default are those of the setting.
-TRAIN = {
-    "tier": "--tier",
-    "vqvae.epochs": "--epochs",
-    "vqvae.codebook_size": "--codebook-size",
-    "vqvae.quality": "--quality",
-    "vqvae.num_quantizers": "--rvq-levels",
-    "vqvae.commitment_weight": "--commitment-weight",
-    "vqvae.learning_rate": "--learning-rate",
-    "corpus.sample_rate": "--sample-rate",
-    "corpus.labels": "--labels",
-    "seed": "--seed",
-}
-TRAIN_PRIOR = {
-    "prior.architecture": "--architecture",
-    "prior.epochs": "--epochs",
-    "prior.hidden_size": "--hidden-size",
-    "prior.num_layers": "--layers",
-    "prior.num_heads": "--heads",
-    "corpus.labels": "--labels",
-}
+# Settings that are flags; what each may be, its help and its default are those of the setting.
+CODEC = ("epochs", "codebook_size", "quality", "num_quantizers", "commitment_weight", "learning_rate")
+PRIOR = ("architecture", "epochs", "hidden_size", "num_layers", "num_heads")
+TRAIN = ("tier", *(f"vqvae.{key}" for key in CODEC), "corpus.sample_rate", "corpus.labels", "seed")
+TRAIN_PRIOR = (*(f"prior.{key}" for key in PRIOR), "corpus.labels")
 OTHERS = {"corpus.path": "DIR", "bundle.name": "--name"}
 
 
@@ -50,17 +48,34 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
     try:
         return default_params(**sections).check()
     except ParamsError as error:
-        text = str(error)
-        for name, flag in {**TRAIN, **TRAIN_PRIOR, **OTHERS}.items():
-            if text.startswith(f"{name}: "):
-                text = text.replace(name, flag, 1)
-                if name != "corpus.sample_rate":  # no other flag takes "auto"
-                    text = text.replace(" or auto, found ", ", found ")
-        raise ParamsError(text) from error
+        name, _, said = str(error).partition(": ")
+        if name != "corpus.sample_rate":  # no other flag takes "auto"
+            said = said.replace(" or auto, found ", ", found ")
+        flag = flag_of(name) if name in (*TRAIN, *TRAIN_PRIOR) else OTHERS.get(name, name)
+        raise ParamsError(f"{flag}: {said}") from error
 
 
-@app.command()
-@takes_settings(TRAIN)
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the recordings go", show_default=False)],
+    seed: Annotated[int, typer.Option(help="random seed of the sounds", **limits(Seed))] = 0,
+    motifs: Annotated[
+        bool, typer.Option("--motifs", help="instead long recordings with repeated motifs, for priors with a memory")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Synthesise the demo corpus: strings, bars, drums, bells, sweeps and chords as FLAC files."""
+    from distill.demo.motifs import write_motifs
+    from distill.demo.recordings import write_demo
+
+    make_folder("DIR", folder)
+    paths = write_motifs(folder, seed) if motifs else write_demo(folder, seed)
+    if as_json:
+        print_json({"folder": str(folder), "seed": seed, "files": [str(path) for path in paths]})
+    else:
+        print(f"{len(paths)} recordings in {folder}")
+
+
+@takes_settings(*TRAIN)
 def train(
     folder: Annotated[
         str,
@@ -83,14 +98,11 @@ def train(
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
     current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
     """
-    from distill.cli.flags import check_folder, make_folder, refuse_existing
-    from distill.execution import execution_from_environment
-
     name = time.strftime("model-%Y%m%d-%H%M%S") if model_name is None else model_name
     params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given})
-    check_folder("DIR", folder)
+    _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
-    refuse_existing(model)
+    _refuse_existing(model)
     make_folder("--out", out)
     from distill.cluster import executor_of
     from distill.pipeline.train import train_model
@@ -101,8 +113,7 @@ def train(
     _print_trained(trained, as_json)
 
 
-@app.command("train-prior")
-@takes_settings(TRAIN_PRIOR)
+@takes_settings(*TRAIN_PRIOR)
 def train_prior(
     model: ModelPath,
     given: Given,
@@ -123,14 +134,12 @@ def train_prior(
 
     After Ctrl-C or a crash, the same command resumes the training.
     """
-    from distill.cli.flags import check_folder, may_replace
-    from distill.execution import execution_from_environment
     from distill.model_file.format import read_metadata
 
     params = params_of_flags({"corpus.path": data or ".", **given})
     if data is not None:
-        check_folder("--data", data)
-    may_replace(model, read_metadata(model).has_prior, output, replace)
+        _check_folder("--data", data)
+    _may_replace(model, read_metadata(model).has_prior, output, replace)
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
 
@@ -143,6 +152,45 @@ def train_prior(
         print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
 
 
+def _check_folder(flag: str, folder: str) -> None:
+    """Refuse a path that is not a folder, and an address that is none. Raises ParamsError, AudioError."""
+    if is_url(folder):
+        open_source(folder)
+    elif not Path(folder).is_dir():
+        found = "a file; name the folder that holds it" if Path(folder).exists() else "nothing there; check the path"
+        raise ParamsError(f"{flag} {folder}: expected a folder of recordings, found {found}")
+
+
+def _check_model(flag: str, model: Path) -> None:
+    """Refuse a path for a model that none can be read from, and one whose card would replace a person's own file."""
+    from distill.model_file.card import card_path
+
+    if not is_utf8(str(model)):
+        raise ParamsError(f"{model}: expected a path in UTF-8, found other bytes in it; choose another name")
+    check_replaceable(flag, [card_path(model)], replace=True)
+
+
+def _refuse_existing(model: Path) -> None:
+    if model.exists() or model.is_symlink():
+        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
+    _check_model("--name", model)
+
+
+def _may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
+    """Require --replace before an existing prior or file is replaced. Raises ParamsError."""
+    target = output or model
+    if output is not None:
+        check_output(output, [])
+        check_replaceable("--output", [output], replace=True)
+    _check_model("--output", target)
+    is_same = not target.exists() or target.samefile(model)
+    if target.exists() and (has_prior or not is_same) and not replace:
+        raise ParamsError(
+            f"{target}: expected a model without a prior, or a new name with --output, found an existing one; "
+            "use --replace to replace it"
+        )
+
+
 def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     from rich.console import Console
 
@@ -150,22 +198,12 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
 
     codec, size = trained.codec, trained.path.stat().st_size
     print_codec(codec, Console(stderr=as_json, highlight=False))
-    if as_json:
-        print_json(
-            {
-                "model": str(trained.path),
-                "bytes": size,
-                "tier": codec.tier,
-                "recordings": codec.recordings,
-                "seconds": trained.corpus.seconds,
-                "sample_rate": trained.corpus.sample_rate,
-                "treble_share": trained.corpus.treble_share,
-                "rejected": list(trained.rejected),
-                "codebook_health": codec.codebook_health,
-                "warnings": list(codec.warnings),
-                **{key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")},
-                **({} if trained.prior is None else {"prior": dict(trained.prior.metrics)}),
-            }
-        )
-    else:
+    if not as_json:
         print(f"{trained.path}  {size / 1e6:.1f} MB")
+        return
+    corpus = {name: getattr(trained.corpus, name) for name in ("seconds", "sample_rate", "treble_share")}
+    about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
+    said = {"rejected": list(trained.rejected), "warnings": list(codec.warnings)}
+    metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
+    prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}
+    print_json({**about, **corpus, **said, "codebook_health": codec.codebook_health, **metrics, **prior})

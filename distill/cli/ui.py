@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from distill.cli.app import app
+from distill.cli.flags import make_folder
+from distill.errors import ParamsError
 
 
-@app.command()
 def ui(
     port: Annotated[
         int | None, typer.Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
@@ -32,9 +32,6 @@ def ui(
     open_browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
-    from distill.cli.flags import make_folder
-    from distill.errors import ParamsError
-
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing there"
         raise ParamsError(f"--folder {folder}: expected a folder, found {found}; make it or choose another")

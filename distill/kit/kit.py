@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from distill import __version__
 from distill.errors import ParamsError
 from distill.kit.keys import FIRST_KEY, Key, note_name
 from distill.novelty.verdict import Novelty
-from distill.params import Guidance, SamplingSeed, Settings, Temperature
+from distill.params import Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
 from distill.text import one_line
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ MOST_CLUSTERS = 8  # groups of a model without labels
 TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
 PEAK_DB = -1.0  # dBFS of every sound
 FADE_SECONDS = 0.02  # at the end of a sound
-
-PerLabel = Annotated[int, Field(ge=1, le=64)]
-VelocityLayers = Annotated[int, Field(ge=1, le=16)]
-KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
 
 
 class KitSettings(Settings):

@@ -64,6 +64,9 @@ TopK = Annotated[int, Field(ge=0)]
 TopP = Annotated[float, Field(ge=0.001, le=1)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
 Strength = Annotated[float, Field(ge=0, le=1)]
+PerLabel = Annotated[int, Field(ge=1, le=64)]
+VelocityLayers = Annotated[int, Field(ge=1, le=16)]
+KitSeconds = Annotated[float, Field(ge=0.01, le=60)]
 
 
 class CorpusConfig(Settings):

@@ -4,23 +4,17 @@ Address and credentials are the client's own: HF_ENDPOINT, HF_TOKEN, `hf auth lo
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from distill.errors import DistillError, ParamsError, for_the_user
-from distill.model_file.library import SUFFIX
 from distill.text import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-_REPOSITORY = re.compile(rf"{_NAME}/{_NAME}")
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 RETRY = "check the network and HF_ENDPOINT, and run the same command again"
 SENTENCES = {  # of the client's errors, the more special ones first
@@ -44,18 +38,8 @@ class HubError(DistillError):
     """Repository, token or connection that cannot be used, or an answer that is not the hub's."""
 
 
-def check_repository(repository: str) -> None:
-    """Refuse what is not OWNER/NAME as the hub has it. Raises ParamsError."""
-    wrong = "--" in repository or ".." in repository or repository.endswith(".git")
-    if wrong or not _REPOSITORY.fullmatch(repository):
-        raise ParamsError(
-            f"REPO_ID: expected OWNER/NAME of letters, digits, dots, dashes and underscores, found {repository!r}; "
-            "correct it"
-        )
-
-
-def open_hub() -> "HfApi":
-    """The hub's client. Raises ParamsError where it is not installed."""
+def open_hub(repository: str) -> "HfApi":
+    """The hub's client. Raises ParamsError where it is not installed, or `repository` is not OWNER/NAME."""
     # Read when the client is imported. What it would warn of is said in the one sentence of an error.
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -63,6 +47,8 @@ def open_hub() -> "HfApi":
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("huggingface_hub"):
             raise
@@ -70,21 +56,14 @@ def open_hub() -> "HfApi":
             f"the Hugging Face hub: expected its client, found no {error.name}; install it with "
             "`pip install 'distill-audio[hub]'` or `make setup`"
         ) from error
+    try:
+        validate_repo_id(repository if "/" in repository else "")
+    except HFValidationError as error:
+        raise ParamsError(
+            f"REPO_ID: expected OWNER/NAME of letters, digits, dots, dashes and underscores, found {repository!r}; "
+            "correct it"
+        ) from error
     return HfApi()
-
-
-def require_token(hub: "HfApi", repository: str) -> None:
-    """Refuse to go on without credentials. Raises HubError."""
-    from huggingface_hub import get_token
-
-    if get_token() is None:
-        raise HubError(f"{hub.endpoint}/{repository}: expected a token to write with, found none; {LOG_IN}")
-
-
-def models_of(info: "ModelInfo") -> "dict[str, RepoSibling]":
-    """The model files in a repository by their paths."""
-    files = {one.rfilename: one for one in info.siblings or [] if one.rfilename.endswith(SUFFIX)}
-    return dict(sorted(files.items()))
 
 
 @contextmanager
@@ -93,8 +72,7 @@ def hub_errors(hub: "HfApi", repository: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = for_the_user(error)
-        if known is not None:
+        if known := for_the_user(error):
             raise known from error
         raise HubError(f"{hub.endpoint}/{repository}: {_sentence(error, hub.endpoint)}") from error
 
@@ -102,30 +80,16 @@ def hub_errors(hub: "HfApi", repository: str) -> Iterator[None]:
 def _sentence(error: BaseException, endpoint: str) -> str:
     from huggingface_hub import errors
 
-    causes = list(_causes(error))
-    for one in causes:
+    one: BaseException | None = error
+    while one is not None:  # an error and what caused it
         for name, sentence in SENTENCES.items():
             if isinstance(one, getattr(errors, name)):
                 return sentence
         if isinstance(one, errors.HfHubHTTPError):
-            return _of_status(one)
+            status, said = one.response.status_code, one_line(one.server_message or "", 200)
+            other = f"expected an answer of the hub, found HTTP status {status}{f' ({said})' if said else ''}; {RETRY}"
+            return STATUS.get(status, other)
         if type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
             return f"expected to reach {endpoint}, found: {one_line(one) or type(one).__name__}; {RETRY}"
-    if any("Consistency check failed" in str(one) for one in causes):
-        return f"expected the whole file, found that the download broke off; {RETRY}"
-    return f"expected an answer of the hub, found: {one_line(causes[-1]) or type(causes[-1]).__name__}; {RETRY}"
-
-
-def _of_status(error: "HfHubHTTPError") -> str:
-    status = error.response.status_code
-    if status in STATUS:
-        return STATUS[status]
-    said = one_line(error.server_message or "", 200)
-    return f"expected an answer of the hub, found HTTP status {status}{f' ({said})' if said else ''}; {RETRY}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+        error, one = one, one.__cause__
+    return f"expected an answer of the hub, found: {one_line(error) or type(error).__name__}; {RETRY}"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from distill.cli.flags import check_output, format_of, make_folder, refuse_existing
+from distill.cli.codes import format_of
+from distill.cli.flags import check_output, make_folder
 from distill.cli.train import params_of_flags
 from distill.errors import ParamsError
 from distill.params import default_params, default_values
@@ -57,13 +58,6 @@ def test_for_a_wrong_file_of_a_checkout_no_flag_is_blamed(
     monkeypatch.setattr("distill.params.default_values", lambda: values)
     with pytest.raises(ParamsError, match=message):
         params_of_flags(GIVEN)
-
-
-def test_a_model_is_never_replaced(tmp_path: Path) -> None:
-    refuse_existing(tmp_path / "new.distill")
-    (tmp_path / "old.distill").touch()
-    with pytest.raises(ParamsError, match=r"--name old: expected a new name, found .*old\.distill there; choose"):
-        refuse_existing(tmp_path / "old.distill")
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_ctrl_c_keeps_the_sounds_that_are_done(shell: CommandLine, monkeypatch: 
             raise KeyboardInterrupt
         write_audio(path, samples, rate, kind)
 
-    monkeypatch.setattr("distill.audio.write.write_audio", write_two)
+    monkeypatch.setattr("distill.cli.generate.write_audio", write_two)
     done = shell("generate", "m.distill", "-n", "5", "--seconds", "0.1", "--seed", "1")
     assert (done.status, done.out) == (130, "")
     assert done.err.splitlines()[-1] == "distill: interrupted; nothing half-written was kept"

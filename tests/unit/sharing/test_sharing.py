@@ -1,6 +1,5 @@
-"""`distill push` and `distill pull` with the hub's real client, against a server of its API on this computer."""
+"""`distill push` and `distill pull` with the hub's real client, whose transport answers as the hub does."""
 
-import hashlib
 import json
 import os
 import signal
@@ -8,32 +7,29 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
-from huggingface_hub import constants
-from huggingface_hub.utils import close_session, disable_progress_bars
+from huggingface_hub import constants, set_client_factory
+from huggingface_hub.utils._http import close_session, default_client_factory, hf_request_event_hook
 from unit.command import CommandLine
-from unit.sharing.hub_server import READ_TOKEN, TOKEN, Hub, hub_server
+from unit.sharing.hub import READ_TOKEN, TOKEN, URL, Hub
 from unit.tiny import write_model, write_prior_model
 
 from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
-from distill.sharing.push import write_shared
+from distill.sharing.transfer import write_shared
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the hub's client
 
-PLACE = "ada/bells"
-MODEL = "bells.distill"
+PLACE, MODEL = "ada/bells", "bells.distill"
+LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+NOTHING = f"expected a model repository, found none that you may read; check its name, or {LOG_IN} if it is private"
 
 
 class Shell(CommandLine):
-    """Runs the command in a folder of its own, with a home of its own for the client.
+    """Runs the command in a folder of its own, beside a hub."""
 
-    LFS is the hub's HTTP protocol; Xet, its other one, is a client of its own.
-    """
-
-    def __init__(self, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        super().__init__(monkeypatch, capsys)
-        self.hub = hub
+    hub: Hub
 
     def well(self, *arguments: str) -> str:
         """What a command prints that ends well."""
@@ -48,7 +44,11 @@ class Shell(CommandLine):
         assert (done.status, done.out) == (2, ""), done
         assert files() == before
         (line,) = done.err.splitlines()
-        return line.removeprefix("distill: ").replace(self.hub.url, "HUB")
+        return line.removeprefix("distill: ").replace(URL, "HUB")
+
+    def kept(self, place: str = PLACE) -> dict[str, bytes]:
+        """The files of the newest commit of a repository."""
+        return self.hub.repositories[place].commits[-1][1]
 
 
 def files() -> dict[Path, bytes]:
@@ -61,29 +61,26 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    for name in [one for one in os.environ if one.startswith("HF_") or one.lower().endswith("_proxy")]:
+    for name in [one for one in os.environ if one.startswith("HF_")]:
         monkeypatch.delenv(name)
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        monkeypatch.setenv(name, "1" if "DISABLE" in name else "error")
-    with hub_server() as hub:
-        # Environment for commands in processes of their own; the client of this process has read it already.
-        home = tmp_path / "home"
-        for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setenv("DISTILL_DEVICE", "cpu")
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-        disable_progress_bars()
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # before it tries again
-        yield Shell(hub, monkeypatch, capsys)
-        close_session()
+    for name, value in {"HF_TOKEN": TOKEN, "DISTILL_DEVICE": "cpu", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    template = URL + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, text in {"ENDPOINT": URL, "HUGGINGFACE_CO_URL_TEMPLATE": template}.items():
+        monkeypatch.setattr(constants, name, text)
+    for name, place in {"HF_HUB_CACHE": "hub", "HF_TOKEN_PATH": "token"}.items():
+        monkeypatch.setattr(constants, name, str(tmp_path / "home" / place))
+    # LFS is the hub's HTTP protocol; Xet, its other one, is a client of its own.
+    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setattr(constants, name, True)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 4096)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # before it tries again
+    made = Shell(monkeypatch, capsys)
+    made.hub = Hub()
+    hooks = {"request": [hf_request_event_hook]}
+    set_client_factory(lambda: httpx2.Client(transport=httpx2.MockTransport(made.hub.answer), event_hooks=hooks))
+    yield made
+    set_client_factory(default_client_factory)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -93,59 +90,50 @@ def model(shell: Shell) -> BundleMetadata:  # noqa: ARG001
     return write_prior_model(Path(MODEL), labels=["low", "high"])
 
 
-def kept(shell: Shell, place: str = PLACE) -> dict[str, bytes]:
-    return shell.hub.repositories[place].commits[-1][1]
-
-
 def test_what_is_pushed_is_pulled(shell: Shell, model: BundleMetadata) -> None:
     said = shell.well("push", MODEL, PLACE, "--license", "cc-by-4.0", "--message", "First bells").splitlines()
-    assert said[0].startswith(f"{shell.hub.url}/{PLACE}  {MODEL}, ")
+    assert said[0].startswith(f"{URL}/{PLACE}  {MODEL}, ")
     assert said[1:] == [
         "sent without its reference: names and codes of 5 training recordings stay here, and the copy cannot say how new "
         "its sounds are",
         "sent with its labels, which can be names of your folders: low, high",
     ]
-    assert sorted(kept(shell)) == ["README.md", MODEL]
+    assert sorted(shell.kept()) == ["README.md", MODEL]
     assert shell.hub.repositories[PLACE].messages[-1] == "First bells"
     assert not shell.hub.repositories[PLACE].private
-
-    report = json.loads(shell.well("pull", PLACE, "--out", "got", "--json"))
-    pulled = Path("got", MODEL)
-    assert (report["model"], report["commit"]) == (f"got/{MODEL}", shell.hub.repositories[PLACE].commits[-1][0])
-    assert pulled.read_bytes() == kept(shell)[MODEL]
-    assert [path.name for path in pulled.parent.iterdir()] == [MODEL]
-    assert "reference" not in report["checks"]
-    assert "prior" in report["checks"]
-    bundle = load_bundle(pulled)
-    assert bundle.reference is None
-    assert bundle.metadata.codec_sha256 == model.codec_sha256
-    assert b"0.wav" not in pulled.read_bytes()
-    again = shell.well("pull", PLACE, "--out", "got")  # an equal file stays
-    assert again.startswith(f"got/{MODEL}  ")
-
-
-def test_the_card_is_one_of_the_hub(shell: Shell) -> None:
-    shell.well("push", MODEL, PLACE, "--license", "cc-by-4.0")
-    _, head, card = kept(shell)["README.md"].decode().split("---\n", 2)
+    _, head, card = shell.kept()["README.md"].decode().split("---\n", 2)
     assert yaml.safe_load(head) == {
         "license": "cc-by-4.0",
         "library_name": "distill",
         "pipeline_tag": "audio-to-audio",
         "tags": ["audio", "neural-audio-codec", "audio-generation"],
     }
-    assert "# bells.distill\n" in card
-    assert "It holds no codes of its training recordings" in card
-    assert f"distill pull {PLACE}\n" in card
+    for text in ("# bells.distill\n", "It holds no codes of its training recordings", f"distill pull {PLACE}\n"):
+        assert text in card
+
+    report = json.loads(shell.well("pull", PLACE, "--out", "got", "--json"))
+    pulled = Path("got", MODEL)
+    assert (report["model"], report["commit"]) == (f"got/{MODEL}", shell.hub.repositories[PLACE].commits[-1][0])
+    assert pulled.read_bytes() == shell.kept()[MODEL]
+    assert [path.name for path in pulled.parent.iterdir()] == [MODEL]
+    assert ("reference" in report["checks"], "prior" in report["checks"]) == (False, True)
+    bundle = load_bundle(pulled)
+    assert (bundle.reference, bundle.metadata.codec_sha256) == (None, model.codec_sha256)
+    assert b"0.wav" not in pulled.read_bytes()
+    assert shell.well("pull", PLACE, "--out", "got").startswith(f"got/{MODEL}  ")  # an equal file stays
+    agents = {request.headers["user-agent"] for request in shell.hub.asked}
+    assert not [agent for agent in agents if "torch" in agent or "agent/" in agent]
+    assert not [request for request in shell.hub.asked if "telemetry" in request.url.path]
+
     write_model(Path("codec.distill"))
     shell.well("push", "codec.distill", "ada/codec")
-    head = yaml.safe_load(kept(shell, "ada/codec")["README.md"].decode().split("---\n")[1])
+    head = yaml.safe_load(shell.kept("ada/codec")["README.md"].decode().split("---\n")[1])
     assert ("license" in head, "audio-generation" in head["tags"]) == (False, False)
 
 
 def test_the_reference_is_sent_where_asked(shell: Shell, model: BundleMetadata) -> None:
-    said = shell.well("push", MODEL, PLACE, "--with-reference", "--private", "--json")
-    assert json.loads(said)["reference_recordings"] == 5
-    assert json.loads(said)["reference_left_out"] == 0
+    said = json.loads(shell.well("push", MODEL, PLACE, "--with-reference", "--private", "--json"))
+    assert (said["reference_recordings"], said["reference_left_out"]) == (5, 0)
     assert shell.hub.repositories[PLACE].private
     assert "codes of 5 recordings" in json.loads(shell.well("pull", PLACE, "--json"))["checks"]["reference"]
     pulled = load_bundle(Path("models", MODEL))
@@ -154,55 +142,16 @@ def test_the_reference_is_sent_where_asked(shell: Shell, model: BundleMetadata) 
     shell.well("push", MODEL, PLACE, "--with-reference", "--private")  # a private one that exists stays
 
 
-def test_a_second_push_of_the_same_changes_nothing(shell: Shell) -> None:
+def test_commits_and_what_stays_in_them(shell: Shell) -> None:
     first, second = (json.loads(shell.well("push", MODEL, PLACE, "--json")) for _ in range(2))
-    assert first == {**second, "replaces": False}
-    assert second["replaces"]
-    assert len(shell.hub.paths("PUT")) == 1
-
-
-def test_a_push_without_the_reference_says_that_an_earlier_one_stays(shell: Shell) -> None:
+    assert {**first, "commit": second["commit"]} == {**second, "replaces": False}
+    assert (second["replaces"], len(shell.hub.paths("PUT"))) == (True, 1)  # equal bytes are sent once
+    shell.hub.repositories[PLACE].tags["v1"] = first["commit"]
     said = "what earlier pushes sent, with their references if they had any, stays in the history of the repository"
-    assert said not in shell.well("push", MODEL, PLACE, "--with-reference")
-    assert shell.well("push", MODEL, PLACE).splitlines()[-1] == said
-    (first, _), (second, _) = shell.hub.repositories[PLACE].commits[-2:]
-    for commit, has_it in ((first, True), (second, False)):
-        report = json.loads(shell.well("pull", PLACE, "--revision", commit, "--out", commit, "--json"))
-        assert ("reference" in report["checks"]) is has_it
-
-
-def test_metadata_of_the_maker_is_not_shared(tmp_path: Path) -> None:
-    write_prior_model(tmp_path / MODEL)
-    bundle = load_bundle(tmp_path / MODEL)
-    named = bundle.metadata.model_copy(
-        update={
-            "metadata": {"recordings": 5, "folder": "/home/ada/secret"},
-            "training_config": {"split": {"seed": 0, "val_fraction": 0.5}, "corpus": "/home/ada/secret"},
-        }
-    )
-    save_bundle(tmp_path / "named.distill", bundle.codec, bundle.prior, named, bundle.reference)
-    assert b"secret" in (tmp_path / "named.distill").read_bytes()
-    shared, _ = write_shared(tmp_path / "named.distill", tmp_path / "copy.distill", with_reference=True)
-    assert b"secret" not in (tmp_path / "copy.distill").read_bytes()
-    assert shared.metadata == {"recordings": 5, "reference_recordings": 5}
-    assert list(shared.training_config) == ["split"]
-
-
-def test_the_client_tells_nothing_of_this_computer(shell: Shell) -> None:
-    shell.well("push", MODEL, PLACE)
-    shell.well("pull", PLACE)
-    agents = {headers[name] for _, _, headers in shell.hub.asked for name in headers if name.lower() == "user-agent"}
-    assert not [agent for agent in agents if "torch" in agent or "agent/" in agent]
-    assert not [path for _, path, _ in shell.hub.asked if "telemetry" in path]
-
-
-def test_revisions(shell: Shell) -> None:
-    first = json.loads(shell.well("push", MODEL, PLACE, "--json"))["commit"]
-    shell.hub.repositories[PLACE].tags["v1"] = first
-    shell.well("push", MODEL, PLACE, "--with-reference")
-    for revision in ("v1", first):
+    assert shell.well("push", MODEL, PLACE, "--with-reference").splitlines()[-1] == said
+    for revision in ("v1", first["commit"]):
         report = json.loads(shell.well("pull", PLACE, "--revision", revision, "--out", revision, "--json"))
-        assert (report["commit"], "reference" in report["checks"]) == (first, False)
+        assert (report["commit"], "reference" in report["checks"]) == (first["commit"], False)
     assert shell.refused("pull", PLACE, "--out", "v1") == (
         f"v1/{MODEL}: expected no file, or the one of {PLACE}, found another; use --replace to replace it, or "
         "another --out"
@@ -213,17 +162,30 @@ def test_revisions(shell: Shell) -> None:
     )
 
 
+def test_metadata_of_the_maker_is_not_shared() -> None:
+    bundle = load_bundle(Path(MODEL))
+    training = {"split": {"seed": 0, "val_fraction": 0.5}, "corpus": "/home/ada/secret"}
+    notes = {"recordings": 5, "folder": "/home/ada/secret"}
+    named = bundle.metadata.model_copy(update={"metadata": notes, "training_config": training})
+    save_bundle(Path("named.distill"), bundle.codec, bundle.prior, named, bundle.reference)
+    assert b"secret" in Path("named.distill").read_bytes()
+    shared, _ = write_shared(Path("named.distill"), Path("copy.distill"), with_reference=True)
+    assert b"secret" not in Path("copy.distill").read_bytes()
+    assert shared.metadata == {"recordings": 5, "reference_recordings": 5}
+    assert list(shared.training_config) == ["split"]
+
+
 def interrupt() -> None:
     """What Ctrl-C does."""
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_what_is_interrupted_leaves_nothing_and_goes_on(shell: Shell) -> None:
-    shell.hub.on_half_upload = interrupt
+    shell.hub.on_upload = interrupt
     done = shell("push", MODEL, PLACE)
     assert (done.status, done.out, len(done.err.splitlines())) == (130, "", 1)
-    assert (kept(shell), shell.hub.objects, list(files())) == ({}, {}, [Path(MODEL)])
-    shell.hub.on_half_upload = None
+    assert (shell.kept(), shell.hub.objects, list(files())) == ({}, {}, [Path(MODEL)])
+    shell.hub.on_upload = None
     shell.well("push", MODEL, PLACE)
     shell.hub.on_half_download = interrupt
     done = shell("pull", PLACE)
@@ -231,13 +193,9 @@ def test_what_is_interrupted_leaves_nothing_and_goes_on(shell: Shell) -> None:
     assert list(files()) == [Path(MODEL)]
     shell.hub.on_half_download = lambda: setattr(shell.hub, "on_half_download", None)
     shell.well("pull", PLACE)  # although its connection breaks off once
-    assert Path("models", MODEL).read_bytes() == kept(shell)[MODEL]
-    *_, again, rest = [
-        headers.get("range", headers.get("Range"))
-        for method, path, headers in shell.hub.asked
-        if "/resolve/" in path and method == "GET"
-    ]
-    assert (again, rest is None) == (None, False)
+    assert Path("models", MODEL).read_bytes() == shell.kept()[MODEL]
+    downloads = [one for one in shell.hub.asked if one.method == "GET" and "/resolve/" in one.url.path]
+    assert downloads[-1].headers["range"].startswith("bytes=")
 
 
 @pytest.mark.parametrize("name", ["bells", "ada/be lls", "ada/bells.git", "ada/be--lls", "a/b/c", "../bells"])
@@ -249,77 +207,80 @@ def test_wrong_names_of_repositories(shell: Shell, name: str) -> None:
     assert shell.hub.asked == []
 
 
-def test_wrong_arguments(shell: Shell) -> None:
-    assert shell.refused("push", MODEL, PLACE, "--license", "My own") == (
-        "--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other, found 'My own'; correct it"
-    )
+def test_wrong_arguments(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("bells.safetensors").write_bytes(Path(MODEL).read_bytes())
-    assert shell.refused("push", "bells.safetensors", PLACE) == (
-        "bells.safetensors: expected a name that ends in .distill, in plain characters; rename the file"
-    )
     Path("text.distill").write_text("no model")
-    assert "expected a Distill model, found text" in shell.refused("push", "text.distill", PLACE)
-    assert "found no such file" in shell.refused("push", "none.distill", PLACE)
+    for file, more, said in (
+        (
+            MODEL,
+            ("--license", "My own"),
+            "--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other",
+        ),
+        (
+            "bells.safetensors",
+            (),
+            "bells.safetensors: expected a name that ends in .distill, in plain characters; rena",
+        ),
+        ("text.distill", (), "text.distill: expected a Distill model, found text"),
+        ("none.distill", (), "none.distill: expected a Distill model, found no such file"),
+    ):
+        assert shell.refused("push", file, PLACE, *more).startswith(said)
     assert shell.hub.asked == []
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert shell.refused("pull", PLACE, "--out", ".") == (
+        "the Hugging Face hub: expected its client, found no huggingface_hub; install it with "
+        "`pip install 'distill-audio[hub]'` or `make setup`"
+    )
 
 
 def test_a_missing_or_wrong_token(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    log_in = "log in with `hf auth login` or set HF_TOKEN"
     shell.well("push", MODEL, PLACE, "--private")
     monkeypatch.delenv("HF_TOKEN")
-    assert shell.refused("push", MODEL, PLACE) == (f"HUB/{PLACE}: expected a token to write with, found none; {log_in}")
-    nothing = f"expected a model repository, found none that you may read; check its name, or {log_in} if it is private"
-    Path("models").mkdir()
-    assert shell.refused("pull", PLACE) == f"HUB/{PLACE}: {nothing}"
+    assert shell.refused("push", MODEL, PLACE) == f"HUB/{PLACE}: expected a token to write with, found none; {LOG_IN}"
+    assert shell.refused("pull", PLACE) == f"HUB/{PLACE}: {NOTHING}"
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     for command in (("push", MODEL, PLACE), ("pull", PLACE)):
         assert shell.refused(*command) == (
-            f"HUB/{PLACE}: expected a token that the hub accepts, found that it refuses this one; {log_in}"
+            f"HUB/{PLACE}: expected a token that the hub accepts, found that it refuses this one; {LOG_IN}"
         )
     monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
     for place in (PLACE, "ada/new"):
         assert shell.refused("push", MODEL, place) == (
-            f"HUB/{place}: expected a token with the right to do this, found one without it; {log_in}, with a token that "
+            f"HUB/{place}: expected a token with the right to do this, found one without it; {LOG_IN}, with a token that "
             "may write"
         )
-    assert shell.refused("pull", "ada/none") == f"HUB/ada/none: {nothing}"
+    assert shell.refused("pull", "ada/none") == f"HUB/ada/none: {NOTHING}"
     shell.hub.repositories[PLACE].gated = True
     assert shell.refused("pull", PLACE) == (
         f"HUB/{PLACE}: expected access, found that its owner gives it on request; ask for it on its page, then log in"
     )
 
 
-def test_a_private_model_goes_to_no_public_repository(shell: Shell) -> None:
-    shell.hub.add(PLACE, {})
-    assert shell.refused("push", MODEL, PLACE, "--private") == (
-        f"HUB/{PLACE}: expected a private repository or a new one, found one that everybody can read; make it private in "
+def test_a_repository_that_is_for_something_else(shell: Shell) -> None:
+    shell.hub.add("ada/text", {"README.md": b"text"})
+    assert shell.refused("push", MODEL, "ada/text", "--private") == (
+        "HUB/ada/text: expected a private repository or a new one, found one that everybody can read; make it private in "
         "its settings, or choose another name"
     )
-    assert shell.hub.paths("POST") == []
-
-
-def test_a_repository_is_for_one_model(shell: Shell) -> None:
+    assert shell.refused("pull", "ada/text") == (
+        "HUB/ada/text: expected a .distill file, found none; check the name of the repository"
+    )
     shell.hub.add(PLACE, {"drums.distill": b"x"})
     assert shell.refused("push", MODEL, PLACE) == (
         f"HUB/{PLACE}: expected a repository for {MODEL}, found drums.distill in it; push under that name, or choose "
         "another repository"
     )
     shell.hub.add(PLACE, {"more.distill": b"y"})
-    Path("models").mkdir()
     assert shell.refused("pull", PLACE) == (
         f"HUB/{PLACE}: expected one .distill file, found drums.distill, more.distill; download the one that you want "
         "yourself"
     )
-    shell.hub.add("ada/other", {"README.md": b"text"})
-    assert shell.refused("pull", "ada/other") == (
-        "HUB/ada/other: expected a .distill file, found none; check the name of the repository"
-    )
+    assert shell.hub.paths("POST") == []
 
 
 @pytest.mark.parametrize("name", ["../evil.distill", "/evil.distill", "a\\evil.distill", ".distill", "e\n.distill"])
 def test_a_file_that_would_leave_the_folder(shell: Shell, name: str) -> None:
     shell.hub.add(PLACE, {name: Path(MODEL).read_bytes()})
-    Path("models").mkdir()
     assert shell.refused("pull", PLACE) == (
         f"HUB/{PLACE}: expected a .distill file with a plain name, found {name!r}; tell its owner"
     )
@@ -327,27 +288,15 @@ def test_a_file_that_would_leave_the_folder(shell: Shell, name: str) -> None:
 
 def test_damaged_files_are_not_put_in_place(shell: Shell) -> None:
     whole = Path(MODEL).read_bytes()
-    shell.hub.add(PLACE, {MODEL: whole[:-100] + bytes(100)})
-    shell.hub.add("ada/text", {MODEL: b"text " * 1000})
-    Path("models").mkdir()
-    assert shell.refused("pull", PLACE).startswith(f"HUB/{PLACE}: {MODEL}: expected ")
-    assert shell.refused("pull", "ada/text") == (
-        f"HUB/ada/text: {MODEL}: expected a Distill model, found text; check the path; if that does not help, tell its "
+    shell.hub.add("ada/damaged", {MODEL: whole[:-100] + bytes(100)})
+    assert shell.refused("pull", "ada/damaged").startswith(f"HUB/ada/damaged: {MODEL}: expected weights with SHA-256")
+    shell.hub.add(PLACE, {MODEL: whole})
+    shell.hub.shadow[MODEL] = b"text " * 1000
+    assert shell.refused("pull", PLACE) == (
+        f"HUB/{PLACE}: {MODEL}: expected a Distill model, found text; check the path; if that does not help, tell its "
         "owner"
     )
-
-
-def test_a_file_that_is_damaged_on_the_way_is_downloaded_again(shell: Shell) -> None:
-    whole = Path(MODEL).read_bytes()
-    shell.hub.add(PLACE, {MODEL: whole})
-    oid = hashlib.sha256(whole).hexdigest()
-    shell.hub.shadow[oid] = bytes(len(whole))
-    Path("models").mkdir()
-    assert shell.refused("pull", PLACE) == (
-        f"HUB/{PLACE}: expected {MODEL} with SHA-256 {oid[:11]}…, as listed, found other bytes twice; try again later, or "
-        "tell its owner"
-    )
-    del shell.hub.shadow[oid]
+    shell.hub.shadow.clear()
     shell.well("pull", PLACE)  # although the client has the wrong bytes in its cache
     assert Path("models", MODEL).read_bytes() == whole
 
@@ -356,21 +305,19 @@ def test_no_network_and_no_hub(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
     for status, found in ((404, "found nothing there"), (429, "takes no more requests now"), (418, "HTTP status 418")):
         shell.hub.status = status
         assert found in shell.refused("push", MODEL, PLACE)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    for command in (("push", MODEL, PLACE), ("pull", PLACE, "--out", ".")):
-        said = shell.refused(*command)
-        assert said.startswith(f"http://127.0.0.1:1/{PLACE}: expected to reach http://127.0.0.1:1, found: ")
-        assert said.endswith("; check the network and HF_ENDPOINT, and run the same command again")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def fail(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("no route")
+
+    monkeypatch.setattr(shell.hub, "answer", fail)
     close_session()
-    assert shell.refused("pull", PLACE, "--out", ".").endswith(
+    for command in (("push", MODEL, PLACE), ("pull", PLACE)):
+        assert shell.refused(*command) == (
+            f"HUB/{PLACE}: expected to reach HUB, found: no route; check the network and HF_ENDPOINT, and run the same "
+            "command again"
+        )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    set_client_factory(default_client_factory)
+    assert shell.refused("pull", PLACE).endswith(
         "expected a connection, found that HF_HUB_OFFLINE forbids it; unset it"
-    )
-
-
-def test_without_the_client(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert shell.refused("pull", PLACE, "--out", ".") == (
-        "the Hugging Face hub: expected its client, found no huggingface_hub; install it with "
-        "`pip install 'distill-audio[hub]'` or `make setup`"
     )

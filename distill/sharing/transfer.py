@@ -1,0 +1,212 @@
+"""Push a model file to a repository of the hub, and pull one from there.
+
+What is pushed, in one commit with its card, is a copy without what names recordings or settings of its maker. What is
+pulled is verified before it is put in its place.
+"""
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import yaml
+
+from distill.errors import ArtifactError, ParamsError
+from distill.model_file.card import WRITTEN, Facts, card_text
+from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
+from distill.model_file.library import SUFFIX
+from distill.model_file.verify import verify
+from distill.sharing.hub import LOG_IN, HubError, hub_errors, open_hub
+from distill.storage.files import atomic_path, sha256_file
+from distill.storage.made import check_replaceable
+from distill.text import is_utf8, one_line
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+# What Distill notes in the two free parts of the metadata. Other keys, which a program may have added, are not shared.
+NOTES = ("recordings", "tier", "val_bits_per_second", WRITTEN)
+TRAINING = ("vqvae", "split", "prior")
+WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What was sent and where: address of the repository, commit, size.
+
+    `replaces` says whether the repository had a model before, which stays in its history. `reference_left_out` counts
+    the recordings whose names and codes the file holds and the copy does not. `labels` can be names of folders.
+    """
+
+    url: str
+    commit: str
+    bytes: int
+    replaces: bool
+    reference_recordings: int
+    reference_left_out: int
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The model file that was put in place, the commit it is from, and what was verified."""
+
+    model: Path
+    commit: str
+    checks: Facts
+
+
+def push(
+    model: Path,
+    repository: str,
+    private: bool = False,
+    with_reference: bool = False,
+    message: str | None = None,
+    license: str | None = None,
+) -> Pushed:
+    """Push a copy of the file `model` to the repository `OWNER/NAME`, which is made where there is none.
+
+    Until the commit, which is the last request, the repository is as before. Raises ArtifactError for the file,
+    ParamsError for the arguments, and HubError.
+    """
+    hub = open_hub(repository)
+    from huggingface_hub import CommitOperationAdd, get_token
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if model.suffix != SUFFIX or not is_utf8(model.name) or not model.name.isprintable() or "\\" in model.name:
+        raise ParamsError(f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file")
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,49}", license):
+        raise ParamsError(
+            f"--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other, found {license!r}; correct it"
+        )
+    place = f"{hub.endpoint}/{repository}"
+    if get_token() is None:
+        raise HubError(f"{place}: expected a token to write with, found none; {LOG_IN}")
+    with tempfile.TemporaryDirectory(prefix="distill-push-") as folder:
+        copy = Path(folder) / model.name
+        metadata, held = write_shared(model, copy, with_reference)
+        card = hub_card(repository, model.name, metadata, license).encode()
+        info = None
+        with hub_errors(hub, repository):
+            try:
+                info = hub.model_info(repository)
+                _check_existing(place, info, model.name, private)
+            except GatedRepoError:
+                raise
+            except RepositoryNotFoundError:  # or none that one may read
+                hub.create_repo(repository, private=private, exist_ok=True)
+            additions = [CommitOperationAdd(model.name, copy), CommitOperationAdd("README.md", card)]
+            commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
+        return Pushed(
+            url=place,
+            commit=commit.oid,
+            bytes=copy.stat().st_size,
+            replaces=info is not None and bool(_models_of(info)),
+            reference_recordings=held if with_reference else 0,
+            reference_left_out=0 if with_reference else held,
+            labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
+        )
+
+
+def _models_of(info: "ModelInfo") -> list[str]:
+    return sorted(one.rfilename for one in info.siblings or [] if one.rfilename.endswith(SUFFIX))
+
+
+def _check_existing(place: str, info: "ModelInfo", name: str, private: bool) -> None:
+    """Refuse a repository that others can read where --private is asked for, and one that holds another model."""
+    if private and info.private is not True:
+        raise HubError(
+            f"{place}: expected a private repository or a new one, found one that everybody can read; make it private "
+            "in its settings, or choose another name"
+        )
+    if others := [one for one in _models_of(info) if one != name]:
+        raise HubError(
+            f"{place}: expected a repository for {name}, found {', '.join(others[:3])} in it; push under that name, or "
+            "choose another repository"
+        )
+
+
+def write_shared(model: Path, copy: Path, with_reference: bool) -> tuple[BundleMetadata, int]:
+    """Write the copy of the file `model` that is shared, and verify it. Equal files give equal copies.
+
+    Without a reference it cannot say how new its sounds are, and names no recording. Returns its metadata and of how
+    many recordings the file itself holds names and codes. Raises ArtifactError.
+    """
+    bundle = load_bundle(model)
+    metadata, held = bundle.metadata, 0 if bundle.reference is None else len(bundle.reference.codes)
+    reference = bundle.reference if with_reference else None
+    notes = {key: metadata.metadata[key] for key in NOTES if key in metadata.metadata}
+    if reference is not None:
+        notes["reference_recordings"] = held
+    training = {key: metadata.training_config[key] for key in TRAINING if key in metadata.training_config}
+    shared = metadata.model_copy(update={"metadata": notes, "training_config": training})
+    written = save_bundle(copy, bundle.codec, bundle.prior, shared, reference)
+    verify(copy)
+    return written, held
+
+
+def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str | None) -> str:
+    """The text of `README.md` for the model file `name`. Without a `license` it names none."""
+    head = {
+        **({} if license is None else {"license": license}),
+        "library_name": "distill",
+        "pipeline_tag": "audio-to-audio",  # the hub has no task for audio without a prompt
+        "tags": ["audio", "neural-audio-codec", *(["audio-generation"] if metadata.has_prior else [])],
+    }
+    get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
+
+
+def pull(repository: str, folder: Path, revision: str | None = None, replace: bool = False) -> Pulled:
+    """Put the model file of the repository `OWNER/NAME` into `folder`; `revision` is a branch, a tag or a commit.
+
+    A download that broke off goes on where it was; a damaged one is repeated once. An equal file that is there stays;
+    another one only goes with `replace`. Raises HubError, ArtifactError for a file that is no sound model, ParamsError.
+    """
+    hub = open_hub(repository)
+    place = f"{hub.endpoint}/{repository}"
+    with hub_errors(hub, repository):
+        info = hub.model_info(repository, revision=revision)
+    listed, commit = _the_model(place, _models_of(info)), info.sha or revision or "main"
+    model = folder / PurePosixPath(listed).name
+    for again in (False, True):
+        with hub_errors(hub, repository):
+            downloaded = Path(hub.hf_hub_download(repository, listed, revision=commit, force_download=again))
+        if model.exists() or model.is_symlink():
+            if model.is_file() and sha256_file(model) == sha256_file(downloaded):
+                return Pulled(model, commit, verify(model))
+            check_replaceable("--out", [model], replace=True)
+            if not replace:
+                raise ParamsError(
+                    f"{model}: expected no file, or the one of {repository}, found another; use --replace to replace "
+                    "it, or another --out"
+                )
+        try:
+            with atomic_path(model) as temporary:
+                shutil.copyfile(downloaded, temporary)
+                return Pulled(model, commit, verify(temporary))
+        except ArtifactError as error:
+            said = str(error).replace(str(temporary), f"{place}: {one_line(listed)}")
+            refused = ArtifactError(f"{said}; if that does not help, tell its owner")
+    raise refused
+
+
+def _the_model(place: str, listed: list[str]) -> str:
+    """The only model file of a repository. Refuse none, several, and a name that would leave the folder."""
+    if not listed:
+        raise HubError(f"{place}: expected a {SUFFIX} file, found none; check the name of the repository")
+    if len(listed) > 1:
+        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+        names = ", ".join(one_line(one, 100) for one in listed[:5])
+        raise HubError(
+            f"{place}: expected one {SUFFIX} file, found {names}{more}; download the one that you want yourself"
+        )
+    path = PurePosixPath(listed[0])
+    is_plain = path.name.isprintable() and is_utf8(path.name) and not set(path.name) & set(WINDOWS)
+    if path.is_absolute() or ".." in path.parts or path.name.startswith(".") or not is_plain:
+        raise HubError(
+            f"{place}: expected a {SUFFIX} file with a plain name, found {one_line(repr(listed[0]), 100)}; tell its owner"
+        )
+    return listed[0]
