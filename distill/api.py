@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from distill.audio.augment import samples_of
-from distill.audio.decoder import Decoder
+from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
 from distill.codec.streaming import encode
 from distill.codes.store import Codes
-from distill.codes.transcode import read_named
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport
 from distill.generate.results import Generated, Varied
@@ -428,7 +427,7 @@ class Model:
         """Samples `[N]` at the model's rate of a file, or of samples `[N]` at `sample_rate` Hz."""
         if isinstance(recording, str | os.PathLike):
             with Decoder() as decoder:
-                pcm = read_named(Path(recording), self.sample_rate, decoder).pcm
+                pcm = decoder.recording(Path(recording), self.sample_rate).pcm
             read: NDArray[np.float32] = samples_of(pcm).numpy()
             return read
         sound = np.asarray(recording, dtype=np.float32)

@@ -1,11 +1,12 @@
 """Entry point of `make repro`: check settings and corpus, pull results, run `dvc repro`, print a summary."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from distill.audio.scan import unhashable
-from distill.audio.source import is_url, list_recordings, open_source
+from distill.audio.source import is_url, list_recordings, open_source, printable
 from distill.errors import AudioError, DistillError, for_the_user
 from distill.execution import usable_memory
 from distill.params import Params, load_params
@@ -95,7 +96,7 @@ def _check_what_no_stage_says(params: Params) -> None:
 
 def _refuse_unhashable(corpus: Path) -> None:
     """Raise AudioError for entries that DVC cannot hash; its own errors, before the first stage, are unclear."""
-    entries = unhashable(corpus)
+    entries = sorted(_unhashable(corpus))
     if entries:
         shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:LISTED])
         more = f"; and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
@@ -103,6 +104,26 @@ def _refuse_unhashable(corpus: Path) -> None:
             f"{PARAMS}: corpus.path: expected entries that DVC can hash, found {len(entries)} others in {corpus} "
             f"({shown}{more}); rename or remove them"
         )
+
+
+def _unhashable(folder: Path) -> Iterator[tuple[str, str]]:
+    """(entry, reason) of everything below `folder` that DVC cannot hash, or behind which it sees no change."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            reason = ""
+            if name != name.encode("utf-8", "replace").decode("utf-8"):
+                reason = "its name is not UTF-8"
+            elif not path.exists():
+                reason = "a link that leads nowhere"
+            elif path.is_dir():
+                reason = "a link to a folder, behind which DVC sees no change" if path.is_symlink() else ""
+            elif not path.is_file():
+                reason = "neither a file nor a folder"
+            elif not os.access(path, os.R_OK):
+                reason = "no permission to read it"
+            if reason:
+                yield printable(os.path.relpath(path, folder)), reason
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Only excerpts are decoded, so that it costs little beside decoding the whole. Sh
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from distill.audio.read import LARGEST_PEAK, SILENT_PEAK, mono_of, open_audio
-from distill.audio.stream import F32, AudioStream
+from distill.audio.sndfile import F32, AudioStream
 from distill.errors import AudioError
 
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
@@ -99,8 +98,11 @@ def _measure(stream: AudioStream) -> Bandwidth:
     whole, treble = _window_powers([excerpt / peak for excerpt in excerpts], rate)
     is_heard = float(treble.max()) * float(peak) ** 2 >= LEAST_TREBLE_POWER
     has_treble = is_heard and treble.sum() >= LEAST_ENERGY_SHARE * whole.sum()
-    if frames is None:
-        frames = sum(map(len, excerpts)) + _rest(stream)
+    if frames is None:  # the header does not say: the rest is read to its end
+        frames, failure, block = sum(map(len, excerpts)), "", excerpts[-1]
+        while len(block) and not failure:
+            block, failure = stream.read_block(1 << 16)
+            frames += len(block)
     return Bandwidth(rate, frames / rate, bool(rate > NARROW_RATE and has_treble))
 
 
@@ -126,45 +128,21 @@ def _excerpts(stream: AudioStream, frames: int) -> Iterator[F32]:
             return
 
 
-def _rest(stream: AudioStream) -> int:
-    """Frames that are left, of a file whose header does not say how many it has; it is read to its end."""
-    frames, failure = 0, ""
-    while not failure:
-        block, failure = stream.read_block(1 << 16)
-        frames += len(block)
-        if not len(block):
-            break
-    return frames
-
-
 def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
-    """Mean square of each window of the excerpts, of all frequencies but 0 Hz, and of the treble: both `[W]`."""
+    """Mean square of each window of the excerpts, of all frequencies but 0 Hz, and of the treble: both `[W]`.
+
+    Windows overlap by half; an excerpt that is shorter than one is padded.
+    """
     size = 2 ** round(math.log2(rate * WINDOW_SECONDS))
-    taper = _taper(size)
-    windows = np.concatenate([_windows(excerpt, size) for excerpt in excerpts]) * taper  # [W, size]
+    taper = np.hanning(size + 1)[:size].astype(np.float32)
+    centred = [excerpt - excerpt.mean() for excerpt in excerpts]
+    padded = [np.pad(one, (0, max(0, size - len(one)))) for one in centred]
+    windows = np.concatenate([sliding_window_view(one, size)[:: size // 2] for one in padded]) * taper  # [W, size]
     low, high = (math.ceil(hertz * size / rate) for hertz in (TREBLE_HZ, HIGHEST_HZ))
     treble = np.ascontiguousarray(np.fft.rfft(windows)[:, low:high]).view(np.float32)
     power = float(np.square(taper).sum())
-    return _energy(windows) / power, _energy(treble) * (2 / (size * power))
-
-
-@cache
-def _taper(size: int) -> F32:
-    return np.hanning(size + 1)[:size].astype(np.float32)
-
-
-def _windows(excerpt: F32, size: int) -> F32:
-    """Half overlapping windows `[W, size]` of an excerpt `[n]` without its mean; one of a shorter excerpt."""
-    centred = excerpt - excerpt.mean()
-    if len(centred) < size:
-        centred = np.pad(centred, (0, size - len(centred)))
-    return sliding_window_view(centred, size)[:: size // 2]
-
-
-def _energy(rows: F32) -> F32:
-    """Sum of squares of each row."""
-    energy: F32 = np.einsum("ws,ws->w", rows, rows)
-    return energy
+    whole, high_part = (np.einsum("ws,ws->w", rows, rows) for rows in (windows, treble))
+    return whole / power, high_part * (2 / (size * power))
 
 
 def _percent(share: float) -> str:

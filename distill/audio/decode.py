@@ -1,160 +1,301 @@
-"""Decoding of one file in full, and the process that does it for `distill.audio.decoder` within limits.
+"""Decoding in a process that can be killed: a file that hangs, crashes or eats memory is refused with the reason.
 
-A request is a JSON line on stdin: call, path, sample rate and the limits of memory and processor time. The answer on
-stdout is a JSON line with the values or the reason why there are none, and the size of the arrays, which follow as
-safetensors. The process ends when stdin does.
+libsndfile and the libraries under it are written in C, and some damaged files keep them busy for ever (libsndfile issue
+1118). A thread cannot be stopped, and a crash in it would take everything else along.
+
+The process is this module. A request is a JSON line on stdin, see `_answer`. The answer on stdout is a JSON line with
+values or the reason why there are none, and the size of the arrays, which follow as safetensors. The process ends when
+stdin does.
 """
 
 import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
-from distill.audio.bandwidth import measure_bandwidth
-from distill.audio.fingerprint import Fingerprint, fingerprint
-from distill.audio.read import Recording, read_recording
-from distill.audio.stream import AudioStream
-from distill.errors import AudioError
+from distill.audio.bandwidth import Bandwidth, measure_bandwidth
+from distill.audio.near_duplicates import Fingerprint, fingerprint
+from distill.audio.read import read_recording
+from distill.audio.sndfile import AudioStream
+from distill.errors import AudioError, DistillError
+from distill.execution import usable_memory
 from distill.process import keep_freed_blocks
 from distill.storage.files import sha256_file
 
-Arrays = Mapping[str, NDArray[Any]]
+LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # of a file: an hour of any, or speech at 9 kbit/s of any length
+LEAST_SECONDS = 30  # of processor time for opening a file, or for one block of it; usual files take milliseconds
+OPENED_PER_SECOND = 5_000_000  # bytes; opening reads the metadata, and all headers of an MP3 file
+LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
+
+_PACKAGES = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Result of decoding one file: `recording` and its hashes, or the `reason` why there is none.
+    """What became of a file: its samples `pcm` `[N]` and what they are, or none and the `reason`.
 
-    `reason` holds the warnings where there is a recording. It `is_certain` unless it may turn out otherwise another time.
+    With samples `reason` holds the warnings. It `is_certain` unless it may turn out otherwise another time.
     """
 
     reason: str = ""
-    sha256: str = ""
-    pcm_sha256: str = ""
-    recording: Recording | None = None
+    sha256: str = ""  # of the file, "" if it cannot be read
+    pcm_sha256: str = ""  # "" without samples
+    sample_rate: int = 0  # of the file
+    channels: int = 0  # of the file
+    pcm: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
     fingerprint: Fingerprint | None = None
     is_certain: bool = True
 
 
 def decode(path: Path, sample_rate: int) -> Decoded:
-    """Decode a file at `sample_rate` Hz for a corpus. What cannot be used is said in `reason`."""
+    """Decode a file at `sample_rate` Hz for a corpus, in this process. What cannot be used is said in `reason`."""
     try:
-        recording = read_recording(path, sample_rate)
+        found = read_recording(path, sample_rate)
     except AudioError as error:
-        return Decoded(reason=str(error), sha256=readable_sha256(path))
-    pcm_sha256 = hashlib.sha256(np.ascontiguousarray(recording.pcm, dtype="<i2").data).hexdigest()
-    prints = fingerprint(recording.pcm, sample_rate)
-    return Decoded("; ".join(recording.warnings), readable_sha256(path), pcm_sha256, recording, prints)
+        return Decoded(str(error), _readable_sha256(path))
+    pcm_sha256 = hashlib.sha256(np.ascontiguousarray(found.pcm, dtype="<i2").data).hexdigest()
+    kind = (found.source_sample_rate, found.source_channels)
+    prints = fingerprint(found.pcm, sample_rate)
+    return Decoded("; ".join(found.warnings), _readable_sha256(path), pcm_sha256, *kind, found.pcm, prints)
 
 
-def readable_sha256(path: Path) -> str:
-    """SHA-256 of a file, "" where it cannot be read."""
+def _readable_sha256(path: Path) -> str:
     try:
         return sha256_file(path) if path.is_file() else ""
     except OSError:
         return ""
 
 
-def file_size(path: Path) -> int:
-    """Bytes of a file, 0 where it cannot be asked."""
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
 
 
-def to_parts(decoded: Decoded) -> tuple[dict[str, Any], Arrays]:
-    """A result of `decode` as JSON values and arrays."""
-    values: dict[str, Any] = {name: getattr(decoded, name) for name in ("reason", "sha256", "pcm_sha256")}
-    if decoded.recording is None or decoded.fingerprint is None:
-        return values, {}
-    format_of_file = {name: value for name, value in vars(decoded.recording).items() if name != "pcm"}
-    return {**values, "recording": format_of_file}, {"pcm": decoded.recording.pcm, **vars(decoded.fingerprint)}
+class Stopped(Exception):
+    """The decoder was closed while it was at work."""
 
 
-def from_parts(values: dict[str, Any], arrays: Arrays) -> Decoded:
-    """The result of `decode` whose `to_parts` these are."""
-    found = values.pop("recording", None)
-    if found is None:
-        return Decoded(**values)
-    recording = Recording(**{**found, "warnings": tuple(found["warnings"])}, pcm=arrays["pcm"])
-    prints = Fingerprint(**{name: arrays[name] for name in ("signs", "sure", "loud")})
-    return Decoded(**values, recording=recording, fingerprint=prints)
+class _Ended(Exception):
+    """The process ended before it answered. Its message is a reason that follows the name of a file."""
+
+
+class _Killed(_Ended):
+    """Something else killed the process, such as a computer that runs out of memory."""
+
+
+class _TooLarge(AudioError):
+    """The file takes more memory than it may."""
+
+
+class Decoder:
+    """A process that decodes one file at a time. It starts with the first file, and again after a file has ended it.
+
+    Use it in one thread, as a context manager; `close` may be called from any. `count` decoders are at work together: a
+    file that takes more than this one's share of the memory waits for `alone`, and has that of all.
+    """
+
+    def __init__(self, count: int = 1, alone: AbstractContextManager[Any] | None = None) -> None:
+        self._count, self._alone = count, alone or threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+        self._starting = threading.Lock()  # so that no process starts after `close`
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, at once."""
+        with self._starting:
+            self._closed = True
+        self._end()
+
+    def bandwidth(self, path: Path) -> Bandwidth | None:
+        """`measure_bandwidth` of a file, None where that failed and may not another time. Raises Stopped."""
+        try:
+            return Bandwidth(**self._ask(path)[0])
+        except (AudioError, _Ended):
+            return None  # decoding it says why
+
+    def decoded(self, path: Path, sample_rate: int) -> Decoded:
+        """`decode` of a file. Raises Stopped."""
+        try:
+            values, arrays = self._ask(path, sample_rate)
+        except (AudioError, _Ended) as error:
+            return Decoded(str(error), _readable_sha256(path), is_certain=not isinstance(error, _Ended | _TooLarge))
+        if not arrays:
+            return Decoded(**values)
+        return Decoded(**values, pcm=arrays.pop("pcm"), fingerprint=Fingerprint(**arrays))
+
+    def recording(self, path: Path, sample_rate: int) -> Decoded:
+        """As `decoded`, of a file that has to be usable. Raises AudioError that names it."""
+        found = self.decoded(path, sample_rate)
+        if not found.pcm_sha256:
+            raise AudioError(f"{path}: expected a recording, found a file that {found.reason}")
+        return found
+
+    def _ask(self, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * _file_size(path), usable_memory() // 2)
+        share = most if self._count == 1 else min(most, usable_memory() // (4 * self._count))
+        if share < most:
+            with suppress(_TooLarge):
+                return self._ask_twice(path, sample_rate, share)
+            with self._alone:
+                return self._ask_twice(path, sample_rate, most)
+        return self._ask_twice(path, sample_rate, most)
+
+    def _ask_twice(self, path: Path, sample_rate: int, memory: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        with suppress(_Killed):
+            return self._ask_once(path, sample_rate, memory)
+        return self._ask_once(path, sample_rate, memory)  # perhaps not because of this file
+
+    def _ask_once(self, path: Path, sample_rate: int, memory: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        size = _file_size(path)
+        request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "memory": memory}
+        request["seconds"] = LEAST_SECONDS + size // OPENED_PER_SECOND
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late, wait = threading.Event(), LEAST_WAIT + size // BYTES_PER_SECOND
+
+        def kill() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(wait, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            answer: dict[str, Any] = json.loads(process.stdout.readline())
+            packed = process.stdout.read(answer["size"])
+        except (OSError, ValueError):  # it has ended, was closed, or has not answered in its terms
+            answer, packed = {"size": 1}, b""
+        finally:
+            timer.cancel()
+        if len(packed) < answer["size"]:
+            status = self._end()
+            if self._closed:
+                raise Stopped
+            if late.is_set():
+                raise _Ended(f"takes more than {wait} s to decode, too long for its {size} bytes")
+            raise _ended(status, size)
+        if answer["refused"]:
+            raise (_TooLarge if answer["too_large"] else AudioError)(answer["refused"])
+        return answer["values"], load(packed) if packed else {}
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._starting:
+            if self._closed:
+                raise Stopped
+            self._process = self._process or _start()
+            return self._process
+
+    def _end(self) -> int:
+        """End the process, and return its status; the next file gets a new one."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        status = process.wait()
+        for stream in filter(None, (process.stdin, process.stdout)):
+            with suppress(OSError):
+                stream.close()
+        return status
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # -P: no module is imported from the folder in which it starts. One thread, so that memory is what the file takes.
+    paths = os.pathsep.join([os.fspath(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "distill.audio.decode"]
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    except OSError as error:
+        raise DistillError(
+            f"decoding: expected to start a process of its own for it, found: {error.strerror or error}; "
+            "close other programs, or raise the limit of processes, and run again"
+        ) from error
+
+
+def _ended(status: int, size: int) -> Exception:
+    """The reason for a status of a process that had a file of `size` bytes."""
+    if sys.platform != "win32" and status == -signal.SIGXCPU:
+        return _Ended(f"takes too much processor time to decode for its {size} bytes")
+    if status > 0:
+        return RuntimeError(f"the process that decodes ended with status {status}; its error is above")
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    return (_Killed if name == "SIGKILL" else _Ended)(f"ends its decoder ({name})")
 
 
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this process
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    _silence_libraries()
-    keep_freed_blocks()
-    for line in requests:
-        _answer(answers, **json.loads(line))
-
-
-def _silence_libraries() -> None:
-    """Let only Python print: libmpg123 tells thousands of lines about a damaged file, with what is in it."""
+    answers = os.fdopen(os.dup(1), "wb")
+    # Only Python may print: libmpg123 tells thousands of lines about a damaged file, with what is in it.
     sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nothing, stream)
-    os.close(nothing)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    keep_freed_blocks()
+    for line in sys.stdin.buffer:
+        answers.write(_answer(**json.loads(line)))
+        answers.flush()
 
 
-def _answer(
-    stream: BinaryIO, call: str, path: str, sample_rate: int, memory: int, seconds: int, opening: int, block: int
-) -> None:
-    """`seconds` are for all of it, `opening` for what comes before the first block, `block` for each of them."""
-    last = time.process_time() + seconds
+def _answer(path: str, sample_rate: int, memory: int, seconds: int) -> bytes:
+    """What `decode` gives at `sample_rate`, or `measure_bandwidth` for 0, within limits.
 
-    def watch(is_reading: bool) -> None:
-        _limit_time(min(time.process_time() + block, last) if is_reading else last)
-
+    `memory` is in bytes. Opening the file and each block of it may take `seconds` of processor time.
+    """
+    AudioStream.watch = lambda is_reading: _limit_time(seconds if is_reading else None)
     _limit_memory(memory)
-    _limit_time(min(time.process_time() + opening, last))
-    AudioStream.watch = watch
-    refused, too_large, packed = "", False, b""
+    _limit_time(seconds)
     values: dict[str, Any] = {}
+    refused, too_large, packed = "", False, b""
     try:
-        if call == "bandwidth":
+        if not sample_rate:
             values = vars(measure_bandwidth(Path(path)))
         else:
-            values, arrays = to_parts(decode(Path(path), sample_rate))
-            packed = _packed(arrays)
+            values = dict(vars(decode(Path(path), sample_rate)))
+            pcm, prints = values.pop("pcm"), values.pop("fingerprint")
+            if prints is not None:
+                np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process
+                packed = save({"pcm": pcm, **prints._asdict()})
     except AudioError as error:
         refused = str(error)
     except MemoryError:
-        refused = f"takes more than {memory >> 20} MB of memory, too much for its {file_size(Path(path))} bytes"
+        refused = f"takes more than {memory >> 20} MB of memory, too much for its {_file_size(Path(path))} bytes"
         too_large = True
     answer = {"refused": refused, "too_large": too_large, "values": values, "size": len(packed)}
-    stream.write(json.dumps(answer).encode() + b"\n" + packed)
-    stream.flush()
+    return json.dumps(answer).encode() + b"\n" + packed
 
 
-def _packed(arrays: Arrays) -> bytes:
-    """The arrays as safetensors, nothing for none. Raises MemoryError where safetensors would end the process."""
-    np.empty(3 * sum(array.nbytes for array in arrays.values()), dtype=np.uint8)
-    return save(dict(arrays)) if arrays else b""
-
-
-def _limit_time(seconds: float) -> None:
-    """Let this process take processor time up to so many seconds since its start, where the system can."""
+def _limit_time(seconds: int | None) -> None:
+    """Let this process take so many more seconds of processor time, where the system can; None is no limit."""
     if sys.platform == "win32":
         return
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (hard if seconds is None else int(time.process_time()) + seconds + 1, hard))
 
 
 def _limit_memory(memory: int) -> None:

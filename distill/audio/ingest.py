@@ -1,54 +1,59 @@
 """Ingestion of a folder of recordings into a corpus on disk: manifest, report, PCM shards.
 
-Files are decoded in blocks, and decoded blocks can be kept: what was decoded before, by an earlier or an interrupted
-run, is not decoded again. The corpus does not depend on it.
+Files are measured and decoded in blocks, here or on other machines, and blocks can be kept: one that was decoded before,
+by an earlier or an interrupted run, is not decoded again. The corpus does not depend on it.
+
+A decoded block is a folder with a manifest of its files, the samples of its recordings as shards, exact copies in the
+block once, and the fingerprints of its recordings end to end.
 """
 
 import statistics
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Literal
+from queue import SimpleQueue
+from typing import Any, Literal
 
+import numpy as np
 import soundfile as sf
+from safetensors.numpy import load_file, save
 
-from distill.audio.bandwidth import RateChoice, choose_rate
-from distill.audio.blocks import (
-    BlockRow,
-    BlockWorker,
-    DecodedBlock,
-    DecodeTask,
-    FileBlock,
-    blocks_of,
-    known_files,
-    read_bandwidths,
-)
+from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate
 from distill.audio.corpus import (
     MANIFEST,
     PREFIX,
     REPORT,
+    Corpus,
     ManifestRow,
     kept_rows,
+    read_manifest,
+    recording_id,
     write_manifest,
 )
-from distill.audio.fingerprint import Fingerprint
-from distill.audio.near_duplicates import near_duplicate_groups
-from distill.audio.scan import AudioFile, Scan
-from distill.audio.source import LISTED, address, is_url, list_recordings, open_source
+from distill.audio.decode import Decoded, Decoder
+from distill.audio.near_duplicates import Fingerprint, hop_length, near_duplicate_groups
+from distill.audio.source import LISTED, AudioFile, Gone, Scan, address, is_url, list_recordings, open_source
 from distill.errors import AudioError
 from distill.params import CorpusConfig
 from distill.progress import ProgressReport
 from distill.status import Progress
-from distill.storage.files import atomic_folder, write_json
+from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_json
 from distill.storage.shards import ShardWriter
-from distill.storage.work import HERE, Cache, Executor, Threads, map_cached, work_folder, work_version
+from distill.storage.tables import read_rows, schema_of, write_rows
+from distill.storage.work import HERE, Cache, Executor, Threads, cut_blocks, map_cached, work_folder, work_version
 
+BLOCK_FILES = 512
+BLOCK_BYTES = 64 << 20  # of files, compressed or not
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
 COUNTS = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups", "ignored")
+
+_FINGERPRINTS = "fingerprints.safetensors"
+_BANDWIDTHS = schema_of(Bandwidth)
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,13 @@ class IngestReport:
     rate_reason: str  # one line: the sample rate and what it follows from
     rejections: tuple[str, ...]  # "path: reason" of each rejected file
 
-    def summary(self) -> str:
-        """The counts as one line."""
-        return (
-            f"{self.used} used, {self.warned} used with a warning, {self.rejected} rejected, "
-            f"{self.duplicates} exact copies, {self.seconds:.1f} s of sound"
-        )
+
+@dataclass(frozen=True)
+class FileBlock:
+    """A run of files, and the key of what they are."""
+
+    files: tuple[AudioFile, ...]
+    key: str
 
 
 def ingest(
@@ -92,11 +98,11 @@ def ingest(
     "auto" chooses the rate by the bandwidth of the recordings, as `distill.audio.bandwidth` says. `max_rejected` is the
     largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
     it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
-    was measured. Decoded blocks are kept in the folder `kept`, where one is given.
+    was measured. Blocks are kept in the folder `kept`, where one is given.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found, place = list_recordings(open_source(folder)), address(folder)
-    blocks = blocks_of(found.audio)
+    blocks = _blocks_of(found.audio)
     reads = [] if is_url(place) else [Path(place)]
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_folder(output))
@@ -107,19 +113,43 @@ def ingest(
         if executor.processors > 1:  # calls wait for decoders, so that several may be at work
             executor = stack.enter_context(closing(Threads(executor.processors)))
         worker = stack.enter_context(closing(BlockWorker(place, executor.processors, count.say)))
-        bandwidths = map_cached(worker.measure, blocks, attrgetter("key"), executor, measured, reads=reads)
-        rate = choose_rate((one for path in bandwidths for one in read_bandwidths(path)), sample_rate)
-        tasks = _decode_tasks(blocks, rate.sample_rate, decoded)
-        folders = map_cached(worker.decode, tasks, attrgetter("key"), executor, decoded, count.say_decoded, reads)
-        rows = _assemble(folders, temporary)
-        _check_rejected(folder, rows, max_rejected)
-        report = _report(rows, found, rate)
+        bandwidths = map_cached(worker.measure, blocks, lambda block: block.key, executor, measured, reads=reads)
+        rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
+        rate = choose_rate(rows, sample_rate)
+
+        def key(block: FileBlock) -> str:
+            return f"{block.key}-{rate.sample_rate}"
+
+        decode = partial(worker.decode, rate.sample_rate)
+        folders = map_cached(decode, blocks, key, executor, decoded, count.say_block, reads)
+        manifest = _assemble(folders, temporary, rate.sample_rate)
+        _check_rejected(folder, manifest, max_rejected)
+        report = _report(manifest, found, rate)
         _check_groups(folder, report)
-        write_json(temporary / REPORT, _report_json(report, rows, found))
-        write_manifest(temporary / MANIFEST, rows)
+        write_json(temporary / REPORT, _report_json(report, manifest, found))
+        write_manifest(temporary / MANIFEST, manifest)
     if kept is not None:
         measured.keep_only(bandwidths)
         decoded.keep_only(folders)
+    return report
+
+
+def ingest_folder(
+    folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
+) -> IngestReport:
+    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
+    with ProgressReport("ingest") as progress:
+        report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
+        progress.say(
+            f"{report.used} used, {report.warned} used with a warning, {report.rejected} rejected, "
+            f"{report.duplicates} exact copies, {report.seconds:.1f} s of sound"
+        )
+        progress.say(report.rate_reason)
+        progress.status.keep(output / REPORT, "ingest.json")
+        for line in report.rejections[:LISTED]:
+            progress.say(f"  rejected {line}")
+        if report.rejected > LISTED:
+            progress.say(f"  and {report.rejected - LISTED} more in {output / REPORT}")
     return report
 
 
@@ -139,99 +169,181 @@ class _Count:
                     self._done.add(file)
                 self._progress(len(self._done), self._total, file.path)
 
-    def say_decoded(self, task: DecodeTask) -> None:
+    def say_block(self, block: FileBlock) -> None:
         """Show that the files of a block were decoded."""
-        for file in task.block.files:
+        for file in block.files:
             self.say(file, True)
 
 
-def _decode_tasks(blocks: Sequence[FileBlock], sample_rate: int, cache: Cache) -> list[DecodeTask]:
-    """Blocks to decode. What is in other blocks that `cache` has is not decoded again."""
-    tasks = [DecodeTask(block, sample_rate, (None,) * len(block.files)) for block in blocks]
-    if all(cache.has(task.key) for task in tasks):
-        return tasks
-    known = known_files(sorted(cache.folder.glob(f"*-{sample_rate}")))
+def _blocks_of(files: Sequence[AudioFile]) -> list[FileBlock]:
+    """Cut files, sorted by path, into blocks."""
+    cut = cut_blocks([file.path for file in files], [file.size for file in files], BLOCK_FILES, BLOCK_BYTES)
+    runs = [tuple(files[index] for index in indices) for indices in cut]
     return [
-        replace(task, known=tuple(known.get((file.path, file.identity)) for file in task.block.files)) for task in tasks
+        FileBlock(run, sha256_text(canonical_json([[file.path, file.identity] for file in run]))[:32]) for run in runs
     ]
 
 
-def ingest_folder(
-    folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
-) -> IngestReport:
-    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
-    with ProgressReport("ingest") as progress:
-        report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
-        progress.say(report.summary())
-        progress.say(report.rate_reason)
-        progress.status.keep(output / REPORT, "ingest.json")
-        for line in report.rejections[:LISTED]:
-            progress.say(f"  rejected {line}")
-        if report.rejected > LISTED:
-            progress.say(f"  and {report.rejected - LISTED} more in {output / REPORT}")
-    return report
+class BlockWorker:
+    """Measures and decodes blocks of the files in one place, with decoders of its own until it is closed.
+
+    `said` is called with each file that was measured (False) or decoded (True). A worker that is sent to another machine
+    has one decoder there.
+    """
+
+    def __init__(self, place: str, decoders: int, said: Callable[[AudioFile, bool], object] = lambda *_: None) -> None:
+        """`place` is a folder, absolute, or a URL."""
+        self._place, self._said, self._source = place, said, open_source(place)
+        alone = threading.Lock()
+        self._decoders = [Decoder(decoders, alone) for _ in range(decoders)]
+        self._idle: SimpleQueue[Decoder] = SimpleQueue()
+        for decoder in self._decoders:
+            self._idle.put(decoder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BlockWorker, (self._place, 1)
+
+    def close(self) -> None:
+        """End the decoders, at once."""
+        for decoder in self._decoders:
+            decoder.close()
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoder]:
+        decoder = self._idle.get()
+        try:
+            yield decoder
+        finally:
+            self._idle.put(decoder)
+
+    def measure(self, block: FileBlock, path: Path) -> bool:
+        """Write the bandwidths of a block's files. False where some may be others another time."""
+        found: list[Bandwidth | None] = []
+        with self._decoder() as decoder:
+            for file in block.files:
+                try:
+                    with self._source.local(file) as local:
+                        found.append(decoder.bandwidth(local))
+                except Gone:
+                    found.append(None)  # decoding it says why
+                self._said(file, False)
+        write_rows(path, [one or UNREADABLE for one in found], _BANDWIDTHS)
+        return None not in found
+
+    def decode(self, sample_rate: int, block: FileBlock, folder: Path) -> bool:
+        """Write a decoded block. False where some files may decode to something else another time."""
+        rows: list[ManifestRow] = []
+        prints: list[Fingerprint] = []
+        places: dict[str, tuple[str, int]] = {}
+        is_certain = True
+        with atomic_folder(folder) as temporary, self._decoder() as decoder:
+            with ShardWriter(temporary, PREFIX) as shards:
+                for file in block.files:
+                    try:
+                        with self._source.local(file) as local:
+                            decoded = decoder.decoded(local, sample_rate)
+                    except Gone as error:
+                        decoded = Decoded(str(error), is_certain=False)
+                    if decoded.fingerprint is not None and decoded.pcm_sha256 not in places:
+                        places[decoded.pcm_sha256] = shards.append(decoded.pcm)
+                        prints.append(decoded.fingerprint)
+                    rows.append(_row(file, decoded, sample_rate, *places.get(decoded.pcm_sha256, ("", 0))))
+                    is_certain &= decoded.is_certain
+                    self._said(file, True)
+            parts = zip(*prints, strict=True) if prints else ()
+            joined = {name: np.concatenate(own) for name, own in zip(Fingerprint._fields, parts, strict=False)}
+            (temporary / _FINGERPRINTS).write_bytes(save(joined))
+            write_manifest(temporary / MANIFEST, rows)
+        return is_certain
 
 
-def _assemble(folders: Sequence[Path], output: Path) -> list[ManifestRow]:
-    """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
-    rows: list[ManifestRow] = []
-    kept: dict[str, int] = {}  # pcm_sha256 to row
-    fingerprints: list[Fingerprint] = []
-    with ShardWriter(output, PREFIX) as shards:
-        for decoded in map(DecodedBlock, folders):
-            places = _copied(decoded, kept.keys(), shards)
-            for row in decoded.rows:
-                original = rows[kept[row.pcm_sha256]] if row.pcm_sha256 in kept else None
-                if row.pcm_sha256 and original is None:
-                    kept[row.pcm_sha256] = len(rows)
-                    fingerprints.append(decoded.fingerprint(row))
-                rows.append(_row(row, original, places))
-    return _grouped(rows, list(kept.values()), near_duplicate_groups(fingerprints))
-
-
-def _copied(block: DecodedBlock, held: Set[str], shards: ShardWriter) -> dict[str, tuple[str, int]]:
-    """Add the recordings of a block that are not `held` (pcm_sha256) to the shards; return their places by pcm_sha256."""
-    rows = block.rows
-    new = {row.pcm_sha256: row for row in reversed(rows) if row.pcm_sha256 and row.pcm_sha256 not in held}
-    if len(new) == len({row.pcm_sha256 for row in rows if row.pcm_sha256}):  # whole shards
-        names = {name: shards.add_shard(block.folder / name) for name in sorted({row.shard for row in new.values()})}
-        return {key: (names[row.shard], row.offset) for key, row in new.items()}
-    return {key: shards.append(block.pcm(row)) for key, row in reversed(new.items())}
-
-
-def _row(found: BlockRow, original: ManifestRow | None, places: Mapping[str, tuple[str, int]]) -> ManifestRow:
-    """Make the row of a file from that in its block. The group follows when all files are decoded."""
-    row = ManifestRow(**{column.name: getattr(found, column.name) for column in fields(ManifestRow)})
-    if original is None:
-        shard, offset = places.get(row.pcm_sha256, ("", 0))
-        return replace(row, shard=shard, offset=offset)
-    reason = "; ".join(filter(None, [f"exact copy of {original.path}", row.reason]))
-    return replace(
-        row,
-        status="warned",
-        reason=reason,
-        duplicate_of=original.recording_id,
-        shard=original.shard,
-        offset=original.offset,
+def _row(file: AudioFile, decoded: Decoded, sample_rate: int, shard: str, offset: int) -> ManifestRow:
+    """The row of a file in its block, before files of other blocks are known."""
+    return ManifestRow(
+        recording_id=recording_id(file.relative),
+        path=file.path,
+        status="rejected" if not decoded.pcm_sha256 else "warned" if decoded.reason else "used",
+        reason=decoded.reason,
+        sha256=decoded.sha256,
+        pcm_sha256=decoded.pcm_sha256,
+        duplicate_of="",
+        group="",
+        sample_rate=decoded.sample_rate,
+        channels=decoded.channels,
+        seconds=len(decoded.pcm) / sample_rate,
+        frames_in_shard=len(decoded.pcm),
+        shard=shard,
+        offset=offset,
+        label=file.label,
     )
 
 
-def _grouped(rows: Sequence[ManifestRow], kept: Sequence[int], groups: Sequence[int]) -> list[ManifestRow]:
-    """Name the groups by the smallest PCM hash in them, so that renaming files does not move a group."""
+def _assemble(blocks: Sequence[Path], output: Path, sample_rate: int) -> list[ManifestRow]:
+    """Write the shards of a corpus, exact copies once, and make the rows of its manifest."""
+    rows: list[ManifestRow] = []
+    originals: dict[str, ManifestRow] = {}  # by pcm_sha256
+    fingerprints: list[Fingerprint] = []
+    with ShardWriter(output, PREFIX) as shards:
+        for block in blocks:
+            own = read_manifest(block / MANIFEST)
+            sounds: dict[str, ManifestRow] = {}  # the first row of each
+            for row in own:
+                if row.pcm_sha256:
+                    sounds.setdefault(row.pcm_sha256, row)
+            new = [row for row in sounds.values() if row.pcm_sha256 not in originals]
+            for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
+                originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
+            prints = zip(sounds.values(), _fingerprints(block, [*sounds.values()], sample_rate), strict=True)
+            is_new = {row.recording_id for row in new}
+            fingerprints += [one for row, one in prints if row.recording_id in is_new]
+            for row in own:
+                original = originals.get(row.pcm_sha256, row)
+                if original.recording_id == row.recording_id:
+                    rows.append(original)
+                else:
+                    place = {"shard": original.shard, "offset": original.offset}
+                    note = f"exact copy of {original.path}"
+                    rows.append(_noted(row, note, duplicate_of=original.recording_id, **place))
+    return _grouped(rows, list(originals.values()), near_duplicate_groups(fingerprints))
+
+
+def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
+    """Add recordings of a block to the shards; return their places. If they `are_all` in it, whole shards are linked."""
+    if not are_all:
+        samples = Corpus(block, 0, ())
+        return [shards.append(samples.pcm(row)) for row in rows]
+    names = {name: shards.add_shard(block / name) for name in sorted({row.shard for row in rows})}
+    return [(names[row.shard], row.offset) for row in rows]
+
+
+def _fingerprints(block: Path, rows: Sequence[ManifestRow], sample_rate: int) -> list[Fingerprint]:
+    """The fingerprints of all recordings in a block."""
+    if not rows:
+        return []
+    frames = load_file(block / _FINGERPRINTS)
+    ends = accumulate((-(-row.samples // hop_length(sample_rate)) for row in rows), initial=0)
+    return [Fingerprint(*(frames[name][start:stop] for name in Fingerprint._fields)) for start, stop in pairwise(ends)]
+
+
+def _noted(row: ManifestRow, note: str, **changes: Any) -> ManifestRow:
+    return replace(row, status="warned", reason="; ".join(filter(None, [note, row.reason])), **changes)
+
+
+def _grouped(rows: Sequence[ManifestRow], kept: Sequence[ManifestRow], groups: Sequence[int]) -> list[ManifestRow]:
+    """Name the groups of the recordings `kept` by the smallest PCM hash in them: renaming files does not move a group."""
     names: dict[int, str] = {}
-    for index, group in zip(kept, groups, strict=True):
-        name = rows[index].pcm_sha256[:16]
-        names[group] = min(name, names.get(group, name))
-    first = dict(zip((rows[index].pcm_sha256 for index in kept), groups, strict=True))
-    grouped = list(rows)
-    for index, row in enumerate(rows):
-        if row.status != "rejected":
-            group = first[row.pcm_sha256]
-            grouped[index] = replace(row, group=names[group])
-            earliest = rows[kept[group]]
+    for row, group in zip(kept, groups, strict=True):
+        names[group] = min(row.pcm_sha256[:16], names.get(group, "g"))
+    group_of = dict(zip((row.pcm_sha256 for row in kept), groups, strict=True))
+    grouped = []
+    for row in rows:
+        group, named = group_of.get(row.pcm_sha256, -1), row
+        if group >= 0:
+            named = replace(row, group=names[group])
+            earliest = kept[group]
             if not row.duplicate_of and row.recording_id != earliest.recording_id:
-                reason = "; ".join(filter(None, [f"near-duplicate of {earliest.path}", row.reason]))
-                grouped[index] = replace(grouped[index], status="warned", reason=reason)
+                named = _noted(named, f"near-duplicate of {earliest.path}")
+        grouped.append(named)
     return grouped
 
 
@@ -258,13 +370,10 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> Inges
 def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan) -> dict[str, object]:
     lengths = [row.seconds for row in kept_rows(rows)]
     members: dict[str, list[str]] = defaultdict(list)
+    notes: dict[str, list[dict[str, str]]] = {"rejected": [], "warned": [], "used": []}
     for row in rows:
-        if row.group:
-            members[row.group].append(row.path)
-    notes = {
-        status: [{"path": row.path, "reason": row.reason} for row in rows if row.status == status]
-        for status in ("rejected", "warned")
-    }
+        members[row.group].append(row.path)
+        notes[row.status].append({"path": row.path, "reason": row.reason})
     return {
         "sample_rate": report.sample_rate,
         "sample_rate_reason": report.rate_reason,
@@ -274,14 +383,16 @@ def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan)
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
         "rejected": notes["rejected"],
         "warned": notes["warned"],
-        "groups": [{"group": group, "paths": paths} for group, paths in sorted(members.items()) if len(paths) > 1],
+        "groups": [
+            {"group": group, "paths": paths} for group, paths in sorted(members.items()) if group and len(paths) > 1
+        ],
         "ignored_by_suffix": found.ignored,
         "skipped_folders": [{"path": path, "reason": reason} for path, reason in found.skipped],
     }
 
 
 def _check_rejected(folder: Path | str, rows: Sequence[ManifestRow], max_rejected: float) -> None:
-    rejected = [row for row in rows if row.status == "rejected"]
+    rejected = [f"  {row.path}: {row.reason}" for row in rows if row.status == "rejected"]
     if len(rejected) == len(rows):
         expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {len(rows)} audio files"
         remedy = "replace or repair these files"
@@ -291,9 +402,9 @@ def _check_rejected(folder: Path | str, rows: Sequence[ManifestRow], max_rejecte
         remedy = "remove or repair these files, or raise corpus.max_rejected"
     else:
         return
-    lines = [f"  {row.path}: {row.reason}" for row in rejected[:LISTED]]
     more = [f"  and {len(rejected) - LISTED} more"] if len(rejected) > LISTED else []
-    raise AudioError("\n".join([f"{folder}: expected {expected}, found {found}; {remedy}:", *lines, *more]))
+    first = f"{folder}: expected {expected}, found {found}; {remedy}:"
+    raise AudioError("\n".join([first, *rejected[:LISTED], *more]))
 
 
 def _check_groups(folder: Path | str, report: IngestReport) -> None:

@@ -1,21 +1,42 @@
-"""Near-duplicate recordings: those that share most of their fingerprints at one lag.
+"""Near-duplicate recordings: those that share most of their audio fingerprints at one lag.
+
+Fingerprints are after Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): each frame gives 32
+bits, the signs of energy differences along time and frequency (their equation 1). Two changes, measured on one-shots:
+
+- differences of log energy, so that the decay of a quiet partial counts as much as that of a loud one;
+- a bit that is nearly zero is marked unsure and counts half, so that a held tone or an empty band proves nothing.
 
 Candidates come from sorting the frames' bits under several band orders and comparing neighbours (Charikar, "Similarity
 Estimation Techniques from Rounding Algorithms", STOC 2002), which tolerates errors in any band and costs the same
 however common a frame is. Two frames that match are a vote for their recordings at a lag. Pairs with enough votes are
 compared frame by frame. All is in memory: about 100 bytes a frame, of which a second has 125.
 
-Shapes: `F` frames of all recordings end to end, `R` recordings, `P` pairs of recordings at a lag.
+Shapes: `N` samples, `F` frames of a recording or of all recordings end to end, `R` recordings, `P` pairs of recordings at
+a lag.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.audio.fingerprint import BITS, I64, U32, Fingerprint, bit_differences, error_rate_limit
+BITS = 32
+WINDOW_SECONDS = 0.064
+HOP_SECONDS = 0.008
+DIFFERENCE_FRAMES = 3
+LOWEST_HZ, HIGHEST_HZ, LINEAR_BELOW_HZ = 50.0, 8000.0, 200.0
+SURE_DB = 0.7
+LOUD_DB = 50.0
+MASKED_DB = 35.0
+QUANTISATION_MARGIN_DB = 6.0
+_FRAMES_PER_FFT = 64  # their spectra stay in the processor's cache
 
+# On 365 one-shots, loops and spoken digits: 18 kinds of changed copy have an error rate of 0.07 in the median and 0.18
+# at the 95th percentile; the closest two of 62 124 pairs of different recordings, takes of one word, have 0.26.
+MAXIMUM_ERROR_RATE = 0.22
 MINIMUM_OVERLAP = 0.8
 
 _MINIMUM_LOUD_FRAMES = 16
@@ -28,7 +49,83 @@ _LAGS_PER_PAIR = 2
 _AT_ONCE = 1 << 18  # frames or pairs of frames in temporary arrays
 _VOTES_AT_ONCE = 1 << 22
 
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+
+
+class Fingerprint(NamedTuple):
+    """Fingerprint of a recording, of three-valued bits: bit `b` of a frame is 1, 0 or, where `sure` is 0, unknown."""
+
+    signs: U32  # [F]
+    sure: U32  # [F]
+    loud: Flags  # [F]: within LOUD_DB of the recording's loudest frame
+
+
+def hop_length(sample_rate: int) -> int:
+    """Samples from one frame of a fingerprint to the next: `N` samples have `ceil(N / hop_length)` frames."""
+    return max(1, round(sample_rate * HOP_SECONDS))
+
+
+def fingerprint(pcm: NDArray[np.int16], sample_rate: int) -> Fingerprint:
+    """Fingerprint of `pcm` `[N]`: one frame every `HOP_SECONDS`, frame 0 centred on sample 0."""
+    energy, noise = _band_energies(pcm, sample_rate)  # [F, 33]
+    total = energy.mean(axis=1)
+    loud = total > max(float(total.max(initial=0.0)) * 10 ** (-LOUD_DB / 10), noise)
+    floor = np.maximum(energy.max(axis=1, keepdims=True) * 10 ** (-MASKED_DB / 10), noise)
+    level = 10 * np.log10(energy + floor)
+    slope = level[:, :-1] - level[:, 1:]  # [F, 32] dB between neighbouring bands
+    change = slope.copy()  # before the first frame there is silence, whose slope is zero: an onset tells most
+    change[DIFFERENCE_FRAMES:] -= slope[:-DIFFERENCE_FRAMES]
+    sure = np.abs(change) > SURE_DB
+    return Fingerprint(_packed((change > 0) & sure), _packed(sure), loud)
+
+
+def _band_energies(pcm: NDArray[np.int16], sample_rate: int) -> tuple[F32, float]:
+    """Mean power per bin in BITS + 1 bands, `[F, 33]`, and the power that 16-bit rounding alone would give."""
+    window, fft_length, edges = _analysis(sample_rate)
+    hop = hop_length(sample_rate)
+    padded = np.pad(pcm, (len(window) // 2, len(window)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop][: -(-len(pcm) // hop)]
+    energy = np.empty((len(frames), BITS + 1), dtype=np.float32)
+    for start in range(0, len(frames), _FRAMES_PER_FFT):
+        block = slice(start, start + _FRAMES_PER_FFT)
+        spectrum = np.fft.rfft(frames[block] * window, fft_length)[:, : edges[-1]]
+        power = spectrum.real**2 + spectrum.imag**2
+        energy[block] = np.add.reduceat(power, edges[:-1], axis=1)
+    energy /= np.diff(edges).astype(np.float32)
+    return energy, float((window**2).sum()) / 12 * 10 ** (QUANTISATION_MARGIN_DB / 10)
+
+
+@cache
+def _analysis(sample_rate: int) -> tuple[F32, int, I64]:
+    """Window of the short-time Fourier transform, the transform's length, and the edges of bands in its bins.
+
+    There are BITS + 1 bands, evenly spaced on a scale that is linear below LINEAR_BELOW_HZ, logarithmic above.
+    """
+    window_length = round(sample_rate * WINDOW_SECONDS)
+    fft_length = 1 << (window_length - 1).bit_length()
+    low, high = (np.log1p(hz / LINEAR_BELOW_HZ) for hz in (LOWEST_HZ, min(HIGHEST_HZ, sample_rate / 2)))
+    hz = LINEAR_BELOW_HZ * np.expm1(np.linspace(low, high, BITS + 2))
+    rising = np.arange(BITS + 2)
+    edges = np.maximum.accumulate(np.ceil(hz * fft_length / sample_rate).astype(np.int64) - rising) + rising
+    return np.hanning(window_length).astype(np.float32), fft_length, edges
+
+
+def _packed(flags: Flags) -> U32:
+    """Flags `[F, 32]` packed to integers `[F]`, band 0 in the highest bit."""
+    return np.packbits(flags, axis=1).view(">u4").astype(np.uint32)[:, 0]
+
+
+def error_rate_limit(bits: I64) -> NDArray[np.float64]:
+    """Highest error rate over `bits` sure bits at which two aligned recordings count as the same sound.
+
+    Unrelated recordings agree on half of their bits by chance, with a spread that shrinks as 1/sqrt(bits).
+    """
+    by_chance = 0.5 - 6.0 / np.sqrt(np.maximum(bits, 1))
+    return np.asarray(np.minimum(MAXIMUM_ERROR_RATE, by_chance), dtype=np.float64)
 
 
 def near_duplicate_groups(fingerprints: Sequence[Fingerprint]) -> list[int]:
@@ -37,15 +134,18 @@ def near_duplicate_groups(fingerprints: Sequence[Fingerprint]) -> list[int]:
     Two recordings are near-duplicates if, at one lag, at least MINIMUM_OVERLAP of the loud frames of the one with
     fewer lie inside the other and their bit error rate is below `error_rate_limit`. Groups are the transitive closure.
     """
-    groups = list(range(len(fingerprints)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     if not any(len(one.loud) for one in fingerprints):
-        return groups
+        return list(range(len(fingerprints)))
     frames = _Frames(fingerprints)
     pairs = np.concatenate([_candidates(part, frames.span) for part in _by_recording(_sorted_votes(frames), frames)])
-    for first, second in frames.pairs(pairs[_are_same_sound(frames, pairs)])[:, :2].tolist():
-        low, high = sorted((_root(groups, first), _root(groups, second)))
-        groups[high] = low
-    return [_root(groups, index) for index in range(len(groups))]
+    first, second, _ = frames.pairs(pairs[_are_same_sound(frames, pairs)]).T
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(fingerprints),) * 2)
+    _, groups = connected_components(links, directed=False)
+    smallest = np.unique(groups, return_index=True)[1]
+    return [int(index) for index in smallest[groups]]
 
 
 class _Frames:
@@ -63,12 +163,18 @@ class _Frames:
         self.longest = int(self.lengths.max())
         self.span = 2 * self.longest + 1  # lags of a pair
 
+    def differences(self, a: I64, b: I64) -> tuple[I64, I64]:
+        """Twice the bit errors of frames `a` and `b`, and bits that are sure on any side; a one-sided one is half one."""
+        sure_a, sure_b = self.sure[a], self.sure[b]
+        disagree = np.bitwise_count((self.signs[a] ^ self.signs[b]) & sure_a & sure_b).astype(np.int64)
+        return 2 * disagree + np.bitwise_count(sure_a ^ sure_b), np.bitwise_count(sure_a | sure_b).astype(np.int64)
+
     def vote(self, a: I64, b: I64) -> I64:
         """Votes of the pairs of frames `a` and `b` that match and are of two recordings, one integer each.
 
         Sorted, they are in the order of pairs, then of lags.
         """
-        half_errors, bits = bit_differences(self.signs[a], self.sure[a], self.signs[b], self.sure[b])
+        half_errors, bits = self.differences(a, b)
         keep = (self.recording[a] != self.recording[b]) & (half_errors <= 2 * _FRAME_ERROR_RATE * bits)
         low, high = np.minimum(a[keep], b[keep]), np.maximum(a[keep], b[keep])
         first, second = (self.recording[one].astype(np.int64) for one in (low, high))
@@ -90,11 +196,13 @@ def _sorted_votes(frames: _Frames) -> I64:
     count = 0
     orders = np.random.default_rng(0)
     for _ in range(_BAND_ORDERS):
-        order = indexed[_sorting(frames, indexed, _spread_tables(orders.permutation(BITS)))]
+        bands, keys = orders.permutation(BITS), np.empty(len(indexed), dtype=np.uint64)
+        for part in _slices(len(indexed)):
+            keys[part] = _keys(frames, indexed[part], bands)
+        order = indexed[np.argsort(keys, kind="stable")]
         for step in range(1, _NEIGHBOURS + 1):
             for part in _slices(len(order) - step):
-                later = order[part.start + step : part.stop + step]
-                found = frames.vote(order[part], later)
+                found = frames.vote(order[part], order[part.start + step : part.stop + step])
                 votes[count : count + len(found)] = found
                 count += len(found)
     votes = votes[:count]
@@ -102,29 +210,21 @@ def _sorted_votes(frames: _Frames) -> I64:
     return votes
 
 
-def _sorting(frames: _Frames, at: I64, tables: U64) -> I64:
-    """Order of the frames `at` by their bits in the order of bands, the first in the highest bits; sure before sign."""
-    keys = np.empty(len(at), dtype=np.uint64)
-    for part in _slices(len(at)):
-        own = at[part]
-        keys[part] = _spread(frames.sure[own], tables) | (_spread(frames.signs[own], tables) >> np.uint64(1))
-    return np.argsort(keys, kind="stable")
+def _keys(frames: _Frames, at: I64, bands: I64) -> U64:
+    """The bits of the frames `at` in the order of bands, the first in the highest bits; sure before sign."""
+    pairs = (_spread(frames.sure[at]) << np.uint64(1)) | _spread(frames.signs[at])
+    keys = np.zeros(len(at), dtype=np.uint64)
+    for band in bands.tolist():
+        keys = (keys << np.uint64(2)) | (pairs >> np.uint64(2 * band) & np.uint64(3))
+    return keys
 
 
-def _spread_tables(bands: I64) -> U64:
-    """For each byte of 32 bits and each value of it `[4, 256]`: its bits at twice their rank in `bands`, from the top."""
-    values = np.arange(256, dtype=np.uint64)
-    tables = np.zeros((4, 256), dtype=np.uint64)
-    for rank, band in enumerate(bands.tolist()):
-        bit = (values >> np.uint64(band % 8)) & np.uint64(1)
-        tables[band // 8] |= bit << np.uint64(2 * (BITS - rank) - 1)
-    return tables
-
-
-def _spread(bits: U32, tables: U64) -> U64:
-    octets = np.ascontiguousarray(bits, dtype="<u4").view(np.uint8).reshape(-1, 4)
-    key: U64 = tables[0][octets[:, 0]] | tables[1][octets[:, 1]] | tables[2][octets[:, 2]] | tables[3][octets[:, 3]]
-    return key
+def _spread(bits: U32) -> U64:
+    """Bit `b` at position `2 b`."""
+    spread: U64 = bits.astype(np.uint64)
+    for shift in (16, 8, 4, 2, 1):
+        spread = (spread | (spread << np.uint64(shift))) & np.uint64(((1 << 64) - 1) // ((1 << shift) + 1))
+    return spread
 
 
 def _by_recording(votes: I64, frames: _Frames) -> Iterator[I64]:
@@ -154,7 +254,7 @@ def _candidates(votes: I64, span: int) -> I64:
     return np.asarray(votes[enough[ranked[rank < _LAGS_PER_PAIR]]], dtype=np.int64)
 
 
-def _are_same_sound(frames: _Frames, votes: I64) -> NDArray[np.bool_]:
+def _are_same_sound(frames: _Frames, votes: I64) -> Flags:
     """For each of the votes, whether the two recordings are near-duplicates at its lag or one frame to a side."""
     first, second, lag = frames.pairs(votes).T
     swap = frames.loud_counts[second] < frames.loud_counts[first]
@@ -169,7 +269,7 @@ def _are_same_sound(frames: _Frames, votes: I64) -> NDArray[np.bool_]:
     return same
 
 
-def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDArray[np.bool_]:
+def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> Flags:
     """Whether the loud frames of each `shorter` recording match the frames of `longer` that are `lag` later."""
     counts = frames.loud_counts[shorter]
     pair = np.repeat(np.arange(len(shorter)), counts)
@@ -178,8 +278,7 @@ def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDArray[n
     position = a - frames.starts[shorter][pair] + lag[pair]
     inside = (position >= 0) & (position < frames.lengths[longer][pair])
     a, pair = a[inside], pair[inside]
-    b = frames.starts[longer][pair] + position[inside]
-    half_errors, bits = bit_differences(frames.signs[a], frames.sure[a], frames.signs[b], frames.sure[b])
+    half_errors, bits = frames.differences(a, frames.starts[longer][pair] + position[inside])
     overlap, errors, total = (
         np.bincount(pair, weights=weights, minlength=len(shorter)) for weights in (None, half_errors / 2, bits)
     )
@@ -189,11 +288,3 @@ def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> NDArray[n
 def _slices(count: int) -> Iterator[slice]:
     """Slices of _AT_ONCE or fewer that cover `count`."""
     return (slice(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE))
-
-
-def _root(groups: list[int], index: int) -> int:
-    """Smallest index of the group of `index` (union-find with path halving)."""
-    while groups[index] != index:
-        groups[index] = groups[groups[index]]
-        index = groups[index]
-    return index

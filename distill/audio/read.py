@@ -7,7 +7,7 @@ Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 """
 
 import codecs
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import soxr
 from numpy.typing import NDArray
 
 from distill.audio import sndfile
-from distill.audio.stream import F32, AudioStream
+from distill.audio.sndfile import F32, AudioStream
 from distill.errors import AudioError
 
 # The seam of formats: which suffix is opened by which reader. A reader raises AudioError with the reason alone.
@@ -45,27 +45,73 @@ class Recording:
     warnings: tuple[str, ...]
 
 
-@dataclass
-class _Levels:
-    """Statistics of the decoded samples."""
+class _Decoding:
+    """Mono blocks `[n]` of a stream up to its end or the first error, and statistics of what was decoded."""
 
-    frames: int = 0
-    peak: float = 0.0
-    not_finite: int = 0
-    mono_power: float = 0.0
-    channel_power: float = 0.0
-    failure: str = ""
+    def __init__(self, stream: AudioStream) -> None:
+        self._stream = stream
+        self.rate, self.channels, self.announced = stream.sample_rate, stream.channels, stream.announced
+        self.frames = self.not_finite = 0
+        self.peak = self._mono_power = self._channel_power = 0.0
+        self.failure = ""
 
-    def add(self, block: F32, mono: F32) -> None:
-        self.frames += len(block)
-        self.not_finite += int(np.count_nonzero(~np.isfinite(block)))
-        self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
-        self.mono_power += float(np.square(mono, dtype=np.float64).sum())
-        self.channel_power += float(np.square(block, dtype=np.float64).sum())
+    def __iter__(self) -> Iterator[F32]:
+        limit = self._stream.frames
+        while not self.failure and (limit is None or self.frames < limit):
+            most = _BLOCK_FRAMES if limit is None else min(_BLOCK_FRAMES, limit - self.frames)
+            block, self.failure = self._stream.read_block(most)
+            if not len(block):
+                return
+            with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
+                mono = mono_of(block)
+                self.peak = max(self.peak, float(np.abs(mono).max(initial=0.0)))
+                self._mono_power += float(np.square(mono, dtype=np.float64).sum())
+                self._channel_power += float(np.square(block, dtype=np.float64).sum())
+            self.frames += len(block)
+            self.not_finite += int(np.count_nonzero(~np.isfinite(block)))
+            yield mono
 
-    def cancelled(self, channels: int) -> bool:
+    @property
+    def is_cancelled(self) -> bool:
         """Whether the channels are so out of phase that their mean has lost most of the sound."""
-        return channels > 1 and self.mono_power < _CANCELLED * self.channel_power / channels**2
+        return self.channels > 1 and self._mono_power < _CANCELLED * self._channel_power / self.channels**2
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there was much less than the header announces."""
+        least = max(_MISSING * (self.announced or 0), SHORT_SECONDS * self.rate)
+        return self.announced is not None and self.announced - self.frames > least
+
+    def reject(self, size: int) -> None:
+        """Raise AudioError where what was decoded of a file of `size` bytes cannot be used."""
+        decoded, expected = self.frames / self.rate, (self.announced or 0) / self.rate
+        cause = f": {self.failure}" if self.failure else ""
+        refusal = ""
+        if self.is_short and decoded < min(1.0, _NEARLY_NOTHING * expected):
+            refusal = f"announces {_duration(expected)} but holds {_duration(decoded)} ({size} bytes)"
+        elif not self.frames:
+            refusal = f"holds no samples ({size} bytes){cause}"
+        elif self.not_finite:
+            refusal = f"holds {self.not_finite} samples of {self.frames * self.channels} that are NaN or infinite"
+        elif self.peak > LARGEST_PEAK:
+            refusal = f"has a peak of {self.peak:.3g}, too large for any scale"
+        elif self.peak < SILENT_PEAK:
+            why = "its channels cancel out when mixed to mono" if self.is_cancelled else "is silent"
+            refusal = f"{why} (peak {f'{20 * np.log10(self.peak):.0f} dBFS' if self.peak else '0'})"
+        if refusal:
+            raise AudioError(refusal)
+
+    def warnings(self) -> Iterator[str]:
+        """What a user should know about what was decoded."""
+        decoded, cause = _duration(self.frames / self.rate), f" ({self.failure})" if self.failure else ""
+        if self.is_cancelled:
+            yield "its channels nearly cancel out when mixed to mono"
+        if self.is_short:
+            yield f"incomplete: {decoded} decoded, {_duration((self.announced or 0) / self.rate)} announced{cause}"
+        elif self.failure:
+            yield f"decoding stopped after {decoded}{cause}"
+        if self.peak > 1.0:
+            yield f"peak {self.peak:.3g} is above full scale; scaled to 1.0"
 
 
 def read_recording(path: Path, sample_rate: int) -> Recording:
@@ -74,25 +120,19 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
     Raises AudioError with the reason alone, without the path: the caller knows where the file belongs.
     """
     with open_audio(path) as stream:
-        rate, channels = stream.sample_rate, stream.channels
-        levels = _Levels()
-        _check_memory(path, stream.frames, sample_rate / rate)
-        parts = list(_resampled(_mono_blocks(stream, levels), rate, sample_rate))
-        announced = stream.announced
-    _reject_unusable(path, levels, rate, channels, announced)
-    warnings = [stream.warning] if stream.warning else []
-    if channels > 1 and levels.cancelled(channels):
-        warnings.append("its channels nearly cancel out when mixed to mono")
-    if _falls_short(levels.frames, announced, rate) or levels.failure:
-        warnings.append(_shortfall(levels, rate, announced))
-    if levels.peak > 1.0:
-        warnings.append(f"peak {levels.peak:.3g} is above full scale; scaled to 1.0")
+        size, rate = path.stat().st_size, stream.sample_rate
+        if stream.frames is not None and stream.frames <= size:  # of compressed files the header alone tells how many
+            np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
+        decoding = _Decoding(stream)
+        parts = list(_resampled(decoding, rate, sample_rate))
+    decoding.reject(size)
+    warnings = [*filter(None, [stream.warning]), *decoding.warnings()]
     pcm = _to_int16(parts)
     if max(pcm.max(initial=0), -int(pcm.min(initial=0))) < SILENT_PEAK * 32768:
-        raise AudioError(f"holds no sound at {sample_rate} Hz: {levels.frames} samples at {rate} Hz leave silence")
+        raise AudioError(f"holds no sound at {sample_rate} Hz: {decoding.frames} samples at {rate} Hz leave silence")
     if len(pcm) < SHORT_SECONDS * sample_rate:
         warnings.append(f"very short: {_duration(len(pcm) / sample_rate)}")
-    return Recording(pcm, rate, channels, len(pcm) / sample_rate, tuple(warnings))
+    return Recording(pcm, rate, stream.channels, len(pcm) / sample_rate, tuple(warnings))
 
 
 def open_audio(path: Path) -> AudioStream:
@@ -144,28 +184,7 @@ def _as_text(head: bytes) -> str:
     return text if printable and not head.startswith(b"NIST_1A") else ""
 
 
-def _check_memory(path: Path, frames: int | None, ratio: float) -> None:
-    """Raise MemoryError at once where the samples cannot be held. Of compressed files the header alone tells how many."""
-    if frames is not None and frames <= path.stat().st_size:
-        np.empty(int(frames * ratio), dtype=np.float32)
-
-
-def _mono_blocks(stream: AudioStream, levels: _Levels) -> Iterator[F32]:
-    """Mono blocks `[n]` up to the end of the file or the first error, which is kept in `levels.failure`."""
-    while not levels.failure:
-        left = _BLOCK_FRAMES if stream.frames is None else stream.frames - levels.frames
-        if left <= 0:
-            return
-        block, levels.failure = stream.read_block(min(_BLOCK_FRAMES, left))
-        if not len(block):
-            return
-        with np.errstate(invalid="ignore", over="ignore"):  # such samples are counted, and rejected at the end
-            mono = mono_of(block)
-            levels.add(block, mono)
-        yield mono
-
-
-def _resampled(blocks: Iterator[F32], rate: int, sample_rate: int) -> Iterator[F32]:
+def _resampled(blocks: Iterable[F32], rate: int, sample_rate: int) -> Iterator[F32]:
     if rate == sample_rate:
         yield from blocks
         return
@@ -173,37 +192,6 @@ def _resampled(blocks: Iterator[F32], rate: int, sample_rate: int) -> Iterator[F
     for block in blocks:
         yield resampler.resample_chunk(np.ascontiguousarray(block))
     yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
-
-
-def _reject_unusable(path: Path, levels: _Levels, rate: int, channels: int, announced: int | None) -> None:
-    decoded, size = levels.frames / rate, path.stat().st_size
-    if announced is not None and _falls_short(levels.frames, announced, rate):
-        expected = announced / rate
-        if decoded < min(1.0, _NEARLY_NOTHING * expected):
-            raise AudioError(f"announces {_duration(expected)} but holds {_duration(decoded)} ({size} bytes)")
-    if not levels.frames:
-        cause = f": {levels.failure}" if levels.failure else ""
-        raise AudioError(f"holds no samples ({size} bytes){cause}")
-    if levels.not_finite:
-        total = levels.frames * channels
-        raise AudioError(f"holds {levels.not_finite} samples of {total} that are NaN or infinite")
-    if levels.peak > LARGEST_PEAK:
-        raise AudioError(f"has a peak of {levels.peak:.3g}, too large for any scale")
-    if levels.peak < SILENT_PEAK:
-        why = "its channels cancel out when mixed to mono" if levels.cancelled(channels) else "is silent"
-        peak = f"{20 * np.log10(levels.peak):.0f} dBFS" if levels.peak else "0"
-        raise AudioError(f"{why} (peak {peak})")
-
-
-def _falls_short(frames: int, announced: int | None, rate: int) -> bool:
-    return announced is not None and announced - frames > max(_MISSING * announced, SHORT_SECONDS * rate)
-
-
-def _shortfall(levels: _Levels, rate: int, announced: int | None) -> str:
-    decoded, cause = _duration(levels.frames / rate), f" ({levels.failure})" if levels.failure else ""
-    if announced is not None and _falls_short(levels.frames, announced, rate):
-        return f"incomplete: {decoded} decoded, {_duration(announced / rate)} announced{cause}"
-    return f"decoding stopped after {decoded}{cause}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,15 +1,23 @@
-"""Reader of the formats of libsndfile: WAV, AIFF, FLAC, Ogg, MP3 and others."""
+"""Sound files that are read from front to back: what a reader of a format gives, and the reader of libsndfile's formats.
 
+A reader is a function of a path that returns an `AudioStream`. Shapes: `n` frames of the file, `C` channels.
+"""
+
+import mmap
 import os
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import ClassVar, Self
 
 import numpy as np
 import soundfile as sf
+from numpy.typing import NDArray
 
-from distill.audio.stream import F32, AudioStream
 from distill.errors import AudioError
+
+F32 = NDArray[np.float32]
 
 # fmt: off
 SUFFIXES = (
@@ -22,12 +30,55 @@ _LONGEST_PATH = 1000  # libsndfile refuses longer ones, but reads from a descrip
 # Sizes in the headers that writers to a pipe leave.
 _UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports about 2^63 for a stream of unknown length
+# By the first bytes of a file: what ends the beginning of a stream, and what begins another one. Of Ogg (RFC 3533) a page
+# that is not the first of a stream, then one that is; of FLAC (RFC 9639) its name, then that with its STREAMINFO.
+_CHAINS = {
+    b"OggS": (re.compile(rb"OggS\x00[\x00\x01\x04\x05]"), re.compile(rb"OggS\x00[\x02\x06]")),
+    b"fLaC": (re.compile(rb"fLaC"), re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")),
+}
 
-_CAPTURE, _HEADER, _FIRST_OF_STREAM = b"OggS", 27, 2  # of an Ogg page (RFC 3533): its beginning, its bytes, a flag
-# A FLAC stream (RFC 9639) begins so; its STREAMINFO of 34 bytes, the last block of metadata or not, follows.
-_FLAC = b"fLaC"
-_FLAC_STREAM = re.compile(_FLAC + rb"[\x00\x80]\x00\x00\x22")
-_BLOCK, _OVERLAP = 1 << 20, 7
+
+class AudioStream(ABC):
+    """Open sound file. Use as a context manager.
+
+    `watch` is called with True before each block, and with False when there are no more.
+    """
+
+    watch: ClassVar[Callable[[bool], None]] = staticmethod(lambda _: None)
+
+    sample_rate: int  # Hz
+    channels: int
+    frames: int | None  # that can be read at most, None where that is not known
+    announced: int | None  # by the header, None where it does not say
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        AudioStream.watch(False)
+
+    @property
+    def warning(self) -> str:
+        """What else the file holds besides these frames, "" where it holds nothing."""
+        return ""
+
+    def read_block(self, most: int) -> tuple[F32, str]:
+        """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed."""
+        AudioStream.watch(True)
+        return self._read(most)
+
+    @abstractmethod
+    def _read(self, most: int) -> tuple[F32, str]:
+        """As `read_block`."""
+
+    @abstractmethod
+    def skip_to(self, frame: int) -> bool:
+        """Go on with `frame`, which lies ahead. False where the file is damaged."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
 
 
 def open_sndfile(path: Path) -> AudioStream:
@@ -58,25 +109,11 @@ class _SndfileStream(AudioStream):
         self._path, self._file = path, file
         self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
         self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
-
-    @property
-    def announced(self) -> int | None:
-        """For uncompressed formats libsndfile replaces them by what the file can hold; only its log has the original."""
-        frames, log = int(self._file.frames), str(self._file.extra_info)
-        if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
-            return int(found[1])
-        if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
-            size, held = int(found[1]), int(found[2])
-            if any(size in sizes for sizes in _UNKNOWN_SIZES):
-                return None
-            return round(frames * size / held) if frames else _frames_in(size, log)
-        if self._file.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
-            return _frames_in(int(found[1]) - 24, log)  # the size counts the chunk's own header
-        return self.frames
+        self.announced = _announced(file, self.frames)
 
     @property
     def warning(self) -> str:
-        if is_chained(self._path):
+        if _is_chained(self._path):
             return "holds several recordings one after another (a chained file), of which the first was decoded"
         return ""
 
@@ -103,40 +140,32 @@ class _SndfileStream(AudioStream):
         self._file.close()
 
 
-def is_chained(path: Path) -> bool:
+def _announced(file: sf.SoundFile, frames: int | None) -> int | None:
+    """Frames by the header. In `frames` libsndfile has what an uncompressed file can hold; its log has the original."""
+    log = str(file.extra_info)
+    align = re.search(r"Block Align *: ([1-9]\d*)", log)
+    if found := re.search(r"from '(?:ds64|COMM)' chunk (?:of )?\(?(\d+)\)?", log):
+        return int(found[1])
+    if found := re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
+        size, held = int(found[1]), int(found[2])
+        if any(size in sizes for sizes in _UNKNOWN_SIZES):
+            return None
+        if file.frames:
+            return round(int(file.frames) * size / held)
+        return size // int(align[1]) if align else None
+    if file.format == "W64" and (found := re.search(r"^ *data : (\d+)", log, re.MULTILINE)):
+        return (int(found[1]) - 24) // int(align[1]) if align else None  # the size counts the chunk's own header
+    return frames
+
+
+def _is_chained(path: Path) -> bool:
     """Whether another stream begins after the first one in an Ogg or FLAC file, as recorders of radio and `cat` do it."""
     with path.open("rb") as stream:
-        kind = stream.read(len(_CAPTURE))
-        stream.seek(0)
-        if kind == _CAPTURE:
-            return _has_second_ogg(stream)
-        return kind == _FLAC and _has_second_flac(stream)
-
-
-def _has_second_ogg(stream: BinaryIO) -> bool:
-    began = False
-    while len(head := stream.read(_HEADER)) == _HEADER and head.startswith(_CAPTURE):
-        is_first = bool(head[5] & _FIRST_OF_STREAM)
-        if began and is_first:
-            return True
-        began = began or not is_first
-        stream.seek(sum(stream.read(head[26])), 1)
-    return False
-
-
-def _has_second_flac(stream: BinaryIO) -> bool:
-    before = b" "  # so that the first stream is not found
-    stream.seek(1)
-    while block := stream.read(_BLOCK):
-        if _FLAC_STREAM.search(before + block):
-            return True
-        before = (before + block)[-_OVERLAP:]
-    return False
-
-
-def _frames_in(size: int, log: str) -> int | None:
-    found = re.search(r"Block Align *: ([1-9]\d*)", log)
-    return size // int(found[1]) if found else None
+        if (patterns := _CHAINS.get(stream.read(4))) is None:
+            return False
+        held = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    first = patterns[0].search(held)
+    return first is not None and patterns[1].search(held, first.end()) is not None
 
 
 def _short(error: sf.LibsndfileError) -> str:

@@ -1,7 +1,8 @@
 """Where recordings are: a folder, or a prefix in an object store such as s3://bucket/prefix.
 
 A source lists recordings, each with what tells it from a later one of its name, and gives one at a time as a local
-file. Lists, names and so recording ids are the same for a folder and for its copy in an object store.
+file. Lists, names and so recording ids are the same for a folder and for its copy in an object store, and do not depend
+on the order of a file system.
 """
 
 import os
@@ -9,14 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from distill.audio.read import SUPPORTED_SUFFIXES
-from distill.audio.scan import HIDDEN, NO_SUFFIX, AudioFile, Scan, printable, scan
 from distill.errors import AudioError
+from distill.text import escaped
 
+HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
 GONE = "was removed while other recordings were read"  # a reason that follows the name of a recording
 LISTED = 20  # entries in a message
 BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
@@ -24,53 +27,67 @@ BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
 _URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter: a drive of Windows
 # What of an object's listing changes with its content, in the file systems that fsspec knows.
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "modified", "LastModified", "created")
-# Errors come from several libraries, of which none need be installed: they are known by the names of their classes.
-_NO_CREDENTIALS = {
-    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
-    *("SSOTokenLoadError", "UnauthorizedSSOTokenError", "SSOError", "NoAuthTokenError", "LoginError"),
-}
-_NO_PROFILE = {"ProfileNotFound", "ConfigParseError", "ConfigNotFound"}
-_NO_ANSWER = {
-    *("EndpointConnectionError", "HTTPClientError", "ConnectionError", "TimeoutError", "IncompleteReadError"),
-    *("IncompleteRead", "ClientConnectionError", "ClientPayloadError", "ResponseStreamingError", "gaierror"),
-    *("ResponseParserError", "SSLError", "FSTimeoutError"),
-}
-_INVALID_ENDPOINT = re.compile("invalid endpoint", re.IGNORECASE)
 _SECRET_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _REPLACED = (
     "expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes there"
 )
-# What follows the address, by the names of an error's classes; the first that fits. {endpoint} may be "".
-_REFUSALS: tuple[tuple[set[str], str], ...] = (
-    ({"FileExpired"}, _REPLACED),
-    (
-        _NO_CREDENTIALS,
-        f"expected credentials for it, found none that can be used ({{found}}); set {_SECRET_KEYS}, or AWS_PROFILE to a "
-        "profile of ~/.aws/credentials",
-    ),
-    (
-        _NO_PROFILE,
-        "expected a profile that ~/.aws has, found: {found}; set AWS_PROFILE to one that is there, or unset it",
-    ),
-    (
-        {"PermissionError"},
-        "expected credentials that may list and read it, found that the store refuses them ({found}); check "
-        f"{_SECRET_KEYS} or AWS_PROFILE, and the rights that they have",
-    ),
-    (
-        {"FileNotFoundError"},
-        "expected a bucket with recordings, found none of that name{endpoint} ({found}); check the address",
-    ),
-    (
-        _NO_ANSWER,
-        "expected an answer of the store{endpoint}, found none after several tries ({found}); check the network and "
-        "AWS_ENDPOINT_URL, and run again: nothing was changed",
-    ),
-)
+# What follows the address, by the names of an error's classes: errors come from several libraries, of which none need be
+# installed. The first that fits; {endpoint} may be "".
+_REFUSALS = {
+    "FileExpired": _REPLACED,
+    "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError SSOTokenLoadError "
+    "UnauthorizedSSOTokenError SSOError NoAuthTokenError LoginError": "expected credentials for it, found none that can "
+    f"be used ({{found}}); set {_SECRET_KEYS}, or AWS_PROFILE to a profile of ~/.aws/credentials",
+    "ProfileNotFound ConfigParseError ConfigNotFound": "expected a profile that ~/.aws has, found: {found}; set "
+    "AWS_PROFILE to one that is there, or unset it",
+    "PermissionError": "expected credentials that may list and read it, found that the store refuses them ({found}); "
+    f"check {_SECRET_KEYS} or AWS_PROFILE, and the rights that they have",
+    "FileNotFoundError": "expected a bucket with recordings, found none of that name{endpoint} ({found}); check the "
+    "address",
+    "EndpointConnectionError HTTPClientError ConnectionError TimeoutError IncompleteReadError IncompleteRead "
+    "ClientConnectionError ClientPayloadError ResponseStreamingError gaierror ResponseParserError SSLError "
+    "FSTimeoutError": "expected an answer of the store{endpoint}, found none after several tries ({found}); check the "
+    "network and AWS_ENDPOINT_URL, and run again: nothing was changed",
+}
 
 
 class Gone(AudioError):
     """A recording was removed after it was listed. Its message is the reason alone."""
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """File with an audio suffix: its path relative to the folder as the system spells it, and as it can be printed.
+
+    `identity` changes when its content may have changed; "" where the system does not tell.
+    """
+
+    relative: str
+    path: str
+    size: int = field(default=0, compare=False)
+    identity: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """Path of its folder relative to the listed one; "" at the top."""
+        parent = PurePosixPath(self.path).parent.as_posix()
+        return "" if parent == "." else parent
+
+
+@dataclass(frozen=True)
+class Scan:
+    """List of a source. `skipped` holds (folder, reason) of folders that were not entered."""
+
+    audio: tuple[AudioFile, ...]  # sorted by path
+    ignored: dict[str, int]  # suffix, HIDDEN or NO_SUFFIX to number of entries
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def printable(name: str) -> str:
+    """Escape by backslashes what cannot be printed or encoded as UTF-8; unequal names stay unequal."""
+    if name.isascii() and name.isprintable() and "\\" not in name:
+        return name
+    return "".join("\\\\" if character == "\\" else escaped(character) for character in name)
 
 
 def is_url(path: str | Path) -> bool:
@@ -101,25 +118,20 @@ class LocalFolder:
     """Recordings in a folder and the folders in it, links followed."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @property
-    def name(self) -> str:
-        """The place, as messages name it."""
-        return os.fspath(self._folder)
+        self._folder, self.name = folder, os.fspath(folder)
 
     def scan(self) -> Scan:
         """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
-        folder = self._folder
-        if not folder.exists():
-            raise AudioError(f"{folder}: expected a folder of recordings, found nothing there; check the path")
-        if not folder.is_dir():
-            raise AudioError(f"{folder}: expected a folder of recordings, found a file; give the folder that holds it")
+        if not self._folder.is_dir():
+            found, remedy = "nothing there", "check the path"
+            if self._folder.exists():
+                found, remedy = "a file", "give the folder that holds it"
+            raise AudioError(f"{self.name}: expected a folder of recordings, found {found}; {remedy}")
         try:
-            return scan(folder)
+            return _scan(self._folder)
         except OSError as error:
-            found = error.strerror or error
-            raise AudioError(f"{folder}: expected a folder that can be read, found: {found}") from error
+            found = error.strerror or str(error)
+            raise AudioError(f"{self.name}: expected a folder that can be read, found: {found}") from error
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -135,24 +147,19 @@ class ObjectStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = address(url)
-        self._files = _file_system(self._url.partition(":")[0], self._url)
-        self._root = self._files._strip_protocol(self._url).rstrip("/")
-
-    @property
-    def name(self) -> str:
-        """The place, as messages name it."""
-        return self._url
+        self.name = address(url)  # as messages name it
+        self._files = _file_system(self.name)
+        self._root = self._files._strip_protocol(self.name).rstrip("/")
 
     def scan(self) -> Scan:
         """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
         try:
             listed = self._files.find(self._root, detail=True)
         except Exception as error:
-            raise _refusal(self._url, error) from error
+            raise _refusal(self.name, error) from error
         if list(listed) == [self._root]:
             raise AudioError(
-                f"{self._url}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
+                f"{self.name}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
             )
         below = {
             name.removeprefix(f"{self._root}/"): details
@@ -182,7 +189,7 @@ class ObjectStore:
                 # stores do not tell what they are; there a replaced object goes unnoticed until the next listing.
                 details = getattr(stream, "details", None)
                 if details and file.identity and _identity(details) != file.identity:
-                    raise AudioError(f"{self._url}/{file.path}: {_REPLACED}")
+                    raise AudioError(f"{self.name}/{file.path}: {_REPLACED}")
                 while block := stream.read(BLOCK_BYTES):  # s3 refuses what is replaced from here on
                     yield block
         except AudioError:
@@ -190,7 +197,7 @@ class ObjectStore:
         except FileNotFoundError as error:
             raise Gone(GONE) from error
         except Exception as error:
-            raise _refusal(f"{self._url}/{file.path}", error) from error
+            raise _refusal(f"{self.name}/{file.path}", error) from error
 
 
 Source = LocalFolder | ObjectStore
@@ -212,31 +219,93 @@ def list_recordings(source: Source) -> Scan:
     return found
 
 
+class _List:
+    """Files and folders that were found, sorted out."""
+
+    def __init__(self) -> None:
+        self.audio: list[AudioFile] = []
+        self.ignored: Counter[str] = Counter()
+        self.skipped: list[tuple[str, str]] = []
+
+    def is_audio(self, name: str) -> bool:
+        """Whether a file is to be added to `audio`; others are counted."""
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
+        if suffix not in SUPPORTED_SUFFIXES:
+            self.ignored[printable(suffix) or NO_SUFFIX] += 1
+        return suffix in SUPPORTED_SUFFIXES
+
+    def scan(self) -> Scan:
+        audio = sorted(self.audio, key=lambda file: file.path)
+        return Scan(tuple(audio), dict(sorted(self.ignored.items())), tuple(sorted(self.skipped)))
+
+
+def _scan(folder: Path) -> Scan:
+    """List the audio files below `folder`, links followed, each real folder entered once.
+
+    Real folders come before links to them, so a file is listed under its real path where it has one.
+    Raises OSError if `folder` itself cannot be read.
+    """
+    found, root = _List(), os.fspath(folder)
+    visited: dict[tuple[int, int], str] = {}
+    links = [""]
+
+    def skip(error: OSError) -> None:
+        relative = os.path.relpath(error.filename, root)
+        if relative == ".":
+            raise error
+        found.skipped.append((printable(relative), f"cannot be read: {error.strerror or error}"))
+
+    while links:
+        top = min(links, key=printable)
+        links.remove(top)
+        for parent, folders, files in os.walk(os.path.join(root, top), onerror=skip):  # noqa: PTH118 - see below
+            inner = os.path.relpath(parent, root).replace(os.sep, "/")
+            prefix, name = ("", "the folder itself") if inner == "." else (f"{inner}/", printable(inner))
+            status = os.stat(parent)  # noqa: PTH116 - text is joined and looked at in a third of the time of a Path
+            seen = visited.setdefault((status.st_dev, status.st_ino), name)
+            if seen != name:
+                found.skipped.append((name, f"leads to the same folder as {seen}, which was read once"))
+                folders.clear()
+                continue
+            found.ignored[HIDDEN] += sum(one.startswith(".") for one in (*folders, *files))
+            inside = [one for one in folders if not one.startswith(".")]
+            linked = {one for one in inside if os.path.islink(f"{parent}/{one}")}  # noqa: PTH114
+            folders[:] = [one for one in inside if one not in linked]
+            links += [prefix + one for one in linked]
+            for one in files:
+                if not one.startswith(".") and found.is_audio(one):
+                    relative = prefix + one
+                    found.audio.append(AudioFile(relative, printable(relative), *_size_and_identity(f"{parent}/{one}")))
+    found.ignored += Counter()  # without counts of 0
+    return found.scan()
+
+
+def _size_and_identity(path: str) -> tuple[int, str]:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return 0, ""
+    return found.st_size, f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+
+
 def scan_names(listed: Mapping[str, Mapping[str, Any]]) -> Scan:
     """The `Scan` of a store's listing: paths relative to one folder, parts separated by slashes, and their details.
 
     What counts as hidden, and as one entry, is the same as in a folder. A name that ends with a slash stands for a folder
     itself, as object stores have it.
     """
-    audio: list[AudioFile] = []
-    hidden: set[str] = set()
-    ignored: Counter[str] = Counter()
+    found, hidden = _List(), set()
     for relative, details in listed.items():
         parts = relative.split("/")
         first_hidden = next((number for number, part in enumerate(parts) if part.startswith(".")), None)
-        suffix = os.path.splitext(relative)[1].lower()  # noqa: PTH122 - as in `scan`
         if first_hidden is not None:
             hidden.add("/".join(parts[: first_hidden + 1]))
-        elif not parts[-1]:
-            continue
-        elif suffix in SUPPORTED_SUFFIXES:
+        elif parts[-1] and found.is_audio(relative):
             size = int(details.get("size") or 0)
-            audio.append(AudioFile(relative, printable(relative), size, _identity(details)))
-        else:
-            ignored[printable(suffix) or NO_SUFFIX] += 1
+            found.audio.append(AudioFile(relative, printable(relative), size, _identity(details)))
     if hidden:
-        ignored[HIDDEN] = len(hidden)
-    return Scan(tuple(sorted(audio, key=lambda file: file.path)), dict(sorted(ignored.items())), ())
+        found.ignored[HIDDEN] = len(hidden)
+    return found.scan()
 
 
 def _identity(details: Mapping[str, Any]) -> str:
@@ -262,29 +331,24 @@ def _checked(url: str) -> tuple[str, str]:
     return protocol, rest
 
 
-def _file_system(protocol: str, url: str) -> Any:
+def _file_system(url: str) -> Any:
     import fsspec
 
+    protocol = url.partition(":")[0]
     try:
         # Of its own, so that a process that runs for days does not see an old list.
         return fsspec.filesystem(protocol, skip_instance_cache=True)
     except ImportError as error:
+        remedy = "install it, or copy the recordings to a folder or to an S3 bucket"
         if protocol in ("s3", "s3a"):
             remedy = "run `pip install 'distill-audio[s3]'`, or `make setup` in the repository"
-        else:
-            remedy = "install it, or copy the recordings to a folder or to an S3 bucket"
         raise AudioError(
             f"{url}: expected the library that reads {protocol}:// addresses, found it is not installed ({error}); {remedy}"
         ) from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: one that needs settings beside its address
         raise AudioError(
             f"{url}: expected an address such as s3://bucket/prefix, found an unknown kind ({protocol}); "
             "give a folder or an address of that form"
-        ) from error
-    except TypeError as error:
-        raise AudioError(
-            f"{url}: expected a store that needs no settings beside its address, found one that does ({error}); "
-            "copy the recordings to a folder or to an S3 bucket"
         ) from error
 
 
@@ -295,13 +359,13 @@ def _refusal(url: str, error: Exception) -> AudioError:
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     found = " ".join(str(error).split()) or type(error).__name__
-    if _INVALID_ENDPOINT.search(found):
+    if "invalid endpoint" in found.lower():
         return AudioError(
             f"AWS_ENDPOINT_URL: expected an address such as https://host:port, found: {found}; correct or unset it"
         )
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    for kinds, sentence in _REFUSALS:
-        if names & kinds:
+    for kinds, sentence in _REFUSALS.items():
+        if names & set(kinds.split()):
             return AudioError(f"{url}: " + sentence.format(found=found, endpoint=f" at {server}" if server else ""))
     if not isinstance(error, OSError) and type(error).__module__ == "builtins":
         raise error

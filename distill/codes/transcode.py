@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from distill.audio.augment import samples_of
-from distill.audio.decoder import Decoder
-from distill.audio.read import Recording
+from distill.audio.decode import Decoder
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.codes.store import Codes
-from distill.errors import ArtifactError, AudioError
+from distill.errors import ArtifactError
 from distill.status import Progress
 from distill.storage.files import atomic_folder
 from distill.storage.made import check_replaceable
@@ -66,8 +65,8 @@ def encode_files(
     def sounds() -> Iterator[Tensor]:
         with Decoder() as decoder:
             for path in paths:
-                recording = read_named(path, rate, decoder)
-                warnings.extend(f"{path}: {warning}" for warning in recording.warnings)
+                recording = decoder.recording(path, rate)
+                warnings.extend(f"{path}: {warning}" for warning in filter(None, [recording.reason]))
                 lengths.append(len(recording.pcm))
                 yield samples_of(recording.pcm)
 
@@ -79,14 +78,6 @@ def encode_files(
     speed = seconds / (time.monotonic() - began)
     write_codes(output, codes_geometry(codec), recordings)
     return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
-
-
-def read_named(path: Path, sample_rate: int, decoder: Decoder) -> Recording:
-    """Read a recording at `sample_rate` Hz. Raises AudioError that names the file."""
-    try:
-        return decoder.recording(path, sample_rate)
-    except AudioError as error:
-        raise AudioError(f"{path}: expected a recording, found a file that {error}") from error
 
 
 def codes_geometry(codec: VQVAE) -> CodesGeometry:

@@ -11,11 +11,11 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from unit.audio.test_corpus import contents, write
+from unit.audio.test_ingest import contents, write
 from unit.tiny import tiny_codec
 
 from distill import cluster
-from distill.audio import blocks
+from distill.audio import ingest as ingestion
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.cluster import ClusterError, Dask
@@ -102,7 +102,7 @@ def only_exhaustive(exhaustive: bool) -> None:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.cluster.CONNECT_SECONDS", 1)
-    monkeypatch.setattr(blocks, "BLOCK_FILES", 2)
+    monkeypatch.setattr(ingestion, "BLOCK_FILES", 2)
     monkeypatch.setattr(encode, "BLOCK_RECORDINGS", 2)
 
 
@@ -139,7 +139,7 @@ def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     """What one machine without a cluster writes."""
     folder = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_FILES", 2)
+        patch.setattr(ingestion, "BLOCK_FILES", 2)
         patch.setattr(encode, "BLOCK_RECORDINGS", 2)
         return ingested(recordings, folder, HERE), encoded(folder, HERE)
 
@@ -207,12 +207,12 @@ def test_the_scheduler_is_lost_and_what_was_done_is_kept(
         )
         assert not (tmp_path / "corpus").exists()
     made: list[str] = []
-    decode = blocks.BlockWorker.decode
+    decode = ingestion.BlockWorker.decode
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            blocks.BlockWorker,
+            ingestion.BlockWorker,
             "decode",
-            lambda *asked: (made.extend(file.path for file in asked[1].block.files), decode(*asked))[1],
+            lambda *asked: (made.extend(file.path for file in asked[2].files), decode(*asked))[1],
         )
         assert ingested(recordings, tmp_path, HERE) == alone[0]
     assert len(made) <= RECORDINGS + 2 - max(seen)

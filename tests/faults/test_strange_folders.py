@@ -19,7 +19,7 @@ from faults.strange_audio import wrong
 from unit.command import CommandLine
 from unit.tiny import write_model, write_prior_model
 
-from distill.audio import decoder as decoder_module
+from distill.audio import decode as decoder_module
 from distill.audio.corpus import read_manifest
 from distill.audio.ingest import ingest
 from distill.storage.work import Here

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lossy_proxy import LossyProxy
 from object_store import Store
-from unit.audio.test_corpus import contents, write
+from unit.audio.test_ingest import contents, write
 
 from distill.audio.corpus import ManifestRow, read_manifest
 from distill.audio.ingest import IngestReport, ingest

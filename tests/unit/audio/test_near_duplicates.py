@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from distill.audio import near_duplicates
-from distill.audio.fingerprint import MAXIMUM_ERROR_RATE, Fingerprint, error_rate_limit, fingerprint
-from distill.audio.near_duplicates import near_duplicate_groups
+from distill.audio.near_duplicates import (
+    MAXIMUM_ERROR_RATE,
+    Fingerprint,
+    error_rate_limit,
+    fingerprint,
+    near_duplicate_groups,
+)
 from distill.audio.read import read_recording
 
 RATE = 24000

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from distill.audio import read
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.read import SUPPORTED_SUFFIXES, read_recording
-from distill.audio.stream import AudioStream
+from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError
 
 RATE = 24000

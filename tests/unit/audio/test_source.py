@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_store import Store
 
-from distill.audio.scan import AudioFile
-from distill.audio.source import GONE, Gone, LocalFolder, ObjectStore, is_url, open_source, scan_names
+from distill.audio.source import GONE, AudioFile, Gone, LocalFolder, ObjectStore, is_url, open_source, scan_names
 from distill.errors import AudioError
 
 FILES = ("b.wav", "a.WAV", "drums/kick.flac", "drums/low/tom ü#?.aiff", "drums/.hidden.wav", ".cache/x/y.wav",
@@ -188,12 +187,6 @@ def test_no_answer(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     assert found.endswith("); check the network and AWS_ENDPOINT_URL, and run again: nothing was changed")
 
 
-def test_a_store_that_needs_settings() -> None:
-    found = refusal("dbfs://host/takes")
-    assert found.startswith("dbfs://host/takes: expected a store that needs no settings beside its address, found one")
-    assert found.endswith("copy the recordings to a folder or to an S3 bucket")
-
-
 def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     registry = importlib.import_module("fsspec.registry")
@@ -242,6 +235,10 @@ ADDRESS = "expected an address such as s3://bucket/prefix, found"
         (
             "s4://bucket/takes",
             f"s4://bucket/takes: {ADDRESS} an unknown kind (s4); give a folder or an address of that form",
+        ),
+        (  # its library needs settings beside the address
+            "dbfs://host/takes",
+            f"dbfs://host/takes: {ADDRESS} an unknown kind (dbfs); give a folder or an address of that form",
         ),
         ("file:///takes", f"file:///takes: {ADDRESS} one of this computer; write the folder without file://"),
     ],
