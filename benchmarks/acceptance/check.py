@@ -17,6 +17,7 @@ from benchmarks.acceptance.layer import (
     norm_growth,
     shard_gradients,
 )
+from benchmarks.acceptance.probes import worst_findings
 from benchmarks.acceptance.trial import Trial, recover, rollbacks_of_a_lasting_fault, try_training
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
@@ -27,9 +28,8 @@ from distill.execution import Execution
 from distill.params import Params, default_values
 from distill.pipeline.train import code_folder
 from distill.prior.data import PriorData
-from distill.prior.memory.haystacks import FrameSource
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.probes import worst_probes
+from distill.prior.memory.task import FrameSource
 from distill.progress import ProgressReport
 from distill.training.fabric import make_fabric
 from distill.training.rollback import MAX_ROLLBACKS
@@ -191,7 +191,7 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert isinstance(model, MemoryPrior)
     source = FrameSource(data.held_out, data.codes.codebook_size)
     progress(0, 1, "probes")
-    worst = worst_probes(model, source, fabric, seed, SEEDS)
+    worst = worst_findings(model, source, fabric, seed, SEEDS)
     return Point(
         5,
         RETRIEVAL,

@@ -8,22 +8,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.prior.memory.associative import associate, feature_size
 from distill.prior.memory.block import (
     DEGREE,
     AtlasMAGBlock,
+    LongMemory,
     MemoryStack,
-    PersistentMemory,
-    QKProjection,
-    ValueMemory,
+    associate,
+    features,
+    project,
     shards,
 )
-from distill.prior.memory.config import MemorySize
+from distill.prior.memory.config import MemoryShape
 
 CHUNKS = (8, 16, 32, 64, 128, 256)
-SHARD = 2048
-HEADS, VALUE_SIZE = 4, 64
-PERSISTENT_SIZE = 64
+SHARD, HEADS, VALUE_SIZE, PERSISTENT_SIZE = 2048, 4, 64, 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ class ChunkSpeed:
 
 def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] = CHUNKS) -> list[ChunkSpeed]:
     """Median speed of each chunk size over `rounds` interleaved rounds."""
-    parts = _inputs(kind, length)
+    sizes = (kind.key_size, kind.key_size, VALUE_SIZE)
+    parts = [_unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)]
     first = _read(kind, parts, chunks[0]).detach()
     scale = float(first.abs().max())
     differences = [float((_read(kind, parts, chunk).detach() - first).abs().max()) / scale for chunk in chunks]
@@ -69,31 +68,40 @@ def chunk_speeds(kind: Kind, length: int, rounds: int, chunks: tuple[int, ...] =
     ]
 
 
+def _read(kind: Kind, parts: list[Tensor], chunk: int) -> Tensor:
+    """Outputs of a memory whose state is carried from shard to shard."""
+    query, key, value = parts
+    sums, read = features(key[:, :, :1], kind.degree).mT @ torch.zeros_like(value[:, :, :1]), []
+    for part in shards(0, query.shape[2], SHARD):
+        queries, keys, values = (tensor[:, :, part] for tensor in (query, key, value))
+        found, sums = associate(queries, keys, values, sums.detach(), chunk, kind.degree)
+        read.append(found)
+    return torch.cat(read, dim=2)
+
+
 def norm_growth(seed: int, with_norm: bool = True) -> float:
     """Ratio of the norms of projected queries after 1 key and after a whole shard.
 
     Without the norm of the persistent keys the first queries are divided by almost 0.
     """
-    memory = _persistent(seed)
-    projection = QKProjection(memory)
-    if not with_norm:
-        projection.norm_sum = torch.zeros_like(projection.norm_sum)
+    memory = _memory(seed)
+    state = memory.begin_shard(memory.initial_state(1))
     query, key = _unit(seed + 1, 1, HEADS, SHARD, PERSISTENT_SIZE), _unit(seed + 2, 1, HEADS, SHARD, PERSISTENT_SIZE)
-    projected = projection.run(query, key, 64).detach().norm(dim=3).mean(dim=(0, 1))
+    sums = (state.matrix, state.norm if with_norm else torch.zeros_like(state.norm))
+    projected = project(query, key, sums, 64)[0].detach().norm(dim=3).mean(dim=(0, 1))
     return float(projected[0] / projected[-1])
 
 
 def boundary_error(seed: int, count: int = 4) -> float:
     """Largest difference of both sums to those of the persistent keys at the start of a shard."""
-    memory = _persistent(seed)
-    projection, keys, worst = QKProjection(memory), memory.keys.detach(), 0.0
+    memory = _memory(seed)
+    keys, state, worst = memory.persistent.keys.detach(), memory.initial_state(1), 0.0
     for shard in range(count):
+        state = memory.begin_shard(state)
         sums = torch.einsum("hni,hnj->hij", keys, keys), keys.square().sum(dim=(1, 2))
-        for found, expected in zip((projection.M_t[0], projection.norm_sum[0]), sums, strict=True):
+        for found, expected in zip((state.matrix[0], state.norm[0]), sums, strict=True):
             worst = max(worst, float((found.detach() - expected).abs().max()))
-        key = _unit(seed + 3 + shard, 1, HEADS, SHARD, PERSISTENT_SIZE)
-        projection.run(key, key, 64)
-        projection.reset_at_shard_boundary()
+        state = memory(_unit(seed + 3 + shard, 1, SHARD, HEADS * VALUE_SIZE), state)
     return worst
 
 
@@ -102,7 +110,7 @@ class ShardGradients:
     """Gradients of a loss in the second of three shards.
 
     The largest norm in other shards, the smallest in its own and at persistent keys; and the largest absolute value
-    that a value memory carries into the next shard.
+    that the memories carry into the next shard.
     """
 
     outside: float
@@ -118,49 +126,40 @@ class ShardGradients:
 
 def shard_gradients(seed: int) -> ShardGradients:
     """Gradients through two blocks with windows and memories."""
-    width, length = 32, 128
+    length = 128
+    shape = _shape(num_layers=2, hidden_size=32, context_frames=8, shard_length=length, chunk_size=32, key_size=8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stack = MemoryStack(width, 2, HEADS, 0.0, MemorySize(8, length, 32, 8))
-    x = _unit(seed + 1, 1, 3 * length, width).requires_grad_()
-
-    output = stack(x)[:, length : 2 * length]
-    (output * _unit(seed + 2, *output.shape)).sum().backward()
+        stack = MemoryStack(shape)
+    x = _unit(seed + 1, 1, 3 * length, shape.hidden_size).requires_grad_()
+    states, outputs = stack.initial_state(1), []
+    for part in shards(0, x.shape[1], length):
+        output, states = stack(x[:, part], states, part.start)
+        outputs.append(output)
+    (outputs[1] * _unit(seed + 2, *outputs[1].shape)).sum().backward()
     assert x.grad is not None
     norms = x.grad[0].norm(dim=1).view(3, length)
-    persistent = [cast(AtlasMAGBlock, block).memory.persistent.keys.grad for block in stack.blocks]
-    sums = torch.zeros(1, HEADS, feature_size(8, DEGREE), VALUE_SIZE)
-    held, key = ValueMemory(sums, HEADS // 2), _unit(seed + 3, 1, HEADS, length, 8)
-    held.run(key, key, _unit(seed + 4, 1, HEADS, length, VALUE_SIZE), 32)
-    held.reset_at_shard_boundary()
+    memories = [cast(AtlasMAGBlock, block).memory for block in stack.blocks]
+    gradients = [memory.persistent.keys.grad for memory in memories]
+    carried = [memory.begin_shard(state).values for memory, state in zip(memories, states, strict=True)]
     return ShardGradients(
         float(norms[[0, 2]].max()),
         float(norms[1].min()),
-        min(0.0 if grad is None else float(grad.norm(dim=-1).min()) for grad in persistent),
-        float(held.sums.abs().max()),
+        min(0.0 if grad is None else float(grad.norm(dim=-1).min()) for grad in gradients),
+        max(float(values.detach().abs().max()) for values in carried),
     )
 
 
-def _inputs(kind: Kind, length: int) -> list[Tensor]:
-    sizes = (kind.key_size, kind.key_size, VALUE_SIZE)
-    return [_unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)]
-
-
-def _read(kind: Kind, parts: list[Tensor], chunk: int) -> Tensor:
-    """Outputs of a memory whose state is carried from shard to shard."""
-    query, key, value = parts
-    sums, read = torch.zeros(1, HEADS, feature_size(kind.key_size, kind.degree), VALUE_SIZE), []
-    for part in shards(0, query.shape[2], SHARD):
-        queries, keys, values = (tensor[:, :, part] for tensor in (query, key, value))
-        found, sums = associate(queries, keys, values, sums.detach(), chunk, kind.degree)
-        read.append(found)
-    return torch.cat(read, dim=2)
-
-
-def _persistent(seed: int) -> PersistentMemory:
+def _memory(seed: int) -> LongMemory:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PersistentMemory(PERSISTENT_SIZE, num_heads=HEADS)
+        return LongMemory(_shape(hidden_size=HEADS * VALUE_SIZE, key_size=PERSISTENT_SIZE))
+
+
+def _shape(**sizes: int) -> MemoryShape:
+    memory = {"num_layers": 1, "num_heads": HEADS, "context_frames": 8, "shard_length": SHARD, "chunk_size": 64}
+    codes = {"codebook_size": 8, "num_quantizers": 1, "span_frames": SHARD, "depth_layers": 1, "codeword_size": 0}
+    return MemoryShape.model_validate({**memory, **codes, "labels": [], "count_experts": False, **sizes})
 
 
 def _unit(seed: int, *shape: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 
-from distill.prior.memory.probes import DISTRACTORS, RETRIEVED
+from distill.prior.memory.task import DISTRACTORS, RETRIEVED
 from distill.progress import ProgressReport
 from distill.training.events import Epoch, PriorEpochMetrics, PriorMemoryMetrics, PriorTrainingCompleteEvent
 from distill.training.observers import ToConsole

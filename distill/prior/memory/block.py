@@ -4,14 +4,15 @@ What the memory retrieves of earlier positions gates the output of attention (me
 Titans, section 4.2). The memory has two parts.
 
 - A matrix of keys, `M_t = M_p + sum k k'`, projects queries, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`. Each
-  shard resets both sums to those of persistent keys (Li et al. 2025, TNT).
+  shard resets both sums to those of persistent keys (Li et al. 2025, TNT). The trace of `M_t` is `n_t`, so that the
+  norm of `q'` does not grow with the number of keys.
 - A matrix of values by keys, `S_t = sum phi(k) v'`, is what is retrieved from. Each shard resets some of its heads;
   the others carry what earlier shards wrote, as a constant.
 
 No gradient crosses a shard boundary, neither through the window nor through the memories.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
 
@@ -19,137 +20,140 @@ import torch
 from torch import Tensor, nn
 
 from distill.prior.attention import window_attention, without_autocast
-from distill.prior.memory.associative import TAPS, associate, feature_size, features, sum_of_taps
-from distill.prior.memory.config import MemorySize
-from distill.prior.transformer import INIT_STD, Block, Linear, RotaryEmbedding, Rotation, head_size, initialise
+from distill.prior.memory.config import MemoryShape
+from distill.prior.transformer import INIT_STD, Block, Linear, RotaryEmbedding, Rotation, initialise
 
 PERSISTENT_KEYS = 64
 DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
+TAPS = (0.1, 0.2, 0.4, 1.0)  # initial weights of the last positions in a key or query, the newest last
 MIN_NORM = 1e-8
 GATE_BIAS = 2.0  # initial bias of the gates: attention passes
+
+
+def features(x: Tensor, degree: int) -> Tensor:
+    """Polynomial feature map: `features(x) . features(y) = (x . y) ** degree`.
+
+    Vectors `[..., d]` to `x` itself for degree 1 and to its `d (d + 1) / 2` monomials for degree 2 (Behrouz et al.
+    2025, Atlas, section 3.1, without lower degrees).
+    """
+    if degree == 1:
+        return x
+    size = x.shape[-1]
+    scaled, doubled = x * 2**0.5, torch.cat([x, x], dim=-1)
+    products = [scaled * doubled[..., shift : shift + size] for shift in range(1, (size + 1) // 2)]
+    halves = [scaled[..., : size // 2] * x[..., size // 2 :]] if size % 2 == 0 else []
+    return torch.cat([x * x, *products, *halves], dim=-1)
+
+
+def associate(
+    query: Tensor, key: Tensor, value: Tensor, memory: Tensor, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """Write and read a memory at every position: `S_t = S_(t - 1) + phi(k_t) v_t'`, `o_t = phi(q_t)' S_t`.
+
+    Queries and keys `[..., T, d]`, values `[..., T, e]`, and the memory before them `[..., features, e]`. Returns the
+    values read `[..., T, e]` and the memory after them. The chunkwise form of linear attention (Yang et al. 2024, GLA,
+    section 4) has no loop over positions; `chunk_size` changes the result by rounding only.
+    """
+    memory = memory.to(value.dtype)  # from bf16 where it was computed under autocast
+    if query.shape[-2] == 1 and torch.is_inference_mode_enabled():
+        # In sampling the memory changes in place: a copy of it would take most of the time.
+        flat = memory.flatten(0, -3).baddbmm_(features(key, degree).flatten(0, -3).mT, value.flatten(0, -3))
+        memory = flat.unflatten(0, key.shape[:-2])
+        return features(query, degree) @ memory, memory
+    run = chunk_by_chunk if query.device.type == "cpu" else chunks_in_parallel
+    return run(query, key, value, memory, chunk_size, degree)
+
+
+def chunk_by_chunk(
+    query: Tensor, key: Tensor, value: Tensor, memory: Tensor, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """`associate` with a loop over chunks, whose memories stay in a CPU's cache."""
+    parts = (query, key, value, features(query, degree), features(key, degree))
+    read = []
+    for q, k, v, q_features, k_features in zip(*(part.split(chunk_size, dim=-2) for part in parts), strict=True):
+        read.append(_read_within(q, k, v, degree) + q_features @ memory)
+        memory = memory + k_features.mT @ v
+    return torch.cat(read, dim=-2), memory
+
+
+def chunks_in_parallel(
+    query: Tensor, key: Tensor, value: Tensor, memory: Tensor, chunk_size: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """`associate` with all chunks in parallel, for few launches on a GPU."""
+    length = query.shape[-2]
+    padding = (0, 0, 0, -length % chunk_size)  # zeros add nothing to a memory
+    query, key, value = (
+        nn.functional.pad(part, padding).unflatten(-2, (-1, chunk_size)) for part in (query, key, value)
+    )
+    written = features(key, degree).mT @ value  # [..., chunks, features, e]
+    memories = torch.cat([memory[..., None, :, :], written], dim=-3).cumsum(dim=-3)
+    read = _read_within(query, key, value, degree) + features(query, degree) @ memories[..., :-1, :, :]
+    return read.flatten(-3, -2)[..., :length, :], memories[..., -1, :, :]
+
+
+def _read_within(query: Tensor, key: Tensor, value: Tensor, degree: int) -> Tensor:
+    """What each position of a chunk reads of those up to it in the same chunk."""
+    scores = query @ key.mT
+    return (scores if degree == 1 else scores.square()).tril() @ value
+
+
+def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:
+    """Depthwise causal convolution: `[B, taps - 1 + T, D]` to `[B, T, D]`."""
+    length = inputs.shape[1] - len(taps) + 1
+    return torch.stack([inputs[:, tap : tap + length] * weight for tap, weight in enumerate(taps)]).sum(dim=0)
+
+
+class BlockState(NamedTuple):
+    """State of a block after the positions so far. In sampling `matrix` and `values` change in place."""
+
+    matrix: Tensor  # [B, H, d, d], M_t
+    norm: Tensor  # [B, H], n_t
+    values: Tensor  # [B, H, d (d + 1) / 2, D / H], S_t
+    recent: Tensor  # [B, 2, H, P, D / H], keys and values of the last positions, at most window - 1
+    tail: Tensor  # [B, 4, D], the last inputs of the memory
+    gates: Tensor  # [B, T, D], of the newest positions
+
+    def rows(self, rows: Tensor) -> "BlockState":
+        """The state of the sequences with these indices."""
+        return BlockState(*(part[rows] for part in self))
 
 
 class PersistentMemory(nn.Module):
     """Learnt keys `[H, num_keys, d]` that every shard begins with."""
 
-    def __init__(self, key_size: int, num_keys: int = PERSISTENT_KEYS, num_heads: int = 1) -> None:
+    def __init__(self, num_heads: int, key_size: int) -> None:
         super().__init__()
-        self.keys = nn.Parameter(torch.randn(num_heads, num_keys, key_size) / key_size**0.5)
-
-    @property
-    def m_persistent(self) -> Tensor:
-        """`M_p = sum k_p k_p'`, `[H, d, d]`."""
-        return self.keys.mT @ self.keys
-
-    @property
-    def norm_persistent(self) -> Tensor:
-        """`n_p = sum |k_p|^2`, `[H]`, the trace of `m_persistent`."""
-        return self.keys.square().sum(dim=(1, 2))
+        self.keys = nn.Parameter(torch.randn(num_heads, PERSISTENT_KEYS, key_size) / key_size**0.5)
 
 
-class QKProjection:
-    """Projection of queries onto earlier keys: `q' = M_t q / max(n_t, 1e-8)`.
+def project(query: Tensor, key: Tensor, sums: tuple[Tensor, Tensor], chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Add keys `[B, H, T, d]` of one shard to `M_t` and `n_t`, and project queries onto the keys so far at each of T.
 
-    `M_t` is `[B, H, d, d]`, `norm_sum` (`n_t`) `[B, H]`. The trace of `M_t` is `n_t`, so that the norm of `q'` does not
-    grow with the number of keys.
+    Returns projected queries `[B, H, T, d]` and both sums.
     """
-
-    def __init__(self, persistent: PersistentMemory, M_t: Tensor | None = None, norm_sum: Tensor | None = None) -> None:  # noqa: N803
-        """The sums default to those of the persistent keys, for a batch of 1."""
-        self.persistent = persistent
-        self.M_t = persistent.m_persistent[None] if M_t is None else M_t
-        self.norm_sum = persistent.norm_persistent[None] if norm_sum is None else norm_sum
-
-    def reset_at_shard_boundary(self) -> None:
-        """Reset both sums to those of the persistent keys."""
-        self.M_t = self.persistent.m_persistent.expand_as(self.M_t)
-        self.norm_sum = self.persistent.norm_persistent.expand_as(self.norm_sum)
-
-    def update(self, key: Tensor) -> None:
-        """Add a key of each head, `[B, H, d]`."""
-        self.M_t = self.M_t + key[..., :, None] * key[..., None, :]
-        self.norm_sum = self.norm_sum + key.square().sum(dim=-1)
-
-    def project(self, query: Tensor) -> Tensor:
-        """Project queries `[B, H, d]` to `[B, H, d]`."""
-        projected = (self.M_t @ query[..., None])[..., 0]
-        return projected / self.norm_sum.clamp_min(MIN_NORM)[..., None]
-
-    def run(self, query: Tensor, key: Tensor, chunk_size: int) -> Tensor:
-        """`update` and `project` at each of T positions of a shard: queries `[B, H, T, d]` to `[B, H, T, d]`."""
-        projected, self.M_t = associate(query, key, key, self.M_t, chunk_size, 1)
-        norms = self.norm_sum[..., None] + key.square().sum(dim=-1).cumsum(dim=-1)
-        self.norm_sum = norms[..., -1]
-        return projected / norms.clamp_min(MIN_NORM)[..., None]
-
-
-class ValueMemory:
-    """Associative memory of values by keys, `S_t` `[B, H, features, e]`.
-
-    The first `num_carried` heads keep what earlier shards wrote.
-    """
-
-    def __init__(self, sums: Tensor, num_carried: int) -> None:
-        self.sums, self.num_carried = sums, num_carried
-
-    def reset_at_shard_boundary(self) -> None:
-        """Reset the heads that are not carried; detach the others."""
-        kept = torch.arange(self.sums.shape[1], device=self.sums.device) < self.num_carried
-        self.sums = self.sums.detach() * kept[:, None, None]
-
-    def update(self, key: Tensor, value: Tensor) -> None:
-        """Write a value `[B, H, e]` by a key `[B, H, d]`."""
-        self.sums = self.sums + features(key, DEGREE)[..., :, None] * value[..., None, :]
-
-    def read(self, query: Tensor) -> Tensor:
-        """Read the values `[B, H, e]` whose keys are similar to `query` `[B, H, d]`."""
-        return (features(query, DEGREE)[..., None, :] @ self.sums)[..., 0, :]
-
-    def run(self, query: Tensor, key: Tensor, value: Tensor, chunk_size: int, is_empty: bool = False) -> Tensor:
-        """`update` and `read` at each of T positions of a shard: `[B, H, T, e]`.
-
-        `is_empty`: nothing was written before, which saves time.
-        """
-        read, self.sums = associate(query, key, value, None if is_empty else self.sums, chunk_size, DEGREE)
-        return read
-
-
-@dataclass(frozen=True, eq=False)
-class BlockState:
-    """State of a block after the positions so far. In inference a single position changes its sums in place.
-
-    `keys` and `norm` are the sums of `QKProjection`, `sums` those of `ValueMemory`. `recent` `[B, 2, H, P, D / H]` are
-    keys and values of the last positions, at most `window - 1`; `tail` `[B, 4, D]` the last inputs of the memory.
-    """
-
-    keys: Tensor
-    norm: Tensor
-    sums: Tensor
-    recent: Tensor
-    tail: Tensor
-
-    def rows(self, rows: Tensor) -> "BlockState":
-        """The state of the sequences with these indices."""
-        return BlockState(*(part[rows] for part in vars(self).values()))
+    projected, matrix = associate(query, key, key, sums[0], chunk_size, 1)
+    norms = sums[1][..., None] + key.square().sum(dim=-1).cumsum(dim=-1)
+    return projected / norms.clamp_min(MIN_NORM)[..., None], matrix, norms[..., -1]
 
 
 class LongMemory(nn.Module):
-    """Projections of a block's memory: to keys, values and queries, and from what is read to the logits of a gate.
+    """The memory of a block: what it reads of earlier positions becomes gates.
 
     The key of a value is computed from the positions before it, so that a query from similar positions retrieves what
-    came next.
+    came next. Half of the heads carry what earlier shards wrote.
     """
 
-    def __init__(self, width: int, num_heads: int, size: MemorySize) -> None:
+    def __init__(self, shape: MemoryShape) -> None:
         super().__init__()
-        self.num_heads, self.num_carried, self.size = num_heads, (num_heads + 1) // 2, size
+        self.num_heads, self.key_size, self.chunk_size = shape.num_heads, shape.key_size, shape.chunk_size
+        width, key_width = shape.hidden_size, shape.num_heads * shape.key_size
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
-        self.to_query = Linear(width, num_heads * size.key_size, bias=False)
-        self.to_key = Linear(width, num_heads * size.key_size, bias=False)
+        self.to_query = Linear(width, key_width, bias=False)
+        self.to_key = Linear(width, key_width, bias=False)
         self.to_value = Linear(width, width, bias=False)
-        self.write = nn.Linear(width, num_heads)
-        self.persistent = PersistentMemory(size.key_size, num_heads=num_heads)
-        self.up = Linear(width + num_heads * size.key_size, 2 * width, bias=False)
+        self.write = nn.Linear(width, shape.num_heads)
+        self.persistent = PersistentMemory(shape.num_heads, shape.key_size)
+        self.up = Linear(width + key_width, 2 * width, bias=False)
         self.down = Linear(width, width)
         self.ablated = False  # zeros are read in place of the memory
         for part in (self.to_query, self.to_value, self.write):
@@ -159,10 +163,44 @@ class LongMemory(nn.Module):
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
         nn.init.constant_(self.down.bias, GATE_BIAS)
 
-    def addresses(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of inputs `[B, T, D]` after `tail` `[B, 4, D]`."""
+    def initial_state(self, batch_size: int) -> BlockState:
+        """State before the first position."""
+        new, width = self.taps.new_zeros, self.taps.shape[1]
+        heads, key_size = self.num_heads, self.key_size
+        return BlockState(
+            new(batch_size, heads, key_size, key_size),
+            new(batch_size, heads),
+            new(batch_size, heads, key_size * (key_size + 1) // 2, width // heads),
+            new(batch_size, 2, heads, 0, width // heads),
+            new(batch_size, len(TAPS), width),
+            new(batch_size, 0, width),
+        )
+
+    def begin_shard(self, state: BlockState) -> BlockState:
+        """State at the beginning of a shard, from that at the end of the one before."""
+        keys = self.persistent.keys
+        is_carried = torch.arange(self.num_heads, device=keys.device) < (self.num_heads + 1) // 2
+        return state._replace(
+            matrix=(keys.mT @ keys).expand_as(state.matrix),
+            norm=keys.square().sum(dim=(1, 2)).expand_as(state.norm),
+            values=state.values.detach() * is_carried[:, None, None],
+            recent=state.recent.detach(),
+            tail=state.tail.detach(),
+        )
+
+    def forward(self, x: Tensor, state: BlockState) -> BlockState:
+        """State with the gates of inputs `[B, T, D]` of one shard, after they were written."""
+        inputs, chunk_size = torch.cat([state.tail.to(x.dtype), x], dim=1), self.chunk_size
+        query, key, value = self._addresses(x, sum_of_taps(inputs, self.taps))
+        with without_autocast(x.device.type):
+            projected, matrix, norm = project(query, key, (state.matrix, state.norm), chunk_size)
+            read, values = associate(query, key, value, state.values, chunk_size, DEGREE)
+        gates = self._gate_logits(read, projected).sigmoid()
+        return BlockState(matrix, norm, values, state.recent, inputs[:, -len(TAPS) :], gates)
+
+    def _addresses(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of `[B, T, D]` and taps' sums `[B, 1 + T, D]`."""
         dtype = self.taps.dtype  # of the parameters, also under autocast
-        context = sum_of_taps(torch.cat([tail, x], dim=1), self.taps)
         query, key = self._heads(self.to_query(context[:, 1:])), self._heads(self.to_key(context[:, :-1]))
         value = self._heads(self.to_value(x)).to(dtype)
         value = value * (value.square().mean(dim=-1, keepdim=True) + MIN_NORM).rsqrt()
@@ -170,8 +208,8 @@ class LongMemory(nn.Module):
         normalize = nn.functional.normalize
         return normalize(query.to(dtype), dim=-1), normalize(key.to(dtype), dim=-1), value * strength
 
-    def gate(self, values: Tensor, queries: Tensor) -> Tensor:
-        """Logits `[B, T, D]` of the gate from values read `[B, H, T, D / H]` and projected queries `[B, H, T, d]`."""
+    def _gate_logits(self, values: Tensor, queries: Tensor) -> Tensor:
+        """Logits `[B, T, D]` from values read `[B, H, T, D / H]` and projected queries `[B, H, T, d]`."""
         if self.ablated:
             values, queries = torch.zeros_like(values), torch.zeros_like(queries)
         values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
@@ -187,123 +225,50 @@ class LongMemory(nn.Module):
 class AtlasMAGBlock(Block):
     """Sliding-window attention gated by a memory, `attention * sigmoid(f(memory))`, and an MLP."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float, size: MemorySize, num_layers: int = 1) -> None:
-        super().__init__(width, num_heads, dropout)
-        self.size = size
-        initialise(self, num_layers)
-        self.memory = LongMemory(width, num_heads, size)
+    def __init__(self, shape: MemoryShape, dropout: float) -> None:
+        super().__init__(shape.hidden_size, shape.num_heads, dropout)
+        self.window = shape.context_frames
+        initialise(self, shape.num_layers)
+        self.memory = LongMemory(shape)
 
-    def initial_state(self, batch_size: int) -> BlockState:
-        """State before the first position."""
-        width = self.attend.weight.shape[1]
-        head = width // self.num_heads
-        new = self.attend.weight.new_zeros
-        persistent = self.memory.persistent
-        return BlockState(
-            persistent.m_persistent.expand(batch_size, -1, -1, -1),
-            persistent.norm_persistent.expand(batch_size, -1),
-            new(batch_size, self.num_heads, feature_size(self.size.key_size, DEGREE), head),
-            new(batch_size, 2, self.num_heads, 0, head),
-            new(batch_size, len(TAPS), width),
-        )
-
-    def at_boundary(self, state: BlockState) -> BlockState:
-        """State at the beginning of a shard, from that at the end of the one before."""
-        projection, values = self._memories(state)
-        projection.reset_at_shard_boundary()
-        values.reset_at_shard_boundary()
-        recent, tail = state.recent.detach(), state.tail.detach()
-        return BlockState(projection.M_t, projection.norm_sum, values.sums, recent, tail)
-
-    def run(
-        self, x: Tensor, state: BlockState, rotation: Rotation, is_empty: bool = False
-    ) -> tuple[Tensor, BlockState, Tensor]:
-        """Positions `[B, T, D]` of one shard to outputs `[B, T, D]`, the state after them, and gates `[B, T, D]`.
-
-        `rotation` are cosines and sines of `RotaryEmbedding`; `is_empty` as in `ValueMemory.run`.
-        """
+    def run(self, x: Tensor, state: BlockState, rotation: Rotation) -> tuple[Tensor, BlockState]:
+        """Positions `[B, T, D]` of one shard to outputs `[B, T, D]`, and the state after them."""
         inputs = self.attention_norm(x)
         query, key, value = self.heads(inputs, rotation)
         recent = torch.cat([state.recent.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
-        mixed = window_attention(query, recent[:, 0], recent[:, 1], self.size.window)
-        tail = state.tail.to(inputs.dtype)
-        queries, keys, values = self.memory.addresses(inputs, tail)
-        projection, value_memory = self._memories(state)
-        with without_autocast(x.device.type):
-            projected = projection.run(queries, keys, self.size.chunk_size)
-            read = value_memory.run(queries, keys, values, self.size.chunk_size, is_empty)
-        gates = self.memory.gate(read, projected).sigmoid()
-        mixed = mixed.transpose(1, 2).reshape(x.shape) * gates.to(mixed.dtype)
-        x = self.mlp(x + self.dropout(self.project(mixed)))
-        recent = recent[:, :, :, max(0, recent.shape[3] - self.size.window + 1) :]
-        tail = torch.cat([tail, inputs], dim=1)[:, -len(TAPS) :]
-        return x, BlockState(projection.M_t, projection.norm_sum, value_memory.sums, recent, tail), gates
-
-    def _memories(self, state: BlockState) -> tuple[QKProjection, ValueMemory]:
-        projection = QKProjection(self.memory.persistent, state.keys, state.norm)
-        return projection, ValueMemory(state.sums, self.memory.num_carried)
-
-
-class MemoryState(NamedTuple):
-    """States of all blocks, and the number of positions so far."""
-
-    blocks: tuple[BlockState, ...]
-    position: int
-
-    def rows(self, rows: Tensor) -> "MemoryState":
-        """The state of the sequences with these indices."""
-        return self._replace(blocks=tuple(block.rows(rows) for block in self.blocks))
-
-    @property
-    def bytes(self) -> int:
-        """Size of the state in bytes, constant from the end of the first window on."""
-        return sum(part.numel() * part.element_size() for block in self.blocks for part in vars(block).values())
+        mixed = window_attention(query, recent[:, 0], recent[:, 1], self.window).transpose(1, 2).reshape(x.shape)
+        state = self.memory(inputs, state)
+        x = self.mlp(x + self.dropout(self.project(mixed * state.gates.to(mixed.dtype))))
+        return x, state._replace(recent=recent[:, :, :, max(0, recent.shape[3] - self.window + 1) :])
 
 
 class MemoryStack(nn.Module):
     """`AtlasMAGBlock`s and a final norm, in place of a `Transformer`; shards count from the first position."""
 
-    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, size: MemorySize) -> None:
+    def __init__(self, shape: MemoryShape, dropout: float = 0.0) -> None:
         super().__init__()
-        self.size = size
-        self.rotary = RotaryEmbedding(head_size(width, num_heads, even=True), torch.float64)
-        self.blocks = nn.ModuleList(
-            AtlasMAGBlock(width, num_heads, dropout, size, num_layers) for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
+        self.shape = shape
+        self.rotary = RotaryEmbedding(shape.hidden_size // shape.num_heads, torch.float64)
+        self.blocks = nn.ModuleList(AtlasMAGBlock(shape, dropout) for _ in range(shape.num_layers))
+        self.norm = nn.LayerNorm(shape.hidden_size)
 
     @property
     def reach(self) -> int:
         """Receptive field in positions without the memories."""
-        return len(self.blocks) * (self.size.window - 1 + len(TAPS) - 1) + 1
+        return len(self.blocks) * (self.shape.context_frames - 1 + len(TAPS) - 1) + 1
 
-    def initial_state(self, batch_size: int) -> MemoryState:
+    def initial_state(self, batch_size: int) -> list[BlockState]:
         """States of all blocks before the first position."""
-        return MemoryState(tuple(cast(AtlasMAGBlock, block).initial_state(batch_size) for block in self.blocks), 0)
+        return [cast(AtlasMAGBlock, block).memory.initial_state(batch_size) for block in self.blocks]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run a whole sequence `[B, T, D]` shard by shard to `[B, T, D]`."""
-        state, parts = self.initial_state(len(x)), []
-        for part in shards(0, x.shape[1], self.size.shard_length):
-            y, state, _ = self.run(x[:, part], state)
-            parts.append(y)
-        return torch.cat(parts, dim=1)
-
-    def run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState, Tensor]:
-        """Run positions `[B, T, D]` of one shard, which they may begin.
-
-        Returns outputs `[B, T, D]`, the state after them, and gates `[layers, B, T, D]`.
-        """
-        is_new_shard = state.position > 0 and state.position % self.size.shard_length == 0
-        rotation = self.rotary(state.position, x.shape[1], x.device)
-        states, gates = [], []
-        for block, before in zip(cast(list[AtlasMAGBlock], list(self.blocks)), state.blocks, strict=True):
-            x, after, gate = block.run(
-                x, block.at_boundary(before) if is_new_shard else before, rotation, state.position == 0
-            )
-            states.append(after)
-            gates.append(gate)
-        return self.norm(x), MemoryState(tuple(states), state.position + x.shape[1]), torch.stack(gates)
+    def forward(self, x: Tensor, states: Sequence[BlockState], position: int) -> tuple[Tensor, list[BlockState]]:
+        """Run positions `[B, T, D]` of one shard, from index `position` on. Returns `[B, T, D]` and the states after."""
+        rotation, after = self.rotary(position, x.shape[1], x.device), []
+        for block, state in zip(cast(list[AtlasMAGBlock], list(self.blocks)), states, strict=True):
+            before = block.memory.begin_shard(state) if position % self.shape.shard_length == 0 else state
+            x, state = block.run(x, before, rotation)
+            after.append(state)
+        return self.norm(x), after
 
 
 def shards(first: int, count: int, shard_length: int) -> list[slice]:

@@ -1,6 +1,6 @@
 """Shape of the `memory` prior."""
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,17 +12,11 @@ from distill.prior.frame.config import DepthShape
 WINDOWS_PER_SHARD = 8  # at least: gradients stop where a shard begins
 
 
-class MemorySize(NamedTuple):
-    """Sizes of a memory: positions of the attention window, of a shard and of a chunk, and features of a key."""
-
-    window: int
-    shard_length: int
-    chunk_size: int
-    key_size: int
-
-
 class MemoryShape(DepthShape):
-    """`PriorShape` of a `MemoryPrior`; sizes in frames. `span_frames` is the longest sequence that it is trained on."""
+    """`PriorShape` of a `MemoryPrior`; sizes in frames, of a key in features.
+
+    Attention sees `context_frames`; `span_frames` is the longest sequence that the prior is trained on.
+    """
 
     architecture: Literal["memory"] = "memory"
     shard_length: ShardLength
@@ -49,11 +43,6 @@ class MemoryShape(DepthShape):
             "key_size": memory.key_size,
             "span_frames": max(values["context_frames"], round(memory.span_seconds * codes.frame_rate)),
         }
-
-    @property
-    def memory(self) -> MemorySize:
-        """Sizes of the memory of each block."""
-        return MemorySize(self.context_frames, self.shard_length, self.chunk_size, self.key_size)
 
     @property
     def parameters(self) -> int:

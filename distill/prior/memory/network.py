@@ -3,108 +3,58 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS
-from distill.prior.frame.network import FramePrior, FrameState, Tables
-from distill.prior.memory.block import LongMemory, MemoryStack, MemoryState, shards
+from distill.prior.frame.network import FramePrior, FrameState
+from distill.prior.memory.block import BlockState, LongMemory, MemoryStack, shards
 from distill.prior.memory.config import MemoryShape
-from distill.prior.memory.gates import Gates
 from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, RetrievalState
 
 KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
 
 
-class Memories(NamedTuple):
-    """States of the blocks and of retrieval after the frames so far."""
-
-    blocks: MemoryState
-    retrieval: RetrievalState | RetrievalIndex
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class MemoryFrameState(FrameState):
     """What a `MemoryPrior` needs of the frames so far; its size is bounded."""
 
-    memories: Memories | None = None
+    frames: Tensor
+    blocks: list[BlockState]
+    retrieval: RetrievalState | RetrievalIndex
     found: Found | None = None  # of retrieval, at each newest frame
-    gates: Tensor | None = None  # [layers, B, T, D], of the newest shard
 
     def keep(self, rows: Tensor) -> None:
-        """See `FrameState`."""
-        assert self.memories is not None
-        assert self.frames is not None
-        blocks, retrieval = self.memories
-        self.memories = Memories(blocks.rows(rows), retrieval.rows(rows))
+        """Keep only the sequences with these indices, or repeat them."""
+        self.blocks, self.retrieval = [block.rows(rows) for block in self.blocks], self.retrieval.rows(rows)
         self.positions, self.frames = self.positions[rows], self.frames[rows]
         self.labels = None if self.labels is None else self.labels[rows]
-
-    def expanded(self, count: int) -> "MemoryFrameState":
-        """The state of one sequence, repeated."""
-        state, rows = replace(self), torch.zeros(count, dtype=torch.int64)
-        state.keep(rows)
-        return state
-
-    @property
-    def bytes(self) -> int:
-        """Size in bytes."""
-        assert self.memories is not None
-        assert self.frames is not None
-        frames = self.frames.numel() * self.frames.element_size()
-        return self.memories.blocks.bytes + self.memories.retrieval.bytes + frames
-
-
-class ShardOutput(NamedTuple):
-    """Logits `[B, T, Q, V + 2]`, gates, and the memories after the last frame."""
-
-    logits: Tensor
-    gates: Gates
-    memories: Memories
 
 
 class MemoryPrior(FramePrior):
     """A `FramePrior` with a `MemoryStack` over frames and `Retrieval` of frames from earlier similar contexts.
 
     Attention sees `context_frames` frames. Sequences may have any length: the state has a constant size, but for the
-    frames to retrieve, up to a limit. `gates`, with gradient, and `final_state` are those of the last `forward`.
+    frames to retrieve, up to a limit. `gates` `[layers, B, T, D]`, with gradient, are those of the last `forward`.
     """
 
-    gates: Gates
-    final_state: MemoryState
-
+    gates: Tensor
     shape: MemoryShape
+    stack: MemoryStack
 
     def __init__(
-        self,
-        shape: MemoryShape,
-        codewords: Tensor | None = None,
-        dropout: float = 0.0,
-        history_dropout: float = 0.0,
+        self, shape: MemoryShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
     ) -> None:
         """See `FramePrior`."""
         super().__init__(shape, codewords, dropout, history_dropout)
         self.span_frames = shape.span_frames
-        self.retrieval = Retrieval(
-            self.num_quantizers,
-            self.codebook_size + NUM_SPECIAL_TOKENS,
-            self.codebook_size,
-            shape.hidden_size,
-            shape.key_size,
-            shape.context_frames,
-        )
+        self.retrieval = Retrieval(shape)
 
     def _build_stack(self, dropout: float) -> nn.Module:
-        shape = self.shape
-        return MemoryStack(shape.hidden_size, shape.num_layers, shape.num_heads, dropout, shape.memory)
-
-    @property
-    def memories(self) -> MemoryStack:
-        """The stack of blocks over frames."""
-        return cast(MemoryStack, self.stack)
+        return MemoryStack(self.shape, dropout)
 
     def forward(
         self,
@@ -115,42 +65,25 @@ class MemoryPrior(FramePrior):
         folds: Tensor | None = None,
     ) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        tables, memories, outputs = self.tables(), self._memories(len(inputs)), []
-        parts = shards(0, inputs.shape[1], self.memories.size.shard_length)
-        recompute = torch.is_grad_enabled() and len(parts) > KEPT_SHARDS
+        state, logits, gates = self._state(positions, labels, folds=folds), [], []
+        parts = shards(0, inputs.shape[1], self.shape.shard_length)
         for part in parts:
-            arguments = (tables, memories, inputs, targets, positions, labels, folds, part)
-            output: ShardOutput = (
-                checkpoint(self._shard, *arguments, use_reentrant=False) if recompute else self._shard(*arguments)
-            )
-            memories = output.memories
-            outputs.append(output)
-        self.gates, self.final_state = outputs[0].gates, memories.blocks
-        for output in outputs[1:]:
-            self.gates = self.gates.merge(output.gates)
-        return torch.cat([output.logits for output in outputs], dim=1)
+            run = partial(self._run_shard, inputs[:, part], targets[:, part])
+            if torch.is_grad_enabled() and len(parts) > KEPT_SHARDS:
+                output, state = checkpoint(run, state, use_reentrant=False)
+            else:
+                output, state = run(state)
+            logits.append(output)
+            gates.append(torch.stack([block.gates for block in state.blocks]))
+        self.gates = torch.cat(gates, dim=2)
+        return torch.cat(logits, dim=1)
 
-    def _shard(
-        self,
-        tables: Tables,
-        memories: Memories,
-        inputs: Tensor,
-        targets: Tensor,
-        positions: Tensor,
-        labels: Tensor | None,
-        folds: Tensor | None,
-        part: slice,
-    ) -> ShardOutput:
-        before = inputs[:, max(0, part.start - self.context_frames - 1) : part.start]
-        # As with the other memories no gradient crosses the shard boundary.
-        assert isinstance(memories.retrieval, RetrievalState)
-        memories = memories._replace(retrieval=memories.retrieval.constant())
-        state = MemoryFrameState(tables, positions, labels, folds, count=part.start, frames=before, memories=memories)
-        self.advance(inputs[:, part], state)
-        logits = self.logits(targets[:, part], state)
-        assert state.gates is not None
-        assert state.memories is not None
-        return ShardOutput(logits, Gates.of(state.gates), state.memories)
+    def _run_shard(self, inputs: Tensor, targets: Tensor, before: MemoryFrameState) -> tuple[Tensor, MemoryFrameState]:
+        """Logits of one shard and the state after it. No gradient crosses the boundary."""
+        assert isinstance(before.retrieval, RetrievalState)
+        state = replace(before, retrieval=RetrievalState(*(part.detach() for part in before.retrieval)))
+        self.advance(inputs, state)
+        return self.logits(targets, state), state
 
     def window_start(self, frames: int) -> int:  # noqa: ARG002
         """See `Prior`. There is one window, which never ends."""
@@ -159,39 +92,34 @@ class MemoryPrior(FramePrior):
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> MemoryFrameState:
         """See `Prior`."""
         positions = torch.full((batch_size,), position, device=self.bias.device)
-        ahead, memories = self._positions_ahead(), self._memories(batch_size)
-        no_frames = positions[:, None, None].expand(-1, 0, self.num_quantizers)
-        tables = self.tables()
+        state = self._state(positions, labels, position=position, ahead=self._positions_ahead())
+        state.layers = self.layers(state.tables)
+        state.scores = self.pointer_mixture.scores(self.context_frames + 2, self.context_frames)
+        return state
+
+    def _state(self, positions: Tensor, labels: Tensor | None, **more: Any) -> MemoryFrameState:
+        """State before the first frame."""
+        batch = len(positions)
         return MemoryFrameState(
-            tables,
+            self.tables(),
             positions,
             labels,
-            layers=self.layers(tables),
-            scores=self.pointer_mixture.scores(self.context_frames + 2, self.context_frames),
-            ahead=ahead,
-            position=position,
-            frames=no_frames,
-            memories=memories,
+            frames=positions.new_zeros(batch, 0, self.num_quantizers),
+            blocks=self.stack.initial_state(batch),
+            retrieval=self.retrieval.initial_state(batch),
+            **more,
         )
-
-    def _memories(self, batch_size: int) -> Memories:
-        """Memories before the first frame."""
-        return Memories(self.memories.initial_state(batch_size), self.retrieval.initial_state(batch_size))
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`. The newest frames must be in one shard."""
         newest, reach = newest or frames.shape[1], self.context_frames
-        for part in shards(state.count, frames.shape[1], self.memories.size.shard_length):
+        one_by_one = frames.shape[1] == 1 and state.ahead is not None
+        for part in shards(state.count, frames.shape[1], self.shape.shard_length):
             inputs = frames[:, part]
-            hidden, blocks, state.gates = self.memories.run(self.embed(inputs, state), state.memories.blocks)
-            retrieval, state.found = self.retrieval.advance(
-                state.tables.input,
-                inputs,
-                state.memories.retrieval,
-                min(newest, inputs.shape[1]),
-                state.ahead is not None,
+            hidden, state.blocks = self.stack(self.embed(inputs, state), state.blocks, state.count)
+            state.retrieval, state.found = self.retrieval.advance(
+                state.tables.input, inputs, state.retrieval, min(newest, inputs.shape[1]), one_by_one
             )
-            state.memories = Memories(blocks, retrieval)
             state.count += inputs.shape[1]
             state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
         self._count(frames[:, -newest:], state)
@@ -203,6 +131,7 @@ class MemoryPrior(FramePrior):
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor:
         """Retrieval weights `[B, T, L, V + 2]`."""
         assert isinstance(state, MemoryFrameState)
+        assert state.found is not None
         return self.retrieval.weights(state.found, codes, levels)
 
 

@@ -1,25 +1,46 @@
-"""Training of a `MemoryPrior`: polarisation of gates, motif sequences, probes."""
+"""Training of a `MemoryPrior`: polarisation of gates, motifs that recur, and probes of what is retrieved.
+
+Motifs of random codes among real frames are to be retrieved later. Those for training begin with an even code, those
+for probes with an odd one, so that they never overlap.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codes.sequences import IGNORED, Batch, bos_token
-from distill.params import PriorConfig
+from distill.codes.store import Codes
+from distill.errors import DistillError
+from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import PriorData, SpanSampler
-from distill.prior.memory.gates import gate_metrics, polarisation_weight, stop_if_gates_collapse
-from distill.prior.memory.haystacks import VALUE_FRAMES, FrameSource, motif_sequence
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.memory.probes import probe_memory
 from distill.prior.task import BatchShare, PriorTask, on_device, targets_in, window_nats
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
+KEY_FRAMES = VALUE_FRAMES = 4
+MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # frames of a motif
 MOTIFS = 24  # in a training sequence
+
 PROBE_STEPS = 1000
+DISTRACTORS = 100
+HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
+RETRIEVED = 0.8  # share of needles that a working memory retrieves
+
+CLOSED, OPEN = 0.1, 0.9  # gates below and above are polarised
+FINAL_SHARE = 0.01  # of the initial polarisation weight
+MIN_STD = 0.01
+MIN_GROWTH = 1.5  # of the gates' variance from the first check to the second
+MIN_POLARISED = 0.2
+FIRST_CHECK, SECOND_CHECK, FULL_LENGTH = 100, 500, 1000  # steps; shorter trainings check earlier in proportion
+
+Frames = NDArray[np.int64]
 
 
 class MemoryTask(PriorTask):
@@ -38,7 +59,7 @@ class MemoryTask(PriorTask):
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
-        polarisation = self.model.gates.polarisation()
+        polarisation = polarisation_loss(self.model.gates)
         weight = polarisation_weight(batch.step, self.total_steps, self.memory)
         objective = losses["objective"] + weight * polarisation
         motif_batch = self._motif_batch(batch.step)
@@ -48,23 +69,18 @@ class MemoryTask(PriorTask):
 
     def probe(self) -> float:
         perplexity = super().probe()
-        self.probed_state = self.model.gates, self.model.final_state
+        self.probed_gates = self.model.gates
         return perplexity
 
     def inspect(self, step: int, earlier: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        gates, state = self.probed_state
-        statistics = gates.figures()
+        line = gate_metrics(self.probed_gates)
         if self.memory.fast_fail:
-            stop_if_gates_collapse(step, self.total_steps, statistics, earlier)
-        line = gate_metrics(statistics)
-        for layer, block in enumerate(state.blocks):
-            line[f"memory/layer_{layer}/values"] = float(block.sums.norm())
-            line[f"memory/layer_{layer}/keys"] = float(block.norm.mean())
+            stop_if_gates_collapse(step, self.total_steps, line, earlier)
         line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
         if step % PROBE_STEPS == 0:
-            line |= probe_memory(
-                self.model, self.probe_source, self.fabric, derive_seed(self.seed, Stream.MEMORY_PROBES)
-            ).line
+            seed = derive_seed(self.seed, Stream.MEMORY_PROBES)
+            found = probe_memory(self.model, self.probe_source, self.fabric, seed)
+            line |= {f"probe/{name}": value for name, value in asdict(found).items()}
         return line
 
     def validate(self) -> dict[str, float]:
@@ -77,7 +93,15 @@ class MemoryTask(PriorTask):
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
         yield from super().events(report)
         if isinstance(report, WatchMetrics) and report.inspected:
-            yield memory_metrics(report.step, report.inspected)
+            gates: dict[str, dict[str, float]] = {}
+            probe: dict[str, float] = {}
+            for name, value in report.inspected.items():
+                match name.split("/"):
+                    case ["gates", layer, statistic]:
+                        gates.setdefault(layer, {})[statistic] = value
+                    case ["probe", result]:
+                        probe[result] = value
+            yield PriorMemoryMetrics(report.step, gates, probe)
 
     def _motif_batch(self, step: int) -> Batch | None:
         """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
@@ -87,22 +111,211 @@ class MemoryTask(PriorTask):
         rng = np.random.default_rng(derive_seed(self.seed, Stream.MOTIF_SEQUENCES, step))
         if rng.random() >= self.memory.motif_share:
             return None
-        sequence = motif_sequence(rng, self.source, MOTIFS, self.model.memories.reach)
-        frames = torch.from_numpy(sequence.frames)
-        bos_frame = torch.full_like(frames[:1], bos_token(self.model.codebook_size))
-        targets = torch.full_like(frames, IGNORED)
-        for start in sequence.values:
-            targets[start : start + VALUE_FRAMES] = frames[start : start + VALUE_FRAMES]
-        inputs = torch.cat([bos_frame, frames[:-1]])
-        return on_device(Batch(inputs[None], targets[None], torch.zeros(1, dtype=torch.int64)), self.fabric)
+        frames, is_value = motif_sequence(rng, self.source, MOTIFS, self.model.stack.reach)
+        codes = with_bos(frames, self.model.codebook_size)
+        targets = codes[:, 1:].masked_fill(~torch.from_numpy(is_value)[:, None], IGNORED)
+        return on_device(Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)), self.fabric)
 
 
-def memory_metrics(step: int, inspected: Mapping[str, float]) -> PriorMemoryMetrics:
-    """The metrics of `MemoryTask.inspect` as an event."""
-    gates: dict[str, dict[str, float]] = {}
-    for name, value in inspected.items():
-        if name.startswith("gates/"):
-            _, layer, figure = name.split("/")
-            gates.setdefault(layer, {})[figure] = value
-    probe = {name.removeprefix("probe/"): value for name, value in inspected.items() if name.startswith("probe/")}
-    return PriorMemoryMetrics(step, gates, probe)
+def polarisation_loss(gates: Tensor) -> Tensor:
+    """Mean of `1 - |2 g - 1|` of gates `[layers, B, T, D]`: 0 for gates at 0 or 1, 1 for gates at .5."""
+    undecided = 1 - (2 * gates.float().flatten(1) - 1).abs()
+    return (undecided.sum(dim=1) / undecided.shape[1]).mean()
+
+
+def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> float:
+    """Weight of the polarisation loss: constant through the warm-up, then decaying exponentially to a hundredth."""
+    progress = step / max(1, total_steps)
+    if progress <= memory.polarisation_warmup:
+        return memory.polarisation
+    decay_progress = (progress - memory.polarisation_warmup) / (1 - memory.polarisation_warmup)
+    return float(memory.polarisation * FINAL_SHARE ** min(1.0, decay_progress))
+
+
+def gate_metrics(gates: Tensor) -> dict[str, float]:
+    """Statistics of gates `[layers, B, T, D]` under their metric names; `closed` and `open` are proportions."""
+    gates = gates.detach().float().flatten(1)
+    statistics = {
+        "mean": gates.mean(dim=1),
+        "std": gates.std(dim=1, correction=0),
+        "min": gates.amin(dim=1),
+        "max": gates.amax(dim=1),
+        "closed": (gates < CLOSED).float().mean(dim=1),
+        "open": (gates > OPEN).float().mean(dim=1),
+    }
+    return {
+        f"gates/layer_{layer}/{name}": float(values[layer])
+        for layer in range(len(gates))
+        for name, values in statistics.items()
+    }
+
+
+def stop_if_gates_collapse(
+    step: int, total_steps: int, line: Mapping[str, float], earlier: Sequence[Mapping[str, float]]
+) -> None:
+    """Fast-fail: raises DistillError where the gates have collapsed. The layer with the widest gates counts.
+
+    `line` has `gate_metrics` after `step` steps, `earlier` the metrics that were inspected before. Gates have collapsed
+    where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their variance has not grown
+    by half since then and few are polarised. Gates that polarised early cannot vary ever more: the variance of values
+    between 0 and 1 is at most a quarter.
+    """
+
+    def largest(line: Mapping[str, float], statistic: str) -> float:
+        return max(value for name, value in line.items() if name.startswith("gates/") and name.endswith(statistic))
+
+    scale, std = min(1.0, total_steps / FULL_LENGTH), largest(line, "/std")
+    advice = (
+        "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to continue training"
+    )
+    if step >= FIRST_CHECK * scale and std < MIN_STD:
+        raise DistillError(
+            f"training stopped at step {step}: expected gates of the memory that differ, with a standard "
+            f"deviation of at least {MIN_STD}, found {std:.4f}; {advice}"
+        )
+    later = (
+        largest(one, "/std") for one in earlier if one["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in one
+    )
+    first = next(later, None)
+    if step < SECOND_CHECK * scale or first is None:
+        return
+    polarised = max(line[name] + line[name.replace("/closed", "/open")] for name in line if name.endswith("/closed"))
+    if std**2 < MIN_GROWTH * first**2 and polarised < MIN_POLARISED:
+        raise DistillError(
+            f"training stopped at step {step}: expected gates of the memory that open and close, found a variance of "
+            f"{std**2:.4f} after {first**2:.4f} and {polarised:.0%} of them polarised; {advice}"
+        )
+
+
+class FrameSource:
+    """Real frames to place between motifs, and the frequency of each code to draw motifs from."""
+
+    def __init__(self, recordings: Sequence[Codes], codebook_size: int) -> None:
+        self.recordings, self.codebook_size = recordings, codebook_size
+        frames = np.concatenate(list(recordings)).astype(np.int64)
+        self.shares = [np.bincount(level, minlength=codebook_size) / len(frames) for level in frames.T]
+
+    def excerpt(self, rng: Generator, count: int) -> Frames:
+        """Take `count` real frames `[count, Q]` of one recording or, where it is shorter, of several."""
+        parts = [np.zeros((0, len(self.shares)), dtype=np.int64)]
+        while count > 0:
+            recording = self.recordings[int(rng.integers(len(self.recordings)))]
+            first = int(rng.integers(max(1, len(recording) - count + 1)))
+            parts.append(np.asarray(recording[first : first + count], dtype=np.int64))
+            count -= len(parts[-1])
+        return np.concatenate(parts)
+
+    def motifs(self, rng: Generator, count: int, parity: int) -> Frames:
+        """Draw motifs `[count, MOTIF_FRAMES, Q]` by code frequency; the first code of each has `parity` 0 or 1."""
+        drawn = [rng.choice(self.codebook_size, (count, MOTIF_FRAMES), p=share) for share in self.shares]
+        motifs = np.stack(drawn, axis=2)
+        has_parity = np.arange(self.codebook_size) % 2 == parity
+        first = np.where(has_parity, self.shares[0], 0)
+        if not first.any():  # where no code of that parity is in use, all of them are equally likely
+            first = has_parity.astype(np.float64)
+        motifs[:, 0, 0] = rng.choice(self.codebook_size, count, p=first / first.sum())
+        return motifs
+
+
+def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, NDArray[np.bool_]]:
+    """Draw `count` motifs, then `distance` real frames, then the same motifs in another order; real frames between.
+
+    Returns `frames` `[T, Q]` and, of each, whether it is of the value of a motif's second occurrence. All sequences
+    have one length: torch keeps kernels for each length in memory.
+    """
+    motifs = source.motifs(rng, count, 0)
+    order = [*range(count), *rng.permutation(count).tolist()]
+    gaps = rng.integers(KEY_FRAMES, size=len(order))
+    gaps[count] = distance
+    gaps[0] = distance + (len(order) - 1) * (KEY_FRAMES - 1) - gaps[1:].sum()
+    parts, is_value = [], []
+    for index, (number, gap) in enumerate(zip(order, gaps.tolist(), strict=True)):
+        parts += [source.excerpt(rng, gap), motifs[number]]
+        is_value += [False] * (gap + KEY_FRAMES) + [index >= count] * VALUE_FRAMES
+    return np.concatenate(parts), np.array(is_value)
+
+
+def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, Frames]:
+    """Draw `count` motifs with real frames between them, and `distance` more after the last.
+
+    Returns `frames` `[T, Q]` and twice as many motifs `[2 * count, MOTIF_FRAMES, Q]`: first those of the sequence, in
+    order, then as many that do not occur in it.
+    """
+    motifs = source.motifs(rng, 2 * count, 1)
+    parts = []
+    for motif in motifs[:count]:
+        parts += [motif, source.excerpt(rng, 1 + int(rng.integers(KEY_FRAMES)))]
+    return np.concatenate([*parts, source.excerpt(rng, distance)]), motifs
+
+
+def with_bos(frames: Frames, codebook_size: int) -> Tensor:
+    """`frames` `[T, Q]` after BOS as a batch of one, `[1, 1 + T, Q]`."""
+    codes = torch.from_numpy(frames)
+    return torch.cat([torch.full_like(codes[:1], bos_token(codebook_size)), codes])[None]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What a memory retrieves of motifs in a haystack (needles), beside controls without which that proves nothing.
+
+    `in_situ` is the mean cosine of the retrieval weights and the one-hot first code, `top1` the proportion of needles
+    whose first code is the most likely, `ranked` of those ranked first among all motifs; the same of motifs that are
+    `absent`, and with the memory `ablated`. `chance` is the frequency of the commonest code, the best prediction
+    without a memory.
+    """
+
+    in_situ: float
+    in_situ_absent: float
+    top1: float
+    top1_ablated: float
+    top1_absent: float
+    ranked: float
+    ranked_ablated: float
+    ranked_absent: float
+    chance: float
+
+
+@torch.no_grad()
+def probe_memory(
+    model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, haystacks: int = HAYSTACKS
+) -> Probes:
+    """Probe a prior in eval mode with haystacks of frames of `source`, beyond the reach of its attention."""
+    rng = np.random.default_rng(seed)
+    stacks = [haystack(rng, source, DISTRACTORS + 1, model.stack.reach) for _ in range(haystacks)]
+    with fabric.autocast():
+        needles, absent = torch.stack([_query(model, *stack) for stack in stacks]).mean(dim=0).tolist()
+        with ablated(model):
+            without = torch.stack([_query(model, *stack)[0] for stack in stacks]).mean(dim=0).tolist()
+    return Probes(
+        in_situ=needles[2],
+        in_situ_absent=absent[2],
+        top1=needles[0],
+        top1_ablated=without[0],
+        top1_absent=absent[0],
+        ranked=needles[1],
+        ranked_ablated=without[1],
+        ranked_absent=absent[1],
+        chance=float(source.shares[0].max()),
+    )
+
+
+def _query(model: MemoryPrior, frames: Frames, motifs: Frames) -> Tensor:
+    """Top 1, ranked first and cosine, `[2, 3]`, of some needles of a `haystack`, and of as many absent motifs."""
+    needles, device = DISTRACTORS + 1, model.bias.device
+    positions = np.linspace(0, needles - 1, QUESTIONS).round().astype(int)
+    others = np.stack([np.delete(np.arange(needles), position) for position in positions])
+    queries = torch.from_numpy(motifs[np.concatenate([positions, needles + positions])]).to(device)
+    distractors = torch.from_numpy(motifs[np.concatenate([others, others])][:, :, KEY_FRAMES]).to(device)
+    candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the right one is first
+    state = model.start(1)
+    model.advance(with_bos(frames, model.codebook_size).to(device), state, newest=1)
+    state.keep(torch.zeros(len(queries), dtype=torch.int64))
+    model.advance(queries[:, :KEY_FRAMES], state, newest=1)
+    log_probs = model.logits(candidates, state).float().log_softmax(dim=3)  # [queries, candidates, Q, V + 2]
+    assert state.found is not None
+    weights = model.retrieval.weights(state.found, candidates)[:, 0, 0].float()
+    code = candidates[:, 0, 0]
+    top1 = log_probs[:, 0, 0].argmax(dim=1) == code
+    ranked = log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0
+    cosine = nn.functional.cosine_similarity(weights, nn.functional.one_hot(code, weights.shape[1]).float(), dim=1)
+    return torch.stack([top1.float(), ranked.float(), cosine], dim=1).view(2, QUESTIONS, 3).mean(dim=1).cpu()

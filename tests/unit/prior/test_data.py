@@ -8,10 +8,12 @@ import torch
 from unit.training.coded import GEOMETRY, LEVELS, SIZE, windows
 
 from distill.codes.held_out import SplitRow, rows_by_side, write_split
+from distill.codes.sequences import Window
 from distill.codes.store import CodesReader, CodesWriter, RecordingRow, StoredViews
 from distill.prior import counting
 from distill.prior.counting import count
-from distill.prior.data import PriorData, SpanSampler, WindowSampler, read_prior_data
+from distill.prior.data import PriorData, SpanSampler, WindowSampler, even_batches, read_prior_data
+from distill.prior.task import similar_length_batches
 from distill.storage.shards import ShardReader
 from distill.training.distributed import Share
 
@@ -92,6 +94,52 @@ def test_shares_are_the_batches_of_one_process(
                     assert own is every is None or torch.equal(own, every[number::processes])
             else:
                 assert part.batch.inputs.shape == (1, *batch.inputs.shape[1:])
+
+
+def phrases(seed: int, count: int, frames: int, rounds: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [np.tile(rng.integers(0, SIZE, (frames, LEVELS)), (rounds, 1)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("recordings", "batch_size"),
+    [
+        ([*phrases(0, 9, 12, 6), *phrases(1, 3, 3, 1), *phrases(2, 1, 50, 9)], 8),
+        (phrases(0, 1, 50, 9), 1),
+        ([*phrases(0, 1, 50, 9), *phrases(1, 2, 5, 1)], 1),
+        (phrases(0, 5, 2, 1), 2),
+    ],
+)
+def test_every_epoch_has_as_many_batches_of_spans_and_of_windows(recordings: list[np.ndarray], batch_size: int) -> None:
+    sampler = SpanSampler([[codes] for codes in recordings], windows(4, batch_size, span_frames=100))
+    for epoch in range(6):
+        batches = list(sampler.batches(epoch, 0))
+        lengths = [batch.inputs.shape[1] for batch in batches if len(batch.inputs)]
+        assert len(lengths) == sampler.batches_per_epoch
+        assert sum(length > 4 for length in lengths) == sampler.span_batches * sampler.passes
+        again = list(sampler.batches(epoch, 2))
+        assert all(torch.equal(one.inputs, two.inputs) for one, two in zip(batches[2:], again, strict=True))
+
+
+def test_batches_have_few_shapes() -> None:
+    lengths = np.random.default_rng(3).integers(200, 900, 40)
+    recordings = [[codes] for length in lengths for codes in phrases(int(length), 1, int(length), 1)]
+    sampler = SpanSampler(recordings, windows(20, 64, span_frames=1000))
+    shapes = {tuple(batch.inputs.shape[:2]) for epoch in range(9) for batch in sampler.batches(epoch, 0)}
+    assert len(shapes) < 30
+    assert {frames for _, frames in shapes} <= {20, *range(208, 512, 16), *range(512, 1000, 64), 1000}
+
+
+def test_batches_are_even_and_whole_and_long_sequences_are_validated_in_smaller_ones() -> None:
+    parts = [Window(0, 0, length) for length in (1, 1, 2, 3, 5, 30)]
+    for number in range(1, 7):
+        batches = even_batches(parts, number)
+        assert [window for batch in batches for window in batch] == parts
+        assert all(batches)
+    assert [sum(map(len, batch)) for batch in even_batches(parts, 2)] == [12, 30]
+    longer = [Window(0, 0, length) for length in (2, 3, 4, 4, 9, 40)]
+    sizes = [[len(window) for window in batch] for batch in similar_length_batches(longer, 3, 4)]
+    assert sizes == [[2, 3, 4], [4], [9], [40]]
 
 
 def test_counting_a_few_recordings_at_once_gives_the_same_bits(

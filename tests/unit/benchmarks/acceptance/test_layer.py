@@ -1,23 +1,28 @@
 """Measurements of a memory's layers, and that they detect faults."""
 
+from collections.abc import Callable
+from dataclasses import fields
+
 import pytest
 import torch
-from torch import Tensor
 
-from benchmarks.acceptance import layer
 from benchmarks.acceptance.layer import (
     FEATURES,
     PLAIN,
+    Kind,
     boundary_error,
     chunk_speeds,
     norm_growth,
     shard_gradients,
 )
-from distill.prior.memory.block import QKProjection, ValueMemory
+from benchmarks.acceptance.probes import Findings, mechanism
+from distill.prior.memory.block import BlockState, LongMemory
+
+BEGIN = LongMemory.begin_shard
 
 
 @pytest.mark.parametrize("kind", [PLAIN, FEATURES])
-def test_chunk_sizes_read_the_same_and_speeds_are_measured(kind: layer.Kind) -> None:
+def test_chunk_sizes_read_the_same_and_speeds_are_measured(kind: Kind) -> None:
     speeds = chunk_speeds(kind, 300, 2, (8, 64))
     assert [speed.chunk for speed in speeds] == [8, 64]
     assert speeds[0].difference == 0 < speeds[1].difference < 1e-4
@@ -29,43 +34,64 @@ def test_the_norm_keeps_projected_queries_as_long() -> None:
     assert norm_growth(0, with_norm=False) > 10
 
 
-def test_shards_begin_with_both_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert boundary_error(0) < 1e-4
-
-    def forget_the_norm(projection: QKProjection) -> None:
-        projection.M_t = projection.persistent.m_persistent.expand_as(projection.M_t)
-
-    monkeypatch.setattr(QKProjection, "reset_at_shard_boundary", forget_the_norm)
-    assert boundary_error(0) > 100
+def forget_the_norm(memory: LongMemory, state: BlockState) -> BlockState:
+    return BEGIN(memory, state)._replace(norm=state.norm)
 
 
-def test_gradients_stop_at_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shard_gradients(0).stop_at_boundaries
-
-    def let_through(memory: ValueMemory) -> None:
-        del memory
-
-    monkeypatch.setattr(ValueMemory, "reset_at_shard_boundary", let_through)
-    found = shard_gradients(0)
-    assert found.outside > 0
-    assert not found.stop_at_boundaries
+def let_gradients_through(memory: LongMemory, state: BlockState) -> BlockState:
+    return BEGIN(memory, state)._replace(values=state.values, recent=state.recent, tail=state.tail)
 
 
-def test_a_memory_that_carries_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(memory: ValueMemory) -> None:
-        memory.sums = torch.zeros_like(memory.sums)
-
-    monkeypatch.setattr(ValueMemory, "reset_at_shard_boundary", forget)
-    assert shard_gradients(0).carried == 0
-    assert not shard_gradients(0).stop_at_boundaries
+def carry_nothing(memory: LongMemory, state: BlockState) -> BlockState:
+    return BEGIN(memory, state)._replace(values=torch.zeros_like(state.values))
 
 
-def test_a_projection_that_learns_nothing_at_the_boundary_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = QKProjection.run
+def learn_nothing(memory: LongMemory, state: BlockState) -> BlockState:
+    after = BEGIN(memory, state)
+    return after._replace(matrix=after.matrix.detach(), norm=after.norm.detach())
 
-    def without_persistent_gradient(projection: QKProjection, *given: Tensor) -> Tensor:
-        projection.M_t, projection.norm_sum = projection.M_t.detach(), projection.norm_sum.detach()
-        return run(projection, *given)
 
-    monkeypatch.setattr(QKProjection, "run", without_persistent_gradient)
-    assert shard_gradients(0).persistent == 0
+@pytest.mark.parametrize(
+    ("begin_shard", "error", "stops"),
+    [
+        (BEGIN, False, True),
+        (forget_the_norm, True, True),
+        (let_gradients_through, False, False),
+        (carry_nothing, False, False),
+        (learn_nothing, False, False),
+    ],
+)
+def test_shards_begin_anew_and_stop_gradients(
+    begin_shard: Callable[[LongMemory, BlockState], BlockState],
+    error: bool,
+    stops: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LongMemory, "begin_shard", begin_shard)
+    assert (boundary_error(0) > 1e-4) == error
+    if not error:
+        assert shard_gradients(0).stop_at_boundaries == stops
+
+
+def test_the_code_of_the_memory_reads_what_was_written() -> None:
+    found = mechanism(32, 64, 0)
+    assert found["mechanism"] > 0.8
+    assert max(abs(found["mechanism_absent"]), abs(found["mechanism_shuffled"])) < 0.1
+
+
+def findings(**changes: float) -> Findings:
+    needles = dict.fromkeys(("mechanism", "in_situ", "top1", "ranked"), 0.9)
+    names = (part.name for part in fields(Findings))
+    return Findings(**{**dict.fromkeys(names, 0.0), **needles, "chance": 0.1, **changes})
+
+
+def test_probes_pass_where_needles_are_retrieved_and_controls_are_at_chance() -> None:
+    assert findings().passed
+    assert findings(top1_ablated=0.15).passed
+    missed = {"mechanism": 0.7, "top1": 0.7, "in_situ_absent": 0.3, "ranked_absent": 0.3, "top1_ablated": 0.16}
+    assert not any(findings(**{name: value}).passed for name, value in {**missed, "ranked_ablated": 0.07}.items())
+
+
+def test_the_worst_probe_counts_but_the_mean_of_ablated_ones() -> None:
+    worst = Findings.worst([findings(), findings(ranked=0.8, top1_absent=0.1, top1_ablated=0.2)])
+    assert worst == findings(ranked=0.8, top1_absent=0.1, top1_ablated=0.1)

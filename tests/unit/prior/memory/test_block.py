@@ -1,127 +1,93 @@
-"""Blocks with a memory: resets and gradients at shard boundaries, equality with the recurrence, constant state."""
+"""Blocks with a memory: equality with the recurrence, boundaries of shards, causality, constant state."""
 
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from unit.tiny import prior_shape
 
-from distill.prior.memory.block import (
-    AtlasMAGBlock,
-    MemorySize,
-    MemoryStack,
-    PersistentMemory,
-    QKProjection,
-    ValueMemory,
-    shards,
-)
+from distill.prior.memory import block
+from distill.prior.memory.block import MemoryStack, features, shards
 
-SHARD, WINDOW, WIDTH = 32, 5, 16
-SIZE = MemorySize(window=WINDOW, shard_length=SHARD, chunk_size=8, key_size=4)
+SHARD, WINDOW, WIDTH, HEADS = 32, 5, 16, 4
+LONG = 2 * SHARD + 9
 
 
-def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.normalize(drawn, dim=-1)
 
 
-def persistent(key_size: int = 8, heads: int = 2) -> PersistentMemory:
-    torch.manual_seed(0)
-    return PersistentMemory(key_size, num_heads=heads).double()
+@given(st.integers(1, 12), st.integers(0, 2**16))
+@settings(max_examples=30, deadline=None)
+def test_products_of_features_are_squares_of_products(size: int, seed: int) -> None:
+    x, y = unit(2, 5, size, seed=seed)
+    assert features(x, 2).shape == (5, size * (size + 1) // 2)
+    torch.testing.assert_close((features(x, 2) * features(y, 2)).sum(1), (x * y).sum(1) ** 2)
+    assert features(x, 1) is x
 
 
-def test_persistent_sums_are_those_of_the_keys() -> None:
-    memory = persistent()
-    expected = sum(torch.einsum("hi,hj->hij", key, key) for key in memory.keys.unbind(1))
-    torch.testing.assert_close(memory.m_persistent, expected)
-    torch.testing.assert_close(memory.norm_persistent, memory.keys.norm(dim=2).square().sum(dim=1))
-    torch.testing.assert_close(memory.norm_persistent, memory.m_persistent.diagonal(dim1=1, dim2=2).sum(dim=1))
-    assert memory.keys.shape == (2, 64, 8)
-
-
-def test_shards_begin_with_the_persistent_sums() -> None:
-    memory = persistent()
-    projection = QKProjection(memory)
-    for shard in range(3):
-        torch.testing.assert_close(projection.M_t[0], memory.m_persistent)
-        torch.testing.assert_close(projection.norm_sum[0], memory.norm_persistent)
-        projection.run(unit(1, 2, SHARD, 8, seed=shard), unit(1, 2, SHARD, 8, seed=9 + shard), 8)
-        assert float((projection.norm_sum[0] - memory.norm_persistent).min().detach()) > SHARD - 1
-        projection.reset_at_shard_boundary()
-
-
-def test_projection_equals_update_and_project_position_by_position() -> None:
-    memory = persistent()
-    together, alone = QKProjection(memory), QKProjection(memory)
-    query, key = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2)
-    rows = []
-    for position in range(20):
-        alone.update(key[:, :, position])
-        rows.append(alone.project(query[:, :, position]))
-    torch.testing.assert_close(together.run(query, key, 8), torch.stack(rows, dim=2))
-    torch.testing.assert_close(together.M_t, alone.M_t)
-    torch.testing.assert_close(together.norm_sum, alone.norm_sum)
-
-
-def test_nothing_is_divided_by_zero() -> None:
-    memory = persistent()
-    projection = QKProjection(memory, torch.zeros(1, 2, 8, 8).double(), torch.zeros(1, 2).double())
-    assert projection.project(unit(1, 2, 8)).abs().max() == 0
-
-
-def test_value_memory_equals_update_and_read_position_by_position() -> None:
-    start = torch.zeros(1, 2, 36, 3, dtype=torch.float64)
-    together, alone = ValueMemory(start, 1), ValueMemory(start, 1)
-    query, key, value = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2), unit(1, 2, 20, 3, seed=3)
-    rows = []
-    for position in range(20):
-        alone.update(key[:, :, position], value[:, :, position])
-        rows.append(alone.read(query[:, :, position]))
-    torch.testing.assert_close(together.run(query, key, value, 8), torch.stack(rows, dim=2))
-    torch.testing.assert_close(together.sums, alone.sums)
-
-
-def in_shards(keys: list[Tensor], values: list[Tensor], memory: PersistentMemory) -> list[Tensor]:
-    """Outputs of both memories shard by shard; of two heads the first is carried."""
-    projection, value_memory = QKProjection(memory), ValueMemory(torch.zeros(1, 2, 36, 3, dtype=torch.float64), 1)
+def slow_association(
+    query: Tensor, key: Tensor, value: Tensor, memory: Tensor, _: int, degree: int
+) -> tuple[Tensor, Tensor]:
+    """Position by position."""
     read = []
-    for number, (key, value) in enumerate(zip(keys, values, strict=True)):
-        if number:
-            projection.reset_at_shard_boundary()
-            value_memory.reset_at_shard_boundary()
-            assert not value_memory.sums.requires_grad
-        query = unit(1, 2, SHARD, 8, seed=50)
-        read.append(torch.cat([projection.run(query, key, 8), value_memory.run(query, key, value, 8)], dim=3))
-    return read
+    for q, k, v in zip(query.unbind(2), key.unbind(2), value.unbind(2), strict=True):
+        memory = memory + torch.einsum("bhf,bhe->bhfe", features(k, degree), v)
+        read.append(torch.einsum("bhf,bhfe->bhe", features(q, degree), memory))
+    return torch.stack(read, dim=2), memory
 
 
-def test_no_gradient_crosses_a_shard_boundary() -> None:
-    memory = persistent()
-    keys = [unit(1, 2, SHARD, 8, seed=number).requires_grad_() for number in range(3)]
-    values = [unit(1, 2, SHARD, 3, seed=10 + number).requires_grad_() for number in range(3)]
-    in_shards(keys, values, memory)[1].square().sum().backward()
-    for parts in (keys, values):
-        assert parts[0].grad is None or not parts[0].grad.any()
-        assert parts[2].grad is None or not parts[2].grad.any()
-        assert parts[1].grad is not None
-        assert (parts[1].grad != 0).any(dim=3).all()
-    assert memory.keys.grad is not None  # what a shard begins with is learnt
-    assert (memory.keys.grad != 0).all()
+def association_parts(length: int, degree: int) -> list[Tensor]:
+    """Queries, keys, values and a memory."""
+    sizes = ((length, 5), (length, 5), (length, 3), (5 if degree == 1 else 15, 3))
+    return [unit(2, 2, *size, seed=length + number) for number, size in enumerate(sizes)]
 
 
-def test_only_carried_heads_reach_the_next_shard() -> None:
-    memory = persistent()
-    keys, values = ([unit(1, 2, SHARD, size, seed=size + number) for number in range(2)] for size in (8, 3))
-    before = in_shards(keys, values, memory)[1].detach()
-    after = in_shards(keys, [values[0] + 1, values[1]], memory)[1].detach()
-    assert (before[:, 0, :, 8:] != after[:, 0, :, 8:]).all()
-    assert torch.equal(before[:, 1], after[:, 1])
-    assert torch.equal(before[:, 0, :, :8], after[:, 0, :, :8])
+@pytest.mark.parametrize("run", [block.chunk_by_chunk, block.chunks_in_parallel])
+@pytest.mark.parametrize("degree", [1, 2])
+@pytest.mark.parametrize("length", [1, 7, 64, 66])
+def test_chunks_equal_position_by_position(run: Callable[..., tuple[Tensor, Tensor]], length: int, degree: int) -> None:
+    for chunk_size in (1, 8, 64):
+        results = []
+        for form in (run, slow_association):
+            parts = [part.requires_grad_() for part in association_parts(length, degree)]
+            read, memory = form(*parts, chunk_size, degree)
+            ((read * unit(2, 2, length, 3, seed=1)).sum() + memory.square().sum()).backward()
+            results.append([read, memory, *(part.grad for part in parts)])
+        torch.testing.assert_close(*results)
 
 
-def stack(size: MemorySize = SIZE, dtype: torch.dtype = torch.float64) -> MemoryStack:
+def test_a_memory_computed_in_bf16_is_read_in_fp32() -> None:
+    *parts, memory = (part.float() for part in association_parts(20, 2))
+    expected = block.associate(*parts, memory.bfloat16().float(), 8, 2)
+    torch.testing.assert_close(block.associate(*parts, memory.bfloat16(), 8, 2), expected, rtol=0, atol=0)
+
+
+def test_projection_equals_the_recurrence() -> None:
+    query, key = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2)
+    start = unit(1, 2, 8, 8, seed=3)
+    matrix, norm = start @ start.mT, torch.rand(1, 2, dtype=torch.float64)
+    found = block.project(query, key, (matrix, norm), 8)
+    rows = []
+    for q, k in zip(query.unbind(2), key.unbind(2), strict=True):
+        matrix, norm = matrix + k[..., :, None] * k[..., None, :], norm + k.square().sum(dim=-1)
+        rows.append((matrix @ q[..., None])[..., 0] / norm[..., None])
+    torch.testing.assert_close(found, (torch.stack(rows, dim=2), matrix, norm))
+    nothing = block.project(query, torch.zeros_like(key), (torch.zeros_like(matrix), torch.zeros_like(norm)), 8)[0]
+    assert not nothing.any()  # nor is it divided by zero
+
+
+def stack(**changes: Any) -> MemoryStack:
+    sizes = {"hidden_size": WIDTH, "num_heads": HEADS, "num_layers": 2, "context_frames": WINDOW, "shard_length": SHARD}
+    shape = prior_shape("memory", **{**sizes, "chunk_size": 8, "key_size": 4, **changes})
     torch.manual_seed(0)
-    made = MemoryStack(WIDTH, 2, 4, 0.0, size).eval().to(dtype)
+    made = MemoryStack(shape).eval().double()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
@@ -129,83 +95,81 @@ def stack(size: MemorySize = SIZE, dtype: torch.dtype = torch.float64) -> Memory
     return made
 
 
-def run(model: MemoryStack, x: Tensor, cuts: tuple[int, ...] = ()) -> Tensor:
-    state, parts = model.initial_state(len(x)), []
-    edges = [0, *cuts, x.shape[1]]
-    for first, stop in itertools.pairwise(edges):
-        for part in shards(first, stop - first, model.size.shard_length):
-            y, state, gates = model.run(x[:, first + part.start : first + part.stop], state)
-            assert gates.shape == (2, len(x), part.stop - part.start, WIDTH)
-            assert bool(((gates >= 0) & (gates <= 1)).all())
-            parts.append(y)
-    return torch.cat(parts, dim=1)
+def memories(model: MemoryStack) -> list[block.LongMemory]:
+    return [layer.memory for layer in model.blocks if isinstance(layer, block.AtlasMAGBlock)]
 
 
-LONG = 2 * SHARD + 9
+def sequence(batch: int = 1, length: int = LONG) -> Tensor:
+    return torch.randn(batch, length, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_chunk_size_changes_nothing(dtype: torch.dtype, tolerance: float) -> None:
-    x = torch.randn(2, LONG, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
-    expected = run(stack(SIZE._replace(chunk_size=1), dtype), x).detach()
-    for chunk in (8, 16, 32, 64, 128, 256):
-        found = run(stack(SIZE._replace(chunk_size=chunk), dtype), x).detach()
-        assert float((found - expected).abs().max()) < tolerance
+def run(model: MemoryStack, x: Tensor, cuts: Sequence[int] = ()) -> tuple[Tensor, list[block.BlockState]]:
+    """Outputs of a sequence that comes in parts, and the states after it."""
+    states, outputs = model.initial_state(len(x)), []
+    for first, stop in itertools.pairwise([0, *cuts, x.shape[1]]):
+        for part in shards(first, stop - first, SHARD):
+            position = first + part.start
+            output, states = model(x[:, position : first + part.stop], states, position)
+            assert states[0].gates.shape == output.shape
+            outputs.append(output)
+    return torch.cat(outputs, dim=1), states
 
 
 @pytest.mark.parametrize("cut", [1, SHARD - 1, SHARD, SHARD + 1, 2 * SHARD])
 def test_a_sequence_in_parts_equals_the_whole(cut: int) -> None:
-    x = torch.randn(1, LONG, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    model = stack()
-    torch.testing.assert_close(run(model, x, (cut,)), run(model, x))
+    torch.testing.assert_close(run(stack(), sequence(), [cut])[0], run(stack(), sequence())[0])
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def test_position_by_position_equals_the_whole_and_the_state_does_not_grow() -> None:
-    x = torch.randn(2, LONG, WIDTH, generator=torch.Generator().manual_seed(1))
-    model = stack(dtype=torch.float32)
-    expected, state, sizes = run(model, x), model.initial_state(2), []
+    model, x = stack(), sequence(3)
+    expected, states = run(model, x)[0], model.initial_state(3)
+    sizes = []
     for position in range(LONG):
-        found, state, _ = model.run(x[:, position : position + 1], state)
-        assert float((found - expected[:, position : position + 1]).abs().max()) < 1e-4
-        sizes.append(state.bytes)
+        if position == SHARD + 7:
+            states, x, expected = [state.rows(torch.tensor([2, 0])) for state in states], x[[2, 0]], expected[[2, 0]]
+        output, states = model(x[:, position : position + 1], states, position)
+        torch.testing.assert_close(output, expected[:, position : position + 1])
+        sizes.append(sum(part[0].numel() for state in states for part in state))
     assert len(set(sizes[WINDOW:])) == 1
-    assert state.rows(torch.tensor([1])).bytes == sizes[-1] // 2
+
+
+def test_shards_begin_with_the_persistent_sums_and_what_is_carried() -> None:
+    model = stack()
+    for memory, state in zip(memories(model), run(model, sequence())[1], strict=True):
+        after, keys = memory.begin_shard(state), memory.persistent.keys
+        torch.testing.assert_close(after.matrix[0], torch.einsum("hni,hnj->hij", keys, keys))
+        torch.testing.assert_close(after.norm[0], keys.norm(dim=2).square().sum(dim=1))
+        assert torch.equal(after.values[:, :2], state.values[:, :2])
+        assert state.values[:, 2:].abs().max() > 0 == after.values[:, 2:].abs().max()
+        assert not any(part.requires_grad for part in (after.values, after.recent, after.tail))
+
+
+def test_no_gradient_crosses_a_shard_boundary() -> None:
+    model, x = stack(), sequence(length=3 * SHARD).requires_grad_()
+    run(model, x)[0][:, SHARD : 2 * SHARD].square().sum().backward()
+    assert x.grad is not None
+    assert torch.equal((x.grad != 0).any(dim=2)[0].nonzero()[:, 0], torch.arange(SHARD, 2 * SHARD))
+    for memory in memories(model):
+        assert memory.persistent.keys.grad is not None  # what a shard begins with is learnt
+        assert (memory.persistent.keys.grad != 0).all()
 
 
 def test_later_positions_have_no_influence_and_distant_ones_have() -> None:
-    x = torch.randn(1, LONG, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    model = stack()
-    changed = x.clone()
-    position = SHARD + 3
+    model, x, position = stack(), sequence(), SHARD + 3
+    changed, beyond = x.clone(), position + model.reach
     changed[:, position] = changed[:, position].flip(-1)  # a constant would be lost in the norms
-    before, after = run(model, x), run(model, changed)
+    before, after = run(model, x)[0], run(model, changed)[0]
     assert torch.equal(before[:, :position], after[:, :position])
-    assert (before[:, position + model.reach :] != after[:, position + model.reach :]).any()
-    for block in model.blocks:
-        assert isinstance(block, AtlasMAGBlock)
-        block.memory.ablated = True
-    before, after = run(model, x), run(model, changed)
-    assert torch.equal(before[:, position + model.reach :], after[:, position + model.reach :])
+    assert (before[:, beyond:] != after[:, beyond:]).any()
+    for memory in memories(model):
+        memory.ablated = True
+    before, after = run(model, x)[0], run(model, changed)[0]
+    assert torch.equal(before[:, beyond:], after[:, beyond:])
     assert (before[:, position : position + 2] != after[:, position : position + 2]).any()
 
 
 def test_shard_boundaries_do_not_depend_on_cuts() -> None:
     assert shards(0, 0, 4) == []
-    assert shards(0, 10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
     assert shards(3, 6, 4) == [slice(0, 1), slice(1, 5), slice(5, 6)]
     assert shards(4, 4, 4) == [slice(0, 4)]
-
-
-def test_rows_of_a_state_continue_alone() -> None:
-    model = stack()
-    x = torch.randn(3, 12, WIDTH, dtype=torch.float64)
-    state = model.run(x[:, :7], model.initial_state(3))[1]
-    rows = torch.tensor([2, 0])
-    alone = state.rows(rows)
-    torch.testing.assert_close(model.run(x[rows, 7:], alone)[0], model.run(x[:, 7:], state)[0][rows])
-
-
-def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="hidden_size 10 is no multiple of num_heads 4"):
-        MemoryStack(10, 1, 4, 0.0, SIZE)

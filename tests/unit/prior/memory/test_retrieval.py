@@ -3,37 +3,34 @@
 import pytest
 import torch
 from torch import Tensor
+from unit.tiny import prior_shape
 
 from distill.prior.memory import retrieval as module
-from distill.prior.memory.retrieval import Retrieval, RetrievalState, newest
+from distill.prior.memory.retrieval import Retrieval, RetrievalState
 
-LEVELS, SIZE, WIDTH, KEY, REACH = 2, 5, 16, 16, 6
+LEVELS, SIZE, WIDTH, REACH = 2, 5, 16, 6
 BOS = SIZE
-
-
-def retrieval(reach: int = REACH) -> Retrieval:
-    torch.manual_seed(0)
-    return Retrieval(LEVELS, SIZE + 2, SIZE, WIDTH, KEY, reach).double()
-
-
 VECTORS = torch.randn(LEVELS, SIZE + 2, WIDTH, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 
 
-def table(model: Retrieval) -> Tensor:
-    return model.table(VECTORS)
+def retrieval() -> Retrieval:
+    torch.manual_seed(0)
+    sizes = {"num_quantizers": LEVELS, "codebook_size": SIZE, "hidden_size": WIDTH, "context_frames": REACH}
+    return Retrieval(prior_shape("memory", **sizes, key_size=16)).double()  # type: ignore[arg-type]
+
+
+def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
+    return torch.randint(SIZE, (batch, count, LEVELS), generator=torch.Generator().manual_seed(seed))
 
 
 def run(
     model: Retrieval, inputs: Tensor, targets: Tensor, state: RetrievalState | None = None
 ) -> tuple[Tensor, RetrievalState]:
     """Weights of codes in `targets`, the frames after `inputs`, and the state after these."""
-    state, found = model.advance(VECTORS, inputs, state or model.initial_state(len(inputs)), inputs.shape[1], False)  # type: ignore[assignment]
-    assert isinstance(state, RetrievalState)
-    return model.weights(found, targets), state
-
-
-def frames(count: int, seed: int = 1, batch: int = 1) -> Tensor:
-    return torch.randint(SIZE, (batch, count, LEVELS), generator=torch.Generator().manual_seed(seed))
+    before = state or model.initial_state(len(inputs))
+    after, found = model.advance(VECTORS, inputs, before, inputs.shape[1], one_by_one=False)
+    assert isinstance(after, RetrievalState)
+    return model.weights(found, targets), after
 
 
 def test_a_repeated_context_retrieves_what_followed() -> None:
@@ -42,21 +39,20 @@ def test_a_repeated_context_retrieves_what_followed() -> None:
     weights, _ = run(model, twice[:, :-1], twice[:, 1:])
     assert (weights[0, : REACH + 1] == 0).all()
     assert torch.equal(weights[0, 33:].argmax(dim=2), twice[0, 34:])
-    sure = weights[0, 33:].amax(dim=2) / weights[0, 33:].sum(dim=2)
-    assert float(sure.detach().mean()) > 0.8
+    model.ablated = True
+    assert not run(model, twice[:, :-1], twice[:, 1:])[0].any()
 
 
 def by_search(model: Retrieval, inputs: Tensor, targets: Tensor) -> Tensor:
     """Weights by a search, position by position and table by table."""
-    key_table = table(model)
-    embedded = sum(key_table[level][inputs[0, :, level]] for level in range(LEVELS))
+    table = model.table(VECTORS)
+    embedded = sum(table[level][inputs[0, :, level]] for level in range(LEVELS))
     padded = torch.cat([embedded.new_zeros(3, WIDTH), embedded])
     keys = [(padded[at : at + 4] * model.taps).sum(dim=0) @ model.to_key for at in range(len(embedded))]
     keys = [key / key.norm() for key in keys]
     weights = torch.zeros(len(embedded), LEVELS, SIZE + 2, dtype=torch.float64)
     for at, query in enumerate(keys):
-        for number in range(module.TABLES):
-            planes = model.planes[:, number * module.BITS : (number + 1) * module.BITS]
+        for planes in model.planes.split(module.BITS, dim=1):
             positions = range(max(1, at - module.CAPACITY + 1), at - model.reach + 1)
             matching = [
                 position for position in positions if torch.equal(keys[position - 1] @ planes > 0, query @ planes > 0)
@@ -68,9 +64,8 @@ def by_search(model: Retrieval, inputs: Tensor, targets: Tensor) -> Tensor:
                     score = model.base_score[level] - model.sharpness[level] * distance
                     score = score + model.exact_score[level] * (-distance / module.EXACT_SCALE).exp()
                     for coarser in range(level):
-                        score = score + model.agreement[level, coarser] * (
-                            inputs[0, position, coarser] == targets[0, at, coarser]
-                        )
+                        agrees = inputs[0, position, coarser] == targets[0, at, coarser]
+                        score = score + model.agreement[level, coarser] * agrees
                     if code < SIZE:
                         weights[at, level, code] += score.exp()
     return weights
@@ -100,53 +95,30 @@ def test_frame_by_frame_equals_a_whole_sequence(first: int, monkeypatch: pytest.
     monkeypatch.setattr(module, "BITS", 3)
     model, inputs = retrieval(), frames(60, batch=3)
     expected = run(model, inputs[:, :-1], inputs[:, 1:])[0]
-    state, sizes = run(model, inputs[:, :first], inputs[:, :first])[1] if first else model.initial_state(3), set()
+    state = run(model, inputs[:, :first], inputs[:, :first])[1] if first else model.initial_state(3)
     for at in range(first, 59):
-        one = slice(at, at + 1)
-        state, found = model.advance(VECTORS, inputs[:, one], state, 1, True)  # type: ignore[assignment]
+        if at == 40:
+            rows = torch.tensor([2, 0])
+            state, inputs, expected = state.rows(rows), inputs[rows], expected[rows]  # type: ignore[assignment]
+        state, found = model.advance(VECTORS, inputs[:, at : at + 1], state, 1, one_by_one=True)  # type: ignore[assignment]
         for level in range(LEVELS):
             weights = model.weights(found, inputs[:, at + 1 : at + 2, :level], slice(level, level + 1))
             torch.testing.assert_close(weights[:, 0, 0], expected[:, at, level])
-        sizes.add(state.bytes)
-    assert len(sizes) == 1
-    assert state.rows(torch.tensor([2])).bytes == sizes.pop() // 3
 
 
 def test_candidates_have_the_weights_of_targets() -> None:
     model, inputs = retrieval(), frames(40)
     candidates, state = frames(4, seed=9), run(model, inputs[:, :-1], inputs[:, :-1])[1]
-    _, found = model.advance(VECTORS, inputs[:, -1:], state, 1, False)
+    _, found = model.advance(VECTORS, inputs[:, -1:], state, 1, one_by_one=False)
     together = model.weights(found, candidates)
     for number in range(4):
         torch.testing.assert_close(model.weights(found, candidates[:, number : number + 1])[:, 0], together[:, number])
 
 
-def test_keys_have_gradients_within_a_shard_only() -> None:
-    model, inputs = retrieval(), frames(30)
-    twice = torch.cat([inputs, inputs], dim=1)
-    weights, state = run(model, twice[:, :-1], twice[:, 1:])
-    weights.sum().backward()
-    assert model.to_key.grad is not None
-    assert float(model.to_key.grad.abs().max()) > 0
-    assert state.keys.requires_grad
-    assert not any(part.requires_grad for part in state.constant())
-
-
-def test_newest_finds_the_last_positions_of_a_hash() -> None:
-    hashes = torch.tensor([[3, 1, 3, 3, 1, 3, 3]])
-    found = newest(hashes, torch.tensor([[3, 1, 2, 3, 3]]), torch.tensor([6, 6, 6, 2, -1]))
-    assert found.clamp_min(-1)[0].tolist() == [
-        [6, 5, 3, 2],
-        [4, 1, -1, -1],
-        [-1, -1, -1, -1],
-        [2, 0, -1, -1],
-        [-1, -1, -1, -1],
-    ]
-
-
-def test_ablated_retrieval_adds_nothing_and_still_updates() -> None:
-    model, inputs = retrieval(), frames(40)
-    model.ablated = True
-    weights, state = run(model, inputs[:, :-1], inputs[:, 1:])
-    assert not weights.any()
-    assert state.frames.shape[1] == 39
+@pytest.mark.parametrize(("count", "is_found"), [(REACH, False), (60, True)])
+def test_every_parameter_has_a_gradient_for_distributed_training(count: int, is_found: bool) -> None:
+    model, inputs = retrieval(), frames(30).repeat(1, 2, 1)[:, : count + 1]
+    run(model, inputs[:, :-1], inputs[:, 1:])[0].sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert bool(parameter.grad.any()) == is_found, name

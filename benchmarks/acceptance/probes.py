@@ -1,0 +1,86 @@
+"""What a memory retrieves: probes of a trained prior with several seeds, and of the memory's code with random keys."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from distill.prior.memory.block import DEGREE, associate, features
+from distill.prior.memory.network import MemoryPrior
+from distill.prior.memory.task import DISTRACTORS, HAYSTACKS, RETRIEVED, FrameSource, Probes, probe_memory
+from distill.seeds import Stream, derive_seed
+
+MECHANISM_TRIALS, VALUE_SIZE = 32, 64
+ABSENT, CHANCE_MARGIN = 0.2, 0.05  # bounds of controls
+
+
+@dataclass(frozen=True)
+class Findings(Probes):
+    """`Probes`, and what the memory's code reads of random keys and values: `mechanism`.
+
+    Mean cosines of what a needle's key reads and its value, the same without the needle (`absent`), and of the former
+    and another needle's value (`shuffled`).
+    """
+
+    mechanism: float
+    mechanism_absent: float
+    mechanism_shuffled: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether needles are retrieved and the controls stay at chance."""
+        return (
+            min(self.mechanism, self.in_situ, self.top1, self.ranked) >= RETRIEVED
+            and max(self.mechanism_absent, self.mechanism_shuffled, self.in_situ_absent) < ABSENT
+            and max(self.top1_absent, self.ranked_absent) < ABSENT
+            and self.top1_ablated <= self.chance + CHANCE_MARGIN
+            and self.ranked_ablated <= 1 / (DISTRACTORS + 1) + CHANCE_MARGIN
+        )
+
+    @classmethod
+    def worst(cls, every: Sequence["Findings"]) -> "Findings":
+        """The worst of each result, but the mean with the memory ablated: of draws from chance the worst is above it."""
+        found = {}
+        for name in (part.name for part in fields(cls)):
+            values = [getattr(findings, name) for findings in every]
+            worst = (
+                statistics.mean if name.endswith("ablated") else max if name.endswith(("absent", "shuffled")) else min
+            )
+            found[name] = worst(values)
+        return cls(**found)
+
+
+def worst_findings(model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int) -> Findings:
+    """`Findings.worst` with `seeds` seeds derived from `seed`, and twice the haystacks of a training."""
+    every = []
+    for number in range(seeds):
+        one_seed = derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, number)
+        probes = probe_memory(model, source, fabric, one_seed, 2 * HAYSTACKS)
+        shape = model.shape
+        every.append(Findings(**asdict(probes), **mechanism(shape.key_size, shape.chunk_size, one_seed)))
+    return Findings.worst(every)
+
+
+def mechanism(key_size: int, chunk_size: int, seed: int) -> dict[str, float]:
+    """Write random unit keys and values to an associative memory and read them: fields of `Findings`."""
+    generator = torch.Generator().manual_seed(seed)
+    keys, values = (
+        nn.functional.normalize(torch.randn(MECHANISM_TRIALS, DISTRACTORS + 1, size, generator=generator), dim=2)
+        for size in (key_size, VALUE_SIZE)
+    )
+    query, reads = features(keys[:, :1], DEGREE), []
+    for left_out in (0, 1):
+        key, value = keys[:, left_out:], values[:, left_out:]
+        empty = torch.zeros(MECHANISM_TRIALS, query.shape[2], VALUE_SIZE)
+        _, sums = associate(key, key, value, empty, chunk_size, DEGREE)
+        reads.append((query @ sums)[:, 0])
+    needles = values[:, 0]
+    compared = {
+        "mechanism": (reads[0], needles),
+        "mechanism_absent": (reads[1], needles),
+        "mechanism_shuffled": (reads[0], needles.roll(1, 0)),
+    }
+    return {name: float(nn.functional.cosine_similarity(*pair, dim=1).mean()) for name, pair in compared.items()}
