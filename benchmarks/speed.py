@@ -24,8 +24,7 @@ from distill.execution import Precision, execution_from_environment
 from distill.generate.sampling import Sampling, sample_codes
 from distill.generate.sounds import GenerationRequest, generate_sounds
 from distill.model_file.format import load_bundle
-from distill.prior.flat.config import FlatShape
-from distill.prior.flat.network import CodePrior, FlatPrior
+from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
 from distill.training.fabric import make_fabric
 

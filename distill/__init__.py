@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distill.params import get_adaptive_prior_config as get_adaptive_prior_config
     from distill.params import get_adaptive_vqvae_config as get_adaptive_vqvae_config
     from distill.pipeline.train import train_prior as train_prior
-    from distill.prior.flat.network import CodePrior as CodePrior
+    from distill.prior.flat import CodePrior as CodePrior
     from distill.training import PriorEpochMetrics as PriorEpochMetrics
     from distill.training import PriorMemoryMetrics as PriorMemoryMetrics
     from distill.training import PriorStepMetrics as PriorStepMetrics
@@ -80,7 +80,7 @@ __getattr__ = lazy_exports(
             "get_adaptive_vqvae_config",
         ),
         "distill.pipeline.train": ("train_prior",),
-        "distill.prior.flat.network": ("CodePrior",),
+        "distill.prior.flat": ("CodePrior",),
         "distill.training": (
             "PriorEpochMetrics",
             "PriorMemoryMetrics",

@@ -25,9 +25,8 @@ from distill.codes.store import Codes
 from distill.execution import execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.prior import pretrained
-from distill.prior.counting import CountTables, count, count_tables
-from distill.prior.frame.config import FrameShape
-from distill.prior.frame.network import FramePrior
+from distill.prior.counts import CountTables, count, count_tables
+from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.pretrained import (
     CONTEXT_SECONDS,
     LABELS,
@@ -37,7 +36,7 @@ from distill.prior.pretrained import (
     label_summaries,
     label_vectors,
 )
-from distill.prior.task import on_device, target_nats, targets_in
+from distill.prior.task import target_nats, targets_in
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
@@ -110,7 +109,7 @@ class AnyCodecPrior(nn.Module):
         skeleton.train(self.training)
         skeleton.codewords = example.codewords
         assert skeleton.count_experts is not None
-        skeleton.count_experts.set_tables(example.tables)
+        skeleton.count_experts.set_tables([example.tables])
         values = for_levels({name: value for name, value in self.prior.named_parameters() if not is_own(name)}, levels)
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
@@ -140,7 +139,6 @@ class AnyCodecPrior(nn.Module):
             context_frames=1,
             codeword_size=COORDINATES,
             count_experts=True,
-            calibrated=False,
             labels=["a label"],
             **PRETRAINED_SIZES._asdict(),
         )
@@ -216,7 +214,7 @@ class _PretrainingTask(Task[PretrainingBatch]):
         return PretrainingBatch(
             self.fabric.to_device(codewords.float()),
             tables,
-            on_device(batch, self.fabric),
+            batch.map(self.fabric.to_device),
             codes,
             [numbers[index] for index in labelled],
         )

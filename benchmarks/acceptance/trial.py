@@ -237,7 +237,7 @@ class _FaultyRun:
         config = memory_config(data, epochs=epochs_for(data, 4 * WATCH_STEPS, **changes), **changes)
         assert config.memory is not None
         config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
-        _, model = prior_to_train(data, config, seed)
+        model = prior_to_train(data, config, seed)
         assert isinstance(model, MemoryPrior)
         self.task = _FaultyTask(model, data, config, seed, fabric)
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once

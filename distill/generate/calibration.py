@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.codes.store import Codes
 from distill.generate.sampling import Sampling, sample_codes
 from distill.novelty.reference import evenly
-from distill.prior.frame.network import FramePrior
+from distill.prior.frame import FramePrior
 from distill.prior.loudness_course import SITUATIONS, Table
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import bos_token, eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.prior.base import Prior
-from distill.prior.sampler import Sampler
+from distill.prior.base import Prior, Sampler
 from distill.status import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from

@@ -23,7 +23,8 @@ from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization, Perplexity
 from distill.novelty.reference import TENSORS, Reference, read_reference
 from distill.params import Settings, Share, first_problem
-from distill.prior.base import AnyShape, Prior, build_prior
+from distill.prior.artifact import AnyShape, build_prior
+from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
 from distill.storage.safetensors_header import Header, Limits, StoredTensor, read_header
 from distill.storage.weights import tensors_sha256, under, weights_sha256

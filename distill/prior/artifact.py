@@ -1,21 +1,43 @@
-"""`artifacts/prior`: a trained prior on disk."""
+"""Priors of every architecture: their shapes and networks, and `artifacts/prior`, a trained one on disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
+from torch import Tensor
 
 from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import Reference, read_reference
 from distill.params import PriorConfig, Settings
-from distill.prior.base import AnyShape, Prior, build_prior
-from distill.prior.shape import PriorShape
+from distill.prior.architectures import ArchitectureName
+from distill.prior.base import Prior, PriorShape
+from distill.prior.flat import FlatPrior, FlatShape
+from distill.prior.frame import FramePrior, FrameShape
+from distill.prior.memory.config import MemoryShape
+from distill.prior.memory.network import MemoryPrior
 from distill.storage.files import write_bytes
 from distill.storage.weights import load_weights
 from distill.training.artifact import WEIGHTS, load_config
 
+AnyShape = Annotated[FrameShape | MemoryShape | FlatShape, Field(discriminator="architecture")]
+SHAPES: Mapping[ArchitectureName, type[PriorShape]] = {"frame": FrameShape, "memory": MemoryShape, "flat": FlatShape}
+NETWORKS: Mapping[ArchitectureName, Any] = {"frame": FramePrior, "memory": MemoryPrior, "flat": FlatPrior}
 REFERENCE = "reference.safetensors"
+
+
+def build_prior(
+    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+) -> Prior:
+    """Build a prior of this shape, with weights drawn from torch's global generator.
+
+    Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
+    """
+    prior: Prior = NETWORKS[shape.architecture](shape, codewords, dropout, history_dropout)
+    return prior
 
 
 class PriorArtifact(Settings):

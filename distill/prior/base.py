@@ -1,25 +1,72 @@
 """Interface of priors over codes: one forward pass, whole in training and continued from a state in sampling."""
 
 import math
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codes.sequences import window_start
-from distill.prior.architectures import ARCHITECTURES
-from distill.prior.shape import PriorShape
+from distill.codes.sequences import bos_token, window_start
+from distill.codes.store import CodesConfig
+from distill.params import CodebookSize, Heads, Levels, PriorConfig, PriorLayers, PriorWidth, Settings
+from distill.prior.architectures import ArchitectureName
 from distill.prior.transformer import INIT_STD
 
-if TYPE_CHECKING:
-    AnyShape = PriorShape
-else:  # type checkers cannot read the table
-    AnyShape = Annotated[
-        reduce(or_, (one.shape for one in ARCHITECTURES.values())), Field(discriminator="architecture")
-    ]
+Label = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class PriorShape(Settings):
+    """`prior_config` of a model file: the settings that fix the shape of the prior's tensors.
+
+    Each architecture has a class of its own. `labels` are the names that generation accepts.
+    """
+
+    architecture: ArchitectureName
+    codebook_size: CodebookSize
+    num_quantizers: Levels
+    context_frames: Annotated[int, Field(ge=1, le=1 << 20)]
+    hidden_size: PriorWidth
+    num_layers: PriorLayers
+    num_heads: Heads
+    labels: Annotated[list[Label], Field(max_length=1000)]
+
+    head_divisor: ClassVar[int] = 2  # of a head's size: rotary positions turn pairs of features
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        head = self.hidden_size // self.num_heads
+        if self.hidden_size % self.num_heads or head % self.head_divisor:
+            raise ValueError("expected num_heads to divide hidden_size into heads of even size")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("expected every label once")
+        return self
+
+    @classmethod
+    def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
+        """The shape that the settings ask for, of codes whose codewords have so many numbers. Raises ParamsError."""
+        return cls(**cls.values_of(settings, codes, codeword_size), labels=list(labels))
+
+    @classmethod
+    def values_of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int) -> dict[str, Any]:  # noqa: ARG003
+        """Its fields but the labels."""
+        return {
+            **settings.model_dump(include=set(cls.model_fields)),
+            **codes.model_dump(include={"codebook_size", "num_quantizers"}),
+            "context_frames": max(1, round(settings.context_seconds * codes.frame_rate)),
+        }
+
+    @property
+    def seq_len(self) -> int:
+        """Length of the context in codes."""
+        return self.context_frames * self.num_quantizers
+
+    @property
+    def parameters(self) -> int:
+        """Lower bound on the number of weights."""
+        tables = 2 * self.codebook_size + len(self.labels)
+        return tables * self.hidden_size + 12 * self.num_layers * self.hidden_size**2
 
 
 class Prior(nn.Module):
@@ -92,13 +139,42 @@ class Prior(nn.Module):
         return x + rows[:, None].to(x.dtype)
 
 
-def build_prior(
-    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
-) -> Prior:
-    """Build a prior of this shape, with weights drawn from torch's global generator.
+Draw = Callable[[Tensor, int, int], Tensor]
+"""Sampling function: logits `[B, V + 2]`, their level and their frame index to one code `[B]` each."""
 
-    Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
-    """
-    build: Any = ARCHITECTURES[shape.architecture].network
-    prior: Prior = build(shape, codewords, dropout, history_dropout)
-    return prior
+
+class Sampler:
+    """B sequences being sampled. Beyond the context of the prior, windows advance as in `Prior.window_start`."""
+
+    def __init__(self, prior: Prior, count: int, history: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Start `count` sequences, or continue `history` `[count, F, Q]`; `labels` `[count]` as for `Prior.forward`."""
+        device = prior.smoothing.device
+        self.prior, self.labels = prior, None if labels is None else labels.to(device)
+        bos = torch.full((count, 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)
+        self.frames = bos if history is None else torch.cat([bos, history.to(device)], dim=1)  # the last [B, S, Q]
+        self.frame = self.frames.shape[1] - 1  # index of the next one
+        self.start = -1  # position of the first frame of the window; -1: no window yet
+        self.state: Any = None
+
+    @torch.inference_mode()
+    def next_frame(self, draw: Draw) -> Tensor:
+        """Sample the next frame `[B, Q]`. A row whose first code is EOS has ended before this frame."""
+        prior, start = self.prior, self.prior.window_start(self.frame + 1)
+        if start == self.start:
+            prior.advance(self.frames[:, -1:], self.state)
+        else:
+            self.start, self.state = start, prior.start(len(self.frames), self.labels, start)
+            prior.advance(self.frames[:, start - self.frame - 1 :], self.state, newest=1)
+        codes = self.frames[:, 0, :0]
+        for level in range(prior.num_quantizers):
+            drawn = draw(prior.next_logits(codes, self.state), level, self.frame)
+            codes = torch.cat([codes, drawn.to(codes.device)[:, None]], dim=1)
+        self.frame += 1
+        self.frames = torch.cat([self.frames[:, -prior.context_frames :], codes[:, None]], dim=1)
+        return codes
+
+    @torch.inference_mode()
+    def keep(self, rows: Tensor) -> None:
+        """Keep only the sequences with these indices."""
+        self.frames, self.labels = self.frames[rows], None if self.labels is None else self.labels[rows]
+        self.state.keep(rows)

@@ -8,10 +8,11 @@ import numpy as np
 
 from distill.codes.sequences import bos_token
 from distill.codes.store import Codes, frame_counts
-from distill.prior.constants import CACHE_DECAYS, CACHE_TRUST, PRIOR_COUNT, TRUST
-from distill.prior.counting import Probabilities, count
+from distill.prior.counts import PRIOR_COUNT, TRUST, Probabilities, count
 from distill.prior.data import PriorData
 
+CACHE_DECAYS = (0.8, 0.97)  # of a recording's own codes, each frame
+CACHE_TRUST = 0.5  # as TRUST, of these
 EM_ROUNDS = 60
 MOST_FITTED_FRAMES = 200_000  # about, of evenly spaced recordings: the weights are few
 

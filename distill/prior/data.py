@@ -1,4 +1,4 @@
-"""Training data of a prior, and its batches.
+"""Training data of a prior, its batches, and its folds for cross-validation.
 
 An epoch takes one view of each recording, cuts it into windows and batches windows of similar length; where that is
 less than `MIN_STEPS` batches, it does so several times.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,15 +28,18 @@ from distill.codes.sequences import (
     window_count,
 )
 from distill.codes.store import Codes, CodesConfig, CodesReader, StoredViews, first_views
-from distill.errors import ArtifactError
+from distill.errors import ArtifactError, ParamsError
 from distill.novelty.reference import Reference, make_reference
+from distill.params import PriorConfig
 from distill.seeds import Stream, derive_seed
+from distill.split import draw
 from distill.training.distributed import WHOLE, Share
 
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 4
 SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
+MAX_RECORDINGS = 20  # from here on one split is enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,18 +123,22 @@ class WindowSampler:
         `labels` are the recordings' labels, 0 for none, and `folds` their folds, see `Batch`.
         """
         self.settings = settings
-        every_view, starts = joined_views(recordings)
+        every_view: Sequence[Codes]
+        if isinstance(recordings, StoredViews):
+            every_view, starts = recordings.views, recordings.starts
+        else:
+            every_view, starts = list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
         own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
         self.sequences = CodeSequences(every_view, settings.codebook_size, settings.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
-        self.counts = [window_count(length, settings.context_frames) for length in self._lengths(self.first)]
+        self.counts = np.array([window_count(length, settings.context_frames) for length in self._lengths(self.first)])
         batches = self._count_batches()
         self.passes = -(-MIN_STEPS // batches)  # through the recordings, an epoch
         self.batches_per_epoch = self.passes * batches
 
     def _count_batches(self) -> int:
         """Count the batches of a pass through the recordings."""
-        return -(-sum(self.counts) // self.settings.batch_size)
+        return -(-int(self.counts.sum()) // self.settings.batch_size)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from index `skip` on."""
@@ -164,17 +172,27 @@ class WindowSampler:
         lengths: list[int] = self.sequences.lengths[chosen].tolist()
         return lengths
 
-    def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
-        """Windows of these sequences, grouped into the batches of a pass."""
+    def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
+        """Windows of these sequences, grouped into the batches of a pass, all in random order.
+
+        A batch has windows of similar length; the short one, if any, is as random.
+        """
+        size = self.settings.batch_size
         windows = self._random_windows(chosen, self.counts, self.settings.context_frames, generator)
-        return shuffled_batches(windows, self.settings.batch_size, generator)
+        order = generator.permutation(len(windows))
+        batches = []
+        for start in range(0, len(order), size * SORTED_BATCHES):
+            chunk = [windows[index] for index in order[start : start + size * SORTED_BATCHES]]
+            chunk.sort(key=len)
+            batches += [chunk[first : first + size] for first in range(0, len(chunk), size)]
+        return [batches[index] for index in generator.permutation(len(batches))]
 
     def _random_windows(
-        self, chosen: NDArray[np.int64], counts: Sequence[int], frames: int, generator: np.random.Generator
+        self, chosen: NDArray[np.int64], counts: NDArray[np.int64], frames: int, generator: Generator
     ) -> list[Window]:
         return [
             Window(int(chosen[window.sequence]), window.start, window.stop)
-            for window in random_windows(self._lengths(chosen), counts, frames, generator)
+            for window in random_windows(self._lengths(chosen), counts.tolist(), frames, generator)
         ]
 
     def probe(self) -> Batch:
@@ -182,11 +200,7 @@ class WindowSampler:
         generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.PROBE_WINDOWS))
         windows = covering_windows(self._lengths(self.first), self.settings.context_frames)
         chosen = [windows[index] for index in generator.permutation(len(windows))[:PROBE_WINDOWS]]
-        views = self.first[[window.sequence for window in chosen]].tolist()
-        return pad_batch(
-            self.sequences,
-            [Window(view, window.start, window.stop) for view, window in zip(views, chosen, strict=True)],
-        )
+        return pad_batch(self.sequences, [replace(one, sequence=int(self.first[one.sequence])) for one in chosen])
 
 
 class SpanSampler(WindowSampler):
@@ -197,24 +211,24 @@ class SpanSampler(WindowSampler):
     """
 
     def _count_batches(self) -> int:
+        size, context = self.settings.batch_size, self.settings.context_frames
         inputs = self.sequences.lengths[self.first] - 1
-        self.long_recordings = np.flatnonzero(inputs > self.settings.context_frames)
-        self.num_spanned = math.ceil(SPAN_SHARE * len(self.long_recordings))
-        share = self.num_spanned / max(1, len(self.long_recordings))
-        self.span_counts = [
-            window_count(int(inputs[index]) + 1, self.settings.span_frames) for index in self.long_recordings
-        ]
-        target = math.ceil(
-            share
-            * float(inputs[self.long_recordings].sum())
-            / (self.settings.batch_size * self.settings.context_frames)
+        self.long = np.flatnonzero(inputs > context)  # recordings
+        self.num_spanned = math.ceil(SPAN_SHARE * len(self.long))
+        share = self.num_spanned / max(1, len(self.long))
+        self.span_counts = np.array(
+            [window_count(length + 1, self.settings.span_frames) for length in inputs[self.long].tolist()], np.int64
         )
-        self.span_batches = min(target, sum(sorted(self.span_counts)[: self.num_spanned]))
-        window_counts = sorted(self.counts[index] for index in self.long_recordings)
-        short_windows = sum(self.counts) - sum(window_counts)
-        target = math.ceil((short_windows + (1 - share) * sum(window_counts)) / self.settings.batch_size)
+        windows = np.sort(self.counts[self.long])
+        short = int(self.counts.sum() - windows.sum())
+        # No more batches than there are spans or windows, whichever recordings are taken.
+        self.span_batches = min(
+            math.ceil(share * float(inputs[self.long].sum()) / (size * context)),
+            int(np.sort(self.span_counts)[: self.num_spanned].sum()),
+        )
         self.window_batches = min(
-            target, short_windows + sum(window_counts[: len(self.long_recordings) - self.num_spanned])
+            math.ceil((short + (1 - share) * int(windows.sum())) / size),
+            short + int(windows[: len(self.long) - self.num_spanned].sum()),
         )
         return self.span_batches + self.window_batches
 
@@ -223,28 +237,15 @@ class SpanSampler(WindowSampler):
         most = self.settings.context_frames if longest <= self.settings.context_frames else self.settings.span_frames
         return round_up_shape(len(windows)), min(round_up_shape(longest), most)
 
-    def _windows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> list[list[Window]]:
-        num_spanned = generator.permutation(len(self.long_recordings))[: self.num_spanned]
-        counts = [self.span_counts[index] for index in num_spanned]
-        spans = self._random_windows(
-            chosen[self.long_recordings[num_spanned]], counts, self.settings.span_frames, generator
-        )
-        others = np.setdiff1d(np.arange(len(chosen)), self.long_recordings[num_spanned])
-        counts = [self.counts[index] for index in others]
-        windows = self._random_windows(chosen[others], counts, self.settings.context_frames, generator)
+    def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
+        settings, numbers = self.settings, generator.permutation(len(self.long))[: self.num_spanned]
+        spanned = self.long[numbers]
+        spans = self._random_windows(chosen[spanned], self.span_counts[numbers], settings.span_frames, generator)
+        others = np.setdiff1d(np.arange(len(chosen)), spanned)
+        windows = self._random_windows(chosen[others], self.counts[others], settings.context_frames, generator)
         mixed = [windows[index] for index in generator.permutation(len(windows))]
-        batches = [
-            *even_batches(sorted(spans, key=len), self.span_batches),
-            *even_batches(mixed, self.window_batches),
-        ]
+        batches = even_batches(sorted(spans, key=len), self.span_batches) + even_batches(mixed, self.window_batches)
         return [batches[index] for index in generator.permutation(len(batches))]
-
-
-def joined_views(recordings: Sequence[Sequence[Codes]]) -> tuple[Sequence[Codes], NDArray[np.int64]]:
-    """The views of all recordings, one after another, and where those of each recording begin, `[n + 1]`."""
-    if isinstance(recordings, StoredViews):
-        return recordings.views, recordings.starts
-    return list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
 
 
 def round_up_shape(number: int) -> int:
@@ -265,16 +266,6 @@ def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
         edges.append(min(max(target, edges[-1] + 1), len(windows) - (count - number)))
     edges.append(len(windows))
     return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
-
-
-def shuffled_batches(windows: Sequence[Window], size: int, generator: np.random.Generator) -> list[list[Window]]:
-    """Shuffle windows into batches of similar length, in random order. The short batch, if any, is as random."""
-    order = generator.permutation(len(windows))
-    batches = []
-    for start in range(0, len(order), size * SORTED_BATCHES):
-        chunk = sorted(order[start : start + size * SORTED_BATCHES], key=lambda index: len(windows[index]))
-        batches += [[windows[index] for index in chunk[first : first + size]] for first in range(0, len(chunk), size)]
-    return [batches[index] for index in generator.permutation(len(batches))]
 
 
 def read_prior_data(codes: Path, split: Path) -> PriorData:
@@ -304,3 +295,45 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
         [label_ids.get(row.label, 0) for row in held_out] if labels else None,
         [row.path for row in train],
     )
+
+
+def planned_folds(data: PriorData, config: PriorConfig, seed: int) -> list[PriorData]:
+    """The data of each fold of the cross-validation that the settings ask for; none from `MAX_RECORDINGS` on."""
+    if not config.folds or data.recordings >= MAX_RECORDINGS:
+        return []
+    return fold_data(data, config.folds, seed)
+
+
+def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
+    """Split all recordings into folds: each is held out once, groups stay together.
+
+    The codec was trained on most recordings; the prior of a fold on none that the fold holds out. Raises ParamsError
+    for too many folds.
+    """
+    views = [*data.train, *([codes] for codes in data.held_out)]
+    view_groups = [*data.train_groups, *data.held_out_groups]
+    labels = [*(data.train_labels or ()), *(data.held_out_labels or ())]
+    groups = sorted(set(view_groups), key=lambda group: draw(f"fold:{group}", seed))
+    if not 2 <= folds <= len(groups):
+        raise ParamsError(
+            f"prior.folds: expected 0 or from 2 to {len(groups)}, the number of different sounds, found {folds}"
+        )
+    parts = []
+    for number in range(folds):
+        sides: tuple[list[int], list[int]] = ([], [])  # kept, and held out
+        for index, group in enumerate(view_groups):
+            sides[group in groups[number::folds]].append(index)
+        kept, held_out = sides
+        parts.append(
+            replace(
+                data,
+                train=[views[index] for index in kept],
+                train_groups=[view_groups[index] for index in kept],
+                held_out=[views[index][0] for index in held_out],
+                held_out_groups=[view_groups[index] for index in held_out],
+                train_labels=[labels[index] for index in kept] if labels else None,
+                held_out_labels=[labels[index] for index in held_out] if labels else None,
+                train_names=(),
+            )
+        )
+    return parts

@@ -58,33 +58,30 @@ class LoudnessCourse(nn.Module):
         loudest = self.step * np.array([codes[:, 0].max() for codes in recordings])
         self.softest.fill_(float(np.quantile(loudest, 1 - COMMON, method="lower")))
 
-    def forward(self, loudness: Tensor, positions: Tensor, loudest: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, loudness: Tensor, positions: Tensor, loudest: Tensor | None) -> tuple[Tensor, Tensor]:
         """What to add to logits of the loudness `[B, T, V + 2]` that follow `loudness` `[B, T]`, and the loudest now.
 
-        `positions` `[B]` are those of the first frames, and `loudest` `[B]` dB were the loudest before. `changes` are
-        those of all tokens.
+        See `states`.
         """
         states, loudest = self.states(loudness, positions, loudest)
-        return self.table[states].gather(-1, changes[loudness]), loudest
+        return self.table[states].gather(-1, self.changes(loudness)), loudest
 
-    def all_changes(self) -> Tensor:
-        """`changes` from each token, `[V + 2, V + 2]`."""
-        return self.changes(torch.arange(self.codebook_size + NUM_SPECIAL_TOKENS, device=self.table.device))
-
-    def states(self, loudness: Tensor, positions: Tensor, loudest_before: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, loudness: Tensor, positions: Tensor, loudest: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """State `[B, T]` after each token of loudness `[B, T]`, and how loud the loudest was until the end, `[B]` dB.
 
-        The first is at `positions` `[B]`. Position 0 is BOS, so that positions count the frames. `loudest_before` `[B]`
-        is that of the frames before, 0 with none.
+        The first is at `positions` `[B]`. Position 0 is BOS, so that positions count the frames. `loudest` `[B]` dB is
+        that of the frames before, None without any.
         """
         is_code = loudness < self.codebook_size
         decibels = self.step * loudness.where(is_code, 0).float()
-        loudest = decibels.cummax(dim=1).values.maximum(loudest_before[:, None])
-        falls = torch.bucketize(loudest - decibels, self.falls)
+        so_far = decibels.cummax(dim=1).values
+        if loudest is not None:
+            so_far = so_far.maximum(loudest[:, None])
+        falls = torch.bucketize(so_far - decibels, self.falls)
         frames = positions[:, None] + torch.arange(loudness.shape[1], device=loudness.device)
         times = torch.bucketize(frames, self.powers, right=True)  # whole logarithms
-        has_been_loud = loudest >= self.softest - LOUD_DB
-        return (SITUATIONS * times + 2 * falls + has_been_loud).where(is_code, STATES - 1), loudest[:, -1]
+        has_been_loud = so_far >= self.softest - LOUD_DB
+        return (SITUATIONS * times + 2 * falls + has_been_loud).where(is_code, STATES - 1), so_far[:, -1]
 
     def changes(self, loudness: Tensor) -> Tensor:
         """Class `[..., V + 2]` of the change from tokens of loudness `[...]` to each other one."""
@@ -104,7 +101,7 @@ class LoudnessCourse(nn.Module):
         for codes in sounds:
             heard = torch.from_numpy(codes[:most_frames, 0].astype(np.int64)).to(device)
             loudness = torch.cat([start, heard])
-            before = self.states(loudness[None], torch.zeros_like(start), torch.zeros(1, device=device))[0][0]
+            before = self.states(loudness[None], torch.zeros_like(start))[0][0]
             ways = self.changes(loudness[:-1]).gather(1, heard[:, None])[:, 0]
             if len(codes) < most_frames:
                 ways = nn.functional.pad(ways, (0, 1), value=CHANGES - 1)

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from distill.codes.store import Codes
 from distill.params import PRETRAINED_SIZES
-from distill.prior.codeword_embedding import look_up
-from distill.prior.constants import LABEL_GAIN
-from distill.prior.frame.config import FrameShape
-from distill.prior.frame.network import FramePrior
+from distill.prior.frame import FramePrior, FrameShape, look_up
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
 LABELS = "label_projection"
@@ -29,6 +26,7 @@ PER_LEVEL = (
 AGREEMENT = "pointer_mixture.agreement"
 MAX_LEVELS = 16  # levels with parameters of their own
 CONTEXT_SECONDS = 4.0  # of the pretrained prior as it is
+LABEL_GAIN = 3.0  # of labels' vectors: their recordings are less alike than those of one instrument of pre-training
 BEGINNING = 8  # frames of a recording that tell a label besides the mean of all
 
 
@@ -99,7 +97,6 @@ def pretrained_prior(codewords: Tensor, frame_rate: float) -> FramePrior:
         context_frames=round(CONTEXT_SECONDS * frame_rate),
         codeword_size=codeword_size,
         count_experts=True,
-        calibrated=False,
         labels=[],
         **PRETRAINED_SIZES._asdict(),
     )

@@ -22,21 +22,12 @@ from distill.codes.store import frame_counts
 from distill.novelty.memorization import Memorization, alike_recordings, find_memorization
 from distill.params import PriorConfig
 from distill.prior.base import Prior
+from distill.prior.counts import fold_numbers
 from distill.prior.data import PriorData, WindowSampler, WindowSettings
-from distill.prior.folds import fold_numbers
-from distill.prior.frame.network import FramePrior
+from distill.prior.frame import FramePrior
 from distill.training.distributed import Distributed, Share
-from distill.training.events import (
-    Epoch,
-    PriorEpochMetrics,
-    PriorEvent,
-    PriorStepMetrics,
-    Step,
-    WatchMetrics,
-)
+from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
 from distill.training.task import Task
-
-SMOOTHING_SHARES = (0.1, 0.5)  # factors of `label_smoothing` on the coarsest levels; 1 on the others
 
 
 @torch.no_grad()
@@ -54,7 +45,7 @@ def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int
     for batch_windows in batches[fabric.global_rank :: fabric.world_size]:
         batch = pad_batch(sequences, batch_windows)
         with fabric.autocast():
-            nats = window_nats(model, on_device(batch, fabric)).plain
+            nats = window_nats(model, batch.map(fabric.to_device)).plain
         sums[0] += nats.double().sum(dim=(0, 1)).cpu()
         sums[1] += (batch.targets != IGNORED).sum(dim=(0, 1))
     return Distributed(fabric).sum(sums)
@@ -98,20 +89,9 @@ def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None
     return Nats(nats, nats + smoothing * (uniform - nats))
 
 
-def smoothing_of(config: PriorConfig, levels: int) -> Tensor:
-    """Label smoothing of each level `[Q]`: more on finer levels, which are less predictable."""
-    shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
-    return config.label_smoothing * torch.tensor(shares)
-
-
 def targets_in(batch: Batch) -> int:
     """Number of targets of a batch: codes and EOS."""
     return int((batch.targets != IGNORED).sum())
-
-
-def on_device(batch: Batch, fabric: Fabric) -> Batch:
-    """Move a batch to the device of `fabric`."""
-    return batch.map(fabric.to_device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +130,7 @@ class PriorTask(Task[BatchShare]):
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
-        self.probe_batch = on_device(self.sampler.probe(), fabric)
+        self.probe_batch = self.sampler.probe().map(fabric.to_device)
         self.smoothing = fabric.to_device(model.smoothing.clone())
         self._alike: tuple[int, int] | None = None  # computed on first use
 
@@ -158,7 +138,7 @@ class PriorTask(Task[BatchShare]):
         """See `Task`."""
         share, step = Share.of_process(self.fabric), epoch * self.steps_per_epoch + skip
         for batch, targets in self.sampler.shared_batches(epoch, skip, share):
-            yield BatchShare(on_device(batch, self.fabric), targets / share.of, step)
+            yield BatchShare(batch.map(self.fabric.to_device), targets / share.of, step)
             step += 1
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:

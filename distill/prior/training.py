@@ -2,56 +2,82 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 
 from distill.codes.store import Codes, CodesConfig, frame_counts
 from distill.execution import Execution
 from distill.novelty.memorization import Memorization
-from distill.novelty.reference import Reference
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
-from distill.prior.architectures import ARCHITECTURES
-from distill.prior.artifact import PriorArtifact, save_reference
-from distill.prior.base import Prior, build_prior
-from distill.prior.constants import (
-    BETAS,
-    LABEL_RATE,
-    MIXTURE_RATE,
-    PRETRAINED_LABEL_RATE,
-    PRETRAINED_MIXTURE_RATE,
-    RATE_DROPS,
-)
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
+from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
+from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
-from distill.prior.data import PriorData, read_prior_data
-from distill.prior.folds import MAX_RECORDINGS, FoldTables, fold_numbers, planned_folds
-from distill.prior.frame.network import FramePrior
+from distill.prior.counts import fold_numbers, fold_tables
+from distill.prior.data import MAX_RECORDINGS, PriorData, planned_folds, read_prior_data
+from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
+from distill.prior.memory.task import DISTRACTORS, RETRIEVED, MemoryTask
 from distill.prior.pretrained import load_pretrained_prior
-from distill.prior.report import PriorConsole
-from distill.prior.shape import PriorShape
-from distill.prior.task import smoothing_of
+from distill.prior.task import PriorTask
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
 from distill.storage.files import sha256_file, sha256_files
 from distill.training.artifact import save_artifact
-from distill.training.events import PriorEvent, PriorTrainingCompleteEvent
+from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorMemoryMetrics, PriorTrainingCompleteEvent
 from distill.training.fabric import make_fabric
 from distill.training.folders import RunFolders
 from distill.training.interruption import Interruption
+from distill.training.observers import ToConsole
 from distill.training.patience import budget_seconds
 from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
 from distill.training.task import TrainerSettings
 from distill.training.trainer import Trainer
 
-RETRIEVAL_SCORES = tuple(f"retrieval.{name}" for name in SCORE_PARAMETERS)
+TASKS: Mapping[ArchitectureName, type[PriorTask]] = {"frame": PriorTask, "memory": MemoryTask, "flat": PriorTask}
+BETAS = (0.9, 0.95)
+SMOOTHING_SHARES = (0.1, 0.5)  # factors of `label_smoothing` on the coarsest levels; 1 on the others
+# Factors of the learning rate: of scores and weights, which have far to go and are few, and of label embeddings, as few
+# windows train each.
+MIXTURE_RATE, LABEL_RATE = 10.0, 10.0
+PRETRAINED_MIXTURE_RATE, PRETRAINED_LABEL_RATE = 3.0, 60.0
+RATE_DROPS = 2  # from pretrained weights: how soon they are unlearnt depends on the recordings
 
 Callback = Callable[[PriorEvent], None]
 Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
 """Calibration of a prior for training recordings `[F, Q]`, from a seed; returns distances that go down."""
+
+
+class PriorConsole(ToConsole):
+    """The progress line, one warning when the prior memorises, and what probes of its memory find."""
+
+    has_warned = False
+
+    def on_event(self, event: object) -> None:
+        """See `Observer`."""
+        super().on_event(event)
+        match event:
+            case PriorEpochMetrics() if event.is_memorizing and not self.has_warned:
+                self.has_warned = True
+                self.progress.say(f"warning: {event.memorization_message}")
+            case PriorMemoryMetrics() if event.probe and event.probe["ranked"] < RETRIEVED:
+                self.progress.say(
+                    f"warning: after {event.step} steps the memory retrieves {event.probe['ranked']:.0%} of motifs "
+                    f"among {DISTRACTORS} distractors (ablated: {event.probe['ranked_ablated']:.0%})"
+                )
+            case PriorTrainingCompleteEvent():
+                self.progress.say(
+                    f"{event.epochs_trained} epochs, best held-out perplexity {event.best_perplexity:.1f}"
+                )
+
+    def epoch_text(self, epoch: Epoch) -> str:
+        """An epoch in a few words."""
+        loss, perplexity = epoch.metrics["train_loss"], epoch.metrics["val_perplexity"]
+        return f"loss {loss:.3f}, held-out perplexity {perplexity:.1f} (best {math.exp(epoch.best_loss):.1f})"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,20 +88,21 @@ class PriorTraining(Trained):
     """
 
     model: Prior
-    shape: PriorShape
     complete: PriorTrainingCompleteEvent
     memorization: Memorization
     calibration: Sequence[float]
 
 
-def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[PriorShape, Prior]:
+def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     """Build a prior with its initial weights: pretrained ones where they fit and are wanted."""
-    kind = ARCHITECTURES[config.architecture].shape
-    shape = kind.of(config, data.codes, data.codewords.shape[2], data.labels)
+    size, levels = data.codes.codebook_size, data.codes.num_quantizers
+    shape = SHAPES[config.architecture].of(config, data.codes, data.codewords.shape[2], data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
         model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
-    model.smoothing.copy_(smoothing_of(config, data.codes.num_quantizers))
+    # Finer levels are less predictable.
+    shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
+    model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
     model.longest.fill_(int(frame_counts(data.unaugmented).max()))
     if isinstance(model, FramePrior):
         if starts_pretrained(config, data.codes):
@@ -84,11 +111,9 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> tuple[Pri
             model.copy_no_loudness()
         if model.count_experts is not None:
             folds = fold_numbers(data.train_groups, seed)
-            size, levels = data.codes.codebook_size, data.codes.num_quantizers
-            tables = FoldTables.of(data.train, folds, size, levels, data.train_labels, len(data.labels))
-            model.count_experts.set_tables(tables.whole)
-            model.count_experts.set_folds(tables.without)
-    return shape, model
+            tables = fold_tables(data.train, folds, size, levels, data.train_labels, len(data.labels))
+            model.count_experts.set_tables(tables)
+    return model
 
 
 def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
@@ -98,7 +123,7 @@ def starts_pretrained(config: PriorConfig, codes: CodesConfig) -> bool:
 
 def can_be_calibrated(model: Prior, codes: CodesConfig) -> TypeGuard[FramePrior]:
     """Whether a prior is of the kind that is calibrated: of frames whose first level is the loudness."""
-    return ARCHITECTURES[model.shape.architecture].is_calibrated and codes.shared_coordinates
+    return isinstance(model.shape, FrameShape) and codes.shared_coordinates
 
 
 def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
@@ -129,7 +154,7 @@ def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretr
             "pointer_mixture.": mixture_rate,
             "count_experts.": mixture_rate,
             "label": PRETRAINED_LABEL_RATE if pretrained else LABEL_RATE,
-            **dict.fromkeys(RETRIEVAL_SCORES, MIXTURE_RATE),
+            **{f"retrieval.{name}": MIXTURE_RATE for name in SCORE_PARAMETERS},
         },
         validate_initial=pretrained,
         drops=RATE_DROPS if pretrained else 0,
@@ -145,14 +170,14 @@ def fit_prior(
 
     Raises Interrupted after saving when `run` asks, DistillError when training diverges.
     """
-    shape, model = prior_to_train(data, config, seed)
-    task = ARCHITECTURES[config.architecture].task(model, data, config, seed, run.fabric)
+    model = prior_to_train(data, config, seed)
+    task = TASKS[config.architecture](model, data, config, seed, run.fabric)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     result = Trainer(task, settings, run).run()
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
         distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(run))
-        shape, metrics = model.shape, task.validate()
+        metrics = task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics}, best_loss=metrics["val_loss"])
     last = result.history[-1] if result.history else result.start_metrics
     memorization = task.check_memorization(math.exp(result.best_loss))
@@ -168,7 +193,6 @@ def fit_prior(
     return PriorTraining(
         result=result,
         model=model.cpu().eval(),
-        shape=shape,
         complete=complete,
         memorization=memorization,
         calibration=distances,
@@ -219,21 +243,16 @@ def train_prior_of_codes(
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run.observed_by(PriorConsole(run.console)), calibrate)
-        measured = _compared(trained, data, run)
-        measured |= cross_validate(folds, config, seed, run)
+        measured = _compared(trained, data, run) | cross_validate(folds, config, seed, run)
         run.tracker.metrics(measured, 0)
         if not run.is_first:
             return trained
-        facts = prior_artifact(trained, config, data, key.fingerprint)
-        save_prior(folder, trained, facts, data.reference())
+        facts, reference = prior_artifact(trained, config, data, key.fingerprint), data.reference()
+        history = trained.result.history
+        save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
         run.keep(folder)
-    return replace(
-        trained,
-        metrics={**measured, **prior_metrics(trained)},
-        recordings=recordings,
-        tier=tier,
-        store=run.store,
-    )
+    metrics = {**measured, **prior_metrics(trained)}
+    return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
 
 
 def _compared(trained: PriorTraining, data: PriorData, run: TrackedRun) -> dict[str, float]:
@@ -272,8 +291,9 @@ def prior_artifact(
 ) -> PriorArtifact:
     """The facts of a trained prior, which an artefact and a model file keep."""
     result = training.result
+    shape: Any = training.model.shape
     return PriorArtifact(
-        shape=training.shape,
+        shape=shape,
         training=config,
         recordings=data.recordings,
         best_epoch=result.best_epoch,
@@ -285,12 +305,6 @@ def prior_artifact(
         fingerprint=fingerprint,
         memorization=training.memorization,
     )
-
-
-def save_prior(folder: Path, training: PriorTraining, facts: PriorArtifact, reference: Reference) -> None:
-    """Write `artifacts/prior`, with the codes of both sides of the split, to tell how new generated sounds are."""
-    history = training.result.history
-    save_artifact(folder, training.model, facts, history, lambda path: save_reference(path, reference))
 
 
 def prior_metrics(training: PriorTraining) -> dict[str, float]:

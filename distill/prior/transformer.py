@@ -1,7 +1,6 @@
 """Pre-norm causal transformer, whole or continued from a cache of keys and values."""
 
 import math
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -14,7 +13,6 @@ ROTARY_BASE = 10_000.0
 POSITION_RATES = 8  # frequencies of the sines and cosines of a position's logarithm
 BYTE_VALUES = 256  # of dropout on CPUs: one random byte a feature
 FEW_ROWS = 64  # of a step of sampling
-LOOKAHEAD = 64  # positions computed together
 
 Rotation = tuple[Tensor, Tensor]
 """Factors `[T, head_size]` of T positions: of each feature, and of the other one of its pair."""
@@ -72,33 +70,14 @@ class KeyValueCache:
         self.layers = [layer[rows] for layer in self.layers]
 
 
-class Ahead:
-    """Values of positions, computed for many at once: `make(first, count)` returns `[count, ...]`."""
-
-    def __init__(self, make: Callable[[int, int], Tensor]) -> None:
-        self._make, self._first, self._made = make, 0, torch.empty(0)
-
-    def at(self, position: int) -> Tensor:
-        """Value `[1, ...]` of a position."""
-        if not 0 <= position - self._first < len(self._made):
-            self._first, self._made = position, self._make(position, LOOKAHEAD)
-        return self._made[position - self._first, None]
-
-
-def head_size(width: int, num_heads: int, even: bool) -> int:
-    """Features of a head. Raises ValueError where heads do not divide the width, or `even` ones are odd."""
-    if width % num_heads or (even and width // num_heads % 2):
-        raise ValueError(f"hidden_size {width} is no multiple of num_heads {num_heads}, or a head's size is odd")
-    return width // num_heads
-
-
 class Transformer(nn.Module):
     """Causal blocks and a final norm; with `rotary` positions are relative, see `RotaryEmbedding`."""
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False) -> None:
         super().__init__()
-        size = head_size(width, num_heads, even=rotary)
-        self.rotary = RotaryEmbedding(size) if rotary else None
+        if width % num_heads:
+            raise ValueError(f"expected num_heads to divide the width {width}, found {num_heads}")
+        self.rotary = RotaryEmbedding(width // num_heads) if rotary else None
         self.blocks = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
         initialise(self, num_layers)

@@ -28,7 +28,7 @@ from distill.model_file.format import BundleMetadata
 from distill.novelty.reference import TENSORS
 from distill.params import QualityName, default_params, get_adaptive_prior_config, get_adaptive_vqvae_config
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
-from distill.prior.base import build_prior
+from distill.prior.artifact import SHAPES, build_prior
 from docs import reference
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +223,7 @@ def test_the_format_has_every_key() -> None:
     shapes = (
         VQVAEArchitecture,
         SpectrogramConfig,
-        *(one.shape for one in ARCHITECTURES.values()),
+        *SHAPES.values(),
         CodesHeader,
         CodedRecording,
     )

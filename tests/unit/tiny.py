@@ -16,9 +16,9 @@ from distill.model_file.format import BundleMetadata, LevelHealth, PriorMetadata
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import make_reference
 from distill.novelty.scoring import with_scores
-from distill.prior.architectures import ARCHITECTURES, ArchitectureName
-from distill.prior.base import Prior, build_prior
-from distill.prior.shape import PriorShape
+from distill.prior.architectures import ArchitectureName
+from distill.prior.artifact import SHAPES, build_prior
+from distill.prior.base import Prior, PriorShape
 
 RATE = 16_000
 TINY_SHAPE = {
@@ -42,7 +42,7 @@ TINY_SHAPE = {
 
 def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> PriorShape:
     """A tiny shape of an architecture."""
-    kind = ARCHITECTURES[architecture].shape
+    kind = SHAPES[architecture]
     values = {name: value for name, value in TINY_SHAPE.items() if name in kind.model_fields}
     return kind.model_validate({"architecture": architecture, **values, **changes})
 

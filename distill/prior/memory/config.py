@@ -7,7 +7,7 @@ from pydantic import Field
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.params import ChunkSize, KeySize, PriorConfig, ShardLength
-from distill.prior.frame.config import DepthShape
+from distill.prior.frame import DepthShape
 
 WINDOWS_PER_SHARD = 8  # at least: gradients stop where a shard begins
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from distill.prior.frame.network import FramePrior, FrameState
+from distill.prior.frame import FramePrior, FrameState, Steps, Tables
 from distill.prior.memory.block import BlockState, LongMemory, MemoryStack, shards
 from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, RetrievalState
@@ -30,8 +30,7 @@ class MemoryFrameState(FrameState):
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices, or repeat them."""
         self.blocks, self.retrieval = [block.rows(rows) for block in self.blocks], self.retrieval.rows(rows)
-        self.positions, self.frames = self.positions[rows], self.frames[rows]
-        self.labels = None if self.labels is None else self.labels[rows]
+        super().keep(rows)
 
 
 class MemoryPrior(FramePrior):
@@ -65,7 +64,7 @@ class MemoryPrior(FramePrior):
         folds: Tensor | None = None,
     ) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        state, logits, gates = self._state(positions, labels, folds=folds), [], []
+        state, logits, gates = self._state(self.tables(), positions, labels, folds), [], []
         parts = shards(0, inputs.shape[1], self.shape.shard_length)
         for part in parts:
             run = partial(self._run_shard, inputs[:, part], targets[:, part])
@@ -92,28 +91,34 @@ class MemoryPrior(FramePrior):
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> MemoryFrameState:
         """See `Prior`."""
         positions = torch.full((batch_size,), position, device=self.bias.device)
-        state = self._state(positions, labels, position=position, ahead=self._positions_ahead())
-        state.layers = self.layers(state.tables)
-        state.scores = self.pointer_mixture.scores(self.context_frames + 2, self.context_frames)
-        return state
+        tables, ages = self.tables(), self.pointer_mixture.scores_ahead(self.context_frames + 2, self.context_frames)
+        return self._state(tables, positions, labels, steps=self.steps(tables, ages))
 
-    def _state(self, positions: Tensor, labels: Tensor | None, **more: Any) -> MemoryFrameState:
+    def _state(
+        self,
+        tables: Tables,
+        positions: Tensor,
+        labels: Tensor | None,
+        folds: Tensor | None = None,
+        steps: Steps | None = None,
+    ) -> MemoryFrameState:
         """State before the first frame."""
         batch = len(positions)
         return MemoryFrameState(
-            self.tables(),
+            tables,
             positions,
             labels,
+            self.chosen_counts(labels, folds),
+            steps,
             frames=positions.new_zeros(batch, 0, self.num_quantizers),
             blocks=self.stack.initial_state(batch),
             retrieval=self.retrieval.initial_state(batch),
-            **more,
         )
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`. The newest frames must be in one shard."""
         newest, reach = newest or frames.shape[1], self.context_frames
-        one_by_one = frames.shape[1] == 1 and state.ahead is not None
+        one_by_one = frames.shape[1] == 1 and state.steps is not None
         for part in shards(state.count, frames.shape[1], self.shape.shard_length):
             inputs = frames[:, part]
             hidden, state.blocks = self.stack(self.embed(inputs, state), state.blocks, state.count)
@@ -122,11 +127,9 @@ class MemoryPrior(FramePrior):
             )
             state.count += inputs.shape[1]
             state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
-        self._count(frames[:, -newest:], state)
-        state.hidden = self.to_depth(hidden[:, -newest:])
-        state.history = self.pointer_mixture.history(
-            state.frames[:, -reach - newest - 1 :], newest, reach, state.scores
-        )
+        state.newest, state.hidden = frames[:, -newest:], self.to_depth(hidden[:, -newest:])
+        ages = state.steps and state.steps.ages
+        state.history = self.pointer_mixture.history(state.frames[:, -reach - newest - 1 :], newest, reach, ages)
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor:
         """Retrieval weights `[B, T, L, V + 2]`."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.attention import without_autocast
-from distill.prior.codeword_embedding import look_up
+from distill.prior.frame import look_up
 from distill.prior.memory.block import TAPS, sum_of_taps
 from distill.prior.memory.config import MemoryShape
 

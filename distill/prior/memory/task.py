@@ -20,7 +20,7 @@ from distill.errors import DistillError
 from distill.params import MemoryConfig, PriorConfig
 from distill.prior.data import PriorData, SpanSampler
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.task import BatchShare, PriorTask, on_device, targets_in, window_nats
+from distill.prior.task import BatchShare, PriorTask, targets_in, window_nats
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
@@ -114,7 +114,7 @@ class MemoryTask(PriorTask):
         frames, is_value = motif_sequence(rng, self.source, MOTIFS, self.model.stack.reach)
         codes = with_bos(frames, self.model.codebook_size)
         targets = codes[:, 1:].masked_fill(~torch.from_numpy(is_value)[:, None], IGNORED)
-        return on_device(Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)), self.fabric)
+        return Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)).map(self.fabric.to_device)
 
 
 def polarisation_loss(gates: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from distill.codes.store import Codes
 from distill.errors import Interrupted
 from distill.generate.calibration import ROUNDS, calibrate, table_step
 from distill.generate.sampling import Sampling, sample_codes
-from distill.prior.base import build_prior
-from distill.prior.frame.network import LONGER, FramePrior
+from distill.prior.artifact import build_prior
+from distill.prior.frame import LONGER, FramePrior
 from distill.prior.loudness_course import CHANGES, STATES
 from distill.prior.training import fit_prior
 from distill.training.interruption import Interruption

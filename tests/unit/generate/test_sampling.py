@@ -15,9 +15,9 @@ from distill.codes.sequences import bos_token, eos_token, window_start
 from distill.errors import ArtifactError
 from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
 from distill.prior.architectures import ArchitectureName
-from distill.prior.base import Prior, build_prior
-from distill.prior.frame.network import FramePrior
-from distill.prior.sampler import Sampler
+from distill.prior.artifact import build_prior
+from distill.prior.base import Prior, Sampler
+from distill.prior.frame import FramePrior
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 

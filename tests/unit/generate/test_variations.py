@@ -16,8 +16,8 @@ from distill.generate.sounds import BATCH
 from distill.generate.variations import Variation, draw_takes, drawn_shares, kept_codes, kept_levels, similarities
 from distill.model_file.format import Bundle, load_bundle
 from distill.prior.architectures import ARCHITECTURES
-from distill.prior.base import Prior, build_prior
-from distill.prior.shape import PriorShape
+from distill.prior.artifact import build_prior
+from distill.prior.base import Prior, PriorShape
 from distill.seeds import derive_seed
 
 CODEBOOKS = networks()[0].quantizer.codebooks

@@ -10,8 +10,8 @@ from unit.training.coded import GEOMETRY, LEVELS, SIZE, windows
 from distill.codes.held_out import SplitRow, rows_by_side, write_split
 from distill.codes.sequences import Window
 from distill.codes.store import CodesReader, CodesWriter, RecordingRow, StoredViews
-from distill.prior import counting
-from distill.prior.counting import count
+from distill.prior import counts
+from distill.prior.counts import count
 from distill.prior.data import PriorData, SpanSampler, WindowSampler, even_batches, read_prior_data
 from distill.prior.task import similar_length_batches
 from distill.storage.shards import ShardReader
@@ -146,7 +146,7 @@ def test_counting_a_few_recordings_at_once_gives_the_same_bits(
     prior_data: PriorData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = count(prior_data.in_memory().train, SIZE, LEVELS, prior_data.train_labels, 2)
-    monkeypatch.setattr(counting, "COUNTED_FRAMES", 50)
+    monkeypatch.setattr(counts, "COUNTED_FRAMES", 50)
     parts = count(prior_data.train, SIZE, LEVELS, prior_data.train_labels, 2)
     for name, table in vars(whole).items():
         assert np.array_equal(table, vars(parts)[name]), name

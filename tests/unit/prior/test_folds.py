@@ -6,7 +6,7 @@ import pytest
 from unit.training.coded import FABRIC, config, data, recordings
 
 from distill.errors import ParamsError
-from distill.prior.folds import fold_data, planned_folds
+from distill.prior.data import fold_data, planned_folds
 from distill.prior.training import cross_validate
 from distill.training.folders import RunFolders
 from distill.training.run import RunKey, tracked_run

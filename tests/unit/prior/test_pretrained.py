@@ -14,12 +14,13 @@ from distill.codec.streaming import encode
 from distill.codes.sequences import bos_token
 from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
-from distill.prior.base import build_prior
-from distill.prior.constants import LABEL_GAIN
+from distill.prior.artifact import build_prior
+from distill.prior.base import PriorShape
 from distill.prior.data import PriorData
-from distill.prior.frame.network import FramePrior
+from distill.prior.frame import FramePrior
 from distill.prior.pointer_mixture import NETWORK_ALONE
 from distill.prior.pretrained import (
+    LABEL_GAIN,
     LABELS,
     MAX_LEVELS,
     PATH,
@@ -28,7 +29,6 @@ from distill.prior.pretrained import (
     label_vectors,
     load_pretrained_prior,
 )
-from distill.prior.shape import PriorShape
 from distill.prior.training import prior_to_train, why_not_pretrained
 
 
@@ -127,7 +127,7 @@ def test_a_prior_of_frames_copies_no_loudness(architecture: str, shared: bool) -
     about = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=46.9, codec_sha256="", shared_coordinates=shared)
     data = PriorData([[codes]] * 3, list("abc"), [codes], ["d"], torch.randn(3, 8, 64), about)
     config = get_adaptive_prior_config(50, **{"architecture": architecture})
-    _, model = prior_to_train(data, config, 0)
+    model = prior_to_train(data, config, 0)
     assert isinstance(model, FramePrior)
     assert (model.pointer_mixture.threshold == NETWORK_ALONE).tolist() == [
         shared and architecture == "frame",

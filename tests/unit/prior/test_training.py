@@ -30,12 +30,12 @@ from distill.errors import ParamsError
 from distill.generate.sampling import Sampling, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, WindowSampler
-from distill.prior.frame.config import FrameShape
+from distill.prior.frame import FrameShape
 from distill.prior.task import validate_prior_epoch
-from distill.prior.training import prior_artifact, prior_metrics, save_prior
+from distill.prior.training import prior_artifact, prior_metrics
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
-from distill.training.artifact import loss_curves
+from distill.training.artifact import loss_curves, save_artifact
 from distill.training.checkpoints import CheckpointStore
 
 ARCHITECTURES = ("frame", "flat", "memory")
@@ -137,11 +137,10 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     assert result.cancelled
     assert not result.history
     assert result.best_metrics == result.start_metrics
-    assert not training.shape.calibrated
+    assert not training.model.shape.calibrated
     assert training.complete.epochs_trained == 0
     assert training.complete.final_val_loss == result.best_loss
-    facts = prior_artifact(training, settings, prior_data)
-    save_prior(tmp_path / "prior", training, facts, prior_data.reference())
+    save_artifact(tmp_path / "prior", training.model, prior_artifact(training, settings, prior_data), result.history)
     figures = prior_metrics(training)
     assert figures["val_bits_per_second"] == figures["val_bits_per_second_start"]
     assert loss_curves(tmp_path / "prior", "prior") == {}

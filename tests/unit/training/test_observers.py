@@ -8,7 +8,7 @@ import pytest
 
 from distill.codec.training import CodecConsole
 from distill.novelty.memorization import HOW_TO_STOP, check_memorization
-from distill.prior.report import PriorConsole
+from distill.prior.training import PriorConsole
 from distill.progress import ProgressReport
 from distill.status import EVENTS, Status
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, PriorStepMetrics, RollbackEvent, WatchMetrics

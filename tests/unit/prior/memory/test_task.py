@@ -62,7 +62,7 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
 
 
 def test_probes_change_no_weights_and_no_random_state() -> None:
-    _, model = prior_to_train(SMALL, settings(), 0)
+    model = prior_to_train(SMALL, settings(), 0)
     assert isinstance(model.eval(), MemoryPrior)
     source, state = FrameSource(SMALL.held_out, SIZE), torch.get_rng_state()
     weights = {key: value.clone() for key, value in model.state_dict().items()}
@@ -85,7 +85,7 @@ def test_recomputed_shards_have_the_same_gradients(monkeypatch: pytest.MonkeyPat
     gradients = []
     for kept in (0, 9):
         monkeypatch.setattr(network, "KEPT_SHARDS", kept)
-        _, model = prior_to_train(SMALL, settings(dropout=0.2), 0)
+        model = prior_to_train(SMALL, settings(dropout=0.2), 0)
         torch.manual_seed(0)
         codes = torch.from_numpy(repeating(0, 2, rounds=12)[1])[None]
         model(codes[:, :-1], codes[:, 1:], torch.zeros(1, dtype=torch.int64)).logsumexp(dim=3).sum().backward()

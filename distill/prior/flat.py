@@ -1,16 +1,28 @@
 """`architecture: flat`: a causal transformer over flattened codes, the reference architecture."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
-from distill.prior.base import Prior
-from distill.prior.flat.config import FlatShape
+from distill.prior.base import Prior, PriorShape
 from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Linear, Transformer
+
+
+class FlatShape(PriorShape):
+    """`PriorShape` of a `FlatPrior`."""
+
+    architecture: Literal["flat"] = "flat"
+
+    head_divisor: ClassVar[int] = 1
+
+    @property
+    def parameters(self) -> int:
+        """See `PriorShape`."""
+        return super().parameters + self.seq_len * self.hidden_size
 
 
 class CodePrior(nn.Module):
@@ -81,16 +93,11 @@ class FlatState:
 
 
 class FlatPrior(Prior):
-    """`CodePrior` over the flattened codes of a window of frames."""
+    """`CodePrior` over the flattened codes of a window of frames. Codes are known by index alone."""
 
     def __init__(
-        self,
-        shape: FlatShape,
-        codewords: Tensor | None = None,  # noqa: ARG002
-        dropout: float = 0.0,
-        history_dropout: float = 0.0,  # noqa: ARG002
+        self, shape: FlatShape, _codewords: Tensor | None = None, dropout: float = 0.0, _: float = 0.0
     ) -> None:
-        """Codes are known by index alone: `codewords` are not used, and there is no dropout of finer levels."""
         super().__init__(shape)
         self.tokens = CodePrior(
             shape.codebook_size,
@@ -130,8 +137,7 @@ class FlatPrior(Prior):
         """See `Prior`."""
         if codes.shape[1]:
             self._read(codes[:, -1:], state)
-        logits: Tensor = state.logits
-        return logits
+        return cast(Tensor, state.logits)
 
     def _read(self, tokens: Tensor, state: FlatState) -> None:
         state.logits = self.tokens(tokens, state.cache, state.label_embedding)[:, -1]

@@ -1,17 +1,23 @@
-"""Counts of codes: tables, what they leave out, and the model that predicts from counts alone."""
+"""Counts of codes: tables, what they leave out, how experts add them, and the model that predicts from counts alone."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
 
-from distill.prior.constants import CACHE_DECAYS, CACHE_TRUST, TRUST
-from distill.prior.count_experts import CountExperts
-from distill.prior.counting import count, count_tables, given_tokens, unigrams
-from distill.prior.counting_baseline import CountingModel
-from distill.prior.folds import FoldTables, fold_numbers
+from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
+from distill.prior.counts import (
+    TRUST,
+    CountExperts,
+    count,
+    count_tables,
+    fold_numbers,
+    fold_tables,
+    given_tokens,
+    unigrams,
+)
 
 SIZE, LEVELS = 5, 3
 BOS, EOS = SIZE, SIZE + 1
@@ -36,8 +42,7 @@ def slow_counts(codes: np.ndarray, level: int) -> list[tuple[int, int, int]]:  #
 
 def test_counts_are_those_of_a_slow_loop_and_views_share_one_count() -> None:
     several = recordings(0, 4)
-    views = [[codes, codes] for codes in several]
-    counts = count(views, SIZE, LEVELS)
+    counts = count([[codes, codes] for codes in several], SIZE, LEVELS)
     for level in range(LEVELS):
         previous, given = np.zeros((SIZE + 2, SIZE + 2)), np.zeros((SIZE + 2, SIZE + 2))
         for codes in several:
@@ -59,8 +64,7 @@ def test_tables_are_smoothed_into_unigrams_and_nothing_counted_says_nothing() ->
         expected = (counted + TRUST * single[:, None]) / (counted.sum(axis=2, keepdims=True) + TRUST)
         np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
     assert tables.labelled.shape == (1, LEVELS, SIZE + 2)
-    empty = count_tables(count([], SIZE, LEVELS))
-    assert all(not bool(table.any()) for table in vars(empty).values())
+    assert all(not bool(table.any()) for table in vars(count_tables(count([], SIZE, LEVELS))).values())
 
 
 def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() -> None:
@@ -75,36 +79,31 @@ def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() 
         np.testing.assert_allclose(tables.labelled_evidence[label], np.log1p(own.sum(axis=1)), rtol=1e-5)
     assert not bool(tables.labelled[0].any())
     assert not bool(tables.labelled_evidence[0].any())
-    np.testing.assert_allclose(counts.labelled.sum(axis=0), counts.unigram)
 
 
 def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplicates() -> None:
     groups = [str(number % 20) for number in range(40)]
     numbers = fold_numbers(groups, 3)
     assert numbers == fold_numbers(groups, 3) != fold_numbers(groups, 4)
-    assert {numbers[index] == numbers[index + 20] for index in range(20)} == {True}
+    assert numbers[:20] == numbers[20:]
     assert sorted(set(numbers)) == list(range(1, 9))
     several = [[codes] for codes in recordings(2, 40)]
     labels = [number % 4 for number in range(40)]
-    folds = FoldTables.of(several, numbers, SIZE, LEVELS, labels, 3)
-    assert len(folds.without) == 8
+    whole, *without = fold_tables(several, numbers, SIZE, LEVELS, labels, 3)
+    assert len(without) == 8
     rest = [views for views, number in zip(several, numbers, strict=True) if number != 2]
     kept = [label for label, number in zip(labels, numbers, strict=True) if number != 2]
     for name, table in vars(count_tables(count(rest, SIZE, LEVELS, kept, 3))).items():
-        torch.testing.assert_close(getattr(folds.without[1], name), table)
-        assert not torch.equal(getattr(folds.whole, name), table)
-    alone = FoldTables.of(several[:1], [1], SIZE, LEVELS)
-    assert not bool(alone.without[0].unigram.any())
-    assert bool(alone.whole.unigram.any())
+        torch.testing.assert_close(getattr(without[1], name), table)
+        assert not torch.equal(getattr(whole, name), table)
 
 
 def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> None:
     several = [[codes] for codes in recordings(5, 10)]
     numbers = fold_numbers([str(number) for number in range(10)], 0)
-    folds = FoldTables.of(several, numbers, SIZE, LEVELS, [number % 3 for number in range(10)], 2)
+    folds = fold_tables(several, numbers, SIZE, LEVELS, [number % 3 for number in range(10)], 2)
     experts = CountExperts(LEVELS, SIZE, 4, 2)
-    experts.set_tables(folds.whole)
-    experts.set_folds(folds.without)
+    experts.set_tables(folds)
     with torch.no_grad():
         experts.weight.copy_(torch.rand(LEVELS, 4))
         experts.evidence.copy_(torch.rand(LEVELS, 3))
@@ -115,44 +114,34 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
     labels = torch.tensor([1, 2])
 
     def with_counts(*given: torch.Tensor | None) -> torch.Tensor:
-        return experts(logits, gates, experts.counts(inputs, *given), targets)
+        return experts(logits, gates, experts.choose(*given), inputs, targets)  # type: ignore[no-any-return]
 
     added = with_counts(labels, torch.tensor([0, 3]))
     assert torch.equal(with_counts(labels, None)[0], added[0])
-    unlabelled = with_counts()
-    assert torch.equal(with_counts(torch.tensor([0, 0])), unlabelled)
-    for level in range(LEVELS):
-        one, counts = slice(level, level + 1), experts.counts(inputs, labels, torch.tensor([0, 3]))
-        single = experts(logits[:, :, one], gates[:, :, one], counts, targets[..., :level], one)
-        torch.testing.assert_close(single, added[:, :, one])
-    assert not torch.equal(unlabelled[0], added[0])
+    assert torch.equal(with_counts(torch.tensor([0, 0])), with_counts())
+    assert not torch.equal(with_counts()[0], added[0])
     given = given_tokens(inputs, targets)
-    for row, tables in ((0, folds.whole), (1, folds.without[2])):
-        for frame in range(6):
-            for level in range(LEVELS):
-                before, other = int(inputs[row, frame, level]), int(given[row, frame, level])
-                weights = experts.weight[level] + torch.stack(
-                    [
-                        torch.tensor(0.0),
-                        experts.evidence[level, 0] * tables.previous_evidence[level, before],
-                        experts.evidence[level, 1] * tables.given_evidence[level, other],
-                        experts.evidence[level, 2] * tables.labelled_evidence[row + 1, level],
-                    ]
-                )
-                parts = [tables.unigram[level], tables.previous[level, before], tables.given[level, other]]
-                parts.append(tables.labelled[row + 1, level])
-                expected = logits[row, frame, level] + sum(
-                    w * part.float() for w, part in zip(weights, parts, strict=True)
-                )
-                torch.testing.assert_close(added[row, frame, level], expected)
+    for row, frame, level in product(range(2), range(6), range(LEVELS)):
+        tables = folds[(0, 3)[row]]
+        before, other = int(inputs[row, frame, level]), int(given[row, frame, level])
+        evidence = [
+            tables.previous_evidence[level, before],
+            tables.given_evidence[level, other],
+            tables.labelled_evidence[row + 1, level],
+        ]
+        weights = gates[row, frame, level].clone()
+        weights[1:] += experts.evidence[level] * torch.stack(evidence)
+        parts = [tables.unigram[level], tables.previous[level, before], tables.given[level, other]]
+        parts.append(tables.labelled[row + 1, level])
+        expected = logits[row, frame, level] + weights @ torch.stack(parts)
+        torch.testing.assert_close(added[row, frame, level], expected)
 
 
 def test_counting_predicts_what_repeats_and_is_no_worse_than_guessing() -> None:
     rng = np.random.default_rng(0)
     steady = [np.repeat(rng.integers(0, SIZE, (1, LEVELS)), 30, axis=0) for _ in range(20)]
     model = CountingModel([[codes] for codes in steady[:15]], [str(n) for n in range(15)], SIZE, LEVELS)
-    nats = np.concatenate([model.nats(codes)[1:] for codes in steady[15:]])
-    assert nats.mean() < 0.2 * math.log(SIZE)
+    assert np.mean([model.nats(codes)[1:] for codes in steady[15:]]) < 0.2 * math.log(SIZE)
     noise = recordings(7, 60, 40)
     model = CountingModel([[codes] for codes in noise[:50]], [str(n) for n in range(50)], SIZE, LEVELS)
     nats = np.concatenate([model.nats(codes) for codes in noise[50:]])
@@ -160,9 +149,11 @@ def test_counting_predicts_what_repeats_and_is_no_worse_than_guessing() -> None:
     np.testing.assert_allclose(model.weights.sum(axis=1), 1)
 
 
-def test_what_a_recording_had_lately_counts_less_with_each_frame() -> None:
+def test_what_a_recording_had_lately_counts_less_with_each_frame_and_one_recording_is_enough() -> None:
     codes = recordings(5, 1, 40)[0]
-    probabilities = CountingModel([[codes]], ["a"], SIZE, LEVELS).probabilities(codes)
+    model = CountingModel([[codes]], ["a"], SIZE, LEVELS)
+    np.testing.assert_allclose(model.weights, 0.2)
+    probabilities = model.probabilities(codes)
     for frame, level in np.ndindex(codes.shape):
         single = probabilities[frame, level, 0]
         for index, decay in enumerate(CACHE_DECAYS, start=3):
@@ -170,17 +161,3 @@ def test_what_a_recording_had_lately_counts_less_with_each_frame() -> None:
             own = sum(share for other, share in enumerate(shares) if codes[other, level] == codes[frame, level])
             expected = (own + CACHE_TRUST * single) / (sum(shares) + CACHE_TRUST)
             assert probabilities[frame, level, index] == pytest.approx(expected)
-
-
-def test_one_recording_can_be_counted() -> None:
-    codes = recordings(3, 1, 20)[0]
-    model = CountingModel([[codes]], ["a"], SIZE, LEVELS)
-    np.testing.assert_allclose(model.weights, 0.2)
-    assert np.isfinite(model.nats(codes)).all()
-    probabilities = sum(
-        np.exp(-model.nats(np.array([[first, second, third]])))
-        for first in range(SIZE)
-        for second in range(1)
-        for third in range(1)
-    )
-    assert float(probabilities[0, 0]) == pytest.approx(1, abs=0.25)  # type: ignore[index]

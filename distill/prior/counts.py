@@ -1,0 +1,319 @@
+"""Counts of the training recordings, and a prior's experts that weigh what they say of the next code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodeSequences
+from distill.codes.store import Codes, frame_counts
+from distill.seeds import Stream, derive_seed
+from distill.storage.files import sha256_text
+
+TRUST = 4.0  # how often a context must have occurred to count as much as what is known without it
+PRIOR_COUNT = 1.0  # of all codes together, before any was counted
+MAX_COUNT_FOLDS = 8
+COUNTED_FRAMES = 1 << 15  # of views, about, that are in memory at once
+EXPERTS = 3  # unigrams, after the frame before, given another level; with labels also unigrams of the label
+INITIAL_WEIGHT = 0.4
+
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
+
+    `previous` has the same level's token of the frame before as its context. `given` has that of `given_tokens`.
+    `labelled` `[L + 1, Q, W]` are the unigrams of recordings with each label, entry 0 of those without.
+    """
+
+    unigram: Probabilities
+    previous: Probabilities
+    given: Probabilities
+    labelled: Probabilities
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*map(np.add, vars(self).values(), vars(other).values()))
+
+    def without(self, part: "Counts") -> "Counts":
+        """What remains without the counts of some of the recordings."""
+        rest = map(np.subtract, vars(self).values(), vars(part).values())
+        return Counts(*(np.maximum(0.0, value) for value in rest))
+
+
+def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
+    """Context of `Counts.given` for `levels` of `frame` `[..., Q]`, which follows `before` `[..., Q]`: `[..., L]`.
+
+    A level is given the second level's token of its frame, which says most about a spectrum; the second level the
+    first's, and the first level the second's of the frame before. Of `frame` no more is read. Levels from the third on
+    alone are given `[..., 1]`.
+    """
+    count = before.shape[-1]
+    if count == 1:
+        return torch.zeros_like(before)
+    if levels.start and levels.start > 1:
+        return frame[..., 1:2]
+    parts = (before[..., 1] if level == 0 else frame[..., min(level - 1, 1)] for level in range(*levels.indices(count)))
+    return torch.stack(list(parts), dim=-1)
+
+
+def count(
+    recordings: Sequence[Sequence[Codes]],
+    codebook_size: int,
+    levels: int,
+    labels: Sequence[int] | None = None,
+    num_labels: int = 0,
+) -> Counts:
+    """Count tokens of recordings, each given as its views `[F, Q]`; the views of a recording count as one together.
+
+    `labels` are those of the recordings, from 1 on; 0, and None for all, is no label.
+    """
+    size = codebook_size + NUM_SPECIAL_TOKENS
+    square = (levels, size, size)
+    counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
+    numbers = labels or [0] * len(recordings)
+    first = frames = 0
+    for stop, views in enumerate(recordings, start=1):
+        frames += int(frame_counts(views).sum())
+        if frames >= COUNTED_FRAMES or stop == len(recordings):
+            _add_counts(counts, recordings[first:stop], numbers[first:stop], codebook_size)
+            first, frames = stop, 0
+    return counts
+
+
+def _add_counts(
+    counts: Counts, recordings: Sequence[Sequence[Codes]], labels: Sequence[int], codebook_size: int
+) -> None:
+    """Add the tokens of recordings to `counts`, one after another: floats are added in the order of recordings."""
+    levels, size = counts.unigram.shape
+    sequences = CodeSequences([codes for views in recordings for codes in views], codebook_size, levels)
+    num_views = np.array([len(views) for views in recordings])
+    weights, label_rows = (
+        np.repeat(np.repeat(values, num_views), sequences.lengths)[:, None]
+        for values in (1 / num_views, np.array(labels, dtype=np.int64) * levels)
+    )
+    frames = torch.from_numpy(sequences.joined())
+    ends = np.cumsum(sequences.lengths)
+    kept = np.ones(frames.shape, dtype=bool)
+    kept[ends - sequences.lengths] = False  # BOS
+    kept[ends - 1, 1:] = False  # EOS is one token
+    before = frames.roll(1, dims=0)
+    offsets = torch.arange(levels) * size
+    weight = np.broadcast_to(weights, kept.shape)[kept]
+    for table, contexts in (
+        (counts.unigram, offsets),
+        (counts.previous, (offsets + before) * size),
+        (counts.given, (offsets + given_tokens(before, frames)) * size),
+        (counts.labelled, offsets + torch.from_numpy(label_rows) * size),
+    ):
+        np.add.at(table.reshape(-1), (contexts + frames).numpy()[kept], weight)
+
+
+@dataclass(frozen=True, eq=False)
+class CountTables:
+    """Logarithms of what counts say.
+
+    `unigram` `[Q, W]` is relative to a uniform distribution, `previous` and `given` `[Q, W, W]` and `labelled`
+    `[L + 1, Q, W]` to the unigrams; with no counts all are 0. The evidence of a context, `[Q, W]`, or of a label,
+    `[L + 1, Q]`, is log(1 + how often it occurred). No label, entry 0, says nothing and has no evidence.
+    """
+
+    unigram: Tensor
+    previous: Tensor
+    given: Tensor
+    previous_evidence: Tensor
+    given_evidence: Tensor
+    labelled: Tensor
+    labelled_evidence: Tensor
+
+
+def unigrams(counts: Counts) -> Probabilities:
+    """Smoothed unigram probabilities `[Q, W]`."""
+    size = counts.unigram.shape[1]
+    totals = counts.unigram.sum(axis=1, keepdims=True)
+    smoothed: Probabilities = (counts.unigram + PRIOR_COUNT / size) / (totals + PRIOR_COUNT)
+    return smoothed
+
+
+def count_tables(counts: Counts) -> CountTables:
+    """Turn counts into tables."""
+    single = unigrams(counts)
+
+    def ratio(table: Probabilities, single: Probabilities) -> tuple[Tensor, Tensor]:
+        totals = table.sum(axis=2, keepdims=True)
+        probabilities = (table + TRUST * single) / (totals + TRUST)
+        return _tensor(np.log(probabilities / single)), _tensor(np.log1p(totals[..., 0]))
+
+    previous, previous_evidence = ratio(counts.previous, single[:, None])
+    given, given_evidence = ratio(counts.given, single[:, None])
+    labelled, labelled_evidence = ratio(counts.labelled, single)
+    labelled[0], labelled_evidence[0] = 0.0, 0.0
+    unigram = _tensor(np.log(single * single.shape[1]))
+    return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
+
+
+def _tensor(values: Probabilities) -> Tensor:
+    return torch.from_numpy(values).float()
+
+
+def fold_numbers(groups: Sequence[str], seed: int) -> list[int]:
+    """Fold of each recording, from 1 on: recordings of a fold are left out of counts together, and so are duplicates."""
+    names = sorted(
+        set(groups), key=lambda group: derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
+    )
+    numbers = {name: 1 + index % MAX_COUNT_FOLDS for index, name in enumerate(names)}
+    return [numbers[group] for group in groups]
+
+
+def fold_tables(
+    recordings: Sequence[Sequence[Codes]],
+    folds: Sequence[int],
+    codebook_size: int,
+    levels: int,
+    labels: Sequence[int] | None = None,
+    num_labels: int = 0,
+) -> list[CountTables]:
+    """Tables of all recordings, given as their views `[F, Q]`, and then of all but those of each fold, from 1 on."""
+    parts = []
+    for fold in range(1, max(folds) + 1):
+        own = [index for index, number in enumerate(folds) if number == fold]
+        own_labels = None if labels is None else [labels[index] for index in own]
+        parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
+    whole = reduce(add, parts)
+    return [count_tables(whole), *(count_tables(whole.without(part)) for part in parts)]
+
+
+class ChosenTables(NamedTuple):
+    """Tables for each row of a batch, of its fold and of its label.
+
+    `unigram` `[B, 1, Q, W]`. `previous` and `given` `[rows, W]` hold those of all levels and folds, from the rows
+    `offsets` `[B, 1, Q]` on, and their evidence `[rows]` too. `labelled` `[B, 1, Q, W]` and its evidence `[B, 1, Q]` are
+    empty lists without labels. B may be 1 for all rows.
+    """
+
+    offsets: Tensor
+    unigram: Tensor
+    previous: Tensor
+    previous_evidence: Tensor
+    given: Tensor
+    given_evidence: Tensor
+    labelled: list[Tensor]
+    labelled_evidence: list[Tensor]
+
+    def rows(self, rows: Tensor) -> "ChosenTables":
+        """Those of the sequences with these indices, where all have one fold."""
+        labelled, evidence = ([part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:])
+        return self._replace(labelled=labelled, labelled_evidence=evidence)
+
+
+class CountExperts(nn.Module):
+    """Adds weighted logarithms of counted probabilities to a network's logits.
+
+    Products of experts, as in context mixing: the network need only learn what counts do not say. A weight is a
+    number for the level, plus one for the evidence of the context, plus a linear function of the hidden state. The
+    tables are those of all training recordings. In training a recording must not be predicted from counts of itself:
+    `set_tables` takes tables without it, too.
+    """
+
+    unigram: Tensor
+
+    def __init__(self, levels: int, codebook_size: int, width: int, num_labels: int = 0) -> None:
+        super().__init__()
+        size = codebook_size + NUM_SPECIAL_TOKENS
+        self.levels, self.size = levels, size
+        shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
+        if num_labels:
+            shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
+        self.tables = [field.name for field in fields(CountTables)][: len(shapes)]
+        experts = EXPERTS + (num_labels > 0)
+        self.weight = nn.Parameter(torch.full((levels, experts), INITIAL_WEIGHT))
+        self.evidence = nn.Parameter(torch.zeros(levels, experts - 1))
+        self.gate = nn.Linear(width, experts)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+        for name, shape in zip(self.tables, shapes, strict=True):
+            self.register_buffer(name, torch.zeros(shape))
+        self._folds: list[Tensor] = []  # of each table: that of all recordings, and without each fold
+
+    def set_tables(self, tables: Sequence[CountTables]) -> None:
+        """Set the tables of all training recordings and, after them, those without each fold, if any.
+
+        The number of labels may change with them.
+        """
+        for name in self.tables:
+            setattr(self, name, getattr(tables[0], name).to(self.weight.device))
+        folds = [torch.stack([getattr(fold, name) for fold in tables]) for name in self.tables]
+        self._folds = folds if len(tables) > 1 else []
+
+    def choose(self, labels: Tensor | None = None, folds: Tensor | None = None) -> ChosenTables:
+        """The tables of a batch. `labels` `[B]` count from 1, 0 is none; `folds` `[B]`, too, and 0 is of all recordings.
+
+        None is 0 for all, of both.
+        """
+        device = self.weight.device
+        if folds is None or not self._folds:
+            rows = torch.zeros(1, dtype=torch.int64, device=device)
+            tables = [getattr(self, name)[None] for name in self.tables]
+        else:
+            self._folds = [table.to(device) for table in self._folds]
+            rows, tables = folds, self._folds
+        unigram, previous, given, previous_evidence, given_evidence, *labelled = tables
+        count = self.levels * self.size
+        offsets = rows[:, None, None] * count + torch.arange(0, count, self.size, device=device)
+        of_labels = [table[rows, torch.zeros_like(rows) if labels is None else labels][:, None] for table in labelled]
+        return ChosenTables(
+            offsets,
+            unigram[rows][:, None],
+            previous.view(-1, self.size),
+            previous_evidence.flatten(),
+            given.view(-1, self.size),
+            given_evidence.flatten(),
+            of_labels[:1],
+            of_labels[1:],
+        )
+
+    def forward(self, logits: Tensor, gates: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor) -> Tensor:
+        """Add the experts to `logits` `[B, T, Q, W]` of the frames `codes`, which follow `before`; both `[B, T, Q]`.
+
+        Of `codes` the coarser levels count; there may be T after one frame `before`. `gates` `[B, T, Q, experts]` are
+        the weights of the experts without the evidence, see `gates`.
+        """
+        before = before.expand(-1, codes.shape[1], -1)
+        logs, weights = self.look_up(tables, before, codes)
+        weights = gates + nn.functional.pad(weights, (1, 0))
+        return self.add(logits, weights, [tables.unigram, *logs])
+
+    def look_up(
+        self, tables: ChosenTables, before: Tensor, codes: Tensor, levels: slice = slice(None)
+    ) -> tuple[list[Tensor], Tensor]:
+        """Logarithms `[B, T, L, W]` of each expert but the unigrams at `levels`, and what evidence adds to their weights.
+
+        Of the frames `codes` `[B, T, Q]`, which follow `before` `[B, T, Q]`, no more than `given_tokens` reads need be
+        known.
+        """
+        offsets = tables.offsets[..., levels]
+        previous, other = offsets + before[..., levels], offsets + given_tokens(before, codes, levels).clamp_min(0)
+        evidence = [tables.previous_evidence[previous], tables.given_evidence[other]]
+        evidence += [part[..., levels].expand_as(evidence[0]) for part in tables.labelled_evidence]
+        logs = [nn.functional.embedding(previous, tables.previous), nn.functional.embedding(other, tables.given)]
+        logs += [part[:, :, levels] for part in tables.labelled]
+        return logs, torch.stack(evidence, dim=-1) * self.evidence[levels]
+
+    @staticmethod
+    def add(logits: Tensor, weights: Tensor, logs: Sequence[Tensor]) -> Tensor:
+        """Add logarithms `[..., W]` with weights `[..., experts]` to logits `[..., W]`."""
+        for expert, log in enumerate(logs):
+            logits = torch.addcmul(logits, weights[..., expert : expert + 1], log)
+        return logits
+
+    def gates(self, hidden: Tensor) -> Tensor:
+        """Weights `[..., Q, experts]`, without the evidence, from hidden states `[..., Q, D]`."""
+        gates: Tensor = self.weight + self.gate(hidden).float()
+        return gates

@@ -1,1 +1,0 @@
-"""`architecture: flat`: a transformer over flattened codes, the reference."""

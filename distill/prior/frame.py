@@ -1,0 +1,401 @@
+"""`architecture: frame`: a transformer over frames and a small depth network over the levels of each frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
+from distill.codes.store import CodesConfig
+from distill.errors import ParamsError
+from distill.params import CodewordSize, DepthLayers, PriorConfig
+from distill.prior.attention import without_autocast
+from distill.prior.base import Prior, PriorShape
+from distill.prior.counts import ChosenTables, CountExperts
+from distill.prior.loudness_course import LoudnessCourse
+from distill.prior.pointer_mixture import History, PointerMixture, mix
+from distill.prior.transformer import (
+    INIT_STD,
+    Dropout,
+    KeyValueCache,
+    Linear,
+    LogPositionEmbedding,
+    ResidualBlock,
+    Transformer,
+    initialise,
+    linear,
+)
+
+MOST_COUNT_BYTES = 512 << 20  # of tables of pairs of tokens: 2,000 codewords in 16 levels
+FREE_LEVELS = 1  # levels with a free vector a code besides; on finer levels those memorise the recordings
+OUTPUT_HIDDEN_SIZE = 128  # hidden units of the MLP from a codeword to its output vector
+OUTPUT_STD = 0.1  # of output vectors
+LABEL_STD = 0.5  # of label embeddings, a quarter of the scale of summed codeword embeddings
+LONGER = 1.5  # factor of the longest recording: sounds of a calibrated prior that go on for so long are cut
+LOOKAHEAD = 64  # positions that are embedded together
+
+
+class DepthShape(PriorShape):
+    """`PriorShape` of a prior with a depth network over the levels of a frame.
+
+    With `codeword_size` 0 codes are embedded by index alone. `count_experts`: it has counts of the training
+    recordings, and of those of each label, where there are labels.
+    """
+
+    depth_layers: DepthLayers
+    codeword_size: CodewordSize
+    count_experts: bool
+
+    @classmethod
+    def values_of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int) -> dict[str, Any]:
+        """See `PriorShape`. Raises ParamsError for counts that take too much memory."""
+        count_bytes = 2 * codes.num_quantizers * codes.codebook_size**2 * 4
+        if settings.count_experts and count_bytes > MOST_COUNT_BYTES:
+            raise ParamsError(
+                f"prior.count_experts: expected false where the counts of {codes.num_quantizers} levels of "
+                f"{codes.codebook_size} codewords would take {count_bytes >> 20} MB, found true; set it to false, or "
+                "lower vqvae.codebook_size"
+            )
+        values = super().values_of(settings, codes, codeword_size)
+        return {**values, "codeword_size": codeword_size if settings.geometry else 0}
+
+    @property
+    def counted_labels(self) -> int:
+        """Labels that have counts of their own."""
+        return len(self.labels) if self.count_experts else 0
+
+    @property
+    def parameters(self) -> int:
+        """See `PriorShape`."""
+        codes = self.num_quantizers * self.codebook_size
+        counts = codes * (2 * self.codebook_size * self.count_experts + self.counted_labels)
+        depth = 8 * self.depth_layers * self.hidden_size**2
+        return super().parameters + codes * self.codeword_size + counts + depth
+
+
+class FrameShape(DepthShape):
+    """`PriorShape` of a `FramePrior`. `calibrated`: it has a table of how loudness goes on, after training."""
+
+    architecture: Literal["frame"] = "frame"
+    calibrated: bool = False
+
+
+class CodewordEmbedding(nn.Module):
+    """Embedding of every code of every level: a function of its codeword, plus a free vector on the first level.
+
+    Codes that sound alike share what is learnt, which matters most on minutes of sound (docs/decisions). The
+    function is a projection or, with `hidden_size` hidden units, an MLP: an output distribution lies around a point in
+    codeword space, and a projection cannot express a distance. With `codeword_size` 0 every code has a free vector
+    only. Special tokens always have free vectors.
+    """
+
+    def __init__(self, shape: DepthShape, hidden_size: int = 0) -> None:
+        super().__init__()
+        levels, codeword_size, width = shape.num_quantizers, shape.codeword_size, shape.hidden_size
+        self.up = nn.Parameter(torch.randn(levels, codeword_size, hidden_size or width) / max(1, codeword_size) ** 0.5)
+        self.up_bias: nn.Parameter | None = None
+        self.down: nn.Parameter | None = None
+        if hidden_size:
+            self.up_bias = nn.Parameter(torch.zeros(levels, 1, hidden_size))
+            self.down = nn.Parameter(torch.randn(levels, hidden_size, width) * OUTPUT_STD / hidden_size**0.5)
+        free_levels = FREE_LEVELS if codeword_size else levels
+        self.free = nn.Parameter(torch.randn(free_levels, shape.codebook_size, width) * INIT_STD)
+        self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
+
+    def forward(self, codewords: Tensor) -> Tensor:
+        """Embedding tables `[Q, V + 2, D]` of codewords `[Q, V, codeword_size]`."""
+        vectors: Tensor = self.free
+        if codewords.shape[2]:
+            projected = torch.bmm(codewords, self.up)
+            if self.up_bias is not None and self.down is not None:
+                projected = torch.bmm(nn.functional.gelu(projected + self.up_bias), self.down)
+            vectors = torch.cat([projected[:FREE_LEVELS] + self.free, projected[FREE_LEVELS:]])
+        return torch.cat([vectors, self.special.to(vectors.dtype)], dim=1)
+
+
+def look_up(table: Tensor, codes: Tensor) -> Tensor:
+    """Look up the vectors `[..., Q, D]` of codes `[..., Q]` in a table `[Q, V + 2, D]`."""
+    levels, size, width = table.shape
+    rows = codes + torch.arange(0, levels * size, size, device=codes.device)
+    return nn.functional.embedding(rows, table.reshape(levels * size, width))
+
+
+class HistoryDropout(nn.Module):
+    """Dropout of the finer levels of input frames, from a random level on.
+
+    A thinner history predicts less, so that labels count more. The share of frames is drawn for each window, up to
+    twice `p` (at most .5). The first frame is kept.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings `[B, T, Q, D]` of codes, in training with zeros for dropped levels."""
+        if not self.training or not self.p:
+            return x
+        batch, frames, levels = x.shape[:3]
+        dropped = torch.rand(batch, frames, device=x.device) < 2 * self.p * torch.rand(batch, 1, device=x.device)
+        dropped[:, 0] = False
+        num_kept = torch.randint(levels, (batch, frames), device=x.device).masked_fill(~dropped, levels)
+        return x * (torch.arange(levels, device=x.device) < num_kept[:, :, None])[..., None].to(x.dtype)
+
+
+class Tables(NamedTuple):
+    """Embedding tables `[Q, V + 2, D]` of codes: as inputs, as conditions of finer levels, and as outputs."""
+
+    input: Tensor
+    coarser: Tensor
+    output: Tensor
+
+
+class Steps(NamedTuple):
+    """What is computed once for a sequence whose frames and levels come one by one.
+
+    The layer of each level, weight `[E, D]` and bias `[E]`, computes all that depends on its hidden state in one
+    product: logits with unigrams, the sentinel, and the weights of the other experts. `ages` are of
+    `PointerMixture.scores_ahead`.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    ages: Tensor
+
+
+@dataclass(eq=False)
+class FrameState:
+    """What a `FramePrior` needs of the frames so far. Without `steps` all frames come at once."""
+
+    tables: Tables
+    positions: Tensor  # [B], of the first frame
+    labels: Tensor | None  # [B]
+    counts: ChosenTables | None  # of `CountExperts`
+    steps: Steps | None = None
+    cache: KeyValueCache | None = None
+    ahead: Iterator[Tensor] | None = None  # embeddings [1, D] of the next positions
+    count: int = 0  # of frames so far
+    frames: Tensor | None = None  # [B, S, Q], those that may be copied
+    newest: Tensor | None = None  # [B, T, Q], those whose next frames are asked for
+    hidden: Tensor | None = None  # [B, T, D], hidden states after the newest, with the codes of `next_logits`
+    history: History | None = None  # of the pointer mixture, at each of the newest
+    experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`, from the third level on for all
+    copied: Tensor | None = None  # [B, L, 1, S], scores of the L levels from that of `next_logits` on
+    loudest: Tensor | None = None  # [B], dB, of the frames so far
+    raised: Tensor | None = None  # [B, T, V + 2], logits of the loudness after the newest, with a `LoudnessCourse`
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only the sequences with these indices."""
+        assert self.frames is not None
+        if self.cache is not None:
+            self.cache.keep(rows)
+        self.positions, self.frames = self.positions[rows], self.frames[rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+        self.counts = None if self.counts is None else self.counts.rows(rows)
+        self.loudest = None if self.loudest is None else self.loudest[rows]
+
+
+class FramePrior(Prior):
+    """A causal transformer over frames and a depth network that predicts the levels of the next frame one by one.
+
+    As the RQ-Transformer of Lee et al. 2022, with residual blocks in place of attention over depth.
+    """
+
+    codewords: Tensor  # [Q, V, C], see `CodewordEmbedding`; with C = 0 codes are embedded by index alone
+    impossible: Tensor  # [Q, V + 2], added to logits: BOS is never predicted, EOS at the first level only
+
+    def __init__(
+        self,
+        shape: DepthShape,
+        codewords: Tensor | None = None,
+        dropout: float = 0.0,
+        history_dropout: float = 0.0,
+    ) -> None:
+        """Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill."""
+        super().__init__(shape, LABEL_STD if shape.codeword_size else INIT_STD)
+        levels, size, hidden_size = shape.num_quantizers, shape.codebook_size, shape.hidden_size
+        if codewords is None or not shape.codeword_size:
+            codewords = torch.zeros(levels, size, shape.codeword_size)
+        self.register_buffer("codewords", codewords.clone())
+        impossible = torch.zeros(levels, size + NUM_SPECIAL_TOKENS)
+        impossible[:, bos_token(size)] = impossible[1:, eos_token(size)] = -torch.inf
+        self.register_buffer("impossible", impossible, persistent=False)
+        self.input_embedding = CodewordEmbedding(shape)
+        self.coarser_embedding = CodewordEmbedding(shape)
+        self.output_embedding = CodewordEmbedding(shape, OUTPUT_HIDDEN_SIZE)
+        self.position_embedding = LogPositionEmbedding(hidden_size)
+        self.dropout, self.history_dropout = Dropout(dropout), HistoryDropout(history_dropout)
+        self.stack = self._build_stack(dropout)
+        self.to_depth = Linear(hidden_size, hidden_size)
+        self.level = nn.Parameter(torch.zeros(levels, hidden_size))
+        self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self.pointer_mixture = PointerMixture(levels, size, hidden_size)
+        self.count_experts = (
+            CountExperts(levels, size, hidden_size, shape.counted_labels) if shape.count_experts else None
+        )
+        self.loudness_course = LoudnessCourse(size) if isinstance(shape, FrameShape) and shape.calibrated else None
+        self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
+        for part in (self.to_depth, self.depth):
+            initialise(part, max(1, shape.depth_layers))
+
+    def _build_stack(self, dropout: float) -> nn.Module:
+        """The network over frames."""
+        shape = self.shape
+        return Transformer(shape.hidden_size, shape.num_layers, shape.num_heads, dropout, rotary=True)
+
+    @property
+    def most_frames(self) -> int:
+        """See `Prior`. A prior that is calibrated ends sounds when recordings do, so that some may be longer."""
+        return round(super().most_frames * (LONGER if self.loudness_course is not None else 1))
+
+    def begin_calibration(self) -> LoudnessCourse:
+        """Give the prior a `LoudnessCourse` that adds nothing yet, and return it."""
+        self.loudness_course = LoudnessCourse(self.codebook_size).to(self.bias.device)
+        self.shape = self.shape.model_copy(update={"calibrated": True})
+        return self.loudness_course
+
+    def copy_no_loudness(self) -> None:
+        """Copy nothing in the first level, where that is the loudness.
+
+        A copied loudness stays what it is, and copies of it make the next more likely: sounds would never end.
+        """
+        self.pointer_mixture.copy_nothing(0)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        positions: Tensor,
+        labels: Tensor | None = None,
+        folds: Tensor | None = None,
+    ) -> Tensor:
+        """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
+        state = FrameState(self.tables(), positions, labels, self.chosen_counts(labels, folds))
+        self.advance(inputs, state)
+        return self.logits(targets, state)
+
+    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
+        """See `Prior`."""
+        tables, positions = self.tables(), torch.full((batch_size,), position, device=self.bias.device)
+        steps = self.steps(tables, self.pointer_mixture.scores_ahead(self.context_frames))
+        cache = KeyValueCache(cast(Transformer, self.stack), batch_size, self.context_frames)
+        return FrameState(tables, positions, labels, self.chosen_counts(labels), steps, cache)
+
+    def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
+        """See `Prior`."""
+        newest = newest or frames.shape[1]
+        hidden = self.to_depth(self.stack(self.embed(frames, state), state.cache))
+        if self.loudness_course is not None:
+            positions = state.positions + state.count
+            raised, state.loudest = self.loudness_course(frames[:, :, 0], positions, state.loudest)
+            state.raised = raised[:, -newest:]
+        state.count += frames.shape[1]
+        state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
+        state.newest, state.hidden = frames[:, -newest:], hidden[:, -newest:]
+        state.history = self.pointer_mixture.history(state.frames, newest, None, state.steps and state.steps.ages)
+
+    def logits(self, codes: Tensor, state: FrameState) -> Tensor:
+        """Logits `[B, T, Q, V + 2]` of the frames `codes` `[B, T, Q]` that follow the newest.
+
+        After one newest frame T frames of `codes` are candidates for the next.
+        """
+        assert state.hidden is not None
+        assert state.newest is not None
+        hidden = self._run_depth(state.hidden[:, :, None] + self.coarser(state.tables, codes) + self.level)
+        by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
+        logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + self.bias
+        logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
+        if self.count_experts is not None and state.counts is not None:
+            gates = self.count_experts.gates(hidden)
+            logits = self.count_experts(logits, gates, state.counts, state.newest, codes)
+        if state.raised is not None:
+            logits = torch.cat([logits[:, :, :1] + state.raised[:, :, None], logits[:, :, 1:]], dim=2)
+        with without_autocast(hidden.device.type):
+            sentinel = self.pointer_mixture.sentinel(hidden.float())[..., 0]
+        retrieved = self._retrieved(codes, state, slice(0, self.num_quantizers))
+        mixed: Tensor = self.pointer_mixture(logits, sentinel, state.history, codes, retrieved)
+        return mixed + self.impossible
+
+    def next_logits(self, codes: Tensor, state: Any) -> Tensor:
+        """See `Prior`."""
+        level, steps = codes.shape[1], state.steps
+        if level:
+            state.hidden = state.hidden + nn.functional.embedding(codes[:, -1:], state.tables.coarser[level - 1])
+        hidden = self._run_depth(state.hidden + self.level[level])
+        outputs, size = linear(hidden, *steps.layers[level]), self.bias.shape[2]  # [B, 1, E]
+        logits, sentinel, weights = outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
+        experts = self.count_experts
+        if experts is not None:
+            if level < 3:  # what finer levels are given is known from here on
+                levels = slice(level, level + 1 if level < 2 else self.num_quantizers)
+                state.experts = experts.look_up(state.counts, state.newest, codes[:, None], levels)
+            index = max(0, level - 2)
+            logs, evidence = state.experts
+            logits = experts.add(logits, weights + evidence[:, :, index], [log[:, :, index] for log in logs])
+        if state.raised is not None and not level:
+            logits = logits + state.raised
+        state.copied = self.pointer_mixture.next_scores(state.history, codes, state.copied)
+        retrieved = self._retrieved(codes[:, None], state, slice(level, level + 1))
+        mixed = mix(
+            logits.softmax(dim=-1),
+            sentinel,
+            state.copied[:, 0],
+            state.history.frames[:, None, :, level],
+            None if retrieved is None else retrieved[:, :, 0],
+        )
+        return (mixed + self.impossible[level])[:, 0]
+
+    def steps(self, tables: Tables, ages: Tensor) -> Steps:
+        """What `next_logits` needs besides the tables."""
+        mixture, experts = self.pointer_mixture, self.count_experts
+        weights, biases = tables.output, self.bias[:, 0]
+        more = [(mixture.sentinel.weight, mixture.sentinel.bias + mixture.threshold[:, None])]
+        if experts is not None:
+            gate, bias = experts.gate.weight, experts.gate.bias + experts.weight
+            weights = weights + experts.unigram[:, :, None] * gate[0]
+            biases = biases + experts.unigram * bias[:, :1]
+            more.append((gate[1:], bias[:, 1:]))
+        every = torch.cat([weight for weight, _ in more]).expand(self.num_quantizers, -1, -1)
+        weights, biases = torch.cat([weights, every], dim=1), torch.cat([biases, *(bias for _, bias in more)], dim=1)
+        return Steps(list(zip(weights, biases, strict=True)), ages)
+
+    def chosen_counts(self, labels: Tensor | None, folds: Tensor | None = None) -> ChosenTables | None:
+        """Tables of counts of a batch, where the prior has counts."""
+        return None if self.count_experts is None else self.count_experts.choose(labels, folds)
+
+    def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor | None:  # noqa: ARG002
+        """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""
+        return None
+
+    def coarser(self, tables: Tables, codes: Tensor) -> Tensor:
+        """Summed embeddings `[B, T, Q, D]` of the coarser codes in `codes` `[B, T, Q]` of each level."""
+        vectors = look_up(tables.coarser[:-1], codes[:, :, :-1].clamp_min(0))
+        return nn.functional.pad(vectors.cumsum(dim=2), (0, 0, 1, 0))
+
+    def tables(self) -> Tables:
+        """Compute the embedding tables from the current weights."""
+        embeddings = (self.input_embedding, self.coarser_embedding, self.output_embedding)
+        return Tables(*(embedding(self.codewords) for embedding in embeddings))
+
+    def embed(self, frames: Tensor, state: FrameState) -> Tensor:
+        """Embed `frames` `[B, T, Q]`, which follow those of the state, as `[B, T, D]`."""
+        if frames.shape[1] > 1 or state.steps is None:
+            position = self.position_embedding(state.positions + state.count, frames.shape[1])
+        else:
+            state.ahead = state.ahead or self._ahead(state.positions[:1] + state.count)
+            position = next(state.ahead)
+        x = self.history_dropout(look_up(state.tables.input, frames)).sum(dim=2) + position
+        return cast(Tensor, self.dropout(self.labelled(x, state.labels)))
+
+    def _ahead(self, position: Tensor) -> Iterator[Tensor]:
+        """Embeddings `[1, D]` of one position after another, computed for many at once."""
+        while True:
+            yield from self.position_embedding(position, LOOKAHEAD)[0].split(1)
+            position = position + LOOKAHEAD
+
+    def _run_depth(self, x: Tensor) -> Tensor:
+        for block in self.depth:
+            x = block(x)
+        return cast(Tensor, self.norm(x))
