@@ -4,10 +4,9 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
@@ -22,25 +21,23 @@ from distill.codec.streaming import encode
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import FaultFinder, FaultReport
-from distill.generate.results import Generated, Varied
+from distill.generate.results import Generated, Varied, similarities
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import (
-    BATCH,
     Checks,
     GenerationRequest,
-    IsNew,
+    Samples,
     Sound,
     decode_sounds,
     frames_for_seconds,
-    generate_batches,
+    generate_sounds,
 )
-from distill.generate.variations import Variation, draw_takes, similarities
 from distill.kit.kit import FORMATS, Kit, KitSettings, kit_formats
 from distill.kit.make import KitSource, make_kit
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
-from distill.novelty.report import Comparison
-from distill.novelty.verdict import VERDICTS, Novelty
+from distill.novelty.report import report_on
+from distill.novelty.verdict import VERDICTS, Judge, Novelty
 from distill.params import (
     Guidance,
     SamplingSeed,
@@ -66,8 +63,6 @@ MAX_NATURAL_SECONDS = 10.0  # of a sound that ends at EOS
 NEAREST_SECONDS = 8.0
 MAX_VARIED_SECONDS = 3600  # of a recording to vary
 COMPARED_FROM = 2  # sounds from which there is a report on the set
-
-Samples = NDArray[np.float32]  # [N], in [-1, 1]
 
 
 class SoundRequest(Settings):
@@ -139,9 +134,9 @@ class Model:
         )
 
     @cached_property
-    def comparison(self) -> Comparison | None:
-        """Comparison of sounds with the training recordings; None where the file has no reference."""
-        return None if self.bundle.reference is None else Comparison(self.bundle.reference, self.bundle.codec)
+    def judge(self) -> Judge | None:
+        """Judge of novelty against the training recordings; None where the file has no reference."""
+        return None if self.bundle.reference is None else Judge(self.bundle.reference, self.bundle.codec)
 
     @cached_property
     def fault_finder(self) -> FaultFinder | None:
@@ -180,46 +175,31 @@ class Model:
         self.check_request(label, min_novelty, reject_faults)
         given = {"n": n, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, {**given, "seconds": seconds, "top_k": top_k, "top_p": top_p}, "generate")
-        is_new = None if min_novelty is None else new_enough(min_novelty)
-        seed = seed_or_any(seed)
         request = GenerationRequest(
             count=n,
             max_seconds=MAX_NATURAL_SECONDS if seconds is None else seconds,
             natural_ending=seconds is None,
             sampling=Sampling(temperature, top_k, top_p, guidance_of(label, guidance)),
-            label=0 if label is None else self.label_number(label),
+            label=self.label_number(label),
             prompt=None if prompt is None else self.encode(self._samples(prompt, prompt_rate)),
         )
-        sounds: list[Sound] = []
-        lengths: list[float] = []
-        redrawn = not_new = rejected = 0
-        checks = Checks(self.comparison, is_new, self.fault_finder, reject_faults)
+        seed, is_new = seed_or_any(seed), new_enough(0 if min_novelty is None else min_novelty)
+        checks = Checks(self.judge, is_new, self.fault_finder, reject_faults)
         with self._named():
-            for batch in generate_batches(self.bundle.codec, self.prior, request, seed, checks, progress):
-                for sound in batch.sounds:
-                    lengths.append(len(sound.samples) / self.sample_rate)
-                    if take is not None:
-                        take(len(sounds), sound.samples)
-                    sounds.append(sound if take is None else replace(sound, samples=np.empty(0, np.float32)))
-                redrawn, not_new = redrawn + batch.redrawn, not_new + batch.not_new
-                rejected += batch.rejected
-        judged, report = [sound.novelty for sound in sounds if sound.novelty is not None], None
-        if self.comparison is not None and n >= COMPARED_FROM:
-            report = self.comparison.report([sound.drawn for sound in sounds], judged, seed)
-        fault_report = None
+            draws = generate_sounds(self.bundle.codec, self.prior, request, seed, checks, progress, take)
+        sounds = list(draws.drawn.values())
+        judged = [sound.novelty for sound in sounds if sound.novelty is not None]
+        report = fault_report = None
+        if self.judge is not None and n >= COMPARED_FROM:
+            report = report_on(self.judge, [sound.codes[request.prompt_frames :] for sound in sounds], judged, seed)
         if self.fault_finder is not None:
-            found = [sound.faults or () for sound in sounds]
-            fault_report = FaultReport(found, self.fault_finder.held_out(request.kinds), rejected)
+            found, held_out = [sound.faults or () for sound in sounds], self.fault_finder.held_out(request.kinds)
+            fault_report = FaultReport(found, held_out, draws.redrawn["faulty"])
         return Generated(
-            sounds=[sound.samples for sound in sounds if take is None],
-            seconds=lengths,
-            codes=[sound.codes for sound in sounds],
-            novelty=[sound.novelty for sound in sounds],
+            **self._made(sounds, seed, take is None),
             faults=[sound.faults for sound in sounds],
-            sample_rate=self.sample_rate,
-            seed=seed,
-            redrawn=redrawn,
-            not_new=not_new,
+            redrawn=draws.redrawn["old"],
+            not_new=sum(not is_new(novelty) for novelty in judged),
             report=report,
             fault_report=fault_report,
         )
@@ -246,18 +226,22 @@ class Model:
         seed gives the same files. Raises ParamsError and ArtifactError.
         """
         self.check_request()
-        numbers = [self.label_number(label) for label in labels] or range(1, len(self.labels) + 1)
+        numbers = dict.fromkeys(map(self.label_number, labels)) or range(1, len(self.labels) + 1)
         given = {
             "per_label": per_label,
             "velocity_layers": velocity_layers,
             "seconds": seconds,
             "seed": seed_or_any(seed),
+            "temperature": temperature,
+            "guidance": guidance_of(self.labels[0] if numbers else None, None),
+            "allow_copies": allow_copies,
+            "by_label": bool(numbers),
         }
-        rest = {"temperature": temperature, "allow_copies": allow_copies, "by_label": bool(numbers)}
-        guidance = guidance_of(self.labels[0] if numbers else None, None)
-        settings = validated(KitSettings, {**given, **rest, "guidance": guidance}, "kit")
-        chosen = [(number, self.labels[number - 1]) for number in dict.fromkeys(numbers)]
-        source = KitSource(self.bundle.codec, self.prior, self.comparison, self.path.name, self.metadata.payload_sha256)
+        settings, chosen = (
+            validated(KitSettings, given, "kit"),
+            [(number, self.labels[number - 1]) for number in numbers],
+        )
+        source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, self.metadata.payload_sha256)
         with self._named():
             return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
 
@@ -285,34 +269,39 @@ class Model:
         self.check_request(label)
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, given, "vary")
-        guidance, seed = guidance_of(label, guidance), seed_or_any(seed)
         samples = self.samples_to_vary(recording, recording_rate)
-        length = len(samples)
-        codec, prior, codes = self.bundle.codec, self.prior, self.encode(samples)
-        assert prior is not None
-        number = 0 if label is None else self.label_number(label)
-        wanted = Variation(codes, n, strength, Sampling(temperature, guidance=guidance), number)
-        sounds: list[Samples] = []
-        with self._named():
-            takes = draw_takes(prior, codec.quantizer.codebooks, wanted, seed, progress)
-            for first in range(0, n, BATCH):
-                for index, sound in enumerate(decode_sounds(codec, takes.codes[first : first + BATCH], length), first):
-                    if take is None:
-                        sounds.append(sound)
-                    else:
-                        take(index, sound)
-        return Varied(
-            sounds=sounds,
-            seconds=[length / self.sample_rate] * n,
-            codes=takes.codes,
-            novelty=[None] * n if self.comparison is None else [*self.comparison.novelty(takes.codes)],
-            similarity=similarities(codec, self.bundle.reference, codes, takes.codes),
-            sample_rate=self.sample_rate,
-            seed=seed,
+        request = GenerationRequest(
+            count=n,
+            max_seconds=len(samples) / self.sample_rate,
+            natural_ending=False,
+            sampling=Sampling(temperature, guidance=guidance_of(label, guidance)),
+            label=self.label_number(label),
+            recording=self.encode(samples),
             strength=strength,
-            redrawn=takes.redrawn,
-            equal=takes.equal,
         )
+        seed = seed_or_any(seed)
+        with self._named():
+            draws = generate_sounds(self.bundle.codec, self.prior, request, seed, Checks(self.judge), progress, take)
+        takes = list(draws.drawn.values())
+        codes = [one.codes for one in takes]
+        return Varied(
+            **self._made(takes, seed, take is None),
+            similarity=similarities(self.bundle.codec, self.bundle.reference, self.encode(samples), codes),
+            strength=strength,
+            redrawn=draws.redrawn["equal"],
+            equal=draws.left["equal"],
+        )
+
+    def _made(self, sounds: Sequence[Sound], seed: int, with_samples: bool) -> dict[str, Any]:
+        """The fields that every result has."""
+        return {
+            "sounds": [sound.samples for sound in sounds if with_samples],
+            "seconds": [sound.seconds for sound in sounds],
+            "codes": [sound.codes for sound in sounds],
+            "novelty": [sound.novelty for sound in sounds],
+            "sample_rate": self.sample_rate,
+            "seed": seed,
+        }
 
     def samples_to_vary(
         self, recording: str | os.PathLike[str] | NDArray[np.floating], recording_rate: int | None = None
@@ -336,8 +325,7 @@ class Model:
                 f"{self.path}: expected a model with a prior, found a codec alone, which encodes and decodes and cannot "
                 f"generate; give it one with `distill train-prior {self.path}`"
             )
-        if label is not None:
-            self.label_number(label)
+        self.label_number(label)
         if min_novelty is not None:
             new_enough(min_novelty)
             self._reference(remedy="; leave --min-novelty out")
@@ -370,8 +358,8 @@ class Model:
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
         self._reference()
-        assert self.comparison is not None
-        return self.comparison.novelty(codes)
+        assert self.judge is not None
+        return self.judge(codes)
 
     def nearest(self, novelty: Novelty) -> Samples:
         """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]`.
@@ -386,11 +374,13 @@ class Model:
             start = max(0, round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate))
         return decode_sounds(self.bundle.codec, [codes[start : start + most].astype(np.int64)])[0]
 
-    def label_number(self, label: str) -> int:
-        """Index of a label, from 1 on; the last part of a label is enough where that is unique.
+    def label_number(self, label: str | None) -> int:
+        """Index of a label, from 1 on, 0 for none; the last part of a label is enough where that is unique.
 
         Raises ParamsError that lists the labels.
         """
+        if label is None:
+            return 0
         if label in self.labels:
             return self.labels.index(label) + 1
         matches = [index for index, name in enumerate(self.labels, start=1) if name.split("/")[-1] == label]
@@ -459,7 +449,7 @@ def seed_or_any(seed: int | None) -> int:
     return secrets.randbelow(2**31) if seed is None else seed
 
 
-def new_enough(least: str | float) -> IsNew:
+def new_enough(least: str | float) -> Callable[[Novelty], bool]:
     """Build the test of a sound's novelty from `least`: "close", "new" or a number from 0 to 1. Raises ParamsError."""
     if least in VERDICTS:
         return lambda novelty: VERDICTS.index(novelty.verdict) >= VERDICTS.index(least)

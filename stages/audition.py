@@ -20,8 +20,8 @@ def main(params: Params) -> None:
             reference = with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec)
         networks = (bundle.codec, bundle.prior, bundle.labels)
         done = audition(*networks, reference, corpus, params.audition, params.seed, folder)
-    write_metrics("audition", done.metrics())
-    figures = {**done.metrics(), "times_real_time": done.times_real_time}
+    write_metrics("audition", done.metrics)
+    figures = {**done.metrics, "times_real_time": done.times_real_time}
     track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, AUDITION)
 
 

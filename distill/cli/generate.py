@@ -26,8 +26,9 @@ from distill.storage.made import check_replaceable
 from distill.text import one_line
 
 if TYPE_CHECKING:
-    from distill.api import Model, Samples
+    from distill.api import Model
     from distill.generate.results import Result
+    from distill.generate.sounds import Samples
     from distill.novelty.verdict import Novelty
 
 Label = Annotated[str | None, typer.Option(help="label of the sounds, for models trained with labels")]

@@ -15,30 +15,36 @@ import torch
 from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
-from distill.generate.constants import (
-    COMMON,
-    ENDED_DB,
-    FLOOR_DB,
-    RETURN_DB,
-    SLACK,
-    SLACK_DB,
-    SLACK_FRAMES,
-    SOFTER_DB,
-    STILL_DB,
-)
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.spectra import band_levels
 
-Fault = Literal["drone", "stutter", "attack", "ending", "length"]
-Levels = NDArray[np.float64]  # [F], dB
-FAULTS: tuple[Fault, ...] = ("drone", "stutter", "attack", "ending", "length")
-WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack")  # of sounds of a requested length
-WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
-
+COMMON = 0.99  # share of the training recordings that are within the limits
+STILL_DB = 2.0  # root mean square over bands, up to which a spectrum stands still
+FLOOR_DB = 60.0  # below the loudest band or frame: what is softer is not heard beside it
+RETURN_DB = 20.0  # that a sound falls and rises again to count as started again
+ENDED_DB = 40.0  # below the loudest frame: a sound that is softer at its end has ended, however soft recordings end
+SOFTER_DB = 12.0  # than the loudest frame of the softest recording: where a sound has not started yet
+SLACK = 1.5  # limits on times and rates are exceeded by more than this factor
+SLACK_FRAMES = 5  # the same for limits on frames
+SLACK_DB = 6.0  # and on levels
 MOST_RECORDINGS = 256  # evenly spaced, that the limits come from
 MOST_FRAMES = 2048  # of a sound or recording that are measured: about 45 s
 SMOOTHED_FRAMES = 5  # a tenth of a second: what is left of noise then is its mean spectrum
+
+
+Fault = Literal["drone", "stutter", "attack", "ending", "length"]
+Levels = NDArray[np.float64]  # [F], dB
+MEANINGS: dict[Fault, str] = {
+    "drone": "it stands still for longer than recordings do",
+    "stutter": "it falls silent and starts again",
+    "attack": "it starts later, or stays softer, than recordings",
+    "ending": "it is cut off while it is loud",
+    "length": "it is shorter than any recording",
+}
+FAULTS = tuple(MEANINGS)
+WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack")  # of sounds of a requested length
+WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # of sounds that begin with a prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,27 +57,25 @@ class Measures:
     returns_per_second: float  # how often it fell silent and started again
     end_level: float  # of the last frame, in dB relative to the loudest
 
-    @property
-    def loudest(self) -> float:
-        """Level of the loudest frame, in dB."""
-        return float(self.levels.max())
-
     def onset(self, level: float) -> int:
         """The first frame of this level; MOST_FRAMES where there is none."""
         reached = self.levels >= level
         return int(reached.argmax()) if reached.any() else MOST_FRAMES
 
 
-@dataclass(frozen=True)
 class Limits:
-    """Limits of the measures, from recordings: what COMMON of them keep, with some slack."""
+    """Limits of the measures, from recordings, at least one: what COMMON of them keep, with some slack."""
 
-    still_frames: float
-    returns_per_second: float
-    onset_level: float  # dB
-    onset_frames: float
-    end_level: float  # dB
-    frames: float
+    def __init__(self, recordings: Sequence[Measures]) -> None:
+        def most(values: Iterable[float]) -> float:
+            return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
+
+        self.onset_level = -most(-one.levels.max() for one in recordings) - SOFTER_DB
+        self.onset_frames = SLACK * most(one.onset(self.onset_level) for one in recordings) + SLACK_FRAMES
+        self.still_frames = SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES
+        self.returns_per_second = SLACK * most(one.returns_per_second for one in recordings)
+        self.end_level = max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB
+        self.frames = -most(-one.frames for one in recordings) / SLACK
 
     def faults(self, measures: Measures, kinds: Collection[Fault] = FAULTS) -> tuple[Fault, ...]:
         """The faults of a sound, of these kinds."""
@@ -85,26 +89,6 @@ class Limits:
         return tuple(kind for kind in FAULTS if kind in kinds and exceeded[kind])
 
 
-def limits_of(recordings: Sequence[Measures]) -> Limits:
-    """The limits that recordings set; at least one."""
-
-    def most(values: Iterable[float]) -> float:
-        return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
-
-    def least(values: Iterable[float]) -> float:
-        return -most(-value for value in values)
-
-    onset_level = least(one.loudest for one in recordings) - SOFTER_DB
-    return Limits(
-        still_frames=SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES,
-        returns_per_second=SLACK * most(one.returns_per_second for one in recordings),
-        onset_level=onset_level,
-        onset_frames=SLACK * most(one.onset(onset_level) for one in recordings) + SLACK_FRAMES,
-        end_level=max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB,
-        frames=least(one.frames for one in recordings) / SLACK,
-    )
-
-
 class FaultFinder:
     """Finds faults of sounds, by the limits that the training recordings of a reference set."""
 
@@ -115,24 +99,18 @@ class FaultFinder:
         self, sounds: Iterable[NDArray[np.integer]], kinds: Collection[Fault] = FAULTS
     ) -> list[tuple[Fault, ...]]:
         """The faults of each sound, given its codes `[F, Q]`; only these kinds are looked for."""
-        return [self.limits.faults(measured(self._codec, codes), kinds) for codes in sounds]
-
-    @cached_property
-    def limits(self) -> Limits:
-        """The limits that the training recordings set."""
-        return limits_of(self.training)
-
-    @cached_property
-    def training(self) -> list[Measures]:
-        """Measures of the training recordings that the limits come from."""
-        return [measured(self._codec, codes) for codes in evenly(self._reference.codes, MOST_RECORDINGS)]
+        return [self._limits.faults(measured(self._codec, codes), kinds) for codes in sounds]
 
     def held_out(self, kinds: Collection[Fault] = FAULTS) -> list[tuple[Fault, ...]]:
         """The faults of each held-out recording, of these kinds; a reference cuts long ones, whose end says nothing."""
         return [
-            self.limits.faults(one, kinds if one.frames < HELD_OUT_FRAMES else {*kinds} - {"ending"})
+            self._limits.faults(one, kinds if one.frames < HELD_OUT_FRAMES else {*kinds} - {"ending"})
             for one in self._held_out
         ]
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return Limits([measured(self._codec, codes) for codes in evenly(self._reference.codes, MOST_RECORDINGS)])
 
     @cached_property
     def _held_out(self) -> list[Measures]:
@@ -189,15 +167,6 @@ def count_returns(levels: Levels) -> int:
     return returns
 
 
-MEANINGS: dict[Fault, str] = {
-    "drone": "it stands still for longer than recordings do",
-    "stutter": "it falls silent and starts again",
-    "attack": "it starts later, or stays softer, than recordings",
-    "ending": "it is cut off while it is loud",
-    "length": "it is shorter than any recording",
-}
-
-
 @dataclass(frozen=True)
 class FaultReport:
     """Faults of every sound and of every held-out recording; `rejected` sounds were drawn again for theirs."""
@@ -225,23 +194,16 @@ class FaultReport:
     @property
     def lines(self) -> list[str]:
         """One line where no sound has a fault; else a line on all, and one for each fault."""
-        lines = []
-        if self.rejected:
-            again = f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again"
-            lines.append(f"{again}; {self.faulty} still faulty" if self.faulty else again)
+        again = f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again"
+        lines = [again + f"; {self.faulty} still faulty" * bool(self.faulty)] if self.rejected else []
         held_out = f"of {len(self.held_out)} held-out recordings {_share(self.held_out):.0%}"
         if not self.faulty:
             return [*lines, f"no faults: 0 of {len(self.sounds)} sounds; {held_out}"]
-        share = _share(self.sounds)
-        return [
-            *lines,
-            f"faults: {self.faulty} of {len(self.sounds)} sounds, {share:.0%}; {held_out}",
-            *(
-                f"  {kind} {_share(self.sounds, kind):.0%}, held-out {_share(self.held_out, kind):.0%}: {meaning}"
-                for kind, meaning in MEANINGS.items()
-                if _share(self.sounds, kind)
-            ),
-        ]
+        lines.append(f"faults: {self.faulty} of {len(self.sounds)} sounds, {_share(self.sounds):.0%}; {held_out}")
+        for kind, meaning in MEANINGS.items():
+            if share := _share(self.sounds, kind):
+                lines.append(f"  {kind} {share:.0%}, held-out {_share(self.held_out, kind):.0%}: {meaning}")
+        return lines
 
 
 def _share(sounds: Sequence[tuple[Fault, ...]], kind: Fault | None = None) -> float:

@@ -2,18 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.generate.faults import Fault, FaultReport
-from distill.generate.variations import Similarity
+from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
-from distill.novelty.verdict import Novelty, explain
+from distill.novelty.spectra import CodeSpectra
+from distill.novelty.verdict import Judge, Novelty, Verdict, explain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,28 +43,19 @@ class Result(ABC):
 
         rows: list[Json] = []
         for seconds, codes, novelty, (own, _) in zip(self.seconds, self.codes, self.novelty, self._each(), strict=True):
-            shown = {
-                name: ", ".join(value) if name == "faults" else value
-                for name, value in own.items()
-                if value is not None
-            }
-            rows.append(
-                {"seconds": seconds, "frames": len(codes), **shown, **({} if novelty is None else novelty.json())}
-            )
+            shown = {**own, **(novelty.json() if novelty else {})}
+            known = {name: value for name, value in shown.items() if value is not None}
+            if "faults" in known:
+                known["faults"] = ", ".join(known["faults"])
+            rows.append({"seconds": seconds, "frames": len(codes), **known})
         return pd.json_normalize(rows).rename_axis(self.KIND)
 
     def json(self, paths: Sequence[Path]) -> Json:
         """What `--json` prints of sounds in files of these names."""
-        rows = [
-            {
-                "file": str(path),
-                "seconds": seconds,
-                "novelty": None if novelty is None else novelty.json(),
-                "explanation": None if novelty is None else explain(novelty),
-                **own,
-            }
-            for path, seconds, novelty, (own, _) in zip(paths, self.seconds, self.novelty, self._each(), strict=True)
-        ]
+        rows: list[Json] = []
+        for path, seconds, novelty, (own, _) in zip(paths, self.seconds, self.novelty, self._each(), strict=True):
+            judged = {"novelty": novelty and novelty.json(), "explanation": novelty and explain(novelty)}
+            rows.append({"file": str(path), "seconds": seconds, **judged, **own})
         shared = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
         return {**shared, f"{self.KIND}s": rows, **self._together()[0]}
 
@@ -110,13 +103,43 @@ class Generated(Result):
                 "(50 %: as new as held-out recordings)"
             )
             lines.append(report.distance_sentence)
-        if self.fault_report is None:
-            lines.append("novelty and faults unknown: the model has no codes of its training recordings")
-        else:
-            lines += self.fault_report.lines
-        summary = None if report is None else report.json()
-        faults = None if self.fault_report is None else self.fault_report.json()
-        return {"not_new": self.not_new, "summary": summary, "faults": faults}, lines
+        unknown = ["novelty and faults unknown: the model has no codes of its training recordings"]
+        lines += unknown if self.fault_report is None else self.fault_report.lines
+        faults = self.fault_report and self.fault_report.json()
+        return {"not_new": self.not_new, "summary": report and report.json(), "faults": faults}, lines
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Similarity of a take to the recording that it varies, frame by frame.
+
+    `equal_codes` is the share of equal codes, `difference_db` the mean spectral difference. `verdict` is that of a take
+    compared with this recording alone; None where the model has no reference.
+    """
+
+    equal_codes: float
+    difference_db: float
+    verdict: Verdict | None
+
+
+def similarities(
+    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes]
+) -> list[Similarity]:
+    """Similarity of takes to the recording that they vary; all are codes `[F, Q]` of one length.
+
+    For the verdict the recording stands in for the training recordings of `reference`, and is judged by its baseline.
+    """
+    spectra = CodeSpectra(codec)
+    own = spectra(recording)
+    verdicts: list[Verdict | None] = [None] * len(takes)
+    if reference is not None:
+        alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
+        verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
+    found = []
+    for codes, verdict in zip(takes, verdicts, strict=True):
+        difference = np.sqrt(np.square(spectra(codes) - own, dtype=np.float64).mean(axis=1)).mean()
+        found.append(Similarity(float((codes == recording).mean()), float(difference), verdict))
+    return found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

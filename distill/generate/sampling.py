@@ -1,9 +1,9 @@
 """Sampling codes from a prior: cached, batched, from a seed, up to EOS or a given length."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,7 @@ class Sampling:
     guidance: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class FixedCodes:
+class FixedCodes(NamedTuple):
     """Codes that sampling keeps: `codes` `[B, F, Q]`, -1 where to draw.
 
     `weights(level, frame)`, if any, gives weights `[V]` that the probabilities of drawn codes are multiplied by.
@@ -38,19 +37,6 @@ class FixedCodes:
 
     codes: Tensor
     weights: Callable[[int, int], Tensor] | None = None
-
-    def weighted(self, shares: Tensor, level: int, frame: int) -> Tensor:
-        """Weighted probabilities `[B, V]`, unnormalised."""
-        if self.weights is None:
-            return shares
-        weighted = shares * self.weights(level, frame)
-        # Weights that leave nothing to draw from do not count.
-        return torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
-
-    def merged(self, drawn: Tensor, level: int, frame: int) -> Tensor:
-        """The kept code of each row, else the drawn one: `[B]`."""
-        kept = self.codes[:, frame, level]
-        return torch.where(kept < 0, drawn, kept)
 
 
 @torch.inference_mode()
@@ -93,25 +79,29 @@ def sample_codes(
             conditional, unconditional = logits.chunk(2)
             logits = classifier_free_guidance(conditional, unconditional, sampling.guidance)
         shares = undo_label_smoothing(logits, smoothing[level], size)
-        if kept is None:
-            chosen = draw(shares, sampling, generator)
-        else:
-            drawn_codes = draw(kept.weighted(shares, level, frame), sampling, generator)
-            chosen = kept.merged(drawn_codes, level, frame)
+        if kept is not None and kept.weights is not None:
+            weighted = shares * kept.weights(level, frame)
+            # Weights that leave nothing to draw from do not count.
+            shares = torch.where(weighted.sum(dim=1, keepdim=True) > 0, weighted, shares)
+        chosen = draw(shares, sampling, generator)
+        if kept is not None:
+            fixed = kept.codes[:, frame, level]
+            chosen = torch.where(fixed < 0, chosen, fixed)
         return chosen.repeat(2) if guided else chosen
 
     past = None if prompt is None else torch.from_numpy(prompt)[None].expand(batch, -1, -1)
     labels = torch.full((batch,), label)
     labels[count:] = 0
     sampler = Sampler(prior, batch, past, labels)
-    frames: list[tuple[Tensor, Tensor]] = []  # indices of active sequences, and their codes
+    codes = torch.zeros(count, max_frames, prior.num_quantizers, dtype=torch.int64)
     lengths = torch.full((count,), max_frames)
-    with _onednn(prior.smoothing.device.type != "cpu" or batch > FEW_ROWS):
+    is_worth_it = torch.backends.mkldnn.enabled and (prior.smoothing.device.type != "cpu" or batch > FEW_ROWS)
+    with torch.backends.mkldnn.flags(is_worth_it, None, None, None):
         for frame in range(max_frames):
-            frames.append((active, sampler.next_frame(drawn)[: len(active)].cpu()))
+            codes[active, frame] = found = sampler.next_frame(drawn)[: len(active)].cpu()
             if natural_ending:
-                ended = frames[-1][1][:, 0] == eos_token(size)
-                lengths[active[ended]] = lengths[active[ended]].clamp_max(frame)
+                ended = active[found[:, 0] == eos_token(size)]
+                lengths[ended] = lengths[ended].clamp_max(frame)
                 unfinished = lengths[active] == max_frames
                 if not unfinished.any():
                     break
@@ -122,21 +112,7 @@ def sample_codes(
             if progress is not None:
                 done = int((lengths < max_frames).sum())
                 progress(frame + 1, max_frames, f"frames, {done} of {count} sounds ended")
-    codes = torch.zeros(count, len(frames), prior.num_quantizers, dtype=torch.int64)
-    for frame, (indices, values) in enumerate(frames):
-        codes[indices, frame] = values
     return [codes[index, : int(lengths[index])].numpy().copy() for index in range(count)]
-
-
-@contextmanager
-def _onednn(worth_it: bool) -> Iterator[None]:
-    """Disable oneDNN where its overhead exceeds the work."""
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = before and worth_it  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
 
 
 def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:

@@ -1,8 +1,15 @@
-"""Generation of sounds: sample codes, judge their novelty, decode, fade, limit the peak."""
+"""Generation of sounds and of variations: sample codes, judge them, draw again what is refused, decode, fade.
+
+A variation, or take, keeps a part of a recording's codes, and the prior draws the rest given these. The coarser levels of
+a frame are kept first. With strength finer levels go before coarser ones, in runs of frames, and of equal seeds the codes
+that a greater strength keeps are among those that a smaller one keeps.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,45 +20,48 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.generate.constants import FADE_SECONDS, MOST_DRAWS, PEAK
 from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, FaultFinder
-from distill.generate.sampling import Sampling, sample_codes
-from distill.novelty.report import Comparison
-from distill.novelty.verdict import Novelty
+from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
 
 BATCH = 64
-DEFAULT = Sampling()
+MOST_DRAWS = 20  # attempts at a sound that is refused
+FADE_SECONDS = 0.005  # at both ends of a sound
+PEAK = 0.98  # largest amplitude: louder sounds are made softer
+RUN_FRAMES = 8  # frames over which the choice of what a take keeps is smoothed
+COARSE_FROM = 0.5  # strength from which the coarsest level is drawn again; the finest is drawn again in all frames
+PULL = 3.0  # exponent of the pull to the recording's code at strength 0 and the mean distance of two codewords
 
-IsNew = Callable[[Novelty], bool]
+Samples = NDArray[np.float32]  # [N], in [-1, 1]
+DEFAULT = Sampling()
+NO_SAMPLES: Samples = np.empty(0, np.float32)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples `[N]` in [-1, 1].
+    """A sound: codes `[F, Q]`, novelty and faults, None where they are not judged, and samples, empty
+    until decoded, with their length.
 
-    The first `prompt_frames` codes are the prompt; the novelty is that of the rest. Samples are empty until decoded.
+    The codes begin with those of a prompt; the novelty is that of the rest.
     """
 
     codes: Codes
-    prompt_frames: int
     novelty: Novelty | None
     faults: tuple[Fault, ...] | None
-    samples: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-
-    @property
-    def drawn(self) -> Codes:
-        """The codes after the prompt."""
-        return self.codes[self.prompt_frames :]
+    samples: Samples
+    seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GenerationRequest:
     """A request for `count` sounds that end at EOS within `max_seconds`, or last exactly as long.
 
-    They continue the codes `prompt` `[P, Q]`, if any. `label` counts from 1, 0 is none.
+    They continue the codes `prompt` `[P, Q]`, if any, or are takes of the codes `recording` `[F, Q]`, `max_seconds` long;
+    `strength`, in [0, 1], says how much of it is drawn again. `label` counts from 1, 0 is none.
     """
 
     count: int
@@ -60,6 +70,8 @@ class GenerationRequest:
     sampling: Sampling = DEFAULT
     label: int = 0
     prompt: Codes | None = None
+    recording: Codes | None = None
+    strength: float = 1.0
 
     @property
     def kinds(self) -> tuple[Fault, ...]:
@@ -74,50 +86,147 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A batch of sounds, with what was drawn again.
-
-    `redrawn` counts redraws for lack of novelty alone, `not_new` sounds that are still not new enough, `rejected`
-    redraws for faults.
-    """
-
-    sounds: list[Sound]
-    redrawn: int = 0
-    not_new: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True)
 class Checks:
     """What sounds are judged by, and which are drawn again: those that `is_new` refuses, with `reject_faults` faulty ones."""
 
-    comparison: Comparison | None = None
-    is_new: IsNew | None = None
+    judge: Judge | None = None
+    is_new: Callable[[Novelty], bool] = lambda _: True
     finder: FaultFinder | None = None
     reject_faults: bool = False
 
-    def judge(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
-        """Sounds with novelty and faults, but no samples, given the codes `[F, Q]` that were drawn after the prompt."""
+    def judged(self, request: GenerationRequest, drawn: Sequence[Codes]) -> list[Sound]:
+        """Sounds with novelty and faults, given the codes `[F, Q]` that were drawn after the prompt."""
         whole = drawn if request.prompt is None else [np.concatenate([request.prompt, codes]) for codes in drawn]
-        novelty: Sequence[Novelty | None] = [None] * len(drawn)
-        faults: Sequence[tuple[Fault, ...] | None] = [None] * len(drawn)
-        if self.comparison is not None:
-            novelty = self.comparison.novelty(drawn)
-        if self.finder is not None:
-            faults = self.finder(whole, request.kinds)
-        judged = zip(whole, novelty, faults, strict=True)
-        return [Sound(codes, request.prompt_frames, new, found) for codes, new, found in judged]
+        novelty = [None] * len(drawn) if self.judge is None else self.judge(drawn)
+        faults = [None] * len(drawn) if self.finder is None else self.finder(whole, request.kinds)
+        return [Sound(*judged, NO_SAMPLES) for judged in zip(whole, novelty, faults, strict=True)]
 
-    def is_old(self, sound: Sound) -> bool:
-        """Whether a sound is not new enough."""
-        return self.is_new is not None and sound.novelty is not None and not self.is_new(sound.novelty)
-
-    def is_rejected(self, sound: Sound) -> bool:
-        """Whether a sound is drawn again for its faults."""
-        return self.reject_faults and bool(sound.faults)
+    def refusal(self, sound: Sound) -> str:
+        """Why a sound is drawn again; "" where it is not."""
+        if self.reject_faults and sound.faults:
+            return "faulty"
+        return "" if sound.novelty is None or self.is_new(sound.novelty) else "old"
 
 
-NO_CHECKS = Checks()
+@dataclass(frozen=True)
+class Draws(Generic[T]):
+    """What was drawn, by number; how many were drawn again, by reason, and how many are still refused.
+
+    `draw_again` gives the accepted ones first, in the order of acceptance.
+    """
+
+    drawn: dict[int, T]
+    redrawn: Counter[str]
+    left: Counter[str]
+
+
+def draw_again(
+    numbers: Sequence[int], draw: Callable[[Sequence[int], int], Sequence[T]], refusal: Callable[[T], str]
+) -> Draws[T]:
+    """Draw, and draw again that for which `refusal` gives a reason, at most MOST_DRAWS times in all.
+
+    `draw` is called with the numbers of what is missing and that of the attempt.
+    """
+    accepted: dict[int, T] = {}
+    redrawn: Counter[str] = Counter()
+    reasons: list[str] = []
+    for attempt in range(MOST_DRAWS):
+        redrawn.update(reasons)
+        refused, reasons = {}, []
+        for number, one in zip(numbers, draw(numbers, attempt), strict=True):
+            if reason := refusal(one):
+                refused[number] = one
+                reasons.append(reason)
+            else:
+                accepted[number] = one
+        if not refused:
+            break
+        numbers = list(refused)
+    return Draws({**accepted, **refused}, redrawn, Counter(reasons))
+
+
+def generate_sounds(
+    codec: VQVAE,
+    prior: Prior | None,
+    request: GenerationRequest,
+    seed: int,
+    checks: Checks | None = None,
+    progress: Progress | None = None,
+    take: Callable[[int, Samples], None] | None = None,
+) -> Draws[Sound]:
+    """Generate sounds in batches of at most BATCH, each from its own seed; what `checks` refuse is drawn again.
+
+    At strength 0 all takes are the recording, at strength 1 they are as without it; in between those that equal the
+    recording or another take are drawn again. `take` is called with the index and samples of every sound as soon as its
+    batch is ready; then no samples are kept. Raises ArtifactError when there is no prior, or when a network gives NaN or
+    infinite values.
+    """
+    if prior is None:
+        raise ArtifactError(
+            "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
+        )
+    checks, recording = checks or Checks(), request.recording
+    is_varied = recording is not None and request.strength > 0
+    known = set() if recording is None else {recording.tobytes()}
+    made: Draws[Sound] = Draws({}, Counter(), Counter())
+    length = None  # of each sound, where it is given
+    if not request.natural_ending:
+        drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
+        length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
+
+    def refusal(sound: Sound) -> str:
+        codes = sound.codes.tobytes()
+        reason = "equal" if is_varied and codes in known else checks.refusal(sound)
+        known.add(codes)
+        return reason
+
+    for first in range(0, request.count, BATCH):
+        batch = _draw_batch(codec, prior, request, seed, first, checks, refusal, progress)
+        numbers = sorted(batch.drawn)
+        decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
+        for number, samples in zip(numbers, decoded, strict=True):
+            if take is not None:
+                take(number, samples)
+            seconds = len(samples) / codec.spectrogram.sample_rate
+            made.drawn[number] = replace(batch.drawn[number], samples=NO_SAMPLES if take else samples, seconds=seconds)
+        made.redrawn.update(batch.redrawn)
+        made.left.update(batch.left)
+    return made
+
+
+def _draw_batch(
+    codec: VQVAE,
+    prior: Prior,
+    request: GenerationRequest,
+    seed: int,
+    first: int,
+    checks: Checks,
+    refusal: Callable[[Sound], str],
+    progress: Progress | None,
+) -> Draws[Sound]:
+    """The batch of sounds from number `first` on, without samples."""
+    recording, last = request.recording, min(first + BATCH, request.count)
+    frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
+    again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
+
+    def report(done: int, of: int, text: str) -> None:
+        if progress is not None:
+            name = f"sounds {first + 1} to {last} of {request.count}: " if request.count > BATCH else ""
+            progress(done, of, name + text)
+
+    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+        if recording is not None and not request.strength:
+            return checks.judged(request, [recording.copy() for _ in numbers])
+        draws, kept = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first), None
+        if recording is not None:
+            seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
+            fixed = np.stack([kept_codes(recording, request.strength, own) for own in seeds])
+            pull = pull_to(codec.quantizer.codebooks.detach().cpu(), recording, request.strength)
+            kept = FixedCodes(torch.from_numpy(fixed), pull)
+        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
+        return checks.judged(request, sample_codes(prior, len(numbers), frames, draws, *settings))
+
+    return draw_again(range(first, last), draw, refusal)
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
@@ -125,90 +234,53 @@ def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
     return max(1, math.ceil(seconds * codec.spectrogram.frame_rate))
 
 
-def generate_batches(
-    codec: VQVAE,
-    prior: Prior | None,
-    request: GenerationRequest,
-    seed: int,
-    checks: Checks = NO_CHECKS,
-    progress: Progress | None = None,
-) -> Iterator[Batch]:
-    """Generate sounds in batches of at most BATCH, each from its own seed, and judge them.
+def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
+    """The codes that a take keeps of codes `[F, Q]`, -1 where to draw: fewer with strength, and coarser levels longer.
 
-    Sounds that `checks` refuse are drawn again, at most MOST_DRAWS times. Raises ArtifactError when there is no prior,
-    or when a network gives NaN or infinite values.
+    All are kept at strength 0, none at strength 1. Above strength 0 at least one code is drawn.
     """
-    if prior is None:
-        raise ArtifactError(
-            "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
-        )
-    frames = frames_for_seconds(codec, request.max_seconds)
-    for first in range(0, request.count, BATCH):
-        count = min(BATCH, request.count - first)
-        reporting = _batch_progress(progress, first, count, request.count)
-        sounds = checks.judge(request, _draw(prior, frames, request, count, derive_seed(seed, first), reporting))
-        redrawn = rejected = 0
-        for attempt in range(1, MOST_DRAWS):
-            faulty = [checks.is_rejected(sound) for sound in sounds]
-            refused = [index for index, sound in enumerate(sounds) if faulty[index] or checks.is_old(sound)]
-            if not refused:
-                break
-            seed_again = derive_seed(seed, Stream.REDRAWN_SOUNDS, first, attempt)
-            again = _draw(prior, frames, request, len(refused), seed_again, reporting)
-            for index, sound in zip(refused, checks.judge(request, again), strict=True):
-                sounds[index] = sound
-            rejected += sum(faulty)
-            redrawn += len(refused) - sum(faulty)
-        yield Batch(_decoded(codec, request, sounds), redrawn, sum(map(checks.is_old, sounds)), rejected)
+    frames, levels = codes.shape
+    noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
+    ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
+    # The proportion of frames in which each level is drawn: it rises from its strength on.
+    rises_from = COARSE_FROM * (1 - np.linspace(0.0, 1.0, levels)) if levels > 1 else np.zeros(1)
+    drawn = ((strength - rises_from) / (1 - COARSE_FROM if levels > 1 else 1.0)).clip(0.0, 1.0)
+    kept = (ranks[:, None] >= drawn).sum(axis=1)  # [F], levels
+    return np.where(np.arange(levels) < kept[:, None], codes, -1)
 
 
-def generate_sounds(codec: VQVAE, prior: Prior | None, request: GenerationRequest, seed: int) -> list[Sound]:
-    """Generate all sounds without judging them. Raises as `generate_batches`."""
-    return [sound for batch in generate_batches(codec, prior, request, seed) for sound in batch.sounds]
+def pull_to(codebooks: Tensor, codes: Codes, strength: float) -> Callable[[int, int], Tensor] | None:
+    """Weights `[V]` of a level's codewords at a frame, by their squared distance to that of `codes`; None at strength 1.
+
+    `codebooks` are `[Q, V, D]`. The unit of distance is the mean squared distance of two codewords of the level.
+    """
+    if strength >= 1:
+        return None
+    exponent = PULL * (1 - strength)
+    spreads = 2 * (codebooks - codebooks.mean(dim=1, keepdim=True)).square().sum(dim=2).mean(dim=1)  # [Q]
+
+    def weights(level: int, frame: int) -> Tensor:
+        book = codebooks[level]
+        distances = (book - book[int(codes[frame, level])]).square().sum(dim=1)
+        return (-exponent * distances / spreads[level].clamp_min(1e-12)).exp()
+
+    return weights
 
 
-def _draw(
-    prior: Prior, frames: int, request: GenerationRequest, count: int, seed: int, progress: Progress | None
-) -> list[Codes]:
-    return sample_codes(
-        prior, count, frames, seed, request.sampling, request.natural_ending, progress, request.label, request.prompt
-    )
-
-
-def _batch_progress(progress: Progress | None, first: int, count: int, total: int) -> Progress | None:
-    """Progress that names the batch, where there are several."""
-    if progress is None or count == total:
-        return progress
-    return lambda done, of, text: progress(done, of, f"sounds {first + 1} to {first + count} of {total}: {text}")
-
-
-def _decoded(codec: VQVAE, request: GenerationRequest, sounds: Sequence[Sound]) -> list[Sound]:
-    """The sounds with their samples, of the requested length."""
-    spectrogram, length = codec.spectrogram, None
-    if not request.natural_ending:
-        drawn_samples = max(1, round(request.max_seconds * spectrogram.sample_rate))
-        length = request.prompt_frames * spectrogram.samples_per_frame + drawn_samples
-    decoded = decode_sounds(codec, [sound.codes for sound in sounds], length)
-    return [replace(sound, samples=samples) for sound, samples in zip(sounds, decoded, strict=True)]
-
-
-def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[NDArray[np.float32]]:
+def decode_sounds(codec: VQVAE, sounds: Iterable[Codes], length: int | None = None) -> list[Samples]:
     """Decode codes `[F, Q]` of each sound to samples `[N]`, faded at both ends and limited to PEAK.
 
     With `length` only the first samples are kept. Raises ArtifactError when the codec gives NaN or infinite values.
     """
-    fade = int(FADE_SECONDS * codec.spectrogram.sample_rate)
-    decoded = decode_each(codec, (torch.from_numpy(codes) for codes in sounds))
-    return [_finished(audio[:length], fade) for audio in decoded]
-
-
-def _finished(audio: Tensor, fade: int) -> NDArray[np.float32]:
-    samples: NDArray[np.float32] = audio.cpu().numpy().copy()
-    if not np.isfinite(samples).all():
-        raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
-    fade = min(fade, len(samples) // 2)
-    ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
-    samples[:fade] *= ramp
-    samples[len(samples) - fade :] *= ramp[::-1]
-    peak = float(np.abs(samples).max(initial=0.0))
-    return samples * np.float32(PEAK / peak) if peak > PEAK else samples
+    finished = []
+    for audio in decode_each(codec, map(torch.from_numpy, sounds)):
+        samples: Samples = audio[:length].cpu().numpy().copy()
+        if not np.isfinite(samples).all():
+            raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
+        fade = min(int(FADE_SECONDS * codec.spectrogram.sample_rate), len(samples) // 2)
+        ramp = np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
+        samples[:fade] *= ramp
+        samples[len(samples) - fade :] *= ramp[::-1]
+        peak = float(np.abs(samples).max(initial=0.0))
+        finished.append(samples * np.float32(PEAK / peak) if peak > PEAK else samples)
+    return finished

@@ -1,8 +1,10 @@
 """MIDI keys of a kit: General MIDI's drum keys for names of drums, white keys upwards from C1 for the rest."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from distill.errors import ParamsError
 
 KEYS = range(128)
 FIRST_KEY = 24  # C1, where C4 is 60
@@ -67,20 +69,28 @@ def note_name(key: int) -> str:
 
 
 def drum_keys(label: str) -> tuple[int, ...]:
-    """Drum keys for a label, the first choice first; none where the last part of the label names no drum."""
-    found = _words(label.split("/")[-1])
+    """Drum keys for a label, the first choice first; none where the last part of the label names no drum.
+
+    Words are compared in lower case, also in the singular; digits, signs and a capital within a word divide them.
+    """
+    divided = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label.split("/")[-1]).casefold()
+    words = set(re.findall(r"[^\W\d_]+", divided))
+    words |= {word[:-1] for word in words if len(word) > 3 and word.endswith("s")}
     rules = ((name, keys) for names, keys in _DRUMS for name in names.split(", "))
-    return next((keys for name, keys in rules if found.issuperset(name.split())), ())
+    return next((keys for name, keys in rules if words.issuperset(name.split())), ())
 
 
 def assign_keys(labels: Sequence[str]) -> list[Key]:
     """A key of its own for each of at most 128 labels.
 
     First choices go to the first label that has them. A later one takes its next choice, else the next free key upwards.
-    What names no drum takes the free white keys upwards from C1, then whatever is free. Raises ValueError for more.
+    What names no drum takes the free white keys upwards from C1, then whatever is free. Raises ParamsError for more.
     """
     if len(labels) > len(KEYS):
-        raise ValueError(f"expected at most {len(KEYS)} labels")
+        raise ParamsError(
+            f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {len(labels)}; choose some with "
+            "--label"
+        )
     choices = [drum_keys(label) for label in labels]
     chosen: dict[int, int] = {}  # label's position to key
     for rank in range(max(map(len, choices), default=0)):
@@ -89,22 +99,12 @@ def assign_keys(labels: Sequence[str]) -> list[Key]:
                 chosen[position] = keys[rank]
     for position, keys in enumerate(choices):
         if keys and position not in chosen:
-            chosen[position] = _next_free(keys[0], chosen.values())
-    white = [key for key in KEYS if key >= FIRST_KEY and "#" not in note_name(key)]
-    rest = [key for key in KEYS if key >= FIRST_KEY and key not in white] + list(range(FIRST_KEY - 1, -1, -1))
-    free = iter([key for key in (*white, *rest) if key not in chosen.values()])
+            upwards = [*range(keys[0], len(KEYS)), *range(keys[0] - 1, -1, -1)]
+            chosen[position] = next(key for key in upwards if key not in chosen.values())
+    upwards = list(KEYS[FIRST_KEY:])
+    white, black = ([key for key in upwards if ("#" in note_name(key)) == is_black] for is_black in (False, True))
+    free = iter([key for key in (*white, *black, *KEYS[FIRST_KEY - 1 :: -1]) if key not in chosen.values()])
     return [
         Key(chosen[position], True, keys[0] in HATS) if position in chosen else Key(next(free))
         for position, keys in enumerate(choices)
     ]
-
-
-def _next_free(key: int, taken: Collection[int]) -> int:
-    return min((one for one in KEYS if one not in taken), key=lambda one: (one < key, abs(one - key)))
-
-
-def _words(name: str) -> set[str]:
-    """Lower-case words of a name, also in the singular; digits, signs and a capital within a word divide."""
-    divided = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
-    found = re.findall(r"[^\W\d_]+", divided)
-    return {*found, *(word[:-1] for word in found if len(word) > 3 and word.endswith("s"))}

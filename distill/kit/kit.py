@@ -1,28 +1,40 @@
-"""What a kit is: its settings, what is on each key, and the text and JSON that say so."""
+"""What a kit is: its settings, what is on each key, and the files that say so: presets of samplers, text and JSON.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+Sounds play to their end, whatever the note's length.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from xml.etree import ElementTree
 
 from pydantic import model_validator
 
 from distill import __version__
 from distill.errors import ParamsError
 from distill.kit.keys import FIRST_KEY, Key, note_name
-from distill.novelty.verdict import Novelty
 from distill.params import Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
 from distill.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from distill.novelty.verdict import Novelty
+
 KitFormat = Literal["sfz", "dspreset"]
 FORMATS: tuple[KitFormat, ...] = get_args(KitFormat)
 FORMAT = "distill_kit"
 INDEX = "kit.json"
+REFUSALS = ("copies", "silent", "repeats")  # why a draw is refused; repeats are of a sound drawn before
 MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
+MOST_CHARACTERS = 40  # of a label in a file's name
+UNNAMED = "sound"  # for labels without a Latin letter or digit
 TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
 PEAK_DB = -1.0  # dBFS of every sound
 FADE_SECONDS = 0.02  # at the end of a sound
@@ -63,23 +75,6 @@ def kit_formats(names: Sequence[str]) -> tuple[KitFormat, ...]:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """How many draws were refused, and why."""
-
-    copies: int = 0
-    silent: int = 0
-    repeats: int = 0  # of a sound drawn before
-
-    @property
-    def words(self) -> str:
-        """The counts in words: `3 copies, 1 silent`."""
-        return ", ".join(f"{count} {what}" for what, count in asdict(self).items() if count) or "none"
-
-    def __add__(self, other: "Refused") -> "Refused":
-        return Refused(self.copies + other.copies, self.silent + other.silent, self.repeats + other.repeats)
-
-
-@dataclass(frozen=True)
 class KitSound:
     """A sound of a kit: its file within the kit, the velocities that play it, its position among the round robins.
 
@@ -93,7 +88,7 @@ class KitSound:
     round_robins: int
     seconds: float
     level_db: float
-    novelty: Novelty | None
+    novelty: "Novelty | None"
 
     @property
     def verdict(self) -> str:
@@ -102,26 +97,18 @@ class KitSound:
 
     def json(self) -> dict[str, Any]:
         """The sound as `kit.json` holds it."""
-        novelty = None if self.novelty is None else self.novelty.json()
-        return {**vars(self), "verdict": self.verdict, "novelty": novelty}
-
-    @property
-    def line(self) -> str:
-        """The sound as `kit.txt` holds it."""
-        played = f"velocity {self.low_velocity}-{self.high_velocity}, {self.position} of {self.round_robins}"
-        nearest = "" if self.novelty is None else f", nearest recording {one_line(self.novelty.nearest.nearest)}"
-        return f"{self.file}  {self.seconds:.2f} s  {played}  {self.verdict}{nearest}"
+        return {**vars(self), "verdict": self.verdict, "novelty": self.novelty and self.novelty.json()}
 
 
 @dataclass(frozen=True)
 class KitGroup:
-    """The sounds on one key, from soft to loud layers; how many are missing, and which draws were refused."""
+    """The sounds on one key, from soft to loud layers; how many are missing, and which draws were refused, by reason."""
 
     label: str
     key: Key
     sounds: tuple[KitSound, ...]
     missing: int
-    refused: Refused
+    refused: Counter[str]
 
     def json(self) -> dict[str, Any]:
         """The group as `kit.json` holds it."""
@@ -131,9 +118,14 @@ class KitGroup:
             "note": self.key.name,
             "is_drum": self.key.is_drum,
             "missing": self.missing,
-            "refused": asdict(self.refused),
+            "refused": {reason: self.refused[reason] for reason in REFUSALS},
             "sounds": [sound.json() for sound in self.sounds],
         }
+
+
+def in_words(refused: Counter[str]) -> str:
+    """Numbers of refused draws in words: `3 copies, 1 silent`."""
+    return ", ".join(f"{refused[reason]} {reason}" for reason in REFUSALS if refused[reason]) or "none"
 
 
 @dataclass(frozen=True)
@@ -147,7 +139,7 @@ class Kit:
     sample_rate: int  # Hz
     settings: KitSettings
     groups: tuple[KitGroup, ...]
-    refused: Refused  # in all
+    refused: Counter[str]  # in all
 
     @property
     def sounds(self) -> list[KitSound]:
@@ -169,7 +161,7 @@ class Kit:
         """A line for each group that has fewer sounds than were asked for."""
         return [
             f"{one_line(group.label, 60)}: {len(group.sounds)} of {len(group.sounds) + group.missing} sounds; "
-            f"refused draws: {group.refused.words}"
+            f"refused draws: {in_words(group.refused)}"
             for group in self.groups
             if group.missing
         ]
@@ -198,7 +190,7 @@ class Kit:
             "settings": self.settings.model_dump(),
             "files": list(self.files),
             "missing": self.missing,
-            "refused": asdict(self.refused),
+            "refused": {reason: self.refused[reason] for reason in REFUSALS},
             "verdicts": self.verdicts(),
             "groups": [group.json() for group in self.groups],
         }
@@ -235,25 +227,73 @@ class Kit:
             f"sounds      {self.sample_rate} Hz, mono, 16 bits; cut where they are {-TRIM_DB:g} dB below their peak, "
             f"the last {FADE_SECONDS * 1000:g} ms faded, peak at {PEAK_DB:g} dBFS",
             f"verdicts    {self.verdict_line}",
-            f"refused     draws that were made again: {self.refused.words}",
+            f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),
         ]
         for group in self.groups:
             lines += ["", f"{group.key.name:<4} {group.key.number:>3}  {one_line(group.label)}"]
-            lines += [f"     {sound.line}" for sound in group.sounds] or ["     no sound"]
+            for sound in group.sounds:
+                played = (
+                    f"velocity {sound.low_velocity}-{sound.high_velocity}, {sound.position} of {sound.round_robins}"
+                )
+                near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
+                lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
+            if not group.sounds:
+                lines.append("     no sound")
         return "\n".join(lines) + "\n"
 
 
-def velocity_layers(sounds: int, layers: int) -> list[tuple[int, range]]:
-    """Layers of sounds, soft to loud: for each, the number of its sounds and its velocities.
+def file_word(label: str) -> str:
+    """A label as a part of a file's name: only `a-z`, `0-9` and single `-` inside, 1 to 40 characters.
 
-    As many layers as there are sounds, at most `layers`.
+    Two labels can give the same word: a file's name needs something of its own beside it.
     """
-    layers = max(1, min(layers, sounds))
-    return [
-        (
-            sounds * (one + 1) // layers - sounds * one // layers,
-            range(1 + MOST_VELOCITY * one // layers, 1 + MOST_VELOCITY * (one + 1) // layers),
-        )
-        for one in range(layers)
-    ]
+    latin = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii").lower()
+    return re.sub(r"[^a-z0-9]+", "-", latin).strip("-")[:MOST_CHARACTERS].strip("-") or UNNAMED
+
+
+def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
+    """The kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
+    lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", "loop_mode=one_shot"]
+    for group in groups:
+        key = group.key.number
+        for _, layer in groupby(group.sounds, key=lambda sound: sound.low_velocity):
+            first, *rest = layer
+            velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
+            lines += ["", f"// {group.key.name} {file_word(group.label)}", "<group>"]
+            lines.append(f"lokey={key} hikey={key} pitch_keycenter={key} {velocities}")
+            if rest:
+                lines.append(f"seq_length={first.round_robins}")
+            if group.key.is_hat:
+                lines.append("group=1 off_by=1")
+            for sound in (first, *rest):
+                position = f" seq_position={sound.position}" if rest else ""
+                lines.append(f"<region> sample={sound.file}{position}")
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
+    """The kit as a DecentSampler preset: XML, a group for each key. A one-shot is `ampEnvEnabled="false"` there."""
+    root = ElementTree.Element("DecentSampler")
+    parent = ElementTree.SubElement(root, "groups")
+    for group in groups:
+        hat = {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"} if group.key.is_hat else {}
+        attributes = {"name": one_line(group.label, 80), "ampVelTrack": "1", **hat}
+        element = ElementTree.SubElement(parent, "group", attributes)
+        for sound in group.sounds:
+            sample = {
+                "path": sound.file,
+                **dict.fromkeys(("rootNote", "loNote", "hiNote"), group.key.number),
+                "loVel": sound.low_velocity,
+                "hiVel": sound.high_velocity,
+                **dict.fromkeys(("ampEnvEnabled", "loopEnabled"), "false"),
+            }
+            if sound.round_robins > 1:
+                sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins, "seqPosition": sound.position}
+            ElementTree.SubElement(element, "sample", {name: str(value) for name, value in sample.items()})
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {"sfz": sfz_bytes, "dspreset": dspreset_bytes}

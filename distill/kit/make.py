@@ -3,40 +3,42 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from distill.audio.plots import FLOOR_DB, drawable, drawing, spectrogram_db
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.constants import MOST_DRAWS
 from distill.generate.sampling import Sampling
-from distill.generate.sounds import Checks, GenerationRequest, Sound, generate_batches
-from distill.kit.formats import WRITERS, Samples, Thumbnail, file_word, thumbnail, write_picture
-from distill.kit.keys import KEYS, Key, assign_keys
+from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
+from distill.kit.keys import assign_keys
 from distill.kit.kit import (
     FADE_SECONDS,
     FORMAT,
     INDEX,
     MOST_CLUSTERS,
+    MOST_VELOCITY,
     PEAK_DB,
     TRIM_DB,
+    WRITERS,
     Kit,
     KitFormat,
     KitGroup,
     KitSettings,
     KitSound,
-    Refused,
-    velocity_layers,
+    file_word,
+    in_words,
 )
-from distill.novelty.report import Comparison
 from distill.novelty.spectra import CodeSpectra, Spectra
+from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
 from distill.seeds import Stream, derive_seed
 from distill.status import Progress
@@ -51,37 +53,22 @@ LEVEL_SECONDS = 0.05  # window of the level
 LEAST_BAND_DB = -200.0  # of a cluster's spectrum
 MOST_BYTES = 64 << 20  # of a kit.json that is read
 NAMES = re.compile(r"kit\.(json|txt|png|sfz|dspreset)|samples/\d{3}_[a-z0-9-]+_\d{2}\.wav")  # of a kit's files
+HEIGHT, WIDTH, GAP = 48, 200, 6  # pixels of a sound in the picture, of the longest one, and between them
+MOST_COLUMNS = 8  # sounds of a key that are shown
+LINEAR_KHZ = 0.7  # below it the frequency axis is about linear, above it about logarithmic
 
 Report = Callable[[int, str], None]
-"""Shows how many sounds of a group there are, and a text."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Sounds in the order of drawing, how many draws were refused, and how many are missing after MOST_DRAWS draws."""
-
-    sounds: list[Sound]
-    refused: Refused
-    missing: int
 
 
 @dataclass(frozen=True)
 class KitSource:
-    """What a kit is made from: codec, prior, comparison (None without a reference), name of the model and its hash."""
+    """What a kit is made from: codec, prior, judge (None without a reference), name of the model and its hash."""
 
     codec: VQVAE
     prior: Prior | None
-    comparison: Comparison | None
+    judge: Judge | None
     model: str
     model_sha256: str
-
-
-def check_labels(count: int) -> None:
-    """Refuse more labels than there are keys. Raises ParamsError."""
-    if count > len(KEYS):
-        raise ParamsError(
-            f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {count}; choose some with --label"
-        )
 
 
 def make_kit(
@@ -99,24 +86,36 @@ def make_kit(
     a folder that cannot be used or too many labels, ArtifactError when the model cannot generate or gives no sound to
     use.
     """
-    check_labels(len(labels))
-    folder = kit_folder(out, replace_kit)
-    rate = source.codec.spectrogram.sample_rate
+    names, each = [label for _, label in labels], settings.per_label
+    keys, folder, rate = assign_keys(names), kit_folder(out, replace_kit), source.codec.spectrogram.sample_rate
+    total = each * (len(labels) or POOL * MOST_CLUSTERS)
+    groups: list[KitGroup] = []
+    refused: Counter[str] = Counter()
+
+    def report(found: int, text: str) -> None:
+        if progress is not None:
+            what = f"sounds, {one_line(names[len(groups)], 40)}" if names else "sounds to choose from"
+            progress(len(groups) * each + found, total, f"{what}: {text}")
+
     with atomic_folder(folder) as temporary:
-        groups: list[KitGroup] = []
-        rows: dict[int, list[Thumbnail]] = {}
-        pool = None if labels else _pool(source, settings, progress)
-        drawn = _labelled(source, settings, labels, progress) if pool is None else _clusters(source, settings, pool)
-        for label, key, draws in drawn:
-            group, rows[key.number] = _write_group(temporary, label, key, draws, settings, rate)
-            groups.append(group)
+        for (number, label), key in zip(labels, keys, strict=True):
+            sounds, found = draw_sounds(source, settings, number, each, report)
+            group = KitGroup(label, key, (), each - len(sounds), found)
+            groups.append(_write_sounds(temporary, group, sounds, settings, rate))
+            refused += found
+        if not labels:
+            pool, refused = draw_sounds(source, settings, 0, total, report)
+            spectra = CodeSpectra(source.codec)
+            clusters = spectral_clusters([spectra(sound.codes) for sound in pool], each)
+            labels_of = [f"group {number}" for number in range(1, len(clusters) + 1)]
+            for label, key, members in zip(labels_of, assign_keys(labels_of), clusters, strict=True):
+                group, sounds = KitGroup(label, key, (), 0, Counter()), [pool[one] for one in members]
+                groups.append(_write_sounds(temporary, group, sounds, settings, rate))
         groups.sort(key=lambda group: group.key.number)
-        refused = sum((group.refused for group in groups), Refused()) if pool is None else pool.refused
-        names = [f"kit.{kind}" for kind in formats]
-        files = (INDEX, "kit.png", *names, "kit.txt", *(sound.file for group in groups for sound in group.sounds))
+        files = [INDEX, "kit.png", "kit.txt", *(f"kit.{kind}" for kind in formats)]
         kit = Kit(
             folder=out,
-            files=tuple(sorted(files)),
+            files=tuple(sorted([*files, *(sound.file for group in groups for sound in group.sounds)])),
             model=source.model,
             model_sha256=source.model_sha256,
             sample_rate=rate,
@@ -126,13 +125,12 @@ def make_kit(
         )
         if not kit.sounds:
             raise ArtifactError(
-                f"expected sounds for the kit, found none in {MOST_DRAWS} draws for each place ({refused.words}); "
+                f"expected sounds for the kit, found none in {MOST_DRAWS} draws for each place ({in_words(refused)}); "
                 "allow copies with --allow-copies, or use another --seed or --temperature"
             )
         for kind in formats:
             write_bytes(temporary / f"kit.{kind}", WRITERS[kind](kit.sounding))
-        titles = [(f"{one.key.name} {one.key.number}  {one.label}", rows[one.key.number]) for one in kit.sounding]
-        write_picture(temporary / "kit.png", titles)
+        write_picture(temporary / "kit.png", kit.sounding)
         write_bytes(temporary / "kit.txt", kit.text().encode("utf-8", "replace"))
         write_json(temporary / INDEX, kit.json())
         kit_folder(out, replace_kit)  # it may have changed while sounds were drawn
@@ -142,41 +140,39 @@ def make_kit(
 
 
 def draw_sounds(
-    source: KitSource,
-    request: GenerationRequest,
-    seed_of: Callable[[int], int],
-    allow_copies: bool = False,
-    report: Report | None = None,
-) -> Draws:
-    """Draw `request.count` sounds; silent ones, copies and repeats are drawn again.
+    source: KitSource, settings: KitSettings, label: int, count: int, report: Report = lambda *_: None
+) -> tuple[list[Sound], Counter[str]]:
+    """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by reason.
 
-    Attempt `n` draws those that are still missing, from the seed `seed_of(n)`. Raises as `generate_batches`.
+    Silent ones, copies and repeats are drawn again. `report` is called with the number of sounds that there are, and a
+    text. Raises as `generate_sounds`.
     """
-    codec = source.codec
-    rate = codec.spectrogram.sample_rate
-    longest = max(1, round(request.max_seconds * rate))
-    sounds: list[Sound] = []
-    seen: set[bytes] = set()
-    refused = Refused()
-    for attempt in range(MOST_DRAWS):
-        missing = request.count - len(sounds)
-        if not missing:
-            break
-        rest, checks = replace(request, count=missing), Checks(source.comparison)
-        frames = None if report is None else _frames(report, len(sounds))
-        for batch in generate_batches(codec, source.prior, rest, seed_of(attempt), checks, frames):
-            for drawn in batch.sounds:
-                sound = replace(drawn, samples=drawn.samples[:longest])
-                if is_silent(sound.samples):
-                    refused += Refused(silent=1)
-                elif not allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
-                    refused += Refused(copies=1)
-                elif sound.codes.tobytes() in seen:
-                    refused += Refused(repeats=1)
-                else:
-                    seen.add(sound.codes.tobytes())
-                    sounds.append(sound)
-    return Draws(sounds, refused, request.count - len(sounds))
+    codec, seen = source.codec, set[bytes]()
+    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
+    longest = max(1, round(settings.seconds * codec.spectrogram.sample_rate))
+
+    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+        def progress(done: int, of: int, _: str) -> None:
+            report(count - len(numbers), f"frame {done} of {of}")
+
+        request = GenerationRequest(len(numbers), settings.seconds, sampling=sampling, label=label)
+        seed = derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
+        drawn = generate_sounds(codec, source.prior, request, seed, Checks(source.judge), progress).drawn
+        return [replace(sound, samples=sound.samples[:longest]) for sound in drawn.values()]
+
+    def refusal(sound: Sound) -> str:
+        codes = sound.codes.tobytes()
+        if is_silent(sound.samples):
+            return "silent"
+        if not settings.allow_copies and sound.novelty is not None and sound.novelty.verdict == "copy":
+            return "copies"
+        if codes in seen:
+            return "repeats"
+        seen.add(codes)
+        return ""
+
+    draws = draw_again(range(count), draw, refusal)
+    return list(draws.drawn.values())[: count - draws.left.total()], draws.redrawn + draws.left
 
 
 def is_silent(samples: Samples) -> bool:
@@ -205,6 +201,35 @@ def level_db(samples: Samples, sample_rate: int) -> float:
     return float(10 * np.log10((energy[window:] - energy[:-window]).max() / window))
 
 
+def _gain(decibels: float) -> float:
+    return float(10 ** (decibels / 20))
+
+
+def _write_sounds(folder: Path, group: KitGroup, drawn: Sequence[Sound], settings: KitSettings, rate: int) -> KitGroup:
+    """Write the sounds of a group, soft ones first where there are layers, and give it with them."""
+    layers = min(settings.velocity_layers, len(drawn))
+    if layers > 1:
+        drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
+    sounds: list[KitSound] = []
+    for layer in range(layers):
+        first, last = (len(drawn) * one // layers for one in (layer, layer + 1))
+        for position, source in enumerate(drawn[first:last], start=1):
+            samples = finish(source.samples, rate)
+            sound = KitSound(
+                file=f"{SAMPLES}/{group.key.number:03d}_{file_word(group.label)}_{len(sounds) + 1:02d}.wav",
+                low_velocity=1 + MOST_VELOCITY * layer // layers,
+                high_velocity=MOST_VELOCITY * (layer + 1) // layers,
+                position=position,
+                round_robins=last - first,
+                seconds=len(samples) / rate,
+                level_db=level_db(source.samples, rate),
+                novelty=source.novelty,
+            )
+            write_audio(folder / sound.file, samples, rate)
+            sounds.append(sound)
+    return replace(group, sounds=tuple(sounds))
+
+
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     """Positions of sounds in at most MOST_CLUSTERS clusters, from dark to bright, given spectra `[F, bands]` in dB each.
 
@@ -222,87 +247,6 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     clusters = [np.flatnonzero(number == one) for one in np.unique(number)]
     clusters.sort(key=lambda members: (_brightness(shapes[members].mean(axis=0)), int(members[0])))
     return [_nearest(shapes, members, most) for members in clusters]
-
-
-def _labelled(
-    source: KitSource, settings: KitSettings, labels: Sequence[tuple[int, str]], progress: Progress | None
-) -> Iterator[tuple[str, Key, Draws]]:
-    """The sounds of each label, with its key."""
-    each, total = settings.per_label, settings.per_label * len(labels)
-    keys = assign_keys([label for _, label in labels])
-    for position, ((number, label), key) in enumerate(zip(labels, keys, strict=True)):
-        report = _counter(progress, position * each, total, f"sounds, {one_line(label, 40)}")
-        yield label, key, _draw(source, settings, number, each, report)
-
-
-def _pool(source: KitSource, settings: KitSettings, progress: Progress | None) -> Draws:
-    """The sounds that clusters are made of."""
-    count = POOL * MOST_CLUSTERS * settings.per_label
-    return _draw(source, settings, 0, count, _counter(progress, 0, count, "sounds to choose from"))
-
-
-def _clusters(source: KitSource, settings: KitSettings, pool: Draws) -> Iterator[tuple[str, Key, Draws]]:
-    """Clusters of the sounds in a pool, from dark to bright, with their keys."""
-    spectra = CodeSpectra(source.codec)
-    clusters = spectral_clusters([spectra(sound.codes) for sound in pool.sounds], settings.per_label)
-    names = [f"group {number}" for number in range(1, len(clusters) + 1)]
-    for name, key, members in zip(names, assign_keys(names), clusters, strict=True):
-        yield name, key, Draws([pool.sounds[one] for one in members], Refused(), 0)
-
-
-def _draw(source: KitSource, settings: KitSettings, label: int, count: int, report: Report | None) -> Draws:
-    sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
-    request = GenerationRequest(count, settings.seconds, sampling=sampling, label=label)
-
-    def seed_of(attempt: int) -> int:
-        return derive_seed(settings.seed, Stream.KIT_SOUNDS, label, attempt)
-
-    return draw_sounds(source, request, seed_of, settings.allow_copies, report)
-
-
-def _write_group(
-    folder: Path, label: str, key: Key, draws: Draws, settings: KitSettings, rate: int
-) -> tuple[KitGroup, list[Thumbnail]]:
-    """Write the sounds of a group, soft ones first where there are layers."""
-    drawn = draws.sounds
-    layers = velocity_layers(len(drawn), settings.velocity_layers) if drawn else []
-    if len(layers) > 1:
-        drawn = sorted(drawn, key=lambda one: level_db(one.samples, rate))
-    sounds: list[KitSound] = []
-    pictures: list[Thumbnail] = []
-    for count, velocities in layers:
-        for position in range(1, count + 1):
-            source = drawn[len(sounds)]
-            samples = finish(source.samples, rate)
-            sound = KitSound(
-                file=f"{SAMPLES}/{key.number:03d}_{file_word(label)}_{len(sounds) + 1:02d}.wav",
-                low_velocity=velocities[0],
-                high_velocity=velocities[-1],
-                position=position,
-                round_robins=count,
-                seconds=len(samples) / rate,
-                level_db=level_db(source.samples, rate),
-                novelty=source.novelty,
-            )
-            write_audio(folder / sound.file, samples, rate)
-            pictures.append(thumbnail(samples, rate, sound.verdict))
-            sounds.append(sound)
-    return KitGroup(label, key, tuple(sounds), draws.missing, draws.refused), pictures
-
-
-def _counter(progress: Progress | None, before: int, total: int, text: str) -> Report | None:
-    """Progress over all sounds, from the number of sounds that one group has."""
-    if progress is None:
-        return None
-    return lambda found, frames: progress(before + found, total, f"{text}: {frames}")
-
-
-def _frames(report: Report, found: int) -> Progress:
-    return lambda done, of, _: report(found, f"frame {done} of {of}")
-
-
-def _gain(decibels: float) -> float:
-    return float(10 ** (decibels / 20))
 
 
 def _shape(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -323,56 +267,87 @@ def _nearest(shapes: NDArray[np.float64], members: NDArray[np.intp], most: int) 
     return sorted(int(one) for one in members[np.argsort(distance, kind="stable")[:most]])
 
 
+def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
+    """Draw small spectrograms of the sounds beside `path`, a row a key, all at the same scale of time, as PNG."""
+    longest = max(sound.seconds for group in groups for sound in group.sounds)
+    columns = min(MOST_COLUMNS, max(len(group.sounds) for group in groups))
+    picture = np.full((len(groups) * (HEIGHT + GAP), columns * (WIDTH + GAP)), np.nan, dtype=np.float32)
+    with drawing(path, (2.6 + 1.7 * columns, 0.8 + 0.56 * len(groups))) as figure:
+        axis = figure.subplots()
+        for row, group in enumerate(groups):
+            top, title = row * (HEIGHT + GAP), drawable(f"{group.key.name} {group.key.number}  {group.label}", 32)
+            axis.text(-8, top + HEIGHT / 2, title, fontsize=8, ha="right", va="center", parse_math=False)
+            for column, sound in enumerate(group.sounds[:columns]):
+                left, width = column * (WIDTH + GAP), max(1, round(sound.seconds / longest * WIDTH))
+                picture[top : top + HEIGHT, left : left + WIDTH] = FLOOR_DB
+                picture[top : top + HEIGHT, left : left + width] = thumbnail(path.parent / sound.file, width)
+                place, box = (left + WIDTH - 4, top + 4), {"facecolor": "black", "edgecolor": "none", "pad": 1}
+                axis.text(*place, sound.verdict, fontsize=6, color="white", ha="right", va="top", bbox=box)
+            if len(group.sounds) > columns:
+                more = f"+ {len(group.sounds) - columns}"
+                axis.text(picture.shape[1], top + HEIGHT / 2, more, fontsize=8, va="center")
+        axis.imshow(picture, cmap="magma", vmin=FLOOR_DB, vmax=0, aspect="auto", interpolation="nearest")
+        axis.set_yticks([])
+        axis.set_xticks([0, WIDTH], ["0", f"{longest:.2f} s"], fontsize=7)
+        axis.set_frame_on(False)
+
+
+def thumbnail(path: Path, width: int) -> NDArray[np.float64]:
+    """Small spectrogram in dB `[HEIGHT, width]` of a sound, high frequencies first."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    levels = spectrogram_db(samples, rate)
+    kilohertz = LINEAR_KHZ * np.sinh(np.linspace(np.arcsinh(rate / 2000 / LINEAR_KHZ), 0, HEIGHT))
+    rows = np.round(kilohertz / (rate / 2000) * (len(levels) - 1)).astype(int)
+    small: NDArray[np.float64] = levels[rows][:, np.linspace(0, levels.shape[1] - 1, width).round().astype(int)]
+    return small
+
+
 def kit_folder(out: Path, replace: bool) -> Path:
     """The resolved path of a folder that a kit may be written to as a whole. Raises ParamsError for any other."""
+    wrong = None
     try:
         folder = out.resolve()
-        if Path.cwd().is_relative_to(folder):
-            raise _refused(out, "a folder of its own", "the current folder or one above it; name a folder in it")
-        if folder.is_dir():
-            _check_content(out, folder, replace)
-        elif folder.exists():
-            raise _refused(out, "a folder", "a file; name another folder")
         above = next(parent for parent in folder.parents if parent.exists())
-        if not above.is_dir():
-            raise _refused(out, "a folder to make it in", f"a file, {above}; name another folder")
-        tempfile.TemporaryFile(dir=above).close()
+        if Path.cwd().is_relative_to(folder):
+            wrong = "expected a folder of its own, found the current folder or one above it; name a folder in it"
+        elif folder.exists() and not folder.is_dir():
+            wrong = "expected a folder, found a file; name another folder"
+        elif not above.is_dir():
+            wrong = f"expected a folder to make it in, found a file, {above}; name another folder"
+        elif folder.is_dir() and any(folder.iterdir()):
+            strange = _strange_file(folder)
+            if not replace:
+                wrong = (
+                    "expected a new or an empty folder, found one with files in it; name another folder, or replace a kit "
+                    "with --replace"
+                )
+            elif strange is not None:
+                wrong = (
+                    f"expected a folder with a kit that Distill made and nothing else, to replace it, found {strange}; "
+                    "move your own files away or name another folder"
+                )
+        if wrong is None:
+            tempfile.TemporaryFile(dir=above).close()
     except OSError as error:
-        raise _refused(out, "a folder to write to", f"{error.strerror or error}; name another folder") from error
+        wrong = f"expected a folder to write to, found {error.strerror or error}; name another folder"
+    if wrong is not None:
+        raise ParamsError(f"--out {out}: {wrong}")
     return folder
-
-
-def _check_content(out: Path, folder: Path, replace: bool) -> None:
-    if not any(folder.iterdir()):
-        return
-    if not replace:
-        wanted = "a new or an empty folder"
-        raise _refused(out, wanted, "one with files in it; name another folder, or replace a kit with --replace")
-    strange = _strange_file(folder)
-    if strange is not None:
-        wanted = "a folder with a kit that Distill made and nothing else, to replace it"
-        raise _refused(out, wanted, f"{strange}; move your own files away or name another folder")
 
 
 def _strange_file(folder: Path) -> str | None:
     """What shows that a folder is more or other than a kit; None for a kit alone."""
-    index = folder / INDEX
-    if index.is_symlink() or not index.is_file() or index.stat().st_size > MOST_BYTES:
-        return f"no {INDEX}"
     try:
-        kit: Any = json.loads(index.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        kit = None
-    files = kit.get("files") if isinstance(kit, dict) and kit.get("format") == FORMAT else None
-    if not isinstance(files, list):
-        return f"another {INDEX}"
-    known = {name for name in files if isinstance(name, str) and NAMES.fullmatch(name)}
+        if (folder / INDEX).stat().st_size > MOST_BYTES or (folder / INDEX).is_symlink():
+            raise ValueError
+        kit = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        known = {name for name in kit["files"] if NAMES.fullmatch(name)} if kit["format"] == FORMAT else set()
+    except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        known = set()
+    if INDEX not in known:
+        return f"no {INDEX} of Distill"
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_dir() or name in known):
             return name
     return None
-
-
-def _refused(out: Path, expected: str, found: str) -> ParamsError:
-    return ParamsError(f"--out {out}: expected {expected}, found {found}")

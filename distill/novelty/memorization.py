@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from distill.codes.store import Codes
-from distill.novelty.index import CodeIndex
+from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.folders import STATE, RunFolders
 
@@ -20,7 +20,8 @@ HOW_TO_STOP = (
     "Ctrl-C saves, and the same command continues"
 )
 
-Perplexity = Annotated[float, Field(ge=0, le=1e9)]
+MOST_PERPLEXITY = 1e9
+Perplexity = Annotated[float, Field(ge=0, le=MOST_PERPLEXITY)]
 Number = Annotated[int, Field(ge=0, le=1 << 31)]
 
 
@@ -34,8 +35,8 @@ class MemorizationCheck(NamedTuple):
 class Memorization(Settings):
     """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
 
-    `alike` of `compared` held-out recordings have a near-duplicate among training recordings; null where that was not
-    looked for.
+    `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
+    predict for a prior that generalises, too; null where that was not looked for.
     """
 
     was_memorizing: bool
@@ -51,67 +52,40 @@ class Memorization(Settings):
         """What it means and what to do, the same words wherever it is shown; "" where nothing was memorised."""
         if not self.was_memorizing:
             return ""
-        found = (
-            f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
-            f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}): new "
-            "sounds will repeat the recordings."
-        )
-        return f"{found} {self._cause}. {HOW_TO_STOP}"
-
-    @property
-    def _cause(self) -> str:
         if self.alike is None or self.compared is None:
-            return (
+            cause = (
                 "Either it memorises, or recordings on both sides of the split are alike: look for copies among them, "
                 "add more varied recordings, or lower prior.hidden_size or prior.epochs"
             )
-        if 2 * self.alike >= self.compared:
-            return (
+        elif 2 * self.alike >= self.compared:
+            cause = (
                 f"Near-duplicates explain it: {self.alike} of {self.compared} held-out recordings have a near-duplicate "
                 "among training recordings, so that held-out figures mean nothing; remove copies or add other recordings"
             )
+        else:
+            cause = (
+                f"Few held-out recordings ({self.alike} of {self.compared}) have a near-duplicate among training "
+                "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add "
+                "more varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights "
+                "so far"
+            )
         return (
-            f"Few held-out recordings ({self.alike} of {self.compared}) have a near-duplicate among training "
-            "recordings, so copies do not explain it: the sounds vary so little that the prior memorises them. Add more "
-            "varied recordings, lower prior.hidden_size or prior.epochs, or stop now and use the best weights so far"
+            f"the prior predicts held-out recordings almost exactly (perplexity {self.val_perplexity:.2f}, below "
+            f"{self.threshold:g} for {self.recordings} recordings; a uniform prediction has {self.codebook_size}): new "
+            f"sounds will repeat the recordings. {cause}. {HOW_TO_STOP}"
         )
 
 
-def find_memorization(
-    val_perplexity: float,
-    codebook_size: int,
-    recordings: int,
-    threshold: float | None = None,
-    alike: tuple[int, int] | None = None,
-) -> Memorization:
-    """Compare held-out perplexity with `threshold`, by default the tier's: 2, 3 or 5 from small to large corpora.
-
-    `alike`, of `alike_recordings`, tells memorisation from near-duplicates on both sides of the split. Those make
-    held-out recordings easy to predict for a prior that generalises, too.
-    """
-    if threshold is None:
-        threshold = get_adaptive_prior_config(recordings).memorization_perplexity
-    found, compared = alike or (None, None)
-    return Memorization(
+def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_count: int) -> MemorizationCheck:
+    """Compare held-out perplexity with the threshold of the tier: 2, 3 or 5 from small to large corpora."""
+    threshold = get_adaptive_prior_config(dataset_file_count).memorization_perplexity
+    found = Memorization(
         was_memorizing=val_perplexity < threshold,
-        val_perplexity=min(val_perplexity, 1e9),
+        val_perplexity=min(val_perplexity, MOST_PERPLEXITY),
         threshold=threshold,
         codebook_size=codebook_size,
-        recordings=recordings,
-        alike=found,
-        compared=compared,
+        recordings=dataset_file_count,
     )
-
-
-def check_memorization(
-    val_perplexity: float,
-    codebook_size: int,
-    dataset_file_count: int,
-    threshold: float | None = None,
-    alike: tuple[int, int] | None = None,
-) -> MemorizationCheck:
-    """The verdict and the message of `find_memorization`."""
-    found = find_memorization(val_perplexity, codebook_size, dataset_file_count, threshold, alike)
     return MemorizationCheck(found.was_memorizing, found.message)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,35 +97,27 @@ def reference_of_codes(codes: Path, split: Path) -> Reference:
 
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:
     """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
-    arrays = dict(tensors)
+    arrays: dict[str, NDArray[Any]] = dict(tensors)
+    columns = {"codes": num_quantizers, "held_out": num_quantizers, "scores": SCORES, "reencoded": SCORES}
     for name, (kind, dimensions) in TENSORS.items():
         if name not in arrays or arrays[name].dtype != _DTYPES[kind] or arrays[name].ndim != dimensions:
             raise ValueError(f"{name} is missing or of another type or shape")
-    widths = {"codes": num_quantizers, "held_out": num_quantizers, "scores": SCORES, "reencoded": SCORES}
-    for name, width in widths.items():
-        if arrays[name].shape[1] != width:
-            raise ValueError(f"{name} has {arrays[name].shape[1]} columns, not {width}")
-    training = _split_codes(arrays, "codes", "lengths", codebook_size)
-    held_out = _split_codes(arrays, "held_out", "held_out_lengths", codebook_size)
+        if name in columns and arrays[name].shape[1] != columns[name]:
+            raise ValueError(f"{name} has {arrays[name].shape[1]} columns, not {columns[name]}")
+    sides: list[list[Coded]] = []
+    for name, lengths in (("codes", "lengths"), ("held_out", "held_out_lengths")):
+        codes, counts = arrays[name], arrays[lengths]
+        if len(counts) == 0 or counts.min() < 1 or counts.max() > len(codes) or counts.sum() != len(codes):
+            raise ValueError(f"{lengths} do not add up to {name}")
+        if codes.max() >= codebook_size:
+            raise ValueError(f"{name} holds codewords that the codec does not have")
+        sides.append(np.split(codes, np.cumsum(counts)[:-1]))
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
-    if len(names) != len(training):
-        raise ValueError(f"there are {len(names)} names for {len(training)} recordings")
-    return Reference(names, training, held_out, _scores(arrays, "scores"), _scores(arrays, "reencoded"))
-
-
-def _scores(arrays: Mapping[str, NDArray[np.generic]], name: str) -> Scores:
-    scores: Scores = arrays[name].astype(np.float32, copy=False)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{name} holds NaN or infinite values")
-    if (scores < 0).any() or (scores[:, 0] < 1).any():
-        raise ValueError(f"{name} holds values out of range")
-    return scores
-
-
-def _split_codes(arrays: Mapping[str, NDArray[np.generic]], name: str, lengths: str, codebook_size: int) -> list[Coded]:
-    codes, counts = arrays[name], arrays[lengths]
-    if len(counts) == 0 or counts.min() < 1 or counts.max() > len(codes) or counts.sum() != len(codes):
-        raise ValueError(f"{lengths} do not add up to {name}")
-    if codes.max() >= codebook_size:
-        raise ValueError(f"{name} holds codewords that the codec does not have")
-    return np.split(codes, np.cumsum(counts)[:-1])
+    if len(names) != len(sides[0]):
+        raise ValueError(f"there are {len(names)} names for {len(sides[0])} recordings")
+    for name in ("scores", "reencoded"):
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} holds NaN or infinite values")
+        if (arrays[name] < 0).any() or (arrays[name][:, 0] < 1).any():
+            raise ValueError(f"{name} holds values out of range")
+    return Reference(names, sides[0], sides[1], arrays["scores"], arrays["reencoded"])

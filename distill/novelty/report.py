@@ -1,26 +1,70 @@
-"""Report on a set of sounds: novelty of each, distance of all to held-out recordings, diversity."""
+"""Report on a set of sounds: verdicts, distance of all to held-out recordings, diversity."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.novelty.distance import Diversity, KernelDistance, Statistics, diversity, kernel_distance, sound_statistics
-from distill.novelty.reference import MOST_FRAMES, Coded, Reference, evenly
-from distill.novelty.spectra import CodeSpectra
+from distill.novelty.reference import MOST_FRAMES, Coded, evenly
+from distill.novelty.spectra import Spectra
 from distill.novelty.verdict import Judge, Novelty
 
 MOST_COMPARED = 200  # recordings of each side in distances
 FEWEST = 2  # sounds of a distance
-NOT_FIGURES = ("distance", "diversity")
+NULL_DRAWS = 200
+DIVERSITY_DRAWS = 20
+SCALE = 100.0
+ROWS = 1000  # sounds whose distances to all others are held at once: of 10,000 with each other they take gigabytes
+NOTICED_SHARE = 0.5  # of the sounds: when so many are unrelated to the recordings, a distance shows it
+DEVIATIONS = 2.0  # of the null distribution, by which it shows
+
+Statistics = NDArray[np.float64]  # [sounds, values]
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """Unbiased squared maximum mean discrepancy x 100, with mean and deviation of its null distribution.
+
+    `unrelated` is the value of sounds that have nothing in common with the recordings nor with each other. `compared`
+    recordings are in each draw of the null distribution.
+    """
+
+    value: float
+    null_mean: float
+    null_deviation: float
+    unrelated: float
+    compared: int
+
+    @property
+    def largest_deviation(self) -> float:
+        """The null deviation up to which the distance shows a set of which half the sounds are unrelated.
+
+        Squared MMD grows with the square of the share of other sounds (it is quadratic in the difference of the
+        distributions), so half of them add a quarter of `unrelated`. That has to be two deviations.
+        """
+        return self.unrelated * NOTICED_SHARE**2 / DEVIATIONS
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether the sets are large enough for the value to mean something."""
+        return self.null_deviation <= self.largest_deviation
+
+    @property
+    def needed(self) -> int:
+        """Estimate of how many sounds are enough: the deviation falls about as one over their number."""
+        return max(2, math.ceil(self.compared * self.null_deviation / max(self.largest_deviation, 1e-12)))
 
 
 @dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording."""
+    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording.
+
+    Distance and diversity are None where there are too few sounds for them.
+    """
 
     sounds: int
     seconds: float
@@ -34,19 +78,18 @@ class SetReport:
     mean_percentile_spectra: float
     longest_copied_seconds: float
     distance: KernelDistance | None
-    diversity: Diversity | None
+    diversity: float | None  # Vendi score: the effective number of different sounds
+    diversity_of_recordings: float | None  # of as many training recordings
 
     def metrics(self) -> dict[str, float]:
-        """All figures by metric name, without distance and diversity where there are too few sounds for them."""
-        values = {name: value for name, value in vars(self).items() if name not in NOT_FIGURES}
+        """All figures by metric name, without those that are None or mean nothing."""
+        values = {name: value for name, value in vars(self).items() if name != "distance" and value is not None}
         if self.distance is not None and self.distance.is_conclusive:
             values |= {
                 "kernel_distance": self.distance.value,
                 "kernel_distance_null_mean": self.distance.null_mean,
                 "kernel_distance_null_deviation": self.distance.null_deviation,
             }
-        if self.diversity is not None:
-            values |= {"diversity": self.diversity.value, "diversity_of_recordings": self.diversity.baseline}
         return values
 
     def json(self) -> dict[str, Any]:
@@ -57,12 +100,12 @@ class SetReport:
     def distance_sentence(self) -> str:
         """The kernel distance beside its null distribution, or that there are too few sounds for one."""
         what, found = "kernel distance to held-out recordings", self.distance
-        if found is not None and found.is_conclusive:
-            null = f"{found.null_mean:.1f} ± {found.null_deviation:.1f}"
-            return f"{what} {found.value:.1f}, of {found.compared} training recordings {null}"
         few = f"{self.sounds} {'sounds are' if self.sounds != 1 else 'sound is'} too few for a {what}"
         if found is None:
             return few if self.sounds < FEWEST else f"too few recordings for a {what}"
+        if found.is_conclusive:
+            null = f"{found.null_mean:.1f} ± {found.null_deviation:.1f}"
+            return f"{what} {found.value:.1f}, of {found.compared} training recordings {null}"
         if found.compared < self.sounds:
             few = f"{found.compared} training recordings, half of those there are, are too few for a {what}"
             return f"{few}: it differs among them by ± {found.null_deviation:.1f}"
@@ -70,49 +113,127 @@ class SetReport:
         return f"{few}: among as many training recordings it differs by ± {found.null_deviation:.1f}{most}"
 
 
-class Comparison:
-    """Comparison of sounds with a reference. Raises ValueError when the reference has no scores."""
+def report_on(
+    judge: Judge, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
+) -> SetReport:
+    """Report on all of `sounds`, codes `[F, Q]`, together, given the novelty of each.
 
-    def __init__(self, reference: Reference, codec: VQVAE) -> None:
-        self.reference, self._judge = reference, Judge(reference, codec)
-        self._spectra, self._frame_rate = CodeSpectra(codec), codec.spectrogram.frame_rate
+    Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES.
+    """
+    reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
+    verdicts = [one.verdict for one in novelty]
+    generated, held_out, training = (
+        sound_statistics(judge.spectra(codes[:longest]) for codes in side)
+        for side in (sounds, evenly(reference.held_out, MOST_COMPARED), evenly(reference.codes, MOST_COMPARED))
+    )
 
-    def novelty(self, sounds: Sequence[Codes]) -> list[Novelty]:
-        """Novelty of each sound, given its codes `[F, Q]`."""
-        return self._judge.judge(sounds)
+    def mean_seconds(side: Sequence[Codes] | Sequence[Coded]) -> float:
+        return float(np.mean([min(len(codes), longest) for codes in side])) / rate
 
-    def report(
-        self, sounds: Sequence[Codes], novelty: Sequence[Novelty], seed: int, most_frames: int = MOST_FRAMES
-    ) -> SetReport:
-        """Report on all sounds together; sounds and recordings are cut to `most_frames`, at most MOST_FRAMES."""
-        rate = self._frame_rate
-        longest = min(most_frames, MOST_FRAMES)
-        verdicts = [one.verdict for one in novelty]
-        generated = self.statistics(sounds, longest)
-        held_out, training = (
-            self.statistics(evenly(side, MOST_COMPARED), longest)
-            for side in (self.reference.held_out, self.reference.codes)
-        )
-        return SetReport(
-            sounds=len(sounds),
-            seconds=sum(map(len, sounds)) / rate,
-            mean_seconds=_mean_length(sounds, longest) / rate,
-            held_out_mean_seconds=_mean_length(self.reference.held_out, longest) / rate,
-            new=verdicts.count("new"),
-            close=verdicts.count("close"),
-            copies=verdicts.count("copy"),
-            mean_agreement=float(np.mean([one.codes.likeness for one in novelty])),
-            mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
-            mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
-            longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
-            distance=kernel_distance(generated, held_out, training, seed),
-            diversity=diversity(generated, held_out, training, seed),
-        )
-
-    def statistics(self, sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> Statistics:
-        """`sound_statistics` of the first `longest` frames of each sound."""
-        return sound_statistics(self._spectra(codes[:longest]) for codes in sounds)
+    score, baseline = diversity(generated, held_out, training, seed) or (None, None)
+    return SetReport(
+        sounds=len(sounds),
+        seconds=sum(map(len, sounds)) / rate,
+        mean_seconds=mean_seconds(sounds),
+        held_out_mean_seconds=mean_seconds(reference.held_out),
+        new=verdicts.count("new"),
+        close=verdicts.count("close"),
+        copies=verdicts.count("copy"),
+        mean_agreement=float(np.mean([one.codes.likeness for one in novelty])),
+        mean_percentile_codes=float(np.mean([one.codes.percentile for one in novelty])),
+        mean_percentile_spectra=float(np.mean([one.spectra.percentile for one in novelty])),
+        longest_copied_seconds=max(one.codes.copied_seconds for one in novelty),
+        distance=kernel_distance(generated, held_out, training, seed),
+        diversity=score,
+        diversity_of_recordings=baseline,
+    )
 
 
-def _mean_length(sounds: Sequence[Coded] | Sequence[Codes], longest: int) -> float:
-    return float(np.mean([min(len(codes), longest) for codes in sounds]))
+def sound_statistics(sounds: Iterable[Spectra]) -> Statistics:
+    """Summary statistics `[sounds, 4 * bands]` of spectra `[F, bands]`.
+
+    Mean, deviation, mean absolute change, and first third minus last third.
+    """
+    return np.stack([_statistics(sound.astype(np.float64)) for sound in sounds])
+
+
+def _statistics(sound: NDArray[np.float64]) -> NDArray[np.float64]:
+    third = max(1, len(sound) // 3)
+    change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+    slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
+    return np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope])
+
+
+def kernel_distance(
+    generated: Statistics, held_out: Statistics, training: Statistics, seed: int
+) -> KernelDistance | None:
+    """Squared MMD of generated and held-out sounds with a Gaussian kernel (Gretton et al. 2012, eq. 3).
+
+    The bandwidth is the median squared distance among held-out sounds. The null distribution draws as many training
+    recordings as there are generated sounds, or half of the recordings where they are fewer than twice that. None when
+    any side has too few sounds.
+    """
+    count, others = min(len(generated), len(training) // 2), len(held_out)
+    if min(others, count) < FEWEST:
+        return None
+    bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
+    draws = [_mmd(drawn, held_out, bandwidth) for drawn in _drawn(generator, training, count, NULL_DRAWS)]
+    unrelated = SCALE * _kernel_mean(held_out, bandwidth)
+    value = _mmd(generated, held_out, bandwidth)
+    return KernelDistance(value, float(np.mean(draws)), float(np.std(draws)), unrelated, count)
+
+
+def diversity(
+    generated: Statistics, held_out: Statistics, training: Statistics, seed: int
+) -> tuple[float, float] | None:
+    """Vendi score of generated sounds and of as many recordings (Friedman and Dieng 2022), None of too few sounds.
+
+    The kernel is that of `kernel_distance`.
+    """
+    count = min(len(generated), len(training))
+    if min(count, len(held_out)) < FEWEST:
+        return None
+    bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
+    draws = DIVERSITY_DRAWS if count < len(generated) else 1
+    baseline = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, training, count, DIVERSITY_DRAWS)]
+    values = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, generated, count, draws)]
+    return float(np.mean(values)), float(np.mean(baseline))
+
+
+def _drawn(generator: np.random.Generator, sounds: Statistics, count: int, draws: int) -> Iterator[Statistics]:
+    """So many draws of `count` sounds."""
+    return (sounds[generator.choice(len(sounds), count, replace=False)] for _ in range(draws))
+
+
+def _bandwidth(sounds: Statistics) -> float:
+    distances = squared_distances(sounds, sounds)
+    return max(float(np.median(distances[np.triu_indices(len(sounds), 1)])), 1e-12)
+
+
+def _vendi(sounds: Statistics, bandwidth: float) -> float:
+    weights = np.linalg.eigvalsh(np.exp(-squared_distances(sounds, sounds) / bandwidth) / len(sounds))
+    weights = weights[weights > 1e-12]
+    return float(np.exp(-(weights * np.log(weights)).sum()))
+
+
+def _mmd(one: Statistics, other: Statistics, bandwidth: float) -> float:
+    across = _kernel_sum(one, other, bandwidth) / (len(one) * len(other))
+    return (_kernel_mean(one, bandwidth) + _kernel_mean(other, bandwidth) - 2 * across) * SCALE
+
+
+def _kernel_mean(sounds: Statistics, bandwidth: float) -> float:
+    """Mean of the Gaussian kernel over all pairs of different rows."""
+    return (_kernel_sum(sounds, sounds, bandwidth) - len(sounds)) / (len(sounds) * (len(sounds) - 1))
+
+
+def _kernel_sum(one: Statistics, other: Statistics, bandwidth: float) -> float:
+    """Sum of the Gaussian kernel over all pairs of rows."""
+    blocks = (one[first : first + ROWS] for first in range(0, len(one), ROWS))
+    return sum(float(np.exp(-squared_distances(block, other) / bandwidth).sum()) for block in blocks)
+
+
+def squared_distances(one: Statistics, other: Statistics) -> NDArray[np.float64]:
+    """Squared Euclidean distances `[N, M]` of the rows of `one` `[N, D]` and `other` `[M, D]`."""
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
+    result: NDArray[np.float64] = np.maximum(squares, 0.0)
+    return result

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
-from distill.novelty.alignment import Match
-from distill.novelty.constants import SHORTEST, SOFTER
-from distill.novelty.index import CodeIndex, Index, match_in_parts
 from distill.novelty.reference import MOST_FRAMES, SPACE, Coded, Reference, evenly
+from distill.novelty.search import CodeIndex, Match
 from distill.novelty.spectra import CodeSpectra, SpectralIndex
 
 MOST_REENCODED = 64  # recordings
-PART_FRAMES = 1 << 20  # at most, but for the rest of a part's last recording
-MOST_KEPT = 8  # indexes of parts: about 50 hours
+SHORTEST = 6  # frames of the shortest piece in the baseline
+SOFTER = 0.7  # gain before re-encoding
 
 
 @dataclass(frozen=True)
@@ -35,46 +33,25 @@ class Score:
 
 
 class Likeness:
-    """Similarity of sounds to the training recordings of a reference, in codes and in spectra.
-
-    A large library is searched a part at a time. Indexes of the first parts are kept, so that the next sounds are
-    searched in less time.
-    """
+    """Similarity of sounds to recordings, in codes and in spectra."""
 
     def __init__(self, codec: VQVAE, recordings: Sequence[Coded]) -> None:
-        self._recordings = recordings
-        self._cuts = part_cuts(list(map(len, recordings)))
-        self._spectra = CodeSpectra(codec)
-        self._kept: dict[tuple[bool, int], Index] = {}
+        self._recordings, self.spectra = recordings, CodeSpectra(codec)
+
+    @cached_property
+    def _indexes(self) -> tuple[CodeIndex, SpectralIndex]:
+        lengths = list(map(len, self._recordings))
+        return CodeIndex(self._recordings), SpectralIndex(self.spectra.joined(self._recordings), lengths)
 
     def scores(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
         """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
         if not passages:
             return []
+        in_codes, in_spectra = self._indexes
         queries = [codes.astype(np.int64, copy=False) for codes in passages]
-        spectra = np.split(self._spectra.joined(queries), np.cumsum(list(map(len, queries)))[:-1])
-        in_codes = match_in_parts(partial(self._index, False), self._cuts[:-1], queries)
-        in_spectra = match_in_parts(partial(self._index, True), self._cuts[:-1], spectra)
-        return [Score(*parts) for parts in zip(map(len, queries), in_codes, in_spectra, strict=True)]
-
-    def _index(self, of_spectra: bool, part: int) -> Index:
-        """The index of a part of the recordings, in spectra or in codes."""
-        if (of_spectra, part) in self._kept:
-            return self._kept[of_spectra, part]
-        recordings = self._recordings[self._cuts[part] : self._cuts[part + 1]]
-        index: Index = CodeIndex(recordings)
-        if of_spectra:
-            index = SpectralIndex(self._spectra.joined(recordings), list(map(len, recordings)))
-        if part < MOST_KEPT:
-            self._kept[of_spectra, part] = index
-        return index
-
-
-def part_cuts(lengths: Sequence[int]) -> list[int]:
-    """Where parts of recordings of so many frames begin, and the end: about as many frames in each, in order."""
-    total = sum(lengths)
-    part = (np.cumsum(lengths) - lengths) * -(-total // PART_FRAMES) // total
-    return [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(lengths)]
+        spectra = np.split(self.spectra.joined(queries), np.cumsum(list(map(len, queries)))[:-1])
+        matches = zip(map(len, queries), in_codes.match(queries), in_spectra.match(spectra), strict=True)
+        return [Score(*parts) for parts in matches]
 
 
 def with_scores(reference: Reference, codec: VQVAE) -> Reference:
@@ -83,23 +60,16 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     Pieces are held-out recordings, whole and halved again and again. Re-encoding decodes a recording, shifts it by half
     a frame, attenuates it and encodes it again.
     """
-    pieces = [piece for codes in reference.held_out for piece in _halved(codes)]
-    chosen = evenly(reference.codes, MOST_REENCODED)
-    reencoded = _reencoded(codec, [codes[:MOST_FRAMES] for codes in chosen])
+    pieces = []
+    for codes in reference.held_out:
+        pieces.append(codes)
+        while len(pieces[-1]) >= 2 * SHORTEST:
+            pieces.append(pieces[-1][: len(pieces[-1]) // 2])
+    chosen = [codes[:MOST_FRAMES].astype(np.int64) for codes in evenly(reference.codes, MOST_REENCODED)]
+    shift = codec.spectrogram.samples_per_frame // 2
+    decoded = decode_each(codec, map(torch.from_numpy, chosen))
+    sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
+    reencoded = [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
     found = Likeness(codec, reference.codes).scores([*pieces, *reencoded])
     scores = np.array([score.row() for score in found], dtype=np.float32)
     return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])
-
-
-def _halved(codes: Coded) -> list[Coded]:
-    pieces = [codes]
-    while len(pieces[-1]) >= 2 * SHORTEST:
-        pieces.append(pieces[-1][: len(pieces[-1]) // 2])
-    return pieces
-
-
-def _reencoded(codec: VQVAE, recordings: Sequence[Coded]) -> list[NDArray[np.int64]]:
-    shift = codec.spectrogram.samples_per_frame // 2
-    decoded = decode_each(codec, (torch.from_numpy(codes.astype(np.int64)) for codes in recordings))
-    sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
-    return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]

@@ -1,6 +1,7 @@
 """Spectra of codes in bands, and their index: finds copies in other codes, shifted by less than a frame, or softer."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,15 +10,16 @@ from torch import Tensor, nn
 
 from distill.codec.constants import PLAIN_LEVELS
 from distill.codec.model import VQVAE
-from distill.codec.search import KERNEL_FRAMES, REACH
-from distill.codec.streaming import runs
-from distill.novelty.alignment import Costs, Flags, Windows
-from distill.novelty.constants import ALIKE_DB, MOST_GAIN_DB, UNLIKE_DB
-from distill.novelty.index import Index, Sound
+from distill.codec.search import REACH
+from distill.novelty.search import Costs, Flags, Index, Sound, Windows
 
 BANDS = 20
 MOST_FRAMES = 1 << 13  # at once
-STEP_WEIGHT = 0.5  # weight of the change of level, against that of a band, in the lag search
+MOST_IN_MEMORY = 1 << 23  # frames, of about 50 hours: the spectra of more lie in a temporary file
+STEP_WEIGHT = 0.5  # weight of the change of level, against that of a band, in the cross-correlation
+UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
+ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self
+MOST_GAIN_DB = 12.0  # largest gain of an alignment, up or down
 
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
 
@@ -45,25 +47,21 @@ class CodeSpectra:
     @torch.no_grad()
     def joined(self, recordings: Sequence[NDArray[np.integer]]) -> Spectra:
         """Spectra of the codes `[F, Q]` of several recordings, end to end, each as if alone."""
-        result = np.empty((sum(map(len, recordings)), BANDS), dtype=np.float32)
-        done = 0
-        for run in runs(((len(codes), codes) for codes in recordings), MOST_FRAMES):
-            for spectra in self._of_run(run):
-                result[done : done + len(spectra)] = spectra
-                done += len(spectra)
+        codes, starts = np.concatenate(recordings), np.cumsum([0, *map(len, recordings)])
+        result: Spectra = np.empty((len(codes), BANDS), np.float32)
+        if len(codes) > MOST_IN_MEMORY:
+            with tempfile.TemporaryFile() as file:
+                result = np.memmap(file, np.float32, "w+", shape=result.shape)
+        for first in range(0, len(codes), MOST_FRAMES):
+            frames = np.arange(first, min(first + MOST_FRAMES, len(codes)))
+            owners = np.searchsorted(starts, frames, side="right") - 1
+            around = frames[:, None] + np.arange(-REACH, REACH + 1)  # [frames, KERNEL_FRAMES]
+            inside = (around >= starts[owners, None]) & (around < starts[owners + 1, None])
+            near = codes[around.clip(0, len(codes) - 1)].astype(np.int64)
+            rows = torch.from_numpy(np.where(inside[..., None], near, self._silence)).transpose(1, 2) + self._first
+            spectra = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum") + self._offset.cpu()
+            result[frames] = spectra.numpy()
         return result
-
-    def _of_run(self, run: Sequence[NDArray[np.integer]]) -> Iterator[Spectra]:
-        """Spectra of recordings that are computed together; MOST_FRAMES at a time of a longer one."""
-        gap = np.full((REACH, run[0].shape[1]), self._silence, dtype=np.int64)
-        padded = np.concatenate([part for codes in run for part in (gap, codes.astype(np.int64), gap)])
-        around = torch.from_numpy(padded).unfold(0, KERNEL_FRAMES, 1)  # [frames and gaps, Q, KERNEL_FRAMES]
-        inside = np.concatenate([np.arange(len(codes) + 2 * REACH) < len(codes) for codes in run])[: len(around)]
-        for start in range(0, len(around), MOST_FRAMES):
-            own = torch.from_numpy(inside[start : start + MOST_FRAMES])
-            rows = (around[start : start + MOST_FRAMES][own] + self._first).flatten(1)
-            spectra: Spectra = (nn.functional.embedding_bag(rows, self._table, mode="sum") + self._offset.cpu()).numpy()
-            yield spectra
 
 
 def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
@@ -74,7 +72,7 @@ def band_levels(codec: VQVAE, features: Tensor) -> Tensor:
 
 
 class SpectralIndex(Index):
-    """Index of recordings' spectra `[F, BANDS]`, searched by alignment.
+    """Index of recordings' spectra `[F, BANDS]`.
 
     The difference of two frames is the root mean square over bands of their difference in dB, after one gain for the
     whole alignment. The similarity falls linearly from 1 at no difference to 0 at UNLIKE_DB. A frame counts as copied
@@ -97,10 +95,8 @@ class SpectralIndex(Index):
     def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
         difference = sound - self.frames[windows.frames]  # [K, F, BANDS]
         gains = windows.per_piece(difference.mean(axis=2, dtype=np.float64)) / windows.lengths
-        each: NDArray[np.float32] = np.repeat(
-            gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB).astype(np.float32), windows.lengths
-        )
-        each = each.reshape(windows.frames.shape)
+        gains = gains.clip(-MOST_GAIN_DB, MOST_GAIN_DB)
+        each = np.repeat(gains, windows.lengths).reshape(windows.frames.shape).astype(np.float32)
         difference -= each[..., None]
         apart = _root_mean_square(difference)  # [K, F]
         inside = windows.owners >= 0
@@ -118,7 +114,7 @@ def _root_mean_square(difference: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _features(sound: Spectra) -> Tensor:
-    """Features `[F, BANDS + 2]` of the lag search: spectrum without its level, change of level, and a zero column."""
+    """Features `[F, BANDS + 2]` to correlate: spectrum without its level, change of level, and a zero column."""
     spectrum = torch.from_numpy(sound)
     levels = spectrum.mean(dim=1)
     features = torch.zeros(len(sound), BANDS + 2)

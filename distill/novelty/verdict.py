@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.novelty.alignment import Match
-from distill.novelty.constants import (
-    CLOSE_PERCENTILE,
-    FEW_EDITS,
-    LONG_ENOUGH,
-    MIN_BASELINE,
-    REENCODED_QUANTILE,
-    SHORTEST,
-    SIMILAR_LENGTH,
-    SURELY_COPIED,
-    UNLIKE_DB,
-)
 from distill.novelty.reference import MOST_FRAMES, Reference, rows
-from distill.novelty.scoring import Likeness, Score
+from distill.novelty.scoring import SHORTEST, Likeness, Score
+from distill.novelty.search import Match
+from distill.novelty.spectra import UNLIKE_DB
 from distill.text import one_line
+
+SURELY_COPIED = 0.94  # share of equal codes that is a copy in any corpus
+CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
+REENCODED_QUANTILE = 0.5  # of re-encoded recordings' likeness to themselves
+FEW_EDITS = 0.1  # share of frames
+LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
+SIMILAR_LENGTH = 1.5  # largest ratio of lengths in the baseline
+MIN_BASELINE = 20  # pieces, of other lengths if need be
+LONGEST_NAME = 200  # characters
+UNHEARD = "of the recordings that the model never heard"
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
@@ -92,43 +92,47 @@ class Judge:
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         if not len(reference.scores) or not len(reference.reencoded):
             raise ValueError("expected a reference with scores")
-        self._reference, self._frame_rate = reference, codec.spectrogram.frame_rate
+        self.reference, self.frame_rate = reference, codec.spectrogram.frame_rate
         self._likeness = Likeness(codec, reference.codes)
-        self._scores = rows(reference.scores)
-        self._reencoded_likeness = float(
-            np.quantile(rows(reference.reencoded)["spectra"]["likeness"], REENCODED_QUANTILE)
-        )
+        self.spectra = self._likeness.spectra
+        reencoded = rows(reference.reencoded)["spectra"]["likeness"]
+        self._reencoded_likeness = float(np.quantile(reencoded, REENCODED_QUANTILE))
 
-    def judge(self, sounds: Sequence[Codes]) -> list[Novelty]:
+    def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
         """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
-        cuts = [(number, cut) for number, codes in enumerate(sounds) for cut in _cuts(len(codes))]
-        scores = self._likeness.scores([sounds[number][begin:end] for number, (begin, end) in cuts])
+        passages: list[Codes] = []
+        places: list[tuple[int, int]] = []  # sound, first frame in it
+        for number, codes in enumerate(sounds):
+            count = -(-len(codes) // MOST_FRAMES)
+            for begin, end in pairwise(len(codes) * cut // count for cut in range(count + 1)):
+                passages.append(codes[begin:end])
+                places.append((number, begin))
         found: dict[int, Novelty] = {}
-        for (number, (begin, _)), score in zip(cuts, scores, strict=True):
+        for (number, begin), score in zip(places, self._likeness.scores(passages), strict=True):
             novelty = self._novelty(score, begin)
             if number not in found or _rank(novelty) < _rank(found[number]):
                 found[number] = novelty
         return [found[number] for number in range(len(sounds))]
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
-        baseline = comparable(self._scores, score.frames)
+        baseline = comparable(rows(self.reference.scores), score.frames)
         codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in ("codes", "spectra"))
-        verdict, basis = self._verdict(score, baseline)
+        verdict, basis = self.verdict(score, baseline)
         if basis is None:
             basis = "spectra" if spectra.percentile > codes.percentile else "codes"
-        return Novelty(verdict, codes, spectra, begin / self._frame_rate, basis)
+        return Novelty(verdict, codes, spectra, begin / self.frame_rate, basis)
 
     def _shared(self, match: Match, baseline: Rows) -> Shared:
         return Shared(
-            nearest=self._reference.names[match.recording],
-            offset_seconds=match.offset / self._frame_rate,
+            nearest=self.reference.names[match.recording],
+            offset_seconds=match.offset / self.frame_rate,
             likeness=match.likeness,
-            copied_seconds=match.copied_frames / self._frame_rate,
+            copied_seconds=match.copied_frames / self.frame_rate,
             edit_distance=match.edit_distance,
             percentile=float((baseline["likeness"] < match.likeness).mean()),
         )
 
-    def _verdict(self, score: Score, baseline: Rows) -> tuple[Verdict, Basis | None]:
+    def verdict(self, score: Score, baseline: Rows) -> tuple[Verdict, Basis | None]:
         """The verdict from a score and the scores of comparable held-out pieces, and what decided if one thing did.
 
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
@@ -168,19 +172,8 @@ def comparable(scores: Rows, frames: int) -> Rows:
     return chosen
 
 
-def _cuts(frames: int) -> list[tuple[int, int]]:
-    """Passages (start, stop) of equal length that cover a sound."""
-    count = -(-frames // MOST_FRAMES)
-    ends = [frames * number // count for number in range(count + 1)]
-    return list(pairwise(ends))
-
-
 def _rank(novelty: Novelty) -> tuple[int, float, float]:
     return VERDICTS.index(novelty.verdict), -novelty.percentile, -novelty.codes.likeness
-
-
-LONGEST_NAME = 200  # characters
-UNHEARD = "of the recordings that the model never heard"
 
 
 def explain(novelty: Novelty) -> str:

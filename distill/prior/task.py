@@ -19,7 +19,7 @@ from distill.codes.sequences import (
     pad_batch,
 )
 from distill.codes.store import frame_counts
-from distill.novelty.memorization import Memorization, alike_recordings, find_memorization
+from distill.novelty.memorization import MOST_PERPLEXITY, Memorization, alike_recordings
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.counts import fold_numbers
@@ -196,7 +196,16 @@ class PriorTask(Task[BatchShare]):
     def check_memorization(self, perplexity: float) -> Memorization:
         """Whether a held-out perplexity says that the prior memorises; near-duplicates are looked for where it does."""
         threshold, data = self.config.memorization_perplexity, self.data
-        if perplexity < threshold and self._alike is None:
+        is_memorizing = perplexity < threshold
+        if is_memorizing and self._alike is None:
             self._alike = alike_recordings(data.unaugmented, data.held_out)
-        alike = self._alike if perplexity < threshold else None
-        return find_memorization(perplexity, data.codes.codebook_size, data.recordings, threshold, alike)
+        alike, compared = self._alike if is_memorizing and self._alike else (None, None)
+        return Memorization(
+            was_memorizing=is_memorizing,
+            val_perplexity=min(perplexity, MOST_PERPLEXITY),
+            threshold=threshold,
+            codebook_size=data.codes.codebook_size,
+            recordings=data.recordings,
+            alike=alike,
+            compared=compared,
+        )

@@ -78,27 +78,19 @@ def counts(**events: float) -> np.ndarray:
     return table
 
 
-def test_what_happens_as_often_as_in_recordings_stays() -> None:
+def test_what_is_too_rare_is_raised_and_what_may_be_chance_is_not() -> None:
     found = counts(end=3, fall=20, same=40)
     assert not bool(table_step(found, found, 0.5).any())
     assert not bool(table_step(counts(), counts(), 0.5).any())
-
-
-def test_what_is_too_rare_is_raised_and_what_may_be_chance_is_not() -> None:
-    step = table_step(counts(end=30, same=30), counts(end=3, same=57), 0.5)[0]
-    assert float(step[END]) > 1
-    assert float(step[SAME]) < 0
-    assert abs(float(step[FALL])) < 0.1
     assert not bool(table_step(counts(end=1, same=9), counts(end=0.7, same=9.3), 0.5).any())
-
-
-def test_other_times_are_corrected_alike_and_the_first_frame_apart() -> None:
-    wanted, found = counts(end=30, same=30), counts(end=3, same=57)
-    step = table_step(wanted, found, 0.5)
+    step = table_step(counts(end=30, same=30), counts(end=3, same=57), 0.5)
+    assert float(step[0, END]) > 1
+    assert float(step[0, SAME]) < 0
+    assert abs(float(step[0, FALL])) < 0.1
     later = step[STATES // 2 // 10 * 10]  # the same situation at another time
     assert 0 < float(later[END]) <= float(step[0, END])
-    assert not bool(step[1].any())
-    assert not bool(step[-1].any())
+    assert not bool(step[1].any())  # another situation
+    assert not bool(step[-1].any())  # the first frame
 
 
 def test_an_interrupted_calibration_says_what_is_saved() -> None:

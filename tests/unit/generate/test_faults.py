@@ -1,7 +1,6 @@
 """Faults: each is found in a sound that has it, none in recordings, and limits come from the recordings alone."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,30 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from unit.tiny import networks
 
 from distill.codec.initialise import build_vqvae
 from distill.codec.model import VQVAE
 from distill.codec.streaming import encode
 from distill.codes.store import Codes
-from distill.generate.constants import STILL_DB
 from distill.generate.faults import (
     FAULTS,
     FLOOR_DB,
     MOST_FRAMES,
     RETURN_DB,
     SMOOTHED_FRAMES,
+    STILL_DB,
     FaultFinder,
     FaultReport,
+    Limits,
     Measures,
     count_returns,
-    limits_of,
     longest_still,
     measured,
 )
-from distill.generate.sounds import Checks, GenerationRequest, generate_batches
 from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
-from distill.novelty.reference import Reference, make_reference
+from distill.novelty.reference import make_reference
 from distill.params import get_adaptive_vqvae_config
 
 RATE = 16_000
@@ -93,48 +90,39 @@ def test_each_fault_is_found(finder: FaultFinder, coded: Callable[[Samples], Cod
     assert finder([coded(FAULTY[kind])]) == [(kind,)]
 
 
-def test_recordings_have_none(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
+def test_recordings_have_none_but_soft_sounds_and_single_frames(
+    finder: FaultFinder, coded: Callable[[Samples], Codes]
+) -> None:
     assert finder(map(coded, RECORDINGS)) == [()] * len(RECORDINGS)
     assert finder.held_out() == [()] * 5
-
-
-def test_a_soft_sound_and_a_single_frame_are_faulty(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
     assert finder([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
     (found,) = finder([coded(RECORDINGS[0])[:1]])
     assert set(found) == {"ending", "length"}
 
 
-def test_what_recordings_do_is_no_fault(codec: VQVAE, coded: Callable[[Samples], Codes]) -> None:
-    for sound in FAULTY.values():
-        codes = coded(sound)
-        (found,) = FaultFinder(make_reference(["a"], [codes], [codes]), codec)([codes])
-        assert found == ()
-
-
-def test_only_the_kinds_asked_for_are_looked_for(finder: FaultFinder, coded: Callable[[Samples], Codes]) -> None:
+def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(
+    finder: FaultFinder, codec: VQVAE, coded: Callable[[Samples], Codes]
+) -> None:
     sounds = [coded(FAULTY[kind]) for kind in FAULTS]
     assert finder(sounds, ("drone", "length")) == [("drone",), (), (), (), ("length",)]
+    for codes in sounds:
+        assert FaultFinder(make_reference(["a"], [codes], [codes]), codec)([codes]) == [()]
 
 
-def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
-    prompt = np.zeros((3, 2), dtype=np.int64)
-    assert GenerationRequest(1, 1.0).kinds == FAULTS
-    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack")
-    assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
-    assert GenerationRequest(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
-
-
-def test_the_end_of_a_recording_that_the_reference_cuts_is_not_judged(finder: FaultFinder, codec: VQVAE) -> None:
-    long = np.tile(finder._reference.codes[0][:4], (200, 1))
-    reference = make_reference(["a"], finder._reference.codes[:1], [long])
+def test_the_end_of_a_recording_that_the_reference_cuts_is_not_judged(
+    codec: VQVAE, coded: Callable[[Samples], Codes]
+) -> None:
+    one = coded(RECORDINGS[0])
+    long = np.tile(one[:4], (200, 1))
+    reference = make_reference(["a"], [one], [long])
     assert len(reference.held_out[0]) == HELD_OUT_FRAMES
     (found,) = FaultFinder(reference, codec).held_out()
     assert "ending" not in found
     assert "ending" in FaultFinder(reference, codec)([long])[0]
 
 
-def test_long_sounds_are_measured_in_part_and_at_their_end(finder: FaultFinder, codec: VQVAE) -> None:
-    one = finder._reference.codes[0].astype(np.int64)
+def test_long_sounds_are_measured_in_part_and_at_their_end(codec: VQVAE, coded: Callable[[Samples], Codes]) -> None:
+    one = coded(RECORDINGS[0])
     long = np.concatenate([np.tile(one[:1], (MOST_FRAMES + 50, 1)), one])
     found = measured(codec, long)
     assert (found.frames, len(found.levels), found.still_frames) == (len(long), MOST_FRAMES, MOST_FRAMES)
@@ -173,42 +161,19 @@ def measures(still: int = 10, returns: float = 0.0, loudest: float = 20.0, end: 
     return Measures(np.array([loudest, loudest + end]), 30, still, returns, end)
 
 
-def test_one_recording_in_a_thousand_does_not_set_the_limits() -> None:
+def test_limits_come_from_most_recordings_and_a_sound_need_not_end_as_softly() -> None:
     many = [measures(still=10 + number % 7) for number in range(999)]
-    assert limits_of([*many, measures(still=2000, returns=9.0, end=0.0)]) == limits_of(many)
-
-
-def test_a_sound_need_not_end_as_softly_as_recordings() -> None:
-    faded = limits_of([measures(end=-120.0)])
+    with_one_more = Limits([*many, measures(still=2000, returns=9.0, end=0.0)])
+    assert vars(with_one_more) == vars(Limits(many))
+    faded = Limits([measures(end=-120.0)])
     assert faded.faults(measures(end=-40.0)) == ()
     assert faded.faults(measures(end=-30.0)) == ("ending",)
 
 
-def test_faulty_sounds_are_drawn_again() -> None:
-    codec, prior = networks()
-    generator = np.random.default_rng(0)
-    codes = [generator.integers(0, 8, (10, 2)) for _ in range(4)]
-    reference: Reference = make_reference([f"{number}" for number in range(3)], codes[:3], codes[3:])
-    wanted, checks = GenerationRequest(40, 1.0), Checks(finder=FaultFinder(reference, codec))
-    (freely,) = generate_batches(codec, prior, wanted, 0, checks)
-    (kept,) = generate_batches(codec, prior, wanted, 0, replace(checks, reject_faults=True))
-    before, after = ([bool(sound.faults) for sound in drawn.sounds] for drawn in (freely, kept))
-    assert (freely.rejected, freely.redrawn, kept.redrawn) == (0, 0, 0)
-    assert kept.rejected >= sum(before) > 0
-    assert sum(after) < sum(before)
-    for one, other, faulty in zip(freely.sounds, kept.sounds, before, strict=True):
-        if not faulty:
-            np.testing.assert_array_equal(one.codes, other.codes)
-
-
-def test_the_report_has_one_line_where_all_is_well() -> None:
+def test_the_report_says_the_rates_of_faults() -> None:
     report = FaultReport([(), ()], [(), ("drone",), (), ()])
     assert report.lines == ["no faults: 0 of 2 sounds; of 4 held-out recordings 25%"]
     assert report.metrics()["fault_rate_held_out"] == report.metrics()["drone_rate_held_out"] == 0.25
-    assert report.json()["faulty"] == 0
-
-
-def test_the_report_has_a_line_for_each_fault() -> None:
     report = FaultReport([("drone", "ending"), (), ("ending",), ()], [(), ()], rejected=3)
     assert report.lines == [
         "3 faulty sounds drawn again; 2 still faulty",
@@ -216,6 +181,6 @@ def test_the_report_has_a_line_for_each_fault() -> None:
         "  drone 25%, held-out 0%: it stands still for longer than recordings do",
         "  ending 50%, held-out 0%: it is cut off while it is loud",
     ]
-    assert FaultReport([()], [()], rejected=1).lines[0] == "1 faulty sound drawn again"
     figures = report.json()
     assert (figures["faulty"], figures["rejected"], figures["ending_rate"]) == (2, 3, 0.5)
+    assert FaultReport([()], [()], rejected=1).lines[0] == "1 faulty sound drawn again"

@@ -1,83 +1,243 @@
-"""Finished sounds: exact lengths, clean ends, no clipping, the same for the same seed."""
+"""Sounds and variations: exact lengths, clean ends, no clipping, the same for the same seed; what is kept stays."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.tiny import write_prior_model
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.tiny import PRIOR, networks, prior_shape
 
-from distill.audio.plots import write_spectrograms
-from distill.audio.write import write_audio
+from distill.audio.write import AudioFormat, write_audio
+from distill.codes.store import Codes
 from distill.errors import ArtifactError, AudioError
-from distill.generate.sounds import BATCH, PEAK, GenerationRequest, decode_sounds, frames_for_seconds, generate_sounds
-from distill.model_file.format import Bundle, load_bundle
+from distill.generate.faults import FAULTS, FaultFinder
+from distill.generate.results import similarities
+from distill.generate.sampling import FixedCodes, Sampling, sample_codes
+from distill.generate.sounds import (
+    BATCH,
+    MOST_DRAWS,
+    PEAK,
+    Checks,
+    GenerationRequest,
+    decode_sounds,
+    draw_again,
+    frames_for_seconds,
+    generate_sounds,
+    kept_codes,
+)
+from distill.novelty.reference import make_reference
+from distill.novelty.scoring import with_scores
+from distill.prior.architectures import ARCHITECTURES
+from distill.prior.artifact import build_prior
+from distill.prior.base import Prior
+from distill.seeds import derive_seed
+
+CODEC, TINY = networks()
+RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    path = tmp_path_factory.mktemp("model") / "a.distill"
-    write_prior_model(path)
-    return load_bundle(path)
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+def prior(request: pytest.FixtureRequest) -> Prior:
+    torch.manual_seed(0)
+    return build_prior(prior_shape(request.param), CODEC.quantizer.codebooks).eval()
+
+
+def some_codes(frames: int, seed: int = 1) -> Codes:
+    return np.random.default_rng(seed).integers(0, 8, (frames, 2))
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.1, 0.3, 0.777])
-def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(bundle: Bundle, seconds: float) -> None:
-    for sound in generate_sounds(bundle.codec, bundle.prior, GenerationRequest(2, seconds, natural_ending=False), 0):
-        assert len(sound.samples) == max(1, round(seconds * 16_000))
+def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) -> None:
+    for sound in generate_sounds(CODEC, TINY, GenerationRequest(2, seconds, natural_ending=False), 0).drawn.values():
+        assert len(sound.samples) == max(1, round(seconds * 16_000)) == round(sound.seconds * 16_000)
         assert np.abs(sound.samples).max() <= PEAK + 1e-6
         if len(sound.samples) > 200:
             assert sound.samples[0] == 0
             assert abs(sound.samples[-1]) <= 0.02 * np.abs(sound.samples).max()
 
 
-def test_sounds_never_outlast_the_limit(bundle: Bundle) -> None:
-    for sound in generate_sounds(bundle.codec, bundle.prior, GenerationRequest(20, 0.5), 1):
-        assert 1 <= len(sound.codes) <= frames_for_seconds(bundle.codec, 0.5)
+def test_sounds_never_outlast_the_limit_nor_clip() -> None:
+    for sound in generate_sounds(CODEC, TINY, GenerationRequest(20, 0.5), 1).drawn.values():
+        assert 1 <= len(sound.codes) <= frames_for_seconds(CODEC, 0.5)
+    (loud,) = decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])
+    assert np.abs(loud).max() <= PEAK + 1e-6
 
 
-def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed(bundle: Bundle) -> None:
+def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed() -> None:
     wanted = GenerationRequest(BATCH + 2, 0.1, natural_ending=False)
-    one, two = (generate_sounds(bundle.codec, bundle.prior, wanted, 3) for _ in range(2))
-    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(one, two, strict=True))
+    one, two = (generate_sounds(CODEC, TINY, wanted, 3).drawn for _ in range(2))
+    assert list(one) == list(range(BATCH + 2))
+    assert all(np.array_equal(one[number].samples, two[number].samples) for number in one)
     assert not np.array_equal(one[0].codes, one[BATCH].codes)
 
 
-def test_sounds_go_on_from_a_prompt(bundle: Bundle) -> None:
-    prompt = np.full((7, 2), 3)
-    step = bundle.codec.spectrogram.samples_per_frame
-    for sound in generate_sounds(
-        bundle.codec, bundle.prior, GenerationRequest(3, 0.2, natural_ending=False, prompt=prompt), 0
-    ):
-        np.testing.assert_array_equal(sound.codes[:7], prompt)
-        assert len(sound.samples) == 7 * step + 3200
-        assert len(sound.drawn) == frames_for_seconds(bundle.codec, 0.2)
+def test_sounds_go_on_from_a_prompt() -> None:
+    wanted = GenerationRequest(3, 0.2, natural_ending=False, prompt=np.full((7, 2), 3))
+    for sound in generate_sounds(CODEC, TINY, wanted, 0).drawn.values():
+        np.testing.assert_array_equal(sound.codes[:7], wanted.prompt)
+        assert len(sound.samples) == 7 * CODEC.spectrogram.samples_per_frame + 3200
+        assert len(sound.codes) == 7 + frames_for_seconds(CODEC, 0.2)
 
 
-def test_loud_codes_do_not_clip(bundle: Bundle) -> None:
-    (samples,) = decode_sounds(bundle.codec, [np.full((20, 2), 3, dtype=np.int64)])
-    assert np.isfinite(samples).all()
-    assert np.abs(samples).max() <= PEAK + 1e-6
-
-
-def test_a_codec_alone_cannot_generate(bundle: Bundle) -> None:
+def test_a_codec_alone_and_a_broken_prior_cannot_generate() -> None:
     with pytest.raises(ArtifactError, match="holds a codec and no prior: expected one with a prior"):
-        generate_sounds(bundle.codec, None, GenerationRequest(1, 0.1), 0)
+        generate_sounds(CODEC, None, GenerationRequest(1, 0.1), 0)
+    broken = networks()[1]
+    with torch.no_grad():
+        broken.to_depth.bias.fill_(float("nan"))  # type: ignore[union-attr]
+    with pytest.raises(ArtifactError, match="expected finite logits of the prior, found NaN or infinite values"):
+        generate_sounds(CODEC, broken, GenerationRequest(1, 0.1), 0)
 
 
-def test_titles_are_not_read_as_mathematics(tmp_path: Path) -> None:
-    write_spectrograms(tmp_path / "a.png", [("a$1_2_3$.wav", np.zeros(4000, dtype=np.float32))], 16_000)
-    assert (tmp_path / "a.png").stat().st_size > 1000
+def test_what_is_refused_is_drawn_again_and_the_rest_stays() -> None:
+    seen: list[tuple[list[int], int]] = []
+
+    def draw(numbers: list[int], attempt: int) -> list[int]:
+        seen.append((list(numbers), attempt))
+        return [number + 10 * attempt for number in numbers]
+
+    draws = draw_again([0, 1, 2, 3], draw, lambda one: {1: "odd", 3: "odd", 13: "old"}.get(one, ""))  # type: ignore[arg-type]
+    assert draws.drawn == {0: 0, 2: 2, 1: 11, 3: 23}
+    assert list(draws.drawn) == [0, 2, 1, 3]  # in the order of acceptance
+    assert (draws.redrawn, draws.left) == ({"odd": 2, "old": 1}, {})
+    assert seen == [([0, 1, 2, 3], 0), ([1, 3], 1), ([3], 2)]
+    stuck = draw_again([0], draw, lambda _: "odd")  # type: ignore[arg-type]
+    assert (stuck.drawn, stuck.redrawn, stuck.left) == ({0: 190}, {"odd": MOST_DRAWS - 1}, {"odd": 1})
+
+
+def test_faulty_sounds_are_drawn_again() -> None:
+    codes = [some_codes(10, seed) for seed in range(4)]
+    finder = FaultFinder(make_reference(["0", "1", "2"], codes[:3], codes[3:]), CODEC)
+    freely, kept = (
+        generate_sounds(CODEC, TINY, GenerationRequest(40, 1.0), 0, Checks(finder=finder, reject_faults=reject))
+        for reject in (False, True)
+    )
+    before = [bool(sound.faults) for sound in freely.drawn.values()]
+    assert not freely.redrawn
+    assert kept.redrawn["faulty"] >= sum(before) > sum(bool(sound.faults) for sound in kept.drawn.values())
+    for number, faulty in enumerate(before):
+        assert faulty or np.array_equal(freely.drawn[number].codes, kept.drawn[number].codes)
+
+
+def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
+    prompt = np.zeros((3, 2), dtype=np.int64)
+    assert GenerationRequest(1, 1.0).kinds == FAULTS
+    assert GenerationRequest(1, 1.0, natural_ending=False).kinds == ("drone", "stutter", "attack")
+    assert GenerationRequest(1, 1.0, prompt=prompt).kinds == ("drone", "stutter", "ending")
+    assert GenerationRequest(1, 1.0, natural_ending=False, prompt=prompt).kinds == ("drone", "stutter")
+
+
+def test_fixed_codes_stay_and_the_others_are_drawn_given_them(prior: Prior) -> None:
+    """Through several windows; drawn codes follow what is kept before them, and not what is kept after them."""
+    codes = some_codes(35)
+    kept = np.where(np.random.default_rng(2).random((6, 35, 2)) < 0.6, codes, -1)
+    late = kept.copy()
+    late[:, 30:] = 0
+    takes, again = (
+        sample_codes(prior, 6, 35, 0, Sampling(), False, kept=FixedCodes(torch.from_numpy(fixed)))
+        for fixed in (kept, late)
+    )
+    for take, one, other in zip(takes, kept, again, strict=True):
+        np.testing.assert_array_equal(take[one >= 0], one[one >= 0])
+        np.testing.assert_array_equal(take[:30], other[:30])
+    assert len({take[kept[0] < 0].tobytes() for take in takes}) > 1
+
+
+def test_drawn_codes_follow_their_weights_unless_these_leave_nothing(prior: Prior) -> None:
+    nothing_kept = torch.full((2, 12, 2), -1)
+    one_each = FixedCodes(nothing_kept, lambda level, frame: torch.eye(8)[(frame + 3 * level) % 8])
+    expected = (np.arange(12)[:, None] + 3 * np.arange(2)) % 8
+    for take in sample_codes(prior, 2, 12, 0, Sampling(), False, kept=one_each):
+        np.testing.assert_array_equal(take, expected)
+    free = sample_codes(prior, 2, 12, 0, Sampling(), False)
+    for weights in (None, lambda level, frame: torch.zeros(8) * level * frame):
+        same = sample_codes(prior, 2, 12, 0, Sampling(), False, kept=FixedCodes(nothing_kept, weights))
+        assert all(np.array_equal(*pair) for pair in zip(free, same, strict=True))
+
+
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
+def test_more_strength_keeps_less_and_the_coarser_levels_longer(
+    frames: int, levels: int, seed: int, one: float, two: float
+) -> None:
+    def is_kept(strength: float) -> np.ndarray:
+        return kept_codes(np.zeros((frames, levels), np.int64), strength, seed) == 0
+
+    weaker, stronger = sorted((one, two))
+    assert (is_kept(weaker) >= is_kept(stronger)).all()
+    assert (np.diff(is_kept(one).astype(int), axis=1) <= 0).all()
+    assert is_kept(0).all()
+    assert not is_kept(1).any()
+    assert one == 0 or not is_kept(one).all()
+
+
+def test_kept_codes_come_in_runs() -> None:
+    codes = some_codes(400)
+    kept = (kept_codes(codes, 0.25, 0) == codes).sum(axis=1)
+    assert set(kept) == {1, 2}
+    assert (kept == 2).mean() == pytest.approx(0.5, abs=0.01)
+    assert (np.diff(kept) != 0).sum() < 100  # independent frames would change 200 times
+
+
+def takes_of(codes: Codes, count: int, strength: float, seed: int, prior: Prior = TINY) -> list[Codes]:
+    wanted = GenerationRequest(count, 0.1, natural_ending=False, recording=codes, strength=strength)
+    return [take.codes for take in generate_sounds(CODEC, prior, wanted, seed).drawn.values()]
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 0.7])
+def test_no_two_takes_are_the_same_and_seeds_repeat_them(prior: Prior, strength: float) -> None:
+    codes = some_codes(20)
+    takes, again, other = (takes_of(codes, 8, strength, seed, prior) for seed in (5, 5, 6))
+    assert {take.shape for take in takes} == {(20, 2)}
+    assert len({take.tobytes() for take in (*takes, codes)}) == 9
+    assert np.array_equal(takes, again)
+    assert not np.array_equal(takes, other)
+
+
+def test_takes_go_from_the_recording_to_a_free_draw(prior: Prior) -> None:
+    codes = some_codes(15)
+    assert all(np.array_equal(take, codes) for take in takes_of(codes, 3, 0.0, 2, prior))
+    free = sample_codes(prior, 3, 15, derive_seed(2, 0), Sampling(), False)
+    assert np.array_equal(takes_of(codes, 3, 1.0, 2, prior), free)
+    if prior.shape == PRIOR:
+        shares = [np.mean(np.array(takes_of(some_codes(60), 8, step / 5, 0)) == some_codes(60)) for step in range(6)]
+        assert (np.diff(shares) < 0).all()
+
+
+def test_takes_that_must_be_equal_are_counted() -> None:
+    takes = takes_of(some_codes(12), BATCH + 3, 0.8, 0)
+    assert len({take.tobytes() for take in takes}) == BATCH + 3
+    one = some_codes(1)
+    wanted = GenerationRequest(20, 0.1, natural_ending=False, recording=one, strength=0.01)
+    made = generate_sounds(CODEC, TINY, wanted, 0)
+    different = {take.codes.tobytes() for take in made.drawn.values()} - {one.tobytes()}
+    assert made.redrawn["equal"] > 0
+    assert made.left["equal"] == 20 - len(different) > 0
+
+
+def test_the_recording_is_a_copy_of_itself_and_other_codes_are_not() -> None:
+    recording = some_codes(40)
+    half = recording.copy()
+    half[:, 1] = (half[:, 1] + 1) % 8
+    takes = [recording, half, (recording + 3) % 8]
+    reference = make_reference(["a"], [some_codes(30, 2)], [some_codes(30, seed) for seed in (3, 4, 5)])
+    same, halfway, apart = similarities(CODEC, with_scores(reference, CODEC), recording, takes)
+    assert (same.equal_codes, same.difference_db, same.verdict) == (1, 0, "copy")
+    assert halfway.equal_codes == 0.5
+    assert 0 < halfway.difference_db < apart.difference_db
+    assert (apart.equal_codes, apart.verdict) == (0, "new")
+    assert replace(same, verdict=None) == similarities(CODEC, None, recording, [recording])[0]
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
-def test_every_format_can_be_read_back(tmp_path: Path, kind: str) -> None:
-    import soundfile
-
+def test_every_format_can_be_read_back(tmp_path: Path, kind: AudioFormat) -> None:
     tone = (0.5 * np.sin(np.arange(5_292_000) * 0.1)).astype(np.float32)  # two minutes: a long one, too
-    write_audio(tmp_path / f"a.{kind}", tone, 44_100, kind)  # type: ignore[arg-type]
+    write_audio(tmp_path / f"a.{kind}", tone, 44_100, kind)
     samples, rate = soundfile.read(tmp_path / f"a.{kind}", dtype="float32")
-    assert rate == 44_100
-    assert len(samples) == len(tone)
+    assert (rate, len(samples)) == (44_100, len(tone))
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.errors import ParamsError
 from distill.kit.keys import KEYS, assign_keys, drum_keys, note_name
 
 
@@ -71,5 +72,5 @@ def test_no_key_is_taken_twice(labels: list[str]) -> None:
 
 def test_there_are_no_more_keys_than_128() -> None:
     assert sorted(key.number for key in assign_keys(["snare"] * 64 + ["pad"] * 64)) == list(KEYS)
-    with pytest.raises(ValueError, match="at most 128 labels"):
+    with pytest.raises(ParamsError, match="expected at most 128 labels, one for each MIDI key, found 129; choose some"):
         assign_keys(["pad"] * 129)

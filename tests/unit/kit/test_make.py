@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,23 +13,29 @@ from unit.tiny import networks, write_model, write_prior_model
 
 import distill
 from distill.api import Model
+from distill.audio.plots import FLOOR_DB, drawable
+from distill.audio.write import write_audio
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.constants import MOST_DRAWS
-from distill.generate.sounds import GenerationRequest
-from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, velocity_layers
+from distill.generate.sounds import MOST_DRAWS
+from distill.kit import make
+from distill.kit.keys import Key
+from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, KitGroup, KitSettings, KitSound
 from distill.kit.make import (
+    HEIGHT,
     LEAD_SECONDS,
     KitSource,
-    check_labels,
     draw_sounds,
     finish,
     is_silent,
+    kit_folder,
     level_db,
     spectral_clusters,
+    thumbnail,
+    write_picture,
 )
 from distill.novelty.reference import make_reference
-from distill.novelty.report import Comparison
 from distill.novelty.scoring import with_scores
+from distill.novelty.verdict import Judge
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)
@@ -80,47 +87,36 @@ def test_every_file_that_is_named_is_there_and_no_other(kit: Kit) -> None:
     named = {sound.file for sound in kit.sounds}
     assert {"kit.json", "kit.png", "kit.txt", "kit.sfz", "kit.dspreset", *named} == set(kit.files)
     assert all(re.fullmatch(r"samples/\d{3}_[a-z0-9-]{1,40}_\d\d\.wav", name) for name in named)
-    preset = ElementTree.parse(kit.folder / "kit.dspreset")
-    assert {sample.attrib["path"] for sample in preset.iter("sample")} == named
-    assert [region["sample"] for region in regions(kit.folder)] == [sound.file for sound in kit.sounds]
-
-
-def test_sounds_are_trimmed_faded_and_at_one_peak(kit: Kit) -> None:
     for sound in kit.sounds:
         samples, rate = soundfile.read(kit.folder / sound.file)
         assert (rate, samples.ndim) == (kit.sample_rate, 1)
         assert len(samples) / rate == sound.seconds <= 0.3
         assert 20 * np.log10(np.abs(samples).max()) == pytest.approx(-1, abs=0.01)
         assert samples[-1] == 0
+    assert soundfile.info(kit.folder / kit.sounds[0].file).subtype == "PCM_16"
 
 
 def test_sfz_and_dspreset_say_keys_velocities_and_round_robins(kit: Kit) -> None:
     assert [(group.label, group.key.number) for group in kit.groups[:2]] == [("../x", 24), ('a"b<c>&d', 26)]
-    assert {group.label: group.key.number for group in kit.groups if group.key.is_drum} == {
-        "drum/kick": 36,
-        "drum/snare": 38,
-        "closed hat": 42,
-        "open hat": 46,
-    }
+    drums = {group.label: group.key.number for group in kit.groups if group.key.is_drum}
+    assert drums == {"drum/kick": 36, "drum/snare": 38, "closed hat": 42, "open hat": 46}
     preset = ElementTree.parse(kit.folder / "kit.dspreset").getroot()
-    samples = [(group, sample) for group in preset.iter("group") for sample in group.iter("sample")]
-    pairs = [(group, sound) for group in kit.groups for sound in group.sounds]
-    for (group, sound), region, (parent, sample) in zip(pairs, regions(kit.folder), samples, strict=True):
-        key, low, high = str(group.key.number), str(sound.low_velocity), str(sound.high_velocity)
-        assert (region["lokey"], region["hikey"], region["pitch_keycenter"]) == (key, key, key)
-        assert (sample.attrib["loNote"], sample.attrib["hiNote"], sample.attrib["rootNote"]) == (key, key, key)
-        assert (region["lovel"], region["hivel"], region["loop_mode"]) == (low, high, "one_shot")
-        assert (sample.attrib["loVel"], sample.attrib["hiVel"], sample.attrib["ampEnvEnabled"]) == (low, high, "false")
-        if sound.round_robins > 1:
-            expected = (str(sound.round_robins), str(sound.position))
-            assert (region["seq_length"], region["seq_position"]) == expected
-            assert (sample.attrib["seqLength"], sample.attrib["seqPosition"]) == expected
-            assert sample.attrib["seqMode"] == "round_robin"
-        else:
-            assert "seq_length" not in region
-            assert "seqMode" not in sample.attrib
-        assert (region.get("group"), region.get("off_by")) == (("1", "1") if group.key.is_hat else (None, None))
-        assert parent.attrib.get("silencedByTags") == parent.attrib.get("tags") == ("hat" if group.key.is_hat else None)
+    samples = [(group, sample.attrib) for group in preset.iter("group") for sample in group.iter("sample")]
+    pairs = [(group.key, sound) for group in kit.groups for sound in group.sounds]
+    for (key, sound), region, (parent, sample) in zip(pairs, regions(kit.folder), samples, strict=True):
+        number, hat, robins = str(key.number), key.is_hat, sound.round_robins > 1
+        low, high, length, position = (
+            str(one) for one in (sound.low_velocity, sound.high_velocity, sound.round_robins, sound.position)
+        )
+        expected = {"loop_mode": "one_shot", **dict.fromkeys(("lokey", "hikey", "pitch_keycenter"), number)}
+        expected |= {"lovel": low, "hivel": high, "sample": sound.file}
+        expected |= {"seq_length": length, "seq_position": position} if robins else {}
+        assert region == {**expected, **({"group": "1", "off_by": "1"} if hat else {})}
+        expected = {"path": sound.file, **dict.fromkeys(("loNote", "hiNote", "rootNote"), number)}
+        expected |= {"loVel": low, "hiVel": high, "ampEnvEnabled": "false", "loopEnabled": "false"}
+        robin = {"seqMode": "round_robin", "seqLength": length, "seqPosition": position}
+        assert sample == {**expected, **(robin if robins else {})}
+        assert parent.attrib.get("silencedByTags") == parent.attrib.get("tags") == ("hat" if hat else None)
 
 
 def test_layers_are_by_level_and_cover_every_velocity_once(kit: Kit) -> None:
@@ -128,13 +124,6 @@ def test_layers_are_by_level_and_cover_every_velocity_once(kit: Kit) -> None:
         assert [(one.low_velocity, one.high_velocity) for one in group.sounds] == [(1, 63), (64, 127), (64, 127)]
         assert [(one.position, one.round_robins) for one in group.sounds] == [(1, 1), (1, 2), (2, 2)]
         assert [one.level_db for one in group.sounds] == sorted(one.level_db for one in group.sounds)
-    for sounds in range(1, 20):
-        for wanted in range(1, 17):
-            layers = velocity_layers(sounds, wanted)
-            assert len(layers) == min(wanted, sounds)
-            assert [one for _, velocities in layers for one in velocities] == list(range(1, 128))
-            assert sum(count for count, _ in layers) == sounds
-            assert max(count for count, _ in layers) - min(count for count, _ in layers) <= 1
 
 
 def test_text_index_and_table_say_what_is_in_it(kit: Kit, model: Model) -> None:
@@ -180,32 +169,33 @@ def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Pat
     assert kit.table()["verdict"].unique().tolist() == ["unknown"]
 
 
-def test_copies_and_repeats_are_drawn_again() -> None:
+def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    wanted = GenerationRequest(4, 0.3)
-
-    def source(comparison: Comparison | None) -> KitSource:
-        return KitSource(codec, prior, comparison, "m.distill", "")
-
-    free = draw_sounds(source(None), wanted, lambda attempt: attempt)
-    assert (len(free.sounds), free.missing, free.refused.words) == (4, 0, "none")
-    first = [take.codes for take in free.sounds]
     others = [np.random.default_rng(0).integers(0, 8, (30, 2)) for _ in range(3)]
-    reference = with_scores(make_reference([f"{number}.wav" for number in range(4)], first, others), codec)
-    judged = source(Comparison(reference, codec))
-    kept = draw_sounds(judged, wanted, lambda attempt: attempt)
-    assert kept.refused.copies >= 4
-    assert all(take.novelty is not None and take.novelty.verdict != "copy" for take in kept.sounds)
-    assert not {take.codes.tobytes() for take in kept.sounds} & {codes.tobytes() for codes in first}
-    allowed = draw_sounds(judged, wanted, lambda attempt: attempt, allow_copies=True)
-    assert [take.codes.tobytes() for take in allowed.sounds] == [codes.tobytes() for codes in first]
-    assert all(take.novelty is not None and take.novelty.verdict == "copy" for take in allowed.sounds)
-    same = draw_sounds(source(None), wanted, lambda _: 0)
-    assert [take.codes.tobytes() for take in same.sounds] == [codes.tobytes() for codes in first]
-    (alone,) = draw_sounds(source(None), GenerationRequest(1, 0.3), lambda _: 0).sounds
-    reference = with_scores(make_reference(["a.wav"], [alone.codes], others), codec)
-    stuck = draw_sounds(source(Comparison(reference, codec)), GenerationRequest(1, 0.3), lambda _: 0)
-    assert (stuck.sounds, stuck.missing, stuck.refused.words) == ([], 1, f"{MOST_DRAWS} copies")
+
+    def drawn(known: list[np.ndarray], allow_copies: bool = False, count: int = 4) -> tuple[list[bytes], Counter[str]]:
+        judge = None
+        if known:
+            names = [f"{number}.wav" for number in range(len(known))]
+            judge = Judge(with_scores(make_reference(names, known, others), codec), codec)
+        given = {"per_label": 4, "velocity_layers": 1, "seconds": 0.3, "seed": 0, "temperature": 1, "guidance": 1}
+        settings = KitSettings(**given, allow_copies=allow_copies, by_label=True)
+        sounds, refused = draw_sounds(KitSource(codec, prior, judge, "m.distill", ""), settings, 0, count)
+        assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
+        return [sound.codes.tobytes() for sound in sounds], refused
+
+    first, refused = drawn([])
+    codes = [np.frombuffer(one, np.int64).reshape(-1, 2) for one in first]
+    assert (len(first), refused) == (4, {})
+    kept, refused = drawn(codes)
+    assert refused["copies"] >= 4
+    assert not set(kept) & set(first)
+    assert drawn(codes, allow_copies=True)[0] == first
+    monkeypatch.setattr(make, "derive_seed", lambda *_: 0)
+    same, refused = drawn([])
+    assert len(set(same)) == len(same)
+    (alone,), _ = drawn([], count=1)
+    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, 2)], count=1) == ([], {"copies": MOST_DRAWS})
 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
@@ -236,8 +226,6 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
     ):
         with pytest.raises(ParamsError, match=re.escape(message)):
             model.kit(tmp_path / "kit", **arguments)  # type: ignore[arg-type]
-    with pytest.raises(ParamsError, match="expected at most 128 labels, one for each MIDI key, found 129; choose some"):
-        check_labels(129)
     write_model(tmp_path / "codec.distill")
     with pytest.raises(ArtifactError, match=r"codec\.distill: expected a model with a prior, found a codec alone"):
         distill.load(tmp_path / "codec.distill").kit(tmp_path / "kit")
@@ -311,3 +299,81 @@ def test_the_peak_is_met_the_start_rises_from_zero_and_the_end_is_faded() -> Non
 def test_a_soft_sound_is_silent(samples: np.ndarray) -> None:
     assert is_silent(samples.astype(np.float32))
     assert not is_silent(tone(0.1, 0.002))
+
+
+def write_kit(folder: Path, files: list[str]) -> Path:
+    (folder / "samples").mkdir(parents=True)
+    for name in files:
+        (folder / name).touch()
+    (folder / "kit.json").write_text(json.dumps({"format": "distill_kit", "files": [*files, "kit.json"]}))
+    return folder
+
+
+def test_a_new_an_empty_and_a_linked_folder_are_taken_and_a_kit_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    assert kit_folder(tmp_path / "new" / "deep", False) == tmp_path / "new" / "deep"
+    assert kit_folder(tmp_path / "empty", False) == kit_folder(tmp_path / "link", False) == tmp_path / "empty"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
+    out = write_kit(tmp_path / "kit", ["kit.sfz", "samples/036_kick_01.wav"])
+    with pytest.raises(ParamsError, match="expected a new or an empty folder, found one with files in it; name anothe"):
+        kit_folder(out, False)
+    assert kit_folder(out, True) == out
+
+
+@pytest.mark.parametrize("own", ["song.als", "samples/mine.wav", "samples/036_kick_02.wav", "listed.wav", "link"])
+def test_a_kit_with_files_of_ones_own_is_kept(tmp_path: Path, own: str) -> None:
+    out = write_kit(tmp_path / "kit", ["kit.sfz", "samples/036_kick_01.wav", "listed.wav", "kit.txt"])
+    if own != "listed.wav":
+        (out / "listed.wav").unlink()
+        (out / own).touch()
+    if own == "link":
+        (out / own).rename(out / "kit.txt")
+        (out / "kit.txt").unlink()
+        (out / "kit.txt").symlink_to("kit.sfz")
+        own = "kit.txt"
+    with pytest.raises(ParamsError, match=f"a kit that Distill made and nothing else, to replace it, found {own}; "):
+        kit_folder(out, True)
+
+
+@pytest.mark.parametrize("index", [None, "", "[]", "{}", '{"format": "distill_kit"}', '{"files": []}', "[" * 100_000])
+def test_another_folder_is_not_replaced(tmp_path: Path, index: str | None) -> None:
+    (tmp_path / "song").mkdir()
+    (tmp_path / "song" / "kit.sfz").touch()
+    if index is not None:
+        (tmp_path / "song" / "kit.json").write_text(index)
+    with pytest.raises(ParamsError, match=r"found no kit\.json of Distill; move your own files away"):
+        kit_folder(tmp_path / "song", True)
+
+
+def test_places_that_cannot_be_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    own = "expected a folder of its own, found the current folder or one above it; name a folder in it"
+    for out, message in (
+        (tmp_path / "file", "expected a folder, found a file; name another folder"),
+        (tmp_path / "file" / "kit", f"expected a folder to make it in, found a file, {tmp_path / 'file'}; name"),
+        (Path(), own),
+        (tmp_path, own),
+        (Path("x" * 300), "expected a folder to write to, found File name too long; name another folder"),
+        (Path("/proc/kit"), "expected a folder to write to, found No such file or directory; name another folder"),
+    ):
+        with pytest.raises(ParamsError, match=f"--out {out}: {message}"):
+            kit_folder(out, True)
+
+
+@pytest.mark.parametrize("label", ["$\\frac{1}{$", "ドラム", "\x1b[31m", "\ud800", "x" * 500])
+def test_a_picture_shows_where_a_tone_is_under_any_title(tmp_path: Path, label: str) -> None:
+    samples = np.sin(np.arange(RATE) * 2 * np.pi * 2000 / RATE).astype(np.float32)
+    samples[8000:] = 0
+    write_audio(tmp_path / "a.wav", samples, RATE)
+    write_audio(tmp_path / "b.wav", samples[:1], RATE)
+    levels = thumbnail(tmp_path / "a.wav", 40)
+    kilohertz = 0.7 * np.sinh(np.linspace(np.arcsinh(8 / 0.7), 0, HEIGHT))
+    assert kilohertz[levels[:, :16].mean(axis=1).argmax()] == pytest.approx(2, abs=0.15)
+    assert (levels[:, 24:] == FLOOR_DB).all()
+    sounds = tuple(KitSound(name, 1, 127, 1, 1, seconds, 0, None) for name, seconds in (("a.wav", 1), ("b.wav", 0)))
+    write_picture(tmp_path / "kit.png", [KitGroup(label, Key(36), sounds * 5, 0, Counter())])
+    assert (tmp_path / "kit.png").read_bytes().startswith(b"\x89PNG")
+    assert len(drawable(label, 32)) <= 32

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.novelty.memorization import (
-    HOW_TO_STOP,
-    Memorization,
-    alike_recordings,
-    check_memorization,
-    find_memorization,
-)
+from distill.novelty.memorization import HOW_TO_STOP, Memorization, alike_recordings, check_memorization
 
 
 @pytest.mark.parametrize(("recordings", "threshold"), [(5, 2.0), (20, 2.0), (21, 3.0), (100, 3.0), (101, 5.0)])
@@ -34,15 +28,29 @@ def test_the_message_says_what_it_means_and_what_to_do() -> None:
         assert part in message
 
 
-def test_near_duplicates_are_told_from_memorisation() -> None:
-    _, message = check_memorization(1.2, 64, 12, alike=(3, 4))
-    assert "Near-duplicates explain it: 3 of 4 held-out recordings have a near-duplicate" in message
-    _, message = check_memorization(1.2, 64, 12, alike=(1, 4))
-    assert (
-        "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies do not explain it"
-        in message
-    )
-    assert "stop now and use the best weights so far" in message
+@pytest.mark.parametrize(
+    ("alike", "cause"),
+    [
+        (3, "Near-duplicates explain it: 3 of 4 held-out recordings have a near-duplicate"),
+        (
+            1,
+            "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies do not explain",
+        ),
+    ],
+)
+def test_near_duplicates_are_told_from_memorisation(alike: int, cause: str) -> None:
+    figures = {
+        "val_perplexity": 1.2,
+        "threshold": 2.0,
+        "codebook_size": 64,
+        "recordings": 12,
+        "alike": alike,
+        "compared": 4,
+    }
+    found = Memorization(was_memorizing=True, **figures)
+    assert cause in found.message
+    assert Memorization.model_validate_json(found.model_dump_json()) == found
+    assert Memorization(was_memorizing=False, **figures).message == ""
 
 
 def test_near_duplicates_are_found_at_any_lag() -> None:
@@ -52,11 +60,3 @@ def test_near_duplicates_are_found_at_any_lag() -> None:
     part[:, 2:] = rng.integers(0, 64, (23, 2))  # finer levels differ, as they do in another format
     part[::5, 0] = 1
     assert alike_recordings(train, [part, rng.integers(0, 64, (23, 4))]) == (1, 2)
-
-
-def test_figures_that_were_kept_say_the_same_words() -> None:
-    found = find_memorization(1.2, 64, 12, alike=(1, 4))
-    kept = Memorization.model_validate_json(found.model_dump_json())
-    assert kept == found
-    assert (kept.was_memorizing, kept.message) == check_memorization(1.2, 64, 12, alike=(1, 4))
-    assert find_memorization(9.0, 64, 12).message == ""

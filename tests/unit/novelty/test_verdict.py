@@ -1,20 +1,14 @@
 """Verdicts: copies, in other codes, too; new sounds; long sounds and very short ones."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from unit.tiny import tiny_codec
 
 from distill.codec.model import VQVAE
-from distill.novelty.alignment import Match
-from distill.novelty.constants import LONG_ENOUGH
-from distill.novelty.distance import KernelDistance
 from distill.novelty.reference import MOST_FRAMES, make_reference, rows
-from distill.novelty.report import Comparison
 from distill.novelty.scoring import Score, with_scores
-from distill.novelty.verdict import Basis, Judge, Novelty, Shared, Verdict, comparable, explain
+from distill.novelty.search import Match
+from distill.novelty.verdict import LONG_ENOUGH, Basis, Judge, Novelty, Shared, Verdict, comparable, explain
 
 RNG = np.random.default_rng(0)
 
@@ -39,45 +33,38 @@ def judge(codec: VQVAE, training: list[np.ndarray]) -> Judge:
     return Judge(with_scores(make_reference(names, training, sounds(30)), codec), codec)
 
 
-def verdicts(judge: Judge, queries: Sequence[np.ndarray]) -> list[str]:
-    return [novelty.verdict for novelty in judge.judge(queries)]
-
-
 def test_nearly_copied_sounds_are_called_copies(judge: Judge, training: list[np.ndarray]) -> None:
     queries = []
     for codes in training:
         copy = codes.copy()
         copy.reshape(-1)[RNG.choice(codes.size, codes.size // 20, replace=False)] = 0
         queries.append(copy)
-    found = judge.judge(queries)
+    found = judge(queries)
     assert {one.verdict for one in found} == {"copy"}
     assert [one.codes.nearest for one in found] == [f"r{number}" for number in range(20)]
     assert all(one.codes.likeness >= 0.95 and one.codes.percentile == 1 for one in found)
 
 
 def test_new_sounds_are_not_called_copies(judge: Judge) -> None:
-    found = judge.judge(sounds(60))
+    found = judge(sounds(60))
     assert "copy" not in {one.verdict for one in found}
     assert sum(one.verdict == "new" for one in found) >= 50
     assert 0.3 < np.mean([one.codes.percentile for one in found]) < 0.7
 
 
-def test_a_copied_half_is_a_copy(judge: Judge, training: list[np.ndarray]) -> None:
-    half = np.concatenate([training[3][:30], sounds(1, 20)[0]])
-    assert verdicts(judge, [half]) == ["copy"]
-
-
-def test_a_copy_in_a_long_sound_is_located(judge: Judge, training: list[np.ndarray], codec: VQVAE) -> None:
-    (long,) = sounds(1, 2 * MOST_FRAMES)
-    assert verdicts(judge, [long]) == ["new"]
-    long[MOST_FRAMES : 2 * MOST_FRAMES] = np.tile(training[7], (8, 1))[:MOST_FRAMES]
-    (found,) = judge.judge([long])
+def test_a_copied_half_is_a_copy_and_located_in_a_long_sound(
+    judge: Judge, training: list[np.ndarray], codec: VQVAE
+) -> None:
+    half, (long,) = np.concatenate([training[3][:30], *sounds(1, 20)]), sounds(1, 2 * MOST_FRAMES)
+    assert [one.verdict for one in judge([half, long])] == ["copy", "new"]
+    long[MOST_FRAMES:] = np.tile(training[7], (8, 1))[:MOST_FRAMES]
+    (found,) = judge([long])
     assert found.passage_seconds == pytest.approx(MOST_FRAMES / codec.spectrogram.frame_rate)
     assert found.codes.nearest == "r7"
 
 
 def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
-    found = [one for one in judge.judge(sounds(60, 1)) if one.codes.likeness < 0.9]
+    found = [one for one in judge(sounds(60, 1)) if one.codes.likeness < 0.9]
     assert len(found) > 2
     assert "copy" not in {one.verdict for one in found}
 
@@ -86,7 +73,7 @@ def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
     score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0))
-    assert judge._verdict(score, rows(baseline))[0] == verdict
+    assert judge.verdict(score, rows(baseline))[0] == verdict
 
 
 def test_sounds_are_judged_by_pieces_about_as_long() -> None:
@@ -102,38 +89,11 @@ def test_a_reference_without_scores_is_refused(codec: VQVAE) -> None:
         Judge(make_reference(["a"], sounds(1), sounds(1)), codec)
 
 
-def test_the_report_counts_verdicts_and_compares_sets(codec: VQVAE, training: list[np.ndarray]) -> None:
-    comparison = Comparison(
-        with_scores(make_reference([str(n) for n in range(20)], training, sounds(30)), codec), codec
-    )
-    queries = [*training[:3], *sounds(9, 40)]
-    novelty = comparison.novelty(queries)
-    report = comparison.report(queries, novelty, 0)
-    assert report.sounds == 12
-    assert [one.verdict for one in novelty[:3]] == ["copy"] * 3
-    counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
-    assert [report.new, report.close, report.copies] == counts
-    assert report.mean_percentile_codes == pytest.approx(np.mean([one.codes.percentile for one in novelty]))
-    assert report.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
-    assert report.distance is not None
-    assert report.diversity is not None
-    sure = replace(report, distance=KernelDistance(9.0, 5.0, 2.0, 40.0, 12))
-    metrics = sure.metrics()
-    assert metrics["kernel_distance"] == 9.0
-    assert sure.distance_sentence == "kernel distance to held-out recordings 9.0, of 12 training recordings 5.0 ± 2.0"
-    unsure = replace(report, distance=KernelDistance(9.0, 5.0, 8.0, 40.0, 12))
-    assert "kernel_distance" not in unsure.metrics()
-    assert unsure.json()["kernel_distance_in_words"] == (
-        "12 sounds are too few for a kernel distance to held-out recordings: among as many training recordings it "
-        "differs by ± 8.0; generate 20 or more"
-    )
-    small = replace(report, distance=KernelDistance(9.0, 5.0, 8.0, 40.0, 6))
-    assert small.distance_sentence.startswith("6 training recordings, half of those there are, are too few")
-    assert metrics["diversity_of_recordings"] == report.diversity.baseline
-    alone = comparison.report(queries[:1], novelty[:1], 0)
-    assert alone.distance is None
-    assert "kernel_distance" not in alone.metrics()
-    assert alone.distance_sentence == "1 sound is too few for a kernel distance to held-out recordings"
+def test_pieces_of_held_out_recordings_and_reencoded_ones_have_scores_of_their_own(codec: VQVAE) -> None:
+    training, held_out = [codes[:45] for codes in sounds(20, 100)], [sounds(1)[0][:frames] for frames in (25, 24)]
+    reference = with_scores(make_reference([str(number) for number in range(20)], training, held_out), codec)
+    assert reference.scores[:, 0].tolist() == [25, 12, 6, 24, 12, 6]
+    assert reference.reencoded[:, 0].tolist() == pytest.approx([45] * 20, abs=1)
 
 
 def shared(name: str, likeness: float, percentile: float) -> Shared:
@@ -156,26 +116,16 @@ UNHEARD = "of the recordings that the model never heard"
             f"New: 75 % {UNHEARD} come as close to one that it learned as this sound comes to c.wav",
         ),
         (
-            novelty("new", "codes", 8),
-            f"New: from 8.0 s on, 1 % {UNHEARD} come as close to one that it learned as this sound comes to a b.wav",
+            novelty("close", "codes", 8),
+            "Close to a b.wav: from 8.0 s on, 71 % of its codes are the same; 98 % "
+            f"{UNHEARD} are less like any that it learned",
         ),
         (
-            novelty("close", "codes"),
-            f"Close to a b.wav: 71 % of its codes are the same; 98 % {UNHEARD} are less like any that it learned",
-        ),
-        (
-            novelty("close", "codes", percentile=1),
-            f"Close to a b.wav: 71 % of its codes are the same; all {UNHEARD} are less like any that it learned",
-        ),
-        (
-            novelty("close", "spectra"),
+            novelty("close", "spectra", percentile=1),
             f"Close to c.wav: its spectrum differs by 2.0 dB on average; 25 % {UNHEARD} are less like any that it learned",
         ),
         (novelty("copy", "codes", 2.5), "A copy of a b.wav: from 2.5 s on, 71 % of its codes are the same"),
-        (
-            novelty("copy", "run"),
-            "A copy of a b.wav: 0.75 s in a row, more than half of it, are as in a recording",
-        ),
+        (novelty("copy", "run"), "A copy of a b.wav: 0.75 s in a row, more than half of it, are as in a recording"),
         (
             novelty("copy", "spectra"),
             "A copy of c.wav: its spectrum differs by 2.0 dB on average, as little as a recording differs when it is "

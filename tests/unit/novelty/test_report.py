@@ -1,0 +1,131 @@
+"""Reports on sets of sounds: kernel distance, diversity, and what is said of both."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from unit.tiny import tiny_codec
+
+from distill.novelty.reference import make_reference
+from distill.novelty.report import (
+    KernelDistance,
+    diversity,
+    kernel_distance,
+    report_on,
+    sound_statistics,
+    squared_distances,
+)
+from distill.novelty.scoring import with_scores
+from distill.novelty.verdict import Judge
+
+
+def distance_of(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray, seed: int = 0) -> KernelDistance:
+    found = kernel_distance(generated, held_out, training, seed)
+    assert found is not None
+    return found
+
+
+def test_kernel_distance_tells_other_sounds_from_the_same_kind() -> None:
+    rng = np.random.default_rng(0)
+    same, held_out, training = (rng.normal(0, 1, (30, 8)) for _ in range(3))
+    near, far = (distance_of(one, held_out, training) for one in (same, rng.normal(2, 1, (30, 8))))
+    assert abs(near.value - near.null_mean) < 5 * near.null_deviation + 1
+    assert far.value > near.value + 10
+    assert kernel_distance(same[:1], held_out, training, 0) is None
+
+
+def test_diversity_counts_different_sounds() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(0, 100, (4, 8))
+    held_out, training = (rng.normal(0, 100, (40, 8)) for _ in range(2))
+    found, baseline = diversity(np.repeat(kinds, 5, axis=0), held_out, training, 0) or (0, 0)
+    assert 2 < found < 4.01 < 1.5 * found < baseline
+    assert (diversity(np.repeat(kinds[:1], 20, axis=0), held_out, training, 0) or (0,))[0] == pytest.approx(1)
+    assert diversity(kinds, held_out[:1], training, 0) is None
+
+
+def test_statistics_see_level_variation_change_and_slope() -> None:
+    steady = np.ones((9, 2), np.float32)
+    falling = np.linspace(8, 0, 9, dtype=np.float32)[:, None].repeat(2, axis=1)
+    one, two = sound_statistics([steady, falling])
+    np.testing.assert_allclose(one, [1, 1, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(two, [4, 4, falling[:, 0].std(), falling[:, 0].std(), 1, 1, 6, 6], rtol=1e-6)
+    assert sound_statistics([steady[:1]]).shape == (1, 8)
+
+
+def test_a_distance_is_conclusive_from_a_number_of_sounds_on() -> None:
+    """Sets of which half the sounds are unrelated show from there on, and not in much smaller sets."""
+    rng = np.random.default_rng(0)
+    held_out, training = rng.normal(0, 1, (60, 8)), rng.normal(0, 1, (200, 8))
+
+    def distances(count: int) -> tuple[list[KernelDistance], list[KernelDistance]]:
+        alike, half = [], []
+        for seed in range(40):
+            sounds = rng.normal(0, 1, (count, 8))
+            alike.append(distance_of(sounds, held_out, training, seed))
+            sounds[: count // 2] = rng.normal(0, 40, (count // 2, 8))
+            half.append(distance_of(sounds, held_out, training, seed))
+        return alike, half
+
+    few, _ = distances(3)
+    assert not any(one.is_conclusive for one in few)
+    needed = int(np.median([one.needed for one in few]))
+    assert 4 <= needed <= 20
+    alike, half = distances(2 * needed)
+    assert all(one.is_conclusive for one in (*alike, *half))
+    bound = alike[0].null_mean + 2 * alike[0].null_deviation
+    assert sum(one.value > bound for one in half) >= 36
+    assert sum(one.value > bound for one in alike) <= 6
+
+
+def test_the_distance_of_many_sounds_is_that_of_all_pairs_and_takes_little_memory() -> None:
+    """All distances of 3,000 sounds with each other are 72 MB, of 10,000 gigabytes."""
+    rng = np.random.default_rng(0)
+    many, held_out, training = (rng.normal(0, 1, (count, 8)) for count in (3000, 20, 20))
+    tracemalloc.start()
+    try:
+        found = distance_of(many, held_out, training)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 120e6
+    bandwidth = float(np.median(squared_distances(held_out, held_out)[np.triu_indices(20, 1)]))
+    kernels = [
+        np.exp(-squared_distances(*pair) / bandwidth) for pair in ((many,) * 2, (held_out,) * 2, (many, held_out))
+    ]
+    expected = [(one.sum() - len(one)) / (len(one) * (len(one) - 1)) for one in kernels[:2]]
+    assert found.value == pytest.approx(100 * (sum(expected) - 2 * kernels[2].mean()))
+
+
+def test_the_report_counts_verdicts_and_says_whether_the_set_is_large_enough() -> None:
+    rng, codec = np.random.default_rng(0), tiny_codec()
+    training, held_out, new = (
+        [rng.integers(0, 8, (frames, 3)) for _ in range(count)] for count, frames in ((20, 50), (30, 50), (9, 40))
+    )
+    reference = with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec)
+    judge, queries = Judge(reference, codec), [*training[:3], *new]
+    novelty = judge(queries)
+    report = report_on(judge, queries, novelty, 0)
+    counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
+    assert (report.sounds, [report.new, report.close, report.copies]) == (12, counts)
+    assert counts[2] >= 3
+    assert report.mean_percentile_codes == pytest.approx(np.mean([one.codes.percentile for one in novelty]))
+    assert report.held_out_mean_seconds == pytest.approx(50 / codec.spectrogram.frame_rate)
+    assert report.distance is not None
+    assert {"diversity", "diversity_of_recordings"} <= set(report.metrics())
+
+    sure = replace(report, distance=KernelDistance(9.0, 5.0, 5.0, 40.0, 12))
+    assert sure.metrics()["kernel_distance"] == 9.0
+    assert sure.distance_sentence == "kernel distance to held-out recordings 9.0, of 12 training recordings 5.0 ± 5.0"
+    unsure = replace(report, distance=KernelDistance(9.0, 5.0, 8.0, 40.0, 12))
+    assert "kernel_distance" not in unsure.metrics()
+    assert unsure.json()["kernel_distance_in_words"] == (
+        "12 sounds are too few for a kernel distance to held-out recordings: among as many training recordings it "
+        "differs by ± 8.0; generate 20 or more"
+    )
+    small = replace(report, distance=KernelDistance(9.0, 5.0, 8.0, 40.0, 6))
+    assert small.distance_sentence.startswith("6 training recordings, half of those there are, are too few")
+    alone = report_on(judge, queries[:1], novelty[:1], 0)
+    assert (alone.distance, alone.diversity) == (None, None)
+    assert alone.distance_sentence == "1 sound is too few for a kernel distance to held-out recordings"

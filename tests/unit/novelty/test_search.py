@@ -1,0 +1,148 @@
+"""Alignment in codes and in spectra, against slow obvious versions, among few frames and among hours."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.novelty.search import EXHAUSTIVE, CodeIndex, Windows, edit_distance
+from distill.novelty.spectra import BANDS, UNLIKE_DB, Spectra, SpectralIndex
+
+
+def slow_edit_distance(costs: np.ndarray) -> float:
+    rows, columns = costs.shape
+    table = np.zeros((rows + 1, columns + 1))
+    table[:, 0] = np.arange(rows + 1)
+    for i in range(1, rows + 1):
+        for j in range(1, columns + 1):
+            table[i, j] = min(table[i - 1, j - 1] + costs[i - 1, j - 1], table[i - 1, j] + 1, table[i, j - 1] + 1)
+    return float(table[-1].min()) / rows
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12))
+def test_edit_distance_is_that_of_the_table(seed: int, rows: int, columns: int) -> None:
+    costs = np.random.default_rng(seed).choice([0, 0.25, 0.5, 1], (rows, columns)).astype(np.float32)
+    assert edit_distance(costs) == pytest.approx(slow_edit_distance(costs))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_pieces_and_runs_are_those_of_a_loop(seed: int, frames: int) -> None:
+    rng = np.random.default_rng(seed)
+    starts = np.cumsum([0, *rng.integers(1, 8, 4)])
+    lags = np.arange(1 - frames, starts[-1])
+    values = rng.random((len(lags), frames))
+    alike = rng.random((len(lags), frames)) < 0.6
+    windows = Windows(starts, lags, frames)
+    best, longest = (-1.0, 0, 0), 0
+    for number, lag in enumerate(lags):
+        for recording, (begin, end) in enumerate(pairwise(starts)):
+            inside = [frame for frame in range(frames) if begin <= lag + frame < end]
+            if not inside:
+                continue
+            best = max(best, (values[number, inside].sum() / frames, -number, recording))
+            run = 0
+            for frame in inside:
+                run = run + 1 if alike[number, frame] else 0
+                longest = max(longest, run)
+    number, recording, likeness = windows.best_piece(values)
+    assert (likeness, recording) == (pytest.approx(best[0]), best[2])
+    assert windows.longest_run(alike & (windows.owners >= 0)) == longest
+
+
+def recordings(seed: int, count: int = 6) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 5, (int(rng.integers(3, 30)), 3)) for _ in range(count)]
+
+
+def slow_match(training: list[np.ndarray], codes: np.ndarray) -> tuple[float, int]:
+    best, longest = 0, 0
+    for other in training:
+        for lag in range(-len(codes) + 1, len(other)):
+            agreeing = run = 0
+            for frame, row in enumerate(codes):
+                position = frame + lag
+                equal = other[position] == row if 0 <= position < len(other) else np.zeros(3, dtype=bool)
+                agreeing += int(equal.sum())
+                run = run + 1 if equal[0] and 4 * equal.sum() >= 3 * 3 else 0
+                longest = max(longest, run)
+            best = max(best, agreeing)
+    return best / codes.size, longest
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_matches_agree_with_a_slow_search(seed: int) -> None:
+    training = recordings(seed)
+    codes = np.random.default_rng(seed + 1).integers(0, 5, (12, 3))
+    (match,) = CodeIndex(training).match([codes])
+    agreement, run = slow_match(training, codes)
+    assert match.likeness == pytest.approx(agreement)
+    assert match.copied_frames == run
+
+
+def test_a_recording_matches_itself_whole() -> None:
+    training = recordings(0)
+    for number, match in enumerate(CodeIndex(training).match(training)):
+        assert (match.recording, match.offset, match.likeness, match.edit_distance) == (number, 0, 1.0, 0.0)
+        assert match.copied_frames == len(training[number])
+
+
+@pytest.fixture(scope="module")
+def hour() -> list[np.ndarray]:
+    """An hour of recordings: too long for exhaustive alignment."""
+    rng = np.random.default_rng(0)
+    training = [rng.integers(0, 64, (int(rng.integers(20, 4000)), 4)) for _ in range(60)]
+    assert sum(map(len, training)) * 20 > EXHAUSTIVE
+    return training
+
+
+def test_copies_are_found_in_long_recordings(hour: list[np.ndarray]) -> None:
+    """Wherever they begin, a part of a sound alone, and over the end of a recording."""
+    rng, index = np.random.default_rng(1), CodeIndex(hour)
+    places = [(number, int(rng.integers(0, len(hour[number]) - 19))) for number in range(60)]
+    queries = [hour[number][start : start + 20 + 3 * number] for number, start in places]
+    for (number, start), codes, match in zip(places, queries, index.match(queries), strict=True):
+        assert (match.recording, match.offset, match.likeness) == (number, start, 1.0)
+        assert match.copied_frames == len(codes)
+    part, over = rng.integers(0, 64, (150, 4)), rng.integers(0, 64, (60, 4))
+    longest = max(range(60), key=lambda number: len(hour[number]))
+    part[77:107], over[:40] = hour[5][11:41], hour[longest][-40:]
+    of_part, of_over = index.match([part, over])
+    assert 30 <= of_part.copied_frames <= 32
+    assert (of_over.recording, of_over.offset) == (longest, len(hour[longest]) - 40)
+    assert of_over.likeness == pytest.approx(40 / 60, abs=0.02)
+
+
+def index_of(recordings: Sequence[Spectra]) -> SpectralIndex:
+    return SpectralIndex(np.concatenate(recordings), [len(one) for one in recordings])
+
+
+def smooth(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Something like a spectrogram in dB."""
+    noise = rng.normal(0, 12, (frames + 8, BANDS))
+    return np.stack([noise[n : n + 8].mean(axis=0) * 3 - 30 for n in range(frames)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("frames", [300, 40_000])
+def test_a_softer_copy_is_found_where_it_stands(frames: int) -> None:
+    rng = np.random.default_rng(0)
+    training = [smooth(rng, frames), smooth(rng, 120)]
+    queries = [training[0][33:123] - 6, training[1][10:50] + 4, smooth(rng, 60)]
+    first, second, other = index_of(training).match(queries)
+    assert (first.recording, first.offset, first.copied_frames, first.edit_distance) == (0, 33, 90, 0)
+    assert (second.recording, second.offset, second.copied_frames) == (1, 10, 40)
+    assert first.likeness == pytest.approx(1, abs=1e-3)
+    assert other.likeness < 0.8
+    assert other.edit_distance > 0.5
+
+
+def test_noise_costs_as_many_db_and_nothing_is_like_frames_beyond_a_recording() -> None:
+    rng = np.random.default_rng(1)
+    training = smooth(rng, 80)
+    noisy = training + rng.normal(0, 2, training.shape).astype(np.float32)
+    of_noisy, beyond = index_of([training]).match([noisy, np.concatenate([training, smooth(rng, 80)])])
+    assert (1 - of_noisy.likeness) * UNLIKE_DB == pytest.approx(2, abs=0.2)
+    assert (beyond.offset, beyond.likeness) == (0, pytest.approx(0.5, abs=0.02))
