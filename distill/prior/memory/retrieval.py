@@ -52,13 +52,12 @@ class Retrieval(nn.Module):
     """
 
     planes: Tensor
-    bits: Tensor
     coarser: Tensor
 
     def __init__(self, shape: MemoryShape) -> None:
-        """Frames that attention does not see are retrieved."""
         super().__init__()
         self.codebook_size, self.reach = shape.codebook_size, shape.context_frames
+        self.vocabulary = shape.codebook_size + NUM_SPECIAL_TOKENS
         levels, width, key_size = shape.num_quantizers, shape.hidden_size, shape.key_size
         self.level_scale = nn.Parameter(LEVEL_DECAY ** torch.arange(levels))
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
@@ -75,10 +74,9 @@ class Retrieval(nn.Module):
     def initial_state(self, batch_size: int) -> RetrievalState:
         """State before the first frame."""
         new, (width, key_size) = self.to_key.new_zeros, self.to_key.shape
-        frames = torch.zeros(batch_size, 0, len(self.base_score), dtype=torch.int64, device=self.to_key.device)
-        return RetrievalState(
-            new(batch_size, 0, key_size), frames, new(batch_size, key_size), new(batch_size, len(TAPS) - 1, width)
-        )
+        frames = new(batch_size, 0, len(self.base_score), dtype=torch.int64)
+        keys, tail = new(batch_size, 0, key_size), new(batch_size, len(TAPS) - 1, width)
+        return RetrievalState(keys, frames, new(batch_size, key_size), tail)
 
     def advance(
         self, vectors: Tensor, inputs: Tensor, state: "RetrievalState | RetrievalIndex", newest: int, one_by_one: bool
@@ -105,9 +103,7 @@ class Retrieval(nn.Module):
         """
         levels = levels or slice(0, len(self.base_score))
         with without_autocast(codes.device.type):
-            no_weights = self.taps.new_zeros(
-                *codes.shape[:2], levels.stop - levels.start, self.codebook_size + NUM_SPECIAL_TOKENS
-            )
+            no_weights = self.taps.new_zeros(*codes.shape[:2], levels.stop - levels.start, self.vocabulary)
             if self.ablated:
                 return no_weights
             known = codes.shape[2]
@@ -115,8 +111,7 @@ class Retrieval(nn.Module):
             agreement = self.agreement[levels, :known] * self.coarser[levels, :known]
             distance = 1 - found.similarity[..., None]
             exact = self.exact_score[levels] * (-distance / EXACT_SCALE).exp()
-            similarity = self.base_score[levels] - self.sharpness[levels] * distance + exact
-            scores = agrees @ agreement.T + similarity
+            scores = agrees @ agreement.T + (self.base_score[levels] - self.sharpness[levels] * distance + exact)
             candidates = found.frames[..., levels].expand_as(scores)
             is_code = found.valid[..., None] & (candidates < self.codebook_size)
             weights = scores.clamp_max(MAX_SCORE).masked_fill(~is_code, -torch.inf).exp()
@@ -136,9 +131,7 @@ class Retrieval(nn.Module):
     def hashes(self, keys: Tensor) -> Tensor:
         """Hashes `[..., tables, N]` of keys `[..., N, d]`."""
         signs = (keys.detach() @ self.planes > 0).unflatten(-1, (TABLES, BITS))
-        powers = 2 ** torch.arange(BITS, device=keys.device)
-        hashes: Tensor = (signs * powers).sum(dim=-1).mT
-        return hashes
+        return torch.sum(signs * 2 ** torch.arange(BITS, device=keys.device), dim=-1).mT
 
     def _find(self, queries: Tensor, keys: Tensor, frames: Tensor) -> Found:
         """Find earlier `frames` `[B, N, Q]` with these `keys` for T queries, of which the last follows the last frame."""

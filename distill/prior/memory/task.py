@@ -125,11 +125,9 @@ def polarisation_loss(gates: Tensor) -> Tensor:
 
 def polarisation_weight(step: int, total_steps: int, memory: MemoryConfig) -> float:
     """Weight of the polarisation loss: constant through the warm-up, then decaying exponentially to a hundredth."""
-    progress = step / max(1, total_steps)
-    if progress <= memory.polarisation_warmup:
-        return memory.polarisation
-    decay_progress = (progress - memory.polarisation_warmup) / (1 - memory.polarisation_warmup)
-    return float(memory.polarisation * FINAL_SHARE ** min(1.0, decay_progress))
+    warmup = memory.polarisation_warmup
+    progress = max(0.0, step / max(1, total_steps) - warmup) / max(1e-9, 1 - warmup)
+    return float(memory.polarisation * FINAL_SHARE ** min(1.0, progress))
 
 
 def gate_metrics(gates: Tensor) -> dict[str, float]:
@@ -157,8 +155,7 @@ def stop_if_gates_collapse(
 
     `line` has `gate_metrics` after `step` steps, `earlier` the metrics that were inspected before. Gates have collapsed
     where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their variance has not grown
-    by half since then and few are polarised. Gates that polarised early cannot vary ever more: the variance of values
-    between 0 and 1 is at most a quarter.
+    by half since then and few are polarised. The variance of those that polarised early cannot grow.
     """
 
     def largest(line: Mapping[str, float], statistic: str) -> float:
@@ -173,12 +170,10 @@ def stop_if_gates_collapse(
             f"training stopped at step {step}: expected gates of the memory that differ, with a standard "
             f"deviation of at least {MIN_STD}, found {std:.4f}; {advice}"
         )
-    later = (
-        largest(one, "/std") for one in earlier if one["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in one
-    )
-    first = next(later, None)
-    if step < SECOND_CHECK * scale or first is None:
+    before = [one for one in earlier if one["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in one]
+    if step < SECOND_CHECK * scale or not before:
         return
+    first = largest(before[0], "/std")
     polarised = max(line[name] + line[name.replace("/closed", "/open")] for name in line if name.endswith("/closed"))
     if std**2 < MIN_GROWTH * first**2 and polarised < MIN_POLARISED:
         raise DistillError(
@@ -265,6 +260,7 @@ class Probes:
     """
 
     in_situ: float
+    in_situ_ablated: float
     in_situ_absent: float
     top1: float
     top1_ablated: float
@@ -283,20 +279,15 @@ def probe_memory(
     rng = np.random.default_rng(seed)
     stacks = [haystack(rng, source, DISTRACTORS + 1, model.stack.reach) for _ in range(haystacks)]
     with fabric.autocast():
-        needles, absent = torch.stack([_query(model, *stack) for stack in stacks]).mean(dim=0).tolist()
+        scores = torch.stack([_query(model, *stack) for stack in stacks]).mean(dim=0)
         with ablated(model):
-            without = torch.stack([_query(model, *stack)[0] for stack in stacks]).mean(dim=0).tolist()
-    return Probes(
-        in_situ=needles[2],
-        in_situ_absent=absent[2],
-        top1=needles[0],
-        top1_ablated=without[0],
-        top1_absent=absent[0],
-        ranked=needles[1],
-        ranked_ablated=without[1],
-        ranked_absent=absent[1],
-        chance=float(source.shares[0].max()),
-    )
+            without = torch.stack([_query(model, *stack)[0] for stack in stacks]).mean(dim=0)
+    found = {
+        f"{name}{kind}": value
+        for kind, row in zip(("", "_absent", "_ablated"), [*scores.tolist(), without.tolist()], strict=True)
+        for name, value in zip(("top1", "ranked", "in_situ"), row, strict=True)
+    }
+    return Probes(**found, chance=float(source.shares[0].max()))
 
 
 def _query(model: MemoryPrior, frames: Frames, motifs: Frames) -> Tensor:

@@ -9,14 +9,12 @@ import pytest
 import torch
 from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed
 
-from distill.codes.sequences import CodeSequences
 from distill.errors import DistillError, ParamsError
 from distill.params import PriorConfig
 from distill.prior.memory import network
 from distill.prior.memory import task as module
-from distill.prior.memory.network import MemoryPrior, ablated
+from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import FrameSource, stop_if_gates_collapse
-from distill.prior.task import validate_prior_epoch
 from distill.prior.training import fit_prior, prior_to_train
 from distill.training import PriorMemoryMetrics, rollback
 from distill.training import trainer as engine
@@ -32,8 +30,7 @@ def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[
 
 def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfig:
     kept = {"span_seconds": 10.0, "shard_length": 64, "chunk_size": 8, "key_size": 16, "fast_fail": False}
-    wanted = {**kept, **(memory or {})}
-    return config(**{"architecture": "memory", "context_seconds": 0.4, "memory": wanted, **changes})
+    return config(architecture="memory", memory={**kept, **(memory or {})}, **{"context_seconds": 0.4, **changes})
 
 
 SMALL = data(repeating(0, 8), repeating(1, 3))
@@ -42,8 +39,7 @@ SMALL = data(repeating(0, 8), repeating(1, 3))
 def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "WATCH_STEPS", 8)
     monkeypatch.setattr(module, "PROBE_STEPS", 16)
-    prior_data = data(repeating(0, 16), repeating(1, 4))
-    events: list[Any] = []
+    prior_data, events = data(repeating(0, 16), repeating(1, 4)), list[Any]()
     training = fit(prior_data, settings(epochs=2), callback=events.append)
     plain = fit(prior_data, config(architecture="frame", context_seconds=0.4, epochs=2))
     model, best = training.model, training.result.best_metrics
@@ -51,9 +47,6 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
     assert model.stack.reach < 24
     assert best["val_loss"] < 0.8 * plain.result.best_metrics["val_loss"]
     assert best["val_loss"] < 0.8 * best["ablated/val_loss"]
-    with ablated(model):
-        nats, tokens = validate_prior_epoch(model, CodeSequences(prior_data.held_out, SIZE, 2), 4, FABRIC)
-    assert float(nats.sum() / tokens.sum()) == pytest.approx(best["ablated/val_loss"], rel=1e-4)
     looks = {event.step: event for event in events if isinstance(event, PriorMemoryMetrics)}
     assert set(looks[8].gates) == {"layer_0", "layer_1"}
     assert set(looks[8].gates["layer_0"]) == {"mean", "std", "min", "max", "closed", "open"}
@@ -61,16 +54,13 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
     assert set(looks[16].probe) >= {"in_situ", "in_situ_absent", "ranked", "ranked_ablated", "ranked_absent"}
 
 
-def test_probes_change_no_weights_and_no_random_state() -> None:
+def test_probes_are_repeatable_and_change_no_random_state() -> None:
     model = prior_to_train(SMALL, settings(), 0)
     assert isinstance(model.eval(), MemoryPrior)
     source, state = FrameSource(SMALL.held_out, SIZE), torch.get_rng_state()
-    weights = {key: value.clone() for key, value in model.state_dict().items()}
     first = module.probe_memory(model, source, FABRIC, 5)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert module.probe_memory(model, source, FABRIC, 5) == first  # type: ignore[arg-type]
-    assert first.chance == source.shares[0].max()
 
 
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +98,9 @@ def test_collapsed_gates_stop_training_and_keep_the_checkpoint(tmp_path: Path, m
         (50, 1000, 0.005, 0, None, ""),
         (100, 1000, 0.005, 0, None, "step 100: expected gates .* deviation of at least 0.01, found 0.0050"),
         (10, 100, 0.005, 0, None, r"set prior\.architecture: frame, or prior\.memory\.fast_fail: false"),
-        (450, 1000, 0.1, 0, 0.1, ""),
         (500, 1000, 0.12, 0, 0.1, "found a variance of 0.0144 after 0.0100 and 0% of them polarised"),
         (500, 1000, 0.123, 0, 0.1, ""),  # half as much again
         (500, 1000, 0.45, 0.8, 0.45, ""),  # near the bound of their variance since the first check
-        (500, 1000, 0.1, 0, None, ""),  # no first check
     ],
 )
 def test_gates_that_neither_vary_nor_polarise_stop_training(
@@ -146,41 +134,32 @@ def test_polarisation_moves_gates_apart_and_statistics_are_those_of_the_gates() 
     )
 
 
-def motif_source() -> FrameSource:
-    rng = np.random.default_rng(0)
-    recordings = [rng.integers(0, 16, (length, 2)).astype(np.uint16) for length in (9, 30, 200)]
-    for recording in recordings:
-        recording[:, 0] = np.maximum(recording[:, 0], 3)  # codes below are never used in the first level
-    return FrameSource(recordings, 16)
+CODES = np.random.default_rng(0).integers(3, 16, (250, 2))  # codes below 3 are never used
+SOURCE = FrameSource([CODES[:9], CODES[9:40], CODES[40:]], 16)
 
 
 def positions_of(part: np.ndarray, frames: np.ndarray) -> list[int]:
     return [at for at in range(len(frames) - len(part) + 1) if np.array_equal(frames[at : at + len(part)], part)]
 
 
-def test_motifs_are_made_of_used_codes_and_training_and_probes_share_none() -> None:
-    training, probes = (motif_source().motifs(np.random.default_rng(1), 200, parity) for parity in (0, 1))
-    assert training[:, :, 0].min() >= 3
+def test_motifs_are_made_of_used_codes_and_recur_beyond_the_distance() -> None:
+    training, probes = (SOURCE.motifs(np.random.default_rng(1), 200, parity) for parity in (0, 1))
+    assert training.min() >= 3
     assert not {motif.tobytes() for motif in training} & {motif.tobytes() for motif in probes}
-
-
-def test_every_motif_recurs_beyond_the_distance() -> None:
-    rng = np.random.default_rng(4)
-    frames, is_value = module.motif_sequence(rng, motif_source(), 6, 50)
+    frames, is_value = module.motif_sequence(np.random.default_rng(4), SOURCE, 6, 50)
     starts = np.flatnonzero(np.diff(is_value.astype(int)) == 1) + 1 - module.KEY_FRAMES
     assert len(starts) == 6
     for start in starts:
         first, second = positions_of(frames[start : start + module.MOTIF_FRAMES], frames)
         assert second == start >= first + module.MOTIF_FRAMES + 50
-    assert len({len(module.motif_sequence(rng, motif_source(), 6, 50)[0]) for _ in range(9)}) == 1
+    assert len({len(module.motif_sequence(np.random.default_rng(seed), SOURCE, 6, 50)[0]) for seed in range(9)}) == 1
 
 
 def test_a_haystack_holds_its_motifs_and_no_absent_ones() -> None:
-    frames, motifs = module.haystack(np.random.default_rng(5), motif_source(), 11, 40)
+    frames, motifs = module.haystack(np.random.default_rng(5), SOURCE, 11, 40)
     positions = [positions_of(motif, frames) for motif in motifs]
     assert [len(found) for found in positions] == [1] * 11 + [0] * 11
-    assert positions[:11] == sorted(positions[:11])
-    assert len(frames) - (positions[10][0] + module.MOTIF_FRAMES) >= 40
+    assert max(positions[:11]) == positions[10] <= [len(frames) - 40 - module.MOTIF_FRAMES]
 
 
 def test_a_context_too_long_for_the_shards_is_refused() -> None:
