@@ -64,7 +64,7 @@ class MemoryPrior(FramePrior):
         folds: Tensor | None = None,
     ) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        state, logits, gates = self._state(self.tables(), positions, labels, folds), [], []
+        state, logits, gates = self._state(self.tables(), positions, labels, folds, None), [], []
         parts = shards(0, inputs.shape[1], self.shape.shard_length)
         for part in parts:
             run = partial(self._run_shard, inputs[:, part], targets[:, part])
@@ -92,15 +92,10 @@ class MemoryPrior(FramePrior):
         """See `Prior`."""
         positions = torch.full((batch_size,), position, device=self.bias.device)
         tables, ages = self.tables(), self.pointer_mixture.scores_ahead(self.context_frames + 2, self.context_frames)
-        return self._state(tables, positions, labels, steps=self.steps(tables, ages))
+        return self._state(tables, positions, labels, None, self.steps(tables, ages))
 
     def _state(
-        self,
-        tables: Tables,
-        positions: Tensor,
-        labels: Tensor | None,
-        folds: Tensor | None = None,
-        steps: Steps | None = None,
+        self, tables: Tables, positions: Tensor, labels: Tensor | None, folds: Tensor | None, steps: Steps | None
     ) -> MemoryFrameState:
         """State before the first frame."""
         batch = len(positions)
