@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from distill.api import load as load
     from distill.api import read_table as read_table
     from distill.codec.training import train_vqvae as train_vqvae
-    from distill.codes.patterns import flatten_codes as flatten_codes
-    from distill.codes.patterns import unflatten_codes as unflatten_codes
+    from distill.codes.sequences import flatten_codes as flatten_codes
+    from distill.codes.sequences import unflatten_codes as unflatten_codes
     from distill.novelty.memorization import check_memorization as check_memorization
     from distill.params import PriorConfig as PriorConfig
     from distill.params import VQVAEConfig as VQVAEConfig
@@ -68,7 +68,7 @@ __getattr__ = lazy_exports(
             "read_table",
         ),
         "distill.codec.training": ("train_vqvae",),
-        "distill.codes.patterns": (
+        "distill.codes.sequences": (
             "flatten_codes",
             "unflatten_codes",
         ),

@@ -20,7 +20,7 @@ def encode(
     """Turn recordings into codes: any format and sample rate, mixed to mono."""
     check_inputs(audio)
     check_output(output, [model, *audio])
-    from distill.codes.transcode import encode_files
+    from distill.codes.file import encode_files
     from distill.execution import execution_from_environment
     from distill.model_file.format import load_bundle
     from distill.progress import ProgressReport
@@ -54,7 +54,7 @@ def decode(
 ) -> None:
     """Turn codes back into sounds, each as long as its recording was."""
     check_output(output, [model, codes])
-    from distill.codes.transcode import decode_file, load_codes
+    from distill.codes.file import decode_file, load_codes
     from distill.execution import execution_from_environment
     from distill.model_file.format import load_bundle
     from distill.progress import ProgressReport

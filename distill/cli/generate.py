@@ -115,7 +115,7 @@ def vary(
     check_inputs([audio])
     loaded = _open(model, label)
     samples = loaded.samples_to_vary(audio)
-    from distill.codes.transcode import printable_stem
+    from distill.codes.file import printable_stem
 
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
     make = partial(loaded.vary, samples, count, strength, **sampled)

@@ -1,10 +1,9 @@
 """Which coded recordings are held out: the split on disk, and rows of the index by side."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.codes.store import CodesReader, IndexRow, read_index
+from distill.codes.store import CodesReader, read_index
 from distill.errors import ArtifactError
 from distill.params import Params
 from distill.split import Side, split_groups
@@ -55,18 +54,6 @@ def rows_by_side(reader: CodesReader, split: Path) -> Sides:
     return found
 
 
-def split_recordings(rows: Iterable[IndexRow], seed: int, fraction: float) -> list[SplitRow]:
-    """The side of every recording in an index. Raises ValueError for fewer than two groups."""
-    recordings = [row for row in rows if row.view == 0]
-    sides = split_groups((row.group for row in recordings), seed, fraction)
-    return [SplitRow(row.recording_id, row.group, sides[row.group]) for row in recordings]
-
-
-def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
-    """Write `split.parquet`."""
-    write_rows(path, rows, SPLIT_SCHEMA)
-
-
 def read_split(path: Path) -> list[SplitRow]:
     """Read `split.parquet`."""
     return read_rows(path, SplitRow, "the split", SPLIT_SCHEMA)
@@ -75,17 +62,17 @@ def read_split(path: Path) -> list[SplitRow]:
 def split_codes(codes: Path, split: Path, params: Params) -> dict[str, float]:
     """Decide as the settings say which recordings of the folder `codes` are held out, and write the file `split`.
 
-    Returns the metrics of `metrics/split.json`: recordings, frames and groups of each side.
+    Returns the metrics of `metrics/split.json`: recordings, frames and groups of each side. Raises ValueError for fewer
+    than two groups.
     """
-    index = read_index(codes)
-    frames = {row.recording_id: row.frames for row in index if row.view == 0}
-    fraction = params.split.resolve(len(frames))
-    rows = split_recordings(index, params.seed, fraction)
-    write_split(split, rows)
+    recordings = [row for row in read_index(codes) if row.view == 0]
+    fraction = params.split.resolve(len(recordings))
+    sides = split_groups((row.group for row in recordings), params.seed, fraction)
+    write_rows(split, [SplitRow(row.recording_id, row.group, sides[row.group]) for row in recordings], SPLIT_SCHEMA)
     metrics = {"val_fraction": fraction}
     for side in ("train", "val"):
-        chosen = [row for row in rows if row.side == side]
+        chosen = [row for row in recordings if sides[row.group] == side]
         metrics[f"{side}_recordings"] = len(chosen)
-        metrics[f"{side}_frames"] = sum(frames[row.recording_id] for row in chosen)
+        metrics[f"{side}_frames"] = sum(row.frames for row in chosen)
         metrics[f"{side}_groups"] = len({row.group for row in chosen})
     return metrics

@@ -1,4 +1,4 @@
-"""Training sequences: coded recordings between BOS and EOS frames, and the windows of them that a prior is given."""
+"""Training sequences: coded recordings between BOS and EOS frames, the windows of them that a prior is given, and tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from distill.codes.store import Codes, StoredCodes, frame_counts
+from distill.codes.store import Codes, frame_counts
 from distill.training.distributed import WHOLE, Share
 
 NUM_SPECIAL_TOKENS = 2
@@ -55,17 +55,12 @@ class CodeSequences:
         self.labels, self.folds = (None if own is None else np.asarray(own, dtype=np.int64) for own in (labels, folds))
 
     def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Frames `start` to `stop`, at least one, of a sequence, `[stop - start, Q]`; of stored codes only these are read."""
+        """Frames `start` to `stop`, at least one, of a sequence, `[stop - start, Q]`."""
         count = int(self.lengths[sequence]) - 2
         first, last = max(0, start - 1), min(stop - 1, count)
-        codes: NDArray[np.integer]
         frames = np.empty((stop - start, self.num_quantizers), dtype=np.int64)
         if first < last:
-            if isinstance(self._recordings, StoredCodes):
-                codes = self._recordings.read(sequence, first, last)
-            else:
-                codes = self._recordings[sequence][first:last]
-            frames[first + 1 - start : last + 1 - start] = codes
+            frames[first + 1 - start : last + 1 - start] = self._recordings[sequence][first:last]
         if start == 0:
             frames[0] = bos_token(self.codebook_size)
         if stop == count + 2:
@@ -74,8 +69,8 @@ class CodeSequences:
 
     def joined(self) -> NDArray[np.int64]:
         """All sequences, one after another, `[n, Q]`."""
-        parts = [self.read(index, 0, length) for index, length in enumerate(self.lengths.tolist())]
-        return np.concatenate(parts) if parts else np.zeros((0, self.num_quantizers), dtype=np.int64)
+        none = np.zeros((0, self.num_quantizers), dtype=np.int64)
+        return np.concatenate([none, *(self.read(index, 0, length) for index, length in enumerate(self.lengths))])
 
     def count_targets(self, windows: Sequence["Window"]) -> int:
         """Number of targets of windows: codes and EOS, which is one target."""
@@ -182,3 +177,27 @@ def pad_batch(
 
     labels, folds = by_row(sequences.labels), by_row(sequences.folds)
     return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(positions), labels, folds)
+
+
+def flatten_codes(codes: Tensor) -> Tensor:
+    """Flattening pattern: `[B, F, Q]` to `[B, F * Q]`, frame by frame, coarse level first."""
+    return codes.reshape(codes.shape[0], -1)
+
+
+def unflatten_codes(tokens: Tensor, num_quantizers: int) -> Tensor:
+    """Inverse of `flatten_codes`: `[B, F * Q, ...]` to `[B, F, Q, ...]`.
+
+    Raises ValueError when the length is no whole number of frames.
+    """
+    if tokens.shape[1] % num_quantizers:
+        raise ValueError(f"expected a multiple of {num_quantizers} tokens, found {tokens.shape[1]}")
+    return tokens.reshape(tokens.shape[0], -1, num_quantizers, *tokens.shape[2:])
+
+
+def flatten_window(inputs: Tensor, targets: Tensor) -> Tensor:
+    """Flattened input tokens `[B, T * Q]`: those one position before each code of `targets` `[B, T, Q]`.
+
+    Targets are the frames after `inputs` `[B, T, Q]`. The first token is the last code of the first input; IGNORED
+    becomes 0.
+    """
+    return torch.cat([inputs[:, 0, -1:], flatten_codes(targets)[:, :-1]], dim=1).clamp_min(0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -59,10 +59,7 @@ RECORDINGS_SCHEMA = schema_of(RecordingRow)
 
 
 class CodesWriter:
-    """Writes codes `[F, Q]` recording by recording; `close()` writes the index, last.
-
-    As a context manager, an error leaves the index out.
-    """
+    """Writes codes `[F, Q]` view by view. Use as a context manager: its end writes the index, an error leaves it out."""
 
     def __init__(
         self, folder: Path, config: CodesConfig, codewords: Vectors, recordings: Sequence[RecordingRow] = ()
@@ -75,27 +72,21 @@ class CodesWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._shards.__exit__(*error)
         if error[0] is None:
-            self.close()
-        else:
-            self._shards.__exit__(*error)
+            write_bytes(self._folder / CODEWORDS, save({"codewords": np.ascontiguousarray(self._codewords)}))
+            write_json(self._folder / "config.json", self._config.model_dump())
+            write_rows(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
+            write_rows(self._folder / INDEX, self._rows, INDEX_SCHEMA)
 
     def append(self, recording_id: str, view: int, group: str, codes: NDArray[np.integer]) -> None:
         """Add one coded view `[F, Q]`."""
         shard, offset = self._shards.append(codes.astype(np.uint16, copy=False))
         self._rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
 
-    def close(self) -> None:
-        """Write what is left, then the codewords and the geometry, then the index."""
-        self._shards.close()
-        write_bytes(self._folder / CODEWORDS, save({"codewords": np.ascontiguousarray(self._codewords)}))
-        write_json(self._folder / "config.json", self._config.model_dump())
-        write_rows(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
-        write_rows(self._folder / INDEX, self._rows, INDEX_SCHEMA)
-
 
 class CodesReader:
-    """Reads what a `CodesWriter` wrote."""
+    """Reads what a `CodesWriter` wrote. Raises ArtifactError."""
 
     def __init__(self, folder: Path) -> None:
         self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
@@ -104,7 +95,7 @@ class CodesReader:
         self._folder = folder
 
     def codewords(self) -> Vectors:
-        """The vectors `[Q, V, C]` that the codes stand for. Raises ArtifactError."""
+        """The vectors `[Q, V, C]` that the codes stand for."""
         path = self._folder / CODEWORDS
         try:
             books: Vectors = load_file(path)["codewords"]
@@ -121,7 +112,7 @@ class CodesReader:
         return books
 
     def recordings(self) -> dict[str, RecordingRow]:
-        """What each recording is called, by its id. Raises ArtifactError."""
+        """What each recording is called, by its id."""
         rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
         return {row.recording_id: row for row in rows}
 
@@ -129,90 +120,12 @@ class CodesReader:
         """Codes `[F, Q]` of one row."""
         return self._shards.read(row.shard, row.offset, row.frames).astype(np.int64)
 
-    def stored(self, rows: Sequence[int]) -> "StoredCodes":
-        """Codes of the rows of these numbers, read when they are asked for. Raises ArtifactError then."""
-        names = sorted({row.shard for row in self.rows})
-        number = {name: index for index, name in enumerate(names)}
-        columns = [(number[row.shard], row.offset, row.frames) for row in map(self.rows.__getitem__, rows)]
-        return StoredCodes(self._shards, names, np.array(columns, dtype=np.int64).reshape(-1, 3))
-
-
-class StoredCodes(Sequence[Codes]):
-    """Codes `[F, Q]` of many recordings or views, each read from the memory map when it is asked for.
-
-    In memory there are 24 bytes for each. Slices read nothing.
-    """
-
-    def __init__(self, shards: ShardReader, names: Sequence[str], places: NDArray[np.int64]) -> None:
-        """`places` `[n, 3]` are the number of the shard in `names`, the offset in it, and the frames."""
-        self._shards, self._names, self._places = shards, names, places
-
-    @property
-    def frames(self) -> NDArray[np.int64]:
-        """Number of frames of each, `[n]`; nothing is read."""
-        return self._places[:, 2]
-
-    def read(self, index: int, start: int, stop: int) -> NDArray[np.uint16]:
-        """Frames `start` to `stop` of one, `[stop - start, Q]`; only these are read. Raises ArtifactError."""
-        shard, offset, _ = self._places[index].tolist()
-        rows: NDArray[np.uint16] = self._shards.read(self._names[shard], offset + start, stop - start)
-        return rows
-
-    def chosen(self, indices: NDArray[np.int64]) -> "StoredCodes":
-        """Those of these indices, in this order."""
-        return StoredCodes(self._shards, self._names, self._places[indices])
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, index: int) -> Codes: ...
-    @overload
-    def __getitem__(self, index: slice) -> "StoredCodes": ...
-    def __getitem__(self, index: int | slice) -> "Codes | StoredCodes":
-        if isinstance(index, slice):
-            return StoredCodes(self._shards, self._names, self._places[index])
-        return self.read(index, 0, int(self._places[index, 2])).astype(np.int64)
-
-
-class StoredViews(Sequence[Sequence[Codes]]):
-    """The views of recordings, one after another in `views`; recording `i` begins with view `starts[i]`."""
-
-    def __init__(self, views: StoredCodes, counts: Sequence[int]) -> None:
-        """`counts` are the numbers of views of the recordings."""
-        self.views, self.starts = views, np.cumsum([0, *counts])
-
-    @property
-    def first(self) -> StoredCodes:
-        """The first view of each recording."""
-        return self.views.chosen(self.starts[:-1])
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> StoredCodes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[StoredCodes]: ...
-    def __getitem__(self, index: int | slice) -> StoredCodes | list[StoredCodes]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        number = range(len(self))[index]
-        return self.views[int(self.starts[number]) : int(self.starts[number + 1])]
-
-
-def first_views(recordings: Sequence[Sequence[Codes]]) -> Sequence[Codes]:
-    """The first view of each recording, read when it is asked for where they are stored."""
-    return recordings.first if isinstance(recordings, StoredViews) else [views[0] for views in recordings]
-
-
-def frame_counts(recordings: Sequence[Codes]) -> NDArray[np.int64]:
-    """Number of frames of each recording, `[n]`; stored ones are not read."""
-    if isinstance(recordings, StoredCodes):
-        return recordings.frames
-    return np.array([len(codes) for codes in recordings], dtype=np.int64)
-
 
 def read_index(folder: Path) -> list[IndexRow]:
     """The index alone."""
     return read_rows(folder / INDEX, IndexRow, "the index of codes", INDEX_SCHEMA)
+
+
+def frame_counts(recordings: Sequence[Codes]) -> NDArray[np.int64]:
+    """Number of frames of each recording, `[n]`."""
+    return np.array([len(codes) for codes in recordings], dtype=np.int64)

@@ -27,7 +27,7 @@ from distill.codes.sequences import (
     random_windows,
     window_count,
 )
-from distill.codes.store import Codes, CodesConfig, CodesReader, StoredViews, first_views
+from distill.codes.store import Codes, CodesConfig, CodesReader
 from distill.errors import ArtifactError, ParamsError
 from distill.novelty.reference import Reference, make_reference
 from distill.params import PriorConfig
@@ -70,11 +70,7 @@ class PriorData:
     @property
     def unaugmented(self) -> Sequence[Codes]:
         """The first view of each training recording."""
-        return first_views(self.train)
-
-    def in_memory(self) -> "PriorData":
-        """The same with all codes read, so that the files they are stored in may be deleted."""
-        return replace(self, train=[list(views) for views in self.train], held_out=list(self.held_out))
+        return [views[0] for views in self.train]
 
     def reference(self) -> Reference:
         """Novelty reference of generated sounds, without scores."""
@@ -123,11 +119,7 @@ class WindowSampler:
         `labels` are the recordings' labels, 0 for none, and `folds` their folds, see `Batch`.
         """
         self.settings = settings
-        every_view: Sequence[Codes]
-        if isinstance(recordings, StoredViews):
-            every_view, starts = recordings.views, recordings.starts
-        else:
-            every_view, starts = list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
+        every_view, starts = list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
         own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
         self.sequences = CodeSequences(every_view, settings.codebook_size, settings.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
@@ -269,10 +261,7 @@ def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
 
 
 def read_prior_data(codes: Path, split: Path) -> PriorData:
-    """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError.
-
-    Codes stay on disk, and are read when they are asked for.
-    """
+    """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError."""
     reader = CodesReader(codes)
     sides, recordings = rows_by_side(reader, split), reader.recordings()
     try:
@@ -284,9 +273,9 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
     labels = sorted({row.label for row in train} - {""})
     label_ids = {label: number for number, label in enumerate(labels, start=1)}
     return PriorData(
-        StoredViews(reader.stored(list(itertools.chain(*sides.train.values()))), [*map(len, sides.train.values())]),
+        [[reader.codes(reader.rows[number]) for number in views] for views in sides.train.values()],
         [sides.groups[name] for name in sides.train],
-        reader.stored(list(sides.held_out.values())),
+        [reader.codes(reader.rows[number]) for number in sides.held_out.values()],
         [sides.groups[name] for name in sides.held_out],
         torch.from_numpy(reader.codewords()),
         reader.config,

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
-from distill.codes.sequences import NUM_SPECIAL_TOKENS
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, flatten_codes, flatten_window, unflatten_codes
 from distill.prior.base import Prior, PriorShape
 from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Linear, Transformer
 

@@ -16,13 +16,13 @@ from unit.tiny import tiny_codec
 
 from distill import cluster
 from distill.audio import ingest as ingestion
-from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.cluster import ClusterError, Dask
 from distill.codes import encode
-from distill.codes.encode import encode_for_prior
+from distill.codes.encode import code_corpus
 from distill.errors import for_the_user
 from distill.execution import Execution
+from distill.params import default_params
 from distill.storage.work import HERE, Executor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -122,9 +122,10 @@ def ingested(recordings: Path, folder: Path, executor: Executor, say: Say | None
 
 
 def encoded(folder: Path, executor: Executor) -> dict[str, str]:
-    corpus, codes = load_corpus(folder / "corpus"), folder / "codes"
-    encode_for_prior(tiny_codec(), "abc", corpus, codes, 2, 0.3, 1, executor=executor, kept=folder / "coded")
-    return contents(codes)
+    params = default_params(seed=1, codes={"views": 2}, split={"val_fraction": 0.3})
+    folders = (folder / "corpus", folder / "codes")
+    code_corpus(tiny_codec(), "abc", *folders, params, Execution("cpu", "fp32", 1), executor, folder / "coded")
+    return contents(folder / "codes")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.codes.patterns import flatten_codes, flatten_window, unflatten_codes
 from distill.codes.sequences import (
     IGNORED,
     CodeSequences,
@@ -14,8 +13,11 @@ from distill.codes.sequences import (
     bos_token,
     covering_windows,
     eos_token,
+    flatten_codes,
+    flatten_window,
     pad_batch,
     random_windows,
+    unflatten_codes,
     window_count,
 )
 from distill.training.distributed import Share

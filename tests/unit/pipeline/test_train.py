@@ -17,9 +17,8 @@ import distill
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
-from distill.codes.encode import encode_for_prior
-from distill.codes.held_out import split_recordings
-from distill.codes.store import read_index
+from distill.codes.encode import code_corpus
+from distill.codes.held_out import read_split, split_codes
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
@@ -439,8 +438,10 @@ def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
     ingest(tmp_path / "in", tmp_path / "corpus", 16_000, 0.0, Here(2))
     corpus = load_corpus(tmp_path / "corpus")
     assert len(corpus.entries) > 12
-    encode_for_prior(tiny_codec(), "abc", corpus, tmp_path / "codes", 2, 0.4, seed=3)
-    rows = split_recordings(read_index(tmp_path / "codes"), 3, 0.4)
+    params = default_params(seed=3, codes={"views": 2}, split={"val_fraction": 0.4})
+    code_corpus(tiny_codec(), "abc", tmp_path / "corpus", tmp_path / "codes", params, EXECUTION, Here())
+    split_codes(tmp_path / "codes", tmp_path / "split.parquet", params)
+    rows = read_split(tmp_path / "split.parquet")
     names = {entry.recording_id: Path(entry.path).name[0] for entry in corpus.entries}
     sides: dict[str, set[str]] = {}
     for row in rows:
