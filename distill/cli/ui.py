@@ -50,7 +50,7 @@ def ui(
         from distill.ui.server import serve
         from distill.ui.workspace import Workspace
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi")):
+        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi", "filelock")):
             raise
         raise ParamsError(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "

@@ -1,6 +1,5 @@
 """The tab Generate: new sounds, their verdicts, variations and kits."""
 
-import json
 import shutil
 from html import escape
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
+from distill.storage.files import write_json
 from distill.ui import view
-from distill.ui.desk import QUIET, Desk, flags, handled, optional
-from distill.ui.jobs import OTHERS, Job, read_end, read_json
+from distill.ui.forms import PRIVATE, QUIET, flags, optional
+from distill.ui.jobs import OTHERS, STDOUT, Job, read_end
+from distill.ui.workspace import Workspace
 
 MOST_SOUNDS = 32
 NATURAL, EXACT = "ends by itself", "exactly as long"
@@ -31,8 +32,8 @@ PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)
 class GenerateTab:
     """The form on the left, what was made on the right."""
 
-    def __init__(self, desk: Desk, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
-        self._desk = desk
+    def __init__(self, work: Workspace, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
+        self._work = work
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
                 self._form = self._build_form()
@@ -54,7 +55,7 @@ class GenerateTab:
 
     def _build_form(self) -> dict[str, Any]:
         form: dict[str, Any] = {}
-        form["model"] = gr.Dropdown(self._desk.names(True), label="Model", elem_id="generate-model")
+        form["model"] = gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")
         form["n"] = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
         form["ending"] = gr.Radio([NATURAL, EXACT], value=NATURAL, label="Length")
         form["seconds"] = gr.Number(1.0, label="Seconds", minimum=0.05, visible=False)
@@ -79,133 +80,112 @@ class GenerateTab:
             self._kit = gr.Button("Make a kit", elem_id="kit-start")
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
-        model, label, seed, ending, seconds = (
-            self._form[key] for key in ("model", "label", "seed", "ending", "seconds")
+        form, chosen, shown = self._form, self._chosen, self._shown
+        model, label, seed, seconds = form["model"], form["label"], form["seed"], form["seconds"]
+        form["ending"].change(
+            lambda value: gr.update(visible=value == EXACT), form["ending"], seconds, queue=False, **QUIET
         )
-        chosen, shown = self._chosen, self._shown
-        ending.change(lambda value: gr.update(visible=value == EXACT), ending, seconds, queue=False, **QUIET)
         model.change(self.labels_of, model, label, queue=False, **QUIET)
-        self._generate.click(self.generate, list(self._form.values()), shown, api_name="generate")
+        self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
         self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")
         self._kit.click(self.kit, [model, self._per_label, seed], shown, api_name="kit")
-        self._cancel.click(self.cancel, chosen, shown, api_visibility="private")
-        self._cards.click(self.act, [chosen, self._strength], shown, api_visibility="private")
-        zipped = self._download.click(self.zip, chosen, self._archive, api_visibility="private")
-        zipped.success(None, None, None, js=PRESS, api_visibility="private")
-        chosen.input(self.show, chosen, shown, api_visibility="private")
+        self._cancel.click(self.cancel, chosen, shown, **PRIVATE)
+        self._cards.click(self.act, [chosen, self._strength], shown, **PRIVATE)
+        zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
+        zipped.success(None, None, None, js=PRESS, **PRIVATE)
+        chosen.input(self.show, chosen, shown, **PRIVATE)
         timer.tick(self.tick, [chosen, self._seen], shown[1:], **QUIET)
         tab.select(self.models, model, [model, label], **QUIET)
         page.load(self.restored, model, [model, label, *shown], **QUIET)
 
-    @handled
     def show(self, name: str | None) -> list[Any]:
         """What was made, and of one of these its state and its sounds."""
-        made = [(f"{job.title}, {job.id[:15]}", job.id) for job in self._desk.jobs.all(*OTHERS)]
+        made = [(f"{job.title}, {job.id[:15]}", job.id) for job in self._work.jobs.all(*OTHERS)]
         return [gr.update(choices=made, value=name), *self.tick(name, None)]
 
     def newest(self) -> list[Any]:
         """The newest of what was made."""
-        job = self._desk.jobs.newest(*OTHERS)
+        job = self._work.jobs.newest(*OTHERS)
         return self.show(None if job is None else job.id)
 
-    @handled
     def tick(self, name: str | None, now: str | None) -> list[Any]:
         """State and sounds of a job; the sounds that are shown `now` stay as they are."""
-        job = self._desk.jobs.get(name)
+        job = self._work.jobs.get(name)
         cards = self._cards_of(job)
         same = gr.skip() if cards == now else cards
         return [view.progress(job, "Nothing was made yet."), gr.update(visible=bool(cards)), same, cards]
 
-    @handled
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
-        given["model"] = self._model(given["model"])
-        count, name = int(given["n"]), Path(given["model"]).stem
-        made = {
-            **{key: given[key] for key in ("seed", "temperature", "top_k", "top_p", "label", "prompt")},
-            "seconds": given["seconds"] if given["ending"] == EXACT else None,
-            "guidance": given["guidance"] if given["label"] else None,
-            "min_novelty": NOVELTY[given["novelty"]],
-        }
-        return self._begin(
-            "generate", f"{count} sounds of {name}", given, "-n", str(count), *flags(**made, pictures=True)
-        )
+        made = {key: given[key] for key in ("seed", "temperature", "top_k", "top_p", "label", "prompt")}
+        made["seconds"] = given["seconds"] if given["ending"] == EXACT else None
+        made["guidance"] = given["guidance"] if given["label"] else None
+        more = flags(count=int(given["n"]), **made, min_novelty=NOVELTY[given["novelty"]], pictures=True)
+        return self._begin("generate", f"{int(given['n'])} sounds of {{}}", given, more)
 
-    @handled
     def vary(self, name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
         """Start `distill vary` with a sound."""
         if path is None:
             raise ParamsError("a sound to vary: expected one, found none; choose a file or record one")
-        title, given = f"8 variations of {Path(path).name}", {"model": self._model(name)}
-        return self._begin("vary", title, given, path, "-n", "8", *flags(strength=strength, seed=seed, pictures=True))
+        more = [path, *flags(count=8, strength=strength, seed=seed, pictures=True)]
+        return self._begin("vary", f"8 variations of {Path(path).name}", {"model": name}, more)
 
-    @handled
     def kit(self, name: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
-        given = {"model": self._model(name)}
-        more = flags(per_label=int(per_label), seed=seed)
-        return self._begin("kit", f"a kit of {Path(given['model']).stem}", given, *more)
+        return self._begin("kit", "a kit of {}", {"model": name}, flags(per_label=int(per_label), seed=seed))
 
-    def _begin(self, kind: str, title: str, given: dict[str, Any], *arguments: str) -> list[Any]:
-        path = self._desk.path(self._desk.workspace.model(given["model"]))
-        self._desk.jobs.start(kind, title, [kind, path, *arguments], given)
+    def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
+        """Start a command with a model: the one given, or that the form will show when it has read the list of them."""
+        name = given["model"] or self._work.preselected(None, "generate", can_generate=True)
+        path = self._work.model(name)
+        title = title.replace("{}", path.stem)
+        self._work.jobs.start(kind, title, [kind, self._work.argument(path), *arguments], {**given, "model": name})
         return self.newest()
 
-    def _model(self, name: str | None) -> str:
-        """A model, or the one that the form will show when the list of models, which takes a moment, is read."""
-        return name or self._desk.preselected(None, "generate", can_generate=True) or ""
-
-    @handled
     def act(self, name: str | None, strength: float, event: gr.EventData) -> list[Any]:
         """Keep, discard or vary a sound, as a button on its card says."""
-        job = self._desk.jobs.get(name)
+        job = self._work.jobs.get(name)
         if job is None:
             return self.newest()
         sound = Path(str(event.sound)).name
-        path = self._desk.workspace.generated / job.id / sound
+        path = self._work.generated / job.id / sound
         if path.suffix != ".wav" or not path.is_file():
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
             return self.vary(job.values["model"], str(path), strength, "")
         if event.action == "keep":
-            kept = {"kept": sorted(set(_kept(job)) ^ {sound})}
-            (job.folder / KEPT).write_text(json.dumps(kept), encoding="utf-8")
+            write_json(job.folder / KEPT, {"kept": sorted(set(_kept(job)) ^ {sound})})
         elif event.action == "discard":
             for one in (*path.parent.glob(path.stem + ".*"), path.with_stem(f"{path.stem}_nearest")):
                 one.unlink(missing_ok=True)
         return self.show(name)
 
-    @handled
     def zip(self, name: str | None) -> str | None:
         """An archive of all that a job made."""
-        job = self._desk.jobs.get(name)
+        job = self._work.jobs.get(name)
         if job is None:
             return None
-        made = self._desk.workspace.generated / job.id
+        made = self._work.generated / job.id
         for path in made.rglob("*"):
-            self._desk.workspace.check_inside(path)
-        return shutil.make_archive(str(self._desk.workspace.uploads / job.id), "zip", made)
+            self._work.check_inside(path)
+        return shutil.make_archive(str(self._work.uploads / job.id), "zip", made)
 
-    @handled
     def cancel(self, name: str | None) -> list[Any]:
         """Cancel what is shown."""
-        job = self._desk.jobs.get(name)
-        if job is not None:
+        if (job := self._work.jobs.get(name)) is not None:
             job.cancel()
         return self.show(name)
 
-    @handled
     def labels_of(self, name: str | None) -> Any:
         """The labels of a model."""
-        return gr.update(choices=self._desk.known(name).get("labels") or [], value=None)
+        return gr.update(choices=self._work.known(name).get("labels") or [], value=None)
 
-    @handled
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
-        model = self._desk.preselected(now, "generate", can_generate=True)
-        labels = self._desk.known(model).get("labels") or []
-        return [gr.update(choices=self._desk.names(True), value=model), gr.update(choices=labels)]
+        model = self._work.preselected(now, "generate", can_generate=True)
+        labels = self._work.known(model).get("labels") or []
+        return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=labels)]
 
     def restored(self, now: str | None) -> list[Any]:
         """The form and the newest of what was made."""
@@ -215,9 +195,9 @@ class GenerateTab:
         """A card for each sound, or that of a kit."""
         if job is None or job.state != "done":
             return ""
-        folder, made = self._desk.workspace.generated / job.id, job.output
+        folder, made = self._work.generated / job.id, job.read(STDOUT)
         if job.kind == "kit":
-            return _kit_card(folder, self._desk.workspace.check_inside(folder / "kit.txt"))
+            return _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
         kept = _kept(job)
         cards = [
             _card(folder / Path(one["file"]).name, number, one, Path(one["file"]).name in kept)
@@ -234,7 +214,7 @@ def _sound(label: str) -> gr.Audio:
 
 def _kept(job: Job) -> list[str]:
     """The sounds of a job that its user keeps."""
-    return list(read_json(job.folder / KEPT).get("kept", ()))
+    return list(job.read(KEPT).get("kept", ()))
 
 
 def _card(path: Path, number: int, one: dict[str, Any], is_kept: bool) -> str:

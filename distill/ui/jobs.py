@@ -4,7 +4,6 @@
 is a process of its own in a session of its own, so that the work goes on when the page is closed or killed.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -16,13 +15,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from filelock import FileLock
 
 from distill.errors import ParamsError
 from distill.status import EVENTS, SAID, STATUS, VARIABLE
@@ -30,7 +30,10 @@ from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
-INTERRUPTED = {128 + number for number in SIGNALS}  # exit statuses
+ENDS: dict[int | None, State] = {
+    **{128 + number: "interrupted" for number in SIGNALS},
+    **{0: "done", 2: "refused", None: "gone"},
+}
 JOB, PROCESS, EXIT, STDOUT, STDERR = "job.json", "process.json", "exit.json", "stdout.txt", "stderr.txt"
 TRAININGS = ("train", "prior")
 OTHERS = ("generate", "vary", "kit")
@@ -61,14 +64,7 @@ class Job:
     @property
     def state(self) -> State:
         """`refused` is exit status 2, `defect` any other failure; `gone` is a process that was killed."""
-        if self._running() is not None:
-            return "running"
-        status = read_json(self.folder / EXIT).get("status")
-        if status is None:
-            return "gone"
-        if status in INTERRUPTED:
-            return "interrupted"
-        return {0: "done", 2: "refused"}.get(status, "defect")  # type: ignore[return-value]
+        return "running" if self._running() is not None else ENDS.get(self.read(EXIT).get("status"), "defect")
 
     @property
     def is_resumable(self) -> bool:
@@ -78,32 +74,20 @@ class Job:
     @property
     def message(self) -> str:
         """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
-        lines = [line for line in read_end(self.folder / STDERR).splitlines() if line.strip()]
-        first = max((at for at, line in enumerate(lines) if line.startswith("distill: ")), default=len(lines) - 1)
-        return "\n".join(lines[first:]).removeprefix("distill: ") if lines else ""
-
-    @property
-    def output(self) -> dict[str, Any]:
-        """The JSON document on stdout; {} where there is none."""
-        return read_json(self.folder / STDOUT)
-
-    # What the command writes for its watchers, see `distill.status`.
+        said = "\n" + read_end(self.folder / STDERR).strip()
+        _, found, sentence = said.rpartition("\ndistill: ")
+        return sentence if found else said.rpartition("\n")[2]
 
     @property
     def progress(self) -> dict[str, Any]:
-        """The task at work: label, done, total, text, seconds_left; {} where nothing was reported yet."""
-        return read_json(self.folder / STATUS)
+        """The task at work, see `distill.status`; {} where nothing was reported yet."""
+        return self.read(STATUS)
 
     @property
     def warnings(self) -> list[str]:
         """Warnings that the command said, each once."""
         said = read_end(self.folder / SAID).splitlines()
         return list(dict.fromkeys(line.removeprefix("warning: ") for line in said if line.startswith("warning: ")))
-
-    @property
-    def recordings(self) -> dict[str, Any]:
-        """The report of `ingest` on the folder of recordings; {} before there is one."""
-        return read_json(self.folder / "ingest.json")
 
     @property
     def previews(self) -> list[tuple[Path, Path]]:
@@ -115,23 +99,26 @@ class Job:
         """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
         by_epoch: dict[int, dict[str, Any]] = {}
         for line in read_end(self.folder / EVENTS, MOST_BYTES).splitlines():
-            with contextlib.suppress(ValueError):  # a line that is being written
+            with suppress(ValueError):  # a line that is being written
                 event = json.loads(line)
                 if event["task"] == task and event["event"] == name and "epoch" in event:
                     by_epoch[event["epoch"]] = event
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON object in its folder; {} where there is none."""
+        return read_json(self.folder / name)
+
     def cancel(self) -> None:
         """Ask the command to save its work and end, as Ctrl-C does."""
-        process = self._running()
-        if process is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
+        if (process := self._running()) is not None:
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
 
     def _running(self) -> psutil.Process | None:
         """Its process, if it still runs; another one may have got its number."""
-        recorded = read_json(self.folder / PROCESS)
-        with contextlib.suppress(psutil.Error, KeyError):
+        recorded = self.read(PROCESS)
+        with suppress(psutil.Error, KeyError):
             process = psutil.Process(recorded["pid"])
             is_same = abs(process.create_time() - recorded["created"]) < 1
             return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
@@ -143,6 +130,7 @@ class Jobs:
 
     def __init__(self, cwd: Path) -> None:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
+        self._lock = self._folder / "lock"  # held while one is started, by this page or another one of the folder
         self.stop_file = cwd / ".distill" / "stop"  # ends the training that runs, with its best weights
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
@@ -157,15 +145,15 @@ class Jobs:
         name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
         if kind not in TRAININGS:
             arguments = [*arguments, "--out", f"generated/{name}", "--json"]
-        job = Job(self._folder / name, kind, title, list(arguments), dict(values))
-        with self._one_after_another():
-            self.check_idle() if kind in TRAININGS else self._check_room()
-            return self._run(job)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._lock):
+            self.check_room(kind)
+            return self._run(Job(self._folder / name, kind, title, list(arguments), dict(values)))
 
     def resume(self, job: Job) -> Job:
         """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`."""
-        with self._one_after_another():
-            self.check_idle()
+        with FileLock(self._lock):
+            self.check_room(job.kind)
             for name in (EXIT, STATUS):
                 (job.folder / name).unlink(missing_ok=True)
             return self._run(job)
@@ -193,16 +181,14 @@ class Jobs:
         """The training that runs."""
         return next((job for job in self.all(*TRAININGS)[:20] if job.state == "running"), None)
 
-    def check_idle(self) -> None:
-        """Refuse a training beside another one. Raises ParamsError that names the one that runs."""
-        running = self.training()
-        if running is not None:
-            raise ParamsError(
-                f"a training runs already ({running.title}): expected one at a time; wait until it ends or cancel it"
-            )
-
-    def _check_room(self) -> None:
-        """Refuse a command beside too many others. Raises ParamsError."""
+    def check_room(self, kind: str) -> None:
+        """Refuse a training beside another one, and a command beside too many others. Raises ParamsError."""
+        if kind in TRAININGS:
+            if (training := self.training()) is not None:
+                raise ParamsError(
+                    f"a training runs already ({training.title}): expected one at a time; wait until it ends or cancel it"
+                )
+            return
         running = [job for job in self.all(*OTHERS) if job.state == "running"]
         if len(running) >= MOST_AT_ONCE:
             raise ParamsError(
@@ -210,28 +196,18 @@ class Jobs:
                 "or fewer; wait until one ends or cancel it"
             )
 
-    @contextmanager
-    def _one_after_another(self) -> Iterator[None]:
-        """Hold back other commands, of this page and of others of the folder, while one is started."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with _STARTING, (self._folder / "lock").open("ab") as lock:
-            if os.name != "nt":
-                import fcntl
-
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def _run(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
         if job.kind in TRAININGS:
             self.stop_file.unlink(missing_ok=True)  # of no training: none runs
+        modules = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))
+        database = f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}"
         environment = {
             **os.environ,
+            "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or database,
             VARIABLE: str(job.folder),
-            "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI")
-            or f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}",
             "DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or ""),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, modules)),
         }
         with (job.folder / STDOUT).open("ab") as out, (job.folder / STDERR).open("ab") as err:
             process = subprocess.Popen(
@@ -245,12 +221,9 @@ class Jobs:
             )
         write_json(job.folder / PROCESS, {"pid": process.pid, "created": psutil.Process(process.pid).create_time()})
         threading.Thread(target=process.wait, daemon=True).start()
-        described = {"kind": job.kind, "title": job.title, "arguments": job.arguments, "values": job.values}
+        described = {key: value for key, value in asdict(job).items() if key != "folder"}
         write_json(job.folder / JOB, described)  # last: from now on it is listed
         return job
-
-
-_STARTING = threading.Lock()
 
 
 def read_end(path: Path, most: int = TAIL) -> str:
@@ -275,14 +248,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the command of a job in this process, record its exit status, and exit with it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a page that was started in the background ignores it
-    folder = Path(sys.argv.pop(1))
+    folder, status = Path(sys.argv.pop(1)), 0
     if hasattr(os, "nice"):
         os.nice(NICE)
     try:
         runpy.run_module("distill", run_name="__main__", alter_sys=True)
-        status: Any = 0
     except SystemExit as ended:
-        status = ended.code or 0
+        status = int(ended.code or 0)
     except KeyboardInterrupt:  # before the command was there to be interrupted
         status = 128 + signal.SIGINT
     except BaseException:

@@ -9,8 +9,8 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.storage.files import rename_to_new, write_bytes
 from distill.ui import view
-from distill.ui.desk import QUIET, Desk, distill, handled
-from distill.ui.workspace import MODEL_SUFFIX
+from distill.ui.forms import PRIVATE, QUIET
+from distill.ui.workspace import MODEL_SUFFIX, Workspace, distill
 
 HEAD = (
     *("model", "date (UTC)", "recordings", "preset", "codewords used"),
@@ -22,8 +22,8 @@ VERIFY_SECONDS = 300
 class LibraryTab:
     """All models in a table, what can be done with one on the left, its card on the right."""
 
-    def __init__(self, desk: Desk, page: gr.Blocks, tab: gr.Tab) -> None:
-        self._desk = desk
+    def __init__(self, work: Workspace, page: gr.Blocks, tab: gr.Tab) -> None:
+        self._work = work
         listed = gr.HTML(elem_id="library")
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
@@ -40,66 +40,60 @@ class LibraryTab:
             with gr.Column(min_width=320, scale=2):
                 card = gr.Markdown(elem_id="card", sanitize_html=True)
         shown = [listed, model]
-        model.change(self.card_of, model, card, api_visibility="private")
-        rename.click(self.rename, [model, name], shown, api_visibility="private")
-        delete.click(self.ask, model, [question, asked], api_visibility="private")
-        yes.click(self.delete, model, [question, *shown], api_visibility="private")
-        no.click(lambda: gr.update(visible=False), None, question, queue=False, api_visibility="private")
+        model.change(self.card_of, model, card, **PRIVATE)
+        rename.click(self.rename, [model, name], shown, **PRIVATE)
+        delete.click(self.ask, model, [question, asked], **PRIVATE)
+        yes.click(self.delete, model, [question, *shown], **PRIVATE)
+        no.click(lambda: gr.update(visible=False), None, question, queue=False, **PRIVATE)
         # One at a time: each takes two processes with PyTorch.
-        incoming.upload(self.take, incoming, [imported, *shown], api_visibility="private", concurrency_limit=1)
+        incoming.upload(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
         tab.select(self.show, None, shown, **QUIET)
         page.load(self.show, None, shown, **QUIET)
 
-    @handled
     def show(self) -> list[Any]:
         """The table, and the list to choose from."""
         return self._show()
 
     def _show(self, **chosen: Any) -> list[Any]:
-        models = self._desk.models()
+        models = self._work.listed()
         nothing = view.note("No models yet. Train one in the tab Train, or import one.")
         table = view.table(HEAD, map(_row, models)) if models else nothing
         return [table, gr.update(choices=[one["file"] for one in models], **chosen)]
 
-    @handled
     def card_of(self, chosen: str | None) -> str:
         """The card of a model; "" where it has none."""
         if not chosen:
             return ""
-        card = self._desk.workspace.check_inside(_card(self._desk.workspace.model(chosen)))
+        card = self._work.check_inside(_card(self._work.model(chosen)))
         return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
 
-    @handled
     def rename(self, chosen: str | None, new: str) -> list[Any]:
         """Give a model and its card a new name."""
-        path, target = self._desk.workspace.model(chosen or ""), self._desk.workspace.new_model(new)
+        path, target = self._work.model(chosen), self._work.new_model(new)
         move(path, target)
         if _card(path).is_file():
             _card(path).rename(_card(target))
         return self._show(value=target.name)
 
-    @handled
     def ask(self, chosen: str | None) -> list[Any]:
         """Ask before a model is deleted."""
-        path = self._desk.workspace.model(chosen or "")
+        path = self._work.model(chosen)
         return [gr.update(visible=True), view.note(f"Delete {path.name}? It cannot be brought back.", "warning")]
 
-    @handled
     def delete(self, chosen: str | None) -> list[Any]:
         """Delete a model and its card."""
-        path = self._desk.workspace.model(chosen or "")
+        path = self._work.model(chosen)
         path.unlink()
         _card(path).unlink(missing_ok=True)
         return [gr.update(visible=False), *self._show(value=None)]
 
-    @handled
     def take(self, upload: str | None) -> list[Any]:
         """Check a model file as `distill verify` does and move it to the models, with its card."""
         if upload is None:
             return ["", *self.show()]
         path = Path(upload)
         try:
-            target = self._desk.workspace.new_model(path.name.removesuffix(MODEL_SUFFIX))
+            target = self._work.new_model(path.name.removesuffix(MODEL_SUFFIX))
             _asked("verify", path)
             card = _asked("inspect", path, "--card").replace(path.name, target.name)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
-"""The page's server: Gradio's own, bound to this computer; a token, or Gradio's login with a password."""
+"""The page and its server: five tabs, bound to this computer; a token, or Gradio's login with a password."""
 
-import asyncio
 import os
 import re
 import secrets
@@ -8,6 +7,8 @@ import socket
 import sys
 import webbrowser
 from html import escape
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,13 +24,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
-from distill.ui.jobs import Jobs
-from distill.ui.page import CSS, HEAD, build_page, theme
+from distill.ui.forms import error_to_show
+from distill.ui.generate_tab import GenerateTab
+from distill.ui.library_tab import LibraryTab
+from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
 
 FIRST_PORT, PORTS = 7860, 40
 MAX_UPLOAD = "2gb"  # of one file
 MOST_SESSIONS = 100  # open pages whose state is kept, those that asked last; a page that is loaded again is another one
+SECONDS = 1.0  # between looks at the files
+CLEANING = (3600, 24 * 3600)  # seconds between removals of uploads, and of the age from which on they are removed
 LOGIN = "Any user name will do. The password is the one that distill ui was started with."
 # What the browser may do with the page: nothing is fetched from elsewhere, and no other page shows it in a frame.
 HEADERS = {
@@ -38,10 +43,86 @@ HEADERS = {
     "media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'",
     "referrer-policy": "same-origin",
 }
+# The script notes where in a folder the files lie that were chosen, which Gradio does not send.
+HEAD = """<meta name="viewport" content="width=device-width, initial-scale=1"><script>
+document.addEventListener('change', ({target}) => {
+  if (target.files) { window.chosenFiles = [...target.files].map((file) => file.webkitRelativePath || file.name); }
+}, true);
+</script>"""
+CSS = Path(__file__).with_name("page.css")
 _WEB_FILE = re.compile(r"/file[=/]\s*\w+:/")
 SENTENCE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Distill</title><style>:root{{color-scheme:light dark;font-family:system-ui}}
 body{{margin:3rem auto;max-width:40rem;padding:0 1rem}}</style><h1>Distill</h1><p>{}</p></html>"""
+
+
+def theme() -> gr.Theme:
+    """A theme with the fonts of the computer, so that nothing is fetched from elsewhere."""
+    made = gr.themes.Default(
+        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="blue"
+    )
+    # Readable on both grounds: the theme's own greys have too little contrast.
+    return made.set(
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+    )
+
+
+class Page(gr.Blocks):
+    """Blocks that say what is wrong in a sentence, and that take files by upload alone.
+
+    Gradio itself fetches a file that a request names by a web address.
+    """
+
+    async def call_function(self, *given: Any, **more: Any) -> Any:
+        """Call a handler. Raises gr.Error."""
+        try:
+            return await super().call_function(*given, **more)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise error_to_show(error) from error
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
+        """Inputs of an event as its handler gets them. Raises gr.Error where a file is named by an address."""
+        if _names_address(inputs):
+            text = "expected a file that was uploaded, found a web address; download the file and choose it"
+            raise gr.Error(text, duration=None, title="Not done", print_exception=False)
+        prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
+        return prepared
+
+
+def _names_address(value: Any) -> bool:
+    """Whether anything within a value of JSON is a file with an address."""
+    if isinstance(value, list):
+        return any(map(_names_address, value))
+    if not isinstance(value, dict):
+        return False
+    return "://" in str(value.get("path")) or any(map(_names_address, value.values()))
+
+
+def build_page(workspace: Workspace) -> gr.Blocks:
+    """The page of a working folder."""
+    page: gr.Blocks
+    with Page(title="Distill", analytics_enabled=False, fill_width=True, delete_cache=CLEANING) as page:
+        gr.Markdown(
+            "# Distill\nLearns a generative model of your own sounds, makes new ones, and says how new they are."
+        )
+        timer = gr.Timer(SECONDS)
+        with gr.Tabs():
+            with gr.Tab("Train"):
+                TrainTab(workspace, timer, page)
+            with gr.Tab("Prior") as prior:
+                PriorTab(workspace, timer, page, prior)
+            with gr.Tab("Generate") as generate:
+                GenerateTab(workspace, timer, page, generate)
+            with gr.Tab("Library") as library:
+                LibraryTab(workspace, page, library)
+            with gr.Tab("Compare") as compare:
+                CompareTab(workspace, compare)
+    return page
 
 
 class Guard:
@@ -116,7 +197,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         max_file_size=MAX_UPLOAD,
         enable_monitoring=False,
         theme=theme(),
-        css=CSS,
+        css_paths=CSS,
         head=HEAD,
     )
     # Only of a page that was launched Gradio asks whether the files that a request names were uploaded.
@@ -139,26 +220,18 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
         access_log=False,
         timeout_graceful_shutdown=2,
     )
+    server = uvicorn.Server(config)
+    print(address, flush=True)  # the socket listens: who asks before the server has started waits
+    if open_browser:
+        webbrowser.open(address)
     try:
-        asyncio.run(_serve(uvicorn.Server(config), bound, address, open_browser))
+        server.run(sockets=[bound])
     except KeyboardInterrupt:
         pass  # the way to close it
     finally:
-        running = Jobs(workspace.root).training()
+        running = workspace.jobs.training()
         if running is not None:
             print(f"the page is closed; {running.title} goes on. distill ui shows it again", file=sys.stderr)
-
-
-async def _serve(server: uvicorn.Server, bound: socket.socket, address: str, open_browser: bool) -> None:
-    """Serve, and say where when it can answer."""
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.05)
-    if server.started:
-        print(address, flush=True)
-        if open_browser:
-            webbrowser.open(address)
-    await serving
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

@@ -1,16 +1,23 @@
-"""The folder that the page works on: recordings, models, generated sounds. Names from outside are checked here."""
+"""The folder that the page works on: recordings, models, sounds, jobs. Names from outside are checked here."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from distill.audio.read import SUPPORTED_SUFFIXES
 from distill.errors import ParamsError
 from distill.storage.files import atomic_path
+from distill.ui.jobs import Jobs
 
 MODEL_SUFFIX = ".distill"
 DEPTH = 3  # folders below the working folder in which recordings are looked for
@@ -28,14 +35,58 @@ class Added:
     refused: tuple[str, ...]
 
 
+def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run a short command of Distill and wait for what it says."""
+    command = [sys.executable, "-P", "-m", "distill", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=seconds
+    )
+
+
 class Workspace:
-    """Paths below the working folder."""
+    """Paths below the working folder, its models and its jobs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.models, self.sounds, self.generated = (self.root / name for name in ("models", "sounds", "generated"))
         self.state = self.root / ".distill"
         self.uploads = self.state / "ui" / "uploads"
+        self.jobs = Jobs(self.root)
+        self._listed: list[dict[str, Any]] = []
+        self._seen: object = None
+        self._lock = threading.Lock()
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What `distill list` says of the models; asked again when a file there has changed."""
+        with self._lock:
+            stats = [(path, path.lstat()) for path in self.models.glob(f"*{MODEL_SUFFIX}")]
+            seen = sorted((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+            if seen != self._seen:
+                self._listed, self._seen = [], seen
+                with suppress(ValueError):
+                    found = json.loads(distill("list", str(self.models), "--json").stdout)["models"] if seen else []
+                    self._listed = [{**one, "file": Path(one["path"]).name} for one in found]
+            return self._listed
+
+    def names(self, can_generate: bool = False) -> list[str]:
+        """Names of the models that open, of those with a prior only where asked; the newest first."""
+        listed = [one for one in self.listed() if not one["problem"] and (one["can_generate"] or not can_generate)]
+        return [one["file"] for one in sorted(listed, key=lambda one: one["date"], reverse=True)]
+
+    def known(self, name: str | None) -> dict[str, Any]:
+        """What is known of a model; {} where nothing is."""
+        return next((one for one in self.listed() if one["file"] == name), {})
+
+    def preselected(self, now: str | None, kind: str, can_generate: bool = False) -> str | None:
+        """The model that a form shows: `now`, or else that of the newest job of a kind, or else the newest model."""
+        names, job = self.names(can_generate), self.jobs.newest(kind)
+        wanted = now or (None if job is None else job.values.get("model"))
+        return wanted if wanted in names else next(iter(names), None)
+
+    def argument(self, path: Path) -> str:
+        """A path below the folder as a command that runs there takes it, which is never a flag."""
+        text = path.relative_to(self.root).as_posix()
+        return f"./{text}" if text.startswith("-") else text
 
     def corpora(self) -> list[str]:
         """Folders with recordings, relative to the working folder; those of the page first."""
@@ -50,11 +101,11 @@ class Workspace:
             )
         return self.root / name
 
-    def model(self, name: str) -> Path:
+    def model(self, name: str | None) -> Path:
         """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
         if name not in [path.name for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]:
-            raise ParamsError(f"model {name!r}: expected one of the list, found none; choose one of the list")
-        return self.models / name
+            raise ParamsError(f"model {name or ''!r}: expected one of the list, found none; choose one of the list")
+        return self.models / str(name)
 
     def check_inside(self, path: Path) -> Path:
         """`path` itself. Raises ParamsError where a link leads from it out of the working folder."""
@@ -64,17 +115,19 @@ class Workspace:
             )
         return path
 
-    def new_model(self, name: str) -> Path:
+    def new_model(self, name: str | None) -> Path:
         """The path of a new model. Raises ParamsError for a name that exists or that is no name of a file."""
-        stem = name.strip().removesuffix(MODEL_SUFFIX)
+        stem = (name or "").strip().removesuffix(MODEL_SUFFIX)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stem):
             raise ParamsError(
-                f"name {name!r}: expected up to 100 letters, digits, dots, dashes and underscores, a letter or digit "
-                "first; choose another name"
+                f"name {name or ''!r}: expected up to 100 letters, digits, dots, dashes and underscores, a letter or "
+                "digit first; choose another name"
             )
         path = self.models / f"{stem}{MODEL_SUFFIX}"
         if path.exists() or path.is_symlink():
-            raise ParamsError(f"name {name!r}: expected a new name, found a model of this name; choose another name")
+            raise ParamsError(
+                f"name {name or ''!r}: expected a new name, found a model of this name; choose another name"
+            )
         return path
 
     def add_recordings(self, name: str, uploads: Iterable[tuple[Path, str]]) -> Added:
@@ -89,8 +142,7 @@ class Workspace:
                 f"folder {name!r}: expected up to 100 letters, digits, spaces and dashes, a letter or digit first; choose "
                 "another name"
             ) from error
-        count = 0
-        refused: list[str] = []
+        count, refused = 0, []
         for upload, place in uploads:
             try:
                 count += _add(upload, place, target)
@@ -116,20 +168,17 @@ def _with_recordings(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    try:
+    entries: list[Path] = []
+    with suppress(OSError):
         entries = sorted(folder.iterdir())
-    except OSError:
-        return []
     kept = [one for one in entries if not one.name.startswith(".") and one.name not in LEFT_OUT]
     return [one for one in kept if one.is_dir() and not one.is_symlink()][:1000]
 
 
 def _holds_recordings(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(Path(entry.name).suffix.lower() in SUPPORTED_SUFFIXES for entry in entries if entry.is_file())
-    except OSError:
-        return False
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(Path(entry.name).suffix.lower() in SUPPORTED_SUFFIXES for entry in entries if entry.is_file())
+    return False
 
 
 def _add(upload: Path, place: str, folder: Path) -> bool:
@@ -144,8 +193,8 @@ def _add(upload: Path, place: str, folder: Path) -> bool:
         kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
         what = "an archive; unpack it and choose the folder" if path.suffix.lower() == ".zip" else "another kind"
         raise ParamsError(f"{path.name}: expected a recording ({kinds}), found {what}")
-    target = folder.joinpath(*map(_checked, path.parts))
-    number, free = 1, target
+    target = free = folder.joinpath(*map(_checked, path.parts))
+    number = 1
     while free.exists() or free.is_symlink():
         number += 1
         free = target.with_stem(f"{target.stem} {number}")

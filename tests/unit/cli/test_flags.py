@@ -60,23 +60,17 @@ def test_for_a_wrong_file_of_a_checkout_no_flag_is_blamed(
         params_of_flags(GIVEN)
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ParamsError, match=r"--out .*file: expected a folder to write to, found File exists"):
-        make_folder("--out", tmp_path / "file")
-    with pytest.raises(ParamsError, match=r"--out .*below: expected a folder to write to, found Not a directory"):
-        make_folder("--out", tmp_path / "file" / "below")
-    make_folder("--out", tmp_path / "new" / "one")
-    assert list((tmp_path / "new" / "one").iterdir()) == []
-
-
-def test_a_full_or_read_only_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "file").touch()
+    make_folder("--out", tmp_path / "new" / "one")
+    assert list((tmp_path / "new" / "one").iterdir()) == []
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(ParamsError, match=r"--out .*: expected a folder to write to, found Permission denied"):
-        make_folder("--out", tmp_path)
+    for place, found in (("file", "File exists"), ("file/below", "Not a directory"), ("new", "Permission denied")):
+        with pytest.raises(ParamsError, match=rf"--out .*{place}: expected a folder to write to, found {found}"):
+            make_folder("--out", tmp_path / place)
 
 
 def test_a_link_to_an_input_is_no_output(tmp_path: Path) -> None:
@@ -87,8 +81,11 @@ def test_a_link_to_an_input_is_no_output(tmp_path: Path) -> None:
 
 
 def test_the_suffix_or_the_flag_decides_the_format(tmp_path: Path) -> None:
-    assert format_of(tmp_path / "a.flac", None, 1) == "flac"
-    assert format_of(tmp_path / "a.MP3", "mp3", 1) == "mp3"
-    assert format_of(tmp_path / "a", "ogg", 1) == "ogg"
-    assert format_of(tmp_path / "folder", None, 2) == "wav"
-    assert format_of(tmp_path, "flac", 2) == "flac"
+    for name, kind, count, found in (
+        ("a.flac", None, 1, "flac"),
+        ("a.MP3", "mp3", 1, "mp3"),
+        ("a", "ogg", 1, "ogg"),
+        ("folder", None, 2, "wav"),
+        (".", "flac", 2, "flac"),
+    ):
+        assert format_of(tmp_path / name, kind, count) == found  # type: ignore[arg-type]

@@ -191,12 +191,6 @@ def test_generating_reports_the_novelty_of_each_sound(shell: CommandLine) -> Non
     assert "seed 3" in done.out
 
 
-def test_inspect_prints_the_card(shell: CommandLine) -> None:
-    write_prior_model(Path("m.distill"))
-    done = shell("inspect", "m.distill", "--card")
-    assert (done.status, done.out) == (0, card_text("m.distill", load_bundle(Path("m.distill")).metadata))
-
-
 def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"))
     done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1", "--pictures", "--json")
@@ -260,66 +254,50 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine) -> None:
     done = shell("vary", "bare.distill", "a.wav", "-n", "1", "--strength", "0", "--seed", "2")
     assert "beside the recording 100% of codes equal, 0.0 dB" in done.out
     assert "novelty unknown: the model has no codes of its training recordings" in done.out
-
-
-def test_takes_that_are_the_same_are_said(shell: CommandLine) -> None:
-    write_prior_model(Path("m.distill"))
-    write_audio(Path("a.wav"), np.full(100, 0.1, dtype=np.float32), 16_000)
-    done = shell("vary", "m.distill", "a.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
+    write_audio(Path("short.wav"), np.full(100, 0.1, dtype=np.float32), 16_000)
+    done = shell("vary", "m.distill", "short.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
     assert re.search(r"\d+ takes the same as the recording or another take; a higher --strength changes more", done.out)
 
 
-@pytest.mark.parametrize(
-    ("command", "settings"),
-    [
+def test_help_shows_the_defaults_and_ranges_of_the_settings() -> None:
+    group: Any = typer.main.get_command(cli.app)
+    flags = {
+        (name, flag): one for name, command in group.commands.items() for one in command.params for flag in one.opts
+    }
+    for name, settings in (
         ("train", "corpus.sample_rate vqvae.commitment_weight vqvae.quality seed tier corpus.labels"),
         ("train-prior", "prior.architecture"),
         ("generate", "audition.guidance audition.temperature audition.top_k audition.top_p"),
+    ):
+        for path in settings.split():
+            default: Any = default_values()
+            for key in path.split("."):
+                default = default[key]
+            option = flags[name, f"--{key.replace('_', '-')}"]
+            shown = getattr(option, "show_default", None)
+            shown = shown if isinstance(shown, str) else option.default
+            assert str(shown) in (str(default), f"{default:g}" if isinstance(default, float) else "")
+    for name, flag, least, most in (
+        ("train", "--rvq-levels", 1, 16),
+        ("train", "--codebook-size", 2, 65_536),
+        ("kit", "--temperature", 0.01, 10),
+        ("vary", "--guidance", 0, 20),
+    ):
+        assert (flags[name, flag].min, flags[name, flag].max) == (least, most)
+
+
+@pytest.mark.parametrize(
+    ("modules", "unused"),
+    [
+        ("distill.cli.main", ("torch", "mlflow", "pandas", "scipy")),  # what --help imports
+        (
+            "distill.api, distill.codes.encode, distill.generate.audition, distill.kit.make",
+            ("lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch"),
+        ),
     ],
 )
-def test_help_shows_the_defaults(command: str, settings: str) -> None:
-    for setting in settings.split():
-        default: Any = default_values()
-        for key in setting.split("."):
-            default = default[key]
-        (option,) = [one for one in commands()[command].params if f"--{key.replace('_', '-')}" in one.opts]
-        shown = getattr(option, "show_default", None)
-        shown = shown if isinstance(shown, str) else option.default
-        assert str(shown) in (str(default), f"{default:g}" if isinstance(default, float) else "")
-
-
-def commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(cli.app)
-    return dict(group.commands)
-
-
-def test_help_shows_the_ranges_of_the_settings() -> None:
-    found = {
-        flag: (getattr(one, "min", None), getattr(one, "max", None))
-        for command in commands().values()
-        for one in command.params
-        for flag in one.opts
-    }
-    assert found["--rvq-levels"] == (1, 16)
-    assert found["--temperature"] == (0.01, 10)
-    assert found["--guidance"] == (0, 20)
-    assert found["--commitment-weight"] == (0, 100)
-    assert found["--codebook-size"] == (2, 65_536)
-
-
-def test_the_version_is_that_of_the_package(shell: CommandLine) -> None:
-    assert shell("--version") == Done(0, f"distill {distill.__version__}\n", "")
-
-
-def test_help_loads_no_network_library() -> None:
-    script = "import sys, distill.cli; print([name for name in ('torch', 'pydantic', 'mlflow') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_what_only_trainers_need_is_left_out_elsewhere() -> None:
-    modules = ("distill.api", "distill.codes.encode", "distill.generate.audition", "distill.kit.make")
-    unused = ("lightning_fabric", "mlflow", "scipy.signal", "torch._dynamo", "vector_quantize_pytorch")
-    script = f"import sys, {', '.join(modules)}; print([name for name in {unused} if name in sys.modules])"
+def test_what_is_not_needed_is_not_imported(modules: str, unused: tuple[str, ...]) -> None:
+    script = f"import sys, {modules}; print([name for name in {unused} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -390,6 +368,7 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> N
     assert [bool(row["problem"]) for row in report["models"]] == [False, False, True]
     Path("empty").mkdir()
     assert shell("list", "empty").out == "no model files in empty\n"
+    assert shell("--version") == Done(0, f"distill {distill.__version__}\n", "")
 
 
 def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(
@@ -404,3 +383,5 @@ def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(
     assert f"weights  {metadata.payload_sha256}" in lines
     assert any(line.endswith(f" {metadata.codec_sha256}") for line in lines)
     assert "".join(line.strip() for line in lines).count("label-14") == 1
+    done = shell("inspect", str(path), "--card")
+    assert (done.status, done.out) == (0, card_text(path.name, load_bundle(path).metadata))

@@ -4,13 +4,16 @@ import functools
 import gc
 import json
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+import psutil
 import pytest
+from gradio.blocks import Block
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -18,9 +21,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from distill.errors import ParamsError
 from distill.ui import server
-from distill.ui.page import Page
-from distill.ui.server import HEADERS, Guard, make_app
+from distill.ui.server import HEADERS, Guard, Page, make_app
+from distill.ui.training_tabs import end_group
 from distill.ui.workspace import Workspace
 
 # Gradio asks pandas for it.
@@ -30,6 +34,12 @@ TOKEN, PORT, JOB = "t" * 43, 7860, "20260101-000000-abcdef0"
 HERE = f"http://127.0.0.1:{PORT}"
 COOKIE = f"distill_{PORT}={TOKEN}"
 SECRET = b"a file of somebody else"
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+print(child.pid, flush=True)
+child.wait()
+"""
 
 
 def guarded(token: str | None = TOKEN) -> TestClient:
@@ -43,7 +53,6 @@ def guarded(token: str | None = TOKEN) -> TestClient:
     return TestClient(app, base_url=HERE, follow_redirects=False)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "TRACE"])
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
@@ -52,20 +61,16 @@ def guarded(token: str | None = TOKEN) -> TestClient:
         ("/", {"cookie": f"distill_1={TOKEN}"}),
         ("/", {"cookie": f"distill_{PORT}="}),
         ("/", {"cookie": f"distill_{PORT}={TOKEN[:-1]}"}),
-        ("/?token=", {}),
+        *((f"/?token={given}", {}) for given in ("", "wrong", TOKEN + "x", "%00", "%ff%fe", "é")),
     ],
 )
-def test_nobody_comes_in_without_the_token(method: str, path: str, headers: dict[str, str]) -> None:
-    answer = guarded().request(method, path, headers=headers)
-    assert answer.status_code == 401
-    said = "expected the token of this page, found none; open the address that distill ui printed"
-    assert method == "HEAD" or said in answer.text
-
-
-@pytest.mark.parametrize("given", ["wrong", TOKEN + "x", "%00", "%ff%fe", "é"])
-def test_a_wrong_token_is_refused(given: str) -> None:
-    answer = guarded().get(f"/?token={given}")
-    assert (answer.status_code, "found a wrong one" in answer.text) == (401, True)
+def test_nobody_comes_in_without_the_token(path: str, headers: dict[str, str]) -> None:
+    found = "a wrong one" if path.partition("token=")[2] else "none"
+    for method in ("GET", "HEAD", "OPTIONS", "POST", "TRACE"):
+        answer = guarded().request(method, path, headers=headers)
+        assert answer.status_code == 401
+        said = f"expected the token of this page, found {found}; open the address that distill ui printed"
+        assert method == "HEAD" or said in answer.text
 
 
 def test_the_token_becomes_a_cookie_and_leaves_the_address() -> None:
@@ -73,8 +78,7 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address() -> None:
     answer = page.get(f"//elsewhere.example/?token={TOKEN}&__theme=dark")
     assert (answer.status_code, answer.headers["location"]) == (303, "/?__theme=dark")
     kept = answer.headers["set-cookie"].lower()
-    assert "httponly" in kept
-    assert "samesite=strict" in kept
+    assert ("httponly" in kept, "samesite=strict" in kept) == (True, True)
     assert page.get("/").text == "0"
 
 
@@ -103,6 +107,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     for folder in (workspace.state / "jobs" / JOB / "previews", workspace.generated / JOB):
         folder.mkdir(parents=True)
         (folder / "one.wav").write_bytes(b"sound")
+    described = {"kind": "generate", "title": "t", "arguments": [], "values": {}}
+    (workspace.state / "jobs" / JOB / "job.json").write_text(json.dumps(described))
     return workspace
 
 
@@ -129,28 +135,20 @@ def test_sounds_of_jobs_are_served_and_no_other_file(page: TestClient, workspace
 
 @pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="needs links")
 def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, workspace: Workspace) -> None:
-    secret = workspace.root.parent / "secret.wav"
-    made = write_job(workspace, "generate")
     workspace.models.mkdir()
     (workspace.models / "mine.distill").touch()
-    links = (made / "link.wav", workspace.state / "jobs" / JOB / "link.wav", workspace.models / "mine.distill.md")
+    made, job = workspace.generated / JOB, workspace.state / "jobs" / JOB
+    links = (made / "link.wav", job / "link.wav", workspace.models / "mine.distill.md")
     for link in links:
-        link.symlink_to(secret)
+        link.symlink_to(workspace.root.parent / "secret.wav")
         assert page.get(f"/gradio_api/file={link}").status_code == 403, link
     handlers = {one.api_name: one.fn for one in blocks().fns.values()}
     for name, data, what in (("zip", JOB, "link.wav"), ("card_of", "mine.distill", "mine.distill.md")):
-        with pytest.raises(gr.Error, match=f"{what}: expected a file of this folder, found a link to elsewhere"):
+        with pytest.raises(ParamsError, match=f"{what}: expected a file of this folder, found a link to elsewhere"):
             handlers[name](data)
     for link in links:  # the folder is that of other tests, too
         link.unlink()
     assert Path(handlers["zip"](JOB)).is_file()
-
-
-def write_job(workspace: Workspace, kind: str) -> Path:
-    """Describe the job that the folder has; returns the folder of what it made."""
-    described = {"kind": kind, "title": "t", "arguments": [], "values": {}}
-    (workspace.state / "jobs" / JOB / "job.json").write_text(json.dumps(described))
-    return workspace.generated / JOB
 
 
 @pytest.mark.parametrize("route", ["/gradio_api/file=", "/gradio_api/file/"])
@@ -158,7 +156,10 @@ def write_job(workspace: Workspace, kind: str) -> Path:
 def test_the_page_fetches_no_file_from_elsewhere(
     page: TestClient, route: str, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", _never)
+    async def never(address: str) -> None:
+        raise AssertionError(f"{address} was fetched")
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_get", never)
     answer = page.get(route + address)
     assert (answer.status_code, "expected a file of this page, found a web address" in answer.text) == (403, True)
     for name, data in (
@@ -169,10 +170,6 @@ def test_the_page_fetches_no_file_from_elsewhere(
     ):
         said = _call(page, name, data)["output"]["error"]
         assert said == "expected a file that was uploaded, found a web address; download the file and choose it"
-
-
-async def _never(address: str) -> None:
-    raise AssertionError(f"{address} was fetched")
 
 
 @functools.cache
@@ -230,18 +227,26 @@ def test_an_upload_that_is_too_long_is_refused(page: TestClient, monkeypatch: py
 
 
 def test_a_refusal_is_a_sentence_without_markup(page: TestClient) -> None:
-    values = [None, "<img src=x onerror=alert(1)>", "auto", "small", "4", 0.25, "", "", "auto", "none", 0, True]
+    values: list[Any] = [
+        None,
+        "<img src=x onerror=alert(1)>",
+        "auto",
+        "small",
+        "4",
+        0.25,
+        "",
+        "",
+        "auto",
+        "none",
+        0,
+        True,
+    ]
     answer = _call(page, "train", values)
     assert answer["success"] is False
     assert answer["output"]["error"].startswith("recordings &#x27;&#x27;: expected a folder of the list")
 
-
-def test_a_button_without_a_training_says_so(page: TestClient) -> None:
     for name in ("cancel", "stop"):
         assert _call(page, name, [])["output"]["error"] == "expected a training at work, found none"
-
-
-def test_a_sound_to_vary_needs_no_conversion(page: TestClient) -> None:
     (path,) = page.post("/gradio_api/upload", files={"files": ("take.flac", b"sound")}).json()
     answer = _call(page, "vary", [None, upload_of(path), 0.3, ""])
     assert answer["output"]["error"].startswith("model &#x27;&#x27;: expected one of the list")
@@ -261,7 +266,7 @@ def test_looks_of_an_open_page_leave_nothing_behind(page: TestClient) -> None:
         for name, values in ticks * 3:
             assert _call(page, name, values)["success"]
         gc.collect()
-        kept.append(sum(issubclass(type(one), gr.blocks.Block) for one in gc.get_objects()))
+        kept.append(sum(issubclass(type(one), Block) for one in gc.get_objects()))
     assert len(ticks) == 3
     assert kept[1] == kept[2]
 
@@ -274,3 +279,15 @@ def test_the_token_is_for_its_owner_alone(tmp_path: Path) -> None:
     for rubbish in (b"short", b"x" * 40 + b"; path=/", b"\xff" * 40, b""):
         path.write_bytes(rubbish)
         assert len(server._token(Workspace(tmp_path))) == 43
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs groups of processes")
+def test_mlflow_ends_with_the_processes_that_it_started() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, start_new_session=True) as started:
+        assert started.stdout is not None
+        child = psutil.Process(int(started.stdout.readline()))
+        end_group(started)
+        started.wait(timeout=30)
+        _, alive = psutil.wait_procs([child], timeout=30)
+        assert alive == [] or child.status() == psutil.STATUS_ZOMBIE
+        end_group(started)  # it has ended: nothing is signalled

@@ -1,19 +1,24 @@
-"""HTML of the page: text is text, and files that are damaged are no defect."""
+"""HTML of the page: text is text, files that are damaged are no defect, and charts are finite."""
 
 import json
 import math
 import os
+import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distill.ui import view
 from distill.ui.jobs import Job
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
-COUNTS = {"used": 5, "warned": 1, "rejected": 1, "duplicates": 2, "near_duplicates": 3}
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;"
+COUNTS = {"used": 5, "warned": 1, "rejected": 1, "duplicates": 2, "near_duplicates": 3}
+NUMBERS = st.floats(-1e12, 1e12) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
 def job(folder: Path, **files: object) -> Job:
@@ -31,28 +36,22 @@ def running(folder: Path, status: object) -> Job:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min")]
+    ("seconds", "said"), [(0, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min")]
 )
 def test_durations_are_words(seconds: float, said: str) -> None:
     assert view.duration(seconds) == said
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:
-    report = {
-        "counts": COUNTS,
-        "rejected": [{"path": HOSTILE, "reason": HOSTILE}],
-        "warned": [],
-        "groups": [{"paths": [HOSTILE]}],
-        "seconds": 1,
-    }
-    metrics = [{"epoch": 0, f"codebook/{HOSTILE}/utilization": 0.5}]
+    rejected, groups = [{"path": HOSTILE, "reason": HOSTILE}], [{"paths": [HOSTILE]}]
+    report = {"counts": COUNTS, "rejected": rejected, "warned": [], "groups": groups, "seconds": 1}
     said = {"label": HOSTILE, "text": HOSTILE, "total": 2, "done": 1}
     shown = [
         view.note(HOSTILE),
         view.table([HOSTILE], [[HOSTILE]], HOSTILE),
         view.player(tmp_path / HOSTILE, HOSTILE),
         view.ingest(report),
-        view.health(metrics),
+        view.health([{"epoch": 0, f"codebook/{HOSTILE}/utilization": 0.5}]),
         view.progress(running(tmp_path, said), ""),
         view.progress(job(tmp_path, process_json={}, exit_json={"status": 2}, stderr_txt=f"distill: {HOSTILE}"), ""),
     ]
@@ -64,51 +63,40 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 def test_nothing_is_said_of_nothing() -> None:
     assert view.note("") == view.health([]) == view.ingest({}) == view.codec_losses([]) == view.prior_curves([]) == ""
     assert view.progress(None, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
+    for lines in ({}, {"a": []}, {"a": [(0.0, math.nan)], "b": [(math.inf, 1.0)]}):
+        assert view.line_chart("loss", lines, "epoch") == ""
 
 
-def test_progress_says_what_is_left(tmp_path: Path) -> None:
+def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
     said = {"label": "codec", "done": 5, "total": 20, "text": "loss 1", "seconds_left": 90.0}
     shown = view.progress(running(tmp_path, said), "")
     assert "training the codec: 5 of 20, about 1 min 30 s left of this step" in shown
     assert '<progress max="20" value="5">' in shown
-
-
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
+    sentence = "distill: one: expected two"
+    for status, text in (
         (0, "done"),
-        (1, "this is a defect of Distill; its report is in "),
+        (1, "this is a defect of Dis"),
         (2, "one: expected two"),
-        (130, "cancelled; what was done is saved"),
-    ],
-)
-def test_an_end_is_told(tmp_path: Path, status: int, said: str) -> None:
-    assert said in view.progress(
-        job(tmp_path, exit_json={"status": status}, stderr_txt="distill: one: expected two"), ""
-    )
-    assert "Traceback" not in view.progress(job(tmp_path, exit_json={"status": 1}, stderr_txt="Traceback"), "")
+        (130, "cancelled; what"),
+    ):
+        ended = job(tmp_path, process_json={}, exit_json={"status": status}, stderr_txt=f"Traceback\n{sentence}")
+        assert text in view.progress(ended, "")
+        assert "Traceback" not in view.progress(ended, "")
 
 
 def test_recordings_are_listed_with_reasons() -> None:
-    rejected = [{"path": "a.wav", "reason": "no sound"}]
-    groups = [{"paths": ["b.wav", "c.wav"]}]
-    report = {"counts": COUNTS, "rejected": rejected, "warned": [], "groups": groups, "seconds": 12.34}
-    shown = view.ingest(report)
-    assert "5 used, 1 used with a warning, 1 rejected, 2 exact copies left out, 3 near-duplicates; 12.3 s" in shown
-    assert "<td>a.wav</td><td>no sound</td>" in shown
+    rejected, groups = [{"path": "a.wav", "reason": "no sound"}], [{"paths": ["b.wav", "c.wav"]}]
     reason = "44100 Hz: 61 % of the sound has energy above 10 kHz"
-    assert f"; {reason}</p>" in view.ingest({**report, "sample_rate_reason": reason})
-    assert "<td>b.wav, c.wav</td>" in shown
+    report = {"counts": COUNTS, "rejected": rejected, "warned": [], "groups": groups, "seconds": 12.34}
+    shown = view.ingest({**report, "sample_rate_reason": reason})
+    assert "5 used, 1 used with a warning, 1 rejected, 2 exact copies left out, 3 near-duplicates; 12.3 s" in shown
+    for part in ("<td>a.wav</td><td>no sound</td>", "<td>b.wav, c.wav</td>", f"; {reason}</p>"):
+        assert part in shown
 
 
 def test_health_warns_of_codebooks_that_are_hardly_used() -> None:
-    names = ("utilization", "perplexity", "dead_codes")
-    levels = {"level_0": (0.29, 3.21, 40.0), "level_1": (0.3, 10.0, 0.0)}
-    last = {
-        f"codebook/{level}/{name}": value
-        for level, row in levels.items()
-        for name, value in zip(names, row, strict=True)
-    }
+    last = {"codebook/level_0/utilization": 0.29, "codebook/level_1/utilization": 0.3}
+    last |= {"codebook/level_0/perplexity": 3.21, "codebook/level_0/dead_codes": 40.0}
     shown = view.health([{"epoch": 0}, {"epoch": 6, **last}])
     assert "<td>0</td><td>29% ⚠</td><td>3.2</td><td>40</td>" in shown
     assert "<td>1</td><td>30%</td>" in shown
@@ -121,3 +109,26 @@ def test_no_epoch_shows_numbers_that_are_none() -> None:
     for shown in (view.health(metrics), view.codec_losses(metrics), view.prior_curves(metrics)):
         assert not any(word in shown.lower() for word in ("nan%", ">nan", "inf ", ",nan"))
     assert "best epoch 2" in view.codec_losses(metrics)
+
+
+@given(st.dictionaries(st.text(max_size=5), st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4), max_size=3), NUMBERS)
+def test_no_chart_has_numbers_that_are_none(lines: dict[str, list[tuple[float, float]]], best: float) -> None:
+    chart = view.line_chart("loss", lines, "epoch", best)
+    drawn = " ".join(re.findall(r'(?:points|x\d?|y\d?|cx|cy)="([^"]*)"', chart))
+    assert not re.search("nan|inf", drawn)
+
+
+def test_points_keep_their_order_and_place() -> None:
+    lines = {HOSTILE: [(1.0, 3.0), (2.0, math.nan), (3.0, 1.0)], "flat": [(1.0, 2.0)]}
+    text = view.line_chart(HOSTILE, lines, HOSTILE, 3.0)
+    assert "<img" not in text
+    chart = ElementTree.fromstring(text)  # which fails where a tag or a quote is left open
+    assert HOSTILE in (chart.findtext("figcaption") or "")
+    line, _ = chart.iter("polyline")
+    (x1, y1), (x2, y2) = (map(float, pair.split(",")) for pair in str(line.get("points")).split())
+    assert (x1 < x2, y1 < y2) == (True, True)  # down, as the loss
+    (mark,) = (one for one in chart.iter("line") if one.get("class") == "mark")
+    assert float(str(mark.get("x1"))) == x2
+    assert len(list(chart.iter("circle"))) == 1  # a line of one point
+    for value in (0.0, 5.0, -5.0):
+        assert "polyline" in view.line_chart("loss", {"training": [(1.0, value), (2.0, value)]}, "epoch")
