@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.data import CodecData
 from distill.codec.training import train_codec
-from distill.errors import ArtifactError, AudioError, ParamsError
+from distill.errors import ArtifactError, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params
@@ -41,15 +42,6 @@ def material_of(folder: Path, work: Path) -> Material:
     return Material(tiny_codec(), corpus, corpus.entries, HELD_OUT)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["listen", *arguments])
-    try:
-        listen.main()
-    except SystemExit as stopped:
-        return int(str(stopped.code))
-    return 0
-
-
 def test_a_page_has_recordings_and_their_decodes_and_replaces_an_earlier_page_alone(
     sounds: Path, tmp_path: Path
 ) -> None:
@@ -70,21 +62,16 @@ def test_a_page_has_recordings_and_their_decodes_and_replaces_an_earlier_page_al
     assert len(list(page.iterdir())) == 7
     with pytest.raises(ParamsError, match="expected a new folder or an earlier listening page, found something else"):
         write_listening_page(sounds, material, 2, SECONDS)
-    assert len(list(sounds.iterdir())) == RECORDINGS
 
 
 def test_silent_recordings_are_left_out_and_no_name_ends_the_script(tmp_path: Path) -> None:
     write_tone(tmp_path / "in" / "<script> & 'quotes'.wav")
-    quiet = np.concatenate([np.zeros(RATE // 2), 0.1 * np.sin(np.arange(RATE // 2))]).astype(np.float32)
-    write_audio(tmp_path / "in" / "late.wav", quiet, RATE)
+    write_audio(tmp_path / "in" / "late.wav", np.float32([0] * (RATE // 2) + [0.1, -0.1] * RATE), RATE)
     material = material_of(tmp_path / "in", tmp_path)
     trials = write_listening_page(tmp_path / "page", material, 9, SECONDS)
     assert [trial.name for trial in trials] == ["<script> & 'quotes'.wav"]
     text = (tmp_path / "page" / PAGE).read_text(encoding="utf-8")
     assert text.count("<script") == text.count("</script") == 1
-    late = Material(material.codec, material.corpus, material.entries[1:], HELD_OUT)
-    with pytest.raises(AudioError, match=r"late\.wav: expected held-out recordings with sound, found silence"):
-        write_listening_page(tmp_path / "other", late, 9, SECONDS)
 
 
 def test_of_a_pipeline_they_are_the_recordings_that_its_codec_held_out(sounds: Path, tmp_path: Path) -> None:
@@ -122,14 +109,17 @@ def test_the_command_makes_a_page_or_says_what_to_do(
     sounds: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_model(tmp_path / "m.distill")
-    flags = ("--model", str(tmp_path / "m.distill"), "--folder", str(sounds), "--out", str(tmp_path / "page"))
-    assert run(monkeypatch, *flags, "--sounds", "2", "--seconds", "0.1") == 0
-    assert f"2 {NOT_KNOWN}; open {tmp_path / 'page' / PAGE} in a browser" in capsys.readouterr().err
-    assert run(monkeypatch, "--artifacts", str(tmp_path)) == 2
-    expected = f"listen: {tmp_path / 'vqvae'}: expected a trained codec, found none; run make repro first"
-    assert expected in capsys.readouterr().err
-    assert run(monkeypatch, "--model", "x") == 2
-    expected = "listen: --folder: expected it together with --model, found --model alone; give both or neither"
-    assert capsys.readouterr().err.strip() == expected
-    assert run(monkeypatch, "--seconds", "nan") == 2
-    assert "argument --seconds: expected seconds from 0.05 to 600, found nan" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for flags, said in (
+        (
+            ["--model", "m.distill", "--folder", str(sounds), "--sounds", "2", "--seconds", "0.1"],
+            f"2 {NOT_KNOWN}; open",
+        ),
+        ([], "vqvae: expected a trained codec, found none; run make repro first"),
+        (["--model", "x"], "--folder: expected it together with --model, found --model alone; give both or neither"),
+        (["--seconds", "nan"], "argument --seconds: expected seconds from 0.05 to 600, found nan"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["listen", *flags])
+        with nullcontext() if "--folder" in flags else pytest.raises(SystemExit, match="2"):
+            listen.main()
+        assert said in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import soundfile
 
 from benchmarks.scale import library
 from benchmarks.scale.library import write_library
@@ -12,12 +11,8 @@ from benchmarks.scale.library import write_library
 def test_a_larger_library_holds_the_smaller_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "PER_FOLDER", 6)
     monkeypatch.setattr(library, "SOURCES", 2)
-    said: list[str] = []
-    write_library(tmp_path / "small", 6, say=said.append)
-    write_library(tmp_path / "large", 12, say=said.append)
+    write_library(tmp_path / "small", 6)
+    write_library(tmp_path / "large", 12)
     small, large = (sorted((tmp_path / name).rglob("*.wav")) for name in ("small", "large"))
     assert [path.read_bytes() for path in small] == [path.read_bytes() for path in large[:6]]
     assert len({path.read_bytes() for path in large}) == 12
-    assert said == ["6 of 6 recordings", "6 of 12 recordings", "12 of 12 recordings"]
-    for path in large:
-        assert 0.2 <= soundfile.info(path).duration <= 1.3

@@ -18,15 +18,8 @@ FABRIC = make_fabric(Execution("cpu", "fp32"))
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name, value in {
-        "SOUNDS": 24,
-        "HELD_OUT": 8,
-        "CORPORA": 2,
-        "CORPUS_SOUNDS": (8, 12),
-        "CORPUS_CODEWORDS": (64, 32),
-        "CORPUS_LEVELS": (4, 3),
-        "STEPS_PER_EPOCH": 6,
-    }.items():
+    sizes = {"SOUNDS": 24, "HELD_OUT": 8, "CORPORA": 2, "CORPUS_SOUNDS": (8, 12), "STEPS_PER_EPOCH": 6}
+    for name, value in {**sizes, "CORPUS_CODEWORDS": (64, 32), "CORPUS_LEVELS": (4, 3)}.items():
         monkeypatch.setattr(pretraining, name, value)
     monkeypatch.setattr(pretraining._PretrainingTask, "steps_per_epoch", 6)
     monkeypatch.setattr(initialise_module, "PRETRAINED", tmp_path / "pretrained")
