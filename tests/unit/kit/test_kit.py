@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.kit.keys import assign_keys
+from distill.kit.keys import Key, assign_keys
 from distill.kit.kit import KitGroup, KitSound, dspreset_bytes, file_word, sfz_bytes
 from distill.text import one_line
 
 LABELS = st.text(st.characters(), min_size=1, max_size=60) | st.text(st.sampled_from("<>&\"'\n\r\t\0\x1b/=$ a#]-!"))
 
 
-def groups_of(labels: list[str], sounds: int = 2) -> list[KitGroup]:
+def groups_of(labels: list[str]) -> list[KitGroup]:
     groups = []
     for label, key in zip(labels, assign_keys(labels), strict=True):
-        names = [f"samples/{key.number:03d}_{file_word(label)}_{one:02d}.wav" for one in range(1, sounds + 1)]
-        made = tuple(KitSound(name, 1, 127, one, sounds, 1, 0, None) for one, name in enumerate(names, 1))
+        names = [f"samples/{key.number:03d}_{file_word(label)}_{one:02d}.wav" for one in (1, 2)]
+        made = tuple(KitSound(name, 1, 127, one, 2, 1, 0, None) for one, name in enumerate(names, 1))
         groups.append(KitGroup(label, key, made, 0, Counter()))
     return groups
 
@@ -47,14 +47,33 @@ def test_a_dspreset_is_well_formed_and_keeps_the_names(labels: list[str]) -> Non
     assert {element.tag for element in root.iter()} == {"DecentSampler", "groups", "group", "sample"}
 
 
-def test_hats_silence_each_other_and_a_single_sound_is_no_round_robin() -> None:
-    groups = groups_of(["open hat", "closed hat", "kick"], sounds=1)
-    text = sfz_bytes(groups).decode("ascii")
-    assert text.count("group=1 off_by=1") == 2
-    assert "seq_" not in text
+def test_presets_have_keys_velocities_and_round_robins_and_hats_silence_each_other() -> None:
+    places = [("a", 1, 63, 1, 1), ("b", 64, 127, 1, 2), ("c", 64, 127, 2, 2)]
+    kick = tuple(KitSound(f"samples/{name}.wav", *place, 1.0, -9.0, None) for name, *place in places)
+    hat = KitGroup("Hats", Key(42, True, True), kick[:1], 0, Counter())
+    groups = [KitGroup("kick/808", Key(36, True), kick, 0, Counter()), hat]
+    assert sfz_bytes(groups).decode("ascii").splitlines()[1:] == [
+        *("<global>", "loop_mode=one_shot", ""),
+        *("// C2 kick-808", "<group>", "lokey=36 hikey=36 pitch_keycenter=36 lovel=1 hivel=63"),
+        *("<region> sample=samples/a.wav", ""),
+        *("// C2 kick-808", "<group>", "lokey=36 hikey=36 pitch_keycenter=36 lovel=64 hivel=127", "seq_length=2"),
+        *("<region> sample=samples/b.wav seq_position=1", "<region> sample=samples/c.wav seq_position=2", ""),
+        *("// F#2 hats", "<group>", "lokey=42 hikey=42 pitch_keycenter=42 lovel=1 hivel=63", "group=1 off_by=1"),
+        "<region> sample=samples/a.wav",
+    ]
     root = ElementTree.fromstring(dspreset_bytes(groups))
-    assert [group.attrib.get("silencedByTags") for group in root.iter("group")] == ["hat", "hat", None]
-    assert not any("seqMode" in sample.attrib for sample in root.iter("sample"))
+    own = dict.fromkeys(("rootNote", "loNote", "hiNote"), "36") | dict.fromkeys(
+        ("ampEnvEnabled", "loopEnabled"), "false"
+    )
+    robin = {"seqMode": "round_robin", "seqLength": "2"}
+    assert [sample.attrib for sample in root.iter("sample")][:2] == [
+        {"path": "samples/a.wav", "loVel": "1", "hiVel": "63", **own},
+        {"path": "samples/b.wav", "loVel": "64", "hiVel": "127", **own, **robin, "seqPosition": "1"},
+    ]
+    assert [group.attrib for group in root.iter("group")] == [
+        {"name": "kick/808", "ampVelTrack": "1"},
+        {"name": "Hats", "ampVelTrack": "1", "tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"},
+    ]
 
 
 @pytest.mark.parametrize(
