@@ -13,6 +13,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
+from distill import params
 from distill.audio.augment import samples_of
 from distill.audio.decode import Decoder
 from distill.codec.coordinates import codewords_of
@@ -38,19 +39,7 @@ from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.novelty.report import report_on
 from distill.novelty.verdict import VERDICTS, Judge, Novelty
-from distill.params import (
-    Guidance,
-    SamplingSeed,
-    Seconds,
-    Settings,
-    Sounds,
-    Strength,
-    Temperature,
-    TopK,
-    TopP,
-    default_values,
-    validated,
-)
+from distill.params import Settings, default_values, validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
 from distill.status import Progress
@@ -68,14 +57,14 @@ COMPARED_FROM = 2  # sounds from which there is a report on the set
 class SoundRequest(Settings):
     """Arguments of `Model.generate` and `Model.vary`, with the ranges of `distill.params`."""
 
-    n: Sounds
-    seed: SamplingSeed | None
-    temperature: Temperature
-    guidance: Guidance | None
-    seconds: Seconds | None = None
-    top_k: TopK = 0
-    top_p: TopP = 1.0
-    strength: Strength = 0.0
+    n: params.Sounds
+    seed: params.SamplingSeed | None
+    temperature: params.Temperature
+    guidance: params.Guidance | None
+    seconds: params.Seconds | None = None
+    top_k: params.TopK = 0
+    top_p: params.TopP = 1.0
+    strength: params.Strength = 0.0
 
 
 class Model:
@@ -237,10 +226,8 @@ class Model:
             "allow_copies": allow_copies,
             "by_label": bool(numbers),
         }
-        settings, chosen = (
-            validated(KitSettings, given, "kit"),
-            [(number, self.labels[number - 1]) for number in numbers],
-        )
+        settings = validated(KitSettings, given, "kit")
+        chosen = [(number, self.labels[number - 1]) for number in numbers]
         source = KitSource(self.bundle.codec, self.prior, self.judge, self.path.name, self.metadata.payload_sha256)
         with self._named():
             return make_kit(Path(out), source, settings, chosen, kit_formats(formats), replace, progress)
@@ -270,13 +257,14 @@ class Model:
         given = {"n": n, "strength": strength, "seed": seed, "temperature": temperature, "guidance": guidance}
         validated(SoundRequest, given, "vary")
         samples = self.samples_to_vary(recording, recording_rate)
+        recorded = self.encode(samples)
         request = GenerationRequest(
             count=n,
             max_seconds=len(samples) / self.sample_rate,
             natural_ending=False,
             sampling=Sampling(temperature, guidance=guidance_of(label, guidance)),
             label=self.label_number(label),
-            recording=self.encode(samples),
+            recording=recorded,
             strength=strength,
         )
         seed = seed_or_any(seed)
@@ -286,7 +274,7 @@ class Model:
         codes = [one.codes for one in takes]
         return Varied(
             **self._made(takes, seed, take is None),
-            similarity=similarities(self.bundle.codec, self.bundle.reference, self.encode(samples), codes),
+            similarity=similarities(self.bundle.codec, self.bundle.reference, recorded, codes),
             strength=strength,
             redrawn=draws.redrawn["equal"],
             equal=draws.left["equal"],
@@ -343,16 +331,13 @@ class Model:
 
     def decode(self, codes: NDArray[np.integer]) -> Samples:
         """Decode codes `[F, Q]` to samples `[N]`, faded at both ends and limited in peak. Raises ParamsError."""
-        shape = self.bundle.codec.architecture
+        levels, size = self.bundle.codec.architecture.num_quantizers, self.bundle.codec.architecture.codebook_size
         given = np.asarray(codes)
-        if given.ndim != 2 or not len(given) or given.shape[1] != shape.num_quantizers or given.dtype.kind not in "iu":
-            raise ParamsError(
-                f"codes: expected whole numbers [frames, {shape.num_quantizers}], found {given.dtype} {list(given.shape)}"
-            )
-        if given.min() < 0 or given.max() >= shape.codebook_size:
-            raise ParamsError(
-                f"codes: expected numbers from 0 to {shape.codebook_size - 1}, found {given.min()} to {given.max()}"
-            )
+        if given.ndim != 2 or not len(given) or given.shape[1] != levels or given.dtype.kind not in "iu":
+            found = f"{given.dtype} {list(given.shape)}"
+            raise ParamsError(f"codes: expected whole numbers [frames, {levels}], found {found}")
+        if given.min() < 0 or given.max() >= size:
+            raise ParamsError(f"codes: expected numbers from 0 to {size - 1}, found {given.min()} to {given.max()}")
         return decode_sounds(self.bundle.codec, [given.astype(np.int64)])[0]
 
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
@@ -369,9 +354,8 @@ class Model:
         reference = self._reference()
         codes = reference.codes[list(reference.names).index(novelty.nearest.nearest)]
         most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
-        start = 0
-        if len(codes) > most:
-            start = max(0, round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate))
+        offset = round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate)
+        start = max(0, offset) if len(codes) > most else 0
         return decode_sounds(self.bundle.codec, [codes[start : start + most].astype(np.int64)])[0]
 
     def label_number(self, label: str | None) -> int:

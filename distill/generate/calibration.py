@@ -50,8 +50,11 @@ def calibrate(model: FramePrior, recordings: Sequence[Codes], seed: int, progres
     count = int(np.clip(FRAMES // mean_frames, FEWEST_SOUNDS, SOUNDS))
     distances: list[float] = []
     tables: list[Tensor] = []
+
+    def show(done: int, of: int, text: str) -> None:
+        progress(len(tables) * of + done, (ROUNDS + 1) * of, f"calibration: {text}")
+
     for number in range(ROUNDS + 1):
-        show = _part_of(progress, number)
         own_seed = derive_seed(seed, Stream.CALIBRATION, number)
         drawn = sample_codes(model, count, most_frames, own_seed, Sampling(), progress=show)
         found = course.count(drawn, most_frames) * (len(recordings) / count)
@@ -61,11 +64,6 @@ def calibrate(model: FramePrior, recordings: Sequence[Codes], seed: int, progres
         course.table += step.to(course.table) / math.sqrt(1 + number)
     course.table.copy_(tables[int(np.argmin(distances))])
     return distances
-
-
-def _part_of(progress: Progress, number: int) -> Progress:
-    """Progress of one of the draws as part of all."""
-    return lambda done, of, text: progress(number * of + done, (ROUNDS + 1) * of, f"calibration: {text}")
 
 
 def table_step(wanted: Table, found: Table, scale: float) -> Tensor:

@@ -17,7 +17,7 @@ from pydantic import model_validator
 
 from distill import __version__
 from distill.errors import ParamsError
-from distill.kit.keys import FIRST_KEY, Key, note_name
+from distill.kit.keys import Key
 from distill.params import Guidance, KitSeconds, PerLabel, SamplingSeed, Settings, Temperature, VelocityLayers
 from distill.text import one_line
 
@@ -35,9 +35,6 @@ MOST_VELOCITY = 127
 MOST_CLUSTERS = 8  # groups of a model without labels
 MOST_CHARACTERS = 40  # of a label in a file's name
 UNNAMED = "sound"  # for labels without a Latin letter or digit
-TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
-PEAK_DB = -1.0  # dBFS of every sound
-FADE_SECONDS = 0.02  # at the end of a sound
 
 
 class KitSettings(Settings):
@@ -72,6 +69,16 @@ def kit_formats(names: Sequence[str]) -> tuple[KitFormat, ...]:
         found = wrong[0] if wrong and wrong[0] else "none"
         raise ParamsError(f"--format: expected {' or '.join(FORMATS)}, or both with a comma between, found {found}")
     return tuple(one for one in FORMATS if one in names)
+
+
+def by_reason(refused: Counter[str]) -> dict[str, int]:
+    """Numbers of refused draws for all reasons, in one order."""
+    return {reason: refused[reason] for reason in REFUSALS}
+
+
+def in_words(refused: Counter[str]) -> str:
+    """Numbers of refused draws in words: `3 copies, 1 silent`."""
+    return ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count) or "none"
 
 
 @dataclass(frozen=True)
@@ -118,14 +125,9 @@ class KitGroup:
             "note": self.key.name,
             "is_drum": self.key.is_drum,
             "missing": self.missing,
-            "refused": {reason: self.refused[reason] for reason in REFUSALS},
+            "refused": by_reason(self.refused),
             "sounds": [sound.json() for sound in self.sounds],
         }
-
-
-def in_words(refused: Counter[str]) -> str:
-    """Numbers of refused draws in words: `3 copies, 1 silent`."""
-    return ", ".join(f"{refused[reason]} {reason}" for reason in REFUSALS if refused[reason]) or "none"
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Kit:
             "settings": self.settings.model_dump(),
             "files": list(self.files),
             "missing": self.missing,
-            "refused": {reason: self.refused[reason] for reason in REFUSALS},
+            "refused": by_reason(self.refused),
             "verdicts": self.verdicts(),
             "groups": [group.json() for group in self.groups],
         }
@@ -209,9 +211,7 @@ class Kit:
     def text(self) -> str:
         """`kit.txt`, for people: origin, settings, verdicts, empty places, keys and sounds."""
         settings = self.settings
-        groups = "one group for each label"
-        if not settings.by_label:
-            groups = f"at most {MOST_CLUSTERS} groups by spectrum, from dark to bright, as the model has no labels"
+        clusters = f"at most {MOST_CLUSTERS} groups by spectrum, from dark to bright, as the model has no labels"
         lines = [
             f"A kit of {len(self.sounds)} sounds on {len(self.sounding)} keys, made by Distill {__version__}",
             "",
@@ -220,12 +220,8 @@ class Kit:
             f"settings    {settings.per_label} sounds a group, {settings.velocity_layers} velocity "
             f"layer{'s' * (settings.velocity_layers != 1)}, at most {settings.seconds:g} s, temperature "
             f"{settings.temperature:g}, guidance {settings.guidance:g}",
-            f"groups      {groups}",
-            f"keys        drums on the keys of General MIDI, the rest on white keys from {note_name(FIRST_KEY)} "
-            f"upwards; MIDI note {FIRST_KEY} is {note_name(FIRST_KEY)} here and 60 is C4 (some programs call them C0 "
-            "and C3)",
-            f"sounds      {self.sample_rate} Hz, mono, 16 bits; cut where they are {-TRIM_DB:g} dB below their peak, "
-            f"the last {FADE_SECONDS * 1000:g} ms faded, peak at {PEAK_DB:g} dBFS",
+            f"groups      {'one for each label' if settings.by_label else clusters}",
+            f"sounds      {self.sample_rate} Hz, mono, 16 bits",
             f"verdicts    {self.verdict_line}",
             f"refused     draws that were made again: {in_words(self.refused)}",
             *(f"missing     {line}" for line in self.missing_lines),

@@ -21,13 +21,10 @@ from distill.generate.sampling import Sampling
 from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
 from distill.kit.keys import assign_keys
 from distill.kit.kit import (
-    FADE_SECONDS,
     FORMAT,
     INDEX,
     MOST_CLUSTERS,
     MOST_VELOCITY,
-    PEAK_DB,
-    TRIM_DB,
     WRITERS,
     Kit,
     KitFormat,
@@ -47,6 +44,9 @@ from distill.text import one_line
 
 POOL = 2  # sounds that clusters are made of, for each that they can hold
 SAMPLES = "samples"  # folder of the sounds within a kit
+TRIM_DB = -60.0  # relative to a sound's peak: what is lower at both ends is cut off
+PEAK_DB = -1.0  # dBFS of every sound
+FADE_SECONDS = 0.02  # at the end of a sound
 SILENT_DB = -60.0  # dBFS: a sound whose peak is lower is silent
 LEAD_SECONDS = 0.001  # kept before the first sample above the threshold, faded in
 LEVEL_SECONDS = 0.05  # window of the level
@@ -236,17 +236,21 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     Ward's method on the shape of the long-term spectrum; deterministic. Of each cluster the `most` sounds nearest to its
     mean, in their order. Raises ArtifactError for NaN and infinite values.
     """
-    if not sounds:
-        return []
     if not all(np.isfinite(spectra).all() for spectra in sounds):
         raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
-    shapes = np.stack([_shape(spectra.astype(np.float64)) for spectra in sounds])  # [sounds, bands]
-    number: NDArray[np.int32] = np.ones(1, dtype=np.int32)
+    shapes = np.array([_shape(spectra.astype(np.float64)) for spectra in sounds])  # [sounds, bands]
+    numbers = np.arange(len(sounds))
     if len(sounds) > 1:
-        number = fcluster(linkage(shapes, method="ward"), MOST_CLUSTERS, criterion="maxclust")
-    clusters = [np.flatnonzero(number == one) for one in np.unique(number)]
-    clusters.sort(key=lambda members: (_brightness(shapes[members].mean(axis=0)), int(members[0])))
-    return [_nearest(shapes, members, most) for members in clusters]
+        numbers = fcluster(linkage(shapes, method="ward"), MOST_CLUSTERS, criterion="maxclust")
+    clusters: list[tuple[float, list[int]]] = []  # brightness, the spectral centroid, and members
+    for number in np.unique(numbers):
+        members = np.flatnonzero(numbers == number)
+        mean = shapes[members].mean(axis=0)
+        nearest = np.argsort(((shapes[members] - mean) ** 2).sum(axis=1), kind="stable")[:most]
+        power = 10 ** (mean / 10)
+        centroid = float((power * np.arange(len(power))).sum() / power.sum())
+        clusters.append((centroid, sorted(members[nearest].tolist())))
+    return [members for _, members in sorted(clusters)]
 
 
 def _shape(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,17 +258,6 @@ def _shape(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
     power = (10 ** ((spectra - spectra.max()) / 10)).mean(axis=0)
     shape: NDArray[np.float64] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
     return shape
-
-
-def _brightness(shape: NDArray[np.float64]) -> float:
-    """Spectral centroid of a shape, in bands."""
-    power = 10 ** (shape / 10)
-    return float((power * np.arange(len(power))).sum() / power.sum())
-
-
-def _nearest(shapes: NDArray[np.float64], members: NDArray[np.intp], most: int) -> list[int]:
-    distance = ((shapes[members] - shapes[members].mean(axis=0)) ** 2).sum(axis=1)
-    return sorted(int(one) for one in members[np.argsort(distance, kind="stable")[:most]])
 
 
 def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
@@ -304,34 +297,28 @@ def thumbnail(path: Path, width: int) -> NDArray[np.float64]:
 
 def kit_folder(out: Path, replace: bool) -> Path:
     """The resolved path of a folder that a kit may be written to as a whole. Raises ParamsError for any other."""
-    wrong = None
+    wrong = ""
     try:
         folder = out.resolve()
         above = next(parent for parent in folder.parents if parent.exists())
         if Path.cwd().is_relative_to(folder):
-            wrong = "expected a folder of its own, found the current folder or one above it; name a folder in it"
-        elif folder.exists() and not folder.is_dir():
-            wrong = "expected a folder, found a file; name another folder"
-        elif not above.is_dir():
-            wrong = f"expected a folder to make it in, found a file, {above}; name another folder"
+            wrong = "a folder of its own, found the current folder or one above it; name a folder in it"
+        elif not above.is_dir() or (folder.exists() and not folder.is_dir()):
+            wrong = f"a folder, found a file, {folder if above.is_dir() else above}; name another folder"
         elif folder.is_dir() and any(folder.iterdir()):
-            strange = _strange_file(folder)
             if not replace:
+                wrong = "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace"
+            elif strange := _strange_file(folder):
                 wrong = (
-                    "expected a new or an empty folder, found one with files in it; name another folder, or replace a kit "
-                    "with --replace"
+                    f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your "
+                    "own files away or name another folder"
                 )
-            elif strange is not None:
-                wrong = (
-                    f"expected a folder with a kit that Distill made and nothing else, to replace it, found {strange}; "
-                    "move your own files away or name another folder"
-                )
-        if wrong is None:
+        else:
             tempfile.TemporaryFile(dir=above).close()
     except OSError as error:
-        wrong = f"expected a folder to write to, found {error.strerror or error}; name another folder"
-    if wrong is not None:
-        raise ParamsError(f"--out {out}: {wrong}")
+        wrong = f"a folder to write to, found {error.strerror or error}; name another folder"
+    if wrong:
+        raise ParamsError(f"--out {out}: expected {wrong}")
     return folder
 
 

@@ -27,10 +27,6 @@ class Score:
     codes: Match
     spectra: Match
 
-    def row(self) -> list[float]:
-        """The score as a row of `Scores`."""
-        return [self.frames, *(getattr(match, name) for match in (self.codes, self.spectra) for name in SPACE)]
-
 
 class Likeness:
     """Similarity of sounds to recordings, in codes and in spectra."""
@@ -71,5 +67,8 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
     sounds = [SOFTER * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decoded]
     reencoded = [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
     found = Likeness(codec, reference.codes).scores([*pieces, *reencoded])
-    scores = np.array([score.row() for score in found], dtype=np.float32)
+    scores = np.array(
+        [[one.frames, *(getattr(of, name) for of in (one.codes, one.spectra) for name in SPACE)] for one in found],
+        np.float32,
+    )
     return replace(reference, scores=scores[: len(pieces)], reencoded=scores[len(pieces) :])

@@ -74,6 +74,11 @@ class Novelty:
         """The novelty percentile: the higher of the two spaces."""
         return max(self.codes.percentile, self.spectra.percentile)
 
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """What is least for the least new passage."""
+        return VERDICTS.index(self.verdict), -self.percentile, -self.codes.likeness
+
     def json(self) -> dict[str, Any]:
         """The verdict and its reasons, for reports."""
         return {
@@ -107,12 +112,10 @@ class Judge:
             for begin, end in pairwise(len(codes) * cut // count for cut in range(count + 1)):
                 passages.append(codes[begin:end])
                 places.append((number, begin))
-        found: dict[int, Novelty] = {}
+        found: list[list[Novelty]] = [[] for _ in sounds]
         for (number, begin), score in zip(places, self._likeness.scores(passages), strict=True):
-            novelty = self._novelty(score, begin)
-            if number not in found or _rank(novelty) < _rank(found[number]):
-                found[number] = novelty
-        return [found[number] for number in range(len(sounds))]
+            found[number].append(self._novelty(score, begin))
+        return [min(novelties, key=lambda one: one.rank) for novelties in found]
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
         baseline = comparable(rows(self.reference.scores), score.frames)
@@ -172,10 +175,6 @@ def comparable(scores: Rows, frames: int) -> Rows:
     return chosen
 
 
-def _rank(novelty: Novelty) -> tuple[int, float, float]:
-    return VERDICTS.index(novelty.verdict), -novelty.percentile, -novelty.codes.likeness
-
-
 def explain(novelty: Novelty) -> str:
     """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
     name = one_line(novelty.nearest.nearest, LONGEST_NAME)
@@ -184,21 +183,14 @@ def explain(novelty: Novelty) -> str:
     if novelty.verdict == "new":
         as_close = max(1, round(100 * (1 - share)))
         return f"New: {part}{as_close} % {UNHEARD} come as close to one that it learned as this sound comes to {name}"
+    alike = f"{100 * novelty.codes.likeness:.0f} % of its codes are the same"
+    if novelty.judged_by == "spectra":
+        alike = f"its spectrum differs by {novelty.spectra.difference_db:.1f} dB on average"
     if novelty.verdict == "close":
         less = f"all {UNHEARD}" if share == 1 else f"{int(100 * share)} % {UNHEARD}"
-        return f"Close to {name}: {part}{_likeness(novelty)}; {less} are less like any that it learned"
-    return f"A copy of {name}: {part}{_copied(novelty)}"
-
-
-def _likeness(novelty: Novelty) -> str:
+        return f"Close to {name}: {part}{alike}; {less} are less like any that it learned"
     if novelty.judged_by == "spectra":
-        return f"its spectrum differs by {novelty.spectra.difference_db:.1f} dB on average"
-    return f"{100 * novelty.codes.likeness:.0f} % of its codes are the same"
-
-
-def _copied(novelty: Novelty) -> str:
-    if novelty.judged_by == "run":
-        return f"{novelty.codes.copied_seconds:.2f} s in a row, more than half of it, are as in a recording"
-    if novelty.judged_by == "spectra":
-        return f"{_likeness(novelty)}, as little as a recording differs when it is coded again"
-    return _likeness(novelty)
+        alike += ", as little as a recording differs when it is coded again"
+    elif novelty.judged_by == "run":
+        alike = f"{novelty.codes.copied_seconds:.2f} s in a row, more than half of it, are as in a recording"
+    return f"A copy of {name}: {part}{alike}"

@@ -1,6 +1,8 @@
 """A model file in Python: sounds and their novelty, codes there and back, sentences for what cannot be."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,28 +23,30 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return distill.load(path)
 
 
+def same(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(some, others, strict=True))
+
+
 def test_sounds_come_with_their_novelty_and_can_be_had_again(model: Model) -> None:
     made = model.generate(n=3, seconds=0.3, seed=5)
-    assert [sound.shape for sound in made.sounds] == [(4800,)] * 3
-    assert {sound.dtype for sound in made.sounds} == {np.dtype(np.float32)}
+    assert [(sound.shape, sound.dtype) for sound in made.sounds] == [((4800,), np.dtype(np.float32))] * 3
     assert all(novelty is not None and novelty.verdict in VERDICTS for novelty in made.novelty)
     assert made.report is not None
     assert made.report.sounds == 3
     again = model.generate(n=3, seconds=0.3, seed=made.seed)
-    assert all(np.array_equal(one, two) for one, two in zip(made.sounds, again.sounds, strict=True))
+    assert same(made.sounds, again.sounds)
     assert made.novelty == again.novelty
     anything = model.generate()
-    assert np.array_equal(model.generate(seed=anything.seed).sounds[0], anything.sounds[0])
+    assert same(model.generate(seed=anything.seed).sounds, anything.sounds)
 
 
 def test_codes_go_there_and_back(model: Model) -> None:
-    tone = np.sin(np.arange(8000) * 0.2).astype(np.float32)
+    tone, step = np.sin(np.arange(8000) * 0.2).astype(np.float32), model.bundle.codec.spectrogram.samples_per_frame
     codes = model.encode(tone)
-    assert codes.shape == (-(-8000 // model.bundle.codec.spectrogram.samples_per_frame), 2)
-    assert len(model.decode(codes)) == codes.shape[0] * model.bundle.codec.spectrogram.samples_per_frame
+    assert codes.shape == (-(-8000 // step), 2)
+    assert len(model.decode(codes)) == codes.shape[0] * step
     assert len(model.encode(tone, 2 * model.sample_rate)) == pytest.approx(len(codes) / 2, abs=1)
-    (novelty,) = model.novelty([codes])
-    assert 0 <= novelty.percentile <= 1
+    assert 0 <= model.novelty([codes])[0].percentile <= 1
 
 
 def test_a_prompt_is_samples_or_a_file(model: Model, tmp_path: Path) -> None:
@@ -97,52 +101,39 @@ def test_faulty_sounds_are_reported_and_drawn_again(model: Model) -> None:
 
 def test_sounds_are_handed_over_batch_by_batch(model: Model) -> None:
     kept = model.generate(n=BATCH + 2, seconds=0.1, seed=3)
-    taken: list[tuple[int, np.ndarray]] = []
+    taken: dict[int, np.ndarray] = {}
     seen: list[tuple[int, str]] = []
 
     def progress(done: int, of: int, text: str) -> None:  # noqa: ARG001
         seen.append((len(taken), text))
 
-    made = model.generate(n=BATCH + 2, seconds=0.1, seed=3, progress=progress, take=lambda *sound: taken.append(sound))
-    assert made.sounds == []
-    assert made.seconds == kept.seconds == [0.1] * (BATCH + 2)
-    assert [number for number, _ in taken] == list(range(BATCH + 2))
-    assert all(np.array_equal(samples, kept.sounds[number]) for number, samples in taken)
-    assert [novelty.json() for novelty in made.novelty if novelty] == [one.json() for one in kept.novelty if one]
+    made = model.generate(n=BATCH + 2, seconds=0.1, seed=3, progress=progress, take=taken.__setitem__)
+    assert (made.sounds, made.seconds, made.novelty) == ([], [0.1] * (BATCH + 2), kept.novelty)
+    assert same([taken[number] for number in range(BATCH + 2)], kept.sounds)
     assert {count for count, _ in seen} == {0, BATCH}
     assert seen[0][1].startswith(f"sounds 1 to {BATCH} of {BATCH + 2}: ")
     assert seen[-1][1].startswith(f"sounds {BATCH + 1} to {BATCH + 2} of {BATCH + 2}: ")
 
 
-def test_min_novelty_is_a_verdict_or_a_number() -> None:
-    class Some:
-        def __init__(self, verdict: str, percentile: float) -> None:
-            self.verdict, self.percentile = verdict, percentile
-
-    one, two = Some("close", 0.9), Some("new", 0.2)
-    assert [new_enough("new")(some) for some in (one, two)] == [False, True]  # type: ignore[arg-type]
-    assert [new_enough("close")(some) for some in (one, two)] == [True, True]  # type: ignore[arg-type]
-    assert [new_enough("0.5")(some) for some in (one, two)] == [False, True]  # type: ignore[arg-type]
-    for wrong in ("old", "nan", 1.5, -1):
-        with pytest.raises(ParamsError, match=f"--min-novelty {wrong}: expected close, new or a number from 0 to 1"):
-            new_enough(wrong)
+@pytest.mark.parametrize("wrong", ["old", "nan", 1.5, -1])
+def test_min_novelty_is_a_verdict_or_a_number(wrong: str | float) -> None:
+    one, two = (SimpleNamespace(verdict=verdict, percentile=share) for verdict, share in (("close", 0.9), ("new", 0.2)))
+    for least, are_enough in (("new", (False, True)), ("close", (True, True)), ("0.5", (False, True))):
+        assert (new_enough(least)(one), new_enough(least)(two)) == are_enough  # type: ignore[arg-type]
+    with pytest.raises(ParamsError, match=f"--min-novelty {wrong}: expected close, new or a number from 0 to 1"):
+        new_enough(wrong)
 
 
 def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
     for arguments, message in (
         ({"n": 0}, "generate: n: expected greater than or equal to 1, found 0"),
-        ({"seconds": -1}, "seconds: expected greater than or equal to 0.01, found -1"),
-        ({"temperature": 0}, "temperature: expected greater than or equal to 0.01, found 0"),
         ({"top_p": 2}, "top_p: expected less than or equal to 1, found 2"),
-        ({"guidance": 50}, "guidance: expected less than or equal to 20, found 50"),
         ({"guidance": 2}, "guidance 2: expected a label to guide towards, found none; name one with --label"),
     ):
         with pytest.raises(ParamsError, match=message):
             model.generate(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"vary: strength: expected less than or equal to 1, found 1\.5"):
         model.vary(np.zeros(1600), strength=1.5)
-    with pytest.raises(ParamsError, match="guidance 2: expected a label to guide towards, found none"):
-        model.vary(np.zeros(1600), guidance=2.0)
     for bad in (np.zeros((2, 100)), np.zeros(0), np.full(100, np.nan)):
         with pytest.raises(ParamsError, match=r"samples: expected a mono sound \[N\] of finite numbers"):
             model.encode(bad)
@@ -179,8 +170,7 @@ def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Mode
     path = write_tone(tmp_path / "a.wav", seconds=0.337)
     made = model.vary(path, n=8, strength=0.4, seed=3)
     assert [sound.shape for sound in made.sounds] == [(round(0.337 * 16_000),)] * 8
-    assert made.seconds == [0.337] * 8
-    assert (made.seed, made.strength, made.sample_rate, made.equal) == (3, 0.4, 16_000, 0)
+    assert (made.seconds, made.seed, made.strength, made.equal) == ([0.337] * 8, 3, 0.4, 0)
     assert len({sound.tobytes() for sound in made.sounds}) == 8
     assert all(0 < one.equal_codes < 1 and one.difference_db > 0 and one.verdict in VERDICTS for one in made.similarity)
     assert all(novelty is not None and novelty.verdict in VERDICTS for novelty in made.novelty)
@@ -188,22 +178,17 @@ def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Mode
     assert list(table["similarity.equal_codes"]) == [one.equal_codes for one in made.similarity]
     assert {"seconds", "frames", "verdict", "similarity.verdict", "spectra.difference_db"} <= set(table)
     taken: dict[int, np.ndarray] = {}
-    again = model.vary(path, n=8, strength=0.4, seed=3, take=taken.__setitem__)
-    assert again.sounds == []
-    assert all(np.array_equal(one, taken[index]) for index, one in enumerate(made.sounds))
+    assert model.vary(path, n=8, strength=0.4, seed=3, take=taken.__setitem__).sounds == []
+    assert same(made.sounds, list(taken.values()))
 
 
 def test_strength_goes_from_the_decoded_recording_to_a_free_draw(model: Model) -> None:
     tone = np.sin(np.arange(6000) * 0.2).astype(np.float32)
-    decoded = model.decode(model.encode(tone))
-    np.testing.assert_array_equal(model.vary(tone, n=1, strength=0.0).sounds[0][:5900], decoded[:5900])  # then it fades
-    for sound, codes in zip((both := model.vary(tone, n=2, strength=0.0)).sounds, both.codes, strict=True):
-        np.testing.assert_array_equal(codes, model.encode(tone))
-        np.testing.assert_allclose(sound[:5900], decoded[:5900], atol=1e-6)  # decoded together
-    made = model.vary(tone, n=2, strength=1.0, seed=4)
-    free = model.generate(n=2, seconds=6000 / 16_000, seed=4)
-    assert all(np.array_equal(one, two) for one, two in zip(made.sounds, free.sounds, strict=True))
-    labelled = model.vary(tone, n=2, strength=1.0, seed=4, label="kick")
-    asked = model.generate(n=2, seconds=6000 / 16_000, seed=4, label="kick")
-    assert all(np.array_equal(one, two) for one, two in zip(labelled.codes, asked.codes, strict=True))
+    codes = model.encode(tone)
+    whole = model.vary(tone, n=2, strength=0.0)
+    assert same(whole.codes, [codes, codes])
+    np.testing.assert_allclose(whole.sounds[1][:5900], model.decode(codes)[:5900], atol=1e-6)  # then it fades
+    for label in (None, "kick"):
+        free = model.generate(n=2, seconds=6000 / 16_000, seed=4, label=label)
+        assert same(model.vary(tone, n=2, strength=1.0, seed=4, label=label).sounds, free.sounds)
     assert len(model.vary(tone, n=1, recording_rate=32_000).sounds[0]) == 3000

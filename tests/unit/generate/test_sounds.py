@@ -14,14 +14,13 @@ from unit.tiny import PRIOR, networks, prior_shape
 from distill.audio.write import AudioFormat, write_audio
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, AudioError
-from distill.generate.faults import FAULTS, FaultFinder
+from distill.generate.faults import FAULTS
 from distill.generate.results import similarities
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.generate.sounds import (
     BATCH,
     MOST_DRAWS,
     PEAK,
-    Checks,
     GenerationRequest,
     decode_sounds,
     draw_again,
@@ -61,10 +60,10 @@ def test_a_given_length_is_met_to_the_sample_and_ends_at_zero(seconds: float) ->
 
 
 def test_sounds_never_outlast_the_limit_nor_clip() -> None:
-    for sound in generate_sounds(CODEC, TINY, GenerationRequest(20, 0.5), 1).drawn.values():
-        assert 1 <= len(sound.codes) <= frames_for_seconds(CODEC, 0.5)
-    (loud,) = decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])
-    assert np.abs(loud).max() <= PEAK + 1e-6
+    sounds = generate_sounds(CODEC, TINY, GenerationRequest(20, 0.5), 1).drawn.values()
+    assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
+    assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
+    assert np.abs(decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
 
 
 def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed() -> None:
@@ -107,20 +106,6 @@ def test_what_is_refused_is_drawn_again_and_the_rest_stays() -> None:
     assert seen == [([0, 1, 2, 3], 0), ([1, 3], 1), ([3], 2)]
     stuck = draw_again([0], draw, lambda _: "odd")  # type: ignore[arg-type]
     assert (stuck.drawn, stuck.redrawn, stuck.left) == ({0: 190}, {"odd": MOST_DRAWS - 1}, {"odd": 1})
-
-
-def test_faulty_sounds_are_drawn_again() -> None:
-    codes = [some_codes(10, seed) for seed in range(4)]
-    finder = FaultFinder(make_reference(["0", "1", "2"], codes[:3], codes[3:]), CODEC)
-    freely, kept = (
-        generate_sounds(CODEC, TINY, GenerationRequest(40, 1.0), 0, Checks(finder=finder, reject_faults=reject))
-        for reject in (False, True)
-    )
-    before = [bool(sound.faults) for sound in freely.drawn.values()]
-    assert not freely.redrawn
-    assert kept.redrawn["faulty"] >= sum(before) > sum(bool(sound.faults) for sound in kept.drawn.values())
-    for number, faulty in enumerate(before):
-        assert faulty or np.array_equal(freely.drawn[number].codes, kept.drawn[number].codes)
 
 
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:

