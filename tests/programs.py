@@ -35,7 +35,9 @@ IMPORTED = (
 )
 if os.name != "nt":
     FORKS = multiprocessing.get_context("forkserver")
-    FORKS.set_forkserver_preload([*IMPORTED, "stages.running", "matplotlib.pyplot", "mlflow.tracking", "pandas"])
+    FORKS.set_forkserver_preload(
+        [*IMPORTED, "stages.running", "matplotlib.figure", "mlflow.store.tracking.sqlalchemy_store"]
+    )
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ REQUIREMENTS = ROOT / "requirements"
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = ("lock.txt", "bench.txt")
+EXTRAS = ("ui", "cluster", "s3", "hub", "test", "docs")  # locked for all; what bench needs is locked by itself
 
 
 @pytest.fixture
@@ -24,29 +26,26 @@ def packages() -> ModuleType:
     return loaded(REQUIREMENTS / "packages.py")
 
 
-def direct(name: str) -> dict[str, Requirement]:
-    lines = (REQUIREMENTS / name).read_text().splitlines()
+def required(lines: Iterable[str]) -> dict[str, Requirement]:
     found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    assert len({canonicalize_name(each.name) for each in found}) == len(found), f"{name}: duplicate line"
+    assert len({canonicalize_name(each.name) for each in found}) == len(found), "a duplicate line"
     return {canonicalize_name(each.name): each for each in found}
+
+
+def direct(name: str) -> dict[str, Requirement]:
+    return required((REQUIREMENTS / name).read_text().splitlines())
+
+
+def declared(group: str | None = None) -> dict[str, Requirement]:
+    return required(PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"])
 
 
 def locked(name: str) -> dict[str, set[str]]:
     """Versions by package."""
     versions: dict[str, set[str]] = {}
-    for package, version in re.findall(
-        r"^([a-z0-9-]+)==([^ ;]+)", (REQUIREMENTS / name).read_text(), flags=re.MULTILINE
-    ):
+    for package, version in re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (REQUIREMENTS / name).read_text(), re.MULTILINE):
         versions.setdefault(package, set()).add(version)
     return versions
-
-
-EXTRAS = ("ui", "cluster", "s3", "hub", "test", "docs")  # locked for all; what bench needs is locked by itself
-
-
-def declared(group: str | None = None) -> dict[str, Requirement]:
-    listed = PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
-    return {canonicalize_name(each.name): each for each in map(Requirement, listed)}
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -68,35 +67,25 @@ def test_no_index_is_named() -> None:
     assert re.findall(r"https?://([\w.-]+)", MAKEFILE) == ["127.0.0.1"]
 
 
-@pytest.mark.parametrize(
-    ("group", "name"),
-    [*((group, "lock.in") for group in (None, *EXTRAS)), ("bench", "bench.in")],
-)
+@pytest.mark.parametrize(("group", "name"), [*((group, "lock.in") for group in (None, *EXTRAS)), ("bench", "bench.in")])
 def test_what_pyproject_declares_is_locked(group: str | None, name: str) -> None:
-    asked = direct(name)
-    found = locked(name.replace(".in", ".txt"))
+    asked, found = direct(name), locked(name.replace(".in", ".txt"))
     for package, requirement in declared(group).items():
         assert package in asked, f"{package} is in pyproject.toml and not in requirements/{name}"
         for version in found[package]:
             assert requirement.specifier.contains(Version(version), prereleases=True), f"{package} {version}"
 
 
-def test_what_is_locked_for_no_other_reason_is_declared() -> None:
-    for_set_up = {"uv", "setuptools"}
-    declared_names = {name for group in (None, *EXTRAS) for name in declared(group)}
-    assert direct("lock.in").keys() == declared_names | for_set_up
+def test_nothing_else_is_locked_and_in_one_version() -> None:
+    """But for what sets up. PyTorch's two packages belong together, and benchmarks change no version."""
+    names = {name for group in (None, *EXTRAS) for name in declared(group)}
+    assert direct("lock.in").keys() == names | {"uv", "setuptools"}
     assert direct("bench.in").keys() == declared("bench").keys()
-
-
-def test_torch_and_torchaudio_are_one_version_everywhere() -> None:
-    pins = {str(where[name].specifier) for where in (direct("lock.in"), declared()) for name in ("torch", "torchaudio")}
-    assert len(pins) == 1
-    assert pins == {f"=={version}" for name in ("torch", "torchaudio") for version in locked("lock.txt")[name]}
-
-
-def test_benchmarks_change_no_version() -> None:
     product, bench = locked("lock.txt"), locked("bench.txt")
     assert not [name for name in bench.keys() & product.keys() if bench[name] != product[name]]
+    for where in (direct("lock.in"), declared()):
+        for name in ("torch", "torchaudio"):
+            assert {str(where[name].specifier)} == {f"=={version}" for version in product["torch"]}, name
 
 
 def test_make_targets_have_a_line_of_help() -> None:
@@ -110,15 +99,18 @@ def test_make_targets_have_a_line_of_help() -> None:
     assert {line.split()[0] for line in shown.splitlines() if len(line.split()) > 1} == rules
 
 
-def fake_environment(folder: Path, status_of_install: int) -> None:
+def checkout(folder: Path, status_of_install: int) -> None:
     """A checkout whose `.venv` only notes what it is asked to run."""
+    python = folder / ".venv/bin/python"
+    for path in (
+        folder / "requirements/lock.txt",
+        folder / "requirements/packages.py",
+        folder / "pyproject.toml",
+        python,
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     (folder / "Makefile").write_text(MAKEFILE)
-    (folder / "requirements").mkdir()
-    for name in ("lock.txt", "packages.py"):
-        (folder / "requirements" / name).touch()
-    (folder / "pyproject.toml").touch()
-    python = folder / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
     python.write_text(
         '#!/bin/sh\necho "$@" >> .venv/asked\n'
         f'case "$1" in requirements/packages.py) exit {status_of_install};; *) exit 0;; esac\n'
@@ -127,31 +119,30 @@ def fake_environment(folder: Path, status_of_install: int) -> None:
 
 
 def make(folder: Path, *arguments: str) -> tuple[int, str]:
-    asked = folder / ".venv" / "asked"
+    asked = folder / ".venv/asked"
     asked.write_text("")
     done = subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, asked.read_text()
 
 
 def test_set_up_is_done_once_and_benchmarks_are_set_up_like_it(tmp_path: Path) -> None:
-    fake_environment(tmp_path, status_of_install=0)
+    checkout(tmp_path, status_of_install=0)
     status, asked = make(tmp_path, "setup")
     assert status == 0
     assert "requirements/packages.py install requirements/lock.txt" in asked
     assert make(tmp_path, "setup") == (0, "")
-    (tmp_path / "requirements" / "bench.txt").touch()
+    (tmp_path / "requirements/bench.txt").touch()
     _, asked = make(tmp_path, "bench", "CUDA=0", "-B")
-    assert "packages.py install --without-cuda requirements/lock.txt" in asked
-    assert "packages.py install --without-cuda requirements/bench.txt" in asked
+    for lock in LOCKS:
+        assert f"packages.py install --without-cuda requirements/{lock}" in asked
 
 
 def test_a_set_up_that_failed_is_not_taken_for_done(tmp_path: Path) -> None:
-    fake_environment(tmp_path, status_of_install=1)
+    checkout(tmp_path, status_of_install=1)
     for _ in range(2):
         status, asked = make(tmp_path, "setup")
         assert status != 0
         assert "requirements/packages.py install" in asked
-    assert not (tmp_path / ".venv" / ".installed").exists()
 
 
 def test_without_cuda_leaves_out_the_libraries_and_nothing_else(packages: ModuleType) -> None:
@@ -167,7 +158,6 @@ LOCK = """setuptools==81.0.0 \\
     --hash=sha256:0
 torch==2.11.0 \\
     --hash=sha256:1
-    --hash=sha256:2
 uv==0.13.9 \\
     --hash=sha256:3
 """
@@ -183,18 +173,16 @@ class Installers:
         monkeypatch.setattr(packages, "PIP", (str(folder / "pip"),))
         monkeypatch.setattr(packages.sys, "prefix", str(folder))
 
-    def install(self, uv: str = "exit 0", pip: str = "exit 0", without_cuda: bool = False) -> int:
-        """The exit status of an installation; the scripts end as told."""
+    def install(self, uv: str = "exit 0", pip: str = "exit 0", without_cuda: bool = False) -> tuple[int, list[str]]:
+        """The exit status of an installation, and what installed; the scripts end as told."""
         for name, script in (("uv", uv), ("pip", pip)):
             (self.folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {self.log}\n{script}\n')
             (self.folder / name).chmod(0o755)
         status: int = self.packages.install(self.folder / "requirements.txt", without_cuda)
-        return status
-
-    def given(self, first: bool = False) -> list[str]:
-        """Commands that install the lock, or `first` what is brought before."""
-        lines = self.log.read_text().splitlines()
-        return [line for line in lines if " install " in line and ("lock-first" in line) is first]
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        installs = [line for line in lines if " install " in line]
+        assert all("--require-hashes" in line for line in installs)
+        return status, installs
 
 
 @pytest.fixture
@@ -205,15 +193,12 @@ def installers(packages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.mark.parametrize("without_cuda", [False, True])
 def test_uv_installs_with_hashes(installers: Installers, capfd: pytest.CaptureFixture[str], without_cuda: bool) -> None:
     """Without NVIDIA's libraries it keeps the torch that is there, whose needs it would ask for."""
-    assert installers.install(without_cuda=without_cuda) == 0
-    (command,) = installers.given()
+    status, (*brought, command) = installers.install(without_cuda=without_cuda)
+    assert status == 0
     assert command.startswith("uv pip install ")
-    assert "--require-hashes" in command
     assert ("--no-deps" in command) is without_cuda
     assert (installers.folder / "lock.txt").read_text() == LOCK
-    brought = installers.given(first=True)
-    assert len(brought) == 2
-    assert all(line.startswith("pip install") and "--require-hashes" in line for line in brought)
+    assert ["lock-first" in line and line.startswith("pip install") for line in brought] == [True, True]
     assert capfd.readouterr().err == ""
 
 
@@ -231,26 +216,23 @@ NO_WHEEL = 'for last; do :; done; if grep -qs "^uv==" "$last"; then echo "ERROR:
 def test_pip_installs_with_hashes_where_uv_cannot(
     installers: Installers, capfd: pytest.CaptureFixture[str], uv: str, pip: str, cause: str
 ) -> None:
-    assert installers.install(uv, pip) == 0
-    command = installers.given()[-1]
-    assert command.startswith("pip install ")
-    assert "--require-hashes" in command
+    status, installs = installers.install(uv, pip)
+    assert (status, installs[-1].startswith("pip install ")) == (0, True)
     assert (installers.folder / "lock.txt").read_text() == LOCK[: LOCK.index("uv==")]
     said = capfd.readouterr().err
     assert said == f"warning: uv cannot install here ({cause}); pip does it instead, which takes minutes\n"
 
 
-def test_a_failure_of_both_is_a_failure(installers: Installers) -> None:
-    assert installers.install("exit 1", 'case "$*" in *lock-first*) exit 0;; *) exit 4;; esac') == 4
-
-
-def test_without_cuda_asks_for_a_torch(
+def test_failures_are_told(
     installers: Installers, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Of both installers, and of a CPU build of torch that is missing."""
+    assert installers.install("exit 1", 'case "$*" in *lock-first*) exit 0;; *) exit 4;; esac')[0] == 4
+    installers.log.unlink()
+    capfd.readouterr()
     monkeypatch.setattr(installers.packages, "distributions", lambda name: [])  # noqa: ARG005
     monkeypatch.setattr(installers.packages.sys, "platform", "linux")
-    assert installers.install(without_cuda=True) == 2
-    assert not installers.log.exists()
+    assert installers.install(without_cuda=True) == (2, [])
     assert capfd.readouterr().err == (
         f"CUDA=0: expected a CPU build of torch in {installers.folder}, found none; "
         "install torch and torchaudio there first, or leave CUDA=0 out\n"

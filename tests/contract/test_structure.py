@@ -15,7 +15,7 @@ from distill.code_version import CODE
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = ROOT / "distill" / "__init__.py"
-STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
+STAGES = tuple(CODE)
 
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (

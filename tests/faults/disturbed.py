@@ -11,19 +11,20 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pipeline.project import STAGES, TINY, write_sounds
+from pipeline.project import STAGES, TINY, remove, set_params, write_sounds
 from programs import ROOT, Forked, fork
 
 CHANGES = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.fsync")
 NEED_ROOM = ("open", "os.rename", "os.mkdir", "os.fsync")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-SCRATCH = (".distill", "mlflow.db", "mlflow.db-journal", "mlruns", "tmp")
+WORK = (".distill", "mlruns", "tmp")
+SCRATCH = (*WORK, "mlflow.db", "mlflow.db-journal")  # the database is kept: making one takes a second
 UNFINISHED = (".tmp", ".old")  # of files that are not in their place yet
 MODEL = "models/tiny.distill"
 
@@ -33,44 +34,44 @@ class Command:
     """A command, and the files and folders that it makes, each put in its place at once."""
 
     name: str
-    arguments: tuple[str, ...]  # module and flags; a flag with * stands for files
+    arguments: str  # module and flags; a flag with * stands for files
     results: tuple[str, ...]
     replaces: bool = False  # earlier results
 
     def start(self, folder: Path, before: Any = None) -> Forked:
         """Run it in a folder."""
-        module, *flags = self.arguments
-        files = [sorted(str(path.relative_to(folder)) for path in folder.glob(flag)) for flag in flags if "*" in flag]
-        words = [*(flag for flag in flags if "*" not in flag), *(name for found in files for name in found)]
+        words = [one for word in self.arguments.split() for one in (_files(folder, word) if "*" in word else [word])]
         (folder / "tmp").mkdir(exist_ok=True)
         steady = {"DISTILL_WORKERS": "1", "SOURCE_DATE_EPOCH": "0", "TMPDIR": str(folder / "tmp")}
-        return fork(folder, module, *words, before=before, **steady)
+        return fork(folder, *words, before=before, **steady)
 
 
-def _distill(name: str, arguments: str, *results: str, replaces: bool = False) -> Command:
-    return Command(name, ("distill", name, *arguments.split()), results, replaces)
+def _files(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern))
 
 
-RESULTS = {
-    **{stage: (f"artifacts/{stage}",) for stage in STAGES},
-    "ingest": ("artifacts/corpus",),
-    "train_vqvae": ("artifacts/vqvae",),
-    "encode_codes": ("artifacts/codes",),
-    "train_prior": ("artifacts/prior",),
-    "bundle": (MODEL, f"{MODEL}.md"),
-}
-TRAIN = "sounds --epochs 1 --quality small --rvq-levels 1 --codebook-size 8 --prior --name new"
-PRIOR = f"{MODEL} -o models/prior.distill --data sounds --epochs 1 --hidden-size 16 --layers 1 --heads 2"
+def _stage(name: str, outs: Sequence[str]) -> Command:
+    results = [one.replace("${bundle.name}", "tiny") for one in outs]
+    return Command(name, f"stages.{name}", (*results, f"metrics/{name}.json"), replaces=True)
+
+
+def _distill(arguments: str, *results: str, replaces: bool = False) -> Command:
+    return Command(arguments.split()[0], f"distill {arguments}", results, replaces)
+
+
+TRAIN = "train sounds --epochs 1 --quality small --rvq-levels 1 --codebook-size 8 --prior --name new"
+PRIOR = f"train-prior {MODEL} -o models/prior.distill --data sounds --epochs 1 --hidden-size 16 --layers 1 --heads 2"
+OUTS = {name: stage["outs"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
 COMMANDS = (
-    *(Command(stage, (f"stages.{stage}",), (*RESULTS[stage], f"metrics/{stage}.json"), True) for stage in STAGES),
-    _distill("train", TRAIN, "models/new.distill", "models/new.distill.md"),
-    _distill("train-prior", PRIOR, "models/prior.distill", "models/prior.distill.md"),
-    _distill("generate", f"{MODEL} -n 3 --seed 1 --seconds .3", "generated/*"),
-    _distill("encode", f"{MODEL} -o some.codes sounds/*", "some.codes"),
-    _distill("decode", f"{MODEL} some.codes -o decoded", "decoded/*"),
-    _distill("vary", f"{MODEL} -n 2 --seed 1 --out varied sounds/drum_kick_deep*", "varied/*"),
-    _distill("demo", "demo", "demo/*/*"),
-    _distill("kit", f"{MODEL} --out kit --seed 1 --seconds .3 --replace", "kit", replaces=True),
+    *(_stage(name, OUTS[name]) for name in STAGES),
+    _distill(TRAIN, "models/new.distill", "models/new.distill.md"),
+    _distill(PRIOR, "models/prior.distill", "models/prior.distill.md"),
+    _distill(f"generate {MODEL} -n 3 --seed 1 --seconds .3", "generated/*"),
+    _distill(f"encode {MODEL} -o some.codes sounds/*", "some.codes"),
+    _distill(f"decode {MODEL} some.codes -o decoded", "decoded/*"),
+    _distill(f"vary {MODEL} -n 2 --seed 1 --out varied sounds/drum_kick_deep*", "varied/*"),
+    _distill("demo demo", "demo/*/*"),
+    _distill(f"kit {MODEL} --out kit --seed 1 --seconds .3 --replace", "kit", replaces=True),
 )
 
 
@@ -78,17 +79,14 @@ def prepare(folder: Path, model: Path, commands: Sequence[Command]) -> None:
     """Run commands in two folders: `new`, and with another seed and fewer sounds `old`."""
     for name, seed in (("old", 1), ("new", 0)):
         base = folder / name
-        values = yaml.safe_load((ROOT / "params.yaml").read_text())
-        values |= {section: {**values[section], **changes} for section, changes in TINY.items()}
-        base.mkdir()
-        (base / "params.yaml").write_text(yaml.safe_dump({**values, "seed": seed}, sort_keys=False))
+        (base / "models").mkdir(parents=True)
+        shutil.copy(ROOT / "params.yaml", base)
+        set_params(base, seed=seed, **TINY)
         write_sounds(base / "sounds", count=8 - 2 * seed)
-        (base / "models").mkdir()
         shutil.copy(model, base / MODEL)
         for command in commands:
             ended = command.start(base).end()
-            if ended.returncode != 0:
-                raise RuntimeError(f"{command.name} ended with {ended.returncode}: {ended.stderr}")
+            assert ended.returncode == 0, f"{command.name}: {ended.stderr}"
 
 
 @dataclass(frozen=True)
@@ -138,64 +136,51 @@ class Trials:
 
     def __init__(self, command: Command, bases: Path, folder: Path) -> None:
         self.command, self.bases, self.trial, self.log = command, bases, folder / "trial", folder / "log"
-        self.units = sorted({name for base in ("old", "new") for name in self._units(bases / base)})
+        found = [_files(bases / base, result) for base in ("old", "new") for result in command.results]
+        self.units = sorted({name for names in found for name in names})
         earlier = bases / "old" if command.replaces else folder / "nothing"
         self.old, self.new = ({name: digest(base / name) for name in self.units} for base in (earlier, bases / "new"))
         self.others = digests(bases / "new", (*SCRATCH, *self.units))
         self.fresh()
-        undisturbed = self.run(Disturbance(self.log))
-        assert undisturbed.returncode == 0, undisturbed.stderr
-        assert {name: digest(self.trial / name) for name in self.units} == self.new
+        self.run_to_the_end(Disturbance(self.log))
         self.changes = self.log.read_text().split()
-
-    def _units(self, base: Path) -> Iterator[str]:
-        for result in self.command.results:
-            if "*" in result:
-                yield from (path.relative_to(base).as_posix() for path in base.glob(result))
-            else:
-                yield result
 
     def fresh(self) -> None:
         """Begin again."""
         shutil.rmtree(self.trial, ignore_errors=True)
-        shutil.copytree(self.bases / "new", self.trial, ignore=shutil.ignore_patterns(*SCRATCH))
+        shutil.copytree(self.bases / "new", self.trial, ignore=shutil.ignore_patterns(*WORK))
         for name in self.units:
-            _remove(self.trial / name)
+            remove(self.trial / name)
             old = self.bases / "old" / name
             if self.command.replaces and old.exists():
                 shutil.copytree(old, self.trial / name) if old.is_dir() else shutil.copy(old, self.trial / name)
 
-    def run(self, before: Any = None) -> Forked:
-        """Run the command to its end."""
-        return self.command.start(self.trial, before).end()
+    def run_to_the_end(self, before: Any = None) -> None:
+        """It ends with the results of `new`; where it does not replace those that are there, they are removed first."""
+        ended = self.command.start(self.trial, before).end()
+        if ended.returncode == 2 and not self.command.replaces:
+            for name in self.units:
+                remove(self.trial / name)
+            ended = self.command.start(self.trial, before).end()
+        assert ended.returncode == 0, ended.stderr
+        assert {name: digest(self.trial / name) for name in self.units} == self.new
 
     def disturbed(self, before: Any) -> Forked:
         """Run it disturbed. Nothing is lost, and run again it ends with the bytes of an undisturbed run."""
         self.fresh()
-        ended = self.run(before)
+        ended = self.command.start(self.trial, before).end()
         assert "Traceback" not in ended.stderr, ended.stderr
         for name in self.units:
             assert digest(self.trial / name) in (self.old[name], self.new[name]), f"{name} is neither old nor new"
         assert digests(self.trial, (*SCRATCH, *self.units), finished=True) == self.others
         temporary = self.trial / "tmp"  # the system's: nobody but the system removes what a killed process left there
-        killed = ended.returncode == -signal.SIGKILL
-        allowed = set(temporary.iterdir()) if killed else set()
-        again = self.run()
-        if again.returncode == 2 and not self.command.replaces:  # a result is there
-            for name in self.units:
-                _remove(self.trial / name)
-            again = self.run()
-        assert again.returncode == 0, again.stderr
-        assert {name: digest(self.trial / name) for name in self.units} == self.new
+        allowed = set(temporary.iterdir()) if ended.returncode == -signal.SIGKILL else set()
+        self.run_to_the_end()
         assert digests(self.trial, (*SCRATCH, *self.units)) == self.others
         left = {path for path in self.trial.rglob("*") if path.suffix.startswith(UNFINISHED)}
         left = {path for path in left if temporary not in path.parents} | set(temporary.iterdir())
         assert left <= allowed, sorted(left - allowed)
         return ended
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def digest(path: Path) -> str:

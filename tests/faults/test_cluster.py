@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from programs import environment
 from unit.audio.test_ingest import contents, write
 from unit.tiny import tiny_codec
 
@@ -28,7 +29,6 @@ from distill.storage.work import HERE, Executor
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 RATE, RECORDINGS = 16_000, 12
-ROOT = Path(__file__).parents[2]
 Say = Callable[[int, int, str], None]
 Connect = Callable[[str], Dask]
 
@@ -36,55 +36,40 @@ Connect = Callable[[str], Dask]
 class Machines:
     """A scheduler and workers, processes of their own, in a folder."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, workers: int) -> None:
         self.folder, self._stack = folder, stack
-        self.workers: list[subprocess.Popen[str]] = []
-        self.scheduler, self.address = self.start_scheduler("tcp://127.0.0.1:0")
+        self.scheduler = self._start("scheduler", "--host", "tcp://127.0.0.1:0", "--no-show")
+        assert self.scheduler.stderr is not None
+        found = (re.search(r"Scheduler at:\s+(tcp://\S+)", line) for line in self.scheduler.stderr)
+        self.address = next(one[1] for one in found if one)
+        threading.Thread(target=self.scheduler.stderr.read, daemon=True).start()
+        self.workers = [self.add_worker() for _ in range(workers)]
 
-    def start_scheduler(self, address: str) -> tuple[subprocess.Popen[str], str]:
-        process = self._start("scheduler", "--host", address, "--no-dashboard", "--no-show")
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(r"Scheduler at:\s+(tcp://\S+)", line):
-                threading.Thread(target=process.stderr.read, daemon=True).start()
-                return process, found[1]
-        raise AssertionError("the scheduler did not start")
-
-    def add_worker(self, **environment: str) -> subprocess.Popen[str]:
-        arguments = (self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
-        process = self._start("worker", *arguments, "--local-directory", str(self.folder), **environment)
+    def add_worker(self) -> subprocess.Popen[str]:
+        own = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
+        process = self._start("worker", self.address, *own)
         assert process.stderr is not None
         threading.Thread(target=process.stderr.read, daemon=True).start()
-        self.workers.append(process)
         return process
 
-    def _start(self, what: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def _start(self, what: str, *arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dask", what, *arguments],
+            [sys.executable, "-m", "dask", what, *arguments, "--no-dashboard"],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+            env=environment(),
         )
-        self._stack.callback(_end, process)
+        self._stack.enter_context(process)
+        self._stack.callback(process.kill)
         return process
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
 
 
 @contextmanager
 def started(folder: Path, workers: int) -> Iterator[Machines]:
     with ExitStack() as stack:
-        machines = Machines(folder, stack)
-        for _ in range(workers):
-            machines.add_worker()
-        yield machines
+        yield Machines(folder, stack, workers)
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +84,13 @@ def only_exhaustive(exhaustive: bool) -> None:
         pytest.skip("half a minute each: make faults")
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.cluster.CONNECT_SECONDS", 1)
-    monkeypatch.setattr(ingestion, "BLOCK_FILES", 2)
-    monkeypatch.setattr(encode, "BLOCK_RECORDINGS", 2)
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.cluster.CONNECT_SECONDS", 1)
+        patch.setattr(ingestion, "BLOCK_FILES", 2)
+        patch.setattr(encode, "BLOCK_RECORDINGS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -136,28 +123,25 @@ def connect() -> Iterator[Connect]:
 
 
 @pytest.fixture(scope="module")
-def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
+def alone(
+    recordings: Path, tmp_path_factory: pytest.TempPathFactory, small_blocks: None
+) -> tuple[dict[str, str], dict[str, str]]:
     """What one machine without a cluster writes."""
     folder = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingestion, "BLOCK_FILES", 2)
-        patch.setattr(encode, "BLOCK_RECORDINGS", 2)
-        return ingested(recordings, folder, HERE), encoded(folder, HERE)
+    return ingested(recordings, folder, HERE), encoded(folder, HERE)
 
 
 def test_two_workers_write_what_one_machine_does(
     recordings: Path, alone: tuple[dict[str, str], dict[str, str]], dask: Machines, tmp_path: Path, connect: Connect
 ) -> None:
-    corpus, codes = alone
     done: list[int] = []
     workers = connect(dask.address)
-    assert ingested(recordings, tmp_path, workers, lambda count, *_: done.append(count)) == corpus
+    assert ingested(recordings, tmp_path, workers, lambda count, *_: done.append(count)) == alone[0]
     assert done == sorted(done)
     assert done[-1] == RECORDINGS + 2
-    assert encoded(tmp_path, workers) == codes
+    assert encoded(tmp_path, workers) == alone[1]
     nobody = connect("tcp://127.0.0.1:1")  # there is nothing left to do
-    assert ingested(recordings, tmp_path, nobody) == corpus
-    assert encoded(tmp_path, nobody) == codes
+    assert (ingested(recordings, tmp_path, nobody), encoded(tmp_path, nobody)) == alone
 
 
 @pytest.mark.usefixtures("only_exhaustive")
@@ -165,7 +149,7 @@ def test_a_worker_is_killed_one_stands_still_and_one_comes_late(
     recordings: Path, alone: tuple[dict[str, str], dict[str, str]], tmp_path: Path, connect: Connect
 ) -> None:
     with started(tmp_path, 0) as dask:
-        late = threading.Timer(0.5, lambda: (dask.add_worker(), dask.add_worker()))
+        late = threading.Timer(0.5, lambda: dask.workers.extend([dask.add_worker(), dask.add_worker()]))
         late.start()
         seen: list[int] = []
 
@@ -173,7 +157,7 @@ def test_a_worker_is_killed_one_stands_still_and_one_comes_late(
             if not done:
                 return
             seen.append(done)
-            first, second, *_rest = dask.workers
+            first, second = dask.workers
             if len(seen) == 2:
                 first.send_signal(signal.SIGKILL)
             if len(seen) == 3:
@@ -190,7 +174,11 @@ def test_a_worker_is_killed_one_stands_still_and_one_comes_late(
 
 @pytest.mark.usefixtures("only_exhaustive")
 def test_the_scheduler_is_lost_and_what_was_done_is_kept(
-    recordings: Path, alone: tuple[dict[str, str], dict[str, str]], tmp_path: Path, connect: Connect
+    recordings: Path,
+    alone: tuple[dict[str, str], dict[str, str]],
+    tmp_path: Path,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with started(tmp_path, 1) as dask:
         seen: list[int] = []
@@ -209,44 +197,39 @@ def test_the_scheduler_is_lost_and_what_was_done_is_kept(
         assert not (tmp_path / "corpus").exists()
     made: list[str] = []
     decode = ingestion.BlockWorker.decode
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            ingestion.BlockWorker,
-            "decode",
-            lambda *asked: (made.extend(file.path for file in asked[2].files), decode(*asked))[1],
-        )
-        assert ingested(recordings, tmp_path, HERE) == alone[0]
+
+    def noted(*asked: object) -> object:
+        made.extend(file.path for file in asked[2].files)  # type: ignore[attr-defined]
+        return decode(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ingestion.BlockWorker, "decode", noted)
+    assert ingested(recordings, tmp_path, HERE) == alone[0]
     assert len(made) <= RECORDINGS + 2 - max(seen)
 
 
 def test_mistakes_are_sentences(
     dask: Machines, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workers = connect(dask.address)
-
-    def sentence(function: Callable[[Path], object], folder: Path = tmp_path) -> str:
+    def sentence(address: str = dask.address, folders: tuple[Path, ...] = ()) -> str:
         with pytest.raises(ClusterError) as caught:
-            list(workers.map(function, [tmp_path], [folder]))
+            list(connect(address).map(Path.exists, [tmp_path], folders))
         return str(caught.value)
 
     assert re.fullmatch(
         r"worker \S+: expected the folder \S+missing, found nothing there; workers need the same folders at the same paths, "
         "as a shared file system gives them",
-        sentence(Path.exists, tmp_path / "missing"),
+        sentence(folders=(tmp_path / "missing",)),
     )
-    other_code = "expected the same code and libraries as where the stage was started, found others; install the same"
     with pytest.raises(FileNotFoundError):
-        list(workers.map(Path.read_bytes, [tmp_path / "missing"], []))
+        list(connect(dask.address).map(Path.read_bytes, [tmp_path / "missing"], []))
     monkeypatch.setattr(cluster, "_version", lambda: "other")
-    assert re.match(rf"worker \S+: {other_code}", sentence(Path.exists))
+    other = "expected the same code and libraries as where the stage was started, found others; install the same"
+    assert re.match(rf"worker \S+: {other}", sentence())
     for address in ("nonsense", "http://127.0.0.1:1", "tcp://127.0.0.1:99999999", "tcp://127.0.0.1:1"):
-        with pytest.raises(ClusterError, match=f"DISTILL_CLUSTER: expected a scheduler of Dask at {address}, found: "):
-            list(connect(address).map(Path.exists, [tmp_path], []))
+        assert sentence(address).startswith(f"DISTILL_CLUSTER: expected a scheduler of Dask at {address}, found: ")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ClusterError, match="DISTILL_CLUSTER: expected the package distributed, found it missing"):
-        list(connect(dask.address).map(Path.exists, [tmp_path], []))
-    error = ClusterError("lost")
-    assert for_the_user(error) is error
+    assert sentence().startswith("DISTILL_CLUSTER: expected the package distributed, found it missing")
+    assert for_the_user(error := ClusterError("lost")) is error
     assert error.exit_code == 2
 
 

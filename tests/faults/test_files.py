@@ -13,20 +13,10 @@ from distill.audio.decode import LEAST_SECONDS, Decoder
 from distill.codes.file import CodesGeometry, read_codes, write_codes
 from distill.errors import ArtifactError
 
-KINDS = {
-    "wav": ("WAV", "PCM_16"),
-    "wav24": ("WAV", "PCM_24"),
-    "adpcm": ("WAV", "MS_ADPCM"),
-    "aiff": ("AIFF", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-    "caf": ("CAF", "PCM_16"),
-    "au": ("AU", "PCM_16"),
-    "w64": ("W64", "PCM_16"),
-    "rf64": ("RF64", "PCM_16"),
-}
+KINDS = (
+    *("WAV PCM_16", "WAV PCM_24", "WAV MS_ADPCM", "AIFF PCM_16", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS"),
+    *("MP3 MPEG_LAYER_III", "CAF PCM_16", "AU PCM_16", "W64 PCM_16", "RF64 PCM_16"),
+)
 
 
 def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
@@ -45,9 +35,9 @@ def is_used(decoder: Decoder, path: Path, data: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_a_mutant_of_a_sound_is_used_or_rejected_with_a_reason(tmp_path: Path, name: str, exhaustive: bool) -> None:
-    path, draw, data = tmp_path / f"mutant.{name}", random.Random(name), written(*KINDS[name], sound(2))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mutant_of_a_sound_is_used_or_rejected_with_a_reason(tmp_path: Path, kind: str, exhaustive: bool) -> None:
+    path, draw, data = tmp_path / f"mutant.{kind[:3].lower()}", random.Random(kind), written(*kind.split(), sound(2))
     count = 10_000 if exhaustive else 60
     with Decoder() as decoder:
         used = sum(is_used(decoder, path, mutant(data, draw)) for _ in range(count))

@@ -10,14 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import pytest
 import typer
+from unit.command import CommandLine
 from unit.tiny import write_prior_model, write_tone
 
 from distill.cli import main as cli
-from distill.codes.file import CodesGeometry, write_codes
-from distill.model_file.format import load_bundle
 from distill.text import escaped
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and alarms of POSIX")
@@ -77,30 +75,16 @@ def command_line(name: str, parameter: str, value: str) -> list[str]:
     return [name, *options, "--", *arguments]
 
 
-@pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What commands read. They run in the folder `here` beside it."""
-    made = tmp_path / "inputs"
-    (made / "folder").mkdir(parents=True)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    write_prior_model(made / "m.distill", labels=["a"])
-    write_tone(made / "a.wav")
-    loaded = load_bundle(made / "m.distill")
-    spectrogram = loaded.codec.spectrogram
-    geometry = CodesGeometry(
-        codec_sha256=loaded.metadata.codec_sha256,
-        sample_rate=16_000,
-        frame_rate=spectrogram.frame_rate,
-        codebook_size=8,
-        num_quantizers=2,
-    )
-    write_codes(made / "codes", geometry, [("a.wav", 2 * spectrogram.samples_per_frame, np.zeros((2, 2), np.int64))])
+def write_inputs(shell: CommandLine) -> None:
+    """What commands read, in this folder."""
+    Path("folder").mkdir()
+    write_prior_model(Path("m.distill"), labels=["a"])
+    write_tone(Path("a.wav"))
+    assert shell("encode", "m.distill", "-o", "codes", "a.wav").status == 0
     for number in range(4):
-        write_tone(made / "sounds" / f"{number}.wav", pitch=200.0 + 90 * number)
-    (made / "text.txt").write_text("text")
-    (made / "empty").touch()
-    return made
+        write_tone(Path("sounds") / f"{number}.wav", pitch=200.0 + 90 * number)
+    Path("text.txt").write_text("text")
+    Path("empty").touch()
 
 
 def fill(inputs: Path) -> None:
@@ -114,8 +98,13 @@ def fill(inputs: Path) -> None:
         Path(name).symlink_to(target)
 
 
+def is_sentence(err: str) -> bool:
+    lines = [line for line in err.splitlines() if line.startswith("distill: ") and "note:" not in line]
+    return len(lines) == 1 and len(err) < 20_000
+
+
 def test_every_flag_with_hostile_values(
-    inputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], exhaustive: bool
+    shell: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, exhaustive: bool
 ) -> None:
     def late(_: int, __: FrameType | None) -> None:
         raise AssertionError(f"no end after {SECONDS} s")
@@ -125,29 +114,26 @@ def test_every_flag_with_hostile_values(
     assert len(tried) > 600
     if not exhaustive:
         tried = random.Random(0).sample([one for one in tried if one[0] not in SLOW], 40)
+    write_inputs(shell)
+    inputs = Path.cwd()
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     wrong: list[Any] = []
     seen = {0: 0, 2: 0}
     signal.signal(signal.SIGALRM, late)
     for name, parameter, value in tried:
         fill(inputs)
-        arguments = command_line(name, parameter, value)
-        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
         signal.alarm(SECONDS)
-        status: Any = 0
         try:
-            cli.main()
-        except SystemExit as ended:
-            status = ended.code or 0
+            done = shell(*command_line(name, parameter, value))
         except BaseException as error:
-            status = repr(error)[:300]
+            wrong.append((name, parameter, value[:40], repr(error)[:300]))
+            continue
         finally:
             signal.alarm(0)
-        _, err = capfd.readouterr()
-        lines = [line for line in err.splitlines() if line.startswith("distill: ") and "note:" not in line]
-        is_sentence = status != 2 or (len(lines) == 1 and len(err) < 20_000)
-        if status not in seen or not is_sentence or not all(c == "\n" or escaped(c) == c for c in err):
-            wrong.append((name, parameter, value[:40], status, err[-300:]))
+        is_plain = all(one == "\n" or escaped(one) == one for one in done.err)
+        if done.status in seen and is_plain and (done.status == 0 or is_sentence(done.err)):
+            seen[done.status] += 1
         else:
-            seen[status] += 1
+            wrong.append((name, parameter, value[:40], done.status, done.err[-300:]))
     assert not wrong, "\n".join(map(ascii, wrong))
     assert min(seen.values()) > 1, seen

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +13,60 @@ import yaml
 from programs import ROOT, Forked, fork, run, start
 
 from distill.audio.write import write_audio
+from distill.code_version import CODE
 from distill.demo.recordings import demo_recordings
 from distill.status import STATUS, VARIABLE
 
+STAGES = tuple(CODE)
 COPIED = ("distill", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
 WATCHED = ".distill/watched"  # where what is started says how far it is
-STAGES = ("ingest", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
-TINY: dict[str, dict[str, Any]] = {
+NETWORK = {"epochs": 2, "hidden_size": 16, "num_layers": 1}
+TINY: dict[str, Any] = {
     "corpus": {"path": "sounds"},
     "vqvae": {
-        "epochs": 2,
+        **NETWORK,
         "codebook_size": 16,
         "num_quantizers": 2,
-        "hidden_size": 16,
-        "num_layers": 1,
         "latent_size": 8,
         "batch_size": 4,
         "crop_seconds": 0.25,
     },
     "codes": {"views": 3},
-    "prior": {"depth_layers": 1, "epochs": 2, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "batch_size": 2},
+    "prior": {**NETWORK, "depth_layers": 1, "num_heads": 2, "batch_size": 2},
     "bundle": {"name": "tiny"},
     "audition": {"count": 2, "max_seconds": 0.5},
 }
 
 
 class Project:
-    """The copy, and how to run things in it; `settings` are variables of their environment."""
+    """The copy, and how to run things in it."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-    def fork(self, module: str, *arguments: str, **more: str) -> Forked:
+    def fork(self, module: str, *arguments: str, **environment: str) -> Forked:
         """Start a module in a process that has imported what it needs; `steps` tells how far it is."""
-        return fork(self.folder, module, *arguments, **self._watched(), **more)
+        return fork(self.folder, module, *arguments, **self._watched(), **environment)
 
-    def stage(self, name: str, *arguments: str, **more: str) -> Forked:
+    def stage(self, name: str, *arguments: str, **environment: str) -> Forked:
         """Run a stage, or `repro`, to its end."""
-        return self.fork(f"stages.{name}", *arguments, **more).end()
+        return self.fork(f"stages.{name}", *arguments, **environment).end()
 
-    def dvc(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return run(self.folder, "dvc", *arguments, **self.settings, **more)
+    def done(self, name: str, **environment: str) -> Forked:
+        """Run a stage, or `repro`, which is done without an error."""
+        ended = self.stage(name, **environment)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended
+
+    def refused(self, name: str, **environment: str) -> str:
+        """The sentence with which a stage, or `repro`, is refused."""
+        ended = self.stage(name, **environment)
+        assert ended.returncode == 2, ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stderr.strip()
+
+    def dvc(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run(self.folder, "dvc", *arguments, **environment)
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a module with a Python of its own; `steps` tells how far it is."""
@@ -62,7 +76,7 @@ class Project:
         watched = self.folder / WATCHED
         watched.mkdir(parents=True, exist_ok=True)
         (watched / STATUS).unlink(missing_ok=True)
-        return {**self.settings, VARIABLE: str(watched)}
+        return {VARIABLE: str(watched)}
 
     def steps(self, label: str) -> int:
         """Steps that the training with this label has done."""
@@ -70,12 +84,44 @@ class Project:
         status = json.loads(path.read_text()) if path.exists() else {}
         return int(status["done"]) if status.get("label") == label else 0
 
-    def set(self, **sections: dict[str, Any]) -> None:
-        path = self.folder / "params.yaml"
-        values = yaml.safe_load(path.read_text())
-        for name, section in sections.items():
-            values[name] = {**values[name], **section}
-        path.write_text(yaml.safe_dump(values, sort_keys=False))
+    def set(self, **sections: Any) -> None:
+        set_params(self.folder, **sections)
+
+    def stage_log(self) -> list[tuple[str, int]]:
+        """The stages that ran, and their exit statuses."""
+        lines = (self.folder / ".distill/stages.jsonl").read_text().splitlines()
+        return [(entry["stage"], entry["exit"]) for entry in map(json.loads, lines)]
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every artefact by its name."""
+        files = [f for top in ("artifacts", "models", "metrics") for f in (self.folder / top).rglob("*") if f.is_file()]
+        return {
+            f.relative_to(self.folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)
+        }
+
+    def left_behind(self) -> list[str]:
+        """Temporary files that nothing has put in place or removed, and checkpoints."""
+        return [path.name for path in (*self.folder.rglob("*.tmp"), *self.folder.glob(".distill/checkpoints/*"))]
+
+    def commit(self) -> None:
+        """Put all of it under git."""
+        author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+            subprocess.run(["git", *command], cwd=self.folder, env={**os.environ, **author}, check=True)
+
+    def give_labelled_sounds(self) -> None:
+        """Eight sounds in folders, which are their labels."""
+        write_sounds(self.folder / "sounds", between="/")
+        self.set(corpus={"labels": "folder"})
+
+
+def set_params(folder: Path, **sections: Any) -> None:
+    """Change values of `params.yaml`, in sections where they are given as such."""
+    path = folder / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    for name, given in sections.items():
+        values[name] = {**values[name], **given} if isinstance(given, dict) else given
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def executed(printed: str) -> list[str]:
@@ -83,7 +129,8 @@ def executed(printed: str) -> list[str]:
     return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
-def new_project(folder: Path) -> Project:
+def new_project(folder: Path, database: Path) -> Project:
+    """A project without sounds, with this database of MLflow."""
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,41 +140,23 @@ def new_project(folder: Path) -> Project:
             shutil.copy(source, target)
     project = Project(folder)
     project.set(**TINY)
-    init_git(folder)
+    project.commit()
+    shutil.copy(database, folder)
     return project
 
 
-def init_git(folder: Path) -> None:
-    author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run(["git", *command], cwd=folder, env={**os.environ, **author}, check=True)
-
-
 def write_sounds(folder: Path, count: int = 8, seconds: float = 0.4, between: str = "_") -> None:
-    families: dict[str, int] = {}
+    """At most two sounds of each family of the demo, cut short."""
+    written: Counter[str] = Counter()
     for recording in demo_recordings():
         family = recording.name.split("/")[0]
-        families[family] = families.get(family, 0) + 1
-        if families[family] <= 2 and count:
-            count -= 1
-            samples = recording.samples[: int(seconds * recording.sample_rate)]
+        if written[family] < 2 and written.total() < count:
+            written[family] += 1
             path = folder / f"{recording.name.replace('/', between)}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, samples, recording.sample_rate)
+            write_audio(path, recording.samples[: int(seconds * recording.sample_rate)], recording.sample_rate)
 
 
-def give_labelled_sounds(project: Project) -> None:
-    """Eight sounds in folders, which are their labels."""
-    write_sounds(project.folder / "sounds", between="/")
-    project.set(corpus={"labels": "folder"})
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every artefact by its name."""
-    files = [f for top in ("artifacts", "models", "metrics") for f in (folder / top).rglob("*") if f.is_file()]
-    return {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
-
-
-def left_behind(folder: Path) -> list[str]:
-    """Temporary files that nothing has put in place or removed."""
-    return [path.name for path in folder.rglob("*.tmp")]
+def remove(path: Path) -> None:
+    """Remove a file or a folder, where there is one."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

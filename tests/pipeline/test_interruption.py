@@ -3,24 +3,23 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from pipeline.conftest import Finished
-from pipeline.project import Project, give_labelled_sounds, hashes, left_behind
+from pipeline.project import Project, remove
 from programs import SECONDS, until
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
 def test_an_interrupted_and_a_killed_training_go_on_to_the_same_bytes(
     project: Project, request: pytest.FixtureRequest
 ) -> None:
     """Ctrl-C in the codec's training, then SIGKILL of the stage alone in its second try; then to the end."""
-    give_labelled_sounds(project)
+    project.give_labelled_sounds()
     process = training(project)
     os.killpg(process.pid, signal.SIGINT)
     said = "".join(process.communicate(timeout=SECONDS))
@@ -36,13 +35,12 @@ def test_an_interrupted_and_a_killed_training_go_on_to_the_same_bytes(
     assert "train_vqvae: expected it to end by itself, found that it was killed or crashed; if memory ran out" in said
     assert "Traceback" not in said
 
-    done = project.stage("train_vqvae")
-    assert done.returncode == 0, done.stderr
-    made = hashes(project.folder)
+    project.done("train_vqvae")
+    made = project.hashes()
     assert {"artifacts/corpus/manifest.parquet", "artifacts/vqvae/model.safetensors"} <= set(made)
     first_run: Finished = request.getfixturevalue("first_run")  # which another process makes meanwhile
     assert made.items() <= first_run.hashes.items()
-    assert left_behind(project.folder) == []
+    assert project.left_behind() == []
 
 
 def training(project: Project) -> "subprocess.Popen[str]":
@@ -54,7 +52,6 @@ def training(project: Project) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_twenty_kills_at_any_moment_end_with_the_same_bytes(
     project: Project, request: pytest.FixtureRequest, exhaustive: bool
 ) -> None:
@@ -62,7 +59,7 @@ def test_twenty_kills_at_any_moment_end_with_the_same_bytes(
     if not exhaustive:
         pytest.skip("takes minutes: make faults")
     first_run: Finished = request.getfixturevalue("first_run")
-    give_labelled_sounds(project)
+    project.give_labelled_sounds()
     draw, kills, seconds = random.Random(0), 0, 0.0
     while kills < 20:
         began = time.monotonic()
@@ -74,16 +71,11 @@ def test_twenty_kills_at_any_moment_end_with_the_same_bytes(
             kills += 1
         said = "".join(process.communicate(timeout=SECONDS))
         if process.returncode == 0:
-            assert hashes(project.folder) == first_run.hashes
+            assert project.hashes() == first_run.hashes
             seconds = seconds or time.monotonic() - began
             for name in ("artifacts", "models", "metrics", ".dvc/cache", ".dvc/tmp", ".distill", "dvc.lock"):
                 remove(project.folder / name)
         assert process.returncode in (0, -signal.SIGKILL), said
-    done = project.stage("repro")
-    assert done.returncode == 0, done.stderr
-    assert hashes(project.folder) == first_run.hashes
-    assert left_behind(project.folder) == []
-
-
-def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    project.done("repro")
+    assert project.hashes() == first_run.hashes
+    assert project.left_behind() == []

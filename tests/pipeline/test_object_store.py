@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from object_store import Store
-from pipeline.project import Project, executed, hashes, init_git, write_sounds
+from pipeline.project import Project, executed, write_sounds
 
 from distill.audio.corpus import read_manifest
 
@@ -16,22 +16,21 @@ def test_recordings_in_a_bucket_are_ingested_as_those_of_a_folder(
     project.set(corpus={"path": store.upload(tmp_path / "sounds", "takes")})
     first = project.dvc("repro", "ingest")
     assert (first.returncode, executed(first.stdout)) == (0, ["ingest"]), first.stderr
-    there = hashes(project.folder)
-    assert "up to date" in project.dvc("status", "ingest").stdout
+    there = project.hashes()
     store.put("takes/new.wav", next((tmp_path / "sounds").rglob("*.wav")).read_bytes()[:20_000])
     assert "changed deps" in project.dvc("status", "ingest").stdout
-    assert project.stage("ingest").returncode == 0
+    project.done("ingest")
     rows = read_manifest(project.folder / "artifacts" / "corpus" / "manifest.parquet")
     assert "new.wav" in {row.path for row in rows}
     project.set(corpus={"path": str(tmp_path / "sounds")})
-    assert project.stage("ingest").returncode == 0
-    assert hashes(project.folder) == there
+    project.done("ingest")
+    assert project.hashes() == there
 
 
 def test_results_are_shared_by_a_remote(copied: Project, store: Store, tmp_path: Path) -> None:
     """`dvc push`; in a clone `dvc pull` fails half-way, and `make repro` pulls what is missing and computes nothing."""
-    made = hashes(copied.folder)
-    init_git(copied.folder)
+    made = copied.hashes()
+    copied.commit()
     assert copied.dvc("remote", "add", "-q", "-d", "store", f"s3://{store.bucket}/results").returncode == 0
     pushed = copied.dvc("push")
     assert pushed.returncode == 0, pushed.stderr
@@ -45,13 +44,12 @@ def test_results_are_shared_by_a_remote(copied: Project, store: Store, tmp_path:
     ignored = shutil.ignore_patterns(".git", "artifacts", "models", ".distill", "cache", "tmp")
     shutil.copytree(copied.folder, tmp_path / "other", ignore=ignored)
     other = Project(tmp_path / "other")
-    init_git(other.folder)
+    other.commit()
     assert other.dvc("pull").returncode != 0
-    assert hashes(other.folder) != made
+    assert other.hashes() != made
     for key, content in kept.items():
         store.put(key, content)
-    done = other.stage("repro")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = other.done("repro")
     assert "from the remote store; PULL=0 computes them instead" in done.stderr
     assert not executed(done.stdout)
-    assert hashes(other.folder) == made
+    assert other.hashes() == made
