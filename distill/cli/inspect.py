@@ -11,7 +11,7 @@ from distill.cli.flags import Json, ModelPath, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from distill.model_file.library import ListedModel
+    from distill.model_file.inspect import ListedModel
 
 
 def inspect(
@@ -22,8 +22,9 @@ def inspect(
     """Check a model file and show its contents."""
     from rich.console import Console
 
-    from distill.model_file.card import card_text, describe
+    from distill.model_file.build import card_text
     from distill.model_file.format import load_bundle
+    from distill.model_file.inspect import describe
 
     metadata = load_bundle(model).metadata
     if card:
@@ -37,7 +38,7 @@ def inspect(
 
 def verify(model: ModelPath, as_json: Json = False) -> None:
     """Check everything about a model file: form, metadata, weights, hashes; and try its networks."""
-    from distill.model_file.verify import verify as verified
+    from distill.model_file.inspect import verify as verified
 
     found = verified(model)
     if as_json:
@@ -56,7 +57,7 @@ def list_folder(
     """
     from rich.console import Console
 
-    from distill.model_file.library import list_models
+    from distill.model_file.inspect import list_models
 
     models = list_models(folder)
     if as_json:

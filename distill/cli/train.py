@@ -134,12 +134,12 @@ def train_prior(
 
     After Ctrl-C or a crash, the same command resumes the training.
     """
-    from distill.model_file.format import read_metadata
+    from distill.model_file.format import read_contents
 
     params = params_of_flags({"corpus.path": data or ".", **given})
     if data is not None:
         _check_folder("--data", data)
-    _may_replace(model, read_metadata(model).has_prior, output, replace)
+    _may_replace(model, read_contents(model)[0].has_prior, output, replace)
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
 
@@ -163,7 +163,7 @@ def _check_folder(flag: str, folder: str) -> None:
 
 def _check_model(flag: str, model: Path) -> None:
     """Refuse a path for a model that none can be read from, and one whose card would replace a person's own file."""
-    from distill.model_file.card import card_path
+    from distill.model_file.build import card_path
 
     if not is_utf8(str(model)):
         raise ParamsError(f"{model}: expected a path in UTF-8, found other bytes in it; choose another name")

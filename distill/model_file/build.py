@@ -1,12 +1,16 @@
-"""Build a model file from the artefacts of codec and prior."""
+"""Build a model file from the artefacts of codec and prior, and its card: the facts of the file in Markdown."""
 
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
-from distill.errors import ArtifactError
-from distill.model_file.card import WRITTEN, write_card
+from distill.errors import ArtifactError, ParamsError
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -18,10 +22,17 @@ from distill.model_file.format import (
 )
 from distill.novelty.reference import Reference
 from distill.novelty.scoring import with_scores
+from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
-from distill.storage.files import canonical_json, sha256_text
+from distill.storage.files import canonical_json, sha256_text, write_bytes
 from distill.training.artifact import loss_curves
+
+Facts = list[tuple[str, str]]
+
+MOST_NAMES = 20
+WRITTEN = "written"  # key of the date in `metadata`
+VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
 
 
 def bundle_artifacts(
@@ -37,7 +48,7 @@ def bundle_artifacts(
     artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
-    training: dict[str, Any] = {
+    training = {
         "vqvae": config.training.model_dump(),
         "split": {"seed": config.seed, "val_fraction": config.val_fraction},
     }
@@ -56,16 +67,13 @@ def bundle_artifacts(
         ),
         codec_sha256=config.codec_sha256,
     )
-    bundle = Bundle(codec, None, metadata)
-    return _save(path, bundle) if prior is None else bundle_prior(path, bundle, prior, reference, date)
+    if prior is not None:
+        return bundle_prior(path, Bundle(codec, None, metadata), prior, reference, date)
+    return _save(path, Bundle(codec, None, metadata))
 
 
 def bundle_prior(
-    path: Path,
-    bundle: Bundle,
-    prior: Path,
-    reference: bool = True,
-    date: str | None = None,
+    path: Path, bundle: Bundle, prior: Path, reference: bool = True, date: str | None = None
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
@@ -85,53 +93,40 @@ def save_with_prior(
     date: str | None,
 ) -> BundleMetadata:
     """Write the model file `path` with the codec of `bundle` and a trained prior; `reference` has no scores yet."""
-    scored = None if reference is None else with_scores(reference, bundle.codec)
-    return _save(path, Bundle(bundle.codec, prior, _with_prior(bundle.metadata, config, curves, date), scored))
+    metadata = bundle.metadata
+    training = {**metadata.training_config, "prior": config.training.model_dump()}
+    sources = {
+        "code_sha256": code_sha256("train_vqvae", "train_prior"),
+        "params_sha256": _hash(training),
+        "prior_fingerprint": config.fingerprint,
+    }
+    notes = {"tier": metadata.metadata["tier"]} if "tier" in metadata.metadata else {}
+    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_written(date)}
+    if reference is not None:
+        reference = with_scores(reference, bundle.codec)
+        notes["reference_recordings"] = len(reference.codes)
+    changes = {
+        "training_config": training,
+        "loss_curve_history": {**metadata.loss_curve_history, **curves},
+        "prior_config": config.shape,
+        "prior_metadata": prior_metadata(config, date),
+        "metadata": notes,
+        "provenance": metadata.provenance.model_copy(update=sources),
+    }
+    return _save(path, Bundle(bundle.codec, prior, metadata.model_copy(update=changes), reference))
 
 
 def prior_metadata(prior: PriorArtifact, date: str | None) -> PriorMetadata:
     """The facts of a prior's training that a model file keeps."""
-    return PriorMetadata(
-        epochs_trained=prior.epochs_trained,
-        final_perplexity=prior.final_perplexity,
-        best_perplexity=prior.best_perplexity,
-        training_date=date,
-        memorization=prior.memorization,
-    )
+    kept = prior.model_dump(include={"epochs_trained", "final_perplexity", "best_perplexity", "memorization"})
+    return PriorMetadata(**kept, training_date=date)
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:
     """Write the model file and its card."""
-    metadata = bundle.metadata
-    if bundle.reference is not None:
-        notes = {**metadata.metadata, "reference_recordings": len(bundle.reference.codes)}
-        metadata = metadata.model_copy(update={"metadata": notes})
-    written = save_bundle(path, bundle.codec, bundle.prior, metadata, bundle.reference)
+    written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     write_card(path, written)
     return written
-
-
-def _with_prior(
-    metadata: BundleMetadata, prior: PriorArtifact, curves: dict[str, list[float]], date: str | None
-) -> BundleMetadata:
-    training = {**metadata.training_config, "prior": prior.training.model_dump()}
-    sources = {
-        "code_sha256": code_sha256("train_vqvae", "train_prior"),
-        "params_sha256": _hash(training),
-        "prior_fingerprint": prior.fingerprint,
-    }
-    notes = {key: metadata.metadata[key] for key in ("tier",) if key in metadata.metadata}
-    notes |= {"recordings": prior.recordings, "val_bits_per_second": prior.val_bits_per_second, **_written(date)}
-    return metadata.model_copy(
-        update={
-            "training_config": training,
-            "loss_curve_history": {**metadata.loss_curve_history, **curves},
-            "prior_config": prior.shape,
-            "prior_metadata": prior_metadata(prior, date),
-            "metadata": notes,
-            "provenance": metadata.provenance.model_copy(update=sources),
-        }
-    )
 
 
 def _written(date: str | None) -> dict[str, str]:
@@ -140,3 +135,129 @@ def _written(date: str | None) -> dict[str, str]:
 
 def _hash(settings: dict[str, Any]) -> str:
     return sha256_text(canonical_json(settings))
+
+
+def facts(metadata: BundleMetadata) -> Facts:
+    """Rows (name, value) on sound, codec and prior, from the metadata."""
+    codec, prior, trained = metadata.vqvae_config, metadata.prior_config, metadata.prior_metadata
+    rate = metadata.spectrogram_config.frame_rate
+    size = f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {rate:.1f} frames per second"
+    rows = [
+        ("sound", f"mono, {metadata.spectrogram_config.sample_rate} Hz"),
+        ("codec", f"{size}: {metadata.codec_bits_per_second / 1000:.2f} kbit/s"),
+    ]
+    if prior is None or trained is None:
+        rows.append(("prior", "none: this model encodes and decodes, and cannot generate"))
+    else:
+        size = f"{prior.architecture}, {prior.num_layers} layers of {prior.hidden_size}, {prior.num_heads} heads"
+        beyond = ARCHITECTURES[prior.architecture].beyond_context
+        rows.append(
+            ("prior", f"{size}, context {prior.context_frames / rate:.1f} s" + (f" and {beyond}" if beyond else ""))
+        )
+        if prior.labels:
+            more = f" and {len(prior.labels) - MOST_NAMES} more" if len(prior.labels) > MOST_NAMES else ""
+            rows.append(("labels", ", ".join(prior.labels[:MOST_NAMES]) + more))
+        rows.append(("held out", f"perplexity {trained.best_perplexity:.1f} after {trained.epochs_trained} epochs"))
+        if trained.memorization.message:
+            rows.append(("warning", trained.memorization.message))
+    for key, value in metadata.metadata.items():
+        rows.append((key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
+def origins(metadata: BundleMetadata) -> Facts:
+    """Rows (name, SHA-256) of the file's own weights and of its sources; of a run it is the fingerprint."""
+    rows = [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256)]
+    for key, value in metadata.provenance.model_dump().items():
+        if value:
+            rows.append((key.removesuffix("_sha256").replace("fingerprint", "run").replace("_", " "), value))
+    return rows
+
+
+def card_path(model: Path) -> Path:
+    """The path of a model file's card: `<file>.md` beside it."""
+    return model.with_name(model.name + ".md")
+
+
+def write_card(model: Path, metadata: BundleMetadata) -> None:
+    """Write the card of a model file beside it."""
+    write_bytes(card_path(model), card_text(model.name, metadata).encode())
+
+
+def card_text(name: str, metadata: BundleMetadata) -> str:
+    """The model card in Markdown; text from the file is escaped."""
+    health = [
+        (level, f"{values.utilization:.0%}", f"{values.perplexity:.1f}")
+        for level, values in metadata.codebook_health_snapshot.items()
+    ]
+    quoted = shlex.quote(name)
+    kept = "It holds no codes of its training recordings, and cannot report the novelty of its sounds."
+    if isinstance(recordings := metadata.metadata.get("reference_recordings"), int):
+        kept = (
+            f"It holds the codes of its {recordings} training recordings, to report the novelty of its sounds. Whoever has the\n"
+            "  file can decode them; `bundle.reference: false` leaves them out."
+        )
+    dated = "It holds no date, so that equal\nrecordings, settings and code give equal files."
+    if isinstance(written := metadata.metadata.get(WRITTEN), str):
+        dated = f"It was written on {_escaped(written)}."
+    generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
+    return f"""# {_escaped(name)}
+
+A model of one collection of recordings, made with Distill. It holds a neural codec{
+        " and a prior, which makes new sounds" if metadata.has_prior else ""
+    }.
+
+{_table(("what", "figures"), facts(metadata))}
+
+Use of the codebooks on held-out recordings:
+
+{_table(("level", "codewords used", "perplexity"), health)}
+
+## Use
+
+```sh
+distill verify {quoted}
+{generating}distill encode {quoted} recording.wav -o recording.codes
+distill decode {quoted} recording.codes -o recording-again.wav
+```
+
+## Before you pass it on
+
+- It was trained on somebody's recordings, and its sounds can resemble or repeat them. Whoever owns those recordings
+  should agree to what is done with the model.
+- {kept}
+- It was trained on these recordings alone. The codec reproduces other sounds badly.
+
+## Origin
+
+Distill rewrites this page whenever it writes the model file. {dated}
+
+{_table(("what", "SHA-256"), origins(metadata))}
+"""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """Escape text for one line of Markdown."""
+    printable = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return re.sub(r"[\\`*_\[\]<>|#!]", r"\\\g<0>", printable)
+
+
+def date_now() -> str:
+    """UTC in ISO 8601, such as 2026-01-31T12:00:00Z; that of SOURCE_DATE_EPOCH where it is set. Raises ParamsError."""
+    given = os.environ.get(VARIABLE)
+    try:
+        return date_of(datetime.now(UTC).timestamp() if given is None else int(given))
+    except (ValueError, OverflowError, OSError) as error:
+        raise ParamsError(
+            f"{VARIABLE}: expected a date as whole seconds since 1970, found {given!r}; correct or unset it"
+        ) from error
+
+
+def date_of(seconds: float) -> str:
+    """UTC in ISO 8601 of a time in seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.codec.envelope import GAIN_STEPS
 from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
@@ -26,21 +26,18 @@ from distill.params import Settings, Share, first_problem
 from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
-from distill.storage.safetensors_header import Header, Limits, StoredTensor, read_header
+from distill.storage.safetensors_header import Limits, StoredTensor, read_header
 from distill.storage.weights import tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
-FORMAT, MODEL_TYPE = "distill_model", "vqvae"
+SUFFIX = ".distill"
 VERSION = (2, 0)
 VERSION_TEXT = ".".join(map(str, VERSION))
+OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae"}
 KEY, WHAT = "distill", "a Distill model"
-REMEDY = "download it again; if an earlier version of Distill wrote it, train again with `distill train` or `dvc repro`"
-ATTEMPTS = 5  # to read a file that is replaced meanwhile
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
-DTYPES = {torch.float32: "F32"}  # of weights, as safetensors names them
 SIZES = ("codebook_size", "num_quantizers")  # of codec and prior: they stand once in a file
-
 
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # empty where unknown
 
@@ -102,20 +99,17 @@ class BundleMetadata(Settings):
     def file_json(self) -> dict[str, Any]:
         """The JSON as it stands in a file: every key, and the sizes of the codes once."""
         values = self.model_dump(mode="json")
-        codec, prior = values["vqvae_config"], values["prior_config"]
-        values |= {key: codec.pop(key) for key in SIZES}
-        seq_len = None
+        codec, prior, seq_len = values["vqvae_config"], values["prior_config"], None
+        sizes = {key: codec.pop(key) for key in SIZES}
         if prior is not None:
-            seq_len = prior.pop("context_frames") * values["num_quantizers"]
+            seq_len = prior.pop("context_frames") * sizes["num_quantizers"]
             values["prior_config"] = {key: value for key, value in prior.items() if key not in SIZES}
-        own = {"format": FORMAT, "version": list(VERSION), "model_type": MODEL_TYPE}
-        return {**own, "has_prior": self.has_prior, "seq_len": seq_len, **values}
+        return {**OWN, "has_prior": self.has_prior, "seq_len": seq_len, **sizes, **values}
 
     @classmethod
     def of_file(cls, found: Mapping[str, Any]) -> Self:
         """The metadata of a file's JSON. Raises ValueError (of pydantic, too) where it is not as `file_json` writes it."""
-        derived = ("format", "version", "model_type", "has_prior", "seq_len", *SIZES)
-        values = {key: value for key, value in found.items() if key not in derived}
+        values = {key: value for key, value in found.items() if key not in (*OWN, "has_prior", "seq_len", *SIZES)}
         sizes = {key: found.get(key) for key in SIZES}
         for part in ("vqvae_config", "prior_config"):
             if isinstance(values.get(part), dict):
@@ -124,8 +118,10 @@ class BundleMetadata(Settings):
         if isinstance(values.get("prior_config"), dict) and isinstance(seq_len, int) and isinstance(levels, int):
             values["prior_config"]["context_frames"] = seq_len // max(1, levels)
         metadata = cls.model_validate(values)
-        if (place := _first_difference(metadata.file_json(), found)) is not None:
-            raise ValueError(f"{place} is missing, or not as this version writes it")
+        written = metadata.file_json()
+        for key in sorted(written.keys() | found.keys()):
+            if key not in found or written.get(key) != found[key]:
+                raise ValueError(f"{key} is missing, or not as this version writes it")
         return metadata
 
     @model_validator(mode="after")
@@ -138,18 +134,6 @@ class BundleMetadata(Settings):
         if codec.stochastic and self.spectrogram_config.hop_length % GAIN_STEPS:
             raise ValueError(f"expected hop_length to be a multiple of {GAIN_STEPS} where stochastic is true")
         return self
-
-
-def _first_difference(written: Any, found: Any, place: str = "") -> str | None:
-    """The first key, such as prior_metadata.memorization, whose value is not the one that would be written."""
-    if not (isinstance(written, dict) and isinstance(found, dict)):
-        return None if written == found else place.removeprefix(".")
-    for key in sorted(written.keys() | found.keys()):
-        if key not in written or key not in found:
-            return f"{place}.{key}".removeprefix(".")
-        if (below := _first_difference(written[key], found[key], f"{place}.{key}")) is not None:
-            return below
-    return None
 
 
 @dataclass(frozen=True)
@@ -176,19 +160,14 @@ def save_bundle(
     path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
 ) -> BundleMetadata:
     """Write a model file atomically and return its metadata with the hashes filled in. Raises ArtifactError."""
-    tensors = {CODEC_PREFIX + key: value for key, value in codec.state_dict().items()}
-    if prior is not None:
-        tensors |= {PRIOR_PREFIX + key: value for key, value in prior.state_dict().items()}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _state(codec, prior).items()}
     if reference is not None:
         tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
     hashes = {"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
     written = metadata.model_copy(update=hashes)
     text = canonical_json(written.file_json())
-    if len(text.encode()) > LIMITS.json_bytes:
-        raise ArtifactError(
-            f"{path}: expected at most {LIMITS.json_bytes} bytes of metadata, found {len(text.encode())}"
-        )
+    if (size := len(text.encode())) > LIMITS.json_bytes:
+        raise ArtifactError(f"{path}: expected at most {LIMITS.json_bytes} bytes of metadata, found {size}")
     write_bytes(path, save(tensors, {KEY: text}))
     return written
 
@@ -198,14 +177,34 @@ def load_bundle(path: Path) -> Bundle:
 
     One that another process replaces meanwhile is read again.
     """
-    for _ in range(ATTEMPTS - 1):
-        before = identity(path)
-        try:
-            return _load(path)
-        except ArtifactError:
-            if identity(path) in (before, None):
-                raise
-    return _load(path)
+    before = identity(path)
+    try:
+        return _load(path)
+    except ArtifactError:
+        if identity(path) in (before, None):
+            raise
+    return load_bundle(path)
+
+
+def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
+    """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
+    header = read_header(path, KEY, WHAT, LIMITS)
+    found = header.values
+    if not isinstance(found, dict) or found.get("format", OWN["format"]) != OWN["format"] or "version" not in found:
+        raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
+    if found["version"] != OWN["version"]:
+        raise ArtifactError(
+            f"{path}: expected format version {VERSION_TEXT}, found {one_line(repr(found['version']), 80)}; train again "
+            "with `distill train` or `dvc repro`, or use the version of Distill that wrote it"
+        )
+    try:
+        return BundleMetadata.of_file(found), header.tensors
+    except ValueError as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
+        raise ArtifactError(
+            f"{path}: expected valid metadata, found {problem}; download it again; if an earlier version of Distill wrote "
+            "it, train again with `distill train` or `dvc repro`"
+        ) from error
 
 
 def size_of(path: Path) -> int:
@@ -219,129 +218,86 @@ def size_of(path: Path) -> int:
 
 
 def _load(path: Path) -> Bundle:
-    header = read_header(path, KEY, WHAT, LIMITS)
-    metadata = _metadata(path, header.values)
-    codec, prior = _networks(path, metadata)
-    _check_tensors(path, header, codec, prior)
+    metadata, stored = read_contents(path)
+    architecture = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
+    shape = metadata.prior_config
+    if 4 * (architecture.parameters + (0 if shape is None else shape.parameters)) > size_of(path):
+        raise ArtifactError(
+            f"{path}: expected the weights of the networks it describes, found too small a file; download it again"
+        )
+    codec, prior = VQVAE(architecture), None if shape is None else build_prior(shape)
     try:
+        _check_tensors(stored, _state(codec, prior))
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in header.tensors}
+            tensors = {name: file.get_tensor(name) for name in stored}
+        _check_values(metadata, tensors)
+        codec.load_state_dict(under(CODEC_PREFIX, tensors))
+        if prior is not None:
+            prior.load_state_dict(under(PRIOR_PREFIX, tensors))
+        reference = _reference(metadata.vqvae_config, under(REFERENCE_PREFIX, tensors))
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
             f"{path}: expected {WHAT}, found a damaged file ({one_line(error)}); download it again"
         ) from error
-    _check_hash(path, "weights", metadata.payload_sha256, tensors_sha256(tensors))
-    _fill(path, codec, tensors, CODEC_PREFIX)
-    _check_hash(path, "a codec", metadata.codec_sha256, weights_sha256(codec))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}; download it again") from error
+    return Bundle(codec.eval(), None if prior is None else prior.eval(), metadata, reference)
+
+
+def _state(codec: VQVAE, prior: Prior | None) -> dict[str, Tensor]:
+    """The weights of both networks by their names in a file."""
+    weights = {CODEC_PREFIX + name: value for name, value in codec.state_dict().items()}
     if prior is not None:
-        _fill(path, prior, tensors, PRIOR_PREFIX)
-        if float(prior.smoothing.min()) < 0:
+        weights |= {PRIOR_PREFIX + name: value for name, value in prior.state_dict().items()}
+    return weights
+
+
+def _check_tensors(stored: Mapping[str, StoredTensor], weights: Mapping[str, Tensor]) -> None:
+    """Compare the tensors of a file with the weights of its networks, before any is read; a reference may have any length."""
+    expected = {name: StoredTensor("F32", tuple(value.shape)) for name, value in weights.items()}
+    for key, (kind, _) in TENSORS.items():
+        if (name := REFERENCE_PREFIX + key) in stored:
+            expected[name] = StoredTensor(kind, stored[name].shape)
+    for name in sorted(expected.keys() | stored.keys()):
+        if expected.get(name) != stored.get(name):
             raise ArtifactError(
-                f"{path}: expected label smoothing of 0 or more in {PRIOR_PREFIX}smoothing, found "
-                f"{float(prior.smoothing.min()):.3g}; download it again"
+                f"expected the tensors that its metadata describes, found others: {one_line(name, 80)} should be "
+                f"{_described(expected.get(name))} and is {_described(stored.get(name))}"
             )
-    return Bundle(codec, prior, metadata, _reference(path, tensors, metadata))
-
-
-def read_metadata(path: Path) -> BundleMetadata:
-    """Read and check the metadata alone. Raises ArtifactError."""
-    return read_contents(path)[0]
-
-
-def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
-    """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
-    header = read_header(path, KEY, WHAT, LIMITS)
-    return _metadata(path, header.values), header.tensors
-
-
-def _metadata(path: Path, values: Any) -> BundleMetadata:
-    if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT or "version" not in values:
-        raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
-    if values["version"] != list(VERSION):
-        raise ArtifactError(
-            f"{path}: expected format version {VERSION_TEXT}, found {one_line(repr(values['version']), 80)}; train again "
-            "with `distill train` or `dvc repro`, or use the version of Distill that wrote it"
-        )
-    try:
-        return BundleMetadata.of_file(values)
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: expected valid metadata, found {first_problem(error)}; {REMEDY}") from error
-    except ValueError as error:
-        raise ArtifactError(f"{path}: expected valid metadata, found that {one_line(error)}; {REMEDY}") from error
-
-
-def _networks(path: Path, metadata: BundleMetadata) -> tuple[VQVAE, Prior | None]:
-    """The networks that the metadata describes, without weights. Refuse a file too small to hold those."""
-    codec = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
-    prior = metadata.prior_config
-    if 4 * (codec.parameters + (prior.parameters if prior is not None else 0)) > size_of(path):
-        raise ArtifactError(
-            f"{path}: expected the weights of the networks it describes, found too small a file; download it again"
-        )
-    return VQVAE(codec), None if prior is None else build_prior(prior)
-
-
-def _reference_tensors(header: Header) -> dict[str, StoredTensor]:
-    """Expected tensors of a reference, where the file has any; their shapes are those of the file."""
-    expected = {}
-    for name, (kind, dimensions) in TENSORS.items():
-        stored = header.tensors.get(REFERENCE_PREFIX + name)
-        shape = () if stored is None or len(stored.shape) != dimensions else stored.shape
-        expected[REFERENCE_PREFIX + name] = StoredTensor(kind, shape)
-    return expected if expected.keys() & header.tensors.keys() else {}
-
-
-def _check_tensors(path: Path, header: Header, codec: VQVAE, prior: Prior | None) -> None:
-    """Compare the file's tensors with those of its networks, before any is read."""
-    expected: dict[str, StoredTensor] = {}
-    for prefix, module in ((CODEC_PREFIX, codec), (PRIOR_PREFIX, prior)):
-        for key, value in module.state_dict().items() if module is not None else ():
-            expected[prefix + key] = StoredTensor(DTYPES[value.dtype], tuple(value.shape))
-    expected |= _reference_tensors(header)
-    names = sorted(expected.keys() | header.tensors.keys())
-    wrong = [name for name in names if expected.get(name) != header.tensors.get(name)]
-    if wrong:
-        wanted, found = (_described(where.get(wrong[0])) for where in (expected, header.tensors))
-        more = f" and {len(wrong) - 1} more that differ" if len(wrong) > 1 else ""
-        raise ArtifactError(
-            f"{path}: expected the tensors that its metadata describes, found others: {one_line(wrong[0], 80)} should be "
-            f"{wanted} and is {found}{more}; download the file again"
-        )
-
-
-def _reference(path: Path, tensors: Mapping[str, Tensor], metadata: BundleMetadata) -> Reference | None:
-    arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
-    if not arrays:
-        return None
-    try:
-        reference = read_reference(arrays, metadata.vqvae_config.codebook_size, metadata.vqvae_config.num_quantizers)
-        if not len(reference.scores) or not len(reference.reencoded):
-            raise ValueError("scores of the baseline are missing")
-        return reference
-    except ValueError as error:
-        raise ArtifactError(
-            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; download it again"
-        ) from error
 
 
 def _described(tensor: StoredTensor | None) -> str:
     return "missing" if tensor is None else f"{one_line(tensor.dtype, 20)} {one_line(list(tensor.shape), 80)}"
 
 
-def _check_hash(path: Path, what: str, expected: str, found: str) -> None:
-    if found != expected:
+def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> None:
+    """Compare the weights with their hashes, and refuse those that no network has."""
+    hashes = {
+        "weights": (metadata.payload_sha256, tensors_sha256(tensors)),
+        "a codec": (metadata.codec_sha256, tensors_sha256(under(CODEC_PREFIX, tensors))),
+    }
+    for what, (expected, found) in hashes.items():
+        if expected != found:
+            raise ArtifactError(
+                f"expected {what} with SHA-256 {expected[:12]}…, found {found[:12]}…: the file was changed after it was written"
+            )
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ArtifactError(f"expected finite weights, found NaN or infinite values in {name}")
+    if (smoothing := tensors.get(f"{PRIOR_PREFIX}smoothing")) is not None and float(smoothing.min()) < 0:
         raise ArtifactError(
-            f"{path}: expected {what} with SHA-256 {one_line(expected[:12])}…, found {found[:12]}…: "
-            "the file was changed after it was written; download it again"
+            f"expected label smoothing of 0 or more in prior.smoothing, found {float(smoothing.min()):.3g}"
         )
 
 
-def _fill(path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    state = under(prefix, tensors)
-    for key, value in state.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ArtifactError(
-                f"{path}: expected finite weights, found NaN or infinite values in {prefix}{key}; train again"
-            )
-    module.load_state_dict(state)
-    module.eval()
+def _reference(codec: CodecShape, tensors: Mapping[str, Tensor]) -> Reference | None:
+    arrays = {key: value.numpy() for key, value in tensors.items()}
+    if not arrays:
+        return None
+    try:
+        reference = read_reference(arrays, codec.codebook_size, codec.num_quantizers)
+        if not len(reference.scores) or not len(reference.reencoded):
+            raise ValueError("scores of the baseline are missing")
+        return reference
+    except ValueError as error:
+        raise ArtifactError(f"expected codes of recordings to compare new sounds with, found that {error}") from error

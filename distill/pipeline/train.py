@@ -21,8 +21,7 @@ from distill.codes.held_out import split_codes
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.execution import Execution, execution_from_environment
 from distill.generate.calibration import calibrate
-from distill.model_file.build import bundle_artifacts, bundle_prior, prior_metadata, save_with_prior
-from distill.model_file.card import date_now
+from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, prior_metadata, save_with_prior
 from distill.model_file.format import Bundle, BundleMetadata, PriorMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig

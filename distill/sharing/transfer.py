@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from distill.errors import ArtifactError, ParamsError
-from distill.model_file.card import WRITTEN, Facts, card_text
-from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
-from distill.model_file.library import SUFFIX
-from distill.model_file.verify import verify
+from distill.model_file.build import WRITTEN, Facts, card_text
+from distill.model_file.format import SUFFIX, BundleMetadata, load_bundle, save_bundle
+from distill.model_file.inspect import verify
 from distill.sharing.hub import LOG_IN, HubError, hub_errors, open_hub
 from distill.storage.files import atomic_path, sha256_file
 from distill.storage.made import check_replaceable

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from distill.api import Model
 from distill.errors import ArtifactError, DistillError
-from distill.model_file.card import card_text, describe
+from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
+from distill.model_file.inspect import describe
 from distill.storage.weights import tensors_sha256, under
 
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.fork", "pickle.", "ctypes.", "shutil.")

@@ -123,9 +123,7 @@ def connect() -> Iterator[Connect]:
 
 
 @pytest.fixture(scope="module")
-def alone(
-    recordings: Path, tmp_path_factory: pytest.TempPathFactory, small_blocks: None
-) -> tuple[dict[str, str], dict[str, str]]:
+def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
     """What one machine without a cluster writes."""
     folder = tmp_path_factory.mktemp("alone")
     return ingested(recordings, folder, HERE), encoded(folder, HERE)

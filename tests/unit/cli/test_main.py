@@ -20,7 +20,7 @@ import distill
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli import main as cli
 from distill.codes.file import read_codes
-from distill.model_file.card import card_text
+from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
 from distill.params import default_values
 from distill.storage.weights import weights_sha256

@@ -1,0 +1,151 @@
+"""What is shown of model files: their facts, the models of a folder, and the checks of `distill verify`."""
+
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich.console import Group
+from rich.text import Text
+
+from distill.codec.streaming import encode
+from distill.errors import ArtifactError, ParamsError
+from distill.generate.sampling import Sampling, sample_codes
+from distill.generate.sounds import decode_sounds
+from distill.model_file.build import Facts, date_of, facts, origins
+from distill.model_file.format import (
+    REFERENCE_PREFIX,
+    SUFFIX,
+    VERSION_TEXT,
+    BundleMetadata,
+    load_bundle,
+    read_contents,
+    size_of,
+)
+from distill.novelty.reference import TENSORS
+from distill.params import TierName
+from distill.progress import HEALTH_TITLE, health_table
+from distill.text import one_line
+
+MOST_RECORDINGS = 1 << 31  # a larger number is not believed
+LONGEST = 5000  # characters of a value or path on the terminal
+TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
+
+
+def describe(path: Path, metadata: BundleMetadata, columns: int = 80) -> Group:
+    """The facts, sources and codebook health of a model file, in lines of at most `columns`.
+
+    Values are wrapped at spaces; a path or hash is never broken, so print it with `crop=False`.
+    """
+    head = [one_line(path, LONGEST), f"{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact", ""]
+    lines = [*head, *_lines(facts(metadata), columns), "", *_lines(origins(metadata), columns)]
+    text = Text("\n".join(lines), no_wrap=True, overflow="ignore")
+    health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
+    return Group(text, *((Text(), health_table(health, HEALTH_TITLE)) if health else ()))
+
+
+def _lines(rows: Facts, columns: int) -> Iterator[str]:
+    """Names and values in two columns; a value goes on below itself."""
+    named = [(one_line(name, 40), one_line(value, LONGEST)) for name, value in rows]
+    indent = 2 + max(len(name) for name, _ in named)
+    wrapper = textwrap.TextWrapper(
+        max(indent + 20, columns), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return (wrapper.fill(f"{name:{indent}}{value}") for name, value in named)
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """What is known of a model file without its weights. Unknown figures are None.
+
+    Where `problem`, a sentence, is not empty, the file is no model that can be used, and nothing else is known of it.
+    """
+
+    path: str
+    name: str  # of the file, without the suffix
+    date: str = ""  # that the file was written, UTC in ISO 8601
+    megabytes: float = 0.0
+    problem: str = ""
+    recordings: int | None = None
+    tier: TierName | None = None
+    utilization: float | None = None  # mean share of codewords used on held-out recordings
+    codec_bits_per_second: float | None = None  # of audio, when every code costs the same
+    val_bits_per_second: float | None = None  # of audio, that held-out recordings cost the prior
+    labels: tuple[str, ...] = ()
+    can_generate: bool = False  # it has a prior
+    can_judge: bool = False  # it has the reference that new sounds are compared with
+    was_memorizing: bool = False
+
+
+def list_models(folder: Path) -> list[ListedModel]:
+    """The files `*.distill` of a folder, by name. Hashes and weights are not checked. Raises ParamsError."""
+    if not folder.is_dir():
+        found = "a file; name the folder that holds it" if folder.exists() else "nothing there; check the path"
+        raise ParamsError(f"DIR {folder}: expected a folder of models, found {found}")
+    try:
+        return [_listed(path) for path in sorted(folder.iterdir()) if path.suffix == SUFFIX]
+    except PermissionError as error:
+        raise ParamsError(f"DIR {folder}: expected a folder that can be read, found: {error.strerror}") from error
+
+
+def _listed(path: Path) -> ListedModel:
+    told: dict[str, Any] = {"path": str(path), "name": one_line(path.stem)}
+    try:
+        status = path.stat()
+        told |= {"date": date_of(status.st_mtime), "megabytes": status.st_size / 1e6}
+        metadata, tensors = read_contents(path)
+    except (ArtifactError, OSError) as error:
+        return ListedModel(**told, problem=one_line(error, most=1000))
+    noted, prior, trained = metadata.metadata, metadata.prior_config, metadata.prior_metadata
+    recordings, tier, bits = (noted.get(key) for key in ("recordings", "tier", "val_bits_per_second"))  # of any type
+    health = [level.utilization for level in metadata.codebook_health_snapshot.values()]
+    return ListedModel(
+        **told,
+        recordings=recordings if isinstance(recordings, int) and 0 < recordings <= MOST_RECORDINGS else None,
+        tier=tier if tier in ("small", "medium", "large") else None,
+        utilization=fmean(health) if health else None,
+        codec_bits_per_second=metadata.codec_bits_per_second,
+        val_bits_per_second=bits if isinstance(bits, float) else None,
+        labels=() if prior is None else tuple(one_line(label) for label in prior.labels),
+        can_generate=prior is not None,
+        can_judge=all(REFERENCE_PREFIX + name in tensors for name in TENSORS),
+        was_memorizing=trained is not None and trained.memorization.was_memorizing,
+    )
+
+
+def verify(path: Path) -> Facts:
+    """Check form, metadata, weights and hash of a model file, and try its networks on half a second.
+
+    Returns rows (check, finding). Raises ArtifactError at the first fault.
+    """
+    bundle = load_bundle(path)
+    codec, prior, reference = bundle.codec, bundle.prior, bundle.reference
+    weights = sum(value.numel() for one in (codec, prior) if one is not None for value in one.state_dict().values())
+    checks = [
+        ("form", f"safetensors without gaps or overlaps, {size_of(path)} bytes, no pickle"),
+        ("metadata", f"format {VERSION_TEXT}, every value in its range"),
+        ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
+        ("hash", f"SHA-256 {bundle.metadata.payload_sha256} as written"),
+    ]
+    if reference is not None:
+        held_out = f"{len(reference.held_out)} held out"
+        checks.append(
+            ("reference", f"codes of {len(reference.codes)} recordings to compare new sounds with, {held_out}")
+        )
+    rate = codec.spectrogram.sample_rate
+    time = torch.arange(round(TRIAL_SECONDS * rate)) / rate
+    try:
+        codes = encode(codec, 0.5 * torch.sin(2 * math.pi * TRIAL_PITCH * time)[None])[0]
+        decode_sounds(codec, [codes.numpy()])
+        checks.append(("codec", f"{TRIAL_SECONDS} s of a tone to {codes.numel()} codes and back"))
+        if prior is not None:
+            drawn = sample_codes(prior, 1, len(codes), 0, Sampling(), natural_ending=False)[0]
+            decode_sounds(codec, [drawn])
+            checks.append(("prior", f"{TRIAL_SECONDS} s drawn, {drawn.size} codes of this codec"))
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    return checks

@@ -1,0 +1,136 @@
+"""What is told of model files: the card and its date, the list of a folder, and the checks of `distill verify`."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from unit.tiny import MEMORY, TRAINED, networks, write_model, write_prior_model
+
+from distill.errors import ArtifactError, ParamsError
+from distill.model_file.build import card_text, date_now, date_of, facts, write_card
+from distill.model_file.format import load_bundle, save_bundle
+from distill.model_file.inspect import describe, list_models, verify
+from distill.novelty.memorization import Memorization
+
+
+def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path) -> None:
+    path = tmp_path / "a|b.distill"
+    metadata = write_prior_model(path)
+    noted = metadata.model_copy(update={"metadata": {"note": "<script>|x\x1b[31m[/red]"}})
+    write_card(path, noted)
+    card = (tmp_path / "a|b.distill.md").read_text()
+    for told in ("frame, 1 layers of 16", "distill generate", "It holds no codes of its training recordings"):
+        assert told in card
+    assert metadata.payload_sha256 in card
+    assert "<script>" not in card
+    assert "\x1b" not in card
+    assert {line.count("|") - line.count("\\|") for line in card.splitlines() if line.startswith("|")} <= {3, 4}
+    recorded = metadata.model_copy(update={"metadata": {"reference_recordings": 5}})
+    assert "the codes of its 5 training recordings" in card_text("m.distill", recorded)
+    assert card_text("m.distill", metadata) == card_text("m.distill", load_bundle(path).metadata)
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(describe(path, noted))
+    assert "[/red]" in capture.get()
+    assert "\x1b" not in capture.get()
+
+
+def test_the_facts_name_labels_memory_and_memorisation(tmp_path: Path) -> None:
+    def found(labels: int = 0, **changes: object) -> dict[str, str]:
+        metadata = write_prior_model(tmp_path / "a.distill", labels=[f"{number:02d}" for number in range(labels)])
+        return dict(facts(metadata.model_copy(update=changes)))
+
+    assert not {"labels", "warning"} & found().keys()
+    assert found(2)["labels"] == "00, 01"
+    assert re.fullmatch("00, 01, .* 18, 19 and 3 more", found(23)["labels"])
+    memorized = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
+    trained = TRAINED.model_copy(update={"memorization": memorized})
+    assert found(prior_metadata=trained)["warning"] == memorized.message
+    remembering = dict(facts(write_prior_model(tmp_path / "m.distill", of=MEMORY)))
+    assert remembering["prior"].endswith("s and a memory of what came before")
+
+
+def test_the_date_is_now_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    before = date_of(time.time())
+    assert before <= date_now() <= date_of(time.time() + 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", before)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert date_now() == "1970-01-02T00:00:00Z"
+    for wrong in ("", "tomorrow", "1e5", "9" * 30):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", wrong)
+        with pytest.raises(ParamsError, match=r"SOURCE_DATE_EPOCH: expected a date as whole seconds since .*unset it"):
+            date_now()
+
+
+def note(path: Path, **noted: Any) -> None:
+    """Write other free metadata."""
+    bundle = load_bundle(path)
+    save_bundle(
+        path, bundle.codec, bundle.prior, bundle.metadata.model_copy(update={"metadata": noted}), bundle.reference
+    )
+
+
+def test_every_model_is_listed_with_what_it_can(tmp_path: Path) -> None:
+    rate = write_model(tmp_path / "codec.distill").spectrogram.frame_rate
+    write_prior_model(tmp_path / "bare.distill", reference=False)
+    note(tmp_path / "bare.distill", recordings=[1], tier="\x1b[31m", val_bits_per_second="many")  # not believed
+    write_prior_model(tmp_path / "full.distill", labels=["kick", "snare"])
+    note(tmp_path / "full.distill", recordings=12, tier="small", val_bits_per_second=721.5)
+    (tmp_path / "full.distill.md").write_text("a card is no model")
+    bare, codec, full = list_models(tmp_path)
+    told = [(one.name, one.can_generate, one.can_judge, one.recordings) for one in (bare, codec, full)]
+    assert told == [("bare", True, False, None), ("codec", False, False, None), ("full", True, True, 12)]
+    assert (bare.tier, bare.val_bits_per_second) == (None, None)
+    assert (full.tier, full.val_bits_per_second, full.labels) == ("small", 721.5, ("kick", "snare"))
+    assert (codec.utilization, full.utilization) == (None, 0.5)
+    assert full.date.endswith("Z")
+    assert full.path == str(tmp_path / "full.distill")
+    assert codec.codec_bits_per_second == pytest.approx(9 * rate)
+    assert not any(one.problem for one in (bare, codec, full))
+
+
+def test_damaged_and_foreign_files_are_listed_with_the_reason(tmp_path: Path) -> None:
+    write_prior_model(tmp_path / "good.distill")
+    (tmp_path / "cut.distill").write_bytes((tmp_path / "good.distill").read_bytes()[:-4])
+    (tmp_path / "folder.distill").mkdir()
+    (tmp_path / "gone.distill").symlink_to(tmp_path / "nothing")
+    cut, folder, gone, good = list_models(tmp_path)
+    assert "expected a Distill model, found a damaged file" in cut.problem
+    assert "found a folder; name the file in it" in folder.problem
+    assert "No such file" in gone.problem
+    assert good.problem == ""
+
+
+@pytest.mark.parametrize(("name", "found"), [("none", "nothing there"), ("file", "a file; name the folder")])
+def test_what_is_no_folder_is_a_sentence(tmp_path: Path, name: str, found: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ParamsError, match=f"DIR .*{name}: expected a folder of models, found {found}"):
+        list_models(tmp_path / name)
+
+
+def test_a_good_file_is_verified_part_by_part(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    found = dict(verify(path))
+    assert list(found) == ["form", "metadata", "weights", "hash", "reference", "codec", "prior"]
+    assert metadata.payload_sha256 in found["hash"]
+    write_model(path)
+    assert "prior" not in dict(verify(path))
+
+
+def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) -> None:
+    path = tmp_path / "a.distill"
+    metadata = write_prior_model(path)
+    codec, prior = networks()
+    for value in (codec.head.bias, codec.head.weight, *prior.parameters()):
+        value.data.fill_(3e38)
+    save_bundle(path, codec, None, metadata.model_copy(update={"prior_config": None, "prior_metadata": None}))
+    with pytest.raises(ArtifactError, match="expected finite samples of the codec, found NaN or infinite values"):
+        verify(path)
+    save_bundle(path, networks()[0], prior, metadata)
+    with pytest.raises(ArtifactError, match=r"a\.distill: expected finite logits of the prior, found NaN or infinite"):
+        verify(path)
