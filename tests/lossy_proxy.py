@@ -5,56 +5,52 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 _BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "date", "server"}
 
 
-class LossyProxy:
+class LossyProxy(ThreadingHTTPServer):
     """Forwards requests to a server while `answers_left`, where it is a number, is above 0; then cuts connections."""
 
+    daemon_threads = True
+
     def __init__(self, upstream: str) -> None:
-        self.upstream = urlsplit(upstream).netloc
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream, self.endpoint = urlsplit(upstream).netloc, f"http://127.0.0.1:{self.server_address[1]}"
         self.requests: list[str] = []  # method and path, of those that were forwarded
         self.answers_left: int | None = None
         self.before: Callable[[str], object] | None = None  # called with a request, before it is forwarded
-        self._lock = threading.Lock()
-        self.endpoint = ""
-
-    def may_answer(self, request: str) -> bool:
-        with self._lock:
-            if self.answers_left is not None:
-                if self.answers_left <= 0:
-                    return False
-                self.answers_left -= 1
-            self.requests.append(request)
-            return True
+        self.lock = threading.Lock()
 
     def take_requests(self) -> list[str]:
         """The requests since the last call."""
-        with self._lock:
+        with self.lock:
             taken, self.requests = self.requests, []
         return taken
 
 
 class _Handler(BaseHTTPRequestHandler):
-    proxy: LossyProxy
+    server: LossyProxy
     protocol_version = "HTTP/1.1"
 
     def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if not self.proxy.may_answer(f"{self.command} {self.path}"):
-            self.close_connection = True
-            return
-        if self.proxy.before is not None:
-            self.proxy.before(f"{self.command} {self.path}")
-        connection = http.client.HTTPConnection(self.proxy.upstream)
-        try:
-            connection.request(self.command, self.path, body, dict(self.headers))
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
+        body, proxy = self.rfile.read(int(self.headers.get("Content-Length") or 0)), self.server
+        with proxy.lock:
+            if proxy.answers_left is not None:
+                proxy.answers_left -= 1
+            self.close_connection = proxy.answers_left is not None and proxy.answers_left < 0
+            if self.close_connection:
+                return
+            proxy.requests.append(f"{self.command} {self.path}")
+        if proxy.before is not None:
+            proxy.before(f"{self.command} {self.path}")
+        connection = http.client.HTTPConnection(proxy.upstream)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in _BY_HOP:
@@ -66,23 +62,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward  # noqa: N815 - names of http.server
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: Any) -> None:
         pass
 
 
 @contextmanager
 def lossy_proxy(upstream: str) -> Iterator[LossyProxy]:
     """A proxy to the server at this address, which ends with the context."""
-    proxy = LossyProxy(upstream)
-    handler = type("Handler", (_Handler,), {"proxy": proxy})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with LossyProxy(upstream) as proxy:
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        proxy.shutdown()

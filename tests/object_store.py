@@ -18,22 +18,13 @@ class Store:
         self.endpoint, self.bucket = endpoint, bucket
         # No settings of the person who runs the tests, no question to the network where a cloud's machine would ask.
         self.environment = {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/nonexistent/config",
+            **{"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"},
+            **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"},
+            **{"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent/config"},
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
-            "AWS_MAX_ATTEMPTS": "1",
         }
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        self.client: Any = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
         self.client.create_bucket(Bucket=bucket)
 
     def put(self, key: str, content: bytes) -> None:
@@ -57,20 +48,12 @@ class Store:
     @contextmanager
     def asking_for_rights(self) -> Iterator[None]:
         """The server checks signatures and rights, and nobody has any."""
-        self._reset_rights("0")
+        address, headers = f"{self.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
         try:
+            urllib.request.urlopen(urllib.request.Request(address, b"0", headers)).close()  # requests without
             yield
         finally:
-            self._reset_rights("inf")
-
-    def _reset_rights(self, requests_without: str) -> None:
-        request = urllib.request.Request(
-            f"{self.endpoint}/moto-api/reset-auth",
-            data=requests_without.encode(),
-            headers={"Content-Type": "text/plain"},
-        )
-        with urllib.request.urlopen(request):
-            pass
+            urllib.request.urlopen(urllib.request.Request(address, b"inf", headers)).close()
 
 
 @contextmanager

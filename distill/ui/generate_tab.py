@@ -82,9 +82,8 @@ class GenerateTab:
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
         model, label, seed, seconds = form["model"], form["label"], form["seed"], form["seconds"]
-        form["ending"].change(
-            lambda value: gr.update(visible=value == EXACT), form["ending"], seconds, queue=False, **QUIET
-        )
+        ending, is_exact = form["ending"], lambda value: gr.update(visible=value == EXACT)
+        ending.change(is_exact, ending, seconds, queue=False, **QUIET)
         model.change(self.labels_of, model, label, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
         self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")

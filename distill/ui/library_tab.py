@@ -47,8 +47,8 @@ class LibraryTab:
         no.click(lambda: gr.update(visible=False), None, question, queue=False, **PRIVATE)
         # One at a time: each takes two processes with PyTorch.
         incoming.upload(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
-        tab.select(self.show, None, shown, **QUIET)
-        page.load(self.show, None, shown, **QUIET)
+        for event in (tab.select, page.load):
+            event(self.show, None, shown, **QUIET)
 
     def show(self) -> list[Any]:
         """The table, and the list to choose from."""
@@ -87,10 +87,8 @@ class LibraryTab:
         _card(path).unlink(missing_ok=True)
         return [gr.update(visible=False), *self._show(value=None)]
 
-    def take(self, upload: str | None) -> list[Any]:
+    def take(self, upload: str) -> list[Any]:
         """Check a model file as `distill verify` does and move it to the models, with its card."""
-        if upload is None:
-            return ["", *self.show()]
         path = Path(upload)
         try:
             target = self._work.new_model(path.name.removesuffix(MODEL_SUFFIX))
@@ -119,9 +117,8 @@ def _asked(command: str, upload: Path, *rest: str) -> str:
     try:
         done = distill(command, str(upload), *rest, seconds=VERIFY_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise ParamsError(
-            f"{upload.name}: expected a Distill model, found a file that takes minutes to check"
-        ) from error
+        text = f"{upload.name}: expected a Distill model, found a file that takes minutes to check"
+        raise ParamsError(text) from error
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("distill: ")]
         said = lines[-1].removeprefix("distill: ") if lines else "it cannot be checked"

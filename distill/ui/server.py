@@ -43,31 +43,17 @@ HEADERS = {
     "media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'",
     "referrer-policy": "same-origin",
 }
-# The script notes where in a folder the files lie that were chosen, which Gradio does not send.
-HEAD = """<meta name="viewport" content="width=device-width, initial-scale=1"><script>
-document.addEventListener('change', ({target}) => {
-  if (target.files) { window.chosenFiles = [...target.files].map((file) => file.webkitRelativePath || file.name); }
-}, true);
-</script>"""
-CSS = Path(__file__).with_name("page.css")
+HERE = Path(__file__).parent
 _WEB_FILE = re.compile(r"/file[=/]\s*\w+:/")
-SENTENCE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Distill</title><style>:root{{color-scheme:light dark;font-family:system-ui}}
-body{{margin:3rem auto;max-width:40rem;padding:0 1rem}}</style><h1>Distill</h1><p>{}</p></html>"""
 
 
 def theme() -> gr.Theme:
     """A theme with the fonts of the computer, so that nothing is fetched from elsewhere."""
-    made = gr.themes.Default(
-        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="blue"
-    )
+    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     # Readable on both grounds: the theme's own greys have too little contrast.
-    return made.set(
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_300",
-        block_label_text_color="*neutral_700",
-        block_label_text_color_dark="*neutral_200",
-    )
+    info = {"block_info_text_color": "*neutral_600", "block_info_text_color_dark": "*neutral_300"}
+    label = {"block_label_text_color": "*neutral_700", "block_label_text_color_dark": "*neutral_200"}
+    return gr.themes.Default(primary_hue="blue", **fonts).set(**info, **label)
 
 
 class Page(gr.Blocks):
@@ -197,8 +183,8 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         max_file_size=MAX_UPLOAD,
         enable_monitoring=False,
         theme=theme(),
-        css_paths=CSS,
-        head=HEAD,
+        css_paths=HERE / "page.css",
+        head_paths=HERE / "head.html",
     )
     # Only of a page that was launched Gradio asks whether the files that a request names were uploaded.
     page.has_launched = True
@@ -212,15 +198,8 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
     token = _token(workspace)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + ("" if password is not None else f"?token={token}")
-    config = uvicorn.Config(
-        make_app(workspace, token, password, port, host),
-        ws="none",
-        lifespan="on",
-        log_level="error",
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
+    app = make_app(workspace, token, password, port, host)
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=2))
     print(address, flush=True)  # the socket listens: who asks before the server has started waits
     if open_browser:
         webbrowser.open(address)
@@ -238,19 +217,12 @@ def _bound(host: str, port: int | None) -> socket.socket:
     """A socket at the port, or at the first free one where none is given. Raises ParamsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for one in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            bound.bind((host, one))
-            bound.listen()
-            return bound
+            return socket.create_server((host, one), family=family)
         except OSError as error:
-            bound.close()
-            failure = error
+            failure = str(error.strerror or error).partition(" (while")[0]
     where = f"--port {port}" if port is not None else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
-    raise ParamsError(
-        f"{where}: expected a free port at {host}, found {failure.strerror or failure}; choose another --port or --host"
-    )
+    raise ParamsError(f"{where}: expected a free port at {host}, found {failure}; choose another --port or --host")
 
 
 def _token(workspace: Workspace) -> str:
@@ -267,4 +239,4 @@ def _token(workspace: Workspace) -> str:
 
 def _sentence(text: str, status: int) -> Response:
     """A page with one sentence."""
-    return HTMLResponse(SENTENCE.format(escape(text)), status)
+    return HTMLResponse((HERE / "sentence.html").read_text(encoding="utf-8").replace("SENTENCE", escape(text)), status)

@@ -1,7 +1,5 @@
 """The page as a musician uses it, in a browser."""
 
-import hashlib
-import json
 import re
 import time
 import zipfile
@@ -152,7 +150,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
         page.locator("#generate-start").click()
         job = finished(page, served, "generate", number + 1)
         folder = served.folder / "generated" / job.id
-        made.append({path.name: digest(path) for path in sorted(folder.glob("*_7_00?.wav"))})
+        made.append({path.name: path.read_bytes() for path in sorted(folder.glob("*_7_00?.wav"))})
     assert len(made[0]) == 4
     assert made[0] == made[1]
     waits(page, "#cards", "seed 7")
@@ -280,14 +278,6 @@ def test_a_folder_keeps_its_subfolders(opened: Open, served: Served, tmp_path: P
     assert set(found) == {"kick/one.wav", "snare/one.wav", "snare/deep/two.wav"}
 
 
-def test_who_has_no_token_sees_nothing(served: Served) -> None:
-    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/file=/etc/hostname"):
-        status, body = served.get(path)
-        assert (status, b"expected the token of this page, found none" in body) == (401, True), path
-    status, body = served.get("/?token=wrong")
-    assert (status, b"found a wrong one" in body) == (401, True)
-
-
 def test_a_password_takes_the_place_of_the_token(browser: Any, tmp_path: Path) -> None:
     made = tmp_path / "generated" / "one" / "one.wav"
     made.parent.mkdir(parents=True)
@@ -312,27 +302,6 @@ def test_a_password_takes_the_place_of_the_token(browser: Any, tmp_path: Path) -
         served.kill()
 
 
-def test_nothing_outside_of_the_folder_is_read(served: Served) -> None:
-    token = (served.folder / ".distill" / "ui" / "token").read_text()
-    cookie = f"distill_{served.origin.rpartition(':')[2]}={token}"
-    assert served.get("/", cookie)[0] == 200
-    outside = served.folder.parent / "outside.wav"
-    outside.write_bytes(b"RIFF")
-    generated = served.folder / "generated"
-    for path in (
-        outside,
-        served.folder / "models" / "tiny.distill",
-        served.folder / ".distill" / "ui" / "token",
-        "../../outside.wav",
-        f"{generated}/../../outside.wav",
-        f"{generated}/%2e%2e/%2e%2e/outside.wav",
-        "/etc/hostname",
-    ):
-        status, body = served.get(f"/gradio_api/file={path}", cookie)
-        assert status in (403, 404), path
-        assert json.dumps(token)[1:-1].encode() not in body
-
-
 def test_a_form_with_a_choice_that_is_no_more_can_be_used(opened: Open, served: Served) -> None:
     Jobs(served.folder).start("train", "of another version", ["demo", "--help"], {"tier": "huge", "epochs": "7"})
     page = opened("Train")
@@ -340,7 +309,3 @@ def test_a_form_with_a_choice_that_is_no_more_can_be_used(opened: Open, served: 
     page.get_by_role("button", name="More settings").first.click()
     assert page.get_by_label("Most epochs").input_value() == "7"
     assert page.get_by_role("combobox", name="Preset").input_value() == "auto"
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

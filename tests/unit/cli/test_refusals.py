@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from unit.command import CommandLine
 from unit.tiny import write_model, write_prior_model, write_tone
 
@@ -15,13 +13,10 @@ NO_REFERENCE = "bare.distill: expected a model with the codes of its training re
 REFUSED = {
     "encode m.distill none.wav -o x": f"AUDIO none.wav: {NO_RECORDING} no such file; check the path",
     "encode m.distill empty.wav -o x": f"empty.wav: {NO_RECORDING} a file that is empty",
-    "encode m.distill a.wav text.wav -o x": f"text.wav: {NO_RECORDING} a file that is text",
     "encode m.distill . -o x": f"AUDIO .: {NO_RECORDING} a folder; name the files in it",
     "encode m.distill a.wav -o no/x": "-o no/x: expected a path in an existing folder, found no no",
     "encode m.distill a.wav -o a.wav": "-o a.wav: expected a file other than the input",
-    "encode none.distill a.wav -o x": "none.distill: expected a Distill model, found no such file",
     "encode m.distill -o x": "Missing argument 'AUDIO...'; see distill --help",
-    "encode m.distill a.wav": "Missing option ",
     "decode codec.distill one.codes -o x.wav": "one.codes: expected codes of the codec ",
     "decode m.distill m.distill -o x.wav": f"m.distill: {NO_CODES} another kind of safetensors file",
     "decode m.distill cut.codes -o x.wav": f"cut.codes: {NO_CODES}",
@@ -34,36 +29,25 @@ REFUSED = {
     "train . --name m --out .": "--name m: expected a new name, found m.distill there; choose another name",
     "train . --name a/b": "--name: expected up to 100 letters, digits",
     "train . --out text.wav": "--out text.wav: expected a folder to write to, found File exists",
-    "train . --epochs 0": "--epochs: expected greater than or equal to 1, found 0",
     "train . --epochs x": "--epochs: expected a valid integer, found x; see distill --help",
     "train . --tier huge": "--tier: expected one of auto, small, medium, large, found huge; see distill --help",
-    "train . --commitment-weight nan": "--commitment-weight: expected a finite number, found nan",
     "train . --sample-rate 1": "--sample-rate: expected greater than or equal to 8000 or auto, found 1",
     "train . --sample-rate x": "--sample-rate: expected integer or auto, found 'x'",
-    "train . --seed -1": "--seed: expected greater than or equal to 0, found -1",
     "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
-    "train-prior codec.distill --data none": "--data none: expected a folder of recordings, found nothing there",
     "train-prior codec.distill --heads 3": "--heads: expected a divisor of hidden_size 128, found 3",
-    "train-prior codec.distill --architecture deep": "--architecture: expected one of frame, memory, flat, found deep",
     "generate codec.distill": "codec.distill: expected a model with a prior, found a codec alone, which encodes and",
     "generate m.distill --label tom": "--label tom: expected one of kick, snare; found an unknown one",
     "generate bare.distill --label tom": "--label tom: expected a model trained with labels, found one without",
     "generate bare.distill --min-novelty close": f"{NO_REFERENCE} judge novelty, found",
     "generate bare.distill --reject-faults": f"{NO_REFERENCE} find faults, found one made without (bundle.reference: fal",
     "generate m.distill --min-novelty much": "--min-novelty much: expected close, new or a number from 0 to 1",
-    "generate m.distill --prompt no.wav": f"--prompt no.wav: {NO_RECORDING} no such file",
-    "generate m.distill --format aiff": "--format: expected one of wav, flac, ogg, mp3, found aiff",
-    "vary m.distill no.wav": f"AUDIO no.wav: {NO_RECORDING} no such file; check the path",
     "vary m.distill text.wav": f"text.wav: {NO_RECORDING} a file that",
     "vary m.distill a.wav --strength nan": "--strength: expected a finite number, found nan",
-    "vary m.distill a.wav --out a.wav": "--out a.wav: expected a folder to write to, found",
     "vary m.distill long.wav": "long.wav: expected a recording of at most 0.4 s, found one of 0.5 s; cut out the part to",
-    "kit m.distill": "Missing option '--out'",
     "kit m.distill --out folder": "--out folder: expected a new or an empty folder, found one with files in",
     "kit m.distill --out x --format exs": "--format: expected sfz or dspreset, or both with a",
     "kit m.distill --out x --format ": "--format: expected sfz or dspreset, or both with a comma between, found none",
     "kit m.distill --out x --velocity-layers 5": "--velocity-layers 5: expected at most as many",
-    "kit m.distill --out x --label gong": "--label gong: expected one of kick, snare; found",
     "list none": "DIR none: expected a folder of models, found nothing there",
 }
 
@@ -81,7 +65,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (found / "text.wav").write_text("hello")
     (found / "folder").mkdir()
     (found / "folder" / "song.als").touch()
-    soundfile.write(found / "nothing.wav", np.zeros(0), 16_000)
     return found
 
 
