@@ -31,11 +31,6 @@ class ProgressReport:
             text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
             self._bar = _Bar(*columns, TimeRemainingColumn(), text, console=self._console)
 
-    @property
-    def is_live(self) -> bool:
-        """Whether there is a terminal with a live bar."""
-        return self._bar is not None
-
     def __enter__(self) -> "ProgressReport":
         self.status.progress(0, 0, "")
         if self._bar is not None:
@@ -96,14 +91,6 @@ def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> 
         figures = (f"{values['utilization']:.0%}", f"{values['perplexity']:.1f}", f"{values['dead_codes']:.0f}")
         table.add_row(plain(level), *figures)
     return table
-
-
-def health_line(health: Mapping[str, Mapping[str, float]]) -> str:
-    """Codebook health of all levels on one line."""
-    return "; ".join(
-        f"{level} {values['utilization']:.0%} used, perplexity {values['perplexity']:.1f}, {values['dead_codes']:.0f} unused"
-        for level, values in health.items()
-    )
 
 
 def plain(text: str) -> Text:

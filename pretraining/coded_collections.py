@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from distill.audio.augment import varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
-from distill.codec.coordinates import COORDINATES, SCALED_LEVELS, SharedCoordinates, reference_shapes, reference_weights
+from distill.codec.coordinates import ABSENT, COORDINATES, SharedCoordinates, reference_weights, resampled_bands
 from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
@@ -42,6 +42,7 @@ VIEWS = 3  # of each recording
 MAX_SEMITONES = 1.0
 UNFITTED_SHARE = 0.3  # of the instruments the codec is not fitted to
 MAX_FIT_FRAMES, MAX_SYNTHETIC_FRAMES, FIT_ROUNDS = 7_000, 3_000, 2
+SCALED_LEVELS = 16  # levels with scales of their own in `SharedCoordinates`; further ones have the last one's
 SAMPLE_FRAMES = 200  # of a collection, for the components of `SharedCoordinates`
 
 
@@ -179,6 +180,14 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     scales = (sizes * sizes.square().mean(dim=1, keepdim=True).sqrt()).sqrt()
     scales *= (sizes / scales).square().mean(dim=1, keepdim=True).sqrt()
     return SharedCoordinates(plain.mean, plain.components, scales)
+
+
+def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
+    """Features `[n, features]` of a codec less their loudness, resampled to those at the reference rate."""
+    resampling, present = resampled_bands(codec.spectrogram)
+    shapes = (features - codec.loudness(features)) @ resampling
+    shapes[:, ~present] = ABSENT
+    return shapes
 
 
 def _codec(rng: Generator, recordings: int) -> VQVAE:

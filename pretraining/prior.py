@@ -277,7 +277,7 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, exe
         settings = replace(SETTINGS, epochs=epochs, seed=seed)
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
         Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
-    _write(codec_coordinates.PATH, coordinates.tensors())
+    _write(codec_coordinates.PATH, {name: value.half().contiguous() for name, value in vars(coordinates).items()})
     _write(pretrained.PATH, task.model.tensors())
     store.clear()
 

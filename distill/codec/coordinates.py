@@ -1,10 +1,10 @@
 """Codewords in coordinates that mean the same for every codec, whatever it was fitted to.
 
-Each codec has principal components of its own, at its own sample rate. A prior that was trained on codes of other
-codecs can use what it knows only where a codeword is described by its sound. So the first level's codewords are
-described by their loudness, and all others by the log-mel features that they stand for: resampled to the bands of
-`REFERENCE_RATE`, weighted as the codec weighs them, and projected onto principal components of synthetic sounds, which
-are shipped. The second level stands for whole spectra of loudness 0, finer levels for differences of spectra.
+A prior that was trained on codes of other codecs can use what it knows only where a codeword is described by its sound.
+So the first level's codewords are described by their loudness, and all others by the log-mel features that they stand
+for: resampled to the bands of `REFERENCE_RATE`, weighted as the codec weighs them, and projected onto principal
+components of synthetic sounds, which are shipped. The second level stands for whole spectra of loudness 0, finer levels
+for differences of spectra.
 """
 
 import math
@@ -25,7 +25,6 @@ from distill.codec.spectral import SpectrogramConfig, mel_centres, spectrogram_c
 PATH = Path(__file__).parent / "pretrained" / "coordinates.safetensors"
 REFERENCE_RATE = 44_100  # Hz, whose bands codewords are described by
 COORDINATES = 64  # of a codeword
-SCALED_LEVELS = 16  # levels with scales of their own; further ones have the last one's
 ABSENT = -2.5  # log10 of amplitudes relative to the loudness, of bands above half the sample rate
 FALL = 6.0  # the loudness's coordinates fall off: the one of frequency k has 1 / (1 + k / FALL) of the first one's size
 
@@ -34,29 +33,19 @@ Positions = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SharedCoordinates:
-    """Mean `[features]` and components `[features, COORDINATES]` of synthetic spectra, and coordinates' scales.
+    """Principal components of synthetic spectra, and scales of the coordinates."""
 
-    `scales` are `[SCALED_LEVELS - 1, COORDINATES]`, of all levels but the first.
-    """
-
-    mean: Tensor
-    components: Tensor
-    scales: Tensor
+    mean: Tensor  # [features]
+    components: Tensor  # [features, COORDINATES]
+    scales: Tensor  # [levels, COORDINATES], of all levels but the first; further ones have the last one's
 
     @classmethod
     def load(cls) -> "SharedCoordinates":
         """Load what is shipped."""
         return cls(**{name: value.float() for name, value in load_file(PATH).items()})
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors of the file."""
-        return {name: value.half().contiguous() for name, value in vars(self).items()}
-
     def of_codec(self, codec: VQVAE) -> Tensor:
-        """Coordinates `[Q, V, COORDINATES]` of a codec's codewords.
-
-        Raises ValueError for a codec that does not code loudness by itself.
-        """
+        """Coordinates `[Q, V, COORDINATES]` of a codec's codewords. Raises ValueError where it does not code loudness."""
         if not codec.architecture.gain_shape:
             raise ValueError("expected a codec whose first level codes the loudness")
         loudness, spectra = described(codec)
@@ -87,8 +76,8 @@ def codewords_of(codec: VQVAE) -> Codewords:
 def described(codec: VQVAE) -> tuple[Tensor, Tensor]:
     """Loudness `[V]` of the first level's codewords and spectra `[Q - 1, V, features]` of the others'.
 
-    The loudness is the log10 of an amplitude as windows of `REFERENCE_RATE` measure it. The features are those at that
-    rate; the second level's are absolute, finer ones differences.
+    They are as windows of `REFERENCE_RATE` measure them; the second level's spectra are absolute, finer ones
+    differences.
     """
     config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
     reference = spectrogram_config_for(REFERENCE_RATE)
@@ -106,14 +95,6 @@ def reference_weights() -> Tensor:
     return feature_weights(spectrogram_config_for(REFERENCE_RATE))
 
 
-def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
-    """Features `[n, features]` of a codec less their loudness, resampled to those at `REFERENCE_RATE`."""
-    resampling, present = resampled_bands(codec.spectrogram)
-    shapes = (features - codec.loudness(features)) @ resampling
-    shapes[:, ~present] = ABSENT
-    return shapes
-
-
 def loudness_coordinates(loudness: Tensor) -> Tensor:
     """Coordinates `[n, COORDINATES]` of loudness `[n]`: cosines and sines, such that near values are alike."""
     low, high = LOUDNESS_RANGE
@@ -128,17 +109,15 @@ def loudness_coordinates(loudness: Tensor) -> Tensor:
 def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
     """Matrix `[features, reference features]` from features to those at `REFERENCE_RATE`, and which of these exist.
 
-    Bands are interpolated linearly along the mel scale. Those above half the sample rate are False in the second
-    tensor.
+    Bands are interpolated linearly along the mel scale; those above half the sample rate do not exist.
     """
     reference = spectrogram_config_for(REFERENCE_RATE)
     coarse, fine = (
         _interpolation(mel_centres(config.sample_rate, own), mel_centres(reference.sample_rate, wanted))
         for own, wanted in ((config.n_mels, reference.n_mels), (config.n_fine_mels, reference.n_fine_mels))
     )
-    steps = _interpolation(
-        *(np.arange(steps) / max(1, steps) for steps in (config.envelope_steps, reference.envelope_steps))
-    )
+    envelopes = (np.arange(steps) / max(1, steps) for steps in (config.envelope_steps, reference.envelope_steps))
+    steps = _interpolation(*envelopes)
     blocks = [coarse] * reference.stack + [fine] * (2 * reference.stack) + [steps] * reference.stack
     matrix = torch.block_diag(*(torch.from_numpy(block) for block in blocks)).float()
     return matrix, matrix.sum(dim=0) > 0

@@ -49,8 +49,7 @@ class Piece(NamedTuple):
 class CropSampler:
     """Sampler of batches of random crops `[B, N]`: recordings drawn by length; random start, speed, gain and polarity.
 
-    Short recordings are joined until a crop is full: with padding, crops would be mostly silence. Every batch is a
-    function of (seed, epoch, step). A process that takes a share of a batch draws all of it, but reads its own crops.
+    Short recordings are joined until a crop is full: with padding, crops would be mostly silence.
     """
 
     def __init__(self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, seed: int) -> None:
@@ -62,7 +61,7 @@ class CropSampler:
         self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[Tensor]:
-        """Crops `[B, N]` of a share of each batch of one epoch, from step `skip` on."""
+        """Crops `[B, N]` of a share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             drawn = [self._draw(generator) for _ in range(self.batch_size)]
@@ -74,12 +73,8 @@ class CropSampler:
         A codec has no loss on digital silence, by which its training could be watched.
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        audible: list[Tensor] = []
-        silent: list[Tensor] = []
-        while len(audible) < count and len(audible) + len(silent) < PROBE_DRAWS:
-            crop = self._read(self._draw(generator))
-            (audible if crop.abs().max() >= PROBE_PEAK else silent).append(crop)
-        return torch.stack([*audible, *silent][:count])
+        crops = [self._read(self._draw(generator)) for _ in range(PROBE_DRAWS)]
+        return torch.stack(sorted(crops, key=lambda crop: bool(crop.abs().max() < PROBE_PEAK))[:count])
 
     def _draw(self, generator: np.random.Generator) -> list[Piece]:
         """Draw the pieces that fill a crop."""
@@ -113,10 +108,7 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 def fixed_pieces(
     corpus: Corpus, entries: Sequence[ManifestRow], crop: int, max_pieces: int, share: Share = WHOLE
 ) -> Tensor:
-    """A share of at most `max_pieces` pieces `[n, crop]` of the joined recordings, evenly spaced.
-
-    The last piece of the recordings is zero-padded.
-    """
+    """A share of at most `max_pieces` pieces `[n, crop]` of the joined and padded recordings, evenly spaced."""
     ends = np.cumsum([entry.samples for entry in entries])
     chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share.items]
     pieces = torch.zeros(len(chosen), crop)

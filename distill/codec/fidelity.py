@@ -170,9 +170,7 @@ def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
 def _deviation_from_a_line(rows: Doubles) -> Doubles:
     """Standard deviation `[n]` of rows `[n, T]`, each about the line that fits it best."""
     time = np.arange(rows.shape[1]) - (rows.shape[1] - 1) / 2
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    slopes = centred @ time / (time @ time)
-    return np.asarray((centred - slopes[:, None] * time).std(axis=1))
+    return np.asarray((rows - np.outer(rows @ time / (time @ time), time)).std(axis=1))
 
 
 def _decibels(value: float, reference: float, floor: float) -> float:

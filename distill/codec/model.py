@@ -3,9 +3,7 @@
 Training refines a codec without networks. The encoder is a principal component projection of log-mel frames, weighted
 as the loss weighs them, plus a learnt residual that is initialised to zero. The decoder takes the magnitude that the
 pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
-noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and learnt gains: what is
-noise in a sound need not be told from codes, and an attack does not depend on phases that agree. The noise follows from
-the codes: same codes, same samples.
+noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and learnt gains.
 
 Shapes: B batch, N samples, F code frames, T hops, Q levels, V codebook size, D latent size.
 """
@@ -81,10 +79,7 @@ class VQVAEOutput(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """Residual-VQ codec of mono sound.
-
-    `dropout`, `ema_decay` and `dead_code_threshold` (of `PlainResidualQuantizer`) act in training mode only.
-    """
+    """Residual-VQ codec of mono sound. All arguments but the architecture act in training mode only."""
 
     mean: Tensor  # [features]
     components: Tensor  # [features, D]
@@ -115,24 +110,22 @@ class VQVAE(nn.Module):
         self.register_buffer("phase_advance", _phase_advance(bins), persistent=False)
         self.encoder = ConvNeXtStack(spectrogram.features, hidden // 2, ENCODER_LAYERS, dropout)
         self.to_latent = nn.Linear(hidden // 2, latent)
-        sizes = (latent, architecture.codebook_size, architecture.num_quantizers, ema_decay)
-        self.quantizer = (
-            PlainResidualQuantizer(*sizes, dead_code_threshold)
-            if architecture.quantizer == "residual"
-            else ResidualQuantizer(*sizes, self.loudness_scale if architecture.gain_shape else None)
-        )
+        scale = self.loudness_scale if architecture.gain_shape else None
+        quantizer = PlainResidualQuantizer if architecture.quantizer == "residual" else ResidualQuantizer
+        self.quantizer = quantizer(latent, architecture.codebook_size, architecture.num_quantizers, ema_decay, scale)
+        self.quantizer.dead_code_threshold = dead_code_threshold
         self.decoder = ConvNeXtStack(spectrogram.features_per_hop, hidden, architecture.num_layers, dropout)
         self.head = nn.Linear(hidden, 2 * bins)
-        nn.init.zeros_(self.to_latent.weight)
-        nn.init.zeros_(self.to_latent.bias)
         nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
         self.head.weight.data[:bins] = 0.0
+        zeros = [self.to_latent.weight, self.to_latent.bias, self.head.bias]
         if architecture.stochastic:
             self.noise = FrameNoise(spectrogram)
             self.texture_head = nn.Linear(hidden, bins + GAIN_STEPS + spectrogram.envelope_steps)
-            nn.init.zeros_(self.texture_head.weight)
-            nn.init.zeros_(self.texture_head.bias)
+            zeros += self.texture_head.parameters()
+        for parameter in zeros:
+            nn.init.zeros_(parameter)
+        if architecture.stochastic:
             self.texture_head.bias.data[:bins] = NOISE_START
 
     @property
@@ -155,10 +148,7 @@ class VQVAE(nn.Module):
             return features
 
     def project(self, features: Tensor) -> Tensor:
-        """Latents `[..., D]` of features `[..., features]`: weighted principal components of their shape.
-
-        The first component is the loudness, where it is coded by itself.
-        """
+        """Latents `[..., D]` of features `[..., features]`: their loudness, where it is coded, and weighted components."""
         shape = features - self.mean
         if not self.architecture.gain_shape:
             return (shape * self.weights) @ self.components
@@ -206,9 +196,9 @@ class VQVAE(nn.Module):
         return latents
 
     def noise_for(self, codes: Tensor, positions: Tensor | None = None, draws: int = 1) -> Tensor | None:
-        """Noise `[draws * B, F * samples_per_frame]` for codes `[B, F, Q]`, None in a decoder without noise.
+        """Noise `[draws * B, F * samples_per_frame]` for codes `[B, F, Q]`; None in a decoder without noise.
 
-        `positions` as for `decode_features`. The first draw is a sound's own.
+        The first draw is a sound's own.
         """
         if not self.architecture.stochastic:
             return None
@@ -221,9 +211,8 @@ class VQVAE(nn.Module):
         return self.decode_features(features, noise, positions)
 
     def decode_features(self, features: Tensor, noise: Tensor | None, positions: Tensor | None = None) -> Tensor:
-        """Samples `[B, F * samples_per_frame]` of features `[B, F, features]` and noise of as many samples.
+        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]`, and noise of as many samples.
 
-        With noise `[n * B, ...]` there are n draws of each sound, `[n * B, ...]`, one batch after the other.
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
         """
         stack = self.spectrogram.stack
@@ -246,9 +235,8 @@ class VQVAE(nn.Module):
             spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
             if noise is None:
                 return self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
-            share, gains, trust = self.texture_head(hidden).tensor_split(
-                [base.shape[-1], base.shape[-1] + GAIN_STEPS], dim=-1
-            )
+            sizes = [base.shape[-1], GAIN_STEPS, self.spectrogram.envelope_steps]
+            share, gains, trust = self.texture_head(hidden).split(sizes, dim=-1)
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
             spectrum = spectrum + level * self.inverse_stft.transform(self.inverse_stft.frames(noise))
             audio = self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
@@ -273,11 +261,10 @@ class VQVAE(nn.Module):
 
 
 class ConvNeXtStack(nn.Module):
-    """ConvNeXt backbone over time: input convolution, `num_layers` blocks and a final norm.
+    """ConvNeXt backbone over time (Liu et al. 2022, arXiv 2201.03545; one-dimensional as in Vocos, arXiv 2306.00814).
 
-    Liu et al. 2022, arXiv 2201.03545; one-dimensional as in Vocos, arXiv 2306.00814. `context` is the receptive field
-    in steps to each side. Under autocast only the blocks' MLPs have its precision: convolutions and norms are faster
-    and safer in fp32.
+    `context` is the receptive field in steps to each side. Under autocast only the blocks' MLPs have its precision:
+    convolutions and norms are faster and safer in fp32.
     """
 
     def __init__(self, inputs: int, width: int, num_layers: int, dropout: float) -> None:
@@ -338,11 +325,10 @@ def _is_short(x: Tensor) -> bool:
 
 
 class FrameNoise(nn.Module):
-    """White Gaussian noise, a piece of a fixed table for each frame.
+    """White Gaussian noise, a piece of a fixed table for each frame, of mean square 1 in each bin of a transform.
 
-    Where a frame's piece begins follows from its codes and its position alone. Thus the same codes give the same
-    samples, whatever is decoded beside them, and steady sound does not repeat its noise. Noise has a mean square of 1
-    in each bin of a window's transform.
+    Where a piece begins follows from the frame's codes and position alone: the same codes give the same samples,
+    whatever is decoded beside them, and steady sound does not repeat its noise.
     """
 
     table: Tensor  # [TABLE_SAMPLES]
@@ -387,8 +373,7 @@ def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
 def _phase_advance(bins: int) -> Tensor:
     """Phase of each bin's centre frequency at spectrogram frames 0 to 3, `[4, bins]` in radians; then it repeats.
 
-    A hop is a quarter of the window, so the phase of bin k advances by k quarters of a cycle a frame. k halves more put
-    a pulse in the middle of its window, where it is loudest. The network predicts the difference: a convolution over a
-    steady tone cannot count frames, and without this its phase would stand still.
+    A hop is a quarter of the window: the phase of bin k advances by k quarters of a cycle. k halves more put a pulse in
+    the middle of its window. The network predicts the difference: a convolution cannot count a steady tone's frames.
     """
     return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)

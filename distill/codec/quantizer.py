@@ -2,9 +2,8 @@
 
 The first two levels code each frame by itself, so that equal frames get equal codes and a prior can predict them. Their
 residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
-around its own, weighted by a kernel, and each frame's codes are searched given its neighbours'. In steady sound, where
-a plain quantizer repeats the same codewords, several frames share theirs: at equal bitrate 6 to 33 % less squared error
-(docs/decisions). In decoding the sum of the plain levels is smoothed by a kernel, too. Shapes as in `search`.
+around its own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several
+frames share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
 """
 
 import functools
@@ -39,6 +38,7 @@ from distill.codec.search import (
 )
 from distill.codec.spectral import mask_gaps
 
+PLAIN, FINER = slice(PLAIN_LEVELS), slice(PLAIN_LEVELS, None)
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
@@ -55,15 +55,14 @@ class Quantized(NamedTuple):
 class ResidualQuantizer(nn.Module):
     """Residual quantizer of Q codebooks of V codewords, whose finer levels overlap in time.
 
-    Latents are coded as sums of one codeword a level. Codebooks move by exponential averages (van den Oord et al. 2017,
-    arXiv 1711.00937, appendix A.1), in training mode only. Everything is fp32: under autocast the nearest codeword is
-    not reliably found. The gradient is straight-through.
+    Codebooks move by exponential averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1), in training mode
+    only. Everything is fp32: under autocast the nearest codeword is not reliably found.
 
     With a `loudness_scale` the first component of latents is the loudness (log10 of an amplitude) times this scale, and
-    the first level codes it alone, in equal steps: whatever the recordings, no sound is too loud or too soft for it.
-    The other levels have 0 there.
+    the first level codes it alone, in equal steps; the other levels have 0 there.
     """
 
+    dead_code_threshold = 0.0  # of `PlainResidualQuantizer`
     codebooks: Tensor  # [Q, V, D]
     # [2, KERNEL_FRAMES, D], of plain and finer levels: entry k weighs the codewords of frame t + k - REACH in frame t
     kernels: Tensor
@@ -81,12 +80,15 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.loudness_scale = loudness_scale
         self.codebook_size, self.num_quantizers, self.ema_decay = codebook_size, num_quantizers, ema_decay
-        # Frames before and after a frame that can decide its codes.
-        self.search_context = SEARCH_CONTEXT if num_quantizers > PLAIN_LEVELS else 0
         self.register_buffer("codebooks", torch.zeros(num_quantizers, codebook_size, latent_size))
         self.register_buffer("kernels", identity_kernel(latent_size).repeat(2, 1, 1))
         self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
         self.register_buffer("sums", torch.zeros(num_quantizers, codebook_size, latent_size))
+
+    @property
+    def search_context(self) -> int:
+        """Frames before and after a frame that can decide its codes."""
+        return SEARCH_CONTEXT if self.num_quantizers > PLAIN_LEVELS else 0
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
@@ -103,43 +105,38 @@ class ResidualQuantizer(nn.Module):
     def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:
         """Codes `[B, F, Q]` of latents `[B, F, D]` at `positions` `[F]` of their sound, 0 to F - 1 if None.
 
-        A frame's codes depend on its position and on `search_context` frames before and after it, on nothing else.
-        Frames at position -1 are gaps between sounds.
+        A frame's codes depend on its position and `search_context` frames to each side. Position -1 is a gap.
         """
         batch, frames, _ = latents.shape
         rows, turns = join_sequences(latents, positions)
         codes, inside = self._plain_search(rows, turns)
         if self.num_quantizers > PLAIN_LEVELS:
-            residual = rows - overlap(self._plain_sum(codes) * inside[:, None], self.kernels[0])
-            finer = self.codebooks[PLAIN_LEVELS:]
-            codes[:, PLAIN_LEVELS:] = overlapping_search(residual, turns, finer, self.kernels[1])
+            residual = rows - overlap(self._sum(codes, PLAIN) * inside[:, None], self.kernels[0])
+            codes[:, FINER] = overlapping_search(residual, turns, self.codebooks[FINER], self.kernels[1])
         return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Latents `[B, F, D]` of codes `[B, F, Q]`; `REACH` frames before and after a frame decide its latent.
+        """Latents `[B, F, D]` of codes `[B, F, Q]`; `inside` `[F]` is 0 in gaps, whose codes are ignored.
 
-        `inside` `[F]` is 0 in gaps, whose codes are ignored, and 1 elsewhere.
+        `REACH` frames before and after a frame decide its latent.
         """
-        latents = overlap(mask_gaps(self._plain_sum(codes), inside), self.kernels[0])
+        latents = overlap(mask_gaps(self._sum(codes, PLAIN), inside), self.kernels[0])
         if self.num_quantizers > PLAIN_LEVELS:
-            latents = latents + overlap(mask_gaps(self._finer_sum(codes), inside), self.kernels[1])
+            latents = latents + overlap(mask_gaps(self._sum(codes, FINER), inside), self.kernels[1])
         return latents
 
     @torch.no_grad()
     def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = FIT_ROUNDS) -> None:
-        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound from the whole corpus.
-
-        `rounds` are those of search, kernel and codebooks in turn.
-        """
+        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, finer ones in turn with the search."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(piece[None].float()) for piece in pieces]
         rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
         codes, inside = self._plain_search(rows, turns)
-        plain = self._plain_sum(codes) * inside[:, None]
+        plain = self._sum(codes, PLAIN) * inside[:, None]
         self.kernels[0] = fitted_kernel(plain, rows, inside, PLAIN_REACH)
         self._leave_loudness()
         if self.num_quantizers > PLAIN_LEVELS:
-            codebooks, residual = self.codebooks[PLAIN_LEVELS:], rows - overlap(plain, self.kernels[0])
+            codebooks, residual = self.codebooks[FINER], rows - overlap(plain, self.kernels[0])
             if self.loudness_scale is not None:
                 residual[:, 0] = 0.0
             finer = None
@@ -150,7 +147,7 @@ class ResidualQuantizer(nn.Module):
                 if fit_round:  # the first search was without a kernel
                     codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
                 self._leave_loudness()
-            codes[:, PLAIN_LEVELS:] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
+            codes[:, FINER] = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
         for level in range(self.num_quantizers):
             self._start_averages(level, codes[inside, level])
 
@@ -184,7 +181,7 @@ class ResidualQuantizer(nn.Module):
         """Codes `[n, Q]` of joined rows, 0 but for the plain levels, and whether rows are no gaps, `[n]`."""
         inside = turns >= 0
         codes = torch.zeros(len(rows), self.num_quantizers, dtype=torch.int64, device=rows.device)
-        codes[inside, :PLAIN_LEVELS] = BeamSearch(self.codebooks[:PLAIN_LEVELS])(rows[inside])
+        codes[inside, PLAIN] = BeamSearch(self.codebooks[PLAIN])(rows[inside])
         return codes, inside
 
     def _start_averages(self, level: int, chosen: Tensor) -> None:
@@ -192,27 +189,24 @@ class ResidualQuantizer(nn.Module):
         self.counts[level] = torch.bincount(chosen, minlength=self.codebook_size).clamp_min(1).float()
         self.sums[level] = self.codebooks[level] * self.counts[level][:, None]
 
-    def _plain_sum(self, codes: Tensor) -> Tensor:
-        return sum_codewords(self.codebooks[:PLAIN_LEVELS], codes[..., :PLAIN_LEVELS])
-
-    def _finer_sum(self, codes: Tensor) -> Tensor:
-        return sum_codewords(self.codebooks[PLAIN_LEVELS:], codes[..., PLAIN_LEVELS:])
+    def _sum(self, codes: Tensor, levels: slice) -> Tensor:
+        return sum_codewords(self.codebooks[levels], codes[..., levels])
 
     @torch.no_grad()
     def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:
         """Advance the moving averages by one step, summed over all processes of a training.
 
         A plain level's codeword moves towards the mean residual of the other plain level. The finer levels' codewords,
-        moving all at once, take a step down the residual of the plain ones. Latents that are not finite are left out.
+        all at once, take a step down the residual of the plain ones. A batch that is not finite moves none.
         """
         finite = latents.isfinite().all()
-        plain = self._plain_sum(codes)
+        plain = self._sum(codes, PLAIN)
         errors = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
         if self.num_quantizers > PLAIN_LEVELS:
             rows, turns = join_sequences(latents - overlap(plain, self.kernels[0]))
             inside = turns >= 0
             finer = torch.zeros_like(rows)
-            finer[inside] = self._finer_sum(codes).flatten(0, 1)
+            finer[inside] = self._sum(codes, FINER).flatten(0, 1)
             neighbours, weights = overlap_weights(inside, inside.nonzero()[:, 0], self.kernels[1])
             steps = ((rows - overlap(finer, self.kernels[1]))[neighbours] * weights).sum(dim=1)
             errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
@@ -236,20 +230,11 @@ class ResidualQuantizer(nn.Module):
 class PlainResidualQuantizer(ResidualQuantizer):
     """Plain residual quantizer: each level codes the residual of those before, and no codeword overlaps.
 
-    Its codebooks are moved by the `ResidualVQ` of vector-quantize-pytorch. A codeword that is nearest to fewer latents
-    of a batch, on average, than `dead_code_threshold` is replaced by a latent of the batch; 0 replaces none.
+    The `ResidualVQ` of vector-quantize-pytorch moves its codebooks. It replaces a codeword that is nearest to fewer
+    latents of a batch, on average, than `dead_code_threshold` by one of them.
     """
 
-    def __init__(
-        self,
-        latent_size: int,
-        codebook_size: int,
-        num_quantizers: int,
-        ema_decay: float,
-        dead_code_threshold: float = 0.0,
-    ) -> None:
-        super().__init__(latent_size, codebook_size, num_quantizers, ema_decay)
-        self.search_context, self.dead_code_threshold = 0, dead_code_threshold
+    search_context = 0
 
     @torch.no_grad()
     def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:  # noqa: ARG002
@@ -304,11 +289,9 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
 
     With it the overlapping codewords `[n, D]` come nearest to rows `[n, D]`. `inside` `[n]` is False in gaps.
     """
-    windows = frame_windows(codewords)
+    windows, offsets = frame_windows(codewords), range(1, reach + 1)
     # Effect of a weight for the frames so far off, when the middle gives up as much.
-    parts = [
-        windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords for offset in range(1, reach + 1)
-    ]
+    parts = [windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords for offset in offsets]
     stacked = (torch.stack(parts) * inside[:, None]).double()  # [reach, n, D]
     gram = torch.einsum("ind,jnd->dij", stacked, stacked)
     moments = torch.einsum("ind,nd->di", stacked, (rows - codewords).double())
@@ -319,7 +302,7 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
     side = torch.linalg.solve(gram, moments).float().T  # [reach, D]
     kernel = identity_kernel(codewords.shape[1]).to(codewords.device)
     kernel[REACH] -= 2 * side.sum(dim=0)
-    for offset in range(1, reach + 1):
+    for offset in offsets:
         kernel[REACH - offset] = kernel[REACH + offset] = side[offset - 1]
     return kernel
 
@@ -327,8 +310,8 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
 def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Tensor, kernel: Tensor) -> Tensor:
     """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
 
-    A ridge of `FIT_WEIGHT` latents holds every codeword where it is, so that rare ones do not follow single frames.
-    `inside` `[n]` is False in gaps. More than `MAX_FITTED_CODEWORDS` codewords are returned as they are.
+    A ridge holds every codeword where it is, so that rare ones do not follow single frames. `inside` `[n]` is False in
+    gaps. More than `MAX_FITTED_CODEWORDS` codewords are returned as they are.
     """
     levels, size, width = codebooks.shape
     codewords = codebooks.flatten(0, 1)
@@ -372,8 +355,7 @@ def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Ten
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]` and the nearest one to each point `[n]`.
 
-    A cluster that runs empty restarts at the point that is farthest from its centre. With fewer distinct points than
-    clusters the spare centres repeat points.
+    A cluster that runs empty restarts at the point that is farthest from its centre.
     """
     centres = _plus_plus(points, clusters, generator)
     for _ in range(KMEANS_ITERATIONS):

@@ -31,10 +31,7 @@ def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
 def encode_from(
     codec: VQVAE, read: Callable[[int, int], Tensor], samples: int, chunk_frames: int = CHUNK_FRAMES
 ) -> Tensor:
-    """Codes `[B, frames_for(samples), Q]` of audio that `read(start, stop)` returns in pieces `[B, stop - start]`.
-
-    Memory grows with the result alone.
-    """
+    """Codes `[B, frames_for(samples), Q]` of audio that `read(start, stop)` returns in pieces `[B, stop - start]`."""
     margin, step = codec.spectrogram.margin, codec.spectrogram.samples_per_frame
     frames, context = codec.spectrogram.frames_for(samples), codec.quantizer.search_context
     codes = torch.empty(0, dtype=torch.int64)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
@@ -28,7 +27,7 @@ from distill.codec.model import VQVAE, VQVAEOutput
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
-from distill.progress import HEALTH_TITLE, ProgressReport, health_line, health_table
+from distill.progress import HEALTH_TITLE, ProgressReport, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
 from distill.training.artifact import save_artifact
@@ -108,8 +107,7 @@ def train_codec(
 ) -> CodecTraining:
     """Train a codec on the corpus in `corpus_folder` and write the artefact `folder`, for stage and command.
 
-    Resumes, and raises Interrupted after saving. The first process measures the fidelity of held-out recordings, and
-    keeps previews of some before and after.
+    Resumes, and raises Interrupted after saving.
     """
     fabric = make_fabric(execution)
     corpus = load_corpus(corpus_folder)
@@ -123,10 +121,6 @@ def train_codec(
         codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
         if run.is_first:
             previews.add("start", codec)
-            if not run.tracker.off:
-                with TemporaryDirectory() as temporary:
-                    previews.write(Path(temporary))
-                    run.tracker.artifact(Path(temporary), "previews")
         trained = fit_codec(codec, data, config, seed, run.observed_by(CodecConsole(run.console)))
         if not run.is_first:
             return trained
@@ -167,10 +161,7 @@ def codec_to_train(data: CodecData, config: VQVAEConfig, seed: int) -> VQVAE:
 
 
 def fit_codec(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
-    """Train a codec that `codec_to_train` made.
-
-    Raises Interrupted after saving when `run` asks, DistillError when training diverges.
-    """
+    """Train a codec that `codec_to_train` made. Raises Interrupted after saving, DistillError when it diverges."""
     task = CodecTask(model, data, config, seed, run.fabric)
     settings = TrainerSettings(
         epochs=config.epochs,
@@ -194,7 +185,7 @@ def fit_codec(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run
 class CodecTask(Task[Tensor]):
     """Task of the codec: reconstruction and commitment loss on crops, validation on held-out pieces.
 
-    Raises ParamsError where a batch has fewer crops than there are processes, or more than memory holds.
+    Raises ParamsError where a batch is too small for the processes, or too large for the memory.
     """
 
     model: VQVAE
@@ -336,7 +327,7 @@ def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -
 
 
 class CodecConsole(ToConsole):
-    """The progress line with codebook health; a level with low utilisation is warned of once."""
+    """The progress line, codebook health below it on a terminal, and one warning of each level with low utilisation."""
 
     def __init__(self, progress: ProgressReport) -> None:
         super().__init__(progress)
@@ -344,37 +335,28 @@ class CodecConsole(ToConsole):
 
     def on_event(self, event: object) -> None:
         """See `Observer`."""
-        if isinstance(event, Epoch) and self.progress.is_live:
-            health = health_from_metrics(event.metrics)
-            self.progress.show_below(health_table(health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
         super().on_event(event)
         if isinstance(event, VQEpochMetrics):
+            self.progress.show_below(health_table(event.codebook_health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
             for warning in event.utilization_warnings:
                 level = warning.partition(":")[0]
                 if level not in self._warned:
-                    self._warned.add(level)
                     self.progress.say(f"warning: epoch {event.epoch + 1}: {warning}")
-
-    def epoch_text(self, epoch: Epoch) -> str:
-        """An epoch in a few words, with codebook health where no table shows it."""
-        text = super().epoch_text(epoch)
-        return text if self.progress.is_live else f"{text}; {health_line(health_from_metrics(epoch.metrics))}"
+                self._warned.add(level)
 
 
 def print_codec(training: CodecTraining, console: Console) -> None:
     """Print the result of a training: losses, fidelity, a row for each codebook, warnings."""
     result = training.result
-    best, epochs = result.best_metrics, len(result.history)
-    if not epochs:
-        where = f"stopped within the first epoch, held out {best['val_loss']:.3f}"
-    elif result.best_epoch < 0:
-        where = f"no epoch of {epochs} was better than the start, held out {best['val_loss']:.3f}"
+    epochs, held_out = len(result.history), f"held out {result.best_metrics['val_loss']:.3f}"
+    if result.best_epoch >= 0:
+        losses = f"loss {result.best_metrics['train_loss']:.3f}, {held_out}"
+        text = f"best epoch {result.best_epoch + 1} of {epochs}, {losses}"
     else:
-        losses = f"loss {best['train_loss']:.3f}, held out {best['val_loss']:.3f}"
-        where = f"best epoch {result.best_epoch + 1} of {epochs}, {losses}"
+        text = f"no epoch of {epochs} was better than the start, {held_out}"
     for last in result.history[-1:]:
-        where += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
-    console.print(f"codec: {where}", soft_wrap=True)
+        text += f"; at the end {last['train_loss']:.3f} and {last['val_loss']:.3f}"
+    console.print(f"codec: {text}", soft_wrap=True)
     if line := fidelity_line(training.metrics):
         console.print(line, soft_wrap=True)
     console.print(health_table(training.codebook_health, f"{HEALTH_TITLE}, best epoch"))

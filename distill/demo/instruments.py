@@ -5,6 +5,7 @@ length and the time in which the slowest part falls by `_RING_DB`, so a sound en
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -22,7 +23,7 @@ _DRUMHEAD_RATIOS = (1.0, 1.59, 2.14, 2.30, 2.65, 2.92)  # ideal circular membran
 
 
 def plucked_string(
-    rng: Generator, *, frequency: float, seconds: float, brightness: float, pick_position: float
+    rng: Generator, frequency: float, seconds: float, brightness: float, pick_position: float
 ) -> Samples:
     """Extended Karplus-Strong string (Jaffe and Smith 1983) plucked at `pick_position` of its length, with a body.
 
@@ -45,7 +46,7 @@ def plucked_string(
     feedback[:2] = forward
     feedback[delay:] -= np.convolve(loss, forward[::-1])
 
-    pluck = np.zeros(_length(seconds))
+    pluck = np.zeros(_time(seconds).size)
     pluck[: int(period)] = rng.standard_normal(int(period))
     pluck[0] += 0.7 * np.sqrt(period)
     pluck = _filter(pluck, "lowpass", 2 * frequency * 10**brightness, order=1)
@@ -59,7 +60,7 @@ def plucked_string(
 
 
 def struck_bar(
-    rng: Generator, *, frequency: float, seconds: float, ratios: Sequence[float], hardness: float, tremolo: float = 0.0
+    rng: Generator, frequency: float, seconds: float, ratios: Sequence[float], hardness: float, tremolo: float = 0.0
 ) -> Samples:
     """Bar whose modes lie at `ratios` times `frequency` (Hz), hit by a mallet of `hardness` 0 to 1.
 
@@ -73,11 +74,10 @@ def struck_bar(
     knock = _filter(rng.standard_normal(bar.size), "lowpass", 0.5 / contact_seconds)
     bar += (0.1 + 0.3 * hardness) * knock * _decay(0.03, seconds)
     discs = 0.5 - 0.5 * np.cos(2 * np.pi * 5.5 * _time(seconds))
-    vibrating: Samples = bar * (1 - tremolo * discs)
-    return vibrating
+    return np.asarray(bar * (1 - tremolo * discs))
 
 
-def kick(rng: Generator, *, frequency: float, seconds: float, sweep: float, click: float) -> Samples:
+def kick(rng: Generator, frequency: float, seconds: float, sweep: float, click: float) -> Samples:
     """Kick drum: a sine that falls from `sweep` times `frequency` (Hz) down to it, and a beater's `click` 0 to 1."""
     glide = frequency * (1 + (sweep - 1) * _decay(0.2 * seconds, seconds))
     drum = np.sin(2 * np.pi * np.cumsum(glide) / DEMO_SAMPLE_RATE) * _decay(seconds, seconds)
@@ -85,7 +85,7 @@ def kick(rng: Generator, *, frequency: float, seconds: float, sweep: float, clic
     return drum + click * beater * _decay(0.02, seconds)
 
 
-def tom(rng: Generator, *, frequency: float, seconds: float) -> Samples:
+def tom(rng: Generator, frequency: float, seconds: float) -> Samples:
     """Tom: the modes of a circular membrane, tightened by the blow so that the pitch sags, and the stick's noise."""
     ratios = np.array(_DRUMHEAD_RATIOS)
     amplitudes = 0.55 ** np.arange(ratios.size) * rng.uniform(0.8, 1.2, ratios.size)
@@ -94,80 +94,74 @@ def tom(rng: Generator, *, frequency: float, seconds: float) -> Samples:
     return head + 0.8 * stick * _decay(0.05, seconds)
 
 
-def snare(rng: Generator, *, frequency: float, seconds: float, wires: float) -> Samples:
+def snare(rng: Generator, frequency: float, seconds: float, wires: float) -> Samples:
     """Snare: two shell modes from `frequency` (Hz) and the rattle of the wires, whose level is `wires` 0 to 1."""
-    shell = _modes(
-        frequency * np.array([1, 1.62]), np.array([1, 0.6]), np.array([0.5, 0.4]) * seconds, seconds, bend=0.1
-    )
+    modes, levels = frequency * np.array([1, 1.62]), np.array([1, 0.6])
+    shell = _modes(modes, levels, np.array([0.5, 0.4]) * seconds, seconds, bend=0.1)
     rattle = _filter(rng.standard_normal(shell.size), "bandpass", (1200, 11000), order=1)
     crack = _filter(rng.standard_normal(shell.size), "highpass", 2500)
     return shell + 1.5 * wires * rattle * _decay(seconds, seconds) + 0.6 * crack * _decay(0.03, seconds)
 
 
-def hat(rng: Generator, *, seconds: float, cutoff: float) -> Samples:
+def hat(rng: Generator, seconds: float, cutoff: float) -> Samples:
     """Hi-hat: the odd harmonics of six clashing square waves and some noise, above `cutoff` Hz."""
     harmonics = np.arange(1, 80, 2)
     frequencies = np.outer(_HAT_OSCILLATORS, harmonics)
     audible = (frequencies > cutoff / 2) & (frequencies < 18000)
     amplitudes = (np.ones((len(_HAT_OSCILLATORS), 1)) / harmonics)[audible]
     phases = rng.uniform(0, 2 * np.pi, amplitudes.size)
-    metal = _modes(frequencies[audible], amplitudes, np.full(amplitudes.size, seconds), seconds, phases)
+    metal = _modes(frequencies[audible], amplitudes, np.array(seconds), seconds, phases)
     hiss = rng.standard_normal(metal.size) * _decay(0.7 * seconds, seconds)
     return _filter(metal / metal.std() + 0.5 * hiss / hiss.std(), "highpass", cutoff, order=4)
 
 
-def clap(rng: Generator, *, seconds: float, frequency: float) -> Samples:
+def clap(rng: Generator, seconds: float, frequency: float) -> Samples:
     """Hand clap: three bursts of noise around `frequency` (Hz) about 11 ms apart, and a quieter one that decays."""
     time = _time(seconds)
     onsets = np.concatenate([[0], np.cumsum(rng.uniform(0.009, 0.013, 3))])
-    rings = np.array([0.03, 0.03, 0.03, seconds])
-    levels = np.array([1.0, 1.0, 1.0, 0.6])
+    rings, levels = np.array([0.03, 0.03, 0.03, seconds]), np.array([1.0, 1.0, 1.0, 0.6])
     latest = np.searchsorted(onsets, time, side="right") - 1
-    envelope: Samples = levels[latest] * 10 ** (-_RING_DB / 20 * (time - onsets[latest]) / rings[latest])
-    return envelope * _filter(rng.standard_normal(time.size), "bandpass", (0.7 * frequency, 2.2 * frequency))
+    envelope = levels[latest] * 10 ** (-_RING_DB / 20 * (time - onsets[latest]) / rings[latest])
+    noise = _filter(rng.standard_normal(time.size), "bandpass", (0.7 * frequency, 2.2 * frequency))
+    return np.asarray(envelope * noise)
 
 
-def fm_bell(rng: Generator, *, frequency: float, seconds: float, ratio: float, index: float) -> Samples:
+def fm_bell(rng: Generator, frequency: float, seconds: float, ratio: float, index: float) -> Samples:
     """Bell by frequency modulation (Chowning 1973): inharmonic `ratio` of modulator to carrier, decaying `index`.
 
     The modulator is tuned a fraction of a hertz off, because the partials of a cast bell come in beating pairs.
     """
     time = _time(seconds)
-    envelope = _decay(seconds, seconds)
     modulators = ratio * frequency + rng.uniform(0.3, 0.9) * np.array([[-1.0], [1.0]])  # [2, 1] Hz
     depth = index * _decay(1.6 * seconds, seconds)
     pair = np.sin(2 * np.pi * frequency * time + depth * np.sin(2 * np.pi * modulators * time))  # [2, N]
     hum = 0.15 * np.sin(np.pi * frequency * time)
-    bell: Samples = (pair.mean(axis=0) + hum) * envelope
-    return bell
+    return np.asarray((pair.mean(axis=0) + hum) * _decay(seconds, seconds))
 
 
-def noise_sweep(rng: Generator, *, seconds: float, centres: Sequence[float], resonance: float, peak: float) -> Samples:
+def noise_sweep(rng: Generator, seconds: float, centres: Sequence[float], resonance: float, peak: float) -> Samples:
     """White noise through a resonant band-pass that glides through `centres` (Hz), loudest at `peak` (0 to 1) of it.
 
     The filter is applied as the gain of two resonators of Q `resonance` in series on short-time spectra.
     """
-    frame = 1024
-    noise = rng.standard_normal(_length(seconds))
-    hertz, times, spectra = signal.stft(noise, DEMO_SAMPLE_RATE, nperseg=frame, noverlap=3 * frame // 4)  # [F, frames]
-    knots = np.linspace(0, seconds, len(centres))
-    centre = np.exp(np.interp(times, knots, np.log(centres)))
+    framing = {"fs": DEMO_SAMPLE_RATE, "nperseg": 1024, "noverlap": 768}
+    noise = rng.standard_normal(_time(seconds).size)
+    hertz, times, spectra = signal.stft(noise, **framing)  # [F, frames]
+    centre = np.exp(np.interp(times, np.linspace(0, seconds, len(centres)), np.log(centres)))
     ratio = np.maximum(hertz, hertz[1] / 2)[:, None] / centre
     gain = 1 / (1 + (resonance * (ratio - 1 / ratio)) ** 2)
-    _, swept = signal.istft(spectra * gain, DEMO_SAMPLE_RATE, nperseg=frame, noverlap=3 * frame // 4)
+    _, swept = signal.istft(spectra * gain, **framing)
     position = _time(seconds) / seconds
     swell = np.minimum(position / peak, (1 - position) / (1 - peak)) ** 2
-    sweep: Samples = swept[: noise.size] * swell
-    return sweep
+    return np.asarray(swept[: noise.size] * swell)
 
 
-def chord(rng: Generator, *, frequencies: Sequence[float], seconds: float, brightness: float, attack: float) -> Samples:
+def chord(rng: Generator, frequencies: Sequence[float], seconds: float, brightness: float, attack: float) -> Samples:
     """Pad: three slightly detuned voices with their own vibrato for each of `frequencies` (Hz).
 
     `brightness` 0 to 1 sets how slowly the harmonics fall off; `attack` is the rise in seconds.
     """
-    time = _time(seconds)
-    harmonics = np.arange(1, 33)
+    time, harmonics = _time(seconds), np.arange(1, 33)
     total = np.zeros(time.size)
     for frequency in frequencies:
         for detune_cents in (-6.0, 0.0, 6.0):
@@ -176,20 +170,14 @@ def chord(rng: Generator, *, frequencies: Sequence[float], seconds: float, brigh
             phase = 2 * np.pi * np.cumsum(frequency * 2 ** (cents / 1200)) / DEMO_SAMPLE_RATE
             weights = harmonics ** -(2.2 - 1.2 * brightness) * np.exp(1j * rng.uniform(0, 2 * np.pi, harmonics.size))
             weights[harmonics * frequency > 0.45 * DEMO_SAMPLE_RATE] = 0
-            rotation_factors = np.exp(1j * phase)
             # Harmonic k is the k-th power of the fundamental's rotation, so the sum is a polynomial in it.
-            total += np.polynomial.polynomial.polyval(rotation_factors, np.concatenate([[0], weights])).imag
-    release = 0.35 * seconds
-    edges = np.minimum(time / attack, (seconds - time) / release).clip(0, 1)
+            total += np.polynomial.polynomial.polyval(np.exp(1j * phase), np.concatenate([[0], weights])).imag
+    edges = np.minimum(time / attack, (seconds - time) / (0.35 * seconds)).clip(0, 1)
     return total * (0.5 - 0.5 * np.cos(np.pi * edges))
 
 
-def _length(seconds: float) -> int:
-    return round(seconds * DEMO_SAMPLE_RATE)
-
-
 def _time(seconds: float) -> Samples:
-    return np.arange(_length(seconds)) / DEMO_SAMPLE_RATE
+    return np.arange(round(seconds * DEMO_SAMPLE_RATE)) / DEMO_SAMPLE_RATE
 
 
 def _decay(ring: float, seconds: float) -> Samples:
@@ -198,18 +186,13 @@ def _decay(ring: float, seconds: float) -> Samples:
 
 
 def _modes(
-    frequencies: Samples,
-    amplitudes: Samples,
-    rings: Samples,
-    seconds: float,
-    phases: Samples | None = None,
-    bend: float = 0.0,
+    frequencies: Samples, amplitudes: Samples, rings: Samples, seconds: float, phases: Any = 0.0, bend: float = 0.0
 ) -> Samples:
     """Sum of decaying sines `[N]`, one for each entry of `[modes]` arrays; `bend` raises their initial pitch."""
     bent = _time(seconds) + bend * np.cumsum(_decay(0.3, seconds)) / DEMO_SAMPLE_RATE
-    starts = np.zeros(frequencies.size) if phases is None else phases
     total = np.zeros(bent.size)
-    for frequency, amplitude, ring, start in zip(frequencies, amplitudes, rings, starts, strict=True):
+    modes = np.broadcast_arrays(frequencies, amplitudes, rings, phases)
+    for frequency, amplitude, ring, start in zip(*modes, strict=True):
         if frequency < 0.45 * DEMO_SAMPLE_RATE:
             total += amplitude * np.sin(2 * np.pi * frequency * bent + start) * _decay(ring, seconds)
     return total
@@ -217,5 +200,4 @@ def _modes(
 
 def _filter(samples: Samples, kind: str, hertz: ArrayLike, order: int = 2) -> Samples:
     sections = signal.butter(order, hertz, kind, fs=DEMO_SAMPLE_RATE, output="sos")
-    filtered: Samples = signal.sosfilt(sections, samples)
-    return filtered
+    return np.asarray(signal.sosfilt(sections, samples))

@@ -11,9 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.audio.augment import waveform
 from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.codec import initialise as initialise_module
 from distill.codec import training as training_module
 from distill.codec.constants import DRAWS
 from distill.codec.data import CodecData, CropSampler, Piece, fixed_pieces
@@ -32,22 +34,13 @@ from distill.errors import ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
 from distill.split import split_groups
-from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics, patience
+from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.distributed import Share
 from distill.training.fabric import make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
-CONFIG = get_adaptive_vqvae_config(
-    8,
-    epochs=12,
-    learning_rate=3e-3,
-    codebook_size=16,
-    num_quantizers=2,
-    hidden_size=32,
-    num_layers=2,
-    latent_size=16,
-    crop_seconds=0.25,
-)
+SIZES = {"codebook_size": 16, "num_quantizers": 2, "hidden_size": 32, "num_layers": 2, "latent_size": 16}
+CONFIG = get_adaptive_vqvae_config(8, epochs=12, learning_rate=3e-3, crop_seconds=0.25, **SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +48,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
     for number, recording in enumerate(demo_recordings()):
         if number % 5 == 0:
-            name = recording.name.replace("/", "_")
-            write_audio(
-                folder / "in" / f"{name}.wav", recording.samples[: recording.sample_rate // 2], recording.sample_rate
-            )
+            path = folder / "in" / f"{recording.name.replace('/', '_')}.wav"
+            write_audio(path, recording.samples[: recording.sample_rate // 2], recording.sample_rate)
     ingest(folder / "in", folder / "out", 16_000, 0.0)
     return load_corpus(folder / "out")
 
@@ -91,12 +82,9 @@ def test_a_batch_that_memory_does_not_hold_is_refused(corpus: Corpus, monkeypatc
 
 
 def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus) -> None:
-    events: list[VQStepMetrics | VQEpochMetrics] = []
-    training = train(
-        corpus,
-        CONFIG.model_copy(update={"epochs": 24, "patience": 0, "codebook_size": 128}),
-        callback=events.append,
-    )
+    events: list[Any] = []
+    config = CONFIG.model_copy(update={"epochs": 24, "patience": 0, "codebook_size": 128})
+    training = train(corpus, config, callback=events.append)
     rows = training.result.history
     epochs = [event for event in events if isinstance(event, VQEpochMetrics)]
     steps = [event for event in events if isinstance(event, VQStepMetrics)]
@@ -112,6 +100,12 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     best = min(epochs, key=lambda event: event.val_loss)
     assert training.result.best_epoch == best.epoch
     assert training.codebook_health == best.codebook_health
+    probes = [event for event in events if isinstance(event, WatchMetrics)]
+    assert [event.step for event in probes][:4] == [1, 2, 3, 4]
+    assert probes[-1].step == len(steps)
+    assert {event.figure for event in probes} == {"recon_loss"}
+    assert all(0 < event.value < math.inf for event in probes)
+    assert training.result.rollbacks == 0
 
 
 def test_the_initialised_codec_codes_before_any_step(corpus: Corpus) -> None:
@@ -140,32 +134,12 @@ def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: 
         fitted.update(entry.recording_id for entry in entries)
         return features(model, corpus, entries, *rest)
 
-    from distill.codec import initialise as initialise_module
-
     features = initialise_module._view_features
     monkeypatch.setattr(initialise_module, "_view_features", fit)
     monkeypatch.setattr(CropSampler, "_draw", recording_draw)
     train(corpus, CONFIG.model_copy(update={"epochs": 1}))
     held_out = {entry.recording_id for entry in corpus.entries if sides[entry.group] == "val"}
     assert sampled == fitted == {entry.recording_id for entry in corpus.entries} - held_out
-
-
-def test_two_trainings_give_the_same_weights(corpus: Corpus) -> None:
-    config = CONFIG.model_copy(update={"epochs": 2})
-    one, two = train(corpus, config), train(corpus, config)
-    assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
-
-
-def test_the_reconstruction_loss_on_training_crops_is_watched(corpus: Corpus) -> None:
-    events: list[Any] = []
-    training = train(corpus, CONFIG.model_copy(update={"epochs": 5}), callback=events.append)
-    probes = [event for event in events if isinstance(event, WatchMetrics)]
-    steps = sum(isinstance(event, VQStepMetrics) for event in events)
-    assert [event.step for event in probes][:4] == [1, 2, 3, 4]
-    assert probes[-1].step == steps
-    assert {event.figure for event in probes} == {"recon_loss"}
-    assert all(0 < event.value < math.inf for event in probes)
-    assert training.result.rollbacks == 0
 
 
 def test_a_codec_that_falls_apart_is_rolled_back(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,20 +155,11 @@ def test_a_codec_that_falls_apart_is_rolled_back(corpus: Corpus, monkeypatch: py
         return original(task, model, batch)
 
     monkeypatch.setattr(CodecTask, "losses", spoil)
-    training = train(corpus, CONFIG.model_copy(update={"epochs": 5}), callback=events.append)
+    training = train(corpus, CONFIG.model_copy(update={"epochs": 3}), callback=events.append)
     assert training.result.rollbacks == 1
     (told,) = [event for event in events if isinstance(event, RollbackEvent)]
     assert told.step == 4
     assert told.reason.startswith("found a recon loss of ")
-
-
-def test_a_codec_that_ends_at_its_last_epoch_while_it_improves_says_so(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "FALLING", 1e-4)
-    result = train(corpus, CONFIG.model_copy(update={"epochs": 10})).result
-    assert result.was_still_falling
-    assert "training ended at its last epoch, 10, while held-out loss still fell" in result.remarks[0]
 
 
 def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:
@@ -234,8 +199,6 @@ def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:
 
 
 def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
-    from distill.audio.augment import waveform
-
     joined = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
     pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000).flatten()
     assert torch.equal(pieces[: len(joined)], joined)
@@ -281,6 +244,3 @@ def test_the_probe_has_crops_that_sound_where_there_are_some(tmp_path: Path) -> 
     quiet = load_corpus(tmp_path / "out")
     crops = CropSampler(quiet, quiet.entries, 4, 2048, seed=0).probe(2)
     assert all(bool(crop.any()) for crop in crops)
-    training = train(quiet, CONFIG.model_copy(update={"epochs": 2}))
-    assert training.result.rollbacks == 0
-    assert math.isfinite(training.result.best_loss)
