@@ -20,8 +20,8 @@ LOG_TEN = math.log(10.0)
 def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
     """Logarithms (base 10) of amplitudes `[B, K]` of samples `[B, (K + 1) * step]`.
 
-    An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's. Without the
-    share, most bits would code how soft the softest steps are, which is not heard beside loud ones.
+    An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's: else most
+    bits would code how soft the softest steps are, which is not heard beside loud ones.
     """
     powers = mean_squares(audio, 2 * step) + LOG_FLOOR**2
     frames = powers.unflatten(1, (-1, steps_per_frame))
@@ -35,10 +35,9 @@ def mean_squares(audio: Tensor, window: int) -> Tensor:
 
 
 def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, inside: Tensor | None = None) -> Tensor:
-    """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, as `log_envelope` gives it.
+    """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, which `log_envelope` gave.
 
-    `trust` `[B, T, steps]`, 0 to 1, is how much of the difference is made up for. A code frame is `stack` hops;
-    `inside` `[T]` is 0 in gaps between sounds.
+    `trust` `[B, T, steps]`, 0 to 1, is how much nearer. A code frame is `stack` hops; `inside` `[T]` is 0 in gaps.
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
@@ -53,20 +52,14 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, ins
 
 
 def with_gains(audio: Tensor, gains: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Samples `[B, N]` times gains, whose logarithms are a spline through `gains` `[B, T, GAIN_STEPS]`.
-
-    `inside` `[T]` is 0 in gaps between sounds.
-    """
+    """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
     gains = gains.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
     gains = gains if inside is None else gains * inside[:, None]
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 
 def spline(values: Tensor, step: int) -> Tensor:
-    """Cubic B-spline `[B, K * step]` of `values` `[B, K]` in the middle of their steps, 0 beyond the ends.
-
-    As a gain, a curve with corners would add treble to bass notes.
-    """
+    """Cubic B-spline `[B, K * step]` of `values` `[B, K]`: as a gain, a curve with corners would add treble."""
     places = (torch.arange(step, device=values.device) + 0.5) / step - 0.5
     distances = (places - torch.arange(-2, 3, device=values.device)[:, None]).abs()
     near = 2 / 3 - distances.square() + distances**3 / 2

@@ -31,10 +31,7 @@ TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
-    """Build a codec that is not yet fitted to a corpus.
-
-    Weights are drawn from `seed`; with `warm` the decoder gets pretrained weights where they fit. Raises ParamsError.
-    """
+    """Build a codec with weights drawn from `seed`, and `warm` pretrained ones where they fit. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
         raise ParamsError(
@@ -63,10 +60,7 @@ def pretrained_path(n_fft: int) -> Path:
 
 
 def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = PRETRAINED_PARTS) -> bool:
-    """Load pretrained weights into `parts` of the decoder. Returns False where there are none of these shapes.
-
-    `n_fft` is the window whose weights are loaded, in samples; None is the model's own.
-    """
+    """Load weights pretrained for `n_fft`, or the model's own, into `parts`. Returns False where none fit."""
     path = pretrained_path(model.spectrogram.n_fft if n_fft is None else n_fft)
     if not path.is_file():
         return False
@@ -82,9 +76,8 @@ def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ..
 def initialise(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seed: int) -> None:
     """Fit the projection (principal components) and the codebooks to augmented views of the training recordings.
 
-    Synthetic sounds of many kinds are among them: a few recordings alone leave no codewords for what they lack. The
-    strength of the augmentation is the one that codes every fifth training recording best, with codebooks fitted to
-    the others by k-means alone.
+    Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. The strength of the
+    augmentation is the one that codes every fifth recording best, with codebooks of the others by k-means alone.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
@@ -126,8 +119,7 @@ def _view_features(
 ) -> list[Tensor]:
     """Features `[F, features]` of pieces of recordings, about `max_frames` frames in all.
 
-    Of each recording there are `VIEWS` augmented views, or the recording alone where `strength` is None. Of a large
-    corpus it is a random part: pieces of random recordings, until there are enough frames.
+    Of each recording there are `VIEWS` augmented views, or the recording alone where `strength` is None.
     """
     step = model.spectrogram.samples_per_frame
     views = 1 if strength is None else VIEWS

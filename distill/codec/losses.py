@@ -3,15 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import (
-    DRAWS,
-    ENVELOPE_SECONDS,
-    ENVELOPE_SHARE,
-    LEVEL_SECONDS,
-    LEVEL_SHARE,
-    LOUD_SHARE,
-    REPULSION,
-)
+from distill.codec import constants
 from distill.codec.envelope import mean_squares
 from distill.codec.spectral import LogMel
 
@@ -24,8 +16,7 @@ REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 class MultiScaleMelLoss(nn.Module):
     """Multi-scale mel loss: the sum over window lengths of the mean absolute difference of log10 mel amplitudes.
 
-    Windows overlap by three quarters; window w has w * 5 / 32 bands, at most 320 (the scales of the Descript audio
-    codec, arXiv 2306.06546, appendix). Computed in fp32 whatever the autocast.
+    Windows and bands are those of the Descript audio codec (arXiv 2306.06546, appendix). Always fp32.
     """
 
     def __init__(self, sample_rate: int, windows: tuple[int, ...]) -> None:
@@ -53,31 +44,34 @@ class DecoderLoss(nn.Module):
     """Loss of a decoder that draws noise: spectral energy distance, and errors of envelope and level.
 
     The energy distance d(x, y) + d(x, y') - d(y, y') between a sound x and two draws y and y' is least where draws are
-    distributed as sounds are (Gritsenko et al. 2020, arXiv 2008.01160); d is the multi-scale mel distance. A distance
-    alone asks for the median, which is softer than the sound. `REPULSION` weighs the last term.
+    distributed as sounds are (Gritsenko et al. 2020, arXiv 2008.01160). A mel distance d alone asks for the median,
+    which is softer than the sound.
     """
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.mel = MultiScaleMelLoss(sample_rate, REPORT_WINDOWS)
         self.envelope_window, self.level_window = (
-            2 * max(1, round(seconds * sample_rate / 2)) for seconds in (ENVELOPE_SECONDS, LEVEL_SECONDS)
+            2 * max(1, round(seconds * sample_rate / 2))
+            for seconds in (constants.ENVELOPE_SECONDS, constants.LEVEL_SECONDS)
         )
 
     def forward(self, draws: Tensor, reference: Tensor) -> dict[str, Tensor]:
         """Loss of two draws `[2 * B, N]` of each sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
         with torch.autocast(draws.device.type, enabled=False):
             draws, reference = draws.float(), reference.float()
-            one, other = (self.mel.spectra(part) for part in draws.chunk(DRAWS))
+            one, other = (self.mel.spectra(part) for part in draws.chunk(constants.DRAWS))
             with torch.no_grad():
                 target = self.mel.spectra(reference)
             scales = list(zip(one, other, target, strict=True))
             mel = torch.stack([(y - x).abs().mean() + (z - x).abs().mean() for y, z, x in scales]).sum() / 2
             spread = torch.stack([(y - z).abs().mean() for y, z, _ in scales]).sum() / 2
-            reference = reference.repeat(DRAWS, 1)
+            reference = reference.repeat(constants.DRAWS, 1)
             envelope = self._envelope_error(draws, reference)
             level = self._level_error(draws, reference)
-            recon = mel - REPULSION * spread + ENVELOPE_SHARE * envelope + LEVEL_SHARE * level
+            recon = (
+                mel - constants.REPULSION * spread + constants.ENVELOPE_SHARE * envelope + constants.LEVEL_SHARE * level
+            )
             return {"recon": recon, "mel": mel, "spread": spread, "envelope": envelope, "level": level}
 
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
@@ -91,7 +85,7 @@ class DecoderLoss(nn.Module):
     def _level_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of levels, in log10. Loud windows count more: else they come out too soft, and soft ones too loud."""
         levels, goals = (_amplitudes(x, self.level_window) for x in (audio, reference))
-        weights = LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True) + 1 - LOUD_SHARE
+        weights = constants.LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True) + 1 - constants.LOUD_SHARE
         return (weights * (levels.log10() - goals.log10()).abs()).mean()
 
 

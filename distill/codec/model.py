@@ -19,14 +19,7 @@ from torch import Tensor, nn
 
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, match_envelope, with_gains
 from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer
-from distill.codec.spectral import (
-    FrameFeatures,
-    InverseSTFT,
-    SpectrogramConfig,
-    inside_mask,
-    mask_gaps,
-    mel_filterbank,
-)
+from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig, inside_mask, mask_gaps, mel_filterbank
 from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
 from distill.seeds import STEP, mix
 

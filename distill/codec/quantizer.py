@@ -13,15 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.codec.constants import (
-    FIT_ROUNDS,
-    FIT_WEIGHT,
-    KERNEL_RIDGE,
-    LOUDNESS_RANGE,
-    PLAIN_LEVELS,
-    PLAIN_REACH,
-    loudness_step,
-)
+from distill.codec import constants
 from distill.codec.search import (
     KERNEL_FRAMES,
     REACH,
@@ -38,7 +30,7 @@ from distill.codec.search import (
 )
 from distill.codec.spectral import mask_gaps
 
-PLAIN, FINER = slice(PLAIN_LEVELS), slice(PLAIN_LEVELS, None)
+PLAIN, FINER = slice(constants.PLAIN_LEVELS), slice(constants.PLAIN_LEVELS, None)
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
@@ -88,7 +80,7 @@ class ResidualQuantizer(nn.Module):
     @property
     def search_context(self) -> int:
         """Frames before and after a frame that can decide its codes."""
-        return SEARCH_CONTEXT if self.num_quantizers > PLAIN_LEVELS else 0
+        return SEARCH_CONTEXT if self.num_quantizers > constants.PLAIN_LEVELS else 0
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
@@ -110,7 +102,7 @@ class ResidualQuantizer(nn.Module):
         batch, frames, _ = latents.shape
         rows, turns = join_sequences(latents, positions)
         codes, inside = self._plain_search(rows, turns)
-        if self.num_quantizers > PLAIN_LEVELS:
+        if self.num_quantizers > constants.PLAIN_LEVELS:
             residual = rows - overlap(self._sum(codes, PLAIN) * inside[:, None], self.kernels[0])
             codes[:, FINER] = overlapping_search(residual, turns, self.codebooks[FINER], self.kernels[1])
         return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
@@ -121,21 +113,21 @@ class ResidualQuantizer(nn.Module):
         `REACH` frames before and after a frame decide its latent.
         """
         latents = overlap(mask_gaps(self._sum(codes, PLAIN), inside), self.kernels[0])
-        if self.num_quantizers > PLAIN_LEVELS:
+        if self.num_quantizers > constants.PLAIN_LEVELS:
             latents = latents + overlap(mask_gaps(self._sum(codes, FINER), inside), self.kernels[1])
         return latents
 
     @torch.no_grad()
-    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = FIT_ROUNDS) -> None:
+    def fit(self, pieces: Sequence[Tensor], generator: torch.Generator, rounds: int = constants.FIT_ROUNDS) -> None:
         """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, finer ones in turn with the search."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(piece[None].float()) for piece in pieces]
         rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
         codes, inside = self._plain_search(rows, turns)
         plain = self._sum(codes, PLAIN) * inside[:, None]
-        self.kernels[0] = fitted_kernel(plain, rows, inside, PLAIN_REACH)
+        self.kernels[0] = fitted_kernel(plain, rows, inside, constants.PLAIN_REACH)
         self._leave_loudness()
-        if self.num_quantizers > PLAIN_LEVELS:
+        if self.num_quantizers > constants.PLAIN_LEVELS:
             codebooks, residual = self.codebooks[FINER], rows - overlap(plain, self.kernels[0])
             if self.loudness_scale is not None:
                 residual[:, 0] = 0.0
@@ -160,7 +152,9 @@ class ResidualQuantizer(nn.Module):
             if level == 0 and self.loudness_scale is not None:
                 steps = torch.arange(self.codebook_size, device=codebook.device)
                 codebook.zero_()
-                codebook[:, 0] = (LOUDNESS_RANGE[0] + loudness_step(self.codebook_size) * steps) * self.loudness_scale
+                codebook[:, 0] = (
+                    constants.LOUDNESS_RANGE[0] + constants.loudness_step(self.codebook_size) * steps
+                ) * self.loudness_scale
                 between = (codebook[1:, 0] + codebook[:-1, 0]) / 2
                 assignment = torch.bucketize(residual[:, 0].contiguous(), between)
                 residual = residual.clone()
@@ -201,15 +195,17 @@ class ResidualQuantizer(nn.Module):
         """
         finite = latents.isfinite().all()
         plain = self._sum(codes, PLAIN)
-        errors = [(latents - plain).flatten(0, 1)] * min(PLAIN_LEVELS, self.num_quantizers)
-        if self.num_quantizers > PLAIN_LEVELS:
+        errors = [(latents - plain).flatten(0, 1)] * min(constants.PLAIN_LEVELS, self.num_quantizers)
+        if self.num_quantizers > constants.PLAIN_LEVELS:
             rows, turns = join_sequences(latents - overlap(plain, self.kernels[0]))
             inside = turns >= 0
             finer = torch.zeros_like(rows)
             finer[inside] = self._sum(codes, FINER).flatten(0, 1)
             neighbours, weights = overlap_weights(inside, inside.nonzero()[:, 0], self.kernels[1])
             steps = ((rows - overlap(finer, self.kernels[1]))[neighbours] * weights).sum(dim=1)
-            errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * (self.num_quantizers - PLAIN_LEVELS)
+            errors += [steps / self.kernels[1].abs().sum(dim=0).square()] * (
+                self.num_quantizers - constants.PLAIN_LEVELS
+            )
         codes = codes.flatten(0, 1)
         for level in range(0 if self.loudness_scale is None else 1, self.num_quantizers):
             chosen, codebook = codes[:, level], self.codebooks[level]
@@ -295,7 +291,7 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
     stacked = (torch.stack(parts) * inside[:, None]).double()  # [reach, n, D]
     gram = torch.einsum("ind,jnd->dij", stacked, stacked)
     moments = torch.einsum("ind,nd->di", stacked, (rows - codewords).double())
-    ridge = KERNEL_RIDGE * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
+    ridge = constants.KERNEL_RIDGE * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
     gram += 4 * ridge[:, :, None]  # the middle is 1 - 2 x the others' sum
     gram.diagonal(dim1=1, dim2=2).add_(2 * ridge)
     moments += 2 * ridge
@@ -343,7 +339,7 @@ def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Ten
                 gram.add_(counts.to(dtype), alpha=weights[i] * weights[j])
             weighted = [weight * part[:, component].to(dtype) for weight, part in zip(weights, totals, strict=True)]
             residual = torch.stack(weighted).sum(dim=0) - gram @ codewords[:, component].to(dtype)
-            gram.diagonal().add_(FIT_WEIGHT)
+            gram.diagonal().add_(constants.FIT_WEIGHT)
             factor, failed = torch.linalg.cholesky_ex(gram)
             if not failed:
                 fitted[:, component] += torch.cholesky_solve(residual[:, None], factor)[:, 0].to(codewords.dtype)

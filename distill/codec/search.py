@@ -43,9 +43,9 @@ def frame_windows(values: Tensor) -> Tensor:
 
 
 def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Join sequences `[B, F, D]` to rows `[n, D]` with gaps between, and assign turns in the search `[n]`, -1 in gaps.
+    """Join sequences `[B, F, D]` at `positions` `[F]` to rows `[n, D]` with gaps between, and their turns `[n]`.
 
-    Turns follow the frames' positions `[F]` in their sound, 0 to F - 1 if None; where they are -1 is a gap, too.
+    Positions are 0 to F - 1 if None, and -1 in gaps, as turns are.
     """
     if positions is None:
         positions = torch.arange(latents.shape[1], device=latents.device)
@@ -55,26 +55,17 @@ def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Te
 
 
 def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows that the codewords of rows `chosen` `[c]` overlap, `[c, KERNEL_FRAMES]`, and the weights there.
-
-    The weights are `[c, KERNEL_FRAMES, D]`, 0 in gaps.
-    """
+    """Rows that codewords of rows `chosen` `[c]` overlap, `[c, KERNEL_FRAMES]`, and weights, `[c, KERNEL_FRAMES, D]`."""
     neighbours = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
     return neighbours, inside[neighbours][..., None] * kernel.flip(0)
 
 
 def overlapping_search(
-    rows: Tensor,
-    turns: Tensor,
-    codebooks: Tensor,
-    kernel: Tensor,
-    codes: Tensor | None = None,
-    rounds: int = ROUNDS,
+    rows: Tensor, turns: Tensor, codebooks: Tensor, kernel: Tensor, codes: Tensor | None = None, rounds: int = ROUNDS
 ) -> Tensor:
     """Codes `[n, Q]` of rows `[n, D]` for codewords that overlap the neighbouring frames with weights `kernel`.
 
-    Coordinate descent: frames take turns, each is searched again given its neighbours' codes. It starts from `codes`,
-    or from a search of each frame by itself.
+    Coordinate descent from `codes`, or from a search of each frame by itself: frames take turns.
     """
     # A codeword's error counts in every frame that it overlaps, component by component: with these units, equally.
     scale = kernel.square().sum(dim=0).sqrt()
@@ -102,10 +93,7 @@ def overlapping_search(
 
 
 class BeamSearch:
-    """Search for the codes of latents, each by itself, with codebooks `[Q, V, D]`.
-
-    The best of `BEAM_SIZE` candidates are kept from level to level: greedy search leaves 4 % more error.
-    """
+    """Beam search for codes of latents, each by itself, in codebooks `[Q, V, D]`; a greedy one leaves 4 % more error."""
 
     def __init__(self, codebooks: Tensor) -> None:
         self.levels, self.size, _ = codebooks.shape

@@ -36,11 +36,9 @@ class SpectrogramConfig(Settings):
     def _hops_fill_the_window(self) -> Self:
         if self.n_fft != 4 * self.hop_length:
             raise ValueError(f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}")
-        if self.envelope_steps and self.hop_length % (2 * self.envelope_steps):
-            raise ValueError(
-                f"expected hop_length to be a multiple of 2 x envelope_steps, found {self.hop_length} and "
-                f"{self.envelope_steps}"
-            )
+        hop, steps = self.hop_length, self.envelope_steps
+        if steps and hop % (2 * steps):
+            raise ValueError(f"expected hop_length to be a multiple of 2 x envelope_steps, found {hop} and {steps}")
         return self
 
     @property
@@ -173,11 +171,7 @@ class FrameFeatures(nn.Module):
         return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 
     def by_hop(self, features: Tensor) -> list[Tensor]:
-        """Split features `[B, F, features]` by hop, T = F * stack.
-
-        Returns log-mel frames `[B, T, n_mels]`, fine ones `[B, T, 2 * n_fine_mels]` and the envelope
-        `[B, T, envelope_steps]`.
-        """
+        """Log-mel frames, fine ones and the envelope of features `[B, F, features]`, each `[B, F * stack, ...]`."""
         config, (batch, frames, _) = self.config, features.shape
         sizes = [config.coarse_features, config.stack * 2 * config.n_fine_mels, config.stack * config.envelope_steps]
         return [part.reshape(batch, frames * config.stack, -1) for part in features.split(sizes, dim=-1)]
@@ -195,10 +189,7 @@ def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
 
 
 class InverseSTFT(nn.Module):
-    """Inverse STFT by weighted overlap-add, divided by the sum of the squared windows, at the edges, too.
-
-    Here T counts spectrogram frames.
-    """
+    """Inverse STFT by weighted overlap-add, divided by the sum of the squared windows. T counts spectrogram frames."""
 
     window: Tensor
 

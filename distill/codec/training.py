@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ from distill.training.trainer import Trainer
 
 MAX_VAL_PIECES = 64
 PROBE_CROPS = 2
+EPOCH_LOSSES = ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 HEALTH = ("utilization", "perplexity", "dead_codes")
@@ -114,8 +115,9 @@ def train_codec(
     recordings, seed = len(corpus.entries), params.seed
     config, val_fraction = params.vqvae_config(recordings), params.split.resolve(recordings)
     tier = params.tier_name(recordings)
-    settings = {**config.model_dump(), "val_fraction": val_fraction, "seed": seed, "tier": tier}
-    key = RunKey("train_vqvae", {"corpus": sha256_file(corpus_folder / MANIFEST)}, settings)
+    settings: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "tier": tier}
+    inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
+    key = RunKey("train_vqvae", inputs, {**config.model_dump(), **settings})
     data = CodecData.split(corpus, val_fraction, seed)
     with tracked_run(key, "codec", recordings, fabric, folders) as run:
         codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
@@ -134,16 +136,14 @@ def train_codec(
         artifact = CodecArtifact(
             architecture=trained.model.architecture,
             training=config,
+            **settings,
             recordings=recordings,
-            seed=seed,
-            val_fraction=val_fraction,
             best_epoch=result.best_epoch,
             epochs_trained=len(result.history),
             codebook_health=trained.codebook_health,
             corpus_sha256=key.inputs["corpus"],
             codec_sha256=weights_sha256(trained.model),
             fingerprint=key.fingerprint,
-            tier=tier,
         )
         save_artifact(folder, trained.model, artifact, result.history, lambda path: previews.write(path / "previews"))
         run.keep(folder)
@@ -276,12 +276,9 @@ class CodecTask(Task[Tensor]):
             metrics = report.metrics
             self._health = health_from_metrics(metrics)
             yield VQEpochMetrics(
+                **{name: metrics[name] for name in EPOCH_LOSSES},
                 epoch=report.epoch,
                 total_epochs=self.config.epochs,
-                train_loss=metrics["train_loss"],
-                val_loss=metrics["val_loss"],
-                val_recon_loss=metrics["val_recon_loss"],
-                val_commit_loss=metrics["val_commit_loss"],
                 overfitting_gap=metrics["val_recon_loss"] - metrics["train_recon_loss"],
                 learning_rate=report.learning_rate,
                 eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,

@@ -16,16 +16,20 @@ from distill.codec.spectral import spectrogram_config_for
 from distill.params import get_adaptive_vqvae_config
 
 
+def tone(codec: VQVAE, frequency: float, level: float) -> torch.Tensor:
+    """Features `[1, 8, features]` of a tone."""
+    config = codec.spectrogram
+    time = torch.arange(8 * config.samples_per_frame + 2 * config.margin) / config.sample_rate
+    return codec.features(level * torch.sin(2 * torch.pi * frequency * time)[None])
+
+
 def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
     """A codec fitted to tones below 3 kHz, the same at every rate."""
     values = {"codebook_size": 16, "num_quantizers": 3, "hidden_size": 8, "num_layers": 1, **changes}
     codec = build_vqvae(sample_rate, get_adaptive_vqvae_config(1, **values), 0, warm=False).eval()
-    config, generator = codec.spectrogram, torch.Generator().manual_seed(seed)
-    pieces = []
-    for _ in range(60):
-        frequency, level = 200 + 2800 * torch.rand(1, generator=generator), torch.rand(1, generator=generator)
-        time = torch.arange(8 * config.samples_per_frame + 2 * config.margin) / sample_rate
-        pieces.append(codec.features((level * torch.sin(2 * torch.pi * frequency * time))[None])[0])
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(60, 2, generator=generator).tolist()
+    pieces = [tone(codec, 200 + 2800 * pitch, level)[0] for pitch, level in draws]
     codec.fit_projection(torch.cat(pieces))
     codec.quantizer.fit([codec.project(piece) for piece in pieces], generator)
     return codec
@@ -33,17 +37,13 @@ def fitted_codec(sample_rate: int, seed: int, **changes: object) -> VQVAE:
 
 def described(codec: VQVAE, frequency: float) -> torch.Tensor:
     """Coordinates of the second level's codeword of a tone."""
-    config = codec.spectrogram
-    time = torch.arange(8 * config.samples_per_frame + 2 * config.margin) / config.sample_rate
-    features = codec.features(0.5 * torch.sin(2 * torch.pi * frequency * time)[None])
-    code = int(codec.quantizer.search(codec.project(features))[0, 4, 1])
+    code = int(codec.quantizer.search(codec.project(tone(codec, frequency, 0.5)))[0, 4, 1])
     return codewords_of(codec).vectors[1, code]
 
 
 def test_a_sound_is_described_alike_by_codecs_of_other_rates_and_fits() -> None:
-    one, other = fitted_codec(24_000, 0, codebook_size=64), fitted_codec(44_100, 1, codebook_size=64)
-    frequencies = (300.0, 800.0, 2500.0)
-    first, second = (torch.stack([described(codec, one) for one in frequencies]) for codec in (one, other))
+    codecs = fitted_codec(24_000, 0, codebook_size=64), fitted_codec(44_100, 1, codebook_size=64)
+    first, second = (torch.stack([described(codec, hertz) for hertz in (300.0, 800.0, 2500.0)]) for codec in codecs)
     assert torch.cdist(first, second).argmin(dim=1).tolist() == [0, 1, 2]
 
 

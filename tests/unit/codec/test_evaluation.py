@@ -1,4 +1,4 @@
-"""Evaluation of a codec: held-out recordings whole, in metrics, in one line, and as previews to hear."""
+"""Evaluation of a codec: held-out recordings in metrics, in one line and as previews, and what the console says."""
 
 import io
 from pathlib import Path
@@ -10,8 +10,9 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from unit.tiny import write_tone
+from unit.tiny import tiny_codec, write_tone
 
+from distill import progress as progress_module
 from distill.audio.augment import waveform
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
@@ -21,11 +22,23 @@ from distill.codec.data import CodecData, evenly_spaced
 from distill.codec.fidelity import Fidelity, decoded_pairs, fidelity_line, held_out_fidelity, summary
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
-from distill.codec.training import PREVIEWS, CodecTraining, codec_to_train, print_codec, train_codec, train_vqvae
+from distill.codec.training import (
+    PREVIEWS,
+    CodecConsole,
+    CodecTraining,
+    codec_to_train,
+    print_codec,
+    train_codec,
+    train_vqvae,
+    utilization_warnings,
+)
 from distill.execution import Execution
 from distill.params import Params
+from distill.progress import ProgressReport
+from distill.training.events import Epoch, Step, VQEpochMetrics
 from distill.training.fabric import make_fabric
 from distill.training.folders import RunFolders
+from distill.training.task import TrainingResult
 
 SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 PARAMS = Params.model_validate(
@@ -61,12 +74,9 @@ def alone(codec: VQVAE, audio: torch.Tensor) -> NDArray[np.float32]:
     return np.asarray(decode(codec, encode(codec, audio[None]))[0, : len(audio)].numpy())
 
 
-@pytest.mark.parametrize(
-    ("count", "most", "chosen"),
-    [(6, 9, [0, 1, 2, 3, 4, 5]), (6, 3, [0, 2, 5]), (6, 2, [0, 5]), (6, 1, [0]), (1, 4, [0]), (0, 4, [])],
-)
-def test_evenly_spaced_numbers_have_both_ends(count: int, most: int, chosen: list[int]) -> None:
-    assert evenly_spaced(count, most) == chosen
+def test_evenly_spaced_numbers_have_both_ends() -> None:
+    found = [evenly_spaced(*given) for given in ((3, 9), (6, 3), (6, 2), (6, 1), (0, 4))]
+    assert found == [[0, 1, 2], [0, 2, 5], [0, 5], [0], []]
 
 
 def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_recordings(
@@ -99,7 +109,7 @@ def test_pairs_are_the_first_seconds_of_as_many_as_there_is_time_for(
     assert some == {f"fidelity/{key}": value for key, value in by_hand.items()}
 
 
-def test_the_line_has_medians_with_signs_and_units(trained: Trained) -> None:
+def test_the_line_has_medians_with_signs_and_units() -> None:
     medians = {"level_db": -0.42, "peak_db": -1.25, "attack_ms": 2.0, "envelope": 0.934}
     medians |= {"treble_db": 0.31, "flutter_db": 0.18}
     figures = {f"fidelity/{name}/median": value for name, value in medians.items()}
@@ -108,9 +118,6 @@ def test_the_line_has_medians_with_signs_and_units(trained: Trained) -> None:
         "flutter +0.2 dB (medians, decoded beside original)"
     )
     assert fidelity_line({"val_loss": 2.0}) == ""
-    screen = io.StringIO()
-    print_codec(trained[0], Console(file=screen, width=60))
-    assert screen.getvalue().splitlines()[1] == fidelity_line(trained[0].metrics)
 
 
 def test_each_moment_is_previewed_with_its_own_weights(trained: Trained, data: CodecData) -> None:
@@ -140,3 +147,63 @@ def test_a_training_is_reproducible_and_previews_do_not_change_it(
     without = train_vqvae(data.corpus, CONFIG, 0.5, PARAMS.seed, make_fabric(EXECUTION))
     expected = trained[0].result.last_tensors
     assert all(torch.equal(value, without.result.last_tensors[key]) for key, value in expected.items())
+
+
+def health(*used: float) -> dict[str, dict[str, float]]:
+    return {
+        f"level_{level}": {"utilization": share, "perplexity": 9.5, "dead_codes": 100 * (1 - share)}
+        for level, share in enumerate(used)
+    }
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_each_level_is_warned_of_once_and_a_terminal_has_a_row_for_each(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=120, force_terminal=terminal, color_system=None)
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 1e9)
+    monkeypatch.setattr(progress_module, "Console", lambda **_: console)
+    with ProgressReport("codec") as progress:
+        show = CodecConsole(progress)
+        for number, used in enumerate([(0.5, 0.25), (0.5, 0.24), (0.2, 0.9)]):
+            found = health(*used)
+            show.on_event(Step(0, number + 1, 3, 1e-3, 0.1, {"train_loss": 2.0}))
+            show.on_event(Epoch(number, {"train_loss": 1.5, "val_loss": 1.75}, 1e-3, 1.0, 1.0, 1.75))
+            told = utilization_warnings(found)
+            show.on_event(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, found, told))
+            if progress._bar is not None:
+                progress._bar.refresh()
+                assert f"codebooks on held-out sound, epoch {number + 1}" in screen.getvalue()
+                assert f"level_1             {used[1]:.0%}" in screen.getvalue()
+    advice = "of the codewords are used on held-out recordings (expected 30 % or more): lower the codebook size or add"
+    lines = [
+        f"warning: epoch 1: level_1: 25% {advice} recordings",
+        "codec 3/3 epoch 3: loss 1.500, held out 1.750",
+        f"warning: epoch 3: level_0: 20% {advice} recordings",
+    ]
+    assert screen.getvalue().count("warning: epoch") == 2
+    assert terminal or screen.getvalue().splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("best_epoch", "rows", "line"),
+    [
+        (0, [(3.0, 2.5), (2.0, 2.75)], "best epoch 1 of 2, loss 3.000, held out 2.500; at the end 2.000 and 2.750"),
+        (-1, [(3.0, 2.5)], "no epoch of 1 was better than the start, held out 2.250; at the end 3.000 and 2.500"),
+        (-1, [], "no epoch of 0 was better than the start, held out 2.250"),
+    ],
+)
+def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
+    best_epoch: int, rows: list[tuple[float, float]], line: str
+) -> None:
+    history = [{"train_loss": train, "val_loss": val} for train, val in rows]
+    best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
+    result = TrainingResult({}, {}, best_epoch, best["val_loss"], best, history)
+    screen = io.StringIO()
+    training = CodecTraining(result=result, model=tiny_codec(), codebook_health=health(0.5, 0.1))
+    print_codec(training, Console(file=screen, width=60))
+    lines = screen.getvalue().splitlines()
+    assert lines[0] == f"codec: {line}"
+    assert [text.split()[0] for text in lines[3:5]] == ["level_0", "level_1"]
+    assert lines[5].startswith("warning: level_1: 10% of the codewords are used")

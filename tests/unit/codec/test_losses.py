@@ -14,19 +14,8 @@ def test_equal_sounds_have_no_distance_and_unequal_ones_do() -> None:
     loss = MultiScaleMelLoss(16_000, REPORT_WINDOWS)
     assert float(loss(noise(0), noise(0))) == 0
     assert float(loss(noise(0), noise(1))) > 0.1
-
-
-def test_ten_times_the_amplitude_is_one_decade_in_every_window() -> None:
-    loss = MultiScaleMelLoss(16_000, REPORT_WINDOWS)
+    # Ten times the amplitude is one decade in every window.
     assert float(loss(noise(0) * 10, noise(0))) == pytest.approx(len(REPORT_WINDOWS), rel=0.01)
-
-
-def test_silence_is_finite_with_a_finite_gradient() -> None:
-    estimate = torch.zeros(1, 4000, requires_grad=True)
-    loss = MultiScaleMelLoss(16_000, REPORT_WINDOWS)(estimate, torch.zeros(1, 4000))
-    loss.backward()
-    assert estimate.grad is not None
-    assert estimate.grad.isfinite().all()
 
 
 def test_other_noise_of_the_right_loudness_is_better_than_softer_noise() -> None:
@@ -65,9 +54,7 @@ def test_the_level_of_a_loud_part_counts_more() -> None:
 
 def test_silence_and_clicks_have_finite_losses_and_gradients() -> None:
     draws = torch.zeros(2, 4000, requires_grad=True)
-    click = torch.zeros(1, 4000)
-    click[0, 2000] = 1.0
-    for reference in (torch.zeros(1, 4000), click):
+    for reference in (torch.zeros(1, 4000), (torch.arange(4000) == 2000).float()[None]):
         total = DecoderLoss(16_000)(draws, reference)["recon"]
         (gradient,) = torch.autograd.grad(total, draws)
         assert bool(total.isfinite())

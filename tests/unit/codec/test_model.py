@@ -106,8 +106,7 @@ def test_each_of_many_sounds_in_order(codec: VQVAE, monkeypatch: pytest.MonkeyPa
 def test_features_of_codes_are_as_loud_as_the_sound_however_loud(loud: VQVAE, gain: float) -> None:
     margin, step = loud.spectrogram.margin, loud.spectrogram.samples_per_frame
     generator = torch.Generator().manual_seed(3)
-    sounds = torch.randn(1, 12 * step + 2 * margin, generator=generator) * 0.1 * gain
-    features = loud.features(sounds)
+    features = loud.features(torch.randn(1, 12 * step + 2 * margin, generator=generator) * 0.1 * gain)
     coded = loud.unproject(loud.quantizer.decode(loud.quantizer.search(loud.project(features))))
     difference = loud.loudness(coded) - loud.loudness(features)
     assert float(difference.abs().max()) < 7.0 / 63 / 2 + 0.01  # half a step
@@ -154,10 +153,9 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
     codes = torch.randint(16, (1, 60, 3), generator=torch.Generator().manual_seed(6))
     full = decode(codec, codes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low, chunked = decode(codec, codes), decode(codec, codes, 16)
+        low = decode(codec, codes, 16)
     assert not torch.equal(low, full)
-    for one in (low, chunked):
-        assert (one - full).abs().max() < 0.01 * full.abs().max()
+    assert (low - full).abs().max() < 0.01 * full.abs().max()
 
 
 class Encoder(nn.Module):

@@ -1,14 +1,18 @@
 """The quantizer against slow, separate versions of its parts: search, fit, moving averages."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from unit.tiny import RATE
 
 from distill.codec import search
 from distill.codec.constants import BEAM_SIZE, FIT_WEIGHT, PLAIN_LEVELS
-from distill.codec.quantizer import MAX_FITTED_CODEWORDS, ResidualQuantizer, fitted_codebooks, fitted_kernel, kmeans
+from distill.codec.model import VQVAE, VQVAEArchitecture
+from distill.codec.quantizer import PlainResidualQuantizer, ResidualQuantizer, fitted_codebooks, fitted_kernel, kmeans
 from distill.codec.search import (
     KERNEL_FRAMES,
     REACH,
@@ -20,6 +24,9 @@ from distill.codec.search import (
     overlapping_search,
     sum_codewords,
 )
+from distill.codec.spectral import spectrogram_config_for
+from distill.codec.streaming import decode, encode, encode_together
+from distill.model_file.format import BundleMetadata, codec_shape, load_bundle, save_bundle
 
 WIDTH = 6
 
@@ -40,9 +47,8 @@ def quantizer() -> ResidualQuantizer:
 
 
 def squared_error(quantizer: ResidualQuantizer, pieces: list[Tensor]) -> float:
-    return sum(
-        float((quantizer.decode(quantizer.search(piece[None]))[0] - piece).square().sum()) for piece in pieces
-    ) / sum(len(piece) for piece in pieces)
+    latents = torch.stack(pieces)
+    return float((quantizer.decode(quantizer.search(latents)) - latents).square().mean())
 
 
 def test_overlapping_levels_code_steady_sound_better(quantizer: ResidualQuantizer) -> None:
@@ -99,14 +105,12 @@ def test_large_codebooks_are_searched_without_tables(monkeypatch: pytest.MonkeyP
 
 def test_a_wide_enough_beam_finds_the_best_sum_of_codewords() -> None:
     generator = torch.Generator().manual_seed(2)
-    quantizer = ResidualQuantizer(3, BEAM_SIZE, 2, 0.9)
-    quantizer.codebooks.copy_(torch.randn(2, BEAM_SIZE, 3, generator=generator))
+    first, second = codebooks = torch.randn(2, BEAM_SIZE, 3, generator=generator)
     latents = torch.randn(50, 3, generator=generator)
-    first, second = quantizer.codebooks
     distances = (latents[:, None, None] - first[None, :, None] - second[None, None]).square().sum(dim=-1)
     best = distances.flatten(1).argmin(dim=1)
     expected = torch.stack([best // BEAM_SIZE, best % BEAM_SIZE], dim=1)
-    assert torch.equal(quantizer.search(latents[None])[0], expected)
+    assert torch.equal(BeamSearch(codebooks)(latents), expected)
 
 
 def test_a_search_step_goes_to_the_least_squares_solution(quantizer: ResidualQuantizer) -> None:
@@ -177,14 +181,6 @@ def test_codebooks_are_fitted_where_almost_all_is_silence() -> None:
     torch.testing.assert_close(fitted_codebooks(*given), least_squares(*given), rtol=1e-3, atol=1e-5)
 
 
-def test_too_many_codewords_to_fit_together_stay_as_they_are() -> None:
-    codebooks = torch.randn(1, MAX_FITTED_CODEWORDS + 1, 2, generator=torch.Generator().manual_seed(0))
-    rows, turns = join_sequences(torch.randn(1, 9, 2))
-    codes = torch.zeros(len(rows), 1, dtype=torch.int64)
-    kernel = torch.full((KERNEL_FRAMES, 2), 1 / KERNEL_FRAMES)
-    assert torch.equal(fitted_codebooks(codebooks, codes, rows, turns >= 0, kernel), codebooks)
-
-
 def test_a_kernel_is_recovered() -> None:
     generator = torch.Generator().manual_seed(9)
     codewords, turns = join_sequences(torch.randn(30, 100, WIDTH, generator=generator))
@@ -193,12 +189,8 @@ def test_a_kernel_is_recovered() -> None:
     found = fitted_kernel(codewords, overlap(codewords, kernel), turns >= 0, REACH)
     torch.testing.assert_close(found, kernel, rtol=0, atol=0.03)
     torch.testing.assert_close(found.sum(dim=0), torch.ones(WIDTH))
-
-
-def test_a_component_without_energy_has_a_kernel_too() -> None:
-    codewords, turns = join_sequences(torch.zeros(1, 20, 1))
-    kernel = fitted_kernel(codewords, codewords, turns >= 0, REACH)
-    torch.testing.assert_close(kernel[:, 0], torch.full((KERNEL_FRAMES,), 1 / KERNEL_FRAMES))
+    silent = fitted_kernel(torch.zeros_like(codewords), torch.zeros_like(codewords), turns >= 0, REACH)
+    torch.testing.assert_close(silent, torch.full((KERNEL_FRAMES, WIDTH), 1 / KERNEL_FRAMES))
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
@@ -219,10 +211,7 @@ def test_moving_averages_follow_a_plain_loop(quantizer: ResidualQuantizer) -> No
     batch = torch.stack(steady(2, 20, 12))
     codes = moving.search(batch)
     codebooks, counts, sums = moving.codebooks.clone(), moving.counts.clone(), moving.sums.clone()
-    plain = sum(codebooks[level][codes[..., level]] for level in range(PLAIN_LEVELS))
-    finer = sum(codebooks[level][codes[..., level]] for level in range(PLAIN_LEVELS, 4))
-    assert isinstance(plain, Tensor)
-    assert isinstance(finer, Tensor)
+    plain, finer = (sum_codewords(codebooks[part], codes[..., part]) for part in (slice(0, 2), slice(2, 4)))
     residual_rows = batch - overlap(plain, moving.kernels[0])
     for level in range(4):
         rows: dict[int, list[Tensor]] = {word: [] for word in range(16)}
@@ -275,3 +264,71 @@ def test_kmeans_with_fewer_points_than_clusters(count: int) -> None:
     centres, assignment = kmeans(points, 8, torch.Generator().manual_seed(0))
     assert centres.isfinite().all()
     torch.testing.assert_close(centres[assignment], points)
+
+
+SIZE, LEVELS = 8, 3  # of the plain quantizer
+
+
+def plain_quantizer() -> tuple[PlainResidualQuantizer, torch.Tensor]:
+    torch.manual_seed(0)
+    quantizer = PlainResidualQuantizer(WIDTH, SIZE, LEVELS, 0.9)
+    latents = torch.randn(4, 50, WIDTH)
+    quantizer.fit([latents.flatten(0, 1)], torch.Generator().manual_seed(0))
+    return quantizer.eval(), latents
+
+
+def test_codes_are_the_nearest_codewords_level_after_level() -> None:
+    quantizer, latents = plain_quantizer()
+    residual, sums = latents.clone(), torch.zeros_like(latents)
+    codes = quantizer.search(latents)
+    for level in range(LEVELS):
+        book = quantizer.codebooks[level]
+        nearest = (residual[:, :, None] - book).square().sum(dim=3).argmin(dim=2)
+        assert torch.equal(codes[:, :, level], nearest)
+        sums, residual = sums + book[nearest], residual - book[nearest]
+    torch.testing.assert_close(quantizer.decode(codes), sums)
+    assert not quantizer.decode(codes, (torch.arange(50) % 2).float())[:, ::2].any()
+
+
+def test_the_gradient_goes_straight_through_and_training_alone_moves_codebooks() -> None:
+    quantizer, latents = plain_quantizer()
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    assert list(before) == ["codebooks", "kernels", "counts", "sums"]  # those of the other quantizer
+    latents = latents.requires_grad_()
+    found = quantizer(latents)
+    found.latents.sum().backward()
+    assert torch.equal(latents.grad, torch.ones_like(latents))  # type: ignore[arg-type]
+    quantizer.train().search(latents)
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+    quantizer(latents)
+    nearest = found.codes[..., 0].flatten()
+    for word in range(SIZE):  # of the first level, as moving averages: by hand
+        own = latents.detach().flatten(0, 1)[nearest == word]
+        count = 0.9 * before["counts"][0, word] + 0.1 * len(own)
+        total = 0.9 * before["sums"][0, word] + 0.1 * own.sum(dim=0)
+        torch.testing.assert_close(quantizer.codebooks[0, word], total / count, rtol=1e-3, atol=1e-3)
+
+
+def test_dead_codewords_are_replaced_where_there_is_a_threshold() -> None:
+    for threshold, is_replaced in ((0.0, False), (0.5, True)):
+        quantizer, latents = plain_quantizer()
+        quantizer.dead_code_threshold = threshold
+        quantizer.codebooks[0, 3], quantizer.counts[0, 3] = 1e6, 0.0
+        quantizer.train()(latents)
+        assert bool(quantizer.codebooks[0, 3].abs().max() < 100) is is_replaced
+
+
+def test_a_model_file_names_its_quantizer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"codebook_size": SIZE, "num_quantizers": 2, "latent_size": 8, "hidden_size": 16, "num_layers": 1}
+    kinds = {"quantizer": "residual", "stochastic": False, "gain_shape": False}
+    model = VQVAE(VQVAEArchitecture.model_validate({"spectrogram": spectrogram_config_for(RATE), **kinds, **shape}))
+    model.quantizer.fit([torch.randn(100, 8)], torch.Generator().manual_seed(0))
+    metadata = BundleMetadata(vqvae_config=codec_shape(model.eval()), spectrogram_config=model.spectrogram)
+    written = save_bundle(tmp_path / "m.distill", model, None, metadata)
+    assert written.model_dump(mode="json")["vqvae_config"]["quantizer"] == "residual"
+    loaded, sound = load_bundle(tmp_path / "m.distill").codec, torch.randn(1, 4000)
+    codes = encode(model, sound)
+    assert torch.equal(encode(loaded, sound), codes)
+    assert torch.equal(decode(loaded, codes), decode(model, codes))
+    assert torch.equal(encode_together(loaded, [sound[0], sound[0, :3000]])[0], codes[0])

@@ -12,8 +12,7 @@ from distill.demo.motifs import MIN_DISTANCE, MOTIFS, STEP_SECONDS, STEPS, motif
 def test_every_motif_occurs_once_a_round_and_recurs_after_the_minimum_distance() -> None:
     for seed in range(20):
         order = list(motifs._order(np.random.default_rng(seed), 5))
-        for start in range(0, len(order), MOTIFS):
-            assert sorted(order[start : start + MOTIFS]) == list(range(MOTIFS))
+        assert np.array_equal(np.sort(np.reshape(order, (5, MOTIFS))), [range(MOTIFS)] * 5)
         for position, number in enumerate(order):
             assert number not in order[max(0, position - MIN_DISTANCE) : position]
 
