@@ -22,7 +22,7 @@ from distill.execution import Execution
 from distill.params import Params
 from distill.split import split_groups
 from distill.storage.work import Here
-from distill.training.fabric import make_fabric
+from distill.training.distributed import make_fabric
 
 OURS, FULL = "ours", "ours, full training"
 MAX_SECONDS = 10.0

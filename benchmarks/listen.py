@@ -25,7 +25,7 @@ from distill.errors import ArtifactError, AudioError, ParamsError, for_the_user
 from distill.model_file.format import load_bundle
 from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import atomic_folder, sha256_file
-from distill.training.artifact import WEIGHTS
+from distill.training.checkpoints import WEIGHTS
 
 PAGE = "index.html"
 TITLE = "Distill: blind listening"  # of the page, by which a folder is known to be one of ours

@@ -20,8 +20,8 @@ from distill.pipeline.train import code_folder
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.data import PriorData
 from distill.prior.training import fit_prior
+from distill.training.distributed import make_fabric
 from distill.training.events import Epoch
-from distill.training.fabric import make_fabric
 from distill.training.run import Run
 
 PLAN_SETTINGS = {

@@ -26,7 +26,7 @@ from distill.generate.sounds import GenerationRequest, generate_sounds
 from distill.model_file.format import load_bundle
 from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
-from distill.training.fabric import make_fabric
+from distill.training.distributed import make_fabric
 
 OURS = "ours, CodePrior"
 LEVELS = 4

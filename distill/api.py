@@ -42,7 +42,7 @@ from distill.novelty.verdict import VERDICTS, Judge, Novelty
 from distill.params import Settings, default_values, validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
-from distill.status import Progress
+from distill.progress import Progress
 from distill.storage.tables import read_frame
 
 if TYPE_CHECKING:

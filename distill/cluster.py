@@ -9,7 +9,7 @@ import gc
 import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache, lru_cache
 from importlib import metadata
 from itertools import islice
@@ -24,11 +24,6 @@ from distill.storage.work import LIBRARIES, Executor, Here
 
 CONNECT_SECONDS = 10
 TASKS_PER_THREAD = 3  # in flight: enough that no worker waits, and little is done again when one is lost
-
-_OTHER_CODE = (
-    "expected the same code and libraries as where the stage was started, found others; install the same version of "
-    "Distill on all machines and start scheduler and workers again"
-)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,11 +41,8 @@ def executor_of(execution: Execution) -> Iterator[Executor]:
     if not execution.cluster:
         yield Here(execution.workers)
         return
-    dask = Dask(execution.cluster)
-    try:
+    with closing(Dask(execution.cluster)) as dask:
         yield dask
-    finally:
-        dask.close()
 
 
 class Dask:
@@ -89,11 +81,15 @@ class Dask:
 
         running: dict[Any, T] = {}
         try:
-            self._say_when_idle()
+            if not client.scheduler_info(n_workers=1)["workers"]:
+                idle = "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
+                _log.warning(idle, self.address, self.address)
             shared = client.submit(_same, dumps(function), pure=False)  # workers fetch it from each other
             done = as_completed(loop=client.loop)
             while True:
-                for item in [*ahead, *islice(waiting, max(0, self._most() - len(running) - len(ahead)))]:
+                workers = client.scheduler_info(n_workers=-1)["workers"].values()
+                most = TASKS_PER_THREAD * max(1, sum(int(one["nthreads"]) for one in workers))
+                for item in [*ahead, *islice(waiting, max(0, most - len(running) - len(ahead)))]:
                     future = client.submit(_on_worker, shared, dumps(item), _version(), tuple(folders), pure=False)
                     running[future] = item
                     done.add(future)
@@ -117,18 +113,6 @@ class Dask:
         finally:
             for future in running:
                 future.release()
-
-    def _most(self) -> int:
-        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
-        return TASKS_PER_THREAD * max(1, sum(int(one["nthreads"]) for one in workers.values()))
-
-    def _say_when_idle(self) -> None:
-        if not self._client.scheduler_info(n_workers=1)["workers"]:
-            _log.warning(
-                "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)",
-                self.address,
-                self.address,
-            )
 
 
 def _connected(address: str) -> Any:
@@ -177,7 +161,10 @@ def _on_worker(function: bytes, item: bytes, version: str, folders: Sequence[Pat
 
     host = socket.gethostname()
     if _version() != version:
-        raise ClusterError(f"worker {host}: {_OTHER_CODE}")
+        raise ClusterError(
+            f"worker {host}: expected the same code and libraries as where the stage was started, found others; install "
+            "the same version of Distill on all machines and start scheduler and workers again"
+        )
     for folder in folders:
         if not folder.is_dir():
             raise ClusterError(

@@ -10,6 +10,8 @@ from typing import Literal, cast, get_args
 
 from distill.errors import ParamsError
 
+STATE = Path(".distill")  # of work in progress, outside what DVC deletes and caches
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 

@@ -32,14 +32,13 @@ from distill.codec.initialise import (
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import ResidualQuantizer
-from distill.execution import execution_from_environment
+from distill.execution import STATE, execution_from_environment
 from distill.params import get_adaptive_vqvae_config
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
 from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.folders import STATE
+from distill.training.distributed import make_fabric
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer

@@ -25,8 +25,8 @@ from distill.codec.search import REACH
 from distill.codec.spectral import spectrogram_config_for
 from distill.codes.store import Codes
 from distill.params import get_adaptive_vqvae_config
+from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.status import Progress
 from distill.storage.files import sha256_files, write_bytes
 from distill.storage.work import Cache, Executor, map_cached, work_version
 from pretraining.recordings import Recording, synthetic_collection

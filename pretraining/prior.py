@@ -6,9 +6,12 @@ recordings of its user: so it also learns how far to trust counts.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +25,7 @@ from distill.codec import coordinates as codec_coordinates
 from distill.codec.coordinates import COORDINATES, SharedCoordinates
 from distill.codes.sequences import Batch, CodeSequences, pad_batch, random_windows
 from distill.codes.store import Codes
-from distill.execution import execution_from_environment
+from distill.execution import STATE, execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.prior import pretrained
 from distill.prior.counts import CountTables, count, count_tables
@@ -40,15 +43,17 @@ from distill.prior.task import target_nats, targets_in
 from distill.progress import ProgressReport
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes
-from distill.storage.work import Executor, Processes
+from distill.storage.work import Executor
 from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.folders import STATE
+from distill.training.distributed import make_fabric
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
 from distill.training.trainer import Trainer
 from pretraining.coded_collections import CodedCollection, coded_collections, fit_coordinates
 from pretraining.reports import PretrainingConsole
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 STEPS_PER_EPOCH = 250
 HELD_OUT = 15  # one collection in so many is held out
@@ -285,6 +290,22 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, exe
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, save(dict(tensors)))
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Executor of calls in so many processes of this computer, each with one processor."""
+
+    count: int
+    processors: ClassVar[int] = 1
+    is_here: ClassVar[bool] = False
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
+        """As `Executor.map`."""
+        with ProcessPoolExecutor(self.count, get_context("spawn")) as pool:
+            futures = {pool.submit(function, item): item for item in items}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
 
 
 def main() -> None:

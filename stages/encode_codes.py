@@ -1,7 +1,7 @@
 """Stage `encode_codes`: encode every recording, training recordings in several views."""
 
+from distill.execution import STATE
 from distill.params import Params
-from distill.training.folders import STATE
 from stages.running import FOLDERS, run_stage, write_metrics
 
 

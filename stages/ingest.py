@@ -1,10 +1,11 @@
 """Stage `ingest`: write the recordings in `corpus.path` to a manifest and PCM shards."""
 
 from distill.audio.corpus import MANIFEST
+from distill.audio.source import address
+from distill.execution import STATE
 from distill.params import Params
-from distill.pipeline.known_corpora import remember_corpus
+from distill.pipeline.workspace import remember_corpus
 from distill.storage.files import sha256_file
-from distill.training.folders import STATE
 from stages.running import FOLDERS, run_stage, write_metrics
 
 
@@ -23,7 +24,7 @@ def main(params: Params) -> None:
 
 def note_corpus(params: Params) -> None:
     """Note on this computer where the recordings are, so that `distill train-prior` finds those of the model."""
-    remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), params.corpus.path)
+    remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), address(params.corpus.path))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from distill.audio.source import is_url, list_recordings, open_source, printable
 from distill.errors import AudioError, DistillError, for_the_user
-from distill.execution import usable_memory
+from distill.execution import STATE, usable_memory
 from distill.params import Params, load_params
 from distill.pipeline.workspace import workplace
-from distill.training.folders import STATE
 from stages.ingest import note_corpus
 from stages.ops import dvc
 from stages.ops.results import pull_missing

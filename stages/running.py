@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from distill.errors import Interrupted, for_the_user
+from distill.execution import STATE
 from distill.params import Params, load_params
 from distill.pipeline.workspace import PipelineFolders
 from distill.storage.files import write_json
-from distill.training.folders import STATE, RunFolders
 from distill.training.interruption import raise_on_signals
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ AT_WORK = STATE / "at_work.txt"  # the stage that runs and its process; one that
 def bundle_path(params: Params) -> Path:
     """Path of the model file."""
     return Path("models") / f"{params.bundle.name}.distill"
-
-
-def run_folders() -> RunFolders:
-    """Paths of the training stages."""
-    return RunFolders.below(STATE, tracking_root())
 
 
 def conclude(stage: str, trained: "Trained") -> None:

@@ -1,8 +1,9 @@
 """Stage `train_prior`: train the prior on the codes."""
 
+from distill.execution import STATE
 from distill.params import Params
 from stages.ops.processes import over_processes
-from stages.running import FOLDERS, conclude, run_folders, run_stage
+from stages.running import FOLDERS, conclude, run_stage, tracking_root
 
 
 def main(params: Params) -> None:
@@ -12,7 +13,7 @@ def main(params: Params) -> None:
 
     execution = execution_from_environment()
     trained = train_prior_of_codes(
-        FOLDERS.codes, FOLDERS.split, FOLDERS.prior, params, execution, run_folders(), calibrate
+        FOLDERS.codes, FOLDERS.split, FOLDERS.prior, params, execution, calibrate, STATE, tracking_root()
     )
     if trained.metrics:
         conclude("train_prior", trained)

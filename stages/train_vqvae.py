@@ -1,8 +1,9 @@
 """Stage `train_vqvae`: train the codec on the corpus."""
 
+from distill.execution import STATE
 from distill.params import Params
 from stages.ops.processes import over_processes
-from stages.running import FOLDERS, conclude, run_folders, run_stage
+from stages.running import FOLDERS, conclude, run_stage, tracking_root
 
 
 def main(params: Params) -> None:
@@ -12,7 +13,7 @@ def main(params: Params) -> None:
     from distill.execution import execution_from_environment
 
     execution = execution_from_environment()
-    trained = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, run_folders())
+    trained = train_codec(FOLDERS.corpus, FOLDERS.vqvae, params, execution, STATE, tracking_root())
     if trained.metrics:
         print_codec(trained, Console(stderr=True, highlight=False))
         conclude("train_vqvae", trained)

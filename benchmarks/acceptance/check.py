@@ -31,7 +31,7 @@ from distill.prior.data import PriorData
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import FrameSource
 from distill.progress import ProgressReport
-from distill.training.fabric import make_fabric
+from distill.training.distributed import make_fabric
 from distill.training.rollback import MAX_ROLLBACKS
 
 LENGTH, ROUNDS = 4096, 5

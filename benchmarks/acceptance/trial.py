@@ -22,12 +22,12 @@ from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import PROBE_STEPS, MemoryTask
 from distill.prior.task import BatchShare
 from distill.prior.training import PriorTraining, fit_prior, prior_to_train, trainer_settings
-from distill.status import Progress
+from distill.progress import Progress
 from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
-from distill.training.observers import ToCallback
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
+from distill.training.tracking import ToCallback
 from distill.training.trainer import Trainer
 
 CONTEXT_SECONDS = 1.0
@@ -76,7 +76,7 @@ class Trial:
     def is_whole(self) -> bool:
         """Whether all steps were done and none was rolled back."""
         result = None if self.training is None else self.training.result
-        return result is not None and len(self.losses) == self.steps and not result.rollbacks
+        return result is not None and len(self.losses) == self.steps and not result.counts["rollbacks"]
 
     @property
     def is_finite(self) -> bool:
@@ -181,12 +181,12 @@ def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **c
     run = _FaultyRun(data, "loss", seed, fabric, False, changes)
     stopped = False
     try:
-        stopped = run.trainer.run().diverged
+        stopped = bool(run.trainer.run().counts["diverged"])
     except Interrupted:
         raise
     except DistillError:
         stopped = True
-    rollbacks = run.trainer.rollback.state.rollbacks
+    rollbacks = run.trainer.state.rollbacks
     return rollbacks, stopped and rollbacks == MAX_ROLLBACKS
 
 
@@ -223,7 +223,7 @@ class _FaultyTrainer(Trainer[BatchShare]):
     task: _FaultyTask
 
     def _rate_at(self, step: int) -> float:
-        is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.rollback.state.rollbacks
+        is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
         return super()._rate_at(step) * (RATE_TIMES if is_high else 1.0)
 
 
@@ -249,7 +249,7 @@ class _FaultyRun:
     def _compare(self, event: object) -> None:
         if not isinstance(event, WatchMetrics | RollbackEvent):
             return
-        schedule_step = self.trainer.rollback.schedule_step(event.step)
+        schedule_step = self.trainer.state.schedule_step
         if isinstance(event, RollbackEvent):
             if event.rollbacks == 1:
                 self.first_rollback = event.step

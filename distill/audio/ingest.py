@@ -40,8 +40,7 @@ from distill.audio.near_duplicates import Fingerprint, hop_length, near_duplicat
 from distill.audio.source import LISTED, AudioFile, Gone, Scan, address, is_url, list_recordings, open_source
 from distill.errors import AudioError
 from distill.params import CorpusConfig
-from distill.progress import ProgressReport
-from distill.status import Progress
+from distill.progress import Progress, ProgressReport
 from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_json
 from distill.storage.shards import ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from distill.storage.files import atomic_path
-from distill.storage.made import MARK
+from distill.storage.files import MARK, atomic_path
 from distill.text import one_line
 
 FLOOR_DB = -90.0

@@ -9,8 +9,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from distill.errors import AudioError
-from distill.storage.files import write_bytes
-from distill.storage.made import MARK
+from distill.storage.files import MARK, write_bytes
 
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 

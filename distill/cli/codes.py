@@ -24,7 +24,7 @@ def encode(
     from distill.execution import execution_from_environment
     from distill.model_file.format import load_bundle
     from distill.progress import ProgressReport
-    from distill.training.device import device_of
+    from distill.training.distributed import device_of
 
     codec = load_bundle(model).codec
     codec.to(device_of(execution_from_environment()))
@@ -58,7 +58,7 @@ def decode(
     from distill.execution import execution_from_environment
     from distill.model_file.format import load_bundle
     from distill.progress import ProgressReport
-    from distill.training.fabric import make_fabric
+    from distill.training.distributed import make_fabric
 
     codec = load_bundle(model).codec
     recordings = load_codes(codec, codes)

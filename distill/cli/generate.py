@@ -22,7 +22,7 @@ from distill.cli.flags import (
 )
 from distill.params import Guidance, KitSeconds, PerLabel, Seconds, Sounds, Strength, TopK, TopP, VelocityLayers
 from distill.progress import ProgressReport
-from distill.storage.made import check_replaceable
+from distill.storage.files import check_replaceable
 from distill.text import one_line
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from distill.cli.flags import (
 from distill.errors import ParamsError
 from distill.execution import execution_from_environment
 from distill.params import Params, Seed, default_params, setting
-from distill.storage.made import check_replaceable
+from distill.storage.files import check_replaceable
 from distill.text import is_utf8
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
         return
     corpus = {name: getattr(trained.corpus, name) for name in ("seconds", "sample_rate", "treble_share")}
     about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
-    said = {"rejected": list(trained.rejected), "warnings": list(codec.warnings)}
+    said = {"rejected": list(trained.corpus.rejections), "warnings": list(codec.warnings)}
     metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}
     print_json({**about, **corpus, **said, "codebook_health": codec.codebook_health, **metrics, **prior})

@@ -5,7 +5,7 @@ from pathlib import Path
 from distill.codec.model import VQVAE, VQVAEArchitecture
 from distill.params import Fraction, Settings, VQVAEConfig
 from distill.storage.weights import load_weights
-from distill.training.artifact import WEIGHTS, load_config
+from distill.training.checkpoints import WEIGHTS, load_config
 
 
 class CodecArtifact(Settings):

@@ -30,9 +30,8 @@ from distill.params import Params, VQVAEConfig
 from distill.progress import HEALTH_TITLE, ProgressReport, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
-from distill.training.artifact import save_artifact
-from distill.training.checkpoints import CheckpointStore
-from distill.training.distributed import Distributed, Share, Stop
+from distill.training.checkpoints import CheckpointStore, save_artifact
+from distill.training.distributed import Distributed, Share, Stop, make_fabric
 from distill.training.events import (
     LOW_UTILIZATION,
     CodebookHealth,
@@ -43,13 +42,10 @@ from distill.training.events import (
     VQStepMetrics,
     WatchMetrics,
 )
-from distill.training.fabric import make_fabric
-from distill.training.folders import RunFolders
 from distill.training.interruption import Interruption
-from distill.training.observers import ToCallback, ToConsole
-from distill.training.patience import budget_seconds
 from distill.training.run import Run, RunKey, Trained, tracked_run
-from distill.training.task import Task, TrainerSettings
+from distill.training.task import Task, TrainerSettings, budget_seconds
+from distill.training.tracking import ToCallback, ToConsole
 from distill.training.trainer import Trainer
 
 MAX_VAL_PIECES = 64
@@ -104,7 +100,12 @@ def train_vqvae(
 
 
 def train_codec(
-    corpus_folder: Path, folder: Path, params: Params, execution: Execution, folders: RunFolders
+    corpus_folder: Path,
+    folder: Path,
+    params: Params,
+    execution: Execution,
+    state: Path,
+    tracking_root: Path | None = None,
 ) -> CodecTraining:
     """Train a codec on the corpus in `corpus_folder` and write the artefact `folder`, for stage and command.
 
@@ -119,7 +120,7 @@ def train_codec(
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
     key = RunKey("train_vqvae", inputs, {**config.model_dump(), **settings})
     data = CodecData.split(corpus, val_fraction, seed)
-    with tracked_run(key, "codec", recordings, fabric, folders) as run:
+    with tracked_run(key, "codec", recordings, fabric, state, tracking_root) as run:
         codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
         if run.is_first:
             previews.add("start", codec)

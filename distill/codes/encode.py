@@ -31,7 +31,7 @@ from distill.progress import ProgressReport
 from distill.split import split_groups
 from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_bytes
 from distill.storage.work import Cache, Executor, cut_blocks, map_cached, work_folder, work_version
-from distill.training.device import device_of
+from distill.training.distributed import device_of
 
 BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound

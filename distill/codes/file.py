@@ -29,11 +29,9 @@ from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.params import CodebookSize, Levels, Settings, first_problem
-from distill.status import Progress
-from distill.storage.files import atomic_folder, canonical_json, write_bytes
-from distill.storage.made import check_replaceable
-from distill.storage.safetensors_header import Limits, read_header
-from distill.storage.weights import weights_sha256
+from distill.progress import Progress
+from distill.storage.files import atomic_folder, canonical_json, check_replaceable, write_bytes
+from distill.storage.weights import Limits, read_header, weights_sha256
 from distill.text import one_line
 
 FORMAT: Literal["distill_codes"] = "distill_codes"

@@ -18,8 +18,8 @@ from distill.generate.sampling import Sampling, sample_codes
 from distill.novelty.reference import evenly
 from distill.prior.frame import FramePrior
 from distill.prior.loudness_course import SITUATIONS, Table
+from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.status import Progress
 
 ROUNDS = 3
 SOUNDS = 256  # that are drawn in a round, where they are short

@@ -12,7 +12,7 @@ from distill.codes.sequences import bos_token, eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.prior.base import Prior, Sampler
-from distill.status import Progress
+from distill.progress import Progress
 
 MOST_SMOOTHING = 0.99  # with all of the probability smoothed nothing would be left to draw from
 FEW_ROWS = 4  # batch size up to which oneDNN costs more than it saves

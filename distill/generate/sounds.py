@@ -24,8 +24,8 @@ from distill.generate.faults import FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Fau
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.novelty.verdict import Judge, Novelty
 from distill.prior.base import Prior
+from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.status import Progress
 
 BATCH = 64
 MOST_DRAWS = 20  # attempts at a sound that is refused

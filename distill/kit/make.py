@@ -37,8 +37,8 @@ from distill.kit.kit import (
 from distill.novelty.spectra import CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
+from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.status import Progress
 from distill.storage.files import atomic_folder, write_bytes, write_json
 from distill.text import one_line
 

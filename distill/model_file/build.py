@@ -26,7 +26,7 @@ from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import PriorArtifact, load_prior, load_reference
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, sha256_text, write_bytes
-from distill.training.artifact import loss_curves
+from distill.training.checkpoints import loss_curves
 
 Facts = list[tuple[str, str]]
 

@@ -26,8 +26,7 @@ from distill.params import Settings, Share, first_problem
 from distill.prior.artifact import AnyShape, build_prior
 from distill.prior.base import Prior
 from distill.storage.files import canonical_json, identity, write_bytes
-from distill.storage.safetensors_header import Limits, StoredTensor, read_header
-from distill.storage.weights import tensors_sha256, under, weights_sha256
+from distill.storage.weights import Limits, StoredTensor, read_header, tensors_sha256, under, weights_sha256
 from distill.text import one_line
 
 SUFFIX = ".distill"

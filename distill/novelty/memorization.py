@@ -6,9 +6,9 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from distill.codes.store import Codes
+from distill.execution import STATE
 from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
-from distill.training.folders import STATE, RunFolders
 
 ALIKE = 0.6  # share of a recording's coarse codes that are equal in a training recording at the best alignment
 COARSE_LEVELS = 2
@@ -16,7 +16,7 @@ MOST_COMPARED, MOST_FRAMES = 64, 256  # held-out recordings, and frames of each
 
 HOW_TO_STOP = (
     "Training never stops by itself for this. While it runs, "
-    f"`touch {RunFolders.below(STATE).stop.as_posix()}` ends it with the best weights so far; "
+    f"`touch {(STATE / 'stop').as_posix()}` ends it with the best weights so far; "
     "Ctrl-C saves, and the same command continues"
 )
 

@@ -5,8 +5,9 @@ Recordings are in a folder, or at a URL such as s3://bucket/prefix.
 
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,25 +20,23 @@ from distill.codec.training import CodecTraining, train_codec
 from distill.codes.encode import code_corpus
 from distill.codes.held_out import split_codes
 from distill.errors import ArtifactError, AudioError, ParamsError
-from distill.execution import Execution, execution_from_environment
+from distill.execution import STATE, Execution, execution_from_environment
 from distill.generate.calibration import calibrate
 from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, prior_metadata, save_with_prior
 from distill.model_file.format import Bundle, BundleMetadata, PriorMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
-from distill.pipeline.known_corpora import find_corpus, remember_corpus
-from distill.pipeline.workspace import PipelineFolders, workplace
+from distill.pipeline.workspace import PipelineFolders, find_corpus, remember_corpus, workplace
 from distill.prior.artifact import PriorArtifact
 from distill.prior.data import PriorData, read_prior_data
 from distill.prior.training import Callback, PriorTraining, fit_prior, prior_artifact, train_prior_of_codes
 from distill.storage.files import canonical_json, remove_folder, sha256_file, sha256_text
 from distill.storage.weights import weights_sha256
 from distill.storage.work import Executor, Here
-from distill.training.artifact import curves_of
-from distill.training.fabric import make_fabric
-from distill.training.folders import STATE, RunFolders
-from distill.training.observers import ToCallback
+from distill.training.checkpoints import curves_of
+from distill.training.distributed import make_fabric
 from distill.training.run import Run
+from distill.training.tracking import ToCallback
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class TrainedModel:
 
     path: Path
     corpus: IngestReport
-    rejected: tuple[str, ...]  # file: reason
     codec: CodecTraining
     prior: PriorTraining | None
 
@@ -66,15 +64,9 @@ class TrainedPrior(PriorTraining):
 
         Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
         """
-        return save_with_prior(
-            Path(path),
-            self.bundle,
-            self.model,
-            self.facts,
-            curves_of(self.result.history, "prior"),
-            self.reference if reference else None,
-            self.metadata.training_date,
-        )
+        kept = self.reference if reference else None
+        curves, date = curves_of(self.result.history, "prior"), self.metadata.training_date
+        return save_with_prior(Path(path), self.bundle, self.model, self.facts, curves, kept, date)
 
 
 def train_model(
@@ -93,28 +85,23 @@ def train_model(
     the model file, and ends with the same bytes; but for the date that the file holds where `dated`. `executor` decodes
     and encodes, by default the workers of `execution`. Raises DistillError.
     """
-    executor = executor or Here(execution.workers)
-    if dated:
-        date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
-    existed = model.exists()
-    work = state / "train" / _key("train", os.fsencode(address(folder)).hex(), params)
-    folders, runs = PipelineFolders.below(work), RunFolders.below(state)
-    with workplace(work, work.parent, runs.checkpoints, state):
+    executor, existed = executor or Here(execution.workers), model.exists()
+    with _work("train", folder, params, state, dated) as folders:
         corpus = _ingested(folder, folders, params, executor)
-        codec = train_codec(folders.corpus, folders.vqvae, params, execution, runs)
+        codec = train_codec(folders.corpus, folders.vqvae, params, execution, state)
         trained = None
         if prior:
             network, config = load_codec(folders.vqvae)
-            trained = _train_prior(network, config.codec_sha256, folders, params, execution, executor, runs)
-        date = date_now() if dated else None
+            code_and_split(network, config.codec_sha256, folders, params, execution, executor)
+            trained = _train_prior(folders, params, execution, state)
         _check_still_free(model, existed)
+        date = date_now() if dated else None
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date)
-        remember_corpus(state, sha256_file(folders.corpus / MANIFEST), folder)
-        for run in (codec, trained):
-            if run is not None:
-                run.clear_checkpoints()
-        remove_folder(work)
-    return TrainedModel(model, corpus, corpus.rejections, codec, trained)
+        remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
+        codec.clear_checkpoints()
+        if trained is not None:
+            trained.clear_checkpoints()
+    return TrainedModel(model, corpus, codec, trained)
 
 
 def add_prior(
@@ -133,34 +120,55 @@ def add_prior(
     recordings are those of the codec. An interrupted training resumes. The file holds the date where `dated`.
     `executor` decodes and encodes, by default the workers of `execution`. Raises DistillError.
     """
-    executor = executor or Here(execution.workers)
-    if dated:
-        date_now()
-    existed = output.exists()
-    bundle = load_bundle(model)
-    data_sha256 = bundle.metadata.provenance.data_sha256
+    executor, existed, bundle = executor or Here(execution.workers), output.exists(), load_bundle(model)
+    data_sha256, codec_sha256 = bundle.metadata.provenance.data_sha256, bundle.metadata.codec_sha256
     chosen = folder if folder is not None else find_corpus(state, data_sha256)
     if chosen is None:
         raise ParamsError(
             f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
         )
     params = _with_codec_split(params, bundle)
-    work = state / "train" / _key("prior", bundle.metadata.codec_sha256 + os.fsencode(address(chosen)).hex(), params)
-    folders, runs = PipelineFolders.below(work), RunFolders.below(state)
-    with workplace(work, work.parent, runs.checkpoints, state):
+    with _work(f"prior{codec_sha256}", chosen, params, state, dated) as folders:
         _ingested(chosen, folders, params, executor)
-        if folder is None and sha256_file(folders.corpus / MANIFEST) != data_sha256:
+        found = sha256_file(folders.corpus / MANIFEST)
+        if folder is None and found != data_sha256:
             raise ParamsError(
                 f"{chosen}: expected the training recordings of {model}, found others; "
                 f"to train on them nevertheless, use --data {chosen}"
             )
-        trained = _train_prior(bundle.codec, bundle.metadata.codec_sha256, folders, params, execution, executor, runs)
+        code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor)
+        trained = _train_prior(folders, params, execution, state)
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
-        remember_corpus(state, sha256_file(folders.corpus / MANIFEST), chosen)
+        remember_corpus(state, found, address(chosen))
         trained.clear_checkpoints()
-        remove_folder(work)
     return trained
+
+
+@contextmanager
+def _work(kind: str, folder: Path | str, params: Params, state: Path, dated: bool) -> Iterator[PipelineFolders]:
+    """Folders of a training, the same for the same recordings and settings, until it has ended well."""
+    if dated:
+        date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
+    work = state / "train" / work_key(kind, folder, params)
+    with workplace(work, work.parent, state / "checkpoints", state):
+        yield PipelineFolders.below(work)
+        remove_folder(work)
+
+
+def work_key(kind: str, folder: Path | str, params: Params) -> str:
+    """Name of the folder of a work, whatever the model is called."""
+    settings = params.model_dump(mode="json", exclude={"bundle": True, "corpus": {"path"}})
+    return sha256_text(kind + os.fsencode(address(folder)).hex() + canonical_json(settings))[:24]
+
+
+def _check_still_free(model: Path, existed: bool) -> None:
+    """Refuse to replace a file that was not there when the training began. Raises ParamsError."""
+    if model.exists() and not existed:
+        raise ParamsError(
+            f"{model}: expected no file, as when this training began, found one that something else has written; "
+            "the training is saved: run the same command with another name"
+        )
 
 
 def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> IngestReport:
@@ -173,13 +181,8 @@ def _ingested(place: Path | str, folders: PipelineFolders, params: Params, execu
         raise
 
 
-def _check_still_free(model: Path, existed: bool) -> None:
-    """Refuse to replace a file that was not there when the training began. Raises ParamsError."""
-    if model.exists() and not existed:
-        raise ParamsError(
-            f"{model}: expected no file, as when this training began, found one that something else has written; "
-            "the training is saved: run the same command with another name"
-        )
+def _train_prior(folders: PipelineFolders, params: Params, execution: Execution, state: Path) -> PriorTraining:
+    return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, calibrate, state)
 
 
 def train_prior(
@@ -204,7 +207,7 @@ def train_prior(
     training = fit_prior(data, prior_config, params.seed, run, calibrate)
     facts = prior_artifact(training, prior_config, data)
     return TrainedPrior(
-        **{field.name: getattr(training, field.name) for field in fields(training)},
+        **vars(training),
         config=prior_config,
         metadata=prior_metadata(facts, date_now()),
         bundle=bundle,
@@ -236,38 +239,16 @@ def code_and_split(
     split_codes(folders.codes, folders.split, params)
 
 
-def _train_prior(
-    codec: VQVAE,
-    codec_sha256: str,
-    folders: PipelineFolders,
-    params: Params,
-    execution: Execution,
-    executor: Executor,
-    runs: RunFolders,
-) -> PriorTraining:
-    """Encode a corpus, split it, and train a prior."""
-    code_and_split(codec, codec_sha256, folders, params, execution, executor)
-    return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, runs, calibrate)
-
-
 def _with_codec_split(params: Params, bundle: Bundle) -> Params:
     """`params` with the codec's sample rate, and the seed and share of its split. Raises ArtifactError."""
     held_out = bundle.metadata.training_config.get("split")
     try:
         seed, fraction = int(held_out["seed"]), float(held_out["val_fraction"])  # type: ignore[index]
-        rate = bundle.metadata.spectrogram_config.sample_rate
-        corpus = params.corpus.model_copy(update={"sample_rate": rate})
-        return params.model_copy(
-            update={"seed": seed, "split": params.split.model_copy(update={"val_fraction": fraction}), "corpus": corpus}
-        )
     except (TypeError, KeyError, ValueError) as error:
         raise ArtifactError(
             "metadata of the model: expected training_config.split with the codec's seed and val_fraction, found none; "
             "train the codec again with `distill train`"
         ) from error
-
-
-def _key(kind: str, inputs: str, params: Params) -> str:
-    """Name of the work folder: the same for the same recordings and settings, whatever the model is called."""
-    settings = params.model_dump(mode="json", exclude={"bundle": True, "corpus": {"path"}})
-    return sha256_text(kind + inputs + canonical_json(settings))[:24]
+    corpus = params.corpus.model_copy(update={"sample_rate": bundle.metadata.spectrogram_config.sample_rate})
+    split = params.split.model_copy(update={"val_fraction": fraction})
+    return params.model_copy(update={"seed": seed, "split": split, "corpus": corpus})

@@ -1,4 +1,4 @@
-"""Where work lies: the folders of a pipeline, and the lock of a folder for work in progress."""
+"""Where work lies: folders of artefacts, the lock of work in progress, and where the corpora of this computer come from."""
 
 import contextlib
 import os
@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.errors import ParamsError
-from distill.storage.files import remove_leftovers
+from distill.errors import ArtifactError, ParamsError
+from distill.storage.files import read_json, remove_leftovers, write_json
 
 LOCK = "lock"
+REGISTRY = "corpora.json"  # beside work in progress, not in model files: those are shared
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def workplace(work: Path, *around: Path, what: str = "the same training") -> Ite
         raise ParamsError(
             f"{error.filename}: expected a folder for work in progress, found a file; move it away"
         ) from error
-    with lock:
-        try:
+    try:
+        with lock:
             if os.name != "nt" and not _is_locked(lock.fileno(), work / LOCK):
                 raise ParamsError(
                     f"{work}: expected no other process with {what}, found one that holds the lock; wait until it ends"
@@ -55,10 +56,10 @@ def workplace(work: Path, *around: Path, what: str = "the same training") -> Ite
                 yield
             finally:
                 (work / LOCK).unlink(missing_ok=True)
-        finally:
-            for folder in (work, *around):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+    finally:
+        for folder in (work, *around):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _is_locked(lock: int, path: Path) -> bool:
@@ -70,3 +71,24 @@ def _is_locked(lock: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(lock), path.stat())
     except (BlockingIOError, FileNotFoundError):
         return False
+
+
+def remember_corpus(state: Path, data_sha256: str, address: str) -> None:
+    """Record that the corpus with this hash was made from the recordings at an address, an absolute path or a URL."""
+    known = _known_corpora(state)
+    if known.get(data_sha256) != address:
+        write_json(state / REGISTRY, {**known, data_sha256: address})
+
+
+def find_corpus(state: Path, data_sha256: str) -> str | None:
+    """The recorded address of a corpus; None where there is no record, or the folder no longer exists."""
+    found = _known_corpora(state).get(data_sha256, "")
+    return found if "://" in found or (found and Path(found).is_dir()) else None
+
+
+def _known_corpora(state: Path) -> dict[str, str]:
+    try:
+        values = read_json(state / REGISTRY, "the folders of corpora")
+    except ArtifactError:
+        return {}  # a damaged registry is an empty one: the user names the folder
+    return {str(key): str(value) for key, value in values.items()} if isinstance(values, dict) else {}

@@ -21,7 +21,7 @@ from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.network import MemoryPrior
 from distill.storage.files import write_bytes
 from distill.storage.weights import load_weights
-from distill.training.artifact import WEIGHTS, load_config
+from distill.training.checkpoints import WEIGHTS, load_config
 
 AnyShape = Annotated[FrameShape | MemoryShape | FlatShape, Field(discriminator="architecture")]
 SHAPES: Mapping[ArchitectureName, type[PriorShape]] = {"frame": FrameShape, "memory": MemoryShape, "flat": FlatShape}

@@ -24,18 +24,16 @@ from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, RETRIEVED, MemoryTask
 from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask
+from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
-from distill.status import Progress
 from distill.storage.files import sha256_file, sha256_files
-from distill.training.artifact import save_artifact
+from distill.training.checkpoints import save_artifact
+from distill.training.distributed import make_fabric
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorMemoryMetrics, PriorTrainingCompleteEvent
-from distill.training.fabric import make_fabric
-from distill.training.folders import RunFolders
-from distill.training.interruption import Interruption
-from distill.training.observers import ToConsole
-from distill.training.patience import budget_seconds
+from distill.training.interruption import raise_interrupted
 from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
-from distill.training.task import TrainerSettings
+from distill.training.task import TrainerSettings, budget_seconds
+from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
 
 TASKS: Mapping[ArchitectureName, type[PriorTask]] = {"frame": PriorTask, "memory": MemoryTask, "flat": PriorTask}
@@ -205,7 +203,7 @@ def _interruptible(run: Run) -> Progress:
     def show(done: int, total: int, text: str) -> None:
         if run.interruption is not None and run.interruption.signal is not None:
             saved = "training is saved, the calibration is not; run the same command to continue"
-            Interruption.raise_interrupted(run.interruption.signal, saved)
+            raise_interrupted(run.interruption.signal, saved)
         if run.progress is not None:
             run.progress(done, total, text)
 
@@ -218,8 +216,9 @@ def train_prior_of_codes(
     folder: Path,
     params: Params,
     execution: Execution,
-    folders: RunFolders,
     calibrate: Calibrate,
+    state: Path,
+    tracking_root: Path | None = None,
 ) -> PriorTraining:
     """Train on the codes in `codes`, validate on the held-out ones of `split`, and write the artefact `folder`.
 
@@ -239,7 +238,7 @@ def train_prior_of_codes(
     }
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     key = RunKey("train_prior", inputs, settings)
-    with tracked_run(key, "prior", recordings, fabric, folders) as run:
+    with tracked_run(key, "prior", recordings, fabric, state, tracking_root) as run:
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run.observed_by(PriorConsole(run.console)), calibrate)

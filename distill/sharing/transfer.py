@@ -18,8 +18,7 @@ from distill.model_file.build import WRITTEN, Facts, card_text
 from distill.model_file.format import SUFFIX, BundleMetadata, load_bundle, save_bundle
 from distill.model_file.inspect import verify
 from distill.sharing.hub import LOG_IN, HubError, hub_errors, open_hub
-from distill.storage.files import atomic_path, sha256_file
-from distill.storage.made import check_replaceable
+from distill.storage.files import atomic_path, check_replaceable, sha256_file
 from distill.text import is_utf8, one_line
 
 if TYPE_CHECKING:

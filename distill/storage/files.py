@@ -1,42 +1,25 @@
-"""Atomic writes, canonical JSON and SHA-256 hashes of files."""
+"""Files: atomic writes, which of them may be replaced, canonical JSON and SHA-256 hashes."""
 
-import ctypes
 import hashlib
 import json
 import os
 import platform
 import re
 import shutil
-import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from distill.errors import ArtifactError
+from distill.errors import ArtifactError, ParamsError
 
-_BLOCK = 1 << 20
+MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
+_MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
+_HEAD, _TAIL = 4096, 128  # bytes in which a mark is looked for; an MP3's comment is at its end
 # Also what SQLite writes beside a database that is being made.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp(?:-journal|-wal|-shm)?|old)", re.DOTALL)
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
-_CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and a flag of renameat2
-
-
-class FileIdentity(NamedTuple):
-    """What tells a file from another of its name. Its time is only compared for equality: clocks jump."""
-
-    number: int
-    written: int
-
-
-def identity(path: Path) -> FileIdentity | None:
-    """Identity of a file; None where there is none, or none that can be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return FileIdentity(found.st_ino, found.st_mtime_ns)
 
 
 @contextmanager
@@ -72,17 +55,15 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed.
 
-    Whenever the process is killed, the old folder or the new one is there. Where the system cannot exchange two folders
-    in one step, the old one may be hidden for a moment; if the process is killed then, the next call brings it back.
+    The old folder is hidden for a moment; if the process is killed then, the next call brings it back.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _leftovers.cache_clear()
-    for leftover in _leftovers(folder.parent).get(folder.name, ()):
+    for leftover in _leftovers_now(folder.parent).get(folder.name, ()):
         if leftover.suffix == ".old" and not folder.exists():
             leftover.replace(folder)
         _remove(leftover)
-    temporary = _beside(folder, "tmp")
+    temporary, old = _beside(folder, "tmp"), _beside(folder, "old")
     _remove(temporary)
     temporary.mkdir()
     try:
@@ -90,7 +71,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         for file in sorted(temporary.rglob("*")):
             _fsync(file)
         _fsync(temporary)
-        _put_in_place(temporary, folder)
+        if folder.exists():
+            folder.replace(old)
+        temporary.replace(folder)
+        _remove(old)
         _fsync(folder.parent)
     finally:
         _remove(temporary)
@@ -99,29 +83,19 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 def remove_folder(folder: Path) -> None:
     """Remove a folder, as far as the system lets: killed at any moment, all of it is there or nothing."""
     with suppress(OSError):
-        _leftovers.cache_clear()
-        for leftover in _leftovers(folder.parent).get(folder.name, ()):
+        for leftover in _leftovers_now(folder.parent).get(folder.name, ()):
             _remove(leftover)
         hidden = _beside(folder, "tmp")
         folder.replace(hidden)
         _remove(hidden)
 
 
-def remove_other_folders(folder: Path, kept: Container[Path]) -> None:
-    """Remove the folders in a folder, if there is one, but for those that are `kept`."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and path not in kept:
-            remove_folder(path)
-
-
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this computer that no longer exist left half-written or half-deleted in a folder."""
     with suppress(OSError):
-        _leftovers.cache_clear()
-        for leftovers in _leftovers(folder).values():
-            for leftover in leftovers:
-                if leftover.suffix != ".old":  # the other kind, `.old`, may be all that there is
-                    _remove(leftover)
+        for leftover in (path for paths in _leftovers_now(folder).values() for path in paths):
+            if leftover.suffix != ".old":  # the other kind, `.old`, may be all that there is
+                _remove(leftover)
 
 
 def rename_to_new(path: Path, name: Path) -> bool:
@@ -131,8 +105,6 @@ def rename_to_new(path: Path, name: Path) -> bool:
     """
     try:
         os.link(path, name)
-    except FileExistsError:
-        return False
     except OSError:
         if name.exists():
             return False
@@ -149,6 +121,45 @@ def link_or_copy(source: Path, name: Path) -> None:
     except OSError:
         with atomic_path(name) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of its name: number and time, only for equality; None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
+    """Refuse to write where there is a file: one of Distill's without `replace`, any other always. Raises ParamsError.
+
+    What Distill made is known by a mark in the file itself, which goes where the file goes.
+    """
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            continue
+        if not _made_by_distill(path):
+            raise ParamsError(
+                f"{flag} {path}: expected a new file, found one that Distill did not make and never replaces; "
+                "choose another name or folder"
+            )
+        if not replace:
+            raise ParamsError(
+                f"{flag} {path}: expected a new file, found one that Distill made; use --replace to replace it, or "
+                "choose another name or folder"
+            )
+
+
+def _made_by_distill(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return any(mark in head + file.read(_TAIL) for mark in _MARKS)
+    except OSError:
+        return False
 
 
 def canonical_json(value: Any) -> str:
@@ -182,11 +193,8 @@ def read_json(path: Path, what: str) -> Any:
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_files(paths: Iterable[Path], root: Path) -> str:
@@ -200,26 +208,6 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _put_in_place(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`. What was there is then at `new`, or removed."""
-    if not folder.exists():
-        new.replace(folder)
-    elif not _exchange(new, folder):
-        old = _beside(folder, "old")
-        folder.replace(old)
-        new.replace(folder)
-        _remove(old)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two paths in one step. False where that cannot be done: it needs Linux and a file system that can."""
-    if sys.platform != "linux":
-        return False
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    paths = (_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second))
-    return rename is not None and rename(*paths, _RENAME_EXCHANGE) == 0
-
-
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
 
@@ -231,12 +219,16 @@ def _leftovers(folder: Path) -> dict[str, list[Path]]:
     The folder is read once in a process: a pass over all names at each write would take too long.
     """
     found: dict[str, list[Path]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            match = _LEFTOVER.fullmatch(entry.name)
-            if match and match[2] == _COMPUTER and not _is_alive(int(match[3])):
-                found.setdefault(match[1], []).append(folder / entry.name)
+    for path in folder.iterdir():
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and match[2] == _COMPUTER and not _is_alive(int(match[3])):
+            found.setdefault(match[1], []).append(path)
     return found
+
+
+def _leftovers_now(folder: Path) -> dict[str, list[Path]]:
+    _leftovers.cache_clear()
+    return _leftovers(folder)
 
 
 def _remove(path: Path) -> None:
@@ -254,7 +246,7 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 

@@ -1,103 +1,64 @@
 """Sharded arrays on disk: many recordings in a few safetensors files, read by slices through memory maps."""
 
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from distill.errors import ArtifactError
-from distill.storage.files import atomic_path, canonical_json, link_or_copy
+from distill.storage.files import link_or_copy, write_bytes
 
 SHARD_BYTES = 64 << 20
-HEADER_BYTES = 192  # reserved before the rows are known, a multiple of 8
 MAPPED_BYTES = 8 << 20  # read before maps are reopened: resident pages would add up to the whole shard
-
-_KINDS = {
-    "<i2": "I16",
-    "<u2": "U16",
-    "<i4": "I32",
-    "<u4": "U32",
-    "<i8": "I64",
-    "<f4": "F32",
-}  # of NumPy: of safetensors
 
 
 class ShardWriter:
     """Writer of arrays `[n, ...]`, equal in type and trailing shape, as `<prefix>-00000.safetensors`, ….
 
-    Holds no rows in memory. `close()` completes the last shard; as a context manager, an error leaves it out.
+    Holds the rows of one shard. `close()` writes the last one; as a context manager, an error leaves it out.
     """
 
     def __init__(self, folder: Path, prefix: str, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder, self._prefix, self._shard_bytes = folder, prefix, shard_bytes
-        self._open = ExitStack()
-        self._file: BinaryIO | None = None
-        self._kind: tuple[str, tuple[int, ...]] = ("", ())
-        self._bytes = self._rows = 0
-        self._names: list[str] = []
+        self._rows: list[NDArray[Any]] = []
+        self._shards = 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-        else:
-            self._open.__exit__(kind, error, trace)
 
     def append(self, rows: NDArray[Any]) -> tuple[str, int]:
-        """Add `rows` `[n, ...]` and return (shard file name, offset of the first row in it)."""
-        if self._file is not None and self._bytes + rows.nbytes > self._shard_bytes:
+        """Add `rows` `[n, ...]`, not to be changed until `close`; return (shard file name, offset of the first row)."""
+        if self._rows and sum(one.nbytes for one in self._rows) + rows.nbytes > self._shard_bytes:
             self.close()
-        if self._file is None:
-            self._file = self._begin(rows)
-        position = (self._names[-1], self._rows)
-        self._file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-        self._bytes += rows.nbytes
-        self._rows += len(rows)
+        position = (self._name, sum(map(len, self._rows)))
+        self._rows.append(rows)
         return position
 
     def add_shard(self, shard: Path) -> str:
         """Add a whole shard of another folder, which is linked where the disk can; return its name here."""
         self.close()
-        self._names.append(self._name())
-        link_or_copy(shard, self._folder / self._names[-1])
-        return self._names[-1]
+        name = self._name
+        link_or_copy(shard, self._folder / name)
+        self._shards += 1
+        return name
 
     def close(self) -> None:
-        """Complete the shard in progress, if any."""
-        if self._file is None:
-            return
-        kind, trailing = self._kind
-        entry = {"dtype": kind, "shape": [self._rows, *trailing], "data_offsets": [0, self._bytes]}
-        self._file.seek(0)
-        self._file.write(_header({self._prefix: entry}))
-        self._file = None
-        self._open.close()
+        """Write the shard in progress, if any."""
+        if self._rows:
+            write_bytes(self._folder / self._name, save({self._prefix: np.concatenate(self._rows)}))
+            self._rows = []
+            self._shards += 1
 
-    def _begin(self, rows: NDArray[Any]) -> BinaryIO:
-        self._names.append(self._name())
-        temporary = self._open.enter_context(atomic_path(self._folder / self._names[-1]))
-        file = self._open.enter_context(temporary.open("wb"))
-        file.write(bytes(HEADER_BYTES))
-        self._kind, self._bytes, self._rows = (_KINDS[rows.dtype.str], rows.shape[1:]), 0, 0
-        return file
-
+    @property
     def _name(self) -> str:
-        return f"{self._prefix}-{len(self._names):05d}.safetensors"
-
-
-def _header(entries: dict[str, Any]) -> bytes:
-    """A safetensors header of HEADER_BYTES: its length as 8 bytes, then JSON that spaces fill up."""
-    text = canonical_json(entries).encode()
-    assert len(text) <= HEADER_BYTES - 8
-    return (HEADER_BYTES - 8).to_bytes(8, "little") + text.ljust(HEADER_BYTES - 8)
+        return f"{self._prefix}-{self._shards:05d}.safetensors"
 
 
 class ShardReader:

@@ -28,8 +28,7 @@ def write_rows(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
     import pandas as pd
 
     listed = list(rows)
-    frame = pd.DataFrame({name: [getattr(row, name) for row in listed] for name in schema.names})
-    _write(path, pa.Table.from_pandas(frame, schema, preserve_index=False, nthreads=1))
+    _write(path, pd.DataFrame({name: [getattr(row, name) for row in listed] for name in schema.names}), schema)
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -37,8 +36,15 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame([dict(row) for row in history])
-    _write(folder / "history.parquet", pa.Table.from_pandas(frame, preserve_index=False, nthreads=1))
+    _write(folder / "history.parquet", frame)
     write_bytes(folder / "history.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _write(path: Path, frame: "pd.DataFrame", schema: pa.Schema | None = None) -> None:
+    """Without pandas' own metadata, which names its version: equal tables are to give equal bytes."""
+    table = pa.Table.from_pandas(frame, schema, preserve_index=False, nthreads=1).replace_schema_metadata(None)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.DataFrame":
@@ -48,6 +54,12 @@ def read_frame(path: Path, what: str, schema: pa.Schema | None = None) -> "pd.Da
     """
     frame: pd.DataFrame = _read(path, what, schema).to_pandas(use_threads=False)
     return frame
+
+
+def read_rows(path: Path, kind: type[R], what: str, schema: pa.Schema) -> list[R]:
+    """Rows of a parquet file as instances of the dataclass `kind`, whose fields are the columns. Raises ArtifactError."""
+    columns: list[list[Any]] = [column.to_pylist() for column in _read(path, what, schema).columns]
+    return [kind(*row) for row in zip(*columns, strict=True)]
 
 
 def _read(path: Path, what: str, schema: pa.Schema | None) -> pa.Table:
@@ -66,16 +78,3 @@ def _read(path: Path, what: str, schema: pa.Schema | None) -> pa.Table:
             f"{path}: expected {what} with the columns {expected}, found {found}; run `dvc repro` again"
         )
     return table
-
-
-def read_rows(path: Path, kind: type[R], what: str, schema: pa.Schema) -> list[R]:
-    """Rows of a parquet file as instances of the dataclass `kind`, whose fields are the columns. Raises ArtifactError."""
-    table = _read(path, what, schema)
-    columns: list[list[Any]] = [table.column(name).to_pylist() for name in schema.names]
-    return [kind(*row) for row in zip(*columns, strict=True)]
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    """Without pandas' own metadata, which names its version: equal tables are to give equal bytes."""
-    with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary)

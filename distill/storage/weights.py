@@ -1,17 +1,22 @@
-"""Weights as safetensors files, and their hashes."""
+"""Safetensors files: weights, their hashes, and headers with Distill's JSON, validated: files are untrusted input."""
 
+import codecs
 import hashlib
+import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from distill.errors import ArtifactError
 from distill.storage.files import write_bytes
+from distill.text import is_utf8, one_line
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,14 +32,14 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
 def weights_sha256(module: nn.Module) -> str:
     """Hex SHA-256 of a network's weights. That of a codec identifies its codes and priors."""
     return tensors_sha256(module.state_dict())
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -47,8 +52,124 @@ def load_weights(path: Path, module: M) -> M:
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
         raise ArtifactError(
-            f"{path}: expected the weights that config.json describes, found {reason}; run `dvc repro` again"
+            f"{path}: expected the weights that config.json describes, found {one_line(error)}; run `dvc repro` again"
         ) from error
     return module.eval()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds of a header: its bytes, its tensors, the bytes and the depth of Distill's JSON in it."""
+
+    header_bytes: int
+    tensors: int
+    json_bytes: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Type and shape of a tensor in a header; `dtype` is the name in safetensors, such as F32."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The JSON under Distill's key, or the whole `__metadata__` where that key is missing; and the tensors by name."""
+
+    values: Any
+    tensors: dict[str, StoredTensor]
+
+
+def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
+    """Read and check the header of a safetensors file, without its tensors.
+
+    `what` names the kind of file in messages. Raises ArtifactError for anything but a safetensors file within the
+    limits whose tensors fill it without gaps and overlaps. Duplicate keys and NaN or infinite values in JSON are
+    refused.
+    """
+    expected = f"{path}: expected {what}, found"
+    if path.is_dir():
+        raise ArtifactError(f"{expected} a folder; name the file in it")
+    try:
+        if path.exists() and not path.is_file():
+            raise ArtifactError(f"{expected} something that is not a regular file")
+        with path.open("rb") as stream:
+            head, size = stream.read(512), path.stat().st_size
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{expected} no such file; check the path") from error
+    except OSError as error:
+        raise ArtifactError(f"{expected} a file that cannot be read ({error.strerror or error})") from error
+    if not is_utf8(str(path)):
+        raise ArtifactError(f"{path}: expected a path in UTF-8, found other bytes in it; rename the file or its folder")
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or length > size:
+        raise ArtifactError(f"{expected} {_kind(head)}")
+    if length > limits.header_bytes:
+        raise ArtifactError(f"{expected} a header of {length} bytes; at most {limits.header_bytes} are read")
+    try:
+        with path.open("rb") as stream:
+            stream.seek(8)
+            header = _parsed(stream.read(length))
+        with safe_open(path, framework="numpy"):
+            pass  # checks the tensors against the size of the file
+        values = header.pop("__metadata__", None) or {}
+        if len(header) > limits.tensors:
+            raise ValueError(f"{len(header)} tensors, more than {limits.tensors}")
+        if key in values:
+            text = values[key].encode()
+            if len(text) > limits.json_bytes:
+                raise ValueError(f"{len(text)} bytes of {key}, more than {limits.json_bytes}")
+            values = _parsed(text)
+            json.dumps(values, ensure_ascii=False).encode()  # fails on a lone surrogate, which no terminal can show
+            if _depth(values) > limits.depth:
+                raise ValueError(f"{key} nested deeper than {limits.depth}")
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); download it again") from error
+    return Header(values, {name: StoredTensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()})
+
+
+def _parsed(data: bytes) -> Any:
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a duplicate key")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _depth(value: Any) -> int:
+    """Nesting depth of objects and arrays."""
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
+
+
+def _kind(head: bytes) -> str:
+    """Description of a file that is not a safetensors file, with the remedy."""
+    again = "make the file again with this version of Distill"
+    if not head:
+        return "an empty file (0 bytes); download it again"
+    if head.startswith(b"PK"):
+        writer = "a zip archive, such as PyTorch's torch.save writes"
+        return f"{writer}: pickled files can run code and are never opened; {again}"
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        return f"a pickle, which can run code and is never opened; {again}"
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut off at the end is no error
+    except UnicodeDecodeError:
+        text = "\0"
+    is_text = all(character.isprintable() or character in "\t\n\r" for character in text)
+    return "text; check the path" if is_text else "another format; check the path"

@@ -1,23 +1,22 @@
 """Work that is done once: results of pure functions in files, and who does what is missing.
 
-`map_cached` calls a function with each item whose result is not there yet. An `Executor` makes the calls: in this
-process (`Here`), in processes of this computer (`Processes`), or on other computers (`distill.cluster.Dask`). It is
-chosen at the top, by a stage or a command, and passed down; nothing below knows which one it is.
+`map_cached` calls a function with each item whose result is not there yet. An `Executor` makes the calls: in this process
+(`Here`, `Threads`), or on other computers (`distill.cluster.Dask`). It is chosen at the top, by a stage or a command, and
+passed down; nothing below knows which one it is.
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
-from multiprocessing import get_context
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 from distill.code_version import code_sha256
-from distill.storage.files import canonical_json, remove_folder, remove_other_folders, sha256_text
+from distill.storage.files import canonical_json, remove_folder, sha256_text
 
 LIBRARIES = ("numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
 
@@ -85,22 +84,6 @@ class Threads:
         self._pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class Processes:
-    """Calls in so many processes of this computer, each with one processor."""
-
-    count: int
-    processors: ClassVar[int] = 1
-    is_here: ClassVar[bool] = False
-
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
-        """As `Executor.map`."""
-        with ProcessPoolExecutor(self.count, get_context("spawn")) as pool:
-            futures = {pool.submit(function, item): item for item in items}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-
-
 class Cache:
     """Results in a folder, of one version of what makes them: each a file or folder named by its key."""
 
@@ -109,23 +92,15 @@ class Cache:
         self._root = folder.absolute()
         self.folder = self._root / version
 
-    def path(self, key: str) -> Path:
-        """Where the result of a key is, or will be."""
-        return self.folder / key
-
     def has(self, key: str) -> bool:
         """Whether the result of a key is there, and would be the same another time."""
-        path = self.path(key)
+        path = self.folder / key
         return path.exists() and not _doubt(path).exists()
 
     def keep_only(self, paths: Collection[Path]) -> None:
         """Remove all other results, and those of other versions."""
-        remove_other_folders(self._root, {self.folder})
-        kept = {*paths, *map(_doubt, paths)}
-        remove_other_folders(self.folder, kept)
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path not in kept and not path.name.startswith(".") and path.is_file():
-                path.unlink(missing_ok=True)
+        _remove_others(self._root, {self.folder})
+        _remove_others(self.folder, {*paths, *map(_doubt, paths)})
 
 
 def map_cached(
@@ -145,7 +120,7 @@ def map_cached(
     `done` is called with each item whose result is there, first with those that are known. `reads` are folders that the
     function reads, apart from the cache. Interrupted at any moment, what was done is kept.
     """
-    paths = [cache.path(key(item)) for item in items]
+    paths = [cache.folder / key(item) for item in items]
     missing = []
     for item, path in zip(items, paths, strict=True):
         if cache.has(path.name):
@@ -204,3 +179,14 @@ def _make(function: Callable[[T, Path], bool | None], work: tuple[T, Path]) -> N
     _doubt(path).touch()
     if function(item, path) is not False:
         _doubt(path).unlink()
+
+
+def _remove_others(folder: Path, kept: Collection[Path]) -> None:
+    """Remove what is in a folder, if there is one, but what is `kept` and files that are being written."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path in kept:
+            continue
+        if path.is_dir():
+            remove_folder(path)
+        elif not path.name.startswith("."):
+            path.unlink(missing_ok=True)

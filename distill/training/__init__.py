@@ -1,25 +1,3 @@
-"""Training, whatever is trained: trainer, rollback, patience, checkpoints, observers, processes, signals, and the events."""
+"""Training, whatever is trained: trainer, checkpoints, tracking, processes, signals, and the public events."""
 
-from distill.training.events import (
-    CodebookHealth,
-    PriorEpochMetrics,
-    PriorMemoryMetrics,
-    PriorStepMetrics,
-    PriorTrainingCompleteEvent,
-    RollbackEvent,
-    VQEpochMetrics,
-    VQStepMetrics,
-    WatchMetrics,
-)
-
-__all__ = [
-    "CodebookHealth",
-    "PriorEpochMetrics",
-    "PriorMemoryMetrics",
-    "PriorStepMetrics",
-    "PriorTrainingCompleteEvent",
-    "RollbackEvent",
-    "VQEpochMetrics",
-    "VQStepMetrics",
-    "WatchMetrics",
-]
+from distill.training.events import *  # noqa: F403

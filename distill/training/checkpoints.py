@@ -1,107 +1,106 @@
-"""Checkpoints on disk: tensors in safetensors, the rest as JSON in its header. No pickle, one file, one rename."""
+"""What a training writes: a checkpoint to resume from, and in the end its artefact."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.errors import ArtifactError
-from distill.storage.files import canonical_json, remove_folder, write_bytes
+from distill.params import Settings, first_problem
+from distill.storage.files import atomic_folder, canonical_json, read_json, remove_folder, write_bytes, write_json
+from distill.storage.tables import read_frame, write_history
+from distill.storage.weights import save_weights
 
-KEPT = 5  # newest checkpoints of a run
+MAX_CURVE_POINTS = 1000
+CURVES = (
+    *("train_loss", "val_loss"),
+    *("train_recon_loss", "val_recon_loss", "train_commit_loss", "val_commit_loss"),  # of the codec
+)
+WEIGHTS = "model.safetensors"
 
-Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Named tensors, and the values of a training state that JSON can hold."""
-
-    tensors: Tensors
-    values: dict[str, Any]
+C = TypeVar("C", bound=Settings)
 
 
 class CheckpointStore:
-    """Checkpoints of one training run, in a folder named by the fingerprint of its inputs and settings.
+    """The newest checkpoint of a training run, in a folder named by the fingerprint of its inputs and settings.
 
-    `step-<number>` are the newest states to resume from, `best-<epoch>` holds the best weights so far: a separate file,
-    so that it is written once.
+    One safetensors file with tensors, and what JSON can hold in its header; no pickle.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.path = folder, folder / "training.safetensors"
 
     def below(self, name: str) -> "CheckpointStore":
         """A store for a part of the run, cleared with it."""
         return CheckpointStore(self.folder / name)
 
-    def save(self, step: int, best_epoch: int, checkpoint: Checkpoint) -> None:
-        """Write the state to resume from, atomically. Delete all but the newest few, and the other best epochs."""
-        self._write(self._step(step), checkpoint)
-        for path in self._steps()[:-KEPT]:
-            path.unlink()
-        for path in self.folder.glob("best-*.safetensors"):
-            if path != self._best(best_epoch):
-                path.unlink()
+    def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Write a checkpoint in place of the last one, atomically."""
+        on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_bytes(self.path, save(on_cpu, {"distill": canonical_json(values)}))
 
-    def save_best(self, epoch: int, checkpoint: Checkpoint) -> None:
-        """Write the best weights, atomically; earlier ones stay until the next `save`."""
-        self._write(self._best(epoch), checkpoint)
-
-    def newest(self) -> Checkpoint | None:
-        """Read the newest state to resume from, None if there is none. Raises ArtifactError when it is damaged."""
-        steps = self._steps()
-        return self._read(steps[-1]) if steps else None
-
-    def best(self, epoch: int) -> Checkpoint:
-        """Read the best weights. Raises ArtifactError when they are damaged or missing."""
-        return self._read(self._best(epoch))
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and values of the checkpoint, None where there is none. Raises ArtifactError when it is damaged."""
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                values = json.loads(file.metadata()["distill"])
+                return {key: file.get_tensor(key) for key in file.keys()}, values  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.path}: expected a checkpoint to resume from, found a damaged file ({error}); "
+                f"delete {self.folder} to start this training again"
+            ) from error
 
     def clear(self) -> None:
         """Delete the checkpoints of the run."""
         remove_folder(self.folder)
 
-    def _steps(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*.safetensors"))
 
-    def _step(self, step: int) -> Path:
-        return self.folder / f"step-{step:010d}.safetensors"
+def save_artifact(
+    folder: Path,
+    model: nn.Module,
+    config: Settings,
+    history: Sequence[Mapping[str, float]],
+    write_more: Callable[[Path], None] = lambda _: None,
+) -> None:
+    """Write `model.safetensors`, `config.json`, `history.parquet`, `history.csv` (for plots).
 
-    def _best(self, epoch: int) -> Path:
-        return self.folder / f"best-{epoch + 1:06d}.safetensors"
-
-    def _write(self, path: Path, checkpoint: Checkpoint) -> None:
-        tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.tensors.items()}
-        write_bytes(path, save(tensors, {"distill": canonical_json(checkpoint.values)}))
-
-    def _read(self, path: Path) -> Checkpoint:
-        try:
-            with safe_open(path, framework="pt") as file:
-                values = json.loads(file.metadata()["distill"])
-                return Checkpoint({key: file.get_tensor(key) for key in file.keys()}, values)  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"{path}: expected a checkpoint to resume from, found a damaged file ({error}); "
-                f"delete {self.folder} to start this training again"
-            ) from error
+    `write_more` writes further files. The folder appears whole or not at all.
+    """
+    with atomic_folder(folder) as temporary:
+        save_weights(temporary / WEIGHTS, model)
+        write_json(temporary / "config.json", config.model_dump(mode="json"))
+        write_history(temporary, history)
+        write_more(temporary)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """State of an optimiser (moments and step counters), flattened to `optimizer.<parameter>.<name>`."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+def load_config(folder: Path, kind: type[C]) -> C:
+    """Read the `config.json` of an artefact. Raises ArtifactError."""
+    path = folder / "config.json"
+    try:
+        return kind.model_validate(read_json(path, "the settings of a trained model"))
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path}: expected valid settings, found {first_problem(error)}; run `dvc repro` again"
+        ) from error
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Load into an optimiser the state that `optimizer_tensors` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value.clone()  # the optimiser works in place
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
+    """Read the loss curves of an artefact: see `curves_of`. Raises ArtifactError."""
+    frame = read_frame(folder / "history.parquet", "the history of a training")
+    return curves_of([{str(key): float(value) for key, value in row.items()} for row in frame.to_dict("records")], name)
+
+
+def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, list[float]]:
+    """Losses by epoch that every row of a history has, as `<name>/<loss>`; at most 1000 points each."""
+    rows = history[:: max(1, -(-len(history) // MAX_CURVE_POINTS))]
+    return {
+        f"{name}/{loss}": [row[loss] for row in rows] for loss in CURVES if rows and all(loss in row for row in rows)
+    }

@@ -1,15 +1,66 @@
-"""Communication between the processes of one training. With one process it costs nothing."""
+"""Device, precision and processes of a training, by Lightning Fabric; with one process nothing is communicated."""
 
+import logging
+import os
+import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from distill.errors import ParamsError
+from distill.execution import Execution
 from distill.training.interruption import SIGNALS, Interruption
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # what only reads codes need not wait for its import
+
+
+def device_of(execution: Execution) -> torch.device:
+    """The GPU, if there is one and `execution` does not say otherwise, or the CPU.
+
+    Raises ParamsError when the machine has no such device.
+    """
+    has_cuda = torch.cuda.is_available()
+    if execution.device == "cuda" and not has_cuda:
+        raise ParamsError("DISTILL_DEVICE: expected a CUDA device, found none on this computer; use auto or cpu")
+    return torch.device("cuda" if has_cuda and execution.device != "cpu" else "cpu")
+
+
+def make_fabric(execution: Execution) -> "Fabric":
+    """Make the Fabric of the device and precision in `execution`; under `torchrun` one process of several (DDP).
+
+    Raises ParamsError when the machine has no such device.
+    """
+    device = device_of(execution).type
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import MixedPrecision
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    class UnconvertedInputs(MixedPrecision):
+        """Fabric's own rounds waveforms to 8 bits of mantissa first, a rounding noise 50 dB below the loudest part."""
+
+        def convert_input(self, data: Any) -> Any:
+            return data
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
+    on_gpu = device == "cuda"
+    fast_bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
+    settings: dict[str, Any] = {"accelerator": device, "devices": 1}
+    if execution.precision == "bf16" or (execution.precision == "auto" and fast_bf16):
+        settings["plugins"] = [UnconvertedInputs("bf16-mixed", device)]
+    else:
+        settings["precision"] = "32-true"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of depthwise convolutions
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        strategy = DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo")
+        settings |= {"devices": here, "num_nodes": processes // here, "strategy": strategy}
+    fabric = Fabric(**settings)
+    fabric.launch()
+    return fabric
 
 
 class Share(NamedTuple):
@@ -59,13 +110,6 @@ class Distributed:
         self.signal = next((number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None)
         self.cancelled = cancelled > 0
 
-    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Means of `values` over all processes."""
-        if self.fabric.world_size == 1:
-            return dict(values)
-        sums = self.sum(torch.tensor(list(values.values()), dtype=torch.float64)) / self.fabric.world_size
-        return dict(zip(values, sums.tolist(), strict=True))
-
     def sum(self, values: Tensor) -> Tensor:
         """Sum over all processes, on the CPU."""
         if self.fabric.world_size == 1:
@@ -74,13 +118,10 @@ class Distributed:
         assert isinstance(summed, Tensor)
         return summed.cpu()
 
-    def any(self, value: bool) -> bool:
-        """Whether a value is true on any of the processes."""
-        return bool(self.sum(torch.tensor(float(value))) > 0)
-
-    def decide(self, value: bool) -> bool:
-        """The value of the first process."""
-        return bool(self.from_first({"value": float(value)})["value"])
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Means of `values` over all processes."""
+        sums = self.sum(torch.tensor(list(values.values()), dtype=torch.float64)) / self.fabric.world_size
+        return dict(zip(values, sums.tolist(), strict=True))
 
     def from_first(self, values: Mapping[str, float]) -> dict[str, float]:
         """Broadcast the values of the first process: all processes must decide on the same values."""
@@ -89,3 +130,7 @@ class Distributed:
         shared = torch.tensor(list(values.values()), dtype=torch.float64, device=self.fabric.device)
         torch.distributed.broadcast(shared, src=0)
         return dict(zip(values, shared.tolist(), strict=True))
+
+    def decide(self, value: float) -> float:
+        """The value of the first process."""
+        return self.from_first({"value": value})["value"]

@@ -6,6 +6,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+__all__ = [
+    "CodebookHealth",
+    "PriorEpochMetrics",
+    "PriorMemoryMetrics",
+    "PriorStepMetrics",
+    "PriorTrainingCompleteEvent",
+    "RollbackEvent",
+    "VQEpochMetrics",
+    "VQStepMetrics",
+    "WatchMetrics",
+]
+
 LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
 
 CodebookHealth = dict[str, dict[str, float]]
@@ -38,7 +50,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainingEnd:
-    """The end of a training: its course as metrics that compare runs, and a sentence for each thing to know about it."""
+    """The end of a training: metrics of its course, and a sentence for each thing to know about it."""
 
     counts: Mapping[str, float]
     remarks: Sequence[str]
@@ -99,16 +111,44 @@ class PriorStepMetrics:
 
 
 @dataclass(frozen=True)
+class PriorEpochMetrics:
+    """An epoch of the prior. Losses are in nats per token."""
+
+    epoch: int
+    total_epochs: int
+    train_loss: float
+    val_loss: float
+    val_perplexity: float
+    best_perplexity: float
+    is_memorizing: bool
+    memorization_message: str
+    epoch_time_s: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class PriorMemoryMetrics:
     """Statistics of the memory's gates at every probe, and results of the memory probes, every 1000 steps and else {}.
 
-    `step` counts from 1 over the whole training. `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
-    below 0.1 and above 0.9.
+    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
+    below 0.1 and above 0.9. `step` counts from 1 over the whole training.
     """
 
     step: int
     gates: dict[str, dict[str, float]]
     probe: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PriorTrainingCompleteEvent:
+    """The end of prior training. The weights kept are those of `best_perplexity`."""
+
+    final_train_loss: float
+    final_val_loss: float
+    final_perplexity: float
+    best_perplexity: float
+    epochs_trained: int
+    was_memorizing: bool
 
 
 @dataclass(frozen=True)
@@ -127,11 +167,6 @@ class WatchMetrics:
     is_spike: bool
     inspected: Mapping[str, float]
 
-    @property
-    def text(self) -> str:
-        """The probe in a few words, for a progress line."""
-        return f"probe {self.value:.3g} ({self.change:+.0%})"
-
 
 @dataclass(frozen=True)
 class RollbackEvent:
@@ -146,45 +181,13 @@ class RollbackEvent:
     @property
     def message(self) -> str:
         """Warning for the user."""
-        what = "ends with its best weights" if self.is_last else f"goes back {self.lost_steps} steps"
-        after = f"after {self.rollbacks} rollbacks" if self.is_last else f"rollback {self.rollbacks}"
-        return f"warning: step {self.step}: training {what}, {after}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class PriorEpochMetrics:
-    """An epoch of the prior. Losses are in nats per token."""
-
-    epoch: int
-    total_epochs: int
-    train_loss: float
-    val_loss: float
-    val_perplexity: float
-    best_perplexity: float
-    is_memorizing: bool
-    memorization_message: str
-    epoch_time_s: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class PriorTrainingCompleteEvent:
-    """The end of prior training. The weights kept are those of `best_perplexity`."""
-
-    final_train_loss: float
-    final_val_loss: float
-    final_perplexity: float
-    best_perplexity: float
-    epochs_trained: int
-    was_memorizing: bool
+        if self.is_last:
+            what = f"ends with its best weights, after {self.rollbacks} rollbacks"
+        else:
+            what = f"goes back {self.lost_steps} steps, rollback {self.rollbacks}"
+        return f"warning: step {self.step}: training {what}: {self.reason}"
 
 
 VQEvent = VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent
-PriorEvent = (
-    PriorStepMetrics
-    | PriorMemoryMetrics
-    | PriorEpochMetrics
-    | PriorTrainingCompleteEvent
-    | WatchMetrics
-    | RollbackEvent
-)
+PriorMetrics = PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent
+PriorEvent = PriorMetrics | WatchMetrics | RollbackEvent

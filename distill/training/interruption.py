@@ -14,27 +14,16 @@ from types import FrameType
 from typing import NoReturn
 
 from distill.errors import Interrupted
-from distill.progress import ProgressReport
-from distill.storage.files import FileIdentity, identity
 
 POLL_SECONDS = 0.2  # between checks for the stop file
-if sys.platform == "win32":
-    ENDING: tuple[signal.Signals, ...] = (signal.SIGTERM,)
-else:
-    ENDING = (signal.SIGTERM, signal.SIGHUP)
-SIGNALS = (*ENDING, signal.SIGINT)  # that ask a process to end
+ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
+SIGNALS: tuple[signal.Signals, ...] = (*ENDING, signal.SIGINT)  # that ask a process to end
 
 
 class Interruption:
-    """A signal's request to stop. A second signal is not caught: it ends the process at once."""
+    """A signal's request to stop, None before. A second signal is not caught: it ends the process at once."""
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @staticmethod
-    def raise_interrupted(number: int, saved: str) -> NoReturn:
-        """Raise Interrupted (128 and the number of the signal); the message ends with `saved`, what is kept."""
-        raise Interrupted(f"interrupted by {signal.Signals(number).name}: {saved}", 128 + number)
+    signal: int | None = None
 
 
 class StopFile:
@@ -48,30 +37,30 @@ class StopFile:
         """Whether the file has appeared. It is polled a few times a second, and removed when found."""
         if not self._requested and time.monotonic() - self._polled > POLL_SECONDS:
             self._polled = time.monotonic()
-            if self.path.exists():
-                self._requested = True
-                self.path.unlink(missing_ok=True)
+            self._requested = self.clear()
         return self._requested
 
-    def clear(self) -> None:
-        """Remove the file, if it appeared too late or again: it does not ask for the next training to end."""
+    def clear(self) -> bool:
+        """Remove the file: it does not ask for the next training to end. Returns whether it was there."""
+        is_there = self.path.exists()
         self.path.unlink(missing_ok=True)
+        return is_there
 
 
-def watch_for_stop(path: Path, earlier: FileIdentity | None, progress: ProgressReport) -> StopFile:
-    """Make the `StopFile` of a training that begins. A file that is `earlier` is not for it, and is removed."""
-    stop = StopFile(path)
-    if earlier is not None and identity(path) == earlier:
-        stop.clear()
-        progress.say(f"{path} was there before training began and is removed; make it again to stop early")
-    return stop
+def raise_interrupted(number: int, saved: str) -> NoReturn:
+    """Raise Interrupted (128 and the number of the signal); the message ends with `saved`, what is kept."""
+    raise Interrupted(f"interrupted by {signal.Signals(number).name}: {saved}", 128 + number)
 
 
 def raise_on_signals() -> None:
     """Let SIGTERM and SIGHUP raise Interrupted, as Ctrl-C raises KeyboardInterrupt; not where they are ignored (nohup)."""
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written was kept", 128 + number)
+
     for number in ENDING:
         if not _is_ignored(number):
-            signal.signal(number, _terminate)
+            signal.signal(number, terminate)
 
 
 @contextmanager
@@ -82,10 +71,13 @@ def catch_interruption() -> Iterator[Interruption]:
         yield interruption
         return
 
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
     def request(number: int, _: FrameType | None) -> None:
         interruption.signal = number
-        for caught, handler in previous.items():
-            signal.signal(caught, handler)
+        restore()
 
     previous = {number: signal.getsignal(number) for number in SIGNALS if not _is_ignored(number)}
     for number in previous:
@@ -93,14 +85,9 @@ def catch_interruption() -> Iterator[Interruption]:
     try:
         yield interruption
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()
 
 
 def _is_ignored(number: signal.Signals) -> bool:
     """Whether a signal that ends a process is ignored, as SIGHUP is under nohup. Ctrl-C is never."""
     return number in ENDING and signal.getsignal(number) is signal.SIG_IGN
-
-
-def _terminate(number: int, _: FrameType | None) -> None:
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written was kept", 128 + number)

@@ -10,10 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.storage.weights import under
-from distill.training.checkpoints import Tensors, optimizer_tensors, restore_optimizer
 from distill.training.task import TrainerSettings
 
 MIN_RATE_SHARE = 0.05  # the cosine schedule ends at this share of the learning rate
+
+Tensors = dict[str, Tensor]
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:
@@ -29,44 +30,21 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, tim
     return settings.learning_rate * share
 
 
-class WeightAverage:
-    """Exponential moving average of a network's parameters (Polyak and Juditsky 1992).
-
-    Early in training its decay is lower, so that the last third of the steps weighs most.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.parameters = dict(model.named_parameters())
-        self.values = {name: value.detach().clone() for name, value in self.parameters.items()}
-
-    @torch.no_grad()
-    def add(self, steps: int) -> None:
-        """Update the average with the parameters after `steps` steps."""
-        decay = min(self.decay, (1 + steps) / (4 + steps))
-        torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
-
-    def load(self, values: Tensors) -> None:
-        """Copy the averages from `values`."""
-        for name, value in self.values.items():
-            value.copy_(values[name])
-
-    def swap(self) -> None:
-        """Exchange the network's parameters and the averages."""
-        for name, parameter in self.parameters.items():
-            parameter.data, self.values[name] = self.values[name], parameter.data
-
-
 class OptimizerStep:
-    """AdamW for a network on the fabric's device. `wrapped` is Fabric's wrapper, which computes losses."""
+    """AdamW for a network on the fabric's device, and where settings ask an average of its parameters by name.
+
+    `wrapped` is Fabric's wrapper, which computes losses. The average is exponential (Polyak and Juditsky 1992); early in
+    training its decay is lower, so that the last third of the steps weighs most.
+    """
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
         self.model, self.settings, self.fabric = model, settings, fabric
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
-        )
+        groups = _parameter_groups(model, settings)
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
-        self.average = WeightAverage(model, settings.average) if settings.average else None
+        self.average: Tensors = {}
+        if settings.average:
+            self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
 
     def backward(self, objective: Tensor) -> float:
         """Compute and clip the gradients of the objective. Returns their norm before clipping."""
@@ -76,24 +54,29 @@ class OptimizerStep:
         norm = self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False)
         return float(norm) if norm is not None else 0.0
 
+    @torch.no_grad()
     def step(self, rate: float, steps: int) -> None:
         """Update the weights with learning rate `rate`; `steps`, from 1, are those that the average is over."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_share"]
         self.optimizer.step()
-        if self.average is not None:
-            self.average.add(steps)
+        if self.average:
+            decay = min(self.settings.average, (1 + steps) / (4 + steps))
+            torch._foreach_lerp_(list(self.average.values()), list(self.model.parameters()), 1 - decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Context in which the network has its averaged weights, where there are any."""
-        if self.average is not None:
-            self.average.swap()
+        self._swap()
         try:
             yield
         finally:
-            if self.average is not None:
-                self.average.swap()
+            self._swap()
+
+    def _swap(self) -> None:
+        if self.average:
+            for name, parameter in self.model.named_parameters():
+                parameter.data, self.average[name] = self.average[name], parameter.data
 
     def weights(self) -> Tensors:
         """Copy of the network's tensors, not averaged, on the CPU."""
@@ -101,23 +84,30 @@ class OptimizerStep:
 
     def tensors(self) -> Tensors:
         """State that the next step depends on: weights, averages, moments; not copied."""
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average.{key}": value for key, value in self.average.values.items()}
-        return tensors | optimizer_tensors(self.optimizer)
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            **{f"model.{key}": value for key, value in self.model.state_dict().items()},
+            **{f"average.{key}": value for key, value in self.average.items()},
+            **{f"optimizer.{n}.{name}": value for n, values in moments.items() for name, value in values.items()},
+        }
 
     def load_state(self, tensors: Tensors) -> None:
         """Load the state that `tensors` returned."""
         self.model.load_state_dict(under("model.", tensors))
-        if self.average is not None:
-            self.average.load(under("average.", tensors))
-        restore_optimizer(self.optimizer, tensors)
+        for name, value in self.average.items():
+            value.copy_(tensors[f"average.{name}"])
+        state: dict[int, Tensors] = {}
+        for key, value in under("optimizer.", tensors).items():
+            number, name = key.split(".", 1)
+            state.setdefault(int(number), {})[name] = value.clone()  # the optimiser works in place
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def restart(self, weights: Tensors) -> None:
         """Load `weights` and reset the moments and the average."""
         self.model.load_state_dict(weights)
-        if self.average is not None:
-            self.average.load({name: value.detach() for name, value in self.average.parameters.items()})
+        for name, parameter in self.model.named_parameters():
+            if self.average:
+                self.average[name].copy_(parameter.detach())
         self.optimizer.state.clear()
 
 

@@ -1,5 +1,6 @@
 """Run of a training: what it runs with, and the frame of those that resume, are tracked and write an artefact."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,17 +11,13 @@ import torch
 from lightning_fabric import Fabric
 
 from distill.code_version import code_sha256
-from distill.progress import ProgressReport
-from distill.status import Progress
+from distill.progress import VARIABLE, Progress, ProgressReport
 from distill.storage.files import canonical_json, sha256_text
-from distill.training.artifact import WEIGHTS
-from distill.training.checkpoints import CheckpointStore
+from distill.training.checkpoints import WEIGHTS, CheckpointStore
 from distill.training.distributed import Stop
-from distill.training.folders import RunFolders
-from distill.training.interruption import Interruption, catch_interruption, watch_for_stop
-from distill.training.observers import Observer, ToFiles, ToMlflow
+from distill.training.interruption import Interruption, StopFile, catch_interruption
 from distill.training.task import TrainingResult
-from distill.training.tracking import Tracker, tracked
+from distill.training.tracking import Observer, ToFiles, Tracker, tracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,24 +92,29 @@ class TrackedRun(Run):
 
 
 @contextmanager
-def tracked_run(key: RunKey, label: str, recordings: int, fabric: Fabric, folders: RunFolders) -> Iterator[TrackedRun]:
+def tracked_run(
+    key: RunKey, label: str, recordings: int, fabric: Fabric, state: Path, tracking_root: Path | None
+) -> Iterator[TrackedRun]:
     """Context of the training of a stage, with `label` on the console.
 
-    It resumes from checkpoints with the same inputs, settings and code. A file that appears at `folders.stop` ends it
-    with the best weights so far. With several processes only the first one tracks and prints.
+    It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
+    ends it with the best weights so far. With several processes only the first one tracks and prints.
     """
     is_first = fabric.global_rank == 0
     parameters = {**key.settings, "recordings": recordings}
     with (
         catch_interruption() as interruption,
-        tracked(folders.tracking_root, key.stage, key.fingerprint, parameters, is_first) as tracker,
+        tracked(tracking_root, key.stage, key.fingerprint, parameters, is_first) as tracker,
         ProgressReport(label, quiet=not is_first) as console,
     ):
-        stop = watch_for_stop(folders.stop, folders.earlier, console)
+        stop = StopFile(state / "stop")
+        # Who watches a command removes an earlier file before it starts: one that is there is for this training.
+        if VARIABLE not in os.environ and stop.clear():
+            console.say(f"{stop.path} was there before training began and is removed; make it again to stop early")
         yield TrackedRun(
             fabric=fabric,
-            store=CheckpointStore(folders.checkpoints / key.checkpoints),
-            observers=(ToMlflow(tracker), ToFiles(console.status)),
+            store=CheckpointStore(state / "checkpoints" / key.checkpoints),
+            observers=(tracker, ToFiles(console.status)),
             interruption=interruption,
             cancel=stop,
             progress=console,

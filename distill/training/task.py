@@ -3,11 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from distill.training.events import Epoch, Step, WatchMetrics
+
+AUTO_STEPS = 200_000  # of all epochs: more than a day at half a second each
+AUTO_MINUTES = 480.0
 
 B = TypeVar("B")
 
@@ -71,7 +74,7 @@ class TrainerSettings:
     betas: tuple[float, float]
     gradient_clip: float
     warmup_steps: int
-    patience: int
+    patience: int  # epochs in a row without a better one, after which the rate is lowered or training ends; 0: any
     seed: int
     rate_shares: Mapping[str, float] = field(default_factory=dict)  # prefix of parameters: factor of the learning rate
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
@@ -80,13 +83,20 @@ class TrainerSettings:
     budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 
 
-@dataclass
+def budget_seconds(minutes: float | Literal["auto"], total_steps: int) -> float:
+    """Seconds of a budget of `minutes`; 0 is none. `auto` is none but for trainings of days: above `AUTO_STEPS`."""
+    if minutes == "auto":
+        minutes = AUTO_MINUTES if total_steps > AUTO_STEPS else 0.0
+    return 60.0 * minutes
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingResult:
     """Result of a training.
 
     `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Epochs count from
     0; a `best_epoch` of -1 means the initial weights, whose metrics are `start_metrics`, empty where they were not
-    measured. `history` has a row an epoch.
+    measured. `history` has a row an epoch. `counts` are metrics of its course, `remarks` sentences for the user.
     """
 
     best_tensors: dict[str, Tensor]
@@ -96,66 +106,5 @@ class TrainingResult:
     best_metrics: dict[str, float]
     history: list[dict[str, float]]
     start_metrics: dict[str, float] = field(default_factory=dict)
-    cancelled: bool = False  # asked to stop
-    kept_initial: bool = False  # the best epoch was better than the initial weights by no more than chance
-    was_still_falling: bool = False  # held-out loss fell to the end, and the number of epochs or the budget ended it
-    spent_minutes: float = 0.0  # the budget that ended it, 0 where none did
-    rollbacks: int = 0
-    diverged: bool = False  # ended after the last rollback
-    rollback_reason: str = ""  # of the last one, and where it was
-    skipped_steps: int = 0  # whose losses were not finite
-    skip_reason: str = ""  # of the last one, and where it was
-    other_processes: str = ""  # where it continued with more or fewer processes than before, and with how many
-
-    @property
-    def remarks(self) -> list[str]:
-        """Messages for the user about the course of the training, a sentence each."""
-        epochs = len(self.history)
-        remarks = []
-        if self.cancelled:
-            remarks.append(f"stopped as asked after {epochs} epochs; the best weights so far are kept")
-        if self.kept_initial:
-            remarks.append("training gained no more than chance on held-out recordings; the initial weights are kept")
-        if self.spent_minutes:
-            more = "held-out loss still fell: more minutes may be better"
-            advice = more if self.was_still_falling else "the best weights so far are kept"
-            remarks.append(f"the budget of {self.spent_minutes:g} minutes ended training in epoch {epochs}; {advice}")
-        elif self.was_still_falling:
-            remarks.append(
-                f"training ended at its last epoch, {epochs}, while held-out loss still fell: more epochs may be better"
-            )
-        if self.diverged:
-            remarks.append(
-                "warning: training diverged again after three rollbacks and ended with the best weights before; "
-                f"lower the learning rate ({self.rollback_reason})"
-            )
-        elif self.rollbacks:
-            remarks.append(
-                f"warning: training was rolled back {self.rollbacks} times; lower the learning rate "
-                f"(the last time {self.rollback_reason})"
-            )
-        if self.other_processes:
-            remarks.append(
-                "training continued with another number of processes: rounding and dropout differ from those of one "
-                f"number alone ({self.other_processes})"
-            )
-        if self.skipped_steps:
-            remarks.append(
-                f"{self.skipped_steps} steps whose loss or gradient was not finite were skipped "
-                f"(the last one {self.skip_reason})"
-            )
-        return remarks
-
-    @property
-    def counts(self) -> dict[str, float]:
-        """Course of the training, as metrics that compare runs."""
-        return {
-            "best_epoch": self.best_epoch,
-            "epochs_trained": len(self.history),
-            "rollbacks": self.rollbacks,
-            "skipped_steps": self.skipped_steps,
-            "stopped_as_asked": float(self.cancelled),
-            "diverged": float(self.diverged),
-            "out_of_time": float(self.spent_minutes > 0),
-            "was_still_falling": float(self.was_still_falling),
-        }
+    counts: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)

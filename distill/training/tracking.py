@@ -1,4 +1,7 @@
-"""MLflow: its store, and one run for each training stage. A failure of tracking never stops training."""
+"""Observers of a training: the console, the status files, a caller's own function, and MLflow.
+
+A failure of MLflow never stops training.
+"""
 
 import logging
 import math
@@ -6,14 +9,23 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distill.errors import Interrupted
+from distill.progress import ProgressReport, Status
 from distill.storage.files import atomic_path
+from distill.training.events import (
+    Epoch,
+    PriorEpochMetrics,
+    RollbackEvent,
+    Step,
+    TrainingEnd,
+    VQEpochMetrics,
+    WatchMetrics,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +33,7 @@ EXPERIMENT = "distill"
 FLUSH_SECONDS = 5.0
 STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
-FIRST_WAIT, MOST_WAIT = 30.0, 600.0  # seconds until a store that failed is tried again
-WAIT_TIMES = 10  # as long as the trial that failed took, at least
+WAIT = 60.0  # seconds until a store that failed is tried again
 MOST_PENDING = 200_000  # metrics kept for a store that does not answer
 SQLITE = "sqlite:///"
 
@@ -35,6 +46,79 @@ ENVIRONMENT = {
 }
 
 
+class Observer(Protocol):
+    """Gets every event of a training, in order: those of `Trainer`, each followed by those of its task."""
+
+    def on_event(self, event: object) -> None:
+        """Take an event; one of a kind that does not matter here is left out."""
+
+
+class ToCallback:
+    """A caller's function, which gets the public events."""
+
+    def __init__(self, callback: Callable[[Any], None]) -> None:
+        self.callback = callback
+
+    def on_event(self, event: object) -> None:
+        """See `Observer`."""
+        if not isinstance(event, Step | Epoch | TrainingEnd):
+            self.callback(event)
+
+
+class ToConsole:
+    """The progress line, rollbacks and remarks. A training that has more to say extends it."""
+
+    def __init__(self, progress: ProgressReport) -> None:
+        self.progress = progress
+        self._done, self._total, self._text, self._probe = 0, 0, "", ""
+
+    def on_event(self, event: object) -> None:
+        """See `Observer`. The last step's line waits for the last epoch's metrics."""
+        match event:
+            case Step():
+                self._done, self._total = event.step, event.total_steps
+                self._text = self._text or f"loss {event.losses['train_loss']:.3f}"
+                if self._done < self._total:
+                    self._show()
+            case Epoch():
+                self._text = f"epoch {event.epoch + 1}: {self.epoch_text(event)}"
+                self._show()
+            case WatchMetrics():
+                self._probe = f"; probe {event.value:.3g} ({event.change:+.0%})"
+            case RollbackEvent():
+                self.progress.say(event.message)
+            case TrainingEnd():
+                for remark in event.remarks:
+                    self.progress.say(remark)
+
+    def epoch_text(self, epoch: Epoch) -> str:
+        """An epoch in a few words."""
+        return f"loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
+
+    def _show(self) -> None:
+        if self._total:
+            self.progress(self._done, self._total, self._text + self._probe)
+
+
+class ToFiles:
+    """The status files, which the page reads: the metrics of each epoch, and whether a prior memorises."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+
+    def on_event(self, event: object) -> None:
+        """See `Observer`."""
+        if isinstance(event, Epoch):
+            self.status.metrics(metrics_of(event), event.epoch)
+        elif isinstance(event, PriorEpochMetrics):
+            self.status.event(event)
+
+
+def metrics_of(epoch: Epoch) -> dict[str, float]:
+    """The metrics of an epoch with its time and learning rate."""
+    return {**epoch.metrics, "learning_rate": epoch.learning_rate, "epoch_time_s": epoch.epoch_time_s}
+
+
 def tracking_uri(root: Path) -> str:
     """URI of the store: MLFLOW_TRACKING_URI if set, else a SQLite file in `root` (MLflow refuses plain folders)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root.resolve() / 'mlflow.db'}"
@@ -45,21 +129,15 @@ def database_of(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
-def make_database(uri: str) -> None:
-    """Make a store's SQLite file, where it has none, whole or not at all.
+def client_of(uri: str) -> Any:
+    """MLflow's client of a store. Its SQLite file is made first, whole or not at all. Raises what MLflow raises.
 
     MLflow makes it table by table, and neither mends half of one nor waits for another process that makes it.
     """
     database = database_of(uri)
-    if database is None or database.exists():
-        return
-    with atomic_path(database, replaces=False) as temporary:
-        _client(f"{SQLITE}{temporary}").search_experiments(max_results=1)
-
-
-def client_of(uri: str) -> Any:
-    """MLflow's client of a store, whose database is made first. Raises what MLflow raises."""
-    make_database(uri)
+    if database is not None and not database.exists():
+        with atomic_path(database, replaces=False) as temporary:
+            _client(f"{SQLITE}{temporary}").search_experiments(max_results=1)
     return _client(uri)
 
 
@@ -77,7 +155,7 @@ def _client(uri: str) -> Any:
 def page_command(root: Path, port: int) -> list[str]:
     """The command that serves MLflow's page of the store of a folder on this computer; its database is made first."""
     uri = tracking_uri(root)
-    make_database(uri)
+    client_of(uri)
     flags = ["--default-artifact-root", str(root / "mlruns"), "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
 
@@ -90,74 +168,64 @@ def tracked(
 
     With `root` None there is a run only where MLFLOW_TRACKING_URI names a store. Where `active` is False there is none.
     """
-    tracker = Tracker(root, stage, fingerprint)
+    tracker = Tracker(root, stage, fingerprint, params)
     tracker.off = tracker.off or not active
-    tracker.start(params)
+    tracker.attempt(lambda: None)
     try:
         yield tracker
     except BaseException as error:
         tracker.finish("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
         raise
-    tracker.finish()
+    tracker.finish("FINISHED")
 
 
 def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, float], folder: Path) -> None:
     """Add the audition of a model, its metrics and the folder of sounds, to the run that trained its prior."""
     tracker = Tracker(root, "train_prior", fingerprint)
-    tracker.resume_latest()
     tracker.metrics({f"audition/{name}": value for name, value in figures.items()}, 0)
     tracker.flush()
     tracker.artifact(folder, "audition")
 
 
 class Tracker:
-    """An MLflow run. What a store does not take is kept and sent again, in order, after longer and longer waits.
+    """An MLflow run, and the observer that it is filled by; it begins with the first call that a store takes.
 
-    The first failure is logged as a warning with its cause, and so is the return of the store. `finish` tries once more
-    without a wait; what fails then is not recorded.
+    Without `params` it is the newest run with this stage and fingerprint, to add to it. The first failure is logged as a
+    warning with its cause. A store that failed is left alone for a minute; metrics are kept for it until then.
     """
 
-    def __init__(self, root: Path | None, stage: str, fingerprint: str) -> None:
-        self.root, self.stage, self.fingerprint = root or Path(), stage, fingerprint
+    def __init__(
+        self, root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any] | None = None
+    ) -> None:
+        self.root, self.stage, self.fingerprint, self.params = root or Path(), stage, fingerprint, params
+        self.off = root is None and not os.environ.get("MLFLOW_TRACKING_URI")
         self._client: Any = None
         self._run_id = ""
         self._pending: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
-        self._unsent: deque[Callable[[], None]] = deque()
-        self._wait, self._next_try = 0.0, 0.0  # seconds; a wait of 0 where nothing has failed
-        self.off = root is None and not os.environ.get("MLFLOW_TRACKING_URI")
+        self._next_try = 0.0
+        self._warned = False
 
-    def start(self, params: Mapping[str, Any]) -> None:
-        """Start a run with the stage's tags and resolved parameters, or resume the one that was interrupted."""
-
-        def begin() -> None:
-            self._connect()
-            run = self._latest_run()
-            if run is not None and run.info.status != "FINISHED":
-                self._client.update_run(run.info.run_id, status="RUNNING")
-            else:
-                called = os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME")
-                name = " ".join(part for part in (self.stage, called) if part)
-                run = self._client.create_run(self._experiment(), tags=self._tags(), run_name=name)
-            self._run_id = run.info.run_id
-            for key in sorted(params.keys() - run.data.params.keys()):
-                self._client.log_param(self._run_id, key, str(params[key])[:MAX_PARAM_LENGTH])
-
-        self._send(begin)
-
-    def resume_latest(self) -> None:
-        """Select the newest run with this stage and fingerprint, to add to it."""
-
-        def find() -> None:
-            self._connect()
-            run = self._latest_run()
-            if run is not None:
-                self._run_id = run.info.run_id
-            else:
-                self.off = True
-                logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
-
-        self._send(find)
+    def on_event(self, event: object) -> None:
+        """See `Observer`: metrics by epoch, losses and probes by step as `step/...`, and the remarks at the end."""
+        match event:
+            case Step() if event.step % STEPS_BETWEEN_POINTS == 0:
+                self.metrics({f"step/{name}": value for name, value in event.losses.items()}, event.step)
+            case Epoch():
+                self.metrics(metrics_of(event), event.epoch)
+            case VQEpochMetrics():
+                self.metrics({"overfitting_gap": event.overfitting_gap}, event.epoch)
+            case PriorEpochMetrics():
+                self.metrics({"best_perplexity": event.best_perplexity}, event.epoch)
+            case WatchMetrics():
+                values = {event.figure: event.value, "change": event.change, "threshold": event.threshold}
+                self.metrics({f"step/watch_{name}": value for name, value in values.items()}, event.step)
+                self.metrics(event.inspected, event.step)
+            case TrainingEnd():
+                self.metrics(event.counts, 0)
+                if event.remarks:
+                    remarks = "\n".join(event.remarks)
+                    self.attempt(lambda: self._client.set_tag(self._run_id, "distill.remarks", remarks))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
@@ -167,55 +235,71 @@ class Tracker:
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
-    def step(self, values: Mapping[str, float], step: int) -> None:
-        """Queue the losses of every tenth step as `step/<name>`."""
-        if step % STEPS_BETWEEN_POINTS == 0:
-            self.metrics({f"step/{name}": value for name, value in values.items()}, step)
-
-    def remarks(self, sentences: Sequence[str]) -> None:
-        """Write sentences about the run into its tag `distill.remarks`."""
-        if sentences:
-            self._send(lambda: self._client.set_tag(self._run_id, "distill.remarks", "\n".join(sentences)))
-
     def flush(self) -> None:
-        """Send the queued metrics, unless a store that failed is not to be tried again yet."""
+        """Send the queued metrics."""
 
         def send() -> None:
             from mlflow.entities import Metric
 
-            for start in range(0, len(pending), 1000):
-                batch = [Metric(*values) for values in pending[start : start + 1000]]
-                self._client.log_batch(self._run_id, metrics=batch)
+            while batch := self._pending[:1000]:
+                self._client.log_batch(self._run_id, metrics=[Metric(*values) for values in batch])
+                del self._pending[: len(batch)]
 
         self._flushed = time.monotonic()
-        if self._pending and self._flushed >= self._next_try:
-            pending, self._pending = self._pending, []
-            self._send(send)
+        if self._pending:
+            self.attempt(send)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file or a folder to the run."""
+        log = "log_artifacts" if path.is_dir() else "log_artifact"
+        self.attempt(lambda: getattr(self._client, log)(self._run_id, str(path), folder or None))
 
-        def copy() -> None:
-            if path.is_dir():
-                self._client.log_artifacts(self._run_id, str(path), folder or None)
-            elif path.exists():  # it may be gone when a store comes back
-                self._client.log_artifact(self._run_id, str(path), folder or None)
-
-        self._send(copy)
-
-    def finish(self, status: str = "FINISHED") -> None:
+    def finish(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
         self._next_try = 0.0
-        self.flush()  # where this fails, ending the run is not tried: a server that never answers takes long
-        self._send(lambda: self._client.set_terminated(self._run_id, status=status))
+        self.flush()
+        self.attempt(lambda: self._client.set_terminated(self._run_id, status=status))
 
-    def _connect(self) -> None:
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Begin the run if it has not begun, and do something with it. Whatever the store does, training goes on."""
+        if self.off or time.monotonic() < self._next_try:
+            return
+        try:
+            if not self._run_id:
+                self._begin()
+            if self._run_id:
+                action()
+        except Exception as error:
+            self._next_try = time.monotonic() + WAIT
+            if not self._warned:
+                logger.warning(
+                    "MLflow tracking stopped at %s (%s: %s); training continues without it",
+                    tracking_uri(self.root),
+                    type(error).__name__,
+                    " ".join(str(error).split())[:300],
+                )
+            self._warned = True
+
+    def _begin(self) -> None:
+        """Start a run with the stage's tags and resolved parameters, or resume the one that was interrupted."""
         self._client = client_of(tracking_uri(self.root))
-
-    def _latest_run(self) -> Any:
         query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"
-        runs = self._client.search_runs([self._experiment()], query, max_results=1)
-        return runs[0] if runs else None
+        run = next(iter(self._client.search_runs([self._experiment()], query, max_results=1)), None)
+        if self.params is None:
+            if run is None:
+                self.off = True
+                logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
+        elif run is not None and run.info.status != "FINISHED":
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        else:
+            called = os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME")
+            name = " ".join(part for part in (self.stage, called) if part)
+            run = self._client.create_run(self._experiment(), tags=self._tags(), run_name=name)
+        if run is not None:
+            params = self.params or {}
+            for key in sorted(params.keys() - run.data.params.keys()):
+                self._client.log_param(run.info.run_id, key, str(params[key])[:MAX_PARAM_LENGTH])
+            self._run_id = run.info.run_id
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -236,40 +320,9 @@ class Tracker:
         }
         return {key: value for key, value in tags.items() if value}
 
-    def _send(self, action: Callable[[], None]) -> None:
-        """Send all that is unsent and then this. Whatever a store does, training goes on."""
-        if self.off:
-            return
-        self._unsent.append(action)
-        while self._unsent and not self.off and time.monotonic() >= self._next_try:
-            began = time.monotonic()
-            try:
-                self._unsent[0]()
-            except Exception as error:
-                self._postpone(error, time.monotonic() - began)
-                return
-            self._unsent.popleft()
-            if self._wait and not self._unsent:
-                self._wait = 0.0
-                logger.warning("MLflow tracking goes on at %s; what was missing is sent", tracking_uri(self.root))
-
-    def _postpone(self, error: Exception, took: float) -> None:
-        if not self._wait:
-            logger.warning(
-                "MLflow tracking stopped at %s (%s: %s); training continues without it",
-                tracking_uri(self.root),
-                type(error).__name__,
-                " ".join(str(error).split())[:300],
-            )
-        self._wait = min(MOST_WAIT, max(2 * self._wait, FIRST_WAIT, WAIT_TIMES * took))
-        self._next_try = time.monotonic() + self._wait
-
 
 def _git_revision(root: Path) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    command = ["git", "rev-parse", "HEAD"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return ""

@@ -1,4 +1,4 @@
-"""Training loop of every task: steps, validation, best weights, exact resume.
+"""Training loop of every task: steps, validation, patience, rollback, best weights, exact resume.
 
 Randomness is a function of (seed, epoch, step), so a run that is resumed at any step ends with the same bytes as one
 that never stopped.
@@ -6,26 +6,26 @@ that never stopped.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Generic, TypeVar
 
 import torch
 
 from distill.errors import DistillError
 from distill.process import keep_freed_memory
 from distill.seeds import Stream, derive_seed
-from distill.training.checkpoints import Checkpoint, Tensors
+from distill.storage.weights import under
 from distill.training.distributed import Distributed
-from distill.training.events import Epoch, Step, TrainingEnd, WatchMetrics
-from distill.training.interruption import Interruption
-from distill.training.optimizer import OptimizerStep, learning_rate_at
-from distill.training.patience import Budget, Patience, is_falling
-from distill.training.rollback import MAX_ROLLBACKS, Reading, Rollback, is_probe_due
+from distill.training.events import Epoch, RollbackEvent, Step, TrainingEnd, WatchMetrics
+from distill.training.interruption import raise_interrupted
+from distill.training.optimizer import OptimizerStep, Tensors, learning_rate_at
+from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetector, is_probe_due
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings, TrainingResult
 
-DROP_FACTOR = 0.2  # of the learning rate, at each of `TrainerSettings.drops`
+DROP_FACTOR = 0.2  # of the learning rate, where patience is out
+FALLING = 0.005  # of the held-out loss, by which the last tenth of the epochs must have lowered it to be falling still
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
 
@@ -34,39 +34,57 @@ B = TypeVar("B")
 
 @dataclass
 class TrainerState:
-    """State of the loop, as checkpoints hold it beside the tensors."""
+    """State of the loop, as checkpoints hold it beside the tensors. Epochs count from 0."""
 
     step: int = 0  # batches since the start of training
-    probed_step: int = 0  # of the last probe
-    out_of_time: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
+    sums: dict[str, float] = field(default_factory=dict)  # of the losses of the epoch at work
+    counted_steps: int = 0  # whose losses are in `sums`
     seconds: float = 0.0  # spent, for the budget
+    out_of_time: bool = False
     other_processes: str = ""
-    counted_steps: int = 0  # whose losses are in `sums`, of the epoch at work
-    sums: dict[str, float] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)  # metrics of the initial weights
-    history: list[dict[str, float]] = field(default_factory=list)
+    start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound, of the initial weights
+    best_epoch: int = -1  # -1 stands for the initial weights
+    best_loss: float | None = None
+    best_losses: list[float] = field(default_factory=list)  # as `start_losses`
+    drops: int = 0  # of the learning rate
+    dropped_after: int = -1  # the epoch before the last drop
+    probed_step: int = 0  # of the last probe
     inspected: list[dict[str, float]] = field(default_factory=list)
+    detector: SpikeDetector = field(default_factory=SpikeDetector)
+    snapshot_step: int = 0  # of the schedule, when the snapshot to roll back to was taken
+    lost_steps: int = 0  # undone by rollbacks or skipped: the schedule is that far behind
+    bad_steps: int = 0  # skipped in a row
+    skipped_steps: int = 0
+    skip_reason: str = ""  # of the last one
+    rollbacks: int = 0
+    rollback_reason: str = ""  # of the last one
+    diverged: bool = False
+
+    @property
+    def schedule_step(self) -> int:
+        """Steps of the schedule that are done."""
+        return self.step - self.lost_steps
 
 
 class Trainer(Generic[B]):
-    """Trainer of a task. `run()` trains to the end, from the newest checkpoint if there is one.
+    """Trainer of a task. `run()` trains to the end, from the checkpoint if there is one.
 
-    `clock` gives the seconds that the budget counts.
+    `clock` gives the seconds that the budget counts; it never falls.
     """
 
     def __init__(
         self, task: Task[B], settings: TrainerSettings, run: Run, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.task, self.settings, self.services = task, settings, run
+        self.task, self.settings, self.services, self.clock = task, settings, run, clock
         self.distributed = Distributed(run.fabric)
-        self.store = run.store if self.distributed.is_first else None
         self.model, self.optimizer_step = task.model, OptimizerStep(task.model, settings, run.fabric)
-        self.state, self.patience = TrainerState(), Patience(settings.patience, settings.drops)
-        self.rollback = Rollback(self.optimizer_step)
-        self.budget, self._time_share = Budget(settings.budget_seconds, clock), 0.0
-        self.best_tensors: Tensors = {}
+        self.state, self.best_tensors = TrainerState(), Tensors()
         self.total_steps = settings.epochs * task.steps_per_epoch
-        self._best_is_new = False
+        self._take_snapshot()
+        self._time_share = 0.0  # of the budget that is spent
+        self._began = clock()
         self._started = self._saved = time.monotonic()
         self._save_seconds = 0.0
 
@@ -78,58 +96,115 @@ class Trainer(Generic[B]):
         keep_freed_memory()
         initial = self.optimizer_step.weights() if self.settings.validate_initial else {}
         self._restore()
-        if self.settings.validate_initial and self.patience.best_loss is None:
+        state = self.state
+        if self.settings.validate_initial and state.best_loss is None:
             self._validate_initial()
         with torch.random.fork_rng(devices=[]):
-            while len(self.state.history) < self.settings.epochs and not self._is_ended():
-                if self.patience.is_out(len(self.state.history)):
-                    if not self.patience.drop(len(self.state.history)):
-                        break
-                    self._restart()
+            while len(state.history) < self.settings.epochs and not self._is_ended() and self._has_patience():
                 self._train_epoch()
-        if self.patience.best_loss is None:
+        if state.best_loss is None:
             self._validate(time.monotonic())
-        if self.state.probed_step < self.state.step and not self.rollback.state.diverged:
+        if state.probed_step < state.step and not state.diverged:
             self._probe()
         self._save()  # until the result is safe elsewhere
-        kept_initial = self.distributed.decide(self.patience.gain_is_chance())
+        kept_initial = bool(self.distributed.decide(self._gain_is_chance()))
         if kept_initial:
-            self.best_tensors = initial
-            self.patience.best_epoch, self.patience.best_loss = -1, self.state.start["val_loss"]
+            self.best_tensors, state.best_epoch, state.best_loss = initial, -1, state.start["val_loss"]
         result = self._result(kept_initial)
         self.services.emit(TrainingEnd(result.counts, result.remarks))
         return result
 
     def _result(self, kept_initial: bool) -> TrainingResult:
         """Load the best weights, and make the record of the training."""
+        state = self.state
         last_tensors = self.optimizer_step.weights()
         self.model.load_state_dict(self.best_tensors)
-        state, patience, rollback = self.state, self.patience, self.rollback.state
-        assert patience.best_loss is not None
+        assert state.best_loss is not None
         ended_itself = len(state.history) == self.settings.epochs or state.out_of_time
+        still_falling = ended_itself and is_falling([row["val_loss"] for row in state.history])
         return TrainingResult(
             best_tensors=self.best_tensors,
             last_tensors=last_tensors,
-            best_epoch=patience.best_epoch,
-            best_loss=patience.best_loss,
-            best_metrics=state.start if patience.best_epoch < 0 else state.history[patience.best_epoch],
+            best_epoch=state.best_epoch,
+            best_loss=state.best_loss,
+            best_metrics=state.start if state.best_epoch < 0 else state.history[state.best_epoch],
             history=state.history,
             start_metrics=state.start,
-            cancelled=self.distributed.cancelled,
-            kept_initial=kept_initial,
-            was_still_falling=ended_itself and is_falling([row["val_loss"] for row in state.history]),
-            spent_minutes=self.settings.budget_seconds / 60 if state.out_of_time else 0.0,
-            rollbacks=rollback.rollbacks,
-            diverged=rollback.diverged,
-            rollback_reason=rollback.reason,
-            skipped_steps=rollback.skipped_steps,
-            skip_reason=rollback.skip_reason,
-            other_processes=state.other_processes,
+            counts={
+                "best_epoch": state.best_epoch,
+                "epochs_trained": len(state.history),
+                "rollbacks": state.rollbacks,
+                "skipped_steps": state.skipped_steps,
+                "stopped_as_asked": float(self.distributed.cancelled),
+                "diverged": float(state.diverged),
+                "out_of_time": float(state.out_of_time),
+                "was_still_falling": float(still_falling),
+            },
+            remarks=self._remarks(kept_initial, still_falling),
         )
+
+    def _remarks(self, kept_initial: bool, still_falling: bool) -> list[str]:
+        """Sentences for the user about the course of the training."""
+        state, epochs, remarks = self.state, len(self.state.history), []
+        if self.distributed.cancelled:
+            remarks.append(f"stopped as asked after {epochs} epochs; the best weights so far are kept")
+        if kept_initial:
+            remarks.append("training gained no more than chance on held-out recordings; the initial weights are kept")
+        if state.out_of_time:
+            more = "held-out loss still fell: more minutes may be better"
+            advice = more if still_falling else "the best weights so far are kept"
+            minutes = self.settings.budget_seconds / 60
+            remarks.append(f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {advice}")
+        elif still_falling:
+            remarks.append(
+                f"training ended at its last epoch, {epochs}, while held-out loss still fell: more epochs may be better"
+            )
+        if state.diverged:
+            remarks.append(
+                "warning: training diverged again after three rollbacks and ended with the best weights before; "
+                f"lower the learning rate ({state.rollback_reason})"
+            )
+        elif state.rollbacks:
+            remarks.append(
+                f"warning: training was rolled back {state.rollbacks} times; lower the learning rate "
+                f"(the last time {state.rollback_reason})"
+            )
+        if state.other_processes:
+            remarks.append(
+                "training continued with another number of processes: rounding and dropout differ from those of one "
+                f"number alone ({state.other_processes})"
+            )
+        if state.skipped_steps:
+            remarks.append(
+                f"{state.skipped_steps} steps whose loss or gradient was not finite were skipped "
+                f"(the last one {state.skip_reason})"
+            )
+        return remarks
+
+    def _gain_is_chance(self) -> bool:
+        """Whether the best epoch is better than the initial weights, but by no more than chance.
+
+        Rounding, which differs between processors, would choose between them.
+        """
+        best, start = self.state.best_losses, self.state.start_losses
+        return self.state.best_epoch >= 0 and bool(start) and not is_better(best, start)
 
     def _is_ended(self) -> bool:
         """Whether something other than epochs and patience has ended training."""
-        return self.distributed.cancelled or self.rollback.state.diverged or self.state.out_of_time
+        return self.distributed.cancelled or self.state.diverged or self.state.out_of_time
+
+    def _has_patience(self) -> bool:
+        """Whether to train one more epoch, from the best weights with a lower learning rate if there was none better."""
+        state, epochs = self.state, len(self.state.history)
+        if not 0 < self.settings.patience < epochs - max(state.best_epoch, state.dropped_after):
+            return True
+        if state.drops == self.settings.drops:
+            return False
+        state.drops, state.dropped_after = state.drops + 1, epochs - 1
+        self.optimizer_step.restart(self.best_tensors)
+        state.detector = SpikeDetector()  # these weights know the training data less well: their figure is no spike
+        self._take_snapshot()
+        return True
 
     def _emit(self, report: Step | Epoch | WatchMetrics) -> None:
         """Send a report to the observers, and the task's events that follow from it."""
@@ -140,118 +215,155 @@ class Trainer(Generic[B]):
 
     def _train_epoch(self) -> None:
         """Train and validate one epoch, or the rest of one."""
-        began = time.monotonic()
-        epoch = len(self.state.history)
-        done = self.state.step - epoch * self.task.steps_per_epoch
-        for batch in self.task.batches(epoch, done):
+        state, began = self.state, time.monotonic()
+        epoch = len(state.history)
+        for batch in self.task.batches(epoch, state.step - epoch * self.task.steps_per_epoch):
             self._train_step(epoch, batch)
-            if self.rollback.state.diverged:
+            if state.diverged:
                 return
             self.distributed.poll(self.services.interruption, self.services.cancel)
             if self.distributed.cancelled:
                 return
             if self.distributed.signal is not None:
                 self._save()
-                step = f"step {self.state.step} of {self.total_steps}"
+                step = f"step {state.step} of {self.total_steps}"
                 saved = f"training is saved after {step}; run the same command to continue"
-                Interruption.raise_interrupted(self.distributed.signal, saved)
-            if self.state.step < self.total_steps and self._out_of_time():
+                raise_interrupted(self.distributed.signal, saved)
+            if state.step < self.total_steps:
+                self._read_clock()
+                state.out_of_time = self._time_share >= 1
+            if state.out_of_time:
                 break  # what there is of the epoch is validated: its learning rate was the lowest
         self._validate(began)
         self._save_if_due()
 
     def _train_step(self, epoch: int, batch: B) -> None:
-        began = time.monotonic()
-        state, rate = self.state, self._rate_at(self.state.step)
+        state, began, rate = self.state, time.monotonic(), self._rate_at(self.state.step)
         # Dropout draws from the global generator alone, so that it is seeded for each step.
-        torch.manual_seed(
-            derive_seed(self.settings.seed, Stream.TRAINING_STEP, state.step, self.services.fabric.global_rank)
-        )
+        rank = self.services.fabric.global_rank
+        torch.manual_seed(derive_seed(self.settings.seed, Stream.TRAINING_STEP, state.step, rank))
         self.model.train()
         losses = self.task.losses(self.optimizer_step.wrapped, batch)
         norm = self.optimizer_step.backward(losses.pop("objective", losses["train_loss"]))
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        values = self.distributed.mean(values)
+        values = self.distributed.mean({name: float(value.detach()) for name, value in losses.items()})
         values["gradient_norm"] = norm
         state.step += 1
-        if all(math.isfinite(value) for value in values.values()):
+        if all(map(math.isfinite, values.values())):
             self.optimizer_step.step(rate, self._averaged_steps)
             state.counted_steps += 1
-            self.rollback.state.bad_steps = 0
+            state.bad_steps = 0
             for name, value in values.items():
                 state.sums[name] = state.sums.get(name, 0.0) + value
             if is_probe_due(state.step):
                 self._probe()
         else:
-            is_spoilt = any(value.is_floating_point() and not value.isfinite().all() for value in self.model.buffers())
-            found = "found " + ", ".join(f"{name} {value}" for name, value in values.items())
-            reason = self.rollback.skip(state.step, found, self.distributed.any(is_spoilt))
-            if reason is not None:
-                self._roll_back(reason)
+            self._skip("found " + ", ".join(f"{name} {value}" for name, value in values.items()))
         self._emit(Step(epoch, state.step, self.total_steps, rate, time.monotonic() - began, values))
         self._save_if_due()
 
+    @property
+    def _averaged_steps(self) -> int:
+        """Steps that the average of the weights is over: those of the schedule, since the last drop of the rate."""
+        if not self.state.drops:
+            return self.state.schedule_step
+        return self.state.step - (self.state.dropped_after + 1) * self.task.steps_per_epoch
+
+    def _rate_at(self, step: int) -> float:
+        schedule_step = step - self.state.lost_steps
+        rate = learning_rate_at(schedule_step, self.total_steps, self.settings, self._time_share)
+        return rate * DROP_FACTOR**self.state.drops
+
     def _probe(self) -> None:
         """Probe a fixed batch: roll back a spike, else take a snapshot."""
-        self.state.probed_step = self.state.step
+        state = self.state
+        state.probed_step = state.step
         self.model.eval()
         with torch.no_grad():
             value = self.task.probe()
-        reading = None
+        watched = None
         if value is not None:
-            value = self.distributed.from_first({"value": value})["value"]
-            reading = self.rollback.observe(value, self.state.step)
-            if reading.is_spike:
-                self._emit(self._watched(reading, {}))
+            value = self.distributed.decide(value)
+            watched = state.detector.observe(state.step, self.task.figure, value)
+            if watched.is_spike:
+                self._emit(watched)
                 self._roll_back(
-                    f"found a {self.task.figure.replace('_', ' ')} of {reading.value:.4g} on training data, "
-                    f"{reading.delta:.0%} above its moving average (allowed {reading.threshold:.0%})"
+                    f"found a {watched.figure.replace('_', ' ')} of {value:.4g} on training data, "
+                    f"{watched.change:.0%} above its moving average (allowed {watched.threshold:.0%})"
                 )
                 return
         try:
             with torch.no_grad():
-                inspected = self.task.inspect(self.state.step, self.state.inspected)
+                inspected = self.task.inspect(state.step, state.inspected)
         except DistillError:
             self._save()
             raise
         if inspected:
-            self.state.inspected.append({"step": self.state.step, **inspected})
-        self.rollback.take(self.state.step)
-        if reading is not None:
-            self._emit(self._watched(reading, inspected))
+            state.inspected.append({"step": state.step, **inspected})
+        self._take_snapshot()
+        if watched is not None:
+            self._emit(replace(watched, inspected=inspected))
 
-    def _watched(self, reading: Reading, inspected: dict[str, float]) -> WatchMetrics:
-        values = (reading.value, reading.delta, reading.threshold, reading.is_spike)
-        return WatchMetrics(self.state.step, self.task.figure, *values, inspected)
+    def _take_snapshot(self) -> None:
+        """Copy the state that a rollback returns to."""
+        self.state.snapshot_step = self.state.schedule_step
+        self._snapshot = {key: value.detach().clone() for key, value in self.optimizer_step.tensors().items()}
+
+    def _skip(self, found: str) -> None:
+        """Leave out a step that is not finite; roll back where there are many in a row, or it has spoilt a buffer."""
+        state = self.state
+        state.bad_steps += 1
+        is_spoilt = any(value.is_floating_point() and not value.isfinite().all() for value in self.model.buffers())
+        if state.bad_steps == MAX_BAD_STEPS or self.distributed.sum(torch.tensor(float(is_spoilt))) > 0:
+            self._roll_back(f"{found}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else found)
+        else:
+            state.skipped_steps += 1
+            state.lost_steps += 1
+            state.skip_reason = f"at step {state.step}: {found}"
 
     def _roll_back(self, reason: str) -> None:
-        """Return to the last snapshot and continue with the data that comes next; the last time, end training."""
-        state, rollback = self.state, self.rollback.state
-        self.services.emit(self.rollback.go_back(state.step, reason))
-        if not rollback.diverged:
-            self._save()  # a run resumed from before it might count it twice: hardware need not repeat itself
-        elif self.patience.best_loss is None or not (rollback.snapshot_step or state.start):  # nothing was learnt
+        """Return to the snapshot and continue with the data that comes next; the last time, end training."""
+        state = self.state
+        lost = state.schedule_step - state.snapshot_step
+        state.diverged = state.rollbacks == MAX_ROLLBACKS
+        state.rollbacks += not state.diverged
+        state.bad_steps, state.rollback_reason = 0, f"at step {state.step}: {reason}"
+        self.optimizer_step.load_state(self._snapshot)
+        if not state.diverged:
+            state.lost_steps = state.step - state.snapshot_step
+        self.services.emit(RollbackEvent(state.step, lost, state.rollbacks, state.diverged, reason))
+        if not state.diverged:
+            self._save()  # a run resumed from before might count it twice: hardware need not repeat itself
+        elif state.best_loss is None or not (state.snapshot_step or state.start):  # nothing was learnt
             raise DistillError(
                 f"training stopped at step {state.step}: expected finite, falling losses, {reason} after "
                 f"{MAX_ROLLBACKS} rollbacks; lower learning_rate or gradient_clip and run again"
             )
 
+    def _validate_initial(self) -> None:
+        """Validate the initial weights, which are the best so far."""
+        self.model.eval()
+        with torch.no_grad():
+            self.state.start = {"epoch": -1.0, **self.distributed.from_first(self.task.validate())}
+        if math.isfinite(self.state.start["val_loss"]):
+            self._keep_best(-1, self.state.start["val_loss"])
+            self.state.start_losses = self.state.best_losses
+            self._save()
+
     def _validate(self, began: float) -> None:
-        """Validate the averaged weights, and keep them where they are the best so far."""
+        """Validate the averaged weights, add an epoch to the history, and keep the weights that are the best so far."""
+        state, epoch = self.state, len(self.state.history)
         with self.optimizer_step.averaged():
             self.model.eval()
             with torch.no_grad():
                 measured = self.distributed.from_first(self.task.validate())
-            self._close_epoch(measured, began)
-
-    def _close_epoch(self, measured: dict[str, float], began: float) -> None:
-        """Add an epoch with these held-out metrics to the history; the network has the weights to keep."""
-        state, epoch = self.state, len(self.state.history)
-        if not math.isfinite(measured["val_loss"]):
-            raise DistillError(
-                f"training stopped after epoch {epoch}: expected a finite held-out loss, found {measured['val_loss']}; "
-                "lower learning_rate and run again"
-            )
+            loss = measured["val_loss"]
+            if not math.isfinite(loss):
+                raise DistillError(
+                    f"training stopped after epoch {epoch}: expected a finite held-out loss, found {loss}; "
+                    "lower learning_rate and run again"
+                )
+            if state.best_loss is None or loss < state.best_loss:
+                self._keep_best(epoch, loss)
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
         if not means and state.history:  # no step of this epoch counted: the means of the one before stand
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
@@ -261,107 +373,83 @@ class Trainer(Generic[B]):
                 "lower learning_rate or gradient_clip and run again"
             )
         state.sums, state.counted_steps = {}, 0
-        metrics = {**means, **measured}
-        if self.patience.is_best(measured["val_loss"]):
-            self._keep_best(epoch, measured["val_loss"])
-        rate = self._rate_at(max(0, state.step - 1))
+        metrics, rate, now = {**means, **measured}, self._rate_at(max(0, state.step - 1)), time.monotonic()
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint restores
-        assert self.patience.best_loss is not None
-        now = time.monotonic()
-        self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, self.patience.best_loss))
-
-    def _validate_initial(self) -> None:
-        """Validate the initial weights, which are the best so far."""
-        self.model.eval()
-        with torch.no_grad():
-            self.state.start = {"epoch": -1.0, **self.distributed.from_first(self.task.validate())}
-        if math.isfinite(self.state.start["val_loss"]):
-            self._keep_best(-1, self.state.start["val_loss"])
-            self._save()
+        assert state.best_loss is not None
+        self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss))
 
     def _keep_best(self, epoch: int, loss: float) -> None:
-        self.patience.keep(epoch, loss, self.task.held_out_losses)
+        self.state.best_epoch, self.state.best_loss = epoch, loss
+        self.state.best_losses = list(self.task.held_out_losses)
         self.best_tensors = self.optimizer_step.weights()
-        self._best_is_new = True
-
-    def _restart(self) -> None:
-        """Restart from the best weights, with fresh moments and, from now on, a lower learning rate."""
-        self.optimizer_step.restart(self.best_tensors)
-        self.rollback.restart(self.state.step)
-        self._save()  # a best epoch found later must not be combined with a state from before
-
-    @property
-    def _averaged_steps(self) -> int:
-        """Steps that the average of the weights is over: those of the schedule, since the last drop of the rate."""
-        if not self.patience.drops:
-            return self.rollback.schedule_step(self.state.step)
-        return self.state.step - (self.patience.dropped_after + 1) * self.task.steps_per_epoch
-
-    def _rate_at(self, step: int) -> float:
-        schedule_step = self.rollback.schedule_step(step)
-        rate = learning_rate_at(schedule_step, self.total_steps, self.settings, self._time_share)
-        return rate * DROP_FACTOR**self.patience.drops
 
     def _read_clock(self) -> None:
         """Set the proportion of the budget that is spent: on all processes that of the first."""
         if self.settings.budget_seconds:
-            self._time_share = self.distributed.from_first({"share": self.budget.share})["share"]
-
-    def _out_of_time(self) -> bool:
-        self._read_clock()
-        self.state.out_of_time = self._time_share >= 1
-        return self.state.out_of_time
+            share = (self.clock() - self._began) / self.settings.budget_seconds
+            self._time_share = self.distributed.decide(min(1.0, share))
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved >= max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE):
             self._save()
 
     def _save(self) -> None:
-        began = time.monotonic()
-        if self.store is not None:
-            patience = self.patience
-            if self._best_is_new:  # on disk before the state that refers to it
-                self.store.save_best(patience.best_epoch, Checkpoint(self.best_tensors, {"loss": patience.best_loss}))
-            self._best_is_new = False
-            self.state.seconds = self.budget.spent
-            values = {
-                "trainer": vars(self.state),
-                "patience": vars(patience),
-                "rollback": self.rollback.values(),
-                "processes": self.services.fabric.world_size,
-            }
-            tensors = self.optimizer_step.tensors() | self.rollback.tensors(self.state.step)
-            self.store.save(self.state.step, patience.best_epoch, Checkpoint(tensors, values))
+        """Write a checkpoint, on the first process; without the snapshot where that equals the state itself."""
+        began, state, store = time.monotonic(), self.state, self.services.store
+        if store is not None and self.distributed.is_first:
+            state.seconds = self.clock() - self._began
+            tensors = {**self.optimizer_step.tensors(), **_named("best.", self.best_tensors)}
+            if state.snapshot_step != state.schedule_step:
+                tensors |= _named("snapshot.", self._snapshot)
+            store.save(tensors, {"state": asdict(state), "processes": self.services.fabric.world_size})
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
 
     def _restore(self) -> None:
-        store = self.services.store
-        last = store.newest() if store is not None else None
-        self._agree_on(-1 if last is None else int(last.values["trainer"]["step"]))
-        if store is None or last is None:
-            self.budget.start(0.0)
-            return
-        values: dict[str, Any] = last.values
-        self.state, self.patience = TrainerState(**values["trainer"]), Patience(**values["patience"])
-        self.optimizer_step.load_state(last.tensors)
-        self.rollback.restore(self.state.step, values["rollback"], last.tensors)
-        self.budget.start(self.state.seconds)
-        self._read_clock()
-        if self.patience.best_loss is not None:
-            self.best_tensors = store.best(self.patience.best_epoch).tensors
-        before, now = values["processes"], self.services.fabric.world_size
-        if before != now:
-            self.state.other_processes = f"from step {self.state.step} on {now}, before {before}"
-
-    def _agree_on(self, step: int) -> None:
-        """Raise DistillError on all processes where one has found another checkpoint than the first, or none."""
-        of_first = int(self.distributed.from_first({"step": step})["step"])
-        others = int(self.distributed.sum(torch.tensor(float(step != of_first))))
-        if others and self.services.store is not None:
+        """Continue from the checkpoint, where there is one, which must be the same for all processes."""
+        store, here = self.services.store, self.services.fabric.world_size
+        last = store.load() if store is not None else None
+        self._began = self.clock()
+        step = -1 if last is None else last[1]["state"]["step"]
+        others = int(self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step)))))
+        if others and store is not None:
             raise DistillError(
-                f"{self.services.store.folder}: expected the checkpoints of the first process for all "
-                f"{self.services.fabric.world_size} of them, found others or none for {others}; run it on all computers "
-                "in one folder that they share"
+                f"{store.folder}: expected the checkpoints of the first process for all {here} of them, found others or "
+                f"none for {others}; run it on all computers in one folder that they share"
             )
+        if last is None:
+            return
+        tensors, values = last
+        state = values["state"]
+        self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
+        self.optimizer_step.load_state(tensors)
+        self.best_tensors = under("best.", tensors)
+        self._take_snapshot()
+        if snapshot := under("snapshot.", tensors):
+            self.state.snapshot_step, self._snapshot = state["snapshot_step"], snapshot
+        self._began -= self.state.seconds
+        self._read_clock()
+        if values["processes"] != here:
+            self.state.other_processes = f"from step {step} on {here}, before {values['processes']}"
+
+
+def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:
+    """Whether the mean of `losses` is below that of `start`, losses of the same parts, by more than its standard error.
+
+    A single part has no error.
+    """
+    gains = [before - now for before, now in zip(start, losses, strict=True)]
+    mean = math.fsum(gains) / len(gains)
+    squares = math.fsum((gain - mean) ** 2 for gain in gains)
+    return mean > math.sqrt(squares / max(1, len(gains) - 1) / len(gains))
+
+
+def is_falling(losses: Sequence[float]) -> bool:
+    """Whether the last tenth of the epochs lowered held-out loss by more than `FALLING`."""
+    last = len(losses) // 10
+    return last > 0 and min(losses) < (1 - FALLING) * min(losses[:-last])
+
+
+def _named(prefix: str, tensors: Tensors) -> Tensors:
+    return {prefix + key: value for key, value in tensors.items()}

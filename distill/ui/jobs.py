@@ -25,7 +25,7 @@ import psutil
 from filelock import FileLock
 
 from distill.errors import ParamsError
-from distill.status import EVENTS, SAID, STATUS, VARIABLE
+from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
 
@@ -80,7 +80,7 @@ class Job:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """The task at work, see `distill.status`; {} where nothing was reported yet."""
+        """The task at work, see `distill.progress`; {} where nothing was reported yet."""
         return self.read(STATUS)
 
     @property

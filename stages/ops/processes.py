@@ -54,7 +54,7 @@ def _processes() -> int:
         return 1
     import torch
 
-    from distill.training.device import device_of
+    from distill.training.distributed import device_of
 
     if device_of(execution_from_environment()).type == "cpu":
         return asked or 1

@@ -14,7 +14,7 @@ import yaml
 from dvc.config import Config
 from dvc.exceptions import DvcException
 
-from distill.training.interruption import Interruption
+from distill.training.interruption import raise_interrupted
 from stages.ops.dvc import LOCK, Ended, run_dvc
 from stages.running import METRICS
 
@@ -101,7 +101,7 @@ def _run(what_is_kept: str, *arguments: str, wants_output: bool = False) -> Ende
     """Run DVC. Raises Interrupted, which says what is kept, where a signal asked it to end."""
     ended = run_dvc(*arguments, wants_output=wants_output)
     if ended.signal is not None:
-        Interruption.raise_interrupted(ended.signal, what_is_kept)
+        raise_interrupted(ended.signal, what_is_kept)
     return ended
 
 

@@ -31,7 +31,7 @@ def run_log() -> list[dict[str, Any]]:
 def memorization_message() -> str:
     """The warning that the prior memorised, as training gave it. Raises ArtifactError."""
     from distill.prior.artifact import PriorArtifact
-    from distill.training.artifact import load_config
+    from distill.training.checkpoints import load_config
 
     found = load_config(FOLDERS.prior, PriorArtifact).memorization
     return "" if found is None else found.message

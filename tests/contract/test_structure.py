@@ -21,7 +21,7 @@ STAGES = tuple(CODE)
 LAYERS = (
     (
         *("distill/errors.py", "distill/exports.py", "distill/process.py"),
-        *("distill/status.py", "distill/text.py"),
+        "distill/text.py",
     ),
     ("distill/__init__.py",),
     (
@@ -52,8 +52,8 @@ LAYERS = (
 WITHOUT_INFLUENCE = {
     *("distill/__init__.py", "distill/errors.py", "distill/process.py"),
     *("distill/cluster.py", "distill/execution.py", "distill/exports.py", "distill/progress.py"),
-    *("distill/pipeline/__init__.py", "distill/pipeline/known_corpora.py", "distill/pipeline/workspace.py"),
-    *("distill/prior/architectures.py", "distill/status.py", "distill/text.py"),
+    *("distill/pipeline/__init__.py", "distill/pipeline/workspace.py"),
+    *("distill/prior/architectures.py", "distill/text.py"),
     *("stages/__init__.py", "stages/ops/__init__.py", "stages/ops/processes.py", "stages/running.py"),
 }
 # Names checkpoints of a training, which ends with the same bytes; a model file keeps the hash.

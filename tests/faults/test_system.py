@@ -75,7 +75,7 @@ TRAINING = """
 import fcntl, signal, termios
 from pathlib import Path
 from distill.progress import ProgressReport
-from distill.training.interruption import catch_interruption, raise_on_signals
+from distill.training.interruption import catch_interruption, raise_interrupted, raise_on_signals
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, lets it be ignored
@@ -87,7 +87,7 @@ with catch_interruption() as interruption, ProgressReport("train") as progress:
     progress.say("a signal")
     progress(2, 2, "the last step")
     Path("saved").touch()
-    interruption.raise_interrupted(interruption.signal, "saved")
+    raise_interrupted(interruption.signal, "saved")
 """
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from pipeline.project import Project, new_project
 from programs import MakeOnce, run
 
-from distill.training.tracking import make_database
+from distill.training.tracking import client_of
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def database(make_once: MakeOnce) -> Path:
 
     def make(folder: Path) -> None:
         with warnings.catch_warnings(action="ignore"):
-            make_database(f"sqlite:///{folder}/mlflow.db")
+            client_of(f"sqlite:///{folder}/mlflow.db")
 
     return make_once("mlflow", make) / "mlflow.db"
 

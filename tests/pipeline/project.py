@@ -15,7 +15,7 @@ from programs import ROOT, Forked, fork, run, start
 from distill.audio.write import write_audio
 from distill.code_version import CODE
 from distill.demo.recordings import demo_recordings
-from distill.status import STATUS, VARIABLE
+from distill.progress import STATUS, VARIABLE
 
 STAGES = tuple(CODE)
 COPIED = ("distill", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")

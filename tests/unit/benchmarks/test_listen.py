@@ -23,7 +23,6 @@ from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params
 from distill.storage.files import sha256_file
-from distill.training.folders import RunFolders
 
 RECORDINGS, SECONDS = 6, 0.25
 
@@ -79,7 +78,7 @@ def test_of_a_pipeline_they_are_the_recordings_that_its_codec_held_out(sounds: P
     settings = {"corpus": {"path": str(sounds)}, "seed": 3, "split": {"val_fraction": 0.5}}
     params = Params.model_validate({**settings, "vqvae": {**shape, "epochs": 1, "crop_seconds": 0.25}})
     material_of(sounds, tmp_path)
-    execution, folders = Execution("cpu", "fp32"), RunFolders.below(tmp_path / "state")
+    execution, folders = Execution("cpu", "fp32"), tmp_path / "state"
     train_codec(tmp_path / "corpus", tmp_path / "vqvae", params, execution, folders)
     found = from_artifacts(tmp_path)
     held_out = CodecData.split(found.corpus, val_fraction=0.5, seed=3).held_out

@@ -35,9 +35,8 @@ from distill.codec.training import (
 from distill.execution import Execution
 from distill.params import Params
 from distill.progress import ProgressReport
+from distill.training.distributed import make_fabric
 from distill.training.events import Epoch, Step, VQEpochMetrics
-from distill.training.fabric import make_fabric
-from distill.training.folders import RunFolders
 from distill.training.task import TrainingResult
 
 SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
@@ -67,7 +66,7 @@ def data(folder: Path) -> CodecData:
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A training and its artefact."""
     target = tmp_path_factory.mktemp("trained")
-    return train_codec(folder, target / "vqvae", PARAMS, EXECUTION, RunFolders.below(target)), target / "vqvae"
+    return train_codec(folder, target / "vqvae", PARAMS, EXECUTION, target), target / "vqvae"
 
 
 def alone(codec: VQVAE, audio: torch.Tensor) -> NDArray[np.float32]:
@@ -141,7 +140,7 @@ def test_each_moment_is_previewed_with_its_own_weights(trained: Trained, data: C
 def test_a_training_is_reproducible_and_previews_do_not_change_it(
     folder: Path, data: CodecData, trained: Trained, tmp_path: Path
 ) -> None:
-    train_codec(folder, tmp_path / "vqvae", PARAMS, EXECUTION, RunFolders.below(tmp_path))
+    train_codec(folder, tmp_path / "vqvae", PARAMS, EXECUTION, tmp_path)
     for path in trained[1].rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "vqvae" / path.relative_to(trained[1])).read_bytes(), path.name
     without = train_vqvae(data.corpus, CONFIG, 0.5, PARAMS.seed, make_fabric(EXECUTION))

@@ -33,8 +33,7 @@ from distill.errors import ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
 from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
-from distill.training.distributed import Share
-from distill.training.fabric import make_fabric
+from distill.training.distributed import Share, make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 SIZES = {"codebook_size": 16, "num_quantizers": 2, "hidden_size": 32, "num_layers": 2, "latent_size": 16}
@@ -103,7 +102,7 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     assert probes[-1].step == len(steps)
     assert {event.figure for event in probes} == {"recon_loss"}
     assert all(0 < event.value < math.inf for event in probes)
-    assert training.result.rollbacks == 0
+    assert training.result.counts["rollbacks"] == 0
 
 
 def test_the_initialised_codec_codes_before_any_step(corpus: Corpus) -> None:
@@ -148,7 +147,7 @@ def test_a_codec_that_falls_apart_is_rolled_back(corpus: Corpus, monkeypatch: py
 
     monkeypatch.setattr(CodecTask, "losses", spoil)
     training = train(corpus, CONFIG.model_copy(update={"epochs": 3}), callback=events.append)
-    assert training.result.rollbacks == 1
+    assert training.result.counts["rollbacks"] == 1
     (told,) = [event for event in events if isinstance(event, RollbackEvent)]
     assert told.step == 4
     assert told.reason.startswith("found a recon loss of ")
@@ -157,7 +156,7 @@ def test_a_codec_that_falls_apart_is_rolled_back(corpus: Corpus, monkeypatch: py
 def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:
     cancel = threading.Event()
     training = train(corpus, callback=lambda _: cancel.set(), cancel_event=cancel)
-    assert training.result.cancelled
+    assert training.result.counts["stopped_as_asked"]
     assert decode(training.model, torch.zeros(1, 3, 2, dtype=torch.int64)).isfinite().all()
 
 

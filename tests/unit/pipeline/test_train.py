@@ -11,22 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.tiny import tiny_codec, write_tone
+from unit.tiny import write_tone
 
 import distill
-from distill.audio.corpus import load_corpus
-from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
-from distill.codes.encode import code_corpus
-from distill.codes.held_out import read_split, split_codes
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
-from distill.params import Params, QualityName, default_params
+from distill.params import Params, default_params
 from distill.pipeline import train as standalone
-from distill.pipeline.known_corpora import remember_corpus
-from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior
-from distill.storage.work import Here
+from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
+from distill.pipeline.workspace import remember_corpus
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
 from distill.training.trainer import Trainer
 
@@ -47,7 +42,7 @@ PARAMS = default_params(**SECTIONS)
 
 
 def key(folder: Path, params: Params) -> str:
-    return standalone._key("train", os.fsencode(folder.resolve()).hex(), params)
+    return work_key("train", folder, params)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +65,7 @@ def finished(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedM
     return train_model(sounds, folder / "a.distill", PARAMS, EXECUTION, state=folder / "state")
 
 
-def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedModel) -> None:
+def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedModel, sounds: Path) -> None:
     bundle = load_bundle(finished.path)
     metadata = bundle.metadata
     assert bundle.prior is None
@@ -84,29 +79,15 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert metadata.provenance.codec_fingerprint
     assert sorted(path.name for path in finished.path.parent.iterdir()) == ["a.distill", "a.distill.md", "state"]
     assert [path.name for path in (finished.path.parent / "state").iterdir()] == ["corpora.json"]
-
-
-def test_recordings_that_begin_with_digital_silence_are_trained_on_whole(tmp_path: Path) -> None:
-    for number in range(4):
-        tone = 0.4 * np.sin(np.arange(8_000) * 0.05 * (number + 1))
-        write_audio(tmp_path / "in" / f"{number}.wav", np.append(np.zeros(80_000), tone).astype(np.float32), 16_000)
-    trained = train_model(
-        tmp_path / "in", tmp_path / "a.distill", PARAMS, EXECUTION, prior=True, state=tmp_path / "state"
-    )
-    assert load_bundle(trained.path).metadata.has_prior
-    assert trained.codec.result.rollbacks == 0
-    assert trained.codec.result.best_loss > 0
-
-
-def test_rejected_recordings_are_named(finished: TrainedModel) -> None:
-    (line,) = finished.rejected
-    assert line.startswith("broken.wav: ")
     assert finished.corpus.rejected == 1
+    assert finished.corpus.rejections[0].startswith("broken.wav: ")
+    text = json.dumps(metadata.model_dump(mode="json"))
+    assert str(sounds) not in text
+    assert "model-" not in text
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
-    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+    finished: TrainedModel, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 0
     original = Trainer._train_step
@@ -116,16 +97,14 @@ def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
         steps += 1
         original(fit, epoch, batch)
         if steps == 3:
-            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Trainer, "_train_step", interrupted)
-    before = signal.signal(number, signal.SIG_DFL)  # nohup lets SIGHUP be ignored, and a shell's background SIGINT
     with pytest.raises(
         Interrupted, match=r"training is saved after step 3 of .*; run the same command to continue"
     ) as caught:
         train_model(sounds, tmp_path / "model-1.distill", PARAMS, EXECUTION, state=tmp_path / "state")
-    signal.signal(number, before)
-    assert caught.value.exit_code == code
+    assert caught.value.exit_code == 130
     assert not list(tmp_path.glob("*.distill"))
     train_model(sounds, tmp_path / "model-2.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert steps == len(finished.codec.result.history)  # one step an epoch, none of them twice
@@ -165,7 +144,7 @@ def test_a_crash_before_the_model_file_loses_nothing(
         with pytest.raises(MemoryError):
             train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     (state,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert list(state.glob("best-*.safetensors"))
+    assert [path.name for path in state.iterdir()] == ["training.safetensors"]
     train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
     assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
 
@@ -210,12 +189,6 @@ def test_a_file_where_work_belongs_is_a_sentence(sounds: Path, tmp_path: Path) -
         ParamsError, match=r"state.*: expected a folder for work in progress, found a file; move it away"
     ):
         train_model(sounds, tmp_path / "a.distill", PARAMS, EXECUTION, state=tmp_path / "state")
-
-
-def test_what_is_written_holds_no_time_and_no_path(finished: TrainedModel, sounds: Path) -> None:
-    text = json.dumps(load_bundle(finished.path).metadata.model_dump(mode="json"))
-    assert str(sounds) not in text
-    assert "model-" not in text
 
 
 def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
@@ -273,7 +246,7 @@ def test_unknown_and_changed_recordings_are_sentences(finished: TrainedModel, tm
     for number in range(4):
         write_tone(tmp_path / "changed" / f"{number}.wav", 0.4, pitch=150.0 * (number + 1))
     data_sha256 = load_bundle(finished.path).metadata.provenance.data_sha256
-    remember_corpus(tmp_path / "state", data_sha256, tmp_path / "changed")
+    remember_corpus(tmp_path / "state", data_sha256, str(tmp_path / "changed"))
     with pytest.raises(ParamsError, match=r"changed: expected the training recordings of .*, found others"):
         add_prior(finished.path, tmp_path / "a.distill", None, PARAMS, EXECUTION, tmp_path / "state")
     assert not (tmp_path / "a.distill").exists()
@@ -301,11 +274,8 @@ def test_an_interrupted_prior_goes_on_and_loses_nothing(
     assert model.read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.parametrize(("quality", "levels"), [("standard", 8), ("high", 16)])
-def test_more_levels_train_encode_decode_and_generate(
-    sounds: Path, tmp_path: Path, quality: QualityName, levels: int
-) -> None:
-    vqvae = {**SECTIONS["vqvae"], "quality": quality, "num_quantizers": "auto"}
+def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Path) -> None:
+    vqvae = {**SECTIONS["vqvae"], "quality": "high", "num_quantizers": "auto"}
     params = default_params(**{**SECTIONS, "vqvae": vqvae})
     trained = train_model(sounds, tmp_path / "a.distill", params, EXECUTION, prior=True, state=tmp_path / "state")
     assert trained.prior is not None
@@ -314,7 +284,7 @@ def test_more_levels_train_encode_decode_and_generate(
     model = distill.load(trained.path)
     tone = (np.sin(np.arange(8_000) * 0.1) * np.exp(-np.arange(8_000) / 800)).astype(np.float32)
     codes = model.encode(tone)
-    assert codes.shape[1] == levels
+    assert codes.shape[1] == 16
     assert all(len(np.unique(codes[:, level])) > 1 for level in range(2))
     assert len(model.decode(codes)) >= len(tone)
     again = model.encode(tone)
@@ -354,7 +324,7 @@ def test_training_from_python_reports_and_can_be_cancelled(finished: TrainedMode
     assert load_bundle(finished.path).prior is None
     cancel = threading.Event()
     cancel.set()
-    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).result.cancelled
+    assert train_prior(str(finished.path), str(sounds), config, cancel_event=cancel).result.counts["stopped_as_asked"]
 
 
 def test_a_prior_trained_from_python_saves_itself_as_the_command_does(
@@ -421,33 +391,6 @@ def test_held_out_recordings_are_the_codecs_own(finished: TrainedModel, sounds: 
     add_prior(finished.path, one, sounds, PARAMS, EXECUTION, tmp_path / "state")
     add_prior(finished.path, two, sounds, other_seed, EXECUTION, tmp_path / "state")
     assert one.read_bytes() == two.read_bytes()
-
-
-def test_planted_duplicates_stay_on_one_side(tmp_path: Path) -> None:
-    """The same bytes, another format, another level, and through OGG: none of them is on both sides."""
-    rng = np.random.default_rng(0)
-    for number in range(6):
-        time = np.arange(20_000) / 16_000
-        sweep = np.sin(2 * np.pi * (200 + 150 * number) * time * (1 + 0.3 * number * time))
-        samples = (0.4 * sweep * np.exp(-time) + 0.02 * rng.standard_normal(20_000)).astype(np.float32)
-        write_audio(tmp_path / "in" / f"{number}.wav", samples, 16_000)
-        write_audio(tmp_path / "in" / f"{number}_format.flac", samples, 16_000, "flac")
-        write_audio(tmp_path / "in" / f"{number}_softer.wav", 0.5 * samples, 16_000)
-        write_audio(tmp_path / "in" / f"{number}_ogg.ogg", samples, 16_000, "ogg")
-        (tmp_path / "in" / f"{number}_copy.wav").write_bytes((tmp_path / "in" / f"{number}.wav").read_bytes())
-    ingest(tmp_path / "in", tmp_path / "corpus", 16_000, 0.0, Here(2))
-    corpus = load_corpus(tmp_path / "corpus")
-    assert len(corpus.entries) > 12
-    params = default_params(seed=3, codes={"views": 2}, split={"val_fraction": 0.4})
-    code_corpus(tiny_codec(), "abc", tmp_path / "corpus", tmp_path / "codes", params, EXECUTION, Here())
-    split_codes(tmp_path / "codes", tmp_path / "split.parquet", params)
-    rows = read_split(tmp_path / "split.parquet")
-    names = {entry.recording_id: Path(entry.path).name[0] for entry in corpus.entries}
-    sides: dict[str, set[str]] = {}
-    for row in rows:
-        sides.setdefault(names[row.recording_id], set()).add(row.side)
-    assert all(len(side) == 1 for side in sides.values())
-    assert {side for each in sides.values() for side in each} == {"train", "val"}
 
 
 def test_a_codec_that_is_stopped_within_its_first_epoch_makes_a_model(

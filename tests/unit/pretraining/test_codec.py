@@ -9,7 +9,7 @@ import torch
 from distill.codec import initialise as initialise_module
 from distill.execution import Execution
 from distill.progress import ProgressReport
-from distill.training.fabric import make_fabric
+from distill.training.distributed import make_fabric
 from pretraining import codec as pretraining
 from pretraining.codec import pretrain_codec
 

@@ -13,7 +13,7 @@ from distill.execution import Execution
 from distill.prior import pretrained
 from distill.prior.pretrained import LABELS, is_own
 from distill.storage.work import Here
-from distill.training.fabric import make_fabric
+from distill.training.distributed import make_fabric
 from pretraining import coded_collections as collections
 from pretraining import prior as pretraining
 from pretraining.drums import DRUMS

@@ -8,7 +8,6 @@ from unit.training.coded import FABRIC, config, data, recordings
 from distill.errors import ParamsError
 from distill.prior.data import fold_data, planned_folds
 from distill.prior.training import cross_validate
-from distill.training.folders import RunFolders
 from distill.training.run import RunKey, tracked_run
 
 
@@ -42,7 +41,7 @@ def test_folds_report_a_standard_error_and_are_skipped_for_large_corpora(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     prior_data, settings = data(recordings(0, count), recordings(1, 3)), config(epochs=2, folds=3)
     key = RunKey("train_prior", {}, {})
-    with tracked_run(key, "prior", count + 3, FABRIC, RunFolders.below(tmp_path)) as run:
+    with tracked_run(key, "prior", count + 3, FABRIC, tmp_path, None) as run:
         measured = cross_validate(planned_folds(prior_data, settings, 0), settings, 0, run)
     reported = capsys.readouterr().err
     assert reported.count("bits per second of audio") == expected

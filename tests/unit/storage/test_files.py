@@ -155,42 +155,28 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path
 
 WRITES_A_FOLDER = """
 import os, signal, sys
-from contextlib import suppress
 from pathlib import Path
 from distill.storage import files
-def die(path): os.kill(os.getpid(), signal.SIGKILL)
 with files.atomic_folder(Path(sys.argv[1])) as folder:
     (folder / "new").write_text("new")
-    if sys.argv[2] == "without exchange":
-        files._exchange = lambda first, second: False
-        replace = Path.replace
-        def once(self, target):
-            replace(self, target)
-            die(self)
-        Path.replace = once
-    else:
-        files._remove = die
+    replace = Path.replace
+    def once(self, target):
+        replace(self, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.replace = once
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("how", ["with exchange", "without exchange"])
-def test_a_folder_is_whole_wherever_its_writer_is_killed(tmp_path: Path, how: str) -> None:
-    """Killed after the first step of the exchange. Without one that is when the old folder is hidden."""
-    if how == "with exchange" and sys.platform != "linux":
-        pytest.skip("needs Linux")
+def test_an_old_folder_that_is_hidden_when_its_writer_is_killed_comes_back(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with atomic_folder(target) as folder:
-        (folder / "old").write_text("old")
-    writer = subprocess.run([sys.executable, "-c", WRITES_A_FOLDER, str(target), how], check=False)
+    write_json(target / "old", 1)
+    writer = subprocess.run([sys.executable, "-c", WRITES_A_FOLDER, str(target)], check=False)
     assert writer.returncode == -signal.SIGKILL
-    if how == "with exchange":
-        assert [path.name for path in target.iterdir()] == ["new"]
-    else:
-        assert not target.exists()
-        with pytest.raises(RuntimeError, match="half"), atomic_folder(target):
-            raise RuntimeError("half")
-        assert [path.name for path in target.iterdir()] == ["old"]
+    assert not target.exists()
+    with pytest.raises(RuntimeError, match="half"), atomic_folder(target):
+        raise RuntimeError("half")
+    assert [path.name for path in target.iterdir()] == ["old"]
     with atomic_folder(target) as folder:
         (folder / "newest").write_text("newest")
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["out", "out/newest"]

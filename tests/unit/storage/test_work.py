@@ -14,7 +14,6 @@ from distill.storage.work import (
     Cache,
     Executor,
     Here,
-    Processes,
     Threads,
     cut_blocks,
     map_cached,
@@ -33,7 +32,7 @@ def recorded(made: list[int], item: int, path: Path) -> bool:
     return item != 2
 
 
-@pytest.mark.parametrize("executor", [Here(), Threads(2), Processes(2)])
+@pytest.mark.parametrize("executor", [Here(), Threads(2)])
 def test_results_come_in_order_whoever_makes_them(tmp_path: Path, executor: Executor) -> None:
     paths = map_cached(square, [3, 1, 2], str, executor, Cache(tmp_path, "v"))
     assert [path.read_text() for path in paths] == ["9", "1", "4"]

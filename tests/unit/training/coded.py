@@ -17,9 +17,9 @@ from distill.prior.data import PriorData, WindowSettings
 from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.observers import ToCallback
+from distill.training.distributed import make_fabric
 from distill.training.run import Run
+from distill.training.tracking import ToCallback
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 

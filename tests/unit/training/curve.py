@@ -18,9 +18,9 @@ from distill.params import get_adaptive_vqvae_config
 from distill.prior.training import fit_prior
 from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics, VQStepMetrics
 from distill.training.checkpoints import CheckpointStore
-from distill.training.fabric import make_fabric
-from distill.training.observers import ToCallback
+from distill.training.distributed import make_fabric
 from distill.training.run import Run
+from distill.training.tracking import ToCallback
 
 
 def prior_curve(folder: Path) -> dict[str, Any]:

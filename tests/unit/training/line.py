@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from distill.execution import Execution
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
-from distill.training.distributed import Stop
+from distill.training.distributed import Stop, make_fabric
 from distill.training.events import Step
-from distill.training.fabric import make_fabric
 from distill.training.interruption import Interruption
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings, TrainingResult
@@ -117,13 +116,11 @@ def interrupted_at(number: int) -> tuple[Seen, Interruption]:
     return at_step(number, lambda: setattr(interruption, "signal", signal.SIGINT)), interruption
 
 
-def whole(
-    result: TrainingResult,
-) -> tuple[list[list[float]], list[list[tuple[str, float]]], dict[str, float], list[str]]:
+def whole(result: TrainingResult) -> tuple[Any, ...]:
     """All of a result that a resumed training must have, too."""
     tensors = [*sorted(result.best_tensors.items()), *sorted(result.last_tensors.items())]
     rows = [list(row.items()) for row in result.history]
-    return [value.flatten().tolist() for _, value in tensors], rows, result.counts, result.remarks
+    return [value.flatten().tolist() for _, value in tensors], rows, result.counts, result.remarks, result.best_metrics
 
 
 def tensors_of(one: Trainer[Tensor]) -> dict[str, Tensor]:

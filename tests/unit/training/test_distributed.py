@@ -1,4 +1,4 @@
-"""Several processes of one training: the same loss curve as one, and one decision on when to stop."""
+"""Several processes of one training have the curve of one; device and precision are those of execution settings."""
 
 import json
 import os
@@ -7,13 +7,17 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from programs import run
+from torch import Tensor, nn
 from unit.training.curve import CURVES
 
+from distill.errors import ParamsError
 from distill.execution import Execution
-from distill.training.distributed import Distributed
-from distill.training.fabric import make_fabric
+from distill.training.distributed import Distributed, device_of, make_fabric
 from distill.training.interruption import Interruption
+
+HAS_CUDA = torch.cuda.is_available()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="gloo through torchrun is not supported on Windows")
@@ -50,3 +54,37 @@ def test_one_process_needs_no_communication() -> None:
     assert distributed.signal == signal.SIGINT
     assert distributed.cancelled
     assert distributed.mean({"a": 1.5}) == distributed.from_first({"a": 1.5}) == {"a": 1.5}
+
+
+class Recorder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = [x, self.layer(x)]
+        return self.seen[1]
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_a_network_gets_its_input_unconverted(precision: str, inside: torch.dtype) -> None:
+    fabric = make_fabric(Execution("cpu", precision))  # type: ignore[arg-type]
+    recorder = Recorder()
+    wrapped, _ = fabric.setup(recorder, torch.optim.SGD(recorder.parameters()))
+    audio = torch.tensor([[1.0, 1.0 + 2**-20, 2**-14, 1 / 3]])
+    output = wrapped(audio)
+    assert torch.equal(recorder.seen[0], audio)
+    assert (recorder.seen[1].dtype, output.dtype) == (inside, torch.float32)
+
+
+@pytest.mark.parametrize(("asked", "device"), [("cpu", "cpu"), ("auto", "cuda" if HAS_CUDA else "cpu")])
+def test_training_and_encoding_take_the_same_device(asked: str, device: str) -> None:
+    execution = Execution(asked)  # type: ignore[arg-type]
+    assert device_of(execution).type == make_fabric(execution).device.type == device
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this computer has a CUDA device")
+def test_a_missing_gpu_is_an_error() -> None:
+    with pytest.raises(ParamsError, match="DISTILL_DEVICE: expected a CUDA device, found none on this computer"):
+        make_fabric(Execution("cuda"))

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from distill.errors import Interrupted
-from distill.training.interruption import catch_interruption, raise_on_signals
+from distill.training.interruption import catch_interruption, raise_interrupted, raise_on_signals
 
 
 def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
@@ -14,7 +14,7 @@ def test_a_signal_becomes_a_request_and_handlers_come_back() -> None:
         signal.raise_signal(signal.SIGTERM)
         assert interruption.signal == signal.SIGTERM
         with pytest.raises(Interrupted, match="interrupted by SIGTERM: all is saved") as caught:
-            interruption.raise_interrupted(signal.SIGTERM, "all is saved")
+            raise_interrupted(signal.SIGTERM, "all is saved")
     assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
