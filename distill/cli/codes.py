@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
-import typer
+from typer import Argument, Option
 
 from distill.audio.write import AudioFormat
 from distill.cli.flags import Json, ModelPath, Replace, check_inputs, check_output, print_json
@@ -12,8 +12,8 @@ from distill.errors import ParamsError
 
 def encode(
     model: ModelPath,
-    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="recordings", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    audio: Annotated[list[Path], Argument(metavar="AUDIO...", help="recordings", show_default=False)],
+    output: Annotated[Path, Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -42,12 +42,10 @@ def encode(
 
 def decode(
     model: ModelPath,
-    codes: Annotated[Path, typer.Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")
-    ],
+    codes: Annotated[Path, Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
+    output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
     kind: Annotated[
-        AudioFormat | None, typer.Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
+        AudioFormat | None, Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
     ] = None,
     replace: Replace = False,
     as_json: Json = False,

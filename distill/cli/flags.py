@@ -9,19 +9,19 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
 from pydantic.fields import FieldInfo
+from typer import Argument, Option
 
 from distill.errors import ParamsError
 from distill.params import SamplingSeed, Temperature, setting
-from distill.params.settings import bounds
+from distill.params.settings import setting_of
 
 MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 
 
 def limits(kind: Any) -> dict[str, float]:
     """`min` and `max` of an option, from a range in `distill.params`; `--help` shows them."""
-    return _min_and_max(bounds(FieldInfo.from_annotation(kind)))
+    return _min_and_max(setting_of(FieldInfo.from_annotation(kind)).bounds)
 
 
 def _min_and_max(within: Mapping[str, float]) -> dict[str, float]:
@@ -29,15 +29,15 @@ def _min_and_max(within: Mapping[str, float]) -> dict[str, float]:
     return {MIN_AND_MAX[name]: value for name, value in last.items()}
 
 
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
+ModelPath = Annotated[Path, Argument(metavar="MODEL.distill", help="a model file", show_default=False)]
 SeedOrAny = Annotated[
-    int | None, typer.Option(help="equal seeds give equal files; without it a random one", **limits(SamplingSeed))
+    int | None, Option(help="equal seeds give equal files; without it a random one", **limits(SamplingSeed))
 ]
 SamplingTemperature = Annotated[
-    float, typer.Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
+    float, Option(help="sampling temperature: below 1 less random, above 1 more", **limits(Temperature))
 ]
-Replace = Annotated[bool, typer.Option("--replace", help="replace files of these names that Distill made")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout and nothing else")]
+Replace = Annotated[bool, Option("--replace", help="replace files of these names that Distill made")]
+Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else")]
 Given = dict[str, Any]
 """Values of the flags of settings that were used, by setting: {"vqvae.epochs": 3}."""
 
@@ -79,7 +79,7 @@ def _flag(name: str, path: str) -> inspect.Parameter:
     if about.choices == ("auto",):
         kind, text = str, "{help} ({min} to {max})".format(**shown)
         shown = {"help": text, "show_default": about.shown, "metavar": "N|auto"}
-    annotation = Annotated[kind | None, typer.Option(flag_of(path), **shown)]
+    annotation = Annotated[kind | None, Option(flag_of(path), **shown)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

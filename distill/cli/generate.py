@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from distill.audio.write import AudioFormat, write_audio
 from distill.cli.flags import (
@@ -31,50 +31,50 @@ if TYPE_CHECKING:
     from distill.generate.sounds import Samples
     from distill.novelty.verdict import Novelty
 
-Label = Annotated[str | None, typer.Option(help="label of the sounds, for models trained with labels")]
+Label = Annotated[str | None, Option(help="label of the sounds, for models trained with labels")]
 GuidanceScale = Annotated[
     float | None,
-    typer.Option(
+    Option(
         help="with --label: scale of classifier-free guidance; 1 is none, above 1 follows the label more strongly",
         show_default="2",
         **limits(Guidance),
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the sounds go")]
-Format = Annotated[AudioFormat, typer.Option("--format", help="file format")]
+Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the sounds go")]
+Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[
-    bool, typer.Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
+    bool, Option("--pictures", help="also write spectrograms, and the nearest recordings to listen to")
 ]
 
 
 def generate(
     model: ModelPath,
-    count: Annotated[int, typer.Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
+    count: Annotated[int, Option("-n", "--count", help="how many sounds", **limits(Sounds))] = 1,
     seconds: Annotated[
-        float | None, typer.Option(help="length of each sound; without it sounds end by themselves", **limits(Seconds))
+        float | None, Option(help="length of each sound; without it sounds end by themselves", **limits(Seconds))
     ] = None,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
-    top_k: Annotated[int, typer.Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
+    top_k: Annotated[int, Option(help="sample from the K likeliest codes; 0 = all", **limits(TopK))] = 0,
     top_p: Annotated[
         float,
-        typer.Option(help="sample from the likeliest codes that hold this share of the probability", **limits(TopP)),
+        Option(help="sample from the likeliest codes that hold this share of the probability", **limits(TopP)),
     ] = 1.0,
     prompt: Annotated[
-        Path | None, typer.Option(metavar="AUDIO", help="a recording to continue; --seconds leaves it out")
+        Path | None, Option(metavar="AUDIO", help="a recording to continue; --seconds leaves it out")
     ] = None,
     label: Label = None,
     guidance: GuidanceScale = None,
     min_novelty: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="close|new|0...1",
             help="redraw sounds that are copies (close), that are not new (new), or whose novelty percentile is above 1 - "
             "this number",
         ),
     ] = None,
     reject_faults: Annotated[
-        bool, typer.Option("--reject-faults", help="redraw sounds that are faulty, and say how many")
+        bool, Option("--reject-faults", help="redraw sounds that are faulty, and say how many")
     ] = False,
     out: Out = Path("generated"),
     kind: Format = "wav",
@@ -94,13 +94,11 @@ def generate(
 
 def vary(
     model: ModelPath,
-    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="the recording to vary", show_default=False)],
-    count: Annotated[int, typer.Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
+    audio: Annotated[Path, Argument(metavar="AUDIO", help="the recording to vary", show_default=False)],
+    count: Annotated[int, Option("-n", "--count", help="how many takes", **limits(Sounds))] = 8,
     strength: Annotated[
         float,
-        typer.Option(
-            help="how much changes: 0 gives the decoded recording, 1 new sounds of its length", **limits(Strength)
-        ),
+        Option(help="how much changes: 0 gives the decoded recording, 1 new sounds of its length", **limits(Strength)),
     ] = 0.3,
     seed: SeedOrAny = None,
     temperature: SamplingTemperature = 1.0,
@@ -126,29 +124,27 @@ def vary(
 
 def kit(
     model: ModelPath,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")
-    ],
-    per_label: Annotated[int, typer.Option(help="sounds of each label", **limits(PerLabel))] = 4,
+    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the kit goes: a new or an empty folder")],
+    per_label: Annotated[int, Option(help="sounds of each label", **limits(PerLabel))] = 4,
     formats: Annotated[
-        str, typer.Option("--format", metavar="FORMATS", help="sfz, dspreset (DecentSampler), or both with a comma")
+        str, Option("--format", metavar="FORMATS", help="sfz, dspreset (DecentSampler), or both with a comma")
     ] = "sfz,dspreset",
     seed: SeedOrAny = None,
     seconds: Annotated[
-        float, typer.Option(help="the longest sound; sounds end by themselves before", **limits(KitSeconds))
+        float, Option(help="the longest sound; sounds end by themselves before", **limits(KitSeconds))
     ] = 10.0,
     temperature: SamplingTemperature = 1.0,
     velocity_layers: Annotated[
         int,
-        typer.Option(help="layers by loudness, soft sounds for low velocities; 1 is none", **limits(VelocityLayers)),
+        Option(help="layers by loudness, soft sounds for low velocities; 1 is none", **limits(VelocityLayers)),
     ] = 1,
     label: Annotated[
-        list[str] | None, typer.Option(help="only this label; several times for several", show_default="all")
+        list[str] | None, Option(help="only this label; several times for several", show_default="all")
     ] = None,
     allow_copies: Annotated[
-        bool, typer.Option("--allow-copies", help="keep sounds that repeat a training recording")
+        bool, Option("--allow-copies", help="keep sounds that repeat a training recording")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="replace the kit in that folder")] = False,
+    replace: Annotated[bool, Option("--replace", help="replace the kit in that folder")] = False,
     as_json: Json = False,
 ) -> None:
     """Make an instrument for samplers: new sounds on keys, as SFZ and DecentSampler files.

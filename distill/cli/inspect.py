@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from distill.cli.flags import Json, ModelPath, print_json
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def inspect(
     model: ModelPath,
-    card: Annotated[bool, typer.Option("--card", help="print the model card, in Markdown")] = False,
+    card: Annotated[bool, Option("--card", help="print the model card, in Markdown")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a model file and show its contents."""
@@ -48,7 +48,7 @@ def verify(model: ModelPath, as_json: Json = False) -> None:
 
 
 def list_folder(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of model files")] = Path("models"),
+    folder: Annotated[Path, Argument(metavar="DIR", help="a folder of model files")] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """List the model files of a folder: what each was trained on, how well, and what it can do.

@@ -4,12 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from distill.cli.flags import Json, ModelPath, make_folder, print_json
 
 Repository = Annotated[
-    str, typer.Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
+    str, Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
 ]
 
 
@@ -17,19 +17,19 @@ def push(
     model: ModelPath,
     repository: Repository,
     private: Annotated[
-        bool, typer.Option("--private", help="make the repository private; refuses one that everybody can read")
+        bool, Option("--private", help="make the repository private; refuses one that everybody can read")
     ] = False,
     with_reference: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--with-reference",
             help="also send names and codes of the training recordings, by which novelty is judged; whoever has the "
             "file can decode them",
         ),
     ] = False,
-    message: Annotated[str | None, typer.Option(help="message of the commit")] = None,
+    message: Annotated[str | None, Option(help="message of the commit")] = None,
     license: Annotated[
-        str | None, typer.Option(help="license in the model card, as the hub names it, such as cc-by-4.0")
+        str | None, Option(help="license in the model card, as the hub names it, such as cc-by-4.0")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -63,10 +63,10 @@ def push(
 def pull(
     repository: Repository,
     revision: Annotated[
-        str | None, typer.Option(help="a branch, a tag or a commit", show_default="the newest commit")
+        str | None, Option(help="a branch, a tag or a commit", show_default="the newest commit")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
-    replace: Annotated[bool, typer.Option("--replace", help="replace another file of its name")] = False,
+    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
     as_json: Json = False,
 ) -> None:
     """Get a model from the Hugging Face hub. It is checked as distill verify does before it is put in its place."""

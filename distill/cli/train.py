@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from distill.audio.source import is_url, open_source
 from distill.cli.flags import (
@@ -56,10 +56,10 @@ def params_of_flags(given: Mapping[str, Any]) -> Params:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the recordings go", show_default=False)],
-    seed: Annotated[int, typer.Option(help="random seed of the sounds", **limits(Seed))] = 0,
+    folder: Annotated[Path, Argument(metavar="DIR", help="where the recordings go", show_default=False)],
+    seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
     motifs: Annotated[
-        bool, typer.Option("--motifs", help="instead long recordings with repeated motifs, for priors with a memory")
+        bool, Option("--motifs", help="instead long recordings with repeated motifs, for priors with a memory")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -79,18 +79,18 @@ def demo(
 def train(
     folder: Annotated[
         str,
-        typer.Argument(metavar="DIR", help="a folder of recordings, or an s3://bucket/prefix", show_default=False),
+        Argument(metavar="DIR", help="a folder of recordings, or an s3://bucket/prefix", show_default=False),
     ],
     given: Given,
     model_name: Annotated[
         str | None,
-        typer.Option("--model-name", "--name", help="name of the model file; without it date and time"),
+        Option("--model-name", "--name", help="name of the model file; without it date and time"),
     ] = None,
     prior: Annotated[
         bool,
-        typer.Option("--prior", help="also train a prior, so that the model can generate, not just encode and decode"),
+        Option("--prior", help="also train a prior, so that the model can generate, not just encode and decode"),
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
@@ -119,15 +119,15 @@ def train_prior(
     given: Given,
     data: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="a folder of recordings, or an s3://bucket/prefix; without it the one that the codec was trained on",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="write a copy and leave MODEL unchanged")
+        Path | None, Option("-o", "--output", metavar="FILE", help="write a copy and leave MODEL unchanged")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="replace an existing prior or file")] = False,
+    replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a prior for an existing model, so that it can generate; written into the model file or a copy.

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from distill.cli.flags import make_folder
 from distill.errors import ParamsError
@@ -13,23 +13,21 @@ from distill.errors import ParamsError
 
 def ui(
     port: Annotated[
-        int | None, typer.Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
+        int | None, Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
     ] = None,
-    folder: Annotated[
-        Path, typer.Option(metavar="DIR", help="folder of models, recordings and generated sounds")
-    ] = Path(),
+    folder: Annotated[Path, Option(metavar="DIR", help="folder of models, recordings and generated sounds")] = Path(),
     host: Annotated[
-        str, typer.Option(help="address to listen at; other computers reach the page only so, and need --password")
+        str, Option(help="address to listen at; other computers reach the page only so, and need --password")
     ] = "127.0.0.1",
     password: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="password in place of the token in the address; better in DISTILL_UI_PASSWORD",
             envvar="DISTILL_UI_PASSWORD",
             show_envvar=False,
         ),
     ] = None,
-    open_browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+    open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
     if not folder.is_dir():

@@ -77,20 +77,15 @@ def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Sett
     union, by = get_origin(field.annotation) in (Union, UnionType), _auto_by(field)
     parts = [FieldInfo.from_annotation(one) for one in get_args(field.annotation)] if union else [field]
     names = [name for part in parts if get_origin(part.annotation) is Literal for name in get_args(part.annotation)]
-    choices = () if by else tuple(names)
+    choices, metadata = () if by else tuple(names), [one for part in parts for one in part.metadata]
     return Setting(
         type=next((part.annotation for part in parts if isinstance(part.annotation, type)), str),
-        bounds={name: value for part in parts for name, value in bounds(part).items()},
+        bounds={name: getattr(one, name) for one in metadata for name in BOUNDS if hasattr(one, name)},
         choices=choices,
         auto_by=by,
         help=field.description or comment.removeprefix(" | ".join(choices)).removeprefix(": "),
         default=default,
     )
-
-
-def bounds(field: FieldInfo) -> dict[str, float]:
-    """Bounds of a number, by "ge", "gt", "le" and "lt"."""
-    return {name: getattr(one, name) for one in field.metadata for name in BOUNDS if hasattr(one, name)}
 
 
 def _auto_by(field: FieldInfo) -> str:

@@ -34,8 +34,8 @@ WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
 class Pushed:
     """What was sent and where: address of the repository, commit, size.
 
-    `replaces` says whether the repository had a model before, which stays in its history. `reference_left_out` counts
-    the recordings whose names and codes the file holds and the copy does not. `labels` can be names of folders.
+    `replaces`: the repository had a model before, which stays in its history. `reference_left_out` counts recordings
+    whose names and codes the file holds and the copy does not. `labels` can be names of folders.
     """
 
     url: str
@@ -73,7 +73,7 @@ def push(
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    if model.suffix != SUFFIX or not is_utf8(model.name) or not model.name.isprintable() or "\\" in model.name:
+    if model.suffix != SUFFIX or not _is_plain(model.name):
         raise ParamsError(f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file")
     if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,49}", license):
         raise ParamsError(
@@ -106,6 +106,10 @@ def push(
             reference_left_out=0 if with_reference else held,
             labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
         )
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and is_utf8(name) and not name.startswith(".") and not set(name) & set(WINDOWS)
 
 
 def _models_of(info: "ModelInfo") -> list[str]:
@@ -147,12 +151,10 @@ def write_shared(model: Path, copy: Path, with_reference: bool) -> tuple[BundleM
 
 def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str | None) -> str:
     """The text of `README.md` for the model file `name`. Without a `license` it names none."""
-    head = {
-        **({} if license is None else {"license": license}),
-        "library_name": "distill",
-        "pipeline_tag": "audio-to-audio",  # the hub has no task for audio without a prompt
-        "tags": ["audio", "neural-audio-codec", *(["audio-generation"] if metadata.has_prior else [])],
-    }
+    tags = ["audio", "neural-audio-codec"] + ["audio-generation"] * metadata.has_prior
+    # The hub has no task for audio without a prompt.
+    head = {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
+    head = head if license is None else {"license": license, **head}
     get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
@@ -202,8 +204,7 @@ def _the_model(place: str, listed: list[str]) -> str:
             f"{place}: expected one {SUFFIX} file, found {names}{more}; download the one that you want yourself"
         )
     path = PurePosixPath(listed[0])
-    is_plain = path.name.isprintable() and is_utf8(path.name) and not set(path.name) & set(WINDOWS)
-    if path.is_absolute() or ".." in path.parts or path.name.startswith(".") or not is_plain:
+    if path.is_absolute() or ".." in path.parts or not _is_plain(path.name):
         raise HubError(
             f"{place}: expected a {SUFFIX} file with a plain name, found {one_line(repr(listed[0]), 100)}; tell its owner"
         )

@@ -47,21 +47,18 @@ def test_every_refusal_is_one_sentence(
     assert shell.refused("ui", *arguments).startswith(f"distill: {sentence}")
 
 
-def test_a_short_password_in_the_environment(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTILL_UI_PASSWORD", "letmein")
-    assert shell.refused("ui") == f"distill: {SHORT}"
-
-
-def test_a_port_that_is_taken(shell: CommandLine) -> None:
+def test_a_port_that_is_taken_and_a_password_of_the_environment(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path(".distill").mkdir()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert shell.refused("ui", "--port", str(port)) == (
             f"distill: --port {port}: expected a free port at 127.0.0.1, found Address already in use; choose another "
             "--port or --host"
         )
+    monkeypatch.setenv("DISTILL_UI_PASSWORD", "letmein")
+    assert shell.refused("ui") == f"distill: {SHORT}"
 
 
 def test_missing_packages(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

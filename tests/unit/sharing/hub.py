@@ -14,6 +14,7 @@ URL = "http://hub.test"
 TOKEN, READ_TOKEN = "hf_writes", "hf_reads"
 LFS_FROM = 1024  # bytes; smaller files are kept in the commit
 Files = dict[str, bytes]
+Json = dict[str, Any]
 
 
 @dataclass
@@ -69,7 +70,8 @@ class Hub:
                 raise Refused(self.status, "", "of the test")
             for route, act in ROUTES.items():
                 if found := re.fullmatch(route, request.url.path):
-                    return act(self, request, *found.groups())
+                    answer = act(self, request, *found.groups())
+                    return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
             raise Refused(404, "", "")
         except Refused as refused:
             status, code, message = refused.args
@@ -98,54 +100,53 @@ class Hub:
                 return commit
         raise Refused(404, "RevisionNotFound", "Invalid rev id")
 
-    def create(self, request: httpx2.Request) -> httpx2.Response:
+    def create(self, request: httpx2.Request) -> Json:
         self.token_of(request)
         asked = json.loads(request.content)
         name = f"{asked['organization']}/{asked['name']}"
         self.repositories[name] = Repository(asked.get("visibility") == "private")
         self.repositories[name].commit({})
-        return httpx2.Response(200, json={"url": f"{URL}/{name}"})
+        return {"url": f"{URL}/{name}"}
 
-    def preupload(self, request: httpx2.Request, repository: str, revision: str) -> httpx2.Response:
+    def preupload(self, request: httpx2.Request, repository: str, revision: str) -> Json:
         self.at(request, repository, revision)
         rows = []
         for one in json.loads(request.content)["files"]:
             is_large = one["size"] >= LFS_FROM and one["path"] != "README.md"
-            mode = "lfs" if is_large else "regular"
-            rows.append({"path": one["path"], "uploadMode": mode, "shouldIgnore": False})
-        return httpx2.Response(200, json={"files": rows})
+            rows.append({"path": one["path"], "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False})
+        return {"files": rows}
 
-    def batch(self, request: httpx2.Request, repository: str) -> httpx2.Response:
+    def batch(self, request: httpx2.Request, repository: str) -> Json:
         self.at(request, repository, "main")
-        rows = [
-            one
-            if one["oid"] in self.objects
-            else {**one, "actions": {"upload": {"href": f"{URL}/upload/{one['oid']}"}}}
-            for one in json.loads(request.content)["objects"]
-        ]
-        return httpx2.Response(200, json={"transfer": "basic", "objects": rows})
+        rows = json.loads(request.content)["objects"]
+        for one in rows:
+            if one["oid"] not in self.objects:
+                one["actions"] = {"upload": {"href": f"{URL}/upload/{one['oid']}"}}
+        return {"transfer": "basic", "objects": rows}
 
-    def upload(self, request: httpx2.Request, oid: str) -> httpx2.Response:
+    def upload(self, request: httpx2.Request, oid: str) -> Json:
         if self.on_upload:
             self.on_upload()
             raise httpx2.WriteError("the connection broke off")
         self.objects[oid] = request.content
-        return httpx2.Response(200, json={})
+        return {}
 
-    def commit(self, request: httpx2.Request, repository: str, revision: str) -> httpx2.Response:
+    def commit(self, request: httpx2.Request, repository: str, revision: str) -> Json:
         self.at(request, repository, revision)
-        lines = [json.loads(line) for line in request.content.splitlines()]
-        files = {
-            one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines if one["key"] == "file"
-        }
-        files |= {one["value"]["path"]: self.objects[one["value"]["oid"]] for one in lines if one["key"] == "lfsFile"}
-        made = self.repositories[repository].commit(files, lines[0]["value"]["summary"])
-        return httpx2.Response(200, json={"commitUrl": f"{URL}/{repository}/commit/{made}", "commitOid": made})
+        files, summary = {}, ""
+        for line in map(json.loads, request.content.splitlines()):
+            value, kind = line["value"], line["key"]
+            summary = value["summary"] if kind == "header" else summary
+            if kind in ("file", "lfsFile"):
+                content = base64.b64decode(value["content"]) if kind == "file" else self.objects[value["oid"]]
+                files[value["path"]] = content
+        made = self.repositories[repository].commit(files, summary)
+        return {"commitUrl": f"{URL}/{repository}/commit/{made}", "commitOid": made}
 
-    def info(self, request: httpx2.Request, repository: str, revision: str | None) -> httpx2.Response:
+    def info(self, request: httpx2.Request, repository: str, revision: str | None) -> Json:
         name, files = self.at(request, repository, revision)
-        about: dict[str, Any] = {"id": repository, "sha": name, "private": self.repositories[repository].private}
-        return httpx2.Response(200, json={**about, "siblings": [{"rfilename": path} for path in files]})
+        about = {"id": repository, "sha": name, "private": self.repositories[repository].private}
+        return {**about, "siblings": [{"rfilename": path} for path in files]}
 
     def resolve(self, request: httpx2.Request, repository: str, revision: str, path: str) -> httpx2.Response:
         name, files = self.at(request, repository, revision)
@@ -170,8 +171,8 @@ class Hub:
         return httpx2.Response(206 if asked else 200, headers=headers, content=content)
 
 
-ROUTES: dict[str, Callable[..., httpx2.Response]] = {
-    r"/api/validate-yaml": lambda *_: httpx2.Response(200, json={"errors": [], "warnings": []}),
+ROUTES: dict[str, Callable[..., Json | httpx2.Response]] = {
+    r"/api/validate-yaml": lambda *_: {"errors": [], "warnings": []},
     r"/api/repos/create": Hub.create,
     r"/api/models/([^/]+/[^/]+)/preupload/(.+)": Hub.preupload,
     r"/api/models/([^/]+/[^/]+)/commit/(.+)": Hub.commit,

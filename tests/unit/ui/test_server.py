@@ -5,7 +5,6 @@ import gc
 import json
 import os
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +33,6 @@ TOKEN, PORT, JOB = "t" * 43, 7860, "20260101-000000-abcdef0"
 HERE = f"http://127.0.0.1:{PORT}"
 COOKIE = f"distill_{PORT}={TOKEN}"
 SECRET = b"a file of somebody else"
-PARENT = """
-import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-print(child.pid, flush=True)
-child.wait()
-"""
 
 
 def guarded(token: str | None = TOKEN) -> TestClient:
@@ -283,7 +276,8 @@ def test_the_token_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs groups of processes")
 def test_mlflow_ends_with_the_processes_that_it_started() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, start_new_session=True) as started:
+    command = ["sh", "-c", "sleep 100 & echo $!; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as started:
         assert started.stdout is not None
         child = psutil.Process(int(started.stdout.readline()))
         end_group(started)
