@@ -148,7 +148,7 @@ class AnyCodecPrior(nn.Module):
             **PRETRAINED_SIZES._asdict(),
         )
         prior = FramePrior(shape, dropout=DROPOUT)
-        prior.copy_no_loudness()
+        prior.pointer_mixture.copy_nothing(0)
         return prior
 
     def tensors(self) -> dict[str, Tensor]:

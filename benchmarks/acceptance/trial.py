@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from distill.errors import DistillError, Interrupted
 from distill.params import PriorConfig, default_values, get_adaptive_prior_config
-from distill.prior.data import PriorData, SpanSampler, WindowSettings
+from distill.prior.data import BatchShare, PriorData, SpanSampler, WindowSettings
 from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.network import MemoryPrior
 from distill.prior.memory.task import PROBE_STEPS, MemoryTask
-from distill.prior.task import BatchShare
 from distill.prior.training import PriorTraining, fit_prior, prior_to_train, trainer_settings
 from distill.progress import Progress
 from distill.storage.weights import tensors_sha256

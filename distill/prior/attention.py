@@ -6,27 +6,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
 
 CHUNK = 128  # queries at a time, so that half of a long sequence's scores is never computed
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Context without autocast; where there is none it costs nothing."""
-    if not torch.is_autocast_enabled(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal attention: queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`.
-
-    On CPUs bf16 takes our own chunked version: torch's fused attention is slower there in bf16 than in fp32, and its
-    backward pass takes three times as long as matrix products.
-    """
+    """Causal attention: queries, keys and values `[B, H, T, D / H]` to `[B, H, T, D / H]`."""
+    # On CPUs torch's fused attention is slower in bf16 than in fp32, its backward pass three times as slow as products.
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        return _Chunked.apply(query, key, value, query.shape[2])  # type: ignore[no-any-return, no-untyped-call]
-    return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return window_attention(query, key, value, query.shape[2])
+    return scaled_dot_product_attention(query, key, value, is_causal=True)
 
 
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
@@ -36,8 +31,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
     with those of P earlier positions. Time and memory grow with T * window.
     """
     if query.shape[2] == 1:
-        key, value = key[:, :, -window:], value[:, :, -window:]
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        return scaled_dot_product_attention(query, key[:, :, -window:], value[:, :, -window:])
     return _Chunked.apply(query, key, value, window)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -47,7 +41,7 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
         ctx.shapes, ctx.window = (query.shape, key.shape), window
-        query, key, value = (grad.reshape(-1, *grad.shape[2:]) for grad in (query, key, value))
+        query, key, value = (part.flatten(0, 1) for part in (query, key, value))
         output, weights = torch.empty_like(query), []
         for chunk, span, mask in _chunks(query, key, window):
             scores = torch.baddbmm(mask, query[:, chunk], key[:, span].mT, alpha=query.shape[2] ** -0.5)
@@ -57,13 +51,12 @@ class _Chunked(torch.autograd.Function):
         return output.view(ctx.shapes[0])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
-        grad_output = grad_output.reshape(query.shape)
+        grad_output = grad_outputs[0].reshape(query.shape)
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        chunks = [(chunk, span) for chunk, span, _ in _chunks(query, key, ctx.window)]
-        for (chunk, span), weight in reversed(list(zip(chunks, weights, strict=True))):
+        chunks = list(_chunks(query, key, ctx.window))
+        for (chunk, span, _), weight in reversed(list(zip(chunks, weights, strict=True))):
             grad = grad_output[:, chunk]
             grad_weight = torch.bmm(grad, value[:, span].mT)
             grad_score = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)

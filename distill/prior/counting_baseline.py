@@ -30,40 +30,20 @@ class CountingModel:
     ) -> None:
         """`recordings` are the views `[F, Q]` of each; `groups` are those of near-duplicates."""
         self.codebook_size, self.levels = codebook_size, levels
-        names = sorted(set(groups))
-        first = set(names[::2])
-        halves = [
-            [views for views, group in zip(recordings, groups, strict=True) if (group in first) is side]
-            for side in (True, False)
-        ]
+        first = set(sorted(set(groups))[::2])
+        halves: tuple[list[Sequence[Codes]], list[Sequence[Codes]]] = ([], [])
+        for views, group in zip(recordings, groups, strict=True):
+            halves[group not in first].append(views)
         self.weights = np.full((levels, 3 + len(CACHE_DECAYS)), 1 / (3 + len(CACHE_DECAYS)))
         if all(halves):
             self._count(halves[0])
             frames = sum(int(frame_counts(views)[0]) for views in halves[1])
             fitted = halves[1][:: -(-frames // MOST_FITTED_FRAMES)]
-            self._fit(np.concatenate([self.probabilities(views[0]) for views in fitted]))
+            found = np.concatenate([self.probabilities(views[0]) for views in fitted])
+            for _ in range(EM_ROUNDS):
+                shares = found * self.weights
+                self.weights = (shares / shares.sum(axis=2, keepdims=True)).mean(axis=0)
         self._count(recordings)
-
-    def nats(self, codes: Codes) -> Probabilities:
-        """Negative log-likelihood `[F, Q]` of the codes `[F, Q]` of a recording."""
-        nats: Probabilities = -np.log((self.probabilities(codes) * self.weights).sum(axis=2))
-        return nats
-
-    def probabilities(self, codes: Codes) -> Probabilities:
-        """Probability `[F, Q, 5]` of each code by each count."""
-        parts = [self._of_level(codes, level) for level in range(self.levels)]
-        return np.stack(parts, axis=1)
-
-    def _of_level(self, codes: Codes, level: int) -> Probabilities:
-        own = codes[:, level]
-        single = self.single[level][own]
-        before = np.concatenate([[bos_token(self.codebook_size)], own[:-1]])
-        coarser = _backed_off(self.coarser[level], codes[:, level - 1], own, single) if level else single
-        parts = [single, coarser, _backed_off(self.previous[level], before, own, single)]
-        for decay in CACHE_DECAYS:
-            lately, total = _lately(own, decay)
-            parts.append((lately + CACHE_TRUST * single) / (total + CACHE_TRUST))
-        return np.stack(parts, axis=1)
 
     def _count(self, recordings: Sequence[Sequence[Codes]]) -> None:
         size = self.codebook_size
@@ -77,16 +57,25 @@ class CountingModel:
                 for level, (coarse, fine) in enumerate(pairwise(codes.T), start=1):
                     np.add.at(self.coarser[level], (coarse, fine), 1 / len(views))
 
-    def _fit(self, probabilities: Probabilities) -> None:
-        for _ in range(EM_ROUNDS):
-            shares = probabilities * self.weights
-            self.weights = (shares / shares.sum(axis=2, keepdims=True)).mean(axis=0)
+    def nats(self, codes: Codes) -> Probabilities:
+        """Negative log-likelihood `[F, Q]` of the codes `[F, Q]` of a recording."""
+        nats: Probabilities = -np.log((self.probabilities(codes) * self.weights).sum(axis=2))
+        return nats
 
-
-def _backed_off(table: Probabilities, contexts: Codes, own: Codes, single: Probabilities) -> Probabilities:
-    """Probabilities `[F]` of codes after contexts by counts `[contexts, V]`, smoothed into those without a context."""
-    smoothed: Probabilities = (table[contexts, own] + TRUST * single) / (table[contexts].sum(axis=1) + TRUST)
-    return smoothed
+    def probabilities(self, codes: Codes) -> Probabilities:
+        """Probability `[F, Q, 5]` of each code by each count."""
+        levels = []
+        for level, own in enumerate(codes.T):
+            single = self.single[level][own]
+            before = np.concatenate([[bos_token(self.codebook_size)], own[:-1]])
+            parts = [single]
+            for table, contexts in ((self.coarser[level], codes[:, level - 1]), (self.previous[level], before)):
+                parts.append((table[contexts, own] + TRUST * single) / (table[contexts].sum(axis=1) + TRUST))
+            for decay in CACHE_DECAYS:
+                lately, total = _lately(own, decay)
+                parts.append((lately + CACHE_TRUST * single) / (total + CACHE_TRUST))
+            levels.append(np.stack(parts, axis=1))
+        return np.stack(levels, axis=1)
 
 
 def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
@@ -105,5 +94,4 @@ def counting_bits_per_second(data: PriorData) -> float:
     """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
     model = CountingModel(data.train, data.train_groups, data.codes.codebook_size, data.codes.num_quantizers)
     nats = sum(float(model.nats(codes).sum()) for codes in data.held_out)
-    seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
-    return nats / math.log(2) / seconds
+    return nats / math.log(2) / (int(frame_counts(data.held_out).sum()) / data.codes.frame_rate)

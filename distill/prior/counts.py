@@ -1,10 +1,9 @@
 """Counts of the training recordings, and a prior's experts that weigh what they say of the next code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
-from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,13 +38,9 @@ class Counts:
     given: Probabilities
     labelled: Probabilities
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*map(np.add, vars(self).values(), vars(other).values()))
-
-    def without(self, part: "Counts") -> "Counts":
-        """What remains without the counts of some of the recordings."""
-        rest = map(np.subtract, vars(self).values(), vars(part).values())
-        return Counts(*(np.maximum(0.0, value) for value in rest))
+    def combined(self, other: "Counts", change: Callable[[Any, Any], Any]) -> "Counts":
+        """`change` of each table and that of `other`."""
+        return Counts(*map(change, vars(self).values(), vars(other).values()))
 
 
 def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
@@ -73,47 +68,39 @@ def count(
 ) -> Counts:
     """Count tokens of recordings, each given as its views `[F, Q]`; the views of a recording count as one together.
 
-    `labels` are those of the recordings, from 1 on; 0, and None for all, is no label.
+    `labels` are those of the recordings, from 1 on; 0, and None for all, is no label. Floats are added in the order of
+    the recordings, of which some are in memory at once.
     """
     size = codebook_size + NUM_SPECIAL_TOKENS
-    square = (levels, size, size)
+    square, offsets = (levels, size, size), torch.arange(levels) * size
     counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
-    numbers = labels or [0] * len(recordings)
+    numbers = np.array(labels or [0] * len(recordings), dtype=np.int64)
     first = frames = 0
-    for stop, views in enumerate(recordings, start=1):
-        frames += int(frame_counts(views).sum())
-        if frames >= COUNTED_FRAMES or stop == len(recordings):
-            _add_counts(counts, recordings[first:stop], numbers[first:stop], codebook_size)
-            first, frames = stop, 0
+    for stop, every in enumerate(recordings, start=1):
+        frames += int(frame_counts(every).sum())
+        if frames < COUNTED_FRAMES and stop < len(recordings):
+            continue
+        part = recordings[first:stop]
+        sequences = CodeSequences([codes for views in part for codes in views], codebook_size, levels)
+        tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
+        kept = np.ones(tokens.shape, dtype=bool)
+        kept[ends - sequences.lengths] = False  # BOS
+        kept[ends - 1, 1:] = False  # EOS is one token
+        views = [len(views) for views in part]
+        own_label, weight = (
+            np.broadcast_to(np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape)
+            for values in (numbers[first:stop], 1 / np.array(views))
+        )
+        before = tokens.roll(1, dims=0)
+        for table, contexts in (
+            (counts.unigram, offsets),
+            (counts.previous, (offsets + before) * size),
+            (counts.given, (offsets + given_tokens(before, tokens)) * size),
+            (counts.labelled, offsets + torch.tensor(own_label) * levels * size),
+        ):
+            np.add.at(table.reshape(-1), (contexts + tokens).numpy()[kept], weight[kept])
+        first, frames = stop, 0
     return counts
-
-
-def _add_counts(
-    counts: Counts, recordings: Sequence[Sequence[Codes]], labels: Sequence[int], codebook_size: int
-) -> None:
-    """Add the tokens of recordings to `counts`, one after another: floats are added in the order of recordings."""
-    levels, size = counts.unigram.shape
-    sequences = CodeSequences([codes for views in recordings for codes in views], codebook_size, levels)
-    num_views = np.array([len(views) for views in recordings])
-    weights, label_rows = (
-        np.repeat(np.repeat(values, num_views), sequences.lengths)[:, None]
-        for values in (1 / num_views, np.array(labels, dtype=np.int64) * levels)
-    )
-    frames = torch.from_numpy(sequences.joined())
-    ends = np.cumsum(sequences.lengths)
-    kept = np.ones(frames.shape, dtype=bool)
-    kept[ends - sequences.lengths] = False  # BOS
-    kept[ends - 1, 1:] = False  # EOS is one token
-    before = frames.roll(1, dims=0)
-    offsets = torch.arange(levels) * size
-    weight = np.broadcast_to(weights, kept.shape)[kept]
-    for table, contexts in (
-        (counts.unigram, offsets),
-        (counts.previous, (offsets + before) * size),
-        (counts.given, (offsets + given_tokens(before, frames)) * size),
-        (counts.labelled, offsets + torch.from_numpy(label_rows) * size),
-    ):
-        np.add.at(table.reshape(-1), (contexts + frames).numpy()[kept], weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +123,8 @@ class CountTables:
 
 def unigrams(counts: Counts) -> Probabilities:
     """Smoothed unigram probabilities `[Q, W]`."""
-    size = counts.unigram.shape[1]
     totals = counts.unigram.sum(axis=1, keepdims=True)
-    smoothed: Probabilities = (counts.unigram + PRIOR_COUNT / size) / (totals + PRIOR_COUNT)
+    smoothed: Probabilities = (counts.unigram + PRIOR_COUNT / counts.unigram.shape[1]) / (totals + PRIOR_COUNT)
     return smoothed
 
 
@@ -146,29 +132,26 @@ def count_tables(counts: Counts) -> CountTables:
     """Turn counts into tables."""
     single = unigrams(counts)
 
-    def ratio(table: Probabilities, single: Probabilities) -> tuple[Tensor, Tensor]:
+    def ratio(table: Probabilities, single: Probabilities) -> list[Tensor]:
         totals = table.sum(axis=2, keepdims=True)
-        probabilities = (table + TRUST * single) / (totals + TRUST)
-        return _tensor(np.log(probabilities / single)), _tensor(np.log1p(totals[..., 0]))
+        ratios = np.log((table + TRUST * single) / (totals + TRUST) / single)
+        return [torch.from_numpy(values).float() for values in (ratios, np.log1p(totals[..., 0]))]
 
     previous, previous_evidence = ratio(counts.previous, single[:, None])
     given, given_evidence = ratio(counts.given, single[:, None])
     labelled, labelled_evidence = ratio(counts.labelled, single)
     labelled[0], labelled_evidence[0] = 0.0, 0.0
-    unigram = _tensor(np.log(single * single.shape[1]))
+    unigram = torch.from_numpy(np.log(single * single.shape[1])).float()
     return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
-
-
-def _tensor(values: Probabilities) -> Tensor:
-    return torch.from_numpy(values).float()
 
 
 def fold_numbers(groups: Sequence[str], seed: int) -> list[int]:
     """Fold of each recording, from 1 on: recordings of a fold are left out of counts together, and so are duplicates."""
-    names = sorted(
-        set(groups), key=lambda group: derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
-    )
-    numbers = {name: 1 + index % MAX_COUNT_FOLDS for index, name in enumerate(names)}
+
+    def order(group: str) -> int:
+        return derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
+
+    numbers = {group: 1 + index % MAX_COUNT_FOLDS for index, group in enumerate(sorted(set(groups), key=order))}
     return [numbers[group] for group in groups]
 
 
@@ -186,26 +169,26 @@ def fold_tables(
         own = [index for index, number in enumerate(folds) if number == fold]
         own_labels = None if labels is None else [labels[index] for index in own]
         parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
-    whole = reduce(add, parts)
-    return [count_tables(whole), *(count_tables(whole.without(part)) for part in parts)]
+    whole = reduce(lambda one, two: one.combined(two, np.add), parts)
+    rest = [whole.combined(part, lambda all_of, some: np.maximum(0.0, all_of - some)) for part in parts]
+    return list(map(count_tables, [whole, *rest]))
 
 
 class ChosenTables(NamedTuple):
-    """Tables for each row of a batch, of its fold and of its label.
+    """Tables for each row of a batch, of its fold and of its label; B may be 1 for all rows.
 
-    `unigram` `[B, 1, Q, W]`. `previous` and `given` `[rows, W]` hold those of all levels and folds, from the rows
-    `offsets` `[B, 1, Q]` on, and their evidence `[rows]` too. `labelled` `[B, 1, Q, W]` and its evidence `[B, 1, Q]` are
-    empty lists without labels. B may be 1 for all rows.
+    `previous` and `given` `[rows, W]` hold those of all levels and folds, from the rows `offsets` on, and their evidence
+    `[rows]` too. Of labels there is one table, or none.
     """
 
-    offsets: Tensor
-    unigram: Tensor
+    offsets: Tensor  # [B, 1, Q]
+    unigram: Tensor  # [B, 1, Q, W]
     previous: Tensor
     previous_evidence: Tensor
     given: Tensor
     given_evidence: Tensor
-    labelled: list[Tensor]
-    labelled_evidence: list[Tensor]
+    labelled: list[Tensor]  # [B, 1, Q, W]
+    labelled_evidence: list[Tensor]  # [B, 1, Q]
 
     def rows(self, rows: Tensor) -> "ChosenTables":
         """Those of the sequences with these indices, where all have one fold."""

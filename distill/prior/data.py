@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from distill.codes.sequences import (
 from distill.codes.store import Codes, CodesConfig, CodesReader
 from distill.errors import ArtifactError, ParamsError
 from distill.novelty.reference import Reference, make_reference
-from distill.params import PriorConfig
 from distill.seeds import Stream, derive_seed
 from distill.split import draw
 from distill.training.distributed import WHOLE, Share
@@ -40,6 +39,8 @@ SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep
 PROBE_WINDOWS = 4
 SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
 MAX_RECORDINGS = 20  # from here on one split is enough
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +78,23 @@ class PriorData:
         return make_reference(self.train_names, self.unaugmented, self.held_out)
 
 
-class SharedBatch(NamedTuple):
-    """One process's share of a batch, and the number of targets of the whole batch."""
+@dataclass(frozen=True, eq=False)
+class BatchShare:
+    """One process's part of the batch of a step, which counts from 0 over the training.
+
+    `tokens` are the targets of the whole batch over the number of processes.
+    """
 
     batch: Batch
-    targets: int
+    tokens: float
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings:
-    """Settings of a sampler of windows.
+    """Settings of a sampler of windows; spans have at most `span_frames`.
 
-    A window loses its label with probability `label_dropout`, so that the prior also learns the unconditional
-    distribution. Spans have at most `span_frames`.
+    A window loses its label with probability `label_dropout`: the prior learns the unconditional distribution, too.
     """
 
     codebook_size: int
@@ -102,10 +107,7 @@ class WindowSettings:
 
 
 class WindowSampler:
-    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch).
-
-    A process that takes a share of the batches draws all windows, but reads its own.
-    """
+    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch)."""
 
     def __init__(
         self,
@@ -124,37 +126,35 @@ class WindowSampler:
         self.sequences = CodeSequences(every_view, settings.codebook_size, settings.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
         self.counts = np.array([window_count(length, settings.context_frames) for length in self._lengths(self.first)])
-        batches = self._count_batches()
-        self.passes = -(-MIN_STEPS // batches)  # through the recordings, an epoch
-        self.batches_per_epoch = self.passes * batches
+        self.batches_per_pass = self._count_batches()
+        self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
+        self.batches_per_epoch = self.passes * self.batches_per_pass
 
     def _count_batches(self) -> int:
         """Count the batches of a pass through the recordings."""
         return -(-int(self.counts.sum()) // self.settings.batch_size)
 
-    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch from index `skip` on."""
-        return (batch for batch, _ in self.shared_batches(epoch, skip, WHOLE))
+    def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[BatchShare]:
+        """Yield a share of each batch of an epoch from index `skip` on, with as many positions as the whole batch has.
 
-    def shared_batches(self, epoch: int, skip: int, share: Share) -> Iterator[SharedBatch]:
-        """Yield a share of each of these batches, with as many positions as the whole batch has."""
-        per_pass = self.batches_per_epoch // self.passes
-        for part in range(skip // per_pass, self.passes):
-            yield from self._batches_of_pass(epoch * self.passes + part, max(0, skip - part * per_pass), share)
-
-    def _batches_of_pass(self, number: int, skip: int, share: Share) -> Iterator[SharedBatch]:
-        generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.WINDOWS, number))
-        chosen = self.first + generator.integers(self.views)
-        for index, windows in enumerate(self._windows(chosen, generator)):
-            is_dropped = None
-            if self.sequences.labels is not None:
-                is_dropped = generator.random(len(windows)) < self.settings.label_dropout
-            if index >= skip:
+        Every process draws all windows, but reads its own.
+        """
+        first, number = divmod(epoch * self.batches_per_epoch + skip, self.batches_per_pass)
+        for part in range(first, (epoch + 1) * self.passes):
+            generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.WINDOWS, part))
+            chosen = self.first + generator.integers(self.views)
+            for index, windows in enumerate(self._windows(chosen, generator)):
+                is_dropped = np.zeros(0, dtype=bool)
+                if self.sequences.labels is not None:
+                    is_dropped = generator.random(len(windows)) < self.settings.label_dropout
+                if part == first and index < number:
+                    continue
                 batch = pad_batch(self.sequences, windows, *self._shape(windows), share)
-                if batch.labels is not None and is_dropped is not None:
+                if batch.labels is not None:
                     dropped = torch.from_numpy(np.flatnonzero(is_dropped[share.items]))
                     batch = replace(batch, labels=batch.labels.index_fill(0, dropped, 0))
-                yield SharedBatch(batch, self.sequences.count_targets(windows))
+                tokens = self.sequences.count_targets(windows) / share.of
+                yield BatchShare(batch, tokens, part * self.batches_per_pass + index)
 
     def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
         """Rows and positions of the batch of these windows."""
@@ -170,29 +170,26 @@ class WindowSampler:
         A batch has windows of similar length; the short one, if any, is as random.
         """
         size = self.settings.batch_size
-        windows = self._random_windows(chosen, self.counts, self.settings.context_frames, generator)
-        order = generator.permutation(len(windows))
+        context = self.settings.context_frames
+        windows = shuffled(self._random_windows(chosen, self.counts, context, generator), generator)
         batches = []
-        for start in range(0, len(order), size * SORTED_BATCHES):
-            chunk = [windows[index] for index in order[start : start + size * SORTED_BATCHES]]
-            chunk.sort(key=len)
+        for start in range(0, len(windows), size * SORTED_BATCHES):
+            chunk = sorted(windows[start : start + size * SORTED_BATCHES], key=len)
             batches += [chunk[first : first + size] for first in range(0, len(chunk), size)]
-        return [batches[index] for index in generator.permutation(len(batches))]
+        return shuffled(batches, generator)
 
     def _random_windows(
         self, chosen: NDArray[np.int64], counts: NDArray[np.int64], frames: int, generator: Generator
     ) -> list[Window]:
-        return [
-            Window(int(chosen[window.sequence]), window.start, window.stop)
-            for window in random_windows(self._lengths(chosen), counts.tolist(), frames, generator)
-        ]
+        windows = random_windows(self._lengths(chosen), counts.tolist(), frames, generator)
+        return [replace(one, sequence=int(chosen[one.sequence])) for one in windows]
 
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
         generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.PROBE_WINDOWS))
-        windows = covering_windows(self._lengths(self.first), self.settings.context_frames)
-        chosen = [windows[index] for index in generator.permutation(len(windows))[:PROBE_WINDOWS]]
-        return pad_batch(self.sequences, [replace(one, sequence=int(self.first[one.sequence])) for one in chosen])
+        windows = shuffled(covering_windows(self._lengths(self.first), self.settings.context_frames), generator)
+        chosen = [replace(one, sequence=int(self.first[one.sequence])) for one in windows[:PROBE_WINDOWS]]
+        return pad_batch(self.sequences, chosen)
 
 
 class SpanSampler(WindowSampler):
@@ -208,9 +205,7 @@ class SpanSampler(WindowSampler):
         self.long = np.flatnonzero(inputs > context)  # recordings
         self.num_spanned = math.ceil(SPAN_SHARE * len(self.long))
         share = self.num_spanned / max(1, len(self.long))
-        self.span_counts = np.array(
-            [window_count(length + 1, self.settings.span_frames) for length in inputs[self.long].tolist()], np.int64
-        )
+        self.span_counts = -(-inputs[self.long] // self.settings.span_frames)
         windows = np.sort(self.counts[self.long])
         short = int(self.counts.sum() - windows.sum())
         # No more batches than there are spans or windows, whichever recordings are taken.
@@ -235,9 +230,13 @@ class SpanSampler(WindowSampler):
         spans = self._random_windows(chosen[spanned], self.span_counts[numbers], settings.span_frames, generator)
         others = np.setdiff1d(np.arange(len(chosen)), spanned)
         windows = self._random_windows(chosen[others], self.counts[others], settings.context_frames, generator)
-        mixed = [windows[index] for index in generator.permutation(len(windows))]
-        batches = even_batches(sorted(spans, key=len), self.span_batches) + even_batches(mixed, self.window_batches)
-        return [batches[index] for index in generator.permutation(len(batches))]
+        mixed = even_batches(shuffled(windows, generator), self.window_batches)
+        return shuffled(even_batches(sorted(spans, key=len), self.span_batches) + mixed, generator)
+
+
+def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
+    """The items in random order."""
+    return [items[index] for index in generator.permutation(len(items))]
 
 
 def round_up_shape(number: int) -> int:
@@ -286,19 +285,14 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
     )
 
 
-def planned_folds(data: PriorData, config: PriorConfig, seed: int) -> list[PriorData]:
-    """The data of each fold of the cross-validation that the settings ask for; none from `MAX_RECORDINGS` on."""
-    if not config.folds or data.recordings >= MAX_RECORDINGS:
-        return []
-    return fold_data(data, config.folds, seed)
-
-
 def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
-    """Split all recordings into folds: each is held out once, groups stay together.
+    """Split all recordings into folds: each is held out once, groups stay together. None from `MAX_RECORDINGS` on.
 
     The codec was trained on most recordings; the prior of a fold on none that the fold holds out. Raises ParamsError
     for too many folds.
     """
+    if not folds or data.recordings >= MAX_RECORDINGS:
+        return []
     views = [*data.train, *([codes] for codes in data.held_out)]
     view_groups = [*data.train_groups, *data.held_out_groups]
     labels = [*(data.train_labels or ()), *(data.held_out_labels or ())]

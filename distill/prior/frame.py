@@ -62,15 +62,10 @@ class DepthShape(PriorShape):
         return {**values, "codeword_size": codeword_size if settings.geometry else 0}
 
     @property
-    def counted_labels(self) -> int:
-        """Labels that have counts of their own."""
-        return len(self.labels) if self.count_experts else 0
-
-    @property
     def parameters(self) -> int:
         """See `PriorShape`."""
         codes = self.num_quantizers * self.codebook_size
-        counts = codes * (2 * self.codebook_size * self.count_experts + self.counted_labels)
+        counts = self.count_experts * codes * (2 * self.codebook_size + len(self.labels))
         depth = 8 * self.depth_layers * self.hidden_size**2
         return super().parameters + codes * self.codeword_size + counts + depth
 
@@ -152,27 +147,16 @@ class Tables(NamedTuple):
     output: Tensor
 
 
-class Steps(NamedTuple):
-    """What is computed once for a sequence whose frames and levels come one by one.
-
-    The layer of each level, weight `[E, D]` and bias `[E]`, computes all that depends on its hidden state in one
-    product: logits with unigrams, the sentinel, and the weights of the other experts. `ages` are of
-    `PointerMixture.scores_ahead`.
-    """
-
-    layers: list[tuple[Tensor, Tensor]]
-    ages: Tensor
-
-
 @dataclass(eq=False)
 class FrameState:
-    """What a `FramePrior` needs of the frames so far. Without `steps` all frames come at once."""
+    """What a `FramePrior` needs of the frames so far. Without `layers` all frames and levels come at once."""
 
     tables: Tables
     positions: Tensor  # [B], of the first frame
     labels: Tensor | None  # [B]
     counts: ChosenTables | None  # of `CountExperts`
-    steps: Steps | None = None
+    layers: list[tuple[Tensor, Tensor]] | None = None  # of each level, see `FramePrior.layers`
+    ages: Tensor | None = None  # of `PointerMixture.scores_ahead`
     cache: KeyValueCache | None = None
     ahead: Iterator[Tensor] | None = None  # embeddings [1, D] of the next positions
     count: int = 0  # of frames so far
@@ -206,11 +190,7 @@ class FramePrior(Prior):
     impossible: Tensor  # [Q, V + 2], added to logits: BOS is never predicted, EOS at the first level only
 
     def __init__(
-        self,
-        shape: DepthShape,
-        codewords: Tensor | None = None,
-        dropout: float = 0.0,
-        history_dropout: float = 0.0,
+        self, shape: DepthShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
     ) -> None:
         """Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill."""
         super().__init__(shape, LABEL_STD if shape.codeword_size else INIT_STD)
@@ -232,9 +212,7 @@ class FramePrior(Prior):
         self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
         self.norm = nn.LayerNorm(hidden_size)
         self.pointer_mixture = PointerMixture(levels, size, hidden_size)
-        self.count_experts = (
-            CountExperts(levels, size, hidden_size, shape.counted_labels) if shape.count_experts else None
-        )
+        self.count_experts = CountExperts(levels, size, hidden_size, len(shape.labels)) if shape.count_experts else None
         self.loudness_course = LoudnessCourse(size) if isinstance(shape, FrameShape) and shape.calibrated else None
         self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
@@ -256,13 +234,6 @@ class FramePrior(Prior):
         self.shape = self.shape.model_copy(update={"calibrated": True})
         return self.loudness_course
 
-    def copy_no_loudness(self) -> None:
-        """Copy nothing in the first level, where that is the loudness.
-
-        A copied loudness stays what it is, and copies of it make the next more likely: sounds would never end.
-        """
-        self.pointer_mixture.copy_nothing(0)
-
     def forward(
         self,
         inputs: Tensor,
@@ -279,9 +250,9 @@ class FramePrior(Prior):
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
         """See `Prior`."""
         tables, positions = self.tables(), torch.full((batch_size,), position, device=self.bias.device)
-        steps = self.steps(tables, self.pointer_mixture.scores_ahead(self.context_frames))
+        ages = self.pointer_mixture.scores_ahead(self.context_frames)
         cache = KeyValueCache(cast(Transformer, self.stack), batch_size, self.context_frames)
-        return FrameState(tables, positions, labels, self.chosen_counts(labels), steps, cache)
+        return FrameState(tables, positions, labels, self.chosen_counts(labels), self.layers(tables), ages, cache)
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`."""
@@ -294,7 +265,7 @@ class FramePrior(Prior):
         state.count += frames.shape[1]
         state.frames = frames if state.frames is None else torch.cat([state.frames, frames], dim=1)
         state.newest, state.hidden = frames[:, -newest:], hidden[:, -newest:]
-        state.history = self.pointer_mixture.history(state.frames, newest, None, state.steps and state.steps.ages)
+        state.history = self.pointer_mixture.history(state.frames, newest, None, state.ages)
 
     def logits(self, codes: Tensor, state: FrameState) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the frames `codes` `[B, T, Q]` that follow the newest.
@@ -303,7 +274,9 @@ class FramePrior(Prior):
         """
         assert state.hidden is not None
         assert state.newest is not None
-        hidden = self._run_depth(state.hidden[:, :, None] + self.coarser(state.tables, codes) + self.level)
+        coarser = look_up(state.tables.coarser[:-1], codes[:, :, :-1].clamp_min(0)).cumsum(dim=2)
+        coarser = nn.functional.pad(coarser, (0, 0, 1, 0))  # [B, T, Q, D], sums of the embeddings of coarser codes
+        hidden = self._run_depth(state.hidden[:, :, None] + coarser + self.level)
         by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
         logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + self.bias
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
@@ -320,11 +293,11 @@ class FramePrior(Prior):
 
     def next_logits(self, codes: Tensor, state: Any) -> Tensor:
         """See `Prior`."""
-        level, steps = codes.shape[1], state.steps
+        level = codes.shape[1]
         if level:
             state.hidden = state.hidden + nn.functional.embedding(codes[:, -1:], state.tables.coarser[level - 1])
         hidden = self._run_depth(state.hidden + self.level[level])
-        outputs, size = linear(hidden, *steps.layers[level]), self.bias.shape[2]  # [B, 1, E]
+        outputs, size = linear(hidden, *state.layers[level]), self.bias.shape[2]  # [B, 1, E]
         logits, sentinel, weights = outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
         experts = self.count_experts
         if experts is not None:
@@ -347,8 +320,11 @@ class FramePrior(Prior):
         )
         return (mixed + self.impossible[level])[:, 0]
 
-    def steps(self, tables: Tables, ages: Tensor) -> Steps:
-        """What `next_logits` needs besides the tables."""
+    def layers(self, tables: Tables) -> list[tuple[Tensor, Tensor]]:
+        """All that depends on the hidden state of a level as one product: weight `[E, D]` and bias `[E]` of each level.
+
+        These are logits with unigrams, the sentinel, and the weights of the other experts.
+        """
         mixture, experts = self.pointer_mixture, self.count_experts
         weights, biases = tables.output, self.bias[:, 0]
         more = [(mixture.sentinel.weight, mixture.sentinel.bias + mixture.threshold[:, None])]
@@ -357,9 +333,9 @@ class FramePrior(Prior):
             weights = weights + experts.unigram[:, :, None] * gate[0]
             biases = biases + experts.unigram * bias[:, :1]
             more.append((gate[1:], bias[:, 1:]))
-        every = torch.cat([weight for weight, _ in more]).expand(self.num_quantizers, -1, -1)
-        weights, biases = torch.cat([weights, every], dim=1), torch.cat([biases, *(bias for _, bias in more)], dim=1)
-        return Steps(list(zip(weights, biases, strict=True)), ages)
+        shared = torch.cat([weight for weight, _ in more]).expand(self.num_quantizers, -1, -1)
+        weights, biases = torch.cat([weights, shared], dim=1), torch.cat([biases, *(bias for _, bias in more)], dim=1)
+        return list(zip(weights, biases, strict=True))
 
     def chosen_counts(self, labels: Tensor | None, folds: Tensor | None = None) -> ChosenTables | None:
         """Tables of counts of a batch, where the prior has counts."""
@@ -369,11 +345,6 @@ class FramePrior(Prior):
         """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""
         return None
 
-    def coarser(self, tables: Tables, codes: Tensor) -> Tensor:
-        """Summed embeddings `[B, T, Q, D]` of the coarser codes in `codes` `[B, T, Q]` of each level."""
-        vectors = look_up(tables.coarser[:-1], codes[:, :, :-1].clamp_min(0))
-        return nn.functional.pad(vectors.cumsum(dim=2), (0, 0, 1, 0))
-
     def tables(self) -> Tables:
         """Compute the embedding tables from the current weights."""
         embeddings = (self.input_embedding, self.coarser_embedding, self.output_embedding)
@@ -381,7 +352,7 @@ class FramePrior(Prior):
 
     def embed(self, frames: Tensor, state: FrameState) -> Tensor:
         """Embed `frames` `[B, T, Q]`, which follow those of the state, as `[B, T, D]`."""
-        if frames.shape[1] > 1 or state.steps is None:
+        if frames.shape[1] > 1 or state.layers is None:
             position = self.position_embedding(state.positions + state.count, frames.shape[1])
         else:
             state.ahead = state.ahead or self._ahead(state.positions[:1] + state.count)

@@ -53,7 +53,10 @@ class PointerMixture(nn.Module):
 
     @torch.no_grad()
     def copy_nothing(self, level: int) -> None:
-        """Leave a level to the network: weights of copies are negligible, and so are their gradients."""
+        """Leave a level to the network: weights of copies are negligible, and so are their gradients.
+
+        A copied loudness stays what it is, and copies of it make the next more likely: sounds would never end.
+        """
         self.threshold[level] = NETWORK_ALONE
 
     def age_scores(self, ages: Tensor, reach: int | None = None) -> Tensor:

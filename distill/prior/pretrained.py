@@ -102,5 +102,5 @@ def pretrained_prior(codewords: Tensor, frame_rate: float) -> FramePrior:
     )
     prior = FramePrior(shape, codewords)
     load_pretrained_prior(prior, [], None)
-    prior.copy_no_loudness()
+    prior.pointer_mixture.copy_nothing(0)
     return prior.eval()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from distill.novelty.memorization import MOST_PERPLEXITY, Memorization, alike_re
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.counts import fold_numbers
-from distill.prior.data import PriorData, WindowSampler, WindowSettings
+from distill.prior.data import BatchShare, PriorData, WindowSampler, WindowSettings
 from distill.prior.frame import FramePrior
 from distill.training.distributed import Distributed, Share
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
@@ -81,8 +81,7 @@ def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None
     logits = logits.float()
     is_target = (targets != IGNORED).float()
     log_sum = logits.logsumexp(dim=3)
-    chosen = logits.gather(3, targets.clamp_min(0)[..., None])[..., 0]
-    nats = (log_sum - chosen) * is_target
+    nats = (log_sum - logits.gather(3, targets.clamp_min(0)[..., None])[..., 0]) * is_target
     if smoothing is None:
         return Nats(nats, nats)
     uniform = (log_sum - logits[..., :-NUM_SPECIAL_TOKENS].mean(dim=3)) * is_target
@@ -92,18 +91,6 @@ def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None
 def targets_in(batch: Batch) -> int:
     """Number of targets of a batch: codes and EOS."""
     return int((batch.targets != IGNORED).sum())
-
-
-@dataclass(frozen=True, eq=False)
-class BatchShare:
-    """One process's part of the batch of a step, which counts from 0 over the training.
-
-    `tokens` are the targets of the whole batch over the number of processes.
-    """
-
-    batch: Batch
-    tokens: float
-    step: int
 
 
 class PriorTask(Task[BatchShare]):
@@ -136,10 +123,8 @@ class PriorTask(Task[BatchShare]):
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         """See `Task`."""
-        share, step = Share.of_process(self.fabric), epoch * self.steps_per_epoch + skip
-        for batch, targets in self.sampler.shared_batches(epoch, skip, share):
-            yield BatchShare(batch.map(self.fabric.to_device), targets / share.of, step)
-            step += 1
+        for share in self.sampler.batches(epoch, skip, Share.of_process(self.fabric)):
+            yield replace(share, batch=share.batch.map(self.fabric.to_device))
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         """Nats per target: the objective, with smoothed labels, and `train_loss` without."""
@@ -183,9 +168,7 @@ class PriorTask(Task[BatchShare]):
             yield PriorEpochMetrics(
                 epoch=report.epoch,
                 total_epochs=self.config.epochs,
-                train_loss=report.metrics["train_loss"],
-                val_loss=report.metrics["val_loss"],
-                val_perplexity=report.metrics["val_perplexity"],
+                **{name: report.metrics[name] for name in ("train_loss", "val_loss", "val_perplexity")},
                 best_perplexity=math.exp(report.best_loss),
                 is_memorizing=check.was_memorizing,
                 memorization_message=check.message,

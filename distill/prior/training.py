@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
 
@@ -18,7 +18,7 @@ from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_refe
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.counts import fold_numbers, fold_tables
-from distill.prior.data import MAX_RECORDINGS, PriorData, planned_folds, read_prior_data
+from distill.prior.data import MAX_RECORDINGS, PriorData, fold_data, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, RETRIEVED, MemoryTask
@@ -106,7 +106,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
         if starts_pretrained(config, data.codes):
             load_pretrained_prior(model, data.unaugmented, data.train_labels)
         if can_be_calibrated(model, data.codes):
-            model.copy_no_loudness()
+            model.pointer_mixture.copy_nothing(0)
         if model.count_experts is not None:
             folds = fold_numbers(data.train_groups, seed)
             tables = fold_tables(data.train, folds, size, levels, data.train_labels, len(data.labels))
@@ -138,15 +138,11 @@ def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
 
 def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretrained: bool = False) -> TrainerSettings:
     """Settings of the trainer. Weights that are `pretrained` take part in the choice of the best epoch."""
+    same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "warmup_steps", "patience"}
     mixture_rate = PRETRAINED_MIXTURE_RATE if pretrained else MIXTURE_RATE
     return TrainerSettings(
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
+        **config.model_dump(include=same),
         betas=BETAS,
-        gradient_clip=config.gradient_clip,
-        warmup_steps=config.warmup_steps,
-        patience=config.patience,
         seed=seed,
         rate_shares={
             "pointer_mixture.": mixture_rate,
@@ -188,12 +184,9 @@ def fit_prior(
         was_memorizing=memorization.was_memorizing,
     )
     run.emit(complete)
+    model = model.cpu().eval()
     return PriorTraining(
-        result=result,
-        model=model.cpu().eval(),
-        complete=complete,
-        memorization=memorization,
-        calibration=distances,
+        result=result, model=model, complete=complete, memorization=memorization, calibration=distances
     )
 
 
@@ -228,7 +221,7 @@ def train_prior_of_codes(
     data, seed = read_prior_data(codes, split), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
-    folds = planned_folds(data, config, seed)
+    folds = fold_data(data, config.folds, seed)
     memory = config.model_dump()["memory"] or {}
     settings = {
         **config.model_dump(exclude={"memory"}),
@@ -268,19 +261,19 @@ def _compared(trained: PriorTraining, data: PriorData, run: TrackedRun) -> dict[
 
 
 def cross_validate(folds: Sequence[PriorData], config: PriorConfig, seed: int, run: TrackedRun) -> dict[str, float]:
-    """Train a prior for each fold. Returns mean and standard error of held-out bits per second, {} without folds.
+    """Train a prior for each fold, which resumes from its own checkpoint.
 
-    Each fold resumes from its own checkpoint.
+    Returns mean and standard error of held-out bits per second, {} without folds.
     """
-    if not folds:
-        if config.folds:
-            run.console.say(f"prior.folds: skipped, one split is enough from {MAX_RECORDINGS} recordings on")
-        return {}
+    if config.folds and not folds:
+        run.console.say(f"prior.folds: skipped, one split is enough from {MAX_RECORDINGS} recordings on")
     rates = []
     for number, part in enumerate(folds):
         training = fit_prior(part, config, seed, run.part(f"fold-{number}"))
         rates.append(training.result.best_metrics["val_bits_per_second"])
         run.console.say(f"fold {number + 1} of {len(folds)}: {rates[-1]:.0f} bits per second of audio")
+    if not folds:
+        return {}
     standard_error = statistics.stdev(rates) / math.sqrt(len(rates))
     return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": standard_error}
 
@@ -289,10 +282,9 @@ def prior_artifact(
     training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str = ""
 ) -> PriorArtifact:
     """The facts of a trained prior, which an artefact and a model file keep."""
-    result = training.result
-    shape: Any = training.model.shape
+    result, shape = training.result, training.model.shape
     return PriorArtifact(
-        shape=shape,
+        shape=shape,  # type: ignore[arg-type]
         training=config,
         recordings=data.recordings,
         best_epoch=result.best_epoch,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from distill.prior.frame import FramePrior, FrameState, Steps, Tables
+from distill.prior.frame import FramePrior, FrameState
 from distill.prior.memory.block import BlockState, LongMemory, MemoryStack, shards
 from distill.prior.memory.config import MemoryShape
 from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, RetrievalState
@@ -64,7 +64,7 @@ class MemoryPrior(FramePrior):
         folds: Tensor | None = None,
     ) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        state, logits, gates = self._state(self.tables(), positions, labels, folds, None), [], []
+        state, logits, gates = self._state(positions, labels, folds), [], []
         parts = shards(0, inputs.shape[1], self.shape.shard_length)
         for part in parts:
             run = partial(self._run_shard, inputs[:, part], targets[:, part])
@@ -91,20 +91,19 @@ class MemoryPrior(FramePrior):
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> MemoryFrameState:
         """See `Prior`."""
         positions = torch.full((batch_size,), position, device=self.bias.device)
-        tables, ages = self.tables(), self.pointer_mixture.scores_ahead(self.context_frames + 2, self.context_frames)
-        return self._state(tables, positions, labels, None, self.steps(tables, ages))
+        state = self._state(positions, labels)
+        state.layers = self.layers(state.tables)
+        state.ages = self.pointer_mixture.scores_ahead(self.context_frames + 2, self.context_frames)
+        return state
 
-    def _state(
-        self, tables: Tables, positions: Tensor, labels: Tensor | None, folds: Tensor | None, steps: Steps | None
-    ) -> MemoryFrameState:
+    def _state(self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None) -> MemoryFrameState:
         """State before the first frame."""
         batch = len(positions)
         return MemoryFrameState(
-            tables,
+            self.tables(),
             positions,
             labels,
             self.chosen_counts(labels, folds),
-            steps,
             frames=positions.new_zeros(batch, 0, self.num_quantizers),
             blocks=self.stack.initial_state(batch),
             retrieval=self.retrieval.initial_state(batch),
@@ -113,7 +112,7 @@ class MemoryPrior(FramePrior):
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`. The newest frames must be in one shard."""
         newest, reach = newest or frames.shape[1], self.context_frames
-        one_by_one = frames.shape[1] == 1 and state.steps is not None
+        one_by_one = frames.shape[1] == 1 and state.layers is not None
         for part in shards(state.count, frames.shape[1], self.shape.shard_length):
             inputs = frames[:, part]
             hidden, state.blocks = self.stack(self.embed(inputs, state), state.blocks, state.count)
@@ -123,8 +122,8 @@ class MemoryPrior(FramePrior):
             state.count += inputs.shape[1]
             state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
         state.newest, state.hidden = frames[:, -newest:], self.to_depth(hidden[:, -newest:])
-        ages = state.steps and state.steps.ages
-        state.history = self.pointer_mixture.history(state.frames[:, -reach - newest - 1 :], newest, reach, ages)
+        recent = state.frames[:, -reach - newest - 1 :]
+        state.history = self.pointer_mixture.history(recent, newest, reach, state.ages)
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor:
         """Retrieval weights `[B, T, L, V + 2]`."""

@@ -18,9 +18,9 @@ from distill.codes.sequences import IGNORED, Batch, bos_token
 from distill.codes.store import Codes
 from distill.errors import DistillError
 from distill.params import MemoryConfig, PriorConfig
-from distill.prior.data import PriorData, SpanSampler
+from distill.prior.data import BatchShare, PriorData, SpanSampler
 from distill.prior.memory.network import MemoryPrior, ablated
-from distill.prior.task import BatchShare, PriorTask, targets_in, window_nats
+from distill.prior.task import PriorTask, targets_in, window_nats
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 

@@ -62,12 +62,12 @@ def test_shares_are_the_batches_of_one_process(
 ) -> None:
     """Also where a process has no window of a batch of four."""
     sampler = kind(prior_data.train, windows(10, 4, label_dropout=0.3, span_frames=40), prior_data.train_labels)
-    whole = list(sampler.shared_batches(1, 1, Share()))
-    shares = [list(sampler.shared_batches(1, 1, Share(number, processes))) for number in range(processes)]
-    for index, (batch, targets) in enumerate(whole):
+    whole = list(sampler.batches(1, 1))
+    shares = [list(sampler.batches(1, 1, Share(number, processes))) for number in range(processes)]
+    for index, one in enumerate(whole):
+        batch = one.batch
         for number, part in enumerate(share[index] for share in shares):
-            assert part.targets == targets
-            assert part.batch.labels is not None
+            assert (part.tokens * processes, part.step) == (one.tokens, one.step)
             assert batch.labels is not None
             if number < len(batch.positions):
                 for own, every in zip(vars(part.batch).values(), vars(batch).values(), strict=True):
@@ -93,11 +93,11 @@ def phrases(seed: int, count: int, frames: int, rounds: int) -> list[np.ndarray]
 def test_every_epoch_has_as_many_batches_of_spans_and_of_windows(recordings: list[np.ndarray], batch_size: int) -> None:
     sampler = SpanSampler([[codes] for codes in recordings], windows(4, batch_size, span_frames=100))
     for epoch in range(6):
-        batches = list(sampler.batches(epoch, 0))
+        batches = [share.batch for share in sampler.batches(epoch, 0)]
         lengths = [batch.inputs.shape[1] for batch in batches if len(batch.inputs)]
         assert len(lengths) == sampler.batches_per_epoch
         assert sum(length > 4 for length in lengths) == sampler.span_batches * sampler.passes
-        again = list(sampler.batches(epoch, 2))
+        again = [share.batch for share in sampler.batches(epoch, 2)]
         assert all(torch.equal(one.inputs, two.inputs) for one, two in zip(batches[2:], again, strict=True))
 
 
@@ -105,7 +105,7 @@ def test_batches_have_few_shapes() -> None:
     lengths = np.random.default_rng(3).integers(200, 900, 40)
     recordings = [[codes] for length in lengths for codes in phrases(int(length), 1, int(length), 1)]
     sampler = SpanSampler(recordings, windows(20, 64, span_frames=1000))
-    shapes = {tuple(batch.inputs.shape[:2]) for epoch in range(9) for batch in sampler.batches(epoch, 0)}
+    shapes = {tuple(share.batch.inputs.shape[:2]) for epoch in range(9) for share in sampler.batches(epoch, 0)}
     assert len(shapes) < 30
     assert {frames for _, frames in shapes} <= {20, *range(208, 512, 16), *range(512, 1000, 64), 1000}
 

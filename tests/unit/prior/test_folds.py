@@ -6,7 +6,7 @@ import pytest
 from unit.training.coded import FABRIC, config, data, recordings
 
 from distill.errors import ParamsError
-from distill.prior.data import fold_data, planned_folds
+from distill.prior.data import fold_data
 from distill.prior.training import cross_validate
 from distill.training.run import RunKey, tracked_run
 
@@ -42,13 +42,13 @@ def test_folds_report_a_standard_error_and_are_skipped_for_large_corpora(
     prior_data, settings = data(recordings(0, count), recordings(1, 3)), config(epochs=2, folds=3)
     key = RunKey("train_prior", {}, {})
     with tracked_run(key, "prior", count + 3, FABRIC, tmp_path, None) as run:
-        measured = cross_validate(planned_folds(prior_data, settings, 0), settings, 0, run)
+        measured = cross_validate(fold_data(prior_data, settings.folds, 0), settings, 0, run)
     reported = capsys.readouterr().err
     assert reported.count("bits per second of audio") == expected
     if expected:
         assert set(measured) == {"folds/val_bits_per_second", "folds/standard_error"}
         assert measured["folds/standard_error"] > 0
-        assert planned_folds(prior_data, config(epochs=2), 0) == []
+        assert fold_data(prior_data, 0, 0) == []
     else:
         assert measured == {}
         assert "prior.folds: skipped, one split is enough from 20 recordings on" in reported

@@ -159,7 +159,7 @@ def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoc
     assert (sampler.passes, sampler.batches_per_epoch) == (5, MIN_STEPS)
     seen = set()
     for epoch in range(8):
-        batches = [[int(code) for code in batch.targets[:, 0, 0]] for batch in sampler.batches(epoch, 0)]
+        batches = [share.batch.targets[:, 0, 0].tolist() for share in sampler.batches(epoch, 0)]
         seen |= {tuple(sorted(batches[first] + batches[first + 1])) for first in range(0, MIN_STEPS, 2)}
     assert {code for codes in seen for code in codes} == set(range(SIZE))
     assert all([code // 3 for code in codes] == [0, 1, 2, 3] for codes in seen)  # one view of each recording a pass
@@ -172,7 +172,7 @@ def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:
     prior_data = [[codes] for codes in recordings(0, 12)]
 
     def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
-        return [batch.targets.flatten().tolist() for batch in sampler.batches(epoch, skip)]
+        return [share.batch.targets.flatten().tolist() for share in sampler.batches(epoch, skip)]
 
     sampler, again = (WindowSampler(prior_data, windows(6, 3, 9)) for _ in range(2))
     assert order(sampler, 4) == order(again, 4)
@@ -187,7 +187,7 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
 
     def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
         sampler = WindowSampler(prior_data, windows(30, 4, 9, label_dropout=dropout), labels)
-        return [batch.labels.tolist() for batch in sampler.batches(epoch, skip) if batch.labels is not None]
+        return [share.batch.labels.tolist() for share in sampler.batches(epoch, skip)]  # type: ignore[union-attr]
 
     assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
     assert [label for batch in seen(0, 1.0) for label in batch] == [0] * 40
@@ -195,7 +195,7 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     assert seen(3, 0.5) != seen(4, 0.5)
     kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
     assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
-    assert next(iter(WindowSampler(prior_data, windows(30, 4, 9)).batches(0, 0))).labels is None
+    assert next(iter(WindowSampler(prior_data, windows(30, 4, 9)).batches(0, 0))).batch.labels is None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
