@@ -131,7 +131,7 @@ class VQVAE(nn.Module):
         margin = self.spectrogram.margin
         latents = self.latents(nn.functional.pad(audio, (margin, margin)))
         quantized = self.quantizer(latents)
-        audio = self.synthesise(quantized.latents, self.noise_for(quantized.codes, draws=draws))
+        audio = self.synthesise(quantized.latents, quantized.codes, draws=draws)
         return VQVAEOutput(audio, quantized.codes, quantized.commit_loss)
 
     def features(self, audio: Tensor) -> Tensor:
@@ -188,25 +188,19 @@ class VQVAE(nn.Module):
             latents: Tensor = self.project(features) + residual
         return latents
 
-    def noise_for(self, codes: Tensor, positions: Tensor | None = None, draws: int = 1) -> Tensor | None:
-        """Noise `[draws * B, F * samples_per_frame]` for codes `[B, F, Q]`; None in a decoder without noise.
-
-        The first draw is a sound's own.
-        """
-        if not self.architecture.stochastic:
-            return None
-        return torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
-
-    def synthesise(self, latents: Tensor, noise: Tensor | None, positions: Tensor | None = None) -> Tensor:
-        """Samples `[B, F * samples_per_frame]` of latents `[B, F, D]`; the rest as for `decode_features`."""
+    def synthesise(self, latents: Tensor, codes: Tensor, positions: Tensor | None = None, draws: int = 1) -> Tensor:
+        """Samples `[draws * B, F * samples_per_frame]` of latents `[B, F, D]`; the rest as for `decode_features`."""
         with torch.autocast(latents.device.type, enabled=False):
             features = self.unproject(latents.float())
-        return self.decode_features(features, noise, positions)
+        return self.decode_features(features, codes, positions, draws)
 
-    def decode_features(self, features: Tensor, noise: Tensor | None, positions: Tensor | None = None) -> Tensor:
-        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]`, and noise of as many samples.
+    def decode_features(
+        self, features: Tensor, codes: Tensor, positions: Tensor | None = None, draws: int = 1
+    ) -> Tensor:
+        """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]`, with noise for codes `[B, F, Q]`.
 
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
+        The first draw of the noise is a sound's own; a decoder without noise makes one.
         """
         stack = self.spectrogram.stack
         inside = None if positions is None else inside_mask(positions.repeat_interleave(stack))
@@ -216,8 +210,7 @@ class VQVAE(nn.Module):
             log_mel, fine, envelope = self.frame_features.by_hop(features)
             inputs = torch.cat([log_mel, fine, envelope], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
-        draws = 1 if noise is None else len(noise) // len(features)
-        if draws > 1:
+        if draws > 1 and self.architecture.stochastic:
             log_mel, hidden, envelope = (x.repeat(draws, 1, 1) for x in (log_mel, hidden, envelope))
         with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
@@ -226,11 +219,12 @@ class VQVAE(nn.Module):
             phase = phase + self.phase_advance[hops % 4]
             magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
             spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
-            if noise is None:
+            if not self.architecture.stochastic:
                 return self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
             sizes = [base.shape[-1], GAIN_STEPS, self.spectrogram.envelope_steps]
             share, gains, trust = self.texture_head(hidden).split(sizes, dim=-1)
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
+            noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
             spectrum = spectrum + level * self.inverse_stft.transform(self.inverse_stft.frames(noise))
             audio = self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
             if self.spectrogram.envelope_steps:

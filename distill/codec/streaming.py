@@ -64,7 +64,7 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
         summed, until = max(0, first - REACH), min(frames, last + REACH)
         latents = codec.quantizer.decode(codes[:, summed:until])[:, first - summed : last - summed]
         positions = torch.arange(first, last, device=latents.device)
-        piece = codec.synthesise(latents, codec.noise_for(codes[:, first:last], positions), positions)
+        piece = codec.synthesise(latents, codes[:, first:last], positions)
         audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
     return audio
 
@@ -97,7 +97,7 @@ def decode_together(codec: VQVAE, codes: Sequence[Tensor]) -> list[Tensor]:
     row = _PackedRow([len(one) for one in codes])
     positions, packed = row.positions.to(codec.device), row.pack(codes).to(codec.device)
     latents = codec.quantizer.decode(packed, inside_mask(positions))
-    audio = codec.synthesise(latents, codec.noise_for(packed, positions), positions)
+    audio = codec.synthesise(latents, packed, positions)
     return row.unpack(audio, codec.spectrogram.samples_per_frame)
 
 

@@ -169,7 +169,7 @@ class Encoder(nn.Module):
 
 class Decoder(Encoder):
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        return self.codec.synthesise(self.codec.quantizer.decode(codes), self.codec.noise_for(codes))
+        return self.codec.synthesise(self.codec.quantizer.decode(codes), codes)
 
 
 @torch.no_grad()
