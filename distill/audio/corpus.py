@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distill.errors import ArtifactError
 from distill.storage.files import read_json
 from distill.storage.shards import ShardReader
-from distill.storage.tables import read_rows, schema_of, write_rows
+from distill.storage.tables import read_rows, schema_of
 
 MANIFEST, REPORT, PREFIX = "manifest.parquet", "report.json", "pcm"
 
@@ -53,11 +53,6 @@ SCHEMA = schema_of(ManifestRow, sample_rate=pa.int32(), channels=pa.int32())
 def recording_id(relative: str) -> str:
     """Identity of a recording: 16 hex digits from the bytes of its path relative to the corpus."""
     return hashlib.sha256(os.fsencode(relative)).hexdigest()[:16]
-
-
-def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
-    """Write `rows` to `path` atomically; equal rows give equal bytes."""
-    write_rows(path, rows, SCHEMA)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -40,6 +40,8 @@ OPENED_PER_SECOND = 5_000_000  # bytes; opening reads the metadata, and all head
 LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # for all of a file, with a slow disk, a busy computer, or one that sleeps
 
 _PACKAGES = Path(__file__).parents[2]
+
+Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +91,15 @@ class Stopped(Exception):
     """The decoder was closed while it was at work."""
 
 
-class _Ended(Exception):
-    """The process ended before it answered. Its message is a reason that follows the name of a file."""
+class _Ended(AudioError):
+    """The process ended before it answered. Its message is the reason, which may be another one another time."""
 
 
 class _Killed(_Ended):
     """Something else killed the process, such as a computer that runs out of memory."""
 
 
-class _TooLarge(AudioError):
+class _TooLarge(_Ended):
     """The file takes more memory than it may."""
 
 
@@ -130,18 +132,18 @@ class Decoder:
         """`measure_bandwidth` of a file, None where that failed and may not another time. Raises Stopped."""
         try:
             return Bandwidth(**self._ask(path)[0])
-        except (AudioError, _Ended):
+        except AudioError:
             return None  # decoding it says why
 
     def decoded(self, path: Path, sample_rate: int) -> Decoded:
         """`decode` of a file. Raises Stopped."""
         try:
             values, arrays = self._ask(path, sample_rate)
-        except (AudioError, _Ended) as error:
-            return Decoded(str(error), _readable_sha256(path), is_certain=not isinstance(error, _Ended | _TooLarge))
-        if not arrays:
-            return Decoded(**values)
-        return Decoded(**values, pcm=arrays.pop("pcm"), fingerprint=Fingerprint(**arrays))
+        except AudioError as error:
+            return Decoded(str(error), _readable_sha256(path), is_certain=not isinstance(error, _Ended))
+        if arrays:
+            values |= {"pcm": arrays.pop("pcm"), "fingerprint": Fingerprint(**arrays)}
+        return Decoded(**values)
 
     def recording(self, path: Path, sample_rate: int) -> Decoded:
         """As `decoded`, of a file that has to be usable. Raises AudioError that names it."""
@@ -150,22 +152,20 @@ class Decoder:
             raise AudioError(f"{path}: expected a recording, found a file that {found.reason}")
         return found
 
-    def _ask(self, path: Path, sample_rate: int = 0) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _ask(self, path: Path, sample_rate: int = 0) -> Answer:
         most = min(LEAST_MEMORY + MEMORY_PER_BYTE * _file_size(path), usable_memory() // 2)
         share = most if self._count == 1 else min(most, usable_memory() // (4 * self._count))
-        if share < most:
-            with suppress(_TooLarge):
-                return self._ask_twice(path, sample_rate, share)
-            with self._alone:
-                return self._ask_twice(path, sample_rate, most)
-        return self._ask_twice(path, sample_rate, most)
+        with suppress(_TooLarge) if share < most else nullcontext():
+            return self._ask_twice(path, sample_rate, share)
+        with self._alone:
+            return self._ask_twice(path, sample_rate, most)
 
-    def _ask_twice(self, path: Path, sample_rate: int, memory: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _ask_twice(self, path: Path, sample_rate: int, memory: int) -> Answer:
         with suppress(_Killed):
             return self._ask_once(path, sample_rate, memory)
         return self._ask_once(path, sample_rate, memory)  # perhaps not because of this file
 
-    def _ask_once(self, path: Path, sample_rate: int, memory: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _ask_once(self, path: Path, sample_rate: int, memory: int) -> Answer:
         size = _file_size(path)
         request = {"path": os.fspath(path.absolute()), "sample_rate": sample_rate, "memory": memory}
         request["seconds"] = LEAST_SECONDS + size // OPENED_PER_SECOND
@@ -290,24 +290,22 @@ def _answer(path: str, sample_rate: int, memory: int, seconds: int) -> bytes:
 
 def _limit_time(seconds: int | None) -> None:
     """Let this process take so many more seconds of processor time, where the system can; None is no limit."""
-    if sys.platform == "win32":
-        return
-    import resource
+    if sys.platform != "win32":
+        import resource
 
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (hard if seconds is None else int(time.process_time()) + seconds + 1, hard))
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        soft = hard if seconds is None else int(time.process_time()) + seconds + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def _limit_memory(memory: int) -> None:
     """Let this process take `memory` bytes from now on, where the system can."""
-    if sys.platform != "linux":
-        return
-    import resource
+    if sys.platform == "linux":
+        import resource
 
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    wanted = held + memory
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = memory + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":

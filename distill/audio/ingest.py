@@ -9,15 +9,15 @@ block once, and the fingerprints of its recordings end to end.
 
 import statistics
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import soundfile as sf
@@ -28,12 +28,12 @@ from distill.audio.corpus import (
     MANIFEST,
     PREFIX,
     REPORT,
+    SCHEMA,
     Corpus,
     ManifestRow,
     kept_rows,
     read_manifest,
     recording_id,
-    write_manifest,
 )
 from distill.audio.decode import Decoded, Decoder
 from distill.audio.near_duplicates import Fingerprint, hop_length, near_duplicate_groups
@@ -54,6 +54,8 @@ COUNTS = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
 class IngestReport:
@@ -71,6 +73,11 @@ class IngestReport:
     treble_share: float  # of the sound, 0 to 1, in recordings with energy above 10 kHz
     rate_reason: str  # one line: the sample rate and what it follows from
     rejections: tuple[str, ...]  # "path: reason" of each rejected file
+
+    def listed_rejections(self) -> list[str]:
+        """The first rejections as indented lines, and how many more there are."""
+        more = [f"  and {self.rejected - LISTED} more"] if self.rejected > LISTED else []
+        return [*(f"  {line}" for line in self.rejections[:LISTED]), *more]
 
 
 @dataclass(frozen=True)
@@ -122,11 +129,10 @@ def ingest(
         decode = partial(worker.decode, rate.sample_rate)
         folders = map_cached(decode, blocks, key, executor, decoded, count.say_block, reads)
         manifest = _assemble(folders, temporary, rate.sample_rate)
-        _check_rejected(folder, manifest, max_rejected)
-        report = _report(manifest, found, rate)
-        _check_groups(folder, report)
-        write_json(temporary / REPORT, _report_json(report, manifest, found))
-        write_manifest(temporary / MANIFEST, manifest)
+        report, listed = _report(manifest, found, rate)
+        _check(folder, report, len(manifest), max_rejected)
+        write_json(temporary / REPORT, listed)
+        write_rows(temporary / MANIFEST, manifest, SCHEMA)
     if kept is not None:
         measured.keep_only(bandwidths)
         decoded.keep_only(folders)
@@ -145,10 +151,8 @@ def ingest_folder(
         )
         progress.say(report.rate_reason)
         progress.status.keep(output / REPORT, "ingest.json")
-        for line in report.rejections[:LISTED]:
-            progress.say(f"  rejected {line}")
-        if report.rejected > LISTED:
-            progress.say(f"  and {report.rejected - LISTED} more in {output / REPORT}")
+        if report.rejected:
+            progress.say("\n".join([f"rejected, as {output / REPORT} says:", *report.listed_rejections()]))
     return report
 
 
@@ -207,25 +211,9 @@ class BlockWorker:
         for decoder in self._decoders:
             decoder.close()
 
-    @contextmanager
-    def _decoder(self) -> Iterator[Decoder]:
-        decoder = self._idle.get()
-        try:
-            yield decoder
-        finally:
-            self._idle.put(decoder)
-
     def measure(self, block: FileBlock, path: Path) -> bool:
         """Write the bandwidths of a block's files. False where some may be others another time."""
-        found: list[Bandwidth | None] = []
-        with self._decoder() as decoder:
-            for file in block.files:
-                try:
-                    with self._source.local(file) as local:
-                        found.append(decoder.bandwidth(local))
-                except Gone:
-                    found.append(None)  # decoding it says why
-                self._said(file, False)
+        found = [one for _, one in self._each(block, False, Decoder.bandwidth, lambda _: None)]
         write_rows(path, [one or UNREADABLE for one in found], _BANDWIDTHS)
         return None not in found
 
@@ -235,25 +223,39 @@ class BlockWorker:
         prints: list[Fingerprint] = []
         places: dict[str, tuple[str, int]] = {}
         is_certain = True
-        with atomic_folder(folder) as temporary, self._decoder() as decoder:
+
+        def decoded(decoder: Decoder, path: Path) -> Decoded:
+            return decoder.decoded(path, sample_rate)
+
+        with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                for file in block.files:
-                    try:
-                        with self._source.local(file) as local:
-                            decoded = decoder.decoded(local, sample_rate)
-                    except Gone as error:
-                        decoded = Decoded(str(error), is_certain=False)
-                    if decoded.fingerprint is not None and decoded.pcm_sha256 not in places:
-                        places[decoded.pcm_sha256] = shards.append(decoded.pcm)
-                        prints.append(decoded.fingerprint)
-                    rows.append(_row(file, decoded, sample_rate, *places.get(decoded.pcm_sha256, ("", 0))))
-                    is_certain &= decoded.is_certain
-                    self._said(file, True)
+                for file, found in self._each(block, True, decoded, lambda reason: Decoded(reason, is_certain=False)):
+                    if found.fingerprint is not None and found.pcm_sha256 not in places:
+                        places[found.pcm_sha256] = shards.append(found.pcm)
+                        prints.append(found.fingerprint)
+                    rows.append(_row(file, found, sample_rate, *places.get(found.pcm_sha256, ("", 0))))
+                    is_certain &= found.is_certain
             parts = zip(*prints, strict=True) if prints else ()
             joined = {name: np.concatenate(own) for name, own in zip(Fingerprint._fields, parts, strict=False)}
             (temporary / _FINGERPRINTS).write_bytes(save(joined))
-            write_manifest(temporary / MANIFEST, rows)
+            write_rows(temporary / MANIFEST, rows, SCHEMA)
         return is_certain
+
+    def _each(
+        self, block: FileBlock, is_decoded: bool, call: Callable[[Decoder, Path], R], gone: Callable[[str], R]
+    ) -> Iterator[tuple[AudioFile, R]]:
+        """Call with a decoder and each file; `gone` gives the result for one that was removed, for a reason."""
+        decoder = self._idle.get()
+        try:
+            for file in block.files:
+                try:
+                    with self._source.local(file) as path:
+                        yield file, call(decoder, path)
+                except Gone as error:
+                    yield file, gone(str(error))
+                self._said(file, is_decoded)
+        finally:
+            self._idle.put(decoder)
 
 
 def _row(file: AudioFile, decoded: Decoded, sample_rate: int, shard: str, offset: int) -> ManifestRow:
@@ -346,72 +348,62 @@ def _grouped(rows: Sequence[ManifestRow], kept: Sequence[ManifestRow], groups: S
     return grouped
 
 
-def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> IngestReport:
-    statuses = Counter(row.status for row in rows)
+def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> tuple[IngestReport, dict[str, object]]:
+    """What became of the files, and `report.json`, which lists them, too."""
     kept = kept_rows(rows)
-    groups = len({row.group for row in kept})
-    return IngestReport(
-        used=statuses["used"],
-        warned=statuses["warned"],
-        rejected=statuses["rejected"],
+    members: dict[str, list[str]] = defaultdict(list)
+    listed: dict[str, list[dict[str, str]]] = {"used": [], "warned": [], "rejected": []}
+    for row in rows:
+        members[row.group].append(row.path)
+        listed[row.status].append({"path": row.path, "reason": row.reason})
+    groups = {row.group for row in kept}
+    lengths = [row.seconds for row in kept] or [0.0]
+    report = IngestReport(
+        used=len(listed["used"]),
+        warned=len(listed["warned"]),
+        rejected=len(listed["rejected"]),
         duplicates=sum(bool(row.duplicate_of) for row in rows),
-        near_duplicates=len(kept) - groups,
+        near_duplicates=len(kept) - len(groups),
         ignored=sum(found.ignored.values()),
         seconds=sum(row.frames_in_shard for row in kept) / rate.sample_rate,
-        groups=groups,
+        groups=len(groups),
         sample_rate=rate.sample_rate,
         treble_share=rate.treble_share,
         rate_reason=rate.reason,
-        rejections=tuple(f"{row.path}: {row.reason}" for row in rows if row.status == "rejected"),
+        rejections=tuple(f"{one['path']}: {one['reason']}" for one in listed["rejected"]),
     )
-
-
-def _report_json(report: IngestReport, rows: Sequence[ManifestRow], found: Scan) -> dict[str, object]:
-    lengths = [row.seconds for row in kept_rows(rows)]
-    members: dict[str, list[str]] = defaultdict(list)
-    notes: dict[str, list[dict[str, str]]] = {"rejected": [], "warned": [], "used": []}
-    for row in rows:
-        members[row.group].append(row.path)
-        notes[row.status].append({"path": row.path, "reason": row.reason})
-    return {
-        "sample_rate": report.sample_rate,
-        "sample_rate_reason": report.rate_reason,
-        "treble_share": report.treble_share,
+    return report, {
+        "sample_rate": rate.sample_rate,
+        "sample_rate_reason": rate.reason,
+        "treble_share": rate.treble_share,
         "seconds": report.seconds,
         "counts": {"audio_files": len(rows), **{name: getattr(report, name) for name in COUNTS}},
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
-        "rejected": notes["rejected"],
-        "warned": notes["warned"],
-        "groups": [
-            {"group": group, "paths": paths} for group, paths in sorted(members.items()) if group and len(paths) > 1
-        ],
+        "rejected": listed["rejected"],
+        "warned": listed["warned"],
+        "groups": [{"group": one, "paths": members[one]} for one in sorted(groups) if len(members[one]) > 1],
         "ignored_by_suffix": found.ignored,
         "skipped_folders": [{"path": path, "reason": reason} for path, reason in found.skipped],
     }
 
 
-def _check_rejected(folder: Path | str, rows: Sequence[ManifestRow], max_rejected: float) -> None:
-    rejected = [f"  {row.path}: {row.reason}" for row in rows if row.status == "rejected"]
-    if len(rejected) == len(rows):
-        expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {len(rows)} audio files"
-        remedy = "replace or repair these files"
-    elif len(rejected) > max_rejected * len(rows):
-        expected = f"at most {max_rejected:.0%} of the audio files to be unusable"
-        found = f"{len(rejected)} of {len(rows)}"
+def _check(folder: Path | str, report: IngestReport, files: int, max_rejected: float) -> None:
+    """Raise AudioError where a corpus of so many audio files is none."""
+    if report.rejected == files or report.rejected > max_rejected * files:
+        expected, found = (
+            f"at most {max_rejected:.0%} of the audio files to be unusable",
+            f"{report.rejected} of {files}",
+        )
         remedy = "remove or repair these files, or raise corpus.max_rejected"
-    else:
-        return
-    more = [f"  and {len(rejected) - LISTED} more"] if len(rejected) > LISTED else []
-    first = f"{folder}: expected {expected}, found {found}; {remedy}:"
-    raise AudioError("\n".join([first, *rejected[:LISTED], *more]))
-
-
-def _check_groups(folder: Path | str, report: IngestReport) -> None:
-    if report.groups >= MINIMUM_GROUPS:
-        return
-    copies = report.duplicates + report.near_duplicates
-    found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
-    raise AudioError(
-        f"{folder}: found {found}; at least {MINIMUM_GROUPS} are needed so that one can be held out, "
-        f"{RECOMMENDED_RECORDINGS} or more recommended"
-    )
+        if report.rejected == files:
+            expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {files} audio files"
+            remedy = "replace or repair these files"
+        lines = [f"{folder}: expected {expected}, found {found}; {remedy}:", *report.listed_rejections()]
+        raise AudioError("\n".join(lines))
+    if report.groups < MINIMUM_GROUPS:
+        copies = report.duplicates + report.near_duplicates
+        found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
+        raise AudioError(
+            f"{folder}: found {found}; at least {MINIMUM_GROUPS} are needed so that one can be held out, "
+            f"{RECOMMENDED_RECORDINGS} or more recommended"
+        )

@@ -7,8 +7,9 @@ on the order of a file system.
 
 import os
 import re
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -80,7 +81,7 @@ class Scan:
 
     audio: tuple[AudioFile, ...]  # sorted by path
     ignored: dict[str, int]  # suffix, HIDDEN or NO_SUFFIX to number of entries
-    skipped: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[tuple[str, str], ...]
 
 
 def printable(name: str) -> str:
@@ -115,20 +116,21 @@ def open_source(path: str | Path) -> "Source":
 
 
 class LocalFolder:
-    """Recordings in a folder and the folders in it, links followed."""
+    """Recordings in a folder and the folders in it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.name = folder, os.fspath(folder)
 
     def scan(self) -> Scan:
-        """List the recordings. Raises AudioError where there is no such place, or it cannot be read."""
+        """List the recordings, links followed. Raises AudioError where there is no folder, or it cannot be read."""
         if not self._folder.is_dir():
             found, remedy = "nothing there", "check the path"
             if self._folder.exists():
                 found, remedy = "a file", "give the folder that holds it"
             raise AudioError(f"{self.name}: expected a folder of recordings, found {found}; {remedy}")
+        skipped: list[tuple[str, str]] = []
         try:
-            return _scan(self._folder)
+            return scan_names(dict(_walk(self.name, skipped)), skipped)
         except OSError as error:
             found = error.strerror or str(error)
             raise AudioError(f"{self.name}: expected a folder that can be read, found: {found}") from error
@@ -161,12 +163,14 @@ class ObjectStore:
             raise AudioError(
                 f"{self.name}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
             )
-        below = {
-            name.removeprefix(f"{self._root}/"): details
-            for name, details in listed.items()
-            if name.startswith(f"{self._root}/")
-        }
-        return scan_names(below)
+        below = f"{self._root}/"
+        return scan_names(
+            {
+                name.removeprefix(below): (int(details.get("size") or 0), _identity(details))
+                for name, details in listed.items()
+                if name.startswith(below)
+            }
+        )
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -176,28 +180,26 @@ class ObjectStore:
         """
         with TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / f"recording{Path(file.relative).suffix}"
-            with path.open("wb") as stream:
-                for block in self._blocks(file):
-                    stream.write(block)
+            self._fetch(file, path)
             yield path
 
-    def _blocks(self, file: AudioFile) -> Iterator[bytes]:
-        name = f"{self._root}/{file.relative}"
+    def _fetch(self, file: AudioFile, path: Path) -> None:
+        place = f"{self.name}/{file.path}"
         try:
-            with self._files.open(name, "rb", cache_type="none") as stream:
+            with self._files.open(f"{self._root}/{file.relative}", "rb", cache_type="none") as stream:
                 # What is decoded is kept by the identity that was listed, perhaps by another process. Files of some other
                 # stores do not tell what they are; there a replaced object goes unnoticed until the next listing.
                 details = getattr(stream, "details", None)
                 if details and file.identity and _identity(details) != file.identity:
-                    raise AudioError(f"{self.name}/{file.path}: {_REPLACED}")
-                while block := stream.read(BLOCK_BYTES):  # s3 refuses what is replaced from here on
-                    yield block
+                    raise AudioError(f"{place}: {_REPLACED}")
+                with path.open("wb") as copy:
+                    shutil.copyfileobj(stream, copy, BLOCK_BYTES)  # s3 refuses what is replaced from here on
         except AudioError:
             raise
         except FileNotFoundError as error:
             raise Gone(GONE) from error
         except Exception as error:
-            raise _refusal(f"{self.name}/{file.path}", error) from error
+            raise _refusal(place, error) from error
 
 
 Source = LocalFolder | ObjectStore
@@ -219,33 +221,12 @@ def list_recordings(source: Source) -> Scan:
     return found
 
 
-class _List:
-    """Files and folders that were found, sorted out."""
+def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Files below a folder, each with size and identity, and hidden entries, which are not entered.
 
-    def __init__(self) -> None:
-        self.audio: list[AudioFile] = []
-        self.ignored: Counter[str] = Counter()
-        self.skipped: list[tuple[str, str]] = []
-
-    def is_audio(self, name: str) -> bool:
-        """Whether a file is to be added to `audio`; others are counted."""
-        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
-        if suffix not in SUPPORTED_SUFFIXES:
-            self.ignored[printable(suffix) or NO_SUFFIX] += 1
-        return suffix in SUPPORTED_SUFFIXES
-
-    def scan(self) -> Scan:
-        audio = sorted(self.audio, key=lambda file: file.path)
-        return Scan(tuple(audio), dict(sorted(self.ignored.items())), tuple(sorted(self.skipped)))
-
-
-def _scan(folder: Path) -> Scan:
-    """List the audio files below `folder`, links followed, each real folder entered once.
-
-    Real folders come before links to them, so a file is listed under its real path where it has one.
-    Raises OSError if `folder` itself cannot be read.
+    Links are followed, and each real folder is entered once; what is not entered is added to `skipped`. Real folders come
+    before links to them, so a file is listed under its real path where it has one. Raises OSError for `root` itself.
     """
-    found, root = _List(), os.fspath(folder)
     visited: dict[tuple[int, int], str] = {}
     links = [""]
 
@@ -253,59 +234,56 @@ def _scan(folder: Path) -> Scan:
         relative = os.path.relpath(error.filename, root)
         if relative == ".":
             raise error
-        found.skipped.append((printable(relative), f"cannot be read: {error.strerror or error}"))
+        skipped.append((printable(relative), f"cannot be read: {error.strerror or error}"))
 
+    # Text is joined and looked at in a third of the time of a Path.
     while links:
         top = min(links, key=printable)
         links.remove(top)
-        for parent, folders, files in os.walk(os.path.join(root, top), onerror=skip):  # noqa: PTH118 - see below
+        for parent, folders, files in os.walk(os.path.join(root, top), onerror=skip):  # noqa: PTH118
             inner = os.path.relpath(parent, root).replace(os.sep, "/")
             prefix, name = ("", "the folder itself") if inner == "." else (f"{inner}/", printable(inner))
-            status = os.stat(parent)  # noqa: PTH116 - text is joined and looked at in a third of the time of a Path
+            status = os.stat(parent)  # noqa: PTH116
             seen = visited.setdefault((status.st_dev, status.st_ino), name)
             if seen != name:
-                found.skipped.append((name, f"leads to the same folder as {seen}, which was read once"))
+                skipped.append((name, f"leads to the same folder as {seen}, which was read once"))
                 folders.clear()
                 continue
-            found.ignored[HIDDEN] += sum(one.startswith(".") for one in (*folders, *files))
-            inside = [one for one in folders if not one.startswith(".")]
-            linked = {one for one in inside if os.path.islink(f"{parent}/{one}")}  # noqa: PTH114
-            folders[:] = [one for one in inside if one not in linked]
-            links += [prefix + one for one in linked]
-            for one in files:
-                if not one.startswith(".") and found.is_audio(one):
-                    relative = prefix + one
-                    found.audio.append(AudioFile(relative, printable(relative), *_size_and_identity(f"{parent}/{one}")))
-    found.ignored += Counter()  # without counts of 0
-    return found.scan()
+            links += [prefix + one for one in folders if os.path.islink(f"{parent}/{one}") and one[0] != "."]  # noqa: PTH114
+            for one in (*files, *(one for one in folders if one[0] == ".")):
+                try:
+                    found = os.stat(f"{parent}/{one}")  # noqa: PTH116
+                except OSError:  # a link that leads nowhere
+                    yield prefix + one, (0, "")
+                else:
+                    identity = f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+                    yield prefix + one, (found.st_size, identity)
+            folders[:] = [one for one in folders if one[0] != "."]  # links are not entered by os.walk
 
 
-def _size_and_identity(path: str) -> tuple[int, str]:
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return 0, ""
-    return found.st_size, f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[str, str]] = ()) -> Scan:
+    """The `Scan` of paths relative to one folder, parts separated by slashes, each with size and identity.
 
-
-def scan_names(listed: Mapping[str, Mapping[str, Any]]) -> Scan:
-    """The `Scan` of a store's listing: paths relative to one folder, parts separated by slashes, and their details.
-
-    What counts as hidden, and as one entry, is the same as in a folder. A name that ends with a slash stands for a folder
-    itself, as object stores have it.
+    All that is in a hidden folder is one entry. A name that ends with a slash stands for a folder itself, as object
+    stores have it.
     """
-    found, hidden = _List(), set()
-    for relative, details in listed.items():
+    audio: list[AudioFile] = []
+    hidden: set[str] = set()
+    ignored: Counter[str] = Counter()
+    for relative, size_and_identity in listed.items():
         parts = relative.split("/")
         first_hidden = next((number for number, part in enumerate(parts) if part.startswith(".")), None)
+        suffix = os.path.splitext(relative)[1].lower()  # noqa: PTH122 - pathlib disagrees with itself about "name."
         if first_hidden is not None:
             hidden.add("/".join(parts[: first_hidden + 1]))
-        elif parts[-1] and found.is_audio(relative):
-            size = int(details.get("size") or 0)
-            found.audio.append(AudioFile(relative, printable(relative), size, _identity(details)))
+        elif parts[-1] and suffix in SUPPORTED_SUFFIXES:
+            audio.append(AudioFile(relative, printable(relative), *size_and_identity))
+        elif parts[-1]:
+            ignored[printable(suffix) or NO_SUFFIX] += 1
     if hidden:
-        found.ignored[HIDDEN] = len(hidden)
-    return found.scan()
+        ignored[HIDDEN] = len(hidden)
+    audio.sort(key=lambda file: file.path)
+    return Scan(tuple(audio), dict(sorted(ignored.items())), tuple(sorted(skipped)))
 
 
 def _identity(details: Mapping[str, Any]) -> str:

@@ -66,9 +66,7 @@ def drum(rate: int, click_db: float) -> F64:
 
 WITH_TREBLE = {
     "white noise": (noise(20, 22_000, 44_100, -20), 44_100),
-    "white noise at 96 kHz": (noise(20, 40_000, 96_000, -20), 96_000),
     "cut at 16 kHz, as MP3 is": (noise(20, 16_000, 44_100, -20), 44_100),
-    "at 32 kHz": (noise(20, 16_000, 32_000, -20), 32_000),
     "a bass and a quiet hat": (tone(44_100, -12) + noise(8_000, 18_000, 44_100, -50), 44_100),
     "quiet, all of it": (noise(20, 20_000, 44_100, -50), 44_100),
     "a drum that begins with a click": (drum(44_100, -6), 44_100),
@@ -79,10 +77,7 @@ WITH_TREBLE = {
 }
 WITHOUT = {
     "cut at 4 kHz": (noise(20, 4_000, 44_100, -12), 44_100),
-    "cut at 9 kHz": (noise(20, 9_000, 48_000, -12), 48_000),
-    "telephone": (noise(20, 4_000, 8_000, -12), 8_000),
     "telephone at 44.1 kHz": (soxr.resample(noise(20, 3_400, 8_000, -12), 8_000, 44_100, "LQ"), 44_100),
-    "white noise at 22.05 kHz": (noise(20, 11_025, 22_050, -12), 22_050),
     "white noise at 24 kHz": (noise(20, 12_000, 24_000, -12), 24_000),
     "dither beside a tone": (dithered(tone(44_100, -20)), 44_100),
     "dither beside a quiet tone": (dithered(tone(44_100, -60)), 44_100),
@@ -100,15 +95,8 @@ def test_recordings_with_treble_and_without(name: str, tmp_path: Path) -> None:
     assert found == Bandwidth(rate, len(sound) / rate, name in WITH_TREBLE)
 
 
-def test_the_absolute_bound_alone_rules_out_dither_beside_a_quiet_tone(tmp_path: Path) -> None:
-    """Its dither has a larger share of the energy than the treble of the bass with a hat."""
-    sound, rate = WITHOUT["dither beside a quiet tone"]
-    assert not measure_bandwidth(write(tmp_path / "quiet.wav", sound, rate)).has_treble
-    assert measure_bandwidth(write(tmp_path / "loud.wav", 200 * sound, rate)).has_treble
-
-
 @pytest.mark.parametrize(("suffix", "rate"), [("mp3", 44_100), ("ogg", 44_100), ("flac", 48_000), ("aiff", 48_000)])
-@pytest.mark.parametrize("seconds", [0.3, 25.0])
+@pytest.mark.parametrize("seconds", [0.3, 12.0])
 def test_formats_and_lengths(tmp_path: Path, suffix: str, rate: int, seconds: float) -> None:
     for high, has_treble in ((20_000, True), (5_000, False)):
         path = tmp_path / f"a.{suffix}"
@@ -119,11 +107,10 @@ def test_formats_and_lengths(tmp_path: Path, suffix: str, rate: int, seconds: fl
         assert found.seconds == pytest.approx(seconds, abs=0.1)
 
 
-@pytest.mark.parametrize("content", [b"", b"no sound", b"RIFF", b"\x00" * 5000])
-def test_what_cannot_be_read_does_not_count(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(content)
-    assert measure_bandwidth(path) == UNREADABLE
+def test_what_cannot_be_read_does_not_count(tmp_path: Path) -> None:
+    for content in (b"", b"no sound", b"RIFF", b"\x00" * 5000):
+        (tmp_path / "a.wav").write_bytes(content)
+        assert measure_bandwidth(tmp_path / "a.wav") == UNREADABLE
     assert measure_bandwidth(tmp_path / "none.wav") == UNREADABLE
 
 
@@ -177,12 +164,6 @@ def of(rate: int, seconds: float, has_treble: bool) -> Bandwidth:
 )  # fmt: skip
 def test_the_rate_and_its_reason(recordings: list[Bandwidth], rate: int, share: float, reason: str) -> None:
     assert choose_rate(recordings, "auto") == RateChoice(rate, pytest.approx(share), f"{rate} Hz: {reason}")
-
-
-def test_a_number_wins_and_the_share_is_still_said() -> None:
-    recordings = [of(48_000, 3, True), of(44_100, 1, False)]
-    sentence = "22050 Hz, as set: 75 % of the sound has energy above 10 kHz"
-    assert choose_rate(recordings, 22_050) == RateChoice(22_050, 0.75, sentence)
 
 
 RECORDINGS = st.lists(st.builds(of, st.sampled_from([8_000, 44_100, 48_000]), st.floats(0.01, 100), st.booleans()))

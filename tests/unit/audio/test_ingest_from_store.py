@@ -53,27 +53,6 @@ def test_the_corpus_of_a_bucket_is_that_of_the_folder(
     assert fetched(proxy.take_requests())["3.wav"] == 2  # once to measure, once to decode
 
 
-def test_a_lost_connection_stops_and_the_next_run_goes_on(
-    folder: Path, tmp_path: Path, store: Store, proxy: LossyProxy, exhaustive: bool
-) -> None:
-    if not exhaustive:
-        pytest.skip("a quarter of a minute of retries: make faults")
-    url = store.upload(folder, "takes")
-    expected = ingest(folder, tmp_path / "expected", RATE, 0.5, Here(2))
-    kept(url, tmp_path)
-    before = contents(tmp_path / "out")
-    store.put("takes/3.wav", (folder / "4.wav").read_bytes())
-    proxy.answers_left = 8
-    with pytest.raises(AudioError, match=r"^s3://.*: expected an answer of the store at http://127") as caught:
-        kept(url, tmp_path)
-    assert str(caught.value).endswith("check the network and AWS_ENDPOINT_URL, and run again: nothing was changed")
-    assert contents(tmp_path / "out") == before
-    proxy.answers_left = None
-    store.put("takes/3.wav", (folder / "3.wav").read_bytes())
-    assert kept(url, tmp_path) == expected
-    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
-
-
 def test_an_object_that_is_removed_meanwhile_is_rejected(
     folder: Path, tmp_path: Path, store: Store, proxy: LossyProxy
 ) -> None:

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from distill.audio import near_duplicates
 from distill.audio.near_duplicates import (
-    MAXIMUM_ERROR_RATE,
     Fingerprint,
-    error_rate_limit,
     fingerprint,
     near_duplicate_groups,
 )
@@ -62,15 +60,11 @@ def shifted(samples: F32, milliseconds: float) -> F32:
 
 
 CHANGES: dict[str, Callable[[F32], F32]] = {
-    "gain -10 dB": lambda x: x * np.float32(0.316),
     "gain -30 dB": lambda x: x * np.float32(0.0316),
     "mp3": lambda x: coded(x, "MP3"),
     "ogg": lambda x: coded(x, "OGG"),
-    "via 22.05 kHz": lambda x: soxr.resample(soxr.resample(x, RATE, 22050), 22050, RATE),
     "via 48 kHz": lambda x: soxr.resample(soxr.resample(x, RATE, 48000), 48000, RATE),
-    "10 ms later": lambda x: shifted(x, 10),
     "27 ms later": lambda x: shifted(x, 27.3),
-    "50 ms later": lambda x: shifted(x, 50),
     "first 4 ms cut": lambda x: x[96:],
     "first half": lambda x: x[: len(x) // 2],
     "second half": lambda x: x[len(x) // 2 :],
@@ -94,21 +88,13 @@ def test_a_changed_copy_finds_its_original_and_no_other(originals: list[Fingerpr
     assert found >= (27 if "middle" in change or "half" in change else 30)
 
 
-def test_steady_tones_of_different_pitch_stay_apart() -> None:
+def test_different_tones_and_noises_with_the_same_envelope_stay_apart() -> None:
     t = np.arange(RATE) / RATE
-    tones = [pcm((0.5 * np.sin(2 * np.pi * hz * t)).astype(np.float32)) for hz in (220, 221, 247, 440, 442, 880, 1760)]
-    fading = [
-        pcm((0.5 * np.exp(-3 * t) * np.sin(2 * np.pi * hz * t)).astype(np.float32)) for hz in (110, 220, 330, 440)
-    ]
-    sounds = [fingerprint(each, RATE) for each in [*tones, *fading]]
+    tones = [0.5 * np.sin(2 * np.pi * hz * t) for hz in (220, 221, 247, 440, 442, 880, 1760)]
+    fading = [0.5 * np.exp(-3 * t) * np.sin(2 * np.pi * hz * t) for hz in (110, 220, 330, 440)]
+    hits = [0.2 * np.exp(-8 * t) * np.random.default_rng(seed).standard_normal(RATE) for seed in range(20)]
+    sounds = [fingerprint(pcm(each.astype(np.float32)), RATE) for each in [*tones, *fading, *hits]]
     assert near_duplicate_groups(sounds) == list(range(len(sounds)))
-
-
-def test_noise_bursts_with_the_same_envelope_stay_apart() -> None:
-    envelope = np.exp(-np.arange(RATE // 2) / 3000)
-    hits = [np.random.default_rng(seed).standard_normal(RATE // 2) * envelope * 0.2 for seed in range(20)]
-    prints = [fingerprint(pcm(hit.astype(np.float32)), RATE) for hit in hits]
-    assert near_duplicate_groups(prints) == list(range(20))
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 96000])
@@ -134,13 +120,6 @@ def test_frames_follow_time_and_loudness() -> None:
     assert found.loud[:40].any()
     assert not found.loud[70:].any()
     assert not (found.signs & ~found.sure).any()
-
-
-def test_few_bits_must_agree_better() -> None:
-    limits = error_rate_limit(np.array([100, 300, 600, 10_000]))
-    assert list(limits) == sorted(limits)
-    assert limits[0] <= 0
-    assert limits[-1] == MAXIMUM_ERROR_RATE
 
 
 def test_groups_join_through_a_common_member_and_take_the_smallest_index(originals: list[Fingerprint]) -> None:
@@ -179,12 +158,6 @@ def test_the_order_of_recordings_does_not_change_who_belongs_together(order: lis
     }
     assert together == {frozenset({0, 4, 5}), frozenset({1, 6}), frozenset({2}), frozenset({3}), frozenset({7})}
     assert all(groups[group] == group <= position for position, group in enumerate(groups))
-
-
-def test_many_copies_of_one_sound_are_one_group() -> None:
-    whole = pcm(sound(1))
-    prints = [fingerprint(whole[start:], RATE) for start in range(0, 4000, 10)]
-    assert set(near_duplicate_groups(prints)) == {0}
 
 
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs the recordings in ../shared/audio")

@@ -139,14 +139,10 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     found = read_recording(write(tmp_path / "a.wav", sine(100, 0.5, RATE, 2.5), subtype="FLOAT"), RATE)
     assert found.warnings == ("peak 2.5 is above full scale; scaled to 1.0",)
     np.testing.assert_allclose(found.pcm / 32768, sine(100, 0.5, RATE, 1.0), atol=4e-5)
-
-
-def test_overshoot_of_resampling_is_scaled_without_a_warning(tmp_path: Path) -> None:
-    square = np.sign(sine(1000, 0.5, 48000))
-    found = read_recording(write(tmp_path / "a.wav", square, 48000), 44100)
-    assert found.warnings == ()
+    found = read_recording(write(tmp_path / "a.wav", np.sign(sine(1000, 0.5, 48000)), 48000), 44100)
+    assert found.warnings == ()  # resampling overshoots: scaled, not clipped
     assert 32700 < np.abs(found.pcm.astype(int)).max() <= 32768
-    assert np.median(np.abs(found.pcm)) < 32000  # scaled, not clipped
+    assert np.median(np.abs(found.pcm)) < 32000
 
 
 @pytest.mark.parametrize(
@@ -165,27 +161,28 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, samples: NDArray[np.generic
     assert reason(write(tmp_path / "a.wav", samples, rate, "FLOAT")) == sentence
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinite_samples_are_counted(tmp_path: Path, bad: float) -> None:
+def test_nan_and_infinite_samples_are_counted(tmp_path: Path) -> None:
     samples = np.stack([sine(100, 0.5, 44100)] * 2, axis=1)
-    samples[[7, 9000, 22000], [0, 1, 0]] = bad
+    samples[[7, 9000, 22000], [0, 1, 0]] = np.nan, np.inf, -np.inf
     path = write(tmp_path / "a.wav", samples, 44100, "FLOAT")
     assert reason(path) == "holds 3 samples of 44100 that are NaN or infinite"
 
 
-def test_text_and_noise_are_not_audio(tmp_path: Path) -> None:
-    for suffix in (".wav", ".mp3"):
-        (tmp_path / f"a{suffix}").write_text("Grüße! Notes on the mixing\nand more\n")
-        assert (
-            reason(tmp_path / f"a{suffix}")
-            == "is text, not audio: it begins with 'Grüße! Notes on the mixing and more'"
-        )
-    (tmp_path / "b.wav").write_bytes(np.random.default_rng(0).bytes(3000))
-    assert reason(tmp_path / "b.wav") == "is not audio in a known format (suffix .wav, 3000 bytes)"
-    (tmp_path / "c.flac").write_bytes(b"")
-    assert reason(tmp_path / "c.flac") == "is empty (0 bytes)"
-    (tmp_path / "d.wav").write_bytes(write(tmp_path / "whole.wav", sine(100, 1, RATE)).read_bytes()[:40])
-    assert reason(tmp_path / "d.wav") == "cannot be decoded: No 'data' chunk marker"
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (f"a{suffix}", "Grüße! Notes on the mixing\nand more\n".encode(), "is text, not audio: it begins with 'Grüße! "
+         "Notes on the mixing and more'") for suffix in (".wav", ".mp3")
+    ] + [
+        ("b.wav", np.random.default_rng(0).bytes(3000), "is not audio in a known format (suffix .wav, 3000 bytes)"),
+        ("c.flac", b"", "is empty (0 bytes)"),
+        ("d.wav", b"RIFF$\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\xc0]\x00\x00\x80\xbb\x00\x00"
+         b"\x02\x00\x10\x00data", "cannot be decoded: No 'data' chunk marker"),
+    ],
+)  # fmt: skip
+def test_text_and_noise_are_not_audio(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert reason(tmp_path / name) == sentence
 
 
 def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
@@ -198,19 +195,15 @@ def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
         assert reason(path) == ("is a link that leads nowhere" if path.is_symlink() else "is not a regular file")
 
 
-@pytest.mark.parametrize(
-    ("error", "message"), [(PermissionError(13, "Permission denied"), "permission denied"), (OSError(5, "Input/output error"), "Input/output error")]
-)  # fmt: skip
-def test_read_errors_of_the_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
-) -> None:
+@pytest.mark.parametrize("error", [PermissionError(13, "permission denied"), OSError(5, "Input/output error")])
+def test_read_errors_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     path = write(tmp_path / "a.wav", sine(100, 0.5, RATE))
 
     def fails(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(Path, "open", fails)
-    assert reason(path) == f"cannot be read: {message}"
+    assert reason(path) == f"cannot be read: {error.strerror}"
 
 
 def test_names_that_are_not_utf8_and_very_long_paths(tmp_path: Path) -> None:
@@ -220,16 +213,10 @@ def test_names_that_are_not_utf8_and_very_long_paths(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system refuses names that are not UTF-8")
     assert len(read_recording(tmp_path / name, RATE).pcm) == 12000
-    deep = tmp_path.joinpath(*["d" * 250] * 5)
+    deep = tmp_path.joinpath(*["d" * 250] * 5)  # beyond libsndfile's own limit of 1024
     deep.mkdir(parents=True)
-    assert len(str(deep)) > 1024  # libsndfile's own limit
-    assert len(read_recording(write_long(deep / ("n" * 251 + ".wav")), RATE).pcm) == 12000
-
-
-def write_long(path: Path) -> Path:
-    with path.open("wb") as stream:
-        sf.write(stream, sine(100, 0.5, RATE), RATE, format="WAV")
-    return path
+    (tmp_path / "a.wav").rename(deep / ("n" * 251 + ".wav"))
+    assert len(read_recording(deep / ("n" * 251 + ".wav"), RATE).pcm) == 12000
 
 
 def _wav(data: bytearray, frames: int) -> None:
@@ -337,16 +324,15 @@ def test_a_tag_after_the_sound_is_no_damage(tmp_path: Path, more: bytes) -> None
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "flac"])
-@pytest.mark.parametrize("frames", [16_000, 700_000])  # the second one begins in a later block of the file
-def test_a_chained_file_is_used_with_a_warning(tmp_path: Path, suffix: str, frames: int) -> None:
+def test_a_chained_file_is_used_with_a_warning(tmp_path: Path, suffix: str) -> None:
     one, two = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
-    sf.write(one, np.random.default_rng(0).uniform(-0.3, 0.3, frames), 16000)
+    sf.write(one, np.random.default_rng(0).uniform(-0.3, 0.3, 40_000), 16000)
     two.write_bytes(one.read_bytes() * 2)
     assert read_recording(one, 16000).warnings == ()
     assert read_recording(two, 16000).warnings == (
         "holds several recordings one after another (a chained file), of which the first was decoded",
     )
-    assert len(read_recording(two, 16000).pcm) == frames
+    assert len(read_recording(two, 16000).pcm) == 40_000
 
 
 class Constant(AudioStream):

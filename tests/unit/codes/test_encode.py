@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from unit.tiny import RATE, tiny_codec
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
-from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus, read_manifest, write_manifest
+from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.codec.coordinates import codewords_of
@@ -172,7 +172,7 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
 
     kept, fewer = tmp_path / "kept", tmp_path / "fewer corpus"
     shutil.copytree(corpus.folder, fewer)
-    write_manifest(fewer / MANIFEST, read_manifest(fewer / MANIFEST)[1:])
+    write_rows(fewer / MANIFEST, read_manifest(fewer / MANIFEST)[1:], SCHEMA)
     fresh = files(corpus.folder, "fresh", None)
     assert files(corpus.folder, "first", kept) == fresh
     count = len(blocks)
