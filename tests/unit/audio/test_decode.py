@@ -112,12 +112,7 @@ def test_a_crash_of_the_decoder_is_a_reason(hanging: Path, decoder: Decoder, goo
     found = decoder.decoded(hanging, RATE)
     assert (found.reason, found.is_certain) == ("ends its decoder (SIGSEGV)", False)
     assert is_used(decoder, good)
-
-
-@linux
-def test_a_file_is_tried_again_where_something_else_killed_the_process(decoder: Decoder, good: Path) -> None:
-    decoder.decoded(good, RATE)
-    os.kill(process_of(decoder), signal.SIGKILL)
+    os.kill(process_of(decoder), signal.SIGKILL)  # perhaps because of something else: it is tried again
     assert is_used(decoder, good)
 
 

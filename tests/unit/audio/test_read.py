@@ -4,7 +4,6 @@ import contextlib
 import os
 import struct
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,23 +90,19 @@ def test_16_bit_samples_at_the_corpus_rate_are_untouched(
     assert found.seconds == len(pcm) / RATE
 
 
-def test_channels_are_averaged(tmp_path: Path) -> None:
+def test_channels_are_averaged_and_those_that_cancel_out_are_told(tmp_path: Path) -> None:
     left, right = sine(300, 0.5, RATE, 0.6), sine(700, 0.5, RATE, 0.2)
-    found = read_recording(write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT"), RATE)
-    assert found.source_channels == 2
-    assert found.warnings == ()
+    path = tmp_path / "a.wav"
+    found = read_recording(write(path, np.stack([left, right], axis=1), subtype="FLOAT"), RATE)
+    assert (found.source_channels, found.warnings) == (2, ())
     np.testing.assert_allclose(found.pcm / 32768, (left + right) / 2, atol=2e-5)
-
-
-def test_cancelling_channels_are_warned_of(tmp_path: Path) -> None:
-    left = sine(300, 0.5, RATE)
-    nearly = write(tmp_path / "nearly.wav", np.stack([left, -0.9 * left], axis=1))
-    assert read_recording(nearly, RATE).warnings == ("its channels nearly cancel out when mixed to mono",)
-    fully = write(tmp_path / "fully.wav", np.stack([left, -left], axis=1), subtype="FLOAT")
-    assert reason(fully) == "its channels cancel out when mixed to mono (peak 0)"
+    nearly = read_recording(write(path, np.stack([left, -0.9 * left], axis=1)), RATE)
+    assert nearly.warnings == ("its channels nearly cancel out when mixed to mono",)
+    write(path, np.stack([left, -left], axis=1), subtype="FLOAT")
+    assert reason(path) == "its channels cancel out when mixed to mono (peak 0)"
     one_of_eight = np.zeros((12000, 8), dtype=np.float32)
     one_of_eight[:, 3] = left
-    assert read_recording(write(tmp_path / "eight.wav", one_of_eight), RATE).warnings == ()
+    assert read_recording(write(path, one_of_eight), RATE).warnings == ()
 
 
 def test_resampling_keeps_level_and_pitch_and_folds_nothing_back(tmp_path: Path) -> None:
@@ -219,38 +214,24 @@ def test_names_that_are_not_utf8_and_very_long_paths(tmp_path: Path) -> None:
     assert len(read_recording(deep / ("n" * 251 + ".wav"), RATE).pcm) == 12000
 
 
-def _wav(data: bytearray, frames: int) -> None:
-    data[40:44] = struct.pack("<I", 2 * frames)
+ANNOUNCING = ("wav", "aiff", "au", "flac", "rf64", "w64")
 
 
-def _aiff(data: bytearray, frames: int) -> None:
-    comm, ssnd = data.index(b"COMM"), data.index(b"SSND")
-    data[comm + 10 : comm + 14] = struct.pack(">I", frames)
-    data[ssnd + 4 : ssnd + 8] = struct.pack(">I", 2 * frames + 8)
-
-
-def _au(data: bytearray, frames: int) -> None:
-    data[8:12] = struct.pack(">I", 2 * frames)
-
-
-def _flac(data: bytearray, frames: int) -> None:
-    packed = int.from_bytes(data[18:26], "big") >> 36 << 36
-    data[18:26] = (packed | frames).to_bytes(8, "big")
-
-
-def _rf64(data: bytearray, frames: int) -> None:
-    ds64 = data.index(b"ds64")
-    data[ds64 + 16 : ds64 + 32] = struct.pack("<QQ", 2 * frames, frames)
-
-
-def _w64(data: bytearray, frames: int) -> None:
-    at = data.index(b"data") + 16
-    data[at : at + 8] = struct.pack("<Q", 24 + 2 * frames)
-
-
-ANNOUNCING: dict[str, Callable[[bytearray, int], None]] = {
-    "wav": _wav, "aiff": _aiff, "au": _au, "flac": _flac, "rf64": _rf64, "w64": _w64
-}  # fmt: skip
+def announcing(suffix: str, data: bytes, frames: int) -> bytearray:
+    """The bytes of a file, but for its header, which announces so many frames."""
+    size, pack, find = 2 * frames, struct.pack, data.find
+    changes = {
+        "wav": [(40, pack("<I", size))],
+        "aiff": [(find(b"COMM") + 10, pack(">I", frames)), (find(b"SSND") + 4, pack(">I", (size + 8) % (1 << 32)))],
+        "au": [(8, pack(">I", size))],
+        "flac": [(18, ((int.from_bytes(data[18:26], "big") >> 36 << 36) | frames).to_bytes(8, "big"))],
+        "rf64": [(find(b"ds64") + 16, pack("<QQ", size, frames))],
+        "w64": [(find(b"data") + 16, pack("<Q", 24 + size))],
+    }
+    changed = bytearray(data)
+    for place, part in changes[suffix]:
+        changed[place : place + len(part)] = part
+    return changed
 
 
 def write_noise(path: Path) -> Path:
@@ -263,9 +244,7 @@ def write_noise(path: Path) -> Path:
 @pytest.mark.parametrize("suffix", ANNOUNCING)
 def test_seven_hours_announced_in_one_kilobyte_are_rejected(tmp_path: Path, suffix: str) -> None:
     path = write_noise(tmp_path / f"a.{suffix}")
-    data = bytearray(path.read_bytes())
-    ANNOUNCING[suffix](data, HOURS * 3600 * RATE)
-    path.write_bytes(data[:1024])
+    path.write_bytes(announcing(suffix, path.read_bytes(), HOURS * 3600 * RATE)[:1024])
     tracemalloc.start()
     message = reason(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -290,9 +269,7 @@ def test_a_cut_off_file_is_used_as_far_as_it_goes(tmp_path: Path, suffix: str) -
 def test_streams_of_unknown_length_are_complete(tmp_path: Path) -> None:
     for suffix, unknown in (("wav", 0x7FFFFFFF), ("flac", 0)):
         path = write(tmp_path / f"a.{suffix}", sine(440, 1.0, RATE))
-        data = bytearray(path.read_bytes())
-        ANNOUNCING[suffix](data, unknown)
-        path.write_bytes(data)
+        path.write_bytes(announcing(suffix, path.read_bytes(), unknown))
         found = read_recording(path, RATE)
         assert (found.warnings, len(found.pcm)) == ((), RATE)
 

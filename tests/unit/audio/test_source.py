@@ -1,7 +1,6 @@
 """Sources of recordings: a bucket is listed as the same folder is, and every refusal is one sentence."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -79,26 +78,16 @@ def test_an_object_is_a_local_file_for_a_while(tmp_path: Path, store: Store) -> 
         assert not path.parent.exists()
 
 
-def test_a_large_object_comes_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.audio.source.BLOCK_BYTES", 1000)
-    content = os.urandom(4321)
-    store.put("takes/long.wav", content)
-    source = ObjectStore(f"s3://{store.bucket}/takes")
-    with source.local(by_name(source)["long.wav"]) as path:
-        assert path.read_bytes() == content
-
-
 def test_a_changed_object_has_another_identity(store: Store) -> None:
     url = f"s3://{store.bucket}/takes"
     store.put("takes/a.wav", b"one")
     store.put("takes/b.wav", b"one")
-    first, again = by_name(ObjectStore(url)), by_name(ObjectStore(url))
-    assert first["a.wav"].identity == again["a.wav"].identity != ""
+    first = by_name(ObjectStore(url))
     assert first["a.wav"].size == 3
     store.put("takes/a.wav", b"two")
     again = by_name(ObjectStore(url))
     assert first["a.wav"].identity != again["a.wav"].identity
-    assert first["b.wav"].identity == again["b.wav"].identity
+    assert first["b.wav"].identity == again["b.wav"].identity != ""
 
 
 def test_an_object_that_is_gone_is_a_reason_and_one_that_changed_stops(store: Store) -> None:
@@ -141,24 +130,21 @@ def test_no_credentials(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_wrong_credentials(store: Store) -> None:
+def test_credentials_that_may_not_read(store: Store) -> None:
+    store.put("takes/a.wav", b"one")
+    source = ObjectStore(f"s3://{store.bucket}/takes")
+    file = by_name(source)["a.wav"]
     with store.asking_for_rights():
         found = refusal(f"s3://{store.bucket}/takes")
+        with pytest.raises(AudioError, match=r"takes/a\.wav: expected credentials") as caught:
+            source.local(file).__enter__()
+    assert not isinstance(caught.value, Gone)
     assert found.startswith(
         f"s3://{store.bucket}/takes: expected credentials that may list and read it, found that the store refuses them ("
     )
     assert found.endswith(
         "); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and the rights that they have"
     )
-
-
-def test_rights_that_end_while_recordings_are_read_stop(store: Store) -> None:
-    store.put("takes/a.wav", b"one")
-    source = ObjectStore(f"s3://{store.bucket}/takes")
-    file = by_name(source)["a.wav"]
-    with store.asking_for_rights(), pytest.raises(AudioError, match=r"takes/a\.wav: expected credentials") as caught:
-        source.local(file).__enter__()
-    assert not isinstance(caught.value, Gone)
 
 
 def test_credentials_and_endpoint_of_a_profile(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

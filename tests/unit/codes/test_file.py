@@ -92,7 +92,6 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
         ({"format": "other"}, "found another kind of safetensors file; check the path"),
         ({"version": [2, 0]}, r"expected codes of format version 1\.0, found \[2, 0\]; encode the recordings again"),
         ({"version": "1.0"}, r"expected codes of format version 1\.0, found '1\.0'"),
-        ({"version": [1, 1]}, r"expected codes of format version 1\.0, found \[1, 1\]"),
         ({"recordings": []}, "expected a valid header, found recordings: .* at least 1 item"),
         ({"surprise": 1}, "expected a valid header, found surprise"),
         ({"codebook_size": "8"}, "expected a valid header, found codebook_size"),
@@ -110,29 +109,27 @@ def test_a_wrong_header_is_one_sentence(tmp_path: Path, changes: dict[str, Any],
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / "a.codes")
     first, *rest = header(path)["recordings"]
-    recordings = [{**first, "name": name}, *rest]
-    refused(path, r"expected a valid header, found recordings\.0\.name", recordings=recordings)
+    refused(path, r"expected a valid header, found recordings\.0\.name", recordings=[{**first, "name": name}, *rest])
+
+
+CODES = np.zeros((3, 2), np.uint16)
 
 
 @pytest.mark.parametrize(
-    "tensors",
+    ("tensors", "message"),
     [
-        {"00000000": np.zeros((3, 2), np.uint16)},
-        {"00000000": np.zeros((3, 2), np.uint16), "more": np.zeros(1)},
-        {f"{n:08d}": np.zeros((3, 2), np.uint16) for n in range(3)},
+        *(
+            (tensors, "expected one tensor for each recording it names, found others")
+            for tensors in ([CODES], [CODES] * 3)
+        ),
+        *(
+            ([tensor, CODES], r"expected uint16 codes \[frames, 2\] of a\.wav, found")
+            for tensor in (CODES.astype(np.int64), CODES.astype(np.float32), CODES.reshape(6), CODES[:0])
+        ),
     ],
 )
-def test_tensors_and_names_have_to_agree(tmp_path: Path, tensors: dict[str, Any]) -> None:
-    refused(written(tmp_path / "a.codes"), "expected one tensor for each recording it names, found others", tensors)
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [np.zeros((3, 2), np.int64), np.zeros((3, 2), np.float32), np.zeros(6, np.uint16), np.zeros((0, 2), np.uint16)],
-)
-def test_tensors_have_to_be_codes(tmp_path: Path, tensor: Any) -> None:
-    tensors = {"00000000": tensor, "00000001": np.zeros((1, 2), np.uint16)}
-    refused(written(tmp_path / "a.codes"), r"expected uint16 codes \[frames, 2\] of a\.wav, found", tensors)
+def test_tensors_have_to_be_codes_of_the_recordings(tmp_path: Path, tensors: list[Any], message: str) -> None:
+    refused(written(tmp_path / "a.codes"), message, {f"{n:08d}": one for n, one in enumerate(tensors)})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,6 @@ def test_tensors_have_to_be_codes(tmp_path: Path, tensor: Any) -> None:
         (b"PK\x03\x04" + bytes(60), "found a zip archive, such as PyTorch's torch.save writes"),
         (b"\x80\x02}q\x00." * 9, "found a pickle, which can run code and is never opened"),
         (b"hello, this is text", "found text; check the path"),
-        (b"\xff" * 99, "found another format"),
     ],
 )
 def test_foreign_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -249,13 +245,9 @@ def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path, codec: VQ
     assert not list(tmp_path.glob("*codes*"))
 
 
-def test_warnings_about_recordings_are_passed_on(tmp_path: Path, codec: VQVAE) -> None:
+def test_warnings_are_passed_on_and_codes_of_another_codec_refused(tmp_path: Path, codec: VQVAE) -> None:
     done = encode_files(codec, [write_tone(tmp_path / "short.wav", 0.03)], tmp_path / "a.codes")
     assert done.warnings == (f"{tmp_path / 'short.wav'}: very short: 0.030 s",)
-
-
-def test_codes_of_another_codec_are_refused(tmp_path: Path, codec: VQVAE) -> None:
-    encode_files(codec, [write_tone(tmp_path / "a.wav")], tmp_path / "a.codes")
     with pytest.raises(ArtifactError, match=r"expected codes of the codec \w+…, found those of \w+…: decode them with"):
         load_codes(tiny_codec(seed=1), tmp_path / "a.codes")
 
