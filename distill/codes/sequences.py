@@ -35,7 +35,7 @@ def window_start(inputs: int, context_frames: int) -> int:
 
 
 class CodeSequences:
-    """Sequences BOS, codes, EOS of recordings.
+    """Sequences BOS, codes, EOS of recordings, made when they are read: the codes are not copied.
 
     Sequence `i` has `lengths[i]` frames, BOS and EOS included. `labels[i]` counts from 1, 0 is none; `labels` is None
     without labels. So do `folds`, which are None where no recording is left out of counts.
@@ -50,18 +50,27 @@ class CodeSequences:
         folds: ArrayLike | None = None,
     ) -> None:
         self.codebook_size, self.num_quantizers = codebook_size, num_quantizers
-        bos, eos = (np.full((1, num_quantizers), token(codebook_size)) for token in (bos_token, eos_token))
-        self._sequences = [np.concatenate([bos, codes, eos]) for codes in recordings]
-        self.lengths = frame_counts(self._sequences)
+        self._recordings = recordings
+        self.lengths = frame_counts(recordings) + 2
         self.labels, self.folds = (None if own is None else np.asarray(own, dtype=np.int64) for own in (labels, folds))
 
-    def read(self, sequence: int, start: int, stop: int) -> Codes:
-        """Frames `start` to `stop` of a sequence, `[stop - start, Q]`."""
-        return self._sequences[sequence][start:stop]
+    def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Frames `start` to `stop`, at least one, of a sequence, `[stop - start, Q]`."""
+        count = int(self.lengths[sequence]) - 2
+        first, last = max(0, start - 1), min(stop - 1, count)
+        frames = np.empty((stop - start, self.num_quantizers), dtype=np.int64)
+        if first < last:
+            frames[first + 1 - start : last + 1 - start] = self._recordings[sequence][first:last]
+        if start == 0:
+            frames[0] = bos_token(self.codebook_size)
+        if stop == count + 2:
+            frames[-1] = eos_token(self.codebook_size)
+        return frames
 
-    def joined(self) -> Codes:
+    def joined(self) -> NDArray[np.int64]:
         """All sequences, one after another, `[n, Q]`."""
-        return np.concatenate([np.zeros((0, self.num_quantizers), dtype=np.int64), *self._sequences])
+        none = np.zeros((0, self.num_quantizers), dtype=np.int64)
+        return np.concatenate([none, *(self.read(index, 0, length) for index, length in enumerate(self.lengths))])
 
     def count_targets(self, windows: Sequence["Window"]) -> int:
         """Number of targets of windows: codes and EOS, which is one target."""

@@ -116,9 +116,13 @@ class CodesReader:
         rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
         return {row.recording_id: row for row in rows}
 
+    def at_rest(self, row: IndexRow) -> NDArray[Any]:
+        """Codes `[F, Q]` uint16 of one row, a quarter as large as `codes`."""
+        return self._shards.read(row.shard, row.offset, row.frames)
+
     def codes(self, row: IndexRow) -> Codes:
         """Codes `[F, Q]` of one row."""
-        return self._shards.read(row.shard, row.offset, row.frames).astype(np.int64)
+        return self.at_rest(row).astype(np.int64)
 
 
 def read_index(folder: Path) -> list[IndexRow]:

@@ -47,7 +47,7 @@ T = TypeVar("T")
 class PriorData:
     """Coded recordings of both sides of the split.
 
-    `train` holds the views `[F, Q]` of each recording, the first without augmentation; `held_out` one each. The groups
+    `train` holds the views `[F, Q]` of each recording, uint16, the first without augmentation; `held_out` one each. The groups
     are those of near-duplicates. `codewords` `[Q, V, C]` and `codes` are the codec's. Labels of recordings are indices
     into `labels` from 1 on; 0 is no label. `train_names` are paths for reports.
     """
@@ -71,11 +71,11 @@ class PriorData:
     @property
     def unaugmented(self) -> Sequence[Codes]:
         """The first view of each training recording."""
-        return [views[0] for views in self.train]
+        return [views[0].astype(np.int64) for views in self.train]
 
     def reference(self) -> Reference:
         """Novelty reference of generated sounds, without scores."""
-        return make_reference(self.train_names, self.unaugmented, self.held_out)
+        return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +272,7 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
     labels = sorted({row.label for row in train} - {""})
     label_ids = {label: number for number, label in enumerate(labels, start=1)}
     return PriorData(
-        [[reader.codes(reader.rows[number]) for number in views] for views in sides.train.values()],
+        [[reader.at_rest(reader.rows[number]) for number in views] for views in sides.train.values()],
         [sides.groups[name] for name in sides.train],
         [reader.codes(reader.rows[number]) for number in sides.held_out.values()],
         [sides.groups[name] for name in sides.held_out],
@@ -312,7 +312,7 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
                 data,
                 train=[views[index] for index in kept],
                 train_groups=[view_groups[index] for index in kept],
-                held_out=[views[index][0] for index in held_out],
+                held_out=[views[index][0].astype(np.int64) for index in held_out],
                 held_out_groups=[view_groups[index] for index in held_out],
                 train_labels=[labels[index] for index in kept] if labels else None,
                 held_out_labels=[labels[index] for index in held_out] if labels else None,

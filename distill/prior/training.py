@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import torch
 
-from distill.codes.store import Codes, CodesConfig, frame_counts
+from distill.codes.store import Codes, CodesConfig
 from distill.execution import Execution
 from distill.novelty.memorization import Memorization
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
@@ -101,7 +101,7 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     # Finer levels are less predictable.
     shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
-    model.longest.fill_(int(frame_counts(data.unaugmented).max()))
+    model.longest.fill_(max(len(views[0]) for views in data.train))
     if isinstance(model, FramePrior):
         if starts_pretrained(config, data.codes):
             load_pretrained_prior(model, data.unaugmented, data.train_labels)

@@ -49,6 +49,7 @@ def test_codes_are_read_by_side_and_view(folder: Path, prior_data: PriorData) ->
     train = [[reader.codes(reader.rows[row]) for row in rows] for rows in sides.train.values()]
     held_out = [reader.codes(reader.rows[row]) for row in sides.held_out.values()]
     assert [len(views) for views in prior_data.train] == [VIEWS] * len(sides.train)
+    assert {codes.dtype for views in prior_data.train for codes in views} == {np.dtype(np.uint16)}  # many at scale
     for found, expected in zip(prior_data.train, train, strict=True):
         assert all(map(np.array_equal, found, expected))
     assert all(map(np.array_equal, prior_data.held_out, held_out))
