@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -153,26 +153,21 @@ class Workspace:
         return Added(target.relative_to(self.root).as_posix(), count, tuple(refused))
 
 
-def _with_recordings(folder: Path, depth: int) -> Iterator[Path]:
+def _with_recordings(folder: Path, depth: int) -> list[Path]:
     """Folders at most `depth` below `folder` with recordings in them or in folders of theirs, the outermost alone."""
-    for entry in _folders(folder):
-        if _holds_recordings(entry):
-            yield entry
-        elif depth > 1:
-            inner = list(_with_recordings(entry, depth - 1))
-            # Folders whose names are labels belong together; `sounds` and `data` hold corpora side by side.
-            if len(inner) > 1 and entry.name not in ("sounds", "data") and all(one.parent == entry for one in inner):
-                yield entry
-            else:
-                yield from inner
-
-
-def _folders(folder: Path) -> list[Path]:
     entries: list[Path] = []
     with suppress(OSError):
-        entries = sorted(folder.iterdir())
-    kept = [one for one in entries if not one.name.startswith(".") and one.name not in LEFT_OUT]
-    return [one for one in kept if one.is_dir() and not one.is_symlink()][:1000]
+        entries = [one for one in sorted(folder.iterdir()) if not one.name.startswith(".") and one.name not in LEFT_OUT]
+    found: list[Path] = []
+    for entry in [one for one in entries if one.is_dir() and not one.is_symlink()][:1000]:
+        if _holds_recordings(entry):
+            found.append(entry)
+        elif depth > 1:
+            inner = _with_recordings(entry, depth - 1)
+            # Folders whose names are labels belong together; `sounds` and `data` hold corpora side by side.
+            is_corpus = entry.name not in ("sounds", "data") and all(one.parent == entry for one in inner)
+            found += [entry] if is_corpus and len(inner) > 1 else inner
+    return found
 
 
 def _holds_recordings(folder: Path) -> bool:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from distill.cli.codes import format_of
 from distill.cli.flags import check_output, make_folder
 from distill.cli.train import params_of_flags
 from distill.errors import ParamsError
@@ -78,14 +77,3 @@ def test_a_link_to_an_input_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "link.wav").symlink_to(tmp_path / "take.wav")
     with pytest.raises(ParamsError, match="expected a file other than the input, found the same"):
         check_output(tmp_path / "link.wav", [tmp_path / "take.wav"])
-
-
-def test_the_suffix_or_the_flag_decides_the_format(tmp_path: Path) -> None:
-    for name, kind, count, found in (
-        ("a.flac", None, 1, "flac"),
-        ("a.MP3", "mp3", 1, "mp3"),
-        ("a", "ogg", 1, "ogg"),
-        ("folder", None, 2, "wav"),
-        (".", "flac", 2, "flac"),
-    ):
-        assert format_of(tmp_path / name, kind, count) == found  # type: ignore[arg-type]
