@@ -64,15 +64,13 @@ def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def load_pretrained_prior(
-    model: FramePrior, recordings: Sequence[Codes], labels: Sequence[int] | None, path: Path | None = None
-) -> None:
+def load_pretrained_prior(model: FramePrior, recordings: Sequence[Codes], labels: Sequence[int] | None) -> None:
     """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
 
     Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the
-    training recordings, from which labels' vectors are computed. `path` is `PATH` by default.
+    training recordings, from which labels' vectors are computed.
     """
-    stored = {name: value.float() for name, value in load_file(path or PATH).items()}
+    stored = {name: value.float() for name, value in load_file(PATH).items()}
     projection = stored.pop(LABELS)
     threshold = model.pointer_mixture.threshold[0].clone()
     pretrained = for_levels(stored, model.num_quantizers)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from unit.training.coded import (
     FABRIC,
-    GEOMETRY,
     LEVELS,
     SIZE,
     config,
@@ -32,7 +31,7 @@ from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, WindowSampler
 from distill.prior.frame import FrameShape
 from distill.prior.task import validate_prior_epoch
-from distill.prior.training import prior_artifact, prior_metrics
+from distill.prior.training import prior_artifact, prior_metrics, prior_to_train
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore, loss_curves, save_artifact
@@ -91,26 +90,6 @@ def test_held_out_metrics_equal_a_slow_loop(architecture: str) -> None:
     assert best["val_bits_per_second"] == pytest.approx(nats / math.log(2) / seconds, rel=1e-4)
     for level, losses in by_level.items():
         assert best[f"level_{level}/val_perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
-
-
-def test_two_trainings_give_the_same_weights() -> None:
-    prior_data = data(recordings(0, 6), recordings(1, 3))
-    one, two, other = (fit(prior_data, config(epochs=2, dropout=0.3), seed=seed) for seed in (5, 5, 6))
-    assert all(torch.equal(value, two.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
-    assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in one.result.best_tensors.items())
-
-
-def test_an_overfitting_training_keeps_its_best_epoch() -> None:
-    """Noise can only be memorised: held-out loss rises again, and the weights of its minimum are kept."""
-    prior_data = data(noise(0, 6), noise(1, 6))
-    training = fit(prior_data, config(epochs=20, learning_rate=5e-3, patience=0))
-    losses = [row["val_loss"] for row in training.result.history]
-    assert losses[-1] > min(losses) + 0.5
-    assert training.result.best_epoch == losses.index(min(losses)) < 59
-    nats, tokens = validate_prior_epoch(training.model, CodeSequences(prior_data.held_out, SIZE, LEVELS), 4, FABRIC)
-    assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
-    assert training.complete.best_perplexity == pytest.approx(math.exp(min(losses)))
-    assert training.complete.final_perplexity > training.complete.best_perplexity
 
 
 def test_cancelling_stops_within_a_step() -> None:
@@ -198,6 +177,30 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     assert next(iter(WindowSampler(prior_data, windows(30, 4, 9)).batches(0, 0))).batch.labels is None
 
 
+def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> None:
+    """Noise can only be memorised: held-out loss rises again, and the weights of its minimum are kept."""
+    prior_data, settings = (
+        data(noise(0, 6), noise(1, 6)),
+        config(epochs=12, learning_rate=5e-3, patience=0, dropout=0.1),
+    )
+    training, again, other = (fit(prior_data, settings, seed=seed) for seed in (5, 5, 6))
+    losses = [row["val_loss"] for row in training.result.history]
+    assert losses[-1] > min(losses) + 0.2
+    assert training.result.best_epoch == losses.index(min(losses))
+    nats, tokens = validate_prior_epoch(training.model, CodeSequences(prior_data.held_out, SIZE, LEVELS), 4, FABRIC)
+    assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
+    assert training.complete.final_perplexity > training.complete.best_perplexity
+    tensors = training.result.best_tensors
+    assert all(torch.equal(value, again.result.best_tensors[key]) for key, value in tensors.items())
+    assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in tensors.items())
+
+
+@pytest.mark.parametrize(("labels", "share"), [((), 0), (("a", "b"), 0.25)])
+def test_history_dropout_needs_labels(labels: tuple[str, ...], share: float) -> None:
+    some = replace(data(noise(0, 4), noise(1, 2)), labels=labels)
+    assert prior_to_train(some, config(history_dropout=0.25), 0).history_dropout.p == share  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_labels_condition_samples(architecture: str) -> None:
     """Label 1 counts up, label 2 down, and nothing else says which."""
@@ -220,17 +223,6 @@ def test_labels_condition_samples(architecture: str) -> None:
     assert share_up(1, 3.0) >= share_up(1) - 0.05
 
 
-def test_history_dropout_needs_labels() -> None:
-    some = data(noise(0, 4, frames=10), noise(1, 2, frames=10))
-    settings = config(architecture="frame", epochs=1, history_dropout=0.25)
-    labels = {"train_labels": [1, 1, 2, 2], "held_out_labels": [1, 2], "labels": ["a", "b"]}
-    shares = [
-        fit(one, settings).model.history_dropout.p  # type: ignore[union-attr]
-        for one in (some, replace(some, **labels))  # type: ignore[arg-type]
-    ]
-    assert shares == [0, 0.25]
-
-
 def test_the_memorisation_warning_names_near_duplicates() -> None:
     events: list[Any] = []
     train = noise(0, 6, frames=20)
@@ -238,48 +230,6 @@ def test_the_memorisation_warning_names_near_duplicates() -> None:
     last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
     assert last.is_memorizing
     assert "Near-duplicates explain it: 4 of 4 held-out recordings have a near-duplicate" in last.memorization_message
-    events.clear()
-    constant = [np.full((20, LEVELS), code) for code in range(SIZE)]
-    fit(data(constant[:9], constant[9:]), config(epochs=20), callback=events.append)
-    last = [event for event in events if isinstance(event, PriorEpochMetrics)][-1]
-    if last.is_memorizing:
-        assert "Few held-out recordings (0 of 3)" in last.memorization_message
-
-
-def test_codeword_geometry_generalises_to_unseen_codes() -> None:
-    """Codes that never occur in training are predicted when their codewords are near those that do."""
-    rng = np.random.default_rng(0)
-    starts = rng.integers(0, SIZE // 2, 40)  # no code comes twice, so that none can be copied
-    train = [(2 * ((start + np.arange(6)) % (SIZE // 2)))[:, None].repeat(LEVELS, 1) for start in starts]
-    held_out = [codes + 1 for codes in train[:10]]
-    prior_data = data(train, held_out)
-    pairs = torch.randn(LEVELS, SIZE // 2, 4, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=1)
-    near = pairs + 0.05 * torch.randn(pairs.shape, generator=torch.Generator().manual_seed(1))
-    figures = []
-    for geometry in (True, False):
-        changed = type(prior_data)(
-            prior_data.train, prior_data.train_groups, held_out, prior_data.held_out_groups, near, GEOMETRY
-        )
-        training = fit(changed, config(epochs=10, geometry=geometry, weight_decay=0.0))
-        figures.append(training.result.best_loss)
-    assert figures[0] < 0.7 * figures[1]
-
-
-def test_steps_count_within_the_epoch_and_over_the_training() -> None:
-    steps: list[PriorStepMetrics] = []
-    some = data(recordings(0, 12), recordings(1, 5))
-    fit(
-        some,
-        config(epochs=3),
-        callback=lambda one: steps.append(one) if isinstance(one, PriorStepMetrics) else None,
-    )
-    each = len(steps) // 3
-    assert each > 1
-    assert [one.step for one in steps] == list(range(1, each + 1)) * 3
-    assert {one.total_steps for one in steps} == {each}
-    assert [one.epoch for one in steps] == [epoch for epoch in range(3) for _ in range(each)]
-    assert [one.overall_step for one in steps] == list(range(1, 3 * each + 1))
-    assert {one.overall_total_steps for one in steps} == {3 * each}
 
 
 def test_counts_that_no_memory_holds_are_refused() -> None:
