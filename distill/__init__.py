@@ -37,59 +37,18 @@ keep_no_half_modules(Path(__file__).parent)
 bound_spinning()
 
 __version__ = "0.1.0"
-__all__ = [
-    "CodePrior",
-    "PriorConfig",
-    "PriorEpochMetrics",
-    "PriorMemoryMetrics",
-    "PriorStepMetrics",
-    "PriorTrainingCompleteEvent",
-    "RollbackEvent",
-    "VQEpochMetrics",
-    "VQStepMetrics",
-    "VQVAEConfig",
-    "WatchMetrics",
-    "check_memorization",
-    "flatten_codes",
-    "get_adaptive_prior_config",
-    "get_adaptive_vqvae_config",
-    "load",
-    "read_table",
-    "train_prior",
-    "train_vqvae",
-    "unflatten_codes",
-]
-
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "distill.api": (
-            "load",
-            "read_table",
-        ),
-        "distill.codec.training": ("train_vqvae",),
-        "distill.codes.sequences": (
-            "flatten_codes",
-            "unflatten_codes",
-        ),
-        "distill.novelty.memorization": ("check_memorization",),
-        "distill.params": (
-            "PriorConfig",
-            "VQVAEConfig",
-            "get_adaptive_prior_config",
-            "get_adaptive_vqvae_config",
-        ),
-        "distill.pipeline.train": ("train_prior",),
-        "distill.prior.flat": ("CodePrior",),
-        "distill.training": (
-            "PriorEpochMetrics",
-            "PriorMemoryMetrics",
-            "PriorStepMetrics",
-            "PriorTrainingCompleteEvent",
-            "RollbackEvent",
-            "VQEpochMetrics",
-            "VQStepMetrics",
-            "WatchMetrics",
-        ),
-    },
-)
+_NAMES = {
+    "distill.api": ["load", "read_table"],
+    "distill.codec.training": ["train_vqvae"],
+    "distill.codes.sequences": ["flatten_codes", "unflatten_codes"],
+    "distill.novelty.memorization": ["check_memorization"],
+    "distill.params": ["PriorConfig", "VQVAEConfig", "get_adaptive_prior_config", "get_adaptive_vqvae_config"],
+    "distill.pipeline.train": ["train_prior"],
+    "distill.prior.flat": ["CodePrior"],
+    "distill.training": [
+        *("PriorEpochMetrics", "PriorMemoryMetrics", "PriorStepMetrics", "PriorTrainingCompleteEvent", "RollbackEvent"),
+        *("VQEpochMetrics", "VQStepMetrics", "WatchMetrics"),
+    ],
+}
+__all__ = sorted(name for names in _NAMES.values() for name in names)
+__getattr__ = lazy_exports(__name__, _NAMES)

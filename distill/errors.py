@@ -37,11 +37,20 @@ _REMEDIES = {
     errno.EACCES: "give yourself the permission",
     errno.EPERM: "give yourself the permission",
 }
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory", re.IGNORECASE
-)
-_NO_PEER = re.compile(r"gloo/transport/.*(closed|reset) by peer|ncclRemoteError", re.IGNORECASE | re.DOTALL)
-_NO_PROCESS = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
+_SENTENCES = {  # of errors whose text matches
+    r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory": (
+        "memory: expected enough for this work, found no more; close other programs, or use shorter sounds, a smaller "
+        "batch_size or a smaller tier, and run again"
+    ),
+    r"can't start new thread|resource temporarily unavailable": (
+        "processes: expected to start one more process or thread, found that the system starts no more; close other "
+        "programs, or raise the limits of processes and of memory, and run again"
+    ),
+    r"gloo/transport/.*(closed|reset) by peer|ncclRemoteError": (
+        "processes: expected all processes of this training to go on, found that another one ended; look for its "
+        "reason, and run again to continue"
+    ),
+}
 
 
 def for_the_user(error: Exception) -> DistillError | None:
@@ -52,21 +61,10 @@ def for_the_user(error: Exception) -> DistillError | None:
     """
     if isinstance(error, DistillError):
         return error
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return DistillError(
-            "memory: expected enough for this work, found no more; close other programs, or use shorter sounds, a smaller "
-            "batch_size or a smaller tier, and run again"
-        )
-    if isinstance(error, BlockingIOError) or _NO_PROCESS.search(str(error)):
-        return DistillError(
-            "processes: expected to start one more process or thread, found that the system starts no more; close other "
-            "programs, or raise the limits of processes and of memory, and run again"
-        )
-    if _NO_PEER.search(str(error)):
-        return DistillError(
-            "processes: expected all processes of this training to go on, found that another one ended; look for its "
-            "reason, and run again to continue"
-        )
+    text = "out of memory" if isinstance(error, MemoryError) else str(error)
+    for pattern, sentence in _SENTENCES.items():
+        if re.search(pattern, text, re.IGNORECASE | re.DOTALL):
+            return DistillError(sentence)
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     return DistillError(

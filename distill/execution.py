@@ -1,7 +1,7 @@
 """Execution settings from the environment: device, precision, workers, processes. They are not settings of a stage."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +29,43 @@ class Execution:
     cluster: str = ""
 
 
+def execution_from_environment() -> Execution:
+    """Read DISTILL_DEVICE, DISTILL_PRECISION, DISTILL_WORKERS and DISTILL_CLUSTER. Raises ParamsError for a wrong value."""
+    device = cast(Device, _choice("DISTILL_DEVICE", get_args(Device)))
+    precision = cast(Precision, _choice("DISTILL_PRECISION", get_args(Precision)))
+    workers = _number("DISTILL_WORKERS", "auto") or min(16, processors())
+    return Execution(device, precision, workers, os.environ.get("DISTILL_CLUSTER", "").strip())
+
+
+def processes_from_environment() -> int | None:
+    """Read DISTILL_PROCESSES, over how many processes a stage trains: 1 by default, None for auto.
+
+    Raises ParamsError for a wrong value.
+    """
+    return _number("DISTILL_PROCESSES", "1")
+
+
+def _number(name: str, default: str) -> int | None:
+    found = os.environ.get(name, default)
+    if found == "auto":
+        return None
+    if found.isascii() and found.isdigit() and 1 <= int(found) <= 1024:
+        return int(found)
+    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {found!r}")
+
+
+def _choice(name: str, allowed: tuple[str, ...]) -> str:
+    found = os.environ.get(name, "auto")
+    if found not in allowed:
+        raise ParamsError(f"{name}: expected {', '.join(allowed[:-1])} or {allowed[-1]}, found {found!r}")
+    return found
+
+
+def processors() -> int:
+    """How many processors this process may use; a batch job often has a few of a computer's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def usable_memory() -> int:
     """Bytes that this process may use: the computer's memory, or less in a container or batch job that has a limit.
@@ -54,11 +91,7 @@ def group_limits(own: Path, mounted: Path) -> Iterator[int]:
 
     Of both versions, as Linux mounts them (cgroups(7)).
     """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in own.read_text().splitlines() if own.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -67,45 +100,3 @@ def group_limits(own: Path, mounted: Path) -> Iterator[int]:
         for place in (group, *group.parents):
             with suppress(OSError, ValueError):  # a container sees only a part of them; "max" is no limit
                 yield int((folder / place.relative_to("/") / name).read_text())
-
-
-def processors() -> int:
-    """How many processors this process may use; a batch job often has a few of a computer's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def execution_from_environment(environment: Mapping[str, str] | None = None) -> Execution:
-    """Read DISTILL_DEVICE, DISTILL_PRECISION, DISTILL_WORKERS and DISTILL_CLUSTER. Raises ParamsError for a wrong value."""
-    values = os.environ if environment is None else environment
-    device = _choice(values, "DISTILL_DEVICE", get_args(Device))
-    precision = _choice(values, "DISTILL_PRECISION", get_args(Precision))
-    workers = _number(values, "DISTILL_WORKERS")
-    count = min(16, processors()) if workers is None else workers
-    return Execution(cast(Device, device), cast(Precision, precision), count, values.get("DISTILL_CLUSTER", "").strip())
-
-
-def processes_from_environment(environment: Mapping[str, str] | None = None) -> int | None:
-    """Read DISTILL_PROCESSES, over how many processes a stage trains: 1 by default, None for auto.
-
-    Raises ParamsError for a wrong value.
-    """
-    values = os.environ if environment is None else environment
-    return _number({"DISTILL_PROCESSES": "1", **values}, "DISTILL_PROCESSES")
-
-
-def _number(values: Mapping[str, str], name: str) -> int | None:
-    found = values.get(name, "auto")
-    if found == "auto":
-        return None
-    if found.isascii() and found.isdigit() and 1 <= int(found) <= 1024:
-        return int(found)
-    raise ParamsError(f"{name}: expected auto or a whole number from 1 to 1024, found {found!r}")
-
-
-def _choice(values: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
-    found = values.get(name, "auto")
-    if found not in allowed:
-        raise ParamsError(f"{name}: expected {', '.join(allowed[:-1])} or {allowed[-1]}, found {found!r}")
-    return found

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
@@ -29,23 +30,16 @@ def keep_no_half_modules(folder: Path) -> None:
     Python before 3.13 does not notice that one was cut off (CPython issue 126606). No command that imports it starts
     from then on, also when there is room again. Must come before the modules that are large.
     """
-    if _is_small(folder):
-        sys.dont_write_bytecode = True
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    with suppress(OSError):
+        room = shutil.disk_usage(folder).free
+        if sys.platform != "win32":
+            import resource
 
-
-def _is_small(folder: Path) -> bool:
-    try:
-        if shutil.disk_usage(folder).free < ROOM:
-            return True
-    except OSError:
-        return False
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    return limit != resource.RLIM_INFINITY and limit < ROOM
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            room = room if limit == resource.RLIM_INFINITY else min(room, limit)
+        if room < ROOM:
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def keep_freed_memory() -> bool:

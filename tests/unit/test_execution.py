@@ -7,6 +7,7 @@ import pytest
 
 from distill.errors import ParamsError
 from distill.execution import (
+    Execution,
     execution_from_environment,
     group_limits,
     processes_from_environment,
@@ -15,34 +16,43 @@ from distill.execution import (
 )
 
 
-def test_defaults() -> None:
-    execution = execution_from_environment({})
-    assert (execution.device, execution.precision) == ("auto", "auto")
-    assert execution.workers >= 1
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEVICE", "PRECISION", "WORKERS", "PROCESSES", "CLUSTER"):
+        monkeypatch.delenv(f"DISTILL_{name}", raising=False)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert execution_from_environment() == Execution(workers=min(16, processors()))
+    assert processes_from_environment() == 1
+    for name, value in {
+        "DEVICE": "cpu",
+        "PRECISION": "bf16",
+        "WORKERS": "3",
+        "CLUSTER": " a ",
+        "PROCESSES": "4",
+    }.items():
+        monkeypatch.setenv(f"DISTILL_{name}", value)
+    assert execution_from_environment() == Execution("cpu", "bf16", 3, "a")
+    assert processes_from_environment() == 4
+    monkeypatch.setenv("DISTILL_PROCESSES", "auto")
+    assert processes_from_environment() is None
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "message"),
+    ("name", "value", "expected"),
     [
-        ("DISTILL_DEVICE", "gpu", "DISTILL_DEVICE: expected auto, cpu or cuda, found 'gpu'"),
-        ("DISTILL_PRECISION", "fp8", "DISTILL_PRECISION: expected auto, fp32 or bf16, found 'fp8'"),
-        ("DISTILL_WORKERS", "0", "DISTILL_WORKERS: expected auto or a whole number from 1 to 1024, found '0'"),
-        ("DISTILL_WORKERS", "two", "DISTILL_WORKERS: expected auto or a whole number from 1 to 1024, found 'two'"),
+        ("DISTILL_DEVICE", "gpu", "auto, cpu or cuda"),
+        ("DISTILL_PRECISION", "fp8", "auto, fp32 or bf16"),
+        ("DISTILL_WORKERS", "0", "auto or a whole number from 1 to 1024"),
+        ("DISTILL_PROCESSES", "-2", "auto or a whole number from 1 to 1024"),
     ],
 )
-def test_refusals(name: str, value: str, message: str) -> None:
+def test_refusals(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
+    monkeypatch.setenv(name, value)
     with pytest.raises(ParamsError) as caught:
-        execution_from_environment({name: value})
-    assert str(caught.value) == message
-
-
-def test_processes() -> None:
-    assert processes_from_environment({}) == 1
-    assert processes_from_environment({"DISTILL_PROCESSES": "4"}) == 4
-    assert processes_from_environment({"DISTILL_PROCESSES": "auto"}) is None
-    with pytest.raises(ParamsError) as caught:
-        processes_from_environment({"DISTILL_PROCESSES": "-2"})
-    assert str(caught.value) == "DISTILL_PROCESSES: expected auto or a whole number from 1 to 1024, found '-2'"
+        processes_from_environment() if name == "DISTILL_PROCESSES" else execution_from_environment()
+    assert str(caught.value) == f"{name}: expected {expected}, found {value!r}"
 
 
 @pytest.mark.parametrize(

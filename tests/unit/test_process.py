@@ -71,5 +71,5 @@ def test_threads_spin_for_a_moment_where_nothing_else_is_asked(own: dict[str, st
 def test_the_library_of_threads_has_read_it() -> None:
     """torch's own libgomp prints its settings when it is loaded: it must be after ours."""
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    _, said = printed("import distill.training.device, torch", {**environment, "OMP_DISPLAY_ENV": "VERBOSE"})
+    _, said = printed("import distill.training.distributed, torch", {**environment, "OMP_DISPLAY_ENV": "VERBOSE"})
     assert f"GOMP_SPINCOUNT = '{SPINS}'" in said
