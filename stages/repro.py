@@ -1,6 +1,7 @@
 """Entry point of `make repro`: check settings and corpus, pull results, run `dvc repro`, print a summary."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from stages.ops.summary import run_log, summarise
 from stages.running import AT_WORK, PARAMS
 
 LISTED = 10
+ROOM = 1 << 20  # bytes: with less, a disk is full
 NO_PULL = "--no-pull"  # of ours, not of DVC
 
 
@@ -80,7 +82,7 @@ def _check_what_no_stage_says(params: Params) -> None:
     """Raise DistillError for what can end DVC without a sentence of a stage, where it is one of four known things."""
     if is_url(params.corpus.path):
         list_recordings(open_source(params.corpus.path))
-    if dvc.is_full(Path()):
+    if shutil.disk_usage(Path()).free < ROOM:
         raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
     if dvc.is_busy():
         raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")

@@ -8,7 +8,6 @@ part stays in its cache.
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +32,6 @@ KEPT = "dvc.lock"  # name of the last `dvc.lock` that was whole
 CACHE = Path(".dvc/cache")
 OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tries what links a disk can have
 HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a file that DVC has not copied to its end
-ROOM = 1 << 20  # bytes: with less, a disk is full
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,6 @@ def mend(folder: Path) -> str | None:
         return f"{LOCK} was cut off, by a full disk or a kill: the one before it is put back"
     LOCK.unlink()
     return f"{LOCK} was cut off, by a full disk or a kill, and is removed: all stages are looked at again"
-
-
-def is_full(folder: Path) -> bool:
-    """Whether there is no room on the disk of a folder."""
-    return shutil.disk_usage(folder).free < ROOM
 
 
 def is_busy() -> bool:

@@ -31,7 +31,11 @@ def pull_missing() -> None:
     remote = default_remote()
     if remote is None or not _is_any_missing():
         return
-    stages = pullable(_status())
+    try:
+        found = json.loads(_run("nothing was fetched", "status", "--json", wants_output=True).output)
+    except ValueError:
+        return  # `dvc repro`, which comes next, says what is wrong
+    stages = pullable({name: entries for name, entries in found.items() if isinstance(entries, list)})
     if not stages:
         return
     names = ", ".join(stages)
@@ -103,12 +107,3 @@ def _run(what_is_kept: str, *arguments: str, wants_output: bool = False) -> Ende
     if ended.signal is not None:
         raise_interrupted(ended.signal, what_is_kept)
     return ended
-
-
-def _status() -> Changes:
-    done = _run("nothing was fetched", "status", "--json", wants_output=True)
-    try:
-        found = json.loads(done.output)
-    except ValueError:
-        return {}  # `dvc repro`, which comes next, says what is wrong
-    return {name: entries for name, entries in found.items() if isinstance(entries, list)}

@@ -2,21 +2,14 @@
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from distill.params import Params
 from distill.storage.files import read_json
 from stages.running import AUDITION, FOLDERS, METRICS, RUN_LOG, bundle_path
-
-
-def stage_names() -> list[str]:
-    """Names of all stages in order."""
-    return list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
 
 def run_log() -> list[dict[str, Any]]:
@@ -28,26 +21,14 @@ def run_log() -> list[dict[str, Any]]:
     return entries
 
 
-def memorization_message() -> str:
-    """The warning that the prior memorised, as training gave it. Raises ArtifactError."""
-    from distill.prior.artifact import PriorArtifact
-    from distill.training.checkpoints import load_config
-
-    found = load_config(FOLDERS.prior, PriorArtifact).memorization
-    return "" if found is None else found.message
-
-
 def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None:
     """Print the stages that ran and the most important metrics. Raises ArtifactError."""
-    times = {entry["stage"]: entry["seconds"] for entry in ran}
     codec, prior, audition, ingest = (
         read_json(METRICS / f"{stage}.json", "the metrics of a finished stage")
         for stage in ("train_vqvae", "train_prior", "audition", "ingest")
     )
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    stages = (
-        ", ".join(f"{name} {times[name]:.0f} s" for name in stage_names() if name in times) or "none, all up to date"
-    )
+    stages = ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran) or "none, all up to date"
     table.add_row("stages run", f"{stages} ({seconds:.0f} s in all)")
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
     table.add_row("recordings", f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s")
@@ -57,7 +38,11 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
     )
     table.add_row("held-out sound", held_out)
     if prior.get("is_memorizing"):
-        table.add_row("warning", memorization_message())
+        from distill.prior.artifact import PriorArtifact
+        from distill.training.checkpoints import load_config
+
+        found = load_config(FOLDERS.prior, PriorArtifact).memorization
+        table.add_row("warning", "" if found is None else found.message)
     levels = sorted(key for key in codec if key.endswith("/utilization"))
     table.add_row("codewords used", ", ".join(f"level {n} {codec[key]:.0%}" for n, key in enumerate(levels)))
     verdicts = (
