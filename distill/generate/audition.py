@@ -26,13 +26,6 @@ from distill.storage.files import write_bytes, write_json
 
 MAX_NEAREST_SECONDS = 8.0
 TEMPLATES = ("audition.html", "audition_card.html")
-FORMATS = {
-    "likeness": ".0%",
-    "difference_db": ".1f",
-    "copied_seconds": ".2f",
-    "edit_distance": ".0%",
-    "percentile": ".0%",
-}  # of the figures of a card
 
 
 class Audition(NamedTuple):
@@ -112,24 +105,21 @@ def _write_sound(
 
 def write_page(path: Path, figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the page for the rows and figures of `report.json`."""
-    page, card = (Template(files("distill.generate").joinpath(name).read_text(encoding="utf-8")) for name in TEMPLATES)
-    sounds = "\n".join(card.substitute(_card(number, row)) for number, row in enumerate(rows))
-    write_bytes(path, page.substitute(summary=_summary(figures), sounds=sounds).encode("utf-8"))
+    page, card = (files("distill.generate").joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES)
+    cards = []
+    for number, row in enumerate(rows):
+        label = f", {row['label']}" if row["label"] else ""
+        faults = f" Faulty: {', '.join(row['faults'])}." if row["faults"] else ""
+        cards.append(card.format(number=number, **_escaped({**row, "label": label, "faults": faults})))
+    text = Template(page).substitute(summary=_summary(figures), sounds="\n".join(cards))
+    write_bytes(path, text.encode("utf-8"))
 
 
-def _card(number: int, row: Mapping[str, Any]) -> dict[str, str]:
-    """What the card of a sound shows, as HTML."""
-    shown = {
-        **row,
-        "number": number,
-        "label": f", {row['label']}" if row["label"] else "",
-        "faults": f" Faulty: {', '.join(row['faults'])}." if row["faults"] else "",
-        "seconds": f"{row['seconds']:.2f}",
-    }
-    for space in ("codes", "spectra"):
-        for name, value in row[space].items():
-            shown[f"{space}_{name}"] = format(value, FORMATS.get(name, ""))
-    return {name: escape(str(value)) for name, value in shown.items()}
+def _escaped(value: Any) -> Any:
+    """A value of JSON with its texts as HTML."""
+    if isinstance(value, dict):
+        return {name: _escaped(one) for name, one in value.items()}
+    return escape(value) if isinstance(value, str) else value
 
 
 def _summary(figures: Mapping[str, Any]) -> str:

@@ -129,16 +129,14 @@ def similarities(
 
     For the verdict the recording stands in for the training recordings of `reference`, and is judged by its baseline.
     """
-    spectra = CodeSpectra(codec)
-    own = spectra(recording)
-    verdicts: list[Verdict | None] = [None] * len(takes)
+    spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
     if reference is not None:
         alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
         verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
     found = []
     for codes, verdict in zip(takes, verdicts, strict=True):
-        difference = np.sqrt(np.square(spectra(codes) - own, dtype=np.float64).mean(axis=1)).mean()
-        found.append(Similarity(float((codes == recording).mean()), float(difference), verdict))
+        difference = np.square(spectra(codes) - spectra(recording), dtype=np.float64).mean(axis=1)
+        found.append(Similarity(float((codes == recording).mean()), float(np.sqrt(difference).mean()), verdict))
     return found
 
 

@@ -165,24 +165,43 @@ def generate_sounds(
         raise ArtifactError(
             "the model holds a codec and no prior: expected one with a prior; train one with `dvc repro`"
         )
-    checks, recording = checks or Checks(), request.recording
-    is_varied = recording is not None and request.strength > 0
-    known = set() if recording is None else {recording.tobytes()}
-    made: Draws[Sound] = Draws({}, Counter(), Counter())
+    checks, recording, strength = checks or Checks(), request.recording, request.strength
+    frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
     length = None  # of each sound, where it is given
     if not request.natural_ending:
         drawn_samples = max(1, round(request.max_seconds * codec.spectrogram.sample_rate))
         length = request.prompt_frames * codec.spectrogram.samples_per_frame + drawn_samples
+    known = set() if recording is None else {recording.tobytes()}
+    made: Draws[Sound] = Draws({}, Counter(), Counter())
+
+    def report(done: int, of: int, text: str) -> None:
+        if progress is not None:
+            first, last = len(made.drawn) + 1, min(len(made.drawn) + BATCH, request.count)
+            name = f"sounds {first} to {last} of {request.count}: " if request.count > BATCH else ""
+            progress(done, of, name + text)
+
+    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
+        if recording is not None and not strength:
+            return checks.judged(request, [recording.copy() for _ in numbers])
+        again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
+        first, kept = len(made.drawn), None  # the number of the batch's first sound
+        own_seed = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first)
+        if recording is not None:
+            seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
+            fixed = torch.from_numpy(np.stack([kept_codes(recording, strength, one) for one in seeds]))
+            kept = FixedCodes(fixed, pull_to(codec.quantizer.codebooks.detach().cpu(), recording, strength))
+        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
+        return checks.judged(request, sample_codes(prior, len(numbers), frames, own_seed, *settings))
 
     def refusal(sound: Sound) -> str:
         codes = sound.codes.tobytes()
-        reason = "equal" if is_varied and codes in known else checks.refusal(sound)
+        is_equal = recording is not None and strength > 0 and codes in known
         known.add(codes)
-        return reason
+        return "equal" if is_equal else checks.refusal(sound)
 
     for first in range(0, request.count, BATCH):
-        batch = _draw_batch(codec, prior, request, seed, first, checks, refusal, progress)
-        numbers = sorted(batch.drawn)
+        numbers = range(first, min(first + BATCH, request.count))
+        batch = draw_again(numbers, draw, refusal)
         decoded = decode_sounds(codec, [batch.drawn[number].codes for number in numbers], length)
         for number, samples in zip(numbers, decoded, strict=True):
             if take is not None:
@@ -192,41 +211,6 @@ def generate_sounds(
         made.redrawn.update(batch.redrawn)
         made.left.update(batch.left)
     return made
-
-
-def _draw_batch(
-    codec: VQVAE,
-    prior: Prior,
-    request: GenerationRequest,
-    seed: int,
-    first: int,
-    checks: Checks,
-    refusal: Callable[[Sound], str],
-    progress: Progress | None,
-) -> Draws[Sound]:
-    """The batch of sounds from number `first` on, without samples."""
-    recording, last = request.recording, min(first + BATCH, request.count)
-    frames = frames_for_seconds(codec, request.max_seconds) if recording is None else len(recording)
-    again = Stream.REDRAWN_SOUNDS if recording is None else Stream.REDRAWN_TAKES
-
-    def report(done: int, of: int, text: str) -> None:
-        if progress is not None:
-            name = f"sounds {first + 1} to {last} of {request.count}: " if request.count > BATCH else ""
-            progress(done, of, name + text)
-
-    def draw(numbers: Sequence[int], attempt: int) -> list[Sound]:
-        if recording is not None and not request.strength:
-            return checks.judged(request, [recording.copy() for _ in numbers])
-        draws, kept = derive_seed(seed, again, first, attempt) if attempt else derive_seed(seed, first), None
-        if recording is not None:
-            seeds = [derive_seed(seed, Stream.VARIED_FRAMES, number, attempt) for number in numbers]
-            fixed = np.stack([kept_codes(recording, request.strength, own) for own in seeds])
-            pull = pull_to(codec.quantizer.codebooks.detach().cpu(), recording, request.strength)
-            kept = FixedCodes(torch.from_numpy(fixed), pull)
-        settings = (request.sampling, request.natural_ending, report, request.label, request.prompt, kept)
-        return checks.judged(request, sample_codes(prior, len(numbers), frames, draws, *settings))
-
-    return draw_again(range(first, last), draw, refusal)
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:

@@ -60,12 +60,7 @@ class Key:
     @property
     def name(self) -> str:
         """Its note, where C4 is 60."""
-        return note_name(self.number)
-
-
-def note_name(key: int) -> str:
-    """The note of a MIDI key, where C4 is 60."""
-    return f"{NOTES[key % 12]}{key // 12 - 1}"
+        return f"{NOTES[self.number % 12]}{self.number // 12 - 1}"
 
 
 def drum_keys(label: str) -> tuple[int, ...]:
@@ -101,9 +96,8 @@ def assign_keys(labels: Sequence[str]) -> list[Key]:
         if keys and position not in chosen:
             upwards = [*range(keys[0], len(KEYS)), *range(keys[0] - 1, -1, -1)]
             chosen[position] = next(key for key in upwards if key not in chosen.values())
-    upwards = list(KEYS[FIRST_KEY:])
-    white, black = ([key for key in upwards if ("#" in note_name(key)) == is_black] for is_black in (False, True))
-    free = iter([key for key in (*white, *black, *KEYS[FIRST_KEY - 1 :: -1]) if key not in chosen.values()])
+    white_first = sorted(KEYS[FIRST_KEY:], key=lambda key: "#" in Key(key).name)
+    free = iter([key for key in (*white_first, *KEYS[FIRST_KEY - 1 :: -1]) if key not in chosen.values()])
     return [
         Key(chosen[position], True, keys[0] in HATS) if position in chosen else Key(next(free))
         for position, keys in enumerate(choices)

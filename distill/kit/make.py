@@ -34,7 +34,7 @@ from distill.kit.kit import (
     file_word,
     in_words,
 )
-from distill.novelty.spectra import CodeSpectra, Spectra
+from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.novelty.verdict import Judge
 from distill.prior.base import Prior
 from distill.progress import Progress
@@ -144,8 +144,7 @@ def draw_sounds(
 ) -> tuple[list[Sound], Counter[str]]:
     """Draw `count` sounds, fewer if there are not more, and count the draws that were refused, by reason.
 
-    Silent ones, copies and repeats are drawn again. `report` is called with the number of sounds that there are, and a
-    text. Raises as `generate_sounds`.
+    `report` is called with the number of sounds that there are, and a text. Raises as `generate_sounds`.
     """
     codec, seen = source.codec, set[bytes]()
     sampling = Sampling(settings.temperature, guidance=settings.guidance if label else 1.0)
@@ -238,7 +237,10 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     """
     if not all(np.isfinite(spectra).all() for spectra in sounds):
         raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
-    shapes = np.array([_shape(spectra.astype(np.float64)) for spectra in sounds])  # [sounds, bands]
+    shapes = np.empty((len(sounds), BANDS))  # mean power of each band in dB, relative to that of all
+    for shape, spectra in zip(shapes, sounds, strict=True):
+        power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
+        shape[:] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
     numbers = np.arange(len(sounds))
     if len(sounds) > 1:
         numbers = fcluster(linkage(shapes, method="ward"), MOST_CLUSTERS, criterion="maxclust")
@@ -251,13 +253,6 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
         centroid = float((power * np.arange(len(power))).sum() / power.sum())
         clusters.append((centroid, sorted(members[nearest].tolist())))
     return [members for _, members in sorted(clusters)]
-
-
-def _shape(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean power of each band in dB `[bands]`, relative to that of all bands and at least LEAST_BAND_DB."""
-    power = (10 ** ((spectra - spectra.max()) / 10)).mean(axis=0)
-    shape: NDArray[np.float64] = 10 * np.log10(np.maximum(power / power.sum(), 10 ** (LEAST_BAND_DB / 10)))
-    return shape
 
 
 def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:

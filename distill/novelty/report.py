@@ -154,14 +154,13 @@ def sound_statistics(sounds: Iterable[Spectra]) -> Statistics:
 
     Mean, deviation, mean absolute change, and first third minus last third.
     """
-    return np.stack([_statistics(sound.astype(np.float64)) for sound in sounds])
-
-
-def _statistics(sound: NDArray[np.float64]) -> NDArray[np.float64]:
-    third = max(1, len(sound) // 3)
-    change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
-    slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
-    return np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope])
+    rows = []
+    for spectra in sounds:
+        sound, third = spectra.astype(np.float64), max(1, len(spectra) // 3)
+        change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+        slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
+        rows.append(np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope]))
+    return np.stack(rows)
 
 
 def kernel_distance(

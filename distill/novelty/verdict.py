@@ -81,14 +81,8 @@ class Novelty:
 
     def json(self) -> dict[str, Any]:
         """The verdict and its reasons, for reports."""
-        return {
-            "verdict": self.verdict,
-            "judged_by": self.judged_by,
-            "percentile": self.percentile,
-            "passage_seconds": self.passage_seconds,
-            "codes": asdict(self.codes),
-            "spectra": {**asdict(self.spectra), "difference_db": self.spectra.difference_db},
-        }
+        spectra = {**asdict(self.spectra), "difference_db": self.spectra.difference_db}
+        return {**asdict(self), "percentile": self.percentile, "spectra": spectra}
 
 
 class Judge:

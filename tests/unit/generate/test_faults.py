@@ -29,12 +29,12 @@ from distill.generate.faults import (
     longest_still,
     measured,
 )
-from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.reference import make_reference
 from distill.params import get_adaptive_vqvae_config
 
 RATE = 16_000
 Samples = NDArray[np.float32]
+Coder = Callable[[Samples], Codes]
 SPECTRA = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(3)), elements=st.integers(-2, 2))
 LEVELS = arrays(np.float64, st.integers(1, 30), elements=st.integers(-8, 8).map(lambda step: 10.0 * step))
 
@@ -73,26 +73,22 @@ def codec() -> VQVAE:
 
 
 @pytest.fixture(scope="module")
-def coded(codec: VQVAE) -> Callable[[Samples], Codes]:
+def coded(codec: VQVAE) -> Coder:
     return lambda sound: encode(codec, torch.from_numpy(sound)[None])[0].numpy()
 
 
 @pytest.fixture(scope="module")
-def finder(codec: VQVAE, coded: Callable[[Samples], Codes]) -> FaultFinder:
-    names = [str(number) for number in range(15)]
-    return FaultFinder(
-        make_reference(names, list(map(coded, RECORDINGS[:15])), list(map(coded, RECORDINGS[15:]))), codec
-    )
+def finder(codec: VQVAE, coded: Coder) -> FaultFinder:
+    codes = list(map(coded, RECORDINGS))
+    return FaultFinder(make_reference([str(number) for number in range(15)], codes[:15], codes[15:]), codec)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_each_fault_is_found(finder: FaultFinder, coded: Callable[[Samples], Codes], kind: str) -> None:
+def test_each_fault_is_found(finder: FaultFinder, coded: Coder, kind: str) -> None:
     assert finder([coded(FAULTY[kind])]) == [(kind,)]
 
 
-def test_recordings_have_none_but_soft_sounds_and_single_frames(
-    finder: FaultFinder, coded: Callable[[Samples], Codes]
-) -> None:
+def test_recordings_have_none_but_soft_sounds_and_single_frames(finder: FaultFinder, coded: Coder) -> None:
     assert finder(map(coded, RECORDINGS)) == [()] * len(RECORDINGS)
     assert finder.held_out() == [()] * 5
     assert finder([coded(0.1 * RECORDINGS[0])]) == [("attack",)]
@@ -101,7 +97,7 @@ def test_recordings_have_none_but_soft_sounds_and_single_frames(
 
 
 def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(
-    finder: FaultFinder, codec: VQVAE, coded: Callable[[Samples], Codes]
+    finder: FaultFinder, codec: VQVAE, coded: Coder
 ) -> None:
     sounds = [coded(FAULTY[kind]) for kind in FAULTS]
     assert finder(sounds, ("drone", "length")) == [("drone",), (), (), (), ("length",)]
@@ -109,23 +105,17 @@ def test_what_recordings_do_and_what_is_not_asked_for_is_no_fault(
         assert FaultFinder(make_reference(["a"], [codes], [codes]), codec)([codes]) == [()]
 
 
-def test_the_end_of_a_recording_that_the_reference_cuts_is_not_judged(
-    codec: VQVAE, coded: Callable[[Samples], Codes]
+def test_long_sounds_are_measured_in_part_and_the_end_of_a_cut_recording_is_not_judged(
+    codec: VQVAE, coded: Coder
 ) -> None:
     one = coded(RECORDINGS[0])
     long = np.tile(one[:4], (200, 1))
-    reference = make_reference(["a"], [one], [long])
-    assert len(reference.held_out[0]) == HELD_OUT_FRAMES
-    (found,) = FaultFinder(reference, codec).held_out()
-    assert "ending" not in found
-    assert "ending" in FaultFinder(reference, codec)([long])[0]
-
-
-def test_long_sounds_are_measured_in_part_and_at_their_end(codec: VQVAE, coded: Callable[[Samples], Codes]) -> None:
-    one = coded(RECORDINGS[0])
-    long = np.concatenate([np.tile(one[:1], (MOST_FRAMES + 50, 1)), one])
-    found = measured(codec, long)
-    assert (found.frames, len(found.levels), found.still_frames) == (len(long), MOST_FRAMES, MOST_FRAMES)
+    finder = FaultFinder(make_reference(["a"], [one], [long]), codec)
+    assert "ending" in finder([long])[0]
+    assert "ending" not in finder.held_out()[0]
+    still = np.concatenate([np.tile(one[:1], (MOST_FRAMES + 50, 1)), one])
+    found = measured(codec, still)
+    assert (found.frames, len(found.levels), found.still_frames) == (len(still), MOST_FRAMES, MOST_FRAMES)
     assert found.end_level < -20
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import ParamsError
-from distill.kit.keys import KEYS, assign_keys, drum_keys, note_name
+from distill.kit.keys import KEYS, Key, assign_keys, drum_keys
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_no_key_is_taken_twice(labels: list[str]) -> None:
 
 
 def test_there_are_128_keys_named_with_60_as_c4() -> None:
-    assert [note_name(key) for key in (0, 24, 42, 60, 127)] == ["C-1", "C1", "F#2", "C4", "G9"]
+    assert [Key(key).name for key in (0, 24, 42, 60, 127)] == ["C-1", "C1", "F#2", "C4", "G9"]
     assert sorted(key.number for key in assign_keys(["snare"] * 64 + ["pad"] * 64)) == list(KEYS)
     with pytest.raises(ParamsError, match="expected at most 128 labels, one for each MIDI key, found 129; choose some"):
         assign_keys(["pad"] * 129)

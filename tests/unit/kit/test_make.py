@@ -196,7 +196,7 @@ def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) 
 
 def test_clusters_hold_bands_without_power_and_refuse_what_is_not_finite() -> None:
     rng = np.random.default_rng(0)
-    sounds = [rng.normal(-40, 5, (6, 8)).astype(np.float32) for _ in range(12)]
+    sounds = [rng.normal(-40, 5, (6, 20)).astype(np.float32) for _ in range(12)]
     for number, spectra in enumerate(sounds):
         spectra[:, number % 8] = -1e4
         spectra[:] += 1e4 * (number % 3)  # nor does a level that no number of watts can hold

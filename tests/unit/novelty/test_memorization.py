@@ -13,19 +13,11 @@ def test_thresholds_follow_the_tiers(recordings: int, threshold: float) -> None:
 
 
 def test_the_message_says_what_it_means_and_what_to_do() -> None:
-    is_memorizing, message = check_memorization(1.2, 64, 12)
-    assert is_memorizing
+    message = check_memorization(1.2, 64, 12).memorization_message
+    assert "perplexity 1.20, below 2 for 12 recordings; a uniform prediction has 64" in message
+    assert "look for copies" in message
     assert message.endswith(HOW_TO_STOP)
-    for part in (
-        "`touch .distill/stop` ends it with the best weights",
-        "never stops by itself",
-        "Ctrl-C saves",
-        "perplexity 1.20, below 2 for 12 recordings",
-        "a uniform prediction has 64",
-        "look for copies",
-        "prior.epochs",
-    ):
-        assert part in message
+    assert "`touch .distill/stop` ends it with the best weights" in HOW_TO_STOP
 
 
 @pytest.mark.parametrize(

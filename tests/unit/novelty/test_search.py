@@ -1,14 +1,13 @@
 """Alignment in codes and in spectra, against slow obvious versions, among few frames and among hours."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.novelty.search import EXHAUSTIVE, CodeIndex, Windows, edit_distance
+from distill.novelty.search import EXHAUSTIVE, CodeIndex, edit_distance
 from distill.novelty.spectra import BANDS, UNLIKE_DB, Spectra, SpectralIndex
 
 
@@ -26,30 +25,6 @@ def slow_edit_distance(costs: np.ndarray) -> float:
 def test_edit_distance_is_that_of_the_table(seed: int, rows: int, columns: int) -> None:
     costs = np.random.default_rng(seed).choice([0, 0.25, 0.5, 1], (rows, columns)).astype(np.float32)
     assert edit_distance(costs) == pytest.approx(slow_edit_distance(costs))
-
-
-@given(st.integers(0, 10_000), st.integers(1, 9))
-def test_pieces_and_runs_are_those_of_a_loop(seed: int, frames: int) -> None:
-    rng = np.random.default_rng(seed)
-    starts = np.cumsum([0, *rng.integers(1, 8, 4)])
-    lags = np.arange(1 - frames, starts[-1])
-    values = rng.random((len(lags), frames))
-    alike = rng.random((len(lags), frames)) < 0.6
-    windows = Windows(starts, lags, frames)
-    best, longest = (-1.0, 0, 0), 0
-    for number, lag in enumerate(lags):
-        for recording, (begin, end) in enumerate(pairwise(starts)):
-            inside = [frame for frame in range(frames) if begin <= lag + frame < end]
-            if not inside:
-                continue
-            best = max(best, (values[number, inside].sum() / frames, -number, recording))
-            run = 0
-            for frame in inside:
-                run = run + 1 if alike[number, frame] else 0
-                longest = max(longest, run)
-    number, recording, likeness = windows.best_piece(values)
-    assert (likeness, recording) == (pytest.approx(best[0]), best[2])
-    assert windows.longest_run(alike & (windows.owners >= 0)) == longest
 
 
 def recordings(seed: int, count: int = 6) -> list[np.ndarray]:
