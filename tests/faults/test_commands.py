@@ -36,7 +36,7 @@ def sample(count: int, points: int) -> list[int]:
 
 
 def test_a_kill_at_any_change(trials: Trials, exhaustive: bool) -> None:
-    for at in sample(len(trials.changes), 100 if exhaustive else 3):
+    for at in sample(len(trials.changes), 100 if exhaustive else 2):
         assert trials.disturbed(Disturbance(trials.log, at, signal.SIGKILL)).returncode == -signal.SIGKILL
 
 
