@@ -136,15 +136,9 @@ def test_lines_are_at_most_120_columns(name: str) -> None:
 
 def test_the_tier_table_is_that_of_the_settings() -> None:
     for recordings, words in TIERS:
-        codec, frame, flat = (
-            get_adaptive_vqvae_config(recordings),
-            get_adaptive_prior_config(recordings),
-            get_adaptive_prior_config(recordings, architecture="flat"),
-        )
-        sizes = [
-            " / ".join(str(value) for value in (prior.hidden_size, prior.num_layers, prior.num_heads, prior.dropout))
-            for prior in (frame, flat)
-        ]
+        codec, frame = get_adaptive_vqvae_config(recordings), get_adaptive_prior_config(recordings)
+        flat = get_adaptive_prior_config(recordings, architecture="flat")
+        sizes = [f"{one.hidden_size} / {one.num_layers} / {one.num_heads} / {one.dropout}" for one in (frame, flat)]
         if flat.learning_rate != frame.learning_rate:
             sizes[1] += f", {flat.learning_rate}"
         cells = (

@@ -10,11 +10,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def metrics(stage: str) -> dict[str, float]:
-    values: dict[str, float] = json.loads((ROOT / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
-    return values
-
-
 def summary() -> dict[str, str]:
     """What `make repro` printed: a name and its value on each line, a value that goes on is indented."""
     found = re.search(r"<!-- summary -->\n```\n(.*?)```\n<!-- end -->", README, re.DOTALL)
@@ -39,7 +34,8 @@ def test_the_summary_names_every_stage() -> None:
 
 def test_figures_are_those_of_the_run() -> None:
     rows = summary()
-    ingest, codec, prior, audition = map(metrics, ("ingest", "train_vqvae", "train_prior", "audition"))
+    stages = ("ingest", "train_vqvae", "train_prior", "audition")
+    ingest, codec, prior, audition = (json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in stages)
     usable = ingest["used"] + ingest["warned"] - ingest["duplicates"]
     assert rows["recordings"] == f"{usable} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s"
     assert f"learn the {usable} recordings in data/demo" in README

@@ -161,16 +161,14 @@ def test_what_a_folder_may_not_import(folder: str, forbidden: set[str]) -> None:
         assert not above & forbidden, path
 
 
-def test_only_stages_and_commands_know_of_a_cluster() -> None:
-    for path in sources():
-        if not place(path).startswith(("stages/", "distill/cli/")):
-            assert "distill.cluster" not in imported_names(path), place(path)
-
-
-def test_stages_are_those_of_the_design_in_order() -> None:
+def test_stages_are_those_of_the_design_in_order_and_wiring_only() -> None:
+    written = {str(out) for stage in pipeline().values() for out in stage["outs"]}
     assert tuple(pipeline()) == STAGES
-    for name in STAGES:
-        assert pipeline()[name]["cmd"] == f"python -m stages.{name}"
+    for name, stage in pipeline().items():
+        assert stage["cmd"] == f"python -m stages.{name}"
+        read = {str(dep) for dep in stage["deps"] if not str(dep).startswith(("distill/", "stages/"))}
+        assert read <= written | {"${corpus.path}"}, name
+        assert len((ROOT / "stages" / f"{name}.py").read_text().splitlines()) <= 60, name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -187,15 +185,9 @@ def is_in(path: str, places: Collection[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_deps_are_the_code_of_the_stage(name: str) -> None:
-    declared = {str(dep) for dep in pipeline()[name]["deps"] if str(dep).startswith(("distill/", "stages/"))}
-    assert declared == {*(f"distill/{one}" for one in CODE[name]), f"stages/{name}.py"}
-    assert all((ROOT / one).exists() for one in declared)
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_the_code_of_a_stage_is_what_it_imports(name: str) -> None:
+def test_deps_are_the_code_of_a_stage_which_is_what_it_imports(name: str) -> None:
     declared = {*(f"distill/{one}" for one in CODE[name]), f"stages/{name}.py"}
+    assert declared == {str(dep) for dep in pipeline()[name]["deps"] if str(dep).startswith(("distill/", "stages/"))}
     used = closure(ROOT / "stages" / f"{name}.py") - WITHOUT_INFLUENCE
     if "training" not in CODE[name]:
         used = {path for path in used if not path.startswith(TRACKING)}
@@ -252,32 +244,17 @@ def test_every_section_of_the_settings_has_a_stage_that_uses_it() -> None:
     assert written == declared
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_reads_what_another_writes(name: str) -> None:
-    written = {str(out) for stage in pipeline().values() for out in stage["outs"]}
-    read = {str(dep) for dep in pipeline()[name]["deps"] if not str(dep).startswith(("distill/", "stages/"))}
-    assert read <= written | {"${corpus.path}"}
-
-
 @pytest.mark.parametrize("name", ["ingest", "split"])
 def test_stages_without_networks_do_not_import_torch(name: str) -> None:
     for path in closure(ROOT / "stages" / f"{name}.py"):
         assert not any(module.split(".")[0] == "torch" for module in imported_names(ROOT / path)), path
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_is_wiring_only(name: str) -> None:
-    lines = (ROOT / "stages" / f"{name}.py").read_text().splitlines()
-    assert len(lines) <= 60
-
-
-def test_no_pickle_of_torch_anywhere() -> None:
+def test_every_module_says_what_it_is_knows_no_pickle_and_no_cluster_but_stages_and_commands() -> None:
     for path in sources():
         text = path.read_text()
+        assert ast.get_docstring(ast.parse(text)), path
         assert "torch.load(" not in text, path
         assert "torch.save(" not in text, path
-
-
-def test_every_module_says_what_it_is() -> None:
-    for path in sources():
-        assert ast.get_docstring(ast.parse(path.read_text())), path
+        if not place(path).startswith(("stages/", "distill/cli/")):
+            assert "distill.cluster" not in imported_names(path), path

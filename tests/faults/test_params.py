@@ -37,12 +37,11 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
         section = draw(st.sampled_from([one for one in sections_of(values) if one]))
         key = draw(st.sampled_from(list(section)))
         action = draw(st.sampled_from(["remove", "add", "change", "change", "change"]))
+        other = draw(NUMBERS if action == "change" and isinstance(section[key], (int, float)) else VALUES)
         if action == "remove":
             del section[key]
-        elif action == "add":
-            section[draw(TEXTS)] = draw(VALUES)
         else:
-            section[key] = draw(NUMBERS if isinstance(section[key], (int, float)) else VALUES)
+            section[draw(TEXTS) if action == "add" else key] = other
     return values
 
 

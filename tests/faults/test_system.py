@@ -1,6 +1,5 @@
-"""Limits of the system, a terminal that closes, a server that hangs, another processor: a sentence, and nothing lost."""
+"""Limits of the system, a terminal that closes, a server that hangs: a sentence, and nothing lost."""
 
-import json
 import os
 import resource
 import shutil
@@ -11,9 +10,7 @@ import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from programs import ROOT, environment, fork
 from unit.tiny import write_prior_model
@@ -22,18 +19,6 @@ from distill.training.tracking import tracked
 from stages import repro
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and terminals of Linux")
-
-
-def run_python(folder: Path, *arguments: str, before: Any = None, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment(**changes),
-        preexec_fn=before,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_a_file_that_may_not_grow_is_a_sentence_without_home_or_temporary_folder(tmp_path: Path) -> None:
@@ -52,7 +37,15 @@ def test_a_file_that_may_not_grow_is_a_sentence_without_home_or_temporary_folder
 def test_too_little_memory_for_a_stage_to_start_is_a_sentence(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     limit = partial(resource.setrlimit, resource.RLIMIT_AS, (1 << 30, 1 << 30))
-    done = run_python(tmp_path, "-m", "stages.train_vqvae", before=limit)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train_vqvae"],
+        cwd=tmp_path,
+        env=environment(),
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("train_vqvae: memory: expected enough for this work, found no more; close other")
     assert len(done.stderr.splitlines()) == 1
@@ -143,38 +136,3 @@ def test_a_tracking_server_that_never_answers_is_asked_at_the_start_and_at_the_e
     for connection in asked:
         connection.close()
     assert len(asked) == 2
-
-
-# A processor without AVX-512 and bf16: libraries are told to leave them out.
-OLDER = {"DISTILL_PRECISION": "fp32", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-CODING = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import distill
-from distill.audio.corpus import load_corpus
-from distill.audio.ingest import ingest
-
-root, out = map(Path, sys.argv[1:])
-ingest(root / "data/demo/drum", out / "corpus", 16_000, 0.0)
-corpus = load_corpus(out / "corpus")
-model = distill.load(root / "tests/golden/models/frame.distill")
-codes = [model.encode(corpus.pcm(entry) / 32768).tolist() for entry in corpus.entries[:3]]
-decoded = [model.decode(np.array(one)).tolist() for one in codes]
-print(json.dumps([(out / "corpus/manifest.parquet").read_bytes().hex(), codes, decoded]))
-"""
-
-
-def test_codes_are_the_same_on_an_older_processor(tmp_path: Path, exhaustive: bool) -> None:
-    if not exhaustive:
-        pytest.skip("starts two Pythons: make faults")
-    found: list[Any] = []
-    for name, variables in {"here": {}, "older": {**OLDER, "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}.items():
-        done = run_python(tmp_path, "-c", CODING, str(ROOT), str(tmp_path / name), **variables)
-        assert done.returncode == 0, done.stderr
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    here, older = found
-    assert here[:2] == older[:2]
-    for one, other in zip(here[2], older[2], strict=True):
-        error = np.subtract(one, other)
-        assert np.square(error).sum() < 1e-5 * np.square(one).sum()  # 50 dB below the sound

@@ -48,19 +48,15 @@ class Project:
         """Start a module in a process that has imported what it needs; `steps` tells how far it is."""
         return fork(self.folder, module, *arguments, **self._watched(), **environment)
 
-    def stage(self, name: str, *arguments: str, **environment: str) -> Forked:
-        """Run a stage, or `repro`, to its end."""
-        return self.fork(f"stages.{name}", *arguments, **environment).end()
-
     def done(self, name: str, **environment: str) -> Forked:
-        """Run a stage, or `repro`, which is done without an error."""
-        ended = self.stage(name, **environment)
+        """Run a stage, or `repro`, which ends without an error."""
+        ended = self.fork(f"stages.{name}", **environment).end()
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended
 
     def refused(self, name: str, **environment: str) -> str:
         """The sentence with which a stage, or `repro`, is refused."""
-        ended = self.stage(name, **environment)
+        ended = self.fork(f"stages.{name}", **environment).end()
         assert ended.returncode == 2, ended.stderr
         assert "Traceback" not in ended.stderr
         return ended.stderr.strip()
