@@ -28,7 +28,6 @@ def test_products_of_features_are_squares_of_products(size: int, seed: int) -> N
     x, y = unit(2, 5, size, seed=seed)
     assert features(x, 2).shape == (5, size * (size + 1) // 2)
     torch.testing.assert_close((features(x, 2) * features(y, 2)).sum(1), (x * y).sum(1) ** 2)
-    assert features(x, 1) is x
 
 
 def slow_association(
@@ -105,7 +104,6 @@ def run(model: MemoryStack, x: Tensor, cuts: Sequence[int] = ()) -> tuple[Tensor
         for part in shards(first, stop - first, SHARD):
             position = first + part.start
             output, states = model(x[:, position : first + part.stop], states, position)
-            assert states[0].gates.shape == output.shape
             outputs.append(output)
     return torch.cat(outputs, dim=1), states
 
