@@ -88,16 +88,14 @@ def attack_ms(shape: Doubles) -> float:
     if peak <= 0:
         return NAN
     end = int(np.argmax(shape >= ATTACK_HIGH * peak))
-    below = np.flatnonzero(shape[: end + 1] < ATTACK_LOW * peak)  # the last time that it was soft
-    start = int(below[-1]) + 1 if len(below) else 0
-    return (end - start) * ENVELOPE_HOP_SECONDS * 1000
+    soft = np.flatnonzero(shape[: end + 1] < ATTACK_LOW * peak)
+    return (end - int(soft[-1]) - 1 if len(soft) else end) * ENVELOPE_HOP_SECONDS * 1000
 
 
 def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
-    """Median, 10th and 90th percentile of each measure over sounds, and the mean absolute level error.
+    """Statistics `<measure>/median`, `/p10`, `/p90` over sounds, and of levels `/mean_absolute`.
 
-    Names are those of `Fidelity` with `/median`, `/p10` and `/p90`. Values that are NaN do not count; without any other
-    the measure is left out.
+    Values that are NaN do not count; without any other the measure is left out.
     """
     found: dict[str, float] = {}
     columns = zip(*map(astuple, measured), strict=True)
@@ -127,10 +125,7 @@ def decoded_pairs(
 
 
 def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
-    """Metrics `fidelity/<measure>/<statistic>` over held-out recordings, evenly spaced.
-
-    These are at most 64 of at most 10 s each, and fewer where they would be longer than some 4 minutes together.
-    """
+    """Metrics `fidelity/<measure>/<statistic>` over at most 64 held-out recordings of 10 s, or some 4 minutes in all."""
     rate, held_out = data.corpus.sample_rate, data.held_out
     seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
     most = max(1, min(MAX_RECORDINGS, int(TOTAL_SECONDS * len(held_out) / seconds)))

@@ -39,7 +39,7 @@ MIXER = 6_364_136_223_846_793_005  # of Knuth's linear congruential generator; p
 
 
 class CodecShape(Settings):
-    """Sizes that, with the spectrogram, decide the shape of every tensor of the codec."""
+    """Sizes that, with the spectrogram, decide the shape of every tensor."""
 
     codebook_size: CodebookSize
     num_quantizers: Levels
@@ -153,16 +153,11 @@ class VQVAE(nn.Module):
     def unproject(self, latents: Tensor) -> Tensor:
         """Features `[..., features]` of latents `[..., D]`: the inverse of `project`, up to the components left out."""
         features = (latents @ self.components.T) / self.weights + self.mean
-        if self.architecture.gain_shape:
-            features = self._at_loudness(features, latents[..., :1] / self.loudness_scale)
-        return features
-
-    def _at_loudness(self, shape: Tensor, loudness: Tensor) -> Tensor:
-        """Features `[..., features]` of this shape whose loudness is `loudness` `[..., 1]`.
-
-        What is missing goes to the loud bands: soft ones would be wrong by errors of the loud ones.
-        """
-        coarse, rest = (shape + loudness).tensor_split([self.spectrogram.coarse_features], dim=-1)
+        if not self.architecture.gain_shape:
+            return features
+        loudness = latents[..., :1] / self.loudness_scale
+        coarse, rest = (features + loudness).tensor_split([self.spectrogram.coarse_features], dim=-1)
+        # What is missing of the loudness goes to the loud bands: soft ones would be wrong by errors of the loud ones.
         softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / LOUD_BANDS
         loud = (2 * (1 - softness)).clamp(0, 1)
         for _ in range(LOUDNESS_ROUNDS):
@@ -326,11 +321,9 @@ class FrameNoise(nn.Module):
         scale = torch.hann_window(config.n_fft).square().sum().rsqrt()
         self.register_buffer("table", torch.from_numpy(gaussian_table().copy()) * scale, persistent=False)
 
-    def forward(self, codes: Tensor, positions: Tensor | None = None, draw: int = 0) -> Tensor:
+    def forward(self, codes: Tensor, positions: Tensor, draw: int = 0) -> Tensor:
         """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
         batch, frames, levels = codes.shape
-        if positions is None:
-            positions = torch.arange(frames, device=codes.device)
         factors = LEVEL_FACTOR ** torch.arange(1, levels + 1, device=codes.device)
         mixed = (codes * factors).sum(dim=-1) + positions * POSITION_FACTOR + draw * DRAW_FACTOR
         starts = (mixed * MIXER) >> 40

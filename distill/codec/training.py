@@ -195,14 +195,14 @@ class CodecTask(Task[Tensor]):
     def __init__(self, model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, fabric: Fabric) -> None:
         corpus, step = data.corpus, model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
-        memory = free_memory()
-        most = memory // (BYTES_PER_SAMPLE * crop) if fabric.device.type == "cpu" else config.batch_size
+        memory, on_cpu = free_memory(), fabric.device.type == "cpu"
+        most = memory // (BYTES_PER_SAMPLE * crop)
         if config.batch_size < fabric.world_size:
             raise ParamsError(
                 f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
                 f"found {config.batch_size}; raise it or start fewer processes"
             )
-        if config.batch_size > most:
+        if on_cpu and config.batch_size > most:
             raise ParamsError(
                 f"vqvae.batch_size: expected at most {most} crops of {crop} samples in {memory >> 20} MB of memory, "
                 f"found {config.batch_size}; lower it or vqvae.crop_seconds, or allow this program more memory"
@@ -216,7 +216,7 @@ class CodecTask(Task[Tensor]):
         self.probe_crops = fabric.to_device(self.sampler.probe(PROBE_CROPS))
         self.loss = DecoderLoss(corpus.sample_rate)
         fabric.to_device(self.loss)
-        self._health: CodebookHealth = {}  # of the last epoch, for the events of the next steps
+        self._health: CodebookHealth = {}  # of the last epoch
 
     def batches(self, epoch: int, skip: int) -> Iterable[Tensor]:
         """This process's share of each batch of crops, `[B / processes, N]`."""
@@ -297,10 +297,9 @@ def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
 def codebook_health(counts: Tensor) -> CodebookHealth:
     """Codebook health of each level from `codeword_counts`: share of codewords used, perplexity, codewords not used."""
     health = {}
-    for level, of_level in enumerate(counts):
-        shares = of_level[of_level > 0] / of_level.sum()
-        perplexity = float((-(shares * shares.log()).sum()).exp())
-        values = (len(shares) / len(of_level), perplexity, float(len(of_level) - len(shares)))
+    for level, row in enumerate(counts):
+        shares = row[row > 0] / row.sum()
+        values = (len(shares) / len(row), float((-(shares * shares.log()).sum()).exp()), float(len(row) - len(shares)))
         health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
     return health
 

@@ -205,13 +205,14 @@ def test_magnitude_is_abs_and_so_is_its_gradient(scale: float, seed: int) -> Non
 def test_noise_is_white_and_follows_from_codes_and_positions_alone() -> None:
     codes = torch.randint(64, (2, 200, 4), generator=torch.Generator().manual_seed(0))
     noise, inverse = FrameNoise(spectrogram_config_for(RATE)), InverseSTFT(spectrogram_config_for(RATE))
-    whole, part = noise(codes), noise(codes[:, 50:60], torch.arange(50, 60))
+    places = torch.arange(200)
+    whole, part = noise(codes, places), noise(codes[:, 50:60], places[50:60])
     spectrum = inverse.transform(inverse.frames(whole))[:, 4:-4].abs().square().mean(dim=(0, 1))
     assert float(spectrum.mean()) == pytest.approx(1.0, abs=0.02)
     assert float(spectrum.std()) < 0.15
     assert torch.equal(whole[:, 50 * noise.step : 60 * noise.step], part)
-    assert not torch.equal(noise(codes[:, 50:60]), part)  # another place
-    assert not torch.equal(noise(codes, draw=1), whole)
+    assert not torch.equal(noise(codes[:, 50:60], places[:10]), part)  # another place
+    assert not torch.equal(noise(codes, places, 1), whole)
     gaps = noise(codes[:, :5], torch.tensor([0, 1, -1, -1, 0])).reshape(2, 5, noise.step)
     assert [bool(gaps[:, frame].any()) for frame in range(5)] == [True, True, False, False, True]
 
