@@ -121,9 +121,7 @@ class AnyCodecPrior(nn.Module):
         table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
         summaries = label_summaries(table.float(), example.labelled, example.labels, max(example.labels, default=1))
         values["label"] = label_vectors(self.label_projection, summaries)
-        batch = example.batch
-        arguments = (batch.inputs, batch.targets, batch.positions, batch.labels)
-        logits: Tensor = torch.func.functional_call(skeleton, values, arguments)
+        logits: Tensor = torch.func.functional_call(skeleton, values, (example.batch,))
         return logits
 
     def _skeleton(self, levels: int, codebook_size: int) -> FramePrior:
@@ -214,7 +212,7 @@ class _PretrainingTask(Task[PretrainingBatch]):
         numbers = [1 + instrument // grouped for instrument in collection.instruments]
         labels, labelled = _labels(rng, numbers, [others[index] for index in chosen], known)
         tables = _tables(collection.recordings, numbers, known, size, levels)
-        batch = replace(pad_batch(sequences, windows), labels=labels)
+        batch = pad_batch(sequences, windows)._replace(labels=labels)
         codes = [collection.recordings[index][0] for index in labelled]
         return PretrainingBatch(
             self.fabric.to_device(codewords.float()),

@@ -12,13 +12,13 @@ from distill.prior.memory.block import (
     DEGREE,
     AtlasMAGBlock,
     LongMemory,
+    MemoryShape,
     MemoryStack,
     associate,
     features,
     project,
     shards,
 )
-from distill.prior.memory.config import MemoryShape
 
 CHUNKS = (8, 16, 32, 64, 128, 256)
 SHARD, HEADS, VALUE_SIZE, PERSISTENT_SIZE = 2048, 4, 64, 64

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import torch
 from lightning_fabric import Fabric
@@ -10,7 +10,7 @@ from torch import nn
 
 from distill.prior.memory.block import DEGREE, associate, features
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import DISTRACTORS, HAYSTACKS, RETRIEVED, FrameSource, Probes, probe_memory
+from distill.prior.memory.task import DISTRACTORS, HAYSTACKS, RETRIEVED, FrameSource, probe_memory
 from distill.seeds import Stream, derive_seed
 
 MECHANISM_TRIALS, VALUE_SIZE = 32, 64
@@ -18,13 +18,23 @@ ABSENT, CHANCE_MARGIN = 0.2, 0.05  # bounds of controls
 
 
 @dataclass(frozen=True)
-class Findings(Probes):
-    """`Probes`, and what the memory's code reads of random keys and values: `mechanism`.
+class Findings:
+    """Results of `probe_memory`, and what the memory's code reads of random keys and values: `mechanism`.
 
     Mean cosines of what a needle's key reads and its value, the same without the needle (`absent`), and of the former
     and another needle's value (`shuffled`).
     """
 
+    in_situ: float
+    in_situ_ablated: float
+    in_situ_absent: float
+    top1: float
+    top1_ablated: float
+    top1_absent: float
+    ranked: float
+    ranked_ablated: float
+    ranked_absent: float
+    chance: float
     mechanism: float
     mechanism_absent: float
     mechanism_shuffled: float
@@ -60,7 +70,7 @@ def worst_findings(model: MemoryPrior, source: FrameSource, fabric: Fabric, seed
         one_seed = derive_seed(seed, Stream.MEMORY_PROBE_SEEDS, number)
         probes = probe_memory(model, source, fabric, one_seed, 2 * HAYSTACKS)
         shape = model.shape
-        every.append(Findings(**asdict(probes), **mechanism(shape.key_size, shape.chunk_size, one_seed)))
+        every.append(Findings(**probes, **mechanism(shape.key_size, shape.chunk_size, one_seed)))
     return Findings.worst(every)
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from distill.errors import DistillError, Interrupted
 from distill.params import PriorConfig, default_values, get_adaptive_prior_config
-from distill.prior.data import BatchShare, PriorData, SpanSampler, WindowSettings
-from distill.prior.memory.config import MemoryShape
+from distill.prior.data import BatchShare, PriorData
+from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior
-from distill.prior.memory.task import PROBE_STEPS, MemoryTask
+from distill.prior.memory.task import PROBE_STEPS, MemoryTask, SpanSampler
 from distill.prior.training import PriorTraining, fit_prior, prior_to_train, trainer_settings
 from distill.progress import Progress
 from distill.storage.weights import tensors_sha256
@@ -47,17 +47,9 @@ def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
 
 def epochs_for(data: PriorData, steps: int, **changes: Any) -> int:
     """Number of epochs with at least `steps` steps; `changes` override settings."""
-    config, codes = memory_config(data, **changes), data.codes
-    shape = MemoryShape.of(config, codes, data.codewords.shape[2])
-    windows = WindowSettings(
-        codebook_size=codes.codebook_size,
-        num_quantizers=codes.num_quantizers,
-        context_frames=shape.context_frames,
-        batch_size=config.batch_size,
-        seed=0,
-        span_frames=shape.span_frames,
-    )
-    sampler = SpanSampler(data.train, windows)
+    config = memory_config(data, **changes)
+    shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
+    sampler = SpanSampler(data.train, shape, config.batch_size, seed=0)
     return min(MOST_EPOCHS, math.ceil(steps / sampler.batches_per_epoch))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -121,8 +122,7 @@ def random_windows(
     return windows
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(NamedTuple):
     """A batch of windows: `inputs` and `targets` `[B, T, Q]` int64, `positions` of the first inputs and `labels` `[B]`.
 
     Positions count from BOS. Labels are None without labels, 0 for none; so are `folds` `[B]`. Padding is IGNORED in
@@ -137,8 +137,7 @@ class Batch:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `change` applied to every tensor."""
-        labels, folds = (None if part is None else change(part) for part in (self.labels, self.folds))
-        return Batch(change(self.inputs), change(self.targets), change(self.positions), labels, folds)
+        return Batch(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
 
 def pad_batch(

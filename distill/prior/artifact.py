@@ -17,7 +17,7 @@ from distill.prior.architectures import ArchitectureName
 from distill.prior.base import Prior, PriorShape
 from distill.prior.flat import FlatPrior, FlatShape
 from distill.prior.frame import FramePrior, FrameShape
-from distill.prior.memory.config import MemoryShape
+from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior
 from distill.storage.files import write_bytes
 from distill.storage.weights import load_weights

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codes.sequences import bos_token, window_start
+from distill.codes.sequences import Batch, bos_token, window_start
 from distill.codes.store import CodesConfig
 from distill.params import CodebookSize, Heads, Levels, PriorConfig, PriorLayers, PriorWidth, Settings
 from distill.prior.architectures import ArchitectureName
@@ -80,16 +80,14 @@ class Prior(nn.Module):
     num_quantizers: int  # Q
     context_frames: int  # frames that attention sees
     span_frames: int  # longest sequence in training and validation
-    smoothing: Tensor  # [Q], label smoothing of each level in training
-    longest: Tensor  # [1], frames of the longest training recording, 0 if unknown
 
     def __init__(self, shape: PriorShape, label_std: float = INIT_STD) -> None:
         super().__init__()
         self.shape = shape
         self.codebook_size, self.num_quantizers = shape.codebook_size, shape.num_quantizers
         self.context_frames = self.span_frames = shape.context_frames
-        self.register_buffer("smoothing", torch.zeros(shape.num_quantizers))
-        self.register_buffer("longest", torch.zeros(1))
+        self.smoothing = nn.Buffer(torch.zeros(shape.num_quantizers))  # [Q], label smoothing of levels in training
+        self.longest = nn.Buffer(torch.zeros(1))  # frames of the longest training recording, 0 if unknown
         self.label: nn.Parameter | None = None  # [labels + 1, D], label embeddings; row 0: no label
         if shape.labels:
             self.label = nn.Parameter(torch.randn(len(shape.labels) + 1, shape.hidden_size) * label_std)
@@ -100,18 +98,10 @@ class Prior(nn.Module):
         longest = self.longest.item()
         return int(longest) if 1 <= longest < math.inf else 0  # a file may hold any number
 
-    def forward(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        positions: Tensor,
-        labels: Tensor | None = None,
-        folds: Tensor | None = None,
-    ) -> Tensor:
-        """Logits `[B, T, Q, V + 2]` of `targets` `[B, T, Q]`, the frames that follow `inputs` `[B, T, Q]`.
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits `[B, T, Q, V + 2]` of the targets of a batch of windows; T is at most `span_frames`.
 
-        `positions` `[B]` are the indices of the first inputs in their sequences. T is at most `span_frames`.
-        `labels` `[B]` count from 1; 0 is no label. `folds` `[B]` choose the counts of `CountExperts`, where there are.
+        Its folds choose the counts of `CountExperts`, where there are any.
         """
         raise NotImplementedError
 
@@ -147,7 +137,7 @@ class Sampler:
     """B sequences being sampled. Beyond the context of the prior, windows advance as in `Prior.window_start`."""
 
     def __init__(self, prior: Prior, count: int, history: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Start `count` sequences, or continue `history` `[count, F, Q]`; `labels` `[count]` as for `Prior.forward`."""
+        """Start `count` sequences, or continue `history` `[count, F, Q]`; `labels` `[count]` count from 1, 0 is none."""
         device = prior.smoothing.device
         self.prior, self.labels = prior, None if labels is None else labels.to(device)
         bos = torch.full((count, 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)

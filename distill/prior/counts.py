@@ -1,9 +1,7 @@
 """Counts of the training recordings, and a prior's experts that weigh what they say of the next code."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import reduce
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +23,7 @@ INITIAL_WEIGHT = 0.4
 Probabilities = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
+class Counts(NamedTuple):
     """How often each token occurred, `unigram` `[Q, W]`, and after which context, `[Q, W, W]`; W = V + 2.
 
     `previous` has the same level's token of the frame before as its context. `given` has that of `given_tokens`.
@@ -37,10 +34,6 @@ class Counts:
     previous: Probabilities
     given: Probabilities
     labelled: Probabilities
-
-    def combined(self, other: "Counts", change: Callable[[Any, Any], Any]) -> "Counts":
-        """`change` of each table and that of `other`."""
-        return Counts(*map(change, vars(self).values(), vars(other).values()))
 
 
 def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> Tensor:
@@ -103,8 +96,7 @@ def count(
     return counts
 
 
-@dataclass(frozen=True, eq=False)
-class CountTables:
+class CountTables(NamedTuple):
     """Logarithms of what counts say.
 
     `unigram` `[Q, W]` is relative to a uniform distribution, `previous` and `given` `[Q, W, W]` and `labelled`
@@ -169,8 +161,8 @@ def fold_tables(
         own = [index for index, number in enumerate(folds) if number == fold]
         own_labels = None if labels is None else [labels[index] for index in own]
         parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
-    whole = reduce(lambda one, two: one.combined(two, np.add), parts)
-    rest = [whole.combined(part, lambda all_of, some: np.maximum(0.0, all_of - some)) for part in parts]
+    whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
+    rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]
     return list(map(count_tables, [whole, *rest]))
 
 
@@ -214,7 +206,7 @@ class CountExperts(nn.Module):
         shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
-        self.tables = [field.name for field in fields(CountTables)][: len(shapes)]
+        self.tables = CountTables._fields[: len(shapes)]
         experts = EXPERTS + (num_labels > 0)
         self.weight = nn.Parameter(torch.full((levels, experts), INITIAL_WEIGHT))
         self.evidence = nn.Parameter(torch.zeros(levels, experts - 1))

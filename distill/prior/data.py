@@ -5,7 +5,6 @@ less than `MIN_STEPS` batches, it does so several times.
 """
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from distill.codes.sequences import (
 from distill.codes.store import Codes, CodesConfig, CodesReader
 from distill.errors import ArtifactError, ParamsError
 from distill.novelty.reference import Reference, make_reference
+from distill.prior.base import PriorShape
 from distill.seeds import Stream, derive_seed
 from distill.split import draw
 from distill.training.distributed import WHOLE, Share
@@ -37,7 +37,6 @@ from distill.training.distributed import WHOLE, Share
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 4
-SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
 MAX_RECORDINGS = 20  # from here on one split is enough
 
 T = TypeVar("T")
@@ -90,49 +89,39 @@ class BatchShare:
     step: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class WindowSettings:
-    """Settings of a sampler of windows; spans have at most `span_frames`.
+class WindowSampler:
+    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch).
 
     A window loses its label with probability `label_dropout`: the prior learns the unconditional distribution, too.
     """
 
-    codebook_size: int
-    num_quantizers: int
-    context_frames: int
-    batch_size: int
-    seed: int
-    label_dropout: float = 0.0
-    span_frames: int = 0
-
-
-class WindowSampler:
-    """Random windows of the training recordings. The batches of an epoch are a function of (seed, epoch)."""
-
     def __init__(
         self,
         recordings: Sequence[Sequence[Codes]],
-        settings: WindowSettings,
+        shape: PriorShape,
+        batch_size: int,
+        seed: int,
         labels: Sequence[int] | None = None,
         folds: Sequence[int] | None = None,
+        label_dropout: float = 0.0,
     ) -> None:
         """`recordings` holds the views `[F, Q]` of each recording, the first without augmentation.
 
         `labels` are the recordings' labels, 0 for none, and `folds` their folds, see `Batch`.
         """
-        self.settings = settings
+        self.shape, self.batch_size, self.seed, self.label_dropout = shape, batch_size, seed, label_dropout
         every_view, starts = list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
         own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
-        self.sequences = CodeSequences(every_view, settings.codebook_size, settings.num_quantizers, *own)
+        self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
-        self.counts = np.array([window_count(length, settings.context_frames) for length in self._lengths(self.first)])
+        self.counts = np.array([window_count(length, shape.context_frames) for length in self._lengths(self.first)])
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
         self.batches_per_epoch = self.passes * self.batches_per_pass
 
     def _count_batches(self) -> int:
         """Count the batches of a pass through the recordings."""
-        return -(-int(self.counts.sum()) // self.settings.batch_size)
+        return -(-int(self.counts.sum()) // self.batch_size)
 
     def batches(self, epoch: int, skip: int, share: Share = WHOLE) -> Iterator[BatchShare]:
         """Yield a share of each batch of an epoch from index `skip` on, with as many positions as the whole batch has.
@@ -141,22 +130,22 @@ class WindowSampler:
         """
         first, number = divmod(epoch * self.batches_per_epoch + skip, self.batches_per_pass)
         for part in range(first, (epoch + 1) * self.passes):
-            generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.WINDOWS, part))
+            generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, part))
             chosen = self.first + generator.integers(self.views)
             for index, windows in enumerate(self._windows(chosen, generator)):
                 is_dropped = np.zeros(0, dtype=bool)
                 if self.sequences.labels is not None:
-                    is_dropped = generator.random(len(windows)) < self.settings.label_dropout
+                    is_dropped = generator.random(len(windows)) < self.label_dropout
                 if part == first and index < number:
                     continue
-                batch = pad_batch(self.sequences, windows, *self._shape(windows), share)
+                batch = pad_batch(self.sequences, windows, *self._padded(windows), share)
                 if batch.labels is not None:
                     dropped = torch.from_numpy(np.flatnonzero(is_dropped[share.items]))
-                    batch = replace(batch, labels=batch.labels.index_fill(0, dropped, 0))
+                    batch = batch._replace(labels=batch.labels.index_fill(0, dropped, 0))
                 tokens = self.sequences.count_targets(windows) / share.of
                 yield BatchShare(batch, tokens, part * self.batches_per_pass + index)
 
-    def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
+    def _padded(self, windows: Sequence[Window]) -> tuple[int, int]:
         """Rows and positions of the batch of these windows."""
         return len(windows), max(map(len, windows))
 
@@ -169,9 +158,9 @@ class WindowSampler:
 
         A batch has windows of similar length; the short one, if any, is as random.
         """
-        size = self.settings.batch_size
-        context = self.settings.context_frames
-        windows = shuffled(self._random_windows(chosen, self.counts, context, generator), generator)
+        size = self.batch_size
+        windows = self._random_windows(chosen, self.counts, self.shape.context_frames, generator)
+        windows = shuffled(windows, generator)
         batches = []
         for start in range(0, len(windows), size * SORTED_BATCHES):
             chunk = sorted(windows[start : start + size * SORTED_BATCHES], key=len)
@@ -186,77 +175,15 @@ class WindowSampler:
 
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
-        generator = np.random.default_rng(derive_seed(self.settings.seed, Stream.PROBE_WINDOWS))
-        windows = shuffled(covering_windows(self._lengths(self.first), self.settings.context_frames), generator)
+        generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
+        windows = shuffled(covering_windows(self._lengths(self.first), self.shape.context_frames), generator)
         chosen = [replace(one, sequence=int(self.first[one.sequence])) for one in windows[:PROBE_WINDOWS]]
         return pad_batch(self.sequences, chosen)
-
-
-class SpanSampler(WindowSampler):
-    """Windows, and for some of the long recordings of an epoch spans of many windows.
-
-    Spans train the memory; windows keep many recordings in a batch. All batches have about as many frames, in few
-    shapes: torch keeps kernels for each shape in memory.
-    """
-
-    def _count_batches(self) -> int:
-        size, context = self.settings.batch_size, self.settings.context_frames
-        inputs = self.sequences.lengths[self.first] - 1
-        self.long = np.flatnonzero(inputs > context)  # recordings
-        self.num_spanned = math.ceil(SPAN_SHARE * len(self.long))
-        share = self.num_spanned / max(1, len(self.long))
-        self.span_counts = -(-inputs[self.long] // self.settings.span_frames)
-        windows = np.sort(self.counts[self.long])
-        short = int(self.counts.sum() - windows.sum())
-        # No more batches than there are spans or windows, whichever recordings are taken.
-        self.span_batches = min(
-            math.ceil(share * float(inputs[self.long].sum()) / (size * context)),
-            int(np.sort(self.span_counts)[: self.num_spanned].sum()),
-        )
-        self.window_batches = min(
-            math.ceil((short + (1 - share) * int(windows.sum())) / size),
-            short + int(windows[: len(self.long) - self.num_spanned].sum()),
-        )
-        return self.span_batches + self.window_batches
-
-    def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
-        longest = max(map(len, windows))
-        most = self.settings.context_frames if longest <= self.settings.context_frames else self.settings.span_frames
-        return round_up_shape(len(windows)), min(round_up_shape(longest), most)
-
-    def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
-        settings, numbers = self.settings, generator.permutation(len(self.long))[: self.num_spanned]
-        spanned = self.long[numbers]
-        spans = self._random_windows(chosen[spanned], self.span_counts[numbers], settings.span_frames, generator)
-        others = np.setdiff1d(np.arange(len(chosen)), spanned)
-        windows = self._random_windows(chosen[others], self.counts[others], settings.context_frames, generator)
-        mixed = even_batches(shuffled(windows, generator), self.window_batches)
-        return shuffled(even_batches(sorted(spans, key=len), self.span_batches) + mixed, generator)
 
 
 def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
     """The items in random order."""
     return [items[index] for index in generator.permutation(len(items))]
-
-
-def round_up_shape(number: int) -> int:
-    """Round up to a grid of eight sizes from each power of two to the next."""
-    step = 1 << max(0, number.bit_length() - 4)
-    return -(-number // step) * step
-
-
-def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
-    """Split windows, in order, into `count` batches of about as many frames each.
-
-    No batch is empty where there are at least `count` windows.
-    """
-    total = np.cumsum([0, *(len(window) for window in windows)])
-    edges = [0]
-    for number in range(1, count):
-        target = int(np.searchsorted(total, total[-1] * number / count))
-        edges.append(min(max(target, edges[-1] + 1), len(windows) - (count - number)))
-    edges.append(len(windows))
-    return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
 
 
 def read_prior_data(codes: Path, split: Path) -> PriorData:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, flatten_codes, flatten_window, unflatten_codes
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, flatten_codes, flatten_window, unflatten_codes
 from distill.prior.base import Prior, PriorShape
 from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Linear, Transformer
 
@@ -98,27 +98,12 @@ class FlatPrior(Prior):
         self, shape: FlatShape, _codewords: Tensor | None = None, dropout: float = 0.0, _: float = 0.0
     ) -> None:
         super().__init__(shape)
-        self.tokens = CodePrior(
-            shape.codebook_size,
-            shape.seq_len,
-            shape.num_quantizers,
-            shape.hidden_size,
-            shape.num_layers,
-            shape.num_heads,
-            dropout,
-            NUM_SPECIAL_TOKENS,
-        )
+        sizes = shape.model_dump(exclude={"architecture", "context_frames", "labels"})
+        self.tokens = CodePrior(seq_len=shape.seq_len, dropout=dropout, num_special_tokens=NUM_SPECIAL_TOKENS, **sizes)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        positions: Tensor,  # noqa: ARG002
-        labels: Tensor | None = None,
-        folds: Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """See `Prior`. `positions` are not used: only BOS tells the first window from others."""
-        logits = self.tokens(flatten_window(inputs, targets), None, self.label_embedding(labels))
+    def forward(self, batch: Batch) -> Tensor:
+        """See `Prior`. Positions are not used: only BOS tells the first window from others."""
+        logits = self.tokens(flatten_window(batch.inputs, batch.targets), None, self.label_embedding(batch.labels))
         return unflatten_codes(logits, self.num_quantizers)
 
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FlatState:  # noqa: ARG002

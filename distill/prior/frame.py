@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, bos_token, eos_token
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.params import CodewordSize, DepthLayers, PriorConfig
@@ -186,9 +186,6 @@ class FramePrior(Prior):
     As the RQ-Transformer of Lee et al. 2022, with residual blocks in place of attention over depth.
     """
 
-    codewords: Tensor  # [Q, V, C], see `CodewordEmbedding`; with C = 0 codes are embedded by index alone
-    impossible: Tensor  # [Q, V + 2], added to logits: BOS is never predicted, EOS at the first level only
-
     def __init__(
         self, shape: DepthShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
     ) -> None:
@@ -197,10 +194,10 @@ class FramePrior(Prior):
         levels, size, hidden_size = shape.num_quantizers, shape.codebook_size, shape.hidden_size
         if codewords is None or not shape.codeword_size:
             codewords = torch.zeros(levels, size, shape.codeword_size)
-        self.register_buffer("codewords", codewords.clone())
+        self.codewords: Tensor = nn.Buffer(codewords.clone())  # with C = 0 codes are embedded by index alone
         impossible = torch.zeros(levels, size + NUM_SPECIAL_TOKENS)
         impossible[:, bos_token(size)] = impossible[1:, eos_token(size)] = -torch.inf
-        self.register_buffer("impossible", impossible, persistent=False)
+        self.impossible = nn.Buffer(impossible, persistent=False)  # BOS is never predicted, EOS at the first level only
         self.input_embedding = CodewordEmbedding(shape)
         self.coarser_embedding = CodewordEmbedding(shape)
         self.output_embedding = CodewordEmbedding(shape, OUTPUT_HIDDEN_SIZE)
@@ -234,25 +231,24 @@ class FramePrior(Prior):
         self.shape = self.shape.model_copy(update={"calibrated": True})
         return self.loudness_course
 
-    def forward(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        positions: Tensor,
-        labels: Tensor | None = None,
-        folds: Tensor | None = None,
-    ) -> Tensor:
-        """See `Prior`. The logits of a level depend on the coarser levels of its frame in `targets`."""
-        state = FrameState(self.tables(), positions, labels, self.chosen_counts(labels, folds))
-        self.advance(inputs, state)
-        return self.logits(targets, state)
+    def forward(self, batch: Batch) -> Tensor:
+        """See `Prior`. The logits of a level depend on the coarser levels of its frame in the targets."""
+        state = self._state(batch.positions, batch.labels, batch.folds)
+        self.advance(batch.inputs, state)
+        return self.logits(batch.targets, state)
+
+    def _state(self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None) -> FrameState:
+        """State before the first frame."""
+        counts = None if self.count_experts is None else self.count_experts.choose(labels, folds)
+        return FrameState(self.tables(), positions, labels, counts)
 
     def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> FrameState:
         """See `Prior`."""
-        tables, positions = self.tables(), torch.full((batch_size,), position, device=self.bias.device)
-        ages = self.pointer_mixture.scores_ahead(self.context_frames)
-        cache = KeyValueCache(cast(Transformer, self.stack), batch_size, self.context_frames)
-        return FrameState(tables, positions, labels, self.chosen_counts(labels), self.layers(tables), ages, cache)
+        state = self._state(torch.full((batch_size,), position, device=self.bias.device), labels)
+        state.layers, state.ages = self.layers(state.tables), self.pointer_mixture.scores_ahead(self.context_frames)
+        if isinstance(self.stack, Transformer):
+            state.cache = KeyValueCache(self.stack, batch_size, self.context_frames)
+        return state
 
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:
         """See `Prior`."""
@@ -336,10 +332,6 @@ class FramePrior(Prior):
         shared = torch.cat([weight for weight, _ in more]).expand(self.num_quantizers, -1, -1)
         weights, biases = torch.cat([weights, shared], dim=1), torch.cat([biases, *(bias for _, bias in more)], dim=1)
         return list(zip(weights, biases, strict=True))
-
-    def chosen_counts(self, labels: Tensor | None, folds: Tensor | None = None) -> ChosenTables | None:
-        """Tables of counts of a batch, where the prior has counts."""
-        return None if self.count_experts is None else self.count_experts.choose(labels, folds)
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor | None:  # noqa: ARG002
         """Weights `[B, T, L, V + 2]` of codes from a memory, if any."""

@@ -33,24 +33,15 @@ Table = NDArray[np.float64]
 class LoudnessCourse(nn.Module):
     """Adds a table of logits of changes after states, and knows how loud the softest recording becomes."""
 
-    table: Tensor
-    softest: Tensor
-    falls: Tensor
-    rises: Tensor
-    starts: Tensor
-    decibels: Tensor
-    powers: Tensor
-
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
         self.codebook_size, self.step = codebook_size, 20 * loudness_step(codebook_size)
-        self.register_buffer("table", torch.zeros(STATES, CHANGES))
-        self.register_buffer("softest", torch.zeros(1))  # dB above silence
-        for name, bounds in (("falls", FALLS_DB), ("rises", CHANGES_DB), ("starts", STARTS_DB)):
-            self.register_buffer(name, torch.tensor(bounds), persistent=False)
-        self.register_buffer("powers", 2 ** torch.arange(1, TIMES), persistent=False)
-        decibels = self.step * torch.arange(codebook_size).float()
-        self.register_buffer("decibels", decibels, persistent=False)  # [V], of each code
+        self.table: Tensor = nn.Buffer(torch.zeros(STATES, CHANGES))
+        self.softest = nn.Buffer(torch.zeros(1))  # dB above silence
+        bounds = (torch.tensor(values) for values in (FALLS_DB, CHANGES_DB, STARTS_DB))
+        self.falls, self.rises, self.starts = (nn.Buffer(values, persistent=False) for values in bounds)
+        self.powers = nn.Buffer(2 ** torch.arange(1, TIMES), persistent=False)
+        self.decibels = nn.Buffer(self.step * torch.arange(codebook_size).float(), persistent=False)  # [V], of codes
 
     @torch.no_grad()
     def hear(self, recordings: Iterable[Codes]) -> None:

@@ -36,9 +36,6 @@ class PointerMixture(nn.Module):
     one for each code that the frames before both share. Scores are a few parameters a level.
     """
 
-    coarser: Tensor
-    ages: Tensor
-
     def __init__(self, levels: int, codebook_size: int, width: int) -> None:
         super().__init__()
         self.levels, self.codebook_size = levels, codebook_size
@@ -48,8 +45,8 @@ class PointerMixture(nn.Module):
         self.sentinel = nn.Linear(width, 1)
         self.threshold = nn.Parameter(torch.full((levels,), 3.0))
         nn.init.zeros_(self.sentinel.weight)
-        self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
-        self.register_buffer("ages", torch.tensor(AGES), persistent=False)
+        self.coarser = nn.Buffer(torch.ones(levels, levels).tril(-1), persistent=False)
+        self.ages = nn.Buffer(torch.tensor(AGES), persistent=False)
 
     @torch.no_grad()
     def copy_nothing(self, level: int) -> None:
@@ -65,9 +62,9 @@ class PointerMixture(nn.Module):
         classes = torch.bucketize(ages.clamp_min(0), self.ages, right=True) - 1
         return self.age[:, classes].masked_fill(blocked, -torch.inf)
 
-    def scores_ahead(self, frames: int, reach: int | None = None) -> Tensor:
-        """Scores `[Q, 1, frames]` of the ages of up to so many frames at one position, for `history`."""
-        return self.age_scores(torch.arange(frames, device=self.ages.device).flip(0)[None], reach)
+    def scores_ahead(self, reach: int) -> Tensor:
+        """Scores `[Q, 1, reach + 2]` of the ages of frames at one position, for `history`."""
+        return self.age_scores(torch.arange(reach + 2, device=self.ages.device).flip(0)[None], reach)
 
     def history(self, frames: Tensor, count: int, reach: int | None = None, ages: Tensor | None = None) -> History:
         """History of the newest `count` of `frames` `[B, S, Q]`; frames of age `reach` or more are not copied.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from distill.novelty.memorization import MOST_PERPLEXITY, Memorization, alike_re
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.counts import fold_numbers
-from distill.prior.data import BatchShare, PriorData, WindowSampler, WindowSettings
+from distill.prior.data import BatchShare, PriorData, WindowSampler
 from distill.prior.frame import FramePrior
 from distill.training.distributed import Distributed, Share
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
@@ -72,8 +73,7 @@ class Nats(NamedTuple):
 
 def window_nats(model: nn.Module, batch: Batch, smoothing: Tensor | None = None) -> Nats:
     """Negative log-likelihood of a batch. `smoothing` `[Q]` is the label smoothing of each level."""
-    logits = model(batch.inputs, batch.targets, batch.positions, batch.labels, batch.folds)
-    return target_nats(logits, batch.targets, smoothing)
+    return target_nats(model(batch), batch.targets, smoothing)
 
 
 def target_nats(logits: Tensor, targets: Tensor, smoothing: Tensor | None = None) -> Nats:
@@ -102,24 +102,15 @@ class PriorTask(Task[BatchShare]):
     def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
-        windows = WindowSettings(
-            codebook_size=size,
-            num_quantizers=levels,
-            context_frames=model.context_frames,
-            batch_size=config.batch_size,
-            seed=seed,
-            label_dropout=config.label_dropout,
-            span_frames=model.span_frames,
-        )
         experts = model.count_experts if isinstance(model, FramePrior) else None
         folds = None if experts is None else fold_numbers(data.train_groups, seed)
-        self.sampler = self.sampler_kind(data.train, windows, data.train_labels, folds)
+        sampling = config.batch_size, seed, data.train_labels, folds, config.label_dropout
+        self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
         self.steps_per_epoch = self.sampler.batches_per_epoch
         self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
         self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
         self.smoothing = fabric.to_device(model.smoothing.clone())
-        self._alike: tuple[int, int] | None = None  # computed on first use
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         """See `Task`."""
@@ -176,13 +167,16 @@ class PriorTask(Task[BatchShare]):
                 learning_rate=report.learning_rate,
             )
 
+    @cached_property
+    def alike(self) -> tuple[int, int]:
+        """See `alike_recordings`."""
+        return alike_recordings(self.data.unaugmented, self.data.held_out)
+
     def check_memorization(self, perplexity: float) -> Memorization:
         """Whether a held-out perplexity says that the prior memorises; near-duplicates are looked for where it does."""
         threshold, data = self.config.memorization_perplexity, self.data
         is_memorizing = perplexity < threshold
-        if is_memorizing and self._alike is None:
-            self._alike = alike_recordings(data.unaugmented, data.held_out)
-        alike, compared = self._alike if is_memorizing and self._alike else (None, None)
+        alike, compared = self.alike if is_memorizing else (None, None)
         return Memorization(
             was_memorizing=is_memorizing,
             val_perplexity=min(perplexity, MOST_PERPLEXITY),

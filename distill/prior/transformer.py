@@ -105,13 +105,11 @@ class RotaryEmbedding(nn.Module):
     depends on distances alone.
     """
 
-    rates: Tensor
-
     def __init__(self, head_size: int, dtype: torch.dtype = torch.float32) -> None:
         """Beyond many thousands of positions angles need `dtype` fp64."""
         super().__init__()
         rates = ROTARY_BASE ** -(torch.arange(0, head_size, 2, dtype=dtype) / head_size)
-        self.register_buffer("rates", rates, persistent=False)
+        self.rates = nn.Buffer(rates, persistent=False)
 
     def forward(self, start: int, count: int, device: torch.device) -> Rotation:
         """Rotation of `count` positions from `start` on."""

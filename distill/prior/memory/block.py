@@ -14,13 +14,17 @@ No gradient crosses a shard boundary, neither through the window nor through the
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from distill.codes.store import CodesConfig
+from distill.errors import ParamsError
+from distill.params import ChunkSize, KeySize, PriorConfig, ShardLength
 from distill.prior.attention import window_attention, without_autocast
-from distill.prior.memory.config import MemoryShape
+from distill.prior.frame import DepthShape
 from distill.prior.transformer import INIT_STD, Block, Linear, RotaryEmbedding, Rotation, initialise
 
 PERSISTENT_KEYS = 64
@@ -28,6 +32,46 @@ DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can b
 TAPS = (0.1, 0.2, 0.4, 1.0)  # initial weights of the last positions in a key or query, the newest last
 MIN_NORM = 1e-8
 GATE_BIAS = 2.0  # initial bias of the gates: attention passes
+WINDOWS_PER_SHARD = 8  # at least: gradients stop where a shard begins
+
+
+class MemoryShape(DepthShape):
+    """`PriorShape` of a `MemoryPrior`; sizes in frames, of a key in features.
+
+    Attention sees `context_frames`; `span_frames` is the longest sequence that the prior is trained on.
+    """
+
+    architecture: Literal["memory"] = "memory"
+    shard_length: ShardLength
+    chunk_size: ChunkSize
+    key_size: KeySize
+    span_frames: Annotated[int, Field(ge=1, le=1 << 24)]
+
+    @classmethod
+    def values_of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int) -> dict[str, Any]:
+        """See `PriorShape`. Raises ParamsError for a context longer than an eighth of a shard."""
+        values, memory = super().values_of(settings, codes, codeword_size), settings.memory
+        assert memory is not None
+        if WINDOWS_PER_SHARD * values["context_frames"] > memory.shard_length:
+            seconds = memory.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
+            raise ParamsError(
+                f"prior.context_seconds: expected at most {seconds:.1f} for architecture memory, an "
+                f"{WINDOWS_PER_SHARD}th of prior.memory.shard_length ({memory.shard_length} frames), found "
+                f"{values['context_frames'] / codes.frame_rate:.1f}; shorten it or raise prior.memory.shard_length"
+            )
+        return {
+            **values,
+            "shard_length": memory.shard_length,
+            "chunk_size": memory.chunk_size,
+            "key_size": memory.key_size,
+            "span_frames": max(values["context_frames"], round(memory.span_seconds * codes.frame_rate)),
+        }
+
+    @property
+    def parameters(self) -> int:
+        """See `PriorShape`."""
+        a_block = 4 * self.hidden_size**2 + 3 * self.num_heads * self.key_size * self.hidden_size
+        return super().parameters + self.num_layers * a_block
 
 
 def features(x: Tensor, degree: int) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from distill.codes.sequences import Batch
 from distill.prior.frame import FramePrior, FrameState
-from distill.prior.memory.block import BlockState, LongMemory, MemoryStack, shards
-from distill.prior.memory.config import MemoryShape
+from distill.prior.memory.block import BlockState, LongMemory, MemoryShape, MemoryStack, shards
 from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, RetrievalState
 
 KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
@@ -22,7 +22,6 @@ KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
 class MemoryFrameState(FrameState):
     """What a `MemoryPrior` needs of the frames so far; its size is bounded."""
 
-    frames: Tensor
     blocks: list[BlockState]
     retrieval: RetrievalState | RetrievalIndex
     found: Found | None = None  # of retrieval, at each newest frame
@@ -55,19 +54,12 @@ class MemoryPrior(FramePrior):
     def _build_stack(self, dropout: float) -> nn.Module:
         return MemoryStack(self.shape, dropout)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        positions: Tensor,
-        labels: Tensor | None = None,
-        folds: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """See `Prior`. T may be more than `span_frames`."""
-        state, logits, gates = self._state(positions, labels, folds), [], []
-        parts = shards(0, inputs.shape[1], self.shape.shard_length)
+        state, logits, gates = self._state(batch.positions, batch.labels, batch.folds), [], []
+        parts = shards(0, batch.inputs.shape[1], self.shape.shard_length)
         for part in parts:
-            run = partial(self._run_shard, inputs[:, part], targets[:, part])
+            run = partial(self._run_shard, batch.inputs[:, part], batch.targets[:, part])
             if torch.is_grad_enabled() and len(parts) > KEPT_SHARDS:
                 output, state = checkpoint(run, state, use_reentrant=False)
             else:
@@ -88,23 +80,10 @@ class MemoryPrior(FramePrior):
         """See `Prior`. There is one window, which never ends."""
         return 0
 
-    def start(self, batch_size: int, labels: Tensor | None = None, position: int = 0) -> MemoryFrameState:
-        """See `Prior`."""
-        positions = torch.full((batch_size,), position, device=self.bias.device)
-        state = self._state(positions, labels)
-        state.layers = self.layers(state.tables)
-        state.ages = self.pointer_mixture.scores_ahead(self.context_frames + 2, self.context_frames)
-        return state
-
     def _state(self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None) -> MemoryFrameState:
-        """State before the first frame."""
         batch = len(positions)
         return MemoryFrameState(
-            self.tables(),
-            positions,
-            labels,
-            self.chosen_counts(labels, folds),
-            frames=positions.new_zeros(batch, 0, self.num_quantizers),
+            **vars(super()._state(positions, labels, folds)),
             blocks=self.stack.initial_state(batch),
             retrieval=self.retrieval.initial_state(batch),
         )
@@ -120,7 +99,7 @@ class MemoryPrior(FramePrior):
                 state.tables.input, inputs, state.retrieval, min(newest, inputs.shape[1]), one_by_one
             )
             state.count += inputs.shape[1]
-            state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
+            state.frames = inputs if state.frames is None else torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)
         state.newest, state.hidden = frames[:, -newest:], self.to_depth(hidden[:, -newest:])
         recent = state.frames[:, -reach - newest - 1 :]
         state.history = self.pointer_mixture.history(recent, newest, reach, state.ages)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from distill.codes.sequences import NUM_SPECIAL_TOKENS
 from distill.prior.attention import without_autocast
 from distill.prior.frame import look_up
-from distill.prior.memory.block import TAPS, sum_of_taps
-from distill.prior.memory.config import MemoryShape
+from distill.prior.memory.block import TAPS, MemoryShape, sum_of_taps
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, newest frames found for each hash
 CAPACITY = 32768  # newest frames that can be retrieved
@@ -51,9 +50,6 @@ class Retrieval(nn.Module):
     by several hashes counts for each. The projection to keys is learnt through these similarities.
     """
 
-    planes: Tensor
-    coarser: Tensor
-
     def __init__(self, shape: MemoryShape) -> None:
         super().__init__()
         self.codebook_size, self.reach = shape.codebook_size, shape.context_frames
@@ -68,8 +64,8 @@ class Retrieval(nn.Module):
         self.exact_score = nn.Parameter(torch.full((levels,), EXACT_SCORE))
         self.ablated = False  # all weights are zero
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("planes", planes, persistent=False)
-        self.register_buffer("coarser", torch.ones(levels, levels).tril(-1), persistent=False)
+        self.planes = nn.Buffer(planes, persistent=False)
+        self.coarser = nn.Buffer(torch.ones(levels, levels).tril(-1), persistent=False)
 
     def initial_state(self, batch_size: int) -> RetrievalState:
         """State before the first frame."""

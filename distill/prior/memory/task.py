@@ -4,8 +4,11 @@ Motifs of random codes among real frames are to be retrieved later. Those for tr
 for probes with an odd one, so that they never overlap.
 """
 
+import itertools
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +17,18 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codes.sequences import IGNORED, Batch, bos_token
+from distill.codes.sequences import IGNORED, Batch, Window, bos_token
 from distill.codes.store import Codes
 from distill.errors import DistillError
 from distill.params import MemoryConfig, PriorConfig
-from distill.prior.data import BatchShare, PriorData, SpanSampler
+from distill.prior.data import BatchShare, PriorData, WindowSampler, shuffled
+from distill.prior.memory.block import MemoryShape
 from distill.prior.memory.network import MemoryPrior, ablated
 from distill.prior.task import PriorTask, targets_in, window_nats
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
+SPAN_SHARE = 0.25  # share of the long recordings of an epoch that are trained on in spans
 KEY_FRAMES = VALUE_FRAMES = 4
 MOTIF_FRAMES = KEY_FRAMES + VALUE_FRAMES  # frames of a motif
 MOTIFS = 24  # in a training sequence
@@ -41,6 +46,70 @@ MIN_POLARISED = 0.2
 FIRST_CHECK, SECOND_CHECK, FULL_LENGTH = 100, 500, 1000  # steps; shorter trainings check earlier in proportion
 
 Frames = NDArray[np.int64]
+
+
+class SpanSampler(WindowSampler):
+    """Windows, and for some of the long recordings of an epoch spans of many windows.
+
+    Spans train the memory; windows keep many recordings in a batch. All batches have about as many frames, in few
+    shapes: torch keeps kernels for each shape in memory.
+    """
+
+    shape: MemoryShape
+
+    def _count_batches(self) -> int:
+        size, context = self.batch_size, self.shape.context_frames
+        inputs = self.sequences.lengths[self.first] - 1
+        self.long = np.flatnonzero(inputs > context)  # recordings
+        self.num_spanned = math.ceil(SPAN_SHARE * len(self.long))
+        share = self.num_spanned / max(1, len(self.long))
+        self.span_counts = -(-inputs[self.long] // self.shape.span_frames)
+        windows = np.sort(self.counts[self.long])
+        short = int(self.counts.sum() - windows.sum())
+        # No more batches than there are spans or windows, whichever recordings are taken.
+        self.span_batches = min(
+            math.ceil(share * float(inputs[self.long].sum()) / (size * context)),
+            int(np.sort(self.span_counts)[: self.num_spanned].sum()),
+        )
+        self.window_batches = min(
+            math.ceil((short + (1 - share) * int(windows.sum())) / size),
+            short + int(windows[: len(self.long) - self.num_spanned].sum()),
+        )
+        return self.span_batches + self.window_batches
+
+    def _padded(self, windows: Sequence[Window]) -> tuple[int, int]:
+        longest = max(map(len, windows))
+        most = self.shape.context_frames if longest <= self.shape.context_frames else self.shape.span_frames
+        return round_up_shape(len(windows)), min(round_up_shape(longest), most)
+
+    def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
+        shape, numbers = self.shape, generator.permutation(len(self.long))[: self.num_spanned]
+        spanned = self.long[numbers]
+        spans = self._random_windows(chosen[spanned], self.span_counts[numbers], shape.span_frames, generator)
+        others = np.setdiff1d(np.arange(len(chosen)), spanned)
+        windows = self._random_windows(chosen[others], self.counts[others], shape.context_frames, generator)
+        mixed = even_batches(shuffled(windows, generator), self.window_batches)
+        return shuffled(even_batches(sorted(spans, key=len), self.span_batches) + mixed, generator)
+
+
+def round_up_shape(number: int) -> int:
+    """Round up to a grid of eight sizes from each power of two to the next."""
+    step = 1 << max(0, number.bit_length() - 4)
+    return -(-number // step) * step
+
+
+def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
+    """Split windows, in order, into `count` batches of about as many frames each.
+
+    No batch is empty where there are at least `count` windows.
+    """
+    total = np.cumsum([0, *(len(window) for window in windows)])
+    edges = [0]
+    for number in range(1, count):
+        target = int(np.searchsorted(total, total[-1] * number / count))
+        edges.append(min(max(target, edges[-1] + 1), len(windows) - (count - number)))
+    edges.append(len(windows))
+    return [list(windows[first:last]) for first, last in itertools.pairwise(edges)] if count else []
 
 
 class MemoryTask(PriorTask):
@@ -80,7 +149,7 @@ class MemoryTask(PriorTask):
         if step % PROBE_STEPS == 0:
             seed = derive_seed(self.seed, Stream.MEMORY_PROBES)
             found = probe_memory(self.model, self.probe_source, self.fabric, seed)
-            line |= {f"probe/{name}": value for name, value in asdict(found).items()}
+            line |= {f"probe/{name}": value for name, value in found.items()}
         return line
 
     def validate(self) -> dict[str, float]:
@@ -93,15 +162,12 @@ class MemoryTask(PriorTask):
     def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[PriorEvent]:
         yield from super().events(report)
         if isinstance(report, WatchMetrics) and report.inspected:
-            gates: dict[str, dict[str, float]] = {}
-            probe: dict[str, float] = {}
+            found: defaultdict[str, dict[str, float]] = defaultdict(dict)
             for name, value in report.inspected.items():
-                match name.split("/"):
-                    case ["gates", layer, statistic]:
-                        gates.setdefault(layer, {})[statistic] = value
-                    case ["probe", result]:
-                        probe[result] = value
-            yield PriorMemoryMetrics(report.step, gates, probe)
+                group, _, statistic = name.removeprefix("gates/").rpartition("/")
+                found[group][statistic] = value
+            found.pop("", None)
+            yield PriorMemoryMetrics(report.step, probe=found.pop("probe", {}), gates=dict(found))
 
     def _motif_batch(self, step: int) -> Batch | None:
         """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
@@ -162,23 +228,20 @@ def stop_if_gates_collapse(
         return max(value for name, value in line.items() if name.startswith("gates/") and name.endswith(statistic))
 
     scale, std = min(1.0, total_steps / FULL_LENGTH), largest(line, "/std")
-    advice = (
-        "the memory is not used: set prior.architecture: frame, or prior.memory.fast_fail: false to continue training"
-    )
+    problem = ""
     if step >= FIRST_CHECK * scale and std < MIN_STD:
-        raise DistillError(
-            f"training stopped at step {step}: expected gates of the memory that differ, with a standard "
-            f"deviation of at least {MIN_STD}, found {std:.4f}; {advice}"
-        )
+        problem = f"that differ, with a standard deviation of at least {MIN_STD}, found {std:.4f}"
     before = [one for one in earlier if one["step"] >= FIRST_CHECK * scale and "gates/layer_0/std" in one]
-    if step < SECOND_CHECK * scale or not before:
-        return
-    first = largest(before[0], "/std")
-    polarised = max(line[name] + line[name.replace("/closed", "/open")] for name in line if name.endswith("/closed"))
-    if std**2 < MIN_GROWTH * first**2 and polarised < MIN_POLARISED:
+    if not problem and step >= SECOND_CHECK * scale and before:
+        first = largest(before[0], "/std")
+        polarised = max(line[key] + line[key.replace("/closed", "/open")] for key in line if key.endswith("/closed"))
+        if std**2 < MIN_GROWTH * first**2 and polarised < MIN_POLARISED:
+            variances = f"a variance of {std**2:.4f} after {first**2:.4f}"
+            problem = f"that open and close, found {variances} and {polarised:.0%} of them polarised"
+    if problem:
         raise DistillError(
-            f"training stopped at step {step}: expected gates of the memory that open and close, found a variance of "
-            f"{std**2:.4f} after {first**2:.4f} and {polarised:.0%} of them polarised; {advice}"
+            f"training stopped at step {step}: expected gates of the memory {problem}; the memory is not used: set "
+            "prior.architecture: frame, or prior.memory.fast_fail: false to continue training"
         )
 
 
@@ -249,33 +312,17 @@ def with_bos(frames: Frames, codebook_size: int) -> Tensor:
     return torch.cat([torch.full_like(codes[:1], bos_token(codebook_size)), codes])[None]
 
 
-@dataclass(frozen=True)
-class Probes:
-    """What a memory retrieves of motifs in a haystack (needles), beside controls without which that proves nothing.
-
-    `in_situ` is the mean cosine of the retrieval weights and the one-hot first code, `top1` the proportion of needles
-    whose first code is the most likely, `ranked` of those ranked first among all motifs; the same of motifs that are
-    `absent`, and with the memory `ablated`. `chance` is the frequency of the commonest code, the best prediction
-    without a memory.
-    """
-
-    in_situ: float
-    in_situ_ablated: float
-    in_situ_absent: float
-    top1: float
-    top1_ablated: float
-    top1_absent: float
-    ranked: float
-    ranked_ablated: float
-    ranked_absent: float
-    chance: float
-
-
 @torch.no_grad()
 def probe_memory(
     model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, haystacks: int = HAYSTACKS
-) -> Probes:
-    """Probe a prior in eval mode with haystacks of frames of `source`, beyond the reach of its attention."""
+) -> dict[str, float]:
+    """What the memory of a prior in eval mode retrieves of motifs in haystacks of frames of `source` (needles).
+
+    They are beyond the reach of attention. `in_situ` is the mean cosine of the retrieval weights and the one-hot first
+    code, `top1` the proportion of needles whose first code is the most likely, `ranked` of those ranked first among all
+    motifs. The controls, without which that proves nothing: `in_situ_absent`, … of motifs that do not occur,
+    `in_situ_ablated`, … without the memory, and `chance`, the frequency of the commonest code.
+    """
     rng = np.random.default_rng(seed)
     stacks = [haystack(rng, source, DISTRACTORS + 1, model.stack.reach) for _ in range(haystacks)]
     with fabric.autocast():
@@ -287,7 +334,7 @@ def probe_memory(
         for kind, row in zip(("", "_absent", "_ablated"), [*scores.tolist(), without.tolist()], strict=True)
         for name, value in zip(("top1", "ranked", "in_situ"), row, strict=True)
     }
-    return Probes(**found, chance=float(source.shares[0].max()))
+    return {**found, "chance": float(source.shares[0].max())}
 
 
 def _query(model: MemoryPrior, frames: Frames, motifs: Frames) -> Tensor:
@@ -298,12 +345,11 @@ def _query(model: MemoryPrior, frames: Frames, motifs: Frames) -> Tensor:
     queries = torch.from_numpy(motifs[np.concatenate([positions, needles + positions])]).to(device)
     distractors = torch.from_numpy(motifs[np.concatenate([others, others])][:, :, KEY_FRAMES]).to(device)
     candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the right one is first
-    state = model.start(1)
+    state: Any = model.start(1)
     model.advance(with_bos(frames, model.codebook_size).to(device), state, newest=1)
     state.keep(torch.zeros(len(queries), dtype=torch.int64))
     model.advance(queries[:, :KEY_FRAMES], state, newest=1)
     log_probs = model.logits(candidates, state).float().log_softmax(dim=3)  # [queries, candidates, Q, V + 2]
-    assert state.found is not None
     weights = model.retrieval.weights(state.found, candidates)[:, 0, 0].float()
     code = candidates[:, 0, 0]
     top1 = log_probs[:, 0, 0].argmax(dim=1) == code

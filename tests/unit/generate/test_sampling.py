@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.tiny import prior_shape
 
-from distill.codes.sequences import bos_token, eos_token, window_start
+from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.errors import ArtifactError
 from distill.generate.sampling import Sampling, classifier_free_guidance, draw, sample_codes, undo_label_smoothing
 from distill.prior.architectures import ArchitectureName
@@ -60,7 +60,7 @@ def recomputed(prior: Prior, codes: torch.Tensor, frame: int, labels: torch.Tens
     frames = torch.cat([begin, codes], dim=1)[:, start:]
     inputs, targets = frames[:, : frame + 1 - start], frames[:, 1 : frame + 2 - start]
     positions = torch.full((len(codes),), start)
-    return prior(inputs, targets, positions, labels)[:, -1]
+    return prior(Batch(inputs, targets, positions, labels))[:, -1]
 
 
 @pytest.mark.parametrize("labelled", [False, True])

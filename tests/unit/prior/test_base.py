@@ -1,4 +1,4 @@
-"""Priors: shapes, causality by perturbation and by gradient, cache against no cache, codeword geometry."""
+"""Priors: shapes, causality by perturbation, cache against no cache, codeword geometry."""
 
 from typing import Any
 
@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from unit.tiny import prior_shape
 
-from distill.codes.sequences import IGNORED, bos_token, eos_token
+from distill.codes.sequences import IGNORED, Batch, bos_token, eos_token
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
 from distill.prior.flat import CodePrior
 from distill.prior.frame import CodewordEmbedding, FramePrior
-from distill.prior.transformer import KeyValueCache
 
 LEVELS, SIZE, CONTEXT = 3, 11, 8
 COUNTED = 0.5  # standard deviation of the tables of counts
@@ -48,20 +47,11 @@ def prior(architecture: ArchitectureName) -> Prior:
     return model
 
 
-def window(frames: int = CONTEXT, count: int = 2, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    codes = torch.randint(SIZE, (count, frames + 1, LEVELS), generator=torch.Generator().manual_seed(1))
+def window(count: int = 2, first: int = 0) -> Batch:
+    codes = torch.randint(SIZE, (count, CONTEXT + 1, LEVELS), generator=torch.Generator().manual_seed(1))
     if first == 0:
         codes[:, 0] = bos_token(SIZE)
-    return codes[:, :-1], codes[:, 1:].clone(), torch.full((count,), first)
-
-
-def gradient_of(embedding: torch.nn.Module, logits: Any) -> Tensor:
-    """Gradient `[T, D]` of what `logits` gives by the output of a module that embeds tokens or positions."""
-    embedded: list[Tensor] = []
-    embedding.register_forward_hook(lambda *args: (embedded.append(args[2]), args[2].retain_grad())[1])
-    logits().sum().backward()
-    assert embedded[0].grad is not None
-    return embedded[0].grad[0]
+    return Batch(codes[:, :-1], codes[:, 1:].clone(), torch.full((count,), first))
 
 
 def test_logits_have_a_row_a_token_and_a_column_a_code() -> None:
@@ -73,86 +63,52 @@ def test_logits_have_a_row_a_token_and_a_column_a_code() -> None:
         code_prior(hidden_size=30)
 
 
-def test_the_future_of_tokens_has_no_influence() -> None:
-    model = code_prior()
-    tokens = torch.randint(16, (2, 24), generator=torch.Generator().manual_seed(1))
-    before = model(tokens)
-    for position in (1, 7, 23):
-        changed = tokens.clone()
-        changed[:, position] = (changed[:, position] + 5) % 16
-        after = model(changed)
-        assert torch.equal(before[:, :position], after[:, :position])
-        assert not torch.allclose(before[:, position], after[:, position])
-    gradient = gradient_of(model.token_embedding, lambda: model(tokens[:1])[0, 10])
-    assert gradient[11:].abs().max() == 0
-    assert (gradient[:11].abs().sum(dim=-1) > 0).all()
-
-
-@pytest.mark.parametrize("first", [1, 2, 11, 23])
-@pytest.mark.parametrize("stride", [1, 4])
-def test_the_cache_of_tokens_equals_no_cache(first: int, stride: int) -> None:
-    model = code_prior()
-    tokens = torch.randint(16, (3, 24), generator=torch.Generator().manual_seed(2))
-    cache = KeyValueCache(model.stack, 3, 24)
-    pieces = [model(tokens[:, :first], cache)]
-    pieces += [model(tokens[:, start : start + stride], cache) for start in range(first, 24, stride)]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_codes_depend_on_earlier_ones_only_by_perturbation(architecture: ArchitectureName) -> None:
     model = prior(architecture)
-    inputs, targets, positions = window()
-    before = model(inputs, targets, positions)
+    batch = window()
+    inputs, targets = batch[:2]
+    before = model(batch)
     assert before.shape == (2, CONTEXT, LEVELS, SIZE + 2)
     for frame, level in ((0, 0), (2, 1), (5, 2), (CONTEXT - 1, 0)):
         changed = targets.clone()
         changed[:, frame, level] = (changed[:, frame, level] + 5) % SIZE
         following = torch.cat([inputs[:, :1], changed[:, :-1]], dim=1)
-        moved = (model(following, changed, positions) - before).abs()[..., :SIZE].amax(dim=(0, 3))
+        moved = (model(batch._replace(inputs=following, targets=changed)) - before).abs()[..., :SIZE].amax(dim=(0, 3))
         may = [[(frame, level) < (f, q) for q in range(LEVELS)] for f in range(CONTEXT)]
         assert (moved > 1e-6).tolist() == may, (frame, level)
-
-
-@pytest.mark.parametrize("architecture", ["frame", "memory"])
-def test_codes_depend_on_earlier_ones_only_by_gradient(architecture: ArchitectureName) -> None:
-    model, batch = prior(architecture), window(count=1)
-    assert isinstance(model, FramePrior)
-    gradient = gradient_of(model.position_embedding, lambda: model(*batch)[0, 4, 0, :SIZE])
-    assert gradient[5:].abs().max() == 0
-    assert (gradient[:5].abs().sum(dim=-1) > 0).all()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("first", [0, 5])
 def test_ignored_targets_have_no_influence(architecture: ArchitectureName, first: int) -> None:
     model = prior(architecture)
-    inputs, targets, positions = window(first=first)
-    before = model(inputs, targets, positions)
-    inputs[:, 6:], targets[:, 6:] = 0, IGNORED
-    after = model(inputs, targets, positions)
+    batch = window(first=first)
+    before = model(batch)
+    batch.inputs[:, 6:], batch.targets[:, 6:] = 0, IGNORED
+    after = model(batch)
     torch.testing.assert_close(after[:, :6], before[:, :6], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_samplers_see_the_logits_of_the_forward_pass(architecture: ArchitectureName) -> None:
     model = prior(architecture)
-    inputs, targets, positions = window()
-    expected = model(inputs, targets, positions)
+    batch = window()
+    expected = model(batch)
     sampler, seen = Sampler(model, 2), torch.zeros(2, CONTEXT, LEVELS, SIZE + 2)
 
     def follow(logits: Tensor, level: int, frame: int) -> Tensor:
         seen[:, frame, level] = logits
-        return targets[:, frame, level]
+        return batch.targets[:, frame, level]
 
     frames = [sampler.next_frame(follow) for _ in range(CONTEXT)]
-    assert torch.equal(torch.stack(frames, dim=1), targets)
+    assert torch.equal(torch.stack(frames, dim=1), batch.targets)
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_eos_is_predicted_at_the_first_level_only_and_bos_never(architecture: ArchitectureName) -> None:
-    logits = prior(architecture)(*window())
+    logits = prior(architecture)(window())
     if architecture == "flat":  # a free head: the sampler sees to it
         assert torch.isfinite(logits).all()
         return
@@ -171,13 +127,13 @@ def test_equal_codewords_give_equal_logits() -> None:
             torch.nn.init.zeros_(module.free)
     # Without the pointer mixture, which compares codes and not codewords.
     model.pointer_mixture.threshold.data.fill_(50.0)  # type: ignore[union-attr]
-    inputs, targets, positions = window()
-    logits = model(inputs, targets, positions)
+    batch = window()
+    logits = model(batch)
     torch.testing.assert_close(logits[..., 7], logits[..., 4])
     swap = {4: 7, 7: 4}
-    for tensor in (inputs, targets):
+    for tensor in batch[:2]:
         tensor.apply_(lambda code: swap.get(code, code))
-    torch.testing.assert_close(model(inputs, targets, positions), logits)
+    torch.testing.assert_close(model(batch), logits)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_tables_are_smoothed_into_unigrams_and_nothing_counted_says_nothing() ->
         expected = (counted + TRUST * single[:, None]) / (counted.sum(axis=2, keepdims=True) + TRUST)
         np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
     assert tables.labelled.shape == (1, LEVELS, SIZE + 2)
-    assert all(not bool(table.any()) for table in vars(count_tables(count([], SIZE, LEVELS))).values())
+    assert all(not bool(table.any()) for table in count_tables(count([], SIZE, LEVELS)))
 
 
 def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() -> None:
@@ -93,7 +93,7 @@ def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplic
     assert len(without) == 8
     rest = [views for views, number in zip(several, numbers, strict=True) if number != 2]
     kept = [label for label, number in zip(labels, numbers, strict=True) if number != 2]
-    for name, table in vars(count_tables(count(rest, SIZE, LEVELS, kept, 3))).items():
+    for name, table in count_tables(count(rest, SIZE, LEVELS, kept, 3))._asdict().items():
         torch.testing.assert_close(getattr(without[1], name), table)
         assert not torch.equal(getattr(whole, name), table)
 

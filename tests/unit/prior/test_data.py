@@ -12,13 +12,13 @@ from distill.codes.sequences import Window
 from distill.codes.store import CodesReader, CodesWriter, RecordingRow
 from distill.prior import counts
 from distill.prior.counts import count
-from distill.prior.data import PriorData, SpanSampler, WindowSampler, even_batches, read_prior_data
+from distill.prior.data import PriorData, WindowSampler, read_prior_data
+from distill.prior.memory.task import SpanSampler, even_batches
 from distill.prior.task import similar_length_batches
 from distill.storage.tables import write_rows
 from distill.training.distributed import Share
 
 VIEWS = 3
-WINDOWS = windows(10, 4)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_shares_are_the_batches_of_one_process(
     prior_data: PriorData, kind: type[WindowSampler], processes: int
 ) -> None:
     """Also where a process has no window of a batch of four."""
-    sampler = kind(prior_data.train, windows(10, 4, label_dropout=0.3, span_frames=40), prior_data.train_labels)
+    sampler = kind(prior_data.train, *windows(10, 4, span_frames=40), prior_data.train_labels, label_dropout=0.3)
     whole = list(sampler.batches(1, 1))
     shares = [list(sampler.batches(1, 1, Share(number, processes))) for number in range(processes)]
     for index, one in enumerate(whole):
@@ -71,7 +71,7 @@ def test_shares_are_the_batches_of_one_process(
             assert (part.tokens * processes, part.step) == (one.tokens, one.step)
             assert batch.labels is not None
             if number < len(batch.positions):
-                for own, every in zip(vars(part.batch).values(), vars(batch).values(), strict=True):
+                for own, every in zip(part.batch, batch, strict=True):
                     assert own is every is None or torch.equal(own, every[number::processes])
             else:
                 assert part.batch.inputs.shape == (1, *batch.inputs.shape[1:])
@@ -92,7 +92,7 @@ def phrases(seed: int, count: int, frames: int, rounds: int) -> list[np.ndarray]
     ],
 )
 def test_every_epoch_has_as_many_batches_of_spans_and_of_windows(recordings: list[np.ndarray], batch_size: int) -> None:
-    sampler = SpanSampler([[codes] for codes in recordings], windows(4, batch_size, span_frames=100))
+    sampler = SpanSampler([[codes] for codes in recordings], *windows(4, batch_size, span_frames=100))
     for epoch in range(6):
         batches = [share.batch for share in sampler.batches(epoch, 0)]
         lengths = [batch.inputs.shape[1] for batch in batches if len(batch.inputs)]
@@ -105,7 +105,7 @@ def test_every_epoch_has_as_many_batches_of_spans_and_of_windows(recordings: lis
 def test_batches_have_few_shapes() -> None:
     lengths = np.random.default_rng(3).integers(200, 900, 40)
     recordings = [[codes] for length in lengths for codes in phrases(int(length), 1, int(length), 1)]
-    sampler = SpanSampler(recordings, windows(20, 64, span_frames=1000))
+    sampler = SpanSampler(recordings, *windows(20, 64, span_frames=1000))
     shapes = {tuple(share.batch.inputs.shape[:2]) for epoch in range(9) for share in sampler.batches(epoch, 0)}
     assert len(shapes) < 30
     assert {frames for _, frames in shapes} <= {20, *range(208, 512, 16), *range(512, 1000, 64), 1000}
@@ -129,6 +129,5 @@ def test_counting_a_few_recordings_at_once_gives_the_same_bits(
     whole = count(prior_data.train, SIZE, LEVELS, prior_data.train_labels, 2)
     monkeypatch.setattr(counts, "COUNTED_FRAMES", 50)
     parts = count(prior_data.train, SIZE, LEVELS, prior_data.train_labels, 2)
-    for name, table in vars(whole).items():
-        assert np.array_equal(table, vars(parts)[name]), name
+    assert all(map(np.array_equal, whole, parts))
     assert whole.unigram.sum() > 0

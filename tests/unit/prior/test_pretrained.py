@@ -11,7 +11,7 @@ from unit.tiny import prior_shape
 
 from distill.api import prior_of_codec
 from distill.codec.streaming import encode
-from distill.codes.sequences import bos_token
+from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import CodesConfig
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
 from distill.prior.artifact import build_prior
@@ -60,7 +60,9 @@ def test_one_set_of_weights_fits_any_codec(levels: int, codebook_size: int) -> N
     assert not bool(model.bias.any())
     assert not bool(model.input_embedding.free.any())
     inputs = torch.randint(codebook_size, (2, 7, levels), generator=torch.Generator().manual_seed(2))
-    assert bool(model.eval()(inputs, inputs, torch.zeros(2, dtype=torch.int64))[..., :codebook_size].isfinite().all())
+    assert bool(
+        model.eval()(Batch(inputs, inputs, torch.zeros(2, dtype=torch.int64)))[..., :codebook_size].isfinite().all()
+    )
 
 
 def test_levels_take_their_own_agreements() -> None:
@@ -145,7 +147,7 @@ def test_a_codec_alone_has_a_prior_that_is_no_guess() -> None:
         tone = encode(codec, 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(rate) / rate)[None])
         inputs = torch.cat([torch.full_like(tone[:, :1], bos_token(16)), tone[:, :-1]], dim=1)
         with torch.no_grad():
-            logits = prior(inputs, tone, torch.zeros(1, dtype=torch.int64))
+            logits = prior(Batch(inputs, tone, torch.zeros(1, dtype=torch.int64)))
         chosen = logits.log_softmax(dim=3).gather(3, tone[..., None])[0, 5:-5, :2, 0].exp()
         assert float(chosen.mean(dim=0).min()) > 0.8
     assert prior_of_codec(fitted_codec(24_000, 0, quantizer="residual")) is None

@@ -23,7 +23,7 @@ from unit.training.coded import (
     windows,
 )
 
-from distill.codes.sequences import IGNORED, CodeSequences, bos_token, eos_token
+from distill.codes.sequences import IGNORED, Batch, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.generate.sampling import Sampling, sample_codes
@@ -81,7 +81,7 @@ def test_held_out_metrics_equal_a_slow_loop(architecture: str) -> None:
                         if f == target - start - 1 and q >= level:
                             targets[0, f, q] = IGNORED
                 with torch.no_grad():
-                    logits = model(inputs, targets, torch.tensor([start]))[0, target - start - 1, level]
+                    logits = model(Batch(inputs, targets, torch.tensor([start])))[0, target - start - 1, level]
                 by_level[level].append(float(-logits.log_softmax(dim=-1)[sequence[target, level]]))
     nats = sum(sum(losses) for losses in by_level.values())
     count = sum(len(losses) for losses in by_level.values())
@@ -134,7 +134,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
 
 def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoch() -> None:
     views = [[np.full((5, LEVELS), number * 3 + view) for view in range(3)] for number in range(4)]
-    sampler = WindowSampler(views, windows(10, 2, 0))
+    sampler = WindowSampler(views, *windows(10, 2, 0))
     assert (sampler.passes, sampler.batches_per_epoch) == (5, MIN_STEPS)
     seen = set()
     for epoch in range(8):
@@ -143,7 +143,7 @@ def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoc
     assert {code for codes in seen for code in codes} == set(range(SIZE))
     assert all([code // 3 for code in codes] == [0, 1, 2, 3] for codes in seen)  # one view of each recording a pass
     assert len(seen) > 20
-    many = WindowSampler(views * 6, windows(10, 2, 0))
+    many = WindowSampler(views * 6, *windows(10, 2, 0))
     assert (many.passes, many.batches_per_epoch) == (1, 12)
 
 
@@ -153,7 +153,7 @@ def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:
     def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
         return [share.batch.targets.flatten().tolist() for share in sampler.batches(epoch, skip)]
 
-    sampler, again = (WindowSampler(prior_data, windows(6, 3, 9)) for _ in range(2))
+    sampler, again = (WindowSampler(prior_data, *windows(6, 3, 9)) for _ in range(2))
     assert order(sampler, 4) == order(again, 4)
     assert order(sampler, 4)[2:] == order(again, 4, 2)
     assert order(sampler, 4) != order(sampler, 5)
@@ -165,7 +165,7 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     labels = [number % 3 for number in range(40)]
 
     def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
-        sampler = WindowSampler(prior_data, windows(30, 4, 9, label_dropout=dropout), labels)
+        sampler = WindowSampler(prior_data, *windows(30, 4, 9), labels, label_dropout=dropout)
         return [share.batch.labels.tolist() for share in sampler.batches(epoch, skip)]  # type: ignore[union-attr]
 
     assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
@@ -174,7 +174,7 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     assert seen(3, 0.5) != seen(4, 0.5)
     kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
     assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
-    assert next(iter(WindowSampler(prior_data, windows(30, 4, 9)).batches(0, 0))).batch.labels is None
+    assert next(iter(WindowSampler(prior_data, *windows(30, 4, 9)).batches(0, 0))).batch.labels is None
 
 
 def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> None:

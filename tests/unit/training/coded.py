@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from unit.tiny import prior_shape
 
 from distill.codec.coordinates import COORDINATES
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
-from distill.prior.data import PriorData, WindowSettings
+from distill.prior.base import PriorShape
+from distill.prior.data import PriorData
 from distill.prior.training import PriorTraining, fit_prior
 from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
@@ -61,10 +63,10 @@ def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) ->
     )
 
 
-def windows(context: int, batch_size: int, seed: int = 0, **changes: Any) -> WindowSettings:
-    """Settings of a sampler of these codes."""
-    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": context, "batch_size": batch_size}
-    return WindowSettings(**sizes, seed=seed, **changes)
+def windows(context: int, batch_size: int, seed: int = 0, span_frames: int = 1) -> tuple[PriorShape, int, int]:
+    """Shape, batch size and seed of a sampler of these codes."""
+    sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": context, "span_frames": span_frames}
+    return prior_shape("memory", **sizes), batch_size, seed
 
 
 def fit(

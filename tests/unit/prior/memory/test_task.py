@@ -9,6 +9,7 @@ import pytest
 import torch
 from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed
 
+from distill.codes.sequences import Batch
 from distill.errors import DistillError, ParamsError
 from distill.params import PriorConfig
 from distill.prior.memory import network
@@ -78,7 +79,7 @@ def test_recomputed_shards_have_the_same_gradients(monkeypatch: pytest.MonkeyPat
         model = prior_to_train(SMALL, settings(dropout=0.2), 0)
         torch.manual_seed(0)
         codes = torch.from_numpy(repeating(0, 2, rounds=12)[1])[None]
-        model(codes[:, :-1], codes[:, 1:], torch.zeros(1, dtype=torch.int64)).logsumexp(dim=3).sum().backward()
+        model(Batch(codes[:, :-1], codes[:, 1:], torch.zeros(1, dtype=torch.int64))).logsumexp(dim=3).sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
