@@ -65,10 +65,14 @@ PREVIEW_TITLES = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CodecTraining(Trained):
-    """A trained codec (on the CPU, best weights, eval mode), and the best epoch's codebook health."""
+    """A trained codec (on the CPU, best weights, eval mode)."""
 
     model: VQVAE
-    codebook_health: CodebookHealth
+
+    @property
+    def codebook_health(self) -> CodebookHealth:
+        """Codebook health of the best epoch."""
+        return health_from_metrics(self.result.best_metrics)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -96,7 +100,9 @@ def train_vqvae(
     data = CodecData.split(corpus, val_fraction, seed)
     observers = () if callback is None else (ToCallback(callback),)
     run = Run(fabric, store, observers, interruption, cancel_event)
-    return fit_codec(codec_to_train(data, config, seed), data, config, seed, run)
+    codec = codec_to_train(data, config, seed)
+    result = codec_trainer(codec, data, config, seed, run).run()
+    return CodecTraining(result=result, model=codec.cpu().eval())
 
 
 def train_codec(
@@ -120,22 +126,22 @@ def train_codec(
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
     key = RunKey("train_vqvae", inputs, {**config.model_dump(), **settings})
     data = CodecData.split(corpus, val_fraction, seed)
-    with tracked_run(key, "codec", recordings, fabric, state, tracking_root) as run:
+    with tracked_run(key, CodecConsole, recordings, fabric, state, tracking_root) as run:
         codec, previews = codec_to_train(data, config, seed), CodecPreviews(data)
         if run.is_first:
             previews.add("start", codec)
-        trained = fit_codec(codec, data, config, seed, run.observed_by(CodecConsole(run.console)))
+        result = codec_trainer(codec, data, config, seed, run).run()
+        trained = CodecTraining(result=result, model=codec.cpu().eval())
         if not run.is_first:
             return trained
-        result = trained.result
-        last = copy.deepcopy(trained.model)
+        last = copy.deepcopy(codec)
         last.load_state_dict(result.last_tensors)
-        previews.add("best", trained.model)
+        previews.add("best", codec)
         previews.add("end", last)
-        fidelity = held_out_fidelity(trained.model, data)
+        fidelity = held_out_fidelity(codec, data)
         run.tracker.metrics(fidelity, 0)
         artifact = CodecArtifact(
-            architecture=trained.model.architecture,
+            architecture=codec.architecture,
             training=config,
             **settings,
             recordings=recordings,
@@ -143,10 +149,10 @@ def train_codec(
             epochs_trained=len(result.history),
             codebook_health=trained.codebook_health,
             corpus_sha256=key.inputs["corpus"],
-            codec_sha256=weights_sha256(trained.model),
+            codec_sha256=weights_sha256(codec),
             fingerprint=key.fingerprint,
         )
-        save_artifact(folder, trained.model, artifact, result.history, lambda path: previews.write(path / "previews"))
+        save_artifact(folder, codec, artifact, result.history, lambda path: previews.write(path / "previews"))
         run.keep(folder)
     shown = ("val_", "train_loss", "codebook/")
     best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
@@ -161,8 +167,8 @@ def codec_to_train(data: CodecData, config: VQVAEConfig, seed: int) -> VQVAE:
     return model
 
 
-def fit_codec(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
-    """Train a codec that `codec_to_train` made. Raises Interrupted after saving, DistillError when it diverges."""
+def codec_trainer(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Trainer[Tensor]:
+    """The trainer of a codec that `codec_to_train` made."""
     task = CodecTask(model, data, config, seed, run.fabric)
     settings = TrainerSettings(
         epochs=config.epochs,
@@ -178,9 +184,7 @@ def fit_codec(model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, run
         drops=RATE_DROPS,
         budget_seconds=budget_seconds(config.budget_minutes, config.epochs * task.steps_per_epoch),
     )
-    result = Trainer(task, settings, run).run()
-    health = health_from_metrics(result.best_metrics)
-    return CodecTraining(result=result, model=model.cpu().eval(), codebook_health=health)
+    return Trainer(task, settings, run)
 
 
 class CodecTask(Task[Tensor]):
@@ -325,6 +329,8 @@ def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -
 
 class CodecConsole(ToConsole):
     """The progress line, codebook health below it on a terminal, and one warning of each level with low utilisation."""
+
+    label = "codec"
 
     def __init__(self, progress: ProgressReport) -> None:
         super().__init__(progress)

@@ -31,7 +31,7 @@ from distill.training.checkpoints import save_artifact
 from distill.training.distributed import make_fabric
 from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorMemoryMetrics, PriorTrainingCompleteEvent
 from distill.training.interruption import raise_interrupted
-from distill.training.run import Run, RunKey, TrackedRun, Trained, tracked_run
+from distill.training.run import Run, RunKey, Trained, tracked_run
 from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
@@ -53,7 +53,7 @@ Calibrate = Callable[[FramePrior, Sequence[Codes], int, Progress], list[float]]
 class PriorConsole(ToConsole):
     """The progress line, one warning when the prior memorises, and what probes of its memory find."""
 
-    has_warned = False
+    label, has_warned = "prior", False
 
     def on_event(self, event: object) -> None:
         """See `Observer`."""
@@ -197,8 +197,7 @@ def _interruptible(run: Run) -> Progress:
         if run.interruption is not None and run.interruption.signal is not None:
             saved = "training is saved, the calibration is not; run the same command to continue"
             raise_interrupted(run.interruption.signal, saved)
-        if run.progress is not None:
-            run.progress(done, total, text)
+        run.console(done, total, text)
 
     return show
 
@@ -231,10 +230,10 @@ def train_prior_of_codes(
     }
     inputs = {"codes": sha256_files(codes.iterdir(), codes), "split": sha256_file(split)}
     key = RunKey("train_prior", inputs, settings)
-    with tracked_run(key, "prior", recordings, fabric, state, tracking_root) as run:
+    with tracked_run(key, PriorConsole, recordings, fabric, state, tracking_root) as run:
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
-        trained = fit_prior(data, config, seed, run.observed_by(PriorConsole(run.console)), calibrate)
+        trained = fit_prior(data, config, seed, run, calibrate)
         measured = _compared(trained, data, run) | cross_validate(folds, config, seed, run)
         run.tracker.metrics(measured, 0)
         if not run.is_first:
@@ -247,7 +246,7 @@ def train_prior_of_codes(
     return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
 
 
-def _compared(trained: PriorTraining, data: PriorData, run: TrackedRun) -> dict[str, float]:
+def _compared(trained: PriorTraining, data: PriorData, run: Run) -> dict[str, float]:
     """Held-out bits per second by counts alone, and what the calibration gained, beside the prior."""
     counting = counting_bits_per_second(data) if run.is_first else math.nan
     found = trained.result.best_metrics["val_bits_per_second"]
@@ -260,7 +259,7 @@ def _compared(trained: PriorTraining, data: PriorData, run: TrackedRun) -> dict[
     return measured
 
 
-def cross_validate(folds: Sequence[PriorData], config: PriorConfig, seed: int, run: TrackedRun) -> dict[str, float]:
+def cross_validate(folds: Sequence[PriorData], config: PriorConfig, seed: int, run: Run) -> dict[str, float]:
     """Train a prior for each fold, which resumes from its own checkpoint.
 
     Returns mean and standard error of held-out bits per second, {} without folds.

@@ -98,7 +98,6 @@ class Distributed:
 
     def __init__(self, fabric: "Fabric") -> None:
         self.fabric = fabric
-        self.is_first = fabric.global_rank == 0
         self.signal: int | None = None  # received by one of the processes
         self.cancelled = False
 

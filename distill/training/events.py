@@ -58,10 +58,7 @@ class TrainingEnd:
 
 @dataclass(frozen=True)
 class VQStepMetrics:
-    """An optimiser step of the codec. `codebook_health` is that of the last complete epoch, {} before.
-
-    `step` counts from 1 over the whole training, `total_steps` is that of all epochs.
-    """
+    """An optimiser step of the codec, as `Step`. `codebook_health` is that of the last complete epoch, {} before."""
 
     epoch: int
     step: int
@@ -95,10 +92,7 @@ class VQEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorStepMetrics:
-    """An optimiser step of the prior.
-
-    `step` counts from 1 within the epoch, which has `total_steps`. The last two count over the whole training.
-    """
+    """An optimiser step of the prior; `step` counts from 1 in the epoch, of `total_steps`, and `overall_step` in all."""
 
     epoch: int
     step: int
@@ -128,10 +122,9 @@ class PriorEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorMemoryMetrics:
-    """Statistics of the memory's gates at every probe, and results of the memory probes, every 1000 steps and else {}.
+    """Gates of the memory at every probe, and results of the memory probes, every 1000 steps and else {}.
 
-    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; the last two are the shares of gates
-    below 0.1 and above 0.9. `step` counts from 1 over the whole training.
+    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, with the shares below 0.1 and above 0.9.
     """
 
     step: int
@@ -153,10 +146,9 @@ class PriorTrainingCompleteEvent:
 
 @dataclass(frozen=True)
 class WatchMetrics:
-    """A probe of a training: `figure` on a fixed batch of training data, and what a task `inspected` beside it.
+    """A probe of a training: a figure of a fixed batch of training data, and what a task `inspected` beside it.
 
-    `figure` is "perplexity" of the prior and "recon_loss" of the codec. `change` is relative to its moving average; a
-    spike is above `threshold`. `step` counts from 1 over the whole training.
+    It is the "perplexity" of a prior, the "recon_loss" of a codec. `change` is relative to its moving average.
     """
 
     step: int
@@ -181,10 +173,9 @@ class RollbackEvent:
     @property
     def message(self) -> str:
         """Warning for the user."""
+        what = f"goes back {self.lost_steps} steps, rollback {self.rollbacks}"
         if self.is_last:
             what = f"ends with its best weights, after {self.rollbacks} rollbacks"
-        else:
-            what = f"goes back {self.lost_steps} steps, rollback {self.rollbacks}"
         return f"warning: step {self.step}: training {what}: {self.reason}"
 
 

@@ -3,21 +3,21 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from distill.code_version import code_sha256
-from distill.progress import VARIABLE, Progress, ProgressReport
+from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import canonical_json, sha256_text
 from distill.training.checkpoints import WEIGHTS, CheckpointStore
 from distill.training.distributed import Stop
 from distill.training.interruption import Interruption, StopFile, catch_interruption
 from distill.training.task import TrainingResult
-from distill.training.tracking import Observer, ToFiles, Tracker, tracked
+from distill.training.tracking import Observer, ToConsole, ToFiles, Tracker
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Run:
     """What a training runs with: processes, checkpoints, observers, and who may ask it to stop.
 
     `interruption` ends it by Interrupted, after saving; `cancel` as a success within a step, with the best weights so
-    far. `progress` shows the progress of work beside the training.
+    far. `console` shows work beside the training, and `tracker` keeps what comes of it; by default neither does.
     """
 
     fabric: Fabric
@@ -33,7 +33,13 @@ class Run:
     observers: Sequence[Observer] = ()
     interruption: Interruption | None = None
     cancel: Stop | None = None
-    progress: Progress | None = None
+    console: ProgressReport = field(default_factory=lambda: ProgressReport("", quiet=True))
+    tracker: Tracker = field(default_factory=lambda: Tracker(None, "", "", active=False))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes, of rank 0."""
+        return self.fabric.global_rank == 0
 
     def emit(self, event: object) -> None:
         """Send an event to the observers."""
@@ -44,6 +50,14 @@ class Run:
         """The run of a further training, which nobody observes; its checkpoints are cleared with those of this one."""
         store = self.store.below(name) if self.store is not None else None
         return Run(self.fabric, store, interruption=self.interruption)
+
+    def keep(self, artifact: Path) -> None:
+        """Send what a training wrote to MLflow, and the previews in it to those who watch."""
+        for name in (WEIGHTS, "config.json", "history.parquet"):
+            self.tracker.artifact(artifact / name, "checkpoint")
+        if (artifact / "previews").is_dir():
+            self.tracker.artifact(artifact / "previews", "previews")
+            self.console.status.keep(artifact / "previews", "previews")
 
 
 @dataclass(frozen=True)
@@ -66,36 +80,11 @@ class RunKey:
         return sha256_text(canonical_json(values))[:24]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TrackedRun(Run):
-    """A run with an MLflow run, and a console on the first process."""
-
-    tracker: Tracker
-    console: ProgressReport
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the process that writes, of rank 0."""
-        return self.fabric.global_rank == 0
-
-    def observed_by(self, *observers: Observer) -> Self:
-        """The same run with these observers before its own."""
-        return replace(self, observers=(*observers, *self.observers))
-
-    def keep(self, artifact: Path) -> None:
-        """Send what a training wrote to MLflow, and the previews in it to those who watch."""
-        for name in (WEIGHTS, "config.json", "history.parquet"):
-            self.tracker.artifact(artifact / name, "checkpoint")
-        if (artifact / "previews").is_dir():
-            self.tracker.artifact(artifact / "previews", "previews")
-            self.console.status.keep(artifact / "previews", "previews")
-
-
 @contextmanager
 def tracked_run(
-    key: RunKey, label: str, recordings: int, fabric: Fabric, state: Path, tracking_root: Path | None
-) -> Iterator[TrackedRun]:
-    """Context of the training of a stage, with `label` on the console.
+    key: RunKey, show: type[ToConsole], recordings: int, fabric: Fabric, state: Path, tracking_root: Path | None
+) -> Iterator[Run]:
+    """Context of the training of a stage, which `show` shows.
 
     It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
     ends it with the best weights so far. With several processes only the first one tracks and prints.
@@ -104,23 +93,16 @@ def tracked_run(
     parameters = {**key.settings, "recordings": recordings}
     with (
         catch_interruption() as interruption,
-        tracked(tracking_root, key.stage, key.fingerprint, parameters, is_first) as tracker,
-        ProgressReport(label, quiet=not is_first) as console,
+        Tracker(tracking_root, key.stage, key.fingerprint, parameters, is_first) as tracker,
+        ProgressReport(show.label, quiet=not is_first) as console,
     ):
         stop = StopFile(state / "stop")
         # Who watches a command removes an earlier file before it starts: one that is there is for this training.
         if VARIABLE not in os.environ and stop.clear():
             console.say(f"{stop.path} was there before training began and is removed; make it again to stop early")
-        yield TrackedRun(
-            fabric=fabric,
-            store=CheckpointStore(state / "checkpoints" / key.checkpoints),
-            observers=(tracker, ToFiles(console.status)),
-            interruption=interruption,
-            cancel=stop,
-            progress=console,
-            tracker=tracker,
-            console=console,
-        )
+        store = CheckpointStore(state / "checkpoints" / key.checkpoints)
+        observers = (show(console), tracker, ToFiles(console.status))
+        yield Run(fabric, store, observers, interruption, stop, console, tracker)
         stop.clear()
 
 

@@ -9,10 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from distill.errors import Interrupted
 from distill.progress import ProgressReport, Status
@@ -67,6 +67,8 @@ class ToCallback:
 
 class ToConsole:
     """The progress line, rollbacks and remarks. A training that has more to say extends it."""
+
+    label = "training"
 
     def __init__(self, progress: ProgressReport) -> None:
         self.progress = progress
@@ -160,25 +162,6 @@ def page_command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
 
 
-@contextmanager
-def tracked(
-    root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any], active: bool = True
-) -> Iterator["Tracker"]:
-    """Context of an MLflow run: FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise.
-
-    With `root` None there is a run only where MLFLOW_TRACKING_URI names a store. Where `active` is False there is none.
-    """
-    tracker = Tracker(root, stage, fingerprint, params)
-    tracker.off = tracker.off or not active
-    tracker.attempt(lambda: None)
-    try:
-        yield tracker
-    except BaseException as error:
-        tracker.finish("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
-        raise
-    tracker.finish("FINISHED")
-
-
 def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, float], folder: Path) -> None:
     """Add the audition of a model, its metrics and the folder of sounds, to the run that trained its prior."""
     tracker = Tracker(root, "train_prior", fingerprint)
@@ -190,21 +173,36 @@ def track_audition(root: Path | None, fingerprint: str, figures: Mapping[str, fl
 class Tracker:
     """An MLflow run, and the observer that it is filled by; it begins with the first call that a store takes.
 
-    Without `params` it is the newest run with this stage and fingerprint, to add to it. The first failure is logged as a
-    warning with its cause. A store that failed is left alone for a minute; metrics are kept for it until then.
+    As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there is a
+    run only where MLFLOW_TRACKING_URI names a store; where `active` is False there is none. Without `params` it is the
+    newest run with this stage and fingerprint, to add to it. The first failure is logged as a warning with its cause. A
+    store that failed is left alone for a minute; metrics are kept for it until then.
     """
 
     def __init__(
-        self, root: Path | None, stage: str, fingerprint: str, params: Mapping[str, Any] | None = None
+        self,
+        root: Path | None,
+        stage: str,
+        fingerprint: str,
+        params: Mapping[str, Any] | None = None,
+        active: bool = True,
     ) -> None:
         self.root, self.stage, self.fingerprint, self.params = root or Path(), stage, fingerprint, params
-        self.off = root is None and not os.environ.get("MLFLOW_TRACKING_URI")
+        self.off = not active or (root is None and not os.environ.get("MLFLOW_TRACKING_URI"))
         self._client: Any = None
         self._run_id = ""
         self._pending: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
         self._next_try = 0.0
         self._warned = False
+
+    def __enter__(self) -> Self:
+        self.attempt(lambda: None)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        is_asked = isinstance(error, Interrupted | KeyboardInterrupt)
+        self.finish("FINISHED" if error is None else "KILLED" if is_asked else "FAILED")
 
     def on_event(self, event: object) -> None:
         """See `Observer`: metrics by epoch, losses and probes by step as `step/...`, and the remarks at the end."""
@@ -296,9 +294,9 @@ class Tracker:
             name = " ".join(part for part in (self.stage, called) if part)
             run = self._client.create_run(self._experiment(), tags=self._tags(), run_name=name)
         if run is not None:
-            params = self.params or {}
-            for key in sorted(params.keys() - run.data.params.keys()):
-                self._client.log_param(run.info.run_id, key, str(params[key])[:MAX_PARAM_LENGTH])
+            for key, value in sorted((self.params or {}).items()):
+                if key not in run.data.params:
+                    self._client.log_param(run.info.run_id, key, str(value)[:MAX_PARAM_LENGTH])
             self._run_id = run.info.run_id
 
     def _experiment(self) -> str:

@@ -101,7 +101,14 @@ class Trainer(Generic[B]):
             self._validate_initial()
         with torch.random.fork_rng(devices=[]):
             while len(state.history) < self.settings.epochs and not self._is_ended() and self._has_patience():
-                self._train_epoch()
+                epoch, began = len(state.history), time.monotonic()
+                for batch in self.task.batches(epoch, state.step - epoch * self.task.steps_per_epoch):
+                    self._train_step(epoch, batch)
+                    if self._poll():
+                        break
+                if not (self.distributed.cancelled or state.diverged):  # also the part of an epoch that a budget ends
+                    self._validate(began)
+                    self._save_if_due()
         if state.best_loss is None:
             self._validate(time.monotonic())
         if state.probed_step < state.step and not state.diverged:
@@ -145,41 +152,27 @@ class Trainer(Generic[B]):
 
     def _remarks(self, kept_initial: bool, still_falling: bool) -> list[str]:
         """Sentences for the user about the course of the training."""
-        state, epochs, remarks = self.state, len(self.state.history), []
-        if self.distributed.cancelled:
-            remarks.append(f"stopped as asked after {epochs} epochs; the best weights so far are kept")
-        if kept_initial:
-            remarks.append("training gained no more than chance on held-out recordings; the initial weights are kept")
-        if state.out_of_time:
-            more = "held-out loss still fell: more minutes may be better"
-            advice = more if still_falling else "the best weights so far are kept"
-            minutes = self.settings.budget_seconds / 60
-            remarks.append(f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {advice}")
-        elif still_falling:
-            remarks.append(
-                f"training ended at its last epoch, {epochs}, while held-out loss still fell: more epochs may be better"
-            )
-        if state.diverged:
-            remarks.append(
-                "warning: training diverged again after three rollbacks and ended with the best weights before; "
-                f"lower the learning rate ({state.rollback_reason})"
-            )
-        elif state.rollbacks:
-            remarks.append(
-                f"warning: training was rolled back {state.rollbacks} times; lower the learning rate "
-                f"(the last time {state.rollback_reason})"
-            )
-        if state.other_processes:
-            remarks.append(
-                "training continued with another number of processes: rounding and dropout differ from those of one "
-                f"number alone ({state.other_processes})"
-            )
-        if state.skipped_steps:
-            remarks.append(
-                f"{state.skipped_steps} steps whose loss or gradient was not finite were skipped "
-                f"(the last one {state.skip_reason})"
-            )
-        return remarks
+        state, epochs, minutes = self.state, len(self.state.history), self.settings.budget_seconds / 60
+        advice = "held-out loss still fell: more minutes may be better"
+        if not still_falling:
+            advice = "the best weights so far are kept"
+        remarks = {
+            f"stopped as asked after {epochs} epochs; the best weights so far are kept": self.distributed.cancelled,
+            "training gained no more than chance on held-out recordings; the initial weights are kept": kept_initial,
+            f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {advice}": state.out_of_time,
+            f"training ended at its last epoch, {epochs}, while held-out loss still fell: more epochs may be better": (
+                still_falling and not state.out_of_time
+            ),
+            "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
+            f"learning rate ({state.rollback_reason})": state.diverged,
+            f"warning: training was rolled back {state.rollbacks} times; lower the learning rate (the last time "
+            f"{state.rollback_reason})": state.rollbacks and not state.diverged,
+            "training continued with another number of processes: rounding and dropout differ from those of one number "
+            f"alone ({state.other_processes})": state.other_processes,
+            f"{state.skipped_steps} steps whose loss or gradient was not finite were skipped (the last one "
+            f"{state.skip_reason})": state.skipped_steps,
+        }
+        return [remark for remark, holds in remarks.items() if holds]
 
     def _gain_is_chance(self) -> bool:
         """Whether the best epoch is better than the initial weights, but by no more than chance.
@@ -192,6 +185,20 @@ class Trainer(Generic[B]):
     def _is_ended(self) -> bool:
         """Whether something other than epochs and patience has ended training."""
         return self.distributed.cancelled or self.state.diverged or self.state.out_of_time
+
+    def _poll(self) -> bool:
+        """Whether training ends here: by divergence, by a request or by its budget. Raises Interrupted after saving."""
+        state = self.state
+        if not state.diverged:
+            self.distributed.poll(self.services.interruption, self.services.cancel)
+        if self.distributed.signal is not None and not self._is_ended():
+            self._save()
+            saved = f"training is saved after step {state.step} of {self.total_steps}"
+            raise_interrupted(self.distributed.signal, f"{saved}; run the same command to continue")
+        if state.step < self.total_steps and not self._is_ended():
+            self._read_clock()
+            state.out_of_time = self._time_share >= 1
+        return self._is_ended()
 
     def _has_patience(self) -> bool:
         """Whether to train one more epoch, from the best weights with a lower learning rate if there was none better."""
@@ -212,30 +219,6 @@ class Trainer(Generic[B]):
             self.services.emit(report)
             for event in self.task.events(report):
                 self.services.emit(event)
-
-    def _train_epoch(self) -> None:
-        """Train and validate one epoch, or the rest of one."""
-        state, began = self.state, time.monotonic()
-        epoch = len(state.history)
-        for batch in self.task.batches(epoch, state.step - epoch * self.task.steps_per_epoch):
-            self._train_step(epoch, batch)
-            if state.diverged:
-                return
-            self.distributed.poll(self.services.interruption, self.services.cancel)
-            if self.distributed.cancelled:
-                return
-            if self.distributed.signal is not None:
-                self._save()
-                step = f"step {state.step} of {self.total_steps}"
-                saved = f"training is saved after {step}; run the same command to continue"
-                raise_interrupted(self.distributed.signal, saved)
-            if state.step < self.total_steps:
-                self._read_clock()
-                state.out_of_time = self._time_share >= 1
-            if state.out_of_time:
-                break  # what there is of the epoch is validated: its learning rate was the lowest
-        self._validate(began)
-        self._save_if_due()
 
     def _train_step(self, epoch: int, batch: B) -> None:
         state, began, rate = self.state, time.monotonic(), self._rate_at(self.state.step)
@@ -397,7 +380,7 @@ class Trainer(Generic[B]):
     def _save(self) -> None:
         """Write a checkpoint, on the first process; without the snapshot where that equals the state itself."""
         began, state, store = time.monotonic(), self.state, self.services.store
-        if store is not None and self.distributed.is_first:
+        if store is not None and self.services.is_first:
             state.seconds = self.clock() - self._began
             tensors = {**self.optimizer_step.tensors(), **_named("best.", self.best_tensors)}
             if state.snapshot_step != state.schedule_step:

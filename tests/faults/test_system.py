@@ -15,7 +15,7 @@ import pytest
 from programs import ROOT, environment, fork
 from unit.tiny import write_prior_model
 
-from distill.training.tracking import tracked
+from distill.training.tracking import Tracker
 from stages import repro
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and terminals of Linux")
@@ -127,7 +127,7 @@ def test_a_tracking_server_that_never_answers_is_asked_at_the_start_and_at_the_e
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        with tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
+        with Tracker(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
             for epoch in range(10):
                 tracker.metrics({"loss": 1.0}, epoch)
                 tracker.flush()

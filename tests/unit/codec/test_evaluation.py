@@ -198,9 +198,12 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
 ) -> None:
     history = [{"train_loss": train, "val_loss": val} for train, val in rows]
     best = history[best_epoch] if best_epoch >= 0 else {"val_loss": 2.25}
+    best |= {
+        f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1).items() for name, value in row.items()
+    }
     result = TrainingResult({}, {}, best_epoch, best["val_loss"], best, history)
     screen = io.StringIO()
-    training = CodecTraining(result=result, model=tiny_codec(), codebook_health=health(0.5, 0.1))
+    training = CodecTraining(result=result, model=tiny_codec())
     print_codec(training, Console(file=screen, width=60))
     lines = screen.getvalue().splitlines()
     assert lines[0] == f"codec: {line}"

@@ -100,7 +100,7 @@ def test_an_interrupted_calibration_says_what_is_saved() -> None:
     def stop(*_: object) -> None:
         interruption.signal = signal.SIGINT
 
-    run = Run(FABRIC, interruption=interruption, progress=stop)
+    run = Run(FABRIC, interruption=interruption, console=stop)  # type: ignore[arg-type]
     with pytest.raises(
         Interrupted, match="interrupted by SIGINT: training is saved, the calibration is not; run the same"
     ):

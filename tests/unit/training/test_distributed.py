@@ -2,20 +2,17 @@
 
 import json
 import os
-import signal
-import threading
 from pathlib import Path
 
 import pytest
 import torch
 from programs import run
 from torch import Tensor, nn
-from unit.training.curve import CURVES
+from unit.training.curve import curve
 
 from distill.errors import ParamsError
 from distill.execution import Execution
-from distill.training.distributed import Distributed, device_of, make_fabric
-from distill.training.interruption import Interruption
+from distill.training.distributed import device_of, make_fabric
 
 HAS_CUDA = torch.cuda.is_available()
 
@@ -27,7 +24,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, los
     done = run(tmp_path, *processes, what, str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    alone = CURVES[what](tmp_path / "alone")
+    alone = curve(what, tmp_path / "alone")
     assert len(alone["train"]) == losses
     assert first["train"] == pytest.approx(alone["train"], rel=2e-4)
     assert first["val"] == pytest.approx(alone["val"], rel=2e-4)
@@ -40,20 +37,6 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, what: str, los
             "expected the checkpoints of the first process for all 2 of them, found others or none for 1; run it on all "
             "computers in one folder that they share"
         )
-
-
-def test_one_process_needs_no_communication() -> None:
-    distributed = Distributed(make_fabric(Execution("cpu", "fp32")))
-    interruption, cancel = Interruption(), threading.Event()
-    distributed.poll(interruption, cancel)
-    assert distributed.signal is None
-    assert not distributed.cancelled
-    interruption.signal = signal.SIGINT
-    cancel.set()
-    distributed.poll(interruption, cancel)
-    assert distributed.signal == signal.SIGINT
-    assert distributed.cancelled
-    assert distributed.mean({"a": 1.5}) == distributed.from_first({"a": 1.5}) == {"a": 1.5}
 
 
 class Recorder(nn.Module):

@@ -27,7 +27,6 @@ from distill.training.tracking import (
     Tracker,
     client_of,
     page_command,
-    tracked,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
@@ -116,7 +115,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(tmp_path: Path, m
     monkeypatch.setenv("DVC_EXP_NAME", "loud-bell")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "abc123")
     (tmp_path / "note.txt").write_text("hello")
-    with tracked(tmp_path, "train_prior", "f00d", {"epochs": 3}) as tracker:
+    with Tracker(tmp_path, "train_prior", "f00d", {"epochs": 3}) as tracker:
         send(tracker, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
         tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 2)
         tracker.artifact(tmp_path / "note.txt", "checkpoint")
@@ -153,21 +152,21 @@ def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
     """A root of None has a store only where the environment names one."""
     monkeypatch.chdir(tmp_path)
     for root, active in ((None, True), (tmp_path, False)):
-        with tracked(root, "train_vqvae", "f00d", {"epochs": 3}, active) as tracker:
+        with Tracker(root, "train_vqvae", "f00d", {"epochs": 3}, active) as tracker:
             tracker.metrics({"val_loss": 2.0}, 0)
             tracker.artifact(tmp_path)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    with tracked(None, "train_vqvae", "f00d", {"epochs": 3}) as tracker:
+    with Tracker(None, "train_vqvae", "f00d", {"epochs": 3}) as tracker:
         tracker.metrics({"val_loss": 2.0}, 0)
     assert stored(tmp_path)[1].data.metrics == {"val_loss": 2.0}
 
 
 def test_an_interrupted_run_is_marked_killed_and_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted), tracked(tmp_path, "train_vqvae", "cafe", {}):
+    with pytest.raises(Interrupted), Tracker(tmp_path, "train_vqvae", "cafe", {}):
         raise Interrupted("interrupted by SIGINT")
     assert stored(tmp_path)[1].info.status == "KILLED"
-    with tracked(tmp_path, "train_vqvae", "cafe", {}):
+    with Tracker(tmp_path, "train_vqvae", "cafe", {}):
         pass
     assert stored(tmp_path)[1].info.status == "FINISHED"
 
@@ -183,7 +182,7 @@ def test_a_store_that_breaks_is_one_warning_and_gets_the_metrics_that_it_missed_
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store, away = tmp_path / "mlflow.db", tmp_path / "away"
-    with caplog.at_level(logging.WARNING), tracked(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
+    with caplog.at_level(logging.WARNING), Tracker(tmp_path, "train_vqvae", "cafe", {"a": 1}) as tracker:
         store.rename(away)
         store.write_text(BROKEN)
         for number, loss in enumerate((3.0, 2.0)):
@@ -206,7 +205,7 @@ def test_a_store_that_is_broken_from_the_beginning_is_one_warning(
 ) -> None:
     root = tmp_path / "away"
     root.touch()
-    with caplog.at_level(logging.WARNING), tracked(root, "train_vqvae", "cafe", {"a": 1}) as tracker:
+    with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "cafe", {"a": 1}) as tracker:
         tracker.metrics({"loss": 3.0}, 0)
         tracker.artifact(tmp_path)
         if is_back:
@@ -222,7 +221,7 @@ def test_a_store_that_is_broken_from_the_beginning_is_one_warning(
 def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     """A server that makes it table by table, or a full disk, would leave a half-made one, which nothing mends."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    body = f"from pathlib import Path\nfrom distill.training.tracking import tracked\nwith tracked(Path({str(tmp_path)!r}), 'a', 'b', {{}}): pass"
+    body = f"from pathlib import Path\nfrom distill.training.tracking import Tracker\nwith Tracker(Path({str(tmp_path)!r}), 'a', 'b', {{}}): pass"
     done = subprocess.run([sys.executable, "-c", limit + body], capture_output=True, text=True, check=True)
     assert done.stderr.count("MLflow tracking stopped at sqlite:///") == 1
     assert list(tmp_path.iterdir()) == []
