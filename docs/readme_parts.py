@@ -15,8 +15,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from distill.audio.plots import FLOOR_DB, drawing, spectrogram_db
+from distill.code_version import CODE
 from distill.params import load_params
-from stages.ops.summary import run_log, stage_names, summarise
+from stages.ops.summary import run_log, summarise
 from stages.running import AUDITION, PARAMS
 
 README, PICTURE = Path("README.md"), Path("docs/spectrograms.png")
@@ -27,7 +28,7 @@ Sound = NDArray[np.float32]
 
 def summary() -> str:
     """What `make repro` printed last, as on a terminal of 80 columns. It has to have run all stages."""
-    stages = stage_names()
+    stages = list(CODE)
     last = run_log()[-len(stages) :]
     ran = [entry["stage"] for entry in last]
     if ran != stages:
