@@ -94,7 +94,7 @@ def read_codes(path: Path) -> tuple[CodesHeader, list[Codes]]:
 
 
 def _read_header(path: Path) -> CodesHeader:
-    values = read_header(path, FORMAT, WHAT, LIMITS).values
+    values, _ = read_header(path, FORMAT, WHAT, LIMITS)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
     if values.get("version") != VERSION:

@@ -187,8 +187,7 @@ def load_bundle(path: Path) -> Bundle:
 
 def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
     """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
-    header = read_header(path, KEY, WHAT, LIMITS)
-    found = header.values
+    found, tensors = read_header(path, KEY, WHAT, LIMITS)
     if not isinstance(found, dict) or found.get("format", OWN["format"]) != OWN["format"] or "version" not in found:
         raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
     if found["version"] != OWN["version"]:
@@ -197,7 +196,7 @@ def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor
             "with `distill train` or `dvc repro`, or use the version of Distill that wrote it"
         )
     try:
-        return BundleMetadata.of_file(found), header.tensors
+        return BundleMetadata.of_file(found), tensors
     except ValueError as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
         raise ArtifactError(

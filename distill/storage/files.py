@@ -138,18 +138,12 @@ def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
     What Distill made is known by a mark in the file itself, which goes where the file goes.
     """
     for path in paths:
-        if not path.exists() and not path.is_symlink():
-            continue
-        if not _made_by_distill(path):
-            raise ParamsError(
-                f"{flag} {path}: expected a new file, found one that Distill did not make and never replaces; "
-                "choose another name or folder"
-            )
-        if not replace:
-            raise ParamsError(
-                f"{flag} {path}: expected a new file, found one that Distill made; use --replace to replace it, or "
-                "choose another name or folder"
-            )
+        is_there, is_ours = path.exists() or path.is_symlink(), _made_by_distill(path)
+        if is_there and not (is_ours and replace):
+            found = "one that Distill did not make and never replaces;"
+            if is_ours:
+                found = "one that Distill made; use --replace to replace it, or"
+            raise ParamsError(f"{flag} {path}: expected a new file, found {found} choose another name or folder")
 
 
 def _made_by_distill(path: Path) -> bool:
@@ -218,10 +212,12 @@ def _leftovers(folder: Path) -> dict[str, list[Path]]:
 
     The folder is read once in a process: a pass over all names at each write would take too long.
     """
+    import psutil
+
     found: dict[str, list[Path]] = {}
     for path in folder.iterdir():
         match = _LEFTOVER.fullmatch(path.name)
-        if match and match[2] == _COMPUTER and not _is_alive(int(match[3])):
+        if match and match[2] == _COMPUTER and not psutil.pid_exists(int(match[3])):
             found.setdefault(match[1], []).append(path)
     return found
 
@@ -236,18 +232,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _fsync(path: Path) -> None:

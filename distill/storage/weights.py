@@ -5,9 +5,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,8 +57,7 @@ def load_weights(path: Path, module: M) -> M:
     return module.eval()
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """Upper bounds of a header: its bytes, its tensors, the bytes and the depth of Distill's JSON in it."""
 
     header_bytes: int
@@ -68,26 +66,17 @@ class Limits:
     depth: int
 
 
-@dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """Type and shape of a tensor in a header; `dtype` is the name in safetensors, such as F32."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Header:
-    """The JSON under Distill's key, or the whole `__metadata__` where that key is missing; and the tensors by name."""
+def read_header(path: Path, key: str, what: str, limits: Limits) -> tuple[Any, dict[str, StoredTensor]]:
+    """Read and check the header of a safetensors file: the JSON under Distill's key, and the tensors by name.
 
-    values: Any
-    tensors: dict[str, StoredTensor]
-
-
-def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
-    """Read and check the header of a safetensors file, without its tensors.
-
-    `what` names the kind of file in messages. Raises ArtifactError for anything but a safetensors file within the
+    Where the key is missing it is the whole `__metadata__`. `what` names the kind of file in messages. Raises ArtifactError for anything but a safetensors file within the
     limits whose tensors fill it without gaps and overlaps. Duplicate keys and NaN or infinite values in JSON are
     refused.
     """
@@ -129,7 +118,7 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> Header:
                 raise ValueError(f"{key} nested deeper than {limits.depth}")
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); download it again") from error
-    return Header(values, {name: StoredTensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()})
+    return values, {name: StoredTensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()}
 
 
 def _parsed(data: bytes) -> Any:
