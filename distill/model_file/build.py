@@ -30,6 +30,7 @@ from distill.training.checkpoints import loss_curves
 
 Facts = list[tuple[str, str]]
 
+KEPT = {"epochs_trained", "final_perplexity", "best_perplexity", "memorization"}  # of a prior's training
 MOST_NAMES = 20
 WRITTEN = "written"  # key of the date in `metadata`
 VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-date-epoch/
@@ -109,17 +110,11 @@ def save_with_prior(
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": prior_metadata(config, date),
+        "prior_metadata": PriorMetadata(**config.model_dump(include=KEPT), training_date=date),
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
     }
     return _save(path, Bundle(bundle.codec, prior, metadata.model_copy(update=changes), reference))
-
-
-def prior_metadata(prior: PriorArtifact, date: str | None) -> PriorMetadata:
-    """The facts of a prior's training that a model file keeps."""
-    kept = prior.model_dump(include={"epochs_trained", "final_perplexity", "best_perplexity", "memorization"})
-    return PriorMetadata(**kept, training_date=date)
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:

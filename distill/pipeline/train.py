@@ -22,8 +22,8 @@ from distill.codes.held_out import split_codes
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
 from distill.generate.calibration import calibrate
-from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, prior_metadata, save_with_prior
-from distill.model_file.format import Bundle, BundleMetadata, PriorMetadata, load_bundle
+from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, save_with_prior
+from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
 from distill.pipeline.workspace import PipelineFolders, find_corpus, remember_corpus, workplace
@@ -51,10 +51,8 @@ class TrainedModel:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedPrior(PriorTraining):
-    """A trained prior with what a model file keeps of it: settings, metadata with the date, codec, and reference."""
+    """A trained prior with what a model file keeps: the codec, the facts of the training, and the reference."""
 
-    config: PriorConfig
-    metadata: PriorMetadata
     bundle: Bundle  # of the codec
     facts: PriorArtifact
     reference: Reference  # without scores
@@ -64,9 +62,8 @@ class TrainedPrior(PriorTraining):
 
         Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
         """
-        kept = self.reference if reference else None
-        curves, date = curves_of(self.result.history, "prior"), self.metadata.training_date
-        return save_with_prior(Path(path), self.bundle, self.model, self.facts, curves, kept, date)
+        kept, curves = self.reference if reference else None, curves_of(self.result.history, "prior")
+        return save_with_prior(Path(path), self.bundle, self.model, self.facts, curves, kept, date_now())
 
 
 def train_model(
@@ -93,7 +90,8 @@ def train_model(
         if prior:
             network, config = load_codec(folders.vqvae)
             code_and_split(network, config.codec_sha256, folders, params, execution, executor)
-            trained = _train_prior(folders, params, execution, state)
+            made = (folders.codes, folders.split, folders.prior)
+            trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(model, existed)
         date = date_now() if dated else None
         bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date)
@@ -137,7 +135,8 @@ def add_prior(
                 f"to train on them nevertheless, use --data {chosen}"
             )
         code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor)
-        trained = _train_prior(folders, params, execution, state)
+        made = (folders.codes, folders.split, folders.prior)
+        trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
         remember_corpus(state, found, address(chosen))
@@ -181,10 +180,6 @@ def _ingested(place: Path | str, folders: PipelineFolders, params: Params, execu
         raise
 
 
-def _train_prior(folders: PipelineFolders, params: Params, execution: Execution, state: Path) -> PriorTraining:
-    return train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, calibrate, state)
-
-
 def train_prior(
     model_path: Path | str,
     dataset_dir: Path | str,
@@ -206,14 +201,7 @@ def train_prior(
     run = Run(make_fabric(execution), observers=observers, cancel=cancel_event)
     training = fit_prior(data, prior_config, params.seed, run, calibrate)
     facts = prior_artifact(training, prior_config, data)
-    return TrainedPrior(
-        **vars(training),
-        config=prior_config,
-        metadata=prior_metadata(facts, date_now()),
-        bundle=bundle,
-        facts=facts,
-        reference=data.reference(),
-    )
+    return TrainedPrior(**vars(training), bundle=bundle, facts=facts, reference=data.reference())
 
 
 def code_folder(
