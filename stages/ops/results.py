@@ -18,8 +18,6 @@ from distill.training.interruption import raise_interrupted
 from stages.ops.dvc import LOCK, Ended, run_dvc
 from stages.running import METRICS
 
-ABSENT = {"deleted", "not in cache"}
-
 Changes = Mapping[str, list[Any]]
 
 
@@ -64,32 +62,21 @@ def pullable(status: Changes) -> list[str]:
 
     Nothing that they read has changed: at most it is missing, too, and is a result of another such stage.
     """
-    deps, outs, others = {}, {}, {}
+    reads: dict[str, set[str]] = {}
+    makes: dict[str, set[str]] = {}
     for stage, entries in status.items():
-        changes = [entry for entry in entries if isinstance(entry, dict)]
-        deps[stage] = {path: how for entry in changes for path, how in entry.get("changed deps", {}).items()}
-        outs[stage] = {path: how for entry in changes for path, how in entry.get("changed outs", {}).items()}
-        others[stage] = len(entries) - sum(set(entry) <= {"changed deps", "changed outs"} for entry in changes)
-    found = {
-        stage
-        for stage in status
-        if not others[stage]
-        and not all(Path(path).exists() for path in outs[stage])
-        and all(_is_absent(how) and not Path(path).is_relative_to(METRICS) for path, how in outs[stage].items())
-    }
-    while True:
-        made = {path for stage in found for path in outs[stage]}
-        changed = {
-            stage for stage in found if not all(path in made and _is_absent(how) for path, how in deps[stage].items())
-        }
-        if not changed:
-            return [stage for stage in status if stage in found]
-        found -= changed
-
-
-def _is_absent(change: object) -> bool:
-    """Whether a change is that of a file that is not there; of settings it is a dictionary."""
-    return isinstance(change, str) and change in ABSENT
+        changes: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            changes |= entry if isinstance(entry, dict) else {str(entry): {}}
+        deps, outs = changes.pop("changed deps", {}), changes.pop("changed outs", {})
+        is_changed = changes or any(how not in ("deleted", "not in cache") for how in (*deps.values(), *outs.values()))
+        in_git = any(Path(path).is_relative_to(METRICS) for path in outs)  # and not in the remote
+        if not (is_changed or in_git or all(Path(path).exists() for path in outs)):
+            reads[stage], makes[stage] = set(deps), set(outs)
+    while wanting := [stage for stage, paths in reads.items() if not paths <= set().union(*makes.values())]:
+        for stage in wanting:
+            del reads[stage], makes[stage]
+    return list(reads)
 
 
 def _is_any_missing() -> bool:

@@ -40,16 +40,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kept"
 
 
-def test_a_whole_lock_is_kept_and_left_alone(project: Path) -> None:
-    LOCK.write_text(WHOLE)
-    dvc.keep_lock(project)
-    assert dvc.mend(project) is None
-    assert LOCK.read_text() == (project / "dvc.lock").read_text() == WHOLE
-
-
 def test_a_lock_is_put_back_wherever_it_is_cut_off_so_that_dvc_refuses_it(project: Path) -> None:
     LOCK.write_text(WHOLE)
     dvc.keep_lock(project)
+    assert dvc.mend(project) is None
     for size in range(len(WHOLE)):
         LOCK.write_text(WHOLE[:size])
         if dvc.mend(project) is None:
@@ -61,19 +55,16 @@ def test_a_lock_is_put_back_wherever_it_is_cut_off_so_that_dvc_refuses_it(projec
     assert (project / "dvc.lock").read_text() == WHOLE
 
 
-def test_without_a_copy_a_lock_that_is_cut_off_is_removed(project: Path) -> None:
+@pytest.mark.parametrize("copy", [None, CUT])
+def test_a_lock_that_is_cut_off_is_removed_where_there_is_no_whole_copy(project: Path, copy: str | None) -> None:
+    if copy is not None:
+        project.mkdir()
+        (project / "dvc.lock").write_text(copy)
     for cut in ("", "schema: '2.0", CUT, WHOLE[:180], "stages: 1", "- 1", "\x00\x00"):
         LOCK.write_text(cut)
         assert "is removed" in str(dvc.mend(project))
         assert not LOCK.exists()
     assert dvc.mend(project) is None
-
-
-def test_a_copy_that_is_cut_off_is_not_put_back(project: Path) -> None:
-    project.mkdir()
-    (project / "dvc.lock").write_text(CUT)
-    LOCK.write_text(CUT)
-    assert "is removed" in str(dvc.mend(project))
 
 
 def held_by(process: int) -> str:
