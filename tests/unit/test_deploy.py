@@ -14,6 +14,7 @@ from programs import loaded
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GITHUB = DEPLOY.parent / ".github"
+PROGRAMS, WORKFLOW = Path(sys.executable).parent, GITHUB / "workflows" / "ci.yaml"
 MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
 
 
@@ -23,32 +24,27 @@ def test_kubernetes_takes_the_manifests(manifest: dict[str, object]) -> None:
 
 
 def test_manifests_name_each_other() -> None:
-    by_name = {(one["kind"], one["metadata"]["name"]): one for one in MANIFESTS}
-    assert len(by_name) == len(MANIFESTS) == 5
-    for kind in ("Deployment", "Job"):
-        for manifest in (one for one in MANIFESTS if one["kind"] == kind):
-            pod = manifest["spec"]["template"]["spec"]
-            for volume in pod.get("volumes", ()):
-                assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in by_name
-            for container in pod["containers"]:
-                assert container["image"] == "distill"
-    text = (DEPLOY / "kubernetes.yaml").read_text()
-    assert text.count("tcp://distill-scheduler:8786") == 2
+    named = {(one["kind"], one["metadata"]["name"]) for one in MANIFESTS}
+    assert len(named) == len(MANIFESTS) == 5
+    pods = [one["spec"]["template"]["spec"] for one in MANIFESTS if one["kind"] in ("Deployment", "Job")]
+    claims = {one["persistentVolumeClaim"]["claimName"] for pod in pods for one in pod.get("volumes", ())}
+    assert {("PersistentVolumeClaim", claim) for claim in claims} <= named
+    assert {container["image"] for pod in pods for container in pod["containers"]} == {"distill"}
+    assert (DEPLOY / "kubernetes.yaml").read_text().count("tcp://distill-scheduler:8786") == 2
 
 
-def test_the_job_of_slurm_is_a_script() -> None:
-    subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
-
-
-def test_the_workflow_is_one() -> None:
-    workflow = GITHUB / "workflows" / "ci.yaml"
-    programs = Path(sys.executable).parent
-    for command in (
-        (programs / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow),
-        (programs / "zizmor", "--offline", "--quiet", workflow),
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bash", "-n", DEPLOY / "slurm.sh"),
+        (PROGRAMS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW),
+        (PROGRAMS / "zizmor", "--offline", "--quiet", WORKFLOW),
+    ],
+    ids=("slurm", "schema", "zizmor"),
+)
+def test_the_job_of_slurm_and_the_workflow_are_well_formed(command: tuple[str | Path, ...]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class Pipeline:
@@ -59,8 +55,7 @@ class Pipeline:
 
     def __init__(self, folder: Path) -> None:
         who = {f"GIT_{one}_{what}": "t@example.org" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        self.folder, self.dvc = folder, str(Path(sys.executable).parent / "dvc")
-        self.environment = {**os.environ, **who, "DVC": self.dvc}
+        self.folder, self.environment = folder, {**os.environ, **who, "DVC": str(PROGRAMS / "dvc")}
         stage = {
             "cmd": "echo ran >> ran.txt; sed s/loss/epoch,val_loss\\\\n0/ in.txt > h.csv; "
             "echo '{\"val_bits_per_second\": '$(cut -d, -f2 in.txt)'}' > m.json",
@@ -68,13 +63,17 @@ class Pipeline:
             "metrics": [{"m.json": {"cache": False}}],
             "plots": [{"h.csv": {"x": "epoch", "y": "val_loss"}}],
         }
-        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"s": stage}}))
         (folder / ".dvc").mkdir()  # as dvc init makes it
-        (folder / ".dvc" / "config").write_text("[core]\nanalytics = false\ncheck_update = false\n")
-        (folder / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-        (folder / "Makefile").write_text("repro:\n\t@$(DVC) repro -q\n")
-        (folder / ".gitignore").write_text("h.csv\nran.txt\nplots\n")
-        (folder / "dvc.lock").write_text("schema: '2.0'\n")
+        files = {
+            "dvc.yaml": yaml.safe_dump({"stages": {"s": stage}}),
+            ".dvc/config": "[core]\nanalytics = false\ncheck_update = false\n",
+            ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+            "Makefile": "repro:\n\t@$(DVC) repro -q\n",
+            ".gitignore": "h.csv\nran.txt\nplots\n",
+            "dvc.lock": "schema: '2.0'\n",
+        }
+        for name, text in files.items():
+            (folder / name).write_text(text)
         self.run("git", "init", "-q")
         for loss in (1400, 1300):
             (folder / "in.txt").write_text(f"loss,{loss}\n")
@@ -116,31 +115,22 @@ def test_the_report_on_a_pull_request(tmp_path: Path) -> None:
     assert (tmp_path / "ran.txt").read_text() == "ran\n" * 2  # once a revision
 
 
-def test_a_report_without_results_of_the_base_says_so(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_said_and_leaves_the_clone_as_it_was(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path)
     assert "No metric changed." in pipeline.report("HEAD")
-    report = pipeline.report("HEAD^")
+    report = pipeline.report("HEAD^")  # whose results are not here
     assert "| m.json | val_bits_per_second | 1407 | 1307 | -100 |" in report
     assert re.search("without those of `[0-9a-f]+`: they are not here", report)
-    assert pipeline.report("nothing", status=2) == (
-        "report.sh: expected a commit in this clone, found no nothing; fetch it\n"
-    )
-    (tmp_path / "in.txt").write_text("loss,1200\n")
+    no_commit = "expected a commit in this clone, found no nothing; fetch it"
+    assert pipeline.report("nothing", status=2) == f"report.sh: {no_commit}\n"
+    assert pipeline.results_of("nothing", status=2) == f"results_of.sh: {no_commit}"
+    (tmp_path / "Makefile").write_text("repro:\n\tfalse\n")
     assert pipeline.results_of("HEAD^", status=2) == (
         "results_of.sh: expected no changes that are not committed, found some; commit or stash them"
     )
-    pipeline.run("git", "checkout", "-q", ".")
-    assert pipeline.results_of("nothing", status=2) == (
-        "results_of.sh: expected a commit in this clone, found no nothing; fetch it"
-    )
-
-
-def test_the_base_that_cannot_be_run_leaves_the_clone_as_it_was(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path)
-    (tmp_path / "Makefile").write_text("repro:\n\tfalse\n")
     pipeline.run("git", "commit", "-qam", "Wrong")
     before = pipeline.run("git", "rev-parse", "HEAD")
-    pipeline.results_of("HEAD", status=2)
+    pipeline.results_of("HEAD", status=2)  # which cannot be run
     assert pipeline.run("git", "rev-parse", "HEAD") == before
     assert pipeline.run("git", "branch", "--show-current")
     assert pipeline.run("git", "status", "-s") == ""
@@ -169,5 +159,4 @@ def test_the_container_file_names_what_is_there() -> None:
     extras = " ".join(name for name in project["optional-dependencies"] if name not in for_developers)
     assert f"deploy/prune.py {project['name']} {extras} " in text
     assert re.findall(r'^ENTRYPOINT \["(.+)"\]$', text, re.MULTILINE) == list(project["scripts"])
-    users = re.findall(r"^USER (.+)$", text, re.MULTILINE)
-    assert users == ["1000"]  # a number, so that Kubernetes knows it is not root
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]  # a number: Kubernetes knows it is not root

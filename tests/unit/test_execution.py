@@ -1,6 +1,5 @@
 """Execution settings come from the environment and are checked there."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from distill.execution import (
     group_limits,
     processes_from_environment,
     processors,
-    usable_memory,
 )
 
 
@@ -25,13 +23,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert execution_from_environment() == Execution(workers=min(16, processors()))
     assert processes_from_environment() == 1
-    for name, value in {
-        "DEVICE": "cpu",
-        "PRECISION": "bf16",
-        "WORKERS": "3",
-        "CLUSTER": " a ",
-        "PROCESSES": "4",
-    }.items():
+    values = {"DEVICE": "cpu", "PRECISION": "bf16", "WORKERS": "3", "CLUSTER": " a ", "PROCESSES": "4"}
+    for name, value in values.items():
         monkeypatch.setenv(f"DISTILL_{name}", value)
     assert execution_from_environment() == Execution("cpu", "bf16", 3, "a")
     assert processes_from_environment() == 4
@@ -73,8 +66,3 @@ def test_limits_of_control_groups(tmp_path: Path, own: str, files: dict[str, str
     (tmp_path / "own").write_text(own)
     assert list(group_limits(tmp_path / "own", tmp_path / "groups")) == limits
     assert list(group_limits(tmp_path / "missing", tmp_path / "groups")) == []
-
-
-def test_what_this_process_may_use() -> None:
-    assert 1 <= processors() <= (os.cpu_count() or 1)
-    assert 1 << 28 < usable_memory() <= 1 << 62
