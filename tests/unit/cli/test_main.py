@@ -111,6 +111,9 @@ def test_a_model_is_verified_or_refused_with_its_fault(shell: CommandLine) -> No
     report = json.loads(shell("verify", "m.distill", "--json").out)
     assert (report["model"], report["ok"]) == ("m.distill", True)
     assert metadata.payload_sha256 in report["checks"]["hash"]
+    write_model(Path("codec.distill"))
+    assert "\nok  codec " in (plain := shell("verify", "codec.distill").out)
+    assert "\nok  prior " not in plain
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -152,20 +155,8 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: CommandLine) -> None
 def test_generating_reports_the_novelty_of_each_sound(shell: CommandLine) -> None:
     write_prior_model(Path("m.distill"), labels=["kick", "snare"])
     write_tone(Path("a.wav"))
-    command = [
-        "generate",
-        "m.distill",
-        "-n",
-        "2",
-        "--seconds",
-        "0.2",
-        "--seed",
-        "3",
-        "--label",
-        "kick",
-        "--prompt",
-        "a.wav",
-    ]
+    command = ["generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "3", "--label", "kick"]
+    command += ["--prompt", "a.wav"]
     done = shell(*command, "--min-novelty", "close", "--json")
     assert done.status == 0, done
     report = json.loads(done.out)
@@ -310,7 +301,7 @@ def test_training_from_the_command_line_survives_ctrl_c_and_a_kill(tmp_path: Pat
     undisturbed = start(whole, "--name", "one")
 
     process = start(stopped)
-    until(lambda: list((stopped / ".distill").glob("checkpoints/*/best-*.safetensors")), process)
+    until(lambda: list((stopped / ".distill").glob("checkpoints/*/training.safetensors")), process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert (process.returncode, out) == (130, ""), err
