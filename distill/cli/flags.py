@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,11 +20,8 @@ MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 
 
 def limits(kind: Any) -> dict[str, float]:
-    """`min` and `max` of an option, from a range in `distill.params`; `--help` shows them."""
-    return _min_and_max(setting_of(FieldInfo.from_annotation(kind)).bounds)
-
-
-def _min_and_max(within: Mapping[str, float]) -> dict[str, float]:
+    """`min` and `max` of an option, from a range in `distill.params` or the bounds of a setting; `--help` shows them."""
+    within = kind if isinstance(kind, dict) else setting_of(FieldInfo.from_annotation(kind)).bounds
     last = {name: value - (name == "lt" and isinstance(value, int)) for name, value in within.items()}
     return {MIN_AND_MAX[name]: value for name, value in last.items()}
 
@@ -74,8 +71,7 @@ def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[...,
 def _flag(name: str, path: str) -> inspect.Parameter:
     about = setting(path)
     kind: Any = Literal[about.choices] if about.choices else about.type
-    within = _min_and_max(about.bounds)
-    shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **within}
+    shown: dict[str, Any] = {"help": about.help, "show_default": about.shown, **limits(about.bounds)}
     if about.choices == ("auto",):
         kind, text = str, "{help} ({min} to {max})".format(**shown)
         shown = {"help": text, "show_default": about.shown, "metavar": "N|auto"}

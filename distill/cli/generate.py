@@ -1,7 +1,6 @@
 """`distill generate`, `distill vary` and `distill kit`, and the files beside their sounds."""
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -88,8 +87,8 @@ def generate(
     sampled: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     loaded = _open(model, label, **redrawn)
     make = partial(loaded.generate, count, seconds, label=label, prompt=prompt, **sampled, **redrawn)
-    paths, seed = _place(out, model.stem, seed, count, kind, pictures)
-    _make(loaded, make, seed, paths, kind, pictures, {"model": str(model), "label": label} if as_json else None)
+    about = {"model": str(model), "label": label} if as_json else None
+    _make(loaded, make, seed, out, model.stem, count, kind, pictures, about)
 
 
 def vary(
@@ -118,8 +117,7 @@ def vary(
     sampled: dict[str, Any] = {"temperature": temperature, "label": label, "guidance": guidance}
     make = partial(loaded.vary, samples, count, strength, **sampled)
     about = {"model": str(model), "recording": str(audio), "label": label} if as_json else None
-    paths, seed = _place(out, printable_stem(audio), seed, count, kind, pictures)
-    _make(loaded, make, seed, paths, kind, pictures, about)
+    _make(loaded, make, seed, out, printable_stem(audio), count, kind, pictures, about)
 
 
 def kit(
@@ -180,10 +178,21 @@ def _open(path: Path, label: str | None = None, **redrawn: Any) -> "Model":
     return loaded
 
 
-def _place(
-    out: Path, stem: str, seed: int | None, count: int, kind: AudioFormat, pictures: bool
-) -> tuple[list[Path], int]:
-    """Paths of the sounds, with the seed in their names, and the seed. Raises ParamsError where others' files are."""
+def _make(
+    model: "Model",
+    make: partial[Any],
+    seed: int | None,
+    out: Path,
+    stem: str,
+    count: int,
+    kind: AudioFormat,
+    pictures: bool,
+    about: dict[str, Any] | None,
+) -> None:
+    """Write each sound, with the seed in its name, as soon as it is made, then what lies beside.
+
+    Prints `about` and all as JSON, or lines of text. Raises ParamsError where others' files are.
+    """
     from distill.api import seed_or_any
 
     make_folder("--out", out)
@@ -191,19 +200,6 @@ def _place(
     paths = [out / f"{stem}_{seed}_{number:03d}.{kind}" for number in range(count)]
     beside = [one for path in paths for one in (path.with_suffix(".png"), _nearest(path))] if pictures else []
     check_replaceable("--out", [*paths, *beside], replace=True)
-    return paths, seed
-
-
-def _make(
-    model: "Model",
-    make: partial[Any],
-    seed: int,
-    paths: Sequence[Path],
-    kind: AudioFormat,
-    pictures: bool,
-    about: dict[str, Any] | None,
-) -> None:
-    """Write each sound as soon as it is made, then what lies beside; print `about` and all as JSON, or lines of text."""
 
     def take(number: int, samples: "Samples") -> None:
         write_audio(paths[number], samples, model.sample_rate, kind)
@@ -218,7 +214,7 @@ def _make(
         print(*made.lines(paths), sep="\n")
 
 
-def _write_companions(model: "Model", paths: Sequence[Path], novelty: "Sequence[Novelty | None]") -> None:
+def _write_companions(model: "Model", paths: list[Path], novelty: "list[Novelty | None]") -> None:
     """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside each sound."""
     import soundfile
 

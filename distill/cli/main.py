@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from distill import __version__
-from distill.cli import codes, generate, inspect, share, train, ui
+from distill.cli import files, generate, train, ui
 from distill.errors import ParamsError, for_the_user
 from distill.params.settings import expectation
 from distill.text import shown
@@ -31,18 +31,10 @@ def distill(
 
 
 # In the order of `--help`.
-for command in (
-    train.demo,
-    train.train,
-    train.train_prior,
-    codes.encode,
-    codes.decode,
-    inspect.inspect,
-    inspect.verify,
-):
+for command in (train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify):
     app.command()(command)
-app.command("list")(inspect.list_folder)
-for command in (generate.generate, generate.vary, generate.kit, share.push, share.pull, ui.ui):
+app.command("list")(files.list_folder)
+for command in (generate.generate, generate.vary, generate.kit, files.push, files.pull, ui.ui):
     app.command()(command)
 
 

@@ -102,7 +102,9 @@ def train(
     params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given})
     _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
-    _refuse_existing(model)
+    if model.exists() or model.is_symlink():
+        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
+    _check_model("--name", model)
     make_folder("--out", out)
     from distill.cluster import executor_of
     from distill.pipeline.train import train_model
@@ -139,11 +141,20 @@ def train_prior(
     params = params_of_flags({"corpus.path": data or ".", **given})
     if data is not None:
         _check_folder("--data", data)
-    _may_replace(model, read_contents(model)[0].has_prior, output, replace)
+    has_prior, written = read_contents(model)[0].has_prior, output or model
+    if output is not None:
+        check_output(output, [])
+        check_replaceable("--output", [output], replace=True)
+    _check_model("--output", written)
+    if written.exists() and (has_prior or not written.samefile(model)) and not replace:
+        raise ParamsError(
+            f"{written}: expected a model without a prior, or a new name with --output, found an existing one; "
+            "use --replace to replace it"
+        )
     from distill.cluster import executor_of
     from distill.pipeline.train import add_prior
 
-    written, execution = output or model, execution_from_environment()
+    execution = execution_from_environment()
     with executor_of(execution) as executor:
         trained = add_prior(model, written, data, params, execution, dated=True, executor=executor)
     if as_json:
@@ -168,27 +179,6 @@ def _check_model(flag: str, model: Path) -> None:
     if not is_utf8(str(model)):
         raise ParamsError(f"{model}: expected a path in UTF-8, found other bytes in it; choose another name")
     check_replaceable(flag, [card_path(model)], replace=True)
-
-
-def _refuse_existing(model: Path) -> None:
-    if model.exists() or model.is_symlink():
-        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
-    _check_model("--name", model)
-
-
-def _may_replace(model: Path, has_prior: bool, output: Path | None, replace: bool) -> None:
-    """Require --replace before an existing prior or file is replaced. Raises ParamsError."""
-    target = output or model
-    if output is not None:
-        check_output(output, [])
-        check_replaceable("--output", [output], replace=True)
-    _check_model("--output", target)
-    is_same = not target.exists() or target.samefile(model)
-    if target.exists() and (has_prior or not is_same) and not replace:
-        raise ParamsError(
-            f"{target}: expected a model without a prior, or a new name with --output, found an existing one; "
-            "use --replace to replace it"
-        )
 
 
 def _print_trained(trained: "TrainedModel", as_json: bool) -> None:

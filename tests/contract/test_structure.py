@@ -39,7 +39,7 @@ LAYERS = (
     ("distill/generate/",),
     ("distill/kit/",),
     ("distill/model_file/",),
-    ("distill/sharing/",),
+    ("distill/sharing.py",),
     ("distill/pipeline/",),
     ("distill/cluster.py",),
     ("distill/api.py",),

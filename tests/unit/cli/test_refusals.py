@@ -49,6 +49,7 @@ REFUSED = {
     "kit m.distill --out x --format ": "--format: expected sfz or dspreset, or both with a comma between, found none",
     "kit m.distill --out x --velocity-layers 5": "--velocity-layers 5: expected at most as many",
     "list none": "DIR none: expected a folder of models, found nothing there",
+    "list text.wav": "DIR text.wav: expected a folder of models, found a file; name the folder that holds it",
 }
 
 

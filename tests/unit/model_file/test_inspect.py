@@ -105,23 +105,6 @@ def test_damaged_and_foreign_files_are_listed_with_the_reason(tmp_path: Path) ->
     assert good.problem == ""
 
 
-@pytest.mark.parametrize(("name", "found"), [("none", "nothing there"), ("file", "a file; name the folder")])
-def test_what_is_no_folder_is_a_sentence(tmp_path: Path, name: str, found: str) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ParamsError, match=f"DIR .*{name}: expected a folder of models, found {found}"):
-        list_models(tmp_path / name)
-
-
-def test_a_good_file_is_verified_part_by_part(tmp_path: Path) -> None:
-    path = tmp_path / "a.distill"
-    metadata = write_prior_model(path)
-    found = dict(verify(path))
-    assert list(found) == ["form", "metadata", "weights", "hash", "reference", "codec", "prior"]
-    assert metadata.payload_sha256 in found["hash"]
-    write_model(path)
-    assert "prior" not in dict(verify(path))
-
-
 def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) -> None:
     path = tmp_path / "a.distill"
     metadata = write_prior_model(path)

@@ -1,33 +1,59 @@
-"""Push a model file to a repository of the hub, and pull one from there.
+"""Share model files: push one to a repository of the Hugging Face hub, and pull one from there.
 
 What is pushed, in one commit with its card, is a copy without what names recordings or settings of its maker. What is
-pulled is verified before it is put in its place.
+pulled is verified before it is put in its place. Address and credentials are those of the hub's own client: HF_ENDPOINT,
+HF_TOKEN, `hf auth login`, HF_HOME.
 """
 
+import os
 import re
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import yaml
 
-from distill.errors import ArtifactError, ParamsError
+from distill.errors import ArtifactError, DistillError, ParamsError, for_the_user
 from distill.model_file.build import WRITTEN, Facts, card_text
 from distill.model_file.format import SUFFIX, BundleMetadata, load_bundle, save_bundle
 from distill.model_file.inspect import verify
-from distill.sharing.hub import LOG_IN, HubError, hub_errors, open_hub
 from distill.storage.files import atomic_path, check_replaceable, sha256_file
 from distill.text import is_utf8, one_line
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
 
 # What Distill notes in the two free parts of the metadata. Other keys, which a program may have added, are not shared.
 NOTES = ("recordings", "tier", "val_bits_per_second", WRITTEN)
 TRAINING = ("vqvae", "split", "prior")
 WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
+LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+RETRY = "check the network and HF_ENDPOINT, and run the same command again"
+SENTENCES = {  # of the client's errors, the more special ones first
+    "GatedRepoError": "expected access, found that its owner gives it on request; ask for it on its page, then log in",
+    "RevisionNotFoundError": "expected the revision that --revision names, found none; name a branch, a tag or a commit",
+    "RepositoryNotFoundError": "expected a model repository, found none that you may read; check its name, or "
+    f"{LOG_IN} if it is private",
+    "RemoteEntryNotFoundError": "expected the model file that was listed, found that it has gone; run the same command again",
+    "OfflineModeIsEnabled": "expected a connection, found that HF_HUB_OFFLINE forbids it; unset it",
+}
+STATUS = {
+    401: f"expected a token that the hub accepts, found that it refuses this one; {LOG_IN}",
+    403: f"expected a token with the right to do this, found one without it; {LOG_IN}, with a token that may write",
+    404: "expected a model repository of the hub, found nothing there; check its name and HF_ENDPOINT",
+    413: "expected a file that the hub takes, found one that is too large for it; share it in another way",
+    429: "expected an answer, found that the hub takes no more requests now; run the same command again later",
+}
+
+
+class HubError(DistillError):
+    """Repository, token or connection that cannot be used, or an answer that is not the hub's."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +71,6 @@ class Pushed:
     reference_recordings: int
     reference_left_out: int
     labels: list[str]
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """The model file that was put in place, the commit it is from, and what was verified."""
-
-    model: Path
-    commit: str
-    checks: Facts
 
 
 def push(
@@ -90,7 +107,16 @@ def push(
         with hub_errors(hub, repository):
             try:
                 info = hub.model_info(repository)
-                _check_existing(place, info, model.name, private)
+                if private and info.private is not True:
+                    raise HubError(
+                        f"{place}: expected a private repository or a new one, found one that everybody can read; make it "
+                        "private in its settings, or choose another name"
+                    )
+                if others := [one for one in _models_of(info) if one != model.name]:
+                    raise HubError(
+                        f"{place}: expected a repository for {model.name}, found {', '.join(others[:3])} in it; push under "
+                        "that name, or choose another repository"
+                    )
             except GatedRepoError:
                 raise
             except RepositoryNotFoundError:  # or none that one may read
@@ -114,20 +140,6 @@ def _is_plain(name: str) -> bool:
 
 def _models_of(info: "ModelInfo") -> list[str]:
     return sorted(one.rfilename for one in info.siblings or [] if one.rfilename.endswith(SUFFIX))
-
-
-def _check_existing(place: str, info: "ModelInfo", name: str, private: bool) -> None:
-    """Refuse a repository that others can read where --private is asked for, and one that holds another model."""
-    if private and info.private is not True:
-        raise HubError(
-            f"{place}: expected a private repository or a new one, found one that everybody can read; make it private "
-            "in its settings, or choose another name"
-        )
-    if others := [one for one in _models_of(info) if one != name]:
-        raise HubError(
-            f"{place}: expected a repository for {name}, found {', '.join(others[:3])} in it; push under that name, or "
-            "choose another repository"
-        )
 
 
 def write_shared(model: Path, copy: Path, with_reference: bool) -> tuple[BundleMetadata, int]:
@@ -159,11 +171,11 @@ def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str 
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
 
-def pull(repository: str, folder: Path, revision: str | None = None, replace: bool = False) -> Pulled:
+def pull(repository: str, folder: Path, revision: str | None = None, replace: bool = False) -> tuple[Path, str, Facts]:
     """Put the model file of the repository `OWNER/NAME` into `folder`; `revision` is a branch, a tag or a commit.
 
     A download that broke off goes on where it was; a damaged one is repeated once. An equal file that is there stays;
-    another one only goes with `replace`. Raises HubError, ArtifactError for a file that is no sound model, ParamsError.
+    another one only goes with `replace`. Returns the file, its commit and what was verified. Raises HubError, ArtifactError for a file that is no sound model, ParamsError.
     """
     hub = open_hub(repository)
     place = f"{hub.endpoint}/{repository}"
@@ -176,7 +188,7 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
             downloaded = Path(hub.hf_hub_download(repository, listed, revision=commit, force_download=again))
         if model.exists() or model.is_symlink():
             if model.is_file() and sha256_file(model) == sha256_file(downloaded):
-                return Pulled(model, commit, verify(model))
+                return model, commit, verify(model)
             check_replaceable("--out", [model], replace=True)
             if not replace:
                 raise ParamsError(
@@ -186,7 +198,7 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
         try:
             with atomic_path(model) as temporary:
                 shutil.copyfile(downloaded, temporary)
-                return Pulled(model, commit, verify(temporary))
+                return model, commit, verify(temporary)
         except ArtifactError as error:
             said = str(error).replace(str(temporary), f"{place}: {one_line(listed)}")
             refused = ArtifactError(f"{said}; if that does not help, tell its owner")
@@ -209,3 +221,60 @@ def _the_model(place: str, listed: list[str]) -> str:
             f"{place}: expected a {SUFFIX} file with a plain name, found {one_line(repr(listed[0]), 100)}; tell its owner"
         )
     return listed[0]
+
+
+def open_hub(repository: str) -> "HfApi":
+    """The hub's client. Raises ParamsError where it is not installed, or `repository` is not OWNER/NAME."""
+    # Read when the client is imported. What it would warn of is said in the one sentence of an error.
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("huggingface_hub"):
+            raise
+        raise ParamsError(
+            f"the Hugging Face hub: expected its client, found no {error.name}; install it with "
+            "`pip install 'distill-audio[hub]'` or `make setup`"
+        ) from error
+    try:
+        validate_repo_id(repository if "/" in repository else "")
+    except HFValidationError as error:
+        raise ParamsError(
+            f"REPO_ID: expected OWNER/NAME of letters, digits, dots, dashes and underscores, found {repository!r}; "
+            "correct it"
+        ) from error
+    return HfApi()
+
+
+@contextmanager
+def hub_errors(hub: "HfApi", repository: str) -> Iterator[None]:
+    """Turn what the client raises into one sentence. Raises HubError."""
+    try:
+        yield
+    except Exception as error:
+        if known := for_the_user(error):
+            raise known from error
+        raise HubError(f"{hub.endpoint}/{repository}: {_sentence(error, hub.endpoint)}") from error
+
+
+def _sentence(error: BaseException, endpoint: str) -> str:
+    from huggingface_hub import errors
+
+    one: BaseException | None = error
+    while one is not None:  # an error and what caused it
+        for name, sentence in SENTENCES.items():
+            if isinstance(one, getattr(errors, name)):
+                return sentence
+        if isinstance(one, errors.HfHubHTTPError):
+            status, said = one.response.status_code, one_line(one.server_message or "", 200)
+            other = f"expected an answer of the hub, found HTTP status {status}{f' ({said})' if said else ''}; {RETRY}"
+            return STATUS.get(status, other)
+        if type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
+            return f"expected to reach {endpoint}, found: {one_line(one) or type(one).__name__}; {RETRY}"
+        error, one = one, one.__cause__
+    return f"expected an answer of the hub, found: {one_line(error) or type(error).__name__}; {RETRY}"

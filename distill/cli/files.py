@@ -1,0 +1,259 @@
+"""Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `push` and `pull`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+from typer import Argument, Option
+
+from distill.audio.write import AudioFormat
+from distill.cli.flags import Json, ModelPath, Replace, check_inputs, check_output, make_folder, print_json
+from distill.errors import ParamsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distill.model_file.inspect import ListedModel
+
+Repository = Annotated[
+    str, Argument(metavar="REPO_ID", help="a model repository of the hub: OWNER/NAME", show_default=False)
+]
+
+
+def encode(
+    model: ModelPath,
+    audio: Annotated[list[Path], Argument(metavar="AUDIO...", help="recordings", show_default=False)],
+    output: Annotated[Path, Option("-o", "--output", metavar="FILE", help="the file of codes to write")],
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Turn recordings into codes: any format and sample rate, mixed to mono."""
+    check_inputs(audio)
+    check_output(output, [model, *audio])
+    from distill.codes.file import encode_files
+    from distill.execution import execution_from_environment
+    from distill.model_file.format import load_bundle
+    from distill.progress import ProgressReport
+    from distill.training.distributed import device_of
+
+    codec = load_bundle(model).codec
+    codec.to(device_of(execution_from_environment()))
+    with ProgressReport("encode") as progress:
+        done = encode_files(codec, audio, output, progress, replace)
+        for warning in done.warnings:
+            progress.say(f"warning: {warning}")
+    if as_json:
+        figures = {"recordings": done.recordings, "seconds": done.seconds, "frames": done.frames}
+        print_json({"file": str(output), **figures, "times_real_time": done.times_real_time})
+    else:
+        recordings = f"{done.recordings} recording{'s' * (done.recordings != 1)}, {done.seconds:.2f} s"
+        print(f"{output}  {recordings}, {done.frames} frames, {done.times_real_time:.0f} x real time")
+
+
+def decode(
+    model: ModelPath,
+    codes: Annotated[Path, Argument(metavar="CODES", help="a file that encode wrote", show_default=False)],
+    output: Annotated[Path, Option("-o", "--output", metavar="OUT", help="a file; for several recordings a folder")],
+    kind: Annotated[
+        AudioFormat | None, Option("--format", help="file format", show_default="that of OUT's suffix, or wav")
+    ] = None,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Turn codes back into sounds, each as long as its recording was."""
+    check_output(output, [model, codes])
+    from distill.codes.file import decode_file, load_codes
+    from distill.execution import execution_from_environment
+    from distill.model_file.format import load_bundle
+    from distill.progress import ProgressReport
+    from distill.training.distributed import make_fabric
+
+    codec = load_bundle(model).codec
+    recordings = load_codes(codec, codes)
+    chosen = format_of(output, kind, len(recordings))
+    fabric = make_fabric(execution_from_environment())
+    fabric.to_device(codec)
+    with ProgressReport("decode") as progress, fabric.autocast():
+        written = decode_file(codec, recordings, output, chosen, progress, replace)
+    if as_json:
+        rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
+        rate = codec.spectrogram.sample_rate
+        print_json({"model": str(model), "codes": str(codes), "sample_rate": rate, "sounds": rows})
+        return
+    for sound in written:
+        softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
+        print(f"{sound.path}  {sound.seconds:.2f} s{softer}")
+
+
+def format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
+    """The format to decode to: that of `kind` or of the suffix. Raises ParamsError when `output` does not fit."""
+    suffix = output.suffix.lower().removeprefix(".")
+    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) else None
+    if recordings > 1:
+        if named is not None or (output.exists() and not output.is_dir()):
+            raise ParamsError(
+                f"-o {output}: expected a folder for {recordings} recordings, found a file's name; name a folder"
+            )
+        return kind or "wav"
+    if output.is_dir():
+        raise ParamsError(f"-o {output}: expected a file for one recording, found a folder; name a file in it")
+    if named is None and kind is None:
+        raise ParamsError(f"-o {output}: expected the suffix .wav, .flac, .ogg or .mp3, or --format, found neither")
+    if named is not None and kind is not None and named != kind:
+        raise ParamsError(
+            f"--format {kind}: expected the format that {output} names, found another; leave one of them out"
+        )
+    return kind or named or "wav"
+
+
+def inspect(
+    model: ModelPath,
+    card: Annotated[bool, Option("--card", help="print the model card, in Markdown")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a model file and show its contents."""
+    from rich.console import Console
+
+    from distill.model_file.build import card_text
+    from distill.model_file.format import load_bundle
+    from distill.model_file.inspect import describe
+
+    metadata = load_bundle(model).metadata
+    if card:
+        print(card_text(model.name, metadata), end="")
+    elif as_json:
+        print_json(metadata.file_json())
+    else:
+        console = Console(highlight=False)
+        console.print(describe(model, metadata, console.width), crop=False)
+
+
+def verify(model: ModelPath, as_json: Json = False) -> None:
+    """Check everything about a model file: form, metadata, weights, hashes; and try its networks."""
+    from distill.model_file.inspect import verify as verified
+
+    found = verified(model)
+    if as_json:
+        print_json({"model": str(model), "ok": True, "checks": dict(found)})
+    else:
+        print(*(f"ok  {what:10}{result}" for what, result in found), sep="\n")
+
+
+def list_folder(
+    folder: Annotated[Path, Argument(metavar="DIR", help="a folder of model files")] = Path("models"),
+    as_json: Json = False,
+) -> None:
+    """List the model files of a folder: what each was trained on, how well, and what it can do.
+
+    Files that are no models are named with the reason. Weights are not read: distill verify checks them.
+    """
+    from rich.console import Console
+
+    from distill.model_file.inspect import list_models
+
+    models = list_models(folder)
+    if as_json:
+        print_json({"folder": str(folder), "models": [asdict(model) for model in models]})
+        return
+    console = Console(highlight=False)
+    good = [model for model in models if not model.problem]
+    if good:
+        console.print(_table(good))
+    remarks = [line for model in models for line in _remarks(model)]
+    for line in remarks if models else [f"no model files in {folder}"]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _table(models: "list[ListedModel]") -> "Table":
+    from rich.table import Table
+
+    from distill.progress import plain
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("model", overflow="fold")
+    for title in ("written (UTC)", "recordings", "tier", "used", "bits/s", "can"):
+        table.add_column(title, no_wrap=True, justify="right" if title in ("recordings", "used", "bits/s") else "left")
+    for model in models:
+        can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
+        figures = ((model.recordings, "d"), (model.utilization, ".0%"), (model.val_bits_per_second, ".0f"))
+        recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
+        date, can_do = model.date[:16].replace("T", " "), ", ".join(can) or "encode"
+        table.add_row(plain(model.name), date, recordings, model.tier or "–", used, bits, can_do)
+    return table
+
+
+def _remarks(model: "ListedModel") -> list[str]:
+    if model.problem:
+        return [f"no model: {model.problem}"]
+    lines = [f"{model.name}: labels {', '.join(model.labels)}"] if model.labels else []
+    warning = f"warning: {model.name} memorised its recordings; `distill inspect` tells more"
+    return lines + [warning] * model.was_memorizing
+
+
+def push(
+    model: ModelPath,
+    repository: Repository,
+    private: Annotated[
+        bool, Option("--private", help="make the repository private; refuses one that everybody can read")
+    ] = False,
+    with_reference: Annotated[
+        bool,
+        Option(
+            "--with-reference",
+            help="also send names and codes of the training recordings, by which novelty is judged; whoever has the "
+            "file can decode them",
+        ),
+    ] = False,
+    message: Annotated[str | None, Option(help="message of the commit")] = None,
+    license: Annotated[
+        str | None, Option(help="license in the model card, as the hub names it, such as cc-by-4.0")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Share a model on the Hugging Face hub, by default without names and codes of its training recordings.
+
+    Token and address are those of the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
+    """
+    from distill.sharing import push as pushed
+
+    done = pushed(model, repository, private, with_reference, message, license)
+    if as_json:
+        print_json({"model": str(model), "repository": repository, **asdict(done)})
+        return
+    print(f"{done.url}  {model.name}, {done.bytes / 1e6:.1f} MB, commit {done.commit[:12]}")
+    what = "names and codes of {} training recordings"
+    if done.reference_recordings:
+        print(
+            f"sent with its reference: {what}, which whoever has the file can decode".format(done.reference_recordings)
+        )
+    elif done.reference_left_out:
+        stays = f"sent without its reference: {what} stay here, and the copy cannot say how new its sounds are"
+        print(stays.format(done.reference_left_out))
+    else:
+        print("the file has no reference: no names and codes of training recordings were in it")
+    if done.labels:
+        print(f"sent with its labels, which can be names of your folders: {', '.join(done.labels)}")
+    if done.replaces:
+        print("what earlier pushes sent, with their references if they had any, stays in the history of the repository")
+
+
+def pull(
+    repository: Repository,
+    revision: Annotated[
+        str | None, Option(help="a branch, a tag or a commit", show_default="the newest commit")
+    ] = None,
+    out: Annotated[Path, Option("--out", "-o", metavar="DIR", help="where the model file goes")] = Path("models"),
+    replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
+    as_json: Json = False,
+) -> None:
+    """Get a model from the Hugging Face hub. It is checked as distill verify does before it is put in its place."""
+    from distill.sharing import pull as pulled
+
+    make_folder("--out", out)
+    model, commit, checks = pulled(repository, out, revision, replace)
+    size = model.stat().st_size
+    if as_json:
+        about = {"repository": repository, "commit": commit, "bytes": size}
+        print_json({"model": str(model), **about, "checks": dict(checks)})
+    else:
+        print(f"{model}  {size / 1e6:.1f} MB, verified, commit {commit[:12]}")
