@@ -103,7 +103,7 @@ class AnyCodecPrior(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.prior = self._build(MAX_LEVELS, 2)
-        size = PRETRAINED_SIZES.hidden_size
+        size = PRETRAINED_SIZES["hidden_size"]
         self.label_projection = nn.Parameter(torch.zeros(size, 2 * size))
         self._skeletons: dict[tuple[int, int], FramePrior] = {}
 
@@ -143,7 +143,7 @@ class AnyCodecPrior(nn.Module):
             codeword_size=COORDINATES,
             count_experts=True,
             labels=["a label"],
-            **PRETRAINED_SIZES._asdict(),
+            **PRETRAINED_SIZES,
         )
         prior = FramePrior(shape, dropout=DROPOUT)
         prior.pointer_mixture.copy_nothing(0)

@@ -7,7 +7,7 @@ quality's, and those over the tier's.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,8 @@ from distill.prior.architectures import ARCHITECTURES, DEFAULT, ArchitectureName
 MOST_VIEWS = 16
 VIEWED_SECONDS = 16 * 3600.0  # most seconds of sound to encode, over all views
 MOST_BATCH_SECONDS = 600.0  # of sound in a batch of the codec, in which training takes about 36 GB
+# Sizes that a prior must have for the pretrained weights.
+PRETRAINED_SIZES: dict[str, Any] = {"hidden_size": 128, "num_layers": 3, "num_heads": 4, "depth_layers": 2}
 
 TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
@@ -147,18 +149,6 @@ class MemoryConfig(Settings):
     fast_fail: bool
 
 
-class PretrainedSizes(NamedTuple):
-    """Sizes that a prior must have for the pretrained weights."""
-
-    hidden_size: int = 128
-    num_layers: int = 3
-    num_heads: int = 4
-    depth_layers: int = 2
-
-
-PRETRAINED_SIZES = PretrainedSizes()
-
-
 class PriorConfig(Settings):
     """Section `prior`: the model of the codes and its training. Only `split` sets `val_fraction`."""
 
@@ -203,9 +193,9 @@ class PriorConfig(Settings):
     @property
     def fits_pretrained(self) -> bool:
         """Whether pretrained weights may be the start and have these sizes."""
-        sizes = {name: getattr(self, name) for name in PRETRAINED_SIZES._fields}
+        sizes = {name: getattr(self, name) for name in PRETRAINED_SIZES}
         can_read = "pretrained" in ARCHITECTURES[self.architecture].settings and self.geometry and self.count_experts
-        return self.pretrained and can_read and sizes == PRETRAINED_SIZES._asdict()
+        return self.pretrained and can_read and sizes == PRETRAINED_SIZES
 
 
 class BundleConfig(Settings):

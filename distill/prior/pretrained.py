@@ -96,7 +96,7 @@ def pretrained_prior(codewords: Tensor, frame_rate: float) -> FramePrior:
         codeword_size=codeword_size,
         count_experts=True,
         labels=[],
-        **PRETRAINED_SIZES._asdict(),
+        **PRETRAINED_SIZES,
     )
     prior = FramePrior(shape, codewords)
     load_pretrained_prior(prior, [], None)

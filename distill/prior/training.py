@@ -129,7 +129,7 @@ def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
     takes_them = "pretrained" in ARCHITECTURES[config.architecture].settings
     if not config.pretrained or not takes_them or starts_pretrained(config, codes):
         return ""
-    sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES._asdict().items())
+    sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES.items())
     return (
         f"prior.pretrained: the prior begins from nothing, as pretrained weights need {sizes}, geometry, count_experts "
         "and a codec with the overlapping quantizer; set prior.pretrained: false to be told no more"

@@ -34,7 +34,7 @@ from distill.prior.training import prior_to_train, why_not_pretrained
 
 def shape(levels: int = 4, codebook_size: int = 32, **changes: Any) -> PriorShape:
     sizes = {"codebook_size": codebook_size, "num_quantizers": levels, "context_frames": 20, "codeword_size": 64}
-    return prior_shape(**{**sizes, "count_experts": True, **PRETRAINED_SIZES._asdict(), **changes})
+    return prior_shape(**{**sizes, "count_experts": True, **PRETRAINED_SIZES, **changes})
 
 
 def settings(**changes: object) -> PriorConfig:

@@ -104,4 +104,4 @@ def pretrained_start() -> tuple[PriorData, PriorConfig]:
     prior_data = data(recordings(0, 12), recordings(1, 5))
     shared = GEOMETRY.model_copy(update={"shared_coordinates": True})
     prior_data = replace(prior_data, codewords=torch.zeros(LEVELS, SIZE, COORDINATES), codes=shared)
-    return prior_data, config(**PRETRAINED_SIZES._asdict(), count_experts=True, epochs=1)
+    return prior_data, config(**PRETRAINED_SIZES, count_experts=True, epochs=1)
