@@ -232,10 +232,18 @@ def _load(path: Path) -> Bundle:
         codec.load_state_dict(under(CODEC_PREFIX, tensors))
         if prior is not None:
             prior.load_state_dict(under(PRIOR_PREFIX, tensors))
-        reference = _reference(metadata.vqvae_config, under(REFERENCE_PREFIX, tensors))
+        arrays = {key: value.numpy() for key, value in under(REFERENCE_PREFIX, tensors).items()}
+        sizes = metadata.vqvae_config.codebook_size, metadata.vqvae_config.num_quantizers
+        reference = read_reference(arrays, *sizes) if arrays else None
+        if reference is not None and not (len(reference.scores) and len(reference.reencoded)):
+            raise ValueError("scores of the baseline are missing")
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
             f"{path}: expected {WHAT}, found a damaged file ({one_line(error)}); download it again"
+        ) from error
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: expected codes of recordings to compare new sounds with, found that {error}; download it again"
         ) from error
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}; download it again") from error
@@ -286,16 +294,3 @@ def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> No
         raise ArtifactError(
             f"expected label smoothing of 0 or more in prior.smoothing, found {float(smoothing.min()):.3g}"
         )
-
-
-def _reference(codec: CodecShape, tensors: Mapping[str, Tensor]) -> Reference | None:
-    arrays = {key: value.numpy() for key, value in tensors.items()}
-    if not arrays:
-        return None
-    try:
-        reference = read_reference(arrays, codec.codebook_size, codec.num_quantizers)
-        if not len(reference.scores) or not len(reference.reencoded):
-            raise ValueError("scores of the baseline are missing")
-        return reference
-    except ValueError as error:
-        raise ArtifactError(f"expected codes of recordings to compare new sounds with, found that {error}") from error

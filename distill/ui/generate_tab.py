@@ -84,7 +84,7 @@ class GenerateTab:
         model, label, seed, seconds = form["model"], form["label"], form["seed"], form["seconds"]
         ending, is_exact = form["ending"], lambda value: gr.update(visible=value == EXACT)
         ending.change(is_exact, ending, seconds, queue=False, **QUIET)
-        model.change(self.labels_of, model, label, queue=False, **QUIET)
+        model.change(lambda name: gr.update(choices=self._labels(name), value=None), model, label, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
         self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")
         self._kit.click(self.kit, [model, self._per_label, seed], shown, api_name="kit")
@@ -176,15 +176,13 @@ class GenerateTab:
             job.cancel()
         return self.show(name)
 
-    def labels_of(self, name: str | None) -> Any:
-        """The labels of a model."""
-        return gr.update(choices=self._work.known(name).get("labels") or [], value=None)
+    def _labels(self, name: str | None) -> list[str]:
+        return self._work.known(name).get("labels") or []
 
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
         model = self._work.preselected(now, "generate", can_generate=True)
-        labels = self._work.known(model).get("labels") or []
-        return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=labels)]
+        return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=self._labels(model))]
 
     def restored(self, now: str | None) -> list[Any]:
         """The form and the newest of what was made."""

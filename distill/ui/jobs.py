@@ -79,11 +79,6 @@ class Job:
         return sentence if found else said.rpartition("\n")[2]
 
     @property
-    def progress(self) -> dict[str, Any]:
-        """The task at work, see `distill.progress`; {} where nothing was reported yet."""
-        return self.read(STATUS)
-
-    @property
     def warnings(self) -> list[str]:
         """Warnings that the command said, each once."""
         said = read_end(self.folder / SAID).splitlines()

@@ -9,7 +9,7 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.storage.files import rename_to_new, write_bytes
 from distill.ui import view
-from distill.ui.forms import PRIVATE, QUIET
+from distill.ui.forms import PRIVATE, QUIET, question
 from distill.ui.workspace import MODEL_SUFFIX, Workspace, distill
 
 HEAD = (
@@ -31,10 +31,7 @@ class LibraryTab:
                 name = gr.Textbox(label="New name", max_length=100)
                 with gr.Row():
                     rename, delete = gr.Button("Rename"), gr.Button("Delete", elem_id="library-delete")
-                with gr.Group(visible=False) as question:
-                    asked = gr.HTML()
-                    with gr.Row():
-                        yes, no = gr.Button("Delete it", variant="stop"), gr.Button("Keep it")
+                group, asked, yes = question("Delete it", "Keep it")
                 incoming = gr.File(label="Import a model from somebody else", file_count="single", elem_id="import")
                 imported = gr.HTML(elem_id="imported")
             with gr.Column(min_width=320, scale=2):
@@ -42,19 +39,15 @@ class LibraryTab:
         shown = [listed, model]
         model.change(self.card_of, model, card, **PRIVATE)
         rename.click(self.rename, [model, name], shown, **PRIVATE)
-        delete.click(self.ask, model, [question, asked], **PRIVATE)
-        yes.click(self.delete, model, [question, *shown], **PRIVATE)
-        no.click(lambda: gr.update(visible=False), None, question, queue=False, **PRIVATE)
+        delete.click(self.ask, model, [group, asked], **PRIVATE)
+        yes.click(self.delete, model, [group, *shown], **PRIVATE)
         # One at a time: each takes two processes with PyTorch.
         incoming.upload(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
         for event in (tab.select, page.load):
-            event(self.show, None, shown, **QUIET)
-
-    def show(self) -> list[Any]:
-        """The table, and the list to choose from."""
-        return self._show()
+            event(self._show, None, shown, **QUIET)
 
     def _show(self, **chosen: Any) -> list[Any]:
+        """The table, and the list to choose from."""
         models = self._work.listed()
         nothing = view.note("No models yet. Train one in the tab Train, or import one.")
         table = view.table(HEAD, map(_row, models)) if models else nothing
@@ -97,9 +90,9 @@ class LibraryTab:
             target.parent.mkdir(parents=True, exist_ok=True)
             move(path, target)
         except ParamsError as error:
-            return [view.note(str(error), "alarm"), *self.show()]
+            return [view.note(str(error), "alarm"), *self._show()]
         write_bytes(_card(target), card.encode())
-        return [view.note(f"{target.name} was checked and imported"), *self.show()]
+        return [view.note(f"{target.name} was checked and imported"), *self._show()]
 
 
 def move(path: Path, target: Path) -> None:

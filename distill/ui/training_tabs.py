@@ -17,7 +17,7 @@ from distill.errors import ParamsError
 from distill.params import default_params, get_adaptive_prior_config
 from distill.training.tracking import ENVIRONMENT, EXPERIMENT, client_of, database_of, page_command, tracking_uri
 from distill.ui import view
-from distill.ui.forms import PRIVATE, QUIET, field, flags
+from distill.ui.forms import PRIVATE, QUIET, field, flags, question
 from distill.ui.jobs import Job
 from distill.ui.workspace import Workspace
 
@@ -168,14 +168,14 @@ class TrainTab(TrainingTab):
         names = [file.name for file in files]
         if places and len(places) == len(files):  # but for the folder that was chosen itself
             names = ["/".join([*place.split("/")[1:-1], name]) for place, name in zip(places, names, strict=True)]
-        done = self._work.add_recordings(folder, zip(files, names, strict=True))
-        text = view.note(f"{done.count} recordings added to {done.folder}")
-        refused = "".join(view.note(sentence, "warning") for sentence in done.refused[:20])
+        target, count, refused = self._work.add_recordings(folder, zip(files, names, strict=True))
+        said = [view.note(f"{count} recordings added to {target}")]
+        said += [view.note(sentence, "warning") for sentence in refused[:20]]
         for file in files:  # the folder has them now, and the next ones are added to an empty list
             file.unlink(missing_ok=True)
         corpora = self._work.corpora()
-        chosen = next((one for one in corpora if f"{one}/".startswith(f"{done.folder}/")), None)
-        return [gr.update(choices=corpora, value=chosen), text + refused, None]
+        chosen = next((one for one in corpora if f"{one}/".startswith(f"{target}/")), None)
+        return [gr.update(choices=corpora, value=chosen), "".join(said), None]
 
     def begin(self, *values: Any) -> list[Any]:
         """Start a training with the values of the form."""
@@ -226,10 +226,7 @@ class PriorTab(TrainingTab):
             with gr.Column(min_width=320):
                 self._form = self._build_form()
                 self._build_buttons("prior")
-                with gr.Group(visible=False) as question:
-                    asked = gr.HTML(elem_id="prior-question")
-                    with gr.Row():
-                        yes, no = gr.Button("Replace it", variant="stop"), gr.Button("Leave it")
+                group, asked, yes = question("Replace it", "Leave it", "prior-question")
             with gr.Column(min_width=320, scale=2):
                 alarm = gr.HTML(elem_id="memorisation")
                 state, charts = gr.HTML(elem_id="prior-state"), gr.HTML(elem_id="prior-charts")
@@ -239,9 +236,8 @@ class PriorTab(TrainingTab):
         sizes = [self._form[key] for key in SIZES]
         where.change(lambda value: gr.update(visible=value == COPY), where, copy, queue=False, **QUIET)
         model.change(self.fill, model, sizes, queue=False, **QUIET)
-        self._start.click(self.begin, form, [question, asked, *shown], api_name="train_prior")
-        yes.click(self.replace, form, [question, *shown], **PRIVATE)
-        no.click(lambda: gr.update(visible=False), None, question, queue=False, **PRIVATE)
+        self._start.click(self.begin, form, [group, asked, *shown], api_name="train_prior")
+        yes.click(self.replace, form, [group, *shown], **PRIVATE)
         for event in (tab.select, page.load):
             event(self.restored, model, [model, data, *sizes], **QUIET)
         self._listen_to_buttons(shown, timer, page, "private")

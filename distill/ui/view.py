@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
+from distill.progress import STATUS
 from distill.training.events import LOW_UTILIZATION
 from distill.ui.jobs import Job
 
@@ -80,7 +81,7 @@ def progress(job: Job | None, nothing: str) -> str:
     head = f"<strong>{escape(job.title)}</strong>: {escape(STATES[state])}"
     shown = f'<p class="state {state}" role="status">{head}</p>'
     if state == "running":
-        return shown + _task(job.progress)
+        return shown + _task(job.read(STATUS))
     if state == "refused":
         return shown + note(job.message, "alarm")
     report = f"this is a defect of Distill; its report is in {job.folder.name}"

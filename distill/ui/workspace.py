@@ -10,7 +10,6 @@ import threading
 import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,15 +23,6 @@ DEPTH = 3  # folders below the working folder in which recordings are looked for
 MOST_FOLDERS = 200
 LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
 _NAME = re.compile(r"\w[\w .+#()&'-]{0,99}")
-
-
-@dataclass(frozen=True)
-class Added:
-    """Recordings that were copied into the working folder, and a sentence for each file that was refused."""
-
-    folder: str  # relative to the working folder
-    count: int
-    refused: tuple[str, ...]
 
 
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
@@ -130,10 +120,11 @@ class Workspace:
             )
         return path
 
-    def add_recordings(self, name: str, uploads: Iterable[tuple[Path, str]]) -> Added:
-        """Copy uploads into `sounds/<name>`. Raises ParamsError.
+    def add_recordings(self, name: str, uploads: Iterable[tuple[Path, str]]) -> tuple[str, int, list[str]]:
+        """Copy uploads into `sounds/<name>`: this folder, the number of recordings, and a sentence for each refused file.
 
-        Beside each upload stands its path relative to the new folder: subfolders stay, as they can be labels.
+        Beside each upload stands its path relative to the new folder: subfolders stay, as they can be labels. Raises
+        ParamsError.
         """
         try:
             target = self.sounds / _checked(name.strip())
@@ -142,7 +133,7 @@ class Workspace:
                 f"folder {name!r}: expected up to 100 letters, digits, spaces and dashes, a letter or digit first; choose "
                 "another name"
             ) from error
-        count, refused = 0, []
+        count, refused = 0, list[str]()
         for upload, place in uploads:
             try:
                 count += _add(upload, place, target)
@@ -150,7 +141,7 @@ class Workspace:
                 refused.append(str(error))
             except OSError as error:
                 refused.append(f"{place[:100]}: expected a file that can be copied, found: {error.strerror or error}")
-        return Added(target.relative_to(self.root).as_posix(), count, tuple(refused))
+        return target.relative_to(self.root).as_posix(), count, refused
 
 
 def _with_recordings(folder: Path, depth: int) -> list[Path]:

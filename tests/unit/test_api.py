@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import write_model, write_prior_model, write_tone
+from unit.tiny import write_prior_model, write_tone
 
 import distill
 from distill.api import Model, new_enough
@@ -68,8 +68,6 @@ def test_labels_are_given_by_name_or_by_its_last_part(model: Model) -> None:
     )
     np.testing.assert_array_equal(default, strong)
     assert (plain != strong).any()
-    with pytest.raises(ParamsError, match="expected one of drums/kick, drums/snare, bells/snare; found an unknown one"):
-        model.generate(label="tom")
     with pytest.raises(ParamsError, match="found one that fits several"):
         model.generate(label="snare")
 
@@ -147,23 +145,12 @@ def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None
 
 
 def test_models_that_lack_what_is_requested_are_refused(tmp_path: Path) -> None:
-    write_model(tmp_path / "codec.distill")
-    with pytest.raises(ArtifactError, match=r"codec\.distill: expected a model with a prior, found a codec alone"):
-        distill.load(tmp_path / "codec.distill").generate()
     write_prior_model(tmp_path / "b.distill", reference=False)
     model = distill.load(tmp_path / "b.distill")
     made = model.generate(seconds=0.1)
     assert (made.novelty, made.faults, made.fault_report) == ([None], [None], None)
-    with pytest.raises(
-        ArtifactError, match=r"b\.distill: .*to find faults, found one made .*leave --reject-faults out"
-    ):
-        model.generate(reject_faults=True)
-    with pytest.raises(ArtifactError, match=r"b\.distill: expected a model with the codes of its training recordings"):
-        model.generate(min_novelty="close")
     with pytest.raises(ArtifactError, match=r"b\.distill: expected a model with the codes"):
         model.novelty([np.zeros((3, 2), np.int64)])
-    with pytest.raises(ParamsError, match="--label kick: expected a model trained with labels, found one without"):
-        model.generate(label="kick")
 
 
 def test_takes_of_a_recording_are_as_long_as_it_and_can_be_had_again(model: Model, tmp_path: Path) -> None:

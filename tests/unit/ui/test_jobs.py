@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from distill.errors import ParamsError
+from distill.progress import STATUS
 from distill.ui.jobs import STDOUT, Job, Jobs
 
 ID = "20260101-000000-abcdef0"
@@ -188,7 +189,7 @@ def test_a_training_goes_on_where_it_was(jobs: Jobs, tmp_path: Path) -> None:
     job = hand_made(tmp_path, exit_json={"status": 130}, status_json={"label": "codec"})
     assert job.is_resumable
     again = jobs.resume(job)
-    assert (again.id, again.progress) == (job.id, {})
+    assert (again.id, again.read(STATUS)) == (job.id, {})
     assert ended(again).state == "done"
 
 
@@ -201,7 +202,7 @@ def test_a_number_of_a_process_is_used_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rubbish", ["", "{", "[1]", "{}", '"x"'])
 def test_files_that_are_cut_off_tell_nothing(tmp_path: Path, rubbish: str) -> None:
     job = hand_made(tmp_path, **dict.fromkeys(("process_json", "exit_json", "status_json", "stdout_txt"), rubbish))
-    assert (job.state, job.progress, job.read(STDOUT)) == ("gone", {}, {})
+    assert (job.state, job.read(STATUS), job.read(STDOUT)) == ("gone", {}, {})
     job.cancel()
     (job.folder / "job.json").write_text(rubbish)
     assert Jobs(tmp_path).all("train") == []

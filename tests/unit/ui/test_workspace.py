@@ -99,10 +99,10 @@ def test_recordings_are_copied_beside_others(work: Workspace, tmp_path: Path) ->
     for name, data in {"one.WAV": b"1", "notes.txt": b"", "-n.wav": b"", "pack.ZIP": b""}.items():
         (tmp_path / name).write_bytes(data)
     names = ["one.WAV", "one.WAV", "notes.txt", "-n.wav", "none.wav", "pack.ZIP"]
-    added = work.add_recordings(" mine ", [(tmp_path / name, name) for name in names])
-    assert (added.folder, added.count) == ("sounds/mine", 2)
+    folder, count, refused = work.add_recordings(" mine ", [(tmp_path / name, name) for name in names])
+    assert (folder, count) == ("sounds/mine", 2)
     assert found(work) == {"one.WAV": b"1", "one 2.WAV": b"1"}
-    text, odd, none, pack = added.refused
+    text, odd, none, pack = refused
     assert text.startswith("notes.txt: expected a recording (")
     assert odd.startswith("'-n.wav': expected a name of letters")
     assert none == "none.wav: expected a file that can be copied, found: No such file or directory"
@@ -112,8 +112,8 @@ def test_recordings_are_copied_beside_others(work: Workspace, tmp_path: Path) ->
 def test_a_folder_keeps_its_subfolders(work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "one.wav").write_bytes(b"1")
     places = ["kick/one.wav", "snare/Gro\u0308\u00dfe.wav", ".DS_Store", "../one.wav", "kick/../../one.wav"]
-    added = work.add_recordings("mine", [(tmp_path / "one.wav", place) for place in places])
-    assert (added.count, len(added.refused)) == (2, 2)
+    _, count, refused = work.add_recordings("mine", [(tmp_path / "one.wav", place) for place in places])
+    assert (count, len(refused)) == (2, 2)
     assert found(work) == {"kick/one.wav": b"1", "snare/Gr\u00f6\u00dfe.wav": b"1"}
 
 
@@ -124,8 +124,8 @@ def test_no_upload_is_written_elsewhere(tmp_path_factory: pytest.TempPathFactory
     (root / "one.wav").write_bytes(b"1")
     work = Workspace(root / "work")
     odd = ("../x", "a/../../x", "/x", "a\\..\\x", "C:x", "~/x", "a\nb", "<b>", "-x")
-    added = work.add_recordings("mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
+    _, count, refused = work.add_recordings("mine", [(root / "one.wav", f"{name}.wav") for name in (*names, *odd)])
     written = [path for path in root.rglob("*") if path.is_file() and path != root / "one.wav"]
-    assert len(written) == added.count
-    assert len(added.refused) >= len(odd)
+    assert len(written) == count
+    assert len(refused) >= len(odd)
     assert all(path.is_relative_to(work.sounds / "mine") for path in written)
