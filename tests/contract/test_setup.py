@@ -102,12 +102,8 @@ def test_make_targets_have_a_line_of_help() -> None:
 def checkout(folder: Path, status_of_install: int) -> None:
     """A checkout whose `.venv` only notes what it is asked to run."""
     python = folder / ".venv/bin/python"
-    for path in (
-        folder / "requirements/lock.txt",
-        folder / "requirements/packages.py",
-        folder / "pyproject.toml",
-        python,
-    ):
+    for name in ("requirements/lock.txt", "requirements/packages.py", "pyproject.toml", ".venv/bin/python"):
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (folder / "Makefile").write_text(MAKEFILE)

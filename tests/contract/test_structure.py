@@ -19,10 +19,7 @@ STAGES = tuple(CODE)
 
 # From the ground up; a module imports from its own layer and those before it.
 LAYERS = (
-    (
-        *("distill/errors.py", "distill/exports.py", "distill/process.py"),
-        "distill/text.py",
-    ),
+    ("distill/errors.py", "distill/exports.py", "distill/process.py", "distill/text.py"),
     ("distill/__init__.py",),
     (
         *("distill/execution.py", "distill/params/", "distill/prior/architectures.py", "distill/progress.py"),
@@ -140,9 +137,8 @@ def test_public_names_are_those_of_the_design_and_no_room_takes_them_from_above(
     import distill
 
     assert all(callable(getattr(distill, name)) for name in distill.__all__)
-    assert {"load", "train_vqvae", "train_prior", "check_memorization", "CodePrior", "VQEpochMetrics"} <= set(
-        distill.__all__
-    )
+    listed = {"load", "train_vqvae", "train_prior", "check_memorization", "CodePrior", "VQEpochMetrics"}
+    assert listed <= set(distill.__all__)
     for path in sources():
         assert not {f"distill.{name}" for name in distill.__all__} & imported_names(path), path
 

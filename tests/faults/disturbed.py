@@ -42,7 +42,8 @@ class Command:
         """Run it in a folder."""
         words = [one for word in self.arguments.split() for one in (_files(folder, word) if "*" in word else [word])]
         (folder / "tmp").mkdir(exist_ok=True)
-        steady = {"DISTILL_WORKERS": "1", "SOURCE_DATE_EPOCH": "0", "TMPDIR": str(folder / "tmp")}
+        steady = {"DISTILL_WORKERS": "1", "SOURCE_DATE_EPOCH": "0", "HOME": "/dev/null/nowhere"}
+        steady["TMPDIR"] = str(folder / "tmp")
         return fork(folder, *words, before=before, **steady)
 
 

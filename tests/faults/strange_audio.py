@@ -11,10 +11,6 @@ from numpy.typing import NDArray
 
 RATE, FRAMES = 16_000, 4_000
 F64 = NDArray[np.float64]
-# Encodings and the error that each sample may have beyond rounding to 16 bits.
-EXACT = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_16", "ALAC_24", "DPCM_16")
-COARSE = {"PCM_S8": 0.01, "PCM_U8": 0.01, "ULAW": 0.03, "ALAW": 0.03, "VORBIS": 0.1, "MPEG_LAYER_III": 0.05}
-CONTAINERS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3")
 PICTURE = struct.pack(">II9s6I", 3, 9, b"image/png", 0, 1, 1, 24, 0, 1 << 20) + bytes(1 << 20)
 
 
@@ -43,28 +39,14 @@ def written(container: str, subtype: str, samples: F64, rate: int = RATE, endian
 
 def valid() -> Iterator[Strange]:
     """Files that libsndfile can read in full."""
-    for container in CONTAINERS:
-        for subtype in sorted({*EXACT, *COARSE} & set(soundfile.available_subtypes(container))):
-            if subtype == "MPEG_LAYER_III" and container != "MP3":
-                continue  # libsndfile does not write it
-            tolerance = COARSE.get(subtype, 2 / 32768)
-            for channels in (1, 2):
-                data, wanted = written(container, subtype, sound(channels)), sound(channels)
-                if tolerance >= 0.05:  # it follows the attack slowly, and fills up its last block
-                    wanted = soundfile.read(io.BytesIO(data), always_2d=True)[0]
-                yield Strange(f"{container} {subtype} {channels}.{container.lower()}", data, wanted, tolerance)
-    for container, subtype, endian in (
-        ("AIFF", "PCM_16", "LITTLE"),
-        ("AU", "FLOAT", "LITTLE"),
-        ("WAV", "PCM_16", "BIG"),
-    ):
-        data = written(container, subtype, sound(2), endian=endian)
+    for container in ("AIFF", "AU", "WAV"):
+        endian = "BIG" if container == "WAV" else "LITTLE"
+        data = written(container, "PCM_16", sound(2), endian=endian)
         yield Strange(f"{container} {endian}.{container.lower()}", data, sound(2))
     plain, flac, mp3 = WAV, written("FLAC", "PCM_16", sound()), written("MP3", "MPEG_LAYER_III", sound(1, RATE))
     yield Strange("seven channels.wav", written("WAV", "PCM_16", sound(7)), sound(7))
-    yield Strange(
-        "chunks before.wav", plain[:12] + chunk(b"LIST", b"INFO" + chunk(b"INAM", b"x")) * 99 + plain[12:], sound()
-    )
+    titles = chunk(b"LIST", b"INFO" + chunk(b"INAM", b"x")) * 99
+    yield Strange("chunks before.wav", plain[:12] + titles + plain[12:], sound())
     yield Strange("chunks after.wav", plain + chunk(b"id3 ", bytes(100)) + chunk(b"junk", b"abc"), sound())
     yield Strange("size of a pipe.wav", wav(size=0xFFFFFFFF), sound())
     yield Strange("size of a recorder that died.wav", WAV[:4] + struct.pack("<I", 8) + wav(size=0)[8:], sound())

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from programs import environment
+from programs import start
 from unit.audio.test_ingest import contents, write
 from unit.tiny import tiny_codec
 
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 RATE, RECORDINGS = 16_000, 12
 Say = Callable[[int, int, str], None]
 Connect = Callable[[str], Dask]
+Written = tuple[dict[str, str], dict[str, str]]  # a corpus and codes
 
 
 class Machines:
@@ -51,16 +52,8 @@ class Machines:
         threading.Thread(target=process.stderr.read, daemon=True).start()
         return process
 
-    def _start(self, what: str, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dask", what, *arguments, "--no-dashboard"],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            cwd=self.folder,
-            env=environment(),
-        )
-        self._stack.enter_context(process)
+    def _start(self, *arguments: str) -> subprocess.Popen[str]:
+        process = self._stack.enter_context(start(self.folder, "dask", *arguments, "--no-dashboard"))
         self._stack.callback(process.kill)
         return process
 
@@ -122,14 +115,14 @@ def connect() -> Iterator[Connect]:
 
 
 @pytest.fixture(scope="module")
-def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
+def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
     """What one machine without a cluster writes."""
     folder = tmp_path_factory.mktemp("alone")
     return ingested(recordings, folder, HERE), encoded(folder, HERE)
 
 
 def test_two_workers_write_what_one_machine_does(
-    recordings: Path, alone: tuple[dict[str, str], dict[str, str]], dask: Machines, tmp_path: Path, connect: Connect
+    recordings: Path, alone: Written, dask: Machines, tmp_path: Path, connect: Connect
 ) -> None:
     done: list[int] = []
     workers = connect(dask.address)
@@ -143,7 +136,7 @@ def test_two_workers_write_what_one_machine_does(
 
 @pytest.mark.usefixtures("only_exhaustive")
 def test_a_worker_is_killed_and_another_comes_late(
-    recordings: Path, alone: tuple[dict[str, str], dict[str, str]], tmp_path: Path, connect: Connect
+    recordings: Path, alone: Written, tmp_path: Path, connect: Connect
 ) -> None:
     with started(tmp_path, 2) as dask:
         seen: list[int] = []
@@ -162,11 +155,7 @@ def test_a_worker_is_killed_and_another_comes_late(
 
 @pytest.mark.usefixtures("only_exhaustive")
 def test_the_scheduler_is_lost_and_what_was_done_is_kept(
-    recordings: Path,
-    alone: tuple[dict[str, str], dict[str, str]],
-    tmp_path: Path,
-    connect: Connect,
-    monkeypatch: pytest.MonkeyPatch,
+    recordings: Path, alone: Written, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with started(tmp_path, 1) as dask:
         seen: list[int] = []

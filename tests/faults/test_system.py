@@ -12,26 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from programs import ROOT, environment, fork
-from unit.tiny import write_prior_model
+from programs import ROOT, environment
 
 from distill.training.tracking import Tracker
-from stages import repro
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and terminals of Linux")
-
-
-def test_a_file_that_may_not_grow_is_a_sentence_without_home_or_temporary_folder(tmp_path: Path) -> None:
-    write_prior_model(tmp_path / "a.distill")
-    nowhere = {"HOME": "/dev/null/nowhere", "TMPDIR": "/dev/null/nowhere"}
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10_000, 10_000))
-    asked = ("generate", "a.distill", "-n", "3", "--seconds", "1")
-    done = fork(tmp_path, "distill", *asked, before=limit, **nowhere).end()
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith(
-        ".wav: expected to read and write there, found: File too large; raise the limit of file sizes and run again"
-    )
-    assert list((tmp_path / "generated").iterdir()) == []
 
 
 def test_too_little_memory_for_a_stage_to_start_is_a_sentence(tmp_path: Path) -> None:
@@ -49,18 +34,6 @@ def test_too_little_memory_for_a_stage_to_start_is_a_sentence(tmp_path: Path) ->
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("train_vqvae: memory: expected enough for this work, found no more; close other")
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder in which nobody may make one")
-def test_a_pipeline_that_cannot_keep_its_state_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "data/demo").mkdir(parents=True)
-    (tmp_path / ".distill").symlink_to("/sys/kernel")
-    assert repro.main([]) == 2
-    assert capsys.readouterr().err.startswith(".distill/repro: expected to read and write there, found: ")
 
 
 # Prints to a terminal that is gone, as a training does before it looks at its signals, and then saves.

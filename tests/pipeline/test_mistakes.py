@@ -50,11 +50,8 @@ def test_a_wrong_place_is_one_sentence(project: Project) -> None:
 
 
 def test_one_usable_recording_says_how_many_are_needed(project: Project) -> None:
-    """By the status and the sentence of the stage, through DVC; also after a run that a clock dated into the future."""
+    """By the status and the sentence of the stage, through DVC."""
     write_sounds(project.folder / "sounds", 1)
-    (project.folder / ".distill").mkdir()
-    log = '{"stage": "ingest", "started": 9e9, "seconds": 1, "exit": 1}\n'
-    (project.folder / ".distill/stages.jsonl").write_text(log)
     assert "found 1 usable recording" in project.refused("repro")
 
 

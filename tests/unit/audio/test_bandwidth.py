@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import soxr
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill.audio.bandwidth import (
-    UNREADABLE,
-    Bandwidth,
-    RateChoice,
-    choose_rate,
-    measure_bandwidth,
-)
+from distill.audio.bandwidth import UNREADABLE, Bandwidth, RateChoice, choose_rate, measure_bandwidth
 from distill.audio.ingest import ingest
 from distill.storage.work import Here
 
@@ -95,34 +87,16 @@ def test_recordings_with_treble_and_without(name: str, tmp_path: Path) -> None:
     assert found == Bandwidth(rate, len(sound) / rate, name in WITH_TREBLE)
 
 
-@pytest.mark.parametrize(("suffix", "rate"), [("mp3", 44_100), ("ogg", 44_100), ("flac", 48_000), ("aiff", 48_000)])
-@pytest.mark.parametrize("seconds", [0.3, 12.0])
-def test_formats_and_lengths(tmp_path: Path, suffix: str, rate: int, seconds: float) -> None:
-    for high, has_treble in ((20_000, True), (5_000, False)):
-        path = tmp_path / f"a.{suffix}"
-        sound = noise(20, high, rate, -20, seconds)
-        sf.write(path, np.stack([sound, 0.5 * sound], axis=1), rate)
-        found = measure_bandwidth(path)
-        assert (found.sample_rate, found.has_treble) == (rate, has_treble)
-        assert found.seconds == pytest.approx(seconds, abs=0.1)
-
-
-def test_what_cannot_be_read_does_not_count(tmp_path: Path) -> None:
+def test_what_cannot_be_read_and_what_is_no_sound_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    assert measure_bandwidth(path) == UNREADABLE
     for content in (b"", b"no sound", b"RIFF", b"\x00" * 5000):
-        (tmp_path / "a.wav").write_bytes(content)
-        assert measure_bandwidth(tmp_path / "a.wav") == UNREADABLE
-    assert measure_bandwidth(tmp_path / "none.wav") == UNREADABLE
-
-
-HALF = noise(20, 20_000, 44_100, -20, 10.0)
-HALF[len(HALF) // 2 :] = np.nan
-
-
-@pytest.mark.parametrize(
-    "sound", [np.zeros(44_100), np.full(44_100, np.nan), np.full(44_100, np.inf), np.zeros(0), HALF]
-)
-def test_silence_and_samples_that_are_no_numbers_do_not_count(tmp_path: Path, sound: F64) -> None:
-    assert measure_bandwidth(write(tmp_path / "a.wav", sound, 44_100, "FLOAT")) == UNREADABLE
+        path.write_bytes(content)
+        assert measure_bandwidth(path) == UNREADABLE
+    half = noise(20, 20_000, 44_100, -20, 10.0)
+    half[len(half) // 2 :] = np.nan
+    for sound in (np.zeros(0), np.zeros(44_100), np.full(44_100, np.inf), half):
+        assert measure_bandwidth(write(path, sound, 44_100, "FLOAT")) == UNREADABLE
 
 
 def test_a_damaged_file_counts_by_what_can_be_read(tmp_path: Path) -> None:
@@ -130,16 +104,6 @@ def test_a_damaged_file_counts_by_what_can_be_read(tmp_path: Path) -> None:
     sf.write(path, noise(20, 20_000, 44_100, -20, 20.0), 44_100)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert measure_bandwidth(path).has_treble
-
-
-def test_a_file_whose_header_does_not_say_its_length_is_read_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "a.flac"
-    sf.write(path, noise(20, 20_000, 44_100, -20, 3.0), 44_100)
-    data = bytearray(path.read_bytes())
-    data[21] &= 0xF0  # STREAMINFO's number of samples: 36 bits from here on
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
-    assert measure_bandwidth(path) == Bandwidth(44_100, 3.0, True)
 
 
 def of(rate: int, seconds: float, has_treble: bool) -> Bandwidth:
@@ -164,18 +128,6 @@ def of(rate: int, seconds: float, has_treble: bool) -> Bandwidth:
 )  # fmt: skip
 def test_the_rate_and_its_reason(recordings: list[Bandwidth], rate: int, share: float, reason: str) -> None:
     assert choose_rate(recordings, "auto") == RateChoice(rate, pytest.approx(share), f"{rate} Hz: {reason}")
-
-
-RECORDINGS = st.lists(st.builds(of, st.sampled_from([8_000, 44_100, 48_000]), st.floats(0.01, 100), st.booleans()))
-
-
-@given(RECORDINGS)
-def test_more_treble_never_lowers_the_rate(recordings: list[Bandwidth]) -> None:
-    chosen = choose_rate(recordings, "auto")
-    assert 0 <= chosen.treble_share <= 1
-    more = choose_rate([*recordings, of(48_000, 10, True)], "auto")
-    assert more.sample_rate >= chosen.sample_rate
-    assert more.treble_share >= chosen.treble_share - 1e-9
 
 
 def test_ingest_decides_and_says_why(tmp_path: Path) -> None:

@@ -135,27 +135,6 @@ def test_a_file_that_eats_memory_is_refused(
 
 
 @linux
-def test_one_large_file_at_a_time(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that needs more than its share of the memory is decoded while no other such file is."""
-    held, alone = [], threading.Lock()
-    monkeypatch.setattr(decoding, "usable_memory", lambda: 512 << 20)
-    path = tmp_path / "long.wav"
-    with sf.SoundFile(path, "w", RATE, 1, subtype="PCM_U8") as file:
-        for _ in range(12):
-            file.write(np.tile([0.5, -0.5], 500_000))
-    with Decoder(2, alone) as decoder:
-        decoder.decoded(good, RATE)
-        ask = decoder._ask_once
-        monkeypatch.setattr(
-            decoder, "_ask_once", lambda *asked: (held.append((asked[-1] >> 20, alone.locked())), ask(*asked))[1]
-        )
-        assert is_used(decoder, path)
-        assert is_used(decoder, good)
-        assert held == [(64, False), (256, True), (64, False)]
-        assert not alone.locked()
-
-
-@linux
 def test_what_cannot_be_held_is_refused_before_it_is_decoded(
     good: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

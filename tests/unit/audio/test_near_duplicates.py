@@ -2,27 +2,17 @@
 
 import functools
 import io
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import soundfile as sf
 import soxr
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill.audio import near_duplicates
-from distill.audio.near_duplicates import (
-    Fingerprint,
-    fingerprint,
-    near_duplicate_groups,
-)
-from distill.audio.read import read_recording
+from distill.audio.near_duplicates import Fingerprint, fingerprint, near_duplicate_groups
 
 RATE = 24000
-RECORDINGS = Path(__file__).parents[4] / "shared" / "audio"
 F32 = NDArray[np.float32]
 Pcm = NDArray[np.int16]
 
@@ -113,15 +103,6 @@ def test_too_short_or_silent_is_never_grouped() -> None:
     assert near_duplicate_groups([short]) == [0]
 
 
-def test_frames_follow_time_and_loudness() -> None:
-    samples = np.concatenate([sound(1, 0.5), np.zeros(RATE, np.float32)])
-    found = fingerprint(pcm(samples), RATE)
-    assert len(found.loud) == len(found.signs) == len(found.sure) == -(-len(samples) // 192)
-    assert found.loud[:40].any()
-    assert not found.loud[70:].any()
-    assert not (found.signs & ~found.sure).any()
-
-
 def test_groups_join_through_a_common_member_and_take_the_smallest_index(originals: list[Fingerprint]) -> None:
     whole = sound(3, 3.0)
     start, end = fingerprint(pcm(whole[: int(1.7 * RATE)]), RATE), fingerprint(pcm(whole[int(1.3 * RATE) :]), RATE)
@@ -131,39 +112,11 @@ def test_groups_join_through_a_common_member_and_take_the_smallest_index(origina
     assert joined == [0, 1, 1, 3, 1]
 
 
-def test_working_in_parts_finds_the_same_groups(originals: list[Fingerprint], monkeypatch: pytest.MonkeyPatch) -> None:
-    copies = [fingerprint(pcm(shifted(sound(seed), 30)), RATE) for seed in range(30)]
-    groups = near_duplicate_groups([*originals, *copies])
-    assert len(set(groups)) == 30
-    monkeypatch.setattr(near_duplicates, "_AT_ONCE", 64)
-    monkeypatch.setattr(near_duplicates, "_VOTES_AT_ONCE", 1)
-    assert near_duplicate_groups([*originals, *copies]) == groups
-
-
-@functools.cache
-def family() -> tuple[Fingerprint, ...]:
-    """Four sounds, then 0 later, 0 quieter, 1 trimmed, and a fifth sound."""
-    first, second, third, fourth, fifth = (sound(seed) for seed in (0, 1, 2, 3, 7))
-    variants = [first, second, third, fourth, shifted(first, 30), first / 3, second[2000:], fifth]
-    return tuple(fingerprint(pcm(samples), RATE) for samples in variants)
-
-
-@given(st.permutations(range(8)))
-@settings(max_examples=15, deadline=None)
-def test_the_order_of_recordings_does_not_change_who_belongs_together(order: list[int]) -> None:
-    prints = [family()[index] for index in order]
-    groups = near_duplicate_groups(prints)
-    together = {
-        frozenset(index for index, other in zip(order, groups, strict=True) if other == group) for group in groups
-    }
-    assert together == {frozenset({0, 4, 5}), frozenset({1, 6}), frozenset({2}), frozenset({3}), frozenset({7})}
+@pytest.mark.parametrize("order", [range(6), range(5, -1, -1), (2, 4, 0, 5, 1, 3)])
+def test_the_order_of_recordings_does_not_change_who_belongs_together(order: Sequence[int]) -> None:
+    first, second = sound(0), sound(1)
+    sounds = [first, second, shifted(first, 30), first / 3, second[2000:], sound(7)]
+    groups = near_duplicate_groups([fingerprint(pcm(sounds[index]), RATE) for index in order])
+    together = {frozenset(np.array(order)[np.array(groups) == group].tolist()) for group in groups}
+    assert together == {frozenset({0, 2, 3}), frozenset({1, 4}), frozenset({5})}
     assert all(groups[group] == group <= position for position, group in enumerate(groups))
-
-
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs the recordings in ../shared/audio")
-def test_takes_of_one_word_stay_apart_and_one_cymbal_is_recognised() -> None:
-    files = [*sorted((RECORDINGS / "digits").glob("[0-4]_*.wav")), *sorted((RECORDINGS / "sonic").glob("drum_*.flac"))]
-    groups = near_duplicate_groups([fingerprint(read_recording(path, RATE).pcm, RATE) for path in files])
-    shared = [(path.stem, files[group].stem) for path, group in zip(files, groups, strict=True) if path != files[group]]
-    # drum_cymbal_soft is drum_cymbal_hard without its first 82 ms: coherence 0.96 at that lag.
-    assert shared == [("drum_cymbal_soft", "drum_cymbal_hard")]

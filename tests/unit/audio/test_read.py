@@ -1,7 +1,5 @@
 """Decoding: samples of every format, and the message for every kind of broken file."""
 
-import contextlib
-import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -14,10 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distill.audio import read
-from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.read import SUPPORTED_SUFFIXES, read_recording
-from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError
 
 RATE = 24000
@@ -145,6 +140,7 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
     [
         (np.zeros(0), RATE, "holds no samples (80 bytes)"),
         (np.zeros(4800), RATE, "is silent (peak 0)"),
+        (np.array([0.5, np.nan, np.inf, 0.2]), RATE, "holds 2 samples of 4 that are NaN or infinite"),
         (sine(100, 0.2, RATE, 5e-5), RATE, "is silent (peak -86 dBFS)"),
         (np.array([0.5]), 768_000, f"holds no sound at {RATE} Hz: 1 samples at 768000 Hz leave silence"),
         (sine(100, 0.5, 44100, 3e38), 44_100, "has a peak of 3e+38, too large for any scale"),
@@ -154,13 +150,6 @@ def test_very_short_and_too_loud_is_used_with_a_warning(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_used_is_told(tmp_path: Path, samples: NDArray[np.generic], rate: int, sentence: str) -> None:
     assert reason(write(tmp_path / "a.wav", samples, rate, "FLOAT")) == sentence
-
-
-def test_nan_and_infinite_samples_are_counted(tmp_path: Path) -> None:
-    samples = np.stack([sine(100, 0.5, 44100)] * 2, axis=1)
-    samples[[7, 9000, 22000], [0, 1, 0]] = np.nan, np.inf, -np.inf
-    path = write(tmp_path / "a.wav", samples, 44100, "FLOAT")
-    assert reason(path) == "holds 3 samples of 44100 that are NaN or infinite"
 
 
 @pytest.mark.parametrize(
@@ -180,16 +169,6 @@ def test_text_and_noise_are_not_audio(tmp_path: Path, name: str, content: bytes,
     assert reason(tmp_path / name) == sentence
 
 
-def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
-    (tmp_path / "folder.wav").mkdir()
-    (tmp_path / "dangling.wav").symlink_to("nowhere.wav")
-    (tmp_path / "circle.wav").symlink_to("circle.wav")
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe.wav")
-    for path in tmp_path.iterdir():
-        assert reason(path) == ("is a link that leads nowhere" if path.is_symlink() else "is not a regular file")
-
-
 @pytest.mark.parametrize("error", [PermissionError(13, "permission denied"), OSError(5, "Input/output error")])
 def test_read_errors_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     path = write(tmp_path / "a.wav", sine(100, 0.5, RATE))
@@ -201,17 +180,11 @@ def test_read_errors_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert reason(path) == f"cannot be read: {error.strerror}"
 
 
-def test_names_that_are_not_utf8_and_very_long_paths(tmp_path: Path) -> None:
-    name = os.fsdecode(b"caf\xe9.wav")
-    try:
-        (tmp_path / name).write_bytes(write(tmp_path / "a.wav", sine(100, 0.5, RATE)).read_bytes())
-    except OSError:
-        pytest.skip("this file system refuses names that are not UTF-8")
-    assert len(read_recording(tmp_path / name, RATE).pcm) == 12000
+def test_very_long_paths(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["d" * 250] * 5)  # beyond libsndfile's own limit of 1024
     deep.mkdir(parents=True)
-    (tmp_path / "a.wav").rename(deep / ("n" * 251 + ".wav"))
-    assert len(read_recording(deep / ("n" * 251 + ".wav"), RATE).pcm) == 12000
+    path = write(tmp_path / "a.wav", sine(100, 0.5, RATE)).rename(deep / ("n" * 251 + ".wav"))
+    assert len(read_recording(path, RATE).pcm) == 12000
 
 
 ANNOUNCING = ("wav", "aiff", "au", "flac", "rf64", "w64")
@@ -274,21 +247,6 @@ def test_streams_of_unknown_length_are_complete(tmp_path: Path) -> None:
         assert (found.warnings, len(found.pcm)) == ((), RATE)
 
 
-@given(st.sampled_from(["wav", "flac", "aiff", "au", "w64", "ogg"]), st.data())
-@settings(max_examples=120, deadline=None)
-def test_no_damage_gets_through_as_another_error(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
-) -> None:
-    path = tmp_path_factory.mktemp("damaged") / f"a.{suffix}"
-    sf.write(path, sine(440, 0.1, RATE), RATE)
-    content = bytearray(path.read_bytes())
-    for index in data.draw(st.lists(st.integers(0, min(len(content), 200) - 1), max_size=6)):
-        content[index] = data.draw(st.integers(0, 255))
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    with contextlib.suppress(AudioError):
-        assert len(read_recording(path, RATE).pcm)
-
-
 @pytest.mark.parametrize("more", [b"TAG" + bytes(125), b"APETAGEX" + bytes(24)])
 def test_a_tag_after_the_sound_is_no_damage(tmp_path: Path, more: bytes) -> None:
     """Of a file shorter than a block nothing was left."""
@@ -310,34 +268,3 @@ def test_a_chained_file_is_used_with_a_warning(tmp_path: Path, suffix: str) -> N
         "holds several recordings one after another (a chained file), of which the first was decoded",
     )
     assert len(read_recording(two, 16000).pcm) == 40_000
-
-
-class Constant(AudioStream):
-    """Two channels of a format of its own: a text says how many frames there are."""
-
-    sample_rate, channels, announced = RATE, 2, None
-
-    def __init__(self, path: Path) -> None:
-        self.frames = int.from_bytes(path.read_bytes()[1:4], "big")
-        self._at = 0
-
-    def _read(self, most: int) -> tuple[F32, str]:
-        count = min(most, self.frames - self._at)
-        self._at += count
-        return np.full((count, 2), 0.25, dtype=np.float32), ""
-
-    def skip_to(self, frame: int) -> bool:
-        self._at = frame
-        return True
-
-    def close(self) -> None:
-        pass
-
-
-def test_a_format_is_one_entry_in_the_table_of_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "READERS", {**read.READERS, ".same": Constant})
-    path = tmp_path / "a.SAME"
-    path.write_bytes(b"\xff" + (6000).to_bytes(3, "big"))
-    found = read_recording(path, RATE)
-    assert (len(found.pcm), found.source_channels, set(found.pcm.tolist())) == (6000, 2, {8192})
-    assert measure_bandwidth(path) == Bandwidth(RATE, 0.25, False)

@@ -16,10 +16,9 @@ from distill import progress as progress_module
 from distill.audio.augment import waveform
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
-from distill.codec import fidelity
 from distill.codec.artifact import load_codec
-from distill.codec.data import CodecData, evenly_spaced
-from distill.codec.fidelity import Fidelity, decoded_pairs, fidelity_line, held_out_fidelity, summary
+from distill.codec.data import CodecData
+from distill.codec.fidelity import Fidelity, fidelity_line, held_out_fidelity, summary
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode
 from distill.codec.training import (
@@ -73,11 +72,6 @@ def alone(codec: VQVAE, audio: torch.Tensor) -> NDArray[np.float32]:
     return np.asarray(decode(codec, encode(codec, audio[None]))[0, : len(audio)].numpy())
 
 
-def test_evenly_spaced_numbers_have_both_ends() -> None:
-    found = [evenly_spaced(*given) for given in ((3, 9), (6, 3), (6, 2), (6, 1), (0, 4))]
-    assert found == [[0, 1, 2], [0, 2, 5], [0, 5], [0], []]
-
-
 def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_recordings(
     trained: Trained, data: CodecData
 ) -> None:
@@ -90,22 +84,6 @@ def test_the_metrics_of_a_training_are_those_of_its_saved_codec_on_held_out_reco
     assert {"fidelity/level_db/median", "fidelity/envelope/p10", "fidelity/level_db/mean_absolute"} <= set(found)
     assert held_out_fidelity(codec, data) == found
     assert set(training.metrics) >= {"val_loss", "codebook/level_0/utilization", "best_epoch", "epochs_trained"}
-
-
-def test_pairs_are_the_first_seconds_of_as_many_as_there_is_time_for(
-    trained: Trained, data: CodecData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    codec, corpus = trained[0].model, data.corpus
-    pairs = list(decoded_pairs(codec, corpus, corpus.entries, 0.2))
-    for entry, (original, decoded) in zip(corpus.entries, pairs, strict=True):
-        sound = waveform(corpus, entry, 0, round(0.2 * corpus.sample_rate))
-        assert np.array_equal(original, sound.numpy())
-        assert np.allclose(decoded, alone(codec, sound), atol=1e-4)
-    monkeypatch.setattr(fidelity, "TOTAL_SECONDS", 0.8)  # of recordings of .3 to .4 s: two of six
-    two = decoded_pairs(codec, corpus, [corpus.entries[0], corpus.entries[-1]])
-    by_hand = summary(Fidelity.measure(*pair, corpus.sample_rate) for pair in two)
-    some = held_out_fidelity(codec, CodecData(corpus, (), corpus.entries))
-    assert some == {f"fidelity/{key}": value for key, value in by_hand.items()}
 
 
 def test_the_line_has_medians_with_signs_and_units() -> None:

@@ -57,12 +57,6 @@ def test_codebooks_hold_the_corpus_and_have_codewords_for_what_it_lacks(
     assert with_synthetic < 0.8 * coding_error(tonal, clicks)
 
 
-def test_synthetic_sounds_are_no_more_than_the_recordings() -> None:
-    model = build_vqvae(16_000, SMALL, 0)
-    pieces = initialise_module._synthetic_features(model, 500, torch.Generator())
-    assert sum(len(piece) for piece in pieces) == 480
-
-
 @pytest.mark.parametrize("alike", [True, False])
 def test_augmentation_is_strong_only_where_that_helps(tmp_path: Path, alike: bool) -> None:
     """Takes of one sound need no louder, faster or slower views; sounds that differ in just that do."""

@@ -2,16 +2,14 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture, gaussian_table
+from distill.codec.model import VQVAE, FrameNoise, VQVAEArchitecture
 from distill.codec.spectral import InverseSTFT, LogMel, magnitude, spectrogram_config_for
-from distill.codec.streaming import decode, decode_each, decode_together, encode, encode_each, encode_together
+from distill.codec.streaming import decode, decode_each, encode, encode_each
 
 RATE = 16_000
 
@@ -81,25 +79,17 @@ def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int
 
 
 @settings(deadline=None, max_examples=12)
-@given(lengths=st.lists(st.integers(1, 8_000), min_size=1, max_size=8), seed=st.integers(0, 100))
-def test_sounds_together_come_out_as_if_alone(codec: VQVAE, lengths: list[int], seed: int) -> None:
+@given(lengths=st.lists(st.integers(1, 12_000), min_size=1, max_size=8), seed=st.integers(0, 100))
+def test_each_of_many_sounds_comes_out_as_if_alone(codec: VQVAE, lengths: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     sounds = [torch.randn(length, generator=generator) * 0.1 for length in lengths]
-    together = encode_together(codec, sounds)
-    for sound, codes, decoded in zip(sounds, together, decode_together(codec, together), strict=True):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.codec.streaming.CHUNK_FRAMES", 20)
+        coded = list(encode_each(codec, sounds))
+        back = list(decode_each(codec, coded))
+    for sound, codes, decoded in zip(sounds, coded, back, strict=True):
         assert torch.equal(codes, encode(codec, sound[None])[0])
         torch.testing.assert_close(decoded, decode(codec, codes[None])[0], rtol=0, atol=1e-5)
-
-
-def test_each_of_many_sounds_in_order(codec: VQVAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = codec.spectrogram.samples_per_frame
-    generator = torch.Generator().manual_seed(1)
-    sounds = [torch.randn(frames * step, generator=generator) * 0.1 for frames in (3, 4, 50, 1, 7, 12, 30, 2)]
-    monkeypatch.setattr("distill.codec.streaming.CHUNK_FRAMES", 20)
-    codes = list(encode_each(codec, sounds))
-    for sound, one, decoded in zip(sounds, codes, decode_each(codec, codes), strict=True):
-        assert torch.equal(one, encode(codec, sound[None])[0])
-        torch.testing.assert_close(decoded, decode(codec, one[None])[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.1, 0.001, 10.0])
@@ -158,34 +148,6 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
     assert (low - full).abs().max() < 0.01 * full.abs().max()
 
 
-class Encoder(nn.Module):
-    def __init__(self, codec: VQVAE) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        return self.codec.latents(audio)
-
-
-class Decoder(Encoder):
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        return self.codec.synthesise(self.codec.quantizer.decode(codes), codes)
-
-
-@torch.no_grad()
-def test_the_network_can_be_exported_for_sounds_of_any_length(codec: VQVAE) -> None:
-    step, margin = codec.spectrogram.samples_per_frame, codec.spectrogram.margin
-    frames = torch.export.Dim("frames", min=9, max=4000)
-    for network, length, make in (
-        (Encoder(codec), step * frames + 2 * margin, lambda n: torch.randn(1, n * step + 2 * margin) * 0.1),
-        (Decoder(codec), frames, lambda n: torch.randint(16, (1, n, 3))),
-    ):
-        exported = torch.export.export(network.eval(), (make(20),), dynamic_shapes=({1: length},)).module()
-        for count in (9, 300):
-            given = make(count)
-            torch.testing.assert_close(exported(given), network(given), rtol=0, atol=1e-5)
-
-
 @settings(deadline=None, max_examples=20)
 @given(scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e6]), seed=st.integers(0, 100))
 def test_magnitude_is_abs_and_so_is_its_gradient(scale: float, seed: int) -> None:
@@ -215,11 +177,3 @@ def test_noise_is_white_and_follows_from_codes_and_positions_alone() -> None:
     assert not torch.equal(noise(codes, places, 1), whole)
     gaps = noise(codes[:, :5], torch.tensor([0, 1, -1, -1, 0])).reshape(2, 5, noise.step)
     assert [bool(gaps[:, frame].any()) for frame in range(5)] == [True, True, False, False, True]
-
-
-def test_the_table_is_gaussian() -> None:
-    table = gaussian_table().astype(np.float64)
-    assert abs(table.mean()) < 0.01
-    assert table.std() == pytest.approx(1.0, abs=0.01)
-    assert np.mean(table**4) == pytest.approx(3.0, abs=0.1)
-    assert abs(np.corrcoef(table[1:], table[:-1])[0, 1]) < 0.01

@@ -2,10 +2,8 @@
 
 import math
 import threading
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,7 +14,7 @@ from distill.audio.write import write_audio
 from distill.codec import training as training_module
 from distill.codec.constants import DRAWS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
-from distill.codec.initialise import build_vqvae, features_of
+from distill.codec.initialise import build_vqvae
 from distill.codec.streaming import decode
 from distill.codec.training import (
     CodecTask,
@@ -30,7 +28,7 @@ from distill.demo.recordings import demo_recordings
 from distill.errors import ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
-from distill.training import RollbackEvent, VQEpochMetrics, VQStepMetrics, WatchMetrics
+from distill.training import VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.distributed import Share, make_fabric
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
@@ -93,24 +91,11 @@ def test_training_improves_on_its_first_epoch_and_reports_events(corpus: Corpus)
     assert len(steps) == steps[-1].total_steps
     assert not training.model.training
     best = min(epochs, key=lambda event: event.val_loss)
-    assert training.result.best_epoch == best.epoch
-    assert training.codebook_health == best.codebook_health
+    assert (training.result.best_epoch, training.codebook_health) == (best.epoch, best.codebook_health)
     probes = [event for event in events if isinstance(event, WatchMetrics)]
     assert [event.step for event in probes][:4] == [1, 2, 3, 4]
-    assert probes[-1].step == len(steps)
     assert {event.figure for event in probes} == {"recon_loss"}
-    assert all(0 < event.value < math.inf for event in probes)
     assert training.result.counts["rollbacks"] == 0
-
-
-def test_the_initialised_codec_codes_before_any_step(corpus: Corpus) -> None:
-    """Before any step coded frames are much nearer to the recording than its mean frame is."""
-    model = codec_to_train(CodecData(corpus, corpus.entries, ()), CONFIG, 0)
-    pieces = fixed_pieces(corpus, corpus.entries, 4 * model.spectrogram.samples_per_frame, 50)
-    with torch.no_grad():
-        latents = torch.stack([model.project(features_of(model, piece)) for piece in pieces])
-        error = (model.quantizer(latents).latents - latents).square().mean()
-    assert float(error) < 0.2 * float(latents.flatten(0, 1).var(dim=0).mean())
 
 
 def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,26 +114,6 @@ def test_training_never_reads_a_held_out_recording(corpus: Corpus, monkeypatch: 
     held_out = {entry.recording_id for entry in data.held_out}
     assert held_out
     assert not held_out & {entry.recording_id for entry in read}
-
-
-def test_a_codec_that_falls_apart_is_rolled_back(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[Any] = []
-    original, calls = CodecTask.losses, []
-
-    def spoil(task: CodecTask, model: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        calls.append(1)
-        if len(calls) == 4:
-            with torch.no_grad():
-                for value in task.model.parameters():
-                    value.add_(torch.randn_like(value))
-        return original(task, model, batch)
-
-    monkeypatch.setattr(CodecTask, "losses", spoil)
-    training = train(corpus, CONFIG.model_copy(update={"epochs": 3}), callback=events.append)
-    assert training.result.counts["rollbacks"] == 1
-    (told,) = [event for event in events if isinstance(event, RollbackEvent)]
-    assert told.step == 4
-    assert told.reason.startswith("found a recon loss of ")
 
 
 def test_cancel_keeps_a_usable_codec(corpus: Corpus) -> None:
@@ -170,40 +135,23 @@ def test_health_agrees_with_counting_and_low_use_is_warned_of_but_of_loudness() 
     assert utilization_warnings(health, codes_loudness=True) == ()
 
 
-def test_crops_are_a_function_of_epoch_and_step(corpus: Corpus) -> None:
-    sampler = CropSampler(corpus, corpus.entries, 4, 2048, seed=3)
-    whole = list(sampler.batches(1, 0))
-    assert len(whole) == sampler.steps_per_epoch
-    assert all(torch.equal(a, b) for a, b in zip(whole[1:], sampler.batches(1, 1), strict=True))
-    assert not torch.equal(whole[0], next(iter(sampler.batches(2, 0))))
+def test_crops_are_a_function_of_epoch_and_step_and_each_process_gets_its_own(corpus: Corpus) -> None:
+    sampler = CropSampler(corpus, corpus.entries, 5, 2048, seed=3)
+    batches = list(sampler.batches(1, 0))
+    assert len(batches) == sampler.steps_per_epoch
+    assert all(torch.equal(a, b) for a, b in zip(batches[1:], sampler.batches(1, 1), strict=True))
+    assert not torch.equal(batches[0], next(iter(sampler.batches(2, 0))))
+    for number in range(3):
+        for own, batch in zip(sampler.batches(1, 0, Share(number, 3)), batches, strict=True):
+            assert torch.equal(own, batch[number::3])
 
 
 def test_pieces_are_the_recordings_end_to_end(corpus: Corpus) -> None:
     joined = torch.cat([waveform(corpus, entry) for entry in corpus.entries])
-    pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000).flatten()
-    assert torch.equal(pieces[: len(joined)], joined)
-    assert len(pieces) - len(joined) < 3000
-    assert not pieces[len(joined) :].any()
-    assert fixed_pieces(corpus, corpus.entries, 3000, 5).shape == (5, 3000)
-
-
-@pytest.mark.parametrize("processes", [2, 3])
-def test_each_process_gets_its_own_crops_and_pieces(corpus: Corpus, processes: int) -> None:
-    sampler = CropSampler(corpus, corpus.entries, 5, 2048, seed=3)
-    batches, pieces = list(sampler.batches(1, 0)), fixed_pieces(corpus, corpus.entries, 3000, 7)
-    for number in range(processes):
-        share = Share(number, processes)
-        for own, batch in zip(sampler.batches(1, 0, share), batches, strict=True):
-            assert torch.equal(own, batch[number::processes])
-        assert torch.equal(fixed_pieces(corpus, corpus.entries, 3000, 7, share), pieces[number::processes])
-
-
-def test_the_probe_has_crops_that_sound_where_there_are_some(tmp_path: Path) -> None:
-    """Recordings that begin with silence, as recorders leave it, are watched all the same."""
-    for number in range(4):
-        tone = np.sin(np.arange(8_000) * 0.05 * (number + 1)).astype(np.float32)
-        write_audio(tmp_path / "in" / f"{number}.wav", np.concatenate([np.zeros(80_000, np.float32), tone]), 16_000)
-    ingest(tmp_path / "in", tmp_path / "out", 16_000, 0.0)
-    quiet = load_corpus(tmp_path / "out")
-    crops = CropSampler(quiet, quiet.entries, 4, 2048, seed=0).probe(2)
-    assert all(bool(crop.any()) for crop in crops)
+    pieces = fixed_pieces(corpus, corpus.entries, 3000, 10_000)
+    assert torch.equal(pieces.flatten()[: len(joined)], joined)
+    assert not pieces.flatten()[len(joined) :].any()
+    some = fixed_pieces(corpus, corpus.entries, 3000, 7)
+    assert some.shape == (7, 3000)
+    for number in range(3):
+        assert torch.equal(fixed_pieces(corpus, corpus.entries, 3000, 7, Share(number, 3)), some[number::3])

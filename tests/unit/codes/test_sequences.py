@@ -14,7 +14,6 @@ from distill.codes.sequences import (
     covering_windows,
     eos_token,
     flatten_codes,
-    flatten_window,
     pad_batch,
     random_windows,
     unflatten_codes,
@@ -47,22 +46,6 @@ def test_flattening_puts_frame_after_frame_and_back(batch: int, count: int, quan
     assert torch.equal(unflatten_codes(tokens, quantizers), codes)
     with pytest.raises(ValueError, match=f"expected a multiple of {quantizers + 1} tokens, found {quantizers}"):
         unflatten_codes(tokens[:, :quantizers], quantizers + 1)
-
-
-def test_the_tokens_of_a_window_come_one_position_before_their_targets() -> None:
-    inputs, targets = torch.tensor([[[8, 8], [1, 2]]]), torch.tensor([[[1, 2], [9, IGNORED]]])
-    assert flatten_window(inputs, targets).tolist() == [[8, 1, 2, 9]]
-
-
-@given(frames, st.data())
-def test_a_part_of_a_sequence_is_that_part(lengths: list[int], drawn: st.DataObject) -> None:
-    found, recordings = sequences(lengths)
-    index = drawn.draw(st.integers(0, len(lengths) - 1))
-    start = drawn.draw(st.integers(0, lengths[index] + 1))
-    stop = drawn.draw(st.integers(start + 1, lengths[index] + 2))
-    whole = [[bos_token(SIZE)] * 2, *recordings[index].tolist(), [eos_token(SIZE)] * 2]
-    assert found.read(index, start, stop).tolist() == whole[start:stop]
-    assert len(found.joined()) == sum(lengths) + 2 * len(lengths)
 
 
 @given(frames, st.integers(1, 12))
