@@ -68,7 +68,9 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
     status = 1
     try:
         if is_first:
-            _note_at_work(name)
+            with contextlib.suppress(OSError):
+                STATE.mkdir(exist_ok=True)
+                AT_WORK.write_text(f"{name} {os.getpid()}\n", encoding="utf-8")
         body(load_params(PARAMS))
         status = 0
     except Exception as error:
@@ -85,12 +87,6 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
         entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status}
         stopped = _log_run(entry) if is_first else 0
     sys.exit(status or stopped)
-
-
-def _note_at_work(name: str) -> None:
-    with contextlib.suppress(OSError):
-        STATE.mkdir(exist_ok=True)
-        AT_WORK.write_text(f"{name} {os.getpid()}\n", encoding="utf-8")
 
 
 def _log_run(entry: Mapping[str, object]) -> int:

@@ -114,7 +114,9 @@ class Trainer(Generic[B]):
         if state.probed_step < state.step and not state.diverged:
             self._probe()
         self._save()  # until the result is safe elsewhere
-        kept_initial = bool(self.distributed.decide(self._gain_is_chance()))
+        # Where training gained no more than chance, rounding, which differs between processors, would choose.
+        has_gained = state.best_epoch < 0 or not state.start_losses or is_better(state.best_losses, state.start_losses)
+        kept_initial = not self.distributed.decide(has_gained)
         if kept_initial:
             self.best_tensors, state.best_epoch, state.best_loss = initial, -1, state.start["val_loss"]
         result = self._result(kept_initial)
@@ -174,14 +176,6 @@ class Trainer(Generic[B]):
         }
         return [remark for remark, holds in remarks.items() if holds]
 
-    def _gain_is_chance(self) -> bool:
-        """Whether the best epoch is better than the initial weights, but by no more than chance.
-
-        Rounding, which differs between processors, would choose between them.
-        """
-        best, start = self.state.best_losses, self.state.start_losses
-        return self.state.best_epoch >= 0 and bool(start) and not is_better(best, start)
-
     def _is_ended(self) -> bool:
         """Whether something other than epochs and patience has ended training."""
         return self.distributed.cancelled or self.state.diverged or self.state.out_of_time
@@ -232,7 +226,10 @@ class Trainer(Generic[B]):
         values["gradient_norm"] = norm
         state.step += 1
         if all(map(math.isfinite, values.values())):
-            self.optimizer_step.step(rate, self._averaged_steps)
+            averaged = state.schedule_step  # since the last drop of the rate
+            if state.drops:
+                averaged = state.step - (state.dropped_after + 1) * self.task.steps_per_epoch
+            self.optimizer_step.step(rate, averaged)
             state.counted_steps += 1
             state.bad_steps = 0
             for name, value in values.items():
@@ -243,13 +240,6 @@ class Trainer(Generic[B]):
             self._skip("found " + ", ".join(f"{name} {value}" for name, value in values.items()))
         self._emit(Step(epoch, state.step, self.total_steps, rate, time.monotonic() - began, values))
         self._save_if_due()
-
-    @property
-    def _averaged_steps(self) -> int:
-        """Steps that the average of the weights is over: those of the schedule, since the last drop of the rate."""
-        if not self.state.drops:
-            return self.state.schedule_step
-        return self.state.step - (self.state.dropped_after + 1) * self.task.steps_per_epoch
 
     def _rate_at(self, step: int) -> float:
         schedule_step = step - self.state.lost_steps

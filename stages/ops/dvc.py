@@ -78,7 +78,7 @@ def keep_lock(folder: Path) -> None:
 
 def mend(folder: Path) -> str | None:
     """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence."""
-    if LOCKED.exists() and not _is_held(LOCKED):
+    if LOCKED.exists() and ((holders := _holders()) is None or (holders and not any(holders))):
         LOCKED.unlink()
     _remove_half_copies()
     if not LOCK.exists() or _is_whole(LOCK):
@@ -93,7 +93,7 @@ def mend(folder: Path) -> str | None:
 
 def is_busy() -> bool:
     """Whether another process of DVC works here: it runs a stage, or holds DVC's lock."""
-    if LOCKED.exists() and any(map(_is_dvc, _processes(LOCKED) or ())):
+    if LOCKED.exists() and any(_holders() or ()):
         return True
     try:
         with closing(LockFile(str(HELD))):  # what DVC locks with
@@ -124,18 +124,12 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _is_held(path: Path) -> bool:
-    """Whether DVC's list of locks names a process of DVC that runs, or nothing. Not so where it is cut off."""
-    processes = _processes(path)
-    return processes is not None and (not processes or any(map(_is_dvc, processes)))
-
-
-def _processes(path: Path) -> list[int] | None:
-    """Numbers of the processes in DVC's list of locks; None where it is cut off."""
+def _holders() -> list[bool] | None:
+    """For each process in DVC's list of locks, whether it is one of DVC that runs; None where the list is cut off."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(LOCKED.read_text(encoding="utf-8"))
         readers = [one for many in found.get("read", {}).values() for one in many]
-        return [int(entry["pid"]) for entry in (*found.get("write", {}).values(), *readers)]
+        return [_is_dvc(int(entry["pid"])) for entry in (*found.get("write", {}).values(), *readers)]
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
 

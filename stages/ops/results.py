@@ -26,12 +26,12 @@ def pull_missing() -> None:
 
     Raises Interrupted.
     """
-    remote = default_remote()
-    if remote is None or not _is_any_missing():
-        return
     try:
+        remote = Config.from_cwd().get("core", {}).get("remote")
+        if remote is None or not _is_any_missing():
+            return
         found = json.loads(_run("nothing was fetched", "status", "--json", wants_output=True).output)
-    except ValueError:
+    except (DvcException, ValueError):
         return  # `dvc repro`, which comes next, says what is wrong
     stages = pullable({name: entries for name, entries in found.items() if isinstance(entries, list)})
     if not stages:
@@ -46,15 +46,6 @@ def pull_missing() -> None:
             "what is missing is computed",
             file=sys.stderr,
         )
-
-
-def default_remote() -> str | None:
-    """Name of the remote that DVC pulls from; None where there is none, or DVC's settings cannot be read."""
-    try:
-        name = Config.from_cwd().get("core", {}).get("remote")
-        return None if name is None else str(name)
-    except DvcException:
-        return None  # DVC itself says so when it runs
 
 
 def pullable(status: Changes) -> list[str]:

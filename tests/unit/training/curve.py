@@ -43,7 +43,13 @@ def curve(what: str, folder: Path) -> dict[str, Any]:
         for number in range(3):
             write_tone(corpus / "in" / f"{number}.wav", 1.2, pitch=130.0 * (number + 1))
         ingest(corpus / "in", corpus / "out", 16_000, 0.0)
-        settings = {"epochs": 3, "batch_size": 5, "codebook_size": 8, "num_quantizers": 3, "hidden_size": 32}
+        settings: dict[str, Any] = {
+            "epochs": 3,
+            "batch_size": 5,
+            "codebook_size": 8,
+            "num_quantizers": 3,
+            "hidden_size": 32,
+        }
         settings |= {"num_layers": 1, "latent_size": 16, "crop_seconds": 0.25, "dropout": 0.0}
         vqvae = get_adaptive_vqvae_config(3, **settings)
         result = train_vqvae(load_corpus(corpus / "out"), vqvae, 0.3, 0, fabric, callback=seen.on_event).result
