@@ -73,13 +73,9 @@ class Prior(nn.Module):
     """A distribution over sequences of frames of codes, conditional on labels where there are any.
 
     `forward` runs whole windows. Sampling continues: `start` makes a state, `advance` reads frames, `next_logits`
-    predicts the levels of the frame that follows one by one. All run the same modules.
+    predicts the levels of the frame that follows one by one. All run the same modules. Attention sees `context_frames`;
+    sequences in training and validation have at most `span_frames`.
     """
-
-    codebook_size: int  # V, without special tokens
-    num_quantizers: int  # Q
-    context_frames: int  # frames that attention sees
-    span_frames: int  # longest sequence in training and validation
 
     def __init__(self, shape: PriorShape, label_std: float = INIT_STD) -> None:
         super().__init__()

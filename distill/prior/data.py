@@ -114,7 +114,9 @@ class WindowSampler:
         own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
         self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
-        self.counts = np.array([window_count(length, shape.context_frames) for length in self._lengths(self.first)])
+        self.counts = np.array(
+            [window_count(length, shape.context_frames) for length in self.sequences.lengths[self.first].tolist()]
+        )
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
         self.batches_per_epoch = self.passes * self.batches_per_pass
@@ -149,10 +151,6 @@ class WindowSampler:
         """Rows and positions of the batch of these windows."""
         return len(windows), max(map(len, windows))
 
-    def _lengths(self, chosen: NDArray[np.int64]) -> list[int]:
-        lengths: list[int] = self.sequences.lengths[chosen].tolist()
-        return lengths
-
     def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
         """Windows of these sequences, grouped into the batches of a pass, all in random order.
 
@@ -170,13 +168,15 @@ class WindowSampler:
     def _random_windows(
         self, chosen: NDArray[np.int64], counts: NDArray[np.int64], frames: int, generator: Generator
     ) -> list[Window]:
-        windows = random_windows(self._lengths(chosen), counts.tolist(), frames, generator)
+        windows = random_windows(self.sequences.lengths[chosen].tolist(), counts.tolist(), frames, generator)
         return [replace(one, sequence=int(chosen[one.sequence])) for one in windows]
 
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        windows = shuffled(covering_windows(self._lengths(self.first), self.shape.context_frames), generator)
+        windows = shuffled(
+            covering_windows(self.sequences.lengths[self.first].tolist(), self.shape.context_frames), generator
+        )
         chosen = [replace(one, sequence=int(self.first[one.sequence])) for one in windows[:PROBE_WINDOWS]]
         return pad_batch(self.sequences, chosen)
 
@@ -221,28 +221,30 @@ def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
     if not folds or data.recordings >= MAX_RECORDINGS:
         return []
     views = [*data.train, *([codes] for codes in data.held_out)]
-    view_groups = [*data.train_groups, *data.held_out_groups]
+    groups = [*data.train_groups, *data.held_out_groups]
     labels = [*(data.train_labels or ()), *(data.held_out_labels or ())]
-    groups = sorted(set(view_groups), key=lambda group: draw(f"fold:{group}", seed))
-    if not 2 <= folds <= len(groups):
+    recordings = list(zip(views, groups, labels or [0] * len(views), strict=True))
+    ordered = sorted(set(groups), key=lambda group: draw(f"fold:{group}", seed))
+    if not 2 <= folds <= len(ordered):
         raise ParamsError(
-            f"prior.folds: expected 0 or from 2 to {len(groups)}, the number of different sounds, found {folds}"
+            f"prior.folds: expected 0 or from 2 to {len(ordered)}, the number of different sounds, found {folds}"
         )
     parts = []
     for number in range(folds):
-        sides: tuple[list[int], list[int]] = ([], [])  # kept, and held out
-        for index, group in enumerate(view_groups):
-            sides[group in groups[number::folds]].append(index)
-        kept, held_out = sides
+        left_out = set(ordered[number::folds])
+        train, train_groups, train_labels = zip(*(one for one in recordings if one[1] not in left_out), strict=True)
+        held_out, held_out_groups, held_out_labels = zip(
+            *(one for one in recordings if one[1] in left_out), strict=True
+        )
         parts.append(
             replace(
                 data,
-                train=[views[index] for index in kept],
-                train_groups=[view_groups[index] for index in kept],
-                held_out=[views[index][0].astype(np.int64) for index in held_out],
-                held_out_groups=[view_groups[index] for index in held_out],
-                train_labels=[labels[index] for index in kept] if labels else None,
-                held_out_labels=[labels[index] for index in held_out] if labels else None,
+                train=train,
+                train_groups=train_groups,
+                held_out=[views[0].astype(np.int64) for views in held_out],
+                held_out_groups=held_out_groups,
+                train_labels=train_labels if labels else None,
+                held_out_labels=held_out_labels if labels else None,
                 train_names=(),
             )
         )

@@ -72,11 +72,11 @@ class PointerMixture(nn.Module):
         With `reach` time and memory of many positions grow with count * reach: they are folded. `ages` of
         `scores_ahead` save time at one position.
         """
-        positions = torch.arange(frames.shape[1], device=frames.device)
-        if count == 1 and ages is not None:
-            return self._history(frames[:, -1:], frames, previous_frames(frames), ages[:, :, -frames.shape[1] :])
         if reach is None or count == 1:
-            ages = self.age_scores(positions[-count:, None] - positions, reach)
+            if ages is None or count > 1:
+                positions = torch.arange(frames.shape[1], device=frames.device)
+                ages = self.age_scores(positions[-count:, None] - positions, reach)
+            ages = ages[:, :, -frames.shape[1] :]
             return self._history(frames[:, -count:], frames, previous_frames(frames), ages)
         earlier, padding = frames.shape[1] - count, -count % reach
         # Each block may copy from itself and the one before it.

@@ -43,11 +43,9 @@ class MemoryPrior(FramePrior):
     shape: MemoryShape
     stack: MemoryStack
 
-    def __init__(
-        self, shape: MemoryShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
-    ) -> None:
+    def __init__(self, shape: MemoryShape, *more: Any) -> None:
         """See `FramePrior`."""
-        super().__init__(shape, codewords, dropout, history_dropout)
+        super().__init__(shape, *more)
         self.span_frames = shape.span_frames
         self.retrieval = Retrieval(shape)
 

@@ -24,22 +24,17 @@ def code_prior(**changes: int) -> CodePrior:
     return CodePrior(**{**sizes, **changes}).eval()
 
 
-def untrained_prior(architecture: ArchitectureName, **changes: Any) -> Prior:
+def prior(architecture: ArchitectureName) -> Prior:
     sizes = {"codebook_size": SIZE, "num_quantizers": LEVELS, "context_frames": CONTEXT, "hidden_size": 32}
     more = {} if architecture == "flat" else {"depth_layers": 2, "codeword_size": 5, "count_experts": True}
     memory = {"key_size": 6, "span_frames": 64} if architecture == "memory" else {}
-    shape = prior_shape(architecture, **{**sizes, "num_layers": 2, "num_heads": 4, **more, **memory, **changes})
+    shape = prior_shape(architecture, **{**sizes, "num_layers": 2, "num_heads": 4, **more, **memory})
     torch.manual_seed(0)
     codewords = torch.randn(LEVELS, shape.codebook_size, getattr(shape, "codeword_size", 5))
     model = build_prior(shape, codewords).eval()
     if isinstance(model, FramePrior) and model.count_experts is not None:
         for table in model.count_experts.buffers():
             table.copy_(torch.randn(table.shape) * COUNTED)
-    return model
-
-
-def prior(architecture: ArchitectureName) -> Prior:
-    model = untrained_prior(architecture)
     with torch.no_grad():  # untrained, differences would drown in rounding
         for parameter in model.parameters():
             if parameter.ndim > 1:

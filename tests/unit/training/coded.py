@@ -52,6 +52,12 @@ def noise(seed: int, count: int, frames: int = 12) -> list[np.ndarray]:
     return [rng.integers(0, SIZE, (frames, LEVELS)) for _ in range(count)]
 
 
+def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
+    """Recordings that each repeat a random phrase: to predict it takes a memory of one phrase."""
+    rng = np.random.default_rng(seed)
+    return [np.tile(rng.integers(0, SIZE, (phrase, LEVELS)), (rounds, 1)) for _ in range(count)]
+
+
 def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) -> PriorData:
     return PriorData(
         [[codes] * views for codes in train],

@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
-from unit.training.coded import FABRIC, SIZE, data
+from unit.training.coded import FABRIC, data, repeating
 
 from benchmarks.acceptance import check, trial
 from benchmarks.acceptance.check import check_memory
@@ -20,8 +19,7 @@ SMALL: dict[str, Any] = {**SIZES, "context_seconds": 0.4, "learning_rate": 3e-3}
 
 def returning() -> PriorData:
     """Recordings of random codes that repeat."""
-    rng = np.random.default_rng(0)
-    recordings = [np.tile(rng.integers(0, SIZE, (12, 2)), (4, 1)) for _ in range(14)]
+    recordings = repeating(0, 14, rounds=4)
     return data(recordings[:10], recordings[10:])
 
 

@@ -59,12 +59,6 @@ def test_chunks_equal_position_by_position(run: Callable[..., tuple[Tensor, Tens
         torch.testing.assert_close(*results)
 
 
-def test_a_memory_computed_in_bf16_is_read_in_fp32() -> None:
-    *parts, memory = (part.float() for part in association_parts(20, 2))
-    expected = block.associate(*parts, memory.bfloat16().float(), 8, 2)
-    torch.testing.assert_close(block.associate(*parts, memory.bfloat16(), 8, 2), expected, rtol=0, atol=0)
-
-
 def test_projection_equals_the_recurrence() -> None:
     query, key = unit(1, 2, 20, 8, seed=1), unit(1, 2, 20, 8, seed=2)
     start = unit(1, 2, 8, 8, seed=3)

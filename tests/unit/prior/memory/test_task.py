@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed
+from unit.training.coded import FABRIC, SIZE, config, data, fit, killed_and_resumed, repeating
 
 from distill.codes.sequences import Batch
 from distill.errors import DistillError, ParamsError
@@ -21,12 +21,6 @@ from distill.training import PriorMemoryMetrics, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
 from distill.training.run import Run
-
-
-def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[np.ndarray]:
-    """Recordings that each repeat a random phrase: to predict it takes a memory of one phrase."""
-    rng = np.random.default_rng(seed)
-    return [np.tile(rng.integers(0, SIZE, (phrase, 2)), (rounds, 1)) for _ in range(count)]
 
 
 def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfig:
