@@ -106,24 +106,20 @@ def test_a_damaged_file_counts_by_what_can_be_read(tmp_path: Path) -> None:
     assert measure_bandwidth(path).has_treble
 
 
-def of(rate: int, seconds: float, has_treble: bool) -> Bandwidth:
-    return Bandwidth(rate, seconds, has_treble)
-
-
 @pytest.mark.parametrize(
     ("recordings", "rate", "share", "reason"),
     [
-        ([of(44_100, 61, True), of(44_100, 39, False)], 44_100, 0.61, "61 % of the sound has energy above 10 kHz"),
-        ([of(8_000, 9, False)], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
+        ([Bandwidth(44_100, 61, True), Bandwidth(44_100, 39, False)], 44_100, 0.61, "61 % of the sound has energy above 10 kHz"),
+        ([Bandwidth(8_000, 9, False)], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
         ([], 24_000, 0, "none of the sound has energy above 10 kHz, less than 5 %"),
-        ([of(44_100, 4.99, True), of(44_100, 95.01, False)], 24_000, 0.0499,
+        ([Bandwidth(44_100, 4.99, True), Bandwidth(44_100, 95.01, False)], 24_000, 0.0499,
          "4.9 % of the sound has energy above 10 kHz, less than 5 %"),
-        ([of(44_100, 5, True), of(44_100, 95, False)], 44_100, 0.05, "5.0 % of the sound has energy above 10 kHz"),
-        ([of(96_000, 51, True), of(44_100, 49, True)], 48_000, 1,
+        ([Bandwidth(44_100, 5, True), Bandwidth(44_100, 95, False)], 44_100, 0.05, "5.0 % of the sound has energy above 10 kHz"),
+        ([Bandwidth(96_000, 51, True), Bandwidth(44_100, 49, True)], 48_000, 1,
          "100 % of the sound has energy above 10 kHz, most of it in files of 48 kHz and more"),
-        ([of(48_000, 50, True), of(44_100, 50, True)], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
-        ([of(48_000, 90, False), of(44_100, 10, True)], 44_100, 0.1, "10 % of the sound has energy above 10 kHz"),
-        ([of(32_000, 9, True), UNREADABLE], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
+        ([Bandwidth(48_000, 50, True), Bandwidth(44_100, 50, True)], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
+        ([Bandwidth(48_000, 90, False), Bandwidth(44_100, 10, True)], 44_100, 0.1, "10 % of the sound has energy above 10 kHz"),
+        ([Bandwidth(32_000, 9, True), UNREADABLE], 44_100, 1, "100 % of the sound has energy above 10 kHz"),
     ],
 )  # fmt: skip
 def test_the_rate_and_its_reason(recordings: list[Bandwidth], rate: int, share: float, reason: str) -> None:

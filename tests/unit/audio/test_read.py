@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.read import SUPPORTED_SUFFIXES, read_recording
 from distill.errors import AudioError
 
@@ -245,6 +246,7 @@ def test_streams_of_unknown_length_are_complete(tmp_path: Path) -> None:
         path.write_bytes(announcing(suffix, path.read_bytes(), unknown))
         found = read_recording(path, RATE)
         assert (found.warnings, len(found.pcm)) == ((), RATE)
+        assert measure_bandwidth(path).seconds == 1.0
 
 
 @pytest.mark.parametrize("more", [b"TAG" + bytes(125), b"APETAGEX" + bytes(24)])
