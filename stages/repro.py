@@ -65,7 +65,7 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()
-    status = dvc.run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).status
+    status = dvc.run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).returncode
     ran = run_log()[earlier:]
     if status != 0:
         refused = next((int(entry["exit"]) for entry in ran if entry["exit"] != 0), None)

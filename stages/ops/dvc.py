@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +22,7 @@ from voluptuous import Invalid
 from zc.lockfile import LockError, LockFile
 
 from distill.storage.files import write_bytes
-from distill.training.interruption import SIGNALS
+from distill.training.interruption import SIGNALS, raise_interrupted
 
 LOCK = Path("dvc.lock")
 HELD = Path(".dvc/tmp/lock")
@@ -34,20 +33,11 @@ OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tries w
 HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a file that DVC has not copied to its end
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit status, and the first signal that asked it to end, None where none did.
+def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subprocess.CompletedProcess[str]:
+    """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end.
 
-    `output` is what it wrote to stdout, "" where that was not asked for.
+    Then raises Interrupted, which says what is `kept`, where that is given.
     """
-
-    status: int
-    signal: int | None
-    output: str
-
-
-def run_dvc(*arguments: str, wants_output: bool = False) -> Ended:
-    """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
         stdout=subprocess.PIPE if wants_output else None,
@@ -64,7 +54,9 @@ def run_dvc(*arguments: str, wants_output: bool = False) -> Ended:
     previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         output, _ = process.communicate()
-        return Ended(process.returncode, received[0] if received else None, output or "")
+        if received and kept:
+            raise_interrupted(received[0], kept)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

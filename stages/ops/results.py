@@ -14,8 +14,7 @@ import yaml
 from dvc.config import Config
 from dvc.exceptions import DvcException
 
-from distill.training.interruption import raise_interrupted
-from stages.ops.dvc import LOCK, Ended, run_dvc
+from stages.ops.dvc import LOCK, run_dvc
 from stages.running import METRICS
 
 Changes = Mapping[str, list[Any]]
@@ -30,7 +29,7 @@ def pull_missing() -> None:
         remote = Config.from_cwd().get("core", {}).get("remote")
         if remote is None or not _is_any_missing():
             return
-        found = json.loads(_run("nothing was fetched", "status", "--json", wants_output=True).output)
+        found = json.loads(run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout)
     except (DvcException, ValueError):
         return  # `dvc repro`, which comes next, says what is wrong
     stages = pullable({name: entries for name, entries in found.items() if isinstance(entries, list)})
@@ -40,7 +39,7 @@ def pull_missing() -> None:
     print(
         f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead", file=sys.stderr
     )
-    if _run("what was fetched is kept", "pull", *stages).status != 0:
+    if run_dvc("pull", *stages, kept="what was fetched is kept").returncode != 0:
         print(
             f"DVC: expected all of these results in the remote {remote}, found that some could not be fetched (see above); "
             "what is missing is computed",
@@ -77,11 +76,3 @@ def _is_any_missing() -> bool:
         return any(not Path(out["path"]).exists() for stage in stages.values() for out in stage.get("outs", ()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return False  # no lock file: nothing says what to pull
-
-
-def _run(what_is_kept: str, *arguments: str, wants_output: bool = False) -> Ended:
-    """Run DVC. Raises Interrupted, which says what is kept, where a signal asked it to end."""
-    ended = run_dvc(*arguments, wants_output=wants_output)
-    if ended.signal is not None:
-        raise_interrupted(ended.signal, what_is_kept)
-    return ended
