@@ -100,11 +100,6 @@ def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window
     ]
 
 
-def window_count(length: int, context_frames: int) -> int:
-    """Number of windows that cover a sequence."""
-    return -(-(length - 1) // context_frames)
-
-
 def random_windows(
     lengths: Sequence[int], counts: Sequence[int], context_frames: int, generator: np.random.Generator
 ) -> list[Window]:

@@ -24,7 +24,6 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
     random_windows,
-    window_count,
 )
 from distill.codes.store import Codes, CodesConfig, CodesReader
 from distill.errors import ArtifactError, ParamsError
@@ -114,9 +113,7 @@ class WindowSampler:
         own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
         self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, *own)
         self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
-        self.counts = np.array(
-            [window_count(length, shape.context_frames) for length in self.sequences.lengths[self.first].tolist()]
-        )
+        self.counts = -(-(self.sequences.lengths[self.first] - 1) // shape.context_frames)  # of windows
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
         self.batches_per_epoch = self.passes * self.batches_per_pass
@@ -174,9 +171,8 @@ class WindowSampler:
     def probe(self) -> Batch:
         """A fixed batch of windows of views without augmentation."""
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
-        windows = shuffled(
-            covering_windows(self.sequences.lengths[self.first].tolist(), self.shape.context_frames), generator
-        )
+        lengths = self.sequences.lengths[self.first].tolist()
+        windows = shuffled(covering_windows(lengths, self.shape.context_frames), generator)
         chosen = [replace(one, sequence=int(self.first[one.sequence])) for one in windows[:PROBE_WINDOWS]]
         return pad_batch(self.sequences, chosen)
 

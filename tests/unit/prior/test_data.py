@@ -17,7 +17,7 @@ from distill.prior.counts import count
 from distill.prior.data import PriorData, WindowSampler, fold_data, read_prior_data
 from distill.prior.memory.task import SpanSampler
 from distill.prior.task import similar_length_batches
-from distill.prior.training import cross_validate
+from distill.prior.training import PriorConsole, cross_validate
 from distill.storage.tables import write_rows
 from distill.training.distributed import Share
 from distill.training.run import RunKey, tracked_run
@@ -154,7 +154,7 @@ def test_folds_report_a_standard_error_and_are_skipped_for_large_corpora(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     prior_data, settings = data(recordings(0, count), recordings(1, 3)), config(epochs=2, folds=3)
     key = RunKey("train_prior", {}, {})
-    with tracked_run(key, "prior", count + 3, FABRIC, tmp_path, None) as run:
+    with tracked_run(key, PriorConsole, count + 3, FABRIC, tmp_path, None) as run:
         measured = cross_validate(fold_data(prior_data, settings.folds, 0), settings, 0, run)
     reported = capsys.readouterr().err
     assert reported.count("bits per second of audio") == expected
