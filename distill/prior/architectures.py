@@ -1,7 +1,4 @@
-"""The architectures of the prior: settings, commands, page, docs and tests read this table, which needs no torch.
-
-Their shapes and networks are in `distill.prior.artifact`.
-"""
+"""The architectures of the prior: settings, commands, page, docs, tests and training read this table."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -10,10 +7,13 @@ ArchitectureName = Literal["frame", "memory", "flat"]
 
 
 class Architecture(NamedTuple):
-    """What is said of an architecture, and which settings it takes that not every one does."""
+    """One entry. It names its classes, for `pkgutil.resolve_name`, so that the table needs no torch."""
 
     summary: str
-    settings: frozenset[str] = frozenset()  # keys of section `prior`
+    shape: str  # class of what fixes the shape of its tensors, the `prior_config` of a model file
+    network: str  # class of the network, built from its shape and the codec's codewords
+    task: str = "distill.prior.task:PriorTask"  # class of its training task
+    settings: frozenset[str] = frozenset()  # keys of section `prior` that not every architecture takes
     beyond_context: str = ""  # what it knows besides its context
 
 
@@ -22,14 +22,21 @@ WITH_DEPTH = frozenset({"depth_layers", "geometry", "pretrained", "count_experts
 ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
     "frame": Architecture(
         "a transformer with one position for each frame, and a small network that goes through the levels of a frame",
-        WITH_DEPTH,
+        "distill.prior.frame:FrameShape",
+        "distill.prior.frame:FramePrior",
+        settings=WITH_DEPTH,
     ),
     "memory": Architecture(
         "the same with a memory beside its window, for long recordings",
-        WITH_DEPTH | {"memory"},
+        "distill.prior.memory.block:MemoryShape",
+        "distill.prior.memory.network:MemoryPrior",
+        "distill.prior.memory.task:MemoryTask",
+        settings=WITH_DEPTH | {"memory"},
         beyond_context="a memory of what came before",
     ),
-    "flat": Architecture("one position for each code, the reference"),
+    "flat": Architecture(
+        "one position for each code, the reference", "distill.prior.flat:FlatShape", "distill.prior.flat:FlatPrior"
+    ),
 }
 DEFAULT: ArchitectureName = "frame"
 

@@ -1,8 +1,11 @@
 """Priors of every architecture: their shapes and networks, and `artifacts/prior`, a trained one on disk."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 from safetensors import SafetensorError
@@ -13,19 +16,19 @@ from distill.errors import ArtifactError
 from distill.novelty.memorization import Memorization
 from distill.novelty.reference import Reference, read_reference
 from distill.params import PriorConfig, Settings
-from distill.prior.architectures import ArchitectureName
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 from distill.prior.base import Prior, PriorShape
-from distill.prior.flat import FlatPrior, FlatShape
-from distill.prior.frame import FramePrior, FrameShape
-from distill.prior.memory.block import MemoryShape
-from distill.prior.memory.network import MemoryPrior
 from distill.storage.files import write_bytes
 from distill.storage.weights import load_weights
 from distill.training.checkpoints import WEIGHTS, load_config
 
-AnyShape = Annotated[FrameShape | MemoryShape | FlatShape, Field(discriminator="architecture")]
-SHAPES: Mapping[ArchitectureName, type[PriorShape]] = {"frame": FrameShape, "memory": MemoryShape, "flat": FlatShape}
-NETWORKS: Mapping[ArchitectureName, Any] = {"frame": FramePrior, "memory": MemoryPrior, "flat": FlatPrior}
+SHAPES: Mapping[ArchitectureName, type[PriorShape]] = {
+    name: resolve_name(entry.shape) for name, entry in ARCHITECTURES.items()
+}
+if TYPE_CHECKING:
+    AnyShape = PriorShape
+else:
+    AnyShape = Annotated[reduce(or_, SHAPES.values()), Field(discriminator="architecture")]
 REFERENCE = "reference.safetensors"
 
 
@@ -36,7 +39,7 @@ def build_prior(
 
     Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill.
     """
-    prior: Prior = NETWORKS[shape.architecture](shape, codewords, dropout, history_dropout)
+    prior: Prior = resolve_name(ARCHITECTURES[shape.architecture].network)(shape, codewords, dropout, history_dropout)
     return prior
 
 

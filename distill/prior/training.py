@@ -2,9 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TypeGuard
 
 import torch
@@ -13,7 +14,7 @@ from distill.codes.store import Codes, CodesConfig
 from distill.execution import Execution
 from distill.novelty.memorization import Memorization
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
-from distill.prior.architectures import ARCHITECTURES, ArchitectureName
+from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
@@ -21,7 +22,7 @@ from distill.prior.counts import fold_numbers, fold_tables
 from distill.prior.data import MAX_RECORDINGS, PriorData, fold_data, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
-from distill.prior.memory.task import DISTRACTORS, RETRIEVED, MemoryTask
+from distill.prior.memory.task import DISTRACTORS, RETRIEVED
 from distill.prior.pretrained import load_pretrained_prior
 from distill.prior.task import PriorTask
 from distill.progress import Progress
@@ -36,7 +37,6 @@ from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.tracking import ToConsole
 from distill.training.trainer import Trainer
 
-TASKS: Mapping[ArchitectureName, type[PriorTask]] = {"frame": PriorTask, "memory": MemoryTask, "flat": PriorTask}
 BETAS = (0.9, 0.95)
 SMOOTHING_SHARES = (0.1, 0.5)  # factors of `label_smoothing` on the coarsest levels; 1 on the others
 # Factors of the learning rate: of scores and weights, which have far to go and are few, and of label embeddings, as few
@@ -165,7 +165,7 @@ def fit_prior(
     Raises Interrupted after saving when `run` asks, DistillError when training diverges.
     """
     model = prior_to_train(data, config, seed)
-    task = TASKS[config.architecture](model, data, config, seed, run.fabric)
+    task: PriorTask = resolve_name(ARCHITECTURES[config.architecture].task)(model, data, config, seed, run.fabric)
     settings = trainer_settings(config, seed, task.steps_per_epoch, starts_pretrained(config, data.codes))
     result = Trainer(task, settings, run).run()
     distances: list[float] = []
@@ -283,7 +283,7 @@ def prior_artifact(
     """The facts of a trained prior, which an artefact and a model file keep."""
     result, shape = training.result, training.model.shape
     return PriorArtifact(
-        shape=shape,  # type: ignore[arg-type]
+        shape=shape,
         training=config,
         recordings=data.recordings,
         best_epoch=result.best_epoch,
