@@ -9,7 +9,7 @@ def main(params: Params) -> None:
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
     from distill.novelty.reference import reference_of_codes
-    from distill.novelty.scoring import with_scores
+    from distill.novelty.verdict import with_scores
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition
 

@@ -5,7 +5,7 @@ from stages.running import FOLDERS, run_stage, write_metrics
 
 
 def main(params: Params) -> None:
-    from distill.codes.held_out import split_codes
+    from distill.codes.store import split_codes
 
     write_metrics("split", split_codes(FOLDERS.codes, FOLDERS.split, params))
 

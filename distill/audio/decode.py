@@ -205,7 +205,19 @@ class Decoder:
         with self._starting:
             if self._closed:
                 raise Stopped
-            self._process = self._process or _start()
+            if self._process is None:
+                # -P: no module is imported from the folder in which it starts. One thread, so that memory is the file's.
+                paths = os.pathsep.join([os.fspath(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+                environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+                command = [sys.executable, "-P", "-m", "distill.audio.decode"]
+                try:
+                    pipe = subprocess.PIPE
+                    self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+                except OSError as error:
+                    raise DistillError(
+                        f"decoding: expected to start a process of its own for it, found: {error.strerror or error}; "
+                        "close other programs, or raise the limit of processes, and run again"
+                    ) from error
             return self._process
 
     def _end(self) -> int:
@@ -219,20 +231,6 @@ class Decoder:
             with suppress(OSError):
                 stream.close()
         return status
-
-
-def _start() -> subprocess.Popen[bytes]:
-    # -P: no module is imported from the folder in which it starts. One thread, so that memory is what the file takes.
-    paths = os.pathsep.join([os.fspath(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "distill.audio.decode"]
-    try:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    except OSError as error:
-        raise DistillError(
-            f"decoding: expected to start a process of its own for it, found: {error.strerror or error}; "
-            "close other programs, or raise the limit of processes, and run again"
-        ) from error
 
 
 def _ended(status: int, size: int) -> Exception:

@@ -389,17 +389,19 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> tuple
 
 def _check(folder: Path | str, report: IngestReport, files: int, max_rejected: float) -> None:
     """Raise AudioError where a corpus of so many audio files is none."""
-    if report.rejected == files or report.rejected > max_rejected * files:
-        expected, found = (
-            f"at most {max_rejected:.0%} of the audio files to be unusable",
-            f"{report.rejected} of {files}",
+    wrong = ""
+    if report.rejected == files:
+        wrong = (
+            f"expected at least {MINIMUM_GROUPS} usable recordings, found none among {files} audio files; "
+            "replace or repair these files"
         )
-        remedy = "remove or repair these files, or raise corpus.max_rejected"
-        if report.rejected == files:
-            expected, found = f"at least {MINIMUM_GROUPS} usable recordings", f"none among {files} audio files"
-            remedy = "replace or repair these files"
-        lines = [f"{folder}: expected {expected}, found {found}; {remedy}:", *report.listed_rejections()]
-        raise AudioError("\n".join(lines))
+    elif report.rejected > max_rejected * files:
+        wrong = (
+            f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {report.rejected} of {files}; "
+            "remove or repair these files, or raise corpus.max_rejected"
+        )
+    if wrong:
+        raise AudioError("\n".join([f"{folder}: {wrong}:", *report.listed_rejections()]))
     if report.groups < MINIMUM_GROUPS:
         copies = report.duplicates + report.near_duplicates
         found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"

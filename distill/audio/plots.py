@@ -22,13 +22,13 @@ GOLDEN = 0.6180339887
 
 @contextmanager
 def drawing(
-    path: Path, size: tuple[float, float], dpi: int = 100, layout: Literal["constrained"] | None = "constrained"
+    path: Path, size: tuple[float, float], layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
     """Context of a figure of `size` inches, written to `path` as PNG at its end.
 
     A constrained layout finds out what the texts need, which takes half of the time.
     """
-    figure = Figure(figsize=size, dpi=dpi, layout=layout)
+    figure = Figure(figsize=size, dpi=100, layout=layout)
     FigureCanvasAgg(figure)
     yield figure
     with atomic_path(path) as temporary:
@@ -55,7 +55,7 @@ def spectrogram_db(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np
 def write_spectrograms(path: Path, sounds: Sequence[tuple[str, NDArray[np.float32]]], sample_rate: int) -> None:
     """Plot spectrograms of (title, samples `[N]`) one above the other as PNG, frequency on a mel-like (asinh) scale."""
     longest = max(len(samples) for _, samples in sounds) / sample_rate
-    with _rows(path, len(sounds), 2.0, gap=0.26) as axes:
+    with _rows(path, len(sounds), 2.0, 0.26) as axes:
         for axis, (title, samples) in zip(axes, sounds, strict=True):
             levels = spectrogram_db(samples, sample_rate)
             frequencies = np.linspace(0, sample_rate / 2000, len(levels))

@@ -99,11 +99,21 @@ def is_url(path: str | Path) -> bool:
 def address(path: str | Path) -> str:
     """The same place as it can be opened from anywhere: an absolute path, or a URL without a slash at its end.
 
-    Raises AudioError for a URL that is none.
+    Raises AudioError for a URL that has no bucket, or more than an address.
     """
-    if not is_url(path):
+    if (match := _URL.match(os.fspath(path))) is None:
         return os.fspath(Path(path).expanduser().resolve())
-    protocol, rest = _checked(os.fspath(path))
+    protocol, rest = match["protocol"], match["rest"]
+    expected = f"{printable(match[0])}: expected an address such as s3://bucket/prefix, found"
+    if protocol in ("file", "local"):
+        raise AudioError(f"{expected} one of this computer; write the folder without {protocol}://")
+    if not rest.startswith("/") or not rest.strip("/") or rest.startswith("//"):
+        raise AudioError(f"{expected} no bucket in it; write it with two slashes and the name of a bucket")
+    if "@" in rest.split("/")[1]:
+        raise AudioError(
+            f"{protocol}://: expected an address without credentials, found some in it; take them out, since they would be "
+            f"written to files, and set {_SECRET_KEYS} or a profile"
+        )
     return f"{protocol}://{rest.strip('/')}"
 
 
@@ -149,8 +159,26 @@ class ObjectStore:
     """
 
     def __init__(self, url: str) -> None:
+        import fsspec
+
         self.name = address(url)  # as messages name it
-        self._files = _file_system(self.name)
+        protocol = self.name.partition(":")[0]
+        try:
+            # Of its own, so that a process that runs for days does not see an old list.
+            self._files = fsspec.filesystem(protocol, skip_instance_cache=True)
+        except ImportError as error:
+            remedy = "install it, or copy the recordings to a folder or to an S3 bucket"
+            if protocol in ("s3", "s3a"):
+                remedy = "run `pip install 'distill-audio[s3]'`, or `make setup` in the repository"
+            raise AudioError(
+                f"{self.name}: expected the library that reads {protocol}:// addresses, found it is not installed "
+                f"({error}); {remedy}"
+            ) from error
+        except (ValueError, TypeError) as error:  # TypeError: one that needs settings beside its address
+            raise AudioError(
+                f"{self.name}: expected an address such as s3://bucket/prefix, found an unknown kind ({protocol}); "
+                "give a folder or an address of that form"
+            ) from error
         self._root = self._files._strip_protocol(self.name).rstrip("/")
 
     def scan(self) -> Scan:
@@ -163,14 +191,9 @@ class ObjectStore:
             raise AudioError(
                 f"{self.name}: expected a prefix with recordings below it, found an object; give the prefix that holds it"
             )
-        below = f"{self._root}/"
-        return scan_names(
-            {
-                name.removeprefix(below): (int(details.get("size") or 0), _identity(details))
-                for name, details in listed.items()
-                if name.startswith(below)
-            }
-        )
+        prefix = f"{self._root}/"
+        found = {name.removeprefix(prefix): one for name, one in listed.items() if name.startswith(prefix)}
+        return scan_names({name: (int(one.get("size") or 0), _identity(one)) for name, one in found.items()})
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -178,28 +201,25 @@ class ObjectStore:
 
         Raises Gone where it no longer exists, AudioError where it cannot be fetched, or was replaced in the store.
         """
+        place = f"{self.name}/{file.path}"
         with TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / f"recording{Path(file.relative).suffix}"
-            self._fetch(file, path)
+            try:
+                with self._files.open(f"{self._root}/{file.relative}", "rb", cache_type="none") as stream:
+                    # What is decoded is kept by the identity that was listed, perhaps by another process. Files of some
+                    # other stores do not tell what they are; there a replaced object goes unnoticed until it is listed.
+                    details = getattr(stream, "details", None)
+                    if details and file.identity and _identity(details) != file.identity:
+                        raise AudioError(f"{place}: {_REPLACED}")
+                    with path.open("wb") as copy:
+                        shutil.copyfileobj(stream, copy, BLOCK_BYTES)  # s3 refuses what is replaced from here on
+            except AudioError:
+                raise
+            except FileNotFoundError as error:
+                raise Gone(GONE) from error
+            except Exception as error:
+                raise _refusal(place, error) from error
             yield path
-
-    def _fetch(self, file: AudioFile, path: Path) -> None:
-        place = f"{self.name}/{file.path}"
-        try:
-            with self._files.open(f"{self._root}/{file.relative}", "rb", cache_type="none") as stream:
-                # What is decoded is kept by the identity that was listed, perhaps by another process. Files of some other
-                # stores do not tell what they are; there a replaced object goes unnoticed until the next listing.
-                details = getattr(stream, "details", None)
-                if details and file.identity and _identity(details) != file.identity:
-                    raise AudioError(f"{place}: {_REPLACED}")
-                with path.open("wb") as copy:
-                    shutil.copyfileobj(stream, copy, BLOCK_BYTES)  # s3 refuses what is replaced from here on
-        except AudioError:
-            raise
-        except FileNotFoundError as error:
-            raise Gone(GONE) from error
-        except Exception as error:
-            raise _refusal(place, error) from error
 
 
 Source = LocalFolder | ObjectStore
@@ -290,44 +310,6 @@ def _identity(details: Mapping[str, Any]) -> str:
     """An object's size, and the first of what its store may say of its version; "" where it says nothing."""
     version = next((details[name] for name in _VERSIONS if details.get(name) is not None), None)
     return "" if version is None else f"{details.get('size')} {version}"
-
-
-def _checked(url: str) -> tuple[str, str]:
-    """Protocol of a URL, and what follows. Raises AudioError where it has no bucket, or more than an address."""
-    match = _URL.fullmatch(url)
-    protocol, rest = (match["protocol"], match["rest"]) if match else ("", "")
-    expected = f"{printable(url)}: expected an address such as s3://bucket/prefix, found"
-    if protocol in ("file", "local"):
-        raise AudioError(f"{expected} one of this computer; write the folder without {protocol}://")
-    if not rest.startswith("/") or not rest.strip("/") or rest.startswith("//"):
-        raise AudioError(f"{expected} no bucket in it; write it with two slashes and the name of a bucket")
-    if "@" in rest.split("/")[1]:
-        raise AudioError(
-            f"{protocol}://: expected an address without credentials, found some in it; take them out, since they would be "
-            "written to files, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile"
-        )
-    return protocol, rest
-
-
-def _file_system(url: str) -> Any:
-    import fsspec
-
-    protocol = url.partition(":")[0]
-    try:
-        # Of its own, so that a process that runs for days does not see an old list.
-        return fsspec.filesystem(protocol, skip_instance_cache=True)
-    except ImportError as error:
-        remedy = "install it, or copy the recordings to a folder or to an S3 bucket"
-        if protocol in ("s3", "s3a"):
-            remedy = "run `pip install 'distill-audio[s3]'`, or `make setup` in the repository"
-        raise AudioError(
-            f"{url}: expected the library that reads {protocol}:// addresses, found it is not installed ({error}); {remedy}"
-        ) from error
-    except (ValueError, TypeError) as error:  # TypeError: one that needs settings beside its address
-        raise AudioError(
-            f"{url}: expected an address such as s3://bucket/prefix, found an unknown kind ({protocol}); "
-            "give a folder or an address of that form"
-        ) from error
 
 
 def _refusal(url: str, error: Exception) -> AudioError:

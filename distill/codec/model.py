@@ -214,14 +214,16 @@ class VQVAE(nn.Module):
             phase = phase + self.phase_advance[hops % 4]
             magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
             spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+            audio: Tensor
             if not self.architecture.stochastic:
-                return self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
+                audio = self.inverse_stft(spectrum, inside)
+                return audio
             sizes = [base.shape[-1], GAIN_STEPS, self.spectrogram.envelope_steps]
             share, gains, trust = self.texture_head(hidden).split(sizes, dim=-1)
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
-            spectrum = spectrum + level * self.inverse_stft.transform(self.inverse_stft.frames(noise))
-            audio = self.inverse_stft.overlap_add(self.inverse_stft.windows(spectrum), inside)
+            spectrum = spectrum + level * self.inverse_stft.transform(noise)
+            audio = self.inverse_stft(spectrum, inside)
             if self.spectrogram.envelope_steps:
                 audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
             return with_gains(audio, gains, inside)
@@ -294,16 +296,13 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """
     margin = KERNEL_SIZE // 2
     with torch.autocast(x.device.type, enabled=False):
-        if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and _is_short(x):
+        is_short = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
+        if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and is_short:
             windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
             return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
         image, weight = x.transpose(1, 2)[:, :, None], conv.weight[:, :, None]
         y = nn.functional.conv2d(image, weight, conv.bias, padding=(0, margin), groups=conv.groups)
         return y[:, :, 0].transpose(1, 2)
-
-
-def _is_short(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.shape[0] * x.shape[1] <= MATRIX_PRODUCT_STEPS
 
 
 class FrameNoise(nn.Module):

@@ -138,9 +138,8 @@ class LogMel(nn.Module):
         self.n_fft, self.hop_length = n_fft, hop_length
         bank = mel_filterbank(sample_rate, n_fft, n_mels)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer(
-            "bank", bank[:, bank.sum(dim=0) > 0].contiguous() if skip_empty else bank, persistent=False
-        )
+        bank = bank[:, bank.sum(dim=0) > 0].contiguous() if skip_empty else bank
+        self.register_buffer("bank", bank, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
@@ -189,7 +188,7 @@ def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
 
 
 class InverseSTFT(nn.Module):
-    """Inverse STFT by weighted overlap-add, divided by the sum of the squared windows. T counts spectrogram frames."""
+    """Inverse STFT, and the STFT that it inverts. T counts spectrogram frames."""
 
     window: Tensor
 
@@ -198,24 +197,18 @@ class InverseSTFT(nn.Module):
         self.config = config
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
-    def windows(self, spectrum: Tensor) -> Tensor:
-        """Windowed inverse transforms `[B, T, n_fft]` of a complex spectrum `[B, T, n_fft // 2 + 1]`."""
-        windows: Tensor = torch.fft.irfft(spectrum, n=self.config.n_fft, dim=-1) * self.window
-        return windows
-
-    def frames(self, audio: Tensor) -> Tensor:
-        """Cut samples `[B, T * hop_length]` into overlapping frames `[B, T, n_fft]`; zeros beyond the ends."""
-        margin = self.config.margin
-        frames: Tensor = nn.functional.pad(audio, (margin, margin)).unfold(1, self.config.n_fft, self.config.hop_length)
-        return frames
-
-    def transform(self, frames: Tensor) -> Tensor:
-        """Complex spectrum `[B, T, n_fft // 2 + 1]` of frames `[B, T, n_fft]`: what `windows` inverts."""
-        spectrum: Tensor = torch.fft.rfft(frames * self.window, dim=-1)
+    def transform(self, audio: Tensor) -> Tensor:
+        """Complex spectrum `[B, T, n_fft // 2 + 1]` of samples `[B, T * hop_length]`, zeros beyond the ends."""
+        padded = nn.functional.pad(audio, (self.config.margin, self.config.margin))
+        spectrum: Tensor = torch.fft.rfft(padded.unfold(1, self.config.n_fft, self.config.hop_length) * self.window)
         return spectrum
 
-    def overlap_add(self, windows: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Samples `[B, T * hop_length]` of windows `[B, T, n_fft]`, which are left out where `inside` `[T]` is 0."""
+    def forward(self, spectrum: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Samples `[B, T * hop_length]` of a complex spectrum `[B, T, n_fft // 2 + 1]`, by weighted overlap-add.
+
+        Frames are left out where `inside` `[T]` is 0. The sum is divided by that of the squared windows.
+        """
+        windows = torch.fft.irfft(spectrum, n=self.config.n_fft) * self.window
         batch, count, n_fft = windows.shape
         hop, margin = self.config.hop_length, self.config.margin
         overlaps = n_fft // hop

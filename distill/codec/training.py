@@ -50,7 +50,6 @@ from distill.training.trainer import Trainer
 
 MAX_VAL_PIECES = 64
 PROBE_CROPS = 2
-EPOCH_LOSSES = ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
 HEALTH = ("utilization", "perplexity", "dead_codes")
@@ -281,7 +280,7 @@ class CodecTask(Task[Tensor]):
             metrics = report.metrics
             self._health = health_from_metrics(metrics)
             yield VQEpochMetrics(
-                **{name: metrics[name] for name in EPOCH_LOSSES},
+                **{name: metrics[name] for name in ("train_loss", "val_loss", "val_recon_loss", "val_commit_loss")},
                 epoch=report.epoch,
                 total_epochs=self.config.epochs,
                 overfitting_gap=metrics["val_recon_loss"] - metrics["train_recon_loss"],

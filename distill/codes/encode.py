@@ -104,11 +104,11 @@ def code_corpus(
     has_labels = params.corpus.labels == "folder"
     named = [RecordingRow(one.recording_id, one.path, one.label * has_labels) for one in corpus.entries]
 
-    def views_for(entry: ManifestRow) -> list[View]:
-        count = views if sides[entry.group] == "train" else 1
-        return views_of(entry, count, geometry.samples_per_frame, params.seed)
-
-    blocks = _blocks_of(corpus.entries, views_for, geometry.frames_for)
+    made = [
+        views_of(entry, views if sides[entry.group] == "train" else 1, geometry.samples_per_frame, params.seed)
+        for entry in corpus.entries
+    ]
+    blocks = _blocks_of(corpus.entries, made, geometry.frames_for)
     counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.int64)
     done, began = 0, time.monotonic()
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
@@ -137,10 +137,9 @@ def code_corpus(
 
 
 def _blocks_of(
-    entries: Sequence[ManifestRow], views_for: Callable[[ManifestRow], list[View]], frames_for: Callable[[int], int]
+    entries: Sequence[ManifestRow], views: Sequence[Sequence[View]], frames_for: Callable[[int], int]
 ) -> list[ViewBlock]:
     """Cut the views of recordings into blocks; `frames_for` gives the frames of so many samples."""
-    views = [views_for(entry) for entry in entries]
     sizes = [len(own) * frames_for(entry.samples) for entry, own in zip(entries, views, strict=True)]
     blocks = []
     for indices in cut_blocks([one.recording_id for one in entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES):

@@ -19,7 +19,6 @@ from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sampling import Sampling
 from distill.generate.sounds import MOST_DRAWS, Checks, GenerationRequest, Samples, Sound, draw_again, generate_sounds
-from distill.kit.keys import assign_keys
 from distill.kit.kit import (
     FORMAT,
     INDEX,
@@ -31,6 +30,7 @@ from distill.kit.kit import (
     KitGroup,
     KitSettings,
     KitSound,
+    assign_keys,
     file_word,
     in_words,
 )

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.codes.held_out import rows_by_side
-from distill.codes.store import CodesReader
+from distill.codes.store import CodesReader, rows_by_side
 
 R = TypeVar("R")
 

@@ -18,7 +18,7 @@ from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
 from distill.codec.training import CodecTraining, train_codec
 from distill.codes.encode import code_corpus
-from distill.codes.held_out import split_codes
+from distill.codes.store import split_codes
 from distill.errors import ArtifactError, AudioError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
 from distill.generate.calibration import calibrate

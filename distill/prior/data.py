@@ -16,7 +16,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.codes.held_out import rows_by_side
 from distill.codes.sequences import (
     Batch,
     CodeSequences,
@@ -25,7 +24,7 @@ from distill.codes.sequences import (
     pad_batch,
     random_windows,
 )
-from distill.codes.store import Codes, CodesConfig, CodesReader
+from distill.codes.store import Codes, CodesConfig, CodesReader, rows_by_side
 from distill.errors import ArtifactError, ParamsError
 from distill.novelty.reference import Reference, make_reference
 from distill.prior.base import PriorShape

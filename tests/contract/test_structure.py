@@ -208,7 +208,7 @@ def test_the_hash_of_the_code_follows_its_files(tmp_path: Path, monkeypatch: pyt
 TAKES_PARAMS = {
     "train_vqvae": ("distill/codec/training.py", "def train_codec"),
     "encode_codes": ("distill/codes/encode.py", "def code_corpus"),
-    "split": ("distill/codes/held_out.py", "def split_codes"),
+    "split": ("distill/codes/store.py", "def split_codes"),
     "train_prior": ("distill/prior/training.py", "def train_prior_of_codes"),
 }
 SHORTHANDS = {

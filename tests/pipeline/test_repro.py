@@ -10,8 +10,7 @@ from pipeline.project import Project, executed
 from programs import SECONDS, until
 
 from distill.audio.corpus import read_manifest
-from distill.codes.held_out import read_split
-from distill.codes.store import CodesReader
+from distill.codes.store import CodesReader, read_split
 from distill.model_file.format import load_bundle
 
 

@@ -19,8 +19,7 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import encode, encode_from
 from distill.codes import encode as encoding
 from distill.codes.encode import CodesReport, code_corpus, encode_views
-from distill.codes.held_out import SPLIT_SCHEMA, SplitRow, read_split, rows_by_side, split_codes
-from distill.codes.store import CodesReader
+from distill.codes.store import SPLIT_SCHEMA, CodesReader, SplitRow, read_split, rows_by_side, split_codes
 from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.params import Params, default_params

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import ParamsError
-from distill.kit.keys import KEYS, Key, assign_keys, drum_keys
+from distill.kit.kit import KEYS, Key, assign_keys, drum_keys
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from distill.audio.write import write_audio
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sounds import MOST_DRAWS
 from distill.kit import make
-from distill.kit.keys import Key
-from distill.kit.kit import Kit, KitGroup, KitSettings, KitSound
+from distill.kit.kit import Key, Kit, KitGroup, KitSettings, KitSound
 from distill.kit.make import (
     FADE_SECONDS,
     HEIGHT,
@@ -35,8 +34,7 @@ from distill.kit.make import (
     write_picture,
 )
 from distill.novelty.reference import make_reference
-from distill.novelty.scoring import with_scores
-from distill.novelty.verdict import Judge
+from distill.novelty.verdict import Judge, with_scores
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)

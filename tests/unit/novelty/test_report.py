@@ -9,8 +9,7 @@ from unit.tiny import tiny_codec
 from distill.novelty import report
 from distill.novelty.reference import make_reference
 from distill.novelty.report import KernelDistance, diversity, kernel_distance, report_on, sound_statistics
-from distill.novelty.scoring import with_scores
-from distill.novelty.verdict import Judge
+from distill.novelty.verdict import Judge, with_scores
 
 
 def distance_of(generated: np.ndarray, held_out: np.ndarray, training: np.ndarray, seed: int = 0) -> KernelDistance:

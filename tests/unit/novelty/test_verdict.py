@@ -6,9 +6,19 @@ from unit.tiny import tiny_codec
 
 from distill.codec.model import VQVAE
 from distill.novelty.reference import MOST_FRAMES, make_reference, rows
-from distill.novelty.scoring import Score, with_scores
 from distill.novelty.search import Match
-from distill.novelty.verdict import LONG_ENOUGH, Basis, Judge, Novelty, Shared, Verdict, comparable, explain
+from distill.novelty.verdict import (
+    LONG_ENOUGH,
+    Basis,
+    Judge,
+    Novelty,
+    Score,
+    Shared,
+    Verdict,
+    comparable,
+    explain,
+    with_scores,
+)
 
 RNG = np.random.default_rng(0)
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, recordings, repeating, windows
 
-from distill.codes.held_out import SPLIT_SCHEMA, SplitRow, rows_by_side
 from distill.codes.sequences import Window
-from distill.codes.store import CodesReader, CodesWriter, RecordingRow
+from distill.codes.store import SPLIT_SCHEMA, CodesReader, CodesWriter, RecordingRow, SplitRow, rows_by_side
 from distill.errors import ParamsError
 from distill.prior import counts
 from distill.prior.counts import count
