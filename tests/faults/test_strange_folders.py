@@ -27,9 +27,10 @@ RATE = 16_000
 NAMES = (
     "\udcff\udc80.wav", "new\nline.wav", "tab\t\r.wav", "\x1b[31m\x1b]0;title\x07.wav", "bidi\u202egnp.wav",
     "iso\u2066x.wav", "😀👨‍👩‍👧.wav", "a" * 251 + ".wav", "-n.wav", "--out.wav", " spaces .wav", "CON.wav",
-    "dots....wav", "caf\udce9.wav", "caf\\xe9.wav", "e\u0301.wav", "\u00e9.wav", "CASE.wav", "case.wav", ";$(touch reached).wav", "`touch reached`.wav",
-    "<img src=x onerror=alert(1)>.wav", "&lt;b&gt;.wav", "[red]x[bold].wav", "[link=x].wav", "{0}%s$HOME.wav",
-    "'quote\".wav", "back\\slash.wav", "=cmd|' !A0.wav", "NaN.wav", "\u2028line.wav", "\x7f\x01.wav", ",;,.wav",
+    "dots....wav", "caf\udcff.wav", "caf\\xff.wav", "e\u0301.wav", "\u00e9.wav", "CASE.wav", "case.wav",
+    ";$(touch reached).wav", "`touch reached`.wav", "<img src=x onerror=alert(1)>.wav", "&lt;b&gt;.wav",
+    "[red]x[bold].wav", "[link=x].wav", "{0}%s$HOME.wav", "'quote\".wav", "back\\slash.wav",
+    "=cmd|' !A0.wav", "NaN.wav", "\u2028line.wav", "\x7f\x01.wav", ",;,.wav",
 )  # fmt: skip
 LINKS = {"l1": "l2.wav", "l2": "l1.wav", "dead": "nowhere", "zero": "/dev/zero", "null": "/dev/null"}
 
