@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+Program = tuple[Path, list[str], dict[str, str], Callable[[], Any] | None]  # folder, module and arguments, environment
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # of the fixture `make_once`
 SECONDS = 300  # that a program may take for a step of its work, on a busy computer
 IMPORTED = (
@@ -50,15 +51,9 @@ def environment(**changes: str) -> dict[str, str]:
 
 def run(folder: Path, module: str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """`python -m MODULE` in a folder, to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=environment(**changes),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=4 * SECONDS,
-    )
+    process = start(folder, module, *arguments, **changes)
+    out, err = process.communicate(timeout=4 * SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def start(folder: Path, module: str, *arguments: str, **changes: str) -> subprocess.Popen[str]:
@@ -77,18 +72,11 @@ def start(folder: Path, module: str, *arguments: str, **changes: str) -> subproc
 class Forked:
     """A program at work; `end` waits for it. `returncode` is as of `subprocess`, negative after a signal."""
 
-    def __init__(
-        self,
-        folder: Path,
-        module: str,
-        arguments: tuple[str, ...],
-        env: dict[str, str],
-        before: Callable[[], Any] | None,
-    ) -> None:
+    def __init__(self, program: Program) -> None:
         self._output = Path(tempfile.mkdtemp(dir=_outputs()))
         for name in ("1", "2"):  # as the descriptors of what is printed and said
             (self._output / name).touch()
-        self._process = FORKS.Process(target=_be, args=(folder, module, arguments, env, self._output, before))
+        self._process = FORKS.Process(target=_be, args=(program, self._output))
         self._process.start()
 
     def poll(self) -> int | None:
@@ -139,18 +127,12 @@ def _outputs() -> Path:
 
 def fork(folder: Path, module: str, *arguments: str, before: Callable[[], Any] | None = None, **changes: str) -> Forked:
     """Start `python -m MODULE` in a folder, in a session of its own; `before`, which can be pickled, is called in it."""
-    return Forked(folder, module, arguments, environment(**changes), before)
+    return Forked((folder, [module, *arguments], environment(**changes), before))
 
 
-def _be(
-    folder: Path,
-    module: str,
-    arguments: tuple[str, ...],
-    env: dict[str, str],
-    output: Path,
-    before: Callable[[], Any] | None,
-) -> None:
+def _be(program: Program, output: Path) -> None:
     """The program, in the new process."""
+    folder, sys.argv, env, before = program
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -159,10 +141,9 @@ def _be(
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.argv = [module, *arguments]
     if before is not None:
         before()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def until(condition: Callable[[], Any], process: Any = None, seconds: float = SECONDS) -> Any:

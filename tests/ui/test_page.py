@@ -186,24 +186,6 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     assert {"kit.dspreset", "kit.png", "kit.txt"} <= set(names)
 
 
-def test_a_text_named_wav_is_named_with_the_reason(opened: Open) -> None:
-    page = opened("Train")
-    form_is_filled(page)
-    page.get_by_role("button", name="Add recordings").click()
-    write(page.get_by_label("Folder to add them to"), "odd")
-    text = {"name": "song.wav", "mimeType": "audio/wav", "buffer": b"this is no sound"}
-    page.locator("#files input[type=file]").set_input_files([text])
-    page.get_by_text("1 recordings added to sounds/odd").first.wait_for()
-    page.wait_for_function("document.querySelector('#corpus input').value === 'sounds/odd'")
-    write(page.locator("#name textarea, #name input").first, "odd")
-    page.locator("#train-start").click()
-    waits(page, "#train-state", "refused")
-    said = page.locator("#train-state").inner_text()
-    assert "sounds/odd: expected at least 2 usable recordings, found none among 1 audio files" in said
-    assert "song.wav" in said
-    assert "Traceback" not in page.content()
-
-
 def test_a_forged_model_is_refused(opened: Open, served: Served) -> None:
     page = opened("Library")
     whole = (served.folder / "models" / "tiny.distill").read_bytes()
@@ -252,16 +234,6 @@ def test_nothing_runs_out_of_the_window(opened: Open, served: Served, width: int
     assert not [url for url in asked if not url.startswith((served.origin, "data:", "blob:"))]
 
 
-def test_the_keyboard_alone_starts_work(opened: Open) -> None:
-    page = opened("Generate")
-    page.locator("#generate-start").focus()
-    page.keyboard.press("Shift+Tab")
-    assert page.evaluate("document.activeElement !== document.querySelector('#generate-start')")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    waits(page, "#generate-state", "at work")
-
-
 def test_a_folder_keeps_its_subfolders(opened: Open, served: Served, tmp_path: Path) -> None:
     page = opened("Train")
     form_is_filled(page)
@@ -300,12 +272,3 @@ def test_a_password_takes_the_place_of_the_token(browser: Any, tmp_path: Path) -
         page.close()
     finally:
         served.kill()
-
-
-def test_a_form_with_a_choice_that_is_no_more_can_be_used(opened: Open, served: Served) -> None:
-    Jobs(served.folder).start("train", "of another version", ["demo", "--help"], {"tier": "huge", "epochs": "7"})
-    page = opened("Train")
-    form_is_filled(page)
-    page.get_by_role("button", name="More settings").first.click()
-    assert page.get_by_label("Most epochs").input_value() == "7"
-    assert page.get_by_role("combobox", name="Preset").input_value() == "auto"

@@ -96,9 +96,8 @@ def test_of_a_model_they_are_held_out_where_the_folder_is_that_of_its_training(s
     bundle = load_bundle(tmp_path / "m.distill")
     trained_on = sha256_file(tmp_path / "one" / "corpus" / MANIFEST)
     provenance = bundle.metadata.provenance.model_copy(update={"data_sha256": trained_on})
-    save_bundle(
-        tmp_path / "n.distill", bundle.codec, None, bundle.metadata.model_copy(update={"provenance": provenance})
-    )
+    metadata = bundle.metadata.model_copy(update={"provenance": provenance})
+    save_bundle(tmp_path / "n.distill", bundle.codec, None, metadata)
     known = from_model(tmp_path / "n.distill", sounds, tmp_path / "two")
     assert known.kind == HELD_OUT
     assert 0 < len(known.entries) < RECORDINGS
@@ -110,15 +109,12 @@ def test_the_command_makes_a_page_or_says_what_to_do(
     write_model(tmp_path / "m.distill")
     monkeypatch.chdir(tmp_path)
     for flags, said in (
-        (
-            ["--model", "m.distill", "--folder", str(sounds), "--sounds", "2", "--seconds", "0.1"],
-            f"2 {NOT_KNOWN}; open",
-        ),
-        ([], "vqvae: expected a trained codec, found none; run make repro first"),
-        (["--model", "x"], "--folder: expected it together with --model, found --model alone; give both or neither"),
-        (["--seconds", "nan"], "argument --seconds: expected seconds from 0.05 to 600, found nan"),
+        (f"--model m.distill --folder {sounds} --sounds 2 --seconds 0.1", f"2 {NOT_KNOWN}; open"),
+        ("", "vqvae: expected a trained codec, found none; run make repro first"),
+        ("--model x", "--folder: expected it together with --model, found --model alone; give both or neither"),
+        ("--seconds nan", "argument --seconds: expected seconds from 0.05 to 600, found nan"),
     ):
-        monkeypatch.setattr(sys, "argv", ["listen", *flags])
+        monkeypatch.setattr(sys, "argv", ["listen", *flags.split()])
         with nullcontext() if "--folder" in flags else pytest.raises(SystemExit, match="2"):
             listen.main()
         assert said in capsys.readouterr().err

@@ -9,6 +9,8 @@ from unit.tiny import write_tone
 from benchmarks import __main__ as command
 from benchmarks import training
 from benchmarks.report import read
+from benchmarks.scale import library
+from benchmarks.scale.library import write_library
 from distill.params import Params
 
 SHAPE = {"codebook_size": 8, "num_quantizers": 2, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
@@ -33,3 +35,13 @@ def test_a_folder_becomes_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert all(row[0] == "mine" and len(row) == len(table.columns) for row in table.rows)
     held_out = int(tables["corpora"].rows[0][4])
     assert len([row for row in tables["recordings"].rows if row[1] == "ours"]) == held_out > 0
+
+
+def test_a_larger_library_holds_the_smaller_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "PER_FOLDER", 6)
+    monkeypatch.setattr(library, "SOURCES", 2)
+    write_library(tmp_path / "small", 6)
+    write_library(tmp_path / "large", 12)
+    small, large = (sorted((tmp_path / name).rglob("*.wav")) for name in ("small", "large"))
+    assert [path.read_bytes() for path in small] == [path.read_bytes() for path in large[:6]]
+    assert len({path.read_bytes() for path in large}) == 12

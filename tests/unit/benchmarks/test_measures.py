@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import opus
+from benchmarks import visqol
 from benchmarks.measures import HeldOut, padded
-from benchmarks.opus import OpusSound, bits_per_second, opus_is_installed, through_opus
+from benchmarks.opus import bits_per_second, opus_is_installed, through_opus
 from benchmarks.report import PAGE, Table, keep, read, update_page
+from benchmarks.visqol import FIRST_FRAME, HOP, LEAD, PATCH_FRAMES, SAMPLE_RATE, WINDOW, visqol_scores
 
 needs_opus = pytest.mark.skipif(not opus_is_installed(), reason="needs opusenc and opusdec: apt-get install opus-tools")
 
@@ -47,15 +48,6 @@ def test_the_bitrate_of_opus_is_about_that_asked_for() -> None:
     assert rates == pytest.approx([12_000, 24_000], rel=0.25)
 
 
-def test_bits_are_those_of_the_packets_and_bitrates_weighted_by_length() -> None:
-    def page(*lengths: int) -> bytes:
-        return b"OggS" + bytes(22) + bytes([len(lengths), *lengths]) + bytes(sum(lengths))
-
-    assert opus._packet_bytes(page(19) + page(255, 10) + page(30, 40) + page(5)) == 75
-    empty = np.zeros(1, dtype=np.float32)
-    assert bits_per_second([OpusSound(empty, 1000, 1.0), OpusSound(empty, 9000, 3.0)]) == 2500
-
-
 def test_a_new_measurement_replaces_its_rows_and_the_page_has_the_table(tmp_path: Path) -> None:
     keep(Table("codec", ("corpus", "mel"), (("a", "1"), ("b", "2"), ("b", "3"))), tmp_path)
     keep(Table("codec", ("corpus", "mel"), (("b", "4, 5"),)), tmp_path)
@@ -72,3 +64,26 @@ def test_the_page_has_the_tables_that_were_measured_last(tmp_path: Path) -> None
     page.write_bytes(PAGE.read_bytes())
     update_page(page)
     assert page.read_bytes() == PAGE.read_bytes()
+
+
+@pytest.mark.parametrize("samples", [1, 9_000, 28_801, 100_000])
+def test_patches_cover_the_whole_sound_and_hardly_more(samples: int) -> None:
+    sound = visqol.padded(np.ones(samples, dtype=np.float32), SAMPLE_RATE)
+    frames = (len(sound) - WINDOW) // HOP + 1
+    # Where ViSQOL's ImagePatchCreator puts its patches.
+    starts = range(PATCH_FRAMES // 2 - 1, frames - PATCH_FRAMES - 1, PATCH_FRAMES)
+    end = (starts[-1] + PATCH_FRAMES) * HOP
+    assert starts[0] == FIRST_FRAME
+    assert LEAD + samples <= end < LEAD + samples + PATCH_FRAMES * HOP
+    assert sound[:LEAD].max() == 0
+    assert sound[LEAD : LEAD + samples].min() == 1
+
+
+def test_scores_fall_with_noise_and_silence_has_none() -> None:
+    pytest.importorskip("visqol", reason="visqol-python is installed by make bench")
+    sound = np.sin(np.arange(12_000) * 0.05 * (1 + np.arange(12_000) / 24_000)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=12_000).astype(np.float32)
+    pairs = [(sound, sound), (sound, sound + 0.02 * noise), (sound, sound + 0.5 * noise), (0 * sound, sound)]
+    same, near, far, none = visqol_scores(pairs, 24_000, workers=1)
+    assert 4.74 > same > near > far >= 1
+    assert math.isnan(none)

@@ -1,11 +1,19 @@
 """What commands refuse: exit status 2, one sentence on stderr, nothing written."""
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.command import CommandLine
 from unit.tiny import write_model, write_prior_model, write_tone
 
+from distill.cli.flags import check_output, make_folder
+from distill.cli.train import params_of_flags
+from distill.errors import ParamsError
+from distill.params import default_params, default_values
+
+GIVEN = {"corpus.path": "sounds", "bundle.name": "mine"}
 NO_RECORDING = "expected a recording, found"
 NO_CODES = "expected a file of codes that `distill encode` wrote, found"
 NO_REFERENCE = "bare.distill: expected a model with the codes of its training recordings, to"
@@ -33,6 +41,8 @@ REFUSED = {
     "train . --tier huge": "--tier: expected one of auto, small, medium, large, found huge; see distill --help",
     "train . --sample-rate 1": "--sample-rate: expected greater than or equal to 8000 or auto, found 1",
     "train . --sample-rate x": "--sample-rate: expected integer or auto, found 'x'",
+    "train . --learning-rate 0": "--learning-rate: expected greater than 0, found 0",
+    "train . --codebook-size 1": "--codebook-size: expected greater than or equal to 2, found 1; see distill --help",
     "train-prior codec.distill": "codec.distill: expected the folder of its recordings, found no record of it in",
     "train-prior codec.distill --heads 3": "--heads: expected a divisor of hidden_size 128, found 3",
     "generate codec.distill": "codec.distill: expected a model with a prior, found a codec alone, which encodes and",
@@ -48,6 +58,8 @@ REFUSED = {
     "kit m.distill --out x --format exs": "--format: expected sfz or dspreset, or both with a",
     "kit m.distill --out x --format ": "--format: expected sfz or dspreset, or both with a comma between, found none",
     "kit m.distill --out x --velocity-layers 5": "--velocity-layers 5: expected at most as many",
+    "kit m.distill --out x --per-label 65": "--per-label: expected less than or equal to 64, found 65",
+    "kit m.distill --out x --label gong": "--label gong: expected one of kick, snare",
     "list none": "DIR none: expected a folder of models, found nothing there",
     "list text.wav": "DIR text.wav: expected a folder of models, found a file; name the folder that holds it",
 }
@@ -90,3 +102,36 @@ def test_every_refusal_is_one_sentence(command: CommandLine) -> None:
 def test_an_empty_argument_is_refused(command: CommandLine) -> None:
     expected = "distill: expected a value for each argument, found an empty one; check the variables of the command"
     assert command.refused("list", "") == expected
+
+
+def test_what_is_not_given_is_as_in_params_yaml() -> None:
+    assert params_of_flags(GIVEN) == default_params(corpus={"path": "sounds"}, bundle={"name": "mine"})
+    assert params_of_flags({**GIVEN, "vqvae.epochs": 3}).vqvae_config(5).epochs == 3
+    for text, rate in (("auto", "auto"), ("44100", 44_100)):
+        assert params_of_flags({**GIVEN, "corpus.sample_rate": text}).corpus.sample_rate == rate
+
+
+def test_for_a_wrong_file_of_a_checkout_no_flag_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = deepcopy(default_values())
+    values["vqvae"]["epochs"] = -3
+    monkeypatch.setattr("distill.params.default_values", lambda: values)
+    with pytest.raises(ParamsError, match=r"^vqvae\.epochs: expected greater than or equal to 1 or auto, found -3$"):
+        params_of_flags(GIVEN)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    make_folder("--out", tmp_path / "new" / "one")
+    assert list((tmp_path / "new" / "one").iterdir()) == []
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(ParamsError, match=r"--out .*new: expected a folder to write to, found Permission denied"):
+        make_folder("--out", tmp_path / "new")
+
+
+def test_a_link_to_an_input_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "take.wav").touch()
+    (tmp_path / "link.wav").symlink_to(tmp_path / "take.wav")
+    with pytest.raises(ParamsError, match="expected a file other than the input, found the same"):
+        check_output(tmp_path / "link.wav", [tmp_path / "take.wav"])

@@ -4,13 +4,14 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
+from programs import start
 from unit.command import CommandLine
 
 SHORT = "--password: expected 8 characters or more, found 7; choose a longer one"
@@ -78,11 +79,7 @@ def test_missing_packages(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGINT")
 def test_its_address_is_the_one_line_and_ctrl_c_closes_it(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
-    command = [sys.executable, "-m", "distill", "ui", "--folder", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    with start(tmp_path, "distill", "ui", "--port", "0") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().strip()
@@ -93,8 +90,6 @@ def test_its_address_is_the_one_line_and_ctrl_c_closes_it(tmp_path: Path) -> Non
         job.mkdir(parents=True)
         values = {"kind": "train", "title": "training mine", "arguments": [], "values": {}}
         (job / "job.json").write_text(json.dumps(values))
-        import psutil
-
         running = {"pid": os.getpid(), "created": psutil.Process().create_time()}
         (job / "process.json").write_text(json.dumps(running))
         process.send_signal(signal.SIGINT)

@@ -10,17 +10,15 @@ from unit.training.coded import FABRIC, pretrained_start
 
 from distill.codes.store import Codes
 from distill.errors import Interrupted
-from distill.generate.calibration import ROUNDS, calibrate, table_step
+from distill.generate.calibration import ROUNDS, calibrate
 from distill.generate.sampling import Sampling, sample_codes
 from distill.prior.artifact import build_prior
 from distill.prior.frame import LONGER, FramePrior
-from distill.prior.loudness_course import CHANGES, STATES
 from distill.prior.training import fit_prior
 from distill.training.interruption import Interruption
 from distill.training.run import Run
 
 SIZE, LEVELS = 36, 2  # codes of steps of 4 dB
-END, FALL, SAME = CHANGES - 1, 0, 2
 
 
 def untrained() -> FramePrior:
@@ -69,28 +67,6 @@ def test_the_same_seed_gives_the_same_table() -> None:
     one, same, other = (model.loudness_course.table for model in models)  # type: ignore[union-attr]
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-
-
-def counts(**events: float) -> np.ndarray:
-    table = np.zeros((STATES, CHANGES))
-    for name, number in events.items():
-        table[0, {"end": END, "fall": FALL, "same": SAME}[name]] = number
-    return table
-
-
-def test_what_is_too_rare_is_raised_and_what_may_be_chance_is_not() -> None:
-    found = counts(end=3, fall=20, same=40)
-    assert not bool(table_step(found, found, 0.5).any())
-    assert not bool(table_step(counts(), counts(), 0.5).any())
-    assert not bool(table_step(counts(end=1, same=9), counts(end=0.7, same=9.3), 0.5).any())
-    step = table_step(counts(end=30, same=30), counts(end=3, same=57), 0.5)
-    assert float(step[0, END]) > 1
-    assert float(step[0, SAME]) < 0
-    assert abs(float(step[0, FALL])) < 0.1
-    later = step[STATES // 2 // 10 * 10]  # the same situation at another time
-    assert 0 < float(later[END]) <= float(step[0, END])
-    assert not bool(step[1].any())  # another situation
-    assert not bool(step[-1].any())  # the first frame
 
 
 def test_an_interrupted_calibration_says_what_is_saved() -> None:

@@ -9,21 +9,18 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.tiny import PRIOR, networks, prior_shape
+from unit.tiny import networks, prior_shape
 
 from distill.audio.write import AudioFormat, write_audio
 from distill.codes.store import Codes
-from distill.errors import ArtifactError, AudioError
+from distill.errors import AudioError
 from distill.generate.faults import FAULTS
 from distill.generate.results import similarities
 from distill.generate.sampling import FixedCodes, Sampling, sample_codes
 from distill.generate.sounds import (
-    BATCH,
-    MOST_DRAWS,
     PEAK,
     GenerationRequest,
     decode_sounds,
-    draw_again,
     frames_for_seconds,
     generate_sounds,
     kept_codes,
@@ -33,7 +30,6 @@ from distill.novelty.verdict import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior
-from distill.seeds import derive_seed
 
 CODEC, TINY = networks()
 RNG = np.random.default_rng(0)
@@ -64,48 +60,6 @@ def test_sounds_never_outlast_the_limit_nor_clip() -> None:
     assert 1 <= min(len(one.codes) for one in sounds) < max(len(one.codes) for one in sounds)
     assert max(len(one.codes) for one in sounds) <= frames_for_seconds(CODEC, 0.5)
     assert np.abs(decode_sounds(CODEC, [np.full((20, 2), 3, dtype=np.int64)])[0]).max() <= PEAK + 1e-6
-
-
-def test_more_sounds_than_a_batch_differ_and_repeat_with_the_seed() -> None:
-    wanted = GenerationRequest(BATCH + 2, 0.1, natural_ending=False)
-    one, two = (generate_sounds(CODEC, TINY, wanted, 3).drawn for _ in range(2))
-    assert list(one) == list(range(BATCH + 2))
-    assert all(np.array_equal(one[number].samples, two[number].samples) for number in one)
-    assert not np.array_equal(one[0].codes, one[BATCH].codes)
-
-
-def test_sounds_go_on_from_a_prompt() -> None:
-    wanted = GenerationRequest(3, 0.2, natural_ending=False, prompt=np.full((7, 2), 3))
-    for sound in generate_sounds(CODEC, TINY, wanted, 0).drawn.values():
-        np.testing.assert_array_equal(sound.codes[:7], wanted.prompt)
-        assert len(sound.samples) == 7 * CODEC.spectrogram.samples_per_frame + 3200
-        assert len(sound.codes) == 7 + frames_for_seconds(CODEC, 0.2)
-
-
-def test_a_codec_alone_and_a_broken_prior_cannot_generate() -> None:
-    with pytest.raises(ArtifactError, match="holds a codec and no prior: expected one with a prior"):
-        generate_sounds(CODEC, None, GenerationRequest(1, 0.1), 0)
-    broken = networks()[1]
-    with torch.no_grad():
-        broken.to_depth.bias.fill_(float("nan"))  # type: ignore[union-attr]
-    with pytest.raises(ArtifactError, match="expected finite logits of the prior, found NaN or infinite values"):
-        generate_sounds(CODEC, broken, GenerationRequest(1, 0.1), 0)
-
-
-def test_what_is_refused_is_drawn_again_and_the_rest_stays() -> None:
-    seen: list[tuple[list[int], int]] = []
-
-    def draw(numbers: list[int], attempt: int) -> list[int]:
-        seen.append((list(numbers), attempt))
-        return [number + 10 * attempt for number in numbers]
-
-    draws = draw_again([0, 1, 2, 3], draw, lambda one: {1: "odd", 3: "odd", 13: "old"}.get(one, ""))  # type: ignore[arg-type]
-    assert draws.drawn == {0: 0, 2: 2, 1: 11, 3: 23}
-    assert list(draws.drawn) == [0, 2, 1, 3]  # in the order of acceptance
-    assert (draws.redrawn, draws.left) == ({"odd": 2, "old": 1}, {})
-    assert seen == [([0, 1, 2, 3], 0), ([1, 3], 1), ([3], 2)]
-    stuck = draw_again([0], draw, lambda _: "odd")  # type: ignore[arg-type]
-    assert (stuck.drawn, stuck.redrawn, stuck.left) == ({0: 190}, {"odd": MOST_DRAWS - 1}, {"odd": 1})
 
 
 def test_whoever_asks_for_a_length_or_a_beginning_gets_it() -> None:
@@ -159,42 +113,7 @@ def test_more_strength_keeps_less_and_the_coarser_levels_longer(
     assert one == 0 or not is_kept(one).all()
 
 
-def test_kept_codes_come_in_runs() -> None:
-    codes = some_codes(400)
-    kept = (kept_codes(codes, 0.25, 0) == codes).sum(axis=1)
-    assert set(kept) == {1, 2}
-    assert (kept == 2).mean() == pytest.approx(0.5, abs=0.01)
-    assert (np.diff(kept) != 0).sum() < 100  # independent frames would change 200 times
-
-
-def takes_of(codes: Codes, count: int, strength: float, seed: int, prior: Prior = TINY) -> list[Codes]:
-    wanted = GenerationRequest(count, 0.1, natural_ending=False, recording=codes, strength=strength)
-    return [take.codes for take in generate_sounds(CODEC, prior, wanted, seed).drawn.values()]
-
-
-@pytest.mark.parametrize("strength", [0.05, 0.3, 0.7])
-def test_no_two_takes_are_the_same_and_seeds_repeat_them(prior: Prior, strength: float) -> None:
-    codes = some_codes(20)
-    takes, again, other = (takes_of(codes, 8, strength, seed, prior) for seed in (5, 5, 6))
-    assert {take.shape for take in takes} == {(20, 2)}
-    assert len({take.tobytes() for take in (*takes, codes)}) == 9
-    assert np.array_equal(takes, again)
-    assert not np.array_equal(takes, other)
-
-
-def test_takes_go_from_the_recording_to_a_free_draw(prior: Prior) -> None:
-    codes = some_codes(15)
-    assert all(np.array_equal(take, codes) for take in takes_of(codes, 3, 0.0, 2, prior))
-    free = sample_codes(prior, 3, 15, derive_seed(2, 0), Sampling(), False)
-    assert np.array_equal(takes_of(codes, 3, 1.0, 2, prior), free)
-    if prior.shape == PRIOR:
-        shares = [np.mean(np.array(takes_of(some_codes(60), 8, step / 5, 0)) == some_codes(60)) for step in range(6)]
-        assert (np.diff(shares) < 0).all()
-
-
 def test_takes_that_must_be_equal_are_counted() -> None:
-    takes = takes_of(some_codes(12), BATCH + 3, 0.8, 0)
-    assert len({take.tobytes() for take in takes}) == BATCH + 3
     one = some_codes(1)
     wanted = GenerationRequest(20, 0.1, natural_ending=False, recording=one, strength=0.01)
     made = generate_sounds(CODEC, TINY, wanted, 0)

@@ -12,7 +12,6 @@ from unit.tiny import networks, write_prior_model
 
 import distill
 from distill.api import Model
-from distill.audio.plots import FLOOR_DB, drawable
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.sounds import MOST_DRAWS
@@ -20,17 +19,14 @@ from distill.kit import make
 from distill.kit.kit import Key, Kit, KitGroup, KitSettings, KitSound
 from distill.kit.make import (
     FADE_SECONDS,
-    HEIGHT,
     LEAD_SECONDS,
     PEAK_DB,
     KitSource,
     draw_sounds,
     finish,
-    is_silent,
     kit_folder,
     level_db,
     spectral_clusters,
-    thumbnail,
     write_picture,
 )
 from distill.novelty.reference import make_reference
@@ -141,7 +137,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert not set(kept) & set(first)
     assert drawn(codes, allow_copies=True)[0] == first
     monkeypatch.setattr(make, "derive_seed", lambda *_: 0)
-    same, refused = drawn([])
+    same, _ = drawn([])
     assert len(set(same)) == len(same)
     (alone,), _ = drawn([], count=1)
     assert drawn([np.frombuffer(alone, np.int64).reshape(-1, 2)], count=1) == ([], {"copies": MOST_DRAWS})
@@ -159,18 +155,6 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
     ):
         model.kit(tmp_path / "kit", per_label=1, seconds=0.1)
     assert [path.name for path in tmp_path.iterdir()] == ["m.distill"]
-
-
-def test_what_makes_no_sense_is_a_sentence(model: Model, tmp_path: Path) -> None:
-    for arguments, message in (
-        ({"per_label": 65}, "kit: per_label: expected less than or equal to 64, found 65"),
-        ({"velocity_layers": 5}, "--velocity-layers 5: expected at most as many as sounds of each label, found 4 with"),
-        ({"formats": []}, "--format: expected sfz or dspreset, or both with a comma between, found none"),
-        ({"labels": ["gong"]}, "--label gong: expected one of drum/kick"),
-    ):
-        with pytest.raises(ParamsError, match=re.escape(message)):
-            model.kit(tmp_path / "kit", **arguments)  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) -> None:
@@ -192,19 +176,9 @@ def test_an_interrupted_kit_leaves_what_was_there(model: Model, tmp_path: Path) 
     assert content(tmp_path) != before
 
 
-def test_clusters_hold_bands_without_power_and_refuse_what_is_not_finite() -> None:
-    rng = np.random.default_rng(0)
-    sounds = [rng.normal(-40, 5, (6, 20)).astype(np.float32) for _ in range(12)]
-    for number, spectra in enumerate(sounds):
-        spectra[:, number % 8] = -1e4
-        spectra[:] += 1e4 * (number % 3)  # nor does a level that no number of watts can hold
-    clusters = spectral_clusters(sounds, 12)
-    assert sorted(one for members in clusters for one in members) == list(range(12))
-    assert len(clusters) > 1
-    for value in (np.nan, np.inf, -np.inf):
-        sounds[1][2, 3] = value
-        with pytest.raises(ArtifactError, match="expected finite spectra of the codec, found NaN or infinite values"):
-            spectral_clusters(sounds, 2)
+def test_spectra_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ArtifactError, match="expected finite spectra of the codec, found NaN or infinite values"):
+        spectral_clusters([np.full((6, 20), np.nan, dtype=np.float32)] * 3, 2)
 
 
 def tone(seconds: float, gain: float = 0.5) -> np.ndarray:
@@ -214,10 +188,9 @@ def tone(seconds: float, gain: float = 0.5) -> np.ndarray:
 def test_silence_is_cut_at_both_ends_the_peak_met_and_the_ends_faded() -> None:
     rest = np.full(3000, 1e-4, dtype=np.float32)
     given = np.concatenate([rest, tone(0.2), rest, tone(0.2), rest])
-    before, done = given.copy(), finish(given, RATE)
+    done = finish(given, RATE)
     assert len(done) == pytest.approx(3200 + 3000 + 3200 + LEAD_SECONDS * RATE, abs=4)
     assert np.abs(done[3300:6100]).max() < 1e-3  # silence within is kept
-    np.testing.assert_array_equal(given, before)
     for gain in (0.004, 0.5, 0.98):
         done = finish(tone(0.5, gain), RATE)
         assert np.abs(done).max() == pytest.approx(PEAK, rel=1e-5)
@@ -230,8 +203,6 @@ def test_silence_is_cut_at_both_ends_the_peak_met_and_the_ends_faded() -> None:
     for count in (1, 2, 3, 50, 400):  # a peak within the fade
         done = finish(np.linspace(0.1, 0.9, count, dtype=np.float32), RATE)
         assert np.abs(done).max() == pytest.approx(PEAK, rel=1e-5)
-    assert all(map(is_silent, (np.zeros(0), np.zeros(1000), np.full(1000, 9e-4))))
-    assert not is_silent(tone(0.1, 0.002))
 
 
 def write_kit(folder: Path, files: list[str]) -> Path:
@@ -288,27 +259,18 @@ def test_places_that_cannot_be_are_sentences(tmp_path: Path, monkeypatch: pytest
     own = "expected a folder of its own, found the current folder or one above it; name a folder in it"
     for out, message in (
         (tmp_path / "file", f"expected a folder, found a file, {tmp_path / 'file'}; name another folder"),
-        (tmp_path / "file" / "kit", f"expected a folder, found a file, {tmp_path / 'file'}; name"),
         (Path(), own),
         (tmp_path, own),
         (Path("x" * 300), "expected a folder to write to, found File name too long; name another folder"),
-        (Path("/proc/kit"), "expected a folder to write to, found No such file or directory; name another folder"),
     ):
         with pytest.raises(ParamsError, match=f"--out {out}: {message}"):
             kit_folder(out, True)
 
 
 @pytest.mark.parametrize("label", ["$\\frac{1}{$", "ドラム", "\x1b[31m", "\ud800", "x" * 500])
-def test_a_picture_shows_where_a_tone_is_under_any_title(tmp_path: Path, label: str) -> None:
-    samples = np.sin(np.arange(RATE) * 2 * np.pi * 2000 / RATE).astype(np.float32)
-    samples[8000:] = 0
-    write_audio(tmp_path / "a.wav", samples, RATE)
-    write_audio(tmp_path / "b.wav", samples[:1], RATE)
-    levels = thumbnail(tmp_path / "a.wav", 40)
-    kilohertz = 0.7 * np.sinh(np.linspace(np.arcsinh(8 / 0.7), 0, HEIGHT))
-    assert kilohertz[levels[:, :16].mean(axis=1).argmax()] == pytest.approx(2, abs=0.15)
-    assert (levels[:, 24:] == FLOOR_DB).all()
-    sounds = tuple(KitSound(name, 1, 127, 1, 1, seconds, 0, None) for name, seconds in (("a.wav", 1), ("b.wav", 0)))
+def test_a_picture_is_drawn_under_any_title(tmp_path: Path, label: str) -> None:
+    for name, frames in (("a.wav", RATE), ("b.wav", 1)):
+        write_audio(tmp_path / name, np.full(frames, 0.5, dtype=np.float32), RATE)
+    sounds = tuple(KitSound(name, 1, 127, 1, 1, 1, 0, None) for name in ("a.wav", "b.wav"))
     write_picture(tmp_path / "kit.png", [KitGroup(label, Key(36), sounds * 5, 0, Counter())])
     assert (tmp_path / "kit.png").read_bytes().startswith(b"\x89PNG")
-    assert len(drawable(label, 32)) <= 32

@@ -71,29 +71,19 @@ def test_equal_models_give_equal_files_with_one_metadata_key(path: Path) -> None
 WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(format="other"), "found another kind of safetensors file; check the path"),
     (lambda v: v.update(version=[2, 5]), r"expected format version 2\.0, found \[2, 5\]; train again with `distill train`"),
-    (lambda v: v.update(version="1.0"), r"expected format version 2\.0, found '1\.0'; train again with `distill train`"),
     (lambda v: v.update(payload_sha256="00" * 32), "expected weights with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
-    (lambda v: v.update(payload_sha256="00"), "expected valid metadata, found payload_sha256"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
     (lambda v: v.update(surprise=1), "expected valid metadata, found surprise.* earlier version .* train again"),
     (lambda v: v.update(has_prior=False), "found that has_prior is missing, or not as this version writes it"),
-    (lambda v: v.update(seq_len=21), "found that seq_len is missing, or not as this version writes it"),
-    (lambda v: v.update(prior_config=None), "expected prior_metadata exactly where there is prior_config"),
-    (lambda v: v.pop("seq_len"), r"found prior_config\..*context_frames: Field required; .* train again"),
     (lambda v: v.pop("provenance"), "found that provenance is missing, .*; download it again; if an earlier version"),
-    (lambda v: v["prior_metadata"].pop("memorization"), r"found prior_metadata\.memorization: Field required"),
-    (lambda v: v["provenance"].pop("data_sha256"), "found that provenance is missing, or not as"),
-    (lambda v: v["prior_config"].update(codebook_size=8), "found that prior_config is missing, or not as"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
     (lambda v: v["vqvae_config"].update(hidden_size=32), "expected the tensors that its metadata describes, found others"),
-    (lambda v: v["prior_config"].update(num_heads=0), "greater than or equal to 1"),
     (lambda v: v["prior_config"].update(num_heads=3), "expected num_heads to divide hidden_size"),
     (lambda v: v.update(seq_len=10**13), "less than or equal to"),
     (lambda v: v["prior_config"].update(hidden_size=4096), "expected the weights of the networks it describes, found too"),
     (lambda v: v["prior_config"].update(architecture="flat"), r"prior_config\.flat\.\w+: Extra inputs are not permitted"),
     (lambda v: v["prior_config"].update(architecture="os.system"), "does not match any of the expected tags: 'frame'"),
-    (lambda v: v["prior_metadata"]["memorization"].update(threshold=None), r"prior_metadata\.memorization\.threshold"),
 )  # fmt: skip
 
 
@@ -101,13 +91,6 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
 def test_wrong_metadata_is_one_sentence(path: Path, change: Callable[[Json], object], message: str) -> None:
     with pytest.raises(ArtifactError, match=rf"a\.distill: .*{message}"):
         load_bundle(rewritten(path, change))
-
-
-@pytest.mark.parametrize("wrong", [{"shard_length": 0}, {"key_size": 1 << 20}, {"span_frames": 1 << 40}, {"more": 1}])
-def test_a_memory_that_cannot_be_is_refused(path: Path, wrong: Json) -> None:
-    write_prior_model(path, of=MEMORY)
-    with pytest.raises(ArtifactError, match=rf"prior_config\.memory\.{next(iter(wrong))}"):
-        load_bundle(rewritten(path, lambda values: values["prior_config"].update(wrong)))
 
 
 def test_a_tensor_of_another_shape_is_named(path: Path) -> None:
@@ -169,9 +152,7 @@ def test_foreign_files_are_refused(tmp_path: Path, content: bytes, message: str)
     ("metadata", "message"),
     [
         (None, "found another kind of safetensors file"),
-        ({"distill": "[1]"}, "found another kind of safetensors file"),
         ({"distill": "{"}, "found a damaged file"),
-        ({"distill": '{"version": NaN}'}, "found a damaged file"),
         ({"distill": '{"version": 1}'}, r"expected format version 2\.0, found 1; train again"),
         ({"distill": json.dumps("x" * (1 << 20))}, "found a header of [0-9]+ bytes; at most 1048576 are read"),
     ],

@@ -93,18 +93,6 @@ def test_every_model_is_listed_with_what_it_can(tmp_path: Path) -> None:
     assert not any(one.problem for one in (bare, codec, full))
 
 
-def test_damaged_and_foreign_files_are_listed_with_the_reason(tmp_path: Path) -> None:
-    write_prior_model(tmp_path / "good.distill")
-    (tmp_path / "cut.distill").write_bytes((tmp_path / "good.distill").read_bytes()[:-4])
-    (tmp_path / "folder.distill").mkdir()
-    (tmp_path / "gone.distill").symlink_to(tmp_path / "nothing")
-    cut, folder, gone, good = list_models(tmp_path)
-    assert "expected a Distill model, found a damaged file" in cut.problem
-    assert "found a folder; name the file in it" in folder.problem
-    assert "No such file" in gone.problem
-    assert good.problem == ""
-
-
 def test_weights_that_are_numbers_and_no_model_are_found_by_use(tmp_path: Path) -> None:
     path = tmp_path / "a.distill"
     metadata = write_prior_model(path)

@@ -20,19 +20,12 @@ def test_the_message_says_what_it_means_and_what_to_do() -> None:
     assert "`touch .distill/stop` ends it with the best weights" in HOW_TO_STOP
 
 
-@pytest.mark.parametrize(
-    ("alike", "cause"),
-    [
-        (3, "Near-duplicates explain it: 3 of 4 held-out recordings have a near-duplicate"),
-        (1, "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies do not expl"),
-    ],
-)
-def test_near_duplicates_are_told_from_memorisation(alike: int, cause: str) -> None:
-    sizes = {"codebook_size": 64, "recordings": 12, "alike": alike, "compared": 4}
-    figures = {"val_perplexity": 1.2, "threshold": 2.0, **sizes}
-    found = Memorization(was_memorizing=True, **figures)
-    assert cause in found.message
-    assert Memorization.model_validate_json(found.model_dump_json()) == found
+def test_near_duplicates_are_told_from_memorisation() -> None:
+    figures = {"val_perplexity": 1.2, "threshold": 2.0, "codebook_size": 64, "recordings": 12, "compared": 4}
+    many, few = (Memorization(was_memorizing=True, alike=alike, **figures) for alike in (3, 1))
+    assert "Near-duplicates explain it: 3 of 4 held-out recordings have a near-duplicate" in many.message
+    assert "Few held-out recordings (1 of 4) have a near-duplicate among training recordings, so copies" in few.message
+    assert Memorization.model_validate_json(few.model_dump_json()) == few
     assert Memorization(was_memorizing=False, **figures).message == ""
 
 

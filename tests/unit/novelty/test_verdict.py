@@ -73,12 +73,6 @@ def test_a_copied_half_is_a_copy_and_located_in_a_long_sound(
     assert found.codes.nearest == "r7"
 
 
-def test_one_frame_is_no_copy_for_its_spectrum(judge: Judge) -> None:
-    found = [one for one in judge(sounds(60, 1)) if one.codes.likeness < 0.9]
-    assert len(found) > 2
-    assert "copy" not in {one.verdict for one in found}
-
-
 @pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
 def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5], dtype=np.float32), (30, 1))
@@ -92,18 +86,6 @@ def test_sounds_are_judged_by_pieces_about_as_long() -> None:
     assert set(comparable(rows(scores), 60)["frames"]) == {50}
     assert set(comparable(rows(scores), 1)["frames"]) == {5}
     assert len(comparable(rows(scores[:3]), 1000)) == 3
-
-
-def test_a_reference_without_scores_is_refused(codec: VQVAE) -> None:
-    with pytest.raises(ValueError, match="with scores"):
-        Judge(make_reference(["a"], sounds(1), sounds(1)), codec)
-
-
-def test_pieces_of_held_out_recordings_and_reencoded_ones_have_scores_of_their_own(codec: VQVAE) -> None:
-    training, held_out = [codes[:45] for codes in sounds(20, 100)], [sounds(1)[0][:frames] for frames in (25, 24)]
-    reference = with_scores(make_reference([str(number) for number in range(20)], training, held_out), codec)
-    assert reference.scores[:, 0].tolist() == [25, 12, 6, 24, 12, 6]
-    assert reference.reencoded[:, 0].tolist() == pytest.approx([45] * 20, abs=1)
 
 
 def shared(name: str, likeness: float, percentile: float) -> Shared:

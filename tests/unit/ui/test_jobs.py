@@ -5,33 +5,24 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from programs import until
 
 from distill.errors import ParamsError
 from distill.progress import STATUS
 from distill.ui.jobs import STDOUT, Job, Jobs
 
 ID = "20260101-000000-abcdef0"
-PATIENCE = 60  # seconds
 WAITS = "print('ready', flush=True); import time; time.sleep(100)"
 # Runs a program in place of the command.
 RUN = (
     "import runpy, sys; from distill.ui import jobs; runpy.run_module = lambda *_, **__: exec(sys.argv[1]); jobs.main()"
 )
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Look until the condition holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "waited for too long"
-        threading.Event().wait(0.01)  # the processor is for the command
 
 
 def is_ready(job: Job) -> bool:

@@ -1,5 +1,6 @@
 """HTML of the page: text is text, files that are damaged are no defect, and charts are finite."""
 
+import errno
 import json
 import math
 import os
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.errors import ParamsError
 from distill.ui import view
+from distill.ui.forms import error_to_show, flags
 from distill.ui.jobs import Job
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
@@ -33,13 +36,6 @@ def running(folder: Path, status: object) -> Job:
     """A job whose process is this one."""
     alive = {"pid": os.getpid(), "created": psutil.Process().create_time()}
     return job(folder, process_json=alive, status_json=status)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min")]
-)
-def test_durations_are_words(seconds: float, said: str) -> None:
-    assert view.duration(seconds) == said
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:
@@ -132,3 +128,23 @@ def test_points_keep_their_order_and_place() -> None:
     assert len(list(chart.iter("circle"))) == 1  # a line of one point
     for value in (0.0, 5.0, -5.0):
         assert "polyline" in view.line_chart("loss", {"training": [(1.0, value), (2.0, value)]}, "epoch")
+
+
+@pytest.mark.parametrize(
+    ("error", "title", "said"),
+    [
+        (ParamsError("<b>: expected a, found b"), "Not done", "&lt;b&gt;: expected a, found b"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.json"), "Not done", "x.json: expected to read and write"),
+        (ValueError("secret"), "Failed", "this is a defect of Distill; its report is in the window"),
+        (OSError(errno.EBADF, "Bad file descriptor"), "Failed", "this is a defect of Distill"),
+    ],
+)
+def test_an_error_is_a_sentence(error: Exception, title: str, said: str) -> None:
+    shown = error_to_show(error)
+    assert said in str(shown.message)
+    assert (shown.title, "secret" in str(shown.message)) == (title, False)
+
+
+def test_flags_leave_out_what_is_not_given() -> None:
+    made = flags(top_k=0, label="", seed=None, pictures=True, prior=False, top_p=0.30000000000000004, min_novelty="new")
+    assert made == ["--top-k", "0", "--pictures", "--top-p", "0.3", "--min-novelty", "new"]

@@ -71,7 +71,7 @@ def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
 
 def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
     assert (work.listed(), work.names(), work.known("x")) == ([], [], {})
-    held = (
+    held = [
         "sounds/b",
         "sounds/a/kick",
         "sounds/a/snare",
@@ -81,7 +81,7 @@ def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
         "models",
         "generated/x",
         "deep/e/r/x",
-    )
+    ]
     for name in held:
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()

@@ -7,26 +7,14 @@ import pytest
 import torch
 
 from benchmarks.acceptance.layer import (
-    FEATURES,
-    PLAIN,
-    Kind,
     boundary_error,
-    chunk_speeds,
     norm_growth,
     shard_gradients,
 )
-from benchmarks.acceptance.probes import Findings, mechanism
+from benchmarks.acceptance.probes import Findings
 from distill.prior.memory.block import BlockState, LongMemory
 
 BEGIN = LongMemory.begin_shard
-
-
-@pytest.mark.parametrize("kind", [PLAIN, FEATURES])
-def test_chunk_sizes_read_the_same_and_speeds_are_measured(kind: Kind) -> None:
-    speeds = chunk_speeds(kind, 300, 2, (8, 64))
-    assert [speed.chunk for speed in speeds] == [8, 64]
-    assert speeds[0].difference == 0 < speeds[1].difference < 1e-4
-    assert all(speed.tokens_per_second > 0 for speed in speeds)
 
 
 def test_the_norm_keeps_projected_queries_as_long() -> None:
@@ -73,12 +61,6 @@ def test_shards_begin_anew_and_stop_gradients(
         assert shard_gradients(0).stop_at_boundaries == stops
 
 
-def test_the_code_of_the_memory_reads_what_was_written() -> None:
-    found = mechanism(32, 64, 0)
-    assert found["mechanism"] > 0.8
-    assert max(abs(found["mechanism_absent"]), abs(found["mechanism_shuffled"])) < 0.1
-
-
 def findings(**changes: float) -> Findings:
     needles = dict.fromkeys(("mechanism", "in_situ", "top1", "ranked"), 0.9)
     names = (part.name for part in fields(Findings))
@@ -90,8 +72,3 @@ def test_probes_pass_where_needles_are_retrieved_and_controls_are_at_chance() ->
     assert findings(top1_ablated=0.15).passed
     missed = {"mechanism": 0.7, "top1": 0.7, "in_situ_absent": 0.3, "ranked_absent": 0.3, "top1_ablated": 0.16}
     assert not any(findings(**{name: value}).passed for name, value in {**missed, "ranked_ablated": 0.07}.items())
-
-
-def test_the_worst_probe_counts_but_the_mean_of_ablated_ones() -> None:
-    worst = Findings.worst([findings(), findings(ranked=0.8, top1_absent=0.1, top1_ablated=0.2)])
-    assert worst == findings(ranked=0.8, top1_absent=0.1, top1_ablated=0.1)

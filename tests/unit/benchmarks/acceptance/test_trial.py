@@ -1,14 +1,16 @@
 """Instrumented trainings, and trainings with injected faults."""
 
-import math
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from unit.training.coded import FABRIC, data, repeating
 
+from benchmarks.acceptance import __main__ as command
 from benchmarks.acceptance import check, trial
-from benchmarks.acceptance.check import check_memory
-from benchmarks.acceptance.trial import Recovery, Trial, recover
+from benchmarks.acceptance.check import Point, check_memory
+from benchmarks.acceptance.trial import Recovery, recover
 from distill.errors import DistillError
 from distill.prior.data import PriorData
 from distill.prior.memory import task as memory_task
@@ -23,21 +25,6 @@ def returning() -> PriorData:
     return data(recordings[:10], recordings[10:])
 
 
-def test_what_a_trial_says_of_itself() -> None:
-    losses = [*[4.0] * 100, *[2.0] * 900]
-    seconds = [1.0] * 1000
-    seconds[49::50] = [1.5] * 20
-    seconds[999] = 11.5
-    seen = Trial(1000, losses, seconds, [*[50.0] * 100, *[100.0] * 450, *[110.0] * 450])
-    assert seen.fall == 0.5
-    assert seen.growth == pytest.approx(0.1)
-    assert seen.probe_share == pytest.approx(10 / sum(seconds))
-    short = Trial(1000, [1.0] * 60, [1.0] * 60, [1.0] * 60)
-    assert not short.is_whole
-    assert math.isnan(short.growth)
-    assert math.isnan(short.probe_share)
-
-
 # A shallow network that learns fast recovers from noise in its weights before anything looks at it.
 DEEPER_AND_SLOWER = {"num_layers": 3, "learning_rate": 3e-4}
 
@@ -47,11 +34,6 @@ def test_a_fault_is_found_undone_and_not_met_again(fault: str, changes: dict[str
     found = recover(returning(), fault, 0, FABRIC, **{**SMALL, **changes})
     assert found == Recovery(fault, found.looks, True, True)
     assert found.passed
-
-
-def test_no_rollback_is_reported_where_there_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "RATE_TIMES", 1.0)
-    assert not recover(returning(), "learning rate", 0, FABRIC, **SMALL).passed
 
 
 def test_all_seven_points_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +63,24 @@ def test_dead_gates_miss_their_points_and_keep_the_others(monkeypatch: pytest.Mo
     points = list(check_memory(returning(), 1000, 0, FABRIC, **SMALL))
     assert [(point.number, point.passed) for point in points[4:]] == [(4, False), (2, False), (5, False)]
     assert points[6].found == "training stopped at step 100: expected gates that differ"
+
+
+FOUND = [Point(3, "norm", True, "as it should be"), Point(5, "retrieval", False, "nothing found")]
+
+
+def test_a_memory_that_cannot_be_checked_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(tmp_path / "none")]) == 2
+    assert "none: expected a folder of recordings, found none; check" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--steps", "10"])
+    assert "--steps: expected a whole number from 1000 on, found 10" in capsys.readouterr().err
+
+
+def test_a_missed_point_is_an_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "check_recordings", lambda *_: iter(FOUND))
+    assert command.main([]) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == ["5 MISSED  retrieval: nothing found", "1/2; missed: 5"]
+    assert command.main(["--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["points"][1]["passed"] is False
+    monkeypatch.setattr(command, "check_recordings", lambda *_: iter(FOUND[:1]))
+    assert command.main([]) == 0
