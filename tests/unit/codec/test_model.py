@@ -68,6 +68,34 @@ def test_log_mel_of_a_sine_peaks_in_its_band() -> None:
     assert abs(float(centres[mel.mean(dim=0).argmax()]) - 1000) < 80
 
 
+class Encoder(torch.nn.Module):
+    def __init__(self, codec: VQVAE) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        return self.codec.latents(audio)
+
+
+class Decoder(Encoder):
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.codec.synthesise(self.codec.quantizer.decode(codes), codes)
+
+
+@torch.no_grad()
+def test_the_network_can_be_exported_for_sounds_of_any_length(loud: VQVAE) -> None:
+    step, margin = loud.spectrogram.samples_per_frame, loud.spectrogram.margin
+    frames = torch.export.Dim("frames", min=9, max=4000)
+    for network, length, make in (
+        (Encoder(loud), step * frames + 2 * margin, lambda n: torch.randn(1, n * step + 2 * margin) * 0.1),
+        (Decoder(loud), frames, lambda n: torch.randint(16, (1, n, 3))),
+    ):
+        exported = torch.export.export(network.eval(), (make(20),), dynamic_shapes=({1: length},)).module()
+        for count in (9, 300):
+            given = make(count)
+            torch.testing.assert_close(exported(given), network(given), rtol=0, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=12)
 @given(samples=st.integers(1, 20_000), chunk=st.integers(1, 40))
 def test_chunks_give_the_codes_and_sound_of_the_whole(codec: VQVAE, samples: int, chunk: int) -> None:
