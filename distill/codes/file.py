@@ -32,7 +32,6 @@ from distill.params import CodebookSize, Levels, Settings, first_problem
 from distill.progress import Progress
 from distill.storage.files import atomic_folder, canonical_json, check_replaceable, write_bytes
 from distill.storage.weights import Limits, read_header, weights_sha256
-from distill.text import one_line
 
 FORMAT: Literal["distill_codes"] = "distill_codes"
 VERSION = [1, 0]
@@ -82,7 +81,11 @@ def write_codes(path: Path, geometry: CodesGeometry, recordings: Iterable[NamedC
 
 def read_codes(path: Path) -> tuple[CodesHeader, list[Codes]]:
     """The header and the codes `[F, Q]` int64 of each recording, checked. Raises ArtifactError."""
-    header = _read_header(path)
+    values, _ = read_header(path, FORMAT, WHAT, LIMITS, {"format": FORMAT, "version": VERSION}, AGAIN)
+    try:
+        header = CodesHeader.model_validate(values)
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: expected a valid header, found {first_problem(error)}; {AGAIN}") from error
     keys = [entry.key for entry in header.recordings]
     try:
         with safe_open(path, framework="numpy") as file:
@@ -91,21 +94,6 @@ def read_codes(path: Path) -> tuple[CodesHeader, list[Codes]]:
             return header, [_tensor(path, header, file, entry) for entry in header.recordings]
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({error}); {AGAIN}") from error
-
-
-def _read_header(path: Path) -> CodesHeader:
-    values, _ = read_header(path, FORMAT, WHAT, LIMITS)
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
-    if values.get("version") != VERSION:
-        raise ArtifactError(
-            f"{path}: expected codes of format version {VERSION[0]}.{VERSION[1]}, found "
-            f"{one_line(repr(values.get('version')), 80)}; {AGAIN}, or use the version of Distill that wrote it"
-        )
-    try:
-        return CodesHeader.model_validate(values)
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: expected a valid header, found {first_problem(error)}; {AGAIN}") from error
 
 
 def _tensor(path: Path, header: CodesHeader, file: Any, entry: CodedRecording) -> Codes:

@@ -34,6 +34,7 @@ VERSION = (2, 0)
 VERSION_TEXT = ".".join(map(str, VERSION))
 OWN = {"format": "distill_model", "version": list(VERSION), "model_type": "vqvae"}
 KEY, WHAT = "distill", "a Distill model"
+AGAIN = "train again with `distill train` or `dvc repro`"
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, json_bytes=256 << 10, depth=8)
 CODEC_PREFIX, PRIOR_PREFIX, REFERENCE_PREFIX = "codec.", "prior.", "reference."
 SIZES = ("codebook_size", "num_quantizers")  # of codec and prior: they stand once in a file
@@ -187,21 +188,14 @@ def load_bundle(path: Path) -> Bundle:
 
 def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor]]:
     """Read and check the metadata, and read the names and shapes of the tensors. Raises ArtifactError."""
-    found, tensors = read_header(path, KEY, WHAT, LIMITS)
-    if not isinstance(found, dict) or found.get("format", OWN["format"]) != OWN["format"] or "version" not in found:
-        raise ArtifactError(f"{path}: expected {WHAT}, found another kind of safetensors file; check the path")
-    if found["version"] != OWN["version"]:
-        raise ArtifactError(
-            f"{path}: expected format version {VERSION_TEXT}, found {one_line(repr(found['version']), 80)}; train again "
-            "with `distill train` or `dvc repro`, or use the version of Distill that wrote it"
-        )
+    found, tensors = read_header(path, KEY, WHAT, LIMITS, OWN, AGAIN)
     try:
         return BundleMetadata.of_file(found), tensors
     except ValueError as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
         raise ArtifactError(
             f"{path}: expected valid metadata, found {problem}; download it again; if an earlier version of Distill wrote "
-            "it, train again with `distill train` or `dvc repro`"
+            f"it, {AGAIN}"
         ) from error
 
 

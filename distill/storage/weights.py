@@ -73,12 +73,14 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_header(path: Path, key: str, what: str, limits: Limits) -> tuple[Any, dict[str, StoredTensor]]:
+def read_header(
+    path: Path, key: str, what: str, limits: Limits, own: Mapping[str, Any], again: str
+) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     """Read and check the header of a safetensors file: the JSON under Distill's key, and the tensors by name.
 
-    Where the key is missing it is the whole `__metadata__`. `what` names the kind of file in messages. Raises ArtifactError for anything but a safetensors file within the
-    limits whose tensors fill it without gaps and overlaps. Duplicate keys and NaN or infinite values in JSON are
-    refused.
+    `what` names the kind of file in messages, `own` has its "format" and "version", and `again` says how to make one of
+    this version. Raises ArtifactError for anything but a safetensors file within the limits whose tensors fill it without
+    gaps and overlaps. Duplicate keys and NaN or infinite values in JSON are refused.
     """
     expected = f"{path}: expected {what}, found"
     if path.is_dir():
@@ -118,6 +120,13 @@ def read_header(path: Path, key: str, what: str, limits: Limits) -> tuple[Any, d
                 raise ValueError(f"{key} nested deeper than {limits.depth}")
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); download it again") from error
+    if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
+        raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
+    if values["version"] != own["version"]:
+        version, found = ".".join(map(str, own["version"])), one_line(repr(values["version"]), 80)
+        raise ArtifactError(
+            f"{path}: expected format version {version}, found {found}; {again}, or use the version of Distill that wrote it"
+        )
     return values, {name: StoredTensor(one["dtype"], tuple(one["shape"])) for name, one in header.items()}
 
 

@@ -86,8 +86,8 @@ def test_the_file_is_uint16_with_one_canonical_header_key(tmp_path: Path) -> Non
     ("changes", "message"),
     [
         ({"format": "other"}, "found another kind of safetensors file; check the path"),
-        ({"version": [2, 0]}, r"expected codes of format version 1\.0, found \[2, 0\]; encode the recordings again"),
-        ({"version": "1.0"}, r"expected codes of format version 1\.0, found '1\.0'"),
+        ({"version": [2, 0]}, r"expected format version 1\.0, found \[2, 0\]; encode the recordings again"),
+        ({"version": "1.0"}, r"expected format version 1\.0, found '1\.0'"),
         ({"recordings": []}, "expected a valid header, found recordings: .* at least 1 item"),
         ({"surprise": 1}, "expected a valid header, found surprise"),
         ({"codebook_size": "8"}, "expected a valid header, found codebook_size"),
