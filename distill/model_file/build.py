@@ -120,7 +120,7 @@ def save_with_prior(
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:
     """Write the model file and its card."""
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
-    write_card(path, written)
+    write_bytes(card_path(path), card_text(path.name, written).encode())
     return written
 
 
@@ -172,11 +172,6 @@ def origins(metadata: BundleMetadata) -> Facts:
 def card_path(model: Path) -> Path:
     """The path of a model file's card: `<file>.md` beside it."""
     return model.with_name(model.name + ".md")
-
-
-def write_card(model: Path, metadata: BundleMetadata) -> None:
-    """Write the card of a model file beside it."""
-    write_bytes(card_path(model), card_text(model.name, metadata).encode())
 
 
 def card_text(name: str, metadata: BundleMetadata) -> str:

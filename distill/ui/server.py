@@ -160,10 +160,6 @@ class Guard:
 def make_app(workspace: Workspace, token: str, password: str | None, port: int, host: str = "127.0.0.1") -> FastAPI:
     """The page as an ASGI app."""
     os.environ["GRADIO_TEMP_DIR"] = str(workspace.uploads)
-
-    def is_known(_: str, given: str) -> bool:
-        return secrets.compare_digest(given.encode(), str(password).encode())
-
     guard = Middleware(Guard, token=token if password is None else None, port=port)
     page = build_page(workspace)
     page.state_session_capacity = MOST_SESSIONS
@@ -176,7 +172,7 @@ def make_app(workspace: Workspace, token: str, password: str | None, port: int, 
         server_port=port,
         footer_links=[],
         run_history=False,
-        auth=None if password is None else is_known,
+        auth=None if password is None else lambda _, given: secrets.compare_digest(given.encode(), password.encode()),
         auth_message=LOGIN,
         allowed_paths=[str(workspace.generated), str(workspace.state / "jobs")],
         show_error=False,

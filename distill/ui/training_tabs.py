@@ -348,7 +348,13 @@ class CompareTab:
     def open_mlflow(self) -> str:
         """Start MLflow's page, unless it runs."""
         if self._server is None or self._server[0].poll() is not None:
-            self._server = _start_mlflow(self._root)
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            command, environment = page_command(self._root, port), {**os.environ, **ENVIRONMENT}
+            self._server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet), port
+            atexit.register(end_group, self._server[0])
         address = f"http://127.0.0.1:{self._server[1]}"
         text = f'<a href="{address}" target="_blank" rel="noopener">{address}</a>'
         return f"<p>MLflow answers at {text} in a few seconds, on this computer alone, until this page is closed.</p>"
@@ -380,16 +386,6 @@ def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """A row for each key of any column."""
     shown = [{key: f"{one:.4g}" if isinstance(one, float) else str(one) for key, one in row.items()} for row in columns]
     return [(key, *(row.get(key, "–") for row in shown)) for key in sorted({key for row in shown for key in row})]
-
-
-def _start_mlflow(root: Path) -> tuple[subprocess.Popen[bytes], int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    server = subprocess.Popen(page_command(root, port), env={**os.environ, **ENVIRONMENT}, **quiet)
-    atexit.register(end_group, server)
-    return server, port
 
 
 def end_group(server: "subprocess.Popen[bytes]") -> None:

@@ -81,21 +81,17 @@ def progress(job: Job | None, nothing: str) -> str:
     head = f"<strong>{escape(job.title)}</strong>: {escape(STATES[state])}"
     shown = f'<p class="state {state}" role="status">{head}</p>'
     if state == "running":
-        return shown + _task(job.read(STATUS))
+        now = job.read(STATUS)
+        label, total, done, left = (now.get(key) for key in ("label", "total", "done", "seconds_left"))
+        what = escape(TASKS.get(label or "", label or "starting"))
+        time = f", about {duration(left)} left of this step" if _is_finite(left) else ""
+        bar = f'{what}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
+        text = f'<p class="small">{escape(now["text"])}</p>' if now.get("text") else ""
+        return shown + (f'<label class="progress">{bar}</label>' if total else f"<p>{what} …</p>") + text
     if state == "refused":
         return shown + note(job.message, "alarm")
     report = f"this is a defect of Distill; its report is in {job.folder.name}"
     return shown + (note(report, "alarm") if state == "defect" else "")
-
-
-def _task(now: Mapping[str, Any]) -> str:
-    """The task at work, of a status."""
-    label, total, done, left = (now.get(key) for key in ("label", "total", "done", "seconds_left"))
-    what = escape(TASKS.get(label or "", label or "starting"))
-    time = f", about {duration(left)} left of this step" if _is_finite(left) else ""
-    bar = f'{what}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
-    text = f'<p class="small">{escape(now["text"])}</p>' if now.get("text") else ""
-    return (f'<label class="progress">{bar}</label>' if total else f"<p>{what} …</p>") + text
 
 
 def previews(pairs: Iterable[tuple[Path, Path]]) -> str:
