@@ -116,7 +116,7 @@ def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
         _interpolation(mel_centres(config.sample_rate, own), mel_centres(reference.sample_rate, wanted))
         for own, wanted in ((config.n_mels, reference.n_mels), (config.n_fine_mels, reference.n_fine_mels))
     )
-    envelopes = (np.arange(steps) / max(1, steps) for steps in (config.envelope_steps, reference.envelope_steps))
+    envelopes = (np.arange(steps) / steps for steps in (config.envelope_steps, reference.envelope_steps))
     steps = _interpolation(*envelopes)
     blocks = [coarse] * reference.stack + [fine] * (2 * reference.stack) + [steps] * reference.stack
     matrix = torch.block_diag(*(torch.from_numpy(block) for block in blocks)).float()
@@ -125,8 +125,6 @@ def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
 
 def _interpolation(own: Positions, wanted: Positions) -> Positions:
     """Weights `[own, wanted]` of linear interpolation from positions `own`; zeros for positions beyond the last."""
-    if not len(own):
-        return np.zeros((0, len(wanted)))
     weights = np.stack([np.interp(wanted, own, one) for one in np.eye(len(own))])
     spacing = own[-1] - own[-2] if len(own) > 1 else np.inf
     within: Positions = weights * (wanted <= own[-1] + spacing)

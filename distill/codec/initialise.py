@@ -41,14 +41,14 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
     architecture = VQVAEArchitecture(
         **config.model_dump(include=set(VQVAEArchitecture.model_fields)),
         spectrogram=spectrogram,
-        stochastic=True,
         gain_shape=config.quantizer == "overlapping" and config.num_quantizers > 1,
     )
-    frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
-    threshold = DEAD_CODE_SHARE * frames / config.codebook_size if config.encoder_rate else 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
-        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0, threshold)
+        model = VQVAE(architecture, config.dropout, config.ema_decay if config.encoder_rate else 1.0)
+    if config.encoder_rate:
+        frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
+        model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
     if warm:
         load_pretrained(model)
     return model

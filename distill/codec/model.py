@@ -47,7 +47,6 @@ class CodecShape(Settings):
     hidden_size: CodecWidth
     num_layers: CodecLayers
     quantizer: Quantizer
-    stochastic: bool
     gain_shape: bool
 
 
@@ -80,13 +79,7 @@ class VQVAE(nn.Module):
     inverse_bank: Tensor  # [n_mels, bins]
     phase_advance: Tensor  # [4, bins]
 
-    def __init__(
-        self,
-        architecture: VQVAEArchitecture,
-        dropout: float = 0.0,
-        ema_decay: float = 0.99,
-        dead_code_threshold: float = 0.0,
-    ) -> None:
+    def __init__(self, architecture: VQVAEArchitecture, dropout: float = 0.0, ema_decay: float = 0.99) -> None:
         super().__init__()
         self.architecture = architecture
         self.spectrogram = spectrogram = architecture.spectrogram
@@ -106,20 +99,15 @@ class VQVAE(nn.Module):
         scale = self.loudness_scale if architecture.gain_shape else None
         quantizer = PlainResidualQuantizer if architecture.quantizer == "residual" else ResidualQuantizer
         self.quantizer = quantizer(latent, architecture.codebook_size, architecture.num_quantizers, ema_decay, scale)
-        self.quantizer.dead_code_threshold = dead_code_threshold
         self.decoder = ConvNeXtStack(spectrogram.features_per_hop, hidden, architecture.num_layers, dropout)
         self.head = nn.Linear(hidden, 2 * bins)
         nn.init.normal_(self.head.weight, std=0.02)
         self.head.weight.data[:bins] = 0.0
-        zeros = [self.to_latent.weight, self.to_latent.bias, self.head.bias]
-        if architecture.stochastic:
-            self.noise = FrameNoise(spectrogram)
-            self.texture_head = nn.Linear(hidden, bins + GAIN_STEPS + spectrogram.envelope_steps)
-            zeros += self.texture_head.parameters()
-        for parameter in zeros:
+        self.noise = FrameNoise(spectrogram)
+        self.texture_head = nn.Linear(hidden, bins + GAIN_STEPS + spectrogram.envelope_steps)
+        for parameter in (*self.to_latent.parameters(), self.head.bias, *self.texture_head.parameters()):
             nn.init.zeros_(parameter)
-        if architecture.stochastic:
-            self.texture_head.bias.data[:bins] = NOISE_START
+        self.texture_head.bias.data[:bins] = NOISE_START
 
     @property
     def device(self) -> torch.device:
@@ -195,7 +183,7 @@ class VQVAE(nn.Module):
         """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]`, with noise for codes `[B, F, Q]`.
 
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds.
-        The first draw of the noise is a sound's own; a decoder without noise makes one.
+        The first draw of the noise is a sound's own.
         """
         stack = self.spectrogram.stack
         inside = None if positions is None else inside_mask(positions.repeat_interleave(stack))
@@ -205,8 +193,7 @@ class VQVAE(nn.Module):
             log_mel, fine, envelope = self.frame_features.by_hop(features)
             inputs = torch.cat([log_mel, fine, envelope], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
-        if draws > 1 and self.architecture.stochastic:
-            log_mel, hidden, envelope = (x.repeat(draws, 1, 1) for x in (log_mel, hidden, envelope))
+        log_mel, hidden, envelope = (x.repeat(draws, 1, 1) for x in (log_mel, hidden, envelope))
         with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
             hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
             base = (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
@@ -214,18 +201,13 @@ class VQVAE(nn.Module):
             phase = phase + self.phase_advance[hops % 4]
             magnitude = (base + magnitude).clamp_max(MAX_LOG_MAGNITUDE).exp()
             spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
-            audio: Tensor
-            if not self.architecture.stochastic:
-                audio = self.inverse_stft(spectrum, inside)
-                return audio
             sizes = [base.shape[-1], GAIN_STEPS, self.spectrogram.envelope_steps]
             share, gains, trust = self.texture_head(hidden).split(sizes, dim=-1)
             level = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp()
             noise = torch.cat([self.noise(codes, positions, draw) for draw in range(draws)])
             spectrum = spectrum + level * self.inverse_stft.transform(noise)
             audio = self.inverse_stft(spectrum, inside)
-            if self.spectrogram.envelope_steps:
-                audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
+            audio = match_envelope(audio, envelope, trust.sigmoid(), stack, inside)
             return with_gains(audio, gains, inside)
 
     @torch.no_grad()

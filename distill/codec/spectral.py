@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distill.codec.envelope import LOG_FLOOR, log_envelope
+from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, log_envelope
 from distill.params import Settings
 
 SMALLEST_MAGNITUDE = 1e-20  # lower bound of a divisor
@@ -26,19 +26,21 @@ class SpectrogramConfig(Settings):
     """
 
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
-    n_fft: Annotated[int, Field(ge=64, le=8192)]
-    hop_length: Annotated[int, Field(ge=16, le=4096)]
+    n_fft: Annotated[int, Field(ge=128, le=8192)]
+    hop_length: Annotated[int, Field(ge=GAIN_STEPS, le=4096, multiple_of=GAIN_STEPS)]
     n_mels: Annotated[int, Field(ge=8, le=512)]
     stack: Annotated[int, Field(ge=1, le=8)]
-    envelope_steps: Annotated[int, Field(ge=0, le=64)]
+    envelope_steps: Annotated[int, Field(ge=1, le=64)]
 
     @model_validator(mode="after")
     def _hops_fill_the_window(self) -> Self:
         if self.n_fft != 4 * self.hop_length:
             raise ValueError(f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}")
-        hop, steps = self.hop_length, self.envelope_steps
-        if steps and hop % (2 * steps):
-            raise ValueError(f"expected hop_length to be a multiple of 2 x envelope_steps, found {hop} and {steps}")
+        if self.hop_length % (2 * self.envelope_steps):
+            raise ValueError(
+                f"expected hop_length to be a multiple of 2 x envelope_steps, found {self.hop_length} and "
+                f"{self.envelope_steps}"
+            )
         return self
 
     @property
@@ -160,12 +162,11 @@ class FrameFeatures(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """Features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         config, samples = self.config, audio.shape[1]
-        spare = config.margin - (self.fine.n_fft - self.fine.hop_length) // 2
-        parts = [self.log_mel(audio), self.fine(audio[:, spare : samples - spare])]
-        if config.envelope_steps:
-            step = config.hop_length // config.envelope_steps
-            spare = config.margin - step // 2
-            parts.append(log_envelope(audio[:, spare : samples - spare], step, config.stack * config.envelope_steps))
+        step = config.hop_length // config.envelope_steps
+        spares = config.margin - (self.fine.n_fft - self.fine.hop_length) // 2, config.margin - step // 2
+        fine, own = (audio[:, spare : samples - spare] for spare in spares)
+        envelope = log_envelope(own, step, config.stack * config.envelope_steps)
+        parts = [self.log_mel(audio), self.fine(fine), envelope]
         frames = parts[0].shape[1] // config.stack
         return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 

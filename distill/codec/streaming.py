@@ -55,8 +55,8 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
     """Samples `[B, F * samples_per_frame]` of codes `[B, F, Q]`. Memory grows with the result alone."""
     frames, step = codes.shape[1], codec.spectrogram.samples_per_frame
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
-    matches = MATCHES if codec.spectrogram.envelope_steps else 0  # each reaches into the next frame
-    context = -(-(codec.decoder.context + overlap) // codec.spectrogram.stack) + matches
+    # Each match of the envelope reaches into the next frame.
+    context = -(-(codec.decoder.context + overlap) // codec.spectrogram.stack) + MATCHES
     audio = torch.empty(len(codes), frames * step, device=codes.device)
     for start in range(0, frames, chunk_frames):
         stop = min(frames, start + chunk_frames)

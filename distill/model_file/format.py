@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill.codec.envelope import GAIN_STEPS
 from distill.codec.model import VQVAE, CodecShape, VQVAEArchitecture
 from distill.codec.spectral import SpectrogramConfig
 from distill.errors import ArtifactError
@@ -131,8 +130,6 @@ class BundleMetadata(Settings):
             raise ValueError("expected prior_metadata exactly where there is prior_config")
         if codec.latent_size > self.spectrogram_config.features:
             raise ValueError("expected latent_size to be no larger than the features of a frame")
-        if codec.stochastic and self.spectrogram_config.hop_length % GAIN_STEPS:
-            raise ValueError(f"expected hop_length to be a multiple of {GAIN_STEPS} where stochastic is true")
         return self
 
 

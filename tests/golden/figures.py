@@ -1,7 +1,7 @@
 """Results that a change of the code should not move unseen: `PYTHONPATH=tests:. python -m golden.figures` records them.
 
-Each figure is stable to rounding between processors; what compounds rounding errors is left out. The model files were
-written by the first version that had a memory, so that what opens and generates today is what did then.
+Each figure is stable to rounding between processors; what compounds rounding errors is left out. The model files are
+those that `unit.tiny.write_prior_model` wrote when the format last changed: what opened and generated then does today.
 """
 
 import json

@@ -48,8 +48,8 @@ def prior_shape(architecture: ArchitectureName = "frame", **changes: Any) -> Pri
 
 
 PRIOR, MEMORY, FLAT = prior_shape(), prior_shape("memory"), prior_shape("flat")
-SPECTROGRAM = spectrogram_config_for(RATE).model_copy(update={"envelope_steps": 0})
-PLAIN = {"quantizer": "overlapping", "stochastic": False, "gain_shape": False}  # a codec without noise
+SPECTROGRAM = spectrogram_config_for(RATE)
+PLAIN = {"quantizer": "overlapping", "gain_shape": False}  # loudness is not coded apart
 TRAINED = PriorMetadata(
     epochs_trained=3,
     final_perplexity=5.0,
@@ -73,7 +73,7 @@ def whole_codec() -> VQVAE:
     """An untrained codec at 8 kHz with every part that a codec may have: 3 levels of 8 codewords."""
     spectrogram = SpectrogramConfig(sample_rate=8000, n_fft=128, hop_length=32, n_mels=16, stack=2, envelope_steps=4)
     shape = {"codebook_size": 8, "num_quantizers": 3, "latent_size": 6, "hidden_size": 8, "num_layers": 2}
-    kinds = {"quantizer": "overlapping", "stochastic": True, "gain_shape": True}
+    kinds = {"quantizer": "overlapping", "gain_shape": True}
     return VQVAE(VQVAEArchitecture.model_validate({**shape, **kinds, "spectrogram": spectrogram}))
 
 
