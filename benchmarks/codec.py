@@ -16,8 +16,8 @@ from distill.audio.augment import waveform
 from distill.audio.corpus import ManifestRow, load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.fidelity import Fidelity
+from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.spectral import spectrogram_config_for
-from distill.codec.training import codebook_health, codeword_counts
 from distill.execution import Execution
 from distill.params import Params
 from distill.split import split_groups

@@ -8,8 +8,8 @@ def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
     from distill.model_file.format import load_bundle
-    from distill.novelty.reference import reference_of_codes
     from distill.novelty.verdict import with_scores
+    from distill.prior.data import read_prior_data
     from distill.storage.files import atomic_folder
     from distill.training.tracking import track_audition
 
@@ -17,7 +17,7 @@ def main(params: Params) -> None:
     with atomic_folder(AUDITION) as folder:
         reference = bundle.reference
         if reference is None:  # a model may be made without it; its audition still compares
-            reference = with_scores(reference_of_codes(FOLDERS.codes, FOLDERS.split), bundle.codec)
+            reference = with_scores(read_prior_data(FOLDERS.codes, FOLDERS.split).reference(), bundle.codec)
         networks = (bundle.codec, bundle.prior, bundle.labels)
         done = audition(*networks, reference, corpus, params.audition, params.seed, folder)
     write_metrics("audition", done.metrics)

@@ -14,8 +14,8 @@ def main(params: Params) -> None:
     codec, config = load_codec(FOLDERS.vqvae)
     execution, folders = execution_from_environment(), (FOLDERS.corpus, FOLDERS.codes)
     with executor_of(execution) as executor:
-        report = code_corpus(codec, config.codec_sha256, *folders, params, execution, executor, STATE / "codes")
-    write_metrics("encode_codes", report.metrics())
+        metrics = code_corpus(codec, config.codec_sha256, *folders, params, execution, executor, STATE / "codes")
+    write_metrics("encode_codes", metrics)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from distill.codec.search import (
 from distill.codec.spectral import mask_gaps
 
 PLAIN, FINER = slice(constants.PLAIN_LEVELS), slice(constants.PLAIN_LEVELS, None)
+HEALTH = ("utilization", "perplexity", "dead_codes")  # of a codebook
 KMEANS_ITERATIONS = 25
 SEED_POINTS = 16  # points per cluster among which k-means finds its first centres
 MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
@@ -274,6 +275,21 @@ class PlainResidualQuantizer(ResidualQuantizer):
         library(latents)
         for book, codebook, counts, sums in zip(books, self.codebooks, self.counts, self.sums, strict=True):
             codebook[:], counts[:], sums[:] = book.embed[0], book.cluster_size[0], book.embed_avg[0]
+
+
+def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
+    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64."""
+    return torch.stack([torch.bincount(level, minlength=codebook_size) for level in codes.unbind(1)]).double()
+
+
+def codebook_health(counts: Tensor) -> dict[str, dict[str, float]]:
+    """Codebook health of each level from `codeword_counts`: share of codewords used, perplexity, codewords not used."""
+    health = {}
+    for level, row in enumerate(counts):
+        shares = row[row > 0] / row.sum()
+        values = (len(shares) / len(row), float((-(shares * shares.log()).sum()).exp()), float(len(row) - len(shares)))
+        health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
+    return health
 
 
 def _is_distributed() -> bool:

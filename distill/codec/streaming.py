@@ -21,17 +21,17 @@ GAP_FRAMES = 3  # receptive field to one side of a convolution over frames; code
 
 T = TypeVar("T")
 
+Read = Callable[[int, int], Tensor]  # returns the samples of a sound from the first number up to the second
+
 
 def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
     """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` bounds memory, not the result."""
-    return encode_from(codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
+    return _encode_from(codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
 
 
 @torch.no_grad()
-def encode_from(
-    codec: VQVAE, read: Callable[[int, int], Tensor], samples: int, chunk_frames: int = CHUNK_FRAMES
-) -> Tensor:
-    """Codes `[B, frames_for(samples), Q]` of audio that `read(start, stop)` returns in pieces `[B, stop - start]`."""
+def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> Tensor:
+    """Codes `[B, frames_for(samples), Q]` of samples that are read in pieces `[B, n]`, or `[n]` for a batch of one."""
     margin, step = codec.spectrogram.margin, codec.spectrogram.samples_per_frame
     frames, context = codec.spectrogram.frames_for(samples), codec.quantizer.search_context
     codes = torch.empty(0, dtype=torch.int64)
@@ -40,7 +40,7 @@ def encode_from(
         searched, until = max(0, start - context), min(frames, stop + context)
         first, last = max(0, searched - codec.encoder.context), min(frames, until + codec.encoder.context)
         begin, end = first * step - margin, last * step + margin
-        piece = read(max(0, begin), min(samples, end))
+        piece = torch.atleast_2d(read(max(0, begin), min(samples, end))).to(codec.device)
         piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
         latents = codec.latents(piece)[:, searched - first : until - first]
         found = codec.quantizer.search(latents, torch.arange(searched, until, device=latents.device))
@@ -71,42 +71,44 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
 
 def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
     """Codes `[F, Q]` of every sound `[N]`, in order; short ones are packed."""
-    for run in runs(((codec.spectrogram.frames_for(len(sound)), sound) for sound in sounds), CHUNK_FRAMES):
-        yield from encode_together(codec, run) if len(run) > 1 else encode(codec, run[0][None].to(codec.device))
+    return encode_each_from(codec, ((len(one), lambda start, stop, one=one: one[start:stop]) for one in sounds))
 
 
+@torch.no_grad()
+def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterator[Tensor]:
+    """Codes `[F, Q]` of every sound, in order, of so many samples each, of which long ones are read piece by piece."""
+    config = codec.spectrogram
+    for run in _runs((config.frames_for(sound[0]), sound) for sound in sounds):
+        if len(run) == 1:
+            ((samples, read),) = run
+            yield from _encode_from(codec, read, samples, CHUNK_FRAMES)
+            continue
+        row = _PackedRow([config.frames_for(samples) for samples, _ in run])
+        positions = row.positions.to(codec.device)
+        audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
+        audio = nn.functional.pad(audio, (config.margin, config.margin))
+        yield from row.unpack(codec.quantizer.search(codec.latents(audio, inside_mask(positions)), positions))
+
+
+@torch.no_grad()
 def decode_each(codec: VQVAE, codes: Iterable[Tensor]) -> Iterator[Tensor]:
     """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed."""
-    for run in runs(((len(one), one) for one in codes), CHUNK_FRAMES):
-        yield from decode_together(codec, run) if len(run) > 1 else decode(codec, run[0][None].to(codec.device))
+    for run in _runs((len(one), one) for one in codes):
+        if len(run) == 1:
+            yield from decode(codec, run[0][None].to(codec.device))
+            continue
+        row = _PackedRow([len(one) for one in run])
+        positions, packed = row.positions.to(codec.device), row.pack(run).to(codec.device)
+        latents = codec.quantizer.decode(packed, inside_mask(positions))
+        yield from row.unpack(codec.synthesise(latents, packed, positions), codec.spectrogram.samples_per_frame)
 
 
-@torch.no_grad()
-def encode_together(codec: VQVAE, sounds: Sequence[Tensor]) -> list[Tensor]:
-    """Codes `[F, Q]` of each of several sounds `[N]`, equal to those of each alone, in one pass."""
-    row = _PackedRow([codec.spectrogram.frames_for(len(sound)) for sound in sounds])
-    margin, positions = codec.spectrogram.margin, row.positions.to(codec.device)
-    audio = row.pack(sounds, codec.spectrogram.samples_per_frame).to(codec.device)
-    latents = codec.latents(nn.functional.pad(audio, (margin, margin)), inside_mask(positions))
-    return row.unpack(codec.quantizer.search(latents, positions))
-
-
-@torch.no_grad()
-def decode_together(codec: VQVAE, codes: Sequence[Tensor]) -> list[Tensor]:
-    """Samples `[F * samples_per_frame]` of each of several sounds' codes `[F, Q]`, in one pass."""
-    row = _PackedRow([len(one) for one in codes])
-    positions, packed = row.positions.to(codec.device), row.pack(codes).to(codec.device)
-    latents = codec.quantizer.decode(packed, inside_mask(positions))
-    audio = codec.synthesise(latents, packed, positions)
-    return row.unpack(audio, codec.spectrogram.samples_per_frame)
-
-
-def runs(items: Iterable[tuple[int, T]], most: int) -> Iterator[list[T]]:
-    """Group the items of (frames, item) pairs, in order, into runs of at most `most` frames or one item."""
+def _runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
+    """Group the items of (frames, item) pairs, in order, into runs of at most `CHUNK_FRAMES` frames or one item."""
     run: list[T] = []
     total = 0
     for frames, item in items:
-        if run and total + frames > most:
+        if run and total + frames > CHUNK_FRAMES:
             yield run
             run, total = [], 0
         run.append(item)

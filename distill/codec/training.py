@@ -24,6 +24,7 @@ from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fideli
 from distill.codec.initialise import build_vqvae, initialise
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
+from distill.codec.quantizer import HEALTH, codebook_health, codeword_counts
 from distill.errors import ParamsError
 from distill.execution import Execution, free_memory
 from distill.params import Params, VQVAEConfig
@@ -52,7 +53,6 @@ MAX_VAL_PIECES = 64
 PROBE_CROPS = 2
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 BYTES_PER_SAMPLE = 1350  # of a batch, in training: measured with batches of 60 and 120 seconds
-HEALTH = ("utilization", "perplexity", "dead_codes")
 PREVIEWS, PREVIEW_SECONDS = 4, 5.0
 PREVIEW_TITLES = {
     "original": "{path}, held out",
@@ -290,21 +290,6 @@ class CodecTask(Task[Tensor]):
                 codebook_health=self._health,
                 utilization_warnings=utilization_warnings(self._health, self.model.architecture.gain_shape),
             )
-
-
-def codeword_counts(codes: Tensor, codebook_size: int) -> Tensor:
-    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64."""
-    return torch.stack([torch.bincount(level, minlength=codebook_size) for level in codes.unbind(1)]).double()
-
-
-def codebook_health(counts: Tensor) -> CodebookHealth:
-    """Codebook health of each level from `codeword_counts`: share of codewords used, perplexity, codewords not used."""
-    health = {}
-    for level, row in enumerate(counts):
-        shares = row[row > 0] / row.sum()
-        values = (len(shares) / len(row), float((-(shares * shares.log()).sum()).exp()), float(len(row) - len(shares)))
-        health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
-    return health
 
 
 def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:

@@ -5,10 +5,8 @@ the codec alone, so the codes of a corpus depend neither on what was encoded bef
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,9 @@ from distill.audio.augment import View, views_of, waveform
 from distill.audio.corpus import Corpus, ManifestRow, load_corpus
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
-from distill.codec.streaming import CHUNK_FRAMES, encode_from, encode_together, runs
-from distill.codes.store import CodesConfig, CodesWriter, RecordingRow
+from distill.codec.quantizer import codebook_health, codeword_counts
+from distill.codec.streaming import encode_each_from
+from distill.codes.store import CodesConfig, RecordingRow, write_corpus_codes
 from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.params import Params
@@ -36,39 +35,7 @@ from distill.training.distributed import device_of
 BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 
-Coded = NDArray[np.uint16]  # [F, Q]
-RecordingView = tuple[ManifestRow, View]
-
-
-@dataclass(frozen=True)
-class ViewBlock:
-    """Views of a run of recordings, with the frames of each, and the key of what they are."""
-
-    views: tuple[RecordingView, ...]
-    frames: tuple[int, ...]
-    key: str
-
-
-@dataclass(frozen=True)
-class CodesReport:
-    """Codeword `counts` `[Q, V]` of the unmodified recordings, and the number of views of each training recording."""
-
-    counts: Tensor
-    views: int
-
-    def metrics(self) -> dict[str, float]:
-        """The metrics of `metrics/encode_codes.json`: among others codebook utilization and perplexity of each level."""
-        shares = self.counts.double() / self.counts.sum(dim=1, keepdim=True)
-        perplexity = torch.special.entr(shares).sum(dim=1).exp()
-        used = (self.counts > 0).double().mean(dim=1)
-        frames, levels = int(self.counts[0].sum()), range(len(self.counts))
-        return {
-            "frames": frames,
-            "tokens": frames * len(levels),
-            "views": self.views,
-            **{f"level_{level}/utilization": float(used[level]) for level in levels},
-            **{f"level_{level}/perplexity": float(perplexity[level]) for level in levels},
-        }
+Block = Sequence[tuple[ManifestRow, View]]  # views of a run of recordings
 
 
 def code_corpus(
@@ -80,8 +47,10 @@ def code_corpus(
     execution: Execution,
     executor: Executor,
     kept: Path | None = None,
-) -> CodesReport:
+) -> dict[str, float]:
     """Encode a corpus with the settings `params` and write the artefact of codes `folder` atomically, with progress.
+
+    Returns the metrics of `metrics/encode_codes.json`: among others use of each level by unmodified recordings.
 
     Training recordings have several views, held-out ones are unmodified. The codec runs on the device of `execution`
     where `executor` works in this process, else on CPUs, and is moved back to the CPU. Codes of blocks are kept in
@@ -108,71 +77,56 @@ def code_corpus(
         views_of(entry, views if sides[entry.group] == "train" else 1, geometry.samples_per_frame, params.seed)
         for entry in corpus.entries
     ]
-    blocks = _blocks_of(corpus.entries, made, geometry.frames_for)
-    counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.int64)
+    sizes = [len(own) * geometry.frames_for(one.samples) for one, own in zip(corpus.entries, made, strict=True)]
+    cuts = cut_blocks([one.recording_id for one in corpus.entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
+    blocks: list[Block] = [[(corpus.entries[index], view) for index in cut for view in made[index]] for cut in cuts]
+    counts = torch.zeros(shape.num_quantizers, shape.codebook_size, dtype=torch.float64)
     done, began = 0, time.monotonic()
     with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
 
-        def say(block: ViewBlock) -> None:
+        def say(block: Block) -> None:
             nonlocal done
-            done += sum(view.number == 0 for _, view in block.views)
-            progress(done, len(corpus.entries), block.views[-1][0].path)
+            done += sum(view.number == 0 for _, view in block)
+            progress(done, len(corpus.entries), block[-1][0].path)
+
+        def coded() -> Iterator[tuple[str, int, str, NDArray[np.uint16]]]:
+            for block, path in zip(blocks, paths, strict=True):
+                for (entry, view), codes in zip(block, _read_block(path), strict=True):
+                    if view.number == 0:
+                        counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), shape.codebook_size))
+                    yield entry.recording_id, view.number, entry.group, codes
 
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # as it is sent to others, without its list
         function = partial(_encode_block, codec, samples)
-        paths = map_cached(function, blocks, attrgetter("key"), executor, cache, say, [samples.folder])
-        with CodesWriter(temporary, config, codewords.vectors.numpy(), named) as writer:
-            for block, path in zip(blocks, paths, strict=True):
-                for (entry, view), codes in zip(block.views, _read_block(path, block), strict=True):
-                    writer.append(entry.recording_id, view.number, entry.group, codes)
-                    if view.number == 0:
-                        for level, column in enumerate(torch.from_numpy(codes.astype(np.int64)).T):
-                            counts[level] += torch.bincount(column, minlength=shape.codebook_size)
+        paths = map_cached(function, blocks, _block_key, executor, cache, say, [samples.folder])
+        write_corpus_codes(temporary, config, codewords.vectors.numpy(), named, coded())
         cache.keep_only(paths)
         frames, taken = int(counts[0].sum()), time.monotonic() - began
         progress.say(f"{frames} frames, {views} views of each training recording, {taken:.1f} s")
     codec.cpu()
-    return CodesReport(counts, views)
+    health = codebook_health(counts)
+    used = {f"{level}/{name}": row[name] for name in ("utilization", "perplexity") for level, row in health.items()}
+    return {"frames": frames, "tokens": frames * shape.num_quantizers, "views": views, **used}
 
 
-def _blocks_of(
-    entries: Sequence[ManifestRow], views: Sequence[Sequence[View]], frames_for: Callable[[int], int]
-) -> list[ViewBlock]:
-    """Cut the views of recordings into blocks; `frames_for` gives the frames of so many samples."""
-    sizes = [len(own) * frames_for(entry.samples) for entry, own in zip(entries, views, strict=True)]
-    blocks = []
-    for indices in cut_blocks([one.recording_id for one in entries], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES):
-        own = tuple((entries[index], view) for index in indices for view in views[index])
-        frames = tuple(frames_for(entry.samples - view.shift) for entry, view in own)
-        made_of = [[entry.pcm_sha256, view.shift, view.gain] for entry, view in own]
-        blocks.append(ViewBlock(own, frames, sha256_text(canonical_json(made_of))[:32]))
-    return blocks
+def _block_key(block: Block) -> str:
+    return sha256_text(canonical_json([[entry.pcm_sha256, view.shift, view.gain] for entry, view in block]))[:32]
 
 
-def _encode_block(codec: VQVAE, corpus: Corpus, block: ViewBlock, path: Path) -> None:
-    batches = runs(zip(block.frames, block.views, strict=True), CHUNK_FRAMES)
-    codes = [codes for batch in batches for codes in encode_views(codec, corpus, batch)]
-    write_bytes(path, save({"codes": np.concatenate(codes)}))
+def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> None:
+    """Write the codes `[F, Q]` of each view of a block."""
+
+    def sound(entry: ManifestRow, view: View) -> tuple[int, Callable[[int, int], Tensor]]:
+        return entry.samples - view.shift, lambda start, stop: waveform(corpus, entry, start, stop - start, view)
+
+    found = encode_each_from(codec, (sound(entry, view) for entry, view in block))
+    write_bytes(path, save({f"{n:05d}": codes.cpu().numpy().astype(np.uint16) for n, codes in enumerate(found)}))
 
 
-def encode_views(codec: VQVAE, corpus: Corpus, batch: Sequence[RecordingView]) -> list[Coded]:
-    """Codes `[F, Q]` of views of recordings: several in one batch, a single one in chunks, read as they are needed."""
-    (entry, view), *others = batch
-
-    def read(start: int, stop: int) -> Tensor:
-        return waveform(corpus, entry, start, stop - start, view)[None].to(codec.device)
-
-    if others:
-        found = encode_together(codec, [waveform(corpus, entry, view=view) for entry, view in batch])
-    else:
-        found = list(encode_from(codec, read, entry.samples - view.shift))
-    return [codes.cpu().numpy().astype(np.uint16) for codes in found]
-
-
-def _read_block(path: Path, block: ViewBlock) -> list[Coded]:
+def _read_block(path: Path) -> list[NDArray[np.uint16]]:
     """Codes of the views of a block. Raises ArtifactError."""
     try:
-        return np.split(load_file(path)["codes"], np.cumsum(block.frames)[:-1])
+        return [codes for _, codes in sorted(load_file(path).items())]
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: expected codes of recordings, found {error}; remove it and run again") from error

@@ -1,9 +1,9 @@
 """Codes of a corpus on disk: uint16 shards, an index of who is where, the geometry they were made with, and the split."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,35 +59,27 @@ INDEX_SCHEMA = schema_of(IndexRow, view=pa.int32())
 RECORDINGS_SCHEMA = schema_of(RecordingRow)
 
 
-class CodesWriter:
-    """Writes codes `[F, Q]` view by view. Use as a context manager: its end writes the index, an error leaves it out."""
-
-    def __init__(
-        self, folder: Path, config: CodesConfig, codewords: Vectors, recordings: Sequence[RecordingRow] = ()
-    ) -> None:
-        self._folder, self._config, self._codewords, self._recordings = folder, config, codewords, recordings
-        self._shards = ShardWriter(folder, "codes")
-        self._rows: list[IndexRow] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._shards.__exit__(*error)
-        if error[0] is None:
-            write_bytes(self._folder / CODEWORDS, save({"codewords": np.ascontiguousarray(self._codewords)}))
-            write_json(self._folder / "config.json", self._config.model_dump())
-            write_rows(self._folder / RECORDINGS, self._recordings, RECORDINGS_SCHEMA)
-            write_rows(self._folder / INDEX, self._rows, INDEX_SCHEMA)
-
-    def append(self, recording_id: str, view: int, group: str, codes: NDArray[np.integer]) -> None:
-        """Add one coded view `[F, Q]`."""
-        shard, offset = self._shards.append(codes.astype(np.uint16, copy=False))
-        self._rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
+def write_corpus_codes(
+    folder: Path,
+    config: CodesConfig,
+    codewords: Vectors,
+    recordings: Sequence[RecordingRow],
+    views: Iterable[tuple[str, int, str, NDArray[np.integer]]],
+) -> None:
+    """Write the codes of a corpus, the index last. A view has recording id, number, group and codes `[F, Q]`."""
+    rows = []
+    with ShardWriter(folder, "codes") as shards:
+        for recording_id, view, group, codes in views:
+            shard, offset = shards.append(codes.astype(np.uint16, copy=False))
+            rows.append(IndexRow(recording_id, view, shard, offset, len(codes), group))
+    write_bytes(folder / CODEWORDS, save({"codewords": np.ascontiguousarray(codewords)}))
+    write_json(folder / "config.json", config.model_dump())
+    write_rows(folder / RECORDINGS, recordings, RECORDINGS_SCHEMA)
+    write_rows(folder / INDEX, rows, INDEX_SCHEMA)
 
 
 class CodesReader:
-    """Reads what a `CodesWriter` wrote. Raises ArtifactError."""
+    """Reads what `write_corpus_codes` wrote. Raises ArtifactError."""
 
     def __init__(self, folder: Path) -> None:
         self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
@@ -117,13 +109,9 @@ class CodesReader:
         rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
         return {row.recording_id: row for row in rows}
 
-    def at_rest(self, row: IndexRow) -> NDArray[Any]:
-        """Codes `[F, Q]` uint16 of one row, a quarter as large as `codes`."""
+    def codes(self, row: IndexRow) -> NDArray[Any]:
+        """Codes `[F, Q]` uint16 of one row."""
         return self._shards.read(row.shard, row.offset, row.frames)
-
-    def codes(self, row: IndexRow) -> Codes:
-        """Codes `[F, Q]` of one row."""
-        return self.at_rest(row).astype(np.int64)
 
 
 def read_index(folder: Path) -> list[IndexRow]:
@@ -148,17 +136,11 @@ class SplitRow:
 SPLIT_SCHEMA = schema_of(SplitRow)
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Rows of the index by recording id: the training side with all its views, the first as it is; the held-out side."""
+def rows_by_side(reader: CodesReader, split: Path) -> dict[Side, dict[str, list[IndexRow]]]:
+    """Rows of the recordings of each side by id: of training recordings all views, of others the recording as it is.
 
-    train: dict[str, list[int]]
-    held_out: dict[str, int]
-    groups: dict[str, str]  # of both sides
-
-
-def rows_by_side(reader: CodesReader, split: Path) -> Sides:
-    """What to learn from and what to judge by. Raises ArtifactError where codes and split do not belong together."""
+    Raises ArtifactError where codes and split do not belong together.
+    """
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
@@ -166,16 +148,15 @@ def rows_by_side(reader: CodesReader, split: Path) -> Sides:
             f"{split}: expected a side for every recording, found none for {len(missing)} of them "
             f"(such as {missing[0]}); run `dvc repro` again"
         )
-    found = Sides({}, {}, {row.recording_id: row.group for row in reader.rows})
-    for number, row in enumerate(reader.rows):
-        if sides[row.recording_id] == "train":
-            found.train.setdefault(row.recording_id, []).append(number)
-        elif row.view == 0:
-            found.held_out[row.recording_id] = number
-    for name, side in (("train", found.train), ("val", found.held_out)):
-        if not side:
+    found: dict[Side, dict[str, list[IndexRow]]] = {"train": {}, "val": {}}
+    for row in reader.rows:
+        side = sides[row.recording_id]
+        if side == "train" or row.view == 0:
+            found[side].setdefault(row.recording_id, []).append(row)
+    for side, rows in found.items():
+        if not rows:
             raise ArtifactError(
-                f"{split}: expected recordings on both sides, found none on side {name}; change split.val_fraction or seed"
+                f"{split}: expected recordings on both sides, found none on side {side}; change split.val_fraction or seed"
             )
     return found
 

@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from distill.codes.store import CodesReader, rows_by_side
 
 R = TypeVar("R")
 
@@ -83,15 +80,6 @@ def make_reference(
         no_scores,
         no_scores,
     )
-
-
-def reference_of_codes(codes: Path, split: Path) -> Reference:
-    """The reference, without scores, of the recordings in a folder of codes. Raises ArtifactError."""
-    reader = CodesReader(codes)
-    sides, names = rows_by_side(reader, split), reader.recordings()
-    training = [reader.codes(reader.rows[rows[0]]) for rows in sides.train.values()]
-    held_out = [reader.codes(reader.rows[row]) for row in sides.held_out.values()]
-    return make_reference([names[one].path for one in sides.train], training, held_out)
 
 
 def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_size: int, num_quantizers: int) -> Reference:

@@ -184,9 +184,9 @@ def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
 def read_prior_data(codes: Path, split: Path) -> PriorData:
     """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError."""
     reader = CodesReader(codes)
-    sides, recordings = rows_by_side(reader, split), reader.recordings()
+    rows, recordings = rows_by_side(reader, split), reader.recordings()
     try:
-        train, held_out = ([recordings[name] for name in side] for side in (sides.train, sides.held_out))
+        train, held_out = ([recordings[name] for name in rows[side]] for side in ("train", "val"))
     except KeyError as error:
         raise ArtifactError(
             f"{codes}: expected a name for every recording, found none for {error}; run `dvc repro` again"
@@ -194,10 +194,10 @@ def read_prior_data(codes: Path, split: Path) -> PriorData:
     labels = sorted({row.label for row in train} - {""})
     label_ids = {label: number for number, label in enumerate(labels, start=1)}
     return PriorData(
-        [[reader.at_rest(reader.rows[number]) for number in views] for views in sides.train.values()],
-        [sides.groups[name] for name in sides.train],
-        [reader.codes(reader.rows[number]) for number in sides.held_out.values()],
-        [sides.groups[name] for name in sides.held_out],
+        [[reader.codes(view) for view in views] for views in rows["train"].values()],
+        [views[0].group for views in rows["train"].values()],
+        [reader.codes(view).astype(np.int64) for (view,) in rows["val"].values()],
+        [view.group for (view,) in rows["val"].values()],
         torch.from_numpy(reader.codewords()),
         reader.config,
         labels,

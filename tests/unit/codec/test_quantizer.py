@@ -23,7 +23,7 @@ from distill.codec.search import (
     overlap_weights,
     sum_codewords,
 )
-from distill.codec.streaming import decode, encode, encode_together
+from distill.codec.streaming import decode, encode, encode_each
 from distill.model_file.format import BundleMetadata, codec_shape, load_bundle, save_bundle
 
 WIDTH = 6
@@ -283,4 +283,4 @@ def test_a_model_file_names_its_quantizer(tmp_path: Path) -> None:
     codes = encode(model, sound)
     assert torch.equal(encode(loaded, sound), codes)
     assert torch.equal(decode(loaded, codes), decode(model, codes))
-    assert torch.equal(encode_together(loaded, [sound[0], sound[0, :3000]])[0], codes[0])
+    assert torch.equal(next(encode_each(loaded, [sound[0], sound[0, :3000]])), codes[0])

@@ -15,12 +15,11 @@ from distill.codec import training as training_module
 from distill.codec.constants import DRAWS
 from distill.codec.data import CodecData, CropSampler, fixed_pieces
 from distill.codec.initialise import build_vqvae
+from distill.codec.quantizer import codebook_health, codeword_counts
 from distill.codec.streaming import decode
 from distill.codec.training import (
     CodecTask,
-    codebook_health,
     codec_to_train,
-    codeword_counts,
     train_vqvae,
     utilization_warnings,
 )

@@ -1,7 +1,6 @@
 """A corpus to codes: together or alone, in one piece or streamed, the codes are the same."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,13 @@ from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
 from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
+from distill.codec import streaming
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
-from distill.codec.streaming import encode, encode_from
+from distill.codec.quantizer import codebook_health, codeword_counts
+from distill.codec.streaming import encode
 from distill.codes import encode as encoding
-from distill.codes.encode import CodesReport, code_corpus, encode_views
+from distill.codes.encode import code_corpus
 from distill.codes.store import SPLIT_SCHEMA, CodesReader, SplitRow, read_split, rows_by_side, split_codes
 from distill.errors import ArtifactError
 from distill.execution import Execution
@@ -41,7 +42,9 @@ def settings(views: int) -> Params:
     return default_params(seed=1, codes={"views": views}, split={"val_fraction": 0.3})
 
 
-def encoded(corpus: Path, folder: Path, views: int = 1, kept: Path | None = None, sha256: str = "abc") -> CodesReport:
+def encoded(
+    corpus: Path, folder: Path, views: int = 1, kept: Path | None = None, sha256: str = "abc"
+) -> dict[str, float]:
     execution = Execution("cpu", "fp32", 1)
     return code_corpus(tiny_codec(), sha256, corpus, folder, settings(views), execution, HERE, kept)
 
@@ -51,21 +54,25 @@ def test_codes_do_not_depend_on_what_is_coded_together(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
     monkeypatch.setattr(encoding, "BLOCK_FRAMES", window)
-    monkeypatch.setattr(encoding, "CHUNK_FRAMES", together)
-    counts = encoded(corpus.folder, tmp_path / "codes").counts
+    monkeypatch.setattr(streaming, "CHUNK_FRAMES", together)
+    metrics = encoded(corpus.folder, tmp_path / "codes")
     reader = CodesReader(tmp_path / "codes")
     assert [row.recording_id for row in reader.rows] == [entry.recording_id for entry in corpus.entries]
     assert not [path for path in (tmp_path / "codes").iterdir() if path.is_dir()]
-    total = torch.zeros(3, 8, dtype=torch.int64)
+    counts = torch.zeros(3, 8, dtype=torch.float64)
     for row, entry in zip(reader.rows, corpus.entries, strict=True):
         alone = encode(tiny_codec(), waveform(corpus, entry)[None])[0]
         np.testing.assert_array_equal(reader.codes(row), alone.numpy())
-        for level in range(3):
-            total[level] += torch.bincount(alone[:, level], minlength=8)
-    assert torch.equal(counts, total)
+        counts += codeword_counts(alone, 8)
+    assert {"frames": counts[0].sum(), "tokens": counts.sum(), "views": 1}.items() <= metrics.items()
+    for level, used in codebook_health(counts).items():
+        assert used["utilization"] == metrics[f"{level}/utilization"]
+        assert used["perplexity"] == metrics[f"{level}/perplexity"]
 
 
-def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_recording_is_read_piece_by_piece(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     longest = max(corpus.entries, key=lambda entry: entry.samples)
     codec = tiny_codec()
     expected = encode(codec, waveform(corpus, longest)[None])[0].numpy()
@@ -76,8 +83,9 @@ def test_a_long_recording_is_read_piece_by_piece(corpus: Corpus, monkeypatch: py
         return waveform(corpus, entry, start, length, view)
 
     monkeypatch.setattr(encoding, "waveform", watched)
-    monkeypatch.setattr(encoding, "encode_from", partial(encode_from, chunk_frames=8))
-    np.testing.assert_array_equal(encode_views(codec, corpus, [(longest, AS_IS)])[0], expected)
+    monkeypatch.setattr(streaming, "CHUNK_FRAMES", 8)
+    encoding._encode_block(codec, corpus, [(longest, AS_IS)], tmp_path / "block")
+    np.testing.assert_array_equal(encoding._read_block(tmp_path / "block")[0], expected)
     assert len(lengths) > 5
     assert max(lengths) < longest.samples / 2
 
@@ -110,15 +118,14 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
     metrics = split_codes(tmp_path / "codes", split, settings(3))
     assert len(read_split(split)) == len(corpus.entries)
     sides = rows_by_side(reader, split)
-    assert {len(views) for views in sides.train.values()} == {3}
-    assert (len(sides.train), len(sides.held_out)) == (metrics["train_recordings"], metrics["val_recordings"])
-    assert len(sides.held_out) + len(sides.train) == len(corpus.entries)
-    assert sum(row.recording_id in sides.held_out for row in reader.rows) == len(sides.held_out)
-    some = next(iter(sides.train))
+    assert [{len(views) for views in rows.values()} for rows in sides.values()] == [{3}, {1}]
+    assert {f"{side}_recordings": len(rows) for side, rows in sides.items()}.items() <= metrics.items()
+    assert sides["train"].keys() | sides["val"].keys() == {entry.recording_id for entry in corpus.entries}
+    some = next(iter(sides["train"]))
     entry = next(entry for entry in corpus.entries if entry.recording_id == some)
     for view in views_of(entry, 3, codec.spectrogram.samples_per_frame, 1):
         expected = encode(codec, waveform(corpus, entry, view=view)[None])[0].numpy()
-        np.testing.assert_array_equal(reader.codes(reader.rows[sides.train[some][view.number]]), expected)
+        np.testing.assert_array_equal(reader.codes(sides["train"][some][view.number]), expected)
 
 
 def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Path, corpus: Corpus) -> None:
@@ -141,25 +148,13 @@ def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Pa
         reader.codewords()
 
 
-def test_usage_against_a_plain_count() -> None:
-    assert CodesReport(torch.tensor([[4, 0, 4, 0], [2, 2, 2, 2]]), 3).metrics() == {
-        "frames": 8,
-        "tokens": 16,
-        "views": 3,
-        "level_0/utilization": 0.5,
-        "level_0/perplexity": pytest.approx(2.0),
-        "level_1/utilization": 1.0,
-        "level_1/perplexity": pytest.approx(4.0),
-    }
-
-
 def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "BLOCK_FRAMES", 40)
     blocks: list[int] = []
     original = encoding._encode_block
 
-    def counted(codec: VQVAE, corpus: Corpus, block: encoding.ViewBlock, path: Path) -> None:
-        blocks.append(len(block.views))
+    def counted(codec: VQVAE, corpus: Corpus, block: encoding.Block, path: Path) -> None:
+        blocks.append(len(block))
         original(codec, corpus, block, path)
 
     monkeypatch.setattr(encoding, "_encode_block", counted)

@@ -9,7 +9,7 @@ import torch
 from unit.training.coded import FABRIC, GEOMETRY, LEVELS, SIZE, config, data, recordings, repeating, windows
 
 from distill.codes.sequences import Window
-from distill.codes.store import SPLIT_SCHEMA, CodesReader, CodesWriter, RecordingRow, SplitRow, rows_by_side
+from distill.codes.store import SPLIT_SCHEMA, CodesReader, RecordingRow, SplitRow, rows_by_side, write_corpus_codes
 from distill.errors import ParamsError
 from distill.prior import counts
 from distill.prior.counts import count
@@ -31,11 +31,12 @@ def folder(tmp_path: Path) -> Path:
     names = [RecordingRow(f"{number:02}", f"{number:02}.wav", "ab"[number % 2]) for number in range(14)]
     codewords = np.zeros((LEVELS, SIZE, 4), dtype=np.float32)
     sides = ["val" if number % 5 == 4 else "train" for number in range(len(names))]
-    with CodesWriter(tmp_path / "codes", GEOMETRY, codewords, names) as writer:
-        for row, side in zip(names, sides, strict=True):
-            frames = int(generator.integers(3, 60))
-            for view in range(VIEWS if side == "train" else 1):
-                writer.append(row.recording_id, view, row.recording_id, generator.integers(0, SIZE, (frames, LEVELS)))
+    views = []
+    for row, side in zip(names, sides, strict=True):
+        frames = int(generator.integers(3, 60))
+        for view in range(VIEWS if side == "train" else 1):
+            views.append((row.recording_id, view, row.recording_id, generator.integers(0, SIZE, (frames, LEVELS))))
+    write_corpus_codes(tmp_path / "codes", GEOMETRY, codewords, names, views)
     rows = [SplitRow(row.recording_id, row.recording_id, side) for row, side in zip(names, sides, strict=True)]
     write_rows(tmp_path / "split.parquet", rows, SPLIT_SCHEMA)
     return tmp_path
@@ -48,14 +49,13 @@ def prior_data(folder: Path) -> PriorData:
 
 def test_codes_are_read_by_side_and_view(folder: Path, prior_data: PriorData) -> None:
     reader = CodesReader(folder / "codes")
-    sides = rows_by_side(reader, folder / "split.parquet")
-    train = [[reader.codes(reader.rows[row]) for row in rows] for rows in sides.train.values()]
-    held_out = [reader.codes(reader.rows[row]) for row in sides.held_out.values()]
-    assert [len(views) for views in prior_data.train] == [VIEWS] * len(sides.train)
+    rows = rows_by_side(reader, folder / "split.parquet")
+    train, held_out = ([[reader.codes(view) for view in views] for views in rows[side].values()] for side in rows)
+    assert [len(views) for views in prior_data.train] == [VIEWS] * len(train)
     assert {codes.dtype for views in prior_data.train for codes in views} == {np.dtype(np.uint16)}  # many at scale
     for found, expected in zip(prior_data.train, train, strict=True):
         assert all(map(np.array_equal, found, expected))
-    assert all(map(np.array_equal, prior_data.held_out, held_out))
+    assert all(map(np.array_equal, prior_data.held_out, (views[0] for views in held_out)))
     assert all(map(np.array_equal, prior_data.unaugmented, (views[0] for views in train)))
 
 
