@@ -71,7 +71,11 @@ def decode(codec: VQVAE, codes: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
 
 def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
     """Codes `[F, Q]` of every sound `[N]`, in order; short ones are packed."""
-    return encode_each_from(codec, ((len(one), lambda start, stop, one=one: one[start:stop]) for one in sounds))
+
+    def whole(sound: Tensor) -> tuple[int, Read]:
+        return len(sound), lambda start, stop: sound[start:stop]
+
+    return encode_each_from(codec, map(whole, sounds))
 
 
 @torch.no_grad()

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from distill.audio.augment import samples_of
@@ -28,29 +28,19 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
-from distill.params import CodebookSize, Levels, Settings, first_problem
+from distill.params import Settings, first_problem
 from distill.progress import Progress
 from distill.storage.files import atomic_folder, canonical_json, check_replaceable, write_bytes
 from distill.storage.weights import Limits, read_header, weights_sha256
 
-FORMAT: Literal["distill_codes"] = "distill_codes"
-VERSION = [1, 0]
+FORMAT = "distill_codes"
+OWN = {"format": FORMAT, "version": [1, 0]}
 LIMITS = Limits(header_bytes=64 << 20, tensors=1 << 20, json_bytes=64 << 20, depth=4)  # some 300,000 recordings
 WHAT = "a file of codes that `distill encode` wrote"
 AGAIN = "encode the recordings again"
 MAX_STEM_BYTES = 200  # file systems take 255, and a number and a suffix follow
 
 NamedCodes = tuple[str, int, Codes]  # of one recording: name of its file, length in samples, codes [F, Q]
-
-
-class CodesGeometry(Settings):
-    """Geometry of codes: the hash of their codec, sample rate and frame rate in Hz, codebook size, quantizers."""
-
-    codec_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    sample_rate: Annotated[int, Field(ge=1)]
-    frame_rate: Annotated[float, Field(gt=0)]
-    codebook_size: CodebookSize
-    num_quantizers: Levels
 
 
 class CodedRecording(Settings):
@@ -61,56 +51,73 @@ class CodedRecording(Settings):
     samples: Annotated[int, Field(ge=1, le=1 << 48)]
 
 
-class CodesHeader(CodesGeometry):
-    """The JSON of a file of codes."""
+class CodesHeader(Settings):
+    """The JSON of a file of codes, without format and version; rates are in Hz."""
 
-    format: Literal["distill_codes"]
-    version: list[int]
+    codec_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sample_rate: int
+    frame_rate: float
+    codebook_size: int
+    num_quantizers: int
     recordings: Annotated[list[CodedRecording], Field(min_length=1)]
 
+    @classmethod
+    def of_codec(cls, codec: VQVAE, recordings: Sequence[CodedRecording]) -> Self:
+        """The header of recordings that are coded with this codec."""
+        return cls(
+            codec_sha256=weights_sha256(codec),
+            sample_rate=codec.spectrogram.sample_rate,
+            frame_rate=codec.spectrogram.frame_rate,
+            codebook_size=codec.architecture.codebook_size,
+            num_quantizers=codec.architecture.num_quantizers,
+            recordings=list(recordings),
+        )
 
-def write_codes(path: Path, geometry: CodesGeometry, recordings: Iterable[NamedCodes]) -> None:
+
+def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> None:
     """Write a file of codes, atomically."""
     entries, tensors = [], {}
     for number, (name, samples, codes) in enumerate(recordings):
         entries.append(CodedRecording(key=f"{number:08d}", name=name, samples=samples))
         tensors[f"{number:08d}"] = codes.astype(np.uint16)
-    header = CodesHeader(**geometry.model_dump(), format=FORMAT, version=VERSION, recordings=entries)
-    write_bytes(path, save(tensors, {FORMAT: canonical_json(header.model_dump(mode="json"))}))
+    header = CodesHeader.of_codec(codec, entries).model_dump(mode="json")
+    write_bytes(path, save(tensors, {FORMAT: canonical_json({**OWN, **header})}))
 
 
-def read_codes(path: Path) -> tuple[CodesHeader, list[Codes]]:
-    """The header and the codes `[F, Q]` int64 of each recording, checked. Raises ArtifactError."""
-    values, _ = read_header(path, FORMAT, WHAT, LIMITS, {"format": FORMAT, "version": VERSION}, AGAIN)
+def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
+    """The recordings in a file of this codec's codes, checked. Raises ArtifactError."""
+    values, stored = read_header(path, FORMAT, WHAT, LIMITS, OWN, AGAIN)
     try:
-        header = CodesHeader.model_validate(values)
+        header = CodesHeader.model_validate({key: value for key, value in values.items() if key not in OWN})
     except ValidationError as error:
         raise ArtifactError(f"{path}: expected a valid header, found {first_problem(error)}; {AGAIN}") from error
-    keys = [entry.key for entry in header.recordings]
+    ours = CodesHeader.of_codec(codec, header.recordings)
+    if header.codec_sha256 != ours.codec_sha256:
+        raise ArtifactError(
+            f"{path}: expected codes of the codec {ours.codec_sha256[:12]}…, found those of {header.codec_sha256[:12]}…: "
+            "decode them with the model that encoded them"
+        )
+    if values != {**OWN, **ours.model_dump(mode="json")}:
+        raise ArtifactError(f"{path}: expected the geometry of its codec, found another; {AGAIN}")
+    if [entry.key for entry in header.recordings] != sorted(stored):
+        raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
+    for entry in header.recordings:
+        found, expected = stored[entry.key], (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
+        if found != ("U16", expected):
+            raise ArtifactError(
+                f"{path}: expected uint16 codes {list(expected)} for the {entry.samples} samples of {entry.name}, "
+                f"found {found.dtype} {list(found.shape)}; {AGAIN}"
+            )
     try:
-        with safe_open(path, framework="numpy") as file:
-            if keys != sorted(set(file.keys())):
-                raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
-            return header, [_tensor(path, header, file, entry) for entry in header.recordings]
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: expected {WHAT}, found a damaged file ({error}); {AGAIN}") from error
-
-
-def _tensor(path: Path, header: CodesHeader, file: Any, entry: CodedRecording) -> Codes:
-    """Codes `[F, Q]` of one recording, checked for type, shape and range."""
-    stored = file.get_slice(entry.key)
-    kind, shape = stored.get_dtype(), list(stored.get_shape())
-    if kind != "U16" or len(shape) != 2 or not shape[0] or shape[1] != header.num_quantizers:
-        raise ArtifactError(
-            f"{path}: expected uint16 codes [frames, {header.num_quantizers}] of {entry.name}, "
-            f"found {kind} {shape}; {AGAIN}"
-        )
-    codes: Codes = file.get_tensor(entry.key).astype(np.int64)
-    if codes.max() >= header.codebook_size:
-        raise ArtifactError(
-            f"{path}: expected codes below {header.codebook_size} in {entry.name}, found {codes.max()}; {AGAIN}"
-        )
-    return codes
+    for entry in header.recordings:
+        if (largest := int(tensors[entry.key].max())) >= header.codebook_size:
+            raise ArtifactError(
+                f"{path}: expected codes below {header.codebook_size} in {entry.name}, found {largest}; {AGAIN}"
+            )
+    return [(entry.name, entry.samples, tensors[entry.key].astype(np.int64)) for entry in header.recordings]
 
 
 @dataclass(frozen=True)
@@ -161,40 +168,8 @@ def encode_files(
             progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
-    write_codes(output, codes_geometry(codec), recordings)
+    write_codes(output, codec, recordings)
     return Encoded(len(recordings), seconds, sum(len(codes) for _, _, codes in recordings), speed, tuple(warnings))
-
-
-def codes_geometry(codec: VQVAE) -> CodesGeometry:
-    """Geometry of the codes of this codec."""
-    return CodesGeometry(
-        codec_sha256=weights_sha256(codec),
-        sample_rate=codec.spectrogram.sample_rate,
-        frame_rate=codec.spectrogram.frame_rate,
-        codebook_size=codec.architecture.codebook_size,
-        num_quantizers=codec.architecture.num_quantizers,
-    )
-
-
-def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
-    """The recordings in a file of this codec's codes. Raises ArtifactError."""
-    header, codes = read_codes(path)
-    ours = codes_geometry(codec)
-    if header.codec_sha256 != ours.codec_sha256:
-        raise ArtifactError(
-            f"{path}: expected codes of the codec {ours.codec_sha256[:12]}…, found those of {header.codec_sha256[:12]}…: "
-            "decode them with the model that encoded them"
-        )
-    if CodesGeometry(**header.model_dump(include=set(CodesGeometry.model_fields))) != ours:
-        raise ArtifactError(f"{path}: expected the geometry of its codec, found another; {AGAIN}")
-    for entry, one in zip(header.recordings, codes, strict=True):
-        frames = codec.spectrogram.frames_for(entry.samples)
-        if frames != len(one):
-            raise ArtifactError(
-                f"{path}: expected {frames} frames for the {entry.samples} samples of {entry.name}, found {len(one)}; "
-                f"{AGAIN}"
-            )
-    return [(entry.name, entry.samples, one) for entry, one in zip(header.recordings, codes, strict=True)]
 
 
 def decode_file(
