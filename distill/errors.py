@@ -23,19 +23,12 @@ class ArtifactError(DistillError):
 
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
     errno.EFBIG: "raise the limit of file sizes",
     errno.EIO: "check the disk",
-    errno.EMFILE: "raise the limit of open files",
-    errno.ENFILE: "close other programs",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "remove links that lead in circles",
-    errno.ENOTDIR: "name a folder where one is needed",
-    errno.EISDIR: "name a file where one is needed",
-    errno.EROFS: "choose a place that can be written to",
-    errno.EACCES: "give yourself the permission",
-    errno.EPERM: "give yourself the permission",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR), "choose another name"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose another place, or change its permissions"),
 }
 _SENTENCES = {  # of errors whose text matches
     r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory": (

@@ -17,8 +17,8 @@ from distill.errors import ArtifactError, ParamsError
 MARK = "made with Distill"  # in the comment of a sound or picture, and in a model card
 _MARKS = (MARK.encode(), b'{"__metadata__":{"distill')  # the second begins model files and files of codes
 _HEAD, _TAIL = 4096, 128  # bytes in which a mark is looked for; an MP3's comment is at its end
-# Also what SQLite writes beside a database that is being made.
-_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp(?:-journal|-wal|-shm)?|old)", re.DOTALL)
+# Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
+_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # several may write into one folder
 
 
@@ -33,8 +33,7 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
         found = "a folder" if path.is_dir() else "something else, such as a device"
         raise ArtifactError(f"{path}: expected a file to write, found {found}; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in _leftovers(path.parent).get(path.name, ()):
-        _remove(leftover)
+    _remove_leftovers_once(path.parent)
     temporary = _beside(path, "tmp")
     try:
         yield temporary
@@ -55,14 +54,11 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed.
 
-    The old folder is hidden for a moment; if the process is killed then, the next call brings it back.
+    The old folder is hidden for a moment; if the process is killed then, `remove_leftovers` brings it back.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in _leftovers_now(folder.parent).get(folder.name, ()):
-        if leftover.suffix == ".old" and not folder.exists():
-            leftover.replace(folder)
-        _remove(leftover)
+    remove_leftovers(folder.parent)
     temporary, old = _beside(folder, "tmp"), _beside(folder, "old")
     _remove(temporary)
     temporary.mkdir()
@@ -82,20 +78,32 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder, as far as the system lets: killed at any moment, all of it is there or nothing."""
+    remove_leftovers(folder.parent)
+    hidden = _beside(folder, "tmp")
     with suppress(OSError):
-        for leftover in _leftovers_now(folder.parent).get(folder.name, ()):
-            _remove(leftover)
-        hidden = _beside(folder, "tmp")
         folder.replace(hidden)
         _remove(hidden)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes of this computer that no longer exist left half-written or half-deleted in a folder."""
-    with suppress(OSError):
-        for leftover in (path for paths in _leftovers_now(folder).values() for path in paths):
-            if leftover.suffix != ".old":  # the other kind, `.old`, may be all that there is
-                _remove(leftover)
+    """Remove what processes of this computer that no longer exist left half-written or half-deleted in a folder.
+
+    What such a process had hidden to replace it comes back where nothing has replaced it.
+    """
+    import psutil
+
+    with suppress(OSError):  # of another process that does the same
+        for path in folder.iterdir():
+            match = _LEFTOVER.fullmatch(path.name)
+            if match and match[2] == _COMPUTER and not psutil.pid_exists(int(match[3])):
+                if path.suffix == ".old" and not path.with_name(match[1]).exists():
+                    path.replace(path.with_name(match[1]))
+                else:
+                    _remove(path)
+
+
+# In a process's first write to a folder: a pass over all names at each write would take too long.
+_remove_leftovers_once = lru_cache(maxsize=1000)(remove_leftovers)  # a page makes a folder for each job
 
 
 def rename_to_new(path: Path, name: Path) -> bool:
@@ -204,27 +212,6 @@ def sha256_text(text: str) -> str:
 
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{_COMPUTER}-{os.getpid()}.{kind}")
-
-
-@lru_cache(maxsize=1000)  # a page makes a folder for each job
-def _leftovers(folder: Path) -> dict[str, list[Path]]:
-    """What processes of this computer that no longer exist left in a folder, by the name it was to have.
-
-    The folder is read once in a process: a pass over all names at each write would take too long.
-    """
-    import psutil
-
-    found: dict[str, list[Path]] = {}
-    for path in folder.iterdir():
-        match = _LEFTOVER.fullmatch(path.name)
-        if match and match[2] == _COMPUTER and not psutil.pid_exists(int(match[3])):
-            found.setdefault(match[1], []).append(path)
-    return found
-
-
-def _leftovers_now(folder: Path) -> dict[str, list[Path]]:
-    _leftovers.cache_clear()
-    return _leftovers(folder)
 
 
 def _remove(path: Path) -> None:

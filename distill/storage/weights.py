@@ -1,6 +1,5 @@
 """Safetensors files: weights, their hashes, and headers with Distill's JSON, validated: files are untrusted input."""
 
-import codecs
 import hashlib
 import json
 import math
@@ -85,11 +84,11 @@ def read_header(
     expected = f"{path}: expected {what}, found"
     if path.is_dir():
         raise ArtifactError(f"{expected} a folder; name the file in it")
+    if path.exists() and not path.is_file():
+        raise ArtifactError(f"{expected} something that is not a regular file")
     try:
-        if path.exists() and not path.is_file():
-            raise ArtifactError(f"{expected} something that is not a regular file")
         with path.open("rb") as stream:
-            head, size = stream.read(512), path.stat().st_size
+            head, size = stream.read(8), path.stat().st_size
     except FileNotFoundError as error:
         raise ArtifactError(f"{expected} no such file; check the path") from error
     except OSError as error:
@@ -157,17 +156,11 @@ def _depth(value: Any) -> int:
 
 def _kind(head: bytes) -> str:
     """Description of a file that is not a safetensors file, with the remedy."""
-    again = "make the file again with this version of Distill"
     if not head:
         return "an empty file (0 bytes); download it again"
-    if head.startswith(b"PK"):
-        writer = "a zip archive, such as PyTorch's torch.save writes"
-        return f"{writer}: pickled files can run code and are never opened; {again}"
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return f"a pickle, which can run code and is never opened; {again}"
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut off at the end is no error
-    except UnicodeDecodeError:
-        text = "\0"
-    is_text = all(character.isprintable() or character in "\t\n\r" for character in text)
-    return "text; check the path" if is_text else "another format; check the path"
+    if head.startswith((b"PK", *(bytes([0x80, protocol]) for protocol in range(6)))):
+        return (
+            "a pickle, or a zip archive such as PyTorch's torch.save writes, which can run code and is never opened; "
+            "make the file again with this version of Distill"
+        )
+    return "another format; check the path"

@@ -343,7 +343,7 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> N
     assert rows[2][0] == "full"
     assert rows[2][-2:] == ["generate,", "judge"]
     assert "full: labels kick, snare" in done.out
-    assert "no model: models/other.distill: expected a Distill model, found text; check the path" in done.out
+    assert "no model: models/other.distill: expected a Distill model, found another format; check the path" in done.out
     report = json.loads(shell("list", "models", "--json").out)
     assert [row["name"] for row in report["models"]] == ["codec", "full", "other"]
     assert [bool(row["problem"]) for row in report["models"]] == [False, False, True]

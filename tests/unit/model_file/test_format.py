@@ -132,12 +132,8 @@ def test_metadata_that_could_not_be_read_again_is_not_written(path: Path) -> Non
     ("content", "message"),
     [
         (b"", r"found an empty file \(0 bytes\); download it again"),
-        ("Grüße\n".encode() * 100, "found text; check the path"),
-        (
-            b"PK\x03\x04" + bytes(100),
-            r"found a zip archive, such as PyTorch's torch\.save writes: .* never opened; make the file again",
-        ),
-        (b"\x80\x04pickle" * 40, "found a pickle, which can run code and is never opened; make the file again"),
+        (b"PK\x03\x04" + bytes(100), "found a pickle, or a zip archive .* never opened; make the file again"),
+        (b"\x80\x04pickle" * 40, "found a pickle, .* which can run code and is never opened; make the file again"),
         (b"RIFF\x24\x00\x00\x00WAVE" * 10, "found another format; check the path"),
         ((20).to_bytes(8, "little") + b"{" * 100, "found a damaged file .* download it again"),
     ],

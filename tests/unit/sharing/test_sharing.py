@@ -215,7 +215,7 @@ def test_wrong_arguments(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     for line, said in (
         (f"{MODEL} --license My-own", "--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other"),
         ("bells.safetensors", "bells.safetensors: expected a name that ends in .distill, in plain characters; rena"),
-        ("text.distill", "text.distill: expected a Distill model, found text"),
+        ("text.distill", "text.distill: expected a Distill model, found another format"),
         ("none.distill", "none.distill: expected a Distill model, found no such file"),
     ):
         file, *more = line.split()
@@ -288,7 +288,7 @@ def test_damaged_files_are_not_put_in_place(shell: Shell) -> None:
     shell.hub.add(PLACE, {MODEL: whole})
     shell.hub.shadow[MODEL] = b"text " * 1000
     assert shell.refused("pull", PLACE) == (
-        f"HUB/{PLACE}: {MODEL}: expected a Distill model, found text; check the path; if that does not help, tell its "
+        f"HUB/{PLACE}: {MODEL}: expected a Distill model, found another format; check the path; if that does not help, tell its "
         "owner"
     )
     shell.hub.shadow.clear()
