@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,16 +86,14 @@ def _trained(
     """Row of a prior at its best epoch; where its start takes part in the choice, that counts as an epoch at 0 s."""
     config = params.prior_config(data.recordings)
     curve: list[tuple[float, float]] = []  # bits per second, seconds
-    cancel, began = threading.Event(), time.perf_counter()
+    began = time.perf_counter()
 
-    class Curve:
-        def on_event(self, event: object) -> None:
-            if isinstance(event, Epoch):
-                curve.append((event.metrics["val_bits_per_second"], time.perf_counter() - began))
-                if curve[-1][1] > most_seconds:
-                    cancel.set()
+    def add(event: object) -> None:
+        if isinstance(event, Epoch):
+            curve.append((event.metrics["val_bits_per_second"], time.perf_counter() - began))
 
-    training = fit_prior(data, config, params.seed, Run(fabric, observers=[Curve()], cancel=cancel))
+    run = Run(fabric, observers=[add], cancel=lambda: bool(curve) and curve[-1][1] > most_seconds)
+    training = fit_prior(data, config, params.seed, run)
     start = training.result.start_metrics.get("val_bits_per_second")
     bits, seconds = min(curve if start is None else [(start, 0.0), *curve])
     best = training.result.best_metrics

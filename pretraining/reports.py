@@ -7,8 +7,8 @@ from distill.training.tracking import ToConsole
 class PretrainingConsole(ToConsole):
     """The progress line, and a line for each epoch."""
 
-    def on_event(self, event: object) -> None:
+    def __call__(self, event: object) -> None:
         """See `Observer`."""
-        super().on_event(event)
+        super().__call__(event)
         if isinstance(event, Epoch):
             self.progress.say(f"epoch {event.epoch + 1}: {self.epoch_text(event)}")

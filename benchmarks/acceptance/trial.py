@@ -26,7 +26,6 @@ from distill.storage.weights import tensors_sha256
 from distill.training import PriorStepMetrics, RollbackEvent, WatchMetrics
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
-from distill.training.tracking import ToCallback
 from distill.training.trainer import Trainer
 
 CONTEXT_SECONDS = 1.0
@@ -119,7 +118,7 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
                 stop.set()
 
     config = memory_config(data, epochs=epochs_for(data, steps, **changes), **changes)
-    run = Run(fabric, observers=[ToCallback(watch)], cancel=stop)
+    run = Run(fabric, observers=[watch], cancel=stop.is_set)
     trial.training = fit_prior(data, config, seed, run)
     return trial
 
@@ -233,7 +232,7 @@ class _FaultyRun:
         self.task = _FaultyTask(model, data, config, seed, fabric)
         self.task.fault, self.task.at, self.task.lasts = fault, 5 * WATCH_STEPS // 2, not once
         settings = trainer_settings(config, seed, self.task.steps_per_epoch)
-        self.trainer = _FaultyTrainer(self.task, settings, Run(fabric, observers=[ToCallback(self._compare)]))
+        self.trainer = _FaultyTrainer(self.task, settings, Run(fabric, observers=[self._compare]))
         self.first_rollback: int | None = None
         self.is_restored, self._digests = False, {0: self._digest()}
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from distill.progress import HEALTH_TITLE, ProgressReport, health_table
 from distill.storage.files import sha256_file
 from distill.storage.weights import weights_sha256
 from distill.training.checkpoints import CheckpointStore, save_artifact
-from distill.training.distributed import Distributed, Share, Stop, make_fabric
+from distill.training.distributed import Distributed, Share, make_fabric
 from distill.training.events import (
     LOW_UTILIZATION,
     CodebookHealth,
@@ -46,7 +47,7 @@ from distill.training.events import (
 from distill.training.interruption import Interruption
 from distill.training.run import Run, RunKey, Trained, tracked_run
 from distill.training.task import Task, TrainerSettings, budget_seconds
-from distill.training.tracking import ToCallback, ToConsole
+from distill.training.tracking import ToConsole, public_events
 from distill.training.trainer import Trainer
 
 MAX_VAL_PIECES = 64
@@ -89,7 +90,7 @@ def train_vqvae(
     callback: Callable[[VQEvent], None] | None = None,
     *,
     interruption: Interruption | None = None,
-    cancel_event: Stop | None = None,
+    cancel_event: threading.Event | None = None,
 ) -> CodecTraining:
     """Train a codec on the training side of a corpus, without writing files but the checkpoints of `store`.
 
@@ -97,8 +98,9 @@ def train_vqvae(
     Raises Interrupted after saving when `interruption` asks, DistillError when training diverges.
     """
     data = CodecData.split(corpus, val_fraction, seed)
-    observers = () if callback is None else (ToCallback(callback),)
-    run = Run(fabric, store, observers, interruption, cancel_event)
+    observers = () if callback is None else (public_events(callback),)
+    cancel = cancel_event or threading.Event()
+    run = Run(fabric, store, observers, interruption or Interruption(), cancel.is_set)
     codec = codec_to_train(data, config, seed)
     result = codec_trainer(codec, data, config, seed, run).run()
     return CodecTraining(result=result, model=codec.cpu().eval())
@@ -320,9 +322,9 @@ class CodecConsole(ToConsole):
         super().__init__(progress)
         self._warned: set[str] = set()
 
-    def on_event(self, event: object) -> None:
+    def __call__(self, event: object) -> None:
         """See `Observer`."""
-        super().on_event(event)
+        super().__call__(event)
         if isinstance(event, VQEpochMetrics):
             self.progress.show_below(health_table(event.codebook_health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
             for warning in event.utilization_warnings:

@@ -36,7 +36,7 @@ from distill.storage.work import Executor, Here
 from distill.training.checkpoints import curves_of
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
-from distill.training.tracking import ToCallback
+from distill.training.tracking import public_events
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,9 @@ def train_prior(
     params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
     with TemporaryDirectory() as work:
         data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec)
-    observers = () if callback is None else (ToCallback(callback),)
-    run = Run(make_fabric(execution), observers=observers, cancel=cancel_event)
+    observers = () if callback is None else (public_events(callback),)
+    cancel = cancel_event or threading.Event()
+    run = Run(make_fabric(execution), observers=observers, cancel=cancel.is_set)
     training = fit_prior(data, prior_config, params.seed, run, calibrate)
     facts = prior_artifact(training, prior_config, data)
     return TrainedPrior(**vars(training), bundle=bundle, facts=facts, reference=data.reference())

@@ -55,9 +55,9 @@ class PriorConsole(ToConsole):
 
     label, has_warned = "prior", False
 
-    def on_event(self, event: object) -> None:
+    def __call__(self, event: object) -> None:
         """See `Observer`."""
-        super().on_event(event)
+        super().__call__(event)
         match event:
             case PriorEpochMetrics() if event.is_memorizing and not self.has_warned:
                 self.has_warned = True
@@ -172,7 +172,7 @@ def fit_prior(
     if calibrate is not None and can_be_calibrated(model, data.codes):
         distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(run))
         metrics = task.validate()
-        result = replace(result, best_metrics={**result.best_metrics, **metrics}, best_loss=metrics["val_loss"])
+        result = replace(result, best_metrics={**result.best_metrics, **metrics})
     last = result.history[-1] if result.history else result.start_metrics
     memorization = task.check_memorization(math.exp(result.best_loss))
     complete = PriorTrainingCompleteEvent(
@@ -194,7 +194,7 @@ def _interruptible(run: Run) -> Progress:
     """Progress of `run` that raises Interrupted when it asks; checkpoints hold the whole training by then."""
 
     def show(done: int, total: int, text: str) -> None:
-        if run.interruption is not None and run.interruption.signal is not None:
+        if run.interruption.signal is not None:
             saved = "training is saved, the calibration is not; run the same command to continue"
             raise_interrupted(run.interruption.signal, saved)
         run.console(done, total, text)

@@ -3,8 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -83,13 +83,6 @@ class Share(NamedTuple):
 WHOLE = Share()
 
 
-class Stop(Protocol):
-    """A request to end training with its best weights: a `threading.Event`, or a file that appears."""
-
-    def is_set(self) -> bool:
-        """Whether training should end."""
-
-
 class Distributed:
     """Reductions over processes. Every process calls the same methods in the same order.
 
@@ -101,11 +94,10 @@ class Distributed:
         self.signal: int | None = None  # received by one of the processes
         self.cancelled = False
 
-    def poll(self, interruption: Interruption | None, cancel: Stop | None) -> None:
+    def poll(self, interruption: Interruption, cancel: Callable[[], bool]) -> None:
         """Set `signal` and `cancelled` where any of the processes was asked to stop."""
-        received = interruption.signal if interruption is not None else None
-        flags = [float(received == number) for number in SIGNALS] + [float(cancel is not None and cancel.is_set())]
-        *signals, cancelled = self.sum(torch.tensor(flags)).tolist()
+        flags = [*(interruption.signal == number for number in SIGNALS), cancel()]
+        *signals, cancelled = self.sum(torch.tensor(flags, dtype=torch.float32)).tolist()
         self.signal = next((number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None)
         self.cancelled = cancelled > 0
 

@@ -1,9 +1,9 @@
 """Events of training. Fields of the public ones are fixed: they are the metric names in MLflow.
 
-`Step`, `Epoch` and `TrainingEnd` are the trainer's own, the same for every task; a task adds events of its own to them.
+`Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = [
@@ -46,14 +46,6 @@ class Epoch:
     epoch_time_s: float
     elapsed_seconds: float
     best_loss: float
-
-
-@dataclass(frozen=True)
-class TrainingEnd:
-    """The end of a training: metrics of its course, and a sentence for each thing to know about it."""
-
-    counts: Mapping[str, float]
-    remarks: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -180,5 +172,11 @@ class RollbackEvent:
 
 
 VQEvent = VQStepMetrics | VQEpochMetrics | WatchMetrics | RollbackEvent
-PriorMetrics = PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent
-PriorEvent = PriorMetrics | WatchMetrics | RollbackEvent
+PriorEvent = (
+    PriorStepMetrics
+    | PriorEpochMetrics
+    | PriorMemoryMetrics
+    | PriorTrainingCompleteEvent
+    | WatchMetrics
+    | RollbackEvent
+)

@@ -1,21 +1,15 @@
-"""Ctrl-C, SIGTERM, a terminal that closes (SIGHUP) and the stop file: requests that training polls between steps.
-
-So it can save first.
-"""
+"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): requests that training polls between steps, to save first."""
 
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from distill.errors import Interrupted
 
-POLL_SECONDS = 0.2  # between checks for the stop file
 ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 SIGNALS: tuple[signal.Signals, ...] = (*ENDING, signal.SIGINT)  # that ask a process to end
 
@@ -24,27 +18,6 @@ class Interruption:
     """A signal's request to stop, None before. A second signal is not caught: it ends the process at once."""
 
     signal: int | None = None
-
-
-class StopFile:
-    """A file whose appearance ends training with its best weights, as a success."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._requested, self._polled = False, time.monotonic()
-
-    def is_set(self) -> bool:
-        """Whether the file has appeared. It is polled a few times a second, and removed when found."""
-        if not self._requested and time.monotonic() - self._polled > POLL_SECONDS:
-            self._polled = time.monotonic()
-            self._requested = self.clear()
-        return self._requested
-
-    def clear(self) -> bool:
-        """Remove the file: it does not ask for the next training to end. Returns whether it was there."""
-        is_there = self.path.exists()
-        self.path.unlink(missing_ok=True)
-        return is_there
 
 
 def raise_interrupted(number: int, saved: str) -> NoReturn:

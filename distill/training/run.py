@@ -1,7 +1,7 @@
 """Run of a training: what it runs with, and the frame of those that resume, are tracked and write an artefact."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,25 +14,25 @@ from distill.code_version import code_sha256
 from distill.progress import VARIABLE, ProgressReport
 from distill.storage.files import canonical_json, sha256_text
 from distill.training.checkpoints import WEIGHTS, CheckpointStore
-from distill.training.distributed import Stop
-from distill.training.interruption import Interruption, StopFile, catch_interruption
+from distill.training.interruption import Interruption, catch_interruption
 from distill.training.task import TrainingResult
-from distill.training.tracking import Observer, ToConsole, ToFiles, Tracker
+from distill.training.tracking import Observer, ToConsole, Tracker
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """What a training runs with: processes, checkpoints, observers, and who may ask it to stop.
 
-    `interruption` ends it by Interrupted, after saving; `cancel` as a success within a step, with the best weights so
-    far. `console` shows work beside the training, and `tracker` keeps what comes of it; by default neither does.
+    `interruption` ends it by Interrupted, after saving; `cancel`, once it returns True, as a success within a step, with
+    the best weights so far. `console` shows work beside the training, and `tracker` keeps what comes of it; by default
+    neither does.
     """
 
     fabric: Fabric
     store: CheckpointStore | None = None
     observers: Sequence[Observer] = ()
-    interruption: Interruption | None = None
-    cancel: Stop | None = None
+    interruption: Interruption = field(default_factory=Interruption)
+    cancel: Callable[[], bool] = lambda: False
     console: ProgressReport = field(default_factory=lambda: ProgressReport("", quiet=True))
     tracker: Tracker = field(default_factory=lambda: Tracker(None, "", "", active=False))
 
@@ -44,7 +44,7 @@ class Run:
     def emit(self, event: object) -> None:
         """Send an event to the observers."""
         for observer in self.observers:
-            observer.on_event(event)
+            observer(event)
 
     def part(self, name: str) -> "Run":
         """The run of a further training, which nobody observes; its checkpoints are cleared with those of this one."""
@@ -96,14 +96,14 @@ def tracked_run(
         Tracker(tracking_root, key.stage, key.fingerprint, parameters, is_first) as tracker,
         ProgressReport(show.label, quiet=not is_first) as console,
     ):
-        stop = StopFile(state / "stop")
+        stop = state / "stop"
         # Who watches a command removes an earlier file before it starts: one that is there is for this training.
-        if VARIABLE not in os.environ and stop.clear():
-            console.say(f"{stop.path} was there before training began and is removed; make it again to stop early")
+        if VARIABLE not in os.environ and stop.exists():
+            stop.unlink(missing_ok=True)
+            console.say(f"{stop} was there before training began and is removed; make it again to stop early")
         store = CheckpointStore(state / "checkpoints" / key.checkpoints)
-        observers = (show(console), tracker, ToFiles(console.status))
-        yield Run(fabric, store, observers, interruption, stop, console, tracker)
-        stop.clear()
+        yield Run(fabric, store, (show(console), tracker), interruption, stop.exists, console, tracker)
+        stop.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""Observers of a training: the console, the status files, a caller's own function, and MLflow.
+"""Observers of a training: the console with the status files, a caller's own function, and MLflow.
 
 A failure of MLflow never stops training.
 """
@@ -12,20 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from distill.errors import Interrupted
-from distill.progress import ProgressReport, Status
+from distill.progress import ProgressReport
 from distill.storage.files import atomic_path
-from distill.training.events import (
-    Epoch,
-    PriorEpochMetrics,
-    RollbackEvent,
-    Step,
-    TrainingEnd,
-    VQEpochMetrics,
-    WatchMetrics,
-)
+from distill.training.events import Epoch, PriorEpochMetrics, RollbackEvent, Step, VQEpochMetrics, WatchMetrics
+from distill.training.task import TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +27,6 @@ FLUSH_SECONDS = 5.0
 STEPS_BETWEEN_POINTS = 10
 MAX_PARAM_LENGTH = 500
 WAIT = 60.0  # seconds until a store that failed is tried again
-MOST_PENDING = 200_000  # metrics kept for a store that does not answer
 SQLITE = "sqlite:///"
 
 # No telemetry; give up after seconds instead of minutes on a server that is down, or that takes calls without an answer.
@@ -46,27 +38,22 @@ ENVIRONMENT = {
 }
 
 
-class Observer(Protocol):
-    """Gets every event of a training, in order: those of `Trainer`, each followed by those of its task."""
-
-    def on_event(self, event: object) -> None:
-        """Take an event; one of a kind that does not matter here is left out."""
+Observer = Callable[[Any], object]
+"""Gets every event of a training, in order: those of `Trainer`, each followed by those of its task."""
 
 
-class ToCallback:
-    """A caller's function, which gets the public events."""
+def public_events(callback: Callable[[Any], None]) -> Observer:
+    """Observer that gives a caller's function the public events alone."""
 
-    def __init__(self, callback: Callable[[Any], None]) -> None:
-        self.callback = callback
+    def observe(event: Any) -> None:
+        if not isinstance(event, Step | Epoch | TrainingResult):
+            callback(event)
 
-    def on_event(self, event: object) -> None:
-        """See `Observer`."""
-        if not isinstance(event, Step | Epoch | TrainingEnd):
-            self.callback(event)
+    return observe
 
 
 class ToConsole:
-    """The progress line, rollbacks and remarks. A training that has more to say extends it."""
+    """The progress line, rollbacks, remarks, and the status files. A training that has more to say extends it."""
 
     label = "training"
 
@@ -74,7 +61,7 @@ class ToConsole:
         self.progress = progress
         self._done, self._total, self._text, self._probe = 0, 0, "", ""
 
-    def on_event(self, event: object) -> None:
+    def __call__(self, event: object) -> None:
         """See `Observer`. The last step's line waits for the last epoch's metrics."""
         match event:
             case Step():
@@ -85,11 +72,14 @@ class ToConsole:
             case Epoch():
                 self._text = f"epoch {event.epoch + 1}: {self.epoch_text(event)}"
                 self._show()
+                self.progress.status.metrics(metrics_of(event), event.epoch)
+            case PriorEpochMetrics():
+                self.progress.status.event(event)
             case WatchMetrics():
                 self._probe = f"; probe {event.value:.3g} ({event.change:+.0%})"
             case RollbackEvent():
                 self.progress.say(event.message)
-            case TrainingEnd():
+            case TrainingResult():
                 for remark in event.remarks:
                     self.progress.say(remark)
 
@@ -100,20 +90,6 @@ class ToConsole:
     def _show(self) -> None:
         if self._total:
             self.progress(self._done, self._total, self._text + self._probe)
-
-
-class ToFiles:
-    """The status files, which the page reads: the metrics of each epoch, and whether a prior memorises."""
-
-    def __init__(self, status: Status) -> None:
-        self.status = status
-
-    def on_event(self, event: object) -> None:
-        """See `Observer`."""
-        if isinstance(event, Epoch):
-            self.status.metrics(metrics_of(event), event.epoch)
-        elif isinstance(event, PriorEpochMetrics):
-            self.status.event(event)
 
 
 def metrics_of(epoch: Epoch) -> dict[str, float]:
@@ -202,9 +178,12 @@ class Tracker:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         is_asked = isinstance(error, Interrupted | KeyboardInterrupt)
-        self.finish("FINISHED" if error is None else "KILLED" if is_asked else "FAILED")
+        status = "FINISHED" if error is None else "KILLED" if is_asked else "FAILED"
+        self._next_try = 0.0
+        self.flush()
+        self.attempt(lambda: self._client.set_terminated(self._run_id, status=status))
 
-    def on_event(self, event: object) -> None:
+    def __call__(self, event: object) -> None:
         """See `Observer`: metrics by epoch, losses and probes by step as `step/...`, and the remarks at the end."""
         match event:
             case Step() if event.step % STEPS_BETWEEN_POINTS == 0:
@@ -219,7 +198,7 @@ class Tracker:
                 values = {event.figure: event.value, "change": event.change, "threshold": event.threshold}
                 self.metrics({f"step/watch_{name}": value for name, value in values.items()}, event.step)
                 self.metrics(event.inspected, event.step)
-            case TrainingEnd():
+            case TrainingResult():
                 self.metrics(event.counts, 0)
                 if event.remarks:
                     remarks = "\n".join(event.remarks)
@@ -228,8 +207,7 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
         now = int(time.time() * 1000)
-        if len(self._pending) < MOST_PENDING:
-            self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
+        self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -251,12 +229,6 @@ class Tracker:
         """Copy a file or a folder to the run."""
         log = "log_artifacts" if path.is_dir() else "log_artifact"
         self.attempt(lambda: getattr(self._client, log)(self._run_id, str(path), folder or None))
-
-    def finish(self, status: str) -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._next_try = 0.0
-        self.flush()
-        self.attempt(lambda: self._client.set_terminated(self._run_id, status=status))
 
     def attempt(self, action: Callable[[], object]) -> None:
         """Begin the run if it has not begun, and do something with it. Whatever the store does, training goes on."""

@@ -6,7 +6,7 @@ that never stopped.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -17,7 +17,7 @@ from distill.process import keep_freed_memory
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
 from distill.training.distributed import Distributed
-from distill.training.events import Epoch, RollbackEvent, Step, TrainingEnd, WatchMetrics
+from distill.training.events import Epoch, RollbackEvent, Step, WatchMetrics
 from distill.training.interruption import raise_interrupted
 from distill.training.optimizer import OptimizerStep, Tensors, learning_rate_at
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetector, is_probe_due
@@ -40,13 +40,11 @@ class TrainerState:
     history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
     sums: dict[str, float] = field(default_factory=dict)  # of the losses of the epoch at work
     counted_steps: int = 0  # whose losses are in `sums`
-    seconds: float = 0.0  # spent, for the budget
-    out_of_time: bool = False
+    time_share: float = 0.0  # of the budget that is spent
     other_processes: str = ""
-    start: dict[str, float] = field(default_factory=dict)  # metrics of the initial weights
+    start: dict[str, float] = field(default_factory=dict)  # metrics of the initial weights, where they are finite
     start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound, of the initial weights
     best_epoch: int = -1  # -1 stands for the initial weights
-    best_loss: float | None = None
     best_losses: list[float] = field(default_factory=list)  # as `start_losses`
     drops: int = 0  # of the learning rate
     dropped_after: int = -1  # the epoch before the last drop
@@ -67,25 +65,28 @@ class TrainerState:
         """Steps of the schedule that are done."""
         return self.step - self.lost_steps
 
+    @property
+    def best_metrics(self) -> dict[str, float]:
+        """Metrics of the best weights so far, empty before any were validated."""
+        return self.start if self.best_epoch < 0 else self.history[self.best_epoch]
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the budget has ended training."""
+        return self.time_share >= 1
+
 
 class Trainer(Generic[B]):
-    """Trainer of a task. `run()` trains to the end, from the checkpoint if there is one.
+    """Trainer of a task. `run()` trains to the end, from the checkpoint if there is one."""
 
-    `clock` gives the seconds that the budget counts; it never falls.
-    """
-
-    def __init__(
-        self, task: Task[B], settings: TrainerSettings, run: Run, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.task, self.settings, self.services, self.clock = task, settings, run, clock
+    def __init__(self, task: Task[B], settings: TrainerSettings, run: Run) -> None:
+        self.task, self.settings, self.services = task, settings, run
         self.distributed = Distributed(run.fabric)
         self.model, self.optimizer_step = task.model, OptimizerStep(task.model, settings, run.fabric)
         self.state, self.best_tensors = TrainerState(), Tensors()
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._take_snapshot()
-        self._time_share = 0.0  # of the budget that is spent
-        self._began = clock()
-        self._started = self._saved = time.monotonic()
+        self._began = self._started = self._saved = time.monotonic()
         self._save_seconds = 0.0
 
     def run(self) -> TrainingResult:
@@ -97,7 +98,7 @@ class Trainer(Generic[B]):
         initial = self.optimizer_step.weights() if self.settings.validate_initial else {}
         self._restore()
         state = self.state
-        if self.settings.validate_initial and state.best_loss is None:
+        if self.settings.validate_initial and state.step == 0 and not state.start:
             self._validate_initial()
         with torch.random.fork_rng(devices=[]):
             while len(state.history) < self.settings.epochs and not self._is_ended() and self._has_patience():
@@ -109,7 +110,7 @@ class Trainer(Generic[B]):
                 if not (self.distributed.cancelled or state.diverged):  # also the part of an epoch that a budget ends
                     self._validate(began)
                     self._save_if_due()
-        if state.best_loss is None:
+        if not state.best_metrics:
             self._validate(time.monotonic())
         if state.probed_step < state.step and not state.diverged:
             self._probe()
@@ -118,9 +119,9 @@ class Trainer(Generic[B]):
         has_gained = state.best_epoch < 0 or not state.start_losses or is_better(state.best_losses, state.start_losses)
         kept_initial = not self.distributed.decide(has_gained)
         if kept_initial:
-            self.best_tensors, state.best_epoch, state.best_loss = initial, -1, state.start["val_loss"]
+            self.best_tensors, state.best_epoch = initial, -1
         result = self._result(kept_initial)
-        self.services.emit(TrainingEnd(result.counts, result.remarks))
+        self.services.emit(result)
         return result
 
     def _result(self, kept_initial: bool) -> TrainingResult:
@@ -128,15 +129,13 @@ class Trainer(Generic[B]):
         state = self.state
         last_tensors = self.optimizer_step.weights()
         self.model.load_state_dict(self.best_tensors)
-        assert state.best_loss is not None
         ended_itself = len(state.history) == self.settings.epochs or state.out_of_time
         still_falling = ended_itself and is_falling([row["val_loss"] for row in state.history])
         return TrainingResult(
             best_tensors=self.best_tensors,
             last_tensors=last_tensors,
             best_epoch=state.best_epoch,
-            best_loss=state.best_loss,
-            best_metrics=state.start if state.best_epoch < 0 else state.history[state.best_epoch],
+            best_metrics=state.best_metrics,
             history=state.history,
             start_metrics=state.start,
             counts={
@@ -185,13 +184,13 @@ class Trainer(Generic[B]):
         state = self.state
         if not state.diverged:
             self.distributed.poll(self.services.interruption, self.services.cancel)
+        if self.settings.budget_seconds and state.step < self.total_steps and not self._is_ended():
+            share = (time.monotonic() - self._began) / self.settings.budget_seconds
+            state.time_share = self.distributed.decide(min(1.0, share))
         if self.distributed.signal is not None and not self._is_ended():
             self._save()
             saved = f"training is saved after step {state.step} of {self.total_steps}"
             raise_interrupted(self.distributed.signal, f"{saved}; run the same command to continue")
-        if state.step < self.total_steps and not self._is_ended():
-            self._read_clock()
-            state.out_of_time = self._time_share >= 1
         return self._is_ended()
 
     def _has_patience(self) -> bool:
@@ -209,10 +208,8 @@ class Trainer(Generic[B]):
 
     def _emit(self, report: Step | Epoch | WatchMetrics) -> None:
         """Send a report to the observers, and the task's events that follow from it."""
-        if self.services.observers:
-            self.services.emit(report)
-            for event in self.task.events(report):
-                self.services.emit(event)
+        for event in (report, *self.task.events(report)):
+            self.services.emit(event)
 
     def _train_step(self, epoch: int, batch: B) -> None:
         state, began, rate = self.state, time.monotonic(), self._rate_at(self.state.step)
@@ -243,17 +240,16 @@ class Trainer(Generic[B]):
 
     def _rate_at(self, step: int) -> float:
         schedule_step = step - self.state.lost_steps
-        rate = learning_rate_at(schedule_step, self.total_steps, self.settings, self._time_share)
+        rate = learning_rate_at(schedule_step, self.total_steps, self.settings, self.state.time_share)
         return rate * DROP_FACTOR**self.state.drops
 
+    @torch.no_grad()
     def _probe(self) -> None:
         """Probe a fixed batch: roll back a spike, else take a snapshot."""
-        state = self.state
+        state, watched = self.state, None
         state.probed_step = state.step
         self.model.eval()
-        with torch.no_grad():
-            value = self.task.probe()
-        watched = None
+        value = self.task.probe()
         if value is not None:
             value = self.distributed.decide(value)
             watched = state.detector.observe(state.step, self.task.figure, value)
@@ -264,12 +260,7 @@ class Trainer(Generic[B]):
                     f"{watched.change:.0%} above its moving average (allowed {watched.threshold:.0%})"
                 )
                 return
-        try:
-            with torch.no_grad():
-                inspected = self.task.inspect(state.step, state.inspected)
-        except DistillError:
-            self._save()
-            raise
+        inspected = self.task.inspect(state.step, state.inspected)
         if inspected:
             state.inspected.append({"step": state.step, **inspected})
         self._take_snapshot()
@@ -306,19 +297,28 @@ class Trainer(Generic[B]):
         self.services.emit(RollbackEvent(state.step, lost, state.rollbacks, state.diverged, reason))
         if not state.diverged:
             self._save()  # a run resumed from before might count it twice: hardware need not repeat itself
-        elif state.best_loss is None or not (state.snapshot_step or state.start):  # nothing was learnt
-            raise DistillError(
-                f"training stopped at step {state.step}: expected finite, falling losses, {reason} after "
-                f"{MAX_ROLLBACKS} rollbacks; lower learning_rate or gradient_clip and run again"
-            )
+        elif not state.best_metrics or not (state.snapshot_step or state.start):  # nothing was learnt
+            raise self._failure("finite, falling losses", f"{reason} after {MAX_ROLLBACKS} rollbacks")
+
+    def _failure(self, expected: str, found: str) -> DistillError:
+        """Error of a training that has nothing to continue from."""
+        return DistillError(
+            f"training stopped after step {self.state.step}: expected {expected}, {found}; lower learning_rate or "
+            "gradient_clip and run again"
+        )
+
+    @torch.no_grad()
+    def _measure(self) -> dict[str, float]:
+        """Metrics on held-out recordings."""
+        self.model.eval()
+        return self.distributed.from_first(self.task.validate())
 
     def _validate_initial(self) -> None:
         """Validate the initial weights, which are the best so far."""
-        self.model.eval()
-        with torch.no_grad():
-            self.state.start = {"epoch": -1.0, **self.distributed.from_first(self.task.validate())}
-        if math.isfinite(self.state.start["val_loss"]):
-            self._keep_best(-1, self.state.start["val_loss"])
+        measured = self._measure()
+        if math.isfinite(measured["val_loss"]):
+            self.state.start = {"epoch": -1.0, **measured}
+            self._keep_best(-1)
             self.state.start_losses = self.state.best_losses
             self._save()
 
@@ -326,56 +326,38 @@ class Trainer(Generic[B]):
         """Validate the averaged weights, add an epoch to the history, and keep the weights that are the best so far."""
         state, epoch = self.state, len(self.state.history)
         with self.optimizer_step.averaged():
-            self.model.eval()
-            with torch.no_grad():
-                measured = self.distributed.from_first(self.task.validate())
+            measured = self._measure()
             loss = measured["val_loss"]
             if not math.isfinite(loss):
-                raise DistillError(
-                    f"training stopped after epoch {epoch}: expected a finite held-out loss, found {loss}; "
-                    "lower learning_rate and run again"
-                )
-            if state.best_loss is None or loss < state.best_loss:
-                self._keep_best(epoch, loss)
+                raise self._failure("a finite held-out loss", f"found {loss}")
+            if loss < state.best_metrics.get("val_loss", math.inf):
+                self._keep_best(epoch)
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
         if not means and state.history:  # no step of this epoch counted: the means of the one before stand
             means = {name: value for name, value in state.history[-1].items() if name not in measured}
         if not means and state.step:
-            raise DistillError(
-                f"training stopped after step {state.step}: expected finite losses in the first epoch, found none; "
-                "lower learning_rate or gradient_clip and run again"
-            )
+            raise self._failure("finite losses in the first epoch", "found none")
         state.sums, state.counted_steps = {}, 0
         metrics, rate, now = {**means, **measured}, self._rate_at(max(0, state.step - 1)), time.monotonic()
         row: dict[str, float] = {**metrics, "epoch": epoch, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))  # in the order that a checkpoint restores
-        assert state.best_loss is not None
-        self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_loss))
+        self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_metrics["val_loss"]))
 
-    def _keep_best(self, epoch: int, loss: float) -> None:
-        self.state.best_epoch, self.state.best_loss = epoch, loss
-        self.state.best_losses = list(self.task.held_out_losses)
+    def _keep_best(self, epoch: int) -> None:
+        self.state.best_epoch, self.state.best_losses = epoch, list(self.task.held_out_losses)
         self.best_tensors = self.optimizer_step.weights()
-
-    def _read_clock(self) -> None:
-        """Set the proportion of the budget that is spent: on all processes that of the first."""
-        if self.settings.budget_seconds:
-            share = (self.clock() - self._began) / self.settings.budget_seconds
-            self._time_share = self.distributed.decide(min(1.0, share))
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved >= max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE):
             self._save()
 
     def _save(self) -> None:
-        """Write a checkpoint, on the first process; without the snapshot where that equals the state itself."""
-        began, state, store = time.monotonic(), self.state, self.services.store
+        """Write a checkpoint, on the first process."""
+        began, store = time.monotonic(), self.services.store
         if store is not None and self.services.is_first:
-            state.seconds = self.clock() - self._began
-            tensors = {**self.optimizer_step.tensors(), **_named("best.", self.best_tensors)}
-            if state.snapshot_step != state.schedule_step:
-                tensors |= _named("snapshot.", self._snapshot)
-            store.save(tensors, {"state": asdict(state), "processes": self.services.fabric.world_size})
+            kept = {**_named("best.", self.best_tensors), **_named("snapshot.", self._snapshot)}
+            values = {"state": asdict(self.state), "processes": self.services.fabric.world_size}
+            store.save({**self.optimizer_step.tensors(), **kept}, values)
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
 
@@ -383,7 +365,6 @@ class Trainer(Generic[B]):
         """Continue from the checkpoint, where there is one, which must be the same for all processes."""
         store, here = self.services.store, self.services.fabric.world_size
         last = store.load() if store is not None else None
-        self._began = self.clock()
         step = -1 if last is None else last[1]["state"]["step"]
         others = int(self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step)))))
         if others and store is not None:
@@ -397,12 +378,8 @@ class Trainer(Generic[B]):
         state = values["state"]
         self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
         self.optimizer_step.load_state(tensors)
-        self.best_tensors = under("best.", tensors)
-        self._take_snapshot()
-        if snapshot := under("snapshot.", tensors):
-            self.state.snapshot_step, self._snapshot = state["snapshot_step"], snapshot
-        self._began -= self.state.seconds
-        self._read_clock()
+        self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)
+        self._began -= self.state.time_share * self.settings.budget_seconds
         if values["processes"] != here:
             self.state.other_processes = f"from step {step} on {here}, before {values['processes']}"
 

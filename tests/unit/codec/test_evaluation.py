@@ -145,10 +145,10 @@ def test_each_level_is_warned_of_once_and_a_terminal_has_a_row_for_each(
         show = CodecConsole(progress)
         for number, used in enumerate([(0.5, 0.25), (0.5, 0.24), (0.2, 0.9)]):
             found = health(*used)
-            show.on_event(Step(0, number + 1, 3, 1e-3, 0.1, {"train_loss": 2.0}))
-            show.on_event(Epoch(number, {"train_loss": 1.5, "val_loss": 1.75}, 1e-3, 1.0, 1.0, 1.75))
+            show(Step(0, number + 1, 3, 1e-3, 0.1, {"train_loss": 2.0}))
+            show(Epoch(number, {"train_loss": 1.5, "val_loss": 1.75}, 1e-3, 1.0, 1.0, 1.75))
             told = utilization_warnings(found)
-            show.on_event(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, found, told))
+            show(VQEpochMetrics(number, 3, 1.5, 1.75, 1.7, 0.2, 0.1, 1e-3, 1.0, 1.0, found, told))
             if progress._bar is not None:
                 progress._bar.refresh()
                 assert f"codebooks on held-out sound, epoch {number + 1}" in screen.getvalue()
@@ -179,7 +179,7 @@ def test_the_end_has_losses_a_row_for_each_level_and_the_warnings(
     best |= {
         f"codebook/{level}/{name}": value for level, row in health(0.5, 0.1).items() for name, value in row.items()
     }
-    result = TrainingResult({}, {}, best_epoch, best["val_loss"], best, history)
+    result = TrainingResult({}, {}, best_epoch, best, history)
     screen = io.StringIO()
     training = CodecTraining(result=result, model=tiny_codec())
     print_codec(training, Console(file=screen, width=60))

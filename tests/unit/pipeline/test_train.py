@@ -363,9 +363,8 @@ def test_the_date_is_all_that_differs_between_two_trainings(
 
 
 def test_a_codec_that_is_stopped_within_its_first_epoch_makes_a_model(
-    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_step: Any
+    sounds: Path, tmp_path: Path, after_step: Any
 ) -> None:
-    monkeypatch.setattr("distill.training.interruption.POLL_SECONDS", -1.0)
     after_step(1, (tmp_path / "state" / "stop").touch)
     trained = train(sounds, tmp_path / "a.distill")
     assert trained.codec.result.history == []

@@ -21,7 +21,7 @@ from distill.training import PriorStepMetrics
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
-from distill.training.tracking import ToCallback
+from distill.training.tracking import public_events
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 
@@ -83,8 +83,8 @@ def fit(
     seed: int = 0,
 ) -> PriorTraining:
     """Train a prior on the CPU."""
-    observers = () if callback is None else (ToCallback(callback),)
-    return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel_event))
+    observers, cancel = () if callback is None else (public_events(callback),), cancel_event or threading.Event()
+    return fit_prior(prior_data, settings, seed, Run(FABRIC, observers=observers, cancel=cancel.is_set))
 
 
 def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: CheckpointStore, kill_at: int) -> None:
@@ -96,7 +96,7 @@ def killed_and_resumed(prior_data: PriorData, settings: PriorConfig, store: Chec
             raise MemoryError("killed")
 
     with pytest.raises(MemoryError):
-        fit_prior(prior_data, settings, 0, Run(FABRIC, store, (ToCallback(kill),)))
+        fit_prior(prior_data, settings, 0, Run(FABRIC, store, (kill,)))
     again = fit_prior(prior_data, settings, 0, Run(FABRIC, store))
     assert all(
         torch.equal(value, again.result.best_tensors[key]) for key, value in expected.result.best_tensors.items()

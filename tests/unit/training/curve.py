@@ -52,7 +52,7 @@ def curve(what: str, folder: Path) -> dict[str, Any]:
         }
         settings |= {"num_layers": 1, "latent_size": 16, "crop_seconds": 0.25, "dropout": 0.0}
         vqvae = get_adaptive_vqvae_config(3, **settings)
-        result = train_vqvae(load_corpus(corpus / "out"), vqvae, 0.3, 0, fabric, callback=seen.on_event).result
+        result = train_vqvae(load_corpus(corpus / "out"), vqvae, 0.3, 0, fabric, callback=seen).result
     steps = seen.of(VQStepMetrics)
     found["train"] = [event.train_loss for event in steps or seen.of(PriorStepMetrics)]
     found["train"] += [event.commit_loss for event in steps]

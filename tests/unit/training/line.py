@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.execution import Execution
 from distill.seeds import derive_seed
 from distill.training.checkpoints import CheckpointStore
-from distill.training.distributed import Stop, make_fabric
+from distill.training.distributed import make_fabric
 from distill.training.events import Step
 from distill.training.interruption import Interruption
 from distill.training.run import Run
@@ -72,7 +72,7 @@ class Seen:
         self.all: list[Any] = []
         self.then = then
 
-    def on_event(self, event: object) -> None:
+    def __call__(self, event: object) -> None:
         self.all.append(event)
         self.then(event)
 
@@ -89,12 +89,11 @@ def trainer(
     seen: Seen | None = None,
     store: CheckpointStore | None = None,
     interruption: Interruption | None = None,
-    cancel: Stop | None = None,
-    clock: Callable[[], float] | None = None,
+    cancel: Callable[[], bool] = lambda: False,
     **changes: Any,
 ) -> Trainer[Tensor]:
-    run = Run(FABRIC, store, () if seen is None else (seen,), interruption, cancel)
-    return Trainer(task, settings(**changes), run, *(() if clock is None else (clock,)))
+    run = Run(FABRIC, store, () if seen is None else (seen,), interruption or Interruption(), cancel)
+    return Trainer(task, settings(**changes), run)
 
 
 def train(task: Task[Tensor], *given: Any, **changes: Any) -> TrainingResult:

@@ -101,7 +101,7 @@ def test_a_spike_is_rolled_back_and_the_fourth_ends_training_with_the_best_weigh
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        (12, r"step 12: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"),
+        (12, r"after step 12: expected finite, falling losses, found train_loss nan.* after 3 rollbacks; lower"),
         (2, r"after step 2: expected finite losses in the first epoch, found none; lower learning_rate"),
     ],
 )

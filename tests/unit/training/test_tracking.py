@@ -16,17 +16,17 @@ from distill.codec.training import CodecConsole
 from distill.errors import Interrupted
 from distill.novelty.memorization import HOW_TO_STOP, check_memorization
 from distill.prior.training import PriorConsole
-from distill.progress import EVENTS, ProgressReport, Status
+from distill.progress import EVENTS, VARIABLE, ProgressReport
 from distill.training import PriorEpochMetrics, PriorMemoryMetrics, RollbackEvent, WatchMetrics
-from distill.training.events import Epoch, PriorTrainingCompleteEvent, Step, TrainingEnd, VQEpochMetrics
+from distill.training.events import Epoch, PriorTrainingCompleteEvent, Step, VQEpochMetrics
+from distill.training.task import TrainingResult
 from distill.training.tracking import (
     Observer,
-    ToCallback,
     ToConsole,
-    ToFiles,
     Tracker,
     client_of,
     page_command,
+    public_events,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
@@ -38,7 +38,7 @@ METRICS = {"train_loss": 1.0, "val_loss": 1.5, "val_perplexity": 4.5}
 EPOCH = Epoch(1, METRICS, 1e-3, 2.0, 9.0, 0.0)
 PRIOR_EPOCH = PriorEpochMetrics(1, 2, 1.0, 1.5, 1.2, 1.1, *CHECK, 2.0, 1e-3)
 CODEC_EPOCH = VQEpochMetrics(1, 2, 1.0, 1.5, 1.4, 0.1, 0.4, 1e-3, 1.0, 9.0, {}, ())
-END = TrainingEnd({"rollbacks": 2.0}, ["one thing", "another"])
+END = TrainingResult({}, {}, 1, METRICS, [], counts={"rollbacks": 2.0}, remarks=["one thing", "another"])
 SHOWN = {**METRICS, "learning_rate": 1e-3, "epoch_time_s": 2.0}
 
 
@@ -54,7 +54,7 @@ def step(number: int) -> Step:
 
 def send(observer: Observer, *events: object) -> None:
     for event in events:
-        observer.on_event(event)
+        observer(event)
 
 
 def shown(capsys: pytest.CaptureFixture[str], kind: type[ToConsole], *events: object) -> list[str]:
@@ -91,8 +91,11 @@ def test_a_prior_is_warned_of_memorisation_once_and_says_what_its_memory_retriev
     ]
 
 
-def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_memorises(tmp_path: Path) -> None:
-    send(ToFiles(Status(tmp_path, "prior")), step(1), WATCH, EPOCH, PRIOR_EPOCH, END)
+def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_memorises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    send(PriorConsole(ProgressReport("prior")), step(1), WATCH, EPOCH, PRIOR_EPOCH, END)
     first, second = map(json.loads, (tmp_path / EVENTS).read_text().splitlines())
     assert first == {"event": "metrics", "task": "prior", **SHOWN, "epoch": 1}
     assert (second["event"], second["is_memorizing"]) == ("PriorEpochMetrics", True)
@@ -100,7 +103,7 @@ def test_the_status_files_have_the_metrics_of_each_epoch_and_whether_a_prior_mem
 
 def test_a_callback_gets_the_public_events() -> None:
     got: list[Any] = []
-    send(ToCallback(got.append), step(1), WATCH, ROLLBACK, EPOCH, PRIOR_EPOCH, END)
+    send(public_events(got.append), step(1), WATCH, ROLLBACK, EPOCH, PRIOR_EPOCH, END)
     assert got == [WATCH, ROLLBACK, PRIOR_EPOCH]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,10 @@ from unit.training.line import (
 )
 
 from distill.errors import ArtifactError, DistillError, Interrupted
-from distill.training import interruption as interruption_module
 from distill.training import rollback as rollback_module
+from distill.training import trainer as trainer_module
 from distill.training.checkpoints import CheckpointStore
-from distill.training.events import Epoch, Step, TrainingEnd, WatchMetrics
-from distill.training.interruption import StopFile
+from distill.training.events import Epoch, Step, WatchMetrics
 from distill.training.optimizer import learning_rate_at
 from distill.training.run import Run, RunKey, tracked_run
 from distill.training.task import AUTO_STEPS, budget_seconds
@@ -252,15 +252,15 @@ def test_a_training_that_ends_while_the_loss_falls_says_so(losses: list[float], 
 def test_cancel_stops_within_a_step_and_keeps_the_best() -> None:
     cancel = threading.Event()
     seen = at_step(10, cancel.set)
-    result = train(LineTask(), seen, cancel=cancel)
+    result = train(LineTask(), seen, cancel=cancel.is_set)
     assert seen.of(Step)[-1].step == 10
     assert [event.step for event in seen.of(WatchMetrics)] == [1, 2, 3, 4, 8, 10]  # also at its end
     assert result.counts["stopped_as_asked"]
     assert len(result.history) == 2
     assert result.best_loss == min(row["val_loss"] for row in result.history)
-    assert seen.all[-1] == TrainingEnd(result.counts, result.remarks)
+    assert seen.all[-1] is result
     assert result.remarks == ["stopped as asked after 2 epochs; the best weights so far are kept"]
-    assert train(LineTask(), cancel=cancel).best_tensors  # asked before the first step
+    assert train(LineTask(), cancel=cancel.is_set).best_tensors  # asked before the first step
 
 
 @pytest.mark.parametrize("is_watched", [True, False])
@@ -268,7 +268,6 @@ def test_a_stop_file_ends_the_training_that_it_is_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_watched: bool
 ) -> None:
     """One from before is for this training where somebody watches the command, and has removed an earlier one."""
-    monkeypatch.setattr(interruption_module, "POLL_SECONDS", 0.0)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if is_watched:
         monkeypatch.setenv("DISTILL_STATUS", str(tmp_path))
@@ -280,12 +279,9 @@ def test_a_stop_file_ends_the_training_that_it_is_for(
         result = Trainer(LineTask(), settings(), replace(run, observers=[at_step(13, stop.touch)])).run()
         assert result.counts["stopped_as_asked"]
         assert len(result.history) == (0 if is_watched else 3) or result.counts["epochs_trained"] == 1
-        assert not stop.exists()
-        stop.touch()  # asked again, too late: it does not end the next training
-    assert not stop.exists()
+    assert not stop.exists()  # it does not end the next training
     removed = "was there before training began and is removed; make it again to stop early"
     assert (removed in capsys.readouterr().err) is not is_watched
-    assert isinstance(run.cancel, StopFile)
 
 
 def test_epochs_report_means_of_their_steps() -> None:
@@ -334,23 +330,32 @@ def test_a_task_sees_what_it_inspected_before_also_after_it_resumed(store: Check
 
 
 class Clock:
-    """A clock that a training moves by a minute a step."""
+    """A clock that a training which it sees moves by a minute a step."""
 
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-        self.seen = Seen(lambda event: self.tick() if isinstance(event, Step) else None)
+    now = 1000.0
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
-    def tick(self) -> None:
-        self.now += 60.0
+    def seen(self, then: Callable[[Any], object] = lambda _: None) -> Seen:
+        def tick(event: Any) -> None:
+            self.now += 60.0 * isinstance(event, Step)
+            then(event)
+
+        return Seen(tick)
 
 
-def test_a_budget_ends_training_with_its_best_weights_and_a_low_rate() -> None:
-    clock, bounded = Clock(), {"budget_seconds": 600.0, "learning_rate": 0.1}
-    result = train(LineTask(), clock.seen, clock=clock, **bounded)
-    rates = clock.seen.rates
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(trainer_module, "time", clock)
+    return clock
+
+
+def test_a_budget_ends_training_with_its_best_weights_and_a_low_rate(clock: Clock) -> None:
+    bounded, seen = {"budget_seconds": 600.0, "learning_rate": 0.1}, clock.seen()
+    result = train(LineTask(), seen, **bounded)
+    rates = seen.rates
     assert len(result.history) == 3  # the third epoch, of half the steps, is validated, too
     assert result.best_loss == min(row["val_loss"] for row in result.history)
     assert rates == pytest.approx([learning_rate_at(step, 24, settings(**bounded), step / 10) for step in range(10)])
@@ -359,26 +364,26 @@ def test_a_budget_ends_training_with_its_best_weights_and_a_low_rate() -> None:
     assert result.counts["out_of_time"] == 1
 
 
-def test_a_budget_counts_the_time_before_an_interruption(store: CheckpointStore) -> None:
+def test_a_budget_counts_the_time_before_an_interruption(store: CheckpointStore, clock: Clock) -> None:
     bounded = {"budget_seconds": 600.0}
     seen, interruption = interrupted_at(7)
-    clock, later, alone, nothing = Clock(), Clock(5.0), Clock(), Clock()  # `later` is that of another computer
-    both = Seen(lambda event: [one.on_event(event) for one in (seen, clock.seen)])
+    later, nothing = clock.seen(), clock.seen()
     with pytest.raises(Interrupted):
-        train(LineTask(), both, store, interruption, clock=clock, **bounded)
-    result = train(LineTask(), later.seen, store, clock=later, **bounded)
-    assert len(later.seen.rates) == 3
-    assert whole(result) == whole(train(LineTask(), alone.seen, clock=alone, **bounded))
-    assert whole(train(LineTask(), nothing.seen, store, clock=nothing, **bounded)) == whole(result)
-    assert not nothing.seen.rates
+        train(LineTask(), clock.seen(seen), store, interruption, **bounded)
+    clock.now = 5.0  # of another computer
+    result = train(LineTask(), later, store, **bounded)
+    assert len(later.rates) == 3
+    assert whole(result) == whole(train(LineTask(), clock.seen(), **bounded))
+    assert whole(train(LineTask(), nothing, store, **bounded)) == whole(result)
+    assert not nothing.rates
 
 
-def test_a_budget_that_is_not_spent_says_nothing_and_one_that_ends_while_the_loss_falls_does() -> None:
-    clock = Clock()
-    result = train(LineTask(), clock.seen, clock=clock, budget_seconds=1440.0)
-    assert (len(clock.seen.rates), result.remarks, result.counts["out_of_time"]) == (24, [], 0)
+def test_a_budget_that_is_not_spent_says_nothing_and_one_that_ends_while_the_loss_falls_does(clock: Clock) -> None:
+    seen = clock.seen()
+    result = train(LineTask(), seen, budget_seconds=1440.0)
+    assert (len(seen.rates), result.remarks, result.counts["out_of_time"]) == (24, [], 0)
     task = LineTask(probes=STEADY, held_out=[2 - 0.1 * epoch for epoch in range(10)])
-    result = train(task, clock.seen, clock=clock, epochs=99, budget_seconds=39 * 60.0, average=0.0)
+    result = train(task, clock.seen(), epochs=99, budget_seconds=39 * 60.0, average=0.0)
     assert result.remarks == [
         "the budget of 39 minutes ended training in epoch 10; held-out loss still fell: more minutes may be better"
     ]
