@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from safetensors.numpy import load, save
 
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.near_duplicates import Fingerprint, fingerprint
-from distill.audio.read import read_recording
+from distill.audio.read import Recording, read_recording
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, DistillError
 from distill.execution import usable_memory
@@ -44,33 +44,15 @@ _PACKAGES = Path(__file__).parents[2]
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """What became of a file: its samples `pcm` `[N]` and what they are, or none and the `reason`.
-
-    With samples `reason` holds the warnings. It `is_certain` unless it may turn out otherwise another time.
-    """
-
-    reason: str = ""
-    sha256: str = ""  # of the file, "" if it cannot be read
-    pcm_sha256: str = ""  # "" without samples
-    sample_rate: int = 0  # of the file
-    channels: int = 0  # of the file
-    pcm: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
-    fingerprint: Fingerprint | None = None
-    is_certain: bool = True
-
-
-def decode(path: Path, sample_rate: int) -> Decoded:
+def decode(path: Path, sample_rate: int) -> Recording:
     """Decode a file at `sample_rate` Hz for a corpus, in this process. What cannot be used is said in `reason`."""
     try:
         found = read_recording(path, sample_rate)
     except AudioError as error:
-        return Decoded(str(error), _readable_sha256(path))
+        return Recording(str(error), sha256=_readable_sha256(path))
     pcm_sha256 = hashlib.sha256(np.ascontiguousarray(found.pcm, dtype="<i2").data).hexdigest()
-    kind = (found.source_sample_rate, found.source_channels)
     prints = fingerprint(found.pcm, sample_rate)
-    return Decoded("; ".join(found.warnings), _readable_sha256(path), pcm_sha256, *kind, found.pcm, prints)
+    return replace(found, sha256=_readable_sha256(path), pcm_sha256=pcm_sha256, fingerprint=prints)
 
 
 def _readable_sha256(path: Path) -> str:
@@ -91,27 +73,18 @@ class Stopped(Exception):
     """The decoder was closed while it was at work."""
 
 
-class _Ended(AudioError):
-    """The process ended before it answered. Its message is the reason, which may be another one another time."""
-
-
-class _Killed(_Ended):
-    """Something else killed the process, such as a computer that runs out of memory."""
-
-
-class _TooLarge(_Ended):
-    """The file takes more memory than it may."""
-
-
 class Decoder:
     """A process that decodes one file at a time. It starts with the first file, and again after a file has ended it.
 
-    Use it in one thread, as a context manager; `close` may be called from any. `count` decoders are at work together: a
-    file that takes more than this one's share of the memory waits for `alone`, and has that of all.
+    Use it in one thread, as a context manager; `close` may be called from any. `count` decoders are at work together,
+    and have a quarter of the memory. A file that ends its decoder is tried once more, one at a time, with half of it:
+    perhaps it was not because of this file.
     """
 
-    def __init__(self, count: int = 1, alone: AbstractContextManager[Any] | None = None) -> None:
-        self._count, self._alone = count, alone or threading.Lock()
+    _second_try = threading.Lock()
+
+    def __init__(self, count: int = 1) -> None:
+        self._count = count
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._starting = threading.Lock()  # so that no process starts after `close`
@@ -135,17 +108,17 @@ class Decoder:
         except AudioError:
             return None  # decoding it says why
 
-    def decoded(self, path: Path, sample_rate: int) -> Decoded:
+    def decoded(self, path: Path, sample_rate: int) -> Recording:
         """`decode` of a file. Raises Stopped."""
         try:
             values, arrays = self._ask(path, sample_rate)
         except AudioError as error:
-            return Decoded(str(error), _readable_sha256(path), is_certain=not isinstance(error, _Ended))
+            return Recording(str(error), sha256=_readable_sha256(path), is_certain=False)
         if arrays:
             values |= {"pcm": arrays.pop("pcm"), "fingerprint": Fingerprint(**arrays)}
-        return Decoded(**values)
+        return Recording(**values)
 
-    def recording(self, path: Path, sample_rate: int) -> Decoded:
+    def recording(self, path: Path, sample_rate: int) -> Recording:
         """As `decoded`, of a file that has to be usable. Raises AudioError that names it."""
         found = self.decoded(path, sample_rate)
         if not found.pcm_sha256:
@@ -153,17 +126,11 @@ class Decoder:
         return found
 
     def _ask(self, path: Path, sample_rate: int = 0) -> Answer:
-        most = min(LEAST_MEMORY + MEMORY_PER_BYTE * _file_size(path), usable_memory() // 2)
-        share = most if self._count == 1 else min(most, usable_memory() // (4 * self._count))
-        with suppress(_TooLarge) if share < most else nullcontext():
-            return self._ask_twice(path, sample_rate, share)
-        with self._alone:
-            return self._ask_twice(path, sample_rate, most)
-
-    def _ask_twice(self, path: Path, sample_rate: int, memory: int) -> Answer:
-        with suppress(_Killed):
-            return self._ask_once(path, sample_rate, memory)
-        return self._ask_once(path, sample_rate, memory)  # perhaps not because of this file
+        most = LEAST_MEMORY + MEMORY_PER_BYTE * _file_size(path)
+        with suppress(AudioError):
+            return self._ask_once(path, sample_rate, min(most, usable_memory() // (4 * self._count)))
+        with self._second_try:
+            return self._ask_once(path, sample_rate, min(most, usable_memory() // 2))
 
     def _ask_once(self, path: Path, sample_rate: int, memory: int) -> Answer:
         size = _file_size(path)
@@ -195,10 +162,10 @@ class Decoder:
             if self._closed:
                 raise Stopped
             if late.is_set():
-                raise _Ended(f"takes more than {wait} s to decode, too long for its {size} bytes")
+                raise AudioError(f"takes more than {wait} s to decode, too long for its {size} bytes")
             raise _ended(status, size)
         if answer["refused"]:
-            raise (_TooLarge if answer["too_large"] else AudioError)(answer["refused"])
+            raise AudioError(answer["refused"])
         return answer["values"], load(packed) if packed else {}
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -236,11 +203,11 @@ class Decoder:
 def _ended(status: int, size: int) -> Exception:
     """The reason for a status of a process that had a file of `size` bytes."""
     if sys.platform != "win32" and status == -signal.SIGXCPU:
-        return _Ended(f"takes too much processor time to decode for its {size} bytes")
+        return AudioError(f"takes too much processor time to decode for its {size} bytes")
     if status > 0:
         return RuntimeError(f"the process that decodes ended with status {status}; its error is above")
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    return (_Killed if name == "SIGKILL" else _Ended)(f"ends its decoder ({name})")
+    return AudioError(f"ends its decoder ({name})")
 
 
 def main() -> None:
@@ -267,7 +234,7 @@ def _answer(path: str, sample_rate: int, memory: int, seconds: int) -> bytes:
     _limit_memory(memory)
     _limit_time(seconds)
     values: dict[str, Any] = {}
-    refused, too_large, packed = "", False, b""
+    refused, packed = "", b""
     try:
         if not sample_rate:
             values = vars(measure_bandwidth(Path(path)))
@@ -277,12 +244,9 @@ def _answer(path: str, sample_rate: int, memory: int, seconds: int) -> bytes:
             if prints is not None:
                 np.empty(3 * pcm.nbytes, dtype=np.uint8)  # MemoryError where safetensors would end the process
                 packed = save({"pcm": pcm, **prints._asdict()})
-    except AudioError as error:
-        refused = str(error)
     except MemoryError:
         refused = f"takes more than {memory >> 20} MB of memory, too much for its {_file_size(Path(path))} bytes"
-        too_large = True
-    answer = {"refused": refused, "too_large": too_large, "values": values, "size": len(packed)}
+    answer = {"refused": refused, "values": values, "size": len(packed)}
     return json.dumps(answer).encode() + b"\n" + packed
 
 

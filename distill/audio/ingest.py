@@ -8,15 +8,14 @@ block once, and the fingerprints of its recordings end to end.
 """
 
 import statistics
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -35,8 +34,9 @@ from distill.audio.corpus import (
     read_manifest,
     recording_id,
 )
-from distill.audio.decode import Decoded, Decoder
+from distill.audio.decode import Decoder
 from distill.audio.near_duplicates import Fingerprint, hop_length, near_duplicate_groups
+from distill.audio.read import Recording
 from distill.audio.source import LISTED, AudioFile, Gone, Scan, address, is_url, list_recordings, open_source
 from distill.errors import AudioError
 from distill.params import CorpusConfig
@@ -44,7 +44,7 @@ from distill.progress import Progress, ProgressReport
 from distill.storage.files import atomic_folder, canonical_json, sha256_text, write_json
 from distill.storage.shards import ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
-from distill.storage.work import HERE, Cache, Executor, Threads, cut_blocks, map_cached, work_folder, work_version
+from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, work_folder, work_version
 
 BLOCK_FILES = 512
 BLOCK_BYTES = 64 << 20  # of files, compressed or not
@@ -108,6 +108,18 @@ def ingest(
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found, place = list_recordings(open_source(folder)), address(folder)
+    ready: set[AudioFile] = set()  # decoded, here or elsewhere
+
+    def say(file: AudioFile, is_decoded: bool) -> None:
+        if progress is not None and file not in ready:
+            if is_decoded:
+                ready.add(file)
+            progress(len(ready), len(found.audio), file.path)
+
+    def say_block(block: FileBlock) -> None:
+        for file in block.files:
+            say(file, True)
+
     blocks = _blocks_of(found.audio)
     reads = [] if is_url(place) else [Path(place)]
     with ExitStack() as stack:
@@ -115,10 +127,7 @@ def ingest(
         work = stack.enter_context(work_folder(kept, temporary))
         version = work_version("ingest", sf.__libsndfile_version__)
         measured, decoded = Cache(work / "bandwidths", version), Cache(work / "decoded", version)
-        count = _Count(len(found.audio), progress)
-        if executor.processors > 1:  # calls wait for decoders, so that several may be at work
-            executor = stack.enter_context(closing(Threads(executor.processors)))
-        worker = stack.enter_context(closing(BlockWorker(place, executor.processors, count.say)))
+        worker = stack.enter_context(closing(BlockWorker(place, executor.processors, say)))
         bandwidths = map_cached(worker.measure, blocks, lambda block: block.key, executor, measured, reads=reads)
         rows = (row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS))
         rate = choose_rate(rows, sample_rate)
@@ -127,7 +136,7 @@ def ingest(
             return f"{block.key}-{rate.sample_rate}"
 
         decode = partial(worker.decode, rate.sample_rate)
-        folders = map_cached(decode, blocks, key, executor, decoded, count.say_block, reads)
+        folders = map_cached(decode, blocks, key, executor, decoded, say_block, reads)
         manifest = _assemble(folders, temporary, rate.sample_rate)
         report, listed = _report(manifest, found, rate)
         _check(folder, report, len(manifest), max_rejected)
@@ -156,28 +165,6 @@ def ingest_folder(
     return report
 
 
-class _Count:
-    """Progress of files, each shown once as decoded; blocks that another machine decoded are done at once."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total, self._progress = total, progress
-        self._lock = threading.Lock()
-        self._done: set[AudioFile] = set()
-
-    def say(self, file: AudioFile, is_decoded: bool) -> None:
-        """Show that a file was measured or decoded. May be called in several threads."""
-        with self._lock:
-            if self._progress is not None and file not in self._done:
-                if is_decoded:
-                    self._done.add(file)
-                self._progress(len(self._done), self._total, file.path)
-
-    def say_block(self, block: FileBlock) -> None:
-        """Show that the files of a block were decoded."""
-        for file in block.files:
-            self.say(file, True)
-
-
 def _blocks_of(files: Sequence[AudioFile]) -> list[FileBlock]:
     """Cut files, sorted by path, into blocks."""
     cut = cut_blocks([file.path for file in files], [file.size for file in files], BLOCK_FILES, BLOCK_BYTES)
@@ -197,11 +184,9 @@ class BlockWorker:
     def __init__(self, place: str, decoders: int, said: Callable[[AudioFile, bool], object] = lambda *_: None) -> None:
         """`place` is a folder, absolute, or a URL."""
         self._place, self._said, self._source = place, said, open_source(place)
-        alone = threading.Lock()
-        self._decoders = [Decoder(decoders, alone) for _ in range(decoders)]
-        self._idle: SimpleQueue[Decoder] = SimpleQueue()
-        for decoder in self._decoders:
-            self._idle.put(decoder)
+        self._decoders = [Decoder(decoders) for _ in range(decoders)]
+        self._idle = [*self._decoders]
+        self._threads = ThreadPoolExecutor(decoders)  # that wait for decoders
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BlockWorker, (self._place, 1)
@@ -210,6 +195,7 @@ class BlockWorker:
         """End the decoders, at once."""
         for decoder in self._decoders:
             decoder.close()
+        self._threads.shutdown(cancel_futures=True)
 
     def measure(self, block: FileBlock, path: Path) -> bool:
         """Write the bandwidths of a block's files. False where some may be others another time."""
@@ -224,12 +210,12 @@ class BlockWorker:
         places: dict[str, tuple[str, int]] = {}
         is_certain = True
 
-        def decoded(decoder: Decoder, path: Path) -> Decoded:
+        def decoded(decoder: Decoder, path: Path) -> Recording:
             return decoder.decoded(path, sample_rate)
 
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                for file, found in self._each(block, True, decoded, lambda reason: Decoded(reason, is_certain=False)):
+                for file, found in self._each(block, True, decoded, lambda reason: Recording(reason, is_certain=False)):
                     if found.fingerprint is not None and found.pcm_sha256 not in places:
                         places[found.pcm_sha256] = shards.append(found.pcm)
                         prints.append(found.fingerprint)
@@ -245,20 +231,23 @@ class BlockWorker:
         self, block: FileBlock, is_decoded: bool, call: Callable[[Decoder, Path], R], gone: Callable[[str], R]
     ) -> Iterator[tuple[AudioFile, R]]:
         """Call with a decoder and each file; `gone` gives the result for one that was removed, for a reason."""
-        decoder = self._idle.get()
-        try:
-            for file in block.files:
-                try:
-                    with self._source.local(file) as path:
-                        yield file, call(decoder, path)
-                except Gone as error:
-                    yield file, gone(str(error))
-                self._said(file, is_decoded)
-        finally:
-            self._idle.put(decoder)
+
+        def called(file: AudioFile) -> R:
+            decoder = self._idle.pop()
+            try:
+                with self._source.local(file) as path:
+                    return call(decoder, path)
+            except Gone as error:
+                return gone(str(error))
+            finally:
+                self._idle.append(decoder)
+
+        for file, found in zip(block.files, self._threads.map(called, block.files), strict=True):
+            yield file, found
+            self._said(file, is_decoded)
 
 
-def _row(file: AudioFile, decoded: Decoded, sample_rate: int, shard: str, offset: int) -> ManifestRow:
+def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int) -> ManifestRow:
     """The row of a file in its block, before files of other blocks are known."""
     return ManifestRow(
         recording_id=recording_id(file.relative),

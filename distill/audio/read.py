@@ -1,26 +1,25 @@
 """Decoding of an audio file to mono 16-bit samples at the corpus sample rate, or the reason why it cannot be used.
 
 Files are decoded in small blocks, so memory follows what a file holds and not what its header claims. Nothing is
-trimmed or normalised; changes and suspected defects are in `Recording.warnings`.
+trimmed or normalised; changes and suspected defects are told in `Recording.reason`.
 
 Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 """
 
 import codecs
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from distill.audio import sndfile
-from distill.audio.sndfile import F32, AudioStream
+from distill.audio.near_duplicates import Fingerprint
+from distill.audio.sndfile import F32, SUFFIXES, AudioStream
 from distill.errors import AudioError
 
-# The seam of formats: which suffix is opened by which reader. A reader raises AudioError with the reason alone.
-READERS: Mapping[str, Callable[[Path], AudioStream]] = dict.fromkeys(sndfile.SUFFIXES, sndfile.open_sndfile)
+READERS: Mapping[str, type[AudioStream]] = dict.fromkeys(SUFFIXES, AudioStream)  # the seam of formats, by suffix
 SUPPORTED_SUFFIXES = frozenset(READERS)
 
 SILENT_PEAK = 1e-4  # -80 dBFS
@@ -36,13 +35,19 @@ _NEARLY_NOTHING = 0.01  # share of the announced duration below which a file is 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Decoded recording: `pcm` `[N]` at the corpus rate, and the format of its file."""
+    """What became of a file: its samples `pcm` `[N]` at the corpus rate and what they are, or none and the `reason`.
 
-    pcm: NDArray[np.int16]
-    source_sample_rate: int
-    source_channels: int
-    seconds: float  # of pcm
-    warnings: tuple[str, ...]
+    With samples `reason` holds the warnings. It `is_certain` unless it may turn out otherwise another time.
+    """
+
+    reason: str = ""
+    sample_rate: int = 0  # of the file
+    channels: int = 0  # of the file
+    pcm: NDArray[np.int16] = field(default_factory=lambda: np.empty(0, np.int16))
+    sha256: str = ""  # of the file, "" if it cannot be read
+    pcm_sha256: str = ""  # "" without samples
+    fingerprint: Fingerprint | None = None
+    is_certain: bool = True
 
 
 class _Decoding:
@@ -132,14 +137,14 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
         raise AudioError(f"holds no sound at {sample_rate} Hz: {decoding.frames} samples at {rate} Hz leave silence")
     if len(pcm) < SHORT_SECONDS * sample_rate:
         warnings.append(f"very short: {_duration(len(pcm) / sample_rate)}")
-    return Recording(pcm, rate, stream.channels, len(pcm) / sample_rate, tuple(warnings))
+    return Recording("; ".join(warnings), rate, stream.channels, pcm)
 
 
 def open_audio(path: Path) -> AudioStream:
     """Open an audio file. Raises AudioError with the reason alone, as `read_recording` does."""
     if text := _as_text(_first_bytes(path)):
         raise AudioError(f"is text, not audio: it begins with {' '.join(text.split())[:40]!r}")
-    stream = READERS.get(path.suffix.lower(), sndfile.open_sndfile)(path)
+    stream = READERS.get(path.suffix.lower(), AudioStream)(path)
     rate, channels = stream.sample_rate, stream.channels
     refusal = ""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -147,8 +152,8 @@ def open_audio(path: Path) -> AudioStream:
     elif channels > MOST_CHANNELS:
         refusal = f"has {channels} channels; at most {MOST_CHANNELS} can be used"
     if refusal:
-        stream.close()
-        raise AudioError(refusal)
+        with stream:
+            raise AudioError(refusal)
     return stream
 
 

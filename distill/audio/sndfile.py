@@ -1,12 +1,8 @@
-"""Sound files that are read from front to back: what a reader of a format gives, and the reader of libsndfile's formats.
-
-A reader is a function of a path that returns an `AudioStream`. Shapes: `n` frames of the file, `C` channels.
-"""
+"""Sound files of libsndfile's formats, read from front to back. Shapes: `n` frames of the file, `C` channels."""
 
 import mmap
 import os
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
@@ -38,63 +34,58 @@ _CHAINS = {
 }
 
 
-class AudioStream(ABC):
-    """Open sound file. Use as a context manager.
+class AudioStream:
+    """Sound file that is open, by libsndfile. Use as a context manager; a reader of other formats is a subclass.
 
     `watch` is called with True before each block, and with False when there are no more.
     """
 
     watch: ClassVar[Callable[[bool], None]] = staticmethod(lambda _: None)
 
-    sample_rate: int  # Hz
-    channels: int
-    frames: int | None  # that can be read at most, None where that is not known
-    announced: int | None  # by the header, None where it does not say
+    def __init__(self, path: Path) -> None:
+        """Open a file. Raises AudioError with the reason alone."""
+        self._path, self._file = path, _opened(path)
+        self.sample_rate, self.channels = int(self._file.samplerate), int(self._file.channels)
+        self.frames = (
+            int(self._file.frames) if self._file.frames < _UNKNOWN_FRAMES else None
+        )  # that can be read at most
+        self.announced = _announced(self._file, self.frames)  # by the header, None where it does not say
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._file.close()
         AudioStream.watch(False)
 
     @property
     def warning(self) -> str:
         """What else the file holds besides these frames, "" where it holds nothing."""
+        if _is_chained(self._path):
+            return "holds several recordings one after another (a chained file), of which the first was decoded"
         return ""
 
     def read_block(self, most: int) -> tuple[F32, str]:
-        """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed."""
+        """Up to `most` frames `[n, C]`, none at the end, and why there are no more: "" where nothing failed.
+
+        soundfile forgets what came before a failure; here it counts. Nothing is asked for beyond the end that the header
+        announces, where a tag of another program would be a failure.
+        """
         AudioStream.watch(True)
-        return self._read(most)
+        block = np.full((most, self.channels), np.nan, dtype=np.float32)
+        try:
+            return self._file.read(out=block), ""
+        except sf.LibsndfileError as error:
+            untouched = np.isnan(block).all(axis=1)
+            return block[: int(untouched.argmax()) if untouched.any() else most], _short(error)
 
-    @abstractmethod
-    def _read(self, most: int) -> tuple[F32, str]:
-        """As `read_block`."""
-
-    @abstractmethod
     def skip_to(self, frame: int) -> bool:
         """Go on with `frame`, which lies ahead. False where the file is damaged."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the file."""
-
-
-def open_sndfile(path: Path) -> AudioStream:
-    """Open a file. Raises AudioError with the reason alone."""
-    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
-    try:
-        if len(name) <= _LONGEST_PATH:
-            return _SndfileStream(path, _FrontToBack(name))
-        return _SndfileStream(path, _FrontToBack(os.open(path, os.O_RDONLY), closefd=True))
-    except sf.LibsndfileError as error:
-        if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
-            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
-            raise AudioError(f"is not audio in a known format ({found})") from error
-        raise AudioError(f"cannot be decoded: {_short(error)}") from error
-    except (OSError, sf.SoundFileError) as error:
-        raise AudioError(f"cannot be opened: {error}") from error
+        try:
+            self._file.seek(frame)
+        except sf.LibsndfileError:
+            return False
+        return True
 
 
 class _FrontToBack(sf.SoundFile):  # type: ignore[misc]
@@ -104,40 +95,19 @@ class _FrontToBack(sf.SoundFile):  # type: ignore[misc]
         return False
 
 
-class _SndfileStream(AudioStream):
-    def __init__(self, path: Path, file: sf.SoundFile) -> None:
-        self._path, self._file = path, file
-        self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
-        self.frames = int(file.frames) if file.frames < _UNKNOWN_FRAMES else None
-        self.announced = _announced(file, self.frames)
-
-    @property
-    def warning(self) -> str:
-        if _is_chained(self._path):
-            return "holds several recordings one after another (a chained file), of which the first was decoded"
-        return ""
-
-    def _read(self, most: int) -> tuple[F32, str]:
-        """soundfile forgets what came before a failure; here it counts.
-
-        Nothing is asked for beyond the end that the header announces, where a tag of another program would be a failure.
-        """
-        block = np.full((most, self.channels), np.nan, dtype=np.float32)
-        try:
-            return self._file.read(out=block), ""
-        except sf.LibsndfileError as error:
-            untouched = np.isnan(block).all(axis=1)
-            return block[: int(untouched.argmax()) if untouched.any() else most], _short(error)
-
-    def skip_to(self, frame: int) -> bool:
-        try:
-            self._file.seek(frame)
-        except sf.LibsndfileError:
-            return False
-        return True
-
-    def close(self) -> None:
-        self._file.close()
+def _opened(path: Path) -> _FrontToBack:
+    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    try:
+        if len(name) <= _LONGEST_PATH:
+            return _FrontToBack(name)
+        return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)
+    except sf.LibsndfileError as error:
+        if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
+            found = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
+            raise AudioError(f"is not audio in a known format ({found})") from error
+        raise AudioError(f"cannot be decoded: {_short(error)}") from error
+    except (OSError, sf.SoundFileError) as error:
+        raise AudioError(f"cannot be opened: {error}") from error
 
 
 def _announced(file: sf.SoundFile, frames: int | None) -> int | None:

@@ -1,13 +1,12 @@
 """Work that is done once: results of pure functions in files, and who does what is missing.
 
 `map_cached` calls a function with each item whose result is not there yet. An `Executor` makes the calls: in this process
-(`Here`, `Threads`), or on other computers (`distill.cluster.Dask`). It is chosen at the top, by a stage or a command, and
-passed down; nothing below knows which one it is.
+(`Here`), or on other computers (`distill.cluster.Dask`). It is chosen at the top, by a stage or a command, and passed
+down; nothing below knows which one it is.
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -58,30 +57,6 @@ class Here:
 
 
 HERE = Here()
-
-
-class Threads:
-    """So many calls at once in this process, for what waits for other processes; until it is closed."""
-
-    is_here: ClassVar[bool] = True
-
-    def __init__(self, processors: int) -> None:
-        self.processors = processors
-        self._pool = ThreadPoolExecutor(processors, thread_name_prefix="work")
-
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - of the protocol
-        """As `Executor.map`. Ended early, calls that have begun go on."""
-        futures = {self._pool.submit(function, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-
-    def close(self) -> None:
-        """Wait for the calls that have begun."""
-        self._pool.shutdown(cancel_futures=True)
 
 
 class Cache:

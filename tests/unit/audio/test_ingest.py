@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
-from distill.audio.decode import Decoded, Decoder, decode
+from distill.audio.decode import Decoder, decode
 from distill.audio.ingest import IngestReport, ingest
-from distill.audio.read import read_recording
+from distill.audio.read import Recording, read_recording
 from distill.errors import ArtifactError, AudioError
 from distill.storage.shards import ShardWriter
 from distill.storage.work import Here
@@ -61,7 +61,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded, in this process."""
     names: list[str] = []
 
-    def in_this_process(_: Decoder, path: Path, sample_rate: int) -> Decoded:
+    def in_this_process(_: Decoder, path: Path, sample_rate: int) -> Recording:
         names.append(path.name)
         return decode(path, sample_rate)
 
@@ -401,9 +401,9 @@ def test_what_may_be_something_else_another_time_is_tried_again(
 ) -> None:
     decoder, asked = Decoder.decoded, []
 
-    def killed(one: Decoder, path: Path, rate: int) -> Decoded:
+    def killed(one: Decoder, path: Path, rate: int) -> Recording:
         found = decoder(one, path, rate)
-        return Decoded("ends its decoder (SIGKILL)", is_certain=False) if path.name == "03.wav" else found
+        return Recording("ends its decoder (SIGKILL)", is_certain=False) if path.name == "03.wav" else found
 
     def bandwidth(_: Decoder, path: Path) -> Bandwidth | None:
         asked.append(path.name)
