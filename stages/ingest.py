@@ -16,10 +16,10 @@ def main(params: Params) -> None:
 
     with executor_of(execution_from_environment()) as executor:
         report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, executor, STATE / "ingest")
-    counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
-    names = (*counts, "seconds", "sample_rate", "treble_share")
     note_corpus(params)
-    write_metrics("ingest", {name: getattr(report, name) for name in names})
+    counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
+    figures = {name: report[name] for name in ("seconds", "sample_rate", "treble_share")}
+    write_metrics("ingest", {**{name: report["counts"][name] for name in counts}, **figures})
 
 
 def note_corpus(params: Params) -> None:

@@ -49,7 +49,7 @@ def decode(path: Path, sample_rate: int) -> Recording:
     try:
         found = read_recording(path, sample_rate)
     except AudioError as error:
-        return Recording(str(error), sha256=_readable_sha256(path))
+        return Recording(str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path))
     pcm_sha256 = hashlib.sha256(np.ascontiguousarray(found.pcm, dtype="<i2").data).hexdigest()
     prints = fingerprint(found.pcm, sample_rate)
     return replace(found, sha256=_readable_sha256(path), pcm_sha256=pcm_sha256, fingerprint=prints)
@@ -103,10 +103,10 @@ class Decoder:
 
     def bandwidth(self, path: Path) -> Bandwidth | None:
         """`measure_bandwidth` of a file, None where that failed and may not another time. Raises Stopped."""
-        try:
-            return Bandwidth(**self._ask(path)[0])
-        except AudioError:
-            return None  # decoding it says why
+        with suppress(AudioError):  # decoding it says why
+            if os.path.lexists(path):
+                return Bandwidth(**self._ask(path)[0])
+        return None
 
     def decoded(self, path: Path, sample_rate: int) -> Recording:
         """`decode` of a file. Raises Stopped."""

@@ -9,7 +9,7 @@ block once, and the fingerprints of its recordings end to end.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ from distill.audio.corpus import (
 from distill.audio.decode import Decoder
 from distill.audio.near_duplicates import Fingerprint, hop_length, near_duplicate_groups
 from distill.audio.read import Recording
-from distill.audio.source import LISTED, AudioFile, Gone, Scan, address, is_url, list_recordings, open_source
+from distill.audio.source import LISTED, AudioFile, Scan, address, is_url, list_recordings, open_source
 from distill.errors import AudioError
 from distill.params import CorpusConfig
 from distill.progress import Progress, ProgressReport
@@ -49,35 +49,11 @@ from distill.storage.work import HERE, Cache, Executor, cut_blocks, map_cached, 
 BLOCK_FILES = 512
 BLOCK_BYTES = 64 << 20  # of files, compressed or not
 MINIMUM_GROUPS, RECOMMENDED_RECORDINGS = 2, 5
-COUNTS = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups", "ignored")
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """Result of `ingest`. Counts are of audio files, except `ignored` (entries) and `groups`."""
-
-    used: int
-    warned: int  # in the corpus, or an exact copy of a recording in it, with a warning
-    rejected: int
-    duplicates: int  # exact copies, kept once
-    near_duplicates: int  # recordings that share a group with an earlier one; all are kept
-    ignored: int  # hidden entries and files that are not audio
-    seconds: float  # of sound in the corpus, exact copies once
-    groups: int  # different sounds: near-duplicates count once
-    sample_rate: int  # Hz, of the corpus
-    treble_share: float  # of the sound, 0 to 1, in recordings with energy above 10 kHz
-    rate_reason: str  # one line: the sample rate and what it follows from
-    rejections: tuple[str, ...]  # "path: reason" of each rejected file
-
-    def listed_rejections(self) -> list[str]:
-        """The first rejections as indented lines, and how many more there are."""
-        more = [f"  and {self.rejected - LISTED} more"] if self.rejected > LISTED else []
-        return [*(f"  {line}" for line in self.rejections[:LISTED]), *more]
 
 
 @dataclass(frozen=True)
@@ -96,7 +72,7 @@ def ingest(
     executor: Executor = HERE,
     progress: Progress | None = None,
     kept: Path | None = None,
-) -> IngestReport:
+) -> dict[str, Any]:
     """Decode every recording below `folder` to mono int16 at `sample_rate` Hz and write the corpus `output`.
 
     `folder` may be a URL such as s3://bucket/prefix: each object is a temporary file while it is decoded, and the corpus
@@ -105,6 +81,7 @@ def ingest(
     largest proportion of audio files, 0 to 1, that may be unusable. `executor` decodes; the output does not depend on
     it. `progress` is called with (files done, files in all, path), and with 0 files done for each one whose bandwidth
     was measured. Blocks are kept in the folder `kept`, where one is given.
+    Returns what is written as `report.json`, see `_report`.
     Raises AudioError, and leaves `output` as it was, if the folder does not make a corpus.
     """
     found, place = list_recordings(open_source(folder)), address(folder)
@@ -138,9 +115,9 @@ def ingest(
         decode = partial(worker.decode, rate.sample_rate)
         folders = map_cached(decode, blocks, key, executor, decoded, say_block, reads)
         manifest = _assemble(folders, temporary, rate.sample_rate)
-        report, listed = _report(manifest, found, rate)
-        _check(folder, report, len(manifest), max_rejected)
-        write_json(temporary / REPORT, listed)
+        report = _report(manifest, found, rate)
+        _check(folder, report, max_rejected)
+        write_json(temporary / REPORT, report)
         write_rows(temporary / MANIFEST, manifest, SCHEMA)
     if kept is not None:
         measured.keep_only(bandwidths)
@@ -150,18 +127,16 @@ def ingest(
 
 def ingest_folder(
     folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
-) -> IngestReport:
-    """Ingest a folder with the settings `params`, reporting progress and rejected files. Raises AudioError."""
+) -> dict[str, Any]:
+    """`ingest` with the settings `params`, reporting progress and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         report = ingest(folder, output, params.sample_rate, params.max_rejected, executor, progress, kept)
-        progress.say(
-            f"{report.used} used, {report.warned} used with a warning, {report.rejected} rejected, "
-            f"{report.duplicates} exact copies, {report.seconds:.1f} s of sound"
-        )
-        progress.say(report.rate_reason)
+        counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
+        progress.say(f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound")
+        progress.say(report["sample_rate_reason"])
         progress.status.keep(output / REPORT, "ingest.json")
-        if report.rejected:
-            progress.say("\n".join([f"rejected, as {output / REPORT} says:", *report.listed_rejections()]))
+        if report["rejected"]:
+            progress.say("\n".join([f"rejected, as {output / REPORT} says:", *_listed_rejections(report)]))
     return report
 
 
@@ -199,7 +174,7 @@ class BlockWorker:
 
     def measure(self, block: FileBlock, path: Path) -> bool:
         """Write the bandwidths of a block's files. False where some may be others another time."""
-        found = [one for _, one in self._each(block, False, Decoder.bandwidth, lambda _: None)]
+        found = [one for _, one in self._each(block, False, Decoder.bandwidth)]
         write_rows(path, [one or UNREADABLE for one in found], _BANDWIDTHS)
         return None not in found
 
@@ -215,7 +190,7 @@ class BlockWorker:
 
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
-                for file, found in self._each(block, True, decoded, lambda reason: Recording(reason, is_certain=False)):
+                for file, found in self._each(block, True, decoded):
                     if found.fingerprint is not None and found.pcm_sha256 not in places:
                         places[found.pcm_sha256] = shards.append(found.pcm)
                         prints.append(found.fingerprint)
@@ -228,17 +203,15 @@ class BlockWorker:
         return is_certain
 
     def _each(
-        self, block: FileBlock, is_decoded: bool, call: Callable[[Decoder, Path], R], gone: Callable[[str], R]
+        self, block: FileBlock, is_decoded: bool, call: Callable[[Decoder, Path], R]
     ) -> Iterator[tuple[AudioFile, R]]:
-        """Call with a decoder and each file; `gone` gives the result for one that was removed, for a reason."""
+        """Call with a decoder and each file; files and results in order."""
 
         def called(file: AudioFile) -> R:
             decoder = self._idle.pop()
             try:
                 with self._source.local(file) as path:
                     return call(decoder, path)
-            except Gone as error:
-                return gone(str(error))
             finally:
                 self._idle.append(decoder)
 
@@ -337,8 +310,8 @@ def _grouped(rows: Sequence[ManifestRow], kept: Sequence[ManifestRow], groups: S
     return grouped
 
 
-def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> tuple[IngestReport, dict[str, object]]:
-    """What became of the files, and `report.json`, which lists them, too."""
+def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> dict[str, Any]:
+    """What became of the files, as JSON. Of copies one is in the corpus; its seconds count once."""
     kept = kept_rows(rows)
     members: dict[str, list[str]] = defaultdict(list)
     listed: dict[str, list[dict[str, str]]] = {"used": [], "warned": [], "rejected": []}
@@ -347,26 +320,20 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> tuple
         listed[row.status].append({"path": row.path, "reason": row.reason})
     groups = {row.group for row in kept}
     lengths = [row.seconds for row in kept] or [0.0]
-    report = IngestReport(
-        used=len(listed["used"]),
-        warned=len(listed["warned"]),
-        rejected=len(listed["rejected"]),
-        duplicates=sum(bool(row.duplicate_of) for row in rows),
-        near_duplicates=len(kept) - len(groups),
-        ignored=sum(found.ignored.values()),
-        seconds=sum(row.frames_in_shard for row in kept) / rate.sample_rate,
-        groups=len(groups),
-        sample_rate=rate.sample_rate,
-        treble_share=rate.treble_share,
-        rate_reason=rate.reason,
-        rejections=tuple(f"{one['path']}: {one['reason']}" for one in listed["rejected"]),
-    )
-    return report, {
+    counts = {
+        "audio_files": len(rows),
+        **{status: len(files) for status, files in listed.items()},
+        "duplicates": sum(bool(row.duplicate_of) for row in rows),
+        "near_duplicates": len(kept) - len(groups),  # share a group with an earlier one; all are kept
+        "groups": len(groups),  # different sounds
+        "ignored": sum(found.ignored.values()),  # hidden entries and files that are not audio
+    }
+    return {
         "sample_rate": rate.sample_rate,
         "sample_rate_reason": rate.reason,
         "treble_share": rate.treble_share,
-        "seconds": report.seconds,
-        "counts": {"audio_files": len(rows), **{name: getattr(report, name) for name in COUNTS}},
+        "seconds": sum(row.frames_in_shard for row in kept) / rate.sample_rate,
+        "counts": counts,
         "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
         "rejected": listed["rejected"],
         "warned": listed["warned"],
@@ -376,23 +343,30 @@ def _report(rows: Sequence[ManifestRow], found: Scan, rate: RateChoice) -> tuple
     }
 
 
-def _check(folder: Path | str, report: IngestReport, files: int, max_rejected: float) -> None:
-    """Raise AudioError where a corpus of so many audio files is none."""
-    wrong = ""
-    if report.rejected == files:
+def _listed_rejections(report: Mapping[str, Any]) -> list[str]:
+    """The first rejections as indented lines, and how many more there are."""
+    lines = [f"  {one['path']}: {one['reason']}" for one in report["rejected"]]
+    return lines if len(lines) <= LISTED else [*lines[:LISTED], f"  and {len(lines) - LISTED} more"]
+
+
+def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -> None:
+    """Raise AudioError where the files make no corpus."""
+    counts = report["counts"]
+    files, rejected, wrong = counts["audio_files"], counts["rejected"], ""
+    if rejected == files:
         wrong = (
             f"expected at least {MINIMUM_GROUPS} usable recordings, found none among {files} audio files; "
             "replace or repair these files"
         )
-    elif report.rejected > max_rejected * files:
+    elif rejected > max_rejected * files:
         wrong = (
-            f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {report.rejected} of {files}; "
+            f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {rejected} of {files}; "
             "remove or repair these files, or raise corpus.max_rejected"
         )
     if wrong:
-        raise AudioError("\n".join([f"{folder}: {wrong}:", *report.listed_rejections()]))
-    if report.groups < MINIMUM_GROUPS:
-        copies = report.duplicates + report.near_duplicates
+        raise AudioError("\n".join([f"{folder}: {wrong}:", *_listed_rejections(report)]))
+    if counts["groups"] < MINIMUM_GROUPS:
+        copies = counts["duplicates"] + counts["near_duplicates"]
         found = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
         raise AudioError(
             f"{folder}: found {found}; at least {MINIMUM_GROUPS} are needed so that one can be held out, "

@@ -7,6 +7,7 @@ Shapes: `N` samples at the corpus rate, `n` source frames, `C` source channels.
 """
 
 import codecs
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,8 +167,9 @@ def _first_bytes(path: Path) -> bytes:
     """First bytes of a regular file; anything else at `path` raises AudioError (a pipe is never opened)."""
     try:
         if not path.is_file():
-            dangling = path.is_symlink() and not path.exists()
-            raise AudioError("is a link that leads nowhere" if dangling else "is not a regular file")
+            if not os.path.lexists(path):
+                raise AudioError("is missing")
+            raise AudioError("is not a regular file" if path.exists() else "is a link that leads nowhere")
         with path.open("rb") as stream:
             head = stream.read(512)
     except PermissionError as error:

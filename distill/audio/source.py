@@ -21,7 +21,6 @@ from distill.errors import AudioError
 from distill.text import escaped
 
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
-GONE = "was removed while other recordings were read"  # a reason that follows the name of a recording
 LISTED = 20  # entries in a message
 BLOCK_BYTES = 8 << 20  # of an object, fetched by one request and held in memory
 
@@ -32,28 +31,8 @@ _SECRET_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _REPLACED = (
     "expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes there"
 )
-# What follows the address, by the names of an error's classes: errors come from several libraries, of which none need be
-# installed. The first that fits; {endpoint} may be "".
-_REFUSALS = {
-    "FileExpired": _REPLACED,
-    "NoCredentialsError PartialCredentialsError CredentialRetrievalError TokenRetrievalError SSOTokenLoadError "
-    "UnauthorizedSSOTokenError SSOError NoAuthTokenError LoginError": "expected credentials for it, found none that can "
-    f"be used ({{found}}); set {_SECRET_KEYS}, or AWS_PROFILE to a profile of ~/.aws/credentials",
-    "ProfileNotFound ConfigParseError ConfigNotFound": "expected a profile that ~/.aws has, found: {found}; set "
-    "AWS_PROFILE to one that is there, or unset it",
-    "PermissionError": "expected credentials that may list and read it, found that the store refuses them ({found}); "
-    f"check {_SECRET_KEYS} or AWS_PROFILE, and the rights that they have",
-    "FileNotFoundError": "expected a bucket with recordings, found none of that name{endpoint} ({found}); check the "
-    "address",
-    "EndpointConnectionError HTTPClientError ConnectionError TimeoutError IncompleteReadError IncompleteRead "
-    "ClientConnectionError ClientPayloadError ResponseStreamingError gaierror ResponseParserError SSLError "
-    "FSTimeoutError": "expected an answer of the store{endpoint}, found none after several tries ({found}); check the "
-    "network and AWS_ENDPOINT_URL, and run again: nothing was changed",
-}
-
-
-class Gone(AudioError):
-    """A recording was removed after it was listed. Its message is the reason alone."""
+# In the names of the classes of errors, which come from several libraries; none need be installed.
+_OF_CREDENTIALS = re.compile("Credential|Token|SSO|Login|Profile|Config|PermissionError")
 
 
 @dataclass(frozen=True)
@@ -148,7 +127,7 @@ class LocalFolder:
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
         """The recording as a local file, as long as the context lasts. May be called in several threads."""
-        yield self._folder / file.relative  # one that is gone is what decoding says of it
+        yield self._folder / file.relative
 
 
 class ObjectStore:
@@ -199,7 +178,7 @@ class ObjectStore:
     def local(self, file: AudioFile) -> Iterator[Path]:
         """The recording as a local file, as long as the context lasts. May be called in several threads.
 
-        Raises Gone where it no longer exists, AudioError where it cannot be fetched, or was replaced in the store.
+        There is no file where it no longer exists. Raises AudioError where it cannot be fetched, or was replaced.
         """
         place = f"{self.name}/{file.path}"
         with TemporaryDirectory(prefix="distill-") as folder:
@@ -215,8 +194,8 @@ class ObjectStore:
                         shutil.copyfileobj(stream, copy, BLOCK_BYTES)  # s3 refuses what is replaced from here on
             except AudioError:
                 raise
-            except FileNotFoundError as error:
-                raise Gone(GONE) from error
+            except FileNotFoundError:
+                pass
             except Exception as error:
                 raise _refusal(place, error) from error
             yield path
@@ -319,17 +298,22 @@ def _refusal(url: str, error: Exception) -> AudioError:
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     found = " ".join(str(error).split()) or type(error).__name__
-    if "invalid endpoint" in found.lower():
-        return AudioError(
-            f"AWS_ENDPOINT_URL: expected an address such as https://host:port, found: {found}; correct or unset it"
-        )
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    for kinds, sentence in _REFUSALS.items():
-        if names & set(kinds.split()):
-            return AudioError(f"{url}: " + sentence.format(found=found, endpoint=f" at {server}" if server else ""))
-    if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+    at = f" at {server}" if server else ""
+    if "FileExpired" in names:
+        return AudioError(f"{url}: {_REPLACED}")
+    if "FileNotFoundError" in names:
+        return AudioError(
+            f"{url}: expected a bucket with recordings, found none of that name{at} ({found}); check the address"
+        )
+    if _OF_CREDENTIALS.search(" ".join(names)):
+        return AudioError(
+            f"{url}: expected credentials that may list and read it, found: {found}; check {_SECRET_KEYS}, or AWS_PROFILE "
+            "and the profiles in ~/.aws, and the rights that they have"
+        )
+    if type(error).__module__ == "builtins" and not isinstance(error, OSError) and "endpoint" not in found:
         raise error
     return AudioError(
-        f"{url}: expected to list and read what is there, found: {found} ({type(error).__name__}); check the address and the "
-        "store, and run again: nothing was changed"
+        f"{url}: expected an answer of the store{at}, found: {found}; check the network, the address and AWS_ENDPOINT_URL, "
+        "and run again: nothing was changed"
     )

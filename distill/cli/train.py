@@ -191,9 +191,10 @@ def _print_trained(trained: "TrainedModel", as_json: bool) -> None:
     if not as_json:
         print(f"{trained.path}  {size / 1e6:.1f} MB")
         return
-    corpus = {name: getattr(trained.corpus, name) for name in ("seconds", "sample_rate", "treble_share")}
+    corpus = {name: trained.corpus[name] for name in ("seconds", "sample_rate", "treble_share")}
     about = {"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings}
-    said = {"rejected": list(trained.corpus.rejections), "warnings": list(codec.warnings)}
+    rejected = [f"{one['path']}: {one['reason']}" for one in trained.corpus["rejected"]]
+    said = {"rejected": rejected, "warnings": list(codec.warnings)}
     metrics = {key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")}
     prior = {} if trained.prior is None else {"prior": dict(trained.prior.metrics)}
     print_json({**about, **corpus, **said, "codebook_health": codec.codebook_health, **metrics, **prior})

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from distill.audio.corpus import MANIFEST, Corpus, load_corpus
-from distill.audio.ingest import IngestReport, ingest_folder
+from distill.audio.ingest import ingest_folder
 from distill.audio.source import address
 from distill.codec.artifact import load_codec
 from distill.codec.model import VQVAE
@@ -41,10 +42,10 @@ from distill.training.tracking import public_events
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model file, with the reports on its corpus and its training runs."""
+    """A trained model file, with the report on its corpus, as in `report.json`, and those on its training runs."""
 
     path: Path
-    corpus: IngestReport
+    corpus: dict[str, Any]
     codec: CodecTraining
     prior: PriorTraining | None
 
@@ -170,7 +171,7 @@ def _check_still_free(model: Path, existed: bool) -> None:
         )
 
 
-def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> IngestReport:
+def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> dict[str, Any]:
     """Ingest recordings; what was decoded stays for the next try, but not where they make no corpus."""
     kept = folders.corpus.with_name("ingest")
     try:

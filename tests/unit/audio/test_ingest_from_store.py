@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lossy_proxy import LossyProxy
@@ -9,7 +10,7 @@ from object_store import Store
 from unit.audio.test_ingest import contents, write
 
 from distill.audio.corpus import ManifestRow, read_manifest
-from distill.audio.ingest import IngestReport, ingest
+from distill.audio.ingest import ingest
 from distill.errors import AudioError
 from distill.storage.work import Here
 
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def kept(url: str, tmp_path: Path) -> IngestReport:
+def kept(url: str, tmp_path: Path) -> dict[str, Any]:
     return ingest(url, tmp_path / "out", RATE, 0.5, Here(2), kept=tmp_path / "kept")
 
 
@@ -64,8 +65,8 @@ def test_an_object_that_is_removed_meanwhile_is_rejected_and_one_that_is_replace
         kept(url, tmp_path)
     assert not (tmp_path / "out").exists()
     proxy.before = lambda request: store.remove("takes/2.wav") if request.endswith("/2.wav") else None
-    assert kept(url, tmp_path).rejected == 2
-    assert row(tmp_path, "2.wav").reason == "was removed while other recordings were read"
+    assert kept(url, tmp_path)["counts"]["rejected"] == 2
+    assert row(tmp_path, "2.wav").reason == "is missing"
     proxy.before = None
     store.put("takes/2.wav", (folder / "2.wav").read_bytes())
     kept(url, tmp_path)

@@ -113,8 +113,7 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert metadata.provenance.codec_fingerprint
     assert names(finished.path.parent) == ["a.distill", "a.distill.md", "state"]
     assert names(finished.path.parent / "state") == ["corpora.json"]
-    assert finished.corpus.rejected == 1
-    assert finished.corpus.rejections[0].startswith("broken.wav: ")
+    assert [one["path"] for one in finished.corpus["rejected"]] == ["broken.wav"]
     text = json.dumps(metadata.model_dump(mode="json"))
     assert str(sounds) not in text
     assert "model-" not in text
@@ -303,8 +302,8 @@ def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs
     for number in range(4):
         hiss = 0.1 * np.random.default_rng(number).standard_normal(20_000).astype(np.float32)
         write_audio(bright / f"{number}.wav", hiss, 48_000)
-    assert train(bright, model, auto).corpus.sample_rate == distill.load(model).sample_rate == 48_000
-    assert train(sounds, tmp_path / "b.distill", auto).corpus.sample_rate == 24_000
+    assert train(bright, model, auto).corpus["sample_rate"] == distill.load(model).sample_rate == 48_000
+    assert train(sounds, tmp_path / "b.distill", auto).corpus["sample_rate"] == 24_000
     add(model, tmp_path / "c.distill", sounds, auto)
     assert distill.load(tmp_path / "c.distill").sample_rate == 48_000
 
