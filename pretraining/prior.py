@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from distill.cluster import executor_of
 from distill.codec import coordinates as codec_coordinates
 from distill.codec.coordinates import COORDINATES, SharedCoordinates
-from distill.codes.sequences import Batch, CodeSequences, pad_batch, random_windows
-from distill.codes.store import Codes
+from distill.codes.sequences import Batch, CodedRecording, CodeSequences, pad_batch, random_windows
 from distill.execution import STATE, execution_from_environment
 from distill.params import PRETRAINED_SIZES
 from distill.prior import pretrained
@@ -87,14 +86,13 @@ class PretrainingBatch:
     """Windows of some recordings of a collection, and what is known of the others.
 
     `codewords` `[Q, V, C]` are the codec's, `tables` counts of the others, and `labelled` those that tell the labels of
-    the windows, with their labels from 1 on.
+    the windows.
     """
 
     codewords: Tensor
     tables: CountTables
     batch: Batch
-    labelled: Sequence[Codes]
-    labels: Sequence[int]
+    labelled: Sequence[CodedRecording]
 
 
 class AnyCodecPrior(nn.Module):
@@ -119,7 +117,8 @@ class AnyCodecPrior(nn.Module):
         prefix = "input_embedding."
         embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
         table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
-        summaries = label_summaries(table.float(), example.labelled, example.labels, max(example.labels, default=1))
+        num_labels = max((one.label for one in example.labelled), default=1)
+        summaries = label_summaries(table.float(), example.labelled, num_labels)
         values["label"] = label_vectors(self.label_projection, summaries)
         logits: Tensor = torch.func.functional_call(skeleton, values, (example.batch,))
         return logits
@@ -211,24 +210,16 @@ class _PretrainingTask(Task[PretrainingBatch]):
         grouped = int(rng.choice(GROUPED))
         numbers = [1 + instrument // grouped for instrument in collection.instruments]
         labels, labelled = _labels(rng, numbers, [others[index] for index in chosen], known)
-        tables = _tables(collection.recordings, numbers, known, size, levels)
+        pairs = zip(collection.recordings, numbers, strict=True)
+        coded = [CodedRecording(recording, label=number) for recording, number in pairs]
+        tables = count_tables(count([coded[index] for index in known], size, levels, max(numbers)))
         batch = pad_batch(sequences, windows)._replace(labels=labels)
-        codes = [collection.recordings[index][0] for index in labelled]
         return PretrainingBatch(
             self.fabric.to_device(codewords.float()),
             tables,
             batch.map(self.fabric.to_device),
-            codes,
-            [numbers[index] for index in labelled],
+            [coded[index] for index in labelled],
         )
-
-
-def _tables(
-    recordings: Sequence[Sequence[Codes]], labels: Sequence[int], known: Sequence[int], size: int, levels: int
-) -> CountTables:
-    """Counts of the known recordings, with their labels from 1 on."""
-    chosen = [recordings[index] for index in known]
-    return count_tables(count(chosen, size, levels, [labels[index] for index in known], max(labels)))
 
 
 def _parted(rng: Generator, collection: CodedCollection) -> tuple[list[int], list[int]]:

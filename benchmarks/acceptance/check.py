@@ -189,7 +189,7 @@ def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progres
     assert trial.training is not None
     model = trial.training.model
     assert isinstance(model, MemoryPrior)
-    source = FrameSource(data.held_out, data.codes.codebook_size)
+    source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_size)
     progress(0, 1, "probes")
     worst = worst_findings(model, source, fabric, seed, SEEDS)
     return Point(

@@ -37,7 +37,7 @@ SMALL_BATCH = 8  # windows, in trainings with a fault
 
 def memory_config(data: PriorData, **changes: Any) -> PriorConfig:
     """Settings of `architecture: memory` with a window that is short compared with the recordings."""
-    longest = max(len(views[0]) for views in data.train) / data.codes.frame_rate
+    longest = max(len(one.views[0]) for one in data.train) / data.codes.frame_rate
     most = float(default_values()["prior"]["memory"]["span_seconds"])
     memory = {"span_seconds": min(max(CONTEXT_SECONDS, longest), most)}
     settings: dict[str, Any] = {"architecture": "memory", "context_seconds": CONTEXT_SECONDS, "patience": 0}

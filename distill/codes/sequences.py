@@ -35,6 +35,24 @@ def window_start(inputs: int, context_frames: int) -> int:
     return max(0, -(-(inputs - context_frames) // step)) * step
 
 
+@dataclass(frozen=True, eq=False)
+class CodedRecording:
+    """A recording as a prior learns it: its coded views `[F, Q]`, the first without augmentation.
+
+    `group` is that of its near-duplicates. Labels count from 1; 0 is none. `path` is for reports.
+    """
+
+    views: Sequence[Codes]
+    group: str = ""
+    label: int = 0
+    path: str = ""
+
+    @property
+    def codes(self) -> Codes:
+        """The first view."""
+        return self.views[0].astype(np.int64)
+
+
 class CodeSequences:
     """Sequences BOS, codes, EOS of recordings, made when they are read: the codes are not copied.
 

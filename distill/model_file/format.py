@@ -209,14 +209,15 @@ def size_of(path: Path) -> int:
 def _load(path: Path) -> Bundle:
     metadata, stored = read_contents(path)
     architecture = VQVAEArchitecture(spectrogram=metadata.spectrogram_config, **metadata.vqvae_config.model_dump())
-    shape = metadata.prior_config
-    if 4 * (architecture.parameters + (0 if shape is None else shape.parameters)) > size_of(path):
+    if 4 * architecture.parameters > size_of(path):
         raise ArtifactError(
-            f"{path}: expected the weights of the networks it describes, found too small a file; download it again"
+            f"{path}: expected the weights of the codec it describes, found too small a file; download it again"
         )
-    codec, prior = VQVAE(architecture), None if shape is None else build_prior(shape)
+    codec, shape = VQVAE(architecture), metadata.prior_config
     try:
-        _check_tensors(stored, _state(codec, prior))
+        with torch.device("meta"):  # a prior without memory for its weights, which may be too many
+            _check_tensors(stored, _state(codec, None if shape is None else build_prior(shape)))
+        prior = None if shape is None else build_prior(shape)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in stored}
         _check_values(metadata, tensors)

@@ -54,7 +54,7 @@ PriorWidth = Annotated[int, Field(ge=8, le=8192)]
 PriorLayers = Annotated[int, Field(ge=1, le=128)]
 Heads = Annotated[int, Field(ge=1, le=128)]
 DepthLayers = Annotated[int, Field(ge=0, le=64)]
-CodewordSize = Annotated[int, Field(ge=0, le=1024)]
+CodewordSize = Annotated[int, Field(ge=1, le=1024)]
 ShardLength = Annotated[int, Field(ge=8, le=1 << 20)]
 ChunkSize = Annotated[int, Field(ge=1, le=4096)]
 KeySize = Annotated[int, Field(ge=1, le=256)]
@@ -157,7 +157,6 @@ class PriorConfig(Settings):
     num_layers: Annotated[PriorLayers, BY_TIER]
     num_heads: Annotated[Heads, BY_TIER]
     depth_layers: DepthLayers
-    geometry: bool
     pretrained: bool
     count_experts: bool
     dropout: Annotated[Dropout, BY_TIER]
@@ -174,7 +173,6 @@ class PriorConfig(Settings):
     warmup_steps: Annotated[int, Field(ge=0)]
     patience: Annotated[Patience, BY_TIER]
     budget_minutes: BudgetMinutes | Auto = 0.0  # as for the codec
-    folds: Annotated[int, Field(ge=0, le=20)]
     memorization_perplexity: Annotated[float, Field(ge=1), BY_TIER]
     val_fraction: Fraction
     memory: MemoryConfig | None = None
@@ -194,7 +192,7 @@ class PriorConfig(Settings):
     def fits_pretrained(self) -> bool:
         """Whether pretrained weights may be the start and have these sizes."""
         sizes = {name: getattr(self, name) for name in PRETRAINED_SIZES}
-        can_read = "pretrained" in ARCHITECTURES[self.architecture].settings and self.geometry and self.count_experts
+        can_read = "pretrained" in ARCHITECTURES[self.architecture].settings and self.count_experts
         return self.pretrained and can_read and sizes == PRETRAINED_SIZES
 
 

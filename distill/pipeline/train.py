@@ -28,9 +28,8 @@ from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
 from distill.pipeline.workspace import PipelineFolders, find_corpus, remember_corpus, workplace
-from distill.prior.artifact import PriorArtifact
 from distill.prior.data import PriorData, read_prior_data
-from distill.prior.training import Callback, PriorTraining, fit_prior, prior_artifact, train_prior_of_codes
+from distill.prior.training import Callback, PriorTraining, fit_prior, train_prior_of_codes
 from distill.storage.files import canonical_json, remove_folder, sha256_file, sha256_text
 from distill.storage.weights import weights_sha256
 from distill.storage.work import Executor, Here
@@ -52,10 +51,9 @@ class TrainedModel:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedPrior(PriorTraining):
-    """A trained prior with what a model file keeps: the codec, the facts of the training, and the reference."""
+    """A trained prior with what a model file keeps besides: the codec and the reference."""
 
     bundle: Bundle  # of the codec
-    facts: PriorArtifact
     reference: Reference  # without scores
 
     def save(self, path: Path | str, reference: bool = True) -> BundleMetadata:
@@ -202,8 +200,7 @@ def train_prior(
     cancel = cancel_event or threading.Event()
     run = Run(make_fabric(execution), observers=observers, cancel=cancel.is_set)
     training = fit_prior(data, prior_config, params.seed, run, calibrate)
-    facts = prior_artifact(training, prior_config, data)
-    return TrainedPrior(**vars(training), bundle=bundle, facts=facts, reference=data.reference())
+    return TrainedPrior(**vars(training), bundle=bundle, reference=data.reference())
 
 
 def code_folder(

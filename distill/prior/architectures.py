@@ -17,7 +17,7 @@ class Architecture(NamedTuple):
     beyond_context: str = ""  # what it knows besides its context
 
 
-WITH_DEPTH = frozenset({"depth_layers", "geometry", "pretrained", "count_experts", "history_dropout"})
+WITH_DEPTH = frozenset({"depth_layers", "pretrained", "count_experts", "history_dropout"})
 
 ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
     "frame": Architecture(

@@ -55,7 +55,7 @@ class PriorArtifact(Settings):
     best_perplexity: float
     val_bits_per_second: float
     codec_sha256: str
-    fingerprint: str
+    fingerprint: str = ""  # of the training, where it was one of a stage
     memorization: Memorization
 
 

@@ -46,27 +46,18 @@ class PriorShape(Settings):
     @classmethod
     def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
         """The shape that the settings ask for, of codes whose codewords have so many numbers. Raises ParamsError."""
-        return cls(**cls.values_of(settings, codes, codeword_size), labels=list(labels))
-
-    @classmethod
-    def values_of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int) -> dict[str, Any]:  # noqa: ARG003
-        """Its fields but the labels."""
-        return {
-            **settings.model_dump(include=set(cls.model_fields)),
-            **codes.model_dump(include={"codebook_size", "num_quantizers"}),
-            "context_frames": max(1, round(settings.context_seconds * codes.frame_rate)),
-        }
+        context_frames = max(1, round(settings.context_seconds * codes.frame_rate))
+        sizes = {"codeword_size": codeword_size, "context_frames": context_frames, "labels": list(labels)}
+        values = {**settings.model_dump(), **codes.model_dump(), **sizes}
+        if settings.memory is not None:
+            span_frames = max(context_frames, round(settings.memory.span_seconds * codes.frame_rate))
+            values |= {**settings.memory.model_dump(), "span_frames": span_frames}
+        return cls(**{name: values[name] for name in cls.model_fields if name in values})
 
     @property
     def seq_len(self) -> int:
         """Length of the context in codes."""
         return self.context_frames * self.num_quantizers
-
-    @property
-    def parameters(self) -> int:
-        """Lower bound on the number of weights."""
-        tables = 2 * self.codebook_size + len(self.labels)
-        return tables * self.hidden_size + 12 * self.num_layers * self.hidden_size**2
 
 
 class Prior(nn.Module):

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from distill.codes.sequences import bos_token
-from distill.codes.store import Codes, frame_counts
+from distill.codes.sequences import CodedRecording, bos_token
+from distill.codes.store import Codes
 from distill.prior.counts import PRIOR_COUNT, TRUST, Probabilities, count
 from distill.prior.data import PriorData
 
@@ -25,37 +25,32 @@ class CountingModel:
     the training recordings, or a part of it where it is large, with counts of the other half; then all are counted.
     """
 
-    def __init__(
-        self, recordings: Sequence[Sequence[Codes]], groups: Sequence[str], codebook_size: int, levels: int
-    ) -> None:
-        """`recordings` are the views `[F, Q]` of each; `groups` are those of near-duplicates."""
+    def __init__(self, recordings: Sequence[CodedRecording], codebook_size: int, levels: int) -> None:
         self.codebook_size, self.levels = codebook_size, levels
-        first = set(sorted(set(groups))[::2])
-        halves: tuple[list[Sequence[Codes]], list[Sequence[Codes]]] = ([], [])
-        for views, group in zip(recordings, groups, strict=True):
-            halves[group not in first].append(views)
+        first = set(sorted({one.group for one in recordings})[::2])
+        halves = [[one for one in recordings if (one.group in first) == is_first] for is_first in (True, False)]
         self.weights = np.full((levels, 3 + len(CACHE_DECAYS)), 1 / (3 + len(CACHE_DECAYS)))
         if all(halves):
             self._count(halves[0])
-            frames = sum(int(frame_counts(views)[0]) for views in halves[1])
+            frames = sum(len(one.views[0]) for one in halves[1])
             fitted = halves[1][:: -(-frames // MOST_FITTED_FRAMES)]
-            found = np.concatenate([self.probabilities(views[0]) for views in fitted])
+            found = np.concatenate([self.probabilities(one.codes) for one in fitted])
             for _ in range(EM_ROUNDS):
                 shares = found * self.weights
                 self.weights = (shares / shares.sum(axis=2, keepdims=True)).mean(axis=0)
         self._count(recordings)
 
-    def _count(self, recordings: Sequence[Sequence[Codes]]) -> None:
+    def _count(self, recordings: Sequence[CodedRecording]) -> None:
         size = self.codebook_size
-        counts = count(recordings, size, self.levels)
+        counts = count(recordings, size, self.levels, max(one.label for one in recordings))
         single = counts.unigram[:, :size]
         self.single = (single + PRIOR_COUNT / size) / (single.sum(axis=1, keepdims=True) + PRIOR_COUNT)
         self.previous = counts.previous[:, :, :size]
         self.coarser = np.zeros((self.levels, size, size))
-        for views in recordings:
-            for codes in views:
+        for recording in recordings:
+            for codes in recording.views:
                 for level, (coarse, fine) in enumerate(pairwise(codes.T), start=1):
-                    np.add.at(self.coarser[level], (coarse, fine), 1 / len(views))
+                    np.add.at(self.coarser[level], (coarse, fine), 1 / len(recording.views))
 
     def nats(self, codes: Codes) -> Probabilities:
         """Negative log-likelihood `[F, Q]` of the codes `[F, Q]` of a recording."""
@@ -92,6 +87,6 @@ def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
 
 def counting_bits_per_second(data: PriorData) -> float:
     """Held-out bits per second of a `CountingModel` of the training recordings; EOS is not counted."""
-    model = CountingModel(data.train, data.train_groups, data.codes.codebook_size, data.codes.num_quantizers)
-    nats = sum(float(model.nats(codes).sum()) for codes in data.held_out)
-    return nats / math.log(2) / (int(frame_counts(data.held_out).sum()) / data.codes.frame_rate)
+    model = CountingModel(data.train, data.codes.codebook_size, data.codes.num_quantizers)
+    nats = sum(float(model.nats(one.codes).sum()) for one in data.held_out)
+    return nats / math.log(2) / data.held_out_seconds

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodeSequences
-from distill.codes.store import Codes, frame_counts
+from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences
+from distill.codes.store import frame_counts
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
@@ -52,37 +52,29 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
     return torch.stack(list(parts), dim=-1)
 
 
-def count(
-    recordings: Sequence[Sequence[Codes]],
-    codebook_size: int,
-    levels: int,
-    labels: Sequence[int] | None = None,
-    num_labels: int = 0,
-) -> Counts:
-    """Count tokens of recordings, each given as its views `[F, Q]`; the views of a recording count as one together.
+def count(recordings: Sequence[CodedRecording], codebook_size: int, levels: int, num_labels: int = 0) -> Counts:
+    """Count tokens of recordings, whose labels are at most `num_labels`; the views of one count as one together.
 
-    `labels` are those of the recordings, from 1 on; 0, and None for all, is no label. Floats are added in the order of
-    the recordings, of which some are in memory at once.
+    Floats are added in the order of the recordings, of which some are in memory at once.
     """
     size = codebook_size + NUM_SPECIAL_TOKENS
     square, offsets = (levels, size, size), torch.arange(levels) * size
     counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
-    numbers = np.array(labels or [0] * len(recordings), dtype=np.int64)
     first = frames = 0
-    for stop, every in enumerate(recordings, start=1):
-        frames += int(frame_counts(every).sum())
+    for stop, recording in enumerate(recordings, start=1):
+        frames += int(frame_counts(recording.views).sum())
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
-        sequences = CodeSequences([codes for views in part for codes in views], codebook_size, levels)
+        sequences = CodeSequences([codes for one in part for codes in one.views], codebook_size, levels)
         tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
         kept = np.ones(tokens.shape, dtype=bool)
         kept[ends - sequences.lengths] = False  # BOS
         kept[ends - 1, 1:] = False  # EOS is one token
-        views = [len(views) for views in part]
+        views = [len(one.views) for one in part]
         own_label, weight = (
             np.broadcast_to(np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape)
-            for values in (numbers[first:stop], 1 / np.array(views))
+            for values in ([one.label for one in part], 1 / np.array(views))
         )
         before = tokens.roll(1, dims=0)
         for table, contexts in (
@@ -137,30 +129,25 @@ def count_tables(counts: Counts) -> CountTables:
     return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
 
 
-def fold_numbers(groups: Sequence[str], seed: int) -> list[int]:
+def fold_numbers(recordings: Sequence[CodedRecording], seed: int) -> list[int]:
     """Fold of each recording, from 1 on: recordings of a fold are left out of counts together, and so are duplicates."""
 
     def order(group: str) -> int:
         return derive_seed(seed, Stream.COUNT_FOLDS, int(sha256_text(group)[:15], 16))
 
-    numbers = {group: 1 + index % MAX_COUNT_FOLDS for index, group in enumerate(sorted(set(groups), key=order))}
-    return [numbers[group] for group in groups]
+    groups = sorted({one.group for one in recordings}, key=order)
+    numbers = {group: 1 + index % MAX_COUNT_FOLDS for index, group in enumerate(groups)}
+    return [numbers[one.group] for one in recordings]
 
 
 def fold_tables(
-    recordings: Sequence[Sequence[Codes]],
-    folds: Sequence[int],
-    codebook_size: int,
-    levels: int,
-    labels: Sequence[int] | None = None,
-    num_labels: int = 0,
+    recordings: Sequence[CodedRecording], folds: Sequence[int], codebook_size: int, levels: int, num_labels: int = 0
 ) -> list[CountTables]:
-    """Tables of all recordings, given as their views `[F, Q]`, and then of all but those of each fold, from 1 on."""
+    """Tables of all recordings, and then of all but those of each fold, from 1 on."""
     parts = []
     for fold in range(1, max(folds) + 1):
-        own = [index for index, number in enumerate(folds) if number == fold]
-        own_labels = None if labels is None else [labels[index] for index in own]
-        parts.append(count([recordings[index] for index in own], codebook_size, levels, own_labels, num_labels))
+        own = [one for one, number in zip(recordings, folds, strict=True) if number == fold]
+        parts.append(count(own, codebook_size, levels, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
     rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]
     return list(map(count_tables, [whole, *rest]))

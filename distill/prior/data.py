@@ -1,10 +1,9 @@
-"""Training data of a prior, its batches, and its folds for cross-validation.
+"""Training data of a prior, and its batches.
 
 An epoch takes one view of each recording, cuts it into windows and batches windows of similar length; where that is
 less than `MIN_STEPS` batches, it does so several times.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,24 +17,23 @@ from torch import Tensor
 
 from distill.codes.sequences import (
     Batch,
+    CodedRecording,
     CodeSequences,
     Window,
     covering_windows,
     pad_batch,
     random_windows,
 )
-from distill.codes.store import Codes, CodesConfig, CodesReader, rows_by_side
-from distill.errors import ArtifactError, ParamsError
+from distill.codes.store import CodesConfig, CodesReader, IndexRow, rows_by_side
+from distill.errors import ArtifactError
 from distill.novelty.reference import Reference, make_reference
 from distill.prior.base import PriorShape
 from distill.seeds import Stream, derive_seed
-from distill.split import draw
 from distill.training.distributed import WHOLE, Share
 
 MIN_STEPS = 10  # of an epoch: what is shorter is not worth a validation
 SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 4
-MAX_RECORDINGS = 20  # from here on one split is enough
 
 T = TypeVar("T")
 
@@ -44,21 +42,15 @@ T = TypeVar("T")
 class PriorData:
     """Coded recordings of both sides of the split.
 
-    `train` holds the views `[F, Q]` of each recording, uint16, the first without augmentation; `held_out` one each. The groups
-    are those of near-duplicates. `codewords` `[Q, V, C]` and `codes` are the codec's. Labels of recordings are indices
-    into `labels` from 1 on; 0 is no label. `train_names` are paths for reports.
+    Views are uint16; held-out recordings have one each. `codewords` `[Q, V, C]` and `codes` are the codec's. Label 1 of
+    a recording is the first of `labels`.
     """
 
-    train: Sequence[Sequence[Codes]]
-    train_groups: Sequence[str]
-    held_out: Sequence[Codes]
-    held_out_groups: Sequence[str]
+    train: Sequence[CodedRecording]
+    held_out: Sequence[CodedRecording]
     codewords: Tensor
     codes: CodesConfig
     labels: Sequence[str] = ()
-    train_labels: Sequence[int] | None = None
-    held_out_labels: Sequence[int] | None = None
-    train_names: Sequence[str] = ()
 
     @property
     def recordings(self) -> int:
@@ -66,13 +58,14 @@ class PriorData:
         return len(self.train) + len(self.held_out)
 
     @property
-    def unaugmented(self) -> Sequence[Codes]:
-        """The first view of each training recording."""
-        return [views[0].astype(np.int64) for views in self.train]
+    def held_out_seconds(self) -> float:
+        """Length of the held-out recordings."""
+        return sum(len(one.views[0]) for one in self.held_out) / self.codes.frame_rate
 
     def reference(self) -> Reference:
         """Novelty reference of generated sounds, without scores."""
-        return make_reference(self.train_names, [views[0] for views in self.train], self.held_out)
+        train, held_out = ([one.views[0] for one in side] for side in (self.train, self.held_out))
+        return make_reference([one.path for one in self.train], train, held_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +88,21 @@ class WindowSampler:
 
     def __init__(
         self,
-        recordings: Sequence[Sequence[Codes]],
+        recordings: Sequence[CodedRecording],
         shape: PriorShape,
         batch_size: int,
         seed: int,
-        labels: Sequence[int] | None = None,
         folds: Sequence[int] | None = None,
         label_dropout: float = 0.0,
     ) -> None:
-        """`recordings` holds the views `[F, Q]` of each recording, the first without augmentation.
-
-        `labels` are the recordings' labels, 0 for none, and `folds` their folds, see `Batch`.
-        """
+        """`folds` are those of the recordings, see `Batch`."""
         self.shape, self.batch_size, self.seed, self.label_dropout = shape, batch_size, seed, label_dropout
-        every_view, starts = list(itertools.chain(*recordings)), np.cumsum([0, *map(len, recordings)])
-        own = (None if each is None else np.repeat(each, np.diff(starts)) for each in (labels, folds))
-        self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, *own)
-        self.views, self.first = np.diff(starts), starts[:-1]  # how many views a recording has, and where they begin
+        every_view = [view for one in recordings for view in one.views]
+        self.views = np.array([len(one.views) for one in recordings])
+        self.first = self.views.cumsum() - self.views  # index of the first view of each recording
+        labels = np.repeat([one.label for one in recordings], self.views)
+        folds_of_views = None if folds is None else np.repeat(folds, self.views)
+        self.sequences = CodeSequences(every_view, shape.codebook_size, shape.num_quantizers, labels, folds_of_views)
         self.counts = -(-(self.sequences.lengths[self.first] - 1) // shape.context_frames)  # of windows
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # through the recordings, an epoch
@@ -131,15 +122,13 @@ class WindowSampler:
             generator = np.random.default_rng(derive_seed(self.seed, Stream.WINDOWS, part))
             chosen = self.first + generator.integers(self.views)
             for index, windows in enumerate(self._windows(chosen, generator)):
-                is_dropped = np.zeros(0, dtype=bool)
-                if self.sequences.labels is not None:
-                    is_dropped = generator.random(len(windows)) < self.label_dropout
+                is_dropped = generator.random(len(windows)) < self.label_dropout
                 if part == first and index < number:
                     continue
                 batch = pad_batch(self.sequences, windows, *self._padded(windows), share)
-                if batch.labels is not None:
-                    dropped = torch.from_numpy(np.flatnonzero(is_dropped[share.items]))
-                    batch = batch._replace(labels=batch.labels.index_fill(0, dropped, 0))
+                dropped = torch.from_numpy(np.flatnonzero(is_dropped[share.items]))
+                assert batch.labels is not None
+                batch = batch._replace(labels=batch.labels.index_fill(0, dropped, 0))
                 tokens = self.sequences.count_targets(windows) / share.of
                 yield BatchShare(batch, tokens, part * self.batches_per_pass + index)
 
@@ -184,63 +173,17 @@ def shuffled(items: Sequence[T], generator: Generator) -> list[T]:
 def read_prior_data(codes: Path, split: Path) -> PriorData:
     """Read the training data of a prior from the artefacts of codes and split. Raises ArtifactError."""
     reader = CodesReader(codes)
-    rows, recordings = rows_by_side(reader, split), reader.recordings()
-    try:
-        train, held_out = ([recordings[name] for name in rows[side]] for side in ("train", "val"))
-    except KeyError as error:
+    sides, about = rows_by_side(reader, split), reader.recordings()
+    if nameless := [name for rows in sides.values() for name in rows if name not in about]:
         raise ArtifactError(
-            f"{codes}: expected a name for every recording, found none for {error}; run `dvc repro` again"
-        ) from error
-    labels = sorted({row.label for row in train} - {""})
+            f"{codes}: expected a name for every recording, found none for {nameless[0]!r}; run `dvc repro` again"
+        )
+    labels = sorted({about[name].label for name in sides["train"]} - {""})
     label_ids = {label: number for number, label in enumerate(labels, start=1)}
-    return PriorData(
-        [[reader.codes(view) for view in views] for views in rows["train"].values()],
-        [views[0].group for views in rows["train"].values()],
-        [reader.codes(view).astype(np.int64) for (view,) in rows["val"].values()],
-        [view.group for (view,) in rows["val"].values()],
-        torch.from_numpy(reader.codewords()),
-        reader.config,
-        labels,
-        [label_ids.get(row.label, 0) for row in train] if labels else None,
-        [label_ids.get(row.label, 0) for row in held_out] if labels else None,
-        [row.path for row in train],
-    )
 
+    def recording(name: str, rows: Sequence[IndexRow]) -> CodedRecording:
+        views, label = [reader.codes(row) for row in rows], label_ids.get(about[name].label, 0)
+        return CodedRecording(views, rows[0].group, label, about[name].path)
 
-def fold_data(data: PriorData, folds: int, seed: int) -> list[PriorData]:
-    """Split all recordings into folds: each is held out once, groups stay together. None from `MAX_RECORDINGS` on.
-
-    The codec was trained on most recordings; the prior of a fold on none that the fold holds out. Raises ParamsError
-    for too many folds.
-    """
-    if not folds or data.recordings >= MAX_RECORDINGS:
-        return []
-    views = [*data.train, *([codes] for codes in data.held_out)]
-    groups = [*data.train_groups, *data.held_out_groups]
-    labels = [*(data.train_labels or ()), *(data.held_out_labels or ())]
-    recordings = list(zip(views, groups, labels or [0] * len(views), strict=True))
-    ordered = sorted(set(groups), key=lambda group: draw(f"fold:{group}", seed))
-    if not 2 <= folds <= len(ordered):
-        raise ParamsError(
-            f"prior.folds: expected 0 or from 2 to {len(ordered)}, the number of different sounds, found {folds}"
-        )
-    parts = []
-    for number in range(folds):
-        left_out = set(ordered[number::folds])
-        train, train_groups, train_labels = zip(*(one for one in recordings if one[1] not in left_out), strict=True)
-        held_out, held_out_groups, held_out_labels = zip(
-            *(one for one in recordings if one[1] in left_out), strict=True
-        )
-        parts.append(
-            replace(
-                data,
-                train=train,
-                train_groups=train_groups,
-                held_out=[views[0].astype(np.int64) for views in held_out],
-                held_out_groups=held_out_groups,
-                train_labels=train_labels if labels else None,
-                held_out_labels=held_out_labels if labels else None,
-                train_names=(),
-            )
-        )
-    return parts
+    train, held_out = ([recording(*one) for one in sides[side].items()] for side in ("train", "val"))
+    return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels)

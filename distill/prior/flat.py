@@ -18,11 +18,6 @@ class FlatShape(PriorShape):
 
     head_divisor: ClassVar[int] = 1
 
-    @property
-    def parameters(self) -> int:
-        """See `PriorShape`."""
-        return super().parameters + self.seq_len * self.hidden_size
-
 
 class CodePrior(nn.Module):
     """GPT-style decoder over flattened codes.

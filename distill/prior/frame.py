@@ -1,8 +1,8 @@
 """`architecture: frame`: a transformer over frames and a small depth network over the levels of each frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,7 @@ LOOKAHEAD = 64  # positions that are embedded together
 class DepthShape(PriorShape):
     """`PriorShape` of a prior with a depth network over the levels of a frame.
 
-    With `codeword_size` 0 codes are embedded by index alone. `count_experts`: it has counts of the training
-    recordings, and of those of each label, where there are labels.
+    `count_experts`: it has counts of the training recordings, and of those of each label, where there are labels.
     """
 
     depth_layers: DepthLayers
@@ -49,7 +48,7 @@ class DepthShape(PriorShape):
     count_experts: bool
 
     @classmethod
-    def values_of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int) -> dict[str, Any]:
+    def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
         """See `PriorShape`. Raises ParamsError for counts that take too much memory."""
         count_bytes = 2 * codes.num_quantizers * codes.codebook_size**2 * 4
         if settings.count_experts and count_bytes > MOST_COUNT_BYTES:
@@ -58,16 +57,7 @@ class DepthShape(PriorShape):
                 f"{codes.codebook_size} codewords would take {count_bytes >> 20} MB, found true; set it to false, or "
                 "lower vqvae.codebook_size"
             )
-        values = super().values_of(settings, codes, codeword_size)
-        return {**values, "codeword_size": codeword_size if settings.geometry else 0}
-
-    @property
-    def parameters(self) -> int:
-        """See `PriorShape`."""
-        codes = self.num_quantizers * self.codebook_size
-        counts = self.count_experts * codes * (2 * self.codebook_size + len(self.labels))
-        depth = 8 * self.depth_layers * self.hidden_size**2
-        return super().parameters + codes * self.codeword_size + counts + depth
+        return super().of(settings, codes, codeword_size, labels)
 
 
 class FrameShape(DepthShape):
@@ -82,31 +72,27 @@ class CodewordEmbedding(nn.Module):
 
     Codes that sound alike share what is learnt, which matters most on minutes of sound (docs/decisions). The
     function is a projection or, with `hidden_size` hidden units, an MLP: an output distribution lies around a point in
-    codeword space, and a projection cannot express a distance. With `codeword_size` 0 every code has a free vector
-    only. Special tokens always have free vectors.
+    codeword space, and a projection cannot express a distance. Special tokens have free vectors.
     """
 
     def __init__(self, shape: DepthShape, hidden_size: int = 0) -> None:
         super().__init__()
         levels, codeword_size, width = shape.num_quantizers, shape.codeword_size, shape.hidden_size
-        self.up = nn.Parameter(torch.randn(levels, codeword_size, hidden_size or width) / max(1, codeword_size) ** 0.5)
+        self.up = nn.Parameter(torch.randn(levels, codeword_size, hidden_size or width) / codeword_size**0.5)
         self.up_bias: nn.Parameter | None = None
         self.down: nn.Parameter | None = None
         if hidden_size:
             self.up_bias = nn.Parameter(torch.zeros(levels, 1, hidden_size))
             self.down = nn.Parameter(torch.randn(levels, hidden_size, width) * OUTPUT_STD / hidden_size**0.5)
-        free_levels = FREE_LEVELS if codeword_size else levels
-        self.free = nn.Parameter(torch.randn(free_levels, shape.codebook_size, width) * INIT_STD)
+        self.free = nn.Parameter(torch.randn(FREE_LEVELS, shape.codebook_size, width) * INIT_STD)
         self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
 
     def forward(self, codewords: Tensor) -> Tensor:
         """Embedding tables `[Q, V + 2, D]` of codewords `[Q, V, codeword_size]`."""
-        vectors: Tensor = self.free
-        if codewords.shape[2]:
-            projected = torch.bmm(codewords, self.up)
-            if self.up_bias is not None and self.down is not None:
-                projected = torch.bmm(nn.functional.gelu(projected + self.up_bias), self.down)
-            vectors = torch.cat([projected[:FREE_LEVELS] + self.free, projected[FREE_LEVELS:]])
+        vectors = torch.bmm(codewords, self.up)
+        if self.up_bias is not None and self.down is not None:
+            vectors = torch.bmm(nn.functional.gelu(vectors + self.up_bias), self.down)
+        vectors = torch.cat([vectors[:FREE_LEVELS] + self.free, vectors[FREE_LEVELS:]])
         return torch.cat([vectors, self.special.to(vectors.dtype)], dim=1)
 
 
@@ -190,11 +176,11 @@ class FramePrior(Prior):
         self, shape: DepthShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
     ) -> None:
         """Without `codewords` `[Q, V, C]` they are zeros, for a state dict to fill."""
-        super().__init__(shape, LABEL_STD if shape.codeword_size else INIT_STD)
+        super().__init__(shape, LABEL_STD)
         levels, size, hidden_size = shape.num_quantizers, shape.codebook_size, shape.hidden_size
-        if codewords is None or not shape.codeword_size:
+        if codewords is None:
             codewords = torch.zeros(levels, size, shape.codeword_size)
-        self.codewords: Tensor = nn.Buffer(codewords.clone())  # with C = 0 codes are embedded by index alone
+        self.codewords: Tensor = nn.Buffer(codewords.clone())
         impossible = torch.zeros(levels, size + NUM_SPECIAL_TOKENS)
         impossible[:, bos_token(size)] = impossible[1:, eos_token(size)] = -torch.inf
         self.impossible = nn.Buffer(impossible, persistent=False)  # BOS is never predicted, EOS at the first level only

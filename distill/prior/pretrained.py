@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distill.codes.store import Codes
+from distill.codes.sequences import CodedRecording
 from distill.params import PRETRAINED_SIZES
 from distill.prior.frame import FramePrior, FrameShape, look_up
 
@@ -44,17 +44,18 @@ def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tenso
     return chosen
 
 
-def label_summaries(table: Tensor, recordings: Sequence[Codes], labels: Sequence[int], num_labels: int) -> Tensor:
+def label_summaries(table: Tensor, recordings: Sequence[CodedRecording], num_labels: int) -> Tensor:
     """Mean embeddings `[num_labels, 2 * D]` of the recordings of each label: of their beginnings, then of all frames.
 
-    `table` `[Q, V + 2, D]` are the input embeddings. `labels` count from 1; recordings with 0 count for none.
+    `table` `[Q, V + 2, D]` are the input embeddings. Recordings without a label count for none.
     """
     sums = torch.zeros(num_labels + 1, 2 * table.shape[2])
     counts = torch.zeros(num_labels + 1, 1)
-    for codes, label in zip(recordings, labels, strict=True):
-        frames = look_up(table, torch.from_numpy(codes)).sum(dim=1)
-        sums = sums.index_add(0, torch.tensor([label]), torch.cat([frames[:BEGINNING].mean(0), frames.mean(0)])[None])
-        counts[label] += 1
+    for one in recordings:
+        frames = look_up(table, torch.from_numpy(one.codes)).sum(dim=1)
+        summary = torch.cat([frames[:BEGINNING].mean(0), frames.mean(0)])
+        sums = sums.index_add(0, torch.tensor([one.label]), summary[None])
+        counts[one.label] += 1
     return (sums / counts.clamp_min(1))[1:]
 
 
@@ -64,7 +65,7 @@ def label_vectors(projection: Tensor, summaries: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def load_pretrained_prior(model: FramePrior, recordings: Sequence[Codes], labels: Sequence[int] | None) -> None:
+def load_pretrained_prior(model: FramePrior, recordings: Sequence[CodedRecording] = ()) -> None:
     """Load the pretrained weights into a prior that they fit; what they have nothing for starts at 0.
 
     Memories and retrieval stay as they are, and so does whether the first level may be copied. `recordings` are the
@@ -81,8 +82,8 @@ def load_pretrained_prior(model: FramePrior, recordings: Sequence[Codes], labels
             # Without labels there is no expert for them, which is the last.
             parameter.copy_(pretrained[name][tuple(slice(size) for size in parameter.shape)])
     model.pointer_mixture.threshold[0] = threshold
-    if model.label is not None and labels is not None:
-        summaries = label_summaries(model.tables().input, recordings, labels, len(model.label) - 1)
+    if model.label is not None:
+        summaries = label_summaries(model.tables().input, recordings, len(model.label) - 1)
         model.label.copy_(LABEL_GAIN * label_vectors(projection, summaries))
 
 
@@ -99,6 +100,6 @@ def pretrained_prior(codewords: Tensor, frame_rate: float) -> FramePrior:
         **PRETRAINED_SIZES,
     )
     prior = FramePrior(shape, codewords)
-    load_pretrained_prior(prior, [], None)
+    load_pretrained_prior(prior)
     prior.pointer_mixture.copy_nothing(0)
     return prior.eval()

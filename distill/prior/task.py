@@ -19,7 +19,6 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
 )
-from distill.codes.store import frame_counts
 from distill.novelty.memorization import MOST_PERPLEXITY, Memorization, alike_recordings
 from distill.params import PriorConfig
 from distill.prior.base import Prior
@@ -103,12 +102,12 @@ class PriorTask(Task[BatchShare]):
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         size, levels = data.codes.codebook_size, data.codes.num_quantizers
         experts = model.count_experts if isinstance(model, FramePrior) else None
-        folds = None if experts is None else fold_numbers(data.train_groups, seed)
-        sampling = config.batch_size, seed, data.train_labels, folds, config.label_dropout
+        folds = None if experts is None else fold_numbers(data.train, seed)
+        sampling = config.batch_size, seed, folds, config.label_dropout
         self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
         self.steps_per_epoch = self.sampler.batches_per_epoch
-        self.held_out = CodeSequences(data.held_out, size, levels, data.held_out_labels)
-        self.seconds = int(frame_counts(data.held_out).sum()) / data.codes.frame_rate
+        labels = [one.label for one in data.held_out]
+        self.held_out = CodeSequences([one.views[0] for one in data.held_out], size, levels, labels)
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
         self.smoothing = fabric.to_device(model.smoothing.clone())
 
@@ -135,7 +134,7 @@ class PriorTask(Task[BatchShare]):
         measured = {
             "val_loss": loss,
             "val_perplexity": math.exp(min(700.0, loss)),
-            "val_bits_per_second": float(nats.sum()) / math.log(2) / self.seconds,
+            "val_bits_per_second": float(nats.sum()) / math.log(2) / self.data.held_out_seconds,
         }
         for level, value in enumerate((nats / tokens.clamp_min(1)).tolist()):
             measured[f"level_{level}/val_perplexity"] = math.exp(min(700.0, value))
@@ -170,7 +169,7 @@ class PriorTask(Task[BatchShare]):
     @cached_property
     def alike(self) -> tuple[int, int]:
         """See `alike_recordings`."""
-        return alike_recordings(self.data.unaugmented, self.data.held_out)
+        return alike_recordings(*([one.codes for one in side] for side in (self.data.train, self.data.held_out)))
 
     def check_memorization(self, perplexity: float) -> Memorization:
         """Whether a held-out perplexity says that the prior memorises; near-duplicates are looked for where it does."""

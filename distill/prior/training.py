@@ -1,7 +1,6 @@
 """Training of a prior on coded recordings; the weights with the lowest held-out loss are kept."""
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +11,13 @@ import torch
 
 from distill.codes.store import Codes, CodesConfig
 from distill.execution import Execution
-from distill.novelty.memorization import Memorization
 from distill.params import PRETRAINED_SIZES, Params, PriorConfig
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.artifact import SHAPES, PriorArtifact, build_prior, save_reference
 from distill.prior.base import Prior
 from distill.prior.counting_baseline import counting_bits_per_second
 from distill.prior.counts import fold_numbers, fold_tables
-from distill.prior.data import MAX_RECORDINGS, PriorData, fold_data, read_prior_data
+from distill.prior.data import PriorData, read_prior_data
 from distill.prior.frame import FramePrior, FrameShape
 from distill.prior.memory.retrieval import SCORE_PARAMETERS
 from distill.prior.memory.task import DISTRACTORS, RETRIEVED
@@ -80,14 +78,13 @@ class PriorConsole(ToConsole):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PriorTraining(Trained):
-    """A trained prior (on the CPU, best weights, eval mode), and what is known of it.
+    """A trained prior (on the CPU, best weights, eval mode), and its facts, which an artefact and a model file keep.
 
     `calibration` are the distances that calibration returned, empty where the prior is not calibrated.
     """
 
     model: Prior
-    complete: PriorTrainingCompleteEvent
-    memorization: Memorization
+    facts: PriorArtifact
     calibration: Sequence[float]
 
 
@@ -101,15 +98,15 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     # Finer levels are less predictable.
     shares = [*SMOOTHING_SHARES, *[1.0] * levels][:levels]
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
-    model.longest.fill_(max(len(views[0]) for views in data.train))
+    model.longest.fill_(max(len(one.views[0]) for one in data.train))
     if isinstance(model, FramePrior):
         if starts_pretrained(config, data.codes):
-            load_pretrained_prior(model, data.unaugmented, data.train_labels)
+            load_pretrained_prior(model, data.train)
         if can_be_calibrated(model, data.codes):
             model.pointer_mixture.copy_nothing(0)
         if model.count_experts is not None:
-            folds = fold_numbers(data.train_groups, seed)
-            tables = fold_tables(data.train, folds, size, levels, data.train_labels, len(data.labels))
+            folds = fold_numbers(data.train, seed)
+            tables = fold_tables(data.train, folds, size, levels, len(data.labels))
             model.count_experts.set_tables(tables)
     return model
 
@@ -131,8 +128,8 @@ def why_not_pretrained(config: PriorConfig, codes: CodesConfig) -> str:
         return ""
     sizes = ", ".join(f"{name} {value}" for name, value in PRETRAINED_SIZES.items())
     return (
-        f"prior.pretrained: the prior begins from nothing, as pretrained weights need {sizes}, geometry, count_experts "
-        "and a codec with the overlapping quantizer; set prior.pretrained: false to be told no more"
+        f"prior.pretrained: the prior begins from nothing, as pretrained weights need {sizes}, count_experts and "
+        "a codec with the overlapping quantizer; set prior.pretrained: false to be told no more"
     )
 
 
@@ -170,7 +167,7 @@ def fit_prior(
     result = Trainer(task, settings, run).run()
     distances: list[float] = []
     if calibrate is not None and can_be_calibrated(model, data.codes):
-        distances = calibrate(model.eval(), data.unaugmented, seed, _interruptible(run))
+        distances = calibrate(model.eval(), [one.codes for one in data.train], seed, _interruptible(run))
         metrics = task.validate()
         result = replace(result, best_metrics={**result.best_metrics, **metrics})
     last = result.history[-1] if result.history else result.start_metrics
@@ -184,10 +181,19 @@ def fit_prior(
         was_memorizing=memorization.was_memorizing,
     )
     run.emit(complete)
-    model = model.cpu().eval()
-    return PriorTraining(
-        result=result, model=model, complete=complete, memorization=memorization, calibration=distances
+    facts = PriorArtifact(
+        shape=model.shape,
+        training=config,
+        recordings=data.recordings,
+        best_epoch=result.best_epoch,
+        epochs_trained=complete.epochs_trained,
+        final_perplexity=complete.final_perplexity,
+        best_perplexity=complete.best_perplexity,
+        val_bits_per_second=result.best_metrics["val_bits_per_second"],
+        codec_sha256=data.codes.codec_sha256,
+        memorization=memorization,
     )
+    return PriorTraining(result=result, model=model.cpu().eval(), facts=facts, calibration=distances)
 
 
 def _interruptible(run: Run) -> Progress:
@@ -220,7 +226,6 @@ def train_prior_of_codes(
     data, seed = read_prior_data(codes, split), params.seed
     recordings = data.recordings
     config, tier = params.prior_config(recordings), params.tier_name(recordings)
-    folds = fold_data(data, config.folds, seed)
     memory = config.model_dump()["memory"] or {}
     settings = {
         **config.model_dump(exclude={"memory"}),
@@ -234,11 +239,11 @@ def train_prior_of_codes(
         if remark := why_not_pretrained(config, data.codes):
             run.console.say(remark)
         trained = fit_prior(data, config, seed, run, calibrate)
-        measured = _compared(trained, data, run) | cross_validate(folds, config, seed, run)
+        measured = _compared(trained, data, run)
         run.tracker.metrics(measured, 0)
         if not run.is_first:
             return trained
-        facts, reference = prior_artifact(trained, config, data, key.fingerprint), data.reference()
+        facts, reference = trained.facts.model_copy(update={"fingerprint": key.fingerprint}), data.reference()
         history = trained.result.history
         save_artifact(folder, trained.model, facts, history, lambda path: save_reference(path, reference))
         run.keep(folder)
@@ -259,44 +264,6 @@ def _compared(trained: PriorTraining, data: PriorData, run: Run) -> dict[str, fl
     return measured
 
 
-def cross_validate(folds: Sequence[PriorData], config: PriorConfig, seed: int, run: Run) -> dict[str, float]:
-    """Train a prior for each fold, which resumes from its own checkpoint.
-
-    Returns mean and standard error of held-out bits per second, {} without folds.
-    """
-    if config.folds and not folds:
-        run.console.say(f"prior.folds: skipped, one split is enough from {MAX_RECORDINGS} recordings on")
-    rates = []
-    for number, part in enumerate(folds):
-        training = fit_prior(part, config, seed, run.part(f"fold-{number}"))
-        rates.append(training.result.best_metrics["val_bits_per_second"])
-        run.console.say(f"fold {number + 1} of {len(folds)}: {rates[-1]:.0f} bits per second of audio")
-    if not folds:
-        return {}
-    standard_error = statistics.stdev(rates) / math.sqrt(len(rates))
-    return {"folds/val_bits_per_second": statistics.fmean(rates), "folds/standard_error": standard_error}
-
-
-def prior_artifact(
-    training: PriorTraining, config: PriorConfig, data: PriorData, fingerprint: str = ""
-) -> PriorArtifact:
-    """The facts of a trained prior, which an artefact and a model file keep."""
-    result, shape = training.result, training.model.shape
-    return PriorArtifact(
-        shape=shape,
-        training=config,
-        recordings=data.recordings,
-        best_epoch=result.best_epoch,
-        epochs_trained=len(result.history),
-        final_perplexity=training.complete.final_perplexity,
-        best_perplexity=training.complete.best_perplexity,
-        val_bits_per_second=result.best_metrics["val_bits_per_second"],
-        codec_sha256=data.codes.codec_sha256,
-        fingerprint=fingerprint,
-        memorization=training.memorization,
-    )
-
-
 def prior_metrics(training: PriorTraining) -> dict[str, float]:
     """Metrics of a trained prior that compare runs."""
     result = training.result
@@ -304,4 +271,4 @@ def prior_metrics(training: PriorTraining) -> dict[str, float]:
     metrics = {name: value for name, value in result.best_metrics.items() if name not in left_out}
     if result.start_metrics:
         metrics["val_bits_per_second_start"] = result.start_metrics["val_bits_per_second"]
-    return {**metrics, **result.counts, "is_memorizing": float(training.complete.was_memorizing)}
+    return {**metrics, **result.counts, "is_memorizing": float(training.facts.memorization.was_memorizing)}

@@ -35,10 +35,6 @@ class CheckpointStore:
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "training.safetensors"
 
-    def below(self, name: str) -> "CheckpointStore":
-        """A store for a part of the run, cleared with it."""
-        return CheckpointStore(self.folder / name)
-
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Write a checkpoint in place of the last one, atomically."""
         on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}

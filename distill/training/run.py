@@ -46,11 +46,6 @@ class Run:
         for observer in self.observers:
             observer(event)
 
-    def part(self, name: str) -> "Run":
-        """The run of a further training, which nobody observes; its checkpoints are cleared with those of this one."""
-        store = self.store.below(name) if self.store is not None else None
-        return Run(self.fabric, store, interruption=self.interruption)
-
     def keep(self, artifact: Path) -> None:
         """Send what a training wrote to MLflow, and the previews in it to those who watch."""
         for name in (WEIGHTS, "config.json", "history.parquet"):

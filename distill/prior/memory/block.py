@@ -14,7 +14,7 @@ No gradient crosses a shard boundary, neither through the window nor through the
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import Field
@@ -48,30 +48,17 @@ class MemoryShape(DepthShape):
     span_frames: Annotated[int, Field(ge=1, le=1 << 24)]
 
     @classmethod
-    def values_of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int) -> dict[str, Any]:
+    def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
         """See `PriorShape`. Raises ParamsError for a context longer than an eighth of a shard."""
-        values, memory = super().values_of(settings, codes, codeword_size), settings.memory
-        assert memory is not None
-        if WINDOWS_PER_SHARD * values["context_frames"] > memory.shard_length:
-            seconds = memory.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
+        shape = super().of(settings, codes, codeword_size, labels)
+        if WINDOWS_PER_SHARD * shape.context_frames > shape.shard_length:
+            seconds = shape.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
             raise ParamsError(
                 f"prior.context_seconds: expected at most {seconds:.1f} for architecture memory, an "
-                f"{WINDOWS_PER_SHARD}th of prior.memory.shard_length ({memory.shard_length} frames), found "
-                f"{values['context_frames'] / codes.frame_rate:.1f}; shorten it or raise prior.memory.shard_length"
+                f"{WINDOWS_PER_SHARD}th of prior.memory.shard_length ({shape.shard_length} frames), found "
+                f"{shape.context_frames / codes.frame_rate:.1f}; shorten it or raise prior.memory.shard_length"
             )
-        return {
-            **values,
-            "shard_length": memory.shard_length,
-            "chunk_size": memory.chunk_size,
-            "key_size": memory.key_size,
-            "span_frames": max(values["context_frames"], round(memory.span_seconds * codes.frame_rate)),
-        }
-
-    @property
-    def parameters(self) -> int:
-        """See `PriorShape`."""
-        a_block = 4 * self.hidden_size**2 + 3 * self.num_heads * self.key_size * self.hidden_size
-        return super().parameters + self.num_layers * a_block
+        return shape
 
 
 def features(x: Tensor, degree: int) -> Tensor:

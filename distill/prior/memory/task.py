@@ -123,8 +123,8 @@ class MemoryTask(PriorTask):
         super().__init__(model, data, config, seed, fabric)
         self.seed, self.memory = seed, config.memory
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.source = FrameSource(data.unaugmented, data.codes.codebook_size)
-        self.probe_source = FrameSource(data.held_out, data.codes.codebook_size)
+        self.source = FrameSource([one.codes for one in data.train], data.codes.codebook_size)
+        self.probe_source = FrameSource([one.codes for one in data.held_out], data.codes.codebook_size)
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)

@@ -22,7 +22,7 @@ SIZE, LEVELS = 36, 2  # codes of steps of 4 dB
 
 
 def untrained() -> FramePrior:
-    shape = prior_shape(codebook_size=SIZE, num_quantizers=LEVELS, context_frames=64, codeword_size=0)
+    shape = prior_shape(codebook_size=SIZE, num_quantizers=LEVELS, context_frames=64)
     torch.manual_seed(0)
     model = build_prior(shape).eval()
     assert isinstance(model, FramePrior)

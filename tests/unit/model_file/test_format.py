@@ -81,7 +81,8 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v["vqvae_config"].update(hidden_size=32), "expected the tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(num_heads=3), "expected num_heads to divide hidden_size"),
     (lambda v: v.update(seq_len=10**13), "less than or equal to"),
-    (lambda v: v["prior_config"].update(hidden_size=4096), "expected the weights of the networks it describes, found too"),
+    (lambda v: v["vqvae_config"].update(hidden_size=4096), "expected the weights of the codec it describes, found too"),
+    (lambda v: v["prior_config"].update(hidden_size=8192, num_layers=128), "tensors that its metadata describes, found others"),
     (lambda v: v["prior_config"].update(architecture="flat"), r"prior_config\.flat\.\w+: Extra inputs are not permitted"),
     (lambda v: v["prior_config"].update(architecture="os.system"), "does not match any of the expected tags: 'frame'"),
 )  # fmt: skip

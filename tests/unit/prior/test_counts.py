@@ -1,11 +1,13 @@
 """Counts of codes: tables, what they leave out, how experts add them, and the model that predicts from counts alone."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
+from unit.training.coded import coded
 
 from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
 from distill.prior.counts import (
@@ -42,7 +44,7 @@ def slow_counts(codes: np.ndarray, level: int) -> list[tuple[int, int, int]]:  #
 
 def test_counts_are_those_of_a_slow_loop_and_views_share_one_count() -> None:
     several = recordings(0, 4)
-    counts = count([[codes, codes] for codes in several], SIZE, LEVELS)
+    counts = count(coded(several, views=2), SIZE, LEVELS)
     for level in range(LEVELS):
         previous, given = np.zeros((SIZE + 2, SIZE + 2)), np.zeros((SIZE + 2, SIZE + 2))
         for codes in several:
@@ -55,7 +57,7 @@ def test_counts_are_those_of_a_slow_loop_and_views_share_one_count() -> None:
 
 
 def test_tables_are_smoothed_into_unigrams_and_nothing_counted_says_nothing() -> None:
-    counts = count([[codes] for codes in recordings(1, 6)], SIZE, LEVELS)
+    counts = count(coded(recordings(1, 6)), SIZE, LEVELS)
     tables, single = count_tables(counts), unigrams(counts)
     np.testing.assert_allclose(single.sum(axis=1), 1)
     for table, counted in ((tables.previous, counts.previous), (tables.given, counts.given)):
@@ -68,11 +70,11 @@ def test_tables_are_smoothed_into_unigrams_and_nothing_counted_says_nothing() ->
 
 
 def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() -> None:
-    several = [[codes, codes] for codes in recordings(4, 5)]
-    counts = count(several, SIZE, LEVELS, [2, 0, 1, 2, 0], 3)
+    several = coded(recordings(4, 5), 2, [2, 0, 1, 2, 0])
+    counts = count(several, SIZE, LEVELS, 3)
     tables, single = count_tables(counts), unigrams(counts)
     for label, members in ((1, [2]), (2, [0, 3]), (3, [])):
-        own = count([several[index] for index in members], SIZE, LEVELS).unigram
+        own = count([several[index] for index in members], SIZE, LEVELS, 3).unigram
         np.testing.assert_allclose(counts.labelled[label], own)
         expected = (own + TRUST * single) / (own.sum(axis=1, keepdims=True) + TRUST)
         np.testing.assert_allclose(tables.labelled[label].double().exp().numpy() * single, expected, rtol=1e-4)
@@ -82,26 +84,22 @@ def test_recordings_of_a_label_are_counted_together_and_no_label_says_nothing() 
 
 
 def test_a_recording_is_left_out_of_the_counts_of_its_fold_and_so_are_its_duplicates() -> None:
-    groups = [str(number % 20) for number in range(40)]
-    numbers = fold_numbers(groups, 3)
-    assert numbers == fold_numbers(groups, 3) != fold_numbers(groups, 4)
+    several = [replace(one, group=str(number % 20)) for number, one in enumerate(coded(recordings(2, 40), 1, range(4)))]
+    numbers = fold_numbers(several, 3)
+    assert numbers == fold_numbers(several, 3) != fold_numbers(several, 4)
     assert numbers[:20] == numbers[20:]
     assert sorted(set(numbers)) == list(range(1, 9))
-    several = [[codes] for codes in recordings(2, 40)]
-    labels = [number % 4 for number in range(40)]
-    whole, *without = fold_tables(several, numbers, SIZE, LEVELS, labels, 3)
+    whole, *without = fold_tables(several, numbers, SIZE, LEVELS, 3)
     assert len(without) == 8
-    rest = [views for views, number in zip(several, numbers, strict=True) if number != 2]
-    kept = [label for label, number in zip(labels, numbers, strict=True) if number != 2]
-    for name, table in count_tables(count(rest, SIZE, LEVELS, kept, 3))._asdict().items():
+    rest = [one for one, number in zip(several, numbers, strict=True) if number != 2]
+    for name, table in count_tables(count(rest, SIZE, LEVELS, 3))._asdict().items():
         torch.testing.assert_close(getattr(without[1], name), table)
         assert not torch.equal(getattr(whole, name), table)
 
 
 def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> None:
-    several = [[codes] for codes in recordings(5, 10)]
-    numbers = fold_numbers([str(number) for number in range(10)], 0)
-    folds = fold_tables(several, numbers, SIZE, LEVELS, [number % 3 for number in range(10)], 2)
+    several = coded(recordings(5, 10), 1, range(3))
+    folds = fold_tables(several, fold_numbers(several, 0), SIZE, LEVELS, 2)
     experts = CountExperts(LEVELS, SIZE, 4, 2)
     experts.set_tables(folds)
     with torch.no_grad():
@@ -140,10 +138,10 @@ def test_experts_add_weighted_logarithms_and_take_the_tables_of_the_fold() -> No
 def test_counting_predicts_what_repeats_and_is_no_worse_than_guessing() -> None:
     rng = np.random.default_rng(0)
     steady = [np.repeat(rng.integers(0, SIZE, (1, LEVELS)), 30, axis=0) for _ in range(20)]
-    model = CountingModel([[codes] for codes in steady[:15]], [str(n) for n in range(15)], SIZE, LEVELS)
+    model = CountingModel(coded(steady[:15]), SIZE, LEVELS)
     assert np.mean([model.nats(codes)[1:] for codes in steady[15:]]) < 0.2 * math.log(SIZE)
     noise = recordings(7, 60, 40)
-    model = CountingModel([[codes] for codes in noise[:50]], [str(n) for n in range(50)], SIZE, LEVELS)
+    model = CountingModel(coded(noise[:50], 1, [0, 1]), SIZE, LEVELS)
     nats = np.concatenate([model.nats(codes) for codes in noise[50:]])
     assert nats.mean() == pytest.approx(math.log(SIZE), rel=0.06)
     np.testing.assert_allclose(model.weights.sum(axis=1), 1)
@@ -151,7 +149,7 @@ def test_counting_predicts_what_repeats_and_is_no_worse_than_guessing() -> None:
 
 def test_what_a_recording_had_lately_counts_less_with_each_frame_and_one_recording_is_enough() -> None:
     codes = recordings(5, 1, 40)[0]
-    model = CountingModel([[codes]], ["a"], SIZE, LEVELS)
+    model = CountingModel(coded([codes]), SIZE, LEVELS)
     np.testing.assert_allclose(model.weights, 0.2)
     probabilities = model.probabilities(codes)
     for frame, level in np.ndindex(codes.shape):

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from unit.codec.test_coordinates import fitted_codec
 from unit.tiny import prior_shape
+from unit.training.coded import coded
 
 from distill.api import prior_of_codec
 from distill.codec.streaming import encode
@@ -52,7 +53,7 @@ def untrained(levels: int, codebook_size: int, **changes: object) -> FramePrior:
 @pytest.mark.parametrize(("levels", "codebook_size"), [(1, 8), (4, 64), (16, 32)])
 def test_one_set_of_weights_fits_any_codec(levels: int, codebook_size: int) -> None:
     model = untrained(levels, codebook_size)
-    load_pretrained_prior(model, [], None)
+    load_pretrained_prior(model)
     stored = load_file(PATH)
     for level in range(levels):
         assert torch.equal(model.level[level], stored["level"][level].float())
@@ -76,7 +77,7 @@ def test_levels_take_their_own_agreements() -> None:
 def test_the_memory_starts_with_the_weights_that_it_shares() -> None:
     model = untrained(4, 32, architecture="memory", shard_length=160)
     before = model.stack.blocks[0].memory.up.weight.clone()
-    load_pretrained_prior(model, [], None)
+    load_pretrained_prior(model)
     assert torch.equal(model.stack.blocks[0].memory.up.weight, before)
     assert torch.equal(model.to_depth.weight, load_file(PATH)["to_depth.weight"].float())
 
@@ -84,7 +85,7 @@ def test_the_memory_starts_with_the_weights_that_it_shares() -> None:
 def test_only_the_default_sizes_fit() -> None:
     assert settings().fits_pretrained
     assert settings(architecture="memory", label_dropout=0.3).fits_pretrained
-    for change in ({"num_layers": 2}, {"num_heads": 2}, {"count_experts": False}, {"geometry": False}):
+    for change in ({"num_layers": 2}, {"num_heads": 2}, {"count_experts": False}):
         assert not settings(**change).fits_pretrained
     for change in ({"architecture": "flat"}, {"pretrained": False}):
         assert not settings(**change).fits_pretrained
@@ -104,7 +105,7 @@ def test_what_pretrained_weights_need_is_said_where_they_do_not_fit() -> None:
 def test_labels_start_with_what_their_recordings_are() -> None:
     table = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
     first, second = (np.array([[0, 1], [2, 3]]), np.array([[4, 4]]))
-    summaries = label_summaries(table, [first, second, second], [1, 2, 0], 2)
+    summaries = label_summaries(table, coded([first, second, second], 1, [1, 2, 0]), 2)
     frames = torch.stack([table[0, 0] + table[1, 1], table[0, 2] + table[1, 3]])
     torch.testing.assert_close(summaries[0], torch.cat([frames.mean(0), frames.mean(0)]))
     torch.testing.assert_close(summaries[1, :3], table[0, 4] + table[1, 4])
@@ -114,10 +115,11 @@ def test_labels_start_with_what_their_recordings_are() -> None:
     torch.testing.assert_close(vectors[1:], summaries @ projection.T)
     model = untrained(4, 32, labels=["a", "b"])
     codes = np.random.default_rng(0).integers(0, 32, (9, 4))
-    load_pretrained_prior(model, [codes, codes[:3]], [1, 2])
+    labelled = coded([codes, codes[:3]], 1, [1, 2])
+    load_pretrained_prior(model, labelled)
     assert model.label is not None
     expected = LABEL_GAIN * label_vectors(
-        load_file(PATH)[LABELS].float(), label_summaries(model.tables().input, [codes, codes[:3]], [1, 2], 2)
+        load_file(PATH)[LABELS].float(), label_summaries(model.tables().input, labelled, 2)
     )
     torch.testing.assert_close(model.label, expected)
 
@@ -127,7 +129,7 @@ def test_a_prior_of_frames_copies_no_loudness(architecture: str, shared: bool) -
     """Where the first level is no loudness, or a memory gives what returns, it can be copied."""
     codes = np.random.default_rng(0).integers(8, size=(30, 3))
     about = CodesConfig(codebook_size=8, num_quantizers=3, frame_rate=46.9, codec_sha256="", shared_coordinates=shared)
-    data = PriorData([[codes]] * 3, list("abc"), [codes], ["d"], torch.randn(3, 8, 64), about)
+    data = PriorData(coded([codes] * 3), coded([codes]), torch.randn(3, 8, 64), about)
     config = get_adaptive_prior_config(50, **{"architecture": architecture})
     model = prior_to_train(data, config, 0)
     assert isinstance(model, FramePrior)

@@ -13,6 +13,7 @@ from unit.training.coded import (
     FABRIC,
     LEVELS,
     SIZE,
+    coded,
     config,
     data,
     fit,
@@ -23,7 +24,7 @@ from unit.training.coded import (
     windows,
 )
 
-from distill.codes.sequences import IGNORED, Batch, CodeSequences, bos_token, eos_token
+from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
 from distill.generate.sampling import Sampling, sample_codes
@@ -31,7 +32,7 @@ from distill.params import get_adaptive_prior_config
 from distill.prior.data import MIN_STEPS, WindowSampler
 from distill.prior.frame import FrameShape
 from distill.prior.task import validate_prior_epoch
-from distill.prior.training import prior_artifact, prior_metrics, prior_to_train
+from distill.prior.training import prior_metrics, prior_to_train
 from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore, loss_curves, save_artifact
@@ -96,15 +97,16 @@ def test_a_training_stopped_within_its_first_epoch_keeps_the_start(tmp_path: Pat
     cancel = threading.Event()
     cancel.set()
     prior_data, settings = pretrained_start()
-    training = fit(prior_data, settings, cancel_event=cancel)
+    events: list[Any] = []
+    training = fit(prior_data, settings, events.append, cancel)
     result = training.result
     assert result.counts["stopped_as_asked"]
     assert not result.history
     assert result.best_metrics == result.start_metrics
     assert not training.model.shape.calibrated
-    assert training.complete.epochs_trained == 0
-    assert training.complete.final_val_loss == result.best_loss
-    save_artifact(tmp_path / "prior", training.model, prior_artifact(training, settings, prior_data), result.history)
+    assert training.facts.epochs_trained == 0
+    assert events[-1].final_val_loss == result.best_loss
+    save_artifact(tmp_path / "prior", training.model, training.facts, result.history)
     figures = prior_metrics(training)
     assert figures["val_bits_per_second"] == figures["val_bits_per_second_start"]
     assert loss_curves(tmp_path / "prior", "prior") == {}
@@ -119,7 +121,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
 
 
 def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoch() -> None:
-    views = [[np.full((5, LEVELS), number * 3 + view) for view in range(3)] for number in range(4)]
+    views = [CodedRecording([np.full((5, LEVELS), 3 * number + view) for view in range(3)]) for number in range(4)]
     sampler = WindowSampler(views, *windows(10, 2, 0))
     assert (sampler.passes, sampler.batches_per_epoch) == (5, MIN_STEPS)
     seen = set()
@@ -134,7 +136,7 @@ def test_each_pass_takes_one_view_of_each_recording_and_short_ones_share_an_epoc
 
 
 def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:
-    prior_data = [[codes] for codes in recordings(0, 12)]
+    prior_data = coded(recordings(0, 12))
 
     def order(sampler: WindowSampler, epoch: int, skip: int = 0) -> list[list[int]]:
         return [share.batch.targets.flatten().tolist() for share in sampler.batches(epoch, skip)]
@@ -147,11 +149,11 @@ def test_batches_are_a_function_of_seed_and_epoch_and_can_be_skipped() -> None:
 
 
 def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
-    prior_data = [[codes] * 2 for codes in recordings(0, 40)]
     labels = [number % 3 for number in range(40)]
+    prior_data = coded(recordings(0, 40), 2, labels)
 
     def seen(epoch: int, dropout: float, skip: int = 0) -> list[list[int]]:
-        sampler = WindowSampler(prior_data, *windows(30, 4, 9), labels, label_dropout=dropout)
+        sampler = WindowSampler(prior_data, *windows(30, 4, 9), label_dropout=dropout)
         return [share.batch.labels.tolist() for share in sampler.batches(epoch, skip)]  # type: ignore[union-attr]
 
     assert sorted(label for batch in seen(0, 0.0) for label in batch) == sorted(labels)
@@ -160,7 +162,6 @@ def test_label_dropout_is_a_function_of_seed_and_epoch() -> None:
     assert seen(3, 0.5) != seen(4, 0.5)
     kept = [sum(label > 0 for batch in seen(epoch, 0.25) for label in batch) for epoch in range(40)]
     assert np.mean(kept) == pytest.approx(0.75 * sum(label > 0 for label in labels), rel=0.1)
-    assert next(iter(WindowSampler(prior_data, *windows(30, 4, 9)).batches(0, 0))).batch.labels is None
 
 
 def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> None:
@@ -173,9 +174,9 @@ def test_an_overfitting_training_keeps_its_best_epoch_and_the_seed_decides() -> 
     losses = [row["val_loss"] for row in training.result.history]
     assert losses[-1] > min(losses) + 0.2
     assert training.result.best_epoch == losses.index(min(losses))
-    nats, tokens = validate_prior_epoch(training.model, CodeSequences(prior_data.held_out, SIZE, LEVELS), 4, FABRIC)
+    nats, tokens = validate_prior_epoch(training.model, CodeSequences(noise(1, 6), SIZE, LEVELS), 4, FABRIC)
     assert float(nats.sum() / tokens.sum()) == pytest.approx(min(losses), rel=1e-5)
-    assert training.complete.final_perplexity > training.complete.best_perplexity
+    assert training.facts.final_perplexity > training.facts.best_perplexity
     tensors = training.result.best_tensors
     assert all(torch.equal(value, again.result.best_tensors[key]) for key, value in tensors.items())
     assert any(not torch.equal(value, other.result.best_tensors[key]) for key, value in tensors.items())
@@ -191,11 +192,16 @@ def test_history_dropout_needs_labels(labels: tuple[str, ...], share: float) -> 
 def test_labels_condition_samples(architecture: str) -> None:
     """Label 1 counts up, label 2 down, and nothing else says which."""
     up, down = ([codes[:2][::way].copy() for codes in recordings(seed, 150)] for seed, way in ((0, 1), (1, -1)))
-    some = data([*up[:140], *down[:140]], [*up[140:], *down[140:]])
-    labels = {"train_labels": [1] * 140 + [2] * 140, "held_out_labels": [1] * 10 + [2] * 10, "labels": ["up", "down"]}
+    train, held_out = (
+        [codes for pair in zip(up[part], down[part], strict=True) for codes in pair]
+        for part in (slice(140), slice(140, 150))
+    )
+    some = replace(
+        data([], []), train=coded(train, 1, [1, 2]), held_out=coded(held_out, 1, [1, 2]), labels=["up", "down"]
+    )
     quick = {"epochs": 16, "learning_rate": 0.01, "batch_size": 8}
     settings = config(architecture=architecture, label_dropout=0.2, label_smoothing=0.0, **quick)
-    model = fit(replace(some, **labels), settings).model  # type: ignore[arg-type]
+    model = fit(some, settings).model
 
     def share_up(label: int, guidance: float = 1.0) -> float:
         drawn = sample_codes(model, 40, 2, 0, Sampling(guidance=guidance), natural_ending=False, label=label)

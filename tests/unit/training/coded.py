@@ -1,7 +1,8 @@
 """Codes of recordings that follow a rule, for tests of priors."""
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from unit.tiny import prior_shape
 
 from distill.codec.coordinates import COORDINATES
+from distill.codes.sequences import CodedRecording
 from distill.codes.store import CodesConfig
 from distill.execution import Execution
 from distill.params import PRETRAINED_SIZES, PriorConfig, get_adaptive_prior_config
@@ -58,12 +60,16 @@ def repeating(seed: int, count: int, phrase: int = 12, rounds: int = 6) -> list[
     return [np.tile(rng.integers(0, SIZE, (phrase, LEVELS)), (rounds, 1)) for _ in range(count)]
 
 
+def coded(recordings: Sequence[np.ndarray], views: int = 1, labels: Sequence[int] = ()) -> list[CodedRecording]:
+    """Coded recordings, each a group of its own, with these labels in turn."""
+    turns = itertools.cycle(labels or [0])
+    return [CodedRecording([codes] * views, str(number), next(turns)) for number, codes in enumerate(recordings)]
+
+
 def data(train: list[np.ndarray], held_out: list[np.ndarray], views: int = 1) -> PriorData:
     return PriorData(
-        [[codes] * views for codes in train],
-        [f"t{number}" for number in range(len(train))],
-        held_out,
-        [f"v{number}" for number in range(len(held_out))],
+        coded(train, views),
+        coded(held_out),
         torch.randn(LEVELS, SIZE, 4, generator=torch.Generator().manual_seed(0)),
         GEOMETRY,
     )

@@ -29,7 +29,7 @@ from distill.training import trainer as trainer_module
 from distill.training.checkpoints import CheckpointStore
 from distill.training.events import Epoch, Step, WatchMetrics
 from distill.training.optimizer import learning_rate_at
-from distill.training.run import Run, RunKey, tracked_run
+from distill.training.run import RunKey, tracked_run
 from distill.training.task import AUTO_STEPS, budget_seconds
 from distill.training.tracking import ToConsole
 from distill.training.trainer import DROP_FACTOR, Trainer, is_better, is_falling
@@ -392,13 +392,3 @@ def test_a_budget_that_is_not_spent_says_nothing_and_one_that_ends_while_the_los
 def test_auto_bounds_trainings_of_days_alone() -> None:
     found = [budget_seconds("auto", 300 * 2475), budget_seconds("auto", AUTO_STEPS), budget_seconds(90.0, 10)]
     assert found == [8 * 3600, 0, 5400]
-
-
-def test_a_part_of_a_run_has_checkpoints_of_its_own_and_nobody_who_watches(store: CheckpointStore) -> None:
-    seen, (_, interruption) = Seen(), interrupted_at(1)
-    run = Run(FABRIC, store, (seen,), interruption, threading.Event()).part("fold-0")
-    result = Trainer(LineTask(), settings(), run).run()
-    assert whole(result) == whole(train(LineTask()))
-    assert seen.all == []
-    assert [path.name for path in store.folder.iterdir()] == ["fold-0"]
-    assert run.interruption is interruption

@@ -52,7 +52,7 @@ def test_only_the_memory_predicts_repetitions_beyond_the_window(monkeypatch: pyt
 def test_probes_are_repeatable_and_change_no_random_state() -> None:
     model = prior_to_train(SMALL, settings(), 0)
     assert isinstance(model.eval(), MemoryPrior)
-    source, state = FrameSource(SMALL.held_out, SIZE), torch.get_rng_state()
+    source, state = FrameSource([one.codes for one in SMALL.held_out], SIZE), torch.get_rng_state()
     first, again = (module.probe_memory(model, source, FABRIC, 5) for _ in range(2))  # type: ignore[arg-type]
     assert first == again
     assert torch.equal(torch.get_rng_state(), state)
