@@ -10,14 +10,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -96,12 +96,12 @@ class ProgressReport:
         folder = os.environ.get(VARIABLE)
         self.status = Status(Path(folder) if folder and not quiet else None, label)
         self._console = Console(stderr=True, quiet=quiet)
-        self._bar: _Bar | None = None
+        self._bar: Bar | None = None
         self._printed = time.monotonic()
         if self._console.is_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
             text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
-            self._bar = _Bar(*columns, TimeRemainingColumn(), text, console=self._console)
+            self._bar = Bar(*columns, TimeRemainingColumn(), text, console=self._console)
 
     def __enter__(self) -> "ProgressReport":
         self.status.progress(0, 0, "")
@@ -112,7 +112,6 @@ class ProgressReport:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.below = None
             with contextlib.suppress(OSError):
                 self._bar.stop()
 
@@ -134,22 +133,6 @@ class ProgressReport:
     def _print(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a terminal that closed ends no training
             self._console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
-
-    def show_below(self, what: RenderableType) -> None:
-        """Show `what` below the bar until the task ends, in place of what was there. Nothing without a terminal."""
-        if self._bar is not None:
-            self._bar.below = what
-
-
-class _Bar(RichProgress):
-    """Progress bar with something below it."""
-
-    below: RenderableType | None = None
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        yield from super().get_renderables()
-        if self.below is not None:
-            yield self.below
 
 
 def health_table(health: Mapping[str, Mapping[str, float]], title: str = "") -> Table:

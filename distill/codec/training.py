@@ -314,7 +314,7 @@ def utilization_warnings(health: CodebookHealth, codes_loudness: bool = False) -
 
 
 class CodecConsole(ToConsole):
-    """The progress line, codebook health below it on a terminal, and one warning of each level with low utilisation."""
+    """The progress line, and one warning of each level with low utilisation."""
 
     label = "codec"
 
@@ -326,7 +326,6 @@ class CodecConsole(ToConsole):
         """See `Observer`."""
         super().__call__(event)
         if isinstance(event, VQEpochMetrics):
-            self.progress.show_below(health_table(event.codebook_health, f"{HEALTH_TITLE}, epoch {event.epoch + 1}"))
             for warning in event.utilization_warnings:
                 level = warning.partition(":")[0]
                 if level not in self._warned:
