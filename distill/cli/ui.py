@@ -1,7 +1,6 @@
 """`distill ui`."""
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +42,6 @@ def ui(
             "DISTILL_UI_PASSWORD"
         )
     make_folder("--folder", folder / ".distill")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         from distill.ui.server import serve
         from distill.ui.workspace import Workspace

@@ -44,16 +44,6 @@ def optional(label: str, otherwise: str, text: str = "", elem_id: str | None = N
     return gr.Textbox("", label=label, info=f"{text}empty: {otherwise}", max_length=30, elem_id=elem_id)
 
 
-def question(answer: str, otherwise: str, elem_id: str | None = None) -> tuple[gr.Group, gr.HTML, gr.Button]:
-    """A hidden group that asks something before it is done: the group, its question, the button that says yes."""
-    with gr.Group(visible=False) as group:
-        asked = gr.HTML(elem_id=elem_id)
-        with gr.Row():
-            yes, no = gr.Button(answer, variant="stop"), gr.Button(otherwise)
-    no.click(lambda: gr.update(visible=False), None, group, queue=False, **PRIVATE)
-    return group, asked, yes
-
-
 def flags(**values: Any) -> list[str]:
     """Flags of a command from the values of a form; None, "" and False are left out, True has no text."""
     made = []

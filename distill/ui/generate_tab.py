@@ -8,16 +8,13 @@ from typing import Any
 import gradio as gr
 
 from distill.errors import ParamsError
-from distill.storage.files import write_json
 from distill.ui import view
 from distill.ui.forms import PRIVATE, QUIET, flags, optional
 from distill.ui.jobs import OTHERS, STDOUT, Job, read_end
 from distill.ui.workspace import Workspace
 
 MOST_SOUNDS = 32
-NATURAL, EXACT = "ends by itself", "exactly as long"
-NOVELTY = {"any": None, "no copies": "close", "new only": "new"}
-KEPT = "kept.json"
+NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -56,14 +53,13 @@ class GenerateTab:
     def _build_form(self) -> dict[str, Any]:
         form: dict[str, Any] = {}
         form["model"] = gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")
-        form["n"] = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
-        form["ending"] = gr.Radio([NATURAL, EXACT], value=NATURAL, label="Length")
-        form["seconds"] = gr.Number(1.0, label="Seconds", minimum=0.05, visible=False)
+        form["count"] = gr.Slider(1, MOST_SOUNDS, 4, step=1, label="Sounds")
+        form["seconds"] = optional("Seconds", "each ends by itself")
         form["seed"] = optional("Seed", "another one each time", elem_id="generate-seed")
         tamer = "below 1 tamer, above 1 wilder"
         form["temperature"] = gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info=tamer)
         form["label"] = gr.Dropdown([], label="Label", info="of models trained with labels")
-        form["novelty"] = gr.Radio(list(NOVELTY), value="any", label="Least novelty", info="others are drawn again")
+        form["min_novelty"] = gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again")
         with gr.Accordion("More settings", open=False):
             form["top_k"] = gr.Number(0, label="Top-k", info="0: all codes", precision=0, minimum=0)
             form["top_p"] = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p")
@@ -81,9 +77,7 @@ class GenerateTab:
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
-        model, label, seed, seconds = form["model"], form["label"], form["seed"], form["seconds"]
-        ending, is_exact = form["ending"], lambda value: gr.update(visible=value == EXACT)
-        ending.change(is_exact, ending, seconds, queue=False, **QUIET)
+        model, label, seed = form["model"], form["label"], form["seed"]
         model.change(lambda name: gr.update(choices=self._labels(name), value=None), model, label, queue=False, **QUIET)
         self._generate.click(self.generate, list(form.values()), shown, api_name="generate")
         self._vary.click(self.vary, [model, self._source, self._strength, seed], shown, api_name="vary")
@@ -94,8 +88,9 @@ class GenerateTab:
         zipped.success(None, None, None, js=PRESS, **PRIVATE)
         chosen.input(self.show, chosen, shown, **PRIVATE)
         timer.tick(self.tick, [chosen, self._seen], shown[1:], **QUIET)
-        tab.select(self.models, model, [model, label], **QUIET)
-        page.load(self.restored, model, [model, label, *shown], **QUIET)
+        for event in (tab.select, page.load):
+            event(self.models, model, [model, label], **QUIET)
+        page.load(self.newest, None, shown, **QUIET)
 
     def show(self, name: str | None) -> list[Any]:
         """What was made, and of one of these its state and its sounds."""
@@ -117,11 +112,8 @@ class GenerateTab:
     def generate(self, *values: Any) -> list[Any]:
         """Start `distill generate` with the values of the form."""
         given = dict(zip(self._form, values, strict=True))
-        made = {key: given[key] for key in ("seed", "temperature", "top_k", "top_p", "label", "prompt")}
-        made["seconds"] = given["seconds"] if given["ending"] == EXACT else None
-        made["guidance"] = given["guidance"] if given["label"] else None
-        more = flags(count=int(given["n"]), **made, min_novelty=NOVELTY[given["novelty"]], pictures=True)
-        return self._begin("generate", f"{int(given['n'])} sounds of {{}}", given, more)
+        settings = {key: value for key, value in given.items() if key != "model"}
+        return self._begin("generate", f"{given['count']} sounds", given, flags(**settings, pictures=True))
 
     def vary(self, name: str | None, path: str | None, strength: float, seed: str) -> list[Any]:
         """Start `distill vary` with a sound."""
@@ -132,18 +124,17 @@ class GenerateTab:
 
     def kit(self, name: str | None, per_label: float, seed: str) -> list[Any]:
         """Start `distill kit`."""
-        return self._begin("kit", "a kit of {}", {"model": name}, flags(per_label=int(per_label), seed=seed))
+        return self._begin("kit", "a kit", {"model": name}, flags(per_label=per_label, seed=seed))
 
     def _begin(self, kind: str, title: str, given: dict[str, Any], arguments: list[str]) -> list[Any]:
-        """Start a command with a model: the one given, or that the form will show when it has read the list of them."""
-        name = given["model"] or self._work.preselected(None, "generate", can_generate=True)
-        path = self._work.model(name)
-        title = title.replace("{}", path.stem)
-        self._work.jobs.start(kind, title, [kind, self._work.argument(path), *arguments], {**given, "model": name})
+        """Start a command with a model."""
+        path = self._work.model(given["model"])
+        arguments = [kind, self._work.argument(path), *arguments]
+        self._work.jobs.start(kind, f"{title} by {path.stem}", arguments, given)
         return self.newest()
 
     def act(self, name: str | None, strength: float, event: gr.EventData) -> list[Any]:
-        """Keep, discard or vary a sound, as a button on its card says."""
+        """Discard or vary a sound, as a button on its card says."""
         job = self._work.jobs.get(name)
         if job is None:
             return self.newest()
@@ -153,11 +144,8 @@ class GenerateTab:
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
             return self.vary(job.values["model"], str(path), strength, "")
-        if event.action == "keep":
-            write_json(job.folder / KEPT, {"kept": sorted(set(_kept(job)) ^ {sound})})
-        elif event.action == "discard":
-            for one in (*path.parent.glob(path.stem + ".*"), path.with_stem(f"{path.stem}_nearest")):
-                one.unlink(missing_ok=True)
+        for one in (*path.parent.glob(path.stem + ".*"), path.with_stem(f"{path.stem}_nearest")):
+            one.unlink(missing_ok=True)
         return self.show(name)
 
     def zip(self, name: str | None) -> str | None:
@@ -181,12 +169,8 @@ class GenerateTab:
 
     def models(self, now: str | None) -> list[Any]:
         """The list of models and the labels of the one that is chosen."""
-        model = self._work.preselected(now, "generate", can_generate=True)
+        model = self._work.preselected(now, can_generate=True)
         return [gr.update(choices=self._work.names(True), value=model), gr.update(choices=self._labels(model))]
-
-    def restored(self, now: str | None) -> list[Any]:
-        """The form and the newest of what was made."""
-        return [*self.models(now), *self.newest()]
 
     def _cards_of(self, job: Job | None) -> str:
         """A card for each sound, or that of a kit."""
@@ -195,12 +179,8 @@ class GenerateTab:
         folder, made = self._work.generated / job.id, job.read(STDOUT)
         if job.kind == "kit":
             return _kit_card(folder, self._work.check_inside(folder / "kit.txt"))
-        kept = _kept(job)
-        cards = [
-            _card(folder / Path(one["file"]).name, number, one, Path(one["file"]).name in kept)
-            for number, one in enumerate(made.get("sounds") or made.get("takes") or [])
-            if (folder / Path(one["file"]).name).is_file()
-        ]
+        sounds = made.get("sounds") or made.get("takes") or []
+        cards = [_card(folder / Path(one["file"]).name, number, one) for number, one in enumerate(sounds, 1)]
         faults = "".join(f"<p>{escape(line)}</p>" for line in (made.get("faults") or {}).get("in_words") or [])
         return f'<p>seed {escape(str(made.get("seed")))}</p>{faults}<div class="cards">{"".join(cards)}</div>'
 
@@ -209,33 +189,30 @@ def _sound(label: str) -> gr.Audio:
     return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label)
 
 
-def _kept(job: Job) -> list[str]:
-    """The sounds of a job that its user keeps."""
-    return list(job.read(KEPT).get("kept", ()))
-
-
-def _card(path: Path, number: int, one: dict[str, Any], is_kept: bool) -> str:
-    """A card of a sound: players, spectrogram, verdict, buttons."""
+def _card(path: Path, number: int, one: dict[str, Any]) -> str:
+    """A card of a sound: players, spectrogram, verdict, buttons; "" where it was discarded."""
+    if not path.is_file():
+        return ""
     verdict = str((one.get("novelty") or {}).get("verdict", ""))
     said = one.get("explanation") or "Novelty unknown: the model has no codes of its recordings."
     if one.get("faults"):
         said = f"{said}. Faulty: {', '.join(one['faults'])}"
     if own := one.get("similarity"):
         said = f"Beside the given sound: {own['equal_codes']:.0%} of codes equal, {own['difference_db']:.1f} dB apart. {said}"
-    parts = [view.player(path, f"sound {number + 1}, {one.get('seconds', 0):.2f} s")]
+    parts = [view.player(path, f"sound {number}, {one.get('seconds', 0):.2f} s")]
     nearest, picture = path.with_stem(f"{path.stem}_nearest"), path.with_suffix(".png")
     if nearest.is_file():
         parts.append(view.player(nearest, "its nearest training recording"))
     if picture.is_file():
-        parts.append(view.picture(picture, f"spectrogram of sound {number + 1}"))
+        parts.append(view.picture(picture, f"spectrogram of sound {number}"))
     buttons = "".join(
         f'<button type="button" data-do="{what}" data-sound="{escape(path.name)}" '
-        f'aria-label="{text}: sound {number + 1}">{text}</button>'
-        for what, text in (("keep", "Kept ✓" if is_kept else "Keep"), ("discard", "Discard"), ("vary", "Variations"))
+        f'aria-label="{text}: sound {number}">{text}</button>'
+        for what, text in (("discard", "Discard"), ("vary", "Variations"))
     )
     shown = f'<span class="verdict {escape(verdict)}">{escape(verdict)}</span> ' if verdict else ""
     return (
-        f'<section class="card{" kept" if is_kept else ""}"><p>{shown}{escape(said)}</p>{"".join(parts)}'
+        f'<section class="card"><p>{shown}{escape(said)}</p>{"".join(parts)}'
         f'<div class="buttons">{buttons}<a href="{view.address(path)}" download>Download</a></div></section>'
     )
 

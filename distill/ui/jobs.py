@@ -28,12 +28,11 @@ from distill.errors import ParamsError
 from distill.progress import EVENTS, SAID, STATUS, VARIABLE
 from distill.storage.files import remove_folder, write_json
 from distill.training.interruption import SIGNALS
+from distill.training.tracking import tracking_uri
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
-ENDS: dict[int | None, State] = {
-    **{128 + number: "interrupted" for number in SIGNALS},
-    **{0: "done", 2: "refused", None: "gone"},
-}
+ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}
+ENDS |= {128 + number: "interrupted" for number in SIGNALS}
 JOB, PROCESS, EXIT, STDOUT, STDERR = "job.json", "process.json", "exit.json", "stdout.txt", "stderr.txt"
 TRAININGS = ("train", "prior")
 OTHERS = ("generate", "vary", "kit")
@@ -84,12 +83,6 @@ class Job:
         said = read_end(self.folder / SAID).splitlines()
         return list(dict.fromkeys(line.removeprefix("warning: ") for line in said if line.startswith("warning: ")))
 
-    @property
-    def previews(self) -> list[tuple[Path, Path]]:
-        """Held-out recordings and their reconstructions by the best weights so far."""
-        originals = sorted((self.folder / "previews").glob("preview_*_original.wav"))
-        return [(path, path.with_name(path.name.replace("_original.wav", "_best.wav"))) for path in originals]
-
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:
         """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
         by_epoch: dict[int, dict[str, Any]] = {}
@@ -125,11 +118,10 @@ class Jobs:
 
     def __init__(self, cwd: Path) -> None:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
-        self._lock = self._folder / "lock"  # held while one is started, by this page or another one of the folder
         self.stop_file = cwd / ".distill" / "stop"  # ends the training that runs, with its best weights
 
     def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
-        """Start `distill` with arguments. Raises ParamsError where a training runs, or too many other commands.
+        """Start `distill` with arguments. Raises ParamsError as `run`.
 
         What no training makes gets a folder of its own, `generated/<id>`.
         """
@@ -140,18 +132,25 @@ class Jobs:
         name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
         if kind not in TRAININGS:
             arguments = [*arguments, "--out", f"generated/{name}", "--json"]
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._lock):
-            self.check_room(kind)
-            return self._run(Job(self._folder / name, kind, title, list(arguments), dict(values)))
+        return self.run(Job(self._folder / name, kind, title, list(arguments), dict(values)))
 
-    def resume(self, job: Job) -> Job:
-        """Start an interrupted training again; it goes on from its last checkpoint. Raises ParamsError as `start`."""
-        with FileLock(self._lock):
-            self.check_room(job.kind)
+    def run(self, job: Job) -> Job:
+        """Run the command of a new job, or of an interrupted training, which goes on from its last checkpoint.
+
+        Raises ParamsError where a training runs, or too many other commands.
+        """
+        kinds, most = (TRAININGS, 1) if job.kind in TRAININGS else (OTHERS, MOST_AT_ONCE)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / "lock"):  # beside other pages of the folder
+            if len(running := self.running(*kinds)) >= most:
+                titles = ", ".join(one.title for one in running)
+                raise ParamsError(
+                    f"at work already ({titles}): expected {most} at a time; wait until one ends or cancel it"
+                )
             for name in (EXIT, STATUS):
                 (job.folder / name).unlink(missing_ok=True)
-            return self._run(job)
+            self._begin(job)
+        return job
 
     def all(self, *kinds: str) -> list[Job]:
         """Jobs of these kinds, the newest first."""
@@ -172,43 +171,24 @@ class Jobs:
         except TypeError:  # no such file, or one of another version
             return None
 
-    def training(self) -> Job | None:
-        """The training that runs."""
-        return next((job for job in self.all(*TRAININGS)[:20] if job.state == "running"), None)
+    def running(self, *kinds: str) -> list[Job]:
+        """Jobs of these kinds that run."""
+        return [job for job in self.all(*kinds) if job.state == "running"]
 
-    def check_room(self, kind: str) -> None:
-        """Refuse a training beside another one, and a command beside too many others. Raises ParamsError."""
-        if kind in TRAININGS:
-            if (training := self.training()) is not None:
-                raise ParamsError(
-                    f"a training runs already ({training.title}): expected one at a time; wait until it ends or cancel it"
-                )
-            return
-        running = [job for job in self.all(*OTHERS) if job.state == "running"]
-        if len(running) >= MOST_AT_ONCE:
-            raise ParamsError(
-                f"{len(running)} commands are at work ({running[-1].title} and others): expected {MOST_AT_ONCE} at a time "
-                "or fewer; wait until one ends or cancel it"
-            )
-
-    def _run(self, job: Job) -> Job:
+    def _begin(self, job: Job) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
         if job.kind in TRAININGS:
             self.stop_file.unlink(missing_ok=True)  # of no training: none runs
-        modules = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))
-        database = f"sqlite:///{self._cwd.resolve() / 'mlflow.db'}"
         environment = {
-            **os.environ,
-            "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or database,
-            VARIABLE: str(job.folder),
+            "MLFLOW_TRACKING_URI": tracking_uri(self._cwd),
             "DISTILL_RUN_NAME": str(job.values.get("name") or job.values.get("model") or ""),
-            "PYTHONPATH": os.pathsep.join(filter(None, modules)),
+            VARIABLE: str(job.folder),
         }
         with (job.folder / STDOUT).open("ab") as out, (job.folder / STDERR).open("ab") as err:
             process = subprocess.Popen(
                 [*_RUN, str(job.folder), *job.arguments],
                 cwd=self._cwd,
-                env=environment,
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -218,7 +198,6 @@ class Jobs:
         threading.Thread(target=process.wait, daemon=True).start()
         described = {key: value for key, value in asdict(job).items() if key != "folder"}
         write_json(job.folder / JOB, described)  # last: from now on it is listed
-        return job
 
 
 def read_end(path: Path, most: int = TAIL) -> str:

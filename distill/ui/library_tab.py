@@ -1,6 +1,7 @@
 """The tab Library: the models of the folder."""
 
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,12 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.storage.files import rename_to_new, write_bytes
 from distill.ui import view
-from distill.ui.forms import PRIVATE, QUIET, question
-from distill.ui.workspace import MODEL_SUFFIX, Workspace, distill
+from distill.ui.forms import PRIVATE, QUIET
+from distill.ui.workspace import Workspace, distill
 
-HEAD = (
-    *("model", "date (UTC)", "recordings", "preset", "codewords used"),
-    *("bits per second", "labels", "generates", "judges"),
-)
+HEAD = ("model", "written (UTC)", "recordings", "preset", "codewords used", "bits per second", "labels", "can")
+# The browser asks before a model is deleted.
+ASK = "(name) => name && confirm(`Delete ${name}? It cannot be brought back.`) ? name : null"
 VERIFY_SECONDS = 300
 
 
@@ -31,7 +31,6 @@ class LibraryTab:
                 name = gr.Textbox(label="New name", max_length=100)
                 with gr.Row():
                     rename, delete = gr.Button("Rename"), gr.Button("Delete", elem_id="library-delete")
-                group, asked, yes = question("Delete it", "Keep it")
                 incoming = gr.File(label="Import a model from somebody else", file_count="single", elem_id="import")
                 imported = gr.HTML(elem_id="imported")
             with gr.Column(min_width=320, scale=2):
@@ -39,8 +38,7 @@ class LibraryTab:
         shown = [listed, model]
         model.change(self.card_of, model, card, **PRIVATE)
         rename.click(self.rename, [model, name], shown, **PRIVATE)
-        delete.click(self.ask, model, [group, asked], **PRIVATE)
-        yes.click(self.delete, model, [group, *shown], **PRIVATE)
+        delete.click(self.delete, model, shown, js=ASK, **PRIVATE)
         # One at a time: each takes two processes with PyTorch.
         incoming.upload(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
         for event in (tab.select, page.load):
@@ -68,29 +66,23 @@ class LibraryTab:
             _card(path).rename(_card(target))
         return self._show(value=target.name)
 
-    def ask(self, chosen: str | None) -> list[Any]:
-        """Ask before a model is deleted."""
-        path = self._work.model(chosen)
-        return [gr.update(visible=True), view.note(f"Delete {path.name}? It cannot be brought back.", "warning")]
-
     def delete(self, chosen: str | None) -> list[Any]:
         """Delete a model and its card."""
+        if chosen is None:
+            return self._show()
         path = self._work.model(chosen)
         path.unlink()
         _card(path).unlink(missing_ok=True)
-        return [gr.update(visible=False), *self._show(value=None)]
+        return self._show(value=None)
 
     def take(self, upload: str) -> list[Any]:
         """Check a model file as `distill verify` does and move it to the models, with its card."""
         path = Path(upload)
-        try:
-            target = self._work.new_model(path.name.removesuffix(MODEL_SUFFIX))
-            _asked("verify", path)
-            card = _asked("inspect", path, "--card").replace(path.name, target.name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            move(path, target)
-        except ParamsError as error:
-            return [view.note(str(error), "alarm"), *self._show()]
+        target = self._work.new_model(path.name)
+        _asked("verify", path)
+        card = _asked("inspect", path, "--card").replace(path.name, target.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        move(path, target)
         write_bytes(_card(target), card.encode())
         return [view.note(f"{target.name} was checked and imported"), *self._show()]
 
@@ -120,18 +112,9 @@ def _asked(command: str, upload: Path, *rest: str) -> str:
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    figures = ((one["recordings"], "d"), (one["utilization"], ".0%"), (one["val_bits_per_second"], ".0f"))
+    recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
+    labels = textwrap.shorten(", ".join(one["labels"]), 80, placeholder=" …")
+    can = ", ".join(["generate"] * one["can_generate"] + ["judge"] * one["can_judge"]) or "encode"
     date = one["date"][:16].replace("T", " ")
-    if one["problem"]:
-        return (one["file"], date, *["–"] * 6, one["problem"])
-    used, bits = one["utilization"], one["val_bits_per_second"]
-    return (
-        one["name"],
-        date,
-        str(one["recordings"] or "–"),
-        one["tier"] or "–",
-        "–" if used is None else f"{used:.0%}",
-        "–" if bits is None else f"{bits:.0f}",
-        ", ".join(one["labels"][:8]) + (" …" if len(one["labels"]) > 8 else ""),
-        "yes" if one["can_generate"] else "no",
-        "yes" if one["can_judge"] else "no",
-    )
+    return (one["name"], date, recordings, one["tier"] or "–", used, bits, labels, one["problem"] or can)

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
@@ -26,6 +26,7 @@ from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.ui.forms import error_to_show
 from distill.ui.generate_tab import GenerateTab
+from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
 from distill.ui.training_tabs import CompareTab, PriorTab, TrainTab
 from distill.ui.workspace import Workspace
@@ -204,9 +205,8 @@ def serve(workspace: Workspace, host: str, port: int | None, password: str | Non
     except KeyboardInterrupt:
         pass  # the way to close it
     finally:
-        running = workspace.jobs.training()
-        if running is not None:
-            print(f"the page is closed; {running.title} goes on. distill ui shows it again", file=sys.stderr)
+        for job in workspace.jobs.running(*TRAININGS):
+            print(f"the page is closed; {job.title} goes on. distill ui shows it again", file=sys.stderr)
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from html import escape
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -28,27 +29,14 @@ TASKS = {
 }
 WIDTH, HEIGHT = 640, 260  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
-COLOURS = [f"var(--d-{number})" for number in range(1, 7)]
-DASHES = ("", "6 3", "2 3", "8 3 2 3", "12 4", "1 4")  # lines differ without their colours, too
-TICKS = 4
+COLOURS = ("var(--d-1)", "var(--d-2)", "var(--d-3)")  # of its lines
 
 
-def duration(seconds: float) -> str:
-    """Seconds as words."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; cells are text."""
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
     cells = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
     headings = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    return f'<div class="wide"><table>{title}<thead><tr>{headings}</tr></thead><tbody>{cells}</tbody></table></div>'
+    return f'<div class="wide"><table><thead><tr>{headings}</tr></thead><tbody>{cells}</tbody></table></div>'
 
 
 def note(text: str, kind: str = "note") -> str:
@@ -84,7 +72,7 @@ def progress(job: Job | None, nothing: str) -> str:
         now = job.read(STATUS)
         label, total, done, left = (now.get(key) for key in ("label", "total", "done", "seconds_left"))
         what = escape(TASKS.get(label or "", label or "starting"))
-        time = f", about {duration(left)} left of this step" if _is_finite(left) else ""
+        time = f", about {timedelta(seconds=round(left))} left of this step" if _is_finite(left) else ""
         bar = f'{what}: {done} of {total}{time}<progress max="{total}" value="{done}"></progress>'
         text = f'<p class="small">{escape(now["text"])}</p>' if now.get("text") else ""
         return shown + (f'<label class="progress">{bar}</label>' if total else f"<p>{what} …</p>") + text
@@ -94,12 +82,12 @@ def progress(job: Job | None, nothing: str) -> str:
     return shown + (note(report, "alarm") if state == "defect" else "")
 
 
-def previews(pairs: Iterable[tuple[Path, Path]]) -> str:
-    """Players of held-out recordings and their reconstructions."""
-    rows = "".join(
-        f'<div class="players">{player(original, "original")}{player(decoded, "reconstruction")}</div>'
-        for original, decoded in pairs
-    )
+def previews(job: Job) -> str:
+    """Players of held-out recordings and their reconstructions by the best weights so far."""
+    rows = ""
+    for path in sorted((job.folder / "previews").glob("preview_*_original.wav")):
+        decoded = path.with_name(path.name.replace("_original.wav", "_best.wav"))
+        rows += f'<div class="players">{player(path, "original")}{player(decoded, "reconstruction")}</div>'
     return f"<h3>Held-out recordings, before and after the codec</h3>{rows}" if rows else ""
 
 
@@ -134,86 +122,70 @@ def health(metrics: Sequence[Mapping[str, Any]]) -> str:
         used, perplexity, dead = (float(value) if _is_finite(value) else 0.0 for value in values)
         low = " ⚠" if used < LOW_UTILIZATION else ""
         rows.append((level.replace("level_", ""), f"{used:.0%}{low}", f"{perplexity:.1f}", f"{dead:.0f}"))
-    caption = f"Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}"
-    return table(("level", "utilisation", "perplexity", "dead codes"), rows, caption) if rows else ""
+    title = f"<h3>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h3>"
+    return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 
 
 def codec_losses(metrics: Sequence[Mapping[str, Any]]) -> str:
     """Chart of the codec's losses by epoch."""
     names = {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}
-    return _chart("Codec: loss", metrics, names)
+    return chart("Codec: loss", metrics, names)
 
 
 def prior_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Charts of the prior by epoch, the best epoch marked."""
-    perplexity = _chart("Prior: perplexity", metrics, {"val_perplexity": "held out"})
-    bits = _chart("Prior: bits per second", metrics, {"val_bits_per_second": "held out"})
-    return perplexity + bits + _chart("Prior: loss", metrics, {"train_loss": "training", "val_loss": "validation"})
-
-
-def _chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    lines = {
-        shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if _is_finite(one.get(name))]
-        for name, shown in names.items()
-    }
-    scored = [one for one in metrics if _is_finite(one.get("val_loss"))]
-    best = int(min(scored, key=lambda one: one["val_loss"])["epoch"]) + 1 if scored else None
-    return line_chart(title, lines, "epoch", best)
+    """Charts of the prior by epoch."""
+    perplexity = chart("Prior: perplexity", metrics, {"val_perplexity": "held out"})
+    bits = chart("Prior: bits per second", metrics, {"val_bits_per_second": "held out"})
+    return perplexity + bits + chart("Prior: loss", metrics, {"train_loss": "training", "val_loss": "validation"})
 
 
 def _is_finite(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def line_chart(
-    title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, best: float | None = None
-) -> str:
-    """A chart of lines, each of points (x, y), as SVG that follows the page's colours; a vertical line marks the best."""
-    finite = {name: [point for point in points if all(map(math.isfinite, point))] for name, points in lines.items()}
-    drawn = {name: points for name, points in finite.items() if points}
-    if not drawn:
+def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
+
+    A vertical line marks the epoch with the lowest `val_loss`. A dot ends each line; the legend has its value there.
+    """
+    lines = {
+        shown: [(one["epoch"] + 1, float(one[name])) for one in metrics if _is_finite(one.get(name))]
+        for name, shown in names.items()
+    }
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
         return ""
-    xs = [x for points in drawn.values() for x, _ in points]
-    ys = [y for points in drawn.values() for _, y in points]
-    first, last = min(xs), max(*xs, min(xs) + 1)
-    margin = 0.05 * (max(ys) - min(ys)) or max(abs(max(ys)), 1e-6) * 0.05
-    low, high = max(min(ys) - margin, 0.0 if min(ys) >= 0 else -math.inf), max(ys) + margin
+    epochs, values = zip(*(point for points in lines.values() for point in points), strict=True)
+    first, last, low, high = min(epochs), max(epochs), min(values), max(values)
 
-    def at_x(x: float) -> float:
-        return LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+    def at(epoch: float, value: float) -> tuple[str, str]:
+        x = LEFT + (epoch - first) / max(last - first, 1) * (WIDTH - LEFT - RIGHT)
+        y = HEIGHT - BOTTOM - (value - low) / (high - low or 1.0) * (HEIGHT - TOP - BOTTOM)
+        return f"{x:.1f}", f"{y:.1f}"
 
-    def at_y(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    def text(x: float, y: float, anchor: str, said: str) -> str:
-        return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
-
-    digits = 3 + max(0, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))))  # neighbouring ticks differ
-    parts = [text(WIDTH / 2, HEIGHT - 4, "middle", x_label)]
-    for share in (number / TICKS for number in range(TICKS + 1)):
-        y = low + (high - low) * share
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>')
-        parts.append(text(LEFT - 6, at_y(y) + 4, "end", f"{y:.{digits}g}"))
-    for whole in sorted({round(first + (last - first) * number / TICKS) for number in range(TICKS + 1)}):
-        if first <= whole <= last:
-            parts.append(text(at_x(whole), HEIGHT - BOTTOM + 15, "middle", f"{whole:g}"))
-    if best is not None and first <= best <= last:
-        x, is_right = at_x(best), at_x(best) > WIDTH / 2
-        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(text(x + (-5 if is_right else 5), TOP + 8, "end" if is_right else "start", f"best epoch {best:g}"))
-    legend = []
-    for number, (name, points) in enumerate(drawn.items()):
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
-        style = f'stroke-width="2" stroke="{colour}"' + (f' stroke-dasharray="{dash}"' if dash else "")
-        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
-        if len(points) == 1:
-            parts.append(f'<circle cx="{at_x(points[0][0]):.1f}" cy="{at_y(points[0][1]):.1f}" r="3" fill="{colour}"/>')
-        parts.append(f'<polyline points="{path}" fill="none" {style}/>')
-        sample = f'<svg width="28" height="10"><line x1="0" x2="28" y1="5" y2="5" {style}/></svg>'
-        legend.append(f"<span>{sample} {escape(name)}</span>")
-    said = "; ".join(f"{name}: {points[-1][1]:.3g} at {x_label} {points[-1][0]:g}" for name, points in drawn.items())
+    parts = []
+    for value in sorted({low, high}):
+        _, y = at(first, value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
+    for epoch, anchor in {last: "end", first: "start"}.items():
+        parts.append(f'<text x="{at(epoch, low)[0]}" y="{HEIGHT - 8}" text-anchor="{anchor}">epoch {epoch}</text>')
+    scored = [one for one in metrics if _is_finite(one.get("val_loss"))]
+    if scored:
+        best = min(scored, key=lambda one: one["val_loss"])["epoch"] + 1
+        title += f", best epoch {best}"
+        x, _ = at(best, low)
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    legend = {}
+    for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
+        places = [at(*point) for point in points]
+        path, (x, y) = " ".join(map(",".join, places)), places[-1]
+        parts.append(f'<polyline points="{path}" fill="none" stroke-width="2" stroke="{colour}"/>')
+        parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
+        legend[f"{name}: {points[-1][1]:.3g}"] = f'<span style="color: {colour}">━</span>'
+    named = "".join(f"<span>{sample} {escape(said)}</span>" for said, sample in legend.items())
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}. {said}")}">{"".join(parts)}</svg>'
-        f'<div class="legend">{"".join(legend)}</div></figure>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
+        f'{"".join(parts)}</svg><div class="legend">{named}</div></figure>'
     )

@@ -1,5 +1,6 @@
 """The folder that the page works on: recordings, models, sounds, jobs. Names from outside are checked here."""
 
+import itertools
 import json
 import os
 import re
@@ -19,8 +20,7 @@ from distill.storage.files import atomic_path
 from distill.ui.jobs import Jobs
 
 MODEL_SUFFIX = ".distill"
-DEPTH = 3  # folders below the working folder in which recordings are looked for
-MOST_FOLDERS = 200
+MOST_FOLDERS = 200  # looked into for the first recording of a corpus
 LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
 _NAME = re.compile(r"\w[\w .+#()&'-]{0,99}")
 
@@ -67,11 +67,10 @@ class Workspace:
         """What is known of a model; {} where nothing is."""
         return next((one for one in self.listed() if one["file"] == name), {})
 
-    def preselected(self, now: str | None, kind: str, can_generate: bool = False) -> str | None:
-        """The model that a form shows: `now`, or else that of the newest job of a kind, or else the newest model."""
-        names, job = self.names(can_generate), self.jobs.newest(kind)
-        wanted = now or (None if job is None else job.values.get("model"))
-        return wanted if wanted in names else next(iter(names), None)
+    def preselected(self, now: str | None, can_generate: bool = False) -> str | None:
+        """The model that a form shows: `now` if it is still there, else the newest one."""
+        names = self.names(can_generate)
+        return now if now in names else next(iter(names), None)
 
     def argument(self, path: Path) -> str:
         """A path below the folder as a command that runs there takes it, which is never a flag."""
@@ -79,9 +78,15 @@ class Workspace:
         return f"./{text}" if text.startswith("-") else text
 
     def corpora(self) -> list[str]:
-        """Folders with recordings, relative to the working folder; those of the page first."""
-        found = [path.relative_to(self.root).as_posix() for path in _with_recordings(self.root, DEPTH)]
-        return sorted(found[:MOST_FOLDERS], key=lambda name: (not name.startswith("sounds/"), name))
+        """Folders with recordings in them or below them, relative to the working folder; those of the page first."""
+        shelves = (self.sounds, self.root / "data")  # hold corpora side by side
+        found = []
+        for folder in [one for place in (*shelves, self.root) for one in sorted(place.glob("[!.]*"))]:
+            looked = itertools.islice(os.walk(folder), 1 if folder in shelves else MOST_FOLDERS)
+            names = (name for _, _, files in looked for name in files)
+            if folder.name not in LEFT_OUT and not folder.is_symlink() and any(map(is_recording, names)):
+                found.append(folder.relative_to(self.root).as_posix())
+        return found
 
     def corpus(self, name: str) -> Path:
         """The folder of recordings of this name. Raises ParamsError for any that `corpora` does not list."""
@@ -110,14 +115,11 @@ class Workspace:
         stem = (name or "").strip().removesuffix(MODEL_SUFFIX)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stem):
             raise ParamsError(
-                f"name {name or ''!r}: expected up to 100 letters, digits, dots, dashes and underscores, a letter or "
-                "digit first; choose another name"
+                f"name {stem!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
             )
         path = self.models / f"{stem}{MODEL_SUFFIX}"
         if path.exists() or path.is_symlink():
-            raise ParamsError(
-                f"name {name or ''!r}: expected a new name, found a model of this name; choose another name"
-            )
+            raise ParamsError(f"name {stem!r}: expected a new name, found a model of this name; choose another name")
         return path
 
     def add_recordings(self, name: str, uploads: Iterable[tuple[Path, str]]) -> tuple[str, int, list[str]]:
@@ -126,13 +128,7 @@ class Workspace:
         Beside each upload stands its path relative to the new folder: subfolders stay, as they can be labels. Raises
         ParamsError.
         """
-        try:
-            target = self.sounds / _checked(name.strip())
-        except ParamsError as error:
-            raise ParamsError(
-                f"folder {name!r}: expected up to 100 letters, digits, spaces and dashes, a letter or digit first; choose "
-                "another name"
-            ) from error
+        target = self.sounds / _checked(name.strip())
         count, refused = 0, list[str]()
         for upload, place in uploads:
             try:
@@ -144,27 +140,9 @@ class Workspace:
         return target.relative_to(self.root).as_posix(), count, refused
 
 
-def _with_recordings(folder: Path, depth: int) -> list[Path]:
-    """Folders at most `depth` below `folder` with recordings in them or in folders of theirs, the outermost alone."""
-    entries: list[Path] = []
-    with suppress(OSError):
-        entries = [one for one in sorted(folder.iterdir()) if not one.name.startswith(".") and one.name not in LEFT_OUT]
-    found: list[Path] = []
-    for entry in [one for one in entries if one.is_dir() and not one.is_symlink()][:1000]:
-        if _holds_recordings(entry):
-            found.append(entry)
-        elif depth > 1:
-            inner = _with_recordings(entry, depth - 1)
-            # Folders whose names are labels belong together; `sounds` and `data` hold corpora side by side.
-            is_corpus = entry.name not in ("sounds", "data") and all(one.parent == entry for one in inner)
-            found += [entry] if is_corpus and len(inner) > 1 else inner
-    return found
-
-
-def _holds_recordings(folder: Path) -> bool:
-    with suppress(OSError), os.scandir(folder) as entries:
-        return any(Path(entry.name).suffix.lower() in SUPPORTED_SUFFIXES for entry in entries if entry.is_file())
-    return False
+def is_recording(name: str) -> bool:
+    """Whether a file of this name is a recording."""
+    return PurePosixPath(name).suffix.lower() in SUPPORTED_SUFFIXES
 
 
 def _add(upload: Path, place: str, folder: Path) -> bool:
@@ -175,7 +153,7 @@ def _add(upload: Path, place: str, folder: Path) -> bool:
     path = PurePosixPath(place)
     if path.name.startswith("."):
         return False
-    if path.suffix.lower() not in SUPPORTED_SUFFIXES:
+    if not is_recording(path.name):
         kinds = ", ".join(sorted(SUPPORTED_SUFFIXES))
         what = "an archive; unpack it and choose the folder" if path.suffix.lower() == ".zip" else "another kind"
         raise ParamsError(f"{path.name}: expected a recording ({kinds}), found {what}")

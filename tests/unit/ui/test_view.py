@@ -6,6 +6,7 @@ import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
+from html import escape
 from pathlib import Path
 
 import psutil
@@ -44,7 +45,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     said = {"label": HOSTILE, "text": HOSTILE, "total": 2, "done": 1}
     shown = [
         view.note(HOSTILE),
-        view.table([HOSTILE], [[HOSTILE]], HOSTILE),
+        view.table([HOSTILE], [[HOSTILE]]),
         view.player(tmp_path / HOSTILE, HOSTILE),
         view.ingest(report),
         view.health([{"epoch": 0, f"codebook/{HOSTILE}/utilization": 0.5}]),
@@ -59,14 +60,13 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 def test_nothing_is_said_of_nothing() -> None:
     assert view.note("") == view.health([]) == view.ingest({}) == view.codec_losses([]) == view.prior_curves([]) == ""
     assert view.progress(None, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
-    for lines in ({}, {"a": []}, {"a": [(0.0, math.nan)], "b": [(math.inf, 1.0)]}):
-        assert view.line_chart("loss", lines, "epoch") == ""
+    assert view.chart("loss", [{"epoch": 0, "a": math.nan, "b": "1"}], {"a": "a", "b": "b"}) == ""
 
 
 def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
     said = {"label": "codec", "done": 5, "total": 20, "text": "loss 1", "seconds_left": 90.0}
     shown = view.progress(running(tmp_path, said), "")
-    assert "training the codec: 5 of 20, about 1 min 30 s left of this step" in shown
+    assert "training the codec: 5 of 20, about 0:01:30 left of this step" in shown
     assert '<progress max="20" value="5">' in shown
     sentence = "distill: one: expected two"
     for status, text in (
@@ -107,16 +107,21 @@ def test_no_epoch_shows_numbers_that_are_none() -> None:
     assert "best epoch 2" in view.codec_losses(metrics)
 
 
-@given(st.dictionaries(st.text(max_size=5), st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4), max_size=3), NUMBERS)
-def test_no_chart_has_numbers_that_are_none(lines: dict[str, list[tuple[float, float]]], best: float) -> None:
-    chart = view.line_chart("loss", lines, "epoch", best)
+@given(st.lists(st.dictionaries(st.sampled_from(["val_loss", "b", "c"]), NUMBERS), max_size=4))
+def test_no_chart_has_numbers_that_are_none(metrics: list[dict[str, float]]) -> None:
+    metrics = [{"epoch": epoch, **values} for epoch, values in enumerate(metrics)]
+    chart = view.chart("loss", metrics, {"val_loss": "a", "b": "b", "c": "c"})
     drawn = " ".join(re.findall(r'(?:points|x\d?|y\d?|cx|cy)="([^"]*)"', chart))
     assert not re.search("nan|inf", drawn)
 
 
 def test_points_keep_their_order_and_place() -> None:
-    lines = {HOSTILE: [(1.0, 3.0), (2.0, math.nan), (3.0, 1.0)], "flat": [(1.0, 2.0)]}
-    text = view.line_chart(HOSTILE, lines, HOSTILE, 3.0)
+    metrics = [
+        {"epoch": 0, "val_loss": 3.0, "b": 2.0},
+        {"epoch": 1, "val_loss": math.nan},
+        {"epoch": 2, "val_loss": 1.0},
+    ]
+    text = view.chart(HOSTILE, metrics, {"val_loss": HOSTILE, "b": "one point"})
     assert "<img" not in text
     chart = ElementTree.fromstring(text)  # which fails where a tag or a quote is left open
     assert HOSTILE in (chart.findtext("figcaption") or "")
@@ -125,9 +130,8 @@ def test_points_keep_their_order_and_place() -> None:
     assert (x1 < x2, y1 < y2) == (True, True)  # down, as the loss
     (mark,) = (one for one in chart.iter("line") if one.get("class") == "mark")
     assert float(str(mark.get("x1"))) == x2
-    assert len(list(chart.iter("circle"))) == 1  # a line of one point
-    for value in (0.0, 5.0, -5.0):
-        assert "polyline" in view.line_chart("loss", {"training": [(1.0, value), (2.0, value)]}, "epoch")
+    assert len(list(chart.iter("circle"))) == 2  # also of the line of one point
+    assert text.count(escape(f"{HOSTILE}: 1")) == 2  # in the legend, and for those who hear the page
 
 
 @pytest.mark.parametrize(

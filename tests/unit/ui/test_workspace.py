@@ -44,13 +44,15 @@ def test_no_name_of_a_model_leads_elsewhere(tmp_path_factory: pytest.TempPathFac
 def test_odd_names_of_new_models_and_folders_are_refused(work: Workspace, name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         work.new_model(name)
-    assert str(caught.value).startswith(
-        f"name {name!r}: expected up to 100 letters, digits, dots, dashes and underscore"
+    assert (
+        str(caught.value) == f"name {name!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
     )
     if name not in ("a b", "é"):
         with pytest.raises(ParamsError) as caught:
             work.add_recordings(name, [])
-        assert str(caught.value).startswith(f"folder {name!r}: expected up to 100 letters, digits, spaces and dashes")
+        assert str(caught.value).startswith(
+            f"{name[:100]!r}: expected a name of letters, digits, spaces, dots and dashes"
+        )
 
 
 def test_a_new_model_replaces_none(work: Workspace, tmp_path: Path) -> None:
@@ -81,13 +83,16 @@ def test_corpora_are_folders_with_recordings(work: Workspace) -> None:
         "models",
         "generated/x",
         "deep/e/r/x",
+        "data/one",
     ]
     for name in held:
         (work.root / name).mkdir(parents=True, exist_ok=True)
         (work.root / name / "one.wav").touch()
     (work.root / "texts").mkdir()
     (work.root / "texts" / "one.txt").touch()
-    assert work.corpora() == ["sounds/a", "sounds/b", "-n", "takes"]
+    assert work.corpora() == ["sounds/a", "sounds/b", "data/one", "-n", "deep", "takes"]
+    (work.sounds / "one.wav").touch()
+    assert "sounds" in work.corpora()
     assert work.corpus("sounds/a") == work.root / "sounds" / "a"
     assert [work.argument(work.corpus(name)) for name in ("-n", "sounds/a")] == ["./-n", "sounds/a"]  # never a flag
     for name in ("../outside", "/", "", ".", "sounds/../takes", str(work.root / "takes")):
