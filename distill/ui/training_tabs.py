@@ -69,11 +69,12 @@ class TrainingTab(ABC):
         state = view.progress(job, "No training yet. Fill in the form and press Start.")
         if job is None:
             return [state, gr.update(visible=False), "", "", "", ""]
-        codec, prior = job.events("codec"), job.events("prior", "PriorEpochMetrics")
-        health = view.health(codec) + "".join(view.note(text, "warning") for text in job.warnings)
+        metrics = {task: job.events(task) for task in ("codec", "prior")}
+        health = view.health(metrics["codec"]) + "".join(view.note(text, "warning") for text in job.warnings)
+        prior = job.events("prior", "PriorEpochMetrics")
         is_memorizing = bool(prior) and prior[-1].get("is_memorizing")
         alarm = view.note(str(prior[-1]["memorization_message"]), "alarm") if is_memorizing else ""
-        charts = alarm + view.codec_losses(codec) + view.prior_curves(job.events("prior"))
+        charts = alarm + view.charts(metrics)
         found, resume = view.ingest(job.read("ingest.json")), gr.update(visible=job.is_resumable)
         return [state, resume, found, health, charts, view.previews(job)]
 

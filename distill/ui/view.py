@@ -30,6 +30,12 @@ TASKS = {
 WIDTH, HEIGHT = 640, 260  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
 COLOURS = ("var(--d-1)", "var(--d-2)", "var(--d-3)")  # of its lines
+CHARTS = (
+    ("codec", "Codec: loss", {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}),
+    ("prior", "Prior: perplexity", {"val_perplexity": "held out"}),
+    ("prior", "Prior: bits per second", {"val_bits_per_second": "held out"}),
+    ("prior", "Prior: loss", {"train_loss": "training", "val_loss": "validation"}),
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -126,17 +132,9 @@ def health(metrics: Sequence[Mapping[str, Any]]) -> str:
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 
 
-def codec_losses(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Chart of the codec's losses by epoch."""
-    names = {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}
-    return chart("Codec: loss", metrics, names)
-
-
-def prior_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Charts of the prior by epoch."""
-    perplexity = chart("Prior: perplexity", metrics, {"val_perplexity": "held out"})
-    bits = chart("Prior: bits per second", metrics, {"val_bits_per_second": "held out"})
-    return perplexity + bits + chart("Prior: loss", metrics, {"train_loss": "training", "val_loss": "validation"})
+def charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Charts of the metrics of tasks, a record for each epoch."""
+    return "".join(chart(title, metrics[task], names) for task, title, names in CHARTS)
 
 
 def _is_finite(value: object) -> TypeGuard[int | float]:

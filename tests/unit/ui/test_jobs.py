@@ -126,7 +126,9 @@ def test_cancel_is_ctrl_c(run: Callable[..., Job], handler: Any) -> None:
     job.cancel()  # nothing is left to be asked
 
 
-def test_one_training_at_a_time(jobs: Jobs, run: Callable[..., Job], tmp_path: Path) -> None:
+def test_one_training_at_a_time_and_few_commands_beside_it(
+    jobs: Jobs, run: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     running = run(WAITS)
     for page in (jobs, Jobs(tmp_path)):  # this page and another one of the same folder
         for kind in ("train", "prior"):
@@ -137,19 +139,13 @@ def test_one_training_at_a_time(jobs: Jobs, run: Callable[..., Job], tmp_path: P
     with pytest.raises(ParamsError, match="at work already"):
         jobs.run(hand_made(tmp_path))
     assert [one.id for one in jobs.running("train", "prior")] == [running.id]
-    assert ended(jobs.start("generate", "sounds", ["demo"], {})).state == "refused"
-
-
-def test_commands_beside_a_training_are_few(
-    jobs: Jobs, run: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr("distill.ui.jobs.MOST_AT_ONCE", 2)
-    running = [run(WAITS, kind) for kind in ("train", "generate", "kit")]
+    beside, _ = run(WAITS, "generate"), run(WAITS, "kit")
     with pytest.raises(ParamsError, match=r"at work already \(training one, training one\): expected 2 at a time"):
         jobs.start("vary", "another", ["demo"], {})
-    until(lambda: is_ready(running[1]))
-    running[1].cancel()
-    ended(running[1])
+    until(lambda: is_ready(beside))
+    beside.cancel()
+    ended(beside)
     assert ended(jobs.start("vary", "another", ["demo"], {})).state == "refused"
 
 
@@ -181,10 +177,10 @@ def test_a_training_goes_on_where_it_was(jobs: Jobs, tmp_path: Path) -> None:
     assert ended(again).state == "done"
 
 
-def test_a_number_of_a_process_is_used_again(tmp_path: Path) -> None:
-    created = psutil.Process().create_time()
-    assert hand_made(tmp_path, process_json={"pid": os.getpid(), "created": created}).state == "running"
-    assert hand_made(tmp_path, process_json={"pid": os.getpid(), "created": created - 10}).state == "gone"
+@pytest.mark.parametrize(("seconds", "state"), [(0, "running"), (10, "gone")])
+def test_a_number_of_a_process_is_used_again(tmp_path: Path, seconds: float, state: str) -> None:
+    created = psutil.Process().create_time() - seconds
+    assert hand_made(tmp_path, process_json={"pid": os.getpid(), "created": created}).state == state
 
 
 @pytest.mark.parametrize("rubbish", ["", "{", "[1]", "{}", '"x"'])

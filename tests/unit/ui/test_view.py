@@ -58,7 +58,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    assert view.note("") == view.health([]) == view.ingest({}) == view.codec_losses([]) == view.prior_curves([]) == ""
+    assert view.note("") == view.health([]) == view.ingest({}) == view.charts({"codec": [], "prior": []}) == ""
     assert view.progress(None, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
     assert view.chart("loss", [{"epoch": 0, "a": math.nan, "b": "1"}], {"a": "a", "b": "b"}) == ""
 
@@ -102,9 +102,10 @@ def test_health_warns_of_codebooks_that_are_hardly_used() -> None:
 def test_no_epoch_shows_numbers_that_are_none() -> None:
     bad = {"val_loss": math.nan, "train_loss": None, "codebook/level_0/utilization": math.nan, "val_perplexity": "x"}
     metrics = [{"epoch": 0, **bad}, {"epoch": 1, "val_loss": 2.0, "train_loss": math.inf}, {"epoch": 2, **bad}]
-    for shown in (view.health(metrics), view.codec_losses(metrics), view.prior_curves(metrics)):
+    charts = view.charts({"codec": metrics, "prior": metrics})
+    for shown in (view.health(metrics), charts):
         assert not any(word in shown.lower() for word in ("nan%", ">nan", "inf ", ",nan"))
-    assert "best epoch 2" in view.codec_losses(metrics)
+    assert "best epoch 2" in charts
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["val_loss", "b", "c"]), NUMBERS), max_size=4))
