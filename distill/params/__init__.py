@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from distill.errors import ParamsError
-from distill.params.settings import Auto, AutoBy, comments, field_at, read_yaml, setting_of, some_of
+from distill.params.settings import Auto, comments, field_at, read_yaml, setting_of, some_of
 from distill.params.settings import Setting as Setting
 from distill.params.settings import Settings as Settings
 from distill.params.settings import default_values as default_values
@@ -30,8 +30,9 @@ TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
-BY_TIER, BY_QUALITY = AutoBy("by the tier"), AutoBy("by the quality")
-BY_RECORDINGS = AutoBy("by the number of recordings")
+# What fills in `auto`: the title of a field.
+BY_TIER, BY_QUALITY = Field(title="by the tier"), Field(title="by the quality")
+BY_RECORDINGS = Field(title="by the number of recordings")
 
 # Ranges that sections share with each other, with shapes in model files and with arguments of commands.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -249,16 +250,14 @@ class Tiers(Settings):
     @model_validator(mode="after")
     def _check_growth(self) -> Self:
         small, medium, large = (getattr(self, name).max_recordings for name in get_args(TierName))
-        if small is None or medium is None or small >= medium or large is not None:
-            found = f"{small}, {medium} and {large}"
-            raise ValueError(
-                f"max_recordings: expected to grow from small to medium, and null for large, found {found}"
-            )
-        return self
+        if small and medium and small < medium and large is None:
+            return self
+        found = f"{small}, {medium} and {large}"
+        raise ValueError(f"max_recordings: expected to grow from small to medium, and null for large, found {found}")
 
 
 class Params(Settings):
-    """The whole of `params.yaml`; what is left out is as in the file that ships, but for the path of the recordings."""
+    """The whole of `params.yaml`; what is left out is as in the file that ships."""
 
     seed: Seed
     tier: Literal["auto", TierName]
@@ -275,13 +274,21 @@ class Params(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        whole = _laid_over(default_values(), values)
-        given = values.get("corpus", {})
-        if isinstance(whole.get("corpus"), dict) and isinstance(given, dict) and "path" not in given:
-            whole["corpus"] = {key: value for key, value in whole["corpus"].items() if key != "path"}
-        return {**whole, **{key: values[key] for key in ("qualities", "tiers") if key in values}}
+        return _laid_over(default_values(), values)
+
+    @model_validator(mode="after")
+    def _check_tiers(self) -> Self:
+        """Refuse settings by which codec and prior can be resolved in none of the tiers."""
+        refused = None
+        for name in get_args(TierName) if self.tier == "auto" else (self.tier,):
+            chosen = self.model_copy(update={"tier": name})
+            try:
+                chosen.vqvae_config(1)
+                chosen.prior_config(1)
+                return self
+            except ParamsError as error:
+                refused = error
+        raise ValueError(refused)
 
     def tier_name(self, recordings: int) -> TierName:
         """Name of the tier of a corpus of `recordings` usable recordings."""
@@ -293,51 +300,33 @@ class Params(Settings):
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
         """The codec's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        tier, own = self.tier_name(recordings), self.vqvae.given
-        quality = getattr(self.qualities, own.get("quality", "standard")).given
-        values = {**getattr(self.tiers, tier).vqvae.given, **quality, **own}
-        return validated(VQVAEConfig, values, within="vqvae", source=f"tiers.{tier}.vqvae")
+        tier, own = getattr(self.tiers, self.tier_name(recordings)), self.vqvae.given
+        quality = getattr(self.qualities, own.get("quality", "standard"))
+        return validated(VQVAEConfig, {**tier.vqvae.given, **quality.given, **own}, "vqvae.")
 
     def prior_config(self, recordings: int) -> PriorConfig:
         """The prior's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
-        name, own = self.tier_name(recordings), self.prior.given
-        tier: Tier = getattr(self.tiers, name)
+        tier, own = getattr(self.tiers, self.tier_name(recordings)), self.prior.given
         taken = ARCHITECTURES[own.get("architecture", DEFAULT)].settings
         batch_size = min(32, max(1, recordings * 5 // 4))
         values = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior.given}
         if "depth_layers" in taken:
             values |= tier.frame.given
         own["memory"] = own.get("memory") if "memory" in taken else None
-        plain = validated(PriorConfig, {**values, **own}, within="prior", source=f"tiers.{name}.prior")
+        plain = validated(PriorConfig, {**values, **own}, "prior.")
         if not plain.fits_pretrained:
             return plain
-        return validated(PriorConfig, {**values, **tier.pretrained.given, **own}, within="prior")
-
-    def check(self) -> Self:
-        """These settings, if codec and prior can be resolved in one of the tiers. Raises ParamsError."""
-        for name in get_args(TierName) if self.tier == "auto" else (self.tier,):
-            chosen = self.model_copy(update={"tier": name})
-            try:
-                chosen.vqvae_config(1)
-                chosen.prior_config(1)
-                return self
-            except ParamsError as error:
-                refused = error
-        raise refused
+        return validated(PriorConfig, {**values, **tier.pretrained.given, **own}, "prior.")
 
 
 def load_params(path: Path) -> Params:
     """Read and validate `params.yaml`. Raises ParamsError that names the file, the key and the nearest known key."""
-    params = validated(Params, read_yaml(path), str(path))
-    try:
-        return params.check()
-    except ParamsError as error:
-        raise ParamsError(f"{path}: {error}") from error
+    return validated(Params, read_yaml(path), f"{path}: ")
 
 
 def default_params(**sections: Any) -> Params:
     """The settings that ship, but for the given values, by section. Raises ParamsError."""
-    return validated(Params, _laid_over({"corpus": {"path": "."}}, sections))
+    return validated(Params, sections)
 
 
 def get_adaptive_vqvae_config(n: int, **changes: Any) -> VQVAEConfig:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -27,32 +27,25 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class AutoBy(NamedTuple):
-    """Marks a field that may be `auto` in its section, and says what fills it in."""
-
-    source: str
-
-
 class Some(Settings):
     """Base of what `some_of` makes."""
 
     @property
     def given(self) -> dict[str, Any]:
         """The values that are there, without those that are `auto` and that something fills in."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        fields = type(self).model_fields
-        return {name: value for name, value in given.items() if value != "auto" or not _auto_by(fields[name])}
+        fields, given = type(self).model_fields, {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: value for name, value in given.items() if value != "auto" or not fields[name].title}
 
 
 def some_of(kind: type[Settings], *without: str) -> Any:
-    """A class of some values of `kind`: each may be left out, and be `auto` where something fills it in."""
+    """A class of some values of `kind`: each may be left out, and be `auto` where its title says what fills it in."""
     fields: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         annotation: Any = field.rebuild_annotation()
-        if by := _auto_by(field):
-            annotation = Annotated[Union[annotation, Auto], AutoBy(by)]  # noqa: UP007 - these are no plain classes
+        if field.title:
+            annotation = Union[annotation, Auto]  # noqa: UP007 - these are no plain classes
         if name not in without:
-            fields[name] = (annotation, Field(None, description=field.description))
+            fields[name] = (annotation, Field(None, title=field.title, description=field.description))
     return create_model(f"Some{kind.__name__}", __base__=Some, **fields)
 
 
@@ -74,7 +67,7 @@ class Setting(NamedTuple):
 
 def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Setting:
     """What is shown of a field, with its comment and its value in the file of defaults."""
-    union, by = get_origin(field.annotation) in (Union, UnionType), _auto_by(field)
+    union, by = get_origin(field.annotation) in (Union, UnionType), field.title or ""
     parts = [FieldInfo.from_annotation(one) for one in get_args(field.annotation)] if union else [field]
     names = [name for part in parts if get_origin(part.annotation) is Literal for name in get_args(part.annotation)]
     choices, metadata = () if by else tuple(names), [one for part in parts for one in part.metadata]
@@ -86,10 +79,6 @@ def setting_of(field: FieldInfo, comment: str = "", default: Any = None) -> Sett
         help=field.description or comment.removeprefix(" | ".join(choices)).removeprefix(": "),
         default=default,
     )
-
-
-def _auto_by(field: FieldInfo) -> str:
-    return next((one.source for one in field.metadata if isinstance(one, AutoBy)), "")
 
 
 def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type[Settings], FieldInfo | None]:
@@ -106,17 +95,12 @@ def field_at(kind: type[Settings], keys: Sequence[Any]) -> tuple[list[str], type
     return named, owner, field
 
 
-def validated(kind: type[S], values: dict[str, Any], where: str = "", within: str = "", source: str = "") -> S:
-    """Build `kind` from `values`. Raises ParamsError for the first invalid value.
-
-    Its message starts with `where`, the name of a file, and then the key below `within`, a section. `source` may give a
-    value that is missing there.
-    """
+def validated(kind: type[S], values: dict[str, Any], before: str = "") -> S:
+    """Build `kind` from `values`. Raises ParamsError for the first invalid value, with `before` before its key."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        place = f"{where}: " * bool(where) + f"{within}." * bool(within)
-        raise ParamsError(place + _problem(kind, error, f" there or to {source}" if source else "")) from error
+        raise ParamsError(before + _problem(kind, error)) from error
 
 
 def first_problem(error: ValidationError) -> str:
@@ -135,7 +119,7 @@ def expectation(message: str) -> str:
     return shortened.partition(", unable to")[0].rstrip(".")
 
 
-def _problem(kind: type[Settings], error: ValidationError, sources: str) -> str:
+def _problem(kind: type[Settings], error: ValidationError) -> str:
     """The sentence on the first error. A value of several types has one for each; the first is that of its range."""
     first = error.errors()[0]
     keys, owner, field = field_at(kind, first["loc"])
@@ -149,7 +133,7 @@ def _problem(kind: type[Settings], error: ValidationError, sources: str) -> str:
         other = f"did you mean {'.'.join([*section, *nearest])}?" if nearest else known
         return f"{key}: expected a known key, found an unknown one; {other}"
     if first["type"] == "missing":
-        return f"{key}: expected a value, found none; add it{sources}"
+        return f"{key}: expected a value, found none; add it"
     about = None if field is None else setting_of(field)
     takes_auto = about is not None and (about.auto_by or about.choices == ("auto",))
     expected = expectation(first["msg"]).removeprefix("a valid ") + (" or auto" if takes_auto else "")

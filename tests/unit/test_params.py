@@ -49,10 +49,8 @@ def loaded(tmp_path: Path, text: str) -> Params:
         ({"prior": 3}, "prior: expected a section of `key: value` lines, found 3"),
         ({"tier": "huge"}, "tier: expected 'auto', 'small', 'medium' or 'large', found 'huge'"),
         ({"split": {"val_fraction": 1.5}}, "split.val_fraction: expected less than 1 or auto, found 1.5"),
-        ({"corpus": {}}, "corpus.path: expected a value, found none; add it"),
         ({"vqvae": {"learning_rate": float("nan")}}, "vqvae.learning_rate: expected"),
         ({"bundle": {"name": "../escape"}}, "bundle.name: expected up to 100 letters, digits, dots, dashes and"),
-        ({"qualities": {"high": {}}}, "qualities.small: expected a value, found none; add it"),
         ("tiers.small.max_recordings 500", "tiers.max_recordings: expected to grow from small to medium, and null"),
         ("tiers.small.vqvae.codebook_size 1", "tiers.small.vqvae.codebook_size: expected greater than or equal"),
         (
@@ -73,7 +71,7 @@ def test_refusals_name_file_key_expectation_and_finding(section: dict[str, objec
     else:
         values |= section
     with pytest.raises(ParamsError) as caught:
-        validated(Params, values, "params.yaml")
+        validated(Params, values, "params.yaml: ")
     assert str(caught.value).startswith(f"params.yaml: {message}")
 
 
@@ -181,8 +179,7 @@ def test_what_is_said_wins_over_the_quality_and_that_over_the_tier(tmp_path: Pat
     codec = params.vqvae_config(4)
     assert (codec.codebook_size, codec.num_quantizers, params.prior_config(4).epochs) == (99, 6, 7)
     del values["tiers"]["large"]["vqvae"]["epochs"]
-    with pytest.raises(ParamsError, match=r"^vqvae\.epochs: expected a value, .* there or to tiers\.large\.vqvae$"):
-        loaded(tmp_path, yaml.safe_dump(values)).vqvae_config(500)
+    assert loaded(tmp_path, yaml.safe_dump(values)).vqvae_config(500).epochs == 300  # as in the file that ships
 
 
 def test_what_is_shown_of_a_setting_is_what_its_field_says() -> None:
