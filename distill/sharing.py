@@ -35,20 +35,13 @@ TRAINING = ("vqvae", "split", "prior")
 WINDOWS = '\\:*?"<>|'  # characters that are no part of a name there
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 RETRY = "check the network and HF_ENDPOINT, and run the same command again"
-SENTENCES = {  # of the client's errors, the more special ones first
+SENTENCES = {  # of the client's errors, the more special ones first, and of statuses
     "GatedRepoError": "expected access, found that its owner gives it on request; ask for it on its page, then log in",
     "RevisionNotFoundError": "expected the revision that --revision names, found none; name a branch, a tag or a commit",
     "RepositoryNotFoundError": "expected a model repository, found none that you may read; check its name, or "
     f"{LOG_IN} if it is private",
-    "RemoteEntryNotFoundError": "expected the model file that was listed, found that it has gone; run the same command again",
-    "OfflineModeIsEnabled": "expected a connection, found that HF_HUB_OFFLINE forbids it; unset it",
-}
-STATUS = {
-    401: f"expected a token that the hub accepts, found that it refuses this one; {LOG_IN}",
-    403: f"expected a token with the right to do this, found one without it; {LOG_IN}, with a token that may write",
-    404: "expected a model repository of the hub, found nothing there; check its name and HF_ENDPOINT",
-    413: "expected a file that the hub takes, found one that is too large for it; share it in another way",
-    429: "expected an answer, found that the hub takes no more requests now; run the same command again later",
+    "401": f"expected a token that the hub accepts, found that it refuses this one; {LOG_IN}",
+    "403": f"expected a token with the right to do this, found one without it; {LOG_IN}, with a token that may write",
 }
 
 
@@ -58,10 +51,9 @@ class HubError(DistillError):
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was sent and where: address of the repository, commit, size.
+    """What was sent and where: address of the repository, commit, size, and recordings whose names and codes it holds.
 
-    `replaces`: the repository had a model before, which stays in its history. `reference_left_out` counts recordings
-    whose names and codes the file holds and the copy does not. `labels` can be names of folders.
+    `replaces`: the repository had a model before, which stays in its history. `labels` can be names of folders.
     """
 
     url: str
@@ -69,7 +61,6 @@ class Pushed:
     bytes: int
     replaces: bool
     reference_recordings: int
-    reference_left_out: int
     labels: list[str]
 
 
@@ -101,7 +92,7 @@ def push(
         raise HubError(f"{place}: expected a token to write with, found none; {LOG_IN}")
     with tempfile.TemporaryDirectory(prefix="distill-push-") as folder:
         copy = Path(folder) / model.name
-        metadata, held = write_shared(model, copy, with_reference)
+        metadata = write_shared(model, copy, with_reference)
         card = hub_card(repository, model.name, metadata, license).encode()
         info = None
         with hub_errors(hub, repository):
@@ -128,8 +119,7 @@ def push(
             commit=commit.oid,
             bytes=copy.stat().st_size,
             replaces=info is not None and bool(_models_of(info)),
-            reference_recordings=held if with_reference else 0,
-            reference_left_out=0 if with_reference else held,
+            reference_recordings=metadata.metadata.get("reference_recordings", 0),
             labels=[] if metadata.prior_config is None else metadata.prior_config.labels,
         )
 
@@ -142,31 +132,29 @@ def _models_of(info: "ModelInfo") -> list[str]:
     return sorted(one.rfilename for one in info.siblings or [] if one.rfilename.endswith(SUFFIX))
 
 
-def write_shared(model: Path, copy: Path, with_reference: bool) -> tuple[BundleMetadata, int]:
+def write_shared(model: Path, copy: Path, with_reference: bool) -> BundleMetadata:
     """Write the copy of the file `model` that is shared, and verify it. Equal files give equal copies.
 
-    Without a reference it cannot say how new its sounds are, and names no recording. Returns its metadata and of how
-    many recordings the file itself holds names and codes. Raises ArtifactError.
+    Without a reference it cannot say how new its sounds are, and names no recording. Raises ArtifactError.
     """
     bundle = load_bundle(model)
-    metadata, held = bundle.metadata, 0 if bundle.reference is None else len(bundle.reference.codes)
-    reference = bundle.reference if with_reference else None
+    metadata, reference = bundle.metadata, bundle.reference if with_reference else None
     notes = {key: metadata.metadata[key] for key in NOTES if key in metadata.metadata}
     if reference is not None:
-        notes["reference_recordings"] = held
+        notes["reference_recordings"] = len(reference.codes)
     training = {key: metadata.training_config[key] for key in TRAINING if key in metadata.training_config}
     shared = metadata.model_copy(update={"metadata": notes, "training_config": training})
     written = save_bundle(copy, bundle.codec, bundle.prior, shared, reference)
     verify(copy)
-    return written, held
+    return written
 
 
 def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str | None) -> str:
     """The text of `README.md` for the model file `name`. Without a `license` it names none."""
     tags = ["audio", "neural-audio-codec"] + ["audio-generation"] * metadata.has_prior
     # The hub has no task for audio without a prompt.
-    head = {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
-    head = head if license is None else {"license": license, **head}
+    named = {} if license is None else {"license": license}
+    head = {**named, "library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
     get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
@@ -175,7 +163,8 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
     """Put the model file of the repository `OWNER/NAME` into `folder`; `revision` is a branch, a tag or a commit.
 
     A download that broke off goes on where it was; a damaged one is repeated once. An equal file that is there stays;
-    another one only goes with `replace`. Returns the file, its commit and what was verified. Raises HubError, ArtifactError for a file that is no sound model, ParamsError.
+    another one only goes with `replace`. Returns the file, its commit and what was verified. Raises HubError, ParamsError,
+    and ArtifactError for a file that is no sound model.
     """
     hub = open_hub(repository)
     place = f"{hub.endpoint}/{repository}"
@@ -207,13 +196,11 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
 
 def _the_model(place: str, listed: list[str]) -> str:
     """The only model file of a repository. Refuse none, several, and a name that would leave the folder."""
-    if not listed:
-        raise HubError(f"{place}: expected a {SUFFIX} file, found none; check the name of the repository")
-    if len(listed) > 1:
-        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-        names = ", ".join(one_line(one, 100) for one in listed[:5])
+    if len(listed) != 1:
+        found = ", ".join(one_line(one, 100) for one in listed[:5]) or "none"
         raise HubError(
-            f"{place}: expected one {SUFFIX} file, found {names}{more}; download the one that you want yourself"
+            f"{place}: expected one {SUFFIX} file, found {found}{' and more' if len(listed) > 5 else ''}; check the name of "
+            "the repository, or download the one that you want yourself"
         )
     path = PurePosixPath(listed[0])
     if path.is_absolute() or ".." in path.parts or not _is_plain(path.name):
@@ -267,13 +254,13 @@ def _sentence(error: BaseException, endpoint: str) -> str:
 
     one: BaseException | None = error
     while one is not None:  # an error and what caused it
+        status = str(one.response.status_code) if isinstance(one, errors.HfHubHTTPError) else ""
         for name, sentence in SENTENCES.items():
-            if isinstance(one, getattr(errors, name)):
+            if name == status or (not name.isdigit() and isinstance(one, getattr(errors, name))):
                 return sentence
         if isinstance(one, errors.HfHubHTTPError):
-            status, said = one.response.status_code, one_line(one.server_message or "", 200)
-            other = f"expected an answer of the hub, found HTTP status {status}{f' ({said})' if said else ''}; {RETRY}"
-            return STATUS.get(status, other)
+            said = one_line(one.server_message or "nothing more", 200)
+            return f"expected an answer of the hub, found HTTP status {status} ({said}); {RETRY}"
         if type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
             return f"expected to reach {endpoint}, found: {one_line(one) or type(one).__name__}; {RETRY}"
         error, one = one, one.__cause__

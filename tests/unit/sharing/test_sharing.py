@@ -96,8 +96,7 @@ def test_what_is_pushed_is_pulled(shell: Shell, model: BundleMetadata) -> None:
     said = shell.well("push", MODEL, PLACE, "--license", "cc-by-4.0", "--message", "First bells").splitlines()
     assert said[0].startswith(f"{URL}/{PLACE}  {MODEL}, ")
     assert said[1:] == [
-        "sent without its reference: names and codes of 5 training recordings stay here, and the copy cannot say how new "
-        "its sounds are",
+        "sent without names and codes of training recordings",
         "sent with its labels, which can be names of your folders: low, high",
     ]
     assert sorted(shell.kept()) == ["README.md", MODEL]
@@ -135,7 +134,7 @@ def test_what_is_pushed_is_pulled(shell: Shell, model: BundleMetadata) -> None:
 
 def test_the_reference_is_sent_where_asked(shell: Shell, model: BundleMetadata) -> None:
     said = json.loads(shell.well("push", MODEL, PLACE, "--with-reference", "--private", "--json"))
-    assert (said["reference_recordings"], said["reference_left_out"]) == (5, 0)
+    assert said["reference_recordings"] == 5
     assert shell.hub.repositories[PLACE].private
     assert "codes of 5 recordings" in json.loads(shell.well("pull", PLACE, "--json"))["checks"]["reference"]
     pulled = load_bundle(Path("models", MODEL))
@@ -171,7 +170,7 @@ def test_metadata_of_the_maker_is_not_shared() -> None:
     named = bundle.metadata.model_copy(update={"metadata": notes, "training_config": training})
     save_bundle(Path("named.distill"), bundle.codec, bundle.prior, named, bundle.reference)
     assert b"secret" in Path("named.distill").read_bytes()
-    shared, _ = write_shared(Path("named.distill"), Path("copy.distill"), with_reference=True)
+    shared = write_shared(Path("named.distill"), Path("copy.distill"), with_reference=True)
     assert b"secret" not in Path("copy.distill").read_bytes()
     assert shared.metadata == {"recordings": 5, "reference_recordings": 5}
     assert list(shared.training_config) == ["split"]
@@ -258,7 +257,8 @@ def test_a_repository_that_is_for_something_else(shell: Shell) -> None:
         "its settings, or choose another name"
     )
     assert shell.refused("pull", "ada/text") == (
-        "HUB/ada/text: expected a .distill file, found none; check the name of the repository"
+        "HUB/ada/text: expected one .distill file, found none; check the name of the repository, or download the one that "
+        "you want yourself"
     )
     shell.hub.add(PLACE, {"drums.distill": b"x"})
     assert shell.refused("push", MODEL, PLACE) == (
@@ -267,8 +267,8 @@ def test_a_repository_that_is_for_something_else(shell: Shell) -> None:
     )
     shell.hub.add(PLACE, {"more.distill": b"y"})
     assert shell.refused("pull", PLACE) == (
-        f"HUB/{PLACE}: expected one .distill file, found drums.distill, more.distill; download the one that you want "
-        "yourself"
+        f"HUB/{PLACE}: expected one .distill file, found drums.distill, more.distill; check the name of the repository, or "
+        "download the one that you want yourself"
     )
     assert shell.hub.paths("POST") == []
 
@@ -297,9 +297,8 @@ def test_damaged_files_are_not_put_in_place(shell: Shell) -> None:
 
 
 def test_no_network_and_no_hub(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    for status, found in ((404, "found nothing there"), (429, "takes no more requests now"), (418, "HTTP status 418")):
-        shell.hub.status = status
-        assert found in shell.refused("push", MODEL, PLACE)
+    shell.hub.status = 429
+    assert "found HTTP status 429 (" in shell.refused("push", MODEL, PLACE)
 
     def fail(_: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("no route")
@@ -313,6 +312,4 @@ def test_no_network_and_no_hub(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
         )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     set_client_factory(default_client_factory)
-    assert shell.refused("pull", PLACE).endswith(
-        "expected a connection, found that HF_HUB_OFFLINE forbids it; unset it"
-    )
+    assert "HF_HUB_OFFLINE" in shell.refused("pull", PLACE)
