@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from distill.code_version import code_sha256
 from distill.codec.artifact import load_codec
@@ -37,11 +36,7 @@ VARIABLE = "SOURCE_DATE_EPOCH"  # https://reproducible-builds.org/specs/source-d
 
 
 def bundle_artifacts(
-    path: Path,
-    vqvae: Path,
-    prior: Path | None = None,
-    reference: bool = True,
-    date: str | None = None,
+    path: Path, vqvae: Path, prior: Path | None = None, reference: bool = True, date: str | None = None
 ) -> BundleMetadata:
     """Write the model file `path` from the training artefacts; without a prior it encodes and decodes only.
 
@@ -49,28 +44,25 @@ def bundle_artifacts(
     artefacts give equal files. Raises ArtifactError when the prior was trained on the codes of another codec.
     """
     codec, config = load_codec(vqvae)
-    training = {
-        "vqvae": config.training.model_dump(),
-        "split": {"seed": config.seed, "val_fraction": config.val_fraction},
-    }
+    split = {"seed": config.seed, "val_fraction": config.val_fraction}
+    training = {"vqvae": config.training.model_dump(), "split": split}
     metadata = BundleMetadata(
         vqvae_config=codec_shape(codec),
         spectrogram_config=codec.spectrogram,
         training_config=training,
         codebook_health_snapshot={level: LevelHealth(**values) for level, values in config.codebook_health.items()},
         loss_curve_history=loss_curves(vqvae, "vqvae"),
-        metadata={"recordings": config.recordings, "tier": config.tier, **_written(date)},
+        metadata={"recordings": config.recordings, "tier": config.tier, **_dated(date)},
         provenance=Provenance(
             data_sha256=config.corpus_sha256,
             code_sha256=code_sha256("train_vqvae"),
-            params_sha256=_hash(training),
+            params_sha256=sha256_text(canonical_json(training)),
             codec_fingerprint=config.fingerprint,
         ),
         codec_sha256=config.codec_sha256,
     )
-    if prior is not None:
-        return bundle_prior(path, Bundle(codec, None, metadata), prior, reference, date)
-    return _save(path, Bundle(codec, None, metadata))
+    bundle = Bundle(codec, None, metadata)
+    return _save(path, bundle) if prior is None else bundle_prior(path, bundle, prior, reference, date)
 
 
 def bundle_prior(
@@ -98,11 +90,11 @@ def save_with_prior(
     training = {**metadata.training_config, "prior": config.training.model_dump()}
     sources = {
         "code_sha256": code_sha256("train_vqvae", "train_prior"),
-        "params_sha256": _hash(training),
+        "params_sha256": sha256_text(canonical_json(training)),
         "prior_fingerprint": config.fingerprint,
     }
     notes = {"tier": metadata.metadata["tier"]} if "tier" in metadata.metadata else {}
-    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_written(date)}
+    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **_dated(date)}
     if reference is not None:
         reference = with_scores(reference, bundle.codec)
         notes["reference_recordings"] = len(reference.codes)
@@ -124,16 +116,12 @@ def _save(path: Path, bundle: Bundle) -> BundleMetadata:
     return written
 
 
-def _written(date: str | None) -> dict[str, str]:
+def _dated(date: str | None) -> dict[str, str]:
     return {} if date is None else {WRITTEN: date}
 
 
-def _hash(settings: dict[str, Any]) -> str:
-    return sha256_text(canonical_json(settings))
-
-
 def facts(metadata: BundleMetadata) -> Facts:
-    """Rows (name, value) on sound, codec and prior, from the metadata."""
+    """Rows (name, value) on sound, codec, its codebooks on held-out recordings, and prior, from the metadata."""
     codec, prior, trained = metadata.vqvae_config, metadata.prior_config, metadata.prior_metadata
     rate = metadata.spectrogram_config.frame_rate
     size = f"{codec.num_quantizers} levels of {codec.codebook_size} codewords, {rate:.1f} frames per second"
@@ -157,6 +145,8 @@ def facts(metadata: BundleMetadata) -> Facts:
             rows.append(("warning", trained.memorization.message))
     for key, value in metadata.metadata.items():
         rows.append((key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value)))
+    for level, health in metadata.codebook_health_snapshot.items():
+        rows.append((level, f"{health.utilization:.0%} of codewords used, perplexity {health.perplexity:.1f}"))
     return rows
 
 
@@ -176,10 +166,6 @@ def card_path(model: Path) -> Path:
 
 def card_text(name: str, metadata: BundleMetadata) -> str:
     """The model card in Markdown; text from the file is escaped."""
-    health = [
-        (level, f"{values.utilization:.0%}", f"{values.perplexity:.1f}")
-        for level, values in metadata.codebook_health_snapshot.items()
-    ]
     quoted = shlex.quote(name)
     kept = "It holds no codes of its training recordings, and cannot report the novelty of its sounds."
     if isinstance(recordings := metadata.metadata.get("reference_recordings"), int):
@@ -187,21 +173,13 @@ def card_text(name: str, metadata: BundleMetadata) -> str:
             f"It holds the codes of its {recordings} training recordings, to report the novelty of its sounds. Whoever has the\n"
             "  file can decode them; `bundle.reference: false` leaves them out."
         )
-    dated = "It holds no date, so that equal\nrecordings, settings and code give equal files."
-    if isinstance(written := metadata.metadata.get(WRITTEN), str):
-        dated = f"It was written on {_escaped(written)}."
+    makes = " and a prior, which makes new sounds" if metadata.has_prior else ""
     generating = f"distill generate {quoted} -n 8\n" if metadata.has_prior else ""
     return f"""# {_escaped(name)}
 
-A model of one collection of recordings, made with Distill. It holds a neural codec{
-        " and a prior, which makes new sounds" if metadata.has_prior else ""
-    }.
+A model of one collection of recordings, made with Distill. It holds a neural codec{makes}.
 
 {_table(("what", "figures"), facts(metadata))}
-
-Use of the codebooks on held-out recordings:
-
-{_table(("level", "codewords used", "perplexity"), health)}
 
 ## Use
 
@@ -220,7 +198,7 @@ distill decode {quoted} recording.codes -o recording-again.wav
 
 ## Origin
 
-Distill rewrites this page whenever it writes the model file. {dated}
+Distill rewrites this page whenever it writes the model file.
 
 {_table(("what", "SHA-256"), origins(metadata))}
 """

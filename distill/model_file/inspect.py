@@ -1,8 +1,6 @@
 """What is shown of model files: their facts, the models of a folder, and the checks of `distill verify`."""
 
 import math
-import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from distill.codec.streaming import encode
@@ -28,7 +27,7 @@ from distill.model_file.format import (
 )
 from distill.novelty.reference import TENSORS
 from distill.params import TierName
-from distill.progress import HEALTH_TITLE, health_table
+from distill.progress import plain
 from distill.text import one_line
 
 MOST_RECORDINGS = 1 << 31  # a larger number is not believed
@@ -36,26 +35,14 @@ LONGEST = 5000  # characters of a value or path on the terminal
 TRIAL_SECONDS, TRIAL_PITCH = 0.5, 220.0
 
 
-def describe(path: Path, metadata: BundleMetadata, columns: int = 80) -> Group:
-    """The facts, sources and codebook health of a model file, in lines of at most `columns`.
-
-    Values are wrapped at spaces; a path or hash is never broken, so print it with `crop=False`.
-    """
-    head = [one_line(path, LONGEST), f"{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact", ""]
-    lines = [*head, *_lines(facts(metadata), columns), "", *_lines(origins(metadata), columns)]
-    text = Text("\n".join(lines), no_wrap=True, overflow="ignore")
-    health = {level: values.model_dump() for level, values in metadata.codebook_health_snapshot.items()}
-    return Group(text, *((Text(), health_table(health, HEALTH_TITLE)) if health else ()))
-
-
-def _lines(rows: Facts, columns: int) -> Iterator[str]:
-    """Names and values in two columns; a value goes on below itself."""
-    named = [(one_line(name, 40), one_line(value, LONGEST)) for name, value in rows]
-    indent = 2 + max(len(name) for name, _ in named)
-    wrapper = textwrap.TextWrapper(
-        max(indent + 20, columns), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
-    return (wrapper.fill(f"{name:{indent}}{value}") for name, value in named)
+def describe(path: Path, metadata: BundleMetadata) -> Group:
+    """The facts and sources of a model file. So that a long path stays in one piece, print it with `crop=False`."""
+    head = f"{one_line(path, LONGEST)}\n{size_of(path) / 1e6:.1f} MB, format {VERSION_TEXT}, weights intact\n"
+    tables = [Table.grid(padding=(0, 2, 0, 0)) for _ in range(2)]
+    for table, rows in zip(tables, (facts(metadata), origins(metadata)), strict=True):
+        for name, value in rows:
+            table.add_row(plain(name), plain(value))
+    return Group(Text(head, no_wrap=True, overflow="ignore"), tables[0], Text(), tables[1])
 
 
 @dataclass(frozen=True)
@@ -68,12 +55,10 @@ class ListedModel:
     path: str
     name: str  # of the file, without the suffix
     date: str = ""  # that the file was written, UTC in ISO 8601
-    megabytes: float = 0.0
     problem: str = ""
     recordings: int | None = None
     tier: TierName | None = None
     utilization: float | None = None  # mean share of codewords used on held-out recordings
-    codec_bits_per_second: float | None = None  # of audio, when every code costs the same
     val_bits_per_second: float | None = None  # of audio, that held-out recordings cost the prior
     labels: tuple[str, ...] = ()
     can_generate: bool = False  # it has a prior
@@ -95,8 +80,7 @@ def list_models(folder: Path) -> list[ListedModel]:
 def _listed(path: Path) -> ListedModel:
     told: dict[str, Any] = {"path": str(path), "name": one_line(path.stem)}
     try:
-        status = path.stat()
-        told |= {"date": date_of(status.st_mtime), "megabytes": status.st_size / 1e6}
+        told["date"] = date_of(path.stat().st_mtime)
         metadata, tensors = read_contents(path)
     except (ArtifactError, OSError) as error:
         return ListedModel(**told, problem=one_line(error, most=1000))
@@ -108,7 +92,6 @@ def _listed(path: Path) -> ListedModel:
         recordings=recordings if isinstance(recordings, int) and 0 < recordings <= MOST_RECORDINGS else None,
         tier=tier if tier in ("small", "medium", "large") else None,
         utilization=fmean(health) if health else None,
-        codec_bits_per_second=metadata.codec_bits_per_second,
         val_bits_per_second=bits if isinstance(bits, float) else None,
         labels=() if prior is None else tuple(one_line(label) for label in prior.labels),
         can_generate=prior is not None,

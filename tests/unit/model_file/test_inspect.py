@@ -74,7 +74,7 @@ def note(path: Path, **noted: Any) -> None:
 
 
 def test_every_model_is_listed_with_what_it_can(tmp_path: Path) -> None:
-    rate = write_model(tmp_path / "codec.distill").spectrogram.frame_rate
+    write_model(tmp_path / "codec.distill")
     write_prior_model(tmp_path / "bare.distill", reference=False)
     note(tmp_path / "bare.distill", recordings=[1], tier="\x1b[31m", val_bits_per_second="many")  # not believed
     write_prior_model(tmp_path / "full.distill", labels=["kick", "snare"])
@@ -88,7 +88,6 @@ def test_every_model_is_listed_with_what_it_can(tmp_path: Path) -> None:
     assert (codec.utilization, full.utilization) == (None, 0.5)
     assert full.date.endswith("Z")
     assert full.path == str(tmp_path / "full.distill")
-    assert codec.codec_bits_per_second == pytest.approx(9 * rate)
     assert not any(one.problem for one in (bare, codec, full))
 
 
