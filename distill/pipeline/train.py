@@ -20,7 +20,7 @@ from distill.codec.model import VQVAE
 from distill.codec.training import CodecTraining, train_codec
 from distill.codes.encode import code_corpus
 from distill.codes.store import split_codes
-from distill.errors import ArtifactError, AudioError, ParamsError
+from distill.errors import ArtifactError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
 from distill.generate.calibration import calibrate
 from distill.model_file.build import bundle_artifacts, bundle_prior, date_now, save_with_prior
@@ -72,18 +72,17 @@ def train_model(
     execution: Execution,
     prior: bool = False,
     state: Path = STATE,
-    dated: bool = False,
     executor: Executor | None = None,
 ) -> TrainedModel:
     """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
     An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
-    the model file, and ends with the same bytes; but for the date that the file holds where `dated`. `executor` decodes
-    and encodes, by default the workers of `execution`. Raises DistillError.
+    the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and encodes, by
+    default the workers of `execution`. Raises DistillError.
     """
     executor, existed = executor or Here(execution.workers), model.exists()
-    with _work("train", folder, params, state, dated) as folders:
-        corpus = _ingested(folder, folders, params, executor)
+    with _work("train", folder, params, state) as folders:
+        corpus = ingest_folder(folder, folders.corpus, params.corpus, executor, kept=folders.decoded)
         codec = train_codec(folders.corpus, folders.vqvae, params, execution, state)
         trained = None
         if prior:
@@ -92,8 +91,8 @@ def train_model(
             made = (folders.codes, folders.split, folders.prior)
             trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(model, existed)
-        date = date_now() if dated else None
-        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, date)
+        made_prior = folders.prior if prior else None
+        bundle_artifacts(model, folders.vqvae, made_prior, params.bundle.reference, date_now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
         codec.clear_checkpoints()
         if trained is not None:
@@ -108,14 +107,13 @@ def add_prior(
     params: Params,
     execution: Execution,
     state: Path = STATE,
-    dated: bool = False,
     executor: Executor | None = None,
 ) -> PriorTraining:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
     Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
-    recordings are those of the codec. An interrupted training resumes. The file holds the date where `dated`.
-    `executor` decodes and encodes, by default the workers of `execution`. Raises DistillError.
+    recordings are those of the codec. An interrupted training resumes. The file holds the date. `executor` decodes and
+    encodes, by default the workers of `execution`. Raises DistillError.
     """
     executor, existed, bundle = executor or Here(execution.workers), output.exists(), load_bundle(model)
     data_sha256, codec_sha256 = bundle.metadata.provenance.data_sha256, bundle.metadata.codec_sha256
@@ -125,8 +123,8 @@ def add_prior(
             f"{model}: expected the folder of its recordings, found no record of it in {state}; name it with --data"
         )
     params = _with_codec_split(params, bundle)
-    with _work(f"prior{codec_sha256}", chosen, params, state, dated) as folders:
-        _ingested(chosen, folders, params, executor)
+    with _work(f"prior{codec_sha256}", chosen, params, state) as folders:
+        ingest_folder(chosen, folders.corpus, params.corpus, executor, kept=folders.decoded)
         found = sha256_file(folders.corpus / MANIFEST)
         if folder is None and found != data_sha256:
             raise ParamsError(
@@ -137,17 +135,16 @@ def add_prior(
         made = (folders.codes, folders.split, folders.prior)
         trained = train_prior_of_codes(*made, params, execution, calibrate, state)
         _check_still_free(output, existed)
-        bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now() if dated else None)
+        bundle_prior(output, bundle, folders.prior, params.bundle.reference, date_now())
         remember_corpus(state, found, address(chosen))
         trained.clear_checkpoints()
     return trained
 
 
 @contextmanager
-def _work(kind: str, folder: Path | str, params: Params, state: Path, dated: bool) -> Iterator[PipelineFolders]:
+def _work(kind: str, folder: Path | str, params: Params, state: Path) -> Iterator[PipelineFolders]:
     """Folders of a training, the same for the same recordings and settings, until it has ended well."""
-    if dated:
-        date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
+    date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
     work = state / "train" / work_key(kind, folder, params)
     with workplace(work, work.parent, state / "checkpoints", state):
         yield PipelineFolders.below(work)
@@ -167,16 +164,6 @@ def _check_still_free(model: Path, existed: bool) -> None:
             f"{model}: expected no file, as when this training began, found one that something else has written; "
             "the training is saved: run the same command with another name"
         )
-
-
-def _ingested(place: Path | str, folders: PipelineFolders, params: Params, executor: Executor) -> dict[str, Any]:
-    """Ingest recordings; what was decoded stays for the next try, but not where they make no corpus."""
-    kept = folders.corpus.with_name("ingest")
-    try:
-        return ingest_folder(place, folders.corpus, params.corpus, executor, kept)
-    except AudioError:
-        remove_folder(kept)
-        raise
 
 
 def train_prior(
@@ -221,8 +208,8 @@ def code_and_split(
     codec: VQVAE, codec_sha256: str, folders: PipelineFolders, params: Params, execution: Execution, executor: Executor
 ) -> None:
     """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
-    made, kept = (folders.corpus, folders.codes), folders.codes.with_name("coded")
-    code_corpus(codec, codec_sha256, *made, params, execution, executor, kept)
+    made = (folders.corpus, folders.codes)
+    code_corpus(codec, codec_sha256, *made, params, execution, executor, kept=folders.coded)
     split_codes(folders.codes, folders.split, params)
 
 

@@ -16,19 +16,21 @@ REGISTRY = "corpora.json"  # beside work in progress, not in model files: those 
 
 @dataclass(frozen=True)
 class PipelineFolders:
-    """Folders of the artefacts, and the file of the split."""
+    """Folders of the artefacts, the file of the split, and folders of what is kept for the next try."""
 
     corpus: Path
     vqvae: Path
     codes: Path
     split: Path
     prior: Path
+    decoded: Path
+    coded: Path
 
     @classmethod
     def below(cls, folder: Path) -> "PipelineFolders":
         """The paths below one folder."""
-        split = folder / "split" / "split.parquet"
-        return cls(folder / "corpus", folder / "vqvae", folder / "codes", split, folder / "prior")
+        names = ("corpus", "vqvae", "codes", "split/split.parquet", "prior", "ingest", "coded")
+        return cls(*(folder / name for name in names))
 
 
 @contextmanager
